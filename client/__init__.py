@@ -1,0 +1,1 @@
+"""One site: its data, its trainer and its Flower ClientApp."""

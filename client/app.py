@@ -1,0 +1,126 @@
+"""The ClientApp: four short handlers. A site scores the head it receives before it trains, so a round is one message.
+
+Node config: ``data`` (the site's images) and ``state`` (a folder of the site's own, where the result is kept).
+"""
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from client.site import Site, backbone_of, load_site
+from client.trainer import Recipe, trainer
+from common import protocol
+from common.config import RunConfig, Value, make_config
+from common.errors import SiteError, UserError
+from common.head import HeadSpec, save_head
+from common.metrics import Counts, confusion_matrix
+from common.protocol import Confusion, Description, Query, Scores, Task, Update
+from common.seeds import generator
+
+log = logging.getLogger(__name__)
+app = ClientApp()
+
+
+@lru_cache(maxsize=8)
+def _config(run_config: tuple[tuple[str, Value], ...]) -> RunConfig:
+    return make_config(dict(run_config), "run config")
+
+
+def _site(message: Message, context: Context, config: RunConfig) -> Site:
+    return load_site(str(context.node_config["data"]), config, message.metadata.run_id)
+
+
+def _answer(
+    message: Message, context: Context, kind: type[Any], handle: Callable[[Any, Context, RunConfig, Site], Any]
+) -> Message:
+    """Unpack, handle, pack; what goes wrong becomes a code and a text without data."""
+    try:
+        config = _config(tuple(context.run_config.items()))
+        value = handle(protocol.unpack(message.content, kind), context, config, _site(message, context, config))
+    except SiteError as error:
+        value = error
+    except UserError as error:
+        log.error("%s", error)
+        value = SiteError("unusable", "the site's images or settings cannot be used; the site's own log says why")
+    except Exception as error:
+        log.exception("%s message failed", message.metadata.message_type)
+        value = SiteError("internal", f"{type(error).__name__} at the site; the site's own log has the details")
+    return Message(protocol.pack(value), reply_to=message)
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Check that the server means the same backbone, prepare the features, and describe the site."""
+    return _answer(message, context, Query, _describe)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Score the head, fine-tune it on the site's images, and reply n · delta and the counts."""
+    return _answer(message, context, Task, _train)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score a head on the site's validation and test images."""
+    return _answer(message, context, Task, lambda task, context, config, site: _score(task, config, site))
+
+
+@app.evaluate("finish")
+def finish(message: Message, context: Context) -> Message:
+    """Keep the run's best head at the site, and reply its confusion matrix on the site's test images."""
+    return _answer(message, context, Task, _finish)
+
+
+def _describe(query: Query, context: Context, config: RunConfig, site: Site) -> Description:
+    own = backbone_of(config)
+    if own.fingerprint != query.fingerprint:
+        raise SiteError(
+            "backbone-differs",
+            f"backbone {query.backbone} at {query.resolution} px: the server has fingerprint {query.fingerprint[:16]}…, "
+            f"this site {own.fingerprint[:16]}…; install the same weights file on both sides",
+        )
+    return Description(site.images_by_class(), site.unreadable)
+
+
+def _kind(config: RunConfig, site: Site, task: Task) -> tuple[HeadSpec, Recipe]:
+    return HeadSpec.from_config(config, site.features["train"].shape[1], len(task.classes)), Recipe.from_config(config)
+
+
+def _score(task: Task, config: RunConfig, site: Site) -> Scores:
+    with trainer(*_kind(config, site, task)) as t:
+        counts = []
+        for split in ("validation", "test"):
+            x, y = site.data(split, task.classes)
+            counts.append(Counts.of(t.predict(task.head, x), y))
+    return Scores(task.round, *counts)
+
+
+def _train(task: Task, context: Context, config: RunConfig, site: Site) -> Update:
+    scores = _score(task, config, site)
+    x, y = site.data("train", task.classes)
+    rng = generator(config.seed, "local training", task.round, task.site)
+    spec, recipe = _kind(config, site, task)
+    with trainer(spec, recipe) as t:
+        head = t.train(task.head, x, y, rng, recipe.epochs, recipe.patience, site.data("validation", task.classes))
+    total = tuple(
+        (len(y) * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(head, task.head, strict=True)
+    )
+    return Update(task.round, scores.validation, scores.test, len(y), total)
+
+
+def _finish(task: Task, context: Context, config: RunConfig, site: Site) -> Confusion:
+    scores = _score(task, config, site)
+    x, y = site.data("test", task.classes)
+    with trainer(*_kind(config, site, task)) as t:
+        matrix = confusion_matrix(t.predict(task.head, x), y)
+    state = Path(str(context.node_config["state"]))
+    state.mkdir(parents=True, exist_ok=True)
+    save_head(state / "head.npz", task.head, task.classes, backbone_of(config).fingerprint)
+    return Confusion(task.round, scores.validation, scores.test, matrix)

@@ -1,0 +1,138 @@
+"""Classify images with a finished run's model, and score it on labelled ones."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.compute import CORES
+from common.images import Image, Problem, decode
+from common.metrics import Counts, confusion_matrix
+from common.model import Classifier
+
+
+def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.float32] | Problem]:
+    """Yield the class probabilities (C,) of each image in order, or why it cannot be read."""
+
+    def work(image: Image) -> NDArray[np.float32] | Problem:
+        try:
+            return model.predict(decode(image.read()))
+        except (OSError, ValueError) as error:
+            return Problem(image.path, str(error))
+
+    with ThreadPoolExecutor(CORES) as pool:
+        yield from pool.map(work, images)
+
+
+def images_at(paths: Sequence[Path]) -> list[Image]:
+    """List files as they are, and every file below folders in name order, leaving out hidden ones."""
+    images = []
+    for path in paths:
+        files = (
+            sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+            if path.is_dir()
+            else [path]
+        )
+        images += [Image(str(file), "") for file in files]
+    return images
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on labelled images.
+
+    Attributes:
+        summary: accuracy, macro scores, loss, and for each class precision, recall (sensitivity), specificity, F1, AUROC.
+        confusion: (C, C) images by true class (rows) and predicted class.
+        problems: images that could not be read.
+    """
+
+    summary: dict[str, Any]
+    confusion: NDArray[np.int64]
+    problems: tuple[Problem, ...]
+
+
+def evaluate_model(model: Classifier, images: Sequence[Image], progress: Callable[[int, int], None]) -> Evaluation:
+    """Score a model on images whose labels are among its classes. A class without images has no scores (NaN)."""
+    number = {name: i for i, name in enumerate(model.classes)}
+    rows, labels, problems = [], [], []
+    for done, (image, result) in enumerate(zip(images, classify(model, images), strict=True), 1):
+        if isinstance(result, Problem):
+            problems.append(result)
+        else:
+            rows.append(result)
+            labels.append(number[image.label])
+        progress(done, len(images))
+    probabilities, truth = np.array(rows, np.float32).reshape(-1, len(model.classes)), np.array(labels, np.int64)
+    counts = Counts.of(probabilities, truth)
+    by_class = {name: _class_scores(counts, probabilities, truth, i) for i, name in enumerate(model.classes)}
+    means = {f"macro_{key}": _mean(scores[key] for scores in by_class.values()) for key in ("specificity", "auroc")}
+    summary = {
+        "images": counts.total,
+        "unreadable": len(problems),
+        "accuracy": counts.accuracy,
+        **counts.macro(),
+        **means,
+        "loss": counts.mean_loss,
+        "classes": by_class,
+    }
+    return Evaluation(summary, confusion_matrix(probabilities, truth), tuple(problems))
+
+
+def _class_scores(
+    counts: Counts, probabilities: NDArray[np.float32], truth: NDArray[np.int64], i: int
+) -> dict[str, float]:
+    """One class against the rest."""
+    from sklearn.metrics import roc_auc_score
+
+    images, predicted, correct = (int(a[i]) for a in (counts.images, counts.predicted, counts.correct))
+    others = counts.total - images
+    nan = float("nan")
+    return {
+        "images": images,
+        "precision": correct / predicted if predicted else (0.0 if images else nan),
+        "recall": correct / images if images else nan,
+        "f1": 2 * correct / (images + predicted) if images else nan,
+        "sensitivity": correct / images if images else nan,
+        "specificity": 1 - (predicted - correct) / others if others else nan,
+        "auroc": float(roc_auc_score(truth == i, probabilities[:, i])) if images and others else nan,
+    }
+
+
+def _mean(values: Iterator[float]) -> float:
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix: shares of each true class (rows) by predicted class, with the numbers where they fit."""
+    from matplotlib.figure import Figure
+
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    side = min(20.0, 3 + 0.55 * len(classes))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(
+        title="Confusion matrix (images; shade: share of the true class)", xlabel="predicted class", ylabel="true class"
+    )
+    if len(classes) <= 60:
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+    if len(classes) <= 20:
+        for (row, column), value in np.ndenumerate(confusion):
+            axes.text(
+                column,
+                row,
+                str(value),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if shares[row, column] > 0.5 else "black",
+            )
+    figure.colorbar(picture, ax=axes, fraction=0.046)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,90 @@
+"""One site's data: its images, each in its split, with their features ready to train on.
+
+A simulated site and a real one are the same thing: a source of images (folder, manifest or archive) named in the
+node config.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.backbone import Backbone, load_backbone
+from common.config import RunConfig
+from common.errors import SiteError
+from common.extraction import Progress, extract, open_store
+from common.features import normalise
+from common.images import read_source
+from common.splits import split_of
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Features and labels of one site.
+
+    Attributes:
+        features: split → normalised features (n, d) float32.
+        labels: split → class names (n,).
+        unreadable: images that were left out.
+    """
+
+    features: dict[str, NDArray[np.float32]]
+    labels: dict[str, NDArray[np.str_]]
+    unreadable: int = 0
+    _numbers: dict[tuple[str, tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    def data(self, split: str, classes: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return features (n, d) and class numbers (n,) of a split, numbered as ``classes`` are.
+
+        Raises:
+            SiteError: the site has a class that is not among ``classes``.
+        """
+        if (split, classes) not in self._numbers:
+            number = {name: i for i, name in enumerate(classes)}
+            if set(self.labels[split].tolist()) - set(number):
+                raise SiteError("unknown-class", "the site has a class that the federation does not know")
+            self._numbers[split, classes] = np.array([number[name] for name in self.labels[split].tolist()], np.int64)
+        return self.features[split], self._numbers[split, classes]
+
+    def images_by_class(self) -> dict[str, tuple[int, int, int]]:
+        """Count the images of each class in (train, validation, test)."""
+        counts = {split: Counter(self.labels[split].tolist()) for split in SPLITS}
+        names = sorted(set().union(*counts.values()))
+        return {name: (counts["train"][name], counts["validation"][name], counts["test"][name]) for name in names}
+
+
+def backbone_of(config: RunConfig) -> Backbone:
+    """Load the backbone that a run config names."""
+    return load_backbone(config.backbone, config.weights, config.resolution)
+
+
+def prepare_site(data: str, config: RunConfig, progress: Progress | None = None) -> Site:
+    """Read a source of images, extract what features are missing, and divide it into train, validation and test.
+
+    Raises:
+        UserError: the source or the backbone is not usable.
+    """
+    backbone = backbone_of(config)
+    store = open_store(backbone, config.store)
+    images = read_source(Path(data)).images
+    extraction = extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
+    keys: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    labels: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for image, key in zip(images, extraction.keys, strict=True):
+        if key is not None:
+            split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
+            keys[split].append(key)
+            labels[split].append(image.label)
+    features = {split: normalise(store.read(keys[split]), backbone.mean) for split in SPLITS}
+    return Site(features, {split: np.array(labels[split], np.str_) for split in SPLITS}, len(extraction.problems))
+
+
+@lru_cache(maxsize=4096)
+def load_site(data: str, config: RunConfig, run: int) -> Site:
+    """Prepare a site once a process and run; later messages of the run find it ready."""
+    return prepare_site(data, config)

@@ -1,0 +1,37 @@
+"""TensorFlow and Keras, set up once: import them from here and from nowhere else.
+
+Every TensorFlow operation runs on one thread; work is spread over cores by running several image batches or several
+sites at a time. So a result never depends on how many cores there are.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def _without_native_chatter() -> Iterator[None]:
+    """Hold back what native libraries print while they load; TensorFlow's log level does not cover that."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _without_native_chatter():
+    import keras
+    import tensorflow as tf
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(max(CORES, 2))
+
+__all__ = ["CORES", "keras", "tf"]

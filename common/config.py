@@ -1,0 +1,239 @@
+"""The run config: one typed, validated object behind the command line, TOML files and Flower's run config.
+
+Flower's run config is flat, knows neither lists nor null and overrides only keys that are present in
+``pyproject.toml``; so every field here is a string, number or boolean, and 0 or "" says "not set".
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import UserError
+
+Value = str | int | float | bool
+
+OPTIMIZERS = (
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adam",
+    "adamw",
+    "adamax",
+    "nadam",
+    "adagrad",
+    "adadelta",
+    "rmsprop",
+    "adafactor",
+    "lion",
+    "ftrl",
+)
+
+
+def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
+    """Declare a field: its default, the panel of ``--help`` it stands in, its help text and its bounds."""
+    return Field(default, description=help, json_schema_extra={"panel": panel}, **bounds)
+
+
+class RunConfig(BaseModel):
+    """All that determines a run. Keys are spelt with hyphens outside Python (``local-epochs``)."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        allow_inf_nan=False,
+        alias_generator=lambda name: name.replace("_", "-"),
+    )
+
+    data: str = option(
+        "cifar10-demo",
+        "Data",
+        "A data set by name (cifar10-demo, cifar10, cifar100, fashion-mnist, mnist), a folder with a folder"
+        " a class, a CSV manifest (path,label[,split][,group]) or an .npz archive.",
+        min_length=1,
+    )
+    sites: int = option(
+        10, "Data", "Number of sites (with --partition natural: taken from the data).", ge=1, le=100_000
+    )
+    partition: Literal["iid", "dirichlet", "pathological", "natural"] = option(
+        "dirichlet",
+        "Data",
+        "How images are spread over sites; natural: each folder of --data is a site with its class folders.",
+    )
+    alpha: float = option(
+        0.3, "Data", "Dirichlet concentration: the smaller, the more the sites differ in classes.", gt=0
+    )
+    classes_per_site: int = option(2, "Data", "Classes at each site (with --partition pathological).", ge=1)
+    min_images: int = option(10, "Data", "Least number of images a simulated site must get.", ge=1)
+    test_fraction: float = option(
+        0.2, "Data", "Share set aside for test where the data supply no test split.", gt=0, lt=1
+    )
+    validation_fraction: float = option(
+        0.2, "Data", "Share of the rest used for validation where the data supply no validation split.", gt=0, lt=1
+    )
+    strict: bool = option(
+        False, "Data", "Stop at the first image that cannot be read, instead of listing and skipping it."
+    )
+
+    backbone: Literal["resnet18v2-tinyimagenet", "resnet50v2", "resnet101v2", "resnet152v2"] = option(
+        "resnet18v2-tinyimagenet", "Backbone", "The frozen, pretrained network that turns images into features."
+    )
+    weights: str = option(
+        "",
+        "Backbone",
+        "Weights file for a ResNet50/101/152V2 (default: ImageNet weights through Keras' own cache and download).",
+    )
+    resolution: int = option(
+        0, "Backbone", "Pixels a side that images are resized to (0: the backbone's own, 64 or 224).", ge=0
+    )
+
+    hidden_units: int = option(0, "Head", "Units of one hidden ReLU layer (0: a single softmax layer).", ge=0)
+    dropout: float = option(0.0, "Head", "Dropout rate on the head's input.", ge=0, lt=1)
+    l1: float = option(0.0, "Head", "L1 penalty on the head's weights.", ge=0)
+    l2: float = option(0.0, "Head", "L2 penalty on the head's weights.", ge=0)
+
+    local_epochs: int = option(1, "Training at a site", "Passes over a site's images each round.", ge=1)
+    batch_size: int = option(32, "Training at a site", "Images a step.", ge=1)
+    learning_rate: float = option(
+        4.0, "Training at a site", "Rate of the site's optimizer (Adam and its kin want about 0.001).", gt=0
+    )
+    optimizer: Literal[OPTIMIZERS] = option(
+        "sgd", "Training at a site", "A Keras optimizer; its state starts anew each round."
+    )  # type: ignore[valid-type]
+    patience: int = option(
+        0,
+        "Training at a site",
+        "Stop a site's local epochs when its validation loss has not improved for this many, and take its"
+        " best epoch (0: run all of them).",
+        ge=0,
+    )
+
+    strategy: Literal["fedavg"] = option("fedavg", "Federation", "How the server turns updates into the next head.")
+    rounds: int = option(100, "Federation", "Rounds of training.", ge=1)
+    fraction: float = option(1.0, "Federation", "Share of the sites that train in a round (at least one).", gt=0, le=1)
+    server_learning_rate: float = option(0.3, "Federation", "Step of the server along the averaged update.", gt=0)
+    server_momentum: float = option(
+        0.9, "Federation", "Momentum of the server; 0 with --server-learning-rate 1 is plain FedAvg.", ge=0, lt=1
+    )
+
+    seed: int = option(0, "Run", "Seed of every random choice.", ge=0)
+    engine: Literal["inprocess"] = option("inprocess", "Run", "What carries the messages between server and sites.")
+    threads: int = option(
+        0,
+        "Run",
+        "Sites trained and image batches extracted at a time (0: one a core). Results do not depend on it.",
+        ge=0,
+    )
+    out: str = option("", "Run", "Run folder (default: runs/DATA-DATE-TIME).")
+    store: str = option("", "Run", "Folder of the feature store (default: ~/.cache/fedtransfer/features).")
+
+    @model_validator(mode="after")
+    def _refuse_what_does_not_combine(self) -> Self:
+        if self.weights and self.backbone.startswith("resnet18v2"):
+            raise ValueError(
+                f"weights: {self.backbone} comes with its own weights; choose resnet50v2, resnet101v2 or resnet152v2 with --weights"
+            )
+        if 0 < self.resolution < 32:
+            raise ValueError(f"resolution: got {self.resolution}; ResNets need at least 32 pixels a side")
+        return self
+
+    def to_flat(self) -> dict[str, Value]:
+        """Return every setting under its outside name: what TOML files and Flower's run config hold."""
+        return self.model_dump(by_alias=True)
+
+    def to_toml(self) -> str:
+        """Return the config as a TOML document that ``read_toml`` reads back."""
+        return tomli_w.dumps(self.to_flat())
+
+
+PRESETS: dict[str, dict[str, Value]] = {
+    # The classic transfer recipe: ImageNet ResNet50V2 at 224 px, Adam on cross-entropy, 20 % validation,
+    # early stopping with patience 5; the server takes the plain weighted mean.
+    "article": {
+        "backbone": "resnet50v2",
+        "resolution": 224,
+        "optimizer": "adam",
+        "learning-rate": 0.001,
+        "local-epochs": 20,
+        "validation-fraction": 0.2,
+        "patience": 5,
+        "rounds": 20,
+        "server-learning-rate": 1.0,
+        "server-momentum": 0.0,
+    },
+}
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """Return `` (did you mean …?)`` for the closest choice, or the list of choices where none is close."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(choices)}"
+
+
+def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
+    """Validate settings given under their outside names.
+
+    Raises:
+        UserError: names each unknown key with the nearest valid one, and each bad value with what was expected.
+    """
+    known = list(RunConfig().to_flat())
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise UserError("\n".join(f"{source}: unknown key {key!r}; {nearest(key, known)}" for key in unknown))
+    try:
+        return RunConfig.model_validate(dict(values), strict=False)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{source}: {_explain(problem)}" for problem in error.errors())) from None
+
+
+def _explain(problem: Any) -> str:
+    if problem["type"] == "value_error":  # our own texts, complete as they are
+        return str(problem["ctx"]["error"])
+    key = ".".join(map(str, problem["loc"]))
+    text = f"{key}: got {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        field = RunConfig.model_fields[key.replace("-", "_")]
+        text = f"{key}: got {problem['input']!r}; {nearest(problem['input'], list(field.annotation.__args__))}"  # type: ignore[union-attr]
+    return text
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a config file's settings.
+
+    Raises:
+        UserError: the file is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"config file {path}: {error.strerror}; expected a TOML file such as a run folder's config.toml"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"config file {path} is not valid TOML: {error}") from None
+
+
+def resolve_config(
+    *, preset: str = "", file: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Layer defaults, preset, file and explicit settings (the later wins) into one config.
+
+    Raises:
+        UserError: an unknown preset or key, a bad value, or a file that cannot be read.
+    """
+    if preset and preset not in PRESETS:
+        raise UserError(f"--preset: got {preset!r}; {nearest(preset, list(PRESETS))}")
+    layers: dict[str, Any] = dict(PRESETS.get(preset, {}))
+    if file is not None:
+        settings = read_toml(file)
+        make_config(settings, f"config file {file}")  # so that an error names the file it stands in
+        layers |= settings
+    if overrides:
+        make_config({**layers, **overrides}, "options")
+        layers |= overrides
+    return make_config(layers, "config")

@@ -1,0 +1,94 @@
+"""The model a run ends with: image in, class probabilities out, in one ``.keras`` file that needs nothing of ours.
+
+Class names and origin stand inside the file as ``fedtransfer.json``; Keras ignores the extra entry.
+"""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.backbone import Backbone, resizing_layer
+from common.compute import keras, tf
+from common.errors import UserError
+from common.head import Arrays, HeadSpec, build_head
+
+_CARD = "fedtransfer.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A loaded model.
+
+    Attributes:
+        network: Keras model, images ``(n, H, W, 3)`` in 0 to 255 → probabilities ``(n, C)``.
+        classes: the C class names.
+        card: where it comes from (backbone, fingerprint, resolution).
+    """
+
+    network: Any
+    classes: tuple[str, ...]
+    card: dict[str, Any]
+
+    @cached_property
+    def _call(self) -> Any:
+        signature = [tf.TensorSpec((None, None, 3), tf.uint8)]
+        return tf.function(
+            lambda image: self.network(tf.cast(image, tf.float32)[None], training=False)[0], signature, autograph=False
+        )
+
+    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the class probabilities (C,) of one decoded image (H, W, 3)."""
+        return self._call(image).numpy()
+
+
+def build_model(backbone: Backbone, spec: HeadSpec, head: Arrays) -> Any:
+    """Join resize, backbone, normalisation, head and softmax into one Keras model."""
+    image = keras.Input((None, None, 3), name="image")
+    features = backbone.network(resizing_layer(backbone.resolution)(image))
+    if backbone.mean is not None:
+        features = keras.layers.Rescaling(1.0, offset=(-backbone.mean).tolist(), name="centre")(features)
+    features = keras.layers.UnitNormalization(name="unit_length")(features)
+    top = build_head(spec)
+    top.set_weights([*head, *(v.numpy() for v in top.non_trainable_variables)])
+    model = keras.Model(image, keras.layers.Softmax(name="probabilities")(top(features)), name="fedtransfer")
+    model.trainable = False
+    return model
+
+
+def export_model(path: Path, backbone: Backbone, spec: HeadSpec, head: Arrays, classes: Sequence[str]) -> None:
+    """Write ``model.keras`` with its class names."""
+    build_model(backbone, spec, head).save(path)
+    card = {
+        "classes": list(classes),
+        "backbone": backbone.name,
+        "resolution": backbone.resolution,
+        "fingerprint": backbone.fingerprint,
+    }
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
+
+
+def load_model(path: Path) -> Classifier:
+    """Load the model of a run folder, or a ``model.keras`` itself.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; expected a run folder with a finished run's model.keras")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            card = json.loads(archive.read(_CARD))
+        return Classifier(keras.models.load_model(file, compile=False), tuple(card["classes"]), card)
+    except Exception as error:
+        raise UserError(
+            f"{file}: not a model that fedtransfer exported, or damaged ({type(error).__name__}: {error})"
+        ) from None

@@ -1,0 +1,48 @@
+"""Typer options made from the run config, so that command line, TOML and Flower's run config cannot drift apart."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_origin
+
+import typer
+
+from common.config import RunConfig
+
+
+def with_config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one option for each config field; those set by the user arrive as the dict ``settings``.
+
+    The command's other parameters keep their place before them.
+    """
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+    options = [_option(name) for name in RunConfig.model_fields]
+
+    def wrapper(**arguments: Any) -> Any:
+        given = {name: arguments.pop(name) for name in RunConfig.model_fields}
+        settings = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+        return command(**arguments, settings=settings)
+
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+    return wrapper
+
+
+def _option(name: str) -> inspect.Parameter:
+    field = RunConfig.model_fields[name]
+    # Choices are read as text: the config names the nearest valid one, which click would not.
+    choices = list(field.annotation.__args__) if get_origin(field.annotation) is not None else []  # type: ignore[union-attr]
+    kind: Any = str if choices else field.annotation
+    flag = f"--{name.replace('_', '-')}"
+    shown = "" if field.default in ("", False) else f"[dim][default: {field.default}][/dim]"
+    extra = field.json_schema_extra
+    option = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+        help=f"{field.description} {shown}".strip(),
+        rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
+        metavar="|".join(choices) if choices else None,
+        show_default=False,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )

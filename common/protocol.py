@@ -1,0 +1,197 @@
+"""What travels between server and sites, as typed values; the only file that knows Flower's record keys.
+
+Replies carry sums (n · delta, n, counts by class), so totals are plain sums over sites. A site's refusal is a code and
+a short text of our own; the text of any other exception stays at the site, since it could name a patient.
+
+Each message is the method's payload (the head with its class names, the update, counts of 24 bytes a class and split)
+and at most 2 KB around it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+
+from common.errors import SiteError
+from common.head import Arrays
+from common.metrics import Counts
+
+VERSION = 1
+QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"  # Flower message types
+
+
+class ProtocolError(Exception):
+    """A message that is not what this version of the protocol sends; the text says in what."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Asks a site what it has. A site whose backbone differs refuses."""
+
+    backbone: str
+    resolution: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """A site's answer: images by class name and split, and what it could not read.
+
+    Attributes:
+        images: class name → images for (train, validation, test).
+        unreadable: images that were left out.
+    """
+
+    images: Mapping[str, tuple[int, int, int]]
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A head to work with: to score and train in a round, only to score, or to keep as the run's result.
+
+    Attributes:
+        site: the name by which the server knows the site; it keys the site's random draws.
+        round: the round it belongs to.
+        classes: names of the C classes, in the order of the head's columns.
+        head: the head's arrays.
+    """
+
+    site: str
+    round: int
+    classes: tuple[str, ...]
+    head: Arrays
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How the head that a site was sent did on its images.
+
+    Attributes:
+        round: the round it belongs to.
+        validation: counts on the site's validation images.
+        test: counts on its test images.
+    """
+
+    round: int
+    validation: Counts
+    test: Counts
+
+
+@dataclass(frozen=True)
+class Update(Scores):
+    """Scores and the outcome of training.
+
+    Attributes:
+        examples: n, the site's training images.
+        total: n · (head after - head before), array by array.
+    """
+
+    examples: int
+    total: Arrays = field(default=())
+
+
+@dataclass(frozen=True)
+class Confusion(Scores):
+    """The closing scores.
+
+    Attributes:
+        matrix: (C, C) int64, test images by true class (rows) and predicted class.
+    """
+
+    matrix: NDArray[np.int64]
+
+
+def pack(value: Any) -> RecordDict:
+    """Turn a typed value into Flower records."""
+    head: dict[str, Any] = {"kind": type(value).__name__, "version": VERSION}
+    arrays: Sequence[NDArray[Any]] = ()
+    if isinstance(value, SiteError):
+        head |= {"kind": "SiteError", "code": value.code, "text": value.text}
+    elif isinstance(value, Query):
+        head |= {"backbone": value.backbone, "resolution": value.resolution, "fingerprint": value.fingerprint}
+    elif isinstance(value, Description):
+        head |= {"images": json.dumps(dict(value.images), ensure_ascii=False), "unreadable": value.unreadable}
+    elif isinstance(value, Task):
+        head |= {"site": value.site, "round": value.round, "classes": json.dumps(value.classes, ensure_ascii=False)}
+        arrays = value.head
+    elif isinstance(value, Scores):
+        head |= {"round": value.round, "losses": [value.validation.loss, value.test.loss]}
+        arrays = [np.stack([_counts_array(value.validation), _counts_array(value.test)])]
+        if isinstance(value, Update):
+            head["examples"] = value.examples
+            arrays = [*arrays, *value.total]
+        if isinstance(value, Confusion):
+            arrays = [*arrays, value.matrix]
+    else:
+        raise TypeError(f"{type(value).__name__} does not travel")
+    records = RecordDict({"head": ConfigRecord(head)})
+    if arrays:
+        records["arrays"] = ArrayRecord({str(i): Array(np.ascontiguousarray(array)) for i, array in enumerate(arrays)})
+    return records
+
+
+def unpack(records: RecordDict, kind: type[Any]) -> Any:
+    """Read a value of type ``kind`` from Flower records.
+
+    Raises:
+        ProtocolError: the records hold something else, of another version, or incomplete.
+        SiteError: the records hold a site's refusal.
+    """
+    try:
+        head = records.config_records["head"]
+        if head["version"] != VERSION:
+            raise ProtocolError(
+                f"speaks version {head['version']!r} of the protocol, expected {VERSION}; install the same fedtransfer on both sides"
+            )
+        if head["kind"] == "SiteError":
+            raise SiteError(str(head["code"]), str(head["text"]))
+        if head["kind"] != kind.__name__:
+            raise ProtocolError(f"sent {head['kind']!r}, expected {kind.__name__}")
+        arrays = [array.numpy() for array in records.array_records["arrays"].values()] if "arrays" in records else []
+        return _unpack(kind, head, arrays)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise ProtocolError(
+            f"sent an incomplete or malformed {kind.__name__} ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _unpack(kind: type[Any], head: Any, arrays: list[NDArray[Any]]) -> Any:
+    if kind is Query:
+        return Query(str(head["backbone"]), int(head["resolution"]), str(head["fingerprint"]))
+    if kind is Description:
+        images = {str(name): (int(a), int(b), int(c)) for name, (a, b, c) in json.loads(head["images"]).items()}
+        return Description(images, int(head["unreadable"]))
+    if kind is Task:
+        return Task(str(head["site"]), int(head["round"]), tuple(json.loads(head["classes"])), tuple(arrays))
+    counts, (validation_loss, test_loss) = arrays[0], head["losses"]
+    if counts.ndim != 3 or counts.shape[:2] != (2, 3) or counts.dtype != np.int32:
+        raise ProtocolError(
+            f"sent counts of type {counts.dtype} and shape {counts.shape}, expected int32 (2, 3, classes)"
+        )
+    scores = (int(head["round"]), _counts(counts[0], validation_loss), _counts(counts[1], test_loss))
+    if kind is Update:
+        return Update(*scores, int(head["examples"]), tuple(arrays[1:]))
+    if kind is Confusion:
+        return Confusion(*scores, arrays[1])
+    return Scores(*scores)
+
+
+def _counts_array(counts: Counts) -> NDArray[np.int32]:
+    return np.stack([counts.images, counts.predicted, counts.correct]).astype(np.int32)
+
+
+def _counts(array: NDArray[np.int32], loss: float) -> Counts:
+    images, predicted, correct = array.astype(np.int64)
+    return Counts(images, predicted, correct, float(loss))
+
+
+def message_bytes(message: Message) -> int:
+    """Return the size of a message as serialized for the wire, in bytes."""
+    from flwr.common.serde import message_to_proto
+
+    return int(message_to_proto(message).ByteSize())

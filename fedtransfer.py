@@ -1,0 +1,69 @@
+"""The front door: one command line, made of the three wings' commands."""
+
+import logging
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import common
+from client.cli import features
+from common.errors import UserError
+from simulations.cli import evaluate, predict, simulate
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Federated transfer learning: sites that share a frozen, pretrained ResNetV2 fine-tune a small head together.",
+    epilog="Start with: fedtransfer simulate",
+)
+app.command()(simulate)
+app.command()(predict)
+app.command()(evaluate)
+app.add_typer(features, name="features")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedtransfer {version('fedtransfer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+
+
+def _check_packages() -> None:
+    """Refuse to run when another installed package hides ours: the names ``common``, ``client``, … are short."""
+    ours = Path(__file__).resolve().parent / "common" / "__init__.py"
+    if common.__file__ is None or Path(common.__file__).resolve() != ours:
+        raise UserError(
+            f"another package named 'common' ({common.__file__}) hides fedtransfer's own ({ours}); "
+            "install fedtransfer in a virtual environment of its own"
+        )
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend are printed without a traceback."""
+    try:
+        _check_packages()
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

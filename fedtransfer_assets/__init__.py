@@ -1,0 +1,1 @@
+"""Package data: the bundled backbone and the demo images."""

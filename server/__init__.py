@@ -1,0 +1,1 @@
+"""The coordinator: the round loop, admission, strategies and its Flower ServerApp."""

@@ -1,0 +1,33 @@
+"""The picture of a run: accuracy and loss by round."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from server.rounds import Round
+
+
+def plot_curves(rounds: Sequence[Round], best_round: int, path: Path) -> None:
+    """Draw accuracy and loss on test and validation images by round; a line marks the head that was kept."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    x = [record.round - 1 for record in rounds]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, score in ((left, "accuracy"), (right, "mean_loss")):
+        axes.plot(x, [getattr(record.test, score) for record in rounds], label="test", color="#1f77b4")
+        axes.plot(
+            x,
+            [getattr(record.validation, score) for record in rounds],
+            label="validation",
+            color="#ff7f0e",
+            linewidth=1,
+        )
+        axes.axvline(best_round - 1, color="grey", linestyle=":", label="kept (lowest validation loss)")
+        axes.set_xlabel("rounds of training")
+        axes.grid(alpha=0.3)
+    left.set_title("Accuracy over all sites' images")
+    left.yaxis.set_major_formatter(PercentFormatter(1.0))
+    right.set_title("Cross-entropy loss (nats an image)")
+    left.legend(loc="lower right")
+    figure.savefig(path, dpi=110)

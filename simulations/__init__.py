@@ -1,0 +1,1 @@
+"""Simulated federations: data sets, partitions, the in-process engine and honest baselines."""

@@ -1,0 +1,97 @@
+"""Honest baselines on the same images, features, head and optimizer: pooled, local only, majority class.
+
+Every method is scored on the same two things: the common test set (the test images of all sites together), and each
+site's own test images. Epochs are chosen on validation images, as the federation's best round is.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.site import Site
+from client.trainer import Recipe, Trainer, trainer
+from common.config import RunConfig
+from common.head import HeadSpec, initial_head
+from common.seeds import generator
+
+LOCAL_SITES = 50  # at most as many sites train alone
+Split = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy on the common test set, and on each site's own test images (sites without any are left out)."""
+
+    common: float
+    own: dict[str, float]
+
+    @property
+    def own_mean(self) -> float:
+        """Mean over sites of the accuracy on their own test images."""
+        return float(np.mean(list(self.own.values()))) if self.own else float("nan")
+
+    @property
+    def own_worst(self) -> float:
+        """Accuracy at the worst site."""
+        return min(self.own.values(), default=float("nan"))
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Scores of the baselines; those of a site alone by site, scored on the common test set and at the site itself."""
+
+    pooled: Score
+    local: dict[str, Score]
+    majority: Score
+    local_majority: dict[str, Score]
+
+
+def run_baselines(
+    config: RunConfig, sites: dict[str, Site], classes: tuple[str, ...], progress: Callable[[int, int], None]
+) -> Baselines:
+    """Train and score all baselines.
+
+    Pooled and local heads train for as many epochs as the federation's sites do over all rounds, on the same head,
+    optimizer and batch size, and keep the epoch with the lowest validation loss. With more than ``LOCAL_SITES`` sites,
+    local training is measured on that many, drawn at random.
+    """
+    drawn = generator(config.seed, "local baseline").permutation(sorted(sites))[:LOCAL_SITES]
+    alone = sorted(map(str, drawn))
+    test = {name: site.data("test", classes) for name, site in sites.items()}
+    common = _join(test.values())
+    spec = HeadSpec.from_config(config, common[0].shape[1], len(classes))
+    recipe = Recipe.from_config(config)
+    epochs = config.rounds * config.local_epochs
+    steps = iter(range(len(alone) + 2))
+
+    def score(predict: Callable[[NDArray[np.float32]], NDArray[np.int64]], names: Sequence[str]) -> Score:
+        own = {name: float(np.mean(predict(test[name][0]) == test[name][1])) for name in names if len(test[name][1])}
+        return Score(float(np.mean(predict(common[0]) == common[1])), own)
+
+    def trained(t: Trainer, names: Sequence[str], key: str) -> Score:
+        progress(next(steps), len(alone) + 1)
+        train, validation = (
+            _join([sites[name].data(split, classes) for name in names]) for split in ("train", "validation")
+        )
+        head = t.train(
+            initial_head(spec, config.seed), *train, generator(config.seed, "baseline", key), epochs, epochs, validation
+        )
+        return score(lambda x: t.predict(head, x).argmax(1), names)
+
+    def majority(names: Sequence[str]) -> Score:
+        winner = np.bincount(np.concatenate([sites[name].data("train", classes)[1] for name in names])).argmax()
+        return score(lambda x: np.full(len(x), winner), names)
+
+    everyone = sorted(sites)
+    with trainer(spec, recipe) as t:
+        pooled = trained(t, everyone, "pooled")
+        local = {name: trained(t, [name], name) for name in alone}
+        progress(next(steps), len(alone) + 1)
+    return Baselines(pooled, local, majority(everyone), {name: majority([name]) for name in alone})
+
+
+def _join(parts: Iterable[Split]) -> Split:
+    x, y = zip(*parts, strict=True)
+    return np.concatenate(x), np.concatenate(y)

@@ -1,0 +1,195 @@
+"""``fedtransfer simulate | predict | evaluate``: run a whole federation on this machine, and use what it made."""
+
+import csv
+import json
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from common.config import PRESETS, resolve_config
+from common.errors import UserError
+from common.options import with_config_options
+
+RunPath = Annotated[Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)]
+
+
+class Split(StrEnum):
+    """Which images of a data set to score on."""
+
+    all = "all"
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+@with_config_options
+def simulate(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="TOML file of these settings, such as a run's config.toml.", metavar="FILE.toml"),
+    ] = None,
+    preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
+    json_output: Annotated[bool, typer.Option("--json", help="Print summary.json on standard output.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run folder if it is there.")] = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Simulate a federation: sites fine-tune a head on a frozen, pretrained backbone, and a server averages the heads.
+
+    Without options: ten sites with unequal shares of the bundled demo images, 100 rounds, well under a minute.
+
+    [bold]Examples[/bold]
+
+    fedtransfer simulate --data my-images --sites 5
+
+    fedtransfer simulate --data hospitals --partition natural
+
+    fedtransfer simulate --config runs/NAME/config.toml --seed 1 --out runs/again
+    """
+    began = time.monotonic()
+    resolved = resolve_config(preset=preset, file=config, overrides=settings)
+
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print("Starting TensorFlow …", style="dim")
+    from simulations.display import Display
+    from simulations.federation import simulate as run
+
+    display = Display(console)
+    result = run(resolved, display, force=force, began=began)
+    if result.problems:
+        display.print(f"\n{len(result.problems)} files were left out:")
+        for problem in result.problems[:20]:
+            display.print(f"  {problem.path}: {problem.reason}")
+        if len(result.problems) > 20:
+            display.print(f"  … and {len(result.problems) - 20} more")
+    display.summary(result.summary, result.baselines)
+    seconds, features = result.summary["seconds"], result.summary["features"]
+    display.print(
+        f"{seconds['total']:.1f} s in all: features {seconds['features']:.1f} s ({features['extracted']} extracted, {features['reused']} reused), "
+        f"rounds {seconds['rounds']:.1f} s. A site sent {result.summary['bytes_up_per_site_round']:,} bytes a round."
+    )
+    folder = result.folder.relative_to(Path.cwd()) if result.folder.is_relative_to(Path.cwd()) else result.folder
+    display.print(f"Run folder: {folder}\nClassify your own pictures: fedtransfer predict {folder} IMAGE_OR_FOLDER")
+    if json_output:
+        json.dump(result.summary, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+
+
+def predict(
+    run: RunPath,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False),
+    ],
+    csv_output: Annotated[
+        bool, typer.Option("--csv", help="Print a CSV table: path, class, probability, then each class's.")
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object an image.")] = False,
+) -> None:
+    """Classify pictures with the model of a finished run.
+
+    [bold]Example[/bold]
+
+    fedtransfer predict runs/NAME holiday.jpg photos/
+    """
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise UserError(f"{', '.join(missing)}: no such file or folder")
+    from rich.console import Console
+    from rich.table import Table
+
+    from client.inference import classify, images_at
+    from common.images import Problem
+    from common.model import load_model
+
+    model = load_model(run)
+    images = images_at(paths)
+    if not images:
+        raise UserError(f"{', '.join(map(str, paths))}: no file found there to classify")
+    writer = csv.writer(sys.stdout)
+    if csv_output:
+        writer.writerow(["path", "class", "probability", *model.classes])
+    table = Table("image", "class", "probability", "next")
+    unreadable = 0
+    for image, result in zip(images, classify(model, images), strict=True):
+        if isinstance(result, Problem):
+            unreadable += 1
+            print(f"{result.path}: {result.reason}", file=sys.stderr)
+            continue
+        ranked = [(model.classes[i], float(result[i])) for i in result.argsort()[::-1]]
+        (best, share), others = ranked[0], ranked[1:3]
+        if csv_output:
+            writer.writerow([image.path, best, f"{share:.6f}", *(f"{p:.6f}" for p in result)])
+        elif json_output:
+            print(
+                json.dumps(
+                    {"path": image.path, "class": best, "probability": share, "probabilities": dict(ranked)},
+                    ensure_ascii=False,
+                )
+            )
+        else:
+            table.add_row(
+                image.path, best, f"{100 * share:.1f} %", ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
+            )
+    if table.row_count:
+        Console().print(table)
+    if unreadable:
+        print(f"{unreadable} of {len(images)} files could not be read", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def evaluate(
+    run: RunPath,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Labelled images: a folder of class folders, a CSV manifest, an .npz or a named data set.",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[
+        Split | None,
+        typer.Option(help="Which images (default: test where the data or the run set some aside, else all)."),
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Where to draw the confusion matrix (default: confusion-matrix.png in the run folder)."),
+    ] = None,
+) -> None:
+    """Score a finished run's model on labelled images.
+
+    Prints accuracy and, for each class and on average, precision, recall (sensitivity), F1, specificity and AUROC.
+
+    [bold]Example[/bold]
+
+    fedtransfer evaluate runs/NAME my-test-images
+    """
+    from rich.console import Console
+
+    from client.inference import evaluate_model, plot_confusion
+    from common.model import load_model
+    from simulations.display import Display, evaluation_table
+    from simulations.evaluation import choose_images
+
+    display = Display(Console(stderr=True))
+    model = load_model(run)
+    images, chosen, problems = choose_images(run, data, split.value if split else "", model.classes)
+    with display.bar("Images", chosen) as progress:
+        result = evaluate_model(model, images, progress)
+    for problem in (*problems, *result.problems):
+        display.print(f"left out {problem.path}: {problem.reason}")
+    path = picture or (run if run.is_dir() else run.parent) / "confusion-matrix.png"
+    plot_confusion(result.confusion, model.classes, path)
+    if json_output:
+        from server.run import plain
+
+        print(json.dumps(plain({"split": chosen, **result.summary}), indent=2, ensure_ascii=False))
+    else:
+        Console().print(evaluation_table(result.summary, chosen))
+    display.print(f"confusion matrix: {path}")

@@ -1,0 +1,90 @@
+"""Named data sets, and how a folder is read as several sites."""
+
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import UserError
+from common.features import default_store
+from common.images import Problem, Source, read_source
+
+# Class names as the data sets' authors give them; MNIST's are its digits.
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_KERAS: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "cifar10": ("cifar10", _CIFAR10),
+    "cifar100": ("cifar100", None),
+    "fashion-mnist": ("fashion_mnist", _FASHION),
+    "mnist": ("mnist", None),
+}
+NAMES = ("cifar10-demo", *_KERAS)
+
+
+def resolve_data(data: str) -> Path:
+    """Return the path behind ``--data``: a named data set (downloaded once) or the user's own.
+
+    Raises:
+        UserError: neither, or the download failed.
+    """
+    if data == "cifar10-demo":
+        with as_file(files("fedtransfer_assets") / "cifar10-demo.npz") as path:
+            return path
+    if data in _KERAS:
+        return _keras_archive(data)
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"--data: got {data!r}; there is no such file or folder, and the named data sets are {', '.join(NAMES)}"
+        )
+    return path
+
+
+def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
+    """Read each folder of ``root`` as one site with its class folders (``--partition natural``), and what is amiss.
+
+    Raises:
+        UserError: ``root`` is no folder, or has fewer than two sites in it.
+    """
+    if not root.is_dir():
+        raise UserError(
+            f"--partition natural: {root} is not a folder; expected a folder a site, each with its class folders"
+        )
+    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    if len(folders) < 2:
+        raise UserError(
+            f"--partition natural: {root} has {len(folders)} folders in it; expected one for each of at least two sites"
+        )
+    sites = {folder.name: read_source(folder) for folder in folders}
+    stray = sorted(entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    problems = [Problem(str(entry), "not inside a site's folder") for entry in stray]
+    return sites, (*problems, *(problem for source in sites.values() for problem in source.problems))
+
+
+def _keras_archive(name: str) -> Path:
+    """Fetch a data set through keras.datasets and keep it as one .npz archive."""
+    module, class_names = _KERAS[name]
+    path = default_store().parent / "datasets" / f"{name}.npz"
+    if not path.exists():
+        from common.compute import keras
+
+        load: Callable[[], Any] = getattr(keras.datasets, module).load_data
+        try:
+            (x_train, y_train), (x_test, y_test) = load()
+        except Exception as error:
+            folder = Path(keras.config.keras_home()) / "datasets"
+            raise UserError(
+                f"--data {name}: not on this machine and could not be downloaded ({type(error).__name__}: {error}).\n"
+                f"Keras keeps it in {folder}. Bring the files there from a machine with a network, or bring the images as an\n"
+                ".npz archive with x_train, y_train, x_test, y_test and class_names, and give its path to --data."
+            ) from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+        if class_names is not None:
+            arrays["class_names"] = np.array(class_names)
+        temporary = path.with_name(f".{name}.tmp.npz")
+        np.savez(temporary, **arrays)
+        temporary.replace(path)
+    return path

@@ -1,0 +1,187 @@
+"""What a person sees of a running simulation: progress bars, a live table of rounds, the summary.
+
+Everything goes to standard error, so that ``--json`` has standard output to itself. Where that is no terminal, plain
+lines take the place of what moves.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from common.config import RunConfig
+from server.rounds import Observer, Round
+from simulations.baselines import Baselines
+
+_VISIBLE_ROUNDS = 12
+
+
+class Display:
+    """Shows progress on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def bar(self, what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+        """Show a bar for a piece of work; yield the function that is told (done, total)."""
+        columns = [
+            TextColumn("[bold]{task.description:<22}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        ]
+        if not unit:
+            columns = [TextColumn("[bold]{task.description:<22}"), SpinnerColumn(), TimeElapsedColumn()]
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task(what, total=None)
+            seen = 0
+
+            def update(done: int, total: int) -> None:
+                nonlocal seen
+                progress.update(task, completed=done, total=total)
+                if not self.console.is_terminal and unit and total and done * 4 // total > seen:
+                    seen = done * 4 // total
+                    self.console.print(f"{what}: {done} of {total} {unit}")
+
+            yield update
+            if seen == 0 and progress.tasks[0].total is None:
+                progress.update(task, completed=1, total=1)
+
+    @contextmanager
+    def rounds(self, config: RunConfig) -> Iterator[Observer]:
+        """Show the rounds as they come, under a bar; yield the observer to call with each."""
+        recent: list[Round] = []
+        bar = Progress(
+            TextColumn("[bold]Rounds                "),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        task = bar.add_task("", total=config.rounds)
+
+        def observe(record: Round) -> None:
+            recent.append(record)
+            del recent[:-_VISIBLE_ROUNDS]
+            bar.update(task, completed=min(record.round, config.rounds))
+            if self.console.is_terminal:
+                live.update(Group(_rounds_table(recent, config), bar))
+            elif record.round % max(1, config.rounds // 10) == 1 or record.round > config.rounds:
+                self.console.print("  ".join(_cells(record, config)), highlight=False)
+
+        if self.console.is_terminal:
+            with Live(Group(_rounds_table(recent, config), bar), console=self.console, refresh_per_second=8) as live:
+                yield observe
+        else:
+            self.console.print("  ".join(_COLUMNS), highlight=False)
+            yield observe
+
+    def summary(self, summary: dict[str, Any], baselines: Baselines) -> None:
+        """Print the federation beside its baselines, and each site's own accuracy where sites are few."""
+        table = Table(title="Accuracy on test images", title_style="bold", caption_justify="left")
+        for name in ("method", "common test set", "own test images: mean", "worst site"):
+            table.add_column(name, justify="left" if name == "method" else "right")
+        own = summary["baselines_on_own_test_images"]
+        pooled, local, majority = baselines.pooled, baselines.local, baselines.majority
+        table.add_row(
+            "[bold]federated[/bold]",
+            *map(_percent, (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])),
+        )
+        table.add_row(
+            "pooled (all data in one place)", *map(_percent, (pooled.common, pooled.own_mean, pooled.own_worst))
+        )
+        count = f", {len(local)} of {summary['sites']} sites" if len(local) < summary["sites"] else ""
+        table.add_row(
+            f"local only (mean{count})",
+            *map(_percent, (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])),
+        )
+        table.add_row("local only (worst site)", _percent(summary["baselines"]["local_worst"]), "", "")
+        table.add_row(
+            "majority class of all sites", *map(_percent, (majority.common, majority.own_mean, majority.own_worst))
+        )
+        table.add_row("majority class of each site", "", _percent(own["local_majority"]), "")
+        self.console.print(table)
+        sites = summary["site_accuracy"]
+        if len(sites) <= 20:
+            self.console.print(_sites_table(sites, baselines))
+
+    def print(self, text: str) -> None:
+        """Print a line of text."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+
+_COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", "seconds")
+
+
+def _cells(record: Round, config: RunConfig) -> list[str]:
+    name = f"{record.round:>5}" if record.round <= config.rounds else "final"
+    validation = (_percent(record.validation.accuracy), f"{record.validation.mean_loss:.3f}")
+    return [
+        name,
+        _percent(record.test.accuracy),
+        f"{record.test.mean_loss:.3f}",
+        *validation,
+        f"{len(record.scores)}/{len(record.planned)}",
+        f"{record.seconds:.2f}",
+    ]
+
+
+def _rounds_table(rounds: list[Round], config: RunConfig) -> Table:
+    table = Table(caption="scores are those of the head entering the round", caption_style="dim")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right")
+    for record in rounds:
+        table.add_row(*_cells(record, config), style="green" if record.best else "")
+    return table
+
+
+def _sites_table(sites: dict[str, float], baselines: Baselines) -> Table:
+    table = Table(title="Each site on its own test images", title_style="bold")
+    for name in ("site", "federated", "pooled", "local only"):
+        table.add_column(name, justify="left" if name == "site" else "right")
+    for site, accuracy in sites.items():
+        local = baselines.local[site].own.get(site) if site in baselines.local else None
+        table.add_row(site, _percent(accuracy), _percent(baselines.pooled.own.get(site)), _percent(local))
+    return table
+
+
+def evaluation_table(summary: dict[str, Any], split: str) -> Table:
+    """Lay out what ``client.inference.evaluate_model`` found."""
+    scores = ("precision", "recall", "f1", "specificity", "auroc")
+    table = Table(
+        title=f"Accuracy {_percent(summary['accuracy'])} on {summary['images']} images ({split}); loss {summary['loss']:.3f}",
+        title_style="bold",
+    )
+    for name in ("class", "images", "precision", "recall = sensitivity", "F1", "specificity", "AUROC"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, row in summary["classes"].items():
+        table.add_row(
+            name, str(row["images"]), *(_percent(row[score]) for score in scores[:-1]), _decimal(row["auroc"])
+        )
+    table.add_section()
+    macro = [summary[f"macro_{score}"] for score in scores]
+    table.add_row("mean over classes", "", *map(_percent, macro[:-1]), _decimal(macro[-1]))
+    return table
+
+
+def _decimal(value: float) -> str:
+    return "–" if value != value else f"{value:.3f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None or share != share else f"{100 * share:.1f} %"

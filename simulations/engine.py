@@ -1,0 +1,159 @@
+"""The in-process engine: a Flower ``Grid`` that drives the unchanged ServerApp and ClientApp, with no Ray and no network.
+
+Requests and replies go through Flower's wire format, so both sides see exactly what a deployment would see. Sites are
+worked on by a few threads; replies come back in the order of the requests, so results do not depend on their number.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from common.config import Value
+
+
+@dataclass(frozen=True)
+class SimulatedSite:
+    """A site's name and its node config, as ``flower-supernode --node-config`` would give it."""
+
+    name: str
+    node_config: Mapping[str, Value]
+
+
+@dataclass
+class InProcessGrid(Grid):
+    """Carries messages between one ServerApp and the sites' ClientApp within this process.
+
+    Flower 1.41 keeps the identity of a task in a process-global, so one grid is in use at a time.
+    """
+
+    client_app: ClientApp
+    sites: Sequence[SimulatedSite]
+    run_config: Mapping[str, Value]
+    threads: int
+    _contexts: dict[int, Context] = field(default_factory=dict)
+    _pending: dict[str, Future[Message]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(7)))
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self._run.run_id, SUPERLINK_NODE_ID
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="site")
+
+    def close(self) -> None:
+        """Let the threads go; a site that hangs is left behind."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Create a message to a site."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all sites: 1 … K in the order given."""
+        return range(1, len(self.sites) + 1)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """Return all sites with their names, as a SuperLink does for enrolled ones."""
+        return [NodeInfo(node_id=node, name=site.name) for node, site in enumerate(self.sites, 1)]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to their sites; return ids to pull the replies with."""
+        ids = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = identity = os.urandom(16).hex()
+            self._pending[identity] = self._pool.submit(
+                self._deliver, message_to_proto(message).SerializeToString(), message
+            )
+            ids.append(identity)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are ready, in the order of the ids."""
+        ready = [identity for identity in message_ids if (future := self._pending.get(identity)) and future.done()]
+        return [self._pending.pop(identity).result() for identity in ready]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages and return the replies that came within ``timeout`` seconds, in the order of the messages."""
+        ids = list(self.push_messages(messages))
+        wait([self._pending[identity] for identity in ids], timeout)
+        replies = list(self.pull_messages(ids))
+        for identity in ids:  # too late: not started any more, or its reply is dropped
+            if late := self._pending.pop(identity, None):
+                late.cancel()
+        return replies
+
+    def _deliver(self, wire: bytes, request: Message) -> Message:
+        """Run the ClientApp on a message; like Flower's engines, turn an exception into an error reply."""
+        try:
+            message = message_from_proto(ProtoMessage.FromString(wire))
+            reply = self.client_app(message, self._context(request.metadata.dst_node_id))
+            reply.metadata.__dict__["_message_id"] = os.urandom(16).hex()
+            return message_from_proto(ProtoMessage.FromString(message_to_proto(reply).SerializeToString()))
+        except Exception as error:
+            return Message(
+                Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {error}"), reply_to=request
+            )
+
+    def _context(self, node: int) -> Context:
+        if node not in self._contexts:  # made when first needed, so that many sites cost nothing before they are
+            self._contexts[node] = Context(
+                run_id=self._run.run_id,
+                node_id=node,
+                node_config=dict(self.sites[node - 1].node_config),
+                state=RecordDict(),
+                run_config=dict(self.run_config),
+            )
+        return self._contexts[node]
+
+
+def run_in_process(
+    server_app: ServerApp,
+    client_app: ClientApp,
+    sites: Sequence[SimulatedSite],
+    run_config: Mapping[str, Value],
+    threads: int,
+) -> None:
+    """Run a federation to its end in this process.
+
+    Args:
+        server_app: drives the rounds; its exceptions are raised here.
+        client_app: answers for every site.
+        sites: the sites, by name.
+        run_config: what ``flwr run --run-config`` would give, for both apps.
+        threads: sites worked on at a time.
+    """
+    grid = InProcessGrid(client_app, sites, run_config, threads)
+    context = Context(
+        run_id=grid.run.run_id,
+        node_id=SUPERLINK_NODE_ID,
+        node_config={},
+        state=RecordDict(),
+        run_config=dict(run_config),
+    )
+    try:
+        server_app(grid, context)
+    finally:
+        grid.close()

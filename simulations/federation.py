@@ -1,0 +1,145 @@
+"""A simulated federation from config to run folder: sites are made, features extracted, rounds run, baselines scored."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from client.app import app as client_app
+from client.site import Site, load_site
+from common.backbone import load_backbone
+from common.compute import CORES
+from common.config import RunConfig
+from common.errors import UserError
+from common.extraction import Extraction, extract, open_store
+from common.images import Image, Problem, read_source, write_manifest
+from server.app import make_app
+from server.run import prepare_folder, read_summary, write_summary
+from simulations.baselines import Baselines, run_baselines
+from simulations.datasets import NAMES, read_sites, resolve_data
+from simulations.display import Display
+from simulations.engine import SimulatedSite, run_in_process
+from simulations.partition import partition
+from simulations.plots import plot_partition
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished simulation: its folder, its ``summary.json`` and what could not be read."""
+
+    folder: Path
+    summary: dict[str, Any]
+    baselines: Baselines
+    problems: tuple[Problem, ...]
+
+
+def simulate(config: RunConfig, display: Display, *, force: bool = False, began: float | None = None) -> Result:
+    """Run a whole simulated federation.
+
+    Args:
+        config: what to run.
+        display: shows progress.
+        force: replace the run folder if it is there.
+        began: ``time.monotonic()`` when the program started, so that the total includes its imports.
+
+    Raises:
+        UserError: anything about the data, the backbone or the settings that cannot work.
+    """
+    began = time.monotonic() if began is None else began
+    folder = Path(config.out or _default_folder(config)).absolute()
+    prepare_folder(folder, force=force)
+    images_of, problems = _sites(config)
+    data = config.data if config.data in NAMES else str(Path(config.data).expanduser().absolute())
+    config = config.model_copy(update={"data": data, "sites": len(images_of), "out": str(folder)})
+
+    extraction_began = time.monotonic()
+    extraction = _extract(config, [image for images in images_of.values() for image in images], display)
+    problems += extraction.problems
+    if not any(key for key in extraction.keys):
+        raise UserError(
+            f"none of the {len(extraction.keys)} images of {config.data} can be read; the first: {problems[0].path}: {problems[0].reason}"
+        )
+    features_seconds = time.monotonic() - extraction_began
+
+    sites = []
+    for name, images in images_of.items():
+        state = folder / "sites" / name
+        write_manifest(state / "images.csv", images)
+        sites.append(SimulatedSite(name, {"data": str(state / "images.csv"), "state": str(state)}))
+    with display.rounds(config) as observer:
+        run_in_process(make_app([observer]), client_app, sites, config.to_flat(), config.threads or CORES)
+
+    summary = read_summary(folder)
+    classes = tuple(summary["classes"])
+    prepared = {site.name: _prepared(site, config) for site in sites}
+    with display.bar("Baselines", "heads") as progress:
+        baselines = run_baselines(config, prepared, classes, progress)
+    plot_partition({name: site.images_by_class() for name, site in prepared.items()}, classes, folder / "partition.png")
+    summary |= _baseline_summary(baselines)
+    summary["features"] = {"extracted": extraction.extracted, "reused": extraction.reused}
+    summary["images_unreadable"] = len(problems)
+    summary["seconds"] |= {"features": round(features_seconds, 3), "total": round(time.monotonic() - began, 3)}
+    write_summary(folder, summary)
+    return Result(folder, read_summary(folder), baselines, tuple(problems))
+
+
+def _default_folder(config: RunConfig) -> Path:
+    data = Path(config.data).stem or "run"
+    return Path("runs") / f"{data}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _sites(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
+    """Read the data and give each site its images."""
+    path = resolve_data(config.data)
+    if config.partition == "natural":
+        sources, problems = read_sites(path)
+        return {name: list(source.images) for name, source in sources.items()}, problems
+    source = read_source(path)
+    if len(source.classes) < 2:
+        raise UserError(
+            f"{path}: one class only ({source.classes[0]}); there is nothing to tell apart. Expected a folder a class. "
+            "If each folder is a site with class folders inside, add --partition natural"
+        )
+    digits = len(str(config.sites - 1))
+    return {f"site-{k:0{digits}}": images for k, images in enumerate(partition(source.images, config))}, source.problems
+
+
+def _extract(config: RunConfig, images: Sequence[Image], display: Display) -> Extraction:
+    """Extract the features of all sites in one pass, so that batches are full however small the sites are."""
+    with display.bar("Loading the backbone") as progress:
+        backbone = load_backbone(config.backbone, config.weights, config.resolution)
+        store = open_store(backbone, config.store)
+        progress(1, 1)
+    with display.bar("Features", "images") as progress:
+        return extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
+
+
+def _prepared(site: SimulatedSite, config: RunConfig) -> Site:
+    return load_site(str(site.node_config["data"]), config, 0)
+
+
+def _baseline_summary(baselines: Baselines) -> dict[str, Any]:
+    local, local_majority = baselines.local.values(), baselines.local_majority.values()
+    own = [score.own_mean for score in local if score.own]
+    return {
+        "baselines": {
+            "pooled": baselines.pooled.common,
+            "local_mean": sum(score.common for score in local) / len(local),
+            "local_worst": min(score.common for score in local),
+            "majority": baselines.majority.common,
+        },
+        "baselines_on_own_test_images": {
+            "pooled": baselines.pooled.own_mean,
+            "pooled_worst": baselines.pooled.own_worst,
+            "local_mean": sum(own) / len(own) if own else float("nan"),
+            "local_worst": min(own, default=float("nan")),
+            "majority": baselines.majority.own_mean,
+            "local_majority": sum(score.own_mean for score in local_majority if score.own) / max(1, len(own)),
+        },
+        "baselines_local_sites": len(local),
+    }
