@@ -1,0 +1,49 @@
+# Two commands do all the set-up on a fresh machine: `make simulate` and `make test`.
+# Other Python: make simulate PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help simulate test test-fast check lock flower-config clean
+
+help:           ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+simulate: .venv/installed          ## install, then run a federation on the bundled images
+	$(BIN)/fedtransfer simulate
+
+test: .venv/installed-dev          ## install with the test tools, then run every test
+	$(BIN)/python -m pytest
+
+test-fast: .venv/installed-dev     ## the tests that start no whole run and no process
+	$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/installed-dev         ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: .venv/installed-dev          ## refresh constraints.txt to the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --no-header --no-annotate pyproject.toml --output-file constraints.txt
+
+flower-config: .venv/installed-dev ## write [tool.flwr.app.config] in pyproject.toml from common/config.py
+	$(BIN)/python -m common.flower_config
+
+clean:          ## remove the environment and everything that the tools left
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python %d.%d: fedtransfer needs 3.11, 3.12 or 3.13; try: make simulate PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing fedtransfer and what it needs into .venv (about 1.5 GB, a minute or two the first time) ..."
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing fedtransfer with its test tools into .venv (about 1.5 GB, a minute or two the first time) ..."
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ .venv/installed

@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.site import Site, backbone_of, load_site
+from client.site import Site, backbone_of, prepare_site
 from client.trainer import Recipe, trainer
 from common import protocol
 from common.config import RunConfig, Value, make_config
@@ -27,13 +27,11 @@ log = logging.getLogger(__name__)
 app = ClientApp()
 
 
-@lru_cache(maxsize=8)
-def _config(run_config: tuple[tuple[str, Value], ...]) -> RunConfig:
-    return make_config(dict(run_config), "run config")
-
-
-def _site(message: Message, context: Context, config: RunConfig) -> Site:
-    return load_site(str(context.node_config["data"]), config, message.metadata.run_id)
+@lru_cache(maxsize=4096)
+def _prepared(data: str, run_config: tuple[tuple[str, Value], ...], run: int) -> tuple[RunConfig, Site]:
+    """Prepare a site once a process and run; later messages of the run find it ready."""
+    config = make_config(dict(run_config), "run config")
+    return config, prepare_site(data, config)
 
 
 def _answer(
@@ -41,8 +39,9 @@ def _answer(
 ) -> Message:
     """Unpack, handle, pack; what goes wrong becomes a code and a text without data."""
     try:
-        config = _config(tuple(context.run_config.items()))
-        value = handle(protocol.unpack(message.content, kind), context, config, _site(message, context, config))
+        data, run = str(context.node_config["data"]), message.metadata.run_id
+        config, site = _prepared(data, tuple(context.run_config.items()), run)
+        value = handle(protocol.unpack(message.content, kind), context, config, site)
     except SiteError as error:
         value = error
     except UserError as error:
@@ -95,11 +94,10 @@ def _kind(config: RunConfig, site: Site, task: Task) -> tuple[HeadSpec, Recipe]:
 
 def _score(task: Task, config: RunConfig, site: Site) -> Scores:
     with trainer(*_kind(config, site, task)) as t:
-        counts = []
-        for split in ("validation", "test"):
-            x, y = site.data(split, task.classes)
-            counts.append(Counts.of(t.predict(task.head, x), y))
-    return Scores(task.round, *counts)
+        probabilities = t.predict(task.head, site.held_out)
+    (_, validation), (_, test) = (site.data(split, task.classes) for split in ("validation", "test"))
+    parts = probabilities[: len(validation)], probabilities[len(validation) :]
+    return Scores(task.round, Counts.of(parts[0], validation), Counts.of(parts[1], test))
 
 
 def _train(task: Task, context: Context, config: RunConfig, site: Site) -> Update:

@@ -6,7 +6,7 @@ node config.
 
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,11 @@ class Site:
             self._numbers[split, classes] = np.array([number[name] for name in self.labels[split].tolist()], np.int64)
         return self.features[split], self._numbers[split, classes]
 
+    @cached_property
+    def held_out(self) -> NDArray[np.float32]:
+        """Features of the validation images, then of the test images: what a head is scored on, in one piece."""
+        return np.concatenate([self.features["validation"], self.features["test"]])
+
     def images_by_class(self) -> dict[str, tuple[int, int, int]]:
         """Count the images of each class in (train, validation, test)."""
         counts = {split: Counter(self.labels[split].tolist()) for split in SPLITS}
@@ -82,9 +87,3 @@ def prepare_site(data: str, config: RunConfig, progress: Progress | None = None)
             labels[split].append(image.label)
     features = {split: normalise(store.read(keys[split]), backbone.mean) for split in SPLITS}
     return Site(features, {split: np.array(labels[split], np.str_) for split in SPLITS}, len(extraction.problems))
-
-
-@lru_cache(maxsize=4096)
-def load_site(data: str, config: RunConfig, run: int) -> Site:
-    """Prepare a site once a process and run; later messages of the run find it ready."""
-    return prepare_site(data, config)

@@ -57,16 +57,22 @@ class Trainer:
         self._optimizer = make_optimizer(optimizer, learning_rate)
         self._optimizer.build(self._weights)
         self._fresh = [variable.numpy() for variable in self._optimizer.variables]
-        x, y = tf.TensorSpec((None, spec.features), tf.float32), tf.TensorSpec((None,), tf.int32)
-        self._epoch = tf.function(
-            self._run_epoch, input_signature=[x, y, tf.TensorSpec((None, batch_size), tf.int32)], autograph=False
-        )
-        self._probabilities = tf.function(
-            lambda x: tf.nn.softmax(self._model(x, training=False)), input_signature=[x], autograph=False
-        )
+        head = [tf.TensorSpec(shape) for shape in spec.shapes]
+        x, y = tf.TensorSpec((None, spec.features)), tf.TensorSpec((None,), tf.int32)
+        batches, flag = tf.TensorSpec((None, batch_size), tf.int32), tf.TensorSpec((), tf.bool)
+        seeds = [tf.TensorSpec(variable.shape, variable.dtype) for variable in self._seeds]
+        self._run = tf.function(self._steps, autograph=False).get_concrete_function(head, seeds, flag, x, y, batches)
+        self._probabilities = tf.function(self._softmax, autograph=False).get_concrete_function(head, x)
 
-    def _run_epoch(self, x: Any, y: Any, batches: Any) -> None:
-        """Take one step for each row of ``batches``, image numbers padded with -1."""
+    def _steps(self, head: list[Any], seeds: list[Any], fresh: Any, x: Any, y: Any, batches: Any) -> list[Any]:
+        """Take one step for each row of ``batches``, image numbers padded with -1; start anew if ``fresh``."""
+
+        def begin() -> Any:
+            for variable, value in zip(
+                [*self._weights, *self._seeds, *self._optimizer.variables], [*head, *seeds, *self._fresh], strict=True
+            ):
+                variable.assign(value)
+            return tf.constant(0)
 
         def step(i: Any) -> Any:
             filled = tf.cast(batches[i] >= 0, tf.float32)
@@ -78,14 +84,13 @@ class Trainer:
             self._optimizer.apply(tape.gradient(loss, self._weights), self._weights)
             return i + 1
 
-        tf.while_loop(lambda i: i < tf.shape(batches)[0], step, [0])
+        first = tf.cond(fresh, begin, lambda: tf.constant(0))
+        tf.while_loop(lambda i: i < tf.shape(batches)[0], step, [first])
+        return [variable.value for variable in self._weights]
 
-    def _load(self, head: Arrays) -> None:
-        for variable, array in zip(self._weights, head, strict=True):
-            variable.assign(array)
-
-    def _head(self) -> Arrays:
-        return tuple(variable.numpy() for variable in self._weights)
+    def _softmax(self, head: list[Any], x: Any) -> Any:
+        scores, _ = self._model.stateless_call(head, self._seeds, x, training=False)
+        return tf.nn.softmax(scores)
 
     def train(
         self,
@@ -102,29 +107,31 @@ class Trainer:
         With ``patience`` and validation images, stop once the validation loss has not improved for that many epochs,
         and return the head of the best epoch.
         """
-        self._load(head)
-        for variable, array in zip(self._optimizer.variables, self._fresh, strict=True):
-            variable.assign(array)
-        for variable in self._seeds:
-            variable.assign(rng.integers(0, 2**31, variable.shape))
-        labels = y.astype(np.int32)
+        start = [tf.constant(array) for array in head]
+        seeds = [tf.constant(rng.integers(0, 2**31, v.shape), v.dtype) for v in self._seeds]
+        data = (tf.constant(x), tf.constant(y, tf.int32))
+
+        def run(fresh: bool, epochs: int) -> Arrays:
+            batches = np.concatenate([_batches(len(y), self.batch_size, rng) for _ in range(epochs)])
+            weights = self._run(start, seeds, tf.constant(fresh), *data, tf.constant(batches))
+            return tuple(weight.numpy() for weight in weights)
+
+        if not patience or validation is None or not len(validation[1]):
+            return run(True, epochs)
         best, best_loss, waited = head, math.inf, 0
-        watch = patience > 0 and validation is not None and len(validation[1]) > 0
-        for _ in range(epochs):
-            self._epoch(x, labels, _batches(len(y), self.batch_size, rng))
-            if watch and validation is not None:
-                loss = cross_entropy(self._probabilities(validation[0]).numpy(), validation[1])
-                waited += 1
-                if loss < best_loss:
-                    best, best_loss, waited = self._head(), loss, 0
-                elif waited >= patience:
-                    break
-        return best if watch else self._head()
+        for epoch in range(epochs):
+            now = run(epoch == 0, 1)
+            loss = cross_entropy(self.predict(now, validation[0]), validation[1])
+            waited += 1
+            if loss < best_loss:
+                best, best_loss, waited = now, loss, 0
+            elif waited >= patience:
+                break
+        return best
 
     def predict(self, head: Arrays, x: Features) -> NDArray[np.float32]:
         """Return class probabilities (n, C) of features (n, d) under ``head``."""
-        self._load(head)
-        return self._probabilities(x).numpy()
+        return self._probabilities([tf.constant(array) for array in head], tf.constant(x)).numpy()
 
 
 def _batches(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:

@@ -17,21 +17,10 @@ from common.errors import UserError
 
 Value = str | int | float | bool
 
-OPTIMIZERS = (
-    "sgd",
-    "momentum",
-    "nesterov",
-    "adam",
-    "adamw",
-    "adamax",
-    "nadam",
-    "adagrad",
-    "adadelta",
-    "rmsprop",
-    "adafactor",
-    "lion",
-    "ftrl",
-)
+Optimizer = Literal[
+    "sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta", "rmsprop", "adafactor",
+    "lion", "ftrl",
+]  # fmt: skip
 
 
 def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
@@ -102,9 +91,7 @@ class RunConfig(BaseModel):
     learning_rate: float = option(
         4.0, "Training at a site", "Rate of the site's optimizer (Adam and its kin want about 0.001).", gt=0
     )
-    optimizer: Literal[OPTIMIZERS] = option(
-        "sgd", "Training at a site", "A Keras optimizer; its state starts anew each round."
-    )  # type: ignore[valid-type]
+    optimizer: Optimizer = option("sgd", "Training at a site", "A Keras optimizer; its state starts anew each round.")
     patience: int = option(
         0,
         "Training at a site",

@@ -34,7 +34,7 @@ def _option(name: str) -> inspect.Parameter:
     choices = list(field.annotation.__args__) if get_origin(field.annotation) is not None else []  # type: ignore[union-attr]
     kind: Any = str if choices else field.annotation
     flag = f"--{name.replace('_', '-')}"
-    shown = "" if field.default in ("", False) else f"[dim][default: {field.default}][/dim]"
+    shown = "" if field.default in ("", False) else f"[dim](default: {field.default})[/dim]"
     extra = field.json_schema_extra
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,

@@ -100,6 +100,7 @@ def predict(
     """
     if missing := [str(path) for path in paths if not path.exists()]:
         raise UserError(f"{', '.join(missing)}: no such file or folder")
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -114,7 +115,8 @@ def predict(
     writer = csv.writer(sys.stdout)
     if csv_output:
         writer.writerow(["path", "class", "probability", *model.classes])
-    table = Table("image", "class", "probability", "next")
+    table = Table("image", "class", "probability", "next", box=box.SIMPLE)
+    table.columns[0].overflow = "fold"
     unreadable = 0
     for image, result in zip(images, classify(model, images), strict=True):
         if isinstance(result, Problem):

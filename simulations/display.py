@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
@@ -93,28 +94,21 @@ class Display:
 
     def summary(self, summary: dict[str, Any], baselines: Baselines) -> None:
         """Print the federation beside its baselines, and each site's own accuracy where sites are few."""
-        table = Table(title="Accuracy on test images", title_style="bold", caption_justify="left")
-        for name in ("method", "common test set", "own test images: mean", "worst site"):
-            table.add_column(name, justify="left" if name == "method" else "right")
+        table = Table(title="Accuracy on test images", title_style="bold", caption_style="dim")
+        table.caption = "pooled: all data in one place; local only: each site trains alone"
+        for name in ("method", "common test set", "own images, mean", "worst site"):
+            table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         own = summary["baselines_on_own_test_images"]
         pooled, local, majority = baselines.pooled, baselines.local, baselines.majority
-        table.add_row(
-            "[bold]federated[/bold]",
-            *map(_percent, (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])),
-        )
-        table.add_row(
-            "pooled (all data in one place)", *map(_percent, (pooled.common, pooled.own_mean, pooled.own_worst))
-        )
-        count = f", {len(local)} of {summary['sites']} sites" if len(local) < summary["sites"] else ""
-        table.add_row(
-            f"local only (mean{count})",
-            *map(_percent, (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])),
-        )
-        table.add_row("local only (worst site)", _percent(summary["baselines"]["local_worst"]), "", "")
-        table.add_row(
-            "majority class of all sites", *map(_percent, (majority.common, majority.own_mean, majority.own_worst))
-        )
-        table.add_row("majority class of each site", "", _percent(own["local_majority"]), "")
+        federated = (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])
+        local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])
+        drawn = f", {len(local)} of {summary['sites']} sites" if len(local) < summary["sites"] else ""
+        table.add_row("federated", *map(_percent, federated), style="bold")
+        table.add_row("pooled", *map(_percent, (pooled.common, pooled.own_mean, pooled.own_worst)))
+        table.add_row(f"local only, mean{drawn}", *map(_percent, local_mean))
+        table.add_row("local only, worst", _percent(summary["baselines"]["local_worst"]), "", "")
+        table.add_row("majority class", *map(_percent, (majority.common, majority.own_mean, majority.own_worst)))
+        table.add_row("each site's majority", "", _percent(own["local_majority"]), "")
         self.console.print(table)
         sites = summary["site_accuracy"]
         if len(sites) <= 20:
@@ -163,11 +157,11 @@ def _sites_table(sites: dict[str, float], baselines: Baselines) -> Table:
 def evaluation_table(summary: dict[str, Any], split: str) -> Table:
     """Lay out what ``client.inference.evaluate_model`` found."""
     scores = ("precision", "recall", "f1", "specificity", "auroc")
-    table = Table(
-        title=f"Accuracy {_percent(summary['accuracy'])} on {summary['images']} images ({split}); loss {summary['loss']:.3f}",
-        title_style="bold",
+    title = (
+        f"Accuracy {_percent(summary['accuracy'])} on {summary['images']} images ({split}); loss {summary['loss']:.3f}"
     )
-    for name in ("class", "images", "precision", "recall = sensitivity", "F1", "specificity", "AUROC"):
+    table = Table(title=title, title_style="bold", caption="recall of a class is its sensitivity", box=box.SIMPLE)
+    for name in ("class", "images", "precision", "recall", "F1", "specificity", "AUROC"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for name, row in summary["classes"].items():
         table.add_row(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from client.app import app as client_app
-from client.site import Site, load_site
+from client.site import prepare_site
 from common.backbone import load_backbone
 from common.compute import CORES
 from common.config import RunConfig
@@ -54,7 +54,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     folder = Path(config.out or _default_folder(config)).absolute()
     prepare_folder(folder, force=force)
     images_of, problems = _sites(config)
-    data = config.data if config.data in NAMES else str(Path(config.data).expanduser().absolute())
+    data = config.data if config.data in NAMES else str(Path(config.data).expanduser().resolve())
     config = config.model_copy(update={"data": data, "sites": len(images_of), "out": str(folder)})
 
     extraction_began = time.monotonic()
@@ -76,7 +76,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 
     summary = read_summary(folder)
     classes = tuple(summary["classes"])
-    prepared = {site.name: _prepared(site, config) for site in sites}
+    prepared = {site.name: prepare_site(str(site.node_config["data"]), config) for site in sites}
     with display.bar("Baselines", "heads") as progress:
         baselines = run_baselines(config, prepared, classes, progress)
     plot_partition({name: site.images_by_class() for name, site in prepared.items()}, classes, folder / "partition.png")
@@ -117,10 +117,6 @@ def _extract(config: RunConfig, images: Sequence[Image], display: Display) -> Ex
         progress(1, 1)
     with display.bar("Features", "images") as progress:
         return extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
-
-
-def _prepared(site: SimulatedSite, config: RunConfig) -> Site:
-    return load_site(str(site.node_config["data"]), config, 0)
 
 
 def _baseline_summary(baselines: Baselines) -> dict[str, Any]:
