@@ -7,6 +7,7 @@ R x R by antialiased bilinear interpolation, and scaled to [-1, 1] inside the ne
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
@@ -130,14 +131,16 @@ def _imagenet_network(name: str, weights: str) -> Any:
     image = keras.Input((None, None, 3), name="image")
     scaled = keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
     build = getattr(keras.applications, _KERAS_BUILDERS[name])
-    network = build(include_top=False, weights=None, input_tensor=scaled, pooling="avg")
+    network = keras.Model(image, build(include_top=False, weights=None, input_tensor=scaled, pooling="avg").output)
     path = Path(weights).expanduser() if weights else _imagenet_weights(name)
     if not path.is_file():
         raise UserError(
             f"--weights {path}: no such file; expected a {name} weights file without its top, as saved by Keras' save_weights"
         )
     try:
-        network.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Keras only warns of layers that the file has no weights for
+            network.load_weights(path)
     except Exception as error:
         raise UserError(
             f"{path}: not weights of {name} without its classification top: {str(error).splitlines()[0]}"
@@ -148,9 +151,10 @@ def _imagenet_network(name: str, weights: str) -> Any:
 def _imagenet_weights(name: str) -> Path:
     """Return the ImageNet weights file from Keras' cache, downloading it the first time."""
     from keras.src.applications import resnet
+    from keras.src.backend.config import keras_home
 
     file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    folder = Path(keras.config.keras_home()) / "models"
+    folder = Path(keras_home()) / "models"
     try:
         return Path(
             keras.utils.get_file(

@@ -11,7 +11,9 @@ HEADING = "[tool.flwr.app.config]\n"
 def with_flower_config(document: str) -> str:
     """Return a pyproject.toml with every setting and its default in Flower's section."""
     settings = RunConfig().to_toml()
-    return re.sub(rf"({re.escape(HEADING)}).*?(?=\n\[|\Z)", lambda match: match[1] + settings, document, flags=re.DOTALL)
+    return re.sub(
+        rf"({re.escape(HEADING)}).*?(?=\n\[|\Z)", lambda match: match[1] + settings, document, flags=re.DOTALL
+    )
 
 
 if __name__ == "__main__":

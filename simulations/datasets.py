@@ -74,7 +74,9 @@ def _keras_archive(name: str) -> Path:
         try:
             (x_train, y_train), (x_test, y_test) = load()
         except Exception as error:
-            folder = Path(keras.config.keras_home()) / "datasets"
+            from keras.src.backend.config import keras_home
+
+            folder = Path(keras_home()) / "datasets"
             raise UserError(
                 f"--data {name}: not on this machine and could not be downloaded ({type(error).__name__}: {error}).\n"
                 f"Keras keeps it in {folder}. Bring the files there from a machine with a network, or bring the images as an\n"

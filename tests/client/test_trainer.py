@@ -1,0 +1,122 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from client.trainer import Recipe, Trainer, _batches, trainer
+from common.backbone import BUNDLED, load_backbone
+from common.compute import keras
+from common.config import Optimizer
+from common.head import HeadSpec, build_head, initial_head
+from common.metrics import cross_entropy
+from common.seeds import generator
+
+SPEC = HeadSpec(12, 3)
+
+
+def data(n: int = 70, seed: int = 0, features: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    x = rng.normal(size=(n, features)) + np.eye(3, features)[y] * 2
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), y
+
+
+def fit_by_keras(spec: HeadSpec, optimizer: str, rate: float, head, x, y, epochs: int) -> list[np.ndarray]:
+    """What Keras' own ``fit`` makes of the same batches."""
+    model = build_head(spec)
+    model.set_weights(head)
+    instance = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
+    model.compile(instance, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(5)
+    for _ in range(epochs):
+        order = _batches(len(y), 32, rng)
+        order = order[order >= 0]
+        model.fit(x[order], y[order], batch_size=32, epochs=1, shuffle=False, verbose=0)
+    return model.get_weights()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "spec"),
+    [
+        ("sgd", 1.0, SPEC),
+        ("adam", 0.01, SPEC),
+        ("adagrad", 0.1, SPEC),
+        ("sgd", 0.5, HeadSpec(12, 3, hidden_units=6)),
+        ("sgd", 0.5, HeadSpec(12, 3, l1=1e-3, l2=1e-2)),
+    ],
+)
+def test_training_is_what_keras_fit_does_on_the_same_batches(optimizer: str, rate: float, spec: HeadSpec) -> None:
+    x, y = data()
+    head = initial_head(spec, 1)
+    ours = Trainer(spec, optimizer, rate, 32).train(head, x, y, np.random.default_rng(5), 3)
+    for a, b in zip(ours, fit_by_keras(spec, optimizer, rate, head, x, y, 3), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_every_optimizer_learns_and_starts_anew_each_time(optimizer: str) -> None:
+    x, y = data()
+    rate = 0.05 if optimizer not in ("adadelta",) else 5.0
+    t = Trainer(SPEC, optimizer, rate, 32)
+    head = initial_head(SPEC, 0)
+    first = t.train(head, x, y, generator(0, "a"), 5)
+    t.train(first, x, y, generator(0, "b"), 2)
+    again = t.train(head, x, y, generator(0, "a"), 5)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert cross_entropy(t.predict(first, x), y) < cross_entropy(t.predict(head, x), y)
+
+
+def test_dropout_draws_depend_on_the_generator_only() -> None:
+    x, y = data()
+    spec = HeadSpec(12, 3, dropout=0.5)
+    t = Trainer(spec, "sgd", 1.0, 32)
+    head = initial_head(spec, 0)
+    one, two, other = (t.train(head, x, y, generator(0, name), 2)[0] for name in ("a", "a", "b"))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(t.predict(head, x), t.predict(head, x))
+
+
+def test_early_stopping_keeps_the_best_epoch() -> None:
+    x, y = data()
+    validation = data(30, 9)
+    t = Trainer(SPEC, "sgd", 30.0, 8)
+    head = initial_head(SPEC, 0)
+    rng = np.random.default_rng(3)
+    heads = [head]
+    for _ in range(12):
+        # Plain SGD has no state, so single epochs in a row are the same training.
+        heads.append(t.train(heads[-1], x, y, rng, 1))
+    losses = [cross_entropy(t.predict(h, validation[0]), validation[1]) for h in heads[1:]]
+    patience = 2
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            break
+    kept = t.train(head, x, y, np.random.default_rng(3), 12, patience, validation)
+    np.testing.assert_array_equal(kept[0], heads[1 + best][0])
+    assert best < 11, "the case is one where stopping early matters"
+
+
+def test_one_model_is_built_however_often_it_is_used() -> None:
+    recipe = Recipe("sgd", 0.5, 16, 1)
+    with trainer(SPEC, recipe) as first:
+        pass
+    with trainer(SPEC, recipe) as second, trainer(SPEC, recipe) as at_the_same_time:
+        assert first is second
+        assert second is not at_the_same_time
+
+
+def test_the_backbone_is_frozen_bit_for_bit() -> None:
+    backbone = load_backbone(BUNDLED)
+    before = [weight.copy() for weight in backbone.network.get_weights()]
+    images = np.random.default_rng(0).uniform(0, 255, (30, 64, 64, 3)).astype(np.float32)
+    features = backbone.extractor(30)(images).numpy()
+    spec = HeadSpec(backbone.features, 3)
+    with trainer(spec, Recipe("sgd", 1.0, 8, 3)) as t:
+        t.train(initial_head(spec, 0), features, np.arange(30) % 3, generator(0, "x"), 3)
+    for old, new in zip(before, backbone.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -1,0 +1,97 @@
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.errors import SiteError
+from common.metrics import Counts
+from common.protocol import Confusion, Description, ProtocolError, Query, Scores, Task, Update, pack, unpack
+
+ENVELOPE = 2048  # bytes around the payload
+
+
+def counts(classes: int, seed: int = 0) -> Counts:
+    rng = np.random.default_rng(seed)
+    return Counts.of(rng.dirichlet(np.ones(classes), 40).astype(np.float32), rng.integers(0, classes, 40))
+
+
+def arrays(features: int, classes: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(features, classes)).astype(np.float32), rng.normal(size=classes).astype(np.float32)
+
+
+def over_the_wire(records: RecordDict) -> tuple[RecordDict, int]:
+    wire = recorddict_to_proto(records)
+    return recorddict_from_proto(wire), wire.ByteSize()
+
+
+VALUES = [
+    Query("net", 64, "f" * 64),
+    Description({"Katze": (1, 2, 3), "犬 2": (0, 0, 1)}, 4),
+    Task("site-1", 3, ("a", "b b", "ç"), arrays(8, 3)),
+    Scores(3, counts(3), counts(3, 1)),
+    Update(3, counts(3), counts(3, 1), 17, arrays(8, 3)),
+    Confusion(3, counts(3), counts(3, 1), np.eye(3, dtype=np.int64)),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_values_arrive_as_they_were_sent(value: object) -> None:
+    received, _ = over_the_wire(pack(value))
+    copy = unpack(received, type(value))
+    assert type(copy) is type(value)
+    np.testing.assert_equal(asdict(copy), asdict(value))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 512), st.integers(2, 300))
+def test_a_message_is_its_payload_and_at_most_2_kb(features: int, classes: int) -> None:
+    names = tuple(f"class number {i}" for i in range(classes))
+    head = 4 * classes * (features + 1)
+    _, down = over_the_wire(pack(Task("a site", 1, names, arrays(features, classes))))
+    assert down <= head + sum(len(name) + 4 for name in names) + ENVELOPE
+    _, up = over_the_wire(pack(Update(1, counts(classes), counts(classes), 9, arrays(features, classes))))
+    assert up <= head + 24 * classes + ENVELOPE
+    if classes <= 40:
+        assert up <= head + ENVELOPE, "for usual numbers of classes the counts fit into the 2 KB"
+
+
+def test_a_refusal_arrives_as_itself() -> None:
+    with pytest.raises(SiteError, match="why not") as caught:
+        unpack(over_the_wire(pack(SiteError("some-code", "why not")))[0], Update)
+    assert caught.value.code == "some-code"
+
+
+def changed(**head: object) -> RecordDict:
+    records = pack(VALUES[4])
+    records["head"] = ConfigRecord({**dict(records.config_records["head"]), **head})  # type: ignore[dict-item]
+    return records
+
+
+def without(record: str) -> RecordDict:
+    records = pack(VALUES[4])
+    del records[record]
+    return records
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        (RecordDict(), "incomplete or malformed Update"),
+        (changed(version=99), "version 99 of the protocol, expected 1"),
+        (changed(kind="Task"), "sent 'Task', expected Update"),
+        (changed(losses=[1.0]), "incomplete or malformed"),
+        (without("arrays"), "incomplete or malformed"),
+        (
+            RecordDict({"head": pack(VALUES[4])["head"], "arrays": ArrayRecord({"0": Array(np.zeros((2, 3, 3)))})}),
+            "sent counts of type float64",
+        ),
+    ],
+)
+def test_other_records_are_refused_with_the_reason(records: RecordDict, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        unpack(records, Update)
