@@ -120,7 +120,7 @@ def pack(value: Any) -> RecordDict:
         head |= {"site": value.site, "round": value.round, "classes": json.dumps(value.classes, ensure_ascii=False)}
         arrays = value.head
     elif isinstance(value, Scores):
-        head |= {"round": value.round, "losses": [value.validation.loss, value.test.loss]}
+        head |= {"round": value.round, "losses": [float(value.validation.loss), float(value.test.loss)]}
         arrays = [np.stack([_counts_array(value.validation), _counts_array(value.test)])]
         if isinstance(value, Update):
             head["examples"] = value.examples

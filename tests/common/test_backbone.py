@@ -65,7 +65,7 @@ def test_network_does_not_train_and_normalises_in_inference_mode() -> None:
     assert network.trainable_variables == []
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
     one, four = network(pixels[:1], training=False).numpy(), network(pixels, training=False).numpy()
-    np.testing.assert_allclose(one[0], four[0], atol=1e-4), "an image's features do not depend on its batch"
+    np.testing.assert_allclose(one[0], four[0], atol=1e-4)  # an image's features do not depend on its batch
 
 
 def test_missing_imagenet_weights_say_which_file_and_where(monkeypatch: pytest.MonkeyPatch) -> None:

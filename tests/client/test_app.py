@@ -1,0 +1,127 @@
+"""The ClientApp as a server sees it: real messages to a real site."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from flwr.common.serde import message_to_proto
+
+from client.app import app
+from common import protocol
+from common.backbone import BUNDLED, load_backbone
+from common.config import RunConfig
+from common.errors import SiteError
+from common.head import HeadSpec, initial_head, load_head
+from common.protocol import Confusion, Description, Query, Scores, Task, Update
+from simulations.engine import InProcessGrid, SimulatedSite
+
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture
+def ask(tmp_path: Path, folder_of_classes):
+    """Send one value to the site and return Flower's reply message."""
+    folder_of_classes(12)
+
+    def ask(value: object, kind: str, data: Path = tmp_path / "images", **settings: object) -> Message:
+        site = SimulatedSite("the site", {"data": str(data), "state": str(tmp_path / "state")})
+        grid = InProcessGrid(app, [site], RunConfig(**settings).to_flat(), 1)
+        [reply] = grid.send_and_receive([Message(protocol.pack(value), 1, kind)])
+        grid.close()
+        return reply
+
+    return ask
+
+
+def task(**changes: object) -> Task:
+    return replace(Task("the site", 4, CLASSES, initial_head(HeadSpec(256, 3), 0)), **changes)
+
+
+def query() -> Query:
+    backbone = load_backbone(BUNDLED)
+    return Query(backbone.name, backbone.resolution, backbone.fingerprint)
+
+
+def test_a_site_describes_itself(ask) -> None:
+    description = protocol.unpack(ask(query(), protocol.QUERY).content, Description)
+    assert set(description.images) == set(CLASSES)
+    assert sum(sum(counts) for counts in description.images.values()) == 36
+
+
+def test_a_site_with_another_backbone_refuses_with_both_fingerprints_and_the_remedy(ask) -> None:
+    reply = ask(replace(query(), fingerprint="0123456789abcdef" * 4), protocol.QUERY)
+    with pytest.raises(SiteError) as caught:
+        protocol.unpack(reply.content, Description)
+    assert caught.value.code == "backbone-differs"
+    for words in ("0123456789abcdef", load_backbone(BUNDLED).fingerprint[:16], "install the same weights file"):
+        assert words in caught.value.text
+
+
+def test_training_replies_sums_and_the_scores_of_the_head_received(ask) -> None:
+    update = protocol.unpack(ask(task(), protocol.TRAIN, learning_rate=0.5).content, Update)
+    scores = protocol.unpack(ask(task(), protocol.EVALUATE).content, Scores)
+    assert update.examples + update.validation.total + update.test.total == 36
+    assert update.validation.accuracy == scores.validation.accuracy
+    np.testing.assert_array_equal(update.test.images, scores.test.images)
+    head = tuple(
+        old + (total / update.examples).astype(np.float32) for old, total in zip(task().head, update.total, strict=True)
+    )
+    after = protocol.unpack(ask(task(head=head), protocol.EVALUATE).content, Scores)
+    assert after.test.loss < scores.test.loss
+
+
+def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:
+    reply = protocol.unpack(
+        ask(task(head=(np.ones((256, 3), np.float32), np.ones(3, np.float32))), protocol.FINISH).content, Confusion
+    )
+    assert reply.matrix.sum() == reply.test.total
+    arrays, classes, fingerprint = load_head(tmp_path / "state" / "head.npz")
+    assert (arrays[0] == 1).all()
+    assert (classes, fingerprint) == (CLASSES, load_backbone(BUNDLED).fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "code"),
+    [
+        (protocol.TRAIN, task(classes=("blue", "green", "other")), "unknown-class"),
+        (protocol.TRAIN, task(head=()), "internal"),
+        (protocol.TRAIN, query(), "internal"),
+    ],
+)
+def test_failures_become_codes(ask, kind: str, value: object, code: str) -> None:
+    reply = ask(value, kind)
+    assert not reply.has_error()
+    with pytest.raises(SiteError) as caught:
+        protocol.unpack(reply.content, Update)
+    assert caught.value.code == code
+
+
+def test_no_path_and_no_label_of_a_site_is_in_a_failure(ask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Flower would send the exception's text, and a path can name a patient."""
+    secret = tmp_path / "Mustermann-1970"
+    wire = message_to_proto(ask(task(), protocol.TRAIN, data=secret)).SerializeToString()
+    assert b"Mustermann" not in wire
+    assert b"unusable" in wire
+    assert "Mustermann" in caplog.text, "the site's own log says it"
+
+
+def test_no_image_feature_or_backbone_tensor_travels(ask, tmp_path: Path) -> None:
+    """Nothing in a reply has room for a feature vector, and no stored feature's bytes stand in it."""
+    from common.extraction import open_store
+
+    backbone = load_backbone(BUNDLED)
+    for value, kind in (
+        (query(), protocol.QUERY),
+        (task(), protocol.TRAIN),
+        (task(), protocol.EVALUATE),
+        (task(), protocol.FINISH),
+    ):
+        reply = ask(value, kind)
+        wire = message_to_proto(reply).SerializeToString()
+        head = 4 * 257 * 3 if kind == protocol.TRAIN else 0
+        assert len(wire) <= head + 2048
+        store = open_store(backbone)
+        for feature in store.read(list(store._rows)[:200]):
+            assert feature.tobytes()[:64] not in wire

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message
+
+from common.errors import SiteError
+from common.head import HeadSpec
+from common.metrics import Counts
+from common.protocol import Confusion, Update, pack
+from server.admission import admit
+
+SPEC = HeadSpec(4, 3)
+
+
+def counts(classes: int = 3) -> Counts:
+    return Counts.of(np.eye(classes, dtype=np.float32), np.arange(classes))
+
+
+def update(**changes: object) -> Update:
+    good = Update(2, counts(), counts(), 5, (np.ones((4, 3), np.float32), np.ones(3, np.float32)))
+    return replace(good, **changes)
+
+
+class Reply:
+    """What admission looks at in a Flower message."""
+
+    def __init__(self, value: object) -> None:
+        self.error = value
+        self._failed = isinstance(value, Error)
+        if not self._failed:
+            self.content = pack(value)
+
+    def has_error(self) -> bool:
+        return self._failed
+
+
+def admit_one(value: object, kind: type = Update) -> tuple[dict, dict]:
+    replies: dict[str, Message | None] = {"good": Reply(update()), "site": None if value is None else Reply(value)}  # type: ignore[dict-item]
+    result = admit(replies, kind, round=2, spec=SPEC)
+    assert kind is not Update or "good" in result.admitted
+    return result.admitted, result.refused
+
+
+def test_a_sound_update_is_let_in() -> None:
+    admitted, refused = admit_one(update())
+    assert list(admitted) == ["good", "site"]
+    assert refused == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "did not answer in time"),
+        (Error(2, "boom"), "Flower error 2: boom"),
+        (SiteError("broken", "no images"), "broken: no images"),
+        (update(round=1), "answered round 1, expected round 2"),
+        (update(examples=0), "0 training images"),
+        (update(examples=-3), "-3 training images"),
+        (update(total=(np.full((4, 3), np.nan, np.float32), np.ones(3, np.float32))), "NaN"),
+        (update(total=(np.ones((4, 3), np.float32), np.full(3, np.inf, np.float32))), "infinite"),
+        (update(total=(np.ones((1, 3), np.float32), np.ones(3, np.float32))), r"\(1, 3\).*expected.*\(4, 3\)"),
+        (update(total=(np.ones((4, 3)), np.ones(3))), "float64"),
+        (update(total=()), "sent arrays"),
+        (update(validation=counts(4), test=counts(4)), "4 classes, expected 3"),
+        (update(test=replace(counts(), correct=np.array([2, 1, 1]))), "contradict"),
+        (update(test=replace(counts(), loss=float("nan"))), "contradict"),
+        (Confusion(2, counts(), counts(), np.eye(3, dtype=np.int64)), "sent 'Confusion', expected Update"),
+    ],
+)
+def test_other_replies_are_left_out_with_the_reason(value: object, words: str) -> None:
+    admitted, refused = admit_one(value)
+    assert list(admitted) == ["good"]
+    assert list(refused) == ["site"]
+    import re
+
+    assert re.search(words, refused["site"]), refused
+
+
+def test_confusion_matrix_must_fit() -> None:
+    _, refused = admit_one(Confusion(2, counts(), counts(), np.eye(2, dtype=np.int64)), Confusion)
+    assert "confusion matrix of shape (2, 2)" in refused["site"]

@@ -1,0 +1,143 @@
+"""The round loop over a grid whose sites misbehave on purpose."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from common import protocol
+from common.backbone import BUNDLED, load_backbone
+from common.config import RunConfig
+from common.errors import SiteError, UserError
+from common.metrics import Counts
+from common.protocol import Confusion, Description, Scores, Task, Update
+from server.rounds import Outcome, Round, federate
+from simulations.engine import SimulatedSite, run_in_process
+
+CLASSES = ("a", "b")
+SITES = [SimulatedSite(name, {"name": name}) for name in ("anna", "bert", "carl")]
+
+
+def counts(loss: float) -> Counts:
+    return Counts(np.array([2, 2]), np.array([2, 2]), np.array([1, 1]), loss)
+
+
+def stub(misbehave: Callable[[str, str, object], object] = lambda site, kind, value: value) -> ClientApp:
+    """Sites whose update is one in every entry, and whose validation loss falls until round 3 and rises then."""
+    app = ClientApp()
+
+    def answer(message: Message, context: Context, kind: str, make: Callable[[Task], object]) -> Message:
+        asked = protocol.unpack(message.content, protocol.Query if kind == "query" else Task)
+        try:
+            value = misbehave(str(context.node_config["name"]), kind, make(asked))
+        except SiteError as error:
+            value = error
+        return Message(protocol.pack(value), reply_to=message)
+
+    def scores(task: Task) -> tuple:
+        return task.round, counts(1 + abs(3 - task.round)), counts(5.0)
+
+    def update(task: Task) -> Update:
+        return Update(*scores(task), 10, tuple(np.full(array.shape, 10, np.float32) for array in task.head))
+
+    app.query()(
+        lambda message, context: answer(
+            message, context, "query", lambda _: Description({"a": (5, 2, 2), "b": (5, 2, 2)}, 0)
+        )
+    )
+    app.train()(lambda message, context: answer(message, context, "train", update))
+    app.evaluate()(lambda message, context: answer(message, context, "evaluate", lambda task: Scores(*scores(task))))
+    app.evaluate("finish")(
+        lambda message, context: answer(
+            message, context, "finish", lambda task: Confusion(*scores(task), np.eye(2, dtype=np.int64))
+        )
+    )
+    return app
+
+
+def run(app: ClientApp, **settings: object) -> tuple[Outcome, list[Round]]:
+    config = RunConfig(**{"sites": 3, "rounds": 5, "server_learning_rate": 1.0, "server_momentum": 0.0, **settings})
+    server, outcomes, rounds = ServerApp(), [], []
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        outcomes.append(federate(grid, config, load_backbone(BUNDLED), [rounds.append]))
+
+    run_in_process(server, app, SITES, config.to_flat(), 2)
+    return outcomes[0], rounds
+
+
+def test_best_head_by_validation_is_kept_and_scores_are_of_the_head_entering() -> None:
+    outcome, rounds = run(stub())
+    assert [record.round for record in rounds] == [1, 2, 3, 4, 5, 6]
+    assert outcome.best_round == 3
+    assert (outcome.head[0] == 2).all(), "the head that entered round 3 has two updates of one in it"
+    assert [record.best for record in rounds] == [True, True, True, False, False, False]
+    assert rounds[0].validation.loss == 3 * 3.0
+    assert set(outcome.confusion) == {"anna", "bert", "carl"}
+
+
+def test_partial_participation_follows_the_plan() -> None:
+    _, rounds = run(stub(), fraction=0.34)
+    assert all(len(record.planned) == 1 for record in rounds[:-1])
+    assert rounds[-1].planned == ("anna", "bert", "carl")
+    assert len({record.planned for record in rounds[:-1]}) > 1
+
+
+def test_a_site_that_fails_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    def nan(site: str, kind: str, value):
+        if site == "bert" and kind == "train" and value.round == 2:
+            value.total[0][0, 0] = np.nan
+        return value
+
+    outcome, rounds = run(stub(nan))
+    assert rounds[1].refused == {"bert": "sent an update with NaN or infinite values"}
+    assert set(rounds[1].scores) == {"anna", "carl"}
+    assert all(not record.refused for i, record in enumerate(rounds) if i != 1)
+    assert (outcome.head[0] == 2).all()
+    assert "round 2: bert is left out" in caplog.text
+
+
+def test_a_round_without_any_usable_reply_stops_the_run_with_the_reasons() -> None:
+    def refuse(site: str, kind: str, value):
+        if kind == "train" and value.round == 2:
+            raise SiteError("tired", "no more today")
+        return value
+
+    with pytest.raises(UserError, match=r"round 2 got no usable reply(.|\n)*bert: tired: no more today"):
+        run(stub(refuse))
+
+
+def test_a_site_that_cannot_take_part_stops_the_run_before_it_starts() -> None:
+    def refuse(site: str, kind: str, value):
+        if site == "carl" and kind == "query":
+            raise SiteError("backbone-differs", "server 12, this site 34")
+        if site == "anna" and kind == "query":
+            return Description({"a": (0, 2, 2)}, 0)
+        return value
+
+    with pytest.raises(
+        UserError,
+        match=r"2 of 3 sites cannot take part:\n  anna: it has no training image\n  carl: backbone-differs: server 12, this site 34",
+    ):
+        run(stub(refuse))
+
+
+def test_too_few_sites_are_waited_for_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.rounds.JOIN_SECONDS", 0.1)
+    with pytest.raises(UserError, match=r"3 of 4 sites connected within .*anna, bert, carl"):
+        run(stub(), sites=4)
+
+
+def test_a_site_that_misses_the_result_is_named() -> None:
+    def refuse(site: str, kind: str, value):
+        if site == "carl" and kind == "finish":
+            raise SiteError("disk", "full")
+        return value
+
+    outcome, _ = run(stub(refuse))
+    assert outcome.undelivered == {"carl": "disk: full"}
+    assert set(outcome.confusion) == {"anna", "bert"}

@@ -1,0 +1,35 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from common.config import RunConfig
+from common.errors import UserError
+from server.run import RunFolder, prepare_folder, write_summary
+
+
+def test_a_run_is_never_overwritten_without_force(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    prepare_folder(folder, force=False)
+    RunFolder(folder, RunConfig()).__exit__()
+    with pytest.raises(UserError, match=r"run already exists; choose another --out, or give --force"):
+        prepare_folder(folder, force=False)
+    with pytest.raises(UserError, match="already holds a run"):
+        RunFolder(folder, RunConfig())
+    prepare_folder(folder, force=True)
+    assert not folder.exists()
+
+
+def test_force_removes_runs_only(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_text("dear")
+    with pytest.raises(UserError, match="not a run folder"):
+        prepare_folder(tmp_path, force=True)
+    assert (tmp_path / "holiday.jpg").exists()
+
+
+def test_summary_has_null_where_there_is_no_score(tmp_path: Path) -> None:
+    write_summary(tmp_path, {"accuracy": float("nan"), "deep": {"loss": float("nan"), "rounds": 3}})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {
+        "accuracy": None,
+        "deep": {"loss": None, "rounds": 3},
+    }
