@@ -56,7 +56,8 @@ def build_model(backbone: Backbone, spec: HeadSpec, head: Arrays) -> Any:
         features = keras.layers.Rescaling(1.0, offset=(-backbone.mean).tolist(), name="centre")(features)
     features = keras.layers.UnitNormalization(name="unit_length")(features)
     top = build_head(spec)
-    top.set_weights([*head, *(v.numpy() for v in top.non_trainable_variables)])
+    for variable, array in zip(top.trainable_variables, head, strict=True):
+        variable.assign(array)
     model = keras.Model(image, keras.layers.Softmax(name="probabilities")(top(features)), name="fedtransfer")
     model.trainable = False
     return model

@@ -1,0 +1,217 @@
+"""The command line: what it prints, and where."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import COLOURS, picture
+from typer.testing import CliRunner
+
+from common.errors import UserError
+from fedtransfer import app
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*arguments: str, ok: bool = True) -> tuple[str, str]:
+    """Run the command line within this process; return standard output and standard error."""
+    result = CliRunner().invoke(app, arguments)
+    if ok:
+        assert result.exit_code == 0, (result.stderr, result.exception)
+    elif isinstance(result.exception, UserError):
+        raise result.exception
+    return result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that can tell colours, beside its data."""
+    root = tmp_path_factory.mktemp("colours")
+    for c, (label, colour) in enumerate(COLOURS.items()):
+        (root / "data" / label).mkdir(parents=True)
+        for i in range(30):
+            picture(colour, 100 * c + i).save(root / "data" / label / f"{i}.png")
+    out, err = command(
+        "simulate",
+        "--data",
+        str(root / "data"),
+        "--sites",
+        "3",
+        "--alpha",
+        "5",
+        "--rounds",
+        "15",
+        "--out",
+        str(root / "run"),
+        "--json",
+    )
+    summary = json.loads(out)
+    assert summary == json.loads((root / "run" / "summary.json").read_text())
+    for words in ("federated", "pooled", "local only, mean", "majority class", "Run folder", "fedtransfer predict"):
+        assert words in err
+    return root
+
+
+def test_predict(colours: Path, tmp_path: Path) -> None:
+    for label, colour in COLOURS.items():
+        picture(colour, 7_000, (90, 50)).save(tmp_path / f"new {label}.jpg")
+    out, _ = command("predict", str(colours / "run"), str(tmp_path), "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert {Path(row["path"]).name: row["class"] for row in rows} == {f"new {label}.jpg": label for label in COLOURS}
+    assert sum(float(rows[0][label]) for label in COLOURS) == pytest.approx(1, abs=1e-5)
+    out, _ = command("predict", str(colours / "run" / "model.keras"), str(tmp_path / "new red.jpg"), "--json")
+    answer = json.loads(out)
+    assert answer["class"] == "red"
+    assert answer["probability"] == pytest.approx(answer["probabilities"]["red"])
+    out, _ = command("predict", str(colours / "run"), str(tmp_path / "new blue.jpg"))
+    assert "blue" in out
+
+
+def test_predict_names_what_it_cannot_read(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no")
+    picture(COLOURS["red"], 1).save(tmp_path / "a.png")
+    out, err = command("predict", str(colours / "run"), str(tmp_path), "--csv", ok=False)
+    assert "a.png,red" in out
+    assert "notes.txt: not an image" in err
+    assert "1 of 2 files could not be read" in err
+    with pytest.raises(UserError, match=r"gone\.jpg: no such file"):
+        command("predict", str(colours / "run"), str(tmp_path / "gone.jpg"), ok=False)
+    with pytest.raises(UserError, match=r"model\.keras: no such file"):
+        command("predict", str(tmp_path), str(tmp_path / "a.png"), ok=False)
+    (tmp_path / "model.keras").write_bytes(b"PK damaged")
+    with pytest.raises(UserError, match=r"model\.keras: not a model that fedtransfer exported"):
+        command("predict", str(tmp_path), str(tmp_path / "a.png"), ok=False)
+
+
+def test_evaluate(colours: Path, tmp_path: Path) -> None:
+    summary = json.loads((colours / "run" / "summary.json").read_text())
+    out, _ = command("evaluate", str(colours / "run"), str(colours / "data"), "--json")
+    scores = json.loads(out)
+    assert scores["split"] == "test", "the run's own data: only what it did not train on"
+    assert scores["images"] == summary["images_by_split"]["test"]
+    assert scores["accuracy"] == pytest.approx(summary["accuracy"])
+    assert scores["macro_f1"] == pytest.approx(summary["macro_f1"])
+    assert set(scores["classes"]["red"]) == {
+        "images",
+        "precision",
+        "recall",
+        "f1",
+        "sensitivity",
+        "specificity",
+        "auroc",
+    }
+    assert (colours / "run" / "confusion-matrix.png").read_bytes()[:4] == b"\x89PNG"
+    out, _ = command(
+        "evaluate", str(colours / "run"), str(colours / "data"), "--split", "all", "--picture", str(tmp_path / "c.png")
+    )
+    assert "90 images (all)" in out
+    assert (tmp_path / "c.png").exists()
+
+
+def test_evaluate_on_other_data(colours: Path, tmp_path: Path) -> None:
+    for label in ("red", "blue"):
+        (tmp_path / "more" / label).mkdir(parents=True)
+        picture(COLOURS[label], 4_000).save(tmp_path / "more" / label / "1.png")
+    out, _ = command("evaluate", str(colours / "run"), str(tmp_path / "more"), "--json")
+    scores = json.loads(out)
+    assert (scores["split"], scores["images"], scores["classes"]["green"]["recall"]) == ("all", 2, None)
+    (tmp_path / "more" / "rred").mkdir()
+    picture(COLOURS["red"], 4_001).save(tmp_path / "more" / "rred" / "1.png")
+    with pytest.raises(UserError, match=r"classes that the model does not know, such as 'rred'; did you mean 'red'"):
+        command("evaluate", str(colours / "run"), str(tmp_path / "more"), ok=False)
+
+
+def test_evaluation_scores_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+    from client.inference import _class_scores
+    from common.metrics import Counts
+
+    rng = np.random.default_rng(0)
+    p, y = rng.dirichlet(np.ones(3), 80).astype(np.float32), rng.integers(0, 3, 80)
+    counts = Counts.of(p, y)
+    precision, recall, f1, _ = precision_recall_fscore_support(y, p.argmax(1))
+    for i in range(3):
+        scores = _class_scores(counts, p, y, i)
+        negative = y != i
+        assert scores["precision"] == pytest.approx(precision[i])
+        assert scores["recall"] == scores["sensitivity"] == pytest.approx(recall[i])
+        assert scores["f1"] == pytest.approx(f1[i])
+        assert scores["specificity"] == pytest.approx((p.argmax(1) != i)[negative].mean())
+        assert scores["auroc"] == pytest.approx(roc_auc_score(y == i, p[:, i]))
+
+
+def test_features_commands(tmp_path: Path, colours: Path) -> None:
+    store = tmp_path / "store"
+    command(
+        "simulate",
+        "--data",
+        str(colours / "data"),
+        "--sites",
+        "2",
+        "--alpha",
+        "5",
+        "--rounds",
+        "1",
+        "--out",
+        str(tmp_path / "r"),
+        "--store",
+        str(store),
+    )
+    [report] = json.loads(command("features", "show", "--store", str(store), "--json")[0])
+    assert (report["images"], report["shards"], report["damaged"]) == (90, 1, 0)
+    assert "resnet18v2" in command("features", "verify", "--store", str(store))[0]
+    [shard] = store.glob("*/*.npy")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert CliRunner().invoke(app, ["features", "verify", "--store", str(store)]).exit_code == 1
+    assert "would remove" in command("features", "prune", "--dry-run", "--store", str(store))[0]
+    assert "1 files" in command("features", "prune", "--store", str(store))[0]
+    assert json.loads(command("features", "show", "--store", str(store), "--json")[0]) == []
+
+
+PLAIN = """
+import sys
+for name in ("common", "client", "server", "simulations", "fedtransfer", "flwr"):
+    sys.modules[name] = None
+import json, zipfile, keras, numpy as np
+model = keras.models.load_model(sys.argv[1])
+image = np.load(sys.argv[2])
+assert json.loads(zipfile.ZipFile(sys.argv[1]).read("fedtransfer.json"))["classes"] == ["blue", "green", "red"]
+print(json.dumps(model.predict(image[None], verbose=0)[0].tolist()))
+"""
+
+
+def test_model_loads_with_plain_keras(colours: Path, tmp_path: Path) -> None:
+    from common.model import load_model
+
+    image = np.asarray(picture(COLOURS["green"], 3))
+    np.save(tmp_path / "image.npy", image)
+    line = [sys.executable, "-c", PLAIN, str(colours / "run" / "model.keras"), str(tmp_path / "image.npy")]
+    result = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
+    np.testing.assert_allclose(
+        json.loads(result.stdout.splitlines()[-1]), load_model(colours / "run").predict(image), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["simulate", "--optimizer", "adm"], "error: options: optimizer: got 'adm'; did you mean 'adam'?"),
+        (["simulate", "--data", "nowhere"], "error: --data: got 'nowhere'; there is no such file or folder"),
+    ],
+)
+def test_errors_are_told_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "fedtransfer", *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,228 @@
+"""Whole federations on real images, in process."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from common.backbone import BUNDLED, load_backbone
+from common.compute import keras
+from common.config import RunConfig, resolve_config
+from common.errors import UserError
+from common.head import load_head
+from common.images import decode, read_source
+from common.model import load_model
+from simulations.display import Display
+from simulations.federation import Result, simulate
+
+pytestmark = pytest.mark.slow
+
+FILES = {
+    "config.toml",
+    "history.csv",
+    "sites.csv",
+    "summary.json",
+    "model.keras",
+    "head.npz",
+    "curves.png",
+    "partition.png",
+    "tensorboard",
+    "sites",
+}
+
+
+def run(out: Path, *, force: bool = False, **settings: object) -> Result:
+    console = Console(file=(out.parent / "screen.txt").open("a"))
+    return simulate(RunConfig(out=str(out), **settings), Display(console), force=force)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A short run on the bundled images."""
+    return run(tmp_path_factory.mktemp("runs") / "demo", rounds=6)
+
+
+def test_run_folder_and_summary(demo: Result) -> None:
+    assert {path.name for path in demo.folder.iterdir()} == FILES
+    summary = json.loads((demo.folder / "summary.json").read_text())
+    assert summary == demo.summary
+    assert summary["rounds"] == 6
+    assert summary["sites"] == 10
+    assert summary["images"] == 3000
+    assert summary["images_by_split"]["test"] == 1000
+    assert summary["seed"] == 0
+    for key in ("accuracy", "macro_precision", "macro_recall", "macro_f1", "worst_site_accuracy"):
+        assert 0 < summary[key] < 1
+    assert set(summary["baselines"]) == {"pooled", "local_mean", "local_worst", "majority"}
+    assert set(summary["seconds"]) == {"features", "rounds", "total"}
+    assert set(summary["features"]) == {"extracted", "reused"}
+    assert summary["backbone"] == {"name": BUNDLED, "fingerprint": load_backbone(BUNDLED).fingerprint, "resolution": 64}
+    head = 4 * 257 * 10
+    assert head < summary["bytes_up_per_site_round"] < head + 2048
+    assert head < summary["bytes_down_per_site_round"] < head + 2048
+    assert len(list((demo.folder / "tensorboard").iterdir())) == 1
+
+
+def test_history_and_sites_have_a_row_for_each(demo: Result) -> None:
+    history = table(demo.folder / "history.csv")
+    assert [row["phase"] for row in history] == ["train"] * 6 + ["score"]
+    assert float(history[0]["accuracy"]) == pytest.approx(0.1, abs=0.01), "the head entering round 1 is zero"
+    sites = table(demo.folder / "sites.csv")
+    assert len(sites) == 70
+    assert {row["status"] for row in sites} == {"ok"}
+    for number, row in enumerate(history, 1):
+        mine = [site for site in sites if int(site["round"]) == number]
+        right = sum(float(site["accuracy"]) * int(site["test_images"]) for site in mine)
+        assert float(row["accuracy"]) == pytest.approx(right / 1000, abs=1e-4)
+
+
+def test_the_best_head_by_validation_is_what_everyone_holds(demo: Result) -> None:
+    history = table(demo.folder / "history.csv")
+    best = min(history, key=lambda row: float(row["validation_loss"]))
+    assert demo.summary["best_round"] == int(best["round"])
+    assert demo.summary["accuracy"] == pytest.approx(float(best["accuracy"]), abs=1e-6)
+    head = (demo.folder / "head.npz").read_bytes()
+    held = [path.read_bytes() for path in demo.folder.glob("sites/*/head.npz")]
+    assert held == [head] * 10
+
+
+def test_same_command_same_bits_and_no_image_extracted_again(demo: Result, tmp_path: Path) -> None:
+    for threads in (1, 2, 3):
+        again = run(tmp_path / f"threads-{threads}", rounds=6, threads=threads)
+        assert (again.folder / "head.npz").read_bytes() == (demo.folder / "head.npz").read_bytes()
+        assert again.summary["features"] == {"extracted": 0, "reused": 3000}
+        for row, other in zip(table(again.folder / "history.csv"), table(demo.folder / "history.csv"), strict=True):
+            assert {**row, "seconds": ""} == {**other, "seconds": ""}
+    other = run(tmp_path / "seed", rounds=6, seed=1)
+    assert (other.folder / "head.npz").read_bytes() != (demo.folder / "head.npz").read_bytes()
+
+
+def test_a_run_is_repeated_from_its_config(demo: Result, tmp_path: Path) -> None:
+    config = resolve_config(file=demo.folder / "config.toml", overrides={"out": str(tmp_path / "again")})
+    again = simulate(config, Display(Console(quiet=True)))
+    assert (again.folder / "head.npz").read_bytes() == (demo.folder / "head.npz").read_bytes()
+    assert (again.folder / "config.toml").read_bytes() == (demo.folder / "config.toml").read_bytes()
+
+
+def test_model_agrees_with_the_run(demo: Result) -> None:
+    """The exported model on decoded images against head on stored features."""
+    from common.extraction import extract, open_store
+    from common.features import normalise
+    from simulations.datasets import resolve_data
+
+    backbone, model = load_backbone(BUNDLED), load_model(demo.folder)
+    images = [image for image in read_source(resolve_data("cifar10-demo")).images if image.split == "test"][:200]
+    store = open_store(backbone)
+    keys = [key for key in extract(store, backbone, images).keys if key]
+    head, classes, _ = load_head(demo.folder / "head.npz")
+    scores = normalise(store.read(keys), backbone.mean) @ head[0] + head[1]
+    expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose([model.predict(decode(image.read())) for image in images], expected, atol=1e-5)
+    batch = np.stack([decode(image.read()) for image in images[:8]])
+    np.testing.assert_allclose(model.network(batch.astype(np.float32)), expected[:8], atol=1e-5)
+    assert model.classes == classes
+
+
+def test_defaults_federate_well(tmp_path: Path) -> None:
+    """Within 3 points of pooled and at least 5 above training alone, on the common test set."""
+    summary = run(tmp_path / "default").summary
+    assert summary["accuracy"] > summary["baselines"]["pooled"] - 0.03
+    assert summary["accuracy"] > summary["baselines"]["local_mean"] + 0.05
+    assert summary["baselines"]["majority"] == pytest.approx(0.1)
+
+
+def test_plain_fedavg_partial_participation_and_a_hidden_layer(tmp_path: Path) -> None:
+    settings = {"server_momentum": 0.0, "server_learning_rate": 1.0, "fraction": 0.3, "hidden_units": 16, "dropout": 0.1, "l2": 1e-4,
+                "optimizer": "adam", "learning_rate": 0.01, "rounds": 8, "local_epochs": 3, "patience": 1, "partition": "pathological"}  # fmt: skip
+    result, again = (run(tmp_path / name, **settings) for name in ("one", "two"))
+    assert (result.folder / "head.npz").read_bytes() == (again.folder / "head.npz").read_bytes()
+    sites = table(result.folder / "sites.csv")
+    assert [sum(int(row["round"]) == number for row in sites) for number in range(1, 10)] == [3] * 8 + [10]
+    assert result.summary["accuracy"] > 0.15
+
+
+def test_folders_of_sites(tmp_path: Path, folder_of_classes) -> None:
+    for seed, site in enumerate(("Klinik Süd", "north"), 1):
+        folder_of_classes(20, f"hospitals/{site}", seed)
+    broken = tmp_path / "hospitals" / "north" / "red" / "broken.png"
+    broken.write_bytes(b"no")
+    (tmp_path / "hospitals" / "notes.txt").write_text("no")
+    result = run(tmp_path / "run", data=str(tmp_path / "hospitals"), partition="natural", rounds=10)
+    assert set(result.summary["site_accuracy"]) == {"Klinik Süd", "north"}
+    assert result.summary["accuracy"] > 0.9, "three colours are told apart"
+    assert [(Path(problem.path).name, problem.reason[:12]) for problem in result.problems] == [
+        ("notes.txt", "not inside a"),
+        ("broken.png", "not an image"),
+    ]
+    assert result.summary["images_unreadable"] == 2
+    with pytest.raises(UserError, match=r"broken\.png: not an image"):
+        run(tmp_path / "strict", data=str(tmp_path / "hospitals"), partition="natural", strict=True)
+
+
+def test_four_domains(pacs: Path, tmp_path: Path) -> None:
+    result = run(tmp_path / "pacs", data=str(pacs), partition="natural", rounds=30)
+    assert set(result.summary["site_accuracy"]) == {"art_painting", "cartoon", "photo", "sketch"}
+    assert result.summary["accuracy"] > result.summary["baselines"]["local_mean"] + 0.05
+
+
+def test_resnet50v2_at_224_from_a_local_file(tmp_path: Path, folder_of_classes) -> None:
+    """Random weights saved to a file exercise the whole path."""
+    keras.utils.set_random_seed(0)
+    weights = tmp_path / "resnet50v2.weights.h5"
+    keras.applications.ResNet50V2(include_top=False, weights=None, pooling="avg").save_weights(weights)
+    data = folder_of_classes(10)
+    result = run(
+        tmp_path / "run",
+        data=str(data),
+        backbone="resnet50v2",
+        weights=str(weights),
+        sites=2,
+        min_images=3,
+        alpha=100.0,
+        rounds=5,
+    )
+    assert (result.summary["backbone"]["name"], result.summary["backbone"]["resolution"]) == ("resnet50v2", 224)
+    arrays, _, _ = load_head(result.folder / "head.npz")
+    assert arrays[0].shape == (2048, 3)
+    assert load_model(result.folder).predict(np.zeros((50, 80, 3), np.uint8)).sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"data": "no-such-place"}, r"--data: got 'no-such-place'.*cifar10-demo, cifar10, cifar100"),
+        ({"partition": "natural", "data": "{tmp}/images/red"}, "has 0 folders in it"),
+        ({"partition": "natural"}, r"cifar10-demo\.npz is not a folder"),
+        ({"data": "{tmp}/one"}, r"one class only \(red\)"),
+    ],
+)
+def test_data_that_cannot_be_federated(tmp_path: Path, folder_of_classes, settings: dict, words: str) -> None:
+    (tmp_path / "one").mkdir()
+    (folder_of_classes(3) / "red").rename(tmp_path / "one" / "red")
+    (tmp_path / "images" / "red").mkdir()
+    with pytest.raises(UserError, match=words):
+        run(tmp_path / "run", **{key: value.format(tmp=tmp_path) for key, value in settings.items()})
+    assert not (tmp_path / "run").exists(), "nothing is left behind by a run that did not start"
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(15):
+            (tmp_path / "data" / label / f"{i}.jpg").write_text("no")
+    with pytest.raises(UserError, match=r"none of the 30 images .* can be read"):
+        run(tmp_path / "run", data=str(tmp_path / "data"), sites=2, alpha=100.0)
+
+
+def test_the_screen_of_a_run_that_is_no_terminal(demo: Result) -> None:
+    screen = (demo.folder.parent / "screen.txt").read_text()
+    assert "Features: 3000 of 3000 images" in screen
+    assert "final" in screen
