@@ -7,7 +7,7 @@ The scores of a round are those of the head entering it, on the images of the si
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,8 @@ class Outcome:
     """What a federation ends with.
 
     Attributes:
-        head: the best head by validation loss (the last where no site has validation images).
+        head: the best head by validation loss (the last where no site has validation images; with partial
+            participation, the better of the last and of the best by its cohort's loss, both scored by all sites).
         classes: class names in the order of the head's columns.
         best_round: the round that this head entered.
         confusion: site → closing scores of that head with the confusion matrix on the site's test images.
@@ -95,50 +96,69 @@ def federate(grid: Grid, config: RunConfig, backbone: Backbone, observe: Iterabl
     classes = natural_order(name for description in descriptions.values() for name in description.images)
     spec = HeadSpec.from_config(config, backbone.features, len(classes))
     state = fedavg.start(initial_head(spec, config.seed))
-    best: tuple[float, int, Arrays] = (np.inf, 0, state.head)
+    everyone = tuple(sorted(nodes))
+    best = _Candidate(np.inf, 0, state.head)
     observers = list(observe)
+
+    def ask(kind: str, answer: type[Any], number: int, head: Arrays, sites: tuple[str, ...]) -> _Replies:
+        replies, down = _exchange(grid, nodes, {site: Task(site, number, classes, head) for site in sites}, kind)
+        admission = admit(replies, answer, round=number, spec=spec)
+        _refuse_empty_round(number, admission)
+        return _Replies(admission, down, _mean_size(replies.values()))
 
     for number in range(1, config.rounds + 2):
         began = time.monotonic()
         closing = number > config.rounds
-        planned = tuple(sorted(nodes)) if closing else draw_cohort(list(nodes), config.fraction, config.seed, number)
-        kind = protocol.EVALUATE if closing else protocol.TRAIN
-        tasks = {site: Task(site, number, classes, state.head) for site in planned}
-        replies, size = _exchange(grid, nodes, tasks, kind)
-        admission = admit(replies, Scores if closing else Update, round=number, spec=spec)
-        _refuse_empty_round(number, admission)
-        validation = sum((s.validation for s in admission.admitted.values()), Counts.empty(spec.classes))
-        test = sum((s.test for s in admission.admitted.values()), Counts.empty(spec.classes))
-        improved = not validation.mean_loss >= best[0]
-        if improved:
-            best = (validation.mean_loss, number, state.head)
+        planned = everyone if closing else draw_cohort(everyone, config.fraction, config.seed, number)
+        kind, answer = (protocol.EVALUATE, Scores) if closing else (protocol.TRAIN, Update)
+        replies = ask(kind, answer, number, state.head, planned)
+        admitted = replies.admission.admitted
+        validation, test = _total(admitted, "validation", spec), _total(admitted, "test", spec)
+        if closing and config.fraction < 1 and best.round:
+            # Losses of different cohorts do not compare: the best so far is scored by all sites, as the last head is.
+            again = ask(protocol.EVALUATE, Scores, best.round, best.head, everyone)
+            best = replace(best, loss=_loss(_total(again.admission.admitted, "validation", spec)))
+        improved = _loss(validation) < best.loss
+        if improved or (closing and np.isinf(best.loss)):  # without any validation image, the last head it is
+            best = _Candidate(_loss(validation), number, state.head)
         if not closing:
-            totals, examples = _sum(admission.admitted, spec)
+            totals, examples = _sum(admitted, spec)
             state = fedavg.step(
                 state, totals, examples, learning_rate=config.server_learning_rate, momentum=config.server_momentum
             )
         record = Round(
-            number,
-            planned,
-            dict(admission.admitted),
-            admission.refused,
-            validation,
-            test,
-            time.monotonic() - began,
-            size,
-            _mean_size(replies.values()),
-            improved,
-        )
+            number, planned, admitted, replies.admission.refused, validation, test, time.monotonic() - began,
+            replies.bytes_down, replies.bytes_up, improved,
+        )  # fmt: skip
         for observer in observers:
             observer(record)
 
-    _, best_round, head = best
-    replies, _ = _exchange(
-        grid, nodes, {site: Task(site, best_round, classes, head) for site in sorted(nodes)}, protocol.FINISH
-    )
-    delivery = admit(replies, Confusion, round=best_round, spec=spec)
-    _refuse_empty_round(best_round, delivery)
-    return Outcome(head, classes, best_round, delivery.admitted, descriptions, delivery.refused)
+    delivery = ask(protocol.FINISH, Confusion, best.round, best.head, everyone).admission
+    return Outcome(best.head, classes, best.round, delivery.admitted, descriptions, delivery.refused)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The head to keep so far, the round that it entered, and its validation loss."""
+
+    loss: float
+    round: int
+    head: Arrays
+
+
+@dataclass(frozen=True)
+class _Replies:
+    admission: Admission
+    bytes_down: float
+    bytes_up: float
+
+
+def _total(scores: dict[str, Scores], split: str, spec: HeadSpec) -> Counts:
+    return sum((getattr(scores[site], split) for site in sorted(scores)), Counts.empty(spec.classes))
+
+
+def _loss(counts: Counts) -> float:
+    return counts.mean_loss if counts.total else np.inf
 
 
 def _wait_for_sites(grid: Grid, expected: int) -> dict[str, int]:

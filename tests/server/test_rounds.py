@@ -1,6 +1,7 @@
 """The round loop over a grid whose sites misbehave on purpose."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from common.config import RunConfig
 from common.errors import SiteError, UserError
 from common.metrics import Counts
 from common.protocol import Confusion, Description, Scores, Task, Update
+from server.cohort import draw_cohort
 from server.rounds import Outcome, Round, federate
 from simulations.engine import SimulatedSite, run_in_process
 
@@ -85,6 +87,29 @@ def test_partial_participation_follows_the_plan() -> None:
     assert all(len(record.planned) == 1 for record in rounds[:-1])
     assert rounds[-1].planned == ("anna", "bert", "carl")
     assert len({record.planned for record in rounds[:-1]}) > 1
+
+
+def test_with_partial_participation_the_best_is_compared_with_the_last_by_all_sites() -> None:
+    """Cohorts of one site: bert alone finds round 3 good, all sites together find the last head better."""
+
+    def opinion(site: str, kind: str, value):
+        if kind in ("train", "evaluate"):
+            return replace(value, validation=counts(0.1 if site == "bert" and value.round == 3 else 9.0 - value.round))
+        return value
+
+    for seed in range(50):
+        if draw_cohort(["anna", "bert", "carl"], 0.34, seed, 3) == ("bert",):
+            break
+    outcome, rounds = run(stub(opinion), fraction=0.34, seed=seed)
+    assert [record.best for record in rounds] == [True, True, True, False, False, True]
+    assert outcome.best_round == 6
+
+
+def test_without_validation_images_the_last_head_is_kept() -> None:
+    def no_validation(site: str, kind: str, value):
+        return replace(value, validation=Counts.empty(2)) if kind in ("train", "evaluate") else value
+
+    assert run(stub(no_validation))[0].best_round == 6
 
 
 def test_a_site_that_fails_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
