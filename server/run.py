@@ -116,8 +116,8 @@ class RunFolder:
             self._tf.summary.scalar("sites", len(record.scores))
 
 
-def prepare_folder(path: Path, *, force: bool) -> None:
-    """Make sure that ``path`` can take a new run; with ``force``, remove the run that is there.
+def check_folder(path: Path, *, force: bool) -> None:
+    """Check that ``path`` can take a new run, or holds one that ``force`` lets ``clear_folder`` remove.
 
     Raises:
         UserError: something is there already, and it is not a run or ``force`` is not set.
@@ -128,7 +128,12 @@ def prepare_folder(path: Path, *, force: bool) -> None:
         raise UserError(f"{path} exists and is not a run folder; choose another --out")
     if not force:
         raise UserError(f"run folder {path} already exists; choose another --out, or give --force to replace it")
-    shutil.rmtree(path)
+
+
+def clear_folder(path: Path) -> None:
+    """Remove the run that ``check_folder`` found; called late, so that a run that cannot start replaces nothing."""
+    if path.exists():
+        shutil.rmtree(path)
 
 
 def write_whole(path: Path, text: str) -> None:

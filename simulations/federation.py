@@ -17,7 +17,7 @@ from common.errors import UserError
 from common.extraction import Extraction, extract, open_store
 from common.images import Image, Problem, read_source, write_manifest
 from server.app import make_app
-from server.run import prepare_folder, read_summary, write_summary
+from server.run import check_folder, clear_folder, read_summary, write_summary
 from simulations.baselines import Baselines, run_baselines
 from simulations.datasets import NAMES, read_sites, resolve_data
 from simulations.display import Display
@@ -52,7 +52,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     """
     began = time.monotonic() if began is None else began
     folder = Path(config.out or _default_folder(config)).absolute()
-    prepare_folder(folder, force=force)
+    check_folder(folder, force=force)
     images_of, problems = _sites(config)
     data = config.data if config.data in NAMES else str(Path(config.data).expanduser().resolve())
     config = config.model_copy(update={"data": data, "sites": len(images_of), "out": str(folder)})
@@ -66,6 +66,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         )
     features_seconds = time.monotonic() - extraction_began
 
+    clear_folder(folder)
     sites = []
     for name, images in images_of.items():
         state = folder / "sites" / name

@@ -5,25 +5,27 @@ import pytest
 
 from common.config import RunConfig
 from common.errors import UserError
-from server.run import RunFolder, prepare_folder, write_summary
+from server.run import RunFolder, check_folder, clear_folder, write_summary
 
 
 def test_a_run_is_never_overwritten_without_force(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    prepare_folder(folder, force=False)
+    check_folder(folder, force=False)
     RunFolder(folder, RunConfig()).__exit__()
     with pytest.raises(UserError, match=r"run already exists; choose another --out, or give --force"):
-        prepare_folder(folder, force=False)
+        check_folder(folder, force=False)
     with pytest.raises(UserError, match="already holds a run"):
         RunFolder(folder, RunConfig())
-    prepare_folder(folder, force=True)
+    check_folder(folder, force=True)
+    assert (folder / "history.csv").exists(), "removed only when the new run starts"
+    clear_folder(folder)
     assert not folder.exists()
 
 
 def test_force_removes_runs_only(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_text("dear")
     with pytest.raises(UserError, match="not a run folder"):
-        prepare_folder(tmp_path, force=True)
+        check_folder(tmp_path, force=True)
     assert (tmp_path / "holiday.jpg").exists()
 
 

@@ -214,6 +214,16 @@ def test_data_that_cannot_be_federated(tmp_path: Path, folder_of_classes, settin
     assert not (tmp_path / "run").exists(), "nothing is left behind by a run that did not start"
 
 
+def test_force_replaces_a_run_only_by_one_that_starts(demo: Result, tmp_path: Path) -> None:
+    run(tmp_path / "run", rounds=1)
+    with pytest.raises(UserError, match="already exists"):
+        run(tmp_path / "run", rounds=1)
+    with pytest.raises(UserError, match="too few"):
+        run(tmp_path / "run", sites=5000, force=True)
+    assert (tmp_path / "run" / "model.keras").exists()
+    assert run(tmp_path / "run", rounds=2, force=True).summary["rounds"] == 2
+
+
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / "data" / label).mkdir(parents=True)
