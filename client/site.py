@@ -17,7 +17,7 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.extraction import Progress, extract, open_store
 from common.features import normalise
-from common.images import read_source
+from common.sources import read_source
 from common.splits import split_of
 
 SPLITS = ("train", "validation", "test")

@@ -20,9 +20,9 @@ from common.backbone import Backbone
 from common.config import RunConfig
 from common.errors import UserError
 from common.head import Arrays, HeadSpec, initial_head
-from common.images import natural_order
 from common.metrics import Counts
 from common.protocol import Confusion, Description, Query, Scores, Task, Update
+from common.sources import natural_order
 from server.admission import Admission, admit
 from server.cohort import draw_cohort
 from server.strategies import fedavg

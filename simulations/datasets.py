@@ -9,7 +9,8 @@ import numpy as np
 
 from common.errors import UserError
 from common.features import default_store
-from common.images import Problem, Source, read_source
+from common.images import Problem
+from common.sources import Source, read_source
 
 # Class names as the data sets' authors give them; MNIST's are its digits.
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

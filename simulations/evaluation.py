@@ -4,7 +4,8 @@ from pathlib import Path
 
 from common.config import RunConfig, make_config, nearest, read_toml
 from common.errors import UserError
-from common.images import Image, Problem, content_key, read_source
+from common.images import Image, Problem, content_key
+from common.sources import read_source
 from common.splits import split_of
 from simulations.datasets import read_sites, resolve_data
 

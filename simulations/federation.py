@@ -15,7 +15,8 @@ from common.compute import CORES
 from common.config import RunConfig
 from common.errors import UserError
 from common.extraction import Extraction, extract, open_store
-from common.images import Image, Problem, read_source, write_manifest
+from common.images import Image, Problem
+from common.sources import read_source, write_manifest
 from server.app import make_app
 from server.run import check_folder, clear_folder, read_summary, write_summary
 from simulations.baselines import Baselines, run_baselines

@@ -12,7 +12,8 @@ from common.backbone import BUNDLED, load_backbone
 from common.errors import UserError
 from common.extraction import extract, open_store
 from common.features import FeatureStore
-from common.images import content_key, read_source
+from common.images import content_key
+from common.sources import read_source
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ common.extraction.SHARD_IMAGES = 64  # many shards, so that a kill hits one bein
 from pathlib import Path
 from common.backbone import BUNDLED, load_backbone
 from common.extraction import extract, open_store
-from common.images import read_source
+from common.sources import read_source
 backbone = load_backbone(BUNDLED)
 store = open_store(backbone, sys.argv[1])
 def tell(done, total):

@@ -5,7 +5,7 @@ import pytest
 
 from common.compute import keras
 from common.errors import UserError
-from common.images import read_source
+from common.sources import read_source
 from simulations.datasets import read_sites, resolve_data
 
 

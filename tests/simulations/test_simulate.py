@@ -13,8 +13,9 @@ from common.compute import keras
 from common.config import RunConfig, resolve_config
 from common.errors import UserError
 from common.head import load_head
-from common.images import decode, read_source
+from common.images import decode
 from common.model import load_model
+from common.sources import read_source
 from simulations.display import Display
 from simulations.federation import Result, simulate
 
