@@ -1,9 +1,11 @@
 """One image: where it is, its content, and what a person sees in it."""
 
+import errno
 import hashlib
 import io
 import os
 import re
+import stat
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from common.errors import UserError
 
+MAX_BYTES = 2**30  # a larger file is no photograph
 _ARCHIVE_ROW = re.compile(r"(?P<archive>.+\.npz)#(?P<member>\w+)/(?P<row>\d+)$", re.IGNORECASE)
 
 Content = bytes | NDArray[np.uint8]  # a file's bytes, or an array (H, W[, 1 or 3])
@@ -37,6 +40,11 @@ class Image:
         """
         if row := _ARCHIVE_ROW.match(self.path):
             return archive_arrays(row["archive"])[row["member"]][int(row["row"])]
+        status = os.stat(self.path)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"too large: {status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
         return Path(self.path).read_bytes()
 
 
@@ -66,6 +74,10 @@ def decode(content: Content) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
     if not content:
         raise ValueError("the file is empty")
+    if content[128:132] == b"DICM":
+        from common.dicom import decode_dicom
+
+        return decode_dicom(content)
     try:
         with Pillow.open(io.BytesIO(content)) as file:
             return np.asarray(_to_rgb(ImageOps.exif_transpose(file)))
@@ -78,6 +90,11 @@ def decode(content: Content) -> NDArray[np.uint8]:
 
 
 def _to_rgb(image: Pillow.Image) -> Pillow.Image:
+    """Bring any mode to 8-bit RGB; what has no fixed white (32-bit whole and real numbers) is spread over the range."""
+    if image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        low, high = values.min(), values.max()
+        return Pillow.fromarray((255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)).convert("RGB")
     if image.mode.startswith("I;16"):
         return Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

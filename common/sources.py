@@ -12,6 +12,7 @@ Each image says to which split its source assigns it:
 import csv
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def read_source(path: Path) -> Source:
 def write_manifest(path: Path, images: Iterable[Image]) -> None:
     """Write images as a CSV manifest that ``read_source`` reads back, image for image."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "label", "split", "group"])
         # "fit" is the manifest's word for "train, and not to be divided further".
@@ -92,45 +93,60 @@ def write_manifest(path: Path, images: Iterable[Image]) -> None:
 
 
 def _read_folder(root: Path) -> Source:
-    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-    if folders and all(f.name.lower() in SPLIT_FOLDERS for f in folders):
-        parts = [(SPLIT_FOLDERS[f.name.lower()], f) for f in folders]
+    problems: list[Problem] = []
+    folders = [entry for entry in _entries(root, problems) if entry.is_dir()]
+    if folders and all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
+        parts = [(SPLIT_FOLDERS[folder.name.lower()], folder) for folder in folders]
     else:
         parts = [("", root)]
     images: list[Image] = []
-    problems: list[Problem] = []
-    classes: set[str] = set()
     for split, folder in parts:
-        for entry in sorted(folder.iterdir()):
-            if entry.name.startswith("."):
-                continue
+        for entry in _entries(folder, problems):
             if not entry.is_dir():
                 problems.append(Problem(str(entry), "not inside a class folder"))
                 continue
-            files = list(_files_below(entry))
-            if files:
-                classes.add(entry.name)
-            else:
+            before = len(problems)
+            files = list(_files_below(entry, problems))
+            if not files and len(problems) == before:
                 problems.append(Problem(str(entry), "class folder without files"))
-            images += [Image(file, entry.name, split) for file in files]
-    return Source(tuple(_divide_train(images)), natural_order(classes), tuple(problems))
+            images += [Image(file, class_name(entry.name), split) for file in files]
+    return Source(tuple(_divide_train(images)), natural_order(image.label for image in images), tuple(problems))
 
 
-def _files_below(folder: Path) -> Iterator[str]:
+def class_name(name: str) -> str:
+    """Return a class name in Unicode's composed form: the same word typed on two systems is one class."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _entries(folder: Path, problems: list[Problem]) -> list[Path]:
+    """List a folder without hidden entries, in name order; a folder that cannot be read is a problem."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        problems.append(Problem(str(folder), error.strerror or str(error)))
+        return []
+
+
+def _files_below(folder: Path, problems: list[Problem]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()  # folders by device and inode, so that a link loop ends
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        problems.append(Problem(str(error.filename), error.strerror or str(error)))
+
+    for parent, subfolders, names in os.walk(folder, followlinks=True, onerror=refuse):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in seen:
+            problems.append(Problem(parent, "a link that leads back to a folder that is read already"))
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield from (os.path.join(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
 def _read_manifest(path: Path) -> Source:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.DictReader(file)
             columns = rows.fieldnames or []
             if missing := {"path", "label"} - set(columns):
@@ -151,7 +167,7 @@ def _manifest_row(manifest: Path, line: int, row: dict[str, str | None]) -> Imag
         raise UserError(f"{manifest}, line {line}: path and label must not be empty")
     if split not in (*SPLITS, "fit"):
         raise UserError(f"{manifest}, line {line}: split {split!r}; expected train, validation, test or nothing")
-    return Image(os.path.join(manifest.parent, place), row["label"], split, row.get("group") or "")
+    return Image(os.path.join(manifest.parent, place), class_name(row["label"]), split, row.get("group") or "")
 
 
 def _read_archive(path: Path) -> Source:

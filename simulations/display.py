@@ -114,9 +114,13 @@ class Display:
         if len(sites) <= 20:
             self.console.print(_sites_table(sites, baselines))
 
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self.console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+
     def print(self, text: str) -> None:
         """Print a line of text."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 _COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", "seconds")

@@ -2,21 +2,24 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from client.app import app as client_app
 from client.site import prepare_site
 from common.backbone import load_backbone
+from common.checks import examine, examine_sites
 from common.compute import CORES
 from common.config import RunConfig
 from common.errors import UserError
 from common.extraction import Extraction, extract, open_store
 from common.images import Image, Problem
 from common.sources import read_source, write_manifest
+from common.splits import split_of
 from server.app import make_app
 from server.run import check_folder, clear_folder, read_summary, write_summary
 from simulations.baselines import Baselines, run_baselines
@@ -66,6 +69,9 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
             f"none of the {len(extraction.keys)} images of {config.data} can be read; the first: {problems[0].path}: {problems[0].reason}"
         )
     features_seconds = time.monotonic() - extraction_began
+    warnings = _examine(config, images_of, extraction)
+    for warning in warnings:
+        display.warn(warning)
 
     clear_folder(folder)
     sites = []
@@ -85,6 +91,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     summary |= _baseline_summary(baselines)
     summary["features"] = {"extracted": extraction.extracted, "reused": extraction.reused}
     summary["images_unreadable"] = len(problems)
+    summary["warnings"] = warnings
     summary["seconds"] |= {"features": round(features_seconds, 3), "total": round(time.monotonic() - began, 3)}
     write_summary(folder, summary)
     return Result(folder, read_summary(folder), baselines, tuple(problems))
@@ -119,6 +126,18 @@ def _extract(config: RunConfig, images: Sequence[Image], display: Display) -> Ex
         progress(1, 1)
     with display.bar("Features", "images") as progress:
         return extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
+
+
+def _examine(config: RunConfig, images_of: Mapping[str, Sequence[Image]], extraction: Extraction) -> list[str]:
+    """Look over all images of all sites together, and over the sites' splits."""
+    images = [image for images in images_of.values() for image in images]
+    splits = [
+        split_of(image, key, config.seed, config.test_fraction, config.validation_fraction) if key else ""
+        for image, key in zip(images, extraction.keys, strict=True)
+    ]
+    rest = iter(splits)
+    by_site = {site: list(islice(rest, len(mine))) for site, mine in images_of.items()}
+    return examine(images, extraction.keys, splits) + examine_sites(by_site)
 
 
 def _baseline_summary(baselines: Baselines) -> dict[str, Any]:
