@@ -13,9 +13,10 @@ import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.site import Site, backbone_of, prepare_site
+from client.site import Site, prepare_site
 from client.trainer import Recipe, trainer
 from common import protocol
+from common.backbone import configured_backbone
 from common.config import RunConfig, Value, make_config
 from common.errors import SiteError, UserError
 from common.head import HeadSpec, save_head
@@ -78,7 +79,7 @@ def finish(message: Message, context: Context) -> Message:
 
 
 def _describe(query: Query, context: Context, config: RunConfig, site: Site) -> Description:
-    own = backbone_of(config)
+    own = configured_backbone(config)
     if own.fingerprint != query.fingerprint:
         raise SiteError(
             "backbone-differs",
@@ -120,5 +121,5 @@ def _finish(task: Task, context: Context, config: RunConfig, site: Site) -> Conf
         matrix = confusion_matrix(t.predict(task.head, x), y)
     state = Path(str(context.node_config["state"]))
     state.mkdir(parents=True, exist_ok=True)
-    save_head(state / "head.npz", task.head, task.classes, backbone_of(config).fingerprint)
+    save_head(state / "head.npz", task.head, task.classes, configured_backbone(config).fingerprint)
     return Confusion(task.round, scores.validation, scores.test, matrix)

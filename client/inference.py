@@ -13,6 +13,7 @@ from common.compute import CORES
 from common.images import Image, Problem, decode
 from common.metrics import Counts, confusion_matrix
 from common.model import Classifier
+from common.pictures import save_figure
 
 
 def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.float32] | Problem]:
@@ -135,4 +136,4 @@ def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
                 color="white" if shares[row, column] > 0.5 else "black",
             )
     figure.colorbar(picture, ax=axes, fraction=0.046)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)

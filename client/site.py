@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.backbone import Backbone, load_backbone
+from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.errors import SiteError
 from common.extraction import Progress, extract, open_store
@@ -63,18 +63,13 @@ class Site:
         return {name: (counts["train"][name], counts["validation"][name], counts["test"][name]) for name in names}
 
 
-def backbone_of(config: RunConfig) -> Backbone:
-    """Load the backbone that a run config names."""
-    return load_backbone(config.backbone, config.weights, config.resolution)
-
-
 def prepare_site(data: str, config: RunConfig, progress: Progress | None = None) -> Site:
     """Read a source of images, extract what features are missing, and divide it into train, validation and test.
 
     Raises:
         UserError: the source or the backbone is not usable.
     """
-    backbone = backbone_of(config)
+    backbone = configured_backbone(config)
     store = open_store(backbone, config.store)
     images = read_source(Path(data)).images
     extraction = extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)

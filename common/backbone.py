@@ -7,10 +7,9 @@ R x R by antialiased bilinear interpolation, and scaled to [-1, 1] inside the ne
 
 import hashlib
 import json
-import warnings
+import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.compute import keras, tf
+from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.errors import UserError
+from common.networks import bundled_network, check_network, named_network, own_network
 
-BUNDLED = "resnet18v2-tinyimagenet"
-_KERAS_BUILDERS = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
 # What of a layer's configuration decides what it computes; names and Keras' own bookkeeping do not.
 _ARCHITECTURE_KEYS = (
@@ -52,12 +51,14 @@ class Backbone:
         resolution: pixels a side that it sees.
         network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not trainable.
         mean: the public mean of its features over its source data, ``(features,)`` float32, or None.
+        notes: what a person should know of how it was loaded.
     """
 
     name: str
     resolution: int
     network: Any
     mean: NDArray[np.float32] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def features(self) -> int:
@@ -102,71 +103,41 @@ def resizing_layer(resolution: int) -> Any:
     )
 
 
+def configured_backbone(config: RunConfig) -> Backbone:
+    """Load the backbone that a run config names."""
+    return load_backbone(config.backbone, config.weights, config.resolution, config.preprocessing)
+
+
 @lru_cache(maxsize=2)
-def load_backbone(name: str, weights: str = "", resolution: int = 0) -> Backbone:
+def load_backbone(name: str, weights: str = "", resolution: int = 0, preprocessing: str = "auto") -> Backbone:
     """Load a backbone once a process.
 
     Args:
-        name: ``resnet18v2-tinyimagenet`` (bundled), ``resnet50v2``, ``resnet101v2`` or ``resnet152v2``.
-        weights: for the latter three, a weights file saved by Keras; "" means ImageNet weights.
+        name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, or a Keras model file.
+        weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; "" means ImageNet weights.
         resolution: pixels a side, 0 for the backbone's own.
+        preprocessing: what the weights expect: ``tf``, ``torch``, ``caffe`` or ``none``; ``auto`` takes the network's
+            own, or else ``tf``.
 
     Raises:
-        UserError: the weights are not there, cannot be downloaded or do not fit.
+        UserError: the network or its weights are not there, cannot be read or do not fit.
     """
+    mean: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
     if name == BUNDLED:
-        folder = files("fedtransfer_assets")
-        with as_file(folder / f"{BUNDLED}.keras") as file:
-            network = keras.models.load_model(file, compile=False)
-        with as_file(folder / f"{BUNDLED}.feature-statistics.npz") as file:
-            mean = np.load(file)["mean"].astype(np.float32)
-        backbone = Backbone(name, resolution or 64, network, mean)
+        network, mean = bundled_network()
+    elif name in KERAS_BACKBONES:
+        network = named_network(name, weights, preprocessing)
     else:
-        backbone = Backbone(name, resolution or 224, _imagenet_network(name, weights), None)
-    backbone.network.trainable = False
-    return backbone
-
-
-def _imagenet_network(name: str, weights: str) -> Any:
-    image = keras.Input((None, None, 3), name="image")
-    scaled = keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
-    build = getattr(keras.applications, _KERAS_BUILDERS[name])
-    network = keras.Model(image, build(include_top=False, weights=None, input_tensor=scaled, pooling="avg").output)
-    path = Path(weights).expanduser() if weights else _imagenet_weights(name)
-    if not path.is_file():
-        raise UserError(
-            f"--weights {path}: no such file; expected a {name} weights file without its top, as saved by Keras' save_weights"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Keras only warns of layers that the file has no weights for
-            network.load_weights(path)
-    except Exception as error:
-        raise UserError(
-            f"{path}: not weights of {name} without its classification top: {str(error).splitlines()[0]}"
-        ) from None
-    return network
-
-
-def _imagenet_weights(name: str) -> Path:
-    """Return the ImageNet weights file from Keras' cache, downloading it the first time."""
-    from keras.src.applications import resnet
-    from keras.src.backend.config import keras_home
-
-    file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    folder = Path(keras_home()) / "models"
-    try:
-        return Path(
-            keras.utils.get_file(
-                file, resnet.BASE_WEIGHTS_PATH + file, cache_subdir="models", file_hash=resnet.WEIGHTS_HASHES[name][1]
-            )
-        )
-    except Exception as error:
-        raise UserError(
-            f"{name}: the ImageNet weights are not on this machine and could not be downloaded ({type(error).__name__}).\n"
-            f"Keras wants the file {file} and looks for it in {folder}.\n"
-            f"Fetch it on a machine with a network from {resnet.BASE_WEIGHTS_PATH}{file} and put it there, or name it with --weights FILE."
-        ) from None
+        network, notes = own_network(Path(name).expanduser(), preprocessing)
+        name = re.sub(r"[^\w.-]+", "_", Path(name).stem)
+    fixed = network.input_shape[1]
+    if fixed and resolution not in (0, fixed):
+        raise UserError(f"backbone {name} takes images of {fixed} x {fixed} only, got --resolution {resolution}")
+    resolution = resolution or fixed or (64 if name == BUNDLED else 224)
+    check_network(network, name, resolution)
+    network.trainable = False
+    return Backbone(name, resolution, network, mean, notes)
 
 
 def _architecture(network: Any) -> list[Any]:

@@ -17,6 +17,9 @@ from common.errors import UserError
 
 Value = str | int | float | bool
 
+BUNDLED = "resnet18v2-tinyimagenet"
+KERAS_BACKBONES = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}
+
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta", "rmsprop", "adafactor",
     "lion", "ftrl",
@@ -69,13 +72,22 @@ class RunConfig(BaseModel):
         False, "Data", "Stop at the first image that cannot be read, instead of listing and skipping it."
     )
 
-    backbone: Literal["resnet18v2-tinyimagenet", "resnet50v2", "resnet101v2", "resnet152v2"] = option(
-        "resnet18v2-tinyimagenet", "Backbone", "The frozen, pretrained network that turns images into features."
+    backbone: str = option(
+        BUNDLED,
+        "Backbone",
+        f"The frozen, pretrained network that turns images into features: {BUNDLED} (bundled),"
+        f" {', '.join(KERAS_BACKBONES)}, or a Keras model file of your own (.keras, .h5).",
     )
     weights: str = option(
         "",
         "Backbone",
-        "Weights file for a ResNet50/101/152V2 (default: ImageNet weights through Keras' own cache and download).",
+        "Weights for a ResNet50/101/152V2: a file (.weights.h5, .h5, .keras) or the prefix of a TensorFlow checkpoint"
+        " (default: ImageNet weights through Keras' own cache and download).",
+    )
+    preprocessing: Literal["auto", "tf", "torch", "caffe", "none"] = option(
+        "auto",
+        "Backbone",
+        "How the weights expect pixels, in Keras' names; auto: as the model file does itself, or else tf, to [-1, 1].",
     )
     resolution: int = option(
         0, "Backbone", "Pixels a side that images are resized to (0: the backbone's own, 64 or 224).", ge=0
@@ -121,9 +133,14 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_what_does_not_combine(self) -> Self:
-        if self.weights and self.backbone.startswith("resnet18v2"):
+        if self.backbone not in (BUNDLED, *KERAS_BACKBONES) and not self.backbone.endswith((".keras", ".h5")):
+            names = nearest(self.backbone, [BUNDLED, *KERAS_BACKBONES])
+            raise ValueError(f"backbone: got {self.backbone!r}; {names}, or a Keras model file (.keras or .h5)")
+        if self.backbone == BUNDLED and self.preprocessing != "auto":
+            raise ValueError(f"preprocessing: {BUNDLED} has its own inside; leave it at auto")
+        if self.weights and self.backbone not in KERAS_BACKBONES:
             raise ValueError(
-                f"weights: {self.backbone} comes with its own weights; choose resnet50v2, resnet101v2 or resnet152v2 with --weights"
+                f"weights: {self.backbone} comes with its own weights; --weights goes with {', '.join(KERAS_BACKBONES)}"
             )
         if 0 < self.resolution < 32:
             raise ValueError(f"resolution: got {self.resolution}; ResNets need at least 32 pixels a side")

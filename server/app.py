@@ -7,7 +7,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.backbone import load_backbone
+from common.backbone import configured_backbone
 from common.config import make_config
 from common.errors import UserError
 from common.head import HeadSpec, save_head
@@ -27,7 +27,7 @@ def make_app(observers: Iterable[Observer] = ()) -> ServerApp:
         config = make_config(context.run_config, "run config")
         if not config.out:
             raise UserError("run config: out is empty; set it to the run folder, as an absolute path")
-        backbone = load_backbone(config.backbone, config.weights, config.resolution)
+        backbone = configured_backbone(config)
         rounds: list[Round] = []
         began = time.monotonic()
         with RunFolder(Path(config.out), config) as run:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.pictures import save_figure
 from server.rounds import Round
 
 
@@ -30,4 +31,4 @@ def plot_curves(rounds: Sequence[Round], best_round: int, path: Path) -> None:
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_title("Cross-entropy loss (nats an image)")
     left.legend(loc="lower right")
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)

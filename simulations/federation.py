@@ -11,10 +11,10 @@ from typing import Any
 
 from client.app import app as client_app
 from client.site import prepare_site
-from common.backbone import load_backbone
+from common.backbone import configured_backbone
 from common.checks import examine, examine_sites
 from common.compute import CORES
-from common.config import RunConfig
+from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.errors import UserError
 from common.extraction import Extraction, extract, open_store
 from common.images import Image, Problem
@@ -58,8 +58,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     folder = Path(config.out or _default_folder(config)).absolute()
     check_folder(folder, force=force)
     images_of, problems = _sites(config)
-    data = config.data if config.data in NAMES else str(Path(config.data).expanduser().resolve())
-    config = config.model_copy(update={"data": data, "sites": len(images_of), "out": str(folder)})
+    config = config.model_copy(update={"sites": len(images_of), "out": str(folder), **_absolute_paths(config)})
 
     extraction_began = time.monotonic()
     extraction = _extract(config, [image for images in images_of.values() for image in images], display)
@@ -102,6 +101,15 @@ def _default_folder(config: RunConfig) -> Path:
     return Path("runs") / f"{data}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
+def _absolute_paths(config: RunConfig) -> dict[str, str]:
+    """Make paths independent of the folder that the run was started from, so that its config repeats it anywhere."""
+    names = {"data": NAMES, "backbone": (BUNDLED, *KERAS_BACKBONES), "weights": ("",), "store": ("",)}
+    settings = {key: (str(getattr(config, key)), known) for key, known in names.items()}
+    return {
+        key: str(Path(value).expanduser().resolve()) for key, (value, known) in settings.items() if value not in known
+    }
+
+
 def _sites(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
     """Read the data and give each site its images."""
     path = resolve_data(config.data)
@@ -121,9 +129,11 @@ def _sites(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ..
 def _extract(config: RunConfig, images: Sequence[Image], display: Display) -> Extraction:
     """Extract the features of all sites in one pass, so that batches are full however small the sites are."""
     with display.bar("Loading the backbone") as progress:
-        backbone = load_backbone(config.backbone, config.weights, config.resolution)
+        backbone = configured_backbone(config)
         store = open_store(backbone, config.store)
         progress(1, 1)
+    for note in backbone.notes:
+        display.print(note)
     with display.bar("Features", "images") as progress:
         return extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
 

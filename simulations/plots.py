@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.pictures import save_figure
+
 
 def plot_partition(
     images: Mapping[str, Mapping[str, tuple[int, int, int]]], classes: tuple[str, ...], path: Path
@@ -41,4 +43,4 @@ def plot_partition(
                 color="white" if value > counts.max() * 0.6 else "black",
             )
     figure.colorbar(picture, ax=axes)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)

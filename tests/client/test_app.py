@@ -10,8 +10,8 @@ from flwr.common.serde import message_to_proto
 
 from client.app import app
 from common import protocol
-from common.backbone import BUNDLED, load_backbone
-from common.config import RunConfig
+from common.backbone import load_backbone
+from common.config import BUNDLED, RunConfig
 from common.errors import SiteError
 from common.head import HeadSpec, initial_head, load_head
 from common.protocol import Confusion, Description, Query, Scores, Task, Update

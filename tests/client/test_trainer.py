@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from client.trainer import Recipe, Trainer, _batches, trainer
-from common.backbone import BUNDLED, load_backbone
+from common.backbone import load_backbone
 from common.compute import keras
-from common.config import Optimizer
+from common.config import BUNDLED, Optimizer
 from common.head import HeadSpec, build_head, initial_head
 from common.metrics import cross_entropy
 from common.seeds import generator

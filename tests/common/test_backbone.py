@@ -5,8 +5,9 @@ import pytest
 from keras.src.backend.config import keras_home
 from pictures import picture
 
-from common.backbone import BUNDLED, Backbone, load_backbone
+from common.backbone import Backbone, load_backbone
 from common.compute import keras
+from common.config import BUNDLED
 from common.errors import UserError
 
 

@@ -60,6 +60,8 @@ def test_config_survives_toml_and_flower(settings: dict) -> None:
         ({"partition": "zzz"}, ["partition", "got 'zzz'", "iid, dirichlet, pathological, natural"]),
         ({"resolution": 16}, ["resolution", "got 16", "at least 32"]),
         ({"weights": "x.h5"}, ["weights", "comes with its own weights", "resnet50v2"]),
+        ({"backbone": "resnet50"}, ["backbone", "got 'resnet50'", "did you mean 'resnet50v2'", ".keras or .h5"]),
+        ({"preprocessing": "tf"}, ["preprocessing", "leave it at auto"]),
     ],
 )
 def test_bad_settings_are_refused_by_name(settings: dict, words: list[str]) -> None:

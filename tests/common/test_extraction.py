@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.backbone import BUNDLED, load_backbone
+from common.backbone import load_backbone
+from common.config import BUNDLED
 from common.errors import UserError
 from common.extraction import extract, open_store
 from common.features import FeatureStore
@@ -90,7 +91,7 @@ import sys
 import common.extraction
 common.extraction.SHARD_IMAGES = 64  # many shards, so that a kill hits one being written
 from pathlib import Path
-from common.backbone import BUNDLED, load_backbone
+from common.backbone import load_backbone
 from common.extraction import extract, open_store
 from common.sources import read_source
 backbone = load_backbone(BUNDLED)

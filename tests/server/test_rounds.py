@@ -10,8 +10,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from common import protocol
-from common.backbone import BUNDLED, load_backbone
-from common.config import RunConfig
+from common.backbone import load_backbone
+from common.config import BUNDLED, RunConfig
 from common.errors import SiteError, UserError
 from common.metrics import Counts
 from common.protocol import Confusion, Description, Scores, Task, Update

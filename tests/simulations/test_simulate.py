@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from common.backbone import BUNDLED, load_backbone
+from common.backbone import load_backbone
 from common.compute import keras
-from common.config import RunConfig, resolve_config
+from common.config import BUNDLED, RunConfig, resolve_config
 from common.errors import UserError
 from common.head import load_head
 from common.images import decode

@@ -1,0 +1,139 @@
+"""Weights of a named architecture from wherever they were saved, matched by the variables' names.
+
+Read are Keras' older HDF5 layout and TensorFlow checkpoints of Keras 2, Keras 3 and TensorFlow 1; Keras reads its own
+``.weights.h5`` and ``.keras`` files.
+"""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from common.compute import keras, tf
+from common.errors import UserError
+
+Arrays = dict[str, Any]  # variable name, such as conv1_conv/kernel → array
+_TOPS = ("predictions", "probs", "fc1000", "classifier", "head", "logits")  # names of classification tops
+_CHECKPOINT_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def load_weights(network: Any, path: Path) -> None:
+    """Give a network the weights of a file, or of a checkpoint by its prefix.
+
+    Raises:
+        UserError: there is nothing at ``path``, or it does not fit; variables without a counterpart are listed.
+    """
+    if path.with_name(path.name + ".index").is_file():
+        return assign_by_name(network, _checkpoint_arrays(path), path)
+    if not path.is_file():
+        raise UserError(
+            f"--weights {path}: no such file; expected weights of {network.name} as Keras saves them (.weights.h5, .h5, .keras), "
+            "or the prefix of a TensorFlow checkpoint (PREFIX.index beside it)"
+        )
+    if (arrays := _named_arrays(path)) is not None:
+        return assign_by_name(network, arrays, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Keras only warns of layers that the file has no weights for
+            network.load_weights(path)
+    except Exception as error:
+        raise UserError(f"{path}: not weights of {network.name}: {str(error).splitlines()[0]}") from None
+
+
+def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
+    """Set every variable of a network from arrays with the names that Keras gives them.
+
+    Raises:
+        UserError: lists the variables without a counterpart, on either side. A classification top is passed over.
+    """
+    wanted = {f"{layer.name}/{weight.name}": weight for layer in network.layers for weight in layer.weights}
+    missing = [name for name in wanted if name not in arrays]
+    surplus = [name for name in arrays if name not in wanted and name.split("/")[0] not in _TOPS]
+    misshapen = [
+        f"{name} {arrays[name].shape}, expected {tuple(weight.shape)}"
+        for name, weight in wanted.items()
+        if name in arrays and arrays[name].shape != tuple(weight.shape)
+    ]
+    found = {
+        "of the network are missing in the file": missing,
+        "of the file are unknown to the network": surplus,
+        "have another shape": misshapen,
+    }
+    problems = [f"{len(names)} variables {what}: {_list(names)}" for what, names in found.items() if names]
+    if problems:
+        raise UserError(f"{path}: not weights of {network.name}; " + "; ".join(problems))
+    for name, weight in wanted.items():
+        weight.assign(arrays[name])
+
+
+def imagenet_weights(name: str) -> Path:
+    """Return the ImageNet weights file from Keras' cache, downloading it the first time."""
+    from keras.src.applications import resnet
+    from keras.src.backend.config import keras_home
+
+    file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    folder = Path(keras_home()) / "models"
+    url = resnet.BASE_WEIGHTS_PATH + file
+    try:
+        return Path(keras.utils.get_file(file, url, cache_subdir="models", file_hash=resnet.WEIGHTS_HASHES[name][1]))
+    except Exception as error:
+        raise UserError(
+            f"{name}: the ImageNet weights are not on this machine and could not be downloaded ({type(error).__name__}).\n"
+            f"Keras wants the file {file} and looks for it in {folder}.\n"
+            f"Fetch it on a machine with a network from {url} and put it there, or name it with --weights FILE."
+        ) from None
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _named_arrays(path: Path) -> Arrays | None:
+    """Read an HDF5 file in Keras' older layout, where each variable has its name; None for any other file."""
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path) as file:
+        root = file.get("model_weights", file)
+        if "layer_names" not in root.attrs:
+            return None
+        return dict(_group_arrays(root))
+
+
+def _group_arrays(root: Any) -> Iterator[tuple[str, Any]]:
+    for layer in map(_text, root.attrs["layer_names"]):
+        for name in map(_text, root[layer].attrs["weight_names"]):
+            # conv1_conv/kernel:0, or with a scope before it; Keras 3 writes kernel alone.
+            yield f"{layer}/{name.split(':')[0].split('/')[-1]}", np.asarray(root[layer][name])
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _checkpoint_arrays(prefix: Path) -> Arrays:
+    """Read a TensorFlow checkpoint: by the variables' own names, as Keras 2 and Keras 3 and TensorFlow 1 record them."""
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+    except Exception as error:
+        raise UserError(f"{prefix}: not a readable TensorFlow checkpoint: {str(error).splitlines()[0]}") from None
+    keys = reader.get_variable_to_shape_map()
+    if "_CHECKPOINTABLE_OBJECT_GRAPH" not in keys:
+        return {key: reader.get_tensor(key) for key in keys if key != "global_step"}
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    graph.ParseFromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    arrays = {}
+    for node in graph.nodes:
+        for attribute in node.attributes:
+            name = attribute.full_name.split(":")[0]
+            if (
+                attribute.checkpoint_key.endswith(_CHECKPOINT_VALUE)
+                and "/" in name
+                and "optimizer" not in attribute.checkpoint_key
+            ):
+                arrays["/".join(name.split("/")[-2:])] = reader.get_tensor(attribute.checkpoint_key)
+    return arrays
