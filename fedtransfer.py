@@ -11,7 +11,7 @@ import typer
 import common
 from client.cli import features
 from common.errors import UserError
-from simulations.cli import evaluate, predict, simulate
+from simulations.cli import benchmark, evaluate, predict, simulate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ app.command()(simulate)
 app.command()(predict)
 app.command()(evaluate)
 app.add_typer(features, name="features")
+app.add_typer(benchmark, name="benchmark")
 
 
 def _print_version(wanted: bool) -> None:

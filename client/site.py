@@ -80,5 +80,7 @@ def prepare_site(data: str, config: RunConfig, progress: Progress | None = None)
             split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
             keys[split].append(key)
             labels[split].append(image.label)
-    features = {split: normalise(store.read(keys[split]), backbone.mean) for split in SPLITS}
+    features = {split: store.read(keys[split]) for split in SPLITS}
+    if config.normalise:
+        features = {split: normalise(raw, backbone.mean) for split, raw in features.items()}
     return Site(features, {split: np.array(labels[split], np.str_) for split in SPLITS}, len(extraction.problems))

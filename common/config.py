@@ -93,6 +93,11 @@ class RunConfig(BaseModel):
         0, "Backbone", "Pixels a side that images are resized to (0: the backbone's own, 64 or 224).", ge=0
     )
 
+    normalise: bool = option(
+        True,
+        "Head",
+        "Centre features by the backbone's public mean, where it has one, and scale each to length 1 (no: take them raw).",
+    )
     hidden_units: int = option(0, "Head", "Units of one hidden ReLU layer (0: a single softmax layer).", ge=0)
     dropout: float = option(0.0, "Head", "Dropout rate on the head's input.", ge=0, lt=1)
     l1: float = option(0.0, "Head", "L1 penalty on the head's weights.", ge=0)

@@ -48,13 +48,14 @@ class Classifier:
         return self._call(image).numpy()
 
 
-def build_model(backbone: Backbone, spec: HeadSpec, head: Arrays) -> Any:
+def build_model(backbone: Backbone, spec: HeadSpec, head: Arrays, normalised: bool) -> Any:
     """Join resize, backbone, normalisation, head and softmax into one Keras model."""
     image = keras.Input((None, None, 3), name="image")
     features = backbone.network(resizing_layer(backbone.resolution)(image))
-    if backbone.mean is not None:
+    if normalised and backbone.mean is not None:
         features = keras.layers.Rescaling(1.0, offset=(-backbone.mean).tolist(), name="centre")(features)
-    features = keras.layers.UnitNormalization(name="unit_length")(features)
+    if normalised:
+        features = keras.layers.UnitNormalization(name="unit_length")(features)
     top = build_head(spec)
     for variable, array in zip(top.trainable_variables, head, strict=True):
         variable.assign(array)
@@ -63,9 +64,11 @@ def build_model(backbone: Backbone, spec: HeadSpec, head: Arrays) -> Any:
     return model
 
 
-def export_model(path: Path, backbone: Backbone, spec: HeadSpec, head: Arrays, classes: Sequence[str]) -> None:
-    """Write ``model.keras`` with its class names."""
-    build_model(backbone, spec, head).save(path)
+def export_model(
+    path: Path, backbone: Backbone, spec: HeadSpec, head: Arrays, classes: Sequence[str], *, normalised: bool
+) -> None:
+    """Write ``model.keras`` with its class names; ``normalised`` says whether the head expects normalised features."""
+    build_model(backbone, spec, head, normalised).save(path)
     card = {
         "classes": list(classes),
         "backbone": backbone.name,

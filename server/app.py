@@ -35,7 +35,8 @@ def make_app(observers: Iterable[Observer] = ()) -> ServerApp:
             seconds = time.monotonic() - began
             spec = HeadSpec.from_config(config, backbone.features, len(outcome.classes))
             save_head(run.path / "head.npz", outcome.head, outcome.classes, backbone.fingerprint)
-            export_model(run.path / "model.keras", backbone, spec, outcome.head, outcome.classes)
+            model = run.path / "model.keras"
+            export_model(model, backbone, spec, outcome.head, outcome.classes, normalised=config.normalise)
             plot_curves(rounds, outcome.best_round, run.path / "curves.png")
             write_summary(run.path, summarise(config, backbone, rounds, outcome, seconds))
 
