@@ -1,12 +1,14 @@
 """TensorFlow and Keras, set up once: import them from here and from nowhere else.
 
-Every TensorFlow operation runs on one thread; work is spread over cores by running several image batches or several
+Every operation, NumPy's products included, runs on one thread; work is spread over cores by running several image batches or several
 sites at a time. So a result never depends on how many cores there are.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from threadpoolctl import threadpool_limits
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,6 +33,7 @@ with _without_native_chatter():
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
+threadpool_limits(1, "blas")
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(max(CORES, 2))
 

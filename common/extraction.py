@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,12 @@ class Extraction:
 def open_store(backbone: Backbone, root: str = "") -> FeatureStore:
     """Open the feature store of a backbone below ``root`` ("": the user's cache)."""
     base = Path(root).expanduser() if root else default_store()
-    return FeatureStore(
-        base / f"{backbone.name}-{backbone.resolution}px-{backbone.fingerprint[:16]}", backbone.features
-    )
+    store = _store(base / f"{backbone.name}-{backbone.resolution}px-{backbone.fingerprint[:16]}", backbone.features)
+    store.refresh()
+    return store
+
+
+_store = lru_cache(maxsize=4)(FeatureStore)  # the sites of a simulation share one
 
 
 def extract(

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class FeatureStore:
     width: int
     _rows: dict[bytes, tuple[NDArray[np.void], int]] = field(default_factory=dict, repr=False)
     _shards: set[str] = field(default_factory=set, repr=False)
+    _refreshing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -72,6 +74,10 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Take in shards that have come since; a damaged one is set aside, and its images are extracted anew."""
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
         for path in sorted(self.folder.glob("*.npy")):
             if path.name not in self._shards:
                 records = open_shard(path)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from flwr.app import Context
@@ -28,10 +29,12 @@ def make_app(observers: Iterable[Observer] = ()) -> ServerApp:
         if not config.out:
             raise UserError("run config: out is empty; set it to the run folder, as an absolute path")
         backbone = configured_backbone(config)
-        rounds: list[Round] = []
+        rounds: list[Round] = []  # without the replies: memory must not grow with sites times rounds
         began = time.monotonic()
         with RunFolder(Path(config.out), config) as run:
-            outcome = federate(grid, config, backbone, [run, rounds.append, *observers])
+            outcome = federate(
+                grid, config, backbone, [run, lambda record: rounds.append(replace(record, scores={})), *observers]
+            )
             seconds = time.monotonic() - began
             spec = HeadSpec.from_config(config, backbone.features, len(outcome.classes))
             save_head(run.path / "head.npz", outcome.head, outcome.classes, backbone.fingerprint)

@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -62,10 +63,9 @@ class RunFolder:
         write_whole(path / "config.toml", config.model_copy(update={"out": ""}).to_toml())
         self._history, self._history_file = _table(path / "history.csv", HISTORY)
         self._sites, self._sites_file = _table(path / "sites.csv", SITES)
-        from common.compute import tf
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._events = tf.summary.create_file_writer(str(path / "tensorboard"))
-        self._tf = tf
+        self._events = EventFileWriter(str(path / "tensorboard"))
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -109,11 +109,19 @@ class RunFolder:
                 self._sites.writerow([record.round, site, record.refused.get(site, "")])
         self._history_file.flush()
         self._sites_file.flush()
-        with self._events.as_default(step=record.round):
-            for name, counts in (("test", record.test), ("validation", record.validation)):
-                self._tf.summary.scalar(f"{name}/accuracy", counts.accuracy)
-                self._tf.summary.scalar(f"{name}/loss", counts.mean_loss)
-            self._tf.summary.scalar("sites", len(record.scores))
+        self._events.add_event(_event(record))
+
+
+def _event(record: Round) -> Any:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = {"sites": float(len(record.scores))}
+    for split, counts in (("test", record.test), ("validation", record.validation)):
+        if counts.total:
+            values |= {f"{split}/accuracy": counts.accuracy, f"{split}/loss": counts.mean_loss}
+    scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    return Event(wall_time=time.time(), step=record.round, summary=Summary(value=scalars))
 
 
 def check_folder(path: Path, *, force: bool) -> None:

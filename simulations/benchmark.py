@@ -50,10 +50,15 @@ def measure(rounds: int, *, defaults: bool, began: float) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        plain = {"server_learning_rate": 1.0, "server_momentum": 0.0, "learning_rate": 0.005, "normalise": False}
+        plain: dict[str, Any] = {
+            "server_learning_rate": 1.0,
+            "server_momentum": 0.0,
+            "learning_rate": 0.005,
+            "normalise": False,
+        }
         config = RunConfig(
             data="benchmark", sites=CLIENTS, rounds=rounds, backbone=str(_backbone(root)), resolution=32, out=str(root / "run"),
-            store=str(root / "store"), **({} if defaults else plain),
+            store=str(root / "store"), **(plain if not defaults else {}),
         )  # fmt: skip
         sites = _sites(root, config, "" if defaults else "train")
         ends = [time.time()]

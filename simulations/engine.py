@@ -1,6 +1,6 @@
 """The in-process engine: a Flower ``Grid`` that drives the unchanged ServerApp and ClientApp, with no Ray and no network.
 
-Requests and replies go through Flower's wire format, so both sides see exactly what a deployment would see. Sites are
+Requests and replies go through Flower's wire messages, so both sides see exactly what a deployment would see. Sites are
 worked on by a few threads; replies come back in the order of the requests, so results do not depend on their number.
 """
 
@@ -84,9 +84,7 @@ class InProcessGrid(Grid):
         ids = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = identity = os.urandom(16).hex()
-            self._pending[identity] = self._pool.submit(
-                self._deliver, message_to_proto(message).SerializeToString(), message
-            )
+            self._pending[identity] = self._pool.submit(self._deliver, message_to_proto(message), message)
             ids.append(identity)
         return ids
 
@@ -105,13 +103,13 @@ class InProcessGrid(Grid):
                 late.cancel()
         return replies
 
-    def _deliver(self, wire: bytes, request: Message) -> Message:
+    def _deliver(self, wire: ProtoMessage, request: Message) -> Message:
         """Run the ClientApp on a message; like Flower's engines, turn an exception into an error reply."""
         try:
-            message = message_from_proto(ProtoMessage.FromString(wire))
+            message = message_from_proto(wire)
             reply = self.client_app(message, self._context(request.metadata.dst_node_id))
             reply.metadata.__dict__["_message_id"] = os.urandom(16).hex()
-            return message_from_proto(ProtoMessage.FromString(message_to_proto(reply).SerializeToString()))
+            return message_from_proto(message_to_proto(reply))
         except Exception as error:
             return Message(
                 Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {error}"), reply_to=request

@@ -2,8 +2,12 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from client.trainer import Recipe, Trainer, _batches, trainer
+from client.keras_trainer import KerasTrainer
+from client.linear_trainer import LinearTrainer
+from client.trainer import Recipe, Trainer, batches, trainer
 from common.backbone import load_backbone
 from common.compute import keras
 from common.config import BUNDLED, Optimizer
@@ -12,6 +16,11 @@ from common.metrics import cross_entropy
 from common.seeds import generator
 
 SPEC = HeadSpec(12, 3)
+
+
+def make(spec: HeadSpec, optimizer: str, rate: float, batch_size: int) -> Trainer:
+    with trainer(spec, Recipe(optimizer, rate, batch_size, 1)) as t:
+        return t
 
 
 def data(n: int = 70, seed: int = 0, features: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -25,11 +34,12 @@ def fit_by_keras(spec: HeadSpec, optimizer: str, rate: float, head, x, y, epochs
     """What Keras' own ``fit`` makes of the same batches."""
     model = build_head(spec)
     model.set_weights(head)
-    instance = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
+    settings = {"learning_rate": rate, **({"momentum": 0.9} if optimizer == "momentum" else {})}
+    instance = keras.optimizers.get({"class_name": optimizer.replace("momentum", "sgd"), "config": settings})
     model.compile(instance, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     rng = np.random.default_rng(5)
     for _ in range(epochs):
-        order = _batches(len(y), 32, rng)
+        order = batches(len(y), 32, rng)
         order = order[order >= 0]
         model.fit(x[order], y[order], batch_size=32, epochs=1, shuffle=False, verbose=0)
     return model.get_weights()
@@ -39,25 +49,52 @@ def fit_by_keras(spec: HeadSpec, optimizer: str, rate: float, head, x, y, epochs
     ("optimizer", "rate", "spec"),
     [
         ("sgd", 1.0, SPEC),
+        ("momentum", 0.1, SPEC),
         ("adam", 0.01, SPEC),
         ("adagrad", 0.1, SPEC),
         ("sgd", 0.5, HeadSpec(12, 3, hidden_units=6)),
         ("sgd", 0.5, HeadSpec(12, 3, l1=1e-3, l2=1e-2)),
     ],
 )
-def test_training_is_what_keras_fit_does_on_the_same_batches(optimizer: str, rate: float, spec: HeadSpec) -> None:
+def test_training_is_what_keras_fit_does_on_the_samebatches(optimizer: str, rate: float, spec: HeadSpec) -> None:
     x, y = data()
     head = initial_head(spec, 1)
-    ours = Trainer(spec, optimizer, rate, 32).train(head, x, y, np.random.default_rng(5), 3)
+    ours = make(spec, optimizer, rate, 32).train(head, x, y, np.random.default_rng(5), 3)
     for a, b in zip(ours, fit_by_keras(spec, optimizer, rate, head, x, y, 3), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
+    assert isinstance(make(SPEC, "sgd", 1.0, 32), LinearTrainer)
+    for spec, optimizer in (
+        (SPEC, "adam"),
+        (HeadSpec(12, 3, l2=0.1), "sgd"),
+        (HeadSpec(12, 3, hidden_units=4), "sgd"),
+        (HeadSpec(12, 3, dropout=0.1), "sgd"),
+    ):
+        assert isinstance(make(spec, optimizer, 1.0, 32), KerasTrainer)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 90), st.integers(1, 40), st.integers(1, 4), st.floats(0.01, 8), st.integers(0, 99))
+def test_both_trainers_give_the_same_head(n: int, size: int, epochs: int, rate: float, seed: int) -> None:
+    x, y = data(n, seed)
+    head = tuple(np.random.default_rng(seed).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    trainers = (LinearTrainer(rate, size), _keras_trainer(rate, size))
+    for a, b in zip(*(t.train(head, x, y, np.random.default_rng(seed), epochs) for t in trainers), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*(t.predict(head, x) for t in trainers), rtol=1e-5, atol=1e-6)
+
+
+def _keras_trainer(rate: float, size: int) -> KerasTrainer:
+    return KerasTrainer(SPEC, "sgd", rate, size)
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
 def test_every_optimizer_learns_and_starts_anew_each_time(optimizer: str) -> None:
     x, y = data()
     rate = 0.05 if optimizer not in ("adadelta",) else 5.0
-    t = Trainer(SPEC, optimizer, rate, 32)
+    t = make(SPEC, optimizer, rate, 32)
     head = initial_head(SPEC, 0)
     first = t.train(head, x, y, generator(0, "a"), 5)
     t.train(first, x, y, generator(0, "b"), 2)
@@ -70,7 +107,7 @@ def test_every_optimizer_learns_and_starts_anew_each_time(optimizer: str) -> Non
 def test_dropout_draws_depend_on_the_generator_only() -> None:
     x, y = data()
     spec = HeadSpec(12, 3, dropout=0.5)
-    t = Trainer(spec, "sgd", 1.0, 32)
+    t = make(spec, "sgd", 1.0, 32)
     head = initial_head(spec, 0)
     one, two, other = (t.train(head, x, y, generator(0, name), 2)[0] for name in ("a", "a", "b"))
     np.testing.assert_array_equal(one, two)
@@ -81,7 +118,7 @@ def test_dropout_draws_depend_on_the_generator_only() -> None:
 def test_early_stopping_keeps_the_best_epoch() -> None:
     x, y = data()
     validation = data(30, 9)
-    t = Trainer(SPEC, "sgd", 30.0, 8)
+    t = make(SPEC, "sgd", 30.0, 8)
     head = initial_head(SPEC, 0)
     rng = np.random.default_rng(3)
     heads = [head]

@@ -88,6 +88,7 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 EXTRACT = """
 import sys
+from common.config import BUNDLED
 import common.extraction
 common.extraction.SHARD_IMAGES = 64  # many shards, so that a kill hits one being written
 from pathlib import Path

@@ -2,14 +2,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import SiteError
 from common.metrics import Counts
-from common.protocol import Confusion, Description, ProtocolError, Query, Scores, Task, Update, pack, unpack
+from common.protocol import Confusion, Description, ProtocolError, Query, Scores, Task, Update, _array, pack, unpack
 
 ENVELOPE = 2048  # bytes around the payload
 
@@ -87,7 +87,7 @@ def without(record: str) -> RecordDict:
         (changed(losses=[1.0]), "incomplete or malformed"),
         (without("arrays"), "incomplete or malformed"),
         (
-            RecordDict({"head": pack(VALUES[4])["head"], "arrays": ArrayRecord({"0": Array(np.zeros((2, 3, 3)))})}),
+            RecordDict({"head": pack(VALUES[4])["head"], "arrays": ArrayRecord({"0": _array(np.zeros((2, 3, 3)))})}),
             "sent counts of type float64",
         ),
     ],
