@@ -11,7 +11,7 @@ import typer
 import common
 from client.cli import features
 from common.errors import UserError
-from simulations.cli import benchmark, evaluate, predict, simulate
+from simulations.cli import benchmark, evaluate, predict, pretrain, simulate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(pretrain)
 app.add_typer(features, name="features")
 app.add_typer(benchmark, name="benchmark")
 

@@ -129,7 +129,11 @@ def load_backbone(name: str, weights: str = "", resolution: int = 0, preprocessi
     elif name in KERAS_BACKBONES:
         network = named_network(name, weights, preprocessing)
     else:
-        network, notes = own_network(Path(name).expanduser(), preprocessing)
+        path = Path(name).expanduser()
+        network, notes = own_network(path, preprocessing)
+        if (statistics := path.with_suffix(".feature-statistics.npz")).is_file():
+            mean = np.load(statistics)["mean"].astype(np.float32)
+            notes = (*notes, f"{path.name}: features are centred by the mean in {statistics.name}")
         name = re.sub(r"[^\w.-]+", "_", Path(name).stem)
     fixed = network.input_shape[1]
     if fixed and resolution not in (0, fixed):

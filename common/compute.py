@@ -31,10 +31,11 @@ with _without_native_chatter():
     import keras
     import tensorflow as tf
 
+THREADS_PER_OPERATION = "FEDTRANSFER_THREADS_PER_OPERATION"  # 0: one a core; pretraining, one large job, sets it
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 threadpool_limits(1, "blas")
-tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(int(os.environ.get(THREADS_PER_OPERATION, "1")))
 tf.config.threading.set_inter_op_parallelism_threads(max(CORES, 2))
 
 __all__ = ["CORES", "keras", "tf"]

@@ -197,6 +197,48 @@ def evaluate(
     display.print(f"confusion matrix: {path}")
 
 
+def pretrain(
+    data: Annotated[
+        Path,
+        typer.Argument(help="Labelled images: class folders, a CSV manifest or an .npz archive.", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The backbone file to write; a card and feature statistics stand beside it.")
+    ] = Path("backbone.keras"),
+    epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 14,
+    resolution: Annotated[
+        int, typer.Option(help="Pixels a side; the first 4/7 of the epochs see three quarters of it.", min=32)
+    ] = 64,
+    batch_size: Annotated[int, typer.Option(help="Images a step.", min=1)] = 256,
+    learning_rate: Annotated[
+        float, typer.Option(help="Peak rate, after a warm-up; then a cosine to zero.", min=0)
+    ] = 0.15,
+    weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay of the kernels.", min=0)] = 0.005,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = 0,
+) -> None:
+    """Train a small ResNetV2 from scratch on labelled images, to be the backbone of federations.
+
+    The images should be public, or the sites' agreed own: a backbone remembers what it was trained on. A run that was
+    stopped goes on from its last whole epoch when the same command is given again.
+
+    [bold]Example[/bold]
+
+    fedtransfer pretrain tiny-imagenet --out my-backbone.keras
+
+    fedtransfer simulate --backbone my-backbone.keras
+    """
+    import os
+
+    os.environ["FEDTRANSFER_THREADS_PER_OPERATION"] = "0"  # one large job, not many small ones
+    print("Starting TensorFlow …", file=sys.stderr)
+    from simulations.pretraining import PretrainingRecipe
+    from simulations.pretraining import pretrain as run
+
+    recipe = PretrainingRecipe(epochs, resolution, batch_size, learning_rate, weight_decay, seed=seed)
+    backbone = run(data, out, recipe, lambda line: print(line, file=sys.stderr, flush=True))
+    print(f"{out}: {backbone.features} features, fingerprint {backbone.fingerprint}")
+
+
 benchmark = typer.Typer(no_args_is_help=True, help="Measure this machine.")
 
 

@@ -1,0 +1,219 @@
+"""``fedtransfer pretrain``: train the small ResNetV2 from scratch on labelled images, as a backbone for federations.
+
+The recipe is that of the bundled weights: SGD with Nesterov momentum, decoupled weight decay on kernels, label
+smoothing, random resized crops and flips, a warm-up and a cosine, and progressive resizing: the first 4/7 of the epochs
+see images at three quarters of the resolution.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.backbone import Backbone, load_backbone, resizing_layer
+from common.compute import CORES, keras, tf
+from common.errors import UserError
+from common.images import Image, content_key, decode
+from common.resnet import small_resnet
+from common.seeds import digest
+from common.sources import read_source
+from common.splits import split_of
+
+Pixels = NDArray[np.uint8]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PretrainingRecipe:
+    """How a backbone is trained. Rates are for a batch of ``batch_size`` images; ``resolution`` is in pixels a side."""
+
+    epochs: int = 14
+    resolution: int = 64
+    batch_size: int = 256
+    learning_rate: float = 0.15
+    weight_decay: float = 0.005
+    label_smoothing: float = 0.1
+    validation_fraction: float = 0.1
+    seed: int = 0
+
+    def resolution_of(self, epoch: int) -> int:
+        """Return the pixels a side that an epoch (0, 1, …) sees."""
+        return self.resolution if epoch >= 4 * self.epochs // 7 else max(32, 3 * self.resolution // 4)
+
+
+def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -> Backbone:
+    """Train a backbone and write it, its card and its feature statistics; resume where a checkpoint of the same run is.
+
+    Args:
+        data: class folders, a manifest or an archive. Without supplied validation images, a tenth is set aside.
+        out: the ``.keras`` file to write; ``.md`` and ``.feature-statistics.npz`` stand beside it.
+        recipe: how to train.
+        report: told of progress, a line at a time.
+
+    Raises:
+        UserError: the images are not usable, or ``out`` exists, or its checkpoint is of another run.
+    """
+    if out.suffix != ".keras":
+        raise UserError(f"--out {out}: expected a file name that ends in .keras")
+    if out.exists():
+        raise UserError(f"--out {out} already exists; choose another name, or remove it")
+    pixels, labels, splits, classes, kept = _load(data, recipe, report)
+    train, validation = (np.flatnonzero(splits == name) for name in ("train", "validation"))
+    if not len(train) or not len(validation):
+        raise UserError(f"{data}: {len(train)} training and {len(validation)} validation images; expected some of both")
+    checkpoint, state = out.with_suffix(".checkpoint.keras"), out.with_suffix(".checkpoint.json")
+    identity = digest(recipe.seed, "pretraining", json.dumps(asdict(recipe)), *kept).hex()
+    model, history = _begin(recipe, len(train), len(classes), checkpoint, state, identity, report)
+    for epoch in range(len(history), recipe.epochs):
+        size = recipe.resolution_of(epoch)
+        fit = model.fit(_augmented(pixels, labels, train, recipe, epoch), epochs=1, verbose=0)
+        scores = model.evaluate(_plain(pixels, labels, validation, recipe), verbose=0, return_dict=True)
+        history.append({"epoch": epoch + 1, "pixels": size, "loss": fit.history["loss"][-1], **scores})
+        report(
+            f"epoch {epoch + 1} of {recipe.epochs} at {size} px: loss {history[-1]['loss']:.3f}, validation accuracy {scores['top1']:.1%}"
+        )
+        _save_checkpoint(model, checkpoint, state, {"identity": identity, "history": history})
+    network = keras.Model(model.input, model.get_layer("features").output, name="small_resnet_v2")
+    features = network.predict(_plain(pixels, labels, validation, recipe), verbose=0)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        out.with_suffix(".feature-statistics.npz"), mean=features.mean(0), std=features.std(0), images=len(features)
+    )
+    network.save(out)
+    backbone = load_backbone(str(out), "", recipe.resolution)
+    out.with_suffix(".md").write_text(
+        _card(data, out, recipe, backbone, classes, len(train), len(validation), history), "utf-8"
+    )
+    for file in (checkpoint, state):
+        file.unlink()
+    return backbone
+
+
+def _load(
+    data: Path, recipe: PretrainingRecipe, report: Report
+) -> tuple[Pixels, NDArray[np.int32], NDArray[np.str_], tuple[str, ...], list[bytes]]:
+    """Decode all images to the resolution, in memory: (n, R, R, 3) uint8."""
+    source = read_source(data)
+    if len(source.classes) < 2:
+        raise UserError(f"{data}: one class only ({source.classes[0]}); a backbone learns by telling classes apart")
+    resize = resizing_layer(recipe.resolution)
+
+    def read(image: Image) -> tuple[bytes, NDArray[np.uint8]] | str:
+        try:
+            content = image.read()
+            return content_key(content), np.asarray(resize(decode(content)[None]))[0].round().astype(np.uint8)
+        except (OSError, ValueError) as error:
+            return f"left out {image.path}: {error}"
+
+    report(f"reading {len(source.images)} images of {len(source.classes)} classes")
+    with ThreadPoolExecutor(CORES) as pool:
+        results = list(pool.map(read, source.images))
+    number = {name: i for i, name in enumerate(source.classes)}
+    keys, pixels, labels, splits = [], [], [], []
+    for image, result in zip(source.images, results, strict=True):
+        if isinstance(result, str):
+            report(result)
+            continue
+        keys.append(result[0])
+        pixels.append(result[1])
+        labels.append(number[image.label])
+        splits.append(split_of(image, result[0], recipe.seed, 1e-9, recipe.validation_fraction))
+    if not pixels:
+        raise UserError(f"{data}: none of its {len(source.images)} images can be read")
+    return np.stack(pixels), np.array(labels, np.int32), np.array(splits), source.classes, keys
+
+
+def _begin(
+    recipe: PretrainingRecipe, images: int, classes: int, checkpoint: Path, state: Path, identity: str, report: Report
+) -> tuple[Any, list[dict[str, Any]]]:
+    """Build the classifier, or load the checkpoint of this very run."""
+    if state.exists() and checkpoint.exists():
+        saved = json.loads(state.read_text("utf-8"))
+        if saved["identity"] != identity:
+            raise UserError(
+                f"{checkpoint} is the checkpoint of another run (other images or another recipe); remove it or choose another --out"
+            )
+        report(f"resuming after epoch {len(saved['history'])}")
+        return keras.models.load_model(checkpoint), saved["history"]
+    keras.utils.set_random_seed(int.from_bytes(digest(recipe.seed, "initial backbone")[:4]))
+    body = small_resnet()
+    model = keras.Model(body.input, keras.layers.Dense(classes, name="classes", dtype="float32")(body.output))
+    steps = math.ceil(images / recipe.batch_size) * recipe.epochs
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - steps // 20, alpha=0.0, warmup_target=recipe.learning_rate, warmup_steps=max(1, steps // 20)
+    )
+    optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    model.compile(
+        optimizer,
+        loss,
+        metrics=[keras.metrics.CategoricalAccuracy("top1"), keras.metrics.TopKCategoricalAccuracy(5, "top5")],
+    )
+    return model, []
+
+
+def _save_checkpoint(model: Any, checkpoint: Path, state: Path, saved: dict[str, Any]) -> None:
+    """Replace the checkpoint; the state file, written last, says which epoch it is of."""
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    temporary = checkpoint.with_name(f"tmp-{checkpoint.name}")
+    model.save(temporary)
+    state.unlink(missing_ok=True)
+    os.replace(temporary, checkpoint)
+    state.write_text(json.dumps(saved), "utf-8")
+
+
+def _augmented(
+    pixels: Pixels, labels: NDArray[np.int32], rows: NDArray[np.int64], recipe: PretrainingRecipe, epoch: int
+) -> Any:
+    """One epoch of random resized crops (area 0.35 to 1) and flips; every draw depends on (seed, epoch, image) only."""
+    size, classes = recipe.resolution_of(epoch), int(labels.max()) + 1
+    order = np.random.default_rng(
+        np.frombuffer(digest(recipe.seed, "pretraining order", epoch), np.uint32)
+    ).permutation(rows)
+
+    def augment(image: Any, label: Any, row: Any) -> tuple[Any, Any]:
+        seed = tf.stack([recipe.seed * 1000 + epoch, tf.cast(row, tf.int32)])
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.shape(image), tf.zeros((1, 0, 4)), seed, area_range=(0.35, 1.0), aspect_ratio_range=(3 / 4, 4 / 3),
+            use_image_if_no_bounding_boxes=True,
+        )  # fmt: skip
+        crop = tf.image.resize(tf.slice(image, begin, extent), (size, size), antialias=True)
+        return tf.image.stateless_random_flip_left_right(crop, seed), tf.one_hot(label, classes)
+
+    images, numbers = tf.constant(pixels), tf.constant(labels)  # captured by reference, not copied into the graph
+    data = tf.data.Dataset.from_tensor_slices(order)
+    data = data.map(lambda row: (tf.gather(images, row), tf.gather(numbers, row), row))
+    return data.map(augment, num_parallel_calls=CORES, deterministic=True).batch(recipe.batch_size).prefetch(2)
+
+
+def _plain(
+    pixels: Pixels, labels: NDArray[np.int32], rows: Sequence[int] | NDArray[np.int64], recipe: PretrainingRecipe
+) -> Any:
+    classes = int(labels.max()) + 1
+    data = tf.data.Dataset.from_tensor_slices((pixels[rows], labels[rows])).batch(recipe.batch_size)
+    return data.map(lambda image, label: (tf.cast(image, tf.float32), tf.one_hot(label, classes)))
+
+
+def _card(
+    data: Path, out: Path, recipe: PretrainingRecipe, backbone: Backbone, classes: tuple[str, ...], train: int, validation: int,
+    history: list[dict[str, Any]],
+) -> str:  # fmt: skip
+    rows = [
+        ("file", out.name), ("fingerprint", f"`{backbone.fingerprint}`"),
+        ("architecture", f"small pre-activation ResNet, {backbone.features} features"),
+        ("in, out", f"RGB 0 to 255, trained for {recipe.resolution} × {recipe.resolution} → {backbone.features} features; preprocessing inside"),
+        ("data", f"{data.name}: {len(classes)} classes, {train} training and {validation} validation images"),
+        ("recipe", ", ".join(f"{key} {value}" for key, value in asdict(recipe).items())),
+        ("validation accuracy", f"{history[-1]['top1']:.1%} top-1, {history[-1]['top5']:.1%} top-5"),
+        ("feature statistics", f"{out.stem}.feature-statistics.npz, over the validation images: publish it only if these are public"),
+    ]  # fmt: skip
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"# {out.stem}\n\nA backbone trained by `fedtransfer pretrain`.\n\n| | |\n|---|---|\n{table}\n"

@@ -1,0 +1,78 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.backbone import _architecture, load_backbone
+from common.compute import keras
+from common.config import BUNDLED
+from common.errors import UserError
+from common.resnet import small_resnet
+from simulations.pretraining import PretrainingRecipe, pretrain
+
+RECIPE = PretrainingRecipe(epochs=4, resolution=32, batch_size=16, learning_rate=0.05)
+
+
+def test_the_architecture_is_that_of_the_bundled_weights() -> None:
+    bundled, network = load_backbone(BUNDLED).network, small_resnet()
+    assert _architecture(network) == _architecture(bundled)
+    network.set_weights(bundled.get_weights())
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(network(pixels, training=False), bundled(pixels, training=False), atol=1e-6)
+
+
+def test_resolution_grows_after_four_sevenths_of_the_epochs() -> None:
+    assert [PretrainingRecipe().resolution_of(epoch) for epoch in (0, 7, 8, 13)] == [48, 48, 64, 64]
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_ends_as_if_undisturbed(folder_of_classes, tmp_path: Path) -> None:
+    """kill -9 after an epoch; the backbone has the weights of a run without the kill."""
+    data = folder_of_classes(16)
+    lines: list[str] = []
+    straight = pretrain(data, tmp_path / "straight.keras", RECIPE, lines.append)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from simulations.pretraining import *\n"
+        f"pretrain(Path({str(data)!r}), Path({str(tmp_path / 'killed.keras')!r}), PretrainingRecipe(4, 32, 16, 0.05), "
+        "lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "epoch 3" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    resumed: list[str] = []
+    killed = pretrain(data, tmp_path / "killed.keras", RECIPE, resumed.append)
+    assert any(line.startswith("resuming after epoch ") for line in resumed)
+    for a, b in zip(straight.network.get_weights(), killed.network.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)
+    assert sum(line.startswith("epoch") for line in lines) == 4
+    assert not list(tmp_path.glob("*checkpoint*"))
+    assert straight.mean is not None
+    card = (tmp_path / "straight.md").read_text()
+    for words in (straight.fingerprint, "3 classes", "top-1", "learning_rate 0.05"):
+        assert words in card
+    with pytest.raises(UserError, match="already exists"):
+        pretrain(data, tmp_path / "straight.keras", RECIPE, lines.append)
+
+
+def test_a_checkpoint_of_another_run_is_refused(folder_of_classes, tmp_path: Path) -> None:
+    (tmp_path / "b.checkpoint.json").write_text(json.dumps({"identity": "other", "history": []}))
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "b.checkpoint.keras")
+    with pytest.raises(UserError, match=r"b\.checkpoint\.keras is the checkpoint of another run"):
+        pretrain(folder_of_classes(12), tmp_path / "b.keras", RECIPE, lambda line: None)
+
+
+def test_what_cannot_be_trained_on(folder_of_classes, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    (folder_of_classes(2) / "red").rename(one / "red")
+    with pytest.raises(UserError, match="one class only"):
+        pretrain(one, tmp_path / "b.keras", RECIPE, lambda line: None)
+    with pytest.raises(UserError, match=r"expected a file name that ends in \.keras"):
+        pretrain(one, tmp_path / "b.h5", RECIPE, lambda line: None)
