@@ -38,4 +38,17 @@ threadpool_limits(1, "blas")
 tf.config.threading.set_intra_op_parallelism_threads(int(os.environ.get(THREADS_PER_OPERATION, "1")))
 tf.config.threading.set_inter_op_parallelism_threads(max(CORES, 2))
 
-__all__ = ["CORES", "keras", "tf"]
+GPUS = tf.config.list_physical_devices("GPU")
+for gpu in GPUS:
+    tf.config.experimental.set_memory_growth(gpu, True)  # several processes share one
+
+
+def device() -> str:
+    """Name what the backbone runs on, for people."""
+    if GPUS:
+        names = {tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in GPUS}
+        return f"GPU ({', '.join(sorted(names))})"
+    return f"CPU ({CORES} cores)"
+
+
+__all__ = ["CORES", "GPUS", "device", "keras", "tf"]

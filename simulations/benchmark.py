@@ -17,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.app import app as client_app
-from common.backbone import configured_backbone
+from common.backbone import configured_backbone, load_backbone
 from common.compute import CORES, keras
-from common.config import RunConfig
-from common.extraction import open_store
+from common.config import BUNDLED, RunConfig
+from common.extraction import BATCH, extract, open_store
 from common.features import normalise
 from common.head import load_head
-from common.images import Image, content_key
-from common.sources import write_manifest
+from common.images import Image, content_key, decode
+from common.sources import read_source, write_manifest
 from server.app import make_app
+from simulations.datasets import resolve_data
 from simulations.engine import SimulatedSite, run_in_process
 
 CLIENTS, IMAGES, WIDTH, CLASSES = 10, 500, 2048, 10
@@ -107,5 +108,35 @@ def _sites(root: Path, config: RunConfig, split: str) -> list[SimulatedSite]:
     return sites
 
 
+def measure_extraction(kind: str) -> dict[str, Any]:
+    """Measure images a second over the demo images, in this process.
+
+    ``fedtransfer`` reads, decodes, resizes, extracts and stores; ``bare`` runs the same compiled network over batches
+    that are decoded and resized beforehand, with TensorFlow's own threads.
+    """
+    backbone = load_backbone(BUNDLED)
+    images = read_source(resolve_data("cifar10-demo")).images
+    if kind == "bare":
+        batch = BATCH[True]
+        pixels = np.stack([backbone.resize(decode(image.read())) for image in images])
+        compute = backbone.extractor(batch)
+        batches = [pixels[at : at + batch] for at in range(0, len(images) - batch + 1, batch)]
+        compute(batches[0])
+        began = time.time()
+        for one in batches:
+            compute(one).numpy()
+        return {"system": "bare loop", "images_per_s": round(len(batches) * batch / (time.time() - began), 1)}
+    with tempfile.TemporaryDirectory() as folder:
+        extract(open_store(backbone, folder + "/warm-up"), backbone, images[:128])
+        store = open_store(backbone, folder + "/measured")
+        began = time.time()
+        extract(store, backbone, images)
+        return {"system": "fedtransfer", "images_per_s": round(len(images) / (time.time() - began), 1)}
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), defaults=sys.argv[2] == "defaults", began=float(sys.argv[3]))))
+    if sys.argv[1] == "extraction":
+        line = measure_extraction(sys.argv[2])
+    else:
+        line = measure(int(sys.argv[1]), defaults=sys.argv[2] == "defaults", began=float(sys.argv[3]))
+    print(json.dumps(line))

@@ -95,17 +95,19 @@ class Display:
     def summary(self, summary: dict[str, Any], baselines: Baselines) -> None:
         """Print the federation beside its baselines, and each site's own accuracy where sites are few."""
         table = Table(title="Accuracy on test images", title_style="bold", caption_style="dim")
-        table.caption = "pooled: all data in one place; local only: each site trains alone"
+        drawn = (
+            f" ({len(baselines.local)} of {summary['sites']} sites)" if len(baselines.local) < summary["sites"] else ""
+        )
+        table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}"
         for name in ("method", "common test set", "own images, mean", "worst site"):
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         own = summary["baselines_on_own_test_images"]
-        pooled, local, majority = baselines.pooled, baselines.local, baselines.majority
+        pooled, majority = baselines.pooled, baselines.majority
         federated = (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])
         local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])
-        drawn = f", {len(local)} of {summary['sites']} sites" if len(local) < summary["sites"] else ""
         table.add_row("federated", *map(_percent, federated), style="bold")
         table.add_row("pooled", *map(_percent, (pooled.common, pooled.own_mean, pooled.own_worst)))
-        table.add_row(f"local only, mean{drawn}", *map(_percent, local_mean))
+        table.add_row("local only, mean", *map(_percent, local_mean))
         table.add_row("local only, worst", _percent(summary["baselines"]["local_worst"]), "", "")
         table.add_row("majority class", *map(_percent, (majority.common, majority.own_mean, majority.own_worst)))
         table.add_row("each site's majority", "", _percent(own["local_majority"]), "")

@@ -13,7 +13,7 @@ from client.app import app as client_app
 from client.site import prepare_site
 from common.backbone import configured_backbone
 from common.checks import examine, examine_sites
-from common.compute import CORES
+from common.compute import CORES, device
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.errors import UserError
 from common.extraction import Extraction, extract, open_store
@@ -132,6 +132,7 @@ def _extract(config: RunConfig, images: Sequence[Image], display: Display) -> Ex
         backbone = configured_backbone(config)
         store = open_store(backbone, config.store)
         progress(1, 1)
+    display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device()}; heads on the CPU")
     for note in backbone.notes:
         display.print(note)
     with display.bar("Features", "images") as progress:

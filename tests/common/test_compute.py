@@ -1,0 +1,20 @@
+import numpy as np
+import pytest
+
+from common.backbone import load_backbone
+from common.compute import CORES, GPUS, device, tf
+from common.config import BUNDLED
+
+
+def test_the_device_is_named() -> None:
+    assert device().startswith("GPU (") if GPUS else device() == f"CPU ({CORES} cores)"
+
+
+@pytest.mark.skipif(not GPUS, reason="TensorFlow sees no GPU here")
+def test_a_gpu_gives_the_features_of_the_cpu() -> None:
+    backbone = load_backbone(BUNDLED)
+    pixels = np.random.default_rng(0).uniform(0, 255, (8, 64, 64, 3)).astype(np.float32)
+    with tf.device("/CPU:0"):
+        expected = backbone.network(pixels, training=False).numpy()
+    with tf.device("/GPU:0"):
+        np.testing.assert_allclose(backbone.network(pixels, training=False), expected, rtol=2e-2, atol=5e-3)
