@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 app = ClientApp()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def _prepared(data: str, run_config: tuple[tuple[str, Value], ...], run: int) -> tuple[RunConfig, Site]:
     """Prepare a site once a process and run; later messages of the run find it ready."""
     config = make_config(dict(run_config), "run config")

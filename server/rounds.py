@@ -89,14 +89,14 @@ def federate(grid: Grid, config: RunConfig, backbone: Backbone, observe: Iterabl
     """Run a whole federation over ``grid`` and return its outcome.
 
     Raises:
-        UserError: sites are missing or refuse to take part, or a round got no usable reply.
+        UserError: sites are missing or refuse to take part, none can train, or a round got no usable reply.
     """
     nodes = _wait_for_sites(grid, config.sites)
     descriptions = _describe(grid, nodes, Query(backbone.name, backbone.resolution, backbone.fingerprint))
     classes = natural_order(name for description in descriptions.values() for name in description.images)
     spec = HeadSpec.from_config(config, backbone.features, len(classes))
     state = fedavg.start(initial_head(spec, config.seed))
-    everyone = tuple(sorted(nodes))
+    everyone, trainers = tuple(sorted(nodes)), _able_to_train(descriptions)
     best = _Candidate(np.inf, 0, state.head)
     observers = list(observe)
 
@@ -109,7 +109,7 @@ def federate(grid: Grid, config: RunConfig, backbone: Backbone, observe: Iterabl
     for number in range(1, config.rounds + 2):
         began = time.monotonic()
         closing = number > config.rounds
-        planned = everyone if closing else draw_cohort(everyone, config.fraction, config.seed, number)
+        planned = everyone if closing else draw_cohort(trainers, config.fraction, config.seed, number)
         kind, answer = (protocol.EVALUATE, Scores) if closing else (protocol.TRAIN, Update)
         replies = ask(kind, answer, number, state.head, planned)
         admitted = replies.admission.admitted
@@ -179,18 +179,25 @@ def _wait_for_sites(grid: Grid, expected: int) -> dict[str, int]:
 def _describe(grid: Grid, nodes: dict[str, int], query: Query) -> dict[str, Description]:
     replies, _ = _exchange(grid, nodes, dict.fromkeys(sorted(nodes), query), protocol.QUERY)
     answers = admit(replies, Description)
-    refused = dict(answers.refused)
-    refused |= {
-        site: "it has no training image"
-        for site, description in answers.admitted.items()
-        if not sum(train for train, _, _ in description.images.values())
-    }
-    if refused:
+    if answers.refused:
         raise UserError(
-            f"{len(refused)} of {len(nodes)} sites cannot take part:\n"
-            + "\n".join(f"  {s}: {why}" for s, why in sorted(refused.items()))
+            f"{len(answers.refused)} of {len(nodes)} sites cannot take part:\n"
+            + "\n".join(f"  {s}: {why}" for s, why in sorted(answers.refused.items()))
         )
     return answers.admitted
+
+
+def _able_to_train(descriptions: dict[str, Description]) -> tuple[str, ...]:
+    """Return the sites that have training images; the others are scored but never drawn."""
+    able = {site for site, told in descriptions.items() if any(train for train, _, _ in told.images.values())}
+    unable = sorted(set(descriptions) - able)
+    if not able:
+        raise UserError(f"none of the {len(unable)} sites has a training image")
+    if unable:
+        log.warning(
+            "%d sites have no training image, so they are scored only: %s …", len(unable), ", ".join(unable[:3])
+        )
+    return tuple(sorted(able))
 
 
 def _exchange(

@@ -82,7 +82,7 @@ class Display:
             bar.update(task, completed=min(record.round, config.rounds))
             if self.console.is_terminal:
                 live.update(Group(_rounds_table(recent, config), bar))
-            elif record.round % max(1, config.rounds // 10) == 1 or record.round > config.rounds:
+            elif (record.round - 1) % max(1, config.rounds // 10) == 0 or record.round > config.rounds:
                 self.console.print("  ".join(_cells(record, config)), highlight=False)
 
         if self.console.is_terminal:

@@ -33,25 +33,30 @@ def partition(images: Sequence[Image], config: RunConfig) -> list[list[Image]]:
         raise UserError(
             f"{(~test).sum()} images for {config.sites} sites: too few for {config.min_images} each; lower --sites or --min-images"
         )
-    for _ in range(_TRIES):
+    for _ in range(1 if config.partition == "iid" else _TRIES):
         shares = _shares(config, len(classes), rng)
         site = np.empty(len(images), np.int64)
         for part in (test, ~test):
-            site[part] = divide(labels[part], shares, rng)
+            site[part] = (
+                divide(labels[part], shares, rng) if shares is not None else deal(part.sum(), config.sites, rng)
+            )
         if np.bincount(site[~test], minlength=config.sites).min() >= config.min_images:
-            return [[images[i] for i in np.flatnonzero(site == k).tolist()] for k in range(config.sites)]
+            members = np.split(
+                np.argsort(site, kind="stable"), np.cumsum(np.bincount(site, minlength=config.sites))[:-1]
+            )
+            return [[images[i] for i in mine.tolist()] for mine in members]
     raise UserError(
         f"no {config.partition} partition with at least {config.min_images} images at each of {config.sites} sites in {_TRIES} draws; "
         "lower --sites or --min-images, or raise --alpha or --classes-per-site"
     )
 
 
-def _shares(config: RunConfig, classes: int, rng: np.random.Generator) -> Shares:
+def _shares(config: RunConfig, classes: int, rng: np.random.Generator) -> Shares | None:
     if config.partition == "dirichlet":
         return dirichlet_shares(classes, config.sites, config.alpha, rng)
     if config.partition == "pathological":
         return pathological_shares(classes, config.sites, config.classes_per_site, rng)
-    return np.full((classes, config.sites), 1 / config.sites)
+    return None
 
 
 def dirichlet_shares(classes: int, sites: int, alpha: float, rng: np.random.Generator) -> Shares:
@@ -80,12 +85,16 @@ def pathological_shares(classes: int, sites: int, classes_per_site: int, rng: np
     return has / has.sum(1, keepdims=True)
 
 
+def deal(images: int, sites: int, rng: np.random.Generator) -> Labels:
+    """Deal shuffled images out one by one, whatever their class: sites differ by one image at most."""
+    return rng.permutation(np.arange(images) % sites)
+
+
 def divide(labels: Labels, shares: Shares, rng: np.random.Generator) -> Labels:
     """Shuffle each class's images and cut them by its shares; return the site of each image."""
     site = np.empty(len(labels), np.int64)
     for c, share in enumerate(shares):
         members = rng.permutation(np.flatnonzero(labels == c))
         cuts = np.round(np.cumsum(share)[:-1] * len(members)).astype(int)
-        for k, part in enumerate(np.split(members, cuts)):
-            site[part] = k
+        site[members] = np.searchsorted(cuts, np.arange(len(members)), side="right")
     return site

@@ -140,15 +140,27 @@ def test_a_site_that_cannot_take_part_stops_the_run_before_it_starts() -> None:
     def refuse(site: str, kind: str, value):
         if site == "carl" and kind == "query":
             raise SiteError("backbone-differs", "server 12, this site 34")
-        if site == "anna" and kind == "query":
-            return Description({"a": (0, 2, 2)}, 0)
         return value
 
     with pytest.raises(
-        UserError,
-        match=r"2 of 3 sites cannot take part:\n  anna: it has no training image\n  carl: backbone-differs: server 12, this site 34",
+        UserError, match=r"1 of 3 sites cannot take part:\n  carl: backbone-differs: server 12, this site 34"
     ):
         run(stub(refuse))
+
+
+def test_a_site_without_training_images_is_scored_but_never_drawn(caplog: pytest.LogCaptureFixture) -> None:
+    def bare(*names: str):
+        def change(site: str, kind: str, value):
+            return Description({"a": (0, 2, 2)}, 0) if kind == "query" and site in names else value
+
+        return change
+
+    outcome, rounds = run(stub(bare("anna")))
+    assert all(record.planned == ("bert", "carl") for record in rounds[:-1])
+    assert set(outcome.confusion) == {"anna", "bert", "carl"}
+    assert "1 sites have no training image, so they are scored only: anna" in caplog.text
+    with pytest.raises(UserError, match="none of the 3 sites has a training image"):
+        run(stub(bare("anna", "bert", "carl")))
 
 
 def test_too_few_sites_are_waited_for_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
