@@ -13,7 +13,7 @@ from common.compute import CORES
 from common.images import Image, Problem, decode
 from common.metrics import Counts, confusion_matrix
 from common.model import Classifier
-from common.pictures import save_figure
+from common.pictures import save_heat_map
 
 
 def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.float32] | Problem]:
@@ -110,30 +110,5 @@ def _mean(values: Iterator[float]) -> float:
 
 
 def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix: shares of each true class (rows) by predicted class, with the numbers where they fit."""
-    from matplotlib.figure import Figure
-
-    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    side = min(20.0, 3 + 0.55 * len(classes))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(
-        title="Confusion matrix (images; shade: share of the true class)", xlabel="predicted class", ylabel="true class"
-    )
-    if len(classes) <= 60:
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
-    if len(classes) <= 20:
-        for (row, column), value in np.ndenumerate(confusion):
-            axes.text(
-                column,
-                row,
-                str(value),
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if shares[row, column] > 0.5 else "black",
-            )
-    figure.colorbar(picture, ax=axes, fraction=0.046)
-    save_figure(figure, path)
+    """Draw a confusion matrix (C, C): true classes in rows, predicted classes in columns."""
+    save_heat_map(path, confusion, classes, classes, "Confusion matrix (images)", ("predicted class", "true class"))

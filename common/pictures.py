@@ -1,8 +1,15 @@
 """Write figures as PNG files."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NAMED = 60  # at most as many rows or columns are named …
+_NUMBERED = 400  # … and cells have their number in them
 
 
 def save_figure(figure: Any, path: Path) -> None:
@@ -10,3 +17,41 @@ def save_figure(figure: Any, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(path, dpi=110)
+
+
+def save_heat_map(
+    path: Path,
+    numbers: NDArray[np.int64],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    labels: tuple[str, str],
+) -> None:
+    """Draw a matrix of counts, shaded by the share that each has of its row, with the numbers where they fit.
+
+    Args:
+        path: the PNG file to write.
+        numbers: counts, (rows, columns).
+        rows: names from top to bottom.
+        columns: names from left to right.
+        title: says what is counted.
+        labels: what the columns and the rows are.
+    """
+    from matplotlib.figure import Figure
+
+    shares = numbers / np.maximum(numbers.sum(1, keepdims=True), 1)
+    size = (min(20.0, 3.5 + 0.55 * len(columns)), min(20.0, 1.8 + 0.4 * len(rows)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    if len(columns) <= _NAMED:
+        axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    if len(rows) <= _NAMED:
+        axes.set_yticks(range(len(rows)), rows)
+    if numbers.size <= _NUMBERED:
+        for (row, column), number in np.ndenumerate(numbers):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(number), ha="center", va="center", fontsize=8, color=colour)
+    figure.colorbar(picture, ax=axes, label="share of the row")
+    save_figure(figure, path)
