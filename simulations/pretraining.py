@@ -73,7 +73,7 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
     model, history = _begin(recipe, len(train), len(classes), checkpoint, state, identity, report)
     for epoch in range(len(history), recipe.epochs):
         size = recipe.resolution_of(epoch)
-        fit = model.fit(_augmented(pixels, labels, train, recipe, epoch), epochs=1, verbose=0)
+        fit = model.fit(_augmented(pixels, labels, train, recipe, epoch), epochs=1, shuffle=False, verbose=0)
         scores = model.evaluate(_plain(pixels, labels, validation, recipe), verbose=0, return_dict=True)
         history.append({"epoch": epoch + 1, "pixels": size, "loss": fit.history["loss"][-1], **scores})
         report(

@@ -1,0 +1,29 @@
+"""The ServerApp over real sites."""
+
+import gc
+import weakref
+from pathlib import Path
+
+from client.app import app as client_app
+from common.config import RunConfig
+from server.app import make_app
+from server.rounds import Round
+from simulations.engine import SimulatedSite, run_in_process
+
+
+def test_replies_are_let_go_after_their_round(folder_of_classes, tmp_path: Path) -> None:
+    """Memory must not grow with sites times rounds: a reply weighs as much as a head."""
+    data = folder_of_classes(12)
+    config = RunConfig(sites=2, rounds=8, out=str(tmp_path / "run"))
+    sites = [SimulatedSite(name, {"data": str(data), "state": str(tmp_path / name)}) for name in ("anna", "bert")]
+    replies: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def watch(record: Round) -> None:
+        gc.collect()
+        alive.append(sum(reply() is not None for reply in replies))
+        replies.extend(weakref.ref(scores) for scores in record.scores.values())
+
+    run_in_process(make_app([watch]), client_app, sites, config.to_flat(), 1)
+    assert len(replies) == 2 * 9
+    assert max(alive) <= 2, "at most those of the round before"
