@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from client.site import Site, prepare_site
 from client.trainer import Recipe, trainer
@@ -27,12 +28,18 @@ from common.seeds import generator
 log = logging.getLogger(__name__)
 app = ClientApp()
 
+Predictions = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@lru_cache(maxsize=8)
+def _config(settings: tuple[tuple[str, Value], ...]) -> RunConfig:
+    return make_config(dict(settings), "run config")
+
 
 @lru_cache(maxsize=16384)
-def _prepared(data: str, run_config: tuple[tuple[str, Value], ...], run: int) -> tuple[RunConfig, Site]:
+def _prepared(data: str, settings: tuple[tuple[str, Value], ...], run: int) -> Site:
     """Prepare a site once a process and run; later messages of the run find it ready."""
-    config = make_config(dict(run_config), "run config")
-    return config, prepare_site(data, config)
+    return prepare_site(data, _config(settings))
 
 
 def _answer(
@@ -40,9 +47,11 @@ def _answer(
 ) -> Message:
     """Unpack, handle, pack; what goes wrong becomes a code and a text without data."""
     try:
-        data, run = str(context.node_config["data"]), message.metadata.run_id
-        config, site = _prepared(data, tuple(context.run_config.items()), run)
-        value = handle(protocol.unpack(message.content, kind), context, config, site)
+        data, settings = str(context.node_config["data"]), tuple(context.run_config.items())
+        asked = protocol.unpack(message.content, kind)
+        if isinstance(asked, Query):
+            _check_backbone(asked, _config(settings))  # before any image goes through the wrong one
+        value = handle(asked, context, _config(settings), _prepared(data, settings, message.metadata.run_id))
     except SiteError as error:
         value = error
     except UserError as error:
@@ -78,7 +87,7 @@ def finish(message: Message, context: Context) -> Message:
     return _answer(message, context, Task, _finish)
 
 
-def _describe(query: Query, context: Context, config: RunConfig, site: Site) -> Description:
+def _check_backbone(query: Query, config: RunConfig) -> None:
     own = configured_backbone(config)
     if own.fingerprint != query.fingerprint:
         raise SiteError(
@@ -86,6 +95,9 @@ def _describe(query: Query, context: Context, config: RunConfig, site: Site) -> 
             f"backbone {query.backbone} at {query.resolution} px: the server has fingerprint {query.fingerprint[:16]}…, "
             f"this site {own.fingerprint[:16]}…; install the same weights file on both sides",
         )
+
+
+def _describe(query: Query, context: Context, config: RunConfig, site: Site) -> Description:
     return Description(site.images_by_class(), site.unreadable)
 
 
@@ -93,12 +105,17 @@ def _kind(config: RunConfig, site: Site, task: Task) -> tuple[HeadSpec, Recipe]:
     return HeadSpec.from_config(config, site.features["train"].shape[1], len(task.classes)), Recipe.from_config(config)
 
 
-def _score(task: Task, config: RunConfig, site: Site) -> Scores:
+def _predict(task: Task, config: RunConfig, site: Site) -> tuple[Predictions, Predictions]:
+    """Return probabilities and class numbers of the site's validation and of its test images."""
     with trainer(*_kind(config, site, task)) as t:
         probabilities = t.predict(task.head, site.held_out)
     (_, validation), (_, test) = (site.data(split, task.classes) for split in ("validation", "test"))
-    parts = probabilities[: len(validation)], probabilities[len(validation) :]
-    return Scores(task.round, Counts.of(parts[0], validation), Counts.of(parts[1], test))
+    return (probabilities[: len(validation)], validation), (probabilities[len(validation) :], test)
+
+
+def _score(task: Task, config: RunConfig, site: Site) -> Scores:
+    validation, test = _predict(task, config, site)
+    return Scores(task.round, Counts.of(*validation), Counts.of(*test))
 
 
 def _train(task: Task, context: Context, config: RunConfig, site: Site) -> Update:
@@ -115,11 +132,8 @@ def _train(task: Task, context: Context, config: RunConfig, site: Site) -> Updat
 
 
 def _finish(task: Task, context: Context, config: RunConfig, site: Site) -> Confusion:
-    scores = _score(task, config, site)
-    x, y = site.data("test", task.classes)
-    with trainer(*_kind(config, site, task)) as t:
-        matrix = confusion_matrix(t.predict(task.head, x), y)
+    validation, test = _predict(task, config, site)
     state = Path(str(context.node_config["state"]))
     state.mkdir(parents=True, exist_ok=True)
     save_head(state / "head.npz", task.head, task.classes, configured_backbone(config).fingerprint)
-    return Confusion(task.round, scores.validation, scores.test, matrix)
+    return Confusion(task.round, Counts.of(*validation), Counts.of(*test), confusion_matrix(*test))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.errors import SiteError
-from common.extraction import Progress, extract, open_store
+from common.extraction import extract, open_store
 from common.features import normalise
 from common.sources import read_source
 from common.splits import split_of
@@ -63,7 +63,7 @@ class Site:
         return {name: (counts["train"][name], counts["validation"][name], counts["test"][name]) for name in names}
 
 
-def prepare_site(data: str, config: RunConfig, progress: Progress | None = None) -> Site:
+def prepare_site(data: str, config: RunConfig) -> Site:
     """Read a source of images, extract what features are missing, and divide it into train, validation and test.
 
     Raises:
@@ -72,7 +72,7 @@ def prepare_site(data: str, config: RunConfig, progress: Progress | None = None)
     backbone = configured_backbone(config)
     store = open_store(backbone, config.store)
     images = read_source(Path(data)).images
-    extraction = extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
+    extraction = extract(store, backbone, images, threads=config.threads, strict=config.strict)
     keys: dict[str, list[bytes]] = {split: [] for split in SPLITS}
     labels: dict[str, list[str]] = {split: [] for split in SPLITS}
     for image, key in zip(images, extraction.keys, strict=True):

@@ -90,9 +90,8 @@ def preprocess(image: Any, mode: str) -> Any:
         mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
         scale, offset = (1 / (255 * deviation)).tolist(), (-mean / deviation).tolist()
         return keras.layers.Rescaling(scale, offset, name="preprocess")(image)
-    if (
-        mode == "caffe"
-    ):  # to BGR, minus the mean: a fixed 1 × 1 convolution, since Keras has no layer that swaps channels
+    if mode == "caffe":
+        # To BGR, minus the mean: a fixed 1 × 1 convolution, since Keras has no layer that swaps channels.
         swap = keras.layers.Conv2D(3, 1, name="preprocess", dtype="float32")
         swapped = swap(image)
         swap.set_weights(

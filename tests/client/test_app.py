@@ -59,6 +59,12 @@ def test_a_site_with_another_backbone_refuses_with_both_fingerprints_and_the_rem
         assert words in caught.value.text
 
 
+def test_no_image_goes_through_a_backbone_that_is_refused(ask, tmp_path: Path) -> None:
+    reply = ask(replace(query(), fingerprint="0" * 64), protocol.QUERY, data=tmp_path / "nowhere")
+    with pytest.raises(SiteError, match="install the same weights file"):
+        protocol.unpack(reply.content, Description)
+
+
 def test_training_replies_sums_and_the_scores_of_the_head_received(ask) -> None:
     update = protocol.unpack(ask(task(), protocol.TRAIN, learning_rate=0.5).content, Update)
     scores = protocol.unpack(ask(task(), protocol.EVALUATE).content, Scores)

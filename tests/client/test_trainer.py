@@ -76,8 +76,12 @@ def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.integers(1, 90), st.integers(1, 40), st.integers(1, 4), st.floats(0.01, 8), st.integers(0, 99))
+@given(st.integers(1, 90), st.integers(1, 40), st.integers(1, 4), st.floats(0.01, 1), st.integers(0, 99))
 def test_both_trainers_give_the_same_head(n: int, size: int, epochs: int, rate: float, seed: int) -> None:
+    """On features of length one the loss has curvature at most 1, so up to rate 2 a step amplifies no rounding error.
+
+    Beyond that float32 results of any two programs part: at rate 7 and one image a step by 2e-4 after 40 steps.
+    """
     x, y = data(n, seed)
     head = tuple(np.random.default_rng(seed).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
     trainers = (LinearTrainer(rate, size), _keras_trainer(rate, size))
