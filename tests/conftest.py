@@ -4,7 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pictures import COLOURS, picture
+
+settings.register_profile("without timing", deadline=None)  # a busy machine is no failure
+settings.load_profile("without timing")
 
 PACS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pacs"
 
