@@ -5,6 +5,7 @@ node config.
 """
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,18 +26,24 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """Features and labels of one site.
+    """Features and labels of one site. Features are read from the store when they are first worked with.
 
     Attributes:
-        features: split → normalised features (n, d) float32.
+        keys: split → the images' keys in the feature store.
         labels: split → class names (n,).
         unreadable: images that were left out.
     """
 
-    features: dict[str, NDArray[np.float32]]
+    keys: dict[str, list[bytes]]
     labels: dict[str, NDArray[np.str_]]
-    unreadable: int = 0
+    unreadable: int
+    _read: Callable[[Sequence[bytes]], NDArray[np.float32]] = field(repr=False)
     _numbers: dict[tuple[str, tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def features(self) -> dict[str, NDArray[np.float32]]:
+        """Split → normalised features (n, d) float32."""
+        return {split: self._read(self.keys[split]) for split in SPLITS}
 
     def data(self, split: str, classes: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return features (n, d) and class numbers (n,) of a split, numbered as ``classes`` are.
@@ -64,7 +71,7 @@ class Site:
 
 
 def prepare_site(data: str, config: RunConfig) -> Site:
-    """Read a source of images, extract what features are missing, and divide it into train, validation and test.
+    """Read a source of images, extract what features are missing, and divide its images into train, validation and test.
 
     Raises:
         UserError: the source or the backbone is not usable.
@@ -80,7 +87,9 @@ def prepare_site(data: str, config: RunConfig) -> Site:
             split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
             keys[split].append(key)
             labels[split].append(image.label)
-    features = {split: store.read(keys[split]) for split in SPLITS}
-    if config.normalise:
-        features = {split: normalise(raw, backbone.mean) for split, raw in features.items()}
-    return Site(features, {split: np.array(labels[split], np.str_) for split in SPLITS}, len(extraction.problems))
+
+    def read(wanted: Sequence[bytes]) -> NDArray[np.float32]:
+        raw = store.read(wanted)
+        return normalise(raw, backbone.mean) if config.normalise else raw
+
+    return Site(keys, {split: np.array(labels[split], np.str_) for split in SPLITS}, len(extraction.problems), read)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.compute import keras, tf
+from common.compute import keras, tf, why_no_bfloat16
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.errors import UserError
-from common.networks import bundled_network, check_network, named_network, own_network
+from common.networks import bundled_network, check_network, in_bfloat16, named_network, own_network
 
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
 # What of a layer's configuration decides what it computes; names and Keras' own bookkeeping do not.
@@ -52,6 +52,7 @@ class Backbone:
         network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not trainable.
         mean: the public mean of its features over its source data, ``(features,)`` float32, or None.
         notes: what a person should know of how it was loaded.
+        precision: ``float32`` or ``bfloat16``, in which features are computed; they are float32 in either case.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Backbone:
     network: Any
     mean: NDArray[np.float32] | None
     notes: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @property
     def features(self) -> int:
@@ -78,21 +80,18 @@ class Backbone:
     @cached_property
     def _resize(self) -> Any:
         layer = resizing_layer(self.resolution)
-        return tf.function(
-            lambda image: layer(image[None])[0],
-            input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)],
-            autograph=False,
-        )
+        return tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
 
-    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Resize one decoded image (H, W, 3) to (R, R, 3) float32, by the rule above."""
-        return self._resize(image).numpy()
+    def resize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Resize decoded images (n, H, W, 3) to (n, R, R, 3) float32, by the rule above."""
+        return self._resize(images).numpy()
 
     def extractor(self, batch: int) -> Any:
         """Return a compiled function from ``(batch, R, R, 3)`` float32 to ``(batch, features)`` float32."""
         shape = (batch, self.resolution, self.resolution, 3)
+        network = in_bfloat16(self.network) if self.precision == "bfloat16" else self.network
         return tf.function(
-            lambda x: self.network(x, training=False), input_signature=[tf.TensorSpec(shape)], autograph=False
+            lambda x: tf.cast(network(x, training=False), tf.float32), [tf.TensorSpec(shape)], autograph=False
         )
 
 
@@ -105,11 +104,13 @@ def resizing_layer(resolution: int) -> Any:
 
 def configured_backbone(config: RunConfig) -> Backbone:
     """Load the backbone that a run config names."""
-    return load_backbone(config.backbone, config.weights, config.resolution, config.preprocessing)
+    return load_backbone(config.backbone, config.weights, config.resolution, config.preprocessing, config.precision)
 
 
 @lru_cache(maxsize=2)
-def load_backbone(name: str, weights: str = "", resolution: int = 0, preprocessing: str = "auto") -> Backbone:
+def load_backbone(
+    name: str, weights: str = "", resolution: int = 0, preprocessing: str = "auto", precision: str = "float32"
+) -> Backbone:
     """Load a backbone once a process.
 
     Args:
@@ -118,10 +119,13 @@ def load_backbone(name: str, weights: str = "", resolution: int = 0, preprocessi
         resolution: pixels a side, 0 for the backbone's own.
         preprocessing: what the weights expect: ``tf``, ``torch``, ``caffe`` or ``none``; ``auto`` takes the network's
             own, or else ``tf``.
+        precision: ``float32`` or ``bfloat16``.
 
     Raises:
         UserError: the network or its weights are not there, cannot be read or do not fit.
     """
+    if precision == "bfloat16" and (why := why_no_bfloat16()):
+        raise UserError(f"--precision bfloat16 would only lose accuracy here: {why}; leave it at float32")
     mean: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
     if name == BUNDLED:
@@ -141,7 +145,7 @@ def load_backbone(name: str, weights: str = "", resolution: int = 0, preprocessi
     resolution = resolution or fixed or (64 if name == BUNDLED else 224)
     check_network(network, name, resolution)
     network.trainable = False
-    return Backbone(name, resolution, network, mean, notes)
+    return Backbone(name, resolution, network, mean, notes, precision)
 
 
 def _architecture(network: Any) -> list[Any]:

@@ -7,6 +7,7 @@ sites at a time. So a result never depends on how many cores there are.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
@@ -51,4 +52,19 @@ def device() -> str:
     return f"CPU ({CORES} cores)"
 
 
-__all__ = ["CORES", "GPUS", "device", "keras", "tf"]
+def why_no_bfloat16() -> str:
+    """Say why this machine gains nothing from bfloat16; "" where its GPUs or its CPU compute in it."""
+    if GPUS:
+        capable = {gpu.name: tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in GPUS}
+        old = {name: capability for name, capability in capable.items() if (capability or (0, 0)) < (8, 0)}
+        return f"it takes GPUs of compute capability 8.0 or more, found {old}" if old else ""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text("utf-8").split())
+    except OSError:
+        words = set()
+    if words & {"avx512_bf16", "amx_bf16", "bf16"}:
+        return ""
+    return "TensorFlow sees no GPU, and this CPU has none of the instructions avx512_bf16, amx_bf16 and bf16"
+
+
+__all__ = ["CORES", "GPUS", "device", "keras", "tf", "why_no_bfloat16"]

@@ -92,6 +92,11 @@ class RunConfig(BaseModel):
     resolution: int = option(
         0, "Backbone", "Pixels a side that images are resized to (0: the backbone's own, 64 or 224).", ge=0
     )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32",
+        "Backbone",
+        "Number format inside the backbone; bfloat16 is faster where GPU or CPU have it, and has its own features.",
+    )
 
     normalise: bool = option(
         True,

@@ -1,6 +1,7 @@
 """Run images through the backbone into the feature store: each content once, in fixed-size padded batches."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from common.images import Image, Problem, content_key, decode
 Progress = Callable[[int, int], None]  # images done, images to do
 
 BATCH = {True: 64, False: 16}  # images a pass: small ones, and those above 128 pixels a side
+SMALL = 3 * 256 * 256  # values in an image up to which those of one size are resized together: 6 x faster
+FEW = 64  # images that are looked up in the calling thread
 SHARD_IMAGES = 2048  # features are put on disk at least this often …
 SHARD_SECONDS = 20.0  # … and after this time, so that little is lost in a crash
 
@@ -43,7 +46,9 @@ class Extraction:
 def open_store(backbone: Backbone, root: str = "") -> FeatureStore:
     """Open the feature store of a backbone below ``root`` ("": the user's cache)."""
     base = Path(root).expanduser() if root else default_store()
-    store = _store(base / f"{backbone.name}-{backbone.resolution}px-{backbone.fingerprint[:16]}", backbone.features)
+    precision = "-bfloat16" if backbone.precision == "bfloat16" else ""
+    name = f"{backbone.name}-{backbone.resolution}px-{backbone.fingerprint[:16]}{precision}"
+    store = _store(base / name, backbone.features)
     store.refresh()
     return store
 
@@ -76,7 +81,8 @@ def extract(
         UserError: an image cannot be read and ``strict`` is set.
     """
     with ThreadPoolExecutor(threads or CORES) as pool:
-        keys = list(pool.map(_key, images, chunksize=64))
+        # Starting threads takes longer than reading the few images of a small simulated site.
+        keys = list(pool.map(_key, images) if len(images) > FEW else map(_key, images))
         problems = {i: key for i, key in enumerate(keys) if isinstance(key, Problem)}
         _refuse(problems.values(), strict)
         wanted = {key: i for i, key in reversed(list(enumerate(keys))) if isinstance(key, bytes)}
@@ -124,14 +130,21 @@ def _run(
         pixels = np.zeros((size, backbone.resolution, backbone.resolution, 3), np.float32)
         results: list[tuple[int, bytes | Problem]] = []
         rows = 0
+        alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = defaultdict(list)
         for i, image in batch:
             try:
                 content = image.read()
-                pixels[rows] = backbone.resize(decode(content))
+                decoded = decode(content)
+                if decoded.size <= SMALL:
+                    alike[decoded.shape].append((rows, decoded))
+                else:
+                    pixels[rows] = backbone.resize(decoded[None])[0]
                 results.append((i, content_key(content)))
                 rows += 1
             except (OSError, ValueError) as error:
                 results.append((i, Problem(image.path, _reason(error))))
+        for small in alike.values():
+            pixels[[row for row, _ in small]] = backbone.resize(np.stack([decoded for _, decoded in small]))
         return results, compute(pixels).numpy()[:rows] if rows else np.empty((0, backbone.features), np.float32)
 
     keys: list[bytes] = []

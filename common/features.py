@@ -78,15 +78,15 @@ class FeatureStore:
             self._refresh()
 
     def _refresh(self) -> None:
-        for path in sorted(self.folder.glob("*.npy")):
-            if path.name not in self._shards:
-                records = open_shard(path)
-                self._shards.add(path.name)
-                if records is None or records["feature"].shape[1:] != (self.width,):
-                    log.warning("feature store: %s is damaged; set aside, its images will be extracted again", path)
-                    path.rename(path.with_suffix(".damaged"))
-                else:
-                    self._rows.update((key, (records, row)) for row, key in enumerate(_keys(records)))
+        for name in sorted({name for name in os.listdir(self.folder) if name.endswith(".npy")} - self._shards):
+            path = self.folder / name
+            records = open_shard(path)
+            self._shards.add(name)
+            if records is None or records["feature"].shape[1:] != (self.width,):
+                log.warning("feature store: %s is damaged; set aside, its images will be extracted again", path)
+                path.rename(path.with_suffix(".damaged"))
+            else:
+                self._rows.update((key, (records, row)) for row, key in enumerate(_keys(records)))
 
     def read(self, keys: Sequence[bytes]) -> NDArray[np.float32]:
         """Return the raw features of ``keys``, shape (n, d) float32, from memory-mapped shards.

@@ -154,3 +154,18 @@ def _own_preprocessing(model: Any) -> list[Any]:
         if type(layer).__name__ not in ("InputLayer", "ZeroPadding2D"):
             found.append(layer)
     return found
+
+
+def in_bfloat16(network: Any) -> Any:
+    """Copy a network so that it computes in bfloat16; weights, input scaling and all from the pooling on stay float32."""
+
+    def copy(layer: Any) -> Any:
+        config = layer.get_config()
+        vector = len(getattr(getattr(layer, "output", None), "shape", ())) == 2
+        if not vector and not isinstance(layer, keras.layers.Rescaling):
+            config["dtype"] = "mixed_bfloat16"
+        return type(layer).from_config(config)
+
+    clone = keras.models.clone_model(network, clone_function=copy, recursive=True)
+    clone.set_weights(network.get_weights())
+    return clone

@@ -118,7 +118,7 @@ def measure_extraction(kind: str) -> dict[str, Any]:
     images = read_source(resolve_data("cifar10-demo")).images
     if kind == "bare":
         batch = BATCH[True]
-        pixels = np.stack([backbone.resize(decode(image.read())) for image in images])
+        pixels = np.concatenate([backbone.resize(decode(image.read())[None]) for image in images])
         compute = backbone.extractor(batch)
         batches = [pixels[at : at + batch] for at in range(0, len(images) - batch + 1, batch)]
         compute(batches[0])

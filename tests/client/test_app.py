@@ -13,6 +13,7 @@ from common import protocol
 from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import SiteError
+from common.features import FeatureStore
 from common.head import HeadSpec, initial_head, load_head
 from common.protocol import Confusion, Description, Query, Scores, Task, Update
 from simulations.engine import InProcessGrid, SimulatedSite
@@ -63,6 +64,16 @@ def test_no_image_goes_through_a_backbone_that_is_refused(ask, tmp_path: Path) -
     reply = ask(replace(query(), fingerprint="0" * 64), protocol.QUERY, data=tmp_path / "nowhere")
     with pytest.raises(SiteError, match="install the same weights file"):
         protocol.unpack(reply.content, Description)
+
+
+def test_a_site_reads_features_only_when_it_works_with_them(ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    read = FeatureStore.read
+    monkeypatch.setattr(FeatureStore, "read", lambda store, keys: rows.append(len(keys)) or read(store, keys))
+    protocol.unpack(ask(query(), protocol.QUERY).content, Description)
+    assert rows == [], "thousands of sites that only describe themselves must not hold data"
+    protocol.unpack(ask(task(), protocol.TRAIN).content, Update)
+    assert sum(rows) == 36
 
 
 def test_training_replies_sums_and_the_scores_of_the_head_received(ask) -> None:

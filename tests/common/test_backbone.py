@@ -9,6 +9,7 @@ from common.backbone import Backbone, load_backbone
 from common.compute import keras
 from common.config import BUNDLED
 from common.errors import UserError
+from common.extraction import open_store
 
 
 def test_bundled_backbone_is_the_one_that_sites_agree_on() -> None:
@@ -54,11 +55,20 @@ def test_resize_takes_the_middle_square() -> None:
     backbone = load_backbone(BUNDLED)
     wide = np.zeros((50, 150, 3), np.uint8)
     wide[:, 50:100] = 200
-    resized = backbone.resize(wide)
+    resized = backbone.resize(wide[None])[0]
     assert resized.shape == (64, 64, 3)
     np.testing.assert_allclose(resized, 200, atol=1e-3)
     same = np.asarray(picture((90, 90, 90), 3, (64, 64)))
-    np.testing.assert_allclose(backbone.resize(same), same, atol=1e-4)
+    np.testing.assert_allclose(backbone.resize(same[None])[0], same, atol=1e-4)
+
+
+def test_images_of_one_size_resized_together_are_the_same_bits() -> None:
+    backbone = load_backbone(BUNDLED)
+    for size in ((32, 32), (50, 37)):
+        images = np.stack([np.asarray(picture((90, 20 * i, 90), i, size)) for i in range(5)])
+        np.testing.assert_array_equal(
+            backbone.resize(images), np.concatenate([backbone.resize(image[None]) for image in images])
+        )
 
 
 def test_network_does_not_train_and_normalises_in_inference_mode() -> None:
@@ -91,6 +101,27 @@ def test_weights_that_are_none(tmp_path: Path) -> None:
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(other)
     with pytest.raises(UserError, match=r"other\.weights\.h5: not weights of resnet50v2"):
         load_backbone("resnet50v2", str(other))
+
+
+def test_bfloat16_is_refused_where_the_hardware_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.backbone.why_no_bfloat16", lambda: "this abacus has beads only")
+    with pytest.raises(UserError, match="would only lose accuracy here: this abacus has beads only; leave it at"):
+        load_backbone(BUNDLED, precision="bfloat16")
+
+
+def test_bfloat16_features_are_near_those_of_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("common.backbone.why_no_bfloat16", lambda: "")  # computed anywhere, if slowly
+    exact, fast = load_backbone(BUNDLED), load_backbone(BUNDLED, precision="bfloat16")
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
+    a, b = (backbone.extractor(4)(pixels).numpy() for backbone in (exact, fast))
+    assert b.dtype == np.float32
+    assert not (a == b).all(), "nothing was computed in bfloat16"
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.999
+    assert exact.fingerprint == fast.fingerprint
+    assert {open_store(backbone, str(tmp_path)).folder for backbone in (exact, fast)} == {
+        tmp_path / f"{BUNDLED}-64px-{exact.fingerprint[:16]}{suffix}" for suffix in ("", "-bfloat16")
+    }
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def test_features_are_those_of_the_network(store: FeatureStore, folder_of_classe
     result = extract(store, backbone, images)
     from common.images import decode
 
-    pixels = np.stack([backbone.resize(decode(image.read())) for image in images])
+    pixels = np.concatenate([backbone.resize(decode(image.read())[None]) for image in images])
     np.testing.assert_allclose(
         store.read([key for key in result.keys if key]), backbone.network(pixels, training=False), atol=2e-5
     )
@@ -60,6 +60,20 @@ def test_threads_do_not_change_bits(tmp_path: Path, folder_of_classes) -> None:
         result = run(own, root, threads=threads)
         features.append(own.read([key for key in result.keys if key]))
     np.testing.assert_array_equal(*features)
+
+
+def test_an_image_that_vanishes_in_mid_run_is_named(store: FeatureStore, folder_of_classes) -> None:
+    root = folder_of_classes(4)
+    images = read_source(root).images
+
+    def vanish(done: int, total: int) -> None:
+        if done == 0:  # all are looked up, none is extracted yet
+            (root / "red" / "2.png").unlink(missing_ok=True)
+
+    result = extract(store, load_backbone(BUNDLED), images, progress=vanish)
+    assert [(Path(p.path).name, p.reason) for p in result.problems] == [("2.png", "No such file or directory")]
+    assert result.extracted == 11
+    assert sum(key is None for key in result.keys) == 1
 
 
 def test_images_that_cannot_be_read_are_listed_and_skipped(store: FeatureStore, folder_of_classes) -> None:

@@ -89,6 +89,20 @@ def test_partial_participation_follows_the_plan() -> None:
     assert len({record.planned for record in rounds[:-1]}) > 1
 
 
+def test_sites_that_are_not_drawn_hear_nothing_between_the_first_and_the_last_round() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def note(site: str, kind: str, value):
+        asked.append((site, kind))
+        return value
+
+    _, rounds = run(stub(note), fraction=0.34)
+    trained = [site for site, kind in asked if kind == "train"]
+    assert trained == [site for record in rounds[:-1] for site in record.planned]
+    for kind, times in (("query", 1), ("evaluate", 2), ("finish", 1)):
+        assert sorted(site for site, k in asked if k == kind) == sorted(["anna", "bert", "carl"] * times)
+
+
 def test_with_partial_participation_the_best_is_compared_with_the_last_by_all_sites() -> None:
     """Cohorts of one site: bert alone finds round 3 good, all sites together find the last head better."""
 
