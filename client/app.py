@@ -1,12 +1,8 @@
-"""The ClientApp: four short handlers. A site scores the head it receives before it trains, so a round is one message.
-
-Node config: ``data`` (the site's images) and ``state`` (a folder of the site's own, where the result is kept).
-"""
+"""The ClientApp: four short handlers. A site scores the head it receives before it trains, so a round is one message."""
 
 import logging
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +10,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
+from client.place import Place, place_of
 from client.site import Site, prepare_site
 from client.trainer import Recipe, trainer
 from common import protocol
@@ -22,7 +19,7 @@ from common.config import RunConfig, Value, make_config
 from common.errors import SiteError, UserError
 from common.head import HeadSpec, save_head
 from common.metrics import Counts, confusion_matrix
-from common.protocol import Confusion, Description, Query, Scores, Task, Update
+from common.protocol import Confusion, Description, Query, Scores, Task, Update, classes_digest, weight_of
 from common.seeds import generator
 
 log = logging.getLogger(__name__)
@@ -43,15 +40,16 @@ def _prepared(data: str, settings: tuple[tuple[str, Value], ...], run: int) -> S
 
 
 def _answer(
-    message: Message, context: Context, kind: type[Any], handle: Callable[[Any, Context, RunConfig, Site], Any]
+    message: Message, context: Context, kind: type[Any], handle: Callable[[Any, Place, RunConfig, Site], Any]
 ) -> Message:
     """Unpack, handle, pack; what goes wrong becomes a code and a text without data."""
     try:
-        data, settings = str(context.node_config["data"]), tuple(context.run_config.items())
-        asked = protocol.unpack(message.content, kind)
+        settings = tuple(context.run_config.items())
+        config, asked = _config(settings), protocol.unpack(message.content, kind)
+        place = place_of(context.node_config, config)
         if isinstance(asked, Query):
-            _check_backbone(asked, _config(settings))  # before any image goes through the wrong one
-        value = handle(asked, context, _config(settings), _prepared(data, settings, message.metadata.run_id))
+            _check_backbone(asked, config)  # before any image goes through the wrong one
+        value = handle(asked, place, config, _prepared(place.data, settings, message.metadata.run_id))
     except SiteError as error:
         value = error
     except UserError as error:
@@ -71,14 +69,14 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Score the head, fine-tune it on the site's images, and reply n · delta and the counts."""
+    """Score the head, fine-tune it on the site's images, and reply weight · delta and the counts."""
     return _answer(message, context, Task, _train)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score a head on the site's validation and test images."""
-    return _answer(message, context, Task, lambda task, context, config, site: _score(task, config, site))
+    return _answer(message, context, Task, lambda task, place, config, site: _score(task, config, site))
 
 
 @app.evaluate("finish")
@@ -97,8 +95,8 @@ def _check_backbone(query: Query, config: RunConfig) -> None:
         )
 
 
-def _describe(query: Query, context: Context, config: RunConfig, site: Site) -> Description:
-    return Description(site.images_by_class(), site.unreadable)
+def _describe(query: Query, place: Place, config: RunConfig, site: Site) -> Description:
+    return Description(site.images_by_class(), site.unreadable, place.partition)
 
 
 def _kind(config: RunConfig, site: Site, task: Task) -> tuple[HeadSpec, Recipe]:
@@ -113,27 +111,32 @@ def _predict(task: Task, config: RunConfig, site: Site) -> tuple[Predictions, Pr
     return (probabilities[: len(validation)], validation), (probabilities[len(validation) :], test)
 
 
+def _stated(task: Task, config: RunConfig) -> tuple[int, str, str]:
+    """What every scoring answer says of itself: round, backbone and class list."""
+    return task.round, configured_backbone(config).fingerprint, classes_digest(task.classes)
+
+
 def _score(task: Task, config: RunConfig, site: Site) -> Scores:
     validation, test = _predict(task, config, site)
-    return Scores(task.round, Counts.of(*validation), Counts.of(*test))
+    return Scores(*_stated(task, config), Counts.of(*validation), Counts.of(*test))
 
 
-def _train(task: Task, context: Context, config: RunConfig, site: Site) -> Update:
+def _train(task: Task, place: Place, config: RunConfig, site: Site) -> Update:
     scores = _score(task, config, site)
     x, y = site.data("train", task.classes)
     rng = generator(config.seed, "local training", task.round, task.site)
     spec, recipe = _kind(config, site, task)
     with trainer(spec, recipe) as t:
         head = t.train(task.head, x, y, rng, recipe.epochs, recipe.patience, site.data("validation", task.classes))
+    weight = weight_of(task.weighting, len(y))
     total = tuple(
-        (len(y) * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(head, task.head, strict=True)
+        (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(head, task.head, strict=True)
     )
-    return Update(task.round, scores.validation, scores.test, len(y), total)
+    return Update(*_stated(task, config), scores.validation, scores.test, len(y), total)
 
 
-def _finish(task: Task, context: Context, config: RunConfig, site: Site) -> Confusion:
+def _finish(task: Task, place: Place, config: RunConfig, site: Site) -> Confusion:
     validation, test = _predict(task, config, site)
-    state = Path(str(context.node_config["state"]))
-    state.mkdir(parents=True, exist_ok=True)
-    save_head(state / "head.npz", task.head, task.classes, configured_backbone(config).fingerprint)
-    return Confusion(task.round, Counts.of(*validation), Counts.of(*test), confusion_matrix(*test))
+    place.state.mkdir(parents=True, exist_ok=True)
+    save_head(place.state / "head.npz", task.head, task.classes, configured_backbone(config).fingerprint)
+    return Confusion(*_stated(task, config), Counts.of(*validation), Counts.of(*test), confusion_matrix(*test))

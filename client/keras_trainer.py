@@ -21,8 +21,11 @@ def make_optimizer(name: str, learning_rate: float) -> Any:
 class KerasTrainer(Trainer):
     """A compiled head and optimizer."""
 
-    def __init__(self, spec: HeadSpec, optimizer: str, learning_rate: float, batch_size: int) -> None:
+    def __init__(
+        self, spec: HeadSpec, optimizer: str, learning_rate: float, batch_size: int, proximal: float = 0.0
+    ) -> None:
         self._batch_size = batch_size
+        self._proximal = proximal
         self._model = build_head(spec)
         self._weights = self._model.trainable_variables
         self._seeds = self._model.non_trainable_variables
@@ -72,7 +75,12 @@ class KerasTrainer(Trainer):
                 scores = self._model(tf.gather(x, batch), training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(y, batch), scores)
                 loss = tf.reduce_sum(losses * filled) / tf.reduce_sum(filled) + sum(self._model.losses)
-            self._optimizer.apply(tape.gradient(loss, self._weights), self._weights)
+            gradients = tape.gradient(loss, self._weights)
+            if self._proximal:
+                gradients = [
+                    g + self._proximal * (w - w0) for g, w, w0 in zip(gradients, self._weights, head, strict=True)
+                ]
+            self._optimizer.apply(gradients, self._weights)
             return i + 1
 
         first = tf.cond(fresh, begin, lambda: tf.constant(0))

@@ -16,13 +16,15 @@ from common.head import Arrays
 class LinearTrainer(Trainer):
     """Trains one linear layer under the mean cross-entropy of its softmax."""
 
-    def __init__(self, learning_rate: float, batch_size: int) -> None:
+    def __init__(self, learning_rate: float, batch_size: int, proximal: float = 0.0) -> None:
         self._rate = np.float32(learning_rate)
         self._batch_size = batch_size
+        self._pull = np.float32(learning_rate * proximal)
 
     def start(self, head: Arrays, x: Features, y: Labels, rng: np.random.Generator) -> Callable[[int], Arrays]:
         """Begin at ``head``; plain SGD has no state."""
         weights, bias = head[0].T.copy(), head[1].copy()  # (C, d): its gradient is the faster product this way round
+        anchors = (weights.copy(), bias.copy()) if self._pull else None
 
         def advance(epochs: int) -> Arrays:
             for _ in range(epochs):
@@ -33,6 +35,9 @@ class LinearTrainer(Trainer):
                     gradient = _softmax(xb @ weights.T + bias)
                     gradient[np.arange(len(rows)), y[rows]] -= 1
                     gradient *= self._rate / np.float32(len(rows))
+                    if anchors is not None:  # FedProx: with the gradient that the head had before this step
+                        np.subtract(weights, self._pull * (weights - anchors[0]), out=weights)
+                        np.subtract(bias, self._pull * (bias - anchors[1]), out=bias)
                     np.subtract(weights, gradient.T @ xb, out=weights)
                     np.subtract(bias, gradient.sum(0), out=bias)
             return np.ascontiguousarray(weights.T), bias.copy()

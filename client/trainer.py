@@ -25,18 +25,22 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a head is fine-tuned."""
+    """How a head is fine-tuned; ``proximal`` is FedProx' μ: the loss gets μ/2 · ‖w - (the head it began at)‖²."""
 
     optimizer: str
     learning_rate: float
     batch_size: int
     epochs: int
     patience: int = 0
+    proximal: float = 0.0
 
     @classmethod
     def from_config(cls, config: RunConfig) -> "Recipe":
         """Read the local training settings from a run config."""
-        return cls(config.optimizer, config.learning_rate, config.batch_size, config.local_epochs, config.patience)
+        proximal = config.proximal if config.strategy == "fedprox" else 0.0
+        return cls(
+            config.optimizer, config.learning_rate, config.batch_size, config.local_epochs, config.patience, proximal
+        )
 
 
 class Trainer(ABC):
@@ -90,8 +94,8 @@ def batches(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
 class _Pool:
     """Trainers of one kind, as many as are in use at a time: they are built once a process and memory stays flat."""
 
-    def __init__(self, spec: HeadSpec, optimizer: str, learning_rate: float, batch_size: int) -> None:
-        self._kind = (spec, optimizer, learning_rate, batch_size)
+    def __init__(self, spec: HeadSpec, optimizer: str, learning_rate: float, batch_size: int, proximal: float) -> None:
+        self._kind = (spec, optimizer, learning_rate, batch_size, proximal)
         self._free: list[Trainer] = []
         self._lock = threading.Lock()
 
@@ -111,13 +115,13 @@ _pool = lru_cache(maxsize=8)(_Pool)
 
 def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:
     """Borrow a trainer: ``with trainer(spec, recipe) as t: t.train(…)``."""
-    return _pool(spec, recipe.optimizer, recipe.learning_rate, recipe.batch_size).take()
+    return _pool(spec, recipe.optimizer, recipe.learning_rate, recipe.batch_size, recipe.proximal).take()
 
 
-def _build(spec: HeadSpec, optimizer: str, learning_rate: float, batch_size: int) -> Trainer:
+def _build(spec: HeadSpec, optimizer: str, learning_rate: float, batch_size: int, proximal: float) -> Trainer:
     from client.keras_trainer import KerasTrainer
     from client.linear_trainer import LinearTrainer
 
     if optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes):
-        return LinearTrainer(learning_rate, batch_size)
-    return KerasTrainer(spec, optimizer, learning_rate, batch_size)
+        return LinearTrainer(learning_rate, batch_size, proximal)
+    return KerasTrainer(spec, optimizer, learning_rate, batch_size, proximal)

@@ -13,7 +13,9 @@ from typing import Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common.combinations import refuse_contradictions
 from common.errors import UserError
+from common.presets import PRESETS
 
 Value = str | int | float | bool
 
@@ -25,9 +27,11 @@ Optimizer = Literal[
     "lion", "ftrl",
 ]  # fmt: skip
 
+Strategy = Literal["fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "median", "trimmed-mean"]
+
 
 def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
-    """Declare a field: its default, the panel of ``--help`` it stands in, its help text and its bounds."""
+    """Declare a field: its default, the panel of ``--help`` it stands in ("": no option), its help text and its bounds."""
     return Field(default, description=help, json_schema_extra={"panel": panel}, **bounds)
 
 
@@ -122,16 +126,71 @@ class RunConfig(BaseModel):
         ge=0,
     )
 
-    strategy: Literal["fedavg"] = option("fedavg", "Federation", "How the server turns updates into the next head.")
     rounds: int = option(100, "Federation", "Rounds of training.", ge=1)
+    weighting: Literal["examples", "uniform"] = option(
+        "examples", "Federation", "What a site's update counts for: its number of training images, or the same for all."
+    )
     fraction: float = option(1.0, "Federation", "Share of the sites that train in a round (at least one).", gt=0, le=1)
-    server_learning_rate: float = option(0.3, "Federation", "Step of the server along the averaged update.", gt=0)
+    cohort_size: int = option(0, "Federation", "Number of sites that train in a round (0: by --fraction).", ge=0)
+    sampling: Literal["fixed", "poisson"] = option(
+        "fixed",
+        "Federation",
+        "Cohorts of fixed size, or each site by its own draw with probability --fraction (an empty round changes nothing).",
+    )
+    early_stopping: int = option(
+        0,
+        "Federation",
+        "Stop when the federated validation loss has not improved for this many rounds (0: run all of them).",
+        ge=0,
+    )
+    min_delta: float = option(0.0, "Federation", "Least fall of that loss that counts as an improvement.", ge=0)
+
+    strategy: Strategy = option("fedavg", "Strategy", "How the server turns updates into the next head.")
+    server_learning_rate: float = option(0.3, "Strategy", "Step of the server along the combined update.", gt=0)
     server_momentum: float = option(
-        0.9, "Federation", "Momentum of the server; 0 with --server-learning-rate 1 is plain FedAvg.", ge=0, lt=1
+        0.9,
+        "Strategy",
+        "Momentum of the server (in fedadam, fedyogi and fedadagrad: beta 1); 0 with --server-learning-rate 1 is plain FedAvg.",
+        ge=0,
+        lt=1,
+    )
+    second_momentum: float = option(
+        0.99, "Strategy", "Beta 2 of fedadam and fedyogi: decay of the squared updates.", ge=0, lt=1
+    )
+    adaptivity: float = option(
+        0.01, "Strategy", "Tau of fedadam, fedyogi and fedadagrad: the smaller, the more they adapt.", gt=0
+    )
+    proximal: float = option(
+        0.01, "Strategy", "Mu of fedprox: how strongly a site is held near the head it was sent.", gt=0
+    )
+    trim: float = option(
+        0.1, "Strategy", "Share of the sites that trimmed-mean leaves out at each end, in each entry.", gt=0, lt=0.5
+    )
+
+    min_sites: int = option(
+        0, "Trust", "Least number of sites whose answers a round needs (0: half of those that are asked).", ge=0
+    )
+    join_timeout: float = option(120.0, "Trust", "Seconds to wait for all sites to connect.", gt=0)
+    round_timeout: float = option(3600.0, "Trust", "Seconds to wait for the answers of a round.", gt=0)
+    round_retries: int = option(
+        2, "Trust", "Times that a round with too few usable answers is tried again before the run stops.", ge=0
+    )
+    max_update_norm: float = option(
+        0.0, "Trust", "Refuse an update whose Euclidean norm is above this (0: no bound).", ge=0
+    )
+    max_examples: int = option(
+        0, "Trust", "Refuse an update that claims more training images than this (0: no bound).", ge=0
     )
 
     seed: int = option(0, "Run", "Seed of every random choice.", ge=0)
-    engine: Literal["inprocess"] = option("inprocess", "Run", "What carries the messages between server and sites.")
+    engine: Literal["inprocess", "ray"] = option(
+        "inprocess", "Run", "What carries the messages between server and sites: this process, or Flower's Ray engine."
+    )
+    ray_address: str = option("", "Run", "Ray cluster to use with --engine ray (default: one on this machine).")
+    client_cpus: float = option(1.0, "Run", "CPU cores a site's work takes, with --engine ray.", gt=0)
+    client_gpus: float = option(
+        0.0, "Run", "GPUs, or a share of one, that a site's work takes, with --engine ray.", ge=0
+    )
     threads: int = option(
         0,
         "Run",
@@ -140,6 +199,12 @@ class RunConfig(BaseModel):
     )
     out: str = option("", "Run", "Run folder (default: runs/DATA-DATE-TIME).")
     store: str = option("", "Run", "Folder of the feature store (default: ~/.cache/fedtransfer/features).")
+    prepared: str = option(
+        "", "", "Folder of `fedtransfer simulate --prepare`, whose sites Flower's own simulation works for."
+    )
+    resume: bool = option(False, "Run", "Go on with the run in the run folder.")
+    log_json: str = option("", "Run", "File to which one JSON line an event is added (-: standard error).")
+    callbacks: str = option("", "Run", "What else looks on: mlflow, or module:Class, separated by commas.")
 
     @model_validator(mode="after")
     def _refuse_what_does_not_combine(self) -> Self:
@@ -154,6 +219,7 @@ class RunConfig(BaseModel):
             )
         if 0 < self.resolution < 32:
             raise ValueError(f"resolution: got {self.resolution}; ResNets need at least 32 pixels a side")
+        refuse_contradictions(self)
         return self
 
     def to_flat(self) -> dict[str, Value]:
@@ -163,24 +229,6 @@ class RunConfig(BaseModel):
     def to_toml(self) -> str:
         """Return the config as a TOML document that ``read_toml`` reads back."""
         return tomli_w.dumps(self.to_flat())
-
-
-PRESETS: dict[str, dict[str, Value]] = {
-    # The classic transfer recipe: ImageNet ResNet50V2 at 224 px, Adam on cross-entropy, 20 % validation,
-    # early stopping with patience 5; the server takes the plain weighted mean.
-    "article": {
-        "backbone": "resnet50v2",
-        "resolution": 224,
-        "optimizer": "adam",
-        "learning-rate": 0.001,
-        "local-epochs": 20,
-        "validation-fraction": 0.2,
-        "patience": 5,
-        "rounds": 20,
-        "server-learning-rate": 1.0,
-        "server-momentum": 0.0,
-    },
-}
 
 
 def nearest(word: str, choices: list[str]) -> str:

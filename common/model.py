@@ -5,7 +5,7 @@ Class names and origin stand inside the file as ``fedtransfer.json``; Keras igno
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +48,8 @@ class Classifier:
         return self._call(image).numpy()
 
 
-def build_model(backbone: Backbone, spec: HeadSpec, head: Arrays, normalised: bool) -> Any:
-    """Join resize, backbone, normalisation, head and softmax into one Keras model."""
+def build_model(backbone: Backbone, spec: HeadSpec, normalised: bool) -> tuple[Any, Any]:
+    """Join resize, backbone, normalisation, head and softmax into one Keras model; return it and the head in it."""
     image = keras.Input((None, None, 3), name="image")
     features = backbone.network(resizing_layer(backbone.resolution)(image))
     if normalised and backbone.mean is not None:
@@ -57,26 +57,28 @@ def build_model(backbone: Backbone, spec: HeadSpec, head: Arrays, normalised: bo
     if normalised:
         features = keras.layers.UnitNormalization(name="unit_length")(features)
     top = build_head(spec)
-    for variable, array in zip(top.trainable_variables, head, strict=True):
-        variable.assign(array)
     model = keras.Model(image, keras.layers.Softmax(name="probabilities")(top(features)), name="fedtransfer")
     model.trainable = False
-    return model
+    return model, top
 
 
-def export_model(
-    path: Path, backbone: Backbone, spec: HeadSpec, head: Arrays, classes: Sequence[str], *, normalised: bool
+def export_models(
+    heads: Mapping[Path, Arrays], backbone: Backbone, spec: HeadSpec, classes: Sequence[str], *, normalised: bool
 ) -> None:
-    """Write ``model.keras`` with its class names; ``normalised`` says whether the head expects normalised features."""
-    build_model(backbone, spec, head, normalised).save(path)
+    """Write a ``.keras`` file with class names for each head; ``normalised``: the heads expect normalised features."""
+    model, top = build_model(backbone, spec, normalised)
     card = {
         "classes": list(classes),
         "backbone": backbone.name,
         "resolution": backbone.resolution,
         "fingerprint": backbone.fingerprint,
     }
-    with zipfile.ZipFile(path, "a") as file:
-        file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
+    for path, head in heads.items():
+        for variable, array in zip(top.weights, head, strict=True):
+            variable.assign(array)
+        model.save(path)
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
 
 
 def load_model(path: Path) -> Classifier:

@@ -12,13 +12,14 @@ from common.config import RunConfig
 def with_config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one option for each config field; those set by the user arrive as the dict ``settings``.
 
-    The command's other parameters keep their place before them.
+    The command's other parameters keep their place before them, and take the place of fields of the same name.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
-    options = [_option(name) for name in RunConfig.model_fields]
+    named = {p.name for p in own}
+    options = [_option(name) for name in RunConfig.model_fields if name not in named and _panel(name)]
 
     def wrapper(**arguments: Any) -> Any:
-        given = {name: arguments.pop(name) for name in RunConfig.model_fields}
+        given = {p.name: arguments.pop(p.name) for p in options}
         settings = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
         return command(**arguments, settings=settings)
 
@@ -35,14 +36,18 @@ def _option(name: str) -> inspect.Parameter:
     kind: Any = str if choices else field.annotation
     flag = f"--{name.replace('_', '-')}"
     shown = "" if field.default in ("", False) else f"[dim](default: {field.default})[/dim]"
-    extra = field.json_schema_extra
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
         help=f"{field.description} {shown}".strip(),
-        rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
+        rich_help_panel=_panel(name),
         metavar="|".join(choices) if choices else None,
         show_default=False,
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+def _panel(name: str) -> str:
+    extra = RunConfig.model_fields[name].json_schema_extra
+    return str(extra["panel"]) if isinstance(extra, dict) else ""

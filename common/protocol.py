@@ -7,6 +7,7 @@ Each message is the method's payload (the head with its class names, the update,
 and at most 2 KB around it.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,21 @@ from common.errors import SiteError
 from common.head import Arrays
 from common.metrics import Counts
 
-VERSION = 1
+VERSION = 2
 _RAW = "fedtransfer.little-endian"  # how the bytes of arrays are laid out
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"  # Flower message types
+
+
+# The keys that a value of each kind travels under, besides "kind" and "version"; no others are let in.
+_SCORES = {"round", "fingerprint", "classes", "losses"}
+_KEYS = {
+    "Query": {"backbone", "resolution", "fingerprint"},
+    "Description": {"images", "unreadable", "partition"},
+    "Task": {"site", "round", "classes", "weighting"},
+    "Scores": _SCORES,
+    "Update": _SCORES | {"examples"},
+    "Confusion": _SCORES,
+}
 
 
 class ProtocolError(Exception):
@@ -45,10 +58,12 @@ class Description:
     Attributes:
         images: class name → images for (train, validation, test).
         unreadable: images that were left out.
+        partition: in a simulation, the name of the prepared site that it works for; "" where the node has a name.
     """
 
     images: Mapping[str, tuple[int, int, int]]
     unreadable: int
+    partition: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +75,14 @@ class Task:
         round: the round it belongs to.
         classes: names of the C classes, in the order of the head's columns.
         head: the head's arrays.
+        weighting: what the update is to be multiplied by: ``examples``, the number of training images, or ``uniform``, 1.
     """
 
     site: str
     round: int
     classes: tuple[str, ...]
     head: Arrays
+    weighting: str = "examples"
 
 
 @dataclass(frozen=True)
@@ -74,11 +91,15 @@ class Scores:
 
     Attributes:
         round: the round it belongs to.
+        fingerprint: of the site's backbone.
+        classes: digest of the class names that its numbers are in the order of (``classes_digest``).
         validation: counts on the site's validation images.
         test: counts on its test images.
     """
 
     round: int
+    fingerprint: str
+    classes: str
     validation: Counts
     test: Counts
 
@@ -89,7 +110,7 @@ class Update(Scores):
 
     Attributes:
         examples: n, the site's training images.
-        total: n · (head after - head before), array by array.
+        total: weight · (head after - head before), array by array.
     """
 
     examples: int
@@ -117,11 +138,14 @@ def pack(value: Any) -> RecordDict:
         head |= {"backbone": value.backbone, "resolution": value.resolution, "fingerprint": value.fingerprint}
     elif isinstance(value, Description):
         head |= {"images": json.dumps(dict(value.images), ensure_ascii=False), "unreadable": value.unreadable}
+        head |= {"partition": value.partition}
     elif isinstance(value, Task):
         head |= {"site": value.site, "round": value.round, "classes": json.dumps(value.classes, ensure_ascii=False)}
+        head |= {"weighting": value.weighting}
         arrays = value.head
     elif isinstance(value, Scores):
-        head |= {"round": value.round, "losses": [float(value.validation.loss), float(value.test.loss)]}
+        head |= {"round": value.round, "fingerprint": value.fingerprint, "classes": value.classes}
+        head |= {"losses": [float(value.validation.loss), float(value.test.loss)]}
         arrays = [np.stack([_counts_array(value.validation), _counts_array(value.test)])]
         if isinstance(value, Update):
             head["examples"] = value.examples
@@ -153,7 +177,14 @@ def unpack(records: RecordDict, kind: type[Any]) -> Any:
             raise SiteError(str(head["code"]), str(head["text"]))
         if head["kind"] != kind.__name__:
             raise ProtocolError(f"sent {head['kind']!r}, expected {kind.__name__}")
-        arrays = [_ndarray(array) for array in records.array_records["arrays"].values()] if "arrays" in records else []
+        if (found := set(head) - {"kind", "version"}) != _KEYS[kind.__name__]:
+            raise ProtocolError(f"sent the keys {sorted(found)}, expected {sorted(_KEYS[kind.__name__])}")
+        if unknown := set(records) - {"head", "arrays"}:
+            raise ProtocolError(f"sent the records {sorted(unknown)} besides head and arrays")
+        received = records.array_records["arrays"] if "arrays" in records else {}
+        if list(received) != [str(i) for i in range(len(received))]:
+            raise ProtocolError(f"sent arrays named {sorted(received)}, expected 0, 1, … in order")
+        arrays = [_ndarray(array) for array in received.values()]
         return _unpack(kind, head, arrays)
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise ProtocolError(
@@ -166,15 +197,21 @@ def _unpack(kind: type[Any], head: Any, arrays: list[NDArray[Any]]) -> Any:
         return Query(str(head["backbone"]), int(head["resolution"]), str(head["fingerprint"]))
     if kind is Description:
         images = {str(name): (int(a), int(b), int(c)) for name, (a, b, c) in json.loads(head["images"]).items()}
-        return Description(images, int(head["unreadable"]))
+        return Description(images, int(head["unreadable"]), str(head["partition"]))
     if kind is Task:
-        return Task(str(head["site"]), int(head["round"]), tuple(json.loads(head["classes"])), tuple(arrays))
+        if head["weighting"] not in ("examples", "uniform"):
+            raise ProtocolError(f"asked for weighting {head['weighting']!r}, expected examples or uniform")
+        classes = tuple(json.loads(head["classes"]))
+        return Task(str(head["site"]), int(head["round"]), classes, tuple(arrays), str(head["weighting"]))
     counts, (validation_loss, test_loss) = arrays[0], head["losses"]
     if counts.ndim != 3 or counts.shape[:2] != (2, 3) or counts.dtype != np.int32:
         raise ProtocolError(
             f"sent counts of type {counts.dtype} and shape {counts.shape}, expected int32 (2, 3, classes)"
         )
-    scores = (int(head["round"]), _counts(counts[0], validation_loss), _counts(counts[1], test_loss))
+    stated = (int(head["round"]), str(head["fingerprint"]), str(head["classes"]))
+    scores = (*stated, _counts(counts[0], validation_loss), _counts(counts[1], test_loss))
+    if kind is not Update and len(arrays) != (2 if kind is Confusion else 1):
+        raise ProtocolError(f"sent {len(arrays)} arrays with {kind.__name__}")
     if kind is Update:
         return Update(*scores, int(head["examples"]), tuple(arrays[1:]))
     if kind is Confusion:
@@ -200,6 +237,16 @@ def _counts_array(counts: Counts) -> NDArray[np.int32]:
 def _counts(array: NDArray[np.int32], loss: float) -> Counts:
     images, predicted, correct = array.astype(np.int64)
     return Counts(images, predicted, correct, float(loss))
+
+
+def weight_of(weighting: str, examples: int) -> int:
+    """Return what a site with so many training images counts for."""
+    return examples if weighting == "examples" else 1
+
+
+def classes_digest(classes: Sequence[str]) -> str:
+    """Return 16 hexadecimal digits that stand for class names in their order."""
+    return hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()[:16]
 
 
 def message_bytes(message: Message) -> int:

@@ -1,26 +1,30 @@
 """The ServerApp: load the backbone, run the rounds, write the run folder."""
 
 import time
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.backbone import configured_backbone
-from common.config import make_config
+from common.backbone import Backbone, configured_backbone
+from common.config import RunConfig, make_config
 from common.errors import UserError
 from common.head import HeadSpec, save_head
-from common.model import export_model
+from common.model import export_models
+from server.callbacks import Callback, load_callbacks
+from server.callbacks.json_log import JsonLog
+from server.callbacks.tables import Tables, read_history
+from server.callbacks.tensorboard import TensorBoard
 from server.plots import plot_curves
-from server.rounds import Observer, Round, federate
-from server.run import RunFolder, write_summary
+from server.records import Outcome
+from server.rounds import federate
+from server.run import open_folder, read_summary, write_summary
 from server.summary import summarise
 
 
-def make_app(observers: Iterable[Observer] = ()) -> ServerApp:
-    """Make the ServerApp; ``observers`` are told of each round, after the run folder."""
+def make_app(callbacks: Iterable[Callback] = ()) -> ServerApp:
+    """Make the ServerApp; ``callbacks`` are told of each round after those that the run config names."""
     app = ServerApp()
 
     @app.main()
@@ -28,22 +32,42 @@ def make_app(observers: Iterable[Observer] = ()) -> ServerApp:
         config = make_config(context.run_config, "run config")
         if not config.out:
             raise UserError("run config: out is empty; set it to the run folder, as an absolute path")
-        backbone = configured_backbone(config)
-        rounds: list[Round] = []  # without the replies: memory must not grow with sites times rounds
-        began = time.monotonic()
-        with RunFolder(Path(config.out), config) as run:
-            outcome = federate(
-                grid, config, backbone, [run, lambda record: rounds.append(replace(record, scores={})), *observers]
-            )
-            seconds = time.monotonic() - began
-            spec = HeadSpec.from_config(config, backbone.features, len(outcome.classes))
-            save_head(run.path / "head.npz", outcome.head, outcome.classes, backbone.fingerprint)
-            model = run.path / "model.keras"
-            export_model(model, backbone, spec, outcome.head, outcome.classes, normalised=config.normalise)
-            plot_curves(rounds, outcome.best_round, run.path / "curves.png")
-            write_summary(run.path, summarise(config, backbone, rounds, outcome, seconds))
+        log = [JsonLog(config.log_json)] if config.log_json else []
+        told = [Tables(), TensorBoard(), *log, *load_callbacks(config.callbacks), *callbacks]
+        try:
+            with open_folder(Path(config.out), config):
+                _run(grid, config, told)
+        except BaseException as error:
+            for callback in told:
+                callback.on_error(error)
+            raise
+        finally:
+            for callback in told:
+                callback.close()
 
     return app
+
+
+def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> None:
+    folder, backbone, began = Path(config.out), configured_backbone(config), time.monotonic()
+    outcome = federate(grid, config, backbone, folder, callbacks)
+    seconds = time.monotonic() - began
+    _save_models(folder, config, backbone, outcome)
+    history = read_history(folder)
+    plot_curves(history, outcome.best_round, folder / "curves.png")
+    write_summary(folder, summarise(config, backbone, history, outcome, seconds))
+    for callback in callbacks:
+        callback.on_end(read_summary(folder))
+
+
+def _save_models(folder: Path, config: RunConfig, backbone: Backbone, outcome: Outcome) -> None:
+    """Write the best head and the last, each alone and as a model."""
+    heads = {"": outcome.head, "last-": outcome.last}
+    for prefix, head in heads.items():
+        save_head(folder / f"{prefix}head.npz", head, outcome.classes, backbone.fingerprint)
+    spec = HeadSpec.from_config(config, backbone.features, len(outcome.classes))
+    models = {folder / f"{prefix}model.keras": head for prefix, head in heads.items()}
+    export_models(models, backbone, spec, outcome.classes, normalised=config.normalise)
 
 
 app = make_app()

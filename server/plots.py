@@ -1,29 +1,23 @@
 """The picture of a run: accuracy and loss by round."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.pictures import save_figure
-from server.rounds import Round
 
 
-def plot_curves(rounds: Sequence[Round], best_round: int, path: Path) -> None:
+def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Path) -> None:
     """Draw accuracy and loss on test and validation images by round; a line marks the head that was kept."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    x = [record.round - 1 for record in rounds]
+    rows = [row for row in history if row["status"] == "ok"]
+    x = [int(row["round"]) - 1 for row in rows]
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for axes, score in ((left, "accuracy"), (right, "mean_loss")):
-        axes.plot(x, [getattr(record.test, score) for record in rounds], label="test", color="#1f77b4")
-        axes.plot(
-            x,
-            [getattr(record.validation, score) for record in rounds],
-            label="validation",
-            color="#ff7f0e",
-            linewidth=1,
-        )
+    for axes, score in ((left, "accuracy"), (right, "loss")):
+        axes.plot(x, _numbers(rows, score), label="test", color="#1f77b4")
+        axes.plot(x, _numbers(rows, f"validation_{score}"), label="validation", color="#ff7f0e", linewidth=1)
         axes.axvline(best_round - 1, color="grey", linestyle=":", label="kept (lowest validation loss)")
         axes.set_xlabel("rounds of training")
         axes.grid(alpha=0.3)
@@ -32,3 +26,7 @@ def plot_curves(rounds: Sequence[Round], best_round: int, path: Path) -> None:
     right.set_title("Cross-entropy loss (nats an image)")
     left.legend(loc="lower right")
     save_figure(figure, path)
+
+
+def _numbers(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
+    return [float(row[column] or "nan") for row in rows]

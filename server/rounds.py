@@ -1,19 +1,20 @@
-"""The round loop, in plain sight: query, R rounds of training, one scoring round, delivery of the best head.
+"""The round loop, in plain sight: join, R rounds of training, one scoring round, delivery of the best head.
 
-A round, as data flows: cohort → task → replies → admission → sum in site order (float64) → strategy → next head.
-The scores of a round are those of the head entering it, on the images of the sites that took part.
+A round, as data flows: cohort → task → replies → admission → combination in site order (float64) → strategy → next
+head → checkpoint. The scores of a round are those of the head entering it, on the images of the sites that took part.
+A round with too few usable answers changes nothing and is tried again; then the run stops, and can be resumed.
 """
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Message
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from common import protocol
 from common.backbone import Backbone
@@ -21,214 +22,208 @@ from common.config import RunConfig
 from common.errors import UserError
 from common.head import Arrays, HeadSpec, initial_head
 from common.metrics import Counts
-from common.protocol import Confusion, Description, Query, Scores, Task, Update
-from common.sources import natural_order
-from server.admission import Admission, admit
-from server.cohort import draw_cohort
-from server.strategies import fedavg
+from common.protocol import Confusion, Scores, Task, Update
+from server.admission import Admission, Terms, admit
+from server.callbacks import Callback, Start
+from server.checkpoint import Checkpoints
+from server.cohort import cohort_size, draw_cohort, quorum
+from server.exchange import exchange
+from server.joining import Federation, join
+from server.progress import Candidate, Progress
+from server.records import Outcome, Round
+from server.strategies import strategy
+from server.strategies.state import Contribution, State
 
 log = logging.getLogger(__name__)
 
-JOIN_SECONDS = 120.0  # how long to wait for all sites to connect
-REPLY_SECONDS = 3600.0  # how long to wait for the replies of a round
+PAUSE_SECONDS = 1.0  # before a round is tried again; twice as long before each further time
 
 
-@dataclass(frozen=True)
-class Round:
-    """What is known after a round.
-
-    Attributes:
-        round: 1 … R for rounds of training, R + 1 for the closing scoring round.
-        planned: the cohort.
-        scores: site → its scores of the head that entered the round.
-        refused: site → why its reply was left out.
-        test, validation: the summed counts.
-        seconds: wall time.
-        bytes_down, bytes_up: mean size of a message to and from a site, in bytes.
-        best: whether this head has the lowest validation loss so far.
-    """
-
-    round: int
-    planned: tuple[str, ...]
-    scores: dict[str, Scores]
-    refused: dict[str, str]
-    validation: Counts
-    test: Counts
-    seconds: float
-    bytes_down: float
-    bytes_up: float
-    best: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a federation ends with.
-
-    Attributes:
-        head: the best head by validation loss (the last where no site has validation images; with partial
-            participation, the better of the last and of the best by its cohort's loss, both scored by all sites).
-        classes: class names in the order of the head's columns.
-        best_round: the round that this head entered.
-        confusion: site → closing scores of that head with the confusion matrix on the site's test images.
-        descriptions: site → what it said of its images.
-        undelivered: site → why it does not hold the result.
-    """
-
-    head: Arrays
-    classes: tuple[str, ...]
-    best_round: int
-    confusion: dict[str, Confusion]
-    descriptions: dict[str, Description]
-    undelivered: dict[str, str]
-
-
-Observer = Callable[[Round], None]
-
-
-def federate(grid: Grid, config: RunConfig, backbone: Backbone, observe: Iterable[Observer] = ()) -> Outcome:
-    """Run a whole federation over ``grid`` and return its outcome.
+def federate(
+    grid: Grid, config: RunConfig, backbone: Backbone, folder: Path, callbacks: Iterable[Callback] = ()
+) -> Outcome:
+    """Run a whole federation over ``grid``, or with ``config.resume`` the rest of one, and return its outcome.
 
     Raises:
-        UserError: sites are missing or refuse to take part, none can train, or a round got no usable reply.
+        UserError: too few sites take part, a round got too few usable answers too often, or a checkpoint cannot be
+            written or read.
     """
-    nodes = _wait_for_sites(grid, config.sites)
-    descriptions = _describe(grid, nodes, Query(backbone.name, backbone.resolution, backbone.fingerprint))
-    classes = natural_order(name for description in descriptions.values() for name in description.images)
-    spec = HeadSpec.from_config(config, backbone.features, len(classes))
-    state = fedavg.start(initial_head(spec, config.seed))
-    everyone, trainers = tuple(sorted(nodes)), _able_to_train(descriptions)
-    best = _Candidate(np.inf, 0, state.head)
-    observers = list(observe)
+    federation = join(grid, config, backbone)
+    checkpoints = Checkpoints(folder / "checkpoints", config, backbone.fingerprint, federation.classes)
+    run = _Run(grid, config, backbone, federation, folder, list(callbacks))
+    resumed = checkpoints.latest() if config.resume else None
+    start = Start(
+        config, folder, federation.everyone, federation.absent, federation.classes, resumed.round if resumed else None
+    )
+    for callback in run.callbacks:
+        callback.on_start(start)
 
-    def ask(kind: str, answer: type[Any], number: int, head: Arrays, sites: tuple[str, ...]) -> _Replies:
-        replies, down = _exchange(grid, nodes, {site: Task(site, number, classes, head) for site in sites}, kind)
-        admission = admit(replies, answer, round=number, spec=spec)
-        _refuse_empty_round(number, admission)
-        return _Replies(admission, down, _mean_size(replies.values()))
+    progress = resumed or Progress.begin(run.strategy.start(initial_head(run.terms.spec, config.seed), config))
+    while not progress.finished(config):
+        progress = run.train(progress)
+        checkpoints.save(progress)
+    best = run.close(progress)
+    delivery = run.deliver(best, progress)
+    return Outcome(
+        best.head, progress.state.head, federation.classes, best.round, progress.round, delivery.admitted,
+        federation.descriptions, federation.absent, delivery.refused,
+    )  # fmt: skip
 
-    for number in range(1, config.rounds + 2):
-        began = time.monotonic()
-        closing = number > config.rounds
-        planned = everyone if closing else draw_cohort(trainers, config.fraction, config.seed, number)
-        kind, answer = (protocol.EVALUATE, Scores) if closing else (protocol.TRAIN, Update)
-        replies = ask(kind, answer, number, state.head, planned)
-        admitted = replies.admission.admitted
-        validation, test = _total(admitted, "validation", spec), _total(admitted, "test", spec)
-        if closing and config.fraction < 1 and best.round:
+
+class _Run:
+    """The parts that stay the same from round to round."""
+
+    def __init__(
+        self, grid: Grid, config: RunConfig, backbone: Backbone, federation: Federation, folder: Path,
+        callbacks: Sequence[Callback],
+    ) -> None:  # fmt: skip
+        self._grid, self._config, self._federation, self._folder = grid, config, federation, folder
+        self.callbacks = callbacks
+        self.strategy = strategy(config.strategy)
+        spec = HeadSpec.from_config(config, backbone.features, len(federation.classes))
+        self.terms = Terms(spec, federation.classes, backbone.fingerprint, config.max_update_norm, config.max_examples)
+
+    def train(self, progress: Progress) -> Progress:
+        """Make one round of training, trying again where too few answers are usable."""
+        number = progress.round + 1
+        for attempt in self._attempts(number):
+            planned = self._cohort(progress, number, attempt)
+            asked = self._ask(protocol.TRAIN, Update, number, progress.state.head, planned)
+            standing = progress.standing.after(number, asked.admitted, asked.refused)
+            failure, state = self._step(progress.state, asked.admission, planned)
+            after = replace(progress, standing=standing)
+            if not failure:
+                after = after.scored(number, self._total(asked.admitted, "validation"), self._config)
+                after = replace(after, round=number, state=state)
+            self._report(number, attempt, "train", failure, planned, asked, progress, after)
+            if not failure:
+                return after
+            progress = after
+        raise self._given_up(number, failure, asked.refused)
+
+    def close(self, progress: Progress) -> Candidate:
+        """Have all sites score the last head; return the head to keep."""
+        number, everyone = progress.round + 1, self._federation.everyone
+        asked = self._ask_all(protocol.EVALUATE, Scores, number, progress.state.head, progress)
+        if self._partial and progress.best.round:
             # Losses of different cohorts do not compare: the best so far is scored by all sites, as the last head is.
-            again = ask(protocol.EVALUATE, Scores, best.round, best.head, everyone)
-            best = replace(best, loss=_loss(_total(again.admission.admitted, "validation", spec)))
-        improved = _loss(validation) < best.loss
-        if improved or (closing and np.isinf(best.loss)):  # without any validation image, the last head it is
-            best = _Candidate(_loss(validation), number, state.head)
-        if not closing:
-            totals, examples = _sum(admitted, spec)
-            state = fedavg.step(
-                state, totals, examples, learning_rate=config.server_learning_rate, momentum=config.server_momentum
-            )
+            again = self._ask_all(protocol.EVALUATE, Scores, progress.best.round, progress.best.head, progress)
+            loss = self._total(again.admitted, "validation").mean_loss
+            progress = replace(progress, best=replace(progress.best, loss=math.inf if math.isnan(loss) else loss))
+        after = progress.scored(number, self._total(asked.admitted, "validation"), self._config)
+        if math.isinf(after.best.loss):  # without any validation image, the last head it is
+            after = replace(after, best=Candidate(math.inf, number, progress.state.head))
+        self._report(number, asked.attempt, "score", "", everyone, asked, progress, after)
+        return after.best
+
+    def deliver(self, best: Candidate, progress: Progress) -> Admission:
+        """Hand every site the head to keep; its closing scores come back."""
+        return self._ask_all(protocol.FINISH, Confusion, best.round, best.head, progress).admission
+
+    @property
+    def _partial(self) -> bool:
+        return self._config.fraction < 1 or bool(self._config.cohort_size)
+
+    def _cohort(self, progress: Progress, number: int, attempt: int) -> tuple[str, ...]:
+        """Draw from the sites that are not set aside, or from all where too few would be left."""
+        trainers = self._federation.trainers
+        free = [site for site in trainers if site not in progress.standing.set_aside(number)]
+        enough = len(free) >= max(1, self._config.min_sites)
+        size = cohort_size(len(trainers), self._config)
+        return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
+
+    def _ask(self, kind: str, answer: type[Any], number: int, head: Arrays, sites: Sequence[str]) -> "_Asked":
+        began = time.monotonic()
+        classes, weighting = self._federation.classes, self._config.weighting
+        tasks = {site: Task(site, number, classes, head, weighting) for site in sites}
+        replies = exchange(self._grid, self._federation.nodes, tasks, kind, self._config.round_timeout)
+        admission = admit(replies.by_site, answer, next(iter(tasks.values()), None), self.terms)
+        for site, why in admission.refused.items():
+            log.warning("round %d: %s is left out: %s", number, site, why)
+        return _Asked(admission, replies.bytes_down, replies.bytes_up, began)
+
+    def _ask_all(self, kind: str, answer: type[Any], number: int, head: Arrays, progress: Progress) -> "_Asked":
+        """Ask every site, and those without a usable answer again."""
+        everyone = self._federation.everyone
+        needed, missing = quorum(len(everyone), self._config.min_sites), everyone
+        admitted: dict[str, Any] = {}
+        for attempt in self._attempts(number):
+            asked = replace(self._ask(kind, answer, number, head, missing), attempt=attempt)
+            admitted |= asked.admitted
+            missing = tuple(asked.refused)
+            if not missing:
+                break
+        if len(admitted) < needed:
+            raise self._given_up(number, self._too_few(len(admitted), everyone, needed), asked.refused)
+        complete = Admission(dict(sorted(admitted.items())), asked.refused)
+        return replace(asked, admission=complete)
+
+    def _attempts(self, number: int) -> Iterable[int]:
+        for attempt in range(1, self._config.round_retries + 2):
+            if attempt > 1:
+                pause = PAUSE_SECONDS * 2 ** (attempt - 2)
+                log.warning("round %d: trying again in %g s", number, pause)
+                time.sleep(pause)
+            yield attempt
+
+    def _step(self, state: State, asked: Admission, planned: Sequence[str]) -> tuple[str, State]:
+        """Return why the round failed, or "" and the next state."""
+        if not planned:  # Poisson sampling drew nobody
+            return "", state
+        needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
+        if len(asked.admitted) < needed:
+            return self._too_few(len(asked.admitted), planned, needed), state
+        updates = [asked.admitted[site] for site in sorted(asked.admitted)]
+        weighting = self._config.weighting
+        contributions = [Contribution(u.total, protocol.weight_of(weighting, u.examples)) for u in updates]
+        with np.errstate(over="ignore", invalid="ignore"):
+            delta = self.strategy.combine(contributions, self._config)
+            following: State = self.strategy.step(state, delta, self._config)
+        if not all(np.isfinite(array).all() for array in following.head):
+            return "the head would overflow; lower the learning rates, or set --max-update-norm", state
+        return "", following
+
+    def _too_few(self, number: int, asked: Sequence[str], needed: int) -> str:
+        return f"{number} of {len(asked)} sites gave a usable answer, {needed} are needed"
+
+    def _given_up(self, number: int, failure: str, refused: dict[str, str]) -> UserError:
+        tried = f"tried {self._config.round_retries + 1} times" if self._config.round_retries else "not tried again"
+        return UserError(
+            f"round {number}: {failure}; {tried}. The run stops here; its last checkpoint is in {self._folder}, "
+            "so it can be resumed once this is mended (fedtransfer simulate --resume, or resume=true for the server)\n"
+            + "\n".join(f"  {site}: {why}" for site, why in refused.items())
+        )
+
+    def _total(self, scores: dict[str, Scores], split: str) -> Counts:
+        return sum((getattr(scores[site], split) for site in sorted(scores)), Counts.empty(self.terms.spec.classes))
+
+    def _report(
+        self, number: int, attempt: int, phase: str, failure: str, planned: tuple[str, ...], asked: "_Asked",
+        before: Progress, after: Progress,
+    ) -> None:  # fmt: skip
         record = Round(
-            number, planned, admitted, replies.admission.refused, validation, test, time.monotonic() - began,
-            replies.bytes_down, replies.bytes_up, improved,
+            number, attempt, phase, failure, planned, asked.admitted, asked.refused, after.standing.set_aside(number),
+            self._total(asked.admitted, "validation"), self._total(asked.admitted, "test"),
+            time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, after.best.round > before.best.round,
         )  # fmt: skip
-        for observer in observers:
-            observer(record)
-
-    delivery = ask(protocol.FINISH, Confusion, best.round, best.head, everyone).admission
-    return Outcome(best.head, classes, best.round, delivery.admitted, descriptions, delivery.refused)
+        for callback in self.callbacks:
+            callback.on_round(record)
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """The head to keep so far, the round that it entered, and its validation loss."""
+class _Asked:
+    """What came of asking some sites."""
 
-    loss: float
-    round: int
-    head: Arrays
-
-
-@dataclass(frozen=True)
-class _Replies:
     admission: Admission
     bytes_down: float
     bytes_up: float
+    began: float
+    attempt: int = 1
 
+    @property
+    def admitted(self) -> dict[str, Any]:
+        return self.admission.admitted
 
-def _total(scores: dict[str, Scores], split: str, spec: HeadSpec) -> Counts:
-    return sum((getattr(scores[site], split) for site in sorted(scores)), Counts.empty(spec.classes))
-
-
-def _loss(counts: Counts) -> float:
-    return counts.mean_loss if counts.total else np.inf
-
-
-def _wait_for_sites(grid: Grid, expected: int) -> dict[str, int]:
-    """Wait until ``expected`` sites are connected; return site name → node id."""
-    deadline = time.monotonic() + JOIN_SECONDS
-    while True:
-        nodes = {node.name or str(node.node_id): node.node_id for node in grid.get_nodes()}
-        if len(nodes) >= expected:
-            return nodes
-        if time.monotonic() > deadline:
-            raise UserError(
-                f"{len(nodes)} of {expected} sites connected within {JOIN_SECONDS:.0f} s: {', '.join(sorted(nodes)) or 'none'}; "
-                "start the others, or set --sites to the number there is"
-            )
-        time.sleep(1.0)
-
-
-def _describe(grid: Grid, nodes: dict[str, int], query: Query) -> dict[str, Description]:
-    replies, _ = _exchange(grid, nodes, dict.fromkeys(sorted(nodes), query), protocol.QUERY)
-    answers = admit(replies, Description)
-    if answers.refused:
-        raise UserError(
-            f"{len(answers.refused)} of {len(nodes)} sites cannot take part:\n"
-            + "\n".join(f"  {s}: {why}" for s, why in sorted(answers.refused.items()))
-        )
-    return answers.admitted
-
-
-def _able_to_train(descriptions: dict[str, Description]) -> tuple[str, ...]:
-    """Return the sites that have training images; the others are scored but never drawn."""
-    able = {site for site, told in descriptions.items() if any(train for train, _, _ in told.images.values())}
-    unable = sorted(set(descriptions) - able)
-    if not able:
-        raise UserError(f"none of the {len(unable)} sites has a training image")
-    if unable:
-        log.warning(
-            "%d sites have no training image, so they are scored only: %s …", len(unable), ", ".join(unable[:3])
-        )
-    return tuple(sorted(able))
-
-
-def _exchange(
-    grid: Grid, nodes: dict[str, int], contents: dict[str, Any], kind: str
-) -> tuple[dict[str, Message | None], float]:
-    """Send each site its content; return the replies by site (None where none came in time) and the bytes sent to one."""
-    site_of = {nodes[site]: site for site in contents}
-    messages = [Message(protocol.pack(content), nodes[site], kind) for site, content in contents.items()]
-    replies: dict[str, Message | None] = dict.fromkeys(contents)
-    for reply in grid.send_and_receive(messages, timeout=REPLY_SECONDS):
-        if (site := site_of.get(reply.metadata.src_node_id)) is not None:
-            replies[site] = reply
-    return replies, protocol.message_bytes(messages[0])
-
-
-def _sum(updates: dict[str, Update], spec: HeadSpec) -> tuple[list[NDArray[np.float64]], int]:
-    """Add up Σ n · delta in site order, in float64, and Σ n."""
-    totals = [np.zeros(shape, np.float64) for shape in spec.shapes]
-    for site in sorted(updates):
-        for total, array in zip(totals, updates[site].total, strict=True):
-            total += array
-    return totals, sum(update.examples for update in updates.values())
-
-
-def _mean_size(replies: Iterable[Message | None]) -> float:
-    return float(np.mean([protocol.message_bytes(reply) for reply in replies if reply is not None]))
-
-
-def _refuse_empty_round(number: int, admission: Admission) -> None:
-    for site, why in admission.refused.items():
-        log.warning("round %d: %s is left out: %s", number, site, why)
-    if not admission.admitted:
-        reasons = "\n".join(f"  {site}: {why}" for site, why in admission.refused.items())
-        raise UserError(f"round {number} got no usable reply; the run stops here:\n{reasons}")
+    @property
+    def refused(self) -> dict[str, str]:
+        return self.admission.refused

@@ -1,127 +1,66 @@
-"""The run folder: what a run leaves behind, enough to read it, to use it and to repeat it.
+"""The run folder: what a run leaves behind, enough to read it, to use it, to repeat it and to resume it.
 
-config.toml    the resolved config          history.csv  a row a round
-summary.json   the scores at the end        sites.csv    a row a site and round
-model.keras    image in, probabilities out  head.npz     the head's arrays
-curves.png     accuracy and loss by round   tensorboard/ the same as events
-sites/NAME/    what each simulated site holds
+config.toml    the resolved config            history.csv  a row a round or attempt
+summary.json   the scores at the end          sites.csv    a row a site of it
+model.keras    image in, probabilities out    head.npz     the head's arrays
+last-model.keras, last-head.npz               the same after the last round
+curves.png     accuracy and loss by round     tensorboard/ the same as events
+checkpoints/   the newest two                 sites/NAME/  what each simulated site holds
 """
 
-import csv
 import json
 import os
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from common.config import RunConfig
+from filelock import FileLock, Timeout
+
+from common.config import RunConfig, make_config, read_toml
 from common.errors import UserError
-from server.rounds import Round
-
-HISTORY = (
-    "round",
-    "phase",
-    "accuracy",
-    "loss",
-    "validation_accuracy",
-    "validation_loss",
-    "sites_planned",
-    "sites_present",
-    "best_so_far",
-    "bytes_down_per_site",
-    "bytes_up_per_site",
-    "seconds",
-)
-SITES = (
-    "round",
-    "site",
-    "status",
-    "examples",
-    "accuracy",
-    "loss",
-    "test_images",
-    "validation_accuracy",
-    "validation_loss",
-    "validation_images",
-)
 
 
-class RunFolder:
-    """A run folder being written; also an observer of rounds. Use it as a context manager."""
+def open_folder(path: Path, config: RunConfig) -> FileLock:
+    """Make a run folder, or with ``config.resume`` take one up; return the lock that keeps other processes out.
 
-    def __init__(self, path: Path, config: RunConfig) -> None:
-        if (path / "history.csv").exists():
-            raise UserError(
-                f"run folder {path} already holds a run; choose another --out, or give --force to replace it"
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._rounds = config.rounds
-        # Without its own place, so that a run repeated from this file gets a new folder.
-        write_whole(path / "config.toml", config.model_copy(update={"out": ""}).to_toml())
-        self._history, self._history_file = _table(path / "history.csv", HISTORY)
-        self._sites, self._sites_file = _table(path / "sites.csv", SITES)
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._events = EventFileWriter(str(path / "tensorboard"))
-
-    def __enter__(self) -> "RunFolder":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for file in (self._history_file, self._sites_file, self._events):
-            file.close()
-
-    def __call__(self, record: Round) -> None:
-        """Add a round to history, sites and events."""
-        phase = "train" if record.round <= self._rounds else "score"
-        self._history.writerow(
-            [
-                record.round,
-                phase,
-                *_scores(record.test),
-                *_scores(record.validation),
-                len(record.planned),
-                len(record.scores),
-                int(record.best),
-                round(record.bytes_down),
-                round(record.bytes_up),
-                f"{record.seconds:.4f}",
-            ]
+    Raises:
+        UserError: it holds a run and this is no resumption, or one that is finished, or it is in use.
+    """
+    begun, finished = (path / "history.csv").exists(), (path / "summary.json").exists()
+    if begun and not config.resume:
+        raise UserError(
+            f"run folder {path} already holds a run; resume it, choose another --out, or give --force to replace it"
         )
-        for site in record.planned:
-            if (scores := record.scores.get(site)) is not None:
-                self._sites.writerow(
-                    [
-                        record.round,
-                        site,
-                        "ok",
-                        getattr(scores, "examples", ""),
-                        *_scores(scores.test),
-                        scores.test.total,
-                        *_scores(scores.validation),
-                        scores.validation.total,
-                    ]
-                )
-            else:
-                self._sites.writerow([record.round, site, record.refused.get(site, "")])
-        self._history_file.flush()
-        self._sites_file.flush()
-        self._events.add_event(_event(record))
+    if finished and config.rounds <= read_summary(path).get("rounds_planned", 0):
+        raise UserError(f"{path}: this run is finished; to go on with it, give more --rounds than {config.rounds}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{path}: another process is working on this run; wait for it, or stop it") from None
+    except OSError as error:
+        raise UserError(f"run folder {path}: cannot be made: {error.strerror}; choose another --out") from None
+    write_settings(path, config)
+    return lock
 
 
-def _event(record: Round) -> Any:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+def write_settings(path: Path, config: RunConfig) -> None:
+    """Write ``config.toml``, without the run's own place, so that a run repeated from it gets a new folder."""
+    write_whole(path / "config.toml", config.model_copy(update={"out": "", "resume": False}).to_toml())
 
-    values = {"sites": float(len(record.scores))}
-    for split, counts in (("test", record.test), ("validation", record.validation)):
-        if counts.total:
-            values |= {f"{split}/accuracy": counts.accuracy, f"{split}/loss": counts.mean_loss}
-    scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-    return Event(wall_time=time.time(), step=record.round, summary=Summary(value=scalars))
+
+def settings_of(path: Path) -> RunConfig:
+    """Read the settings of a run that is to be resumed.
+
+    Raises:
+        UserError: there is no run.
+    """
+    if not (path / "config.toml").is_file():
+        raise UserError(f"--resume {path}: no run there; expected a run folder, which has a config.toml")
+    config = make_config(read_toml(path / "config.toml"), str(path / "config.toml"))
+    return config.model_copy(update={"out": str(path.absolute()), "resume": True})
 
 
 def check_folder(path: Path, *, force: bool) -> None:
@@ -135,7 +74,9 @@ def check_folder(path: Path, *, force: bool) -> None:
     if not (path / "config.toml").is_file():
         raise UserError(f"{path} exists and is not a run folder; choose another --out")
     if not force:
-        raise UserError(f"run folder {path} already exists; choose another --out, or give --force to replace it")
+        raise UserError(
+            f"run folder {path} already exists; choose another --out, go on with it by --resume, or give --force to replace it"
+        )
 
 
 def clear_folder(path: Path) -> None:
@@ -166,14 +107,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     return None if isinstance(value, float) and value != value else value
-
-
-def _scores(counts: Any) -> list[str]:
-    return [f"{counts.accuracy:.6f}", f"{counts.mean_loss:.6f}"] if counts.total else ["", ""]
-
-
-def _table(path: Path, columns: tuple[str, ...]) -> tuple[Any, IO[str]]:
-    file = path.open("w", newline="", encoding="utf-8")
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    return writer, file

@@ -1,6 +1,6 @@
 """What ``summary.json`` says of a federation, computed from summed counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,20 +8,21 @@ import numpy as np
 from common.backbone import Backbone
 from common.config import RunConfig
 from common.metrics import Counts
-from server.rounds import Outcome, Round
+from server.records import Outcome
 
 
 def summarise(
-    config: RunConfig, backbone: Backbone, rounds: Sequence[Round], outcome: Outcome, seconds: float
+    config: RunConfig, backbone: Backbone, history: Sequence[Mapping[str, str]], outcome: Outcome, seconds: float
 ) -> dict[str, Any]:
     """Summarise the best head of a run on the test images of all sites, and on each site's own.
 
-    ``seconds`` is the wall time of the rounds.
+    ``seconds`` is the wall time of the rounds, in this process.
     """
     test = sum((scores.test for scores in outcome.confusion.values()), Counts.empty(len(outcome.classes)))
     own = {site: scores.test.accuracy for site, scores in outcome.confusion.items() if scores.test.total}
     splits = _images(outcome)
-    trained = [record for record in rounds if record.round <= config.rounds]
+    trained = [row for row in history if row["phase"] == "train"]
+    failed = [row for row in trained if row["status"] != "ok"]
     return {
         "accuracy": test.accuracy,
         **test.macro(),
@@ -31,15 +32,19 @@ def summarise(
         "site_accuracy": own,
         "confusion_matrix": np.sum([scores.matrix for scores in outcome.confusion.values()], axis=0).tolist(),
         "classes": list(outcome.classes),
-        "rounds": config.rounds,
+        "rounds": outcome.rounds,
+        "rounds_planned": config.rounds,
+        "stopped_early": outcome.rounds < config.rounds,
+        "failed_attempts": len(failed),
         "best_round": outcome.best_round,
         "sites": len(outcome.descriptions),
+        "sites_absent": outcome.absent,
         "sites_without_result": outcome.undelivered,
         "images": sum(splits.values()),
         "images_by_split": splits,
         "images_unreadable": sum(description.unreadable for description in outcome.descriptions.values()),
-        "bytes_up_per_site_round": round(float(np.mean([record.bytes_up for record in trained]))),
-        "bytes_down_per_site_round": round(float(np.mean([record.bytes_down for record in trained]))),
+        "bytes_up_per_site_round": _mean(trained, "bytes_up_per_site"),
+        "bytes_down_per_site_round": _mean(trained, "bytes_down_per_site"),
         "seconds": {"rounds": round(seconds, 3)},
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint, "resolution": backbone.resolution},
         "seed": config.seed,
@@ -51,3 +56,7 @@ def _images(outcome: Outcome) -> dict[str, int]:
         [splits for description in outcome.descriptions.values() for splits in description.images.values()]
     )
     return dict(zip(("train", "validation", "test"), counts.sum(0).tolist(), strict=True))
+
+
+def _mean(rows: Sequence[Mapping[str, str]], column: str) -> int:
+    return round(float(np.mean([float(row[column]) for row in rows])))

@@ -26,6 +26,8 @@ from common.head import load_head
 from common.images import Image, content_key, decode
 from common.sources import read_source, write_manifest
 from server.app import make_app
+from server.callbacks import Callback
+from server.records import Round
 from simulations.datasets import resolve_data
 from simulations.engine import SimulatedSite, run_in_process
 
@@ -63,7 +65,12 @@ def measure(rounds: int, *, defaults: bool, began: float) -> dict[str, Any]:
         )  # fmt: skip
         sites = _sites(root, config, "" if defaults else "train")
         ends = [time.time()]
-        app = make_app([lambda _: ends.append(time.time())])
+
+        class Clock(Callback):
+            def on_round(self, record: Round) -> None:
+                ends.append(time.time())
+
+        app = make_app([Clock()])
         run_in_process(app, client_app, sites, config.to_flat(), config.threads or CORES)
         total = time.time() - began
         head, _, _ = load_head(root / "run" / "head.npz")

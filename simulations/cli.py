@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from common.config import PRESETS, resolve_config
+from common.config import RunConfig, make_config, resolve_config
 from common.errors import UserError
 from common.options import with_config_options
+from common.presets import PRESETS
 
+NOT_AN_OPTION = {"out", "resume", "prepared"}  # what a resumed run may have otherwise, but not by an option
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)]
 
 
@@ -35,6 +37,14 @@ def simulate(
     preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print summary.json on standard output.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run folder if it is there.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with a run that was stopped, from its last checkpoint.", metavar="RUN"),
+    ] = None,
+    prepare: Annotated[
+        Path | None,
+        typer.Option(help="Only write settings and sites into a folder, for Flower's own `flwr run`.", metavar="DIR"),
+    ] = None,
     *,
     settings: dict[str, Any],
 ) -> None:
@@ -49,16 +59,29 @@ def simulate(
     fedtransfer simulate --data hospitals --partition natural
 
     fedtransfer simulate --config runs/NAME/config.toml --seed 1 --out runs/again
+
+    fedtransfer simulate --resume runs/NAME
     """
     began = time.monotonic()
-    resolved = resolve_config(preset=preset, file=config, overrides=settings)
+    resolved = (
+        _resumed(resume, settings, {"--config": config, "--preset": preset, "--prepare": prepare, "--force": force})
+        if resume
+        else resolve_config(preset=preset, file=config, overrides=settings)
+    )
 
     from rich.console import Console
 
     console = Console(stderr=True)
     console.print("Starting TensorFlow …", style="dim")
     from simulations.display import Display
+    from simulations.federation import prepare as prepare_only
     from simulations.federation import simulate as run
+
+    if prepare:
+        sites = prepare_only(resolved, prepare, force=force)
+        console.print(f"{sites} sites prepared in {prepare}; run them with\n", highlight=False)
+        print(f"flwr run . --run-config {prepare}/config.toml --federation-config 'num-supernodes={sites}' --stream")
+        return
 
     display = Display(console)
     result = run(resolved, display, force=force, began=began)
@@ -79,6 +102,21 @@ def simulate(
     if json_output:
         json.dump(result.summary, sys.stdout, indent=2, ensure_ascii=False)
         print()
+
+
+def _resumed(run: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
+    """Take a run's own settings, with those changed that may be."""
+    from server.checkpoint import FREE
+    from server.run import settings_of
+
+    if wrong := [name for name, value in others.items() if value]:
+        raise UserError(f"--resume takes up a run with its own settings; leave out {', '.join(wrong)}")
+    if fixed := sorted(set(settings) - FREE | set(settings) & {"out"}):
+        raise UserError(
+            f"--resume: {', '.join(fixed)} cannot change in mid-run; what may: {', '.join(sorted(FREE - NOT_AN_OPTION))}"
+        )
+    config = settings_of(run)
+    return make_config({**config.to_flat(), **settings}, "options")
 
 
 def predict(

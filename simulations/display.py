@@ -23,7 +23,8 @@ from rich.progress import (
 from rich.table import Table
 
 from common.config import RunConfig
-from server.rounds import Observer, Round
+from server.callbacks import Callback, Start
+from server.records import Round
 from simulations.baselines import Baselines
 
 _VISIBLE_ROUNDS = 12
@@ -64,8 +65,8 @@ class Display:
                 progress.update(task, completed=1, total=1)
 
     @contextmanager
-    def rounds(self, config: RunConfig) -> Iterator[Observer]:
-        """Show the rounds as they come, under a bar; yield the observer to call with each."""
+    def rounds(self, config: RunConfig) -> Iterator[Callback]:
+        """Show the rounds as they come, under a bar; yield the callback that is told of them."""
         recent: list[Round] = []
         bar = Progress(
             TextColumn("[bold]Rounds                "),
@@ -76,21 +77,30 @@ class Display:
         )
         task = bar.add_task("", total=config.rounds)
 
-        def observe(record: Round) -> None:
-            recent.append(record)
-            del recent[:-_VISIBLE_ROUNDS]
-            bar.update(task, completed=min(record.round, config.rounds))
-            if self.console.is_terminal:
-                live.update(Group(_rounds_table(recent, config), bar))
-            elif (record.round - 1) % max(1, config.rounds // 10) == 0 or record.round > config.rounds:
-                self.console.print("  ".join(_cells(record, config)), highlight=False)
+        console = self.console
 
-        if self.console.is_terminal:
-            with Live(Group(_rounds_table(recent, config), bar), console=self.console, refresh_per_second=8) as live:
-                yield observe
+        class Shown(Callback):
+            def on_start(self, start: Start) -> None:
+                if start.resumed_after is not None:
+                    console.print(f"Resumed after round {start.resumed_after} of {config.rounds}", highlight=False)
+                    bar.update(task, completed=start.resumed_after)
+
+            def on_round(self, record: Round) -> None:
+                recent.append(record)
+                del recent[:-_VISIBLE_ROUNDS]
+                bar.update(task, completed=record.round if record.phase == "train" else config.rounds)
+                notable = record.failure or record.refused or record.phase == "score"
+                if console.is_terminal:
+                    live.update(Group(_rounds_table(recent), bar))
+                elif (record.round - 1) % max(1, config.rounds // 10) == 0 or notable:
+                    console.print("  ".join(_cells(record)), highlight=False)
+
+        if console.is_terminal:
+            with Live(Group(_rounds_table(recent), bar), console=console, refresh_per_second=8) as live:
+                yield Shown()
         else:
-            self.console.print("  ".join(_COLUMNS), highlight=False)
-            yield observe
+            console.print("  ".join(_COLUMNS), highlight=False)
+            yield Shown()
 
     def summary(self, summary: dict[str, Any], baselines: Baselines) -> None:
         """Print the federation beside its baselines, and each site's own accuracy where sites are few."""
@@ -128,8 +138,8 @@ class Display:
 _COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", "seconds")
 
 
-def _cells(record: Round, config: RunConfig) -> list[str]:
-    name = f"{record.round:>5}" if record.round <= config.rounds else "final"
+def _cells(record: Round) -> list[str]:
+    name = f"{record.round:>5}" if record.phase == "train" else "final"
     validation = (_percent(record.validation.accuracy), f"{record.validation.mean_loss:.3f}")
     return [
         name,
@@ -141,12 +151,12 @@ def _cells(record: Round, config: RunConfig) -> list[str]:
     ]
 
 
-def _rounds_table(rounds: list[Round], config: RunConfig) -> Table:
+def _rounds_table(rounds: list[Round]) -> Table:
     table = Table(caption="scores are those of the head entering the round", caption_style="dim")
     for name in _COLUMNS:
         table.add_column(name, justify="right")
     for record in rounds:
-        table.add_row(*_cells(record, config), style="green" if record.best else "")
+        table.add_row(*_cells(record), style="red" if record.failure else "green" if record.best else "")
     return table
 
 

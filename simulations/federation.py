@@ -1,13 +1,16 @@
 """A simulated federation from config to run folder: sites are made, features extracted, rounds run, baselines scored."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from flwr.serverapp import ServerApp
 
 from client.app import app as client_app
 from client.site import prepare_site
@@ -21,7 +24,7 @@ from common.images import Image, Problem
 from common.sources import read_source, write_manifest
 from common.splits import split_of
 from server.app import make_app
-from server.run import check_folder, clear_folder, read_summary, write_summary
+from server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
 from simulations.baselines import Baselines, run_baselines
 from simulations.datasets import NAMES, read_sites, resolve_data
 from simulations.display import Display
@@ -30,6 +33,27 @@ from simulations.partition import partition
 from simulations.plots import plot_partition
 
 log = logging.getLogger(__name__)
+
+
+def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
+    """Write the settings and the sites' manifests for Flower's own simulation, and extract nothing yet.
+
+    Returns:
+        The number of sites, which the simulation must have as nodes.
+
+    Raises:
+        UserError: the data cannot be read or divided, or the folder holds something already.
+    """
+    check_folder(folder, force=force)
+    images_of, problems = _sites(config)
+    for problem in problems:
+        log.warning("left out %s: %s", problem.path, problem.reason)
+    clear_folder(folder)
+    places = {"prepared": str(folder.absolute()), "out": str(folder.absolute() / "run")}
+    config = config.model_copy(update={"sites": len(images_of), **places, **_absolute_paths(config)})
+    write_sites(folder, config, images_of)
+    write_whole(folder / "config.toml", config.to_toml())
+    return len(images_of)
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,8 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     """
     began = time.monotonic() if began is None else began
     folder = Path(config.out or _default_folder(config)).absolute()
-    check_folder(folder, force=force)
+    if not config.resume:
+        check_folder(folder, force=force)
     images_of, problems = _sites(config)
     config = config.model_copy(update={"sites": len(images_of), "out": str(folder), **_absolute_paths(config)})
 
@@ -72,18 +97,15 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     for warning in warnings:
         display.warn(warning)
 
-    clear_folder(folder)
-    sites = []
-    for name, images in images_of.items():
-        state = folder / "sites" / name
-        write_manifest(state / "images.csv", images)
-        sites.append(SimulatedSite(name, {"data": str(state / "images.csv"), "state": str(state)}))
-    with display.rounds(config) as observer:
-        run_in_process(make_app([observer]), client_app, sites, config.to_flat(), config.threads or CORES)
+    if not config.resume:
+        clear_folder(folder)
+    manifests = write_sites(folder, config, images_of)
+    with display.rounds(config) as shown:
+        run_on_engine(make_app([shown]), manifests, config)
 
     summary = read_summary(folder)
     classes = tuple(summary["classes"])
-    prepared = {site.name: prepare_site(str(site.node_config["data"]), config) for site in sites}
+    prepared = {name: prepare_site(str(manifest), config) for name, manifest in manifests.items()}
     with display.bar("Baselines", "heads") as progress:
         baselines = run_baselines(config, prepared, classes, progress)
     plot_partition({name: site.images_by_class() for name, site in prepared.items()}, classes, folder / "partition.png")
@@ -96,6 +118,39 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     return Result(folder, read_summary(folder), baselines, tuple(problems))
 
 
+def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> dict[str, Path]:
+    """Write the settings and each site's manifest into a folder; return site → manifest.
+
+    Raises:
+        UserError: a run is resumed, and a site would not get the images that it had.
+    """
+    (folder / "sites").mkdir(parents=True, exist_ok=True)
+    write_settings(folder, config)
+    manifests = {name: folder / "sites" / name / "images.csv" for name in images_of}
+    for name, path in manifests.items():
+        if config.resume and path.exists():
+            now = [replace(image, path=os.path.abspath(image.path)) for image in images_of[name]]
+            if list(read_source(path).images) != now:
+                raise UserError(
+                    f"{config.data}: {name} would get other images than {path} says; the data have changed since the "
+                    "run began. Bring them back to what they were, or start a new run"
+                )
+        else:
+            write_manifest(path, images_of[name])
+    return manifests
+
+
+def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:
+    """Run the apps for these sites on the engine that the config names."""
+    if config.engine == "ray":
+        from simulations.ray_engine import run_on_ray
+
+        run_on_ray(server_app, client_app, len(manifests), config.model_copy(update={"prepared": config.out}))
+        return
+    sites = [SimulatedSite(name, {"data": str(path), "state": str(path.parent)}) for name, path in manifests.items()]
+    run_in_process(server_app, client_app, sites, config.to_flat(), config.threads or CORES)
+
+
 def _default_folder(config: RunConfig) -> Path:
     data = Path(config.data).stem or "run"
     return Path("runs") / f"{data}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -103,7 +158,13 @@ def _default_folder(config: RunConfig) -> Path:
 
 def _absolute_paths(config: RunConfig) -> dict[str, str]:
     """Make paths independent of the folder that the run was started from, so that its config repeats it anywhere."""
-    names = {"data": NAMES, "backbone": (BUNDLED, *KERAS_BACKBONES), "weights": ("",), "store": ("",)}
+    names = {
+        "data": NAMES,
+        "backbone": (BUNDLED, *KERAS_BACKBONES),
+        "weights": ("",),
+        "store": ("",),
+        "log_json": ("", "-"),
+    }
     settings = {key: (str(getattr(config, key)), known) for key, known in names.items()}
     return {
         key: str(Path(value).expanduser().resolve()) for key, (value, known) in settings.items() if value not in known

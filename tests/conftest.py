@@ -21,6 +21,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try a failed round again at once."""
+    monkeypatch.setattr("server.rounds.PAUSE_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def pacs() -> Path:
     if not PACS.is_dir():

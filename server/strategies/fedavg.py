@@ -8,39 +8,28 @@ mean update as a gradient and follows it with momentum β and rate η. With β =
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from common.config import RunConfig
 from common.head import Arrays
+from server.strategies.state import Contribution, Delta, State, moved, zeros
 
 
-@dataclass(frozen=True)
-class State:
-    """The head (float32, as it travels) and the server's velocity (float64)."""
-
-    head: Arrays
-    velocity: tuple[NDArray[np.float64], ...]
-
-
-def start(head: Arrays) -> State:
+def start(head: Arrays, config: RunConfig) -> State:
     """Begin at ``head``, at rest."""
-    return State(head, tuple(np.zeros(array.shape, np.float64) for array in head))
+    return State(head, {"velocity": zeros(head)})
 
 
-def step(
-    state: State, totals: Sequence[NDArray[np.float64]], examples: int, *, learning_rate: float, momentum: float
-) -> State:
-    """Make one server step.
+def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
+    """Return Σ n_k · delta_k / Σ n_k: summed in float64 in the order given, divided once."""
+    totals = zeros(contributions[0].total)
+    for contribution in contributions:
+        for total, array in zip(totals, contribution.total, strict=True):
+            total += array
+    weight = sum(contribution.weight for contribution in contributions)
+    return tuple(total / weight for total in totals)
 
-    Args:
-        state: the state entering the round.
-        totals: Σ n_k · delta_k over the sites, array by array, float64.
-        examples: Σ n_k.
-        learning_rate: η.
-        momentum: β.
-    """
-    velocity = tuple(momentum * v + total / examples for v, total in zip(state.velocity, totals, strict=True))
-    head = tuple((array + learning_rate * v).astype(np.float32) for array, v in zip(state.head, velocity, strict=True))
-    return State(head, velocity)
+
+def step(state: State, delta: Delta, config: RunConfig) -> State:
+    """Make one server step: v ← βv + Δ, w ← w + ηv."""
+    velocity = tuple(config.server_momentum * v + d for v, d in zip(state.slots["velocity"], delta, strict=True))
+    return State(moved(state.head, velocity, config.server_learning_rate), {"velocity": velocity})

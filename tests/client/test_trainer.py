@@ -64,6 +64,39 @@ def test_training_is_what_keras_fit_does_on_the_samebatches(optimizer: str, rate
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_fedprox_adds_the_pull_towards_the_head_it_began_at(optimizer: str) -> None:
+    x, y = data(40)
+    head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    moved = []
+    for proximal in (0.0, 0.5, 5.0):
+        with trainer(SPEC, Recipe(optimizer, 0.1, 8, 3, proximal=proximal)) as t:
+            after = t.train(head, x, y, np.random.default_rng(1), 3)
+            moved.append(sum(float(((a - b) ** 2).sum()) for a, b in zip(after, head, strict=True)))
+    assert moved[0] > moved[1] > moved[2] > 0
+
+
+@pytest.mark.parametrize("make_trainer", [LinearTrainer, lambda *a: KerasTrainer(SPEC, "sgd", *a)])
+def test_fedprox_steps_are_those_of_its_paper(make_trainer) -> None:
+    """w ← w - η (∇F(w) + μ (w - w_t)), arXiv 1812.06127, in float64."""
+    x, y = data(24)
+    head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    got = make_trainer(0.5, 8, 0.3).train(head, x, y, np.random.default_rng(1), 2)
+    w0, b0 = (array.astype(np.float64) for array in head)
+    w, b, rng = w0.copy(), b0.copy(), np.random.default_rng(1)
+    for _ in range(2):
+        for row in batches(24, 8, rng):
+            scores = x[row] @ w + b
+            p = np.exp(scores - scores.max(1, keepdims=True))
+            gradient = p / p.sum(1, keepdims=True) - np.eye(3)[y[row]]
+            w, b = (
+                w - 0.5 * (x[row].T @ gradient / 8 + 0.3 * (w - w0)),
+                b - 0.5 * (gradient.mean(0) + 0.3 * (b - b0)),
+            )
+    np.testing.assert_allclose(got[0], w, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got[1], b, rtol=1e-4, atol=1e-5)
+
+
 def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
     assert isinstance(make(SPEC, "sgd", 1.0, 32), LinearTrainer)
     for spec, optimizer in (

@@ -33,9 +33,9 @@ VALUES = [
     Query("net", 64, "f" * 64),
     Description({"Katze": (1, 2, 3), "犬 2": (0, 0, 1)}, 4),
     Task("site-1", 3, ("a", "b b", "ç"), arrays(8, 3)),
-    Scores(3, counts(3), counts(3, 1)),
-    Update(3, counts(3), counts(3, 1), 17, arrays(8, 3)),
-    Confusion(3, counts(3), counts(3, 1), np.eye(3, dtype=np.int64)),
+    Scores(3, "f" * 64, "c" * 16, counts(3), counts(3, 1)),
+    Update(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), 17, arrays(8, 3)),
+    Confusion(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), np.eye(3, dtype=np.int64)),
 ]
 
 
@@ -54,7 +54,9 @@ def test_a_message_is_its_payload_and_at_most_2_kb(features: int, classes: int) 
     head = 4 * classes * (features + 1)
     _, down = over_the_wire(pack(Task("a site", 1, names, arrays(features, classes))))
     assert down <= head + sum(len(name) + 4 for name in names) + ENVELOPE
-    _, up = over_the_wire(pack(Update(1, counts(classes), counts(classes), 9, arrays(features, classes))))
+    _, up = over_the_wire(
+        pack(Update(1, "f" * 64, "c" * 16, counts(classes), counts(classes), 9, arrays(features, classes)))
+    )
     assert up <= head + 24 * classes + ENVELOPE
     if classes <= 40:
         assert up <= head + ENVELOPE, "for usual numbers of classes the counts fit into the 2 KB"
@@ -82,9 +84,15 @@ def without(record: str) -> RecordDict:
     ("records", "words"),
     [
         (RecordDict(), "incomplete or malformed Update"),
-        (changed(version=99), "version 99 of the protocol, expected 1"),
+        (changed(version=99), "version 99 of the protocol, expected 2"),
         (changed(kind="Task"), "sent 'Task', expected Update"),
         (changed(losses=[1.0]), "incomplete or malformed"),
+        (changed(name="a patient"), "sent the keys .*'name'.*, expected"),
+        (RecordDict({**pack(VALUES[4]), "extra": ConfigRecord({"a": 1})}), r"sent the records \['extra'\] besides"),
+        (
+            RecordDict({"head": pack(VALUES[4])["head"], "arrays": ArrayRecord({"w": _array(np.zeros((2, 3, 3)))})}),
+            r"arrays named \['w'\], expected 0, 1",
+        ),
         (without("arrays"), "incomplete or malformed"),
         (
             RecordDict({"head": pack(VALUES[4])["head"], "arrays": ArrayRecord({"0": _array(np.zeros((2, 3, 3)))})}),

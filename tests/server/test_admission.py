@@ -7,10 +7,13 @@ from flwr.app import Error, Message
 from common.errors import SiteError
 from common.head import HeadSpec
 from common.metrics import Counts
-from common.protocol import Confusion, Update, pack
-from server.admission import admit
+from common.protocol import Confusion, Task, Update, classes_digest, pack
+from server.admission import Terms, admit
 
 SPEC = HeadSpec(4, 3)
+CLASSES = ("a", "b", "c")
+TASK = Task("site", 2, CLASSES, ())
+TERMS = Terms(SPEC, CLASSES, "f" * 64, max_update_norm=100.0, max_examples=50)
 
 
 def counts(classes: int = 3) -> Counts:
@@ -18,7 +21,15 @@ def counts(classes: int = 3) -> Counts:
 
 
 def update(**changes: object) -> Update:
-    good = Update(2, counts(), counts(), 5, (np.ones((4, 3), np.float32), np.ones(3, np.float32)))
+    good = Update(
+        2,
+        "f" * 64,
+        classes_digest(CLASSES),
+        counts(),
+        counts(),
+        5,
+        (np.ones((4, 3), np.float32), np.ones(3, np.float32)),
+    )
     return replace(good, **changes)
 
 
@@ -36,8 +47,9 @@ class Reply:
 
 
 def admit_one(value: object, kind: type = Update) -> tuple[dict, dict]:
-    replies: dict[str, Message | None] = {"good": Reply(update()), "site": None if value is None else Reply(value)}  # type: ignore[dict-item]
-    result = admit(replies, kind, round=2, spec=SPEC)
+    sent = value if isinstance(value, list) else [value]
+    replies: dict[str, list[Message]] = {"good": [Reply(update())], "site": [Reply(one) for one in sent]}  # type: ignore[dict-item]
+    result = admit(replies, kind, TASK, TERMS)
     assert kind is not Update or "good" in result.admitted
     return result.admitted, result.refused
 
@@ -51,10 +63,19 @@ def test_a_sound_update_is_let_in() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (None, "did not answer in time"),
-        (Error(2, "boom"), "Flower error 2: boom"),
+        ([], "did not answer in time"),
+        ([update(), update()], "answered 2 times, expected once"),
+        (Error(2, "boom"), r"raised an exception; the site's own log has it \(boom\)"),
+        (Error(8, ""), "process died, perhaps killed for want of memory$"),
+        (Error(5, ""), "no longer connected; start it again"),
+        (Error(99, "odd"), r"failed with Flower's error 99 \(odd\)"),
         (SiteError("broken", "no images"), "broken: no images"),
         (update(round=1), "answered round 1, expected round 2"),
+        (update(fingerprint="0" * 64), r"used backbone 0000000000000000…, expected ffff"),
+        (update(classes=classes_digest(("b", "a", "c"))), "another list of class names"),
+        (update(examples=51), "51 training images, above --max-examples 50"),
+        (update(total=(np.full((4, 3), 1e3, np.float32), np.ones(3, np.float32))), "norm 692.8, above --max-update"),
+        (update(validation=replace(counts(), loss=-1.0)), "loss of -1.0"),
         (update(examples=0), "0 training images"),
         (update(examples=-3), "-3 training images"),
         (update(total=(np.full((4, 3), np.nan, np.float32), np.ones(3, np.float32))), "NaN"),
@@ -64,8 +85,11 @@ def test_a_sound_update_is_let_in() -> None:
         (update(total=()), "sent arrays"),
         (update(validation=counts(4), test=counts(4)), "4 classes, expected 3"),
         (update(test=replace(counts(), correct=np.array([2, 1, 1]))), "contradict"),
-        (update(test=replace(counts(), loss=float("nan"))), "contradict"),
-        (Confusion(2, counts(), counts(), np.eye(3, dtype=np.int64)), "sent 'Confusion', expected Update"),
+        (update(test=replace(counts(), loss=float("nan"))), "loss of nan"),
+        (
+            Confusion(2, "f" * 64, "", counts(), counts(), np.eye(3, dtype=np.int64)),
+            "sent 'Confusion', expected Update",
+        ),
     ],
 )
 def test_other_replies_are_left_out_with_the_reason(value: object, words: str) -> None:
@@ -78,5 +102,7 @@ def test_other_replies_are_left_out_with_the_reason(value: object, words: str) -
 
 
 def test_confusion_matrix_must_fit() -> None:
-    _, refused = admit_one(Confusion(2, counts(), counts(), np.eye(2, dtype=np.int64)), Confusion)
+    _, refused = admit_one(
+        Confusion(2, "f" * 64, classes_digest(CLASSES), counts(), counts(), np.eye(2, dtype=np.int64)), Confusion
+    )
     assert "confusion matrix of shape (2, 2)" in refused["site"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from client.app import app as client_app
 from common.config import RunConfig
 from server.app import make_app
-from server.rounds import Round
+from server.callbacks import Callback
+from server.records import Round
 from simulations.engine import SimulatedSite, run_in_process
 
 
@@ -19,11 +20,12 @@ def test_replies_are_let_go_after_their_round(folder_of_classes, tmp_path: Path)
     replies: list[weakref.ref] = []
     alive: list[int] = []
 
-    def watch(record: Round) -> None:
-        gc.collect()
-        alive.append(sum(reply() is not None for reply in replies))
-        replies.extend(weakref.ref(scores) for scores in record.scores.values())
+    class Watch(Callback):
+        def on_round(self, record: Round) -> None:
+            gc.collect()
+            alive.append(sum(reply() is not None for reply in replies))
+            replies.extend(weakref.ref(scores) for scores in record.scores.values())
 
-    run_in_process(make_app([watch]), client_app, sites, config.to_flat(), 1)
+    run_in_process(make_app([Watch()]), client_app, sites, config.to_flat(), 1)
     assert len(replies) == 2 * 9
     assert max(alive) <= 2, "at most those of the round before"

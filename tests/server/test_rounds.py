@@ -1,7 +1,9 @@
 """The round loop over a grid whose sites misbehave on purpose."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,10 @@ from common.config import BUNDLED, RunConfig
 from common.errors import SiteError, UserError
 from common.metrics import Counts
 from common.protocol import Confusion, Description, Scores, Task, Update
+from server.callbacks import Callback
 from server.cohort import draw_cohort
-from server.rounds import Outcome, Round, federate
+from server.records import Outcome, Round
+from server.rounds import federate
 from simulations.engine import SimulatedSite, run_in_process
 
 CLASSES = ("a", "b")
@@ -40,7 +44,8 @@ def stub(misbehave: Callable[[str, str, object], object] = lambda site, kind, va
         return Message(protocol.pack(value), reply_to=message)
 
     def scores(task: Task) -> tuple:
-        return task.round, counts(1 + abs(3 - task.round)), counts(5.0)
+        stated = (load_backbone(BUNDLED).fingerprint, protocol.classes_digest(task.classes))
+        return task.round, *stated, counts(1 + abs(3 - task.round)), counts(5.0)
 
     def update(task: Task) -> Update:
         return Update(*scores(task), 10, tuple(np.full(array.shape, 10, np.float32) for array in task.head))
@@ -60,16 +65,25 @@ def stub(misbehave: Callable[[str, str, object], object] = lambda site, kind, va
     return app
 
 
+class Rounds(Callback):
+    def __init__(self) -> None:
+        self.records: list[Round] = []
+
+    def on_round(self, record: Round) -> None:
+        self.records.append(record)
+
+
 def run(app: ClientApp, **settings: object) -> tuple[Outcome, list[Round]]:
     config = RunConfig(**{"sites": 3, "rounds": 5, "server_learning_rate": 1.0, "server_momentum": 0.0, **settings})
-    server, outcomes, rounds = ServerApp(), [], []
+    server, outcomes, rounds = ServerApp(), [], Rounds()
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        outcomes.append(federate(grid, config, load_backbone(BUNDLED), [rounds.append]))
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(federate(grid, config, load_backbone(BUNDLED), Path(folder), [rounds]))
 
     run_in_process(server, app, SITES, config.to_flat(), 2)
-    return outcomes[0], rounds
+    return outcomes[0], rounds.records
 
 
 def test_best_head_by_validation_is_kept_and_scores_are_of_the_head_entering() -> None:
@@ -112,7 +126,7 @@ def test_with_partial_participation_the_best_is_compared_with_the_last_by_all_si
         return value
 
     for seed in range(50):
-        if draw_cohort(["anna", "bert", "carl"], 0.34, seed, 3) == ("bert",):
+        if draw_cohort(["anna", "bert", "carl"], 1, RunConfig(seed=seed), 3) == ("bert",):
             break
     outcome, rounds = run(stub(opinion), fraction=0.34, seed=seed)
     assert [record.best for record in rounds] == [True, True, True, False, False, True]
@@ -146,20 +160,24 @@ def test_a_round_without_any_usable_reply_stops_the_run_with_the_reasons() -> No
             raise SiteError("tired", "no more today")
         return value
 
-    with pytest.raises(UserError, match=r"round 2 got no usable reply(.|\n)*bert: tired: no more today"):
+    with pytest.raises(
+        UserError, match=r"round 2: 0 of 3 sites gave a usable answer, 2 are needed; tried 3(.|\n)*bert: tired: no more"
+    ):
         run(stub(refuse))
 
 
-def test_a_site_that_cannot_take_part_stops_the_run_before_it_starts() -> None:
+def test_sites_that_cannot_take_part_are_named_and_too_few_others_stop_the_run_before_it_starts() -> None:
     def refuse(site: str, kind: str, value):
         if site == "carl" and kind == "query":
             raise SiteError("backbone-differs", "server 12, this site 34")
         return value
 
-    with pytest.raises(
-        UserError, match=r"1 of 3 sites cannot take part:\n  carl: backbone-differs: server 12, this site 34"
-    ):
-        run(stub(refuse))
+    outcome, rounds = run(stub(refuse))
+    assert outcome.absent == {"carl": "backbone-differs: server 12, this site 34"}
+    assert set(outcome.confusion) == {"anna", "bert"}
+    assert rounds[0].planned == ("anna", "bert")
+    with pytest.raises(UserError, match=r"2 of 3 sites can take part, 3 are needed:\n  carl: backbone-differs: server"):
+        run(stub(refuse), min_sites=3)
 
 
 def test_a_site_without_training_images_is_scored_but_never_drawn(caplog: pytest.LogCaptureFixture) -> None:
@@ -177,10 +195,11 @@ def test_a_site_without_training_images_is_scored_but_never_drawn(caplog: pytest
         run(stub(bare("anna", "bert", "carl")))
 
 
-def test_too_few_sites_are_waited_for_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.rounds.JOIN_SECONDS", 0.1)
-    with pytest.raises(UserError, match=r"3 of 4 sites connected within .*anna, bert, carl"):
-        run(stub(), sites=4)
+def test_sites_are_waited_for_so_long_and_too_few_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UserError, match=r"3 of 8 sites connected within 0.1 s, 4 are needed: anna, bert, carl did"):
+        run(stub(), sites=8, join_timeout=0.1)
+    run(stub(), sites=4, join_timeout=0.1)
+    assert "only 3 of 4 sites connected within 0.1 s; going on with them" in caplog.text
 
 
 def test_a_site_that_misses_the_result_is_named() -> None:

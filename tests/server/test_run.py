@@ -5,17 +5,20 @@ import pytest
 
 from common.config import RunConfig
 from common.errors import UserError
-from server.run import RunFolder, check_folder, clear_folder, write_summary
+from server.run import check_folder, clear_folder, open_folder, write_summary
 
 
 def test_a_run_is_never_overwritten_without_force(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     check_folder(folder, force=False)
-    RunFolder(folder, RunConfig()).__exit__()
-    with pytest.raises(UserError, match=r"run already exists; choose another --out, or give --force"):
+    with open_folder(folder, RunConfig()):
+        (folder / "history.csv").touch()
+        with pytest.raises(UserError, match="another process is working on this run"):
+            open_folder(folder, RunConfig(resume=True))
+    with pytest.raises(UserError, match=r"run already exists; choose another --out, go on with it by --resume, or"):
         check_folder(folder, force=False)
     with pytest.raises(UserError, match="already holds a run"):
-        RunFolder(folder, RunConfig())
+        open_folder(folder, RunConfig())
     check_folder(folder, force=True)
     assert (folder / "history.csv").exists(), "removed only when the new run starts"
     clear_folder(folder)

@@ -1,0 +1,55 @@
+"""``--log-json FILE``: one JSON object a line and event, for machines that watch a run."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from server.callbacks import Callback, Start
+from server.records import Round
+from server.run import plain
+
+
+class JsonLog(Callback):
+    """Appends events to a file, or writes them to standard error where its name is ``-``."""
+
+    def __init__(self, path: str) -> None:
+        self._file: IO[str] = sys.stderr if path == "-" else Path(path).expanduser().open("a", encoding="utf-8")
+
+    def on_start(self, start: Start) -> None:
+        """Say who takes part."""
+        self._write(
+            "start", folder=str(start.folder), sites=start.sites, absent=dict(start.absent), classes=start.classes,
+            rounds=start.config.rounds, resumed_after=start.resumed_after,
+        )  # fmt: skip
+
+    def on_round(self, record: Round) -> None:
+        """Say how a round went."""
+        self._write(
+            "round", round=record.round, attempt=record.attempt, phase=record.phase, failure=record.failure,
+            planned=record.planned, present=sorted(record.scores), refused=record.refused, set_aside=record.set_aside,
+            accuracy=record.test.accuracy, loss=record.test.mean_loss, validation_accuracy=record.validation.accuracy,
+            validation_loss=record.validation.mean_loss, best=record.best, seconds=round(record.seconds, 4),
+            bytes_down=round(record.bytes_down), bytes_up=round(record.bytes_up),
+        )  # fmt: skip
+
+    def on_end(self, summary: Mapping[str, Any]) -> None:
+        """Give the scores of the result."""
+        keys = ("accuracy", "loss", "worst_site_accuracy", "best_round", "rounds", "stopped_early", "seconds")
+        self._write("end", **{key: summary[key] for key in keys})
+
+    def on_error(self, error: BaseException) -> None:
+        """Say why the run stops."""
+        self._write("error", kind=type(error).__name__, text=str(error))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not sys.stderr:
+            self._file.close()
+
+    def _write(self, event: str, **values: Any) -> None:
+        line = {"event": event, "time": round(time.time(), 3), **plain(values)}
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.flush()

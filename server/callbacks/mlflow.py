@@ -1,0 +1,51 @@
+"""``--callbacks mlflow``: parameters, scores by round and the model, in MLflow.
+
+Where it goes is MLflow's own business: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME. Without these, a folder ``mlruns`` in
+the run folder. Needs ``pip install mlflow-skinny``.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from common.errors import UserError
+from server.callbacks import Callback, Start
+from server.callbacks.tensorboard import scalars_of
+from server.records import Round
+
+
+class MLflow(Callback):
+    """Logs a run to MLflow; a resumed one is another run there, with the same name."""
+
+    def on_start(self, start: Start) -> None:
+        """Begin an MLflow run with the settings as its parameters."""
+        try:
+            from mlflow import MlflowClient
+        except ImportError:
+            raise UserError("--callbacks mlflow: MLflow is not installed; pip install mlflow-skinny") from None
+        place = os.environ.get("MLFLOW_TRACKING_URI") or (start.folder / "mlruns").as_uri()
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "fedtransfer"
+        self._client, self._folder = MlflowClient(tracking_uri=place), start.folder
+        experiment = self._client.get_experiment_by_name(name)
+        identity = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        self._run = self._client.create_run(identity, run_name=start.folder.name).info.run_id
+        for key, value in start.config.to_flat().items():
+            self._client.log_param(self._run, key, value)
+
+    def on_round(self, record: Round) -> None:
+        """Log the scores of a good round."""
+        if not record.failure:
+            for name, value in scalars_of(record).items():
+                self._client.log_metric(self._run, name, value, step=record.round)
+
+    def on_end(self, summary: Mapping[str, Any]) -> None:
+        """Log the result, and end the MLflow run."""
+        self._client.log_metric(self._run, "final/accuracy", summary["accuracy"])
+        for file in ("summary.json", "head.npz", "model.keras"):
+            self._client.log_artifact(self._run, str(self._folder / file))
+        self._client.set_terminated(self._run)
+
+    def on_error(self, error: BaseException) -> None:
+        """Mark the MLflow run as failed."""
+        if hasattr(self, "_run"):
+            self._client.set_terminated(self._run, "FAILED")

@@ -1,0 +1,97 @@
+"""``history.csv``, a row a round or attempt, and ``sites.csv``, a row a site of it."""
+
+import csv
+from pathlib import Path
+from typing import IO, Any
+
+from common.errors import UserError
+from common.metrics import Counts
+from server.callbacks import Callback, Start
+from server.records import Round
+
+HISTORY = (
+    "round", "attempt", "phase", "status", "accuracy", "loss", "validation_accuracy", "validation_loss",
+    "sites_planned", "sites_present", "sites_set_aside", "best_so_far", "bytes_down_per_site", "bytes_up_per_site",
+    "seconds",
+)  # fmt: skip
+SITES = (
+    "round", "attempt", "site", "status", "examples", "accuracy", "loss", "test_images", "validation_accuracy",
+    "validation_loss", "validation_images",
+)  # fmt: skip
+
+
+class Tables(Callback):
+    """Writes both tables; a resumed run goes on in them after the last round that counts."""
+
+    def __init__(self) -> None:
+        self._files: list[IO[str]] = []
+
+    def on_start(self, start: Start) -> None:
+        """Open the tables."""
+        self._history = self._open(start.folder / "history.csv", HISTORY, start.resumed_after)
+        self._sites = self._open(start.folder / "sites.csv", SITES, start.resumed_after)
+
+    def on_round(self, record: Round) -> None:
+        """Add a round; on return it is in the hands of the operating system."""
+        self._history.writerow(
+            [
+                record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),
+                *_scores(record.validation), len(record.planned), len(record.scores), len(record.set_aside),
+                int(record.best), round(record.bytes_down), round(record.bytes_up), f"{record.seconds:.4f}",
+            ]
+        )  # fmt: skip
+        for site in record.planned:
+            row = [record.round, record.attempt, site]
+            if (scores := record.scores.get(site)) is None:
+                row += [record.refused.get(site, "")]
+            else:
+                row += ["ok", getattr(scores, "examples", ""), *_scores(scores.test), scores.test.total]
+                row += [*_scores(scores.validation), scores.validation.total]
+            self._sites.writerow(row)
+        for site, back in record.set_aside.items():
+            if site not in record.planned:
+                self._sites.writerow([record.round, record.attempt, site, f"set aside until round {back}"])
+        for file in self._files:
+            file.flush()
+
+    def close(self) -> None:
+        """Close the tables."""
+        for file in self._files:
+            file.close()
+
+    def _open(self, path: Path, columns: tuple[str, ...], resumed_after: int | None) -> Any:
+        kept = [] if resumed_after is None else _rows_up_to(path, columns, resumed_after)
+        file = path.open("w", newline="", encoding="utf-8")
+        self._files.append(file)
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(kept)
+        file.flush()
+        return writer
+
+
+def read_history(folder: Path) -> list[dict[str, str]]:
+    """Read ``history.csv`` of a run folder, a dict a row."""
+    with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _rows_up_to(path: Path, columns: tuple[str, ...], last: int) -> list[list[str]]:
+    """Read the rows of the rounds up to ``last``; a kill may have left rows of the next one, or a part of a row."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = [row for row in csv.reader(file) if row]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); it is needed to resume the run") from None
+    if header != list(columns):
+        raise UserError(
+            f"{path}: has other columns than this fedtransfer writes; resume with the version that wrote it"
+        )
+    kept = [row for row in rows if row[0].isdigit() and int(row[0]) <= last and len(row) > 3]
+    if missing := set(range(1, last + 1)) - {int(row[0]) for row in kept}:
+        raise UserError(f"{path}: lacks round {min(missing)}, which the checkpoint of round {last} builds on")
+    return kept
+
+
+def _scores(counts: Counts) -> list[str]:
+    return [f"{counts.accuracy:.6f}", f"{counts.mean_loss:.6f}"] if counts.total else ["", ""]

@@ -1,0 +1,168 @@
+"""Checkpoints: the progress of a run, a file a round, written so that a kill at any moment leaves a whole one.
+
+``checkpoints/round-000012.0123456789abcdef.npz``: NumPy arrays and a JSON text; the second part of the name is the
+beginning of the SHA-256 of the file. It is written to a temporary file, flushed to disk and renamed; the one before
+it is kept.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config import RunConfig, Value
+from common.errors import UserError
+from server.progress import Candidate, Progress
+from server.standing import Standing
+from server.strategies.state import State
+
+VERSION = 1
+KEEP = 2
+# What may differ between a run and its resumption: it changes how, how long or where, not what is computed.
+FREE = {
+    "rounds", "early-stopping", "threads", "out", "store", "engine", "resume", "log-json", "callbacks", "join-timeout",
+    "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus", "prepared",
+}  # fmt: skip
+_NAME = re.compile(r"round-(\d{6,})\.([0-9a-f]{16})\.npz")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Attributes:
+        folder: where they are.
+        config: the run's settings.
+        fingerprint: of its backbone.
+        classes: its class names.
+    """
+
+    folder: Path
+    config: RunConfig
+    fingerprint: str
+    classes: tuple[str, ...]
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint, then remove all but the newest two.
+
+        Raises:
+            UserError: it cannot be written; those before it are as they were.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, meta=np.array(json.dumps(self._meta(progress))), **_arrays(progress))
+        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]
+        path = self.folder / f"round-{progress.round:06}.{digest}.npz"
+        temporary = self.folder / ".writing.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            last = self._files()[-1].name if self._files() else "none"
+            raise UserError(
+                f"checkpoint {path}: cannot be written: {error.strerror}; the last good one is {last}. "
+                "Make room and resume the run"
+            ) from None
+        for old in self._files()[:-KEEP]:
+            old.unlink(missing_ok=True)
+
+    def latest(self) -> Progress | None:
+        """Read the newest checkpoint; None where the run has not finished a round yet.
+
+        Raises:
+            UserError: it is damaged, or belongs to another run.
+        """
+        files = self._files()
+        if not files:
+            return None
+        content = files[-1].read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] != files[-1].name.split(".")[1]:
+            before = (
+                f"the last good one is {files[-2].name}: remove the damaged file to go on from there"
+                if len(files) > 1
+                else "there is no other, so start the run anew with --force"
+            )
+            raise UserError(
+                f"checkpoint {files[-1]} is damaged (its content does not match the hash in its name); {before}"
+            )
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays.pop("meta")))
+        self._refuse_foreign(files[-1], meta)
+        return _progress(meta, arrays)
+
+    def _files(self) -> list[Path]:
+        names = (
+            sorted(name for name in os.listdir(self.folder) if _NAME.fullmatch(name)) if self.folder.is_dir() else []
+        )
+        return [self.folder / name for name in names]
+
+    def _meta(self, progress: Progress) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "settings": self._settings(),
+            "fingerprint": self.fingerprint,
+            "classes": self.classes,
+            "round": progress.round,
+            "best": [progress.best.loss, progress.best.round],
+            "early stopping": [progress.reference, progress.waited],
+            "failures": dict(progress.standing.failures),
+            "back": dict(progress.standing.back),
+        }
+
+    def _settings(self) -> dict[str, Value]:
+        return {key: value for key, value in self.config.to_flat().items() if key not in FREE}
+
+    def _refuse_foreign(self, path: Path, meta: Mapping[str, Any]) -> None:
+        if meta.get("version") != VERSION:
+            raise UserError(
+                f"checkpoint {path} has format {meta.get('version')!r}, this fedtransfer reads {VERSION}; resume with the version that wrote it"
+            )
+        mine = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
+        theirs = {**meta["settings"], "fingerprint": meta["fingerprint"], "class names": meta["classes"]}
+        differing = [
+            f"{key} was {theirs.get(key)!r} and is {mine.get(key)!r}"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+        if differing:
+            raise UserError(
+                f"checkpoint {path} belongs to another run: {'; '.join(differing)}. Resume with what it began with, or start anew"
+            )
+
+
+def _arrays(progress: Progress) -> dict[str, Any]:
+    named: dict[str, Any] = {f"head/{i}": array for i, array in enumerate(progress.state.head)}
+    named |= {f"best/{i}": array for i, array in enumerate(progress.best.head)}
+    for slot, arrays in progress.state.slots.items():
+        named |= {f"slot/{slot}/{i}": array for i, array in enumerate(arrays)}
+    return named
+
+
+def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
+    def group(prefix: str) -> tuple[Any, ...]:
+        number = sum(name.startswith(f"{prefix}/") for name in arrays)
+        return tuple(arrays[f"{prefix}/{i}"] for i in range(number))
+
+    slots = sorted({name.split("/")[1] for name in arrays if name.startswith("slot/")})
+    loss, best_round = meta["best"]
+    reference, waited = meta["early stopping"]
+    return Progress(
+        meta["round"],
+        State(group("head"), {slot: group(f"slot/{slot}") for slot in slots}),
+        Candidate(loss, best_round, group("best")),
+        reference,
+        waited,
+        Standing(meta["failures"], meta["back"]),
+    )

@@ -1,0 +1,133 @@
+"""Which sites a run has: wait for them, ask what they hold, and agree on names and classes."""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from flwr.serverapp import Grid
+
+from common import protocol
+from common.backbone import Backbone
+from common.config import RunConfig
+from common.errors import UserError
+from common.protocol import Description, Query
+from common.sources import natural_order
+from server.admission import admit
+from server.cohort import cohort_size, quorum
+from server.exchange import exchange
+
+log = logging.getLogger(__name__)
+
+_UNNAMED = "node "
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The sites of a run.
+
+    Attributes:
+        nodes: site name → Flower's node id.
+        descriptions: site name → what it said of its images.
+        classes: class names, in the order of the head's columns.
+        absent: what was asked but takes no part → why.
+    """
+
+    nodes: dict[str, int]
+    descriptions: dict[str, Description]
+    classes: tuple[str, ...]
+    absent: dict[str, str]
+
+    @property
+    def everyone(self) -> tuple[str, ...]:
+        """All sites, in name order."""
+        return tuple(sorted(self.nodes))
+
+    @property
+    def trainers(self) -> tuple[str, ...]:
+        """The sites that have training images; the others are scored only."""
+        return tuple(
+            site for site in self.everyone if any(train for train, _, _ in self.descriptions[site].images.values())
+        )
+
+
+def join(grid: Grid, config: RunConfig, backbone: Backbone) -> Federation:
+    """Wait for the sites, and ask each what it has.
+
+    A site's name is the one under which it is enrolled. Only the nodes of a simulation have none; there it is the
+    prepared site that the node works for.
+
+    Raises:
+        UserError: too few sites connect or can take part, or none of them can train.
+    """
+    nodes, needed = _wait(grid, config), quorum(config.sites, config.min_sites)
+    query = Query(backbone.name, backbone.resolution, backbone.fingerprint)
+    replies = exchange(grid, nodes, dict.fromkeys(sorted(nodes), query), protocol.QUERY, config.round_timeout)
+    answers = admit(replies.by_site, Description)
+    for site, why in answers.refused.items():
+        log.warning("%s takes no part in the run: %s", site, why)
+    if len(answers.admitted) < needed:
+        raise UserError(
+            f"{len(answers.admitted)} of {len(nodes)} sites can take part, {needed} are needed:\n"
+            + "\n".join(f"  {site}: {why}" for site, why in answers.refused.items())
+        )
+    name = {asked: _name(asked, told) for asked, told in answers.admitted.items()}
+    _refuse_same_names(list(name.values()))
+    descriptions = {name[asked]: told for asked, told in answers.admitted.items()}
+    classes = natural_order(label for told in descriptions.values() for label in told.images)
+    federation = Federation({name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused)
+    _check_trainers(federation, config)
+    return federation
+
+
+def _wait(grid: Grid, config: RunConfig) -> dict[str, int]:
+    """Wait until all sites are connected, or at least a quorum when the time is up; return label → node id."""
+    deadline, needed = time.monotonic() + config.join_timeout, quorum(config.sites, config.min_sites)
+    while True:
+        connected = list(grid.get_nodes())
+        labels = [node.name or f"{_UNNAMED}{node.node_id}" for node in connected]
+        late = time.monotonic() > deadline
+        if len(connected) >= config.sites or (late and len(connected) >= needed):
+            _refuse_same_names(labels)
+            if len(connected) < config.sites:
+                log.warning(
+                    "only %d of %d sites connected within %g s; going on with them: %s",
+                    len(connected), config.sites, config.join_timeout, ", ".join(sorted(labels)),
+                )  # fmt: skip
+            return dict(zip(labels, (node.node_id for node in connected), strict=True))
+        if late:
+            raise UserError(
+                f"{len(connected)} of {config.sites} sites connected within {config.join_timeout:g} s, {needed} are needed: "
+                f"{', '.join(sorted(labels)) or 'none'} did; start the others, or set --sites, --min-sites or --join-timeout"
+            )
+        time.sleep(0.2)
+
+
+def _name(label: str, told: Description) -> str:
+    if not label.startswith(_UNNAMED):
+        return label
+    if not told.partition:
+        raise UserError(f"{label} has neither an enrolled name nor a prepared site; enrol it under a name")
+    return told.partition
+
+
+def _refuse_same_names(names: list[str]) -> None:
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
+        raise UserError(f"several nodes go by the name {', '.join(twice)}; a name must belong to one site")
+
+
+def _check_trainers(federation: Federation, config: RunConfig) -> None:
+    trainers, everyone = federation.trainers, federation.everyone
+    if not trainers:
+        raise UserError(f"none of the {len(everyone)} sites has a training image")
+    if unable := sorted(set(everyone) - set(trainers)):
+        log.warning(
+            "%d sites have no training image, so they are scored only: %s …", len(unable), ", ".join(unable[:3])
+        )
+    for name, wanted in (("min-sites", config.min_sites), ("cohort-size", config.cohort_size)):
+        if wanted > len(trainers):
+            raise UserError(f"{name} is {wanted}, but only {len(trainers)} sites have training images; lower it")
+    if config.sampling == "fixed" and config.min_sites > (size := cohort_size(len(trainers), config)):
+        raise UserError(
+            f"min-sites is {config.min_sites}, but a cohort has {size} sites only; lower it, or raise fraction"
+        )

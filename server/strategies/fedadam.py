@@ -1,0 +1,18 @@
+"""FedAdam: v ← β₂v + (1 - β₂)Δ².
+
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 2.
+"""
+
+from common.config import RunConfig
+from server.strategies.adaptive import adapt, start
+from server.strategies.fedavg import combine
+from server.strategies.state import Delta, State
+
+
+def step(state: State, delta: Delta, config: RunConfig) -> State:
+    """Make one server step."""
+    beta = config.second_momentum
+    return adapt(state, delta, config, lambda v, squared: beta * v + (1 - beta) * squared)
+
+
+__all__ = ["combine", "start", "step"]

@@ -1,0 +1,20 @@
+"""FedYogi: v ← v - (1 - β₂)Δ² · sign(v - Δ²).
+
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 2.
+"""
+
+import numpy as np
+
+from common.config import RunConfig
+from server.strategies.adaptive import adapt, start
+from server.strategies.fedavg import combine
+from server.strategies.state import Delta, State
+
+
+def step(state: State, delta: Delta, config: RunConfig) -> State:
+    """Make one server step."""
+    beta = config.second_momentum
+    return adapt(state, delta, config, lambda v, squared: v - (1 - beta) * squared * np.sign(v - squared))
+
+
+__all__ = ["combine", "start", "step"]

@@ -1,0 +1,26 @@
+"""Coordinate-wise trimmed mean.
+
+Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates" (arXiv 1803.01498): in each
+entry the share β of the sites is left out at either end, and the rest averaged. Every site counts once, whatever its
+size. The server then steps as in FedAvg.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.config import RunConfig
+from server.strategies.fedavg import start, step
+from server.strategies.state import Contribution, Delta
+
+
+def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
+    """Return the mean of the deltas without the ⌈βK⌉ largest and smallest of K, entry by entry (K small: the median)."""
+    number = len(contributions)
+    cut = min(math.ceil(config.trim * number), (number - 1) // 2)
+    deltas = zip(*(contribution.delta for contribution in contributions), strict=True)
+    return tuple(np.sort(arrays, axis=0)[cut : number - cut].mean(axis=0) for arrays in deltas)
+
+
+__all__ = ["combine", "start", "step"]
