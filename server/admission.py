@@ -23,6 +23,8 @@ _FAULTS = {
     ErrorCode.INVALID_FAB: "refused the app's bundle",
 }
 
+_DEAD_WORKER = ("ActorDiedError", "ActorUnavailableError", "OutOfMemoryError", "WorkerCrashedError")
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -83,11 +85,20 @@ def _value(replies: Sequence[Message], kind: type[Any]) -> Any:
         raise ProtocolError(f"answered {len(replies)} times, expected once")
     reply = replies[0]
     if reply.has_error():
-        code, reason = reply.error.code, reply.error.reason
-        raise ProtocolError(
-            _FAULTS.get(code, f"failed with Flower's error {code}") + (f" ({reason})" if reason else "")
-        )
+        raise ProtocolError(_fault(reply.error.code, reply.error.reason or ""))
     return unpack(reply.content, kind)
+
+
+def _fault(code: int, reason: str) -> str:
+    """Say in words what became of a site; a reason may be a whole traceback, of which the last line tells most."""
+    if any(name in reason for name in _DEAD_WORKER):
+        return (
+            "its worker died, most likely killed for want of memory; let fewer sites work at a time (a larger "
+            "--client-cpus), or use --engine inprocess"
+        )
+    lines = [line.strip() for line in reason.strip(" '>").splitlines() if line.strip()]
+    words = _FAULTS.get(code, f"failed with Flower's error {code}")
+    return f"{words} ({lines[-1][:200]})" if lines else words
 
 
 def _check(value: Scores, task: Task, terms: Terms) -> None:

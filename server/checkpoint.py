@@ -103,10 +103,9 @@ class Checkpoints:
         return _progress(meta, arrays)
 
     def _files(self) -> list[Path]:
-        names = (
-            sorted(name for name in os.listdir(self.folder) if _NAME.fullmatch(name)) if self.folder.is_dir() else []
-        )
-        return [self.folder / name for name in names]
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        rounds = {int(match[1]): self.folder / name for name in names if (match := _NAME.fullmatch(name))}
+        return [path for _, path in sorted(rounds.items())]
 
     def _meta(self, progress: Progress) -> dict[str, Any]:
         return {

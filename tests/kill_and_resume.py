@@ -1,0 +1,176 @@
+"""Kill runs with SIGKILL at random moments, resume them, and compare every bit of what they leave.
+
+    python tests/kill_and_resume.py 200
+
+A worker is forked for each start, so that TensorFlow is imported once. A run is killed one to three times before it is
+left to end. Half of the runs are plain FedAvg, half FedAdam with partial participation.
+"""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from client.app import app as client_app
+from common.config import RunConfig
+from server.app import make_app
+from simulations.engine import SimulatedSite, run_in_process
+
+SITES, IMAGES, WIDTH, ROUNDS = 6, 40, 64, 40
+STRATEGIES = {
+    "fedavg": {"strategy": "fedavg"},
+    "fedadam": {"strategy": "fedadam", "fraction": 0.5, "server_learning_rate": 0.05, "early_stopping": 1000},
+}
+
+_PREPARE = """
+import sys
+from pathlib import Path
+import numpy as np
+from common.backbone import load_backbone
+from common.compute import keras
+from common.extraction import open_store
+from common.images import Image, content_key
+from common.sources import write_manifest
+root, sites, images, width = Path(sys.argv[1]), *map(int, sys.argv[2:])
+pixels = keras.Input((32, 32, 3))
+wide = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(width, 1)(pixels))
+keras.Model(pixels, wide).save(root / "wide.keras")
+store = open_store(load_backbone(str(root / "wide.keras")), str(root / "store"))
+for k in range(sites):
+    rng = np.random.default_rng(k)
+    y = rng.integers(0, 4, images)
+    stand_ins = rng.integers(0, 256, (images, 2, 2, 3), np.uint8)
+    np.savez(root / f"{k}.npz", x_train=stand_ins, y_train=y)
+    features = rng.normal(size=(images, width)) + 3 * np.eye(4, width)[y]
+    store.add([content_key(image) for image in stand_ins], features.astype(np.float32))
+    write_manifest(root / f"{k}.csv", [Image(f"{root / str(k)}.npz#x_train/{i}", str(y[i])) for i in range(images)])
+"""
+
+
+def prepare(root: Path) -> None:
+    """Make backbone, features and manifests in another process: this one must not run TensorFlow before it forks."""
+    command = [sys.executable, "-c", _PREPARE, str(root), *map(str, (SITES, IMAGES, WIDTH))]
+    subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
+
+
+def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -> int:
+    """Fork a worker that runs the federation into ``out``; return its process id."""
+    sys.stdout.flush()
+    if child := os.fork():
+        return child
+    code = 1
+    try:
+        os.dup2(os.open(root / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        config = RunConfig(
+            data="soak", sites=SITES, rounds=ROUNDS, backbone=str(root / "wide.keras"), store=str(root / "store"),
+            out=str(out), resume=resume, learning_rate=0.5, **settings,
+        )  # fmt: skip
+        sites = [
+            SimulatedSite(f"site-{k}", {"data": str(root / f"{k}.csv"), "state": str(out / f"state-{k}")})
+            for k in range(SITES)
+        ]
+        run_in_process(make_app(), client_app, sites, config.to_flat(), 2)
+        code = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        os._exit(code)
+
+
+def finish(child: int) -> None:
+    """Wait for a worker that must end well."""
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit(f"a worker ended with status {status}; see its log")
+
+
+def traces(out: Path) -> dict[str, object]:
+    """Everything that must be the same after kills and resumptions; wall times are left out."""
+    summary = json.loads((out / "summary.json").read_text())
+    summary.pop("seconds")
+    history = [row[:-1] for row in csv.reader((out / "history.csv").open())]
+    heads = {name: (out / name).read_bytes() for name in ("head.npz", "last-head.npz")}
+    return {"summary": summary, "history": history, "sites": (out / "sites.csv").read_text(), **heads}
+
+
+def soak(kills: int, seed: int = 0) -> Counter[str]:
+    """Kill so many times; return how often a kill fell into which stage of a run.
+
+    Raises:
+        SystemExit: a resumed run left something else than an undisturbed one.
+    """
+    rng, stages = random.Random(seed), Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare(root)
+        expected, seconds = {}, {}
+        for name, settings in STRATEGIES.items():
+            for _ in range(2):  # the second time the disk cache is warm, as it is later on
+                shutil.rmtree(root / name, ignore_errors=True)
+                began = time.monotonic()
+                finish(start(root, root / name, settings, resume=False))
+                seconds[name] = time.monotonic() - began
+            expected[name] = traces(root / name)
+        done = 0
+        while done < kills:
+            name = rng.choice(list(STRATEGIES))
+            out = root / "killed"
+            shutil.rmtree(out, ignore_errors=True)
+            for attempt in range(rng.randint(1, 3)):
+                child = start(root, out, STRATEGIES[name], resume=attempt > 0)
+                if rng.random() < 0.5:  # at any moment …
+                    time.sleep(rng.uniform(0, 1.05 * seconds[name]))
+                else:  # … or within the rounds, which are a small part of so short a run
+                    _wait_for_round(out, rng.randint(1, ROUNDS), 1.05 * seconds[name])
+                    time.sleep(rng.uniform(0, 0.02))
+                os.kill(child, signal.SIGKILL)
+                _, status = os.waitpid(child, 0)
+                if status == 0 or done == kills:
+                    break
+                done += 1
+                stages[_stage(out)] += 1
+            if not (out / "summary.json").exists():
+                finish(start(root, out, STRATEGIES[name], resume=True))
+            found = traces(out)
+            if differing := [key for key in found if found[key] != expected[name][key]]:
+                raise SystemExit(f"{name}, after {done} kills: {', '.join(differing)} differ from an undisturbed run")
+    return stages
+
+
+def _wait_for_round(out: Path, number: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if any(int(path.name[6:12]) >= number for path in (out / "checkpoints").glob("round-*")):
+            return
+        time.sleep(0.001)
+
+
+def _stage(out: Path) -> str:
+    if (out / "summary.json").exists():
+        return "after the summary"
+    if (out / "checkpoints" / ".writing.tmp").exists():
+        return "while a checkpoint was written"
+    if (out / "last-head.npz").exists():
+        return "while models were exported"
+    rounds = sorted((out / "checkpoints").glob("round-*")) if (out / "checkpoints").exists() else []
+    if not rounds:
+        return "before the first checkpoint"
+    return "after the last round" if int(rounds[-1].name[6:12]) == ROUNDS else "between checkpoints"
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    for stage, times in soak(number).most_common():
+        print(f"{times:4} kills {stage}")
+    print(f"{number} kills, all resumed to the same bits, {time.monotonic() - began:.0f} s")
