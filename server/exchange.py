@@ -17,7 +17,7 @@ class Replies:
 
     Attributes:
         by_site: every site that was asked → its replies; a sound site sends one.
-        bytes_down, bytes_up: size of a message to a site, and mean size of one from a site, in bytes.
+        bytes_down, bytes_up: what a message to a site carries, and one from a site in the mean, in bytes.
     """
 
     by_site: dict[str, list[Message]]
@@ -38,11 +38,11 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
             by_site[site].append(reply)
     return Replies(
         by_site,
-        protocol.message_bytes(messages[0]) if messages else 0,
+        protocol.content_bytes(messages[0]) if messages else 0,
         _mean_size(reply for replies in by_site.values() for reply in replies),
     )
 
 
 def _mean_size(replies: Iterable[Message]) -> float:
-    sizes = [protocol.message_bytes(reply) for reply in replies]
+    sizes = [protocol.content_bytes(reply) for reply in replies if reply.has_content()]
     return float(np.mean(sizes)) if sizes else 0.0

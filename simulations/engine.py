@@ -5,9 +5,13 @@ worked on by a few threads; replies come back in the order of the requests, so r
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -33,6 +37,40 @@ class SimulatedSite:
     node_config: Mapping[str, Value]
 
 
+class Workers:
+    """Threads that work on sites, and do not keep the program from ending: a site may hang for ever.
+
+    (The threads of ``concurrent.futures`` are waited for when Python ends.)
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._jobs: SimpleQueue[tuple[Future[Message], Callable[[], Message]] | None] = SimpleQueue()
+        self._threads = threads
+        for number in range(threads):
+            Thread(target=self._run, name=f"site-{number}", daemon=True).start()
+
+    def submit(self, work: Callable[..., Message], *arguments: Any) -> Future[Message]:
+        """Queue a piece of work."""
+        future: Future[Message] = Future()
+        self._jobs.put((future, partial(work, *arguments)))
+        return future
+
+    def close(self) -> None:
+        """End each thread after what it is at."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, work = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except BaseException as error:
+                    future.set_exception(error)
+            del job, future, work  # an idle thread must not keep a reply alive
+
+
 @dataclass
 class InProcessGrid(Grid):
     """Carries messages between one ServerApp and the sites' ClientApp within this process.
@@ -50,11 +88,11 @@ class InProcessGrid(Grid):
     def __post_init__(self) -> None:
         self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(7)))
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self._run.run_id, SUPERLINK_NODE_ID
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="site")
+        self._work: Workers = Workers(self.threads)
 
     def close(self) -> None:
         """Let the threads go; a site that hangs is left behind."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._work.close()
 
     def set_run(self, run: Run) -> None:
         """Set the run that messages belong to."""
@@ -84,7 +122,7 @@ class InProcessGrid(Grid):
         ids = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = identity = os.urandom(16).hex()
-            self._pending[identity] = self._pool.submit(self._deliver, message_to_proto(message), message)
+            self._pending[identity] = self._work.submit(self._deliver, message_to_proto(message), message)
             ids.append(identity)
         return ids
 
@@ -98,9 +136,10 @@ class InProcessGrid(Grid):
         ids = list(self.push_messages(messages))
         wait([self._pending[identity] for identity in ids], timeout)
         replies = list(self.pull_messages(ids))
-        for identity in ids:  # too late: not started any more, or its reply is dropped
-            if late := self._pending.pop(identity, None):
-                late.cancel()
+        late = [future for identity in ids if (future := self._pending.pop(identity, None))]
+        if [future for future in late if not future.cancel()]:  # at work still: its reply is dropped, its thread lost
+            self._work.close()
+            self._work = Workers(self.threads)
         return replies
 
     def _deliver(self, wire: ProtoMessage, request: Message) -> Message:
@@ -110,10 +149,11 @@ class InProcessGrid(Grid):
             reply = self.client_app(message, self._context(request.metadata.dst_node_id))
             reply.metadata.__dict__["_message_id"] = os.urandom(16).hex()
             return message_from_proto(message_to_proto(reply))
-        except Exception as error:
-            return Message(
-                Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {error}"), reply_to=request
+        except BaseException as error:  # sys.exit as well: it would end the process of a site, not the federation
+            code = (
+                ErrorCode.CLIENT_APP_RAISED_EXCEPTION if isinstance(error, Exception) else ErrorCode.CLIENT_APP_CRASHED
             )
+            return Message(Error(code, f"{type(error).__name__}: {error}"), reply_to=request)
 
     def _context(self, node: int) -> Context:
         if node not in self._contexts:  # made when first needed, so that many sites cost nothing before they are

@@ -143,6 +143,8 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
                 finish(start(root, out, STRATEGIES[name], resume=True))
             found = traces(out)
             if differing := [key for key in found if found[key] != expected[name][key]]:
+                for key in differing:
+                    print(f"{key}: undisturbed {expected[name][key]!r}\n  resumed {found[key]!r}", file=sys.stderr)
                 raise SystemExit(f"{name}, after {done} kills: {', '.join(differing)} differ from an undisturbed run")
     return stages
 

@@ -1,0 +1,338 @@
+"""Bad replies and faults, driven through whole runs of the real apps. The table is in docs/faults.md.
+
+Four sites on real images; ``mallory`` misbehaves. The run must end with the head that a run without her ends with, bit
+for bit, or stop with the right message.
+"""
+
+import csv
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid
+
+from client.app import app as client_app
+from common.config import RunConfig
+from common.errors import SiteError, UserError
+from common.protocol import _array, classes_digest, pack
+from server.app import make_app
+from simulations.engine import InProcessGrid, SimulatedSite, run_in_process
+
+pytestmark = pytest.mark.slow
+
+HONEST = ("anna", "bert", "carl")
+Tamper = Callable[[Message], RecordDict | Message | None]
+
+
+def head_of(reply: Message) -> dict:
+    return dict(reply.content.config_records["head"])
+
+
+def stating(**changes: object) -> Tamper:
+    """Change what the reply states; None removes a key."""
+
+    def tamper(reply: Message) -> RecordDict:
+        stated = {**head_of(reply), **changes}
+        kept = {key: value for key, value in stated.items() if value is not None}
+        return RecordDict({**reply.content, "head": ConfigRecord(kept)})
+
+    return tamper
+
+
+def sending(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Tamper:
+    """Change the arrays of an update: counts (2, 3, C), kernel (d, C), bias (C,)."""
+
+    def tamper(reply: Message) -> RecordDict:
+        arrays = [
+            np.frombuffer(a.data, a.dtype).reshape(a.shape).copy()
+            for a in reply.content.array_records["arrays"].values()
+        ]
+        changed = {str(i): _array(array) for i, array in enumerate(change(arrays))}
+        return RecordDict({**reply.content, "arrays": ArrayRecord(changed)})
+
+    return tamper
+
+
+def filled(value: float) -> Tamper:
+    def change(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        arrays[1].flat[5] = value
+        return arrays
+
+    return sending(change)
+
+
+def raising(error: Exception) -> Tamper:
+    def tamper(reply: Message) -> RecordDict:
+        raise error
+
+    return tamper
+
+
+def layout(**changes: object) -> Tamper:
+    """Change how the kernel's bytes claim to be laid out."""
+
+    def tamper(reply: Message) -> RecordDict:
+        arrays = dict(reply.content.array_records["arrays"])
+        a = arrays["1"]
+        arrays["1"] = Array(**{"dtype": a.dtype, "shape": a.shape, "stype": a.stype, "data": a.data, **changes})
+        return RecordDict({**reply.content, "arrays": ArrayRecord(arrays)})
+
+    return tamper
+
+
+def numpys_own(reply: Message) -> RecordDict:
+    arrays = dict(reply.content.array_records["arrays"])
+    arrays["1"] = Array(np.zeros((256, 3), np.float32))
+    return RecordDict({**reply.content, "arrays": ArrayRecord(arrays)})
+
+
+def contradict(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    arrays[0][0, 2] += 100  # more right answers than images
+    return arrays
+
+
+BAD_REPLIES: dict[str, tuple[Tamper, str]] = {
+    "exception in the ClientApp": (raising(RuntimeError("boom")), "raised an exception"),
+    "process exit in the ClientApp": (raising(SystemExit(3)), "its ClientApp process died"),  # type: ignore[arg-type]
+    "refusal": (lambda _: pack(SiteError("tired", "no more today")), "tired: no more today"),
+    "no message": (lambda _: None, "raised an exception"),
+    "empty message": (lambda _: RecordDict(), "incomplete or malformed Update"),
+    "missing count": (stating(examples=None), "sent the keys"),
+    "extra key": (stating(patient="Jane Doe"), "sent the keys"),
+    "extra record": (
+        lambda reply: RecordDict({**reply.content, "more": ConfigRecord({"a": 1})}),
+        "sent the records ['more']",
+    ),
+    "another kind": (stating(kind="Scores"), "sent 'Scores', expected Update"),
+    "another protocol version": (stating(version=1), "speaks version 1"),
+    "another round": (lambda reply: stating(round=head_of(reply)["round"] - 1)(reply), "answered round"),
+    "another backbone": (stating(fingerprint="0" * 64), "used backbone 0000"),
+    "another class list": (stating(classes=classes_digest(("red", "green", "blue"))), "another list of class names"),
+    "count of zero": (stating(examples=0), "reported 0 training images"),
+    "negative count": (stating(examples=-5), "reported -5 training images"),
+    "count above the bound": (stating(examples=10**6), "above --max-examples 1000"),
+    "count that is no number": (stating(examples="many"), "incomplete or malformed"),
+    "loss that is no number": (stating(losses=[float("nan"), 1.0]), "sent a loss of nan"),
+    "negative loss": (stating(losses=[1.0, -1.0]), "sent a loss of -1.0"),
+    "counts that contradict": (sending(contradict), "counts that contradict each other"),
+    "NaN": (filled(np.nan), "NaN or infinite"),
+    "infinity": (filled(-np.inf), "NaN or infinite"),
+    "norm above the bound": (filled(1e6), "above --max-update-norm 1000"),
+    "float64": (sending(lambda a: [a[0], a[1].astype(np.float64), a[2]]), "sent arrays"),
+    "shape that would broadcast": (sending(lambda a: [a[0], a[1][:, :1], a[2]]), "sent arrays"),
+    "transposed": (sending(lambda a: [a[0], np.ascontiguousarray(a[1].T), a[2]]), "sent arrays"),
+    "arrays in another order": (sending(lambda a: [a[0], a[2], a[1]]), "sent arrays"),
+    "no arrays": (sending(lambda a: a[:1]), "sent arrays ()"),
+    "one array too many": (sending(lambda a: [*a, a[2]]), "sent arrays"),
+    "truncated array": (layout(data=b"\0" * 100), "incomplete or malformed"),
+    "pickled objects": (layout(dtype="|O", shape=(1,), data=b"\x80\x04N."), "incomplete or malformed"),
+    "NumPy's own layout": (numpys_own, "incomplete or malformed"),
+    "negative shape": (layout(shape=(-1, 3)), "incomplete or malformed"),
+}
+
+
+class World:
+    """Sites with real images, and runs over them."""
+
+    def __init__(self, root: Path, data: dict[str, Path]) -> None:
+        self.root, self.data = root, data
+
+    def run(
+        self, out: str, tamper: Tamper | None = None, *, who: Iterable[str] = ("mallory",), sites: Iterable[str] = (*HONEST, "mallory"),
+        grid_fault: Callable[[list[Message]], list[Message]] | None = None, **settings: object,
+    ) -> Path:  # fmt: skip
+        """Run the federation; ``tamper`` changes the training replies of ``who``, whose other answers fail."""
+        names, bad = sorted(sites), set(who)
+        config = RunConfig(
+            **{
+                "sites": len(names), "rounds": 5, "out": str(self.root / out), "max_examples": 1000,
+                "max_update_norm": 1000.0, **settings,
+            }
+        )  # fmt: skip
+        places = [
+            SimulatedSite(name, {"data": str(self.data[name]), "state": str(self.root / out / name), "name": name})
+            for name in names
+        ]
+
+        def app(message: Message, context: Context) -> Message | None:
+            reply = client_app(message, context)
+            if tamper is None or context.node_config["name"] not in bad or message.metadata.message_type == "query":
+                return reply
+            if message.metadata.message_type != "train":
+                if len(bad) > 1:
+                    return reply
+                raise RuntimeError("mallory does nothing useful")
+            changed = tamper(reply)
+            return Message(changed, reply_to=message) if isinstance(changed, RecordDict) else changed
+
+        server = make_app()
+
+        def faulty(grid: InProcessGrid, context: Context) -> None:
+            if grid_fault is not None:
+                inner = grid.send_and_receive
+                grid.send_and_receive = lambda *a, **k: grid_fault(list(inner(*a, **k)))  # type: ignore[method-assign]
+            server(grid, context)
+
+        run_in_process(faulty, app, places, config.to_flat(), 2)  # type: ignore[arg-type]
+        return self.root / out
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    from pictures import COLOURS, picture
+
+    root, data = tmp_path_factory.mktemp("faults"), {}
+    for k, name in enumerate((*HONEST, "mallory")):
+        for c, (label, colour) in enumerate(COLOURS.items()):
+            folder = root / "images" / name / label
+            folder.mkdir(parents=True)
+            for i in range(10 + 3 * k):
+                picture(colour, 1000 * k + 100 * c + i).save(folder / f"{i}.png")
+        data[name] = root / "images" / name
+    return World(root, data)
+
+
+@pytest.fixture(scope="module")
+def without_mallory(world: World) -> dict[str, bytes]:
+    return heads(world.run("without", sites=HONEST))
+
+
+def heads(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("head.npz", "last-head.npz")}
+
+
+def told(folder: Path, site: str = "mallory") -> list[str]:
+    """What ``sites.csv`` says of a site, round by round."""
+    with (folder / "sites.csv").open() as file:
+        return [row["status"] for row in csv.DictReader(file) if row["site"] == site]
+
+
+@pytest.mark.parametrize("fault", BAD_REPLIES)
+def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, without_mallory, fault: str) -> None:
+    tamper, words = BAD_REPLIES[fault]
+    folder = world.run(fault.replace(" ", "-"), tamper)
+    assert heads(folder) == without_mallory
+    status = told(folder)
+    assert all(words in text for text in status[:3]), status
+    assert status[3:5] == ["set aside until round 9"] * 2, "after three failures in a row she is not drawn"
+
+
+def test_a_site_that_answers_twice_is_left_out(world: World, without_mallory) -> None:
+    def twice(replies: list[Message]) -> list[Message]:
+        if len(replies) == 4 and replies[3].has_content() and "arrays" in replies[3].content:
+            return [*replies, replies[3]]
+        return replies
+
+    folder = world.run("twice", lambda reply: reply, grid_fault=twice)
+    assert heads(folder) == without_mallory
+    assert told(folder)[0] == "answered 2 times, expected once"
+
+
+def test_a_reply_of_a_node_that_was_not_asked_is_dropped(world: World, without_mallory) -> None:
+    def foreign(replies: list[Message]) -> list[Message]:
+        copy = Message(replies[0].content, dst_node_id=1, message_type="train")
+        copy.metadata.__dict__["_src_node_id"] = 12345
+        return [*replies, copy]
+
+    assert heads(world.run("foreign", sites=HONEST, grid_fault=foreign)) == without_mallory
+
+
+@pytest.mark.parametrize("seconds", [1.5, None], ids=["late", "hangs for ever"])
+def test_a_site_that_is_late_or_hangs_is_left_out(world: World, without_mallory, seconds: float | None) -> None:
+    never = threading.Event()
+
+    def slow(reply: Message) -> Message:
+        never.wait(seconds)
+        return reply
+
+    folder = world.run(f"slow-{seconds}", slow, round_timeout=1.0)
+    assert heads(folder) == without_mallory
+    assert told(folder)[0] == "did not answer in time"
+
+
+def test_only_bad_replies_change_nothing_and_stop_the_run_which_is_then_resumed(world: World) -> None:
+    undisturbed = heads(world.run("undisturbed", strategy="fedadam", fraction=0.5, server_learning_rate=0.1))
+    everyone = (*HONEST, "mallory")
+
+    def from_round_three(reply: Message) -> RecordDict | Message:
+        return filled(np.nan)(reply) if head_of(reply)["round"] >= 3 else reply
+
+    settings = {"strategy": "fedadam", "fraction": 0.5, "server_learning_rate": 0.1}
+    with pytest.raises(
+        UserError, match=r"round 3: 0 of 2 sites gave a usable answer, 1 are needed; tried 2 times"
+    ) as caught:
+        world.run("all-bad", from_round_three, who=everyone, round_retries=1, **settings)
+    assert "so it can be resumed" in str(caught.value)
+    folder = world.root / "all-bad"
+    with (folder / "history.csv").open() as file:
+        rows = [(row["round"], row["attempt"], row["status"]) for row in csv.DictReader(file)]
+    failed = "0 of 2 sites gave a usable answer, 1 are needed"
+    assert rows == [("1", "1", "ok"), ("2", "1", "ok"), ("3", "1", failed), ("3", "2", failed)]
+    assert not (folder / "summary.json").exists(), "no half result"
+    world.run("all-bad", resume=True, **settings)
+    assert heads(folder) == undisturbed
+
+
+def test_an_attempt_that_fails_once_is_made_again(world: World) -> None:
+    """The retried round draws another cohort, so it is compared with nothing but itself: it happened, and was told."""
+    failures = iter([True])
+
+    def once(reply: Message) -> RecordDict | Message:
+        return filled(np.nan)(reply) if head_of(reply)["round"] == 2 and next(failures, False) else reply
+
+    folder = world.run("once", once, who=(*HONEST, "mallory"), cohort_size=1)
+    with (folder / "history.csv").open() as file:
+        rows = [(row["round"], row["attempt"], row["status"]) for row in csv.DictReader(file)]
+    assert rows[1] == ("2", "1", "0 of 1 sites gave a usable answer, 1 are needed")
+    assert rows[2] == ("2", "2", "ok")
+
+
+def test_a_head_that_would_overflow_is_not_taken(world: World) -> None:
+    with pytest.raises(
+        UserError, match=r"round 1: the head would overflow; lower the learning rates, or set --max-upd"
+    ):
+        world.run(
+            "overflow", filled(3e38), who=HONEST, sites=HONEST, max_update_norm=0.0, server_learning_rate=1e6, round_retries=0
+        )  # fmt: skip
+
+
+def test_a_full_disk_stops_the_run_with_its_checkpoints_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = heads(world.run("disk-undisturbed"))
+    writes, fsync = iter(range(1000)), os.fsync
+
+    def full(descriptor: int) -> None:
+        if next(writes) >= 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("server.checkpoint.os.fsync", full)
+        with pytest.raises(
+            UserError, match=r"round-000004.*No space left on device; the last good one is round-000003"
+        ):
+            world.run("disk")
+    world.run("disk", resume=True)
+    assert heads(world.root / "disk") == undisturbed
+
+
+def test_every_wait_is_bounded(world: World) -> None:
+    began = time.monotonic()
+
+    class Alone(InProcessGrid):
+        def get_nodes(self) -> list:
+            return list(super().get_nodes())[:1]
+
+    config = RunConfig(sites=4, join_timeout=0.5, out=str(world.root / "alone"))
+    grid: Grid = Alone(client_app, [SimulatedSite("anna", {})], config.to_flat(), 1)
+    context = Context(1, 1, {}, RecordDict(), config.to_flat())
+    with pytest.raises(
+        UserError, match=r"1 of 4 sites connected within 0.5 s, 2 are needed: anna did; start the others"
+    ):
+        make_app()(grid, context)
+    assert time.monotonic() - began < 30
