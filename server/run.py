@@ -35,8 +35,8 @@ def open_folder(path: Path, config: RunConfig) -> FileLock:
     if finished and config.rounds <= read_summary(path).get("rounds_planned", 0):
         raise UserError(f"{path}: this run is finished; to go on with it, give more --rounds than {config.rounds}")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / "checkpoints" / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{path}: another process is working on this run; wait for it, or stop it") from None

@@ -23,7 +23,10 @@ class MLflow(Callback):
             from mlflow import MlflowClient
         except ImportError:
             raise UserError("--callbacks mlflow: MLflow is not installed; pip install mlflow-skinny") from None
-        place = os.environ.get("MLFLOW_TRACKING_URI") or (start.folder / "mlruns").as_uri()
+        place = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not place:
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow asks, since it prefers databases
+            place = (start.folder / "mlruns").as_uri()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "fedtransfer"
         self._client, self._folder = MlflowClient(tracking_uri=place), start.folder
         experiment = self._client.get_experiment_by_name(name)
