@@ -11,7 +11,8 @@ import typer
 import common
 from client.cli import features
 from common.errors import UserError
-from simulations.cli import benchmark, evaluate, predict, pretrain, simulate
+from simulations.benchmark_cli import benchmark
+from simulations.cli import evaluate, predict, pretrain, simulate
 
 app = typer.Typer(
     no_args_is_help=True,

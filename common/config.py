@@ -18,7 +18,6 @@ from common.errors import UserError
 from common.presets import PRESETS
 
 Value = str | int | float | bool
-
 BUNDLED = "resnet18v2-tinyimagenet"
 KERAS_BACKBONES = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}
 
@@ -31,7 +30,7 @@ Strategy = Literal["fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "med
 
 
 def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
-    """Declare a field: its default, the panel of ``--help`` it stands in ("": no option), its help text and its bounds."""
+    """Declare a field: default, panel of ``--help`` ("": no option), help text and bounds."""
     return Field(default, description=help, json_schema_extra={"panel": panel}, **bounds)
 
 

@@ -22,7 +22,7 @@ class Round:
         set_aside: site → the round from which it may be drawn again.
         test, validation: the summed counts.
         seconds: wall time.
-        bytes_down, bytes_up: mean size of a message to and from a site, in bytes.
+        bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
         best: whether this head has the lowest validation loss so far.
     """
 
@@ -37,8 +37,8 @@ class Round:
     validation: Counts
     test: Counts
     seconds: float
-    bytes_down: float
-    bytes_up: float
+    bytes_down: int
+    bytes_up: int
     best: bool
 
 

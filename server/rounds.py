@@ -215,8 +215,8 @@ class _Asked:
     """What came of asking some sites."""
 
     admission: Admission
-    bytes_down: float
-    bytes_up: float
+    bytes_down: int
+    bytes_up: int
     began: float
     attempt: int = 1
 

@@ -32,7 +32,7 @@ class JsonLog(Callback):
             planned=record.planned, present=sorted(record.scores), refused=record.refused, set_aside=record.set_aside,
             accuracy=record.test.accuracy, loss=record.test.mean_loss, validation_accuracy=record.validation.accuracy,
             validation_loss=record.validation.mean_loss, best=record.best, seconds=round(record.seconds, 4),
-            bytes_down=round(record.bytes_down), bytes_up=round(record.bytes_up),
+            bytes_down=record.bytes_down, bytes_up=record.bytes_up,
         )  # fmt: skip
 
     def on_end(self, summary: Mapping[str, Any]) -> None:

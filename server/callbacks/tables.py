@@ -37,7 +37,7 @@ class Tables(Callback):
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),
                 *_scores(record.validation), len(record.planned), len(record.scores), len(record.set_aside),
-                int(record.best), round(record.bytes_down), round(record.bytes_up), f"{record.seconds:.4f}",
+                int(record.best), record.bytes_down, record.bytes_up, f"{record.seconds:.4f}",
             ]
         )  # fmt: skip
         for site in record.planned:

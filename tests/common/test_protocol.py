@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -70,7 +71,10 @@ def test_a_refusal_arrives_as_itself() -> None:
 
 def changed(**head: object) -> RecordDict:
     records = pack(VALUES[4])
-    records["head"] = ConfigRecord({**dict(records.config_records["head"]), **head})  # type: ignore[dict-item]
+    old, own = dict(records.config_records["head"]), {"kind", "version"}
+    said = {**json.loads(old["said"]), **{key: value for key, value in head.items() if key not in own}}  # type: ignore[arg-type]
+    old |= {key: value for key, value in head.items() if key in own} | {"said": json.dumps(said)}  # type: ignore[assignment]
+    records["head"] = ConfigRecord(old)
     return records
 
 

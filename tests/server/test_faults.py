@@ -6,6 +6,7 @@ for bit, or stop with the right message.
 
 import csv
 import errno
+import json
 import os
 import threading
 import time
@@ -31,16 +32,18 @@ Tamper = Callable[[Message], RecordDict | Message | None]
 
 
 def head_of(reply: Message) -> dict:
-    return dict(reply.content.config_records["head"])
+    return json.loads(reply.content.config_records["head"]["said"])
 
 
 def stating(**changes: object) -> Tamper:
     """Change what the reply states; None removes a key."""
 
     def tamper(reply: Message) -> RecordDict:
-        stated = {**head_of(reply), **changes}
-        kept = {key: value for key, value in stated.items() if value is not None}
-        return RecordDict({**reply.content, "head": ConfigRecord(kept)})
+        head, own = dict(reply.content.config_records["head"]), {"kind", "version"}
+        said = {**head_of(reply), **{key: value for key, value in changes.items() if key not in own}}
+        head |= {key: value for key, value in changes.items() if key in own}  # type: ignore[assignment]
+        head["said"] = json.dumps({key: value for key, value in said.items() if value is not None})
+        return RecordDict({**reply.content, "head": ConfigRecord(head)})
 
     return tamper
 
