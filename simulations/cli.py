@@ -80,7 +80,9 @@ def simulate(
     if prepare:
         sites = prepare_only(resolved, prepare, force=force)
         console.print(f"{sites} sites prepared in {prepare}; run them with\n", highlight=False)
-        print(f"flwr run . --run-config {prepare}/config.toml --federation-config 'num-supernodes={sites}' --stream")
+        print(
+            f"flwr run . --run-config {prepare}/config.toml --federation-config 'num-supernodes={sites} client-resources-num-cpus=1' --stream"
+        )
         return
 
     display = Display(console)

@@ -135,7 +135,7 @@ def test_flwr_run_works_from_a_clean_copy_without_network(tmp_path: Path, folder
         "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0", "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": port,
         "http_proxy": dead, "https_proxy": dead, "no_proxy": "127.0.0.1,localhost",
     }  # fmt: skip
-    size = "num-supernodes=3 client-resources-num-cpus=1 init-args-num-cpus=2"
+    size = "num-supernodes=3 client-resources-num-cpus=1"
     command = ["flwr", "run", str(copy), "--run-config", str(folder / "config.toml"), "--federation-config", size]
     try:
         done = subprocess.run(

@@ -119,7 +119,7 @@ def test_prepare_writes_sites_and_says_how_to_go_on(tmp_path: Path, folder_of_cl
         app, ["simulate", "--data", data, "--sites", "3", "--alpha", "5", "--prepare", str(folder)]
     )
     assert result.stdout == (
-        f"flwr run . --run-config {folder}/config.toml --federation-config 'num-supernodes=3' --stream\n"
+        f"flwr run . --run-config {folder}/config.toml --federation-config 'num-supernodes=3 client-resources-num-cpus=1' --stream\n"
     )
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["prepared"] == str(folder)
