@@ -14,7 +14,7 @@ from common.head import HeadSpec, save_head
 from common.model import export_models
 from server.callbacks import Callback, load_callbacks
 from server.callbacks.json_log import JsonLog
-from server.callbacks.tables import Tables, read_history
+from server.callbacks.tables import Tables, read_history, read_left_out
 from server.callbacks.tensorboard import TensorBoard
 from server.plots import plot_curves
 from server.records import Outcome
@@ -55,7 +55,7 @@ def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> None:
     _save_models(folder, config, backbone, outcome)
     history = read_history(folder)
     plot_curves(history, outcome.best_round, folder / "curves.png")
-    write_summary(folder, summarise(config, backbone, history, outcome, seconds))
+    write_summary(folder, summarise(config, backbone, history, read_left_out(folder), outcome, seconds))
     for callback in callbacks:
         callback.on_end(read_summary(folder))
 

@@ -12,7 +12,12 @@ from server.records import Outcome
 
 
 def summarise(
-    config: RunConfig, backbone: Backbone, history: Sequence[Mapping[str, str]], outcome: Outcome, seconds: float
+    config: RunConfig,
+    backbone: Backbone,
+    history: Sequence[Mapping[str, str]],
+    left_out: Mapping[str, Any],
+    outcome: Outcome,
+    seconds: float,
 ) -> dict[str, Any]:
     """Summarise the best head of a run on the test images of all sites, and on each site's own.
 
@@ -39,6 +44,7 @@ def summarise(
         "best_round": outcome.best_round,
         "sites": len(outcome.descriptions),
         "sites_absent": outcome.absent,
+        "sites_left_out": left_out,
         "sites_without_result": outcome.undelivered,
         "images": sum(splits.values()),
         "images_by_split": splits,

@@ -122,6 +122,10 @@ class Display:
         table.add_row("majority class", *map(_percent, (majority.common, majority.own_mean, majority.own_worst)))
         table.add_row("each site's majority", "", _percent(own["local_majority"]), "")
         self.console.print(table)
+        for site, told in [*summary["sites_left_out"].items()][:10]:
+            self.warn(f"{site} was left out {told['times']} times, the last time: {told['reason']}")
+        for site, why in [*summary["sites_absent"].items(), *summary["sites_without_result"].items()][:10]:
+            self.warn(f"{site} took no part or misses the result: {why}")
         sites = summary["site_accuracy"]
         if len(sites) <= 20:
             self.console.print(_sites_table(sites, baselines))

@@ -19,6 +19,8 @@ SITES = (
     "validation_loss", "validation_images",
 )  # fmt: skip
 
+_SET_ASIDE = "set aside until round"
+
 
 class Tables(Callback):
     """Writes both tables; a resumed run goes on in them after the last round that counts."""
@@ -50,7 +52,7 @@ class Tables(Callback):
             self._sites.writerow(row)
         for site, back in record.set_aside.items():
             if site not in record.planned:
-                self._sites.writerow([record.round, record.attempt, site, f"set aside until round {back}"])
+                self._sites.writerow([record.round, record.attempt, site, f"{_SET_ASIDE} {back}"])
         for file in self._files:
             file.flush()
 
@@ -74,6 +76,17 @@ def read_history(folder: Path) -> list[dict[str, str]]:
     """Read ``history.csv`` of a run folder, a dict a row."""
     with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read_left_out(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read from ``sites.csv`` which sites were left out of how many rounds or attempts, and why the last time."""
+    left_out: dict[str, dict[str, Any]] = {}
+    with (folder / "sites.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["status"] != "ok" and not row["status"].startswith(_SET_ASIDE):
+                times = left_out.get(row["site"], {"times": 0})["times"] + 1
+                left_out[row["site"]] = {"times": times, "reason": row["status"]}
+    return left_out
 
 
 def _rows_up_to(path: Path, columns: tuple[str, ...], last: int) -> list[list[str]]:

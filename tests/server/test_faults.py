@@ -224,6 +224,9 @@ def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, wi
     status = told(folder)
     assert all(words in text for text in status[:3]), status
     assert status[3:5] == ["set aside until round 9"] * 2, "after three failures in a row she is not drawn"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["sites_left_out"]["mallory"]["times"] >= 3
+    assert "mallory" in summary["sites_without_result"]
 
 
 def test_a_site_that_answers_twice_is_left_out(world: World, without_mallory) -> None:
