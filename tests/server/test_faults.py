@@ -229,6 +229,33 @@ def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, wi
     assert "mallory" in summary["sites_without_result"]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_any_mix_of_bad_replies_is_as_good_as_none(world: World, seed: int) -> None:
+    """Up to two of four sites misbehave in every round, each in its own way: as if they had not answered at all."""
+    rng, kinds = np.random.default_rng(seed), list(BAD_REPLIES)
+    plan = {
+        (int(node), round): kinds[rng.integers(len(kinds))]
+        for round in range(1, 6)
+        for node in rng.choice([1, 2, 3, 4], rng.integers(0, 3), replace=False)
+    }
+
+    def mixed(reply: Message) -> RecordDict | Message | None:
+        key = reply.metadata.src_node_id, head_of(reply)["round"]
+        return BAD_REPLIES[plan[key]][0](reply) if key in plan else reply
+
+    def silent(reply: Message) -> Message:
+        if (reply.metadata.src_node_id, head_of(reply)["round"]) in plan:
+            raise RuntimeError("no answer")
+        return reply
+
+    everyone = (*HONEST, "mallory")
+    folders = [world.run(f"{tamper.__name__}-{seed}", tamper, who=everyone) for tamper in (mixed, silent)]
+    assert heads(folders[0]) == heads(folders[1])
+    rows = [list(csv.DictReader((folder / "sites.csv").open())) for folder in folders]
+    present = [[(row["round"], row["site"]) for row in table if row["status"] == "ok"] for table in rows]
+    assert present[0] == present[1]
+
+
 def test_a_site_that_answers_twice_is_left_out(world: World, without_mallory) -> None:
     def twice(replies: list[Message]) -> list[Message]:
         if len(replies) == 4 and replies[3].has_content() and "arrays" in replies[3].content:
