@@ -48,8 +48,10 @@ class Progress:
         return cls(0, state, Candidate(math.inf, 0, state.head))
 
     def scored(self, round: int, validation: Counts, config: RunConfig) -> "Progress":
-        """Take in the scores of the head that entered a round. No validation image: nothing to compare."""
-        loss = validation.mean_loss if validation.total else math.inf
+        """Take in the scores of the head that entered a round. Without any validation image nothing is known of it."""
+        if not validation.total:
+            return self
+        loss = validation.mean_loss
         best = Candidate(loss, round, self.state.head) if loss < self.best.loss else self.best
         if loss < self.reference - config.min_delta:
             return replace(self, best=best, reference=loss, waited=0)

@@ -63,7 +63,7 @@ def federate(
         progress = run.train(progress)
         checkpoints.save(progress)
     best = run.close(progress)
-    delivery = run.deliver(best, progress)
+    delivery = run.deliver(best)
     return Outcome(
         best.head, progress.state.head, federation.classes, best.round, progress.round, delivery.admitted,
         federation.descriptions, federation.absent, delivery.refused,
@@ -104,10 +104,10 @@ class _Run:
     def close(self, progress: Progress) -> Candidate:
         """Have all sites score the last head; return the head to keep."""
         number, everyone = progress.round + 1, self._federation.everyone
-        asked = self._ask_all(protocol.EVALUATE, Scores, number, progress.state.head, progress)
+        asked = self._ask_all(protocol.EVALUATE, Scores, number, progress.state.head, self._quorum)
         if self._partial and progress.best.round:
             # Losses of different cohorts do not compare: the best so far is scored by all sites, as the last head is.
-            again = self._ask_all(protocol.EVALUATE, Scores, progress.best.round, progress.best.head, progress)
+            again = self._ask_all(protocol.EVALUATE, Scores, progress.best.round, progress.best.head, self._quorum)
             loss = self._total(again.admitted, "validation").mean_loss
             progress = replace(progress, best=replace(progress.best, loss=math.inf if math.isnan(loss) else loss))
         after = progress.scored(number, self._total(asked.admitted, "validation"), self._config)
@@ -116,9 +116,10 @@ class _Run:
         self._report(number, asked.attempt, "score", "", everyone, asked, progress, after)
         return after.best
 
-    def deliver(self, best: Candidate, progress: Progress) -> Admission:
+    def deliver(self, best: Candidate) -> Admission:
         """Hand every site the head to keep; its closing scores come back."""
-        return self._ask_all(protocol.FINISH, Confusion, best.round, best.head, progress).admission
+        everyone = len(self._federation.everyone)
+        return self._ask_all(protocol.FINISH, Confusion, best.round, best.head, everyone).admission
 
     @property
     def _partial(self) -> bool:
@@ -142,19 +143,22 @@ class _Run:
             log.warning("round %d: %s is left out: %s", number, site, why)
         return _Asked(admission, replies.bytes_down, replies.bytes_up, began)
 
-    def _ask_all(self, kind: str, answer: type[Any], number: int, head: Arrays, progress: Progress) -> "_Asked":
-        """Ask every site, and those without a usable answer again."""
-        everyone = self._federation.everyone
-        needed, missing = quorum(len(everyone), self._config.min_sites), everyone
+    @property
+    def _quorum(self) -> int:
+        return quorum(len(self._federation.everyone), self._config.min_sites)
+
+    def _ask_all(self, kind: str, answer: type[Any], number: int, head: Arrays, wanted: int) -> "_Asked":
+        """Ask every site, and those without a usable answer again while there are fewer than ``wanted``."""
+        everyone = missing = self._federation.everyone
         admitted: dict[str, Any] = {}
         for attempt in self._attempts(number):
             asked = replace(self._ask(kind, answer, number, head, missing), attempt=attempt)
             admitted |= asked.admitted
             missing = tuple(asked.refused)
-            if not missing:
+            if len(admitted) >= wanted:
                 break
-        if len(admitted) < needed:
-            raise self._given_up(number, self._too_few(len(admitted), everyone, needed), asked.refused)
+        if len(admitted) < self._quorum:
+            raise self._given_up(number, self._too_few(len(admitted), everyone, self._quorum), asked.refused)
         complete = Admission(dict(sorted(admitted.items())), asked.refused)
         return replace(asked, admission=complete)
 

@@ -150,6 +150,30 @@ def test_without_validation_images_the_last_head_is_kept() -> None:
     assert run(stub(no_validation))[0].best_round == 6
 
 
+def test_early_stopping_does_not_count_rounds_that_say_nothing() -> None:
+    def blind(site: str, kind: str, value):
+        return replace(value, validation=Counts.empty(2)) if kind in ("train", "evaluate", "finish") else value
+
+    assert run(stub(blind), early_stopping=1)[0].rounds == 5
+    assert run(stub(), early_stopping=1)[0].rounds == 4, "the loss rises in round 4"
+
+
+def test_a_dead_site_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def dead(site: str, kind: str, value):
+        asked.append((site, kind))
+        if site == "bert" and kind in ("evaluate", "finish"):
+            raise SiteError("gone", "for good")
+        return value
+
+    outcome, _ = run(stub(dead))
+    assert asked.count(("bert", "evaluate")) == 1, "enough others have scored the head"
+    assert asked.count(("bert", "finish")) == 3, "but it should get the result"
+    assert asked.count(("anna", "finish")) == 1
+    assert outcome.undelivered == {"bert": "gone: for good"}
+
+
 def test_a_site_that_fails_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
     def nan(site: str, kind: str, value):
         if site == "bert" and kind == "train" and value.round == 2:
