@@ -276,7 +276,7 @@ def test_a_reply_of_a_node_that_was_not_asked_is_dropped(world: World, without_m
     assert heads(world.run("foreign", sites=HONEST, grid_fault=foreign)) == without_mallory
 
 
-@pytest.mark.parametrize("seconds", [1.5, None], ids=["late", "hangs for ever"])
+@pytest.mark.parametrize("seconds", [4.5, None], ids=["late", "hangs for ever"])
 def test_a_site_that_is_late_or_hangs_is_left_out(world: World, without_mallory, seconds: float | None) -> None:
     never = threading.Event()
 
@@ -284,7 +284,7 @@ def test_a_site_that_is_late_or_hangs_is_left_out(world: World, without_mallory,
         never.wait(seconds)
         return reply
 
-    folder = world.run(f"slow-{seconds}", slow, round_timeout=1.0)
+    folder = world.run(f"slow-{seconds}", slow, round_timeout=3.0)
     assert heads(folder) == without_mallory
     assert told(folder)[0] == "did not answer in time"
 
