@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -105,3 +106,24 @@ def test_config_files_that_cannot_be_used(tmp_path: Path, content: str | None, w
 def test_unknown_preset() -> None:
     with pytest.raises(UserError, match="did you mean 'article'"):
         resolve_config(preset="articel")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"proximal": 0.5}, "proximal: fedavg does not use it; it goes with --strategy fedprox"),
+        ({"second-momentum": 0.5, "strategy": "fedadagrad"}, "goes with --strategy fedadam or fedyogi"),
+        ({"adaptivity": 0.5, "strategy": "median"}, "adaptivity: median does not use it"),
+        ({"trim": 0.2}, "trim: fedavg does not use it; it goes with --strategy trimmed-mean"),
+        ({"trim": 0.5, "strategy": "trimmed-mean"}, "trim: got 0.5; input should be less than 0.5"),
+        ({"strategy": "median", "weighting": "uniform"}, "median counts every site once, whatever its size"),
+        ({"cohort-size": 3, "fraction": 0.5}, "both say how many sites train; give one"),
+        ({"cohort-size": 3, "sampling": "poisson"}, "so cohorts have no fixed size; give --fraction"),
+        ({"cohort-size": 3, "min-sites": 4}, "min-sites 4 can never be reached by cohorts of 3 sites"),
+        ({"client-cpus": 2.0}, "client-cpus: goes with --engine ray; the in-process engine knows --threads"),
+        ({"strategy": "fedadm"}, "strategy: got 'fedadm'; did you mean 'fedadam'"),
+    ],
+)
+def test_settings_that_do_not_combine_are_refused_with_the_reason(settings: dict, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        make_config(settings, "options")

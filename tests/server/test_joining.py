@@ -1,0 +1,71 @@
+"""Names of sites, and what the sites of a run must have."""
+
+import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from common.backbone import load_backbone
+from common.config import BUNDLED, RunConfig
+from common.errors import UserError
+from common.protocol import Description, pack
+from server.joining import Federation, join
+from simulations.engine import InProcessGrid, SimulatedSite
+
+
+def joined(*sites: tuple[str, str], images: tuple[int, int, int] = (5, 2, 2), **settings: object) -> Federation:
+    """Join sites given as (enrolled name, prepared site that the node says it works for)."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        told = Description({"Ähre 2": images, "a": (0, 1, 1)}, 0, str(context.node_config["partition"]))
+        return Message(pack(told), reply_to=message)
+
+    config = RunConfig(**{"sites": len(sites), **settings})
+    nodes = [SimulatedSite(name, {"partition": partition}) for name, partition in sites]
+    grid = InProcessGrid(app, nodes, config.to_flat(), 1)
+    try:
+        return join(grid, config, load_backbone(BUNDLED))
+    finally:
+        grid.close()
+
+
+def test_an_enrolled_name_counts_whatever_the_site_says() -> None:
+    federation = joined(("anna", "carl"), ("bert", "anna"))
+    assert federation.nodes == {"anna": 1, "bert": 2}
+    assert federation.everyone == federation.trainers == ("anna", "bert")
+    assert federation.classes == ("a", "Ähre 2")
+
+
+def test_nodes_of_a_simulation_go_by_their_prepared_sites() -> None:
+    assert joined(("", "site-1"), ("", "site-0")).nodes == {"site-1": 1, "site-0": 2}
+
+
+def test_a_node_without_any_name_is_refused() -> None:
+    with pytest.raises(
+        UserError, match="node 2 has neither an enrolled name nor a prepared site; enrol it under a name"
+    ):
+        joined(("anna", ""), ("", ""))
+
+
+def test_two_nodes_of_one_name_are_refused() -> None:
+    for sites in ((("anna", ""), ("anna", "")), (("", "site-0"), ("", "site-0")), (("site-0", ""), ("", "site-0"))):
+        with pytest.raises(UserError, match=r"several nodes go by the name (anna|site-0); a name must belong to one"):
+            joined(*sites)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"min_sites": 3, "sites": 2}, "2 of 2 sites can take part, 3 are needed"),
+        ({"cohort_size": 3}, "cohort-size is 3, but only 2 sites have training images"),
+        (
+            {"min_sites": 2, "fraction": 0.5},
+            "min-sites is 2, but a cohort has 1 sites only; lower it, or raise fraction",
+        ),
+        ({"images": (0, 2, 2)}, "none of the 2 sites has a training image"),
+    ],
+)
+def test_what_can_never_work_is_refused_before_the_first_round(settings: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        joined(("anna", ""), ("bert", ""), **settings)
