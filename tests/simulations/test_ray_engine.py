@@ -143,8 +143,8 @@ def test_flwr_run_works_from_a_clean_copy_without_network(tmp_path: Path, folder
         )
         assert (folder / "run" / "summary.json").exists(), done.stdout[-3000:] + done.stderr[-3000:]
     finally:
-        listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-        for pid in re.findall(rf"^\s*(\d+) .*flower-superlink.*--port {port}", listing, re.MULTILINE):
+        listing = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True).stdout
+        for pid in re.findall(rf"^\s*(\d+) .*flower-superlink.*{re.escape(str(home))}", listing, re.MULTILINE):
             os.kill(int(pid), signal.SIGTERM)
     manifests = {name: folder / "sites" / name / "images.csv" for name in ("site-0", "site-1", "site-2")}
     run_on_engine(make_app(), manifests, config.model_copy(update={"out": str(tmp_path / "here")}))
