@@ -56,8 +56,9 @@ def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> None:
     history = read_history(folder)
     plot_curves(history, outcome.best_round, folder / "curves.png")
     write_summary(folder, summarise(config, backbone, history, read_left_out(folder), outcome, seconds))
+    summary = read_summary(folder)
     for callback in callbacks:
-        callback.on_end(read_summary(folder))
+        callback.on_end(summary)
 
 
 def _save_models(folder: Path, config: RunConfig, backbone: Backbone, outcome: Outcome) -> None:

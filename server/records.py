@@ -41,6 +41,15 @@ class Round:
     bytes_up: int
     best: bool
 
+    @property
+    def scalars(self) -> dict[str, float]:
+        """The scores by name, as curves are drawn of them; those of a split without images are left out."""
+        values = {"sites": float(len(self.scores))}
+        for split, counts in (("test", self.test), ("validation", self.validation)):
+            if counts.total:
+                values |= {f"{split}/accuracy": counts.accuracy, f"{split}/loss": counts.mean_loss}
+        return values
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -51,8 +51,9 @@ def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
     clear_folder(folder)
     places = {"prepared": str(folder.absolute()), "out": str(folder.absolute() / "run")}
     config = config.model_copy(update={"sites": len(images_of), **places, **_absolute_paths(config)})
-    write_sites(folder, config, images_of)
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", config.to_toml())
+    write_sites(folder, config, images_of)
     return len(images_of)
 
 
@@ -99,6 +100,8 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 
     if not config.resume:
         clear_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_settings(folder, config)  # first: a run killed from here on is known as one, and can be resumed
     manifests = write_sites(folder, config, images_of)
     with display.rounds(config) as shown:
         run_on_engine(make_app([shown]), manifests, config)
@@ -119,13 +122,11 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 
 
 def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> dict[str, Path]:
-    """Write the settings and each site's manifest into a folder; return site → manifest.
+    """Write each site's manifest into a folder; return site → manifest.
 
     Raises:
         UserError: a run is resumed, and a site would not get the images that it had.
     """
-    (folder / "sites").mkdir(parents=True, exist_ok=True)
-    write_settings(folder, config)
     manifests = {name: folder / "sites" / name / "images.csv" for name in images_of}
     for name, path in manifests.items():
         if config.resume and path.exists():

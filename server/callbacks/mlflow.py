@@ -10,7 +10,6 @@ from typing import Any
 
 from common.errors import UserError
 from server.callbacks import Callback, Start
-from server.callbacks.tensorboard import scalars_of
 from server.records import Round
 
 
@@ -38,7 +37,7 @@ class MLflow(Callback):
     def on_round(self, record: Round) -> None:
         """Log the scores of a good round."""
         if not record.failure:
-            for name, value in scalars_of(record).items():
+            for name, value in record.scalars.items():
                 self._client.log_metric(self._run, name, value, step=record.round)
 
     def on_end(self, summary: Mapping[str, Any]) -> None:

@@ -26,19 +26,10 @@ class TensorBoard(Callback):
 
         if record.failure:
             return
-        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars_of(record).items()]
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in record.scalars.items()]
         self._writer.add_event(Event(wall_time=time.time(), step=record.round, summary=Summary(value=scalars)))
 
     def close(self) -> None:
         """Write out what is buffered."""
         if hasattr(self, "_writer"):
             self._writer.close()
-
-
-def scalars_of(record: Round) -> dict[str, float]:
-    """Return the scores of a round by name."""
-    values = {"sites": float(len(record.scores))}
-    for split, counts in (("test", record.test), ("validation", record.validation)):
-        if counts.total:
-            values |= {f"{split}/accuracy": counts.accuracy, f"{split}/loss": counts.mean_loss}
-    return values
