@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from common.errors import UserError
 from server.callbacks import Callback, Start
 from server.records import Round
 from server.run import plain
@@ -16,7 +17,12 @@ class JsonLog(Callback):
     """Appends events to a file, or writes them to standard error where its name is ``-``."""
 
     def __init__(self, path: str) -> None:
-        self._file: IO[str] = sys.stderr if path == "-" else Path(path).expanduser().open("a", encoding="utf-8")
+        try:
+            self._file: IO[str] = sys.stderr if path == "-" else Path(path).expanduser().open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"--log-json {path}: {error.strerror}; name a file in a folder that can be written"
+            ) from None
 
     def on_start(self, start: Start) -> None:
         """Say who takes part."""

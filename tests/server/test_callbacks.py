@@ -99,6 +99,11 @@ def test_json_log_has_an_event_a_line(run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "failed.jsonl").read_text())["event"] == "error"
 
 
+def test_a_json_log_that_cannot_be_written_is_told(run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--log-json .*gone/events.jsonl: No such file or directory; name a file in a"):
+        run(log_json=str(tmp_path / "gone" / "events.jsonl"))
+
+
 def test_mlflow_gets_parameters_scores_and_the_model(run, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
