@@ -65,8 +65,6 @@ def run_on_ray(
         raise UserError(
             f"--engine ray needs Flower's simulation extra ({error}); install it: pip install 'fedtransfer[ray]'"
         ) from None
-    terminate = signal.getsignal(signal.SIGTERM)
-    _start_ray(ray, config)
 
     def server(grid: Grid, context: Context) -> None:
         context.run_config = dict(config.to_flat())
@@ -76,11 +74,12 @@ def run_on_ray(
             _end_busy_workers(ray)
 
     resources = {"num_cpus": config.client_cpus, "num_gpus": config.client_gpus}
-    level = FLOWER_LOGGER.level
+    terminate, level = signal.getsignal(signal.SIGTERM), FLOWER_LOGGER.level
     FLOWER_LOGGER.setLevel(logging.CRITICAL)  # its errors reach us as replies, and admission tells of them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray and Flower show what Python hides by default
+            _start_ray(ray, config)
             run_simulation(
                 server,  # type: ignore[arg-type]  # Flower calls it as it does a ServerApp
                 _Configured(client_app, config.to_flat()),  # type: ignore[arg-type]
@@ -98,12 +97,10 @@ def _start_ray(ray: Any, config: RunConfig) -> None:
     local = {} if config.ray_address else {"num_cpus": CORES, "include_dashboard": False}
     environment = {"FLWR_TELEMETRY_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ray.init(
-                address=config.ray_address or None, log_to_driver=False, logging_level=logging.ERROR,
-                runtime_env={"env_vars": environment}, **local,
-            )  # fmt: skip
+        ray.init(
+            address=config.ray_address or None, log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment}, **local,
+        )  # fmt: skip
     except Exception as error:
         raise UserError(
             f"Ray cannot be started or reached ({error}); see --ray-address, or use --engine inprocess"
@@ -114,7 +111,6 @@ def _start_ray(ray: Any, config: RunConfig) -> None:
         for kind, need in wanted.items()
         if need > have.get(kind, 0)
     ]:
-        ray.shutdown()
         raise UserError(
             f"Ray has too little for one site: it wants {', '.join(missing)}; lower --client-cpus or --client-gpus"
         )
