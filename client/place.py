@@ -1,16 +1,21 @@
-"""Where a node finds its images and keeps its state.
+"""Where a node finds its images and keeps its state, and what it may refuse.
 
-A node of a deployment is told by its node config (``data``, ``state``); a node of Flower's own simulation has a number
-only, and works for the prepared site of that number.
+A node of a deployment is told the site's folder by its node config, and has a say of its own
+(``client/deployment/place.py``). A node of Flower's own simulation has a number only, and works for the prepared site
+of that number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from common.config import RunConfig, Value
 from common.errors import SiteError
+from common.head import save_head
+from common.images import Image
+from common.protocol import Task
+from common.sources import read_source
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,29 @@ class Place:
         data: the site's images: folder, manifest or archive.
         state: a folder of the site's own, where the result is kept.
         partition: name of the prepared site, "" for a node that has a name of its own.
+        patience: seconds that a query waits for the features before it answers how far they are; None: to the end.
     """
 
     data: str
     state: Path
     partition: str = ""
+    patience: float | None = None
+
+    def settings(self, config: RunConfig) -> RunConfig:
+        """Return a run's settings as they are here: a simulated site has none of its own."""
+        return config
+
+    def refuse(self, config: RunConfig, kind: str) -> None:
+        """Raise a ``SiteError`` where a message asks for more than the site allows: a simulated one allows all."""
+
+    def images(self) -> Sequence[Image]:
+        """List the site's images."""
+        return read_source(Path(self.data)).images
+
+    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
+        """Keep the head that a run ended with."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        save_head(self.state / "head.npz", task.head, task.classes, fingerprint)
 
 
 def place_of(node: Mapping[str, Value], config: RunConfig) -> Place:
@@ -34,13 +57,17 @@ def place_of(node: Mapping[str, Value], config: RunConfig) -> Place:
     Raises:
         SiteError: neither says where.
     """
+    if "site" in node:
+        from client.deployment.place import real_place
+
+        return real_place(str(node["site"]))
     if "data" in node:
         return Place(str(node["data"]), Path(str(node["state"])))
     if "partition-id" not in node or not config.prepared:
         raise SiteError(
             "no-data",
-            "the node config names no data, and the run config no prepared folder; start the node with data and "
-            "state, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
+            "the node config names no site, and the run config no prepared folder; start the node with fedtransfer "
+            "client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
         )
     names, number = _prepared_sites(config.prepared), int(node["partition-id"])
     if len(names) != int(node["num-partitions"]):

@@ -1,14 +1,13 @@
 """One site's data: its images, each in its split, with their features ready to train on.
 
-A simulated site and a real one are the same thing: a source of images (folder, manifest or archive) named in the
-node config.
+A simulated site and a real one are the same thing: a list of images, each with its label, from a place
+(``client/place.py``).
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.errors import SiteError
-from common.extraction import extract, open_store
+from common.extraction import Progress, extract, open_store
 from common.features import normalise
-from common.sources import read_source
+from common.images import Image
 from common.splits import split_of
 
 SPLITS = ("train", "validation", "test")
@@ -70,16 +69,15 @@ class Site:
         return {name: (counts["train"][name], counts["validation"][name], counts["test"][name]) for name in names}
 
 
-def prepare_site(data: str, config: RunConfig) -> Site:
-    """Read a source of images, extract what features are missing, and divide its images into train, validation and test.
+def prepare_site(images: Sequence[Image], config: RunConfig, progress: Progress | None = None) -> Site:
+    """Extract what features are missing, and divide a site's images into train, validation and test.
 
     Raises:
-        UserError: the source or the backbone is not usable.
+        UserError: the images or the backbone are not usable.
     """
     backbone = configured_backbone(config)
     store = open_store(backbone, config.store)
-    images = read_source(Path(data)).images
-    extraction = extract(store, backbone, images, threads=config.threads, strict=config.strict)
+    extraction = extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
     keys: dict[str, list[bytes]] = {split: [] for split in SPLITS}
     labels: dict[str, list[str]] = {split: [] for split in SPLITS}
     for image, key in zip(images, extraction.keys, strict=True):

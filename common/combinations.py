@@ -21,6 +21,7 @@ def refuse_contradictions(config: "RunConfig") -> None:
         ValueError: they do not; the text says which and why.
     """
     _check_cohorts(config)
+    _check_classes(config)
     for name, strategies in _STRATEGIES_THAT_USE.items():
         if _changed(config, name) and config.strategy not in strategies:
             raise ValueError(
@@ -45,6 +46,14 @@ def _check_cohorts(config: "RunConfig") -> None:
         )
     if size and config.min_sites > size:
         raise ValueError(f"min-sites {config.min_sites} can never be reached by cohorts of {size} sites")
+
+
+def _check_classes(config: "RunConfig") -> None:
+    names = config.declared_classes
+    if config.classes == "found" and names:
+        raise ValueError("class-names: goes with --classes declared; without it the classes are those found at the sites")
+    if config.classes == "declared" and len(set(names)) < max(2, len(names)):
+        raise ValueError(f"class-names: got {config.class_names!r}; expected two or more different names, such as cat,dog")
 
 
 def _changed(config: "RunConfig", name: str) -> bool:

@@ -166,6 +166,14 @@ class RunConfig(BaseModel):
         0.1, "Strategy", "Share of the sites that trimmed-mean leaves out at each end, in each entry.", gt=0, lt=0.5
     )
 
+    classes: Literal["found", "declared"] = option(
+        "found",
+        "Federation",
+        "The federation's classes: all that are found at the sites, or those of --class-names only; a site may lack some"
+        " of these, but one that has another is refused.",
+    )
+    class_names: str = option("", "Federation", "With --classes declared: the class names, separated by commas.")
+
     min_sites: int = option(
         0, "Trust", "Least number of sites whose answers a round needs (0: half of those that are asked).", ge=0
     )
@@ -220,6 +228,11 @@ class RunConfig(BaseModel):
             raise ValueError(f"resolution: got {self.resolution}; ResNets need at least 32 pixels a side")
         refuse_contradictions(self)
         return self
+
+    @property
+    def declared_classes(self) -> tuple[str, ...]:
+        """The names of ``class_names``; none where the classes are those found."""
+        return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
 
     def to_flat(self) -> dict[str, Value]:
         """Return every setting under its outside name: what TOML files and Flower's run config hold."""

@@ -21,7 +21,7 @@ from common.errors import SiteError
 from common.head import Arrays
 from common.metrics import Counts
 
-VERSION = 2
+VERSION = 3
 _RAW = "fedtransfer.little-endian"  # how the bytes of arrays are laid out
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"  # Flower message types
 
@@ -29,7 +29,8 @@ QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
 # What a message of each kind says, besides its arrays; nothing else is let in.
 _SCORES = {"round", "fingerprint", "classes", "losses"}
 _KEYS = {
-    "Query": {"backbone", "resolution", "fingerprint"},
+    "Query": {"backbone", "resolution", "fingerprint", "classes"},
+    "Preparing": {"done", "total"},
     "Description": {"images", "unreadable", "partition"},
     "Task": {"site", "round", "classes", "weighting"},
     "Scores": _SCORES,
@@ -44,11 +45,29 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Query:
-    """Asks a site what it has. A site whose backbone differs refuses."""
+    """Asks a site what it has. A site whose backbone differs refuses.
+
+    Attributes:
+        backbone, resolution, fingerprint: what the site must have.
+        classes: the class names that the run declares; a site with another one refuses. Empty: what sites have counts.
+    """
 
     backbone: str
     resolution: int
     fingerprint: str
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """A site's answer while its features are not all there yet: it is to be asked again.
+
+    Attributes:
+        done, total: images that went through the backbone so far, and those that must (0 while it looks).
+    """
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,9 @@ def pack(value: Any) -> RecordDict:
         said = {"code": value.code, "text": value.text}
     elif isinstance(value, Query):
         said = {"backbone": value.backbone, "resolution": value.resolution, "fingerprint": value.fingerprint}
+        said["classes"] = value.classes
+    elif isinstance(value, Preparing):
+        said = {"done": value.done, "total": value.total}
     elif isinstance(value, Description):
         said = {"images": dict(value.images), "unreadable": value.unreadable, "partition": value.partition}
     elif isinstance(value, Task):
@@ -161,13 +183,14 @@ def pack(value: Any) -> RecordDict:
     return records
 
 
-def unpack(records: RecordDict, kind: type[Any]) -> Any:
-    """Read a value of type ``kind`` from Flower records.
+def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
+    """Read a value of one of the types ``kinds`` from Flower records.
 
     Raises:
         ProtocolError: the records hold something else, of another version, or incomplete.
         SiteError: the records hold a site's refusal.
     """
+    expected = " or ".join(kind.__name__ for kind in kinds)
     try:
         head = records.config_records["head"]
         if head["version"] != VERSION:
@@ -177,8 +200,9 @@ def unpack(records: RecordDict, kind: type[Any]) -> Any:
         said = json.loads(str(head["said"]))
         if head["kind"] == "SiteError":
             raise SiteError(str(said["code"]), str(said["text"]))
-        if head["kind"] != kind.__name__:
-            raise ProtocolError(f"sent {head['kind']!r}, expected {kind.__name__}")
+        kind = next((kind for kind in kinds if kind.__name__ == head["kind"]), None)
+        if kind is None:
+            raise ProtocolError(f"sent {head['kind']!r}, expected {expected}")
         if (found := set(said)) != _KEYS[kind.__name__]:
             raise ProtocolError(f"sent the keys {sorted(found)}, expected {sorted(_KEYS[kind.__name__])}")
         if unknown := set(records) - {"head", "arrays"}:
@@ -190,13 +214,16 @@ def unpack(records: RecordDict, kind: type[Any]) -> Any:
         return _unpack(kind, said, arrays)
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise ProtocolError(
-            f"sent an incomplete or malformed {kind.__name__} ({type(error).__name__}: {error})"
+            f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})"
         ) from None
 
 
 def _unpack(kind: type[Any], said: Any, arrays: list[NDArray[Any]]) -> Any:
     if kind is Query:
-        return Query(str(said["backbone"]), int(said["resolution"]), str(said["fingerprint"]))
+        classes = tuple(map(str, said["classes"]))
+        return Query(str(said["backbone"]), int(said["resolution"]), str(said["fingerprint"]), classes)
+    if kind is Preparing:
+        return Preparing(int(said["done"]), int(said["total"]))
     if kind is Description:
         images = {str(name): (int(a), int(b), int(c)) for name, (a, b, c) in said["images"].items()}
         return Description(images, int(said["unreadable"]), str(said["partition"]))

@@ -54,20 +54,20 @@ class Admission:
 
 
 def admit(
-    replies: Mapping[str, Sequence[Message]], kind: type[Any], task: Task | None = None, terms: Terms | None = None
+    replies: Mapping[str, Sequence[Message]], *kinds: type[Any], task: Task | None = None, terms: Terms | None = None
 ) -> Admission:
     """Unpack and check the replies of an exchange.
 
     Args:
         replies: site name → what came from it.
-        kind: the protocol value that was asked for.
+        kinds: the protocol values that may answer.
         task: what the sites were asked; only its round and weighting matter.
         terms: what scores and updates must fit.
     """
     result = Admission({}, {})
     for site in sorted(replies):
         try:
-            value = _value(replies[site], kind)
+            value = _value(replies[site], kinds)
             if task is not None and terms is not None:
                 _check(value, task, terms)
             result.admitted[site] = value
@@ -78,7 +78,7 @@ def admit(
     return result
 
 
-def _value(replies: Sequence[Message], kind: type[Any]) -> Any:
+def _value(replies: Sequence[Message], kinds: Sequence[type[Any]]) -> Any:
     if not replies:
         raise ProtocolError("did not answer in time")
     if len(replies) > 1:
@@ -86,7 +86,7 @@ def _value(replies: Sequence[Message], kind: type[Any]) -> Any:
     reply = replies[0]
     if reply.has_error():
         raise ProtocolError(_fault(reply.error.code, reply.error.reason or ""))
-    return unpack(reply.content, kind)
+    return unpack(reply.content, *kinds)
 
 
 def _fault(code: int, reason: str) -> str:

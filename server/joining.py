@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.serverapp import Grid
@@ -11,15 +12,18 @@ from common import protocol
 from common.backbone import Backbone
 from common.config import RunConfig
 from common.errors import UserError
-from common.protocol import Description, Query
+from common.protocol import Description, Preparing, Query
 from common.sources import natural_order
-from server.admission import admit
+from server.admission import Admission, admit
 from server.cohort import cohort_size, quorum
 from server.exchange import exchange
 
 log = logging.getLogger(__name__)
 
+Report = Callable[[str, int, int], None]  # site, images done, images to do
+
 _UNNAMED = "node "
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,19 +55,18 @@ class Federation:
         )
 
 
-def join(grid: Grid, config: RunConfig, backbone: Backbone) -> Federation:
+def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> Federation:
     """Wait for the sites, and ask each what it has.
 
     A site's name is the one under which it is enrolled. Only the nodes of a simulation have none; there it is the
-    prepared site that the node works for.
+    prepared site that the node works for. ``report`` is told how far sites are that still prepare their features.
 
     Raises:
         UserError: too few sites connect or can take part, or none of them can train.
     """
     nodes, needed = _wait(grid, config), quorum(config.sites, config.min_sites)
-    query = Query(backbone.name, backbone.resolution, backbone.fingerprint)
-    replies = exchange(grid, nodes, dict.fromkeys(sorted(nodes), query), protocol.QUERY, config.round_timeout)
-    answers = admit(replies.by_site, Description)
+    query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
+    answers = _ask(grid, nodes, query, config, report)
     for site, why in answers.refused.items():
         log.warning("%s takes no part in the run: %s", site, why)
     if len(answers.admitted) < needed:
@@ -74,10 +77,37 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone) -> Federation:
     name = {asked: _name(asked, told) for asked, told in answers.admitted.items()}
     _refuse_same_names(list(name.values()))
     descriptions = {name[asked]: told for asked, told in answers.admitted.items()}
-    classes = natural_order(label for told in descriptions.values() for label in told.images)
+    classes = config.declared_classes or natural_order(label for told in descriptions.values() for label in told.images)
     federation = Federation({name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused)
     _check_trainers(federation, config)
     return federation
+
+
+def wait_for_return(grid: Grid, federation: Federation, sites: Iterable[str], seconds: float) -> None:
+    """Wait until these sites are connected, so many seconds at most: those of a deployment may be starting again."""
+    deadline, wanted = time.monotonic() + seconds, {federation.nodes[site] for site in sites}
+    while not wanted <= set(grid.get_node_ids()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, report: Report) -> Admission:
+    """Ask every node what it has, and again those that still prepare their features, until the time is up."""
+    deadline = time.monotonic() + config.round_timeout
+    result, asked = Admission({}, {}), sorted(nodes)
+    while asked and (left := deadline - time.monotonic()) > 0:
+        replies = exchange(grid, nodes, dict.fromkeys(asked, query), protocol.QUERY, left)
+        answers = admit(replies.by_site, Description, Preparing)
+        result.refused.update(answers.refused)
+        asked = []
+        for site, told in answers.admitted.items():
+            if isinstance(told, Preparing):
+                report(site, told.done, told.total)
+                asked.append(site)
+            else:
+                result.admitted[site] = told
+    late = f"still prepared its features after {config.round_timeout:g} s (--round-timeout)"
+    result.refused.update(dict.fromkeys(asked, late))
+    return result
 
 
 def _wait(grid: Grid, config: RunConfig) -> dict[str, int]:
@@ -100,7 +130,7 @@ def _wait(grid: Grid, config: RunConfig) -> dict[str, int]:
                 f"{len(connected)} of {config.sites} sites connected within {config.join_timeout:g} s, {needed} are needed: "
                 f"{', '.join(sorted(labels)) or 'none'} did; start the others, or set --sites, --min-sites or --join-timeout"
             )
-        time.sleep(0.2)
+        time.sleep(POLL_SECONDS)
 
 
 def _name(label: str, told: Description) -> str:

@@ -28,7 +28,7 @@ from server.callbacks import Callback, Start
 from server.checkpoint import Checkpoints
 from server.cohort import cohort_size, draw_cohort, quorum
 from server.exchange import exchange
-from server.joining import Federation, join
+from server.joining import Federation, join, wait_for_return
 from server.progress import Candidate, Progress
 from server.records import Outcome, Round
 from server.strategies import strategy
@@ -48,9 +48,15 @@ def federate(
         UserError: too few sites take part, a round got too few usable answers too often, or a checkpoint cannot be
             written or read.
     """
-    federation = join(grid, config, backbone)
+    callbacks = list(callbacks)
+
+    def report(site: str, done: int, total: int) -> None:
+        for callback in callbacks:
+            callback.on_preparing(site, done, total)
+
+    federation = join(grid, config, backbone, report)
     checkpoints = Checkpoints(folder / "checkpoints", config, backbone.fingerprint, federation.classes)
-    run = _Run(grid, config, backbone, federation, folder, list(callbacks))
+    run = _Run(grid, config, backbone, federation, folder, callbacks)
     resumed = checkpoints.latest() if config.resume else None
     start = Start(
         config, folder, federation.everyone, federation.absent, federation.classes, resumed.round if resumed else None
@@ -138,7 +144,9 @@ class _Run:
         classes, weighting = self._federation.classes, self._config.weighting
         tasks = {site: Task(site, number, classes, head, weighting) for site in sites}
         replies = exchange(self._grid, self._federation.nodes, tasks, kind, self._config.round_timeout)
-        admission = admit(replies.by_site, answer, next(iter(tasks.values()), None), self.terms)
+        admission = admit(
+            replies.by_site, answer, task=next(iter(tasks.values()), None), terms=self.terms
+        )
         for site, why in admission.refused.items():
             log.warning("round %d: %s is left out: %s", number, site, why)
         return _Asked(admission, replies.bytes_down, replies.bytes_up, began)
@@ -168,6 +176,7 @@ class _Run:
                 pause = PAUSE_SECONDS * 2 ** (attempt - 2)
                 log.warning("round %d: trying again in %g s", number, pause)
                 time.sleep(pause)
+                wait_for_return(self._grid, self._federation, self._federation.everyone, self._config.join_timeout)
             yield attempt
 
     def _step(self, state: State, asked: Admission, planned: Sequence[str]) -> tuple[str, State]:

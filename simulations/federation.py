@@ -108,7 +108,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 
     summary = read_summary(folder)
     classes = tuple(summary["classes"])
-    prepared = {name: prepare_site(str(manifest), config) for name, manifest in manifests.items()}
+    prepared = {name: prepare_site(read_source(manifest).images, config) for name, manifest in manifests.items()}
     with display.bar("Baselines", "heads") as progress:
         baselines = run_baselines(config, prepared, classes, progress)
     plot_partition({name: site.images_by_class() for name, site in prepared.items()}, classes, folder / "partition.png")

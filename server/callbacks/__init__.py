@@ -40,6 +40,9 @@ class Start:
 class Callback:
     """Is told what happens, in this order; each method may be left out. What it raises ends the run."""
 
+    def on_preparing(self, site: str, done: int, total: int) -> None:
+        """A site's features are not all there yet: so many images of those that must be are through the backbone."""
+
     def on_start(self, start: Start) -> None:
         """The sites have joined; the first round is about to begin."""
 

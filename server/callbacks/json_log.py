@@ -24,6 +24,10 @@ class JsonLog(Callback):
                 f"--log-json {path}: {error.strerror}; name a file in a folder that can be written"
             ) from None
 
+    def on_preparing(self, site: str, done: int, total: int) -> None:
+        """Say how far a site's features are."""
+        self._write("preparing", site=site, done=done, total=total)
+
     def on_start(self, start: Start) -> None:
         """Say who takes part."""
         self._write(

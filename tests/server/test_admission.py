@@ -49,7 +49,7 @@ class Reply:
 def admit_one(value: object, kind: type = Update) -> tuple[dict, dict]:
     sent = value if isinstance(value, list) else [value]
     replies: dict[str, list[Message]] = {"good": [Reply(update())], "site": [Reply(one) for one in sent]}  # type: ignore[dict-item]
-    result = admit(replies, kind, TASK, TERMS)
+    result = admit(replies, kind, task=TASK, terms=TERMS)
     assert kind is not Update or "good" in result.admitted
     return result.admitted, result.refused
 

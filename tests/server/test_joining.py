@@ -25,7 +25,7 @@ def joined(*sites: tuple[str, str], images: tuple[int, int, int] = (5, 2, 2), **
     nodes = [SimulatedSite(name, {"partition": partition}) for name, partition in sites]
     grid = InProcessGrid(app, nodes, config.to_flat(), 1)
     try:
-        return join(grid, config, load_backbone(BUNDLED))
+        return join(grid, config, load_backbone(BUNDLED), lambda *progress: None)
     finally:
         grid.close()
 

@@ -1,0 +1,80 @@
+"""What the site itself asks of the coordinator, beside SuperNode: is it enrolled, and has its last life ended."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
+from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from client.deployment.keys import load_keys
+from client.deployment.settings import SiteFolder
+
+
+class Fleet:
+    """Signed requests to the coordinator; make one with ``connect``."""
+
+    def __init__(self, site: SiteFolder, client: FleetHttpClient, public_key: bytes) -> None:
+        self._number, self._client, self._key = site.state / "node-id", client, public_key
+
+    def is_enrolled(self) -> bool:
+        """Return whether the coordinator knows this site's key."""
+        if self._number.exists():
+            node = Node(node_id=int(self._number.read_text()))
+            try:
+                self._client.GetRun(GetRunRequest(node=node, run_id=0))
+                return True
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.UNAUTHORIZED:
+                    return True  # there is no run 0, but it was us who asked
+        return self._activate()
+
+    def end_last_life(self) -> bool:
+        """Say that a SuperNode that died without a word is gone: what it was asked fails at once, and it may come back.
+
+        Returns:
+            Whether there was one.
+        """
+        if not self._number.exists():
+            return False
+        try:
+            self._client.DeactivateNode(DeactivateNodeRequest(node_id=int(self._number.read_text())))
+        except httpx.HTTPStatusError:
+            return False  # it had said good-bye
+        return True
+
+    def _activate(self) -> bool:
+        """Come and go once, to be told this site's number."""
+        request = ActivateNodeRequest(public_key=self._key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
+        try:
+            node_id = self._client.ActivateNode(request).node_id
+        except httpx.HTTPStatusError:
+            return False
+        self._number.parent.mkdir(mode=0o700, exist_ok=True)
+        self._number.write_text(str(node_id))
+        self._client.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
+        return True
+
+
+@contextmanager
+def connect(site: SiteFolder) -> Iterator[Fleet]:
+    """Connect to the coordinator of a site's settings.
+
+    Raises:
+        UserError: the site's key cannot be used.
+        httpx.TransportError: the coordinator cannot be reached.
+    """
+    private, public = load_keys(site.key)
+    client = FleetHttpClient.from_server_address(
+        site.settings.coordinator,
+        False,
+        str(site.authority),
+        interceptors=[NodeAuthHttpInterceptor(private, public)],
+    )
+    with client:
+        yield Fleet(site, client, public_key_to_bytes(public))

@@ -1,0 +1,55 @@
+"""The site's key pair. The private key never leaves the site's folder."""
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.errors import UserError
+
+FleetKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
+
+
+def make_keys(private: Path, name: str) -> str:
+    """Make an EC P-384 key pair: ``private`` (mode 0600), and beside it ``.pub`` with ``name`` as its comment.
+
+    Returns:
+        The public key in OpenSSH's one-line form.
+    """
+    key = ec.generate_private_key(ec.SECP384R1())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+    line = public_line(key, name)
+    private.with_suffix(".pub").write_text(line + "\n", "utf-8")
+    return line
+
+
+def load_keys(private: Path) -> FleetKeys:
+    """Load the key pair.
+
+    Raises:
+        UserError: there is none, it is damaged, or others than its owner may read it.
+    """
+    try:
+        mode = private.stat().st_mode & 0o077
+        key = serialization.load_ssh_private_key(private.read_bytes(), password=None)
+    except OSError as error:
+        raise UserError(f"{private}: {error.strerror}; fedtransfer client init makes the key") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{private}: not a private key in OpenSSH's form without a passphrase: {error}") from None
+    if mode:
+        raise UserError(f"{private}: others on this machine may read it; run: chmod 600 {private}")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UserError(f"{private}: expected an elliptic-curve key; fedtransfer client init makes the right kind")
+    return key, key.public_key()
+
+
+def public_line(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+    """Return the public key in OpenSSH's one-line form."""
+    encoded = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return f"{encoded.decode()} {name}"

@@ -1,0 +1,78 @@
+"""The append-only log of what left the site: a JSON object a line, each with the hash of the one before.
+
+A line that is changed, or taken out of the middle, no longer fits the next. (Someone who may write the file can still
+cut off its end, or write it anew: keep copies elsewhere if that matters.)
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+
+from common.protocol import content_bytes
+
+_START = "0" * 64
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The log in a file."""
+
+    path: Path
+
+    def write(self, reply: Message, task: dict[str, Any]) -> None:
+        """Note an answer before it is handed to SuperNode; on return the line is on disk."""
+        records = reply.content if reply.has_content() else None
+        arrays = [array for record in records.array_records.values() for array in record.values()] if records else []
+        line = {
+            "time": time.time(),
+            "kind": reply.metadata.message_type,
+            **task,
+            "bytes": content_bytes(reply) if records else 0,
+            "shapes": [[array.dtype, *array.shape] for array in arrays],
+            "sha256": hashlib.sha256(b"".join(array.data for array in arrays)).hexdigest(),
+            "before": self._last_hash(),
+        }
+        with self.path.open("ab") as file:
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the entries, oldest first."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                yield from (json.loads(line) for line in file if line.strip())
+
+    def trained_since(self, moment: float) -> int:
+        """Count the rounds of training answered since a time in seconds."""
+        return sum(line["time"] >= moment and line["kind"] == "train" and line["bytes"] > 0 for line in self.lines())
+
+    def first_break(self) -> int | None:
+        """Return the number of the first line that does not fit the one before; None where all do."""
+        before = _START
+        if not self.path.exists():
+            return None
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    fits = json.loads(line)["before"] == before
+                except (ValueError, KeyError):
+                    fits = False
+                if not fits:
+                    return number
+                before = hashlib.sha256(line).hexdigest()
+        return None
+
+    def _last_hash(self) -> str:
+        if not self.path.exists() or not self.path.stat().st_size:
+            return _START
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - 1_000_000))
+            return hashlib.sha256(file.read().splitlines(keepends=True)[-1]).hexdigest()

@@ -1,0 +1,125 @@
+"""A real site's place: its own paths, its own class names, and its say over what a run may ask."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from client.deployment.ledger import Ledger
+from client.deployment.results import keep_result
+from client.deployment.settings import MECHANISMS, SiteFolder
+from client.place import Place
+from common import protocol
+from common.config import RunConfig
+from common.errors import SiteError, UserError
+from common.images import Image
+from common.protocol import Task
+from common.sources import read_source
+
+log = logging.getLogger(__name__)
+
+DAY = 24 * 3600.0
+PATIENCE = 2.0
+
+
+@dataclass(frozen=True)
+class RealPlace(Place):
+    """The place of a site with a folder of its own."""
+
+    site: SiteFolder | None = field(default=None, compare=False)
+
+    def settings(self, config: RunConfig) -> RunConfig:
+        """Return a run's settings with the site's own paths, threads and strictness."""
+        own = self._site.settings
+        changes = {"threads": own.threads, "strict": own.strict, "store": str(self._site.path(own.store))}
+        changes |= {name: str(self._site.path(value)) for name in ("backbone", "weights") if (value := getattr(own, name))}
+        return config.model_copy(update=changes)
+
+    def refuse(self, config: RunConfig, kind: str) -> None:
+        """Refuse what ``site.toml`` does not allow.
+
+        Raises:
+            SiteError: the code and the text are for the coordinator.
+        """
+        consent = self._site.settings.consent
+        if consent.methods and config.strategy not in consent.methods:
+            raise SiteError(
+                "method-not-allowed",
+                f"this site takes part in {', '.join(consent.methods)} only, the run uses {config.strategy}; "
+                "agree on one of these",
+            )
+        if missing := sorted(set(consent.demand) - set(MECHANISMS)):
+            raise SiteError(
+                "demand-not-met",
+                f"this site demands {', '.join(missing)}, which its version of fedtransfer does not have; "
+                "agree on something else, or install a version that has it",
+            )
+        if consent.rounds_a_day and kind in (protocol.QUERY, protocol.TRAIN):
+            done = Ledger(self._site.ledger).trained_since(time.time() - DAY)
+            wanted = config.rounds if kind == protocol.QUERY and not config.resume else 1
+            if done + wanted > consent.rounds_a_day:
+                raise SiteError(
+                    "too-many-rounds",
+                    f"this site trains in at most {consent.rounds_a_day} rounds within 24 hours and has done {done}; "
+                    f"the run asks for {wanted} more; lower rounds, or wait",
+                )
+
+    def images(self) -> Sequence[Image]:
+        """List the images that the site gives to federations, under the federation's class names."""
+        return site_images(self._site)
+
+    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
+        """Keep the head that a run ended with, and the settings that say how to use it."""
+        keep_result(self._site.results, task, config, fingerprint, run)
+
+    @property
+    def _site(self) -> SiteFolder:
+        assert self.site is not None
+        return self.site
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: str, modified: int) -> SiteFolder:
+    return SiteFolder.open(Path(folder))
+
+
+def real_place(folder: str) -> RealPlace:
+    """Return the place of the site in ``folder``, with its settings as they are now.
+
+    Raises:
+        UserError: its settings are not right.
+    """
+    path = Path(folder) / "site.toml"
+    site = _opened(folder, path.stat().st_mtime_ns if path.exists() else 0)
+    return RealPlace(str(site.path(site.settings.data)), site.state, patience=PATIENCE, site=site)
+
+
+def site_images(site: SiteFolder) -> list[Image]:
+    """List the images that a site gives to federations, under the federation's class names.
+
+    Raises:
+        UserError: the source cannot be read, ``[classes]`` names a class that is not there, or nothing is left.
+    """
+    settings = site.settings
+    found = read_source(site.path(settings.data))
+    if unknown := sorted(set(settings.classes) - set(found.classes)):
+        raise UserError(
+            f"site.toml, [classes]: {', '.join(map(repr, unknown))} is no class of {settings.data}; "
+            f"it has {', '.join(map(repr, found.classes))}"
+        )
+    images = [
+        replace(image, label=name) for image in found.images if (name := settings.classes.get(image.label, image.label))
+    ]
+    counts = Counter(image.label for image in images)
+    rare = {name for name, number in counts.items() if number < settings.consent.least_images}
+    if rare:
+        log.warning("kept out for having fewer than %d images: %s", settings.consent.least_images, ", ".join(sorted(rare)))
+    kept = [image for image in images if image.label not in rare]
+    if not kept:
+        raise UserError(
+            f"{settings.data}: no image is left after [classes] and least-images = {settings.consent.least_images}"
+        )
+    return kept

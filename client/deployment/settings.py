@@ -1,0 +1,143 @@
+"""``site.toml``: what the site decides for itself. No coordinator can change it."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from common.config import Strategy
+from common.errors import UserError
+
+SETTINGS = "site.toml"
+MECHANISMS: tuple[str, ...] = ()  # the privacy mechanisms that this version of fedtransfer has
+METHODS: tuple[str, ...] = get_args(Strategy)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+class Consent(_Table):
+    """What a run may ask of the site.
+
+    Attributes:
+        methods: the strategies that it takes part in; empty for any.
+        rounds_a_day: rounds that it trains in within 24 hours, over all runs; 0 for no bound.
+        least_images: a class with fewer images than this is kept out of the federation altogether.
+        demand: privacy mechanisms that a run must use.
+        bundles: hashes of the app bundles that it answers; ``installed`` is that of its own fedtransfer.
+    """
+
+    methods: tuple[str, ...] = ()
+    rounds_a_day: int = Field(0, ge=0)
+    least_images: int = Field(1, ge=1)
+    demand: tuple[str, ...] = ()
+    bundles: tuple[str, ...] = ("installed",)
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [method for method in methods if method not in METHODS]:
+            raise ValueError(f"unknown {', '.join(unknown)}; this version has {', '.join(METHODS)}")
+        return methods
+
+
+class SiteSettings(_Table):
+    """The whole file; paths are relative to its folder.
+
+    Attributes:
+        name: what the site calls itself; the coordinator decides under which name it is enrolled.
+        coordinator: host:port.
+        authority: the coordinator's ca.crt.
+        data: images, as everywhere: a folder of class folders, a CSV manifest or an .npz archive.
+        backbone, weights: files that stand for those of the same name in a run's settings; "" to use the run's.
+        store: folder of the feature store.
+        threads: image batches extracted at a time; 0 for one a core.
+        strict: stop at the first image that cannot be read.
+        classes: the site's name for a class → the federation's; "" keeps the class out.
+        consent: what a run may ask.
+    """
+
+    name: str = Field(min_length=1)
+    coordinator: str = Field(pattern=r"^\S+:\d+$")
+    authority: str = "ca.crt"
+    data: str = Field(min_length=1)
+    backbone: str = ""
+    weights: str = ""
+    store: str = "features"
+    threads: int = Field(0, ge=0)
+    strict: bool = False
+    classes: dict[str, str] = Field(default_factory=dict)
+    consent: Consent = Consent()
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """A site's folder, opened.
+
+    Attributes:
+        folder: it.
+        settings: what its site.toml says.
+    """
+
+    folder: Path
+    settings: SiteSettings
+
+    @classmethod
+    def open(cls, folder: Path) -> "SiteFolder":
+        """Open a folder that ``fedtransfer client init`` made.
+
+        Raises:
+            UserError: it is none, or its settings are not right.
+        """
+        path = folder / SETTINGS
+        if not path.is_file():
+            raise UserError(
+                f"{folder.absolute()} is no site's folder (it has no {SETTINGS}); "
+                "make one with fedtransfer client init DIR, or name it with --dir"
+            )
+        try:
+            settings = SiteSettings.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{path}: not valid TOML: {error}") from None
+        except ValidationError as error:
+            raise UserError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
+        return cls(folder.absolute(), settings)
+
+    def path(self, value: str) -> Path:
+        """Return a path of the settings, taken from the site's folder."""
+        return self.folder / Path(value).expanduser()
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that the coordinator's must be signed by."""
+        return self.path(self.settings.authority)
+
+    @property
+    def key(self) -> Path:
+        """The site's private key."""
+        return self.folder / "site.key"
+
+    @property
+    def state(self) -> Path:
+        """What the running site needs: logs, the worker's socket, Flower's number for it."""
+        return self.folder / "state"
+
+    @property
+    def results(self) -> Path:
+        """The heads that federations ended with, a folder a run."""
+        return self.folder / "results"
+
+    @property
+    def ledger(self) -> Path:
+        """The log of what left the site."""
+        return self.folder / "sent.jsonl"
+
+
+def _explain(problem: object) -> str:
+    where = ".".join(map(str, problem["loc"]))  # type: ignore[index]
+    return f"{where}: {problem['msg']}, got {problem['input']!r}"  # type: ignore[index]

@@ -1,0 +1,112 @@
+"""The warm worker: one process that holds TensorFlow, features and heads, and does SuperNode's messages one by one.
+
+Flower starts a process a message, and importing TensorFlow there would take longer than a round. So what Flower starts
+as ``flwr-clientapp`` is a few lines (``client/deployment/launcher.py``) that hand the message's token to this process,
+over a Unix socket that only the site's own user can open.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from client.deployment.launcher import ask
+from client.deployment.settings import SiteFolder
+from common.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_LONGEST_SOCKET = 100  # bytes; the kernel's limit is 108, macOS' 104
+
+
+def serve(folder: Path) -> None:
+    """Do the messages of the site in ``folder`` until the process is ended.
+
+    Raises:
+        UserError: the folder's settings are not right.
+    """
+    site = SiteFolder.open(folder)
+    with _listen(socket_of(site)) as listener:
+        from client.app import app  # with TensorFlow: ready before the first message comes
+        from client.deployment.task import do_task
+
+        worker = _Worker(lambda request: do_task(SiteFolder.open(folder), app, request["address"], request["token"]))
+        log.info("the worker is ready")
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=worker.handle, args=(connection,), daemon=True).start()
+
+
+class _Worker:
+    """Answers requests: ``status``, or a message to be done."""
+
+    def __init__(self, do: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._do = do
+        self._busy = threading.Lock()  # Flower keeps the identity of a task in a process-global
+        self._state: dict[str, Any] = {"since": time.time(), "doing_since": None, "last": None, "done": 0}
+
+    def handle(self, connection: socket.socket) -> None:
+        """Answer one request of the site's own user; another's connection is closed."""
+        with connection:
+            if _user_of(connection) != os.getuid():
+                return
+            request = json.loads(connection.makefile("r", encoding="utf-8").readline())
+            answer = self._state if request["ask"] == "status" else {"code": self._work(request)}
+            connection.sendall(json.dumps(answer).encode() + b"\n")
+
+    def _work(self, request: dict[str, Any]) -> int:
+        with self._busy:
+            self._state["doing_since"] = time.time()
+            try:
+                self._state |= {"last": self._do(request), "done": self._state["done"] + 1}
+            except Exception:
+                log.exception("a message could not be answered")
+                return 1
+            finally:
+                self._state["doing_since"] = None
+            log.info("%s", self._state["last"])
+            return 0
+
+
+def worker_status(site: SiteFolder) -> dict[str, Any] | None:
+    """Return what the worker does: since when it runs, what it did last; None where none runs."""
+    answer = ask(str(socket_of(site)), {"ask": "status"}, 5.0)
+    return json.loads(answer) if answer else None
+
+
+def socket_of(site: SiteFolder) -> Path:
+    """Return where the worker's socket is: in the site's folder, or elsewhere if that path is too long for a socket."""
+    path = site.state / "worker.sock"
+    if len(os.fsencode(path)) < _LONGEST_SOCKET:
+        return path
+    digest = hashlib.sha256(os.fsencode(site.folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"fedtransfer-{os.getuid()}-{digest}" / "worker.sock"
+
+
+def _listen(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        raise UserError(f"{path.parent} belongs to somebody else; remove it, or set TMPDIR to a folder of your own")
+    path.parent.chmod(0o700)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen()
+    return listener
+
+
+def _user_of(connection: socket.socket) -> int:
+    """Return the user at the other end, as the kernel says it."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return os.getuid()  # the socket's folder is for the site's user alone
+    size = struct.calcsize("3i")
+    return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])

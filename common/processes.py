@@ -1,0 +1,76 @@
+"""Child processes that end with their parent, and log into files."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+LOG_BYTES = 10_000_000  # a log above this is put aside (one generation)
+_PR_SET_PDEATHSIG = 1
+
+# Flower's own switches: nothing is sent to or fetched from anyone but the other side.
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+
+
+def tool(name: str) -> str:
+    """Return the path of a command that is installed beside this Python."""
+    return str(Path(sys.executable).parent / name)
+
+
+def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process whose output goes to ``log``; call it from the main thread.
+
+    On Linux the process is ended with SIGTERM when this one dies, however it dies.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    rotate(log)
+    parent = os.getpid()
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **QUIET, **environment},
+            preexec_fn=(lambda: _end_with(parent)) if sys.platform == "linux" else None,
+        )
+
+
+def rotate(log: Path) -> None:
+    """Put a log aside that has grown too large; processes that append to it go on in the emptied file."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        shutil.copy(log, log.with_name(log.name + ".1"))
+        os.truncate(log, 0)
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
+    """Ask a process to end, and after so many seconds make it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def last_lines(log: Path, number: int = 5) -> str:
+    """Return the last lines of a log, for an error text."""
+    if not log.exists():
+        return ""
+    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    return "\n".join(f"  {line}" for line in lines[-number:])
+
+
+def _end_with(parent: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died in between
+        os._exit(1)

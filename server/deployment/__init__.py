@@ -1,0 +1,1 @@
+"""A coordinator on a network: certificates, enrolment, Flower's SuperLink and what watches over it."""

@@ -1,0 +1,268 @@
+"""The federation's own certificate authority, and the server certificate that it signs.
+
+ca.key       the authority's key            never leaves the coordinator
+ca.crt       the authority's certificate    every site has a copy: by it a site knows the coordinator
+server.key   the coordinator's key          a new one with each server certificate
+server.crt   the coordinator's certificate
+
+Both keys lie unencrypted on the disk, readable by their owner only (mode 0600): the coordinator must start with nobody
+there to type a passphrase. Whoever reads ca.key can pass for the coordinator.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from common.errors import UserError
+
+CA_DAYS = 3650
+SERVER_DAYS = 397  # thirteen months: who renews once a year has a month to spare
+WARN_DAYS = 30
+
+_CLOCK_SKEW = timedelta(hours=1)
+_LONGEST_NAME = 64  # X.509's bound on a common name
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?![0-9]+\Z){_LABEL}")  # digits alone at the end: a mistyped address
+_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Validity:
+    """What a certificate says of itself.
+
+    Attributes:
+        path: where it was read.
+        subject: whom it names, as in ``CN=fedtransfer coordinator``.
+        hosts: the host names and addresses it holds for; none for an authority.
+        not_before: its first moment, in UTC.
+        not_after: its last moment, in UTC.
+        sha256: its fingerprint, as colon-separated upper-case hex.
+    """
+
+    path: Path
+    subject: str
+    hosts: tuple[str, ...]
+    not_before: datetime
+    not_after: datetime
+    sha256: str
+
+    @property
+    def days_left(self) -> int:
+        """Whole days until it expires; negative once it has."""
+        return (self.not_after - datetime.now(UTC)).days
+
+
+def make_authority(folder: Path, name: str, days: int = CA_DAYS) -> None:
+    """Make ``ca.key`` and ``ca.crt`` of an authority that is called ``name`` and lasts ``days`` days.
+
+    Raises:
+        UserError: there is one already, the name is empty or too long, or the folder cannot be written.
+    """
+    if (folder / "ca.key").exists():
+        raise UserError(
+            f"{folder / 'ca.key'} already exists, and sites trust what it has signed; keep it, or choose another folder"
+        )
+    if not 1 <= len(name.encode()) <= _LONGEST_NAME:
+        raise UserError(f"authority {name!r}: expected a name of 1 to {_LONGEST_NAME} bytes; choose another")
+    key = ec.generate_private_key(ec.SECP384R1())
+    _write_together(folder, {"ca.key": _pem(key), "ca.crt": _self_signed(key, _subject(name), days)})
+
+
+def renew_authority(folder: Path, days: int = CA_DAYS) -> None:
+    """Replace ``ca.crt`` by one of the same key and name that lasts ``days`` days from now.
+
+    What the authority has signed holds under the old and under the new one, so sites need the new file only before the
+    old one ends.
+
+    Raises:
+        UserError: there is no authority in the folder, or the folder cannot be written.
+    """
+    key, old = _read_authority(folder)
+    _write_together(folder, {"ca.crt": _self_signed(key, old.subject, days)})
+
+
+def issue_server_certificate(
+    folder: Path, hosts: Sequence[str], days: int = SERVER_DAYS, *, now: datetime | None = None
+) -> None:
+    """Write a new ``server.key`` and ``server.crt``, signed by the authority in ``folder``.
+
+    Args:
+        folder: where the authority is.
+        hosts: names and addresses by which sites reach the coordinator; those it has for itself are added.
+        days: how long the certificate lasts, in days; it never outlives the authority's.
+        now: when it is issued, with a time zone; None is this moment.
+
+    Raises:
+        UserError: a host is none, there is no authority or it has expired, or the folder cannot be written.
+    """
+    names = list(dict.fromkeys(_general_name(host) for host in (*hosts, *_THIS_MACHINE)))
+    authority_key, authority = _read_authority(folder)
+    now, end = now or datetime.now(UTC), authority.not_valid_after_utc
+    if end <= now:
+        raise UserError(
+            f"{folder / 'ca.crt'} expired on {end:%Y-%m-%d}, so nothing can be signed by it; "
+            "run fedtransfer server renew --authority, then give every site the new ca.crt"
+        )
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _sign(
+        key,
+        _subject("fedtransfer coordinator"),
+        authority_key,
+        authority.subject,
+        now,
+        min(now + timedelta(days), end),
+        x509.BasicConstraints(ca=False, path_length=None),
+        _usage("digital_signature"),
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+        x509.SubjectAlternativeName(names),
+    )
+    _write_together(folder, {"server.key": _pem(key), "server.crt": certificate})
+
+
+def read_certificate(path: Path) -> Validity:
+    """Read what the certificate at ``path`` says of itself.
+
+    Raises:
+        UserError: there is no file, or it holds no certificate.
+    """
+    certificate = _load(path)
+    extensions = (extension.value for extension in certificate.extensions)
+    return Validity(
+        path=path,
+        subject=certificate.subject.rfc4514_string(),
+        hosts=tuple(str(n.value) for e in extensions if isinstance(e, x509.SubjectAlternativeName) for n in e),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        sha256=certificate.fingerprint(SHA256()).hex(":").upper(),
+    )
+
+
+def expiry_warnings(folder: Path) -> list[str]:
+    """Return a sentence for each of ``ca.crt`` and ``server.crt`` that has expired or has under WARN_DAYS days left.
+
+    Raises:
+        UserError: one of them is missing or no certificate.
+    """
+    remedies = {
+        "ca.crt": "run fedtransfer server renew --authority, then give every site the new ca.crt",
+        "server.crt": "run fedtransfer server renew",
+    }
+    warnings = []
+    for name, remedy in remedies.items():
+        validity = read_certificate(folder / name)
+        day, left = f"{validity.not_after:%Y-%m-%d}", validity.days_left
+        if left < 0:
+            warnings.append(f"{validity.path} expired on {day}, so no site can connect; {remedy}")
+        elif left < WARN_DAYS:
+            warnings.append(f"{validity.path} expires on {day} (days left: {left}); {remedy}")
+    return warnings
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, subject: x509.Name, days: int) -> bytes:
+    now = datetime.now(UTC)
+    constraints, usage = x509.BasicConstraints(ca=True, path_length=0), _usage("key_cert_sign", "crl_sign")
+    return _sign(key, subject, key, subject, now, now + timedelta(days), constraints, usage)
+
+
+def _sign(
+    key: ec.EllipticCurvePrivateKey,
+    subject: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    now: datetime,
+    end: datetime,
+    *extensions: x509.ExtensionType,
+) -> bytes:
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - _CLOCK_SKEW).not_valid_after(end)
+    identifiers = (
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        # Of the issuer's key, not of its certificate: what it has signed holds under a renewed certificate, too.
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+    )
+    for extension in (*identifiers, *extensions):
+        builder = builder.add_extension(extension, isinstance(extension, x509.BasicConstraints | x509.KeyUsage))
+    return builder.sign(issuer_key, SHA384()).public_bytes(Encoding.PEM)
+
+
+def _subject(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _usage(*usages: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{usage: usage in usages for usage in _USAGES})
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        pass
+    if not _HOST.fullmatch(host.lower()):
+        raise UserError(
+            f"host {host!r}: expected a host name or an IP address alone, as in fl.example.org or 192.0.2.7; "
+            "leave out scheme, port, path and brackets, and write letters beyond ASCII in their xn-- form"
+        )
+    return x509.DNSName(host.lower())
+
+
+def _read_authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    certificate, path = _load(folder / "ca.crt"), folder / "ca.key"
+    try:
+        key = load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: expected an unencrypted private key in PEM; restore it from a backup") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise UserError(f"{path} is not the key of the ca.crt beside it; restore both from the same backup")
+    return key, certificate
+
+
+def _load(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_read(path))
+    except ValueError:
+        raise UserError(f"{path}: expected a certificate in PEM; restore it from a backup") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}; expected what fedtransfer server init has made; "
+            "name the right folder, or restore the file from a backup"
+        ) from None
+
+
+def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Replace files only once all their successors are on the disk; no key is readable by others at any moment."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            temporary = folder / f".{name}.tmp"
+            temporary.unlink(missing_ok=True)  # one left behind would keep its mode
+            mode = 0o600 if name.endswith(".key") else 0o644
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(data)
+        for name in files:
+            os.replace(folder / f".{name}.tmp", folder / name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

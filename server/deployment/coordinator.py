@@ -1,0 +1,110 @@
+"""The coordinator's folder: its settings and where its things are.
+
+coordinator.toml  host names and ports            certificates/  the authority's and the server's, with their keys
+federation.toml   settings of the next run        sites/         the enrolled sites' public keys
+nginx.conf        what faces the network          runs/          a run folder a run
+*.service         a systemd unit                  state/         SuperLink's database, logs, what runs at the moment
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import UserError
+from server.run import write_whole
+
+SETTINGS = "coordinator.toml"
+
+
+class Settings(BaseModel):
+    """What ``coordinator.toml`` holds; spelt with hyphens there.
+
+    Attributes:
+        hosts: names and addresses by which sites reach this machine.
+        port: where nginx listens for them.
+        superlink_port: where Flower's SuperLink listens, on this machine only.
+        health_port: where its health service listens, on this machine only.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+    hosts: tuple[str, ...] = Field(min_length=1)
+    port: int = Field(9443, ge=1, le=65535)
+    superlink_port: int = Field(9092, ge=1, le=65535)
+    health_port: int = Field(9093, ge=1, le=65535)
+
+
+@dataclass(frozen=True)
+class Coordinator:
+    """A coordinator's folder, opened."""
+
+    folder: Path
+    settings: Settings
+
+    @classmethod
+    def create(cls, folder: Path, settings: Settings) -> "Coordinator":
+        """Make the folder and write its settings.
+
+        Raises:
+            UserError: there is one already, or it cannot be made.
+        """
+        if (folder / SETTINGS).exists():
+            raise UserError(
+                f"{folder} is a coordinator's folder already; to replace its certificate: fedtransfer server renew --dir {folder}"
+            )
+        try:
+            for part in ("certificates", "sites", "runs", "state"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / "state").chmod(0o700)
+            write_whole(folder / SETTINGS, tomli_w.dumps(settings.model_dump(by_alias=True)))
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
+        return cls(folder.absolute(), settings)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Coordinator":
+        """Open a folder that ``create`` made.
+
+        Raises:
+            UserError: it is none, or its settings are not right.
+        """
+        path = folder / SETTINGS
+        if not path.is_file():
+            raise UserError(
+                f"{folder.absolute()} is no coordinator's folder (it has no {SETTINGS}); "
+                "make one with fedtransfer server init DIR --host NAME, or name it with --dir"
+            )
+        try:
+            return cls(folder.absolute(), Settings.model_validate(tomllib.loads(path.read_text("utf-8"))))
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{path}: not valid TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(
+                f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
+            ) from None
+
+    @property
+    def certificates(self) -> Path:
+        """Where keys and certificates are."""
+        return self.folder / "certificates"
+
+    @property
+    def state(self) -> Path:
+        """What only the running coordinator needs."""
+        return self.folder / "state"
+
+    @property
+    def superlink_address(self) -> str:
+        """Where SuperLink listens: host:port."""
+        return f"127.0.0.1:{self.settings.superlink_port}"
+
+    @property
+    def health_address(self) -> str:
+        """Where SuperLink's health service listens: host:port."""
+        return f"127.0.0.1:{self.settings.health_port}"

@@ -1,0 +1,121 @@
+"""Who may join: a public key a site, in ``sites/NAME.pub``. SuperLink is brought in line with that folder."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.errors import UserError
+from common.keys import fingerprint
+from server.deployment.coordinator import Coordinator
+from server.deployment.superlink import SuperLink
+from server.run import write_whole
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """An enrolled site: its name, and its public key as PEM and in OpenSSH's one-line form."""
+
+    name: str
+    pem: bytes
+    line: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What two people compare over the telephone."""
+        return fingerprint(self.line)
+
+
+def enrolled(coordinator: Coordinator) -> list[Enrolled]:
+    """Return the enrolled sites, in name order."""
+    return [_read(path, path.stem) for path in sorted((coordinator.folder / "sites").glob("*.pub"))]
+
+
+def enrol(coordinator: Coordinator, key: Path, name: str = "") -> Enrolled:
+    """Enrol a site by its public key file, under ``name`` or else the key's comment.
+
+    Raises:
+        UserError: the file holds no public key that Flower takes, the name is not usable, or key or name are
+            enrolled already.
+    """
+    site = _read(key, name)
+    for other in enrolled(coordinator):
+        if other.pem == site.pem:
+            raise UserError(
+                f"{key}: this key is enrolled already, as {other.name}; every site needs a key of its own: "
+                "fedtransfer client init makes one"
+            )
+        if other.name == site.name:
+            raise UserError(
+                f"a site named {site.name} is enrolled already, with another key; give this one another --name, or "
+                f"revoke that one first: fedtransfer server revoke {site.name}"
+            )
+    if any(_read(path, site.name).pem == site.pem for path in _revoked(coordinator).glob("*.pub")):
+        raise UserError(
+            f"{key}: this key was revoked, and Flower takes a revoked key no more; the site makes a new one with "
+            "fedtransfer client new-key"
+        )
+    write_whole(coordinator.folder / "sites" / f"{site.name}.pub", site.line + "\n")
+    return site
+
+
+def revoke(coordinator: Coordinator, name: str) -> None:
+    """Let a site in no more; its key is kept in ``sites/revoked/``.
+
+    Raises:
+        UserError: no such site is enrolled.
+    """
+    path = coordinator.folder / "sites" / f"{name}.pub"
+    if not path.is_file():
+        names = ", ".join(site.name for site in enrolled(coordinator)) or "none"
+        raise UserError(f"no site named {name!r} is enrolled; enrolled are: {names}")
+    _revoked(coordinator).mkdir(exist_ok=True)
+    path.rename(_revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}.pub")
+
+
+def bring_in_line(coordinator: Coordinator, superlink: SuperLink) -> None:
+    """Register with SuperLink who is enrolled, and unregister who no longer is."""
+    wanted = {(site.pem, site.name) for site in enrolled(coordinator)}
+    known = superlink.nodes()
+    for node in known:
+        if (node.public_key, node.name) not in wanted:
+            superlink.unregister(node.node_id)
+    for pem, name in sorted(wanted - {(node.public_key, node.name) for node in known}):
+        superlink.register(pem, name)
+
+
+def _revoked(coordinator: Coordinator) -> Path:
+    return coordinator.folder / "sites" / "revoked"
+
+
+def _read(path: Path, name: str) -> Enrolled:
+    try:
+        line = path.read_text("utf-8").strip()
+        key = serialization.load_ssh_public_key(line.encode())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected a site's public key file, such as site.pub") from None
+    except (ValueError, UnsupportedAlgorithm):
+        hint = "this looks like a PRIVATE key, which must never leave its site" if "PRIVATE" in line else "got no key"
+        raise UserError(
+            f"{path}: expected a public key in OpenSSH's form (ecdsa-sha2-nistp384 …); {hint}; ask for the file site.pub"
+        ) from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
+        raise UserError(
+            f"{path}: expected an elliptic-curve key (NIST P-256, P-384 or P-521), got {line.split()[0]}; "
+            "fedtransfer client init makes the right kind"
+        )
+    words = line.split(maxsplit=2)
+    name = name or (words[2] if len(words) > 2 else "")
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{path}: {name!r} cannot be a site's name; give one of letters, digits, '.', '_' and '-' with --name"
+        )
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return Enrolled(name, pem, " ".join([*words[:2], name]))

@@ -1,0 +1,166 @@
+"""Flower's SuperLink: how it is started, and what is asked of its Control API. The only file that does.
+
+SuperLink asks no credential for that API, so it listens on this machine only; nginx lets nothing but the sites' part
+of it through from outside.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.error import FlowerError
+from flwr.supercore.fab import Fab
+
+from common.bundle import build_bundle
+from common.config import RunConfig
+from common.errors import UserError
+from common.processes import spawn, tool
+from server.deployment.coordinator import Coordinator
+
+
+@dataclass(frozen=True)
+class Node:
+    """A site as SuperLink knows it.
+
+    Attributes:
+        node_id: Flower's number for it.
+        name: the name under which it is enrolled.
+        public_key: PEM.
+        status: registered (never seen), online or offline.
+        since: when it got that status; None if it never connected.
+    """
+
+    node_id: int
+    name: str
+    public_key: bytes
+    status: str
+    since: datetime | None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run as SuperLink knows it.
+
+    Attributes:
+        status: pending, starting, running or finished.
+        outcome: of a finished one, completed, failed or stopped.
+        details: why it failed, in Flower's words or those of the exception that ended it.
+    """
+
+    status: str
+    outcome: str
+    details: str
+
+
+def start_superlink(coordinator: Coordinator) -> subprocess.Popen[bytes]:
+    """Start SuperLink with TLS, required keys and its database; call it from the main thread."""
+    certificates, state = coordinator.certificates, coordinator.state
+    command = [
+        tool("flower-superlink"),
+        "--host", "127.0.0.1", "--port", str(coordinator.settings.superlink_port),
+        "--ssl-ca-certfile", str(certificates / "ca.crt"),
+        "--ssl-certfile", str(certificates / "server.crt"),
+        "--ssl-keyfile", str(certificates / "server.key"),
+        "--enable-supernode-auth",
+        "--database", str(state / "superlink.db"),
+        "--isolation", "subprocess",
+        "--disable-runtime-dependency-installation",
+        "--health-server-address", coordinator.health_address,
+    ]  # fmt: skip
+    tools = {"PATH": f"{tool('')}:/usr/bin:/bin", "FLWR_HOME": str(state / "flower")}
+    return spawn(command, state / "superlink.log", {**tools, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"})
+
+
+class SuperLink:
+    """A connection to the Control API; make one with ``connect``."""
+
+    def __init__(self, client: ControlHttpClient) -> None:
+        self._client = client
+
+    def nodes(self) -> list[Node]:
+        """Return the enrolled sites."""
+        listed = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return [
+            Node(node.node_id, node.name, node.public_key, node.status, _since(node))
+            for node in listed
+            if node.status != "unregistered"
+        ]
+
+    def register(self, public_key: bytes, name: str) -> None:
+        """Let the owner of a public key (PEM) in, under a name."""
+        self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name))
+
+    def unregister(self, node_id: int) -> None:
+        """Let a site in no more."""
+        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+
+    def submit(self, config: RunConfig) -> int:
+        """Start a run of the installed fedtransfer; return Flower's number for it."""
+        bundle, digest = build_bundle()
+        request = StartRunRequest(
+            fab=fab_to_proto(Fab(digest, bundle, {})), override_config=user_config_to_proto(config.to_flat())
+        )
+        answer = self._client.StartRun(request)
+        if not answer.HasField("run_id"):
+            raise UserError(f"SuperLink started no run: {answer.note}; see fedtransfer server logs --superlink")
+        return int(answer.run_id)
+
+    def run(self, run_id: int) -> RunStatus | None:
+        """Return how a run is; None for one that SuperLink does not know."""
+        try:
+            known = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        if run_id not in known:
+            return None
+        status = known[run_id].status
+        return RunStatus(status.status, status.sub_status, status.details)
+
+    def stop(self, run_id: int) -> None:
+        """End a run."""
+        self._client.StopRun(StopRunRequest(run_id=run_id))
+
+
+@contextmanager
+def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
+    """Connect to the coordinator's SuperLink.
+
+    Raises:
+        UserError: it does not run, or refuses what it is asked.
+    """
+    authority = (coordinator.certificates / "ca.crt").read_bytes()
+    client = ControlHttpClient.from_server_address(coordinator.superlink_address, False, authority, [])
+    try:
+        yield SuperLink(client)
+    except httpx.HTTPStatusError as error:
+        told = FlowerError.from_json(error.response.text)
+        reason = f"{told.message} {told.public_details or ''}".strip() if told else f"HTTP {error.response.status_code}"
+        raise UserError(f"SuperLink refused: {reason}; see fedtransfer server logs --superlink") from None
+    except httpx.TransportError as error:
+        raise UserError(
+            f"SuperLink does not answer at {coordinator.superlink_address} ({error}); start it: "
+            f"fedtransfer server start --dir {coordinator.folder}"
+        ) from None
+    finally:
+        client.close()
+
+
+def _since(node: object) -> datetime | None:
+    word = {"online": "last_activated_at", "offline": "last_deactivated_at"}.get(node.status)  # type: ignore[attr-defined]
+    text = getattr(node, word) if word else ""
+    return datetime.fromisoformat(text) if text else None
