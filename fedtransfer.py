@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 import common
-from client.cli import features
+from client.cli import client
+from client.features_cli import features
 from common.errors import UserError
+from server.cli import server
 from simulations.benchmark_cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
 
@@ -26,6 +28,8 @@ app.command()(simulate)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(pretrain)
+app.add_typer(server, name="server")
+app.add_typer(client, name="client")
 app.add_typer(features, name="features")
 app.add_typer(benchmark, name="benchmark")
 

@@ -17,7 +17,8 @@ from client.site import Site, prepare_site
 from client.trainer import Recipe, trainer
 from common import protocol
 from common.backbone import configured_backbone
-from common.config import RunConfig, Value, make_config
+from common.config import RunConfig, Value
+from common.config_reading import make_config
 from common.errors import SiteError, UserError
 from common.head import HeadSpec
 from common.metrics import Counts, confusion_matrix

@@ -1,76 +1,252 @@
-"""``fedtransfer features``: look after the feature store of this machine."""
+"""``fedtransfer client``: a site of a real federation."""
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.features import default_store
-from common.housekeeping import StoreReport, prune_store, survey_store
+from common.errors import UserError
+from common.options import refuse_missing
 
-features = typer.Typer(
+client = typer.Typer(
     no_args_is_help=True,
-    help="Show, verify and prune the feature store: each image passes through a backbone once, ever.",
+    help="Take part in a federation as a site: your images and your private key stay in your folder.",
+    epilog="Start with: fedtransfer client init DIR …; docs/deploy.md walks through it.",
 )
 
-StorePath = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the feature store (default: ~/.cache/fedtransfer/features).")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Dir = Annotated[Path, typer.Option("--dir", help="The site's folder.", envvar="FEDTRANSFER_SITE")]
+HERE = Path(".")
 
 
-@features.command()
-def show(store: StorePath = None, json_output: Json = False) -> None:
-    """List backbones with their images, shards, size and last use."""
-    _print(survey_store(store or default_store(), verify=False), store, json_output)
+@client.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
+    name: Annotated[str, typer.Option(help="What the site calls itself.")],
+    coordinator: Annotated[str, typer.Option(help="The coordinator's address.", metavar="HOST:PORT")],
+    data: Annotated[Path, typer.Option(help="Images: a folder of class folders, a CSV manifest or an .npz archive.")],
+    ca: Annotated[Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")] = None,
+) -> None:
+    """Make a site's folder: settings to edit, and a key pair of which only the public half is sent to the coordinator.
+
+    [bold]Example[/bold]
+
+    fedtransfer client init site --name st-elsewhere --coordinator fed.example.org:9443 --ca ca.crt --data /data/images
+    """
+    from client.deployment.founding import found_site
+    from common.keys import fingerprint
+
+    site = found_site(folder, name, coordinator, ca, data)
+    public = site.key.with_suffix(".pub")
+    print(
+        f"Made {site.folder}\n"
+        f"  send to the coordinator's people: {public}\n"
+        f"  and compare with them: {fingerprint(public.read_text('utf-8'))}\n"
+        f"  never send: {site.key}\n\n"
+        f"Next: read and edit {site.folder / 'site.toml'}\n"
+        f"      fedtransfer client check --dir {folder}\n"
+        f"      fedtransfer client start --dir {folder}"
+    )
 
 
-@features.command()
-def verify(store: StorePath = None, json_output: Json = False) -> None:
-    """Check every shard against its checksum; exit status 1 if one is damaged."""
-    reports = survey_store(store or default_store(), verify=True)
-    _print(reports, store, json_output)
-    if any(report.damaged for report in reports):
+@client.command("new-key")
+def new_key(folder: Dir = HERE) -> None:
+    """Make a new key pair, when the old one was lost or revoked; the old one is put aside."""
+    from client.deployment.founding import replace_key
+    from client.deployment.settings import SiteFolder
+    from common.keys import fingerprint
+
+    site = SiteFolder.open(folder)
+    line = replace_key(site)
+    print(f"send to the coordinator's people: {site.key.with_suffix('.pub')}\ncompare with them: {fingerprint(line)}")
+
+
+@client.command()
+def check(
+    folder: Dir = HERE,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Check all that a site needs, one line each, with the remedy. Exit status 1 if something is missing."""
+    from client.deployment.settings import SiteFolder
+
+    if not _checked(SiteFolder.open(folder), images=not quick, json_output=json_output):
         raise typer.Exit(1)
 
 
-@features.command()
-def prune(
-    store: StorePath = None,
-    backbone: Annotated[
-        str, typer.Option(help="Also remove all features of backbones whose folder name contains this.")
-    ] = "",
-    unused_days: Annotated[
-        int, typer.Option(help="Also remove backbones not read for so many days (0: none).", min=0)
-    ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+@client.command()
+def prepare(
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="The federation's settings, if they name another backbone (TOML).", metavar="CONFIG"),
+    ] = None,
+    folder: Dir = HERE,
 ) -> None:
-    """Remove damaged shards and what killed runs left behind; with options, whole backbones."""
-    removed = prune_store(store or default_store(), backbone=backbone, unused_days=unused_days, dry_run=dry_run)
-    for path, size in removed:
-        print(f"{'would remove' if dry_run else 'removed'} {path} ({size:,} bytes)")
-    print(f"{len(removed)} files, {sum(size for _, size in removed):,} bytes {'to remove' if dry_run else 'removed'}")
-
-
-def _print(reports: list[StoreReport], store: Path | None, json_output: bool) -> None:
-    if json_output:
-        print(json.dumps([{**vars(report), "path": str(report.path)} for report in reports], indent=2))
-        return
+    """Make the features of all images now, so that the first round need not wait for them."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
-    for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):
-        table.add_column(name, justify="left" if name.startswith("backbone") else "right")
-    for r in reports:
-        table.add_row(
-            r.path.name,
-            f"{r.images:,}",
-            str(r.shards),
-            f"{r.bytes / 1e6:.1f}",
-            r.last_used,
-            str(r.damaged),
-            str(r.left_over),
+    from client.deployment.settings import SiteFolder
+    from common.config_reading import resolve_config
+    from common.terminal import progress_bar
+
+    site = SiteFolder.open(folder)
+    settings = site.apply(resolve_config(preset="", file=config, overrides={}))
+    console = Console(stderr=True)
+    console.print("Starting TensorFlow …", style="dim")
+    from client.deployment.place import site_images
+    from client.site import prepare_site
+
+    with progress_bar(console, "Features", "images") as progress:
+        ready = prepare_site(site_images(site), settings, progress)
+    for name, (train, validation, test) in ready.images_by_class().items():
+        print(f"{name}: {train} for training, {validation} for validation, {test} for test")
+    if ready.unreadable:
+        print(f"{ready.unreadable} images cannot be read and are left out; fedtransfer client check names them")
+
+
+@client.command()
+def start(
+    folder: Dir = HERE,
+    background: Annotated[bool, typer.Option("--background", help="Return once it is connected; it goes on.")] = False,
+) -> None:
+    """Check the site, then take part in federations until stopped."""
+    from client.deployment.settings import SiteFolder
+    from common.processes import start_in_background
+
+    site = SiteFolder.open(folder)
+    if background:
+        from client.deployment.status import is_connected
+
+        command = [sys.executable, "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
+        start_in_background(command, site.state / "site.log", lambda: is_connected(site))
+        print(f"{site.settings.name} is connected; its log: {site.state / 'site.log'}")
+        return
+    if not _checked(site, images=False, json_output=False):
+        raise UserError("not started: mend what the check found, then start again")
+    from client.deployment.supernode import run_site
+
+    run_site(site, lambda line: print(time.strftime("%H:%M:%S"), line, flush=True))
+
+
+@client.command()
+def stop(folder: Dir = HERE) -> None:
+    """Stop taking part."""
+    from client.deployment.settings import SiteFolder
+    from client.deployment.status import stop_site
+
+    stop_site(SiteFolder.open(folder))
+    print("stopped")
+
+
+@client.command()
+def status(
+    folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Say whether the site is connected, since when, and what it does."""
+    from client.deployment.settings import SiteFolder
+    from client.deployment.status import describe, in_words
+
+    told = describe(SiteFolder.open(folder))
+    print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
+    if not told["connected"]:
+        raise typer.Exit(1)
+
+
+@client.command()
+def log(
+    folder: Dir = HERE,
+    lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20,
+) -> None:
+    """Show what left the site: the last messages of its append-only log."""
+    from client.deployment.ledger import Ledger
+    from client.deployment.settings import SiteFolder
+
+    ledger = Ledger(SiteFolder.open(folder).ledger)
+    for line in list(ledger.lines())[-lines:]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
+        what = f"round {line['round']}" if line["round"] is not None else ""
+        print(
+            f"{when}  {line['kind']:15} {what:10} {line['method']:12} {line['bytes']:>9,} bytes  {line['sha256'][:16]}"
         )
-    Console().print(table)
+    if broken := ledger.first_break():
+        print(f"line {broken} does not fit the one before; was the file changed?", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@client.command()
+def model(
+    folder: Dir = HERE,
+    out: Annotated[Path | None, typer.Option(help="Copy the model to this file.", metavar="FILE.keras")] = None,
+) -> None:
+    """Say which result the site holds, as a Keras model: image in, class probabilities out. Needs no coordinator."""
+    import shutil
+
+    from client.deployment.results import newest_result, result_model
+    from client.deployment.settings import SiteFolder
+
+    path = result_model(newest_result(SiteFolder.open(folder).results))
+    if out:
+        shutil.copyfile(path, out)
+    print(out or path)
+
+
+@client.command()
+def predict(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False),
+    ],
+    folder: Dir = HERE,
+    csv_output: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object an image.")] = False,
+) -> None:
+    """Classify pictures with the newest result. Needs no coordinator."""
+    refuse_missing(paths)
+    from client.answers import show_predictions
+    from client.deployment.results import newest_result, result_model
+    from client.deployment.settings import SiteFolder
+    from common.model import load_model
+
+    result = load_model(result_model(newest_result(SiteFolder.open(folder).results)))
+    if show_predictions(result, paths, csv_output=csv_output, json_output=json_output):
+        raise typer.Exit(1)
+
+
+@client.command()
+def evaluate(
+    folder: Dir = HERE,
+    split: Annotated[str, typer.Option(help="Which of the site's images: test, validation, train or all.")] = "test",
+    json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score the newest result on the site's own images, divided as they were in the run. Needs no coordinator."""
+    from rich.console import Console
+
+    from client.answers import show_evaluation
+    from client.deployment.place import own_images
+    from client.deployment.results import newest_result, result_model
+    from client.deployment.settings import SiteFolder
+    from common.model import load_model
+
+    site = SiteFolder.open(folder)
+    kept = newest_result(site.results)
+    images, problems = own_images(site, kept.config, split)
+    model = load_model(result_model(kept))
+    picture = kept.folder / "confusion-matrix.png"
+    show_evaluation(model, images, split, problems, picture, Console(stderr=True), json_output=json_output)
+
+
+def _checked(site: object, *, images: bool, json_output: bool) -> bool:
+    """Print the findings as they come; return whether none is an error."""
+    from client.deployment.preflight import check_site
+
+    sound = True
+    signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+    for finding in check_site(site, images=images):  # type: ignore[arg-type]
+        sound = sound and finding.level != "error"
+        if json_output:
+            print(json.dumps(vars(finding), ensure_ascii=False))
+        else:
+            print(f"{signs[finding.level]} {finding.what:16} {finding.text}", flush=True)
+    return sound

@@ -31,6 +31,10 @@ def refuse_contradictions(config: "RunConfig") -> None:
         raise ValueError(
             f"weighting: {config.strategy} counts every site once, whatever its size; leave it at its default"
         )
+    if config.engine == "deployment" and (config.log_json or config.callbacks):
+        raise ValueError(
+            "log-json and callbacks: with --engine deployment the events are in the run folder's events.jsonl"
+        )
     for name in _RAY:
         if _changed(config, name) and config.engine != "ray":
             raise ValueError(f"{_outside(name)}: goes with --engine ray; the in-process engine knows --threads")
@@ -51,9 +55,13 @@ def _check_cohorts(config: "RunConfig") -> None:
 def _check_classes(config: "RunConfig") -> None:
     names = config.declared_classes
     if config.classes == "found" and names:
-        raise ValueError("class-names: goes with --classes declared; without it the classes are those found at the sites")
+        raise ValueError(
+            "class-names: goes with --classes declared; without it the classes are those found at the sites"
+        )
     if config.classes == "declared" and len(set(names)) < max(2, len(names)):
-        raise ValueError(f"class-names: got {config.class_names!r}; expected two or more different names, such as cat,dog")
+        raise ValueError(
+            f"class-names: got {config.class_names!r}; expected two or more different names, such as cat,dog"
+        )
 
 
 def _changed(config: "RunConfig", name: str) -> bool:

@@ -4,18 +4,13 @@ Flower's run config is flat, knows neither lists nor null and overrides only key
 ``pyproject.toml``; so every field here is a string, number or boolean, and 0 or "" says "not set".
 """
 
-import difflib
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.combinations import refuse_contradictions
-from common.errors import UserError
-from common.presets import PRESETS
+from common.words import nearest
 
 Value = str | int | float | bool
 BUNDLED = "resnet18v2-tinyimagenet"
@@ -190,8 +185,11 @@ class RunConfig(BaseModel):
     )
 
     seed: int = option(0, "Run", "Seed of every random choice.", ge=0)
-    engine: Literal["inprocess", "ray"] = option(
-        "inprocess", "Run", "What carries the messages between server and sites: this process, or Flower's Ray engine."
+    engine: Literal["inprocess", "ray", "deployment"] = option(
+        "inprocess",
+        "Run",
+        "What carries the messages between server and sites: this process, Flower's Ray engine, or real processes with"
+        " TLS and keys on this machine.",
     )
     ray_address: str = option("", "Run", "Ray cluster to use with --engine ray (default: one on this machine).")
     client_cpus: float = option(1.0, "Run", "CPU cores a site's work takes, with --engine ray.", gt=0)
@@ -241,73 +239,3 @@ class RunConfig(BaseModel):
     def to_toml(self) -> str:
         """Return the config as a TOML document that ``read_toml`` reads back."""
         return tomli_w.dumps(self.to_flat())
-
-
-def nearest(word: str, choices: list[str]) -> str:
-    """Return `` (did you mean …?)`` for the closest choice, or the list of choices where none is close."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(choices)}"
-
-
-def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
-    """Validate settings given under their outside names.
-
-    Raises:
-        UserError: names each unknown key with the nearest valid one, and each bad value with what was expected.
-    """
-    known = list(RunConfig().to_flat())
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise UserError("\n".join(f"{source}: unknown key {key!r}; {nearest(key, known)}" for key in unknown))
-    try:
-        return RunConfig.model_validate(dict(values), strict=False)
-    except ValidationError as error:
-        raise UserError("\n".join(f"{source}: {_explain(problem)}" for problem in error.errors())) from None
-
-
-def _explain(problem: Any) -> str:
-    if problem["type"] == "value_error":  # our own texts, complete as they are
-        return str(problem["ctx"]["error"])
-    key = ".".join(map(str, problem["loc"]))
-    text = f"{key}: got {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
-        field = RunConfig.model_fields[key.replace("-", "_")]
-        text = f"{key}: got {problem['input']!r}; {nearest(problem['input'], list(field.annotation.__args__))}"  # type: ignore[union-attr]
-    return text
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a config file's settings.
-
-    Raises:
-        UserError: the file is missing, unreadable or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"config file {path}: {error.strerror}; expected a TOML file such as a run folder's config.toml"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {path} is not valid TOML: {error}") from None
-
-
-def resolve_config(
-    *, preset: str = "", file: Path | None = None, overrides: Mapping[str, Any] | None = None
-) -> RunConfig:
-    """Layer defaults, preset, file and explicit settings (the later wins) into one config.
-
-    Raises:
-        UserError: an unknown preset or key, a bad value, or a file that cannot be read.
-    """
-    if preset and preset not in PRESETS:
-        raise UserError(f"--preset: got {preset!r}; {nearest(preset, list(PRESETS))}")
-    layers: dict[str, Any] = dict(PRESETS.get(preset, {}))
-    if file is not None:
-        settings = read_toml(file)
-        make_config(settings, f"config file {file}")  # so that an error names the file it stands in
-        layers |= settings
-    if overrides:
-        make_config({**layers, **overrides}, "options")
-        layers |= overrides
-    return make_config(layers, "config")

@@ -1,22 +1,31 @@
 """Typer options made from the run config, so that command line, TOML and Flower's run config cannot drift apart."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import typer
 
 from common.config import RunConfig
+from common.errors import UserError
 
 
-def with_config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command one option for each config field; those set by the user arrive as the dict ``settings``.
 
     The command's other parameters keep their place before them, and take the place of fields of the same name.
+
+    Args:
+        without: fields that the command has no option for.
     """
+    return lambda command: _with_options(command, without)
+
+
+def _with_options(command: Callable[..., Any], without: Collection[str]) -> Callable[..., Any]:
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
     named = {p.name for p in own}
-    options = [_option(name) for name in RunConfig.model_fields if name not in named and _panel(name)]
+    options = [_option(name) for name in RunConfig.model_fields if name not in {*named, *without} and _panel(name)]
 
     def wrapper(**arguments: Any) -> Any:
         given = {p.name: arguments.pop(p.name) for p in options}
@@ -46,6 +55,16 @@ def _option(name: str) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+def refuse_missing(paths: Sequence[Path]) -> None:
+    """Check that all of these files and folders exist.
+
+    Raises:
+        UserError: names those that do not.
+    """
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise UserError(f"{', '.join(missing)}: no such file or folder")
 
 
 def _panel(name: str) -> str:

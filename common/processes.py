@@ -6,8 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from common.errors import UserError
 
 LOG_BYTES = 10_000_000  # a log above this is put aside (one generation)
 _PR_SET_PDEATHSIG = 1
@@ -49,6 +52,27 @@ def rotate(log: Path) -> None:
     if log.exists() and log.stat().st_size > LOG_BYTES:
         shutil.copy(log, log.with_name(log.name + ".1"))
         os.truncate(log, 0)
+
+
+def start_in_background(command: Sequence[str], log: Path, ready: Callable[[], bool], seconds: float = 180.0) -> None:
+    """Start a process that outlives this one, and return once it is ready.
+
+    Raises:
+        UserError: it ends before that, or takes too long.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            end(process)
+            said = log.read_bytes()[before:].decode("utf-8", "replace").strip()
+            raise UserError(f"it does not come up:\n{said}\n(the log: {log})")
+        time.sleep(0.2)
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:

@@ -213,9 +213,7 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
         arrays = [_ndarray(array) for array in received.values()]
         return _unpack(kind, said, arrays)
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise ProtocolError(
-            f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})"
-        ) from None
+        raise ProtocolError(f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})") from None
 
 
 def _unpack(kind: type[Any], said: Any, arrays: list[NDArray[Any]]) -> Any:

@@ -8,7 +8,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.backbone import Backbone, configured_backbone
-from common.config import RunConfig, make_config
+from common.config import RunConfig
+from common.config_reading import make_config
 from common.errors import UserError
 from common.head import HeadSpec, save_head
 from common.model import export_models

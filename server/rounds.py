@@ -144,9 +144,7 @@ class _Run:
         classes, weighting = self._federation.classes, self._config.weighting
         tasks = {site: Task(site, number, classes, head, weighting) for site in sites}
         replies = exchange(self._grid, self._federation.nodes, tasks, kind, self._config.round_timeout)
-        admission = admit(
-            replies.by_site, answer, task=next(iter(tasks.values()), None), terms=self.terms
-        )
+        admission = admit(replies.by_site, answer, task=next(iter(tasks.values()), None), terms=self.terms)
         for site, why in admission.refused.items():
             log.warning("round %d: %s is left out: %s", number, site, why)
         return _Asked(admission, replies.bytes_down, replies.bytes_up, began)

@@ -17,8 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from common.config import RunConfig, make_config, read_toml
+from common.config import RunConfig
+from common.config_reading import make_config, read_toml
 from common.errors import UserError
+from common.words import plain
 
 
 def open_folder(path: Path, config: RunConfig) -> FileLock:
@@ -100,10 +102,3 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
 def read_summary(path: Path) -> dict[str, Any]:
     """Read a run folder's ``summary.json``."""
     return json.loads((path / "summary.json").read_text("utf-8"))
-
-
-def plain(value: Any) -> Any:
-    """Replace NaN by None throughout, since JSON has no NaN."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return None if isinstance(value, float) and value != value else value

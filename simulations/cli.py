@@ -1,6 +1,5 @@
 """``fedtransfer simulate | predict | evaluate``: run a whole federation on this machine, and use what it made."""
 
-import csv
 import json
 import sys
 import time
@@ -10,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from common.config import RunConfig, make_config, resolve_config
+from common.config import RunConfig
+from common.config_reading import make_config, resolve_config
 from common.errors import UserError
-from common.options import with_config_options
+from common.options import refuse_missing, with_config_options
 from common.presets import PRESETS
 
 NOT_AN_OPTION = {"out", "resume", "prepared"}  # what a resumed run may have otherwise, but not by an option
@@ -28,7 +28,7 @@ class Split(StrEnum):
     test = "test"
 
 
-@with_config_options
+@with_config_options()
 def simulate(
     config: Annotated[
         Path | None,
@@ -138,50 +138,11 @@ def predict(
 
     fedtransfer predict runs/NAME holiday.jpg photos/
     """
-    if missing := [str(path) for path in paths if not path.exists()]:
-        raise UserError(f"{', '.join(missing)}: no such file or folder")
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from client.inference import classify, images_at
-    from common.images import Problem
+    from client.answers import show_predictions
     from common.model import load_model
 
-    model = load_model(run)
-    images = images_at(paths)
-    if not images:
-        raise UserError(f"{', '.join(map(str, paths))}: no file found there to classify")
-    writer = csv.writer(sys.stdout)
-    if csv_output:
-        writer.writerow(["path", "class", "probability", *model.classes])
-    table = Table("image", "class", "probability", "next", box=box.SIMPLE)
-    table.columns[0].overflow = "fold"
-    unreadable = 0
-    for image, result in zip(images, classify(model, images), strict=True):
-        if isinstance(result, Problem):
-            unreadable += 1
-            print(f"{result.path}: {result.reason}", file=sys.stderr)
-            continue
-        ranked = [(model.classes[i], float(result[i])) for i in result.argsort()[::-1]]
-        (best, share), others = ranked[0], ranked[1:3]
-        if csv_output:
-            writer.writerow([image.path, best, f"{share:.6f}", *(f"{p:.6f}" for p in result)])
-        elif json_output:
-            print(
-                json.dumps(
-                    {"path": image.path, "class": best, "probability": share, "probabilities": dict(ranked)},
-                    ensure_ascii=False,
-                )
-            )
-        else:
-            table.add_row(
-                image.path, best, f"{100 * share:.1f} %", ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
-            )
-    if table.row_count:
-        Console().print(table)
-    if unreadable:
-        print(f"{unreadable} of {len(images)} files could not be read", file=sys.stderr)
+    refuse_missing(paths)
+    if show_predictions(load_model(run), paths, csv_output=csv_output, json_output=json_output):
         raise typer.Exit(1)
 
 
@@ -214,27 +175,14 @@ def evaluate(
     """
     from rich.console import Console
 
-    from client.inference import evaluate_model, plot_confusion
+    from client.answers import show_evaluation
     from common.model import load_model
-    from simulations.display import Display, evaluation_table
     from simulations.evaluation import choose_images
 
-    display = Display(Console(stderr=True))
     model = load_model(run)
     images, chosen, problems = choose_images(run, data, split.value if split else "", model.classes)
-    with display.bar("Images", chosen) as progress:
-        result = evaluate_model(model, images, progress)
-    for problem in (*problems, *result.problems):
-        display.print(f"left out {problem.path}: {problem.reason}")
     path = picture or (run if run.is_dir() else run.parent) / "confusion-matrix.png"
-    plot_confusion(result.confusion, model.classes, path)
-    if json_output:
-        from server.run import plain
-
-        print(json.dumps(plain({"split": chosen, **result.summary}), indent=2, ensure_ascii=False))
-    else:
-        Console().print(evaluation_table(result.summary, chosen))
-    display.print(f"confusion matrix: {path}")
+    show_evaluation(model, images, chosen, problems, path, Console(stderr=True), json_output=json_output)
 
 
 def pretrain(

@@ -5,24 +5,16 @@ lines take the place of what moves.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from common.config import RunConfig
+from common.terminal import percent, progress_bar
 from server.callbacks import Callback, Start
 from server.records import Round
 from simulations.baselines import Baselines
@@ -36,33 +28,9 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    @contextmanager
-    def bar(self, what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    def bar(self, what: str, unit: str = "") -> AbstractContextManager[Callable[[int, int], None]]:
         """Show a bar for a piece of work; yield the function that is told (done, total)."""
-        columns = [
-            TextColumn("[bold]{task.description:<22}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        ]
-        if not unit:
-            columns = [TextColumn("[bold]{task.description:<22}"), SpinnerColumn(), TimeElapsedColumn()]
-        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task(what, total=None)
-            seen = 0
-
-            def update(done: int, total: int) -> None:
-                nonlocal seen
-                progress.update(task, completed=done, total=total)
-                if not self.console.is_terminal and unit and total and done * 4 // total > seen:
-                    seen = done * 4 // total
-                    self.console.print(f"{what}: {done} of {total} {unit}")
-
-            yield update
-            if seen == 0 and progress.tasks[0].total is None:
-                progress.update(task, completed=1, total=1)
+        return progress_bar(self.console, what, unit)
 
     @contextmanager
     def rounds(self, config: RunConfig) -> Iterator[Callback]:
@@ -115,12 +83,12 @@ class Display:
         pooled, majority = baselines.pooled, baselines.majority
         federated = (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])
         local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])
-        table.add_row("federated", *map(_percent, federated), style="bold")
-        table.add_row("pooled", *map(_percent, (pooled.common, pooled.own_mean, pooled.own_worst)))
-        table.add_row("local only, mean", *map(_percent, local_mean))
-        table.add_row("local only, worst", _percent(summary["baselines"]["local_worst"]), "", "")
-        table.add_row("majority class", *map(_percent, (majority.common, majority.own_mean, majority.own_worst)))
-        table.add_row("each site's majority", "", _percent(own["local_majority"]), "")
+        table.add_row("federated", *map(percent, federated), style="bold")
+        table.add_row("pooled", *map(percent, (pooled.common, pooled.own_mean, pooled.own_worst)))
+        table.add_row("local only, mean", *map(percent, local_mean))
+        table.add_row("local only, worst", percent(summary["baselines"]["local_worst"]), "", "")
+        table.add_row("majority class", *map(percent, (majority.common, majority.own_mean, majority.own_worst)))
+        table.add_row("each site's majority", "", percent(own["local_majority"]), "")
         self.console.print(table)
         for site, told in [*summary["sites_left_out"].items()][:10]:
             self.warn(f"{site} was left out {told['times']} times, the last time: {told['reason']}")
@@ -144,10 +112,10 @@ _COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", 
 
 def _cells(record: Round) -> list[str]:
     name = f"{record.round:>5}" if record.phase == "train" else "final"
-    validation = (_percent(record.validation.accuracy), f"{record.validation.mean_loss:.3f}")
+    validation = (percent(record.validation.accuracy), f"{record.validation.mean_loss:.3f}")
     return [
         name,
-        _percent(record.test.accuracy),
+        percent(record.test.accuracy),
         f"{record.test.mean_loss:.3f}",
         *validation,
         f"{len(record.scores)}/{len(record.planned)}",
@@ -170,32 +138,5 @@ def _sites_table(sites: dict[str, float], baselines: Baselines) -> Table:
         table.add_column(name, justify="left" if name == "site" else "right")
     for site, accuracy in sites.items():
         local = baselines.local[site].own.get(site) if site in baselines.local else None
-        table.add_row(site, _percent(accuracy), _percent(baselines.pooled.own.get(site)), _percent(local))
+        table.add_row(site, percent(accuracy), percent(baselines.pooled.own.get(site)), percent(local))
     return table
-
-
-def evaluation_table(summary: dict[str, Any], split: str) -> Table:
-    """Lay out what ``client.inference.evaluate_model`` found."""
-    scores = ("precision", "recall", "f1", "specificity", "auroc")
-    title = (
-        f"Accuracy {_percent(summary['accuracy'])} on {summary['images']} images ({split}); loss {summary['loss']:.3f}"
-    )
-    table = Table(title=title, title_style="bold", caption="recall of a class is its sensitivity", box=box.SIMPLE)
-    for name in ("class", "images", "precision", "recall", "F1", "specificity", "AUROC"):
-        table.add_column(name, justify="left" if name == "class" else "right")
-    for name, row in summary["classes"].items():
-        table.add_row(
-            name, str(row["images"]), *(_percent(row[score]) for score in scores[:-1]), _decimal(row["auroc"])
-        )
-    table.add_section()
-    macro = [summary[f"macro_{score}"] for score in scores]
-    table.add_row("mean over classes", "", *map(_percent, macro[:-1]), _decimal(macro[-1]))
-    return table
-
-
-def _decimal(value: float) -> str:
-    return "–" if value != value else f"{value:.3f}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None or share != share else f"{100 * share:.1f} %"

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from common.config import RunConfig, make_config, nearest, read_toml
+from common.config import RunConfig
+from common.config_reading import make_config, read_toml
 from common.errors import UserError
 from common.images import Image, Problem, content_key
 from common.sources import read_source
 from common.splits import split_of
+from common.words import nearest
 from simulations.datasets import read_sites, resolve_data
 
 

@@ -103,8 +103,13 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(folder, config)  # first: a run killed from here on is known as one, and can be resumed
     manifests = write_sites(folder, config, images_of)
-    with display.rounds(config) as shown:
-        run_on_engine(make_app([shown]), manifests, config)
+    if config.engine == "deployment":
+        from simulations.deployment_engine import run_deployed
+
+        run_deployed(manifests, config, display.print)
+    else:
+        with display.rounds(config) as shown:
+            run_on_engine(make_app([shown]), manifests, config)
 
     summary = read_summary(folder)
     classes = tuple(summary["classes"])
@@ -142,7 +147,7 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
 
 
 def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:
-    """Run the apps for these sites on the engine that the config names."""
+    """Run the apps for these sites on the engine that the config names, in process or on Ray."""
     if config.engine == "ray":
         from simulations.ray_engine import run_on_ray
 

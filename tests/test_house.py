@@ -61,7 +61,7 @@ def test_help_is_quick_because_it_loads_no_tensorflow(arguments: list[str]) -> N
 def test_another_package_named_common_is_noticed(tmp_path: Path) -> None:
     """The short names of the house could be hidden by others on sys.path."""
     (tmp_path / "common").mkdir()
-    for name in ("__init__", "errors", "config", "options", "features", "housekeeping"):
+    for name in ("__init__", "errors", "config", "options", "features", "housekeeping", "words"):
         (tmp_path / "common" / f"{name}.py").write_bytes((ROOT / "common" / f"{name}.py").read_bytes())
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = ['--version']\nimport fedtransfer\nfedtransfer.main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -5,6 +5,7 @@ some 20 ms; Flower's own would import Flower and unpack the bundle. SuperExec is
 nothing else, so that no other kind of task, and no code of a bundle, can be started at a site.
 """
 
+import itertools
 import json
 import socket
 import sys
@@ -27,7 +28,7 @@ def ask(path: str, request: dict[str, str], seconds: float | None) -> str:
 
 def main(path: str, arguments: list[str]) -> int:
     """Have a message done; return the exit status: 0, or 1 where it could not be."""
-    named = dict(zip(arguments, arguments[1:]))  # noqa: B905 - one is shorter
+    named = dict(itertools.pairwise(arguments))
     request = {"ask": "task", "address": named["--runtime-api-address"], "token": named["--token"]}
     deadline = time.monotonic() + WAIT_SECONDS
     while not ask(path, {"ask": "status"}, 5.0):

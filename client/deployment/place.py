@@ -12,12 +12,14 @@ from client.deployment.ledger import Ledger
 from client.deployment.results import keep_result
 from client.deployment.settings import MECHANISMS, SiteFolder
 from client.place import Place
+from client.site import SPLITS
 from common import protocol
 from common.config import RunConfig
 from common.errors import SiteError, UserError
-from common.images import Image
+from common.images import Image, Problem, content_key
 from common.protocol import Task
 from common.sources import read_source
+from common.splits import split_of
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +35,7 @@ class RealPlace(Place):
 
     def settings(self, config: RunConfig) -> RunConfig:
         """Return a run's settings with the site's own paths, threads and strictness."""
-        own = self._site.settings
-        changes = {"threads": own.threads, "strict": own.strict, "store": str(self._site.path(own.store))}
-        changes |= {name: str(self._site.path(value)) for name in ("backbone", "weights") if (value := getattr(own, name))}
-        return config.model_copy(update=changes)
+        return self._site.apply(config)
 
     def refuse(self, config: RunConfig, kind: str) -> None:
         """Refuse what ``site.toml`` does not allow.
@@ -116,10 +115,34 @@ def site_images(site: SiteFolder) -> list[Image]:
     counts = Counter(image.label for image in images)
     rare = {name for name, number in counts.items() if number < settings.consent.least_images}
     if rare:
-        log.warning("kept out for having fewer than %d images: %s", settings.consent.least_images, ", ".join(sorted(rare)))
+        log.warning(
+            "kept out for having fewer than %d images: %s", settings.consent.least_images, ", ".join(sorted(rare))
+        )
     kept = [image for image in images if image.label not in rare]
     if not kept:
         raise UserError(
             f"{settings.data}: no image is left after [classes] and least-images = {settings.consent.least_images}"
         )
     return kept
+
+
+def own_images(site: SiteFolder, config: RunConfig, split: str) -> tuple[list[Image], tuple[Problem, ...]]:
+    """Return one split of the site's images as a run divided them, or ``all``, and those that cannot be read.
+
+    Raises:
+        UserError: there is no such split, or no image in it.
+    """
+    if split not in (*SPLITS, "all"):
+        raise UserError(f"--split {split}: expected {', '.join(SPLITS)} or all")
+    chosen, problems = [], []
+    for image in site_images(site):
+        try:
+            key = content_key(image.read())
+        except OSError as error:
+            problems.append(Problem(image.path, str(error.strerror)))
+            continue
+        if split in ("all", split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)):
+            chosen.append(image)
+    if not chosen:
+        raise UserError(f"the site has no {split} images; try --split all")
+    return chosen, tuple(problems)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.backbone import Backbone, configured_backbone
-from common.config import RunConfig, make_config, read_toml
+from common.config import RunConfig
+from common.config_reading import make_config, read_toml
 from common.errors import UserError
 from common.head import HeadSpec, load_head, save_head
 from common.model import export_models

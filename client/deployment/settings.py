@@ -7,7 +7,7 @@ from typing import get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from common.config import Strategy
+from common.config import BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
 from common.errors import UserError
 
 SETTINGS = "site.toml"
@@ -72,7 +72,7 @@ class SiteSettings(_Table):
     threads: int = Field(0, ge=0)
     strict: bool = False
     classes: dict[str, str] = Field(default_factory=dict)
-    consent: Consent = Consent()
+    consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,17 @@ class SiteFolder:
     def path(self, value: str) -> Path:
         """Return a path of the settings, taken from the site's folder."""
         return self.folder / Path(value).expanduser()
+
+    def apply(self, config: RunConfig) -> RunConfig:
+        """Return a run's settings with the site's own paths, threads and strictness."""
+        own = self.settings
+        changes = {"threads": own.threads, "strict": own.strict, "store": str(self.path(own.store))}
+        if own.backbone:
+            named = own.backbone in (BUNDLED, *KERAS_BACKBONES)
+            changes["backbone"] = own.backbone if named else str(self.path(own.backbone))
+        if own.weights:
+            changes["weights"] = str(self.path(own.weights))
+        return config.model_copy(update=changes)
 
     @property
     def authority(self) -> Path:

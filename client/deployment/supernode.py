@@ -5,6 +5,7 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -46,6 +47,8 @@ def run_site(site: SiteFolder, told: Callable[[str], None]) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{site.folder}: this site is running already; see fedtransfer client status") from None
+    (site.state / "pid").write_text(str(os.getpid()))
+    signal.signal(signal.SIGTERM, _interrupt)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         with connect(site) as fleet:
@@ -57,11 +60,18 @@ def run_site(site: SiteFolder, told: Callable[[str], None]) -> None:
         processes |= _start_supernode(site)
         told(f"connecting to {site.settings.coordinator}; waiting for runs")
         _watch(site, processes, told)
+    except KeyboardInterrupt:
+        told("stopping")
     finally:
         for name in ("supernode", "superexec", "worker"):
             if name in processes:
                 end(processes[name])
+        (site.state / "pid").unlink(missing_ok=True)
         lock.release()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _watch(site: SiteFolder, processes: dict[str, subprocess.Popen[bytes]], told: Callable[[str], None]) -> None:

@@ -46,7 +46,10 @@ def do_task(site: SiteFolder, app: ClientApp, address: str, token: str) -> dict[
         server_address=address,
         insecure=True,  # both ends are this machine
         root_certificates=None,
-        interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), RuntimeTokenHttpInterceptor(token)],
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+            RuntimeTokenHttpInterceptor(token),
+        ],
         retry_invoker=make_simple_http_retry_invoker(),
     )
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.errors import UserError
+from common.words import plain
 from server.callbacks import Callback, Start
 from server.records import Round
-from server.run import plain
 
 
 class JsonLog(Callback):

@@ -7,7 +7,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import RunConfig, make_config, resolve_config
+from common.config import RunConfig
+from common.config_reading import make_config, resolve_config
 from common.errors import UserError
 from common.flower_config import with_flower_config
 from common.presets import PRESETS

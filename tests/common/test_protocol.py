@@ -88,7 +88,7 @@ def without(record: str) -> RecordDict:
     ("records", "words"),
     [
         (RecordDict(), "incomplete or malformed Update"),
-        (changed(version=99), "version 99 of the protocol, expected 2"),
+        (changed(version=99), "version 99 of the protocol, expected 3"),
         (changed(kind="Task"), "sent 'Task', expected Update"),
         (changed(losses=[1.0]), "incomplete or malformed"),
         (changed(name="a patient"), "sent the keys .*'name'.*, expected"),

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from common.backbone import load_backbone
 from common.compute import keras
-from common.config import BUNDLED, RunConfig, resolve_config
+from common.config import BUNDLED, RunConfig
+from common.config_reading import resolve_config
 from common.errors import UserError
 from common.head import load_head
 from common.images import decode

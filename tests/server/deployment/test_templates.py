@@ -130,7 +130,7 @@ def nginx(folder: Path, certificates: Path, superlink_port: int) -> Iterator[int
     process = subprocess.Popen([NGINX, "-p", folder, "-c", "nginx.conf", "-e", "error.log"])
     try:
         deadline = time.monotonic() + 20
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        while not listening(port):
             assert process.poll() is None, (folder / "error.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -138,6 +138,11 @@ def nginx(folder: Path, certificates: Path, superlink_port: int) -> Iterator[int
     finally:
         process.terminate()
         process.wait(20)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def make_certificates(folder: Path) -> Path:

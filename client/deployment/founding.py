@@ -1,0 +1,88 @@
+"""``fedtransfer client init``: make a site's folder, with a ``site.toml`` that explains itself."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import tomli_w
+
+from client.deployment.keys import make_keys
+from client.deployment.settings import METHODS, SETTINGS, SiteFolder
+from common.errors import UserError
+
+_TEMPLATE = """\
+# What this site decides for itself. Paths are relative to this folder. After a change: fedtransfer client check
+
+{name}
+{coordinator}
+authority = "ca.crt"      # the coordinator's authority; compare its SHA-256 with the coordinator's people
+{data}
+
+# Files that stand for those of the same name in a run's settings; "" takes the run's.
+backbone = ""
+weights = ""
+
+store = "features"        # each image's features are kept here, so that it passes through the backbone once
+threads = 0               # image batches extracted at a time; 0: one a core
+strict = false            # true: stop at the first image that cannot be read
+
+# Your name for a class = the federation's name for it; "" keeps the class out of the federation.
+[classes]
+# "Befund positiv" = "positive"
+# "not sure" = ""
+
+# What a run may ask of this site. A run that asks for more is refused, and the coordinator is told why.
+[consent]
+methods = []              # of {methods}; [] accepts any
+rounds-a-day = 0          # rounds of training within 24 hours, over all runs; 0: no bound
+least-images = 1          # classes with fewer images are kept out: their features would show in an update
+demand = []               # privacy mechanisms that a run must use (this version has none: a demand refuses every run)
+bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer
+"""
+
+
+def found_site(folder: Path, name: str, coordinator: str, authority: Path | None, data: Path) -> SiteFolder:
+    """Make a site's folder with settings and a new key pair.
+
+    Args:
+        folder: to be made.
+        name: what the site calls itself.
+        coordinator: host:port.
+        authority: the coordinator's ca.crt, which is copied; None if it is still to come.
+        data: the site's images.
+
+    Raises:
+        UserError: the folder is a site's already, or a file is not there.
+    """
+    if (folder / SETTINGS).exists():
+        raise UserError(f"{folder} is a site's folder already; edit {folder / SETTINGS}, or choose another folder")
+    for path, what in ((authority, "the coordinator's ca.crt"), (data, "the site's images")):
+        if path is not None and not path.exists():
+            raise UserError(f"{path}: no such file or folder; expected {what}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state").mkdir(mode=0o700, exist_ok=True)
+        if authority is not None:
+            shutil.copyfile(authority, folder / "ca.crt")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
+    values = {"name": name, "coordinator": coordinator, "data": str(data.absolute())}
+    lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
+    (folder / SETTINGS).write_text(_TEMPLATE.format(**lines, methods=", ".join(METHODS)), "utf-8")
+    try:
+        site = SiteFolder.open(folder)
+    except UserError:
+        (folder / SETTINGS).unlink()
+        raise
+    if not site.key.exists():
+        make_keys(site.key, name)
+    return site
+
+
+def replace_key(site: SiteFolder) -> str:
+    """Make a new key pair, after the old one was lost or revoked; the old is put aside. Returns the public key."""
+    for path in (site.key, site.key.with_suffix(".pub")):
+        if path.exists():
+            path.rename(path.with_name(f"{path.name}.until-{datetime.now(UTC):%Y%m%dT%H%M%S}"))
+    (site.state / "node-id").unlink(missing_ok=True)
+    return make_keys(site.key, site.settings.name)

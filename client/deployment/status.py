@@ -1,0 +1,83 @@
+"""``fedtransfer client status``: whether the site is connected, since when, and what it does."""
+
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from client.deployment.ledger import Ledger
+from client.deployment.settings import SiteFolder
+from client.deployment.worker import worker_status
+from common.errors import UserError
+from common.health import is_serving
+from common.words import ago
+
+
+def describe(site: SiteFolder) -> dict[str, Any]:
+    """Return how the site is."""
+    sent = list(Ledger(site.ledger).lines())
+    return {
+        "name": site.settings.name,
+        "folder": str(site.folder),
+        "coordinator": site.settings.coordinator,
+        "running": running_pid(site),
+        "connected": is_connected(site),
+        "worker": worker_status(site),
+        "last_sent": sent[-1] if sent else None,
+        "results": sorted(path.parent.name for path in site.results.glob("*/head.npz")),
+    }
+
+
+def in_words(status: dict[str, Any]) -> list[str]:
+    """Say it in lines."""
+    runs = "runs" if status["running"] else "does not run: fedtransfer client start"
+    lines = [f"{status['name']} ({status['folder']}) {runs}."]
+    if status["running"]:
+        held = (
+            "SuperNode serves; it holds the connection to"
+            if status["connected"]
+            else "SuperNode does not serve yet, for"
+        )
+        lines.append(f"{held} {status['coordinator']}.")
+    if worker := status["worker"]:
+        since = ago(datetime.fromtimestamp(worker["since"], UTC))
+        doing = worker["doing_since"]
+        now = f"working since {ago(datetime.fromtimestamp(doing, UTC))}" if doing else "idle"
+        lines.append(f"The worker is up since {since}, has done {worker['done']} messages, and is {now}.")
+    if sent := status["last_sent"]:
+        what = f"{sent['kind']}" + (f" of round {sent['round']}" if sent["round"] is not None else "")
+        lines.append(f"Last sent: {what}, {sent['bytes']:,} bytes, {ago(datetime.fromtimestamp(sent['time'], UTC))}.")
+    held = ", ".join(status["results"]) or "none yet"
+    lines.append(f"Results held: {held}.")
+    return lines
+
+
+def is_connected(site: SiteFolder) -> bool:
+    """Return whether the site's SuperNode serves: its health service comes up once it starts to connect."""
+    port = site.state / "health-port"
+    return port.exists() and running_pid(site) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
+
+
+def running_pid(site: SiteFolder) -> int | None:
+    """Return the process that runs the site; None where none does."""
+    try:
+        pid = int((site.state / "pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid
+
+
+def stop_site(site: SiteFolder) -> None:
+    """End the process that runs the site, and wait until it has.
+
+    Raises:
+        UserError: none does.
+    """
+    pid = running_pid(site)
+    if pid is None:
+        raise UserError(f"{site.folder}: this site does not run")
+    os.kill(pid, signal.SIGTERM)
+    while running_pid(site) == pid:
+        time.sleep(0.1)

@@ -1,0 +1,76 @@
+"""``fedtransfer features``: look after the feature store of this machine."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.features import default_store
+from common.housekeeping import StoreReport, prune_store, survey_store
+
+features = typer.Typer(
+    no_args_is_help=True,
+    help="Show, verify and prune the feature store: each image passes through a backbone once, ever.",
+)
+
+StorePath = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the feature store (default: ~/.cache/fedtransfer/features).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@features.command()
+def show(store: StorePath = None, json_output: Json = False) -> None:
+    """List backbones with their images, shards, size and last use."""
+    _print(survey_store(store or default_store(), verify=False), store, json_output)
+
+
+@features.command()
+def verify(store: StorePath = None, json_output: Json = False) -> None:
+    """Check every shard against its checksum; exit status 1 if one is damaged."""
+    reports = survey_store(store or default_store(), verify=True)
+    _print(reports, store, json_output)
+    if any(report.damaged for report in reports):
+        raise typer.Exit(1)
+
+
+@features.command()
+def prune(
+    store: StorePath = None,
+    backbone: Annotated[
+        str, typer.Option(help="Also remove all features of backbones whose folder name contains this.")
+    ] = "",
+    unused_days: Annotated[
+        int, typer.Option(help="Also remove backbones not read for so many days (0: none).", min=0)
+    ] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove damaged shards and what killed runs left behind; with options, whole backbones."""
+    removed = prune_store(store or default_store(), backbone=backbone, unused_days=unused_days, dry_run=dry_run)
+    for path, size in removed:
+        print(f"{'would remove' if dry_run else 'removed'} {path} ({size:,} bytes)")
+    print(f"{len(removed)} files, {sum(size for _, size in removed):,} bytes {'to remove' if dry_run else 'removed'}")
+
+
+def _print(reports: list[StoreReport], store: Path | None, json_output: bool) -> None:
+    if json_output:
+        print(json.dumps([{**vars(report), "path": str(report.path)} for report in reports], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
+    for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):
+        table.add_column(name, justify="left" if name.startswith("backbone") else "right")
+    for r in reports:
+        table.add_row(
+            r.path.name,
+            f"{r.images:,}",
+            str(r.shards),
+            f"{r.bytes / 1e6:.1f}",
+            r.last_used,
+            str(r.damaged),
+            str(r.left_over),
+        )
+    Console().print(table)

@@ -1,0 +1,29 @@
+"""Times and choices as people say them, and scores as JSON can hold them."""
+
+import difflib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+
+def ago(moment: datetime) -> str:
+    """Return how long ago a moment was: ``12 s ago``, ``5 min ago``, then its date and time in UTC."""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    if seconds < 100:
+        return f"{max(0, seconds):.0f} s ago"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min ago"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def plain(value: Any) -> Any:
+    """Replace NaN by None throughout, since JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """Return `` (did you mean …?)`` for the closest choice, or the list of choices where none is close."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(choices)}"

@@ -1,0 +1,279 @@
+"""``fedtransfer server``: coordinate a federation of real sites."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from common.errors import UserError
+from common.options import with_config_options
+
+server = typer.Typer(
+    no_args_is_help=True,
+    help="Coordinate a federation of real sites: certificates, enrolment, runs.",
+    epilog="Start with: fedtransfer server init DIR --host NAME; docs/deploy.md walks through it.",
+)
+
+Dir = Annotated[Path, typer.Option("--dir", help="The coordinator's folder.", envvar="FEDTRANSFER_COORDINATOR")]
+HERE = Path(".")
+# What a deployment's run config has no use for (server/deployment/submission.py says why).
+WITHOUT = {
+    "data", "partition", "alpha", "classes_per_site", "min_images", "engine", "ray_address", "client_cpus",
+    "client_gpus", "prepared", "resume", "out", "store", "threads", "strict", "log_json",
+}  # fmt: skip
+
+
+@server.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
+    host: Annotated[list[str], typer.Option(help="A name or address by which sites reach this machine (repeatable).")],
+    port: Annotated[int, typer.Option(help="Port on which nginx listens for sites.")] = 9443,
+    superlink_port: Annotated[int, typer.Option(help="Port of Flower's SuperLink, on this machine only.")] = 9092,
+    health_port: Annotated[int, typer.Option(help="Port of its health service, on this machine only.")] = 9093,
+    user: Annotated[str, typer.Option(help="System user of the systemd unit (default: you).")] = "",
+) -> None:
+    """Make a coordinator's folder: certificate authority, server certificate, settings, nginx site, systemd unit.
+
+    [bold]Example[/bold]
+
+    fedtransfer server init federation --host fed.example.org
+    """
+    from server.deployment import certificates
+    from server.deployment.founding import UNIT, found_coordinator
+
+    coordinator = found_coordinator(
+        folder, host, port=port, superlink_port=superlink_port, health_port=health_port, user=user
+    )
+    authority = certificates.read_certificate(coordinator.certificates / "ca.crt")
+    own = certificates.read_certificate(coordinator.certificates / "server.crt")
+    print(
+        f"Made {coordinator.folder}\n"
+        f"  authority: {authority.path}, until {authority.not_after:%Y-%m-%d}; every site needs this file\n"
+        f"             SHA-256 {authority.sha256}\n"
+        f"  server certificate for {', '.join(own.hosts)}, until {own.not_after:%Y-%m-%d}\n\n"
+        f"Sites on other machines connect to {host[0]}:{port}, where nginx has to listen:\n"
+        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload nginx\n"
+        f"Sites on this machine connect to localhost:{superlink_port}.\n"
+        f"A systemd unit: {coordinator.folder / UNIT}\n\n"
+        f"Next: fedtransfer server enroll SITE.pub --dir {folder}\n"
+        f"      fedtransfer server start --dir {folder}\n"
+        f"      fedtransfer server run --dir {folder}"
+    )
+
+
+@server.command()
+def enroll(
+    key: Annotated[Path, typer.Argument(help="The site's public key.", metavar="SITE.pub", show_default=False)],
+    name: Annotated[str, typer.Option(help="The site's name (default: the one in the key file).")] = "",
+    folder: Dir = HERE,
+) -> None:
+    """Let a site in, by its public key."""
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.enrolment import enrol
+
+    site = enrol(Coordinator.open(folder), key, name)
+    print(f"enrolled {site.name}; compare this fingerprint with the site's people: {site.fingerprint}")
+
+
+@server.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="The site's name.", show_default=False)], folder: Dir = HERE
+) -> None:
+    """Let a site in no more; one that is connected is cut off within seconds."""
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.enrolment import revoke
+
+    revoke(Coordinator.open(folder), name)
+    print(f"revoked {name}; its key cannot be enrolled again")
+
+
+@server.command()
+def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the enrolled sites with their keys' fingerprints, and whether they are connected."""
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.status import describe
+
+    listed = describe(Coordinator.open(folder))["sites"]
+    if json_output:
+        print(json.dumps(listed, indent=2))
+        return
+    for site in listed:
+        print(f"{site['name']:24} {site['status']:11} {site['key']}")
+
+
+@server.command()
+def renew(
+    authority: Annotated[bool, typer.Option("--authority", help="The authority's certificate too.")] = False,
+    folder: Dir = HERE,
+) -> None:
+    """Renew the server's certificate (397 days); with --authority also the authority's (ten years)."""
+    from server.deployment import certificates
+    from server.deployment.coordinator import Coordinator
+
+    coordinator = Coordinator.open(folder)
+    if authority:
+        certificates.renew_authority(coordinator.certificates)
+        print("give every site the new ca.crt")
+    certificates.issue_server_certificate(coordinator.certificates, coordinator.settings.hosts)
+    until = certificates.read_certificate(coordinator.certificates / "server.crt").not_after
+    print(f"server certificate until {until:%Y-%m-%d}; restart the coordinator and reload nginx to use it")
+
+
+@server.command()
+def start(
+    background: Annotated[bool, typer.Option("--background", help="Return once it serves; it goes on.")] = False,
+    folder: Dir = HERE,
+) -> None:
+    """Start coordinating: SuperLink, enrolment, and the run in progress, if there is one.
+
+    Keeps running, and starts again what dies; a run goes on from its last checkpoint.
+    """
+    from common.processes import start_in_background
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.status import describe
+    from server.deployment.supervisor import supervise
+
+    coordinator = Coordinator.open(folder)
+    if background:
+        command = [sys.executable, "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
+        start_in_background(command, coordinator.state / "supervisor.log", lambda: describe(coordinator)["serving"])
+        print(f"the coordinator serves; its log: {coordinator.state / 'supervisor.log'}")
+        return
+    supervise(coordinator, _timed)
+
+
+@server.command()
+@with_config_options(WITHOUT)
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            help="TOML file of settings (default: federation.toml in the folder, if there).", metavar="CONFIG"
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the run folder (default: date and time).")] = "",
+    resume: Annotated[str, typer.Option(help="Go on with a run that was stopped or failed.", metavar="NAME")] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on without you.")] = False,
+    folder: Dir = HERE,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Run a federation of the enrolled sites, and show how it goes.
+
+    Ctrl-C only stops showing: the run goes on (end it with: fedtransfer server stop --run).
+
+    [bold]Example[/bold]
+
+    fedtransfer server run --rounds 50 --strategy fedprox
+    """
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.submission import request_run, resume_run
+
+    coordinator = Coordinator.open(folder)
+    if resume and (settings or config or name):
+        raise UserError("--resume goes on with a run's own settings; leave the others out")
+    current = resume_run(coordinator, resume) if resume else request_run(coordinator, config, settings, name)
+    print(f"run {current.name}: {current.folder}")
+    if not detach:
+        raise typer.Exit(_follow(coordinator, current.folder))
+
+
+@server.command()
+def status(
+    folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Say who is connected, since when, and what runs."""
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.status import describe, in_words
+
+    told = describe(Coordinator.open(folder))
+    print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
+    if not told["serving"]:
+        raise typer.Exit(1)
+
+
+@server.command()
+def logs(
+    superlink: Annotated[
+        bool, typer.Option("--superlink", help="Flower's SuperLink log instead of the run's.")
+    ] = False,
+    lines: Annotated[int, typer.Option(help="How many lines.", min=1)] = 50,
+    folder: Dir = HERE,
+) -> None:
+    """Show what happened last: the run's events, or SuperLink's own log."""
+    from common.processes import last_lines
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.current import read_current
+    from server.deployment.status import event_in_words, events
+
+    coordinator = Coordinator.open(folder)
+    current = read_current(coordinator)
+    if superlink:
+        print(last_lines(coordinator.state / "superlink.log", lines))
+    elif current:
+        for event in list(events(current.folder))[-lines:]:
+            print(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])), event_in_words(event))
+    else:
+        print("no run yet: fedtransfer server run")
+
+
+@server.command()
+def stop(
+    run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
+) -> None:
+    """Stop the coordinator; a run in progress goes on when it is started again. With --run, end the run for good."""
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.current import changing
+    from server.deployment.status import describe
+
+    coordinator = Coordinator.open(folder)
+    if run:
+        with changing(coordinator) as current:
+            if not current or not current.is_open:
+                raise UserError("no run is going on")
+            current.status = "stopping"
+        print(f"run {current.name} will be stopped; go on with it: fedtransfer server run --resume {current.name}")
+        return
+    pid = describe(coordinator)["supervisor"]
+    if not pid:
+        raise UserError(f"{coordinator.folder}: the coordinator does not run")
+    os.kill(pid, signal.SIGTERM)
+    while describe(coordinator)["supervisor"]:
+        time.sleep(0.2)
+    print("stopped")
+
+
+def _follow(coordinator: Any, run: Path) -> int:
+    """Print a run's events as they come; return 0 once it is finished, 1 if it fails or is stopped."""
+    from server.deployment.current import read_current
+    from server.deployment.status import describe, event_in_words, events
+
+    shown = len(list(events(run)))
+    if not describe(coordinator)["supervisor"]:
+        _timed(f"waits for the coordinator: fedtransfer server start --dir {coordinator.folder}")
+    try:
+        while True:
+            current = read_current(coordinator)
+            for event in list(events(run))[shown:]:
+                _timed(event_in_words(event))
+                shown += 1
+            if current is None or current.folder != run or not current.is_open:
+                break
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        print("the run goes on; see fedtransfer server status")
+        return 0
+    if current and current.status == "finished":
+        print(f"finished: {run}")
+        return 0
+    print(f"{current.status if current else 'gone'}: {current.why if current else ''}", file=sys.stderr)
+    return 1
+
+
+def _timed(line: str) -> None:
+    print(time.strftime("%H:%M:%S"), line, flush=True)

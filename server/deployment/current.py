@@ -1,0 +1,81 @@
+"""The run that the coordinator is to bring to its end: ``state/run.json``, written by commands and by the supervisor."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from common.config import RunConfig
+from common.config_reading import make_config
+from server.deployment.coordinator import Coordinator
+from server.run import write_whole
+
+OPEN = ("wanted", "running", "stopping")
+
+
+@dataclass
+class Current:
+    """A run and how it stands.
+
+    Attributes:
+        name: of its folder below ``runs/``.
+        settings: its run config, flat.
+        status: ``wanted`` (to be submitted), ``running``, ``stopping``, or how it ended: ``finished``, ``failed``,
+            ``stopped``.
+        why: the reason, for one that failed or had to be submitted again.
+        submissions: Flower's numbers for it, the newest last.
+        idle: submissions in a row that ended without a new checkpoint.
+        checkpoint: name of the newest checkpoint when it was last submitted.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    status: str = "wanted"
+    why: str = ""
+    submissions: list[int] = field(default_factory=list)
+    idle: int = 0
+    checkpoint: str = ""
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings, checked."""
+        return make_config(self.settings, "run.json")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.config.out)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the supervisor still has something to do for it."""
+        return self.status in OPEN
+
+
+def read_current(coordinator: Coordinator) -> Current | None:
+    """Return the run, None where there never was one."""
+    path = _path(coordinator)
+    return Current(**json.loads(path.read_text("utf-8"))) if path.exists() else None
+
+
+@contextmanager
+def changing(coordinator: Coordinator) -> Iterator[Current | None]:
+    """Hold the run while it is looked at and changed; what was changed is written at the end."""
+    with FileLock(coordinator.state / "run.lock"):
+        current = read_current(coordinator)
+        yield current
+        if current:
+            write_current(coordinator, current)
+
+
+def write_current(coordinator: Coordinator, current: Current) -> None:
+    """Write the run."""
+    write_whole(_path(coordinator), json.dumps(asdict(current), indent=2, ensure_ascii=False) + "\n")
+
+
+def _path(coordinator: Coordinator) -> Path:
+    return coordinator.state / "run.json"

@@ -1,0 +1,38 @@
+"""``fedtransfer server init``: make a coordinator's folder, with its authority and what nginx and systemd need."""
+
+import getpass
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.processes import tool
+from server.deployment import certificates
+from server.deployment.coordinator import Coordinator, Settings
+from server.deployment.templates import coordinator_unit, nginx_site
+
+UNIT = "fedtransfer-coordinator.service"
+
+
+def found_coordinator(
+    folder: Path, hosts: Sequence[str], *, port: int, superlink_port: int, health_port: int, user: str
+) -> Coordinator:
+    """Make the folder.
+
+    Args:
+        folder: to be made.
+        hosts: names and addresses by which sites reach this machine.
+        port: where nginx listens for them.
+        superlink_port, health_port: where SuperLink and its health service listen, on this machine only.
+        user: of the systemd unit; "" for the one who runs this.
+
+    Raises:
+        UserError: it is there already, cannot be written, or a host name is not right.
+    """
+    settings = Settings(hosts=tuple(hosts), port=port, superlink_port=superlink_port, health_port=health_port)
+    coordinator = Coordinator.create(folder, settings)
+    certificates.make_authority(coordinator.certificates, f"fedtransfer {hosts[0]}"[:64])
+    certificates.issue_server_certificate(coordinator.certificates, hosts)
+    site = nginx_site(hosts, port, superlink_port, coordinator.certificates)
+    (coordinator.folder / "nginx.conf").write_text(site, "utf-8")
+    unit = coordinator_unit(coordinator.folder, user or getpass.getuser(), Path(tool("fedtransfer")))
+    (coordinator.folder / UNIT).write_text(unit, "utf-8")
+    return coordinator

@@ -1,0 +1,125 @@
+"""``fedtransfer server status``: who is connected, since when, and what runs, in words and as data."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.health import is_serving
+from common.words import ago
+from server.deployment.certificates import expiry_warnings, read_certificate
+from server.deployment.coordinator import Coordinator
+from server.deployment.current import read_current
+from server.deployment.enrolment import enrolled
+from server.deployment.superlink import connect
+
+
+def describe(coordinator: Coordinator) -> dict[str, Any]:
+    """Return how the coordinator, its sites and its run are."""
+    serving = is_serving(coordinator.health_address)
+    nodes = {}
+    if serving:
+        try:
+            with connect(coordinator) as link:
+                nodes = {node.name: node for node in link.nodes()}
+        except UserError:  # it is just ending
+            serving = False
+    sites = [
+        {
+            "name": site.name,
+            "key": site.fingerprint,
+            "status": nodes[site.name].status if site.name in nodes else "unknown",
+            "since": since.isoformat() if site.name in nodes and (since := nodes[site.name].since) else None,
+        }
+        for site in enrolled(coordinator)
+    ]
+    current = read_current(coordinator)
+    return {
+        "folder": str(coordinator.folder),
+        "supervisor": _supervisor(coordinator),
+        "serving": serving,
+        "certificate_ends": read_certificate(coordinator.certificates / "server.crt").not_after.isoformat(),
+        "warnings": expiry_warnings(coordinator.certificates),
+        "sites": sites,
+        "run": None
+        if current is None
+        else {
+            "name": current.name,
+            "status": current.status,
+            "why": current.why,
+            "rounds": current.config.rounds,
+            "last": next(iter(list(events(current.folder))[-1:]), None),
+        },
+    }
+
+
+def in_words(status: dict[str, Any]) -> list[str]:
+    """Say it in lines."""
+    runs = "runs" if status["supervisor"] else "does not run: fedtransfer server start"
+    lines = [f"The coordinator in {status['folder']} {runs}."]
+    lines.append("SuperLink is serving." if status["serving"] else "SuperLink does not answer.")
+    lines += [f"Warning: {warning}" for warning in status["warnings"]]
+    if not status["sites"]:
+        lines.append("No site is enrolled: fedtransfer server enroll SITE.pub")
+    words = {"online": "connected", "offline": "not connected", "registered": "never seen yet", "unknown": "enrolled"}
+    for site in status["sites"]:
+        since = f", since {ago(datetime.fromisoformat(site['since']))}" if site["since"] else ""
+        lines.append(f"  {site['name']}: {words[site['status']]}{since}")
+    run = status["run"]
+    if run is None:
+        lines.append("No run yet: fedtransfer server run")
+    else:
+        lines.append(
+            f"Run {run['name']} ({run['rounds']} rounds): {run['status']}{': ' + run['why'] if run['why'] else ''}"
+        )
+        if run["last"]:
+            lines.append(f"  {event_in_words(run['last'])}, {ago(datetime.fromtimestamp(run['last']['time'], UTC))}")
+    return lines
+
+
+def events(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what has happened in a run so far."""
+    path = folder / "events.jsonl"
+    if path.exists():
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:  # cut off by a kill, or just being written
+                continue
+
+
+def event_in_words(event: dict[str, Any]) -> str:
+    """Say one event of a run in a line."""
+    kind = event["event"]
+    if kind == "preparing":
+        return f"{event['site']} prepares its features: {event['done']} of {event['total'] or '?'} images"
+    if kind == "start":
+        after = f", going on after round {event['resumed_after']}" if event["resumed_after"] else ""
+        absent = "".join(f"; {site} takes no part: {why}" for site, why in event["absent"].items())
+        return f"{len(event['sites'])} sites take part, {event['rounds']} rounds{after}{absent}"
+    if kind == "round":
+        left_out = "".join(f"; {site} is left out: {why}" for site, why in event["refused"].items())
+        what = f"round {event['round']}" if event["phase"] == "train" else "closing scores"
+        if event["failure"]:
+            return f"{what}: {event['failure']}{left_out}"
+        scores = f"accuracy {100 * event['accuracy']:.1f} %" if event["accuracy"] is not None else "no test images"
+        return f"{what}: {len(event['present'])} of {len(event['planned'])} sites, {scores}, {event['seconds']:.1f} s{left_out}"
+    if kind == "end":
+        accuracy = (
+            "" if event["accuracy"] is None else f", accuracy {100 * event['accuracy']:.1f} % on the sites' test images"
+        )
+        return f"finished: the head of round {event['best_round']} is kept{accuracy}"
+    return f"stopped: {event['text']}"
+
+
+def _supervisor(coordinator: Coordinator) -> int | None:
+    """Return the supervisor's process id; None where it does not run."""
+    try:
+        pid = int((coordinator.state / "pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid

@@ -1,0 +1,86 @@
+"""``fedtransfer server run``: from settings to a run that the supervisor submits."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from common.config import RunConfig
+from common.config_reading import make_config, read_toml
+from common.errors import UserError
+from server.deployment.coordinator import Coordinator
+from server.deployment.current import Current, read_current, write_current
+from server.deployment.enrolment import enrolled
+from server.run import read_summary, settings_of
+
+# Settings of simulations: a deployment's sites bring their own images, and Flower's SuperLink carries the messages.
+ELSEWHERE = (
+    "data", "partition", "alpha", "classes_per_site", "min_images", "engine", "ray_address", "client_cpus",
+    "client_gpus", "prepared", "resume", "out", "store", "threads", "strict",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+
+
+def request_run(
+    coordinator: Coordinator, config_file: Path | None, overrides: Mapping[str, Any], name: str = ""
+) -> Current:
+    """Ask for a new run with settings from a TOML file (else ``federation.toml``), and options over them.
+
+    Raises:
+        UserError: another run is going on, no site is enrolled, or the settings or the name are not right.
+    """
+    file = config_file or coordinator.folder / "federation.toml"
+    settings = read_toml(file) if config_file or file.exists() else {}
+    make_config(settings, f"config file {file}")
+    given = {**settings, **overrides}
+    if foreign := sorted(set(given) & {key.replace("_", "-") for key in ELSEWHERE}):
+        raise UserError(
+            f"{', '.join(foreign)}: of simulations only; here every site brings its own images, and site.toml says the "
+            f"rest. Leave {'it' if len(foreign) == 1 else 'them'} out"
+        )
+    name = name or f"{datetime.now():%Y%m%d-%H%M%S}"
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--name {name!r}: expected letters, digits, '.', '_' and '-'")
+    folder = coordinator.folder / "runs" / name
+    if folder.exists():
+        raise UserError(
+            f"{folder} exists already; choose another --name, or go on with it: fedtransfer server run --resume {name}"
+        )
+    sites = len(enrolled(coordinator))
+    if not sites and "sites" not in given:
+        raise UserError("no site is enrolled; enrol each with its public key: fedtransfer server enroll SITE.pub")
+    own = {"data": "each site's own", "out": str(folder), "log-json": str(folder / "events.jsonl")}
+    return _want(coordinator, make_config({"sites": sites, **given, **own}, "options"), name)
+
+
+def resume_run(coordinator: Coordinator, name: str) -> Current:
+    """Ask for a stopped or failed run to go on from its last checkpoint.
+
+    Raises:
+        UserError: there is no such run, it is finished, or another one is going on.
+    """
+    folder = coordinator.folder / "runs" / name
+    if not (folder / "config.toml").is_file():
+        known = ", ".join(sorted(path.parent.name for path in (coordinator.folder / "runs").glob("*/config.toml")))
+        raise UserError(f"--resume {name}: no such run in {folder.parent}; there are: {known or 'none'}")
+    config = settings_of(folder)
+    if (folder / "summary.json").exists() and read_summary(folder).get("rounds_planned", 0) >= config.rounds:
+        raise UserError(f"--resume {name}: this run is finished; its result is in {folder}")
+    return _want(coordinator, config, name)
+
+
+def _want(coordinator: Coordinator, config: RunConfig, name: str) -> Current:
+    with FileLock(coordinator.state / "run.lock"):
+        current = read_current(coordinator)
+        if current and current.is_open:
+            raise UserError(
+                f"run {current.name} is going on; wait for it (fedtransfer server status), or end it: "
+                "fedtransfer server stop --run"
+            )
+        wanted = Current(name, config.to_flat())
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+        write_current(coordinator, wanted)
+    return wanted
