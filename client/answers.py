@@ -82,13 +82,13 @@ def show_evaluation(
     with progress_bar(console, "Images", split) as progress:
         result = evaluate_model(model, images, progress)
     for problem in (*problems, *result.problems):
-        console.print(f"left out {problem.path}: {problem.reason}", highlight=False)
+        console.print(f"left out {problem.path}: {problem.reason}", highlight=False, soft_wrap=True, markup=False)
     plot_confusion(result.confusion, model.classes, picture)
     if json_output:
         print(json.dumps(plain({"split": split, **result.summary}), indent=2, ensure_ascii=False))
     else:
         Console().print(_evaluation_table(result.summary, split))
-    console.print(f"confusion matrix: {picture}", highlight=False)
+    console.print(f"confusion matrix: {picture}", highlight=False, soft_wrap=True)
 
 
 def _evaluation_table(summary: dict[str, Any], split: str) -> Table:

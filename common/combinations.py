@@ -31,10 +31,6 @@ def refuse_contradictions(config: "RunConfig") -> None:
         raise ValueError(
             f"weighting: {config.strategy} counts every site once, whatever its size; leave it at its default"
         )
-    if config.engine == "deployment" and (config.log_json or config.callbacks):
-        raise ValueError(
-            "log-json and callbacks: with --engine deployment the events are in the run folder's events.jsonl"
-        )
     for name in _RAY:
         if _changed(config, name) and config.engine != "ray":
             raise ValueError(f"{_outside(name)}: goes with --engine ray; the in-process engine knows --threads")

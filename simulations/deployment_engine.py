@@ -19,6 +19,7 @@ from client.deployment.settings import SETTINGS, SiteFolder
 from client.deployment.status import is_connected
 from common.config import RunConfig
 from common.errors import UserError
+from common.features import default_store
 from common.processes import end, last_lines, spawn
 from server.deployment.coordinator import Coordinator
 from server.deployment.current import Current, read_current, write_current
@@ -40,6 +41,10 @@ def run_deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callabl
     Raises:
         UserError: a process does not come up, or the run fails.
     """
+    if config.log_json:
+        raise UserError(
+            "--log-json: with --engine deployment the events are in the run folder's events.jsonl; leave it out"
+        )
     root = Path(config.out) / "deployment"
     config = config.model_copy(update={"log_json": str(Path(config.out) / "events.jsonl")})
     coordinator = _coordinator(root / "coordinator")
@@ -74,7 +79,12 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
         return SiteFolder.open(folder)
     address = f"localhost:{coordinator.settings.superlink_port}"
     site = found_site(folder, name, address, coordinator.certificates / "ca.crt", manifest)
-    own = {"store": config.store, "threads": 1, "strict": config.strict, "weights": config.weights}
+    own = {
+        "store": config.store or str(default_store()),
+        "threads": 1,
+        "strict": config.strict,
+        "weights": config.weights,
+    }
     settings = site.settings.model_copy(update=own).model_dump(by_alias=True)
     (folder / SETTINGS).write_text(tomli_w.dumps(settings), "utf-8")
     enrol(coordinator, site.key.with_suffix(".pub"))

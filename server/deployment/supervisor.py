@@ -57,6 +57,7 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     (coordinator.state / "pid").write_text(str(os.getpid()))
     superlink = _bring_up(coordinator, told)
+    enrolment, complaint = 0, ""
     try:
         while True:
             if superlink.poll() is not None:
@@ -66,10 +67,15 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
             rotate(coordinator.state / "superlink.log")
             try:
                 with connect(coordinator) as link:
-                    bring_in_line(coordinator, link)
+                    if (changed := (coordinator.folder / "sites").stat().st_mtime_ns) != enrolment:
+                        bring_in_line(coordinator, link)
+                        enrolment = changed
                     attend(coordinator, link, told)
+                complaint = ""
             except UserError as error:
-                told(f"warning: {error}")
+                if str(error) != complaint:  # once, not every second
+                    told(f"warning: {error}")
+                complaint = str(error)
             time.sleep(TICK_SECONDS)
     except KeyboardInterrupt:
         told("stopping")
@@ -93,7 +99,11 @@ def attend(coordinator: Coordinator, link: SuperLink, told: Callable[[str], None
             current.status = "stopped"
             told(f"run {current.name}: stopped; go on with it: fedtransfer server run --resume {current.name}")
         elif current.status == "wanted":
-            _submit(current, link, told)
+            try:
+                _submit(current, link, told)
+            except UserError as error:
+                current.status, current.why = "failed", str(error)
+                told(f"run {current.name}: not submitted: {error}")
         elif known and known.status != "finished":
             return
         elif known and known.outcome == "completed":
