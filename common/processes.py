@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +46,13 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> 
             env={**os.environ, **QUIET, **environment},
             preexec_fn=(lambda: _end_with(parent)) if sys.platform == "linux" else None,
         )
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nothing listens on now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def rotate(log: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,22 @@ def extraction(
     _measure(["extraction", "bare"], json_output, {"FEDTRANSFER_THREADS_PER_OPERATION": "0"})
 
 
+@benchmark.command()
+def federation(
+    sites: Annotated[int, typer.Option(help="Number of sites, each with processes of its own.", min=1)] = 2,
+    rounds: Annotated[int, typer.Option(help="Rounds; the first does not count.", min=2)] = 20,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Measure seconds a round of a real federation on this machine, beside an app that does nothing.
+
+    Coordinator, TLS and keys are the same; the app that does nothing runs on Flower's SuperNodes as they come.
+    """
+    from simulations.benchmark_federation import measure
+
+    for line in measure(sites, rounds):
+        _print(line, json_output)
+
+
 def _measure(arguments: list[str], json_output: bool, environment: dict[str, str]) -> None:
     import os
     import subprocess
@@ -44,4 +60,8 @@ def _measure(arguments: list[str], json_output: bool, environment: dict[str, str
     if done.returncode:
         raise UserError(f"measurement {arguments} failed with exit status {done.returncode}; its message stands above")
     line = json.loads(done.stdout.splitlines()[-1])
+    _print(line, json_output)
+
+
+def _print(line: dict[str, Any], json_output: bool) -> None:
     print(json.dumps(line) if json_output else "  ".join(f"{key} {value}" for key, value in line.items()), flush=True)

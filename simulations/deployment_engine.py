@@ -5,11 +5,13 @@ them, on loopback. Slow to start (each site imports TensorFlow) and to run (Flow
 machine, what separate hosts would do. Their folders stay below the run folder, in ``deployment/``.
 """
 
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tomli_w
@@ -20,7 +22,7 @@ from client.deployment.status import is_connected
 from common.config import RunConfig
 from common.errors import UserError
 from common.features import default_store
-from common.processes import end, last_lines, spawn
+from common.processes import end, free_port, last_lines, spawn
 from server.deployment.coordinator import Coordinator
 from server.deployment.current import Current, read_current, write_current
 from server.deployment.enrolment import enrol
@@ -30,8 +32,46 @@ from server.deployment.status import describe, event_in_words, events
 READY_SECONDS = 60.0  # for the coordinator, and for each site besides
 
 
-def run_deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[str], None]) -> None:
-    """Run a federation to its end.
+@dataclass
+class Deployed:
+    """A federation of real processes; make one with ``deployed``."""
+
+    coordinator: Coordinator
+    config: RunConfig
+    _sites: list[subprocess.Popen[bytes]]
+    _told: Callable[[str], None]
+
+    def run(self) -> None:
+        """Run the config to its end.
+
+        Raises:
+            UserError: the run fails.
+        """
+        write_current(self.coordinator, Current("run", self.config.to_flat()))
+        shown = 0
+        while True:
+            current = read_current(self.coordinator)
+            happened = list(events(Path(self.config.out)))
+            for event in happened[shown:]:
+                self._told(event_in_words(event))
+            shown = len(happened)
+            if current and not current.is_open:
+                break
+            time.sleep(0.3)
+        if current.status != "finished":
+            raise UserError(f"the run {current.status}: {current.why}; see {self.coordinator.state / 'superlink.log'}")
+
+    def stop_sites(self) -> None:
+        """Stop the sites, all at once."""
+        for process in self._sites:
+            process.terminate()
+        for process in self._sites:
+            end(process, 30.0)
+
+
+@contextmanager
+def deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[str], None]) -> Iterator[Deployed]:
+    """Start a coordinator and the sites, and stop them at the end.
 
     Args:
         manifests: site → its images.
@@ -39,7 +79,7 @@ def run_deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callabl
         told: is given a line for each thing that happens.
 
     Raises:
-        UserError: a process does not come up, or the run fails.
+        UserError: a process does not come up.
     """
     if config.log_json:
         raise UserError(
@@ -49,29 +89,26 @@ def run_deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callabl
     config = config.model_copy(update={"log_json": str(Path(config.out) / "events.jsonl")})
     coordinator = _coordinator(root / "coordinator")
     sites = [_site(root / name, name, coordinator, manifest, config) for name, manifest in manifests.items()]
-    processes = []
+    server = _spawn("server", coordinator.folder)
+    federation = Deployed(coordinator, config, [], told)
     try:
-        processes.append(_start(["server"], coordinator.folder, lambda: describe(coordinator)["serving"], 1))
+        _wait(server, coordinator.folder, lambda: bool(describe(coordinator)["serving"]), 1)
         told(f"coordinator: {coordinator.folder}")
-        started = [_spawn(["client"], site.folder) for site in sites]
-        processes += started
-        for site, process in zip(sites, started, strict=True):
-            _wait(process, site.folder, lambda site=site: is_connected(site), len(sites))  # type: ignore[misc]
+        federation._sites += [_spawn("client", site.folder) for site in sites]
+        for site, process in zip(sites, federation._sites, strict=True):
+            _wait(process, site.folder, partial(is_connected, site), len(sites))
             told(f"site: {site.folder}")
-        write_current(coordinator, Current("run", config.to_flat()))
-        _follow(coordinator, config, told)
+        yield federation
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            end(process, 30.0)
+        federation.stop_sites()
+        end(server, 30.0)
 
 
 def _coordinator(folder: Path) -> Coordinator:
     if (folder / "coordinator.toml").exists():  # the run is resumed
         return Coordinator.open(folder)
-    superlink, health = _free_ports(2)
-    return found_coordinator(folder, ["localhost"], port=9443, superlink_port=superlink, health_port=health, user="")
+    ports = {"superlink_port": free_port(), "health_port": free_port()}
+    return found_coordinator(folder, ["localhost"], port=9443, **ports, user="")
 
 
 def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, config: RunConfig) -> SiteFolder:
@@ -91,29 +128,8 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
     return SiteFolder.open(folder)
 
 
-def _follow(coordinator: Coordinator, config: RunConfig, told: Callable[[str], None]) -> None:
-    shown = 0
-    while True:
-        current = read_current(coordinator)
-        happened = list(events(Path(config.out)))
-        for event in happened[shown:]:
-            told(event_in_words(event))
-        shown = len(happened)
-        if current and not current.is_open:
-            break
-        time.sleep(0.3)
-    if current.status != "finished":
-        raise UserError(f"the run {current.status}: {current.why}; see {coordinator.state / 'superlink.log'}")
-
-
-def _start(role: Sequence[str], folder: Path, ready: Callable[[], bool], number: int) -> subprocess.Popen[bytes]:
-    process = _spawn(role, folder)
-    _wait(process, folder, ready, number)
-    return process
-
-
-def _spawn(role: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "fedtransfer", *role, "start", "--dir", str(folder)]
+def _spawn(role: str, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "fedtransfer", role, "start", "--dir", str(folder)]
     return spawn(command, folder / "state" / "out.log", {})
 
 
@@ -123,14 +139,3 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, ready: Callable[[], bo
         if process.poll() is not None or time.monotonic() > deadline:
             raise UserError(f"{folder} does not come up; its log says:\n{last_lines(folder / 'state' / 'out.log')}")
         time.sleep(0.3)
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -45,7 +45,7 @@ def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
         UserError: the data cannot be read or divided, or the folder holds something already.
     """
     check_folder(folder, force=force)
-    images_of, problems = _sites(config)
+    images_of, problems = sites_of(config)
     for problem in problems:
         log.warning("left out %s: %s", problem.path, problem.reason)
     clear_folder(folder)
@@ -83,7 +83,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     folder = Path(config.out or _default_folder(config)).absolute()
     if not config.resume:
         check_folder(folder, force=force)
-    images_of, problems = _sites(config)
+    images_of, problems = sites_of(config)
     config = config.model_copy(update={"sites": len(images_of), "out": str(folder), **_absolute_paths(config)})
 
     extraction_began = time.monotonic()
@@ -104,9 +104,10 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     write_settings(folder, config)  # first: a run killed from here on is known as one, and can be resumed
     manifests = write_sites(folder, config, images_of)
     if config.engine == "deployment":
-        from simulations.deployment_engine import run_deployed
+        from simulations.deployment_engine import deployed
 
-        run_deployed(manifests, config, display.print)
+        with deployed(manifests, config, display.print) as federation:
+            federation.run()
     else:
         with display.rounds(config) as shown:
             run_on_engine(make_app([shown]), manifests, config)
@@ -177,8 +178,8 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
     }
 
 
-def _sites(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
-    """Read the data and give each site its images."""
+def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
+    """Read the data and give each site its images; return site → images, and what cannot be used."""
     path = resolve_data(config.data)
     if config.partition == "natural":
         sources, problems = read_sites(path)

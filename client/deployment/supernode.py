@@ -6,7 +6,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from client.deployment.fleet import connect
 from client.deployment.settings import SiteFolder
 from client.deployment.worker import socket_of, worker_status
 from common.errors import UserError
-from common.processes import end, last_lines, rotate, spawn, tool
+from common.processes import end, free_port, last_lines, rotate, spawn, tool
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def _start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(32))
     (site.state / "node.toml").write_text(tomli_w.dumps({"site": str(site.folder)}), "utf-8")
-    port, health = _free_port(), _free_port()
+    port, health = free_port(), free_port()
     runtime = f"127.0.0.1:{port}"
     supernode = [
         tool("flower-supernode"),
@@ -173,9 +172,3 @@ def _only_launcher(site: SiteFolder) -> Path:
     script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', "utf-8")
     script.chmod(0o755)
     return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

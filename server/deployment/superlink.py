@@ -4,6 +4,7 @@ SuperLink asks no credential for that API, so it listens on this machine only; n
 of it through from outside.
 """
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from flwr.supercore.error import FlowerError
 from flwr.supercore.fab import Fab
 
 from common.bundle import build_bundle
-from common.config import RunConfig
+from common.config import RunConfig, Value
 from common.errors import UserError
 from common.processes import spawn, tool
 from server.deployment.coordinator import Coordinator
@@ -109,10 +110,16 @@ class SuperLink:
 
     def submit(self, config: RunConfig) -> int:
         """Start a run of the installed fedtransfer; return Flower's number for it."""
-        bundle, digest = build_bundle()
-        request = StartRunRequest(
-            fab=fab_to_proto(Fab(digest, bundle, {})), override_config=user_config_to_proto(config.to_flat())
-        )
+        return self.start(build_bundle()[0], config.to_flat())
+
+    def start(self, bundle: bytes, settings: dict[str, Value]) -> int:
+        """Start a run of any bundle, with settings over its own; return Flower's number for it.
+
+        Raises:
+            UserError: SuperLink starts none.
+        """
+        fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
+        request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(settings))
         answer = self._client.StartRun(request)
         if not answer.HasField("run_id"):
             raise UserError(f"SuperLink started no run: {answer.note}; see fedtransfer server logs --superlink")
