@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -39,13 +40,13 @@ def load_keys(private: Path) -> FleetKeys:
         mode = private.stat().st_mode & 0o077
         key = serialization.load_ssh_private_key(private.read_bytes(), password=None)
     except OSError as error:
-        raise UserError(f"{private}: {error.strerror}; fedtransfer client init makes the key") from None
-    except (ValueError, TypeError) as error:
+        raise UserError(f"{private}: {error.strerror}; fedtransfer client new-key makes a new one") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UserError(f"{private}: not a private key in OpenSSH's form without a passphrase: {error}") from None
     if mode:
         raise UserError(f"{private}: others on this machine may read it; run: chmod 600 {private}")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise UserError(f"{private}: expected an elliptic-curve key; fedtransfer client init makes the right kind")
+        raise UserError(f"{private}: expected an elliptic-curve key; fedtransfer client new-key makes the right kind")
     return key, key.public_key()
 
 

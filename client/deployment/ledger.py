@@ -28,6 +28,7 @@ class Ledger:
 
     def write(self, reply: Message, task: dict[str, Any]) -> None:
         """Note an answer before it is handed to SuperNode; on return the line is on disk."""
+        last = self._last_line()
         records = reply.content if reply.has_content() else None
         arrays = [array for record in records.array_records.values() for array in record.values()] if records else []
         line = {
@@ -37,42 +38,60 @@ class Ledger:
             "bytes": content_bytes(reply) if records else 0,
             "shapes": [[array.dtype, *array.shape] for array in arrays],
             "sha256": hashlib.sha256(b"".join(array.data for array in arrays)).hexdigest(),
-            "before": self._last_hash(),
+            "before": _hash(last.rstrip(b"\n") + b"\n") if last else _START,
         }
         with self.path.open("ab") as file:
+            if last and not last.endswith(b"\n"):
+                file.write(b"\n")  # a power cut tore that line
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the entries, oldest first."""
+        """Yield the entries, oldest first, without what a power cut tore: that had not left yet."""
         if self.path.exists():
             with self.path.open("rb") as file:
-                yield from (json.loads(line) for line in file if line.strip())
+                yield from (entry for line in file if (entry := _entry(line)))
 
     def trained_since(self, moment: float) -> int:
         """Count the rounds of training answered since a time in seconds."""
-        return sum(line["time"] >= moment and line["kind"] == "train" and line["bytes"] > 0 for line in self.lines())
+        return sum(
+            line["time"] >= moment and line["kind"] == "train" and bool(line["shapes"])  # a refusal has no arrays
+            for line in self.lines()
+        )
 
     def first_break(self) -> int | None:
-        """Return the number of the first line that does not fit the one before; None where all do."""
+        """Return the number of the first line that does not fit the one before; None where all do.
+
+        What a power cut tore fits anywhere, and the line after it must fit it.
+        """
         before = _START
         if not self.path.exists():
             return None
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                try:
-                    fits = json.loads(line)["before"] == before
-                except (ValueError, KeyError):
-                    fits = False
-                if not fits:
+                entry = _entry(line)
+                if entry is not None and entry.get("before") != before:
                     return number
-                before = hashlib.sha256(line).hexdigest()
+                before = _hash(line)
         return None
 
-    def _last_hash(self) -> str:
+    def _last_line(self) -> bytes:
         if not self.path.exists() or not self.path.stat().st_size:
-            return _START
+            return b""
         with self.path.open("rb") as file:
             file.seek(max(0, self.path.stat().st_size - 1_000_000))
-            return hashlib.sha256(file.read().splitlines(keepends=True)[-1]).hexdigest()
+            return file.readlines()[-1]
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Read a line; None where it is no entry."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()

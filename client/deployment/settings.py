@@ -1,18 +1,22 @@
 """``site.toml``: what the site decides for itself. No coordinator can change it."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
 from common.errors import UserError
+from common.words import nearest
 
 SETTINGS = "site.toml"
 MECHANISMS: tuple[str, ...] = ()  # the privacy mechanisms that this version of fedtransfer has
 METHODS: tuple[str, ...] = get_args(Strategy)
+_HASH = re.compile(r"[0-9a-f]{64}")
+_ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class _Table(BaseModel):
@@ -45,6 +49,13 @@ class Consent(_Table):
             raise ValueError(f"unknown {', '.join(unknown)}; this version has {', '.join(METHODS)}")
         return methods
 
+    @field_validator("bundles")
+    @classmethod
+    def _hashes(cls, bundles: tuple[str, ...]) -> tuple[str, ...]:
+        if not bundles or not all(name == "installed" or _HASH.fullmatch(name) for name in bundles):
+            raise ValueError('expected "installed", or hashes of 64 hexadecimal digits')
+        return bundles
+
 
 class SiteSettings(_Table):
     """The whole file; paths are relative to its folder.
@@ -63,7 +74,7 @@ class SiteSettings(_Table):
     """
 
     name: str = Field(min_length=1)
-    coordinator: str = Field(pattern=r"^\S+:\d+$")
+    coordinator: str
     authority: str = "ca.crt"
     data: str = Field(min_length=1)
     backbone: str = ""
@@ -73,6 +84,14 @@ class SiteSettings(_Table):
     strict: bool = False
     classes: dict[str, str] = Field(default_factory=dict)
     consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
+
+    @field_validator("coordinator")
+    @classmethod
+    def _an_address(cls, address: str) -> str:
+        found = _ADDRESS.fullmatch(address)
+        if not found or not 1 <= int(found[2]) <= 65535:
+            raise ValueError("expected host:port, as in fed.example.org:9443")
+        return address
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,9 @@ class SiteFolder:
             )
         try:
             settings = SiteSettings.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; run the site as the user whose folder it is") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not valid TOML: {error}") from None
         except ValidationError as error:
             raise UserError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
@@ -149,6 +170,14 @@ class SiteFolder:
         return self.folder / "sent.jsonl"
 
 
-def _explain(problem: object) -> str:
-    where = ".".join(map(str, problem["loc"]))  # type: ignore[index]
-    return f"{where}: {problem['msg']}, got {problem['input']!r}"  # type: ignore[index]
+def _explain(problem: Any) -> str:
+    where, value, reason = ".".join(map(str, problem["loc"])), problem["input"], problem["msg"]
+    if problem["type"] == "extra_forbidden":
+        *table, key = map(str, problem["loc"])
+        known = [str(field.alias) for field in (Consent if table else SiteSettings).model_fields.values()]
+        return f"{'consent: ' if table else ''}unknown key {key!r}; {nearest(key, known)}"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "value_error":
+        reason = str(problem["ctx"]["error"])
+    return f"{where}: got {value!r}; {reason[0].lower()}{reason[1:]}"

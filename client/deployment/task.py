@@ -24,7 +24,7 @@ from client.deployment.ledger import Ledger
 from client.deployment.settings import SiteFolder
 from common import protocol
 from common.bundle import build_bundle
-from common.errors import SiteError
+from common.errors import SiteError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -75,18 +75,29 @@ def do_task(site: SiteFolder, app: ClientApp, address: str, token: str) -> dict[
 
 
 def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab) -> Message:
-    """Have the installed app answer, if the bundle is one that the site answers."""
-    digest = hashlib.sha256(bundle.content).hexdigest()
-    allowed = allowed_bundles(site.settings.consent.bundles)
-    if digest in allowed:
+    """Have the installed app answer, if the bundle is one that the site answers by its settings of this moment."""
+    try:
+        _refuse_other_bundle(SiteFolder.open(site.folder), hashlib.sha256(bundle.content).hexdigest())
         return app(message, context)
-    log.error("bundle %s is not on this site's allow-list (%s); nothing of it was unpacked", digest, ", ".join(allowed))
-    refusal = SiteError(
-        "other-bundle",
-        f"this site answers bundle {allowed[0][:16]}… only, the run came with {digest[:16]}…; install the same "
-        "version of fedtransfer on both sides",
-    )
+    except SiteError as error:
+        refusal = error
+    except UserError as error:
+        log.error("%s", error)
+        refusal = SiteError("unusable", "the site's settings cannot be used; the site's own log says why")
     return Message(protocol.pack(refusal), reply_to=message)
+
+
+def _refuse_other_bundle(site: SiteFolder, digest: str) -> None:
+    allowed = allowed_bundles(site.settings.consent.bundles)
+    if digest not in allowed:
+        log.error(
+            "bundle %s is not on this site's allow-list (%s); nothing of it was unpacked", digest, ", ".join(allowed)
+        )
+        raise SiteError(
+            "other-bundle",
+            f"this site answers bundle {allowed[0][:16]}… only, the run came with {digest[:16]}…; install the same "
+            "version of fedtransfer on both sides",
+        )
 
 
 def allowed_bundles(listed: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ def serve(folder: Path) -> None:
         from client.app import app  # with TensorFlow: ready before the first message comes
         from client.deployment.task import do_task
 
-        worker = _Worker(lambda request: do_task(SiteFolder.open(folder), app, request["address"], request["token"]))
+        worker = _Worker(lambda request: do_task(site, app, request["address"], request["token"]))
         log.info("the worker is ready")
         while True:
             connection, _ = listener.accept()

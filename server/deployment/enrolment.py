@@ -73,11 +73,11 @@ def revoke(coordinator: Coordinator, name: str) -> None:
         UserError: no such site is enrolled.
     """
     path = coordinator.folder / "sites" / f"{name}.pub"
-    if not path.is_file():
+    if not _NAME.fullmatch(name) or not path.is_file():
         names = ", ".join(site.name for site in enrolled(coordinator)) or "none"
         raise UserError(f"no site named {name!r} is enrolled; enrolled are: {names}")
     _revoked(coordinator).mkdir(exist_ok=True)
-    path.rename(_revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}.pub")
+    path.rename(_revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pub")
 
 
 def bring_in_line(coordinator: Coordinator, superlink: SuperLink) -> None:
@@ -97,7 +97,7 @@ def _revoked(coordinator: Coordinator) -> Path:
 
 def _read(path: Path, name: str) -> Enrolled:
     try:
-        line = path.read_text("utf-8").strip()
+        line = path.read_text("utf-8", "replace").strip()
         key = serialization.load_ssh_public_key(line.encode())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; expected a site's public key file, such as site.pub") from None

@@ -83,7 +83,7 @@ class Party:
         """The processes of this party: those that name its folder, and their children."""
         listing = subprocess.run(["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True).stdout
         rows = [(int(a), int(b), c) for a, b, c in re.findall(r"^\s*(\d+)\s+(\d+)\s+(.*)$", listing, re.MULTILINE)]
-        mine = {pid for pid, _, args in rows if str(self.folder) in args and "pytest" not in args}
+        mine = {pid for pid, _, args in rows if str(self.folder) in args and "-m pytest" not in args}
         while more := {pid for pid, parent, _ in rows if parent in mine} - mine:
             mine |= more
         return sorted(mine - {os.getpid()})
@@ -190,3 +190,13 @@ def stopping(*parties: Party) -> Iterator[None]:
     finally:
         for party in parties:
             party.stop()
+
+
+def start_all(coordinator: CoordinatorParty, *sites: SiteParty) -> None:
+    """Start them side by side; asking for their status all the while would take the processors from them."""
+    coordinator.start()
+    for site in sites:
+        site.start(wait=False)
+    for site in sites:
+        wait_until(lambda site=site: "waiting for runs" in site.log() or site._ended(), 150, f"{site.name} is up")
+        site.wait()

@@ -3,14 +3,12 @@
 import hashlib
 import http.client
 import json
-import os
 import re
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from deployment.federation import free_port
+from deployment.network import IPV6, NGINX, nginx
 
 from server.deployment.certificates import issue_server_certificate, make_authority
 from server.deployment.templates import coordinator_unit, nginx_site
 
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-IPV6 = Path("/proc/net/if_inet6").exists()
 MIB = 2**20
 
 TRICKS = [
@@ -112,37 +110,11 @@ def superlink(certificates: Path, asked: list[str]) -> Iterator[int]:
 
 
 @contextmanager
-def nginx(folder: Path, certificates: Path, superlink_port: int) -> Iterator[int]:
-    """Run nginx with the generated file and nothing of the machine's own; yield the port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    folder.mkdir()
-    site = nginx_site(["localhost", "127.0.0.1", "::1"], port, superlink_port, certificates)
-    lines = site.splitlines() if IPV6 else [line for line in site.splitlines() if "remove this line" not in line]
-    (folder / "site.conf").write_text("\n".join(lines))
-    temporary = "".join(f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (folder / "nginx.conf").write_text(
-        ("user root;\n" if os.geteuid() == 0 else "")
-        + f"daemon off;\npid nginx.pid;\nworker_processes 1;\nevents {{}}\n"
-        f"http {{\naccess_log access.log;\n{temporary}include site.conf;\n}}\n"
-    )
-    assert NGINX
-    process = subprocess.Popen([NGINX, "-p", folder, "-c", "nginx.conf", "-e", "error.log"])
-    try:
-        deadline = time.monotonic() + 20
-        while not listening(port):
-            assert process.poll() is None, (folder / "error.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+def front_of(folder: Path, certificates: Path, superlink_port: int) -> Iterator[int]:
+    """Run nginx with the generated file; yield the port."""
+    port = free_port()
+    with nginx(folder, nginx_site(["localhost", "127.0.0.1", "::1"], port, superlink_port, certificates)):
         yield port
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def make_certificates(folder: Path) -> Path:
@@ -157,7 +129,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         pytest.skip("there is no nginx")
     folder = tmp_path_factory.mktemp("front")
     certificates, asked = make_certificates(folder / "certificates of the study"), []
-    with superlink(certificates, asked) as behind, nginx(folder / "nginx", certificates, behind) as port:
+    with superlink(certificates, asked) as behind, front_of(folder / "nginx", certificates, behind) as port:
         yield Front(port, certificates / "ca.crt", asked)
 
 
@@ -247,7 +219,7 @@ def test_nothing_is_passed_to_an_impostor_of_superlink(tmp_path: Path) -> None:
     if not NGINX:
         pytest.skip("there is no nginx")
     ours, theirs, asked = make_certificates(tmp_path / "ours"), make_certificates(tmp_path / "theirs"), []
-    with superlink(theirs, asked) as behind, nginx(tmp_path / "nginx", ours, behind) as port:
+    with superlink(theirs, asked) as behind, front_of(tmp_path / "nginx", ours, behind) as port:
         assert Front(port, ours / "ca.crt").post("/v1/fleet/push-object", b"secret")[0] == 502
     assert asked == []
 

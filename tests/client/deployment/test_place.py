@@ -1,0 +1,204 @@
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.deployment.founding import found_site
+from client.deployment.ledger import Ledger
+from client.deployment.place import RealPlace, own_images, real_place, site_images
+from client.deployment.settings import SiteFolder
+from common import protocol
+from common.config import RunConfig
+from common.errors import SiteError, UserError
+from common.images import Image
+
+
+@pytest.fixture
+def site(tmp_path: Path, folder_of_classes: Callable[..., Path]) -> SiteFolder:
+    """A site with 12 red, 12 green and 12 blue pictures."""
+    return found_site(tmp_path / "site", "anna", "localhost:9443", None, folder_of_classes(12))
+
+
+def change(site: SiteFolder, old: str, new: str) -> SiteFolder:
+    path = site.folder / "site.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    later = path.stat().st_mtime_ns + 10**9  # people take longer between two changes than tests do
+    os.utime(path, ns=(later, later))
+    return SiteFolder.open(site.folder)
+
+
+def refusal(site: SiteFolder, config: RunConfig, kind: str = protocol.QUERY) -> SiteError | None:
+    place = real_place(str(site.folder))
+    try:
+        place.refuse(config, kind)
+    except SiteError as error:
+        return error
+    return None
+
+
+def labels(site: SiteFolder) -> dict[str, int]:
+    found = [image.label for image in site_images(site)]
+    return {label: found.count(label) for label in sorted(set(found))}
+
+
+def test_a_site_without_wishes_refuses_nothing(site: SiteFolder) -> None:
+    for kind in (protocol.QUERY, protocol.TRAIN, protocol.EVALUATE, protocol.FINISH):
+        assert refusal(site, RunConfig(rounds=10_000, strategy="median"), kind) is None
+
+
+def test_another_method_is_refused_in_every_message(site: SiteFolder) -> None:
+    change(site, "methods = []", 'methods = ["fedprox", "median"]')
+    for kind in (protocol.QUERY, protocol.TRAIN, protocol.EVALUATE, protocol.FINISH):
+        told = refusal(site, RunConfig(), kind)
+        assert told is not None
+        assert told.code == "method-not-allowed"
+        assert "takes part in fedprox, median only, the run uses fedavg; agree on one of these" in told.text
+        assert refusal(site, RunConfig(strategy="fedprox"), kind) is None
+
+
+def test_a_mechanism_that_no_version_has_refuses_every_run(site: SiteFolder) -> None:
+    change(site, "demand = []", 'demand = ["secure-aggregation"]')
+    told = refusal(site, RunConfig())
+    assert told is not None
+    assert told.code == "demand-not-met"
+    assert "demands secure-aggregation, which its version of fedtransfer does not have; agree on something" in told.text
+
+
+def test_rounds_a_day(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(site, "rounds-a-day = 0", "rounds-a-day = 10")
+    since: list[float] = []
+
+    def done(rounds: int) -> None:
+        monkeypatch.setattr(Ledger, "trained_since", lambda _, moment: since.append(moment) or rounds)
+
+    done(4)
+    told = refusal(site, RunConfig(rounds=7))
+    assert told is not None
+    assert told.code == "too-many-rounds"
+    assert "at most 10 rounds within 24 hours and has done 4; the run asks for 7 more; lower rounds" in told.text
+    assert since == [pytest.approx(time.time() - 24 * 3600, abs=60)]
+    assert refusal(site, RunConfig(rounds=6)) is None
+    assert refusal(site, RunConfig(rounds=7, resume=True)) is None, "how many are left of it the site cannot know"
+    assert refusal(site, RunConfig(rounds=7), protocol.TRAIN) is None
+    done(10)
+    told = refusal(site, RunConfig(rounds=7), protocol.TRAIN)
+    assert told is not None
+    assert "has done 10; the run asks for 1 more" in told.text
+    for kind in (protocol.EVALUATE, protocol.FINISH):
+        assert refusal(site, RunConfig(rounds=7), kind) is None, "to be scored is no training"
+
+
+def test_refusals_name_nothing_of_the_site(site: SiteFolder) -> None:
+    change(site, "methods = []", 'methods = ["fedprox"]')
+    told = refusal(site, RunConfig())
+    assert told is not None
+    assert str(site.folder) not in told.text
+    assert not {"red", "green", "blue"} & set(told.text.split())
+
+
+def test_a_change_of_site_toml_counts_from_the_next_message_on(site: SiteFolder) -> None:
+    assert refusal(site, RunConfig()) is None
+    change(site, "methods = []", 'methods = ["fedprox"]')
+    assert refusal(site, RunConfig()) is not None
+    (site.folder / "site.toml").write_text("name = ")
+    with pytest.raises(UserError, match=r"site\.toml: not valid TOML"):
+        real_place(str(site.folder))
+    (site.folder / "site.toml").unlink()
+    with pytest.raises(UserError, match="is no site's folder"):
+        real_place(str(site.folder))
+
+
+def test_classes_go_by_the_federations_names(site: SiteFolder) -> None:
+    assert labels(site) == {"blue": 12, "green": 12, "red": 12}
+    mapped = change(site, "[classes]", '[classes]\n"blue" = "cold"\n"red" = "warm"\n"green" = "cold"')
+    assert labels(mapped) == {"cold": 24, "warm": 12}
+    without = change(site, '"red" = "warm"', '"red" = ""')
+    assert labels(without) == {"cold": 24}
+
+
+def test_a_class_that_the_site_does_not_have_cannot_be_mapped(site: SiteFolder) -> None:
+    changed = change(site, "[classes]", '[classes]\n"blau" = "blue"')
+    with pytest.raises(
+        UserError, match=r"site\.toml, \[classes\]: 'blau' is no class of .*; it has 'blue', 'green', 'red'"
+    ):
+        site_images(changed)
+
+
+def test_rare_classes_are_kept_out_and_named_at_the_site_only(
+    site: SiteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    for picture in sorted((Path(site.settings.data) / "green").iterdir())[4:]:
+        picture.unlink()
+    changed = change(site, "least-images = 1", "least-images = 5")
+    with caplog.at_level(logging.WARNING):
+        assert labels(changed) == {"blue": 12, "red": 12}
+    assert "kept out for having fewer than 5 images: green" in caplog.text
+    assert labels(change(site, "least-images = 5", "least-images = 4")) == {"blue": 12, "green": 4, "red": 12}
+    together = change(changed, "least-images = 4", "least-images = 16")
+    joined = change(together, "[classes]", '[classes]\n"green" = "cold"\n"blue" = "cold"')
+    assert labels(joined) == {"cold": 16}, "what is one class in the federation is counted together"
+
+
+def test_nothing_left(site: SiteFolder) -> None:
+    changed = change(site, "least-images = 1", "least-images = 13")
+    with pytest.raises(UserError, match=r"no image is left after \[classes\] and least-images = 13"):
+        site_images(changed)
+
+
+def test_own_images_are_divided_as_in_the_run(site: SiteFolder) -> None:
+    config = RunConfig(seed=3)
+    parts = {split: own_images(site, config, split) for split in ("train", "validation", "test", "all")}
+    assert all(not problems for _, problems in parts.values())
+    paths = {split: {image.path for image in images} for split, (images, _) in parts.items()}
+    assert len(paths["all"]) == 36
+    assert paths["train"] | paths["validation"] | paths["test"] == paths["all"]
+    assert sum(len(paths[split]) for split in ("train", "validation", "test")) == 36
+    assert own_images(site, RunConfig(seed=4), "test") != parts["test"]
+
+
+def test_own_images_that_are_not_there(site: SiteFolder) -> None:
+    with pytest.raises(UserError, match="--split nonsense: expected train, validation, test or all"):
+        own_images(site, RunConfig(), "nonsense")
+    data = Path(site.settings.data)
+    for picture in [*data.glob("*/*.png")][1:]:
+        picture.unlink()
+    splits = [split for split in ("train", "validation", "test") if not _has(site, split)]
+    assert len(splits) == 2
+    with pytest.raises(UserError, match=f"the site has no {splits[0]} images; try --split all"):
+        own_images(site, RunConfig(), splits[0])
+
+
+def _has(site: SiteFolder, split: str) -> bool:
+    try:
+        return bool(own_images(site, RunConfig(), split))
+    except UserError:
+        return False
+
+
+def test_an_unreadable_image_is_a_problem_not_an_end(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Image.read
+
+    def failing(image: Image) -> bytes:
+        if image.path.endswith("0.png") and "red" in image.path:
+            raise PermissionError(13, "Permission denied")
+        return read(image)
+
+    monkeypatch.setattr(Image, "read", failing)
+    images, problems = own_images(site, RunConfig(), "all")
+    assert len(images) + len(problems) == 36
+    assert problems
+    assert {problem.reason for problem in problems} == {"Permission denied"}
+
+
+def test_a_place_is_where_the_site_says(site: SiteFolder) -> None:
+    place = real_place(str(site.folder))
+    assert isinstance(place, RealPlace)
+    assert (place.data, place.state, place.partition) == (site.settings.data, site.state, "")
+    assert place.settings(RunConfig(threads=9)).threads == 0
+    assert place.settings(RunConfig()).store == str(site.folder / "features")
+    assert [image.label for image in place.images()] == [image.label for image in site_images(site)]

@@ -1,0 +1,88 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.deployment.results import keep_result, newest_result, result_model
+from common.backbone import load_backbone
+from common.config import BUNDLED, RunConfig
+from common.errors import UserError
+from common.head import load_head
+from common.model import load_model
+from common.protocol import Task
+
+CLASSES = ("blue", "green", "red")
+TASK = Task("anna", 4, CLASSES, (np.full((256, 3), 0.5, np.float32), np.arange(3, dtype=np.float32)))
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where results are kept; the clock is a counter."""
+    hours = iter(range(10, 24))
+    monkeypatch.setattr("client.deployment.results.time.strftime", lambda *_: f"20261124T{next(hours)}0000Z")
+    return tmp_path / "results"
+
+
+def keep(results: Path, run: int, task: Task = TASK, **settings: object) -> None:
+    keep_result(results, task, RunConfig(**settings), load_backbone(BUNDLED).fingerprint, run)
+
+
+def test_none_yet(results: Path) -> None:
+    with pytest.raises(UserError, match="no result yet; a site gets one at the end of each run that it took part in"):
+        newest_result(results)
+
+
+def test_the_newest_is_found_with_the_settings_of_its_run(results: Path) -> None:
+    keep(results, 900, seed=1)
+    keep(results, 100, seed=2)  # Flower's numbers are random
+    kept = newest_result(results)
+    assert kept.folder.name.endswith("-100")
+    assert kept.config.seed == 2
+    head, classes, fingerprint = load_head(kept.folder / "head.npz")
+    np.testing.assert_array_equal(head[0], TASK.head[0])
+    assert (classes, fingerprint) == (CLASSES, load_backbone(BUNDLED).fingerprint)
+    assert len(list(results.iterdir())) == 2
+
+
+def test_a_run_that_is_delivered_again_replaces_its_own_result_and_model(results: Path) -> None:
+    keep(results, 7)
+    model = result_model(newest_result(results))
+    before = model.read_bytes()
+    keep(results, 7, replace(TASK, head=(np.zeros((256, 3), np.float32), np.zeros(3, np.float32))))
+    assert len(list(results.iterdir())) == 1
+    image = np.zeros((40, 40, 3), np.uint8)
+    again = result_model(newest_result(results))
+    assert (again, again.read_bytes() != before) == (model, True)
+    np.testing.assert_allclose(load_model(again).predict(image), [1 / 3] * 3, atol=1e-6)
+    (model.parent / "model.keras").unlink()
+    assert result_model(newest_result(results)) == model
+
+
+def test_a_model_is_made_once(results: Path) -> None:
+    keep(results, 7)
+    kept = newest_result(results)
+    made = result_model(kept).stat().st_mtime_ns
+    assert result_model(kept).stat().st_mtime_ns == made
+    assert [path.name for path in kept.folder.glob("*.keras")] == ["model.keras"]
+
+
+def test_another_backbone_than_that_of_the_run_is_refused(results: Path) -> None:
+    keep_result(results, TASK, RunConfig(), "0123456789abcdef" * 4, 7)
+    with pytest.raises(UserError) as caught:
+        result_model(newest_result(results))
+    own = load_backbone(BUNDLED).fingerprint[:16]
+    for words in (
+        "trained on backbone 0123456789abcdef…",
+        f"{BUNDLED} is now {own}…",
+        "bring back the file that it was",
+    ):
+        assert words in str(caught.value)
+
+
+def test_a_damaged_head_is_said_to_be_one(results: Path) -> None:
+    keep(results, 7)
+    kept = newest_result(results)
+    (kept.folder / "head.npz").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"head\.npz: not a head that fedtransfer wrote"):
+        result_model(kept)

@@ -1,0 +1,190 @@
+import base64
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from common.errors import UserError
+from common.keys import fingerprint
+from server.deployment.coordinator import Coordinator
+from server.deployment.enrolment import Enrolled, bring_in_line, enrol, enrolled, revoke
+from server.deployment.founding import found_coordinator
+from server.deployment.superlink import Node
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Coordinator:
+    return found_coordinator(
+        tmp_path / "coordinator", ["localhost"], port=9443, superlink_port=9092, health_port=9093, user=""
+    )
+
+
+def public(key: object, comment: str = "") -> str:
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()  # type: ignore[attr-defined]
+    return f"{line} {comment}".strip() + "\n"
+
+
+def key_file(path: Path, comment: str = "anna", key: object = None) -> Path:
+    path.write_text(public(key or ec.generate_private_key(ec.SECP384R1()), comment))
+    return path
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+def test_keys_that_flower_takes(coordinator: Coordinator, tmp_path: Path, curve: ec.EllipticCurve) -> None:
+    key = ec.generate_private_key(curve)
+    site = enrol(coordinator, key_file(tmp_path / "site.pub", "anna", key))
+    assert enrolled(coordinator) == [site]
+    assert site.name == "anna"
+    assert site.pem == key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert site.fingerprint == fingerprint(public(key))
+    assert (coordinator.folder / "sites" / "anna.pub").read_text() == public(key, "anna")
+
+
+def test_the_coordinator_decides_the_name(coordinator: Coordinator, tmp_path: Path) -> None:
+    key = key_file(tmp_path / "site.pub", "St. Anna, Aachen")
+    with pytest.raises(
+        UserError, match=r"'St\. Anna, Aachen' cannot be a site's name; give one of letters.* with --name"
+    ):
+        enrol(coordinator, key)
+    assert enrol(coordinator, key, "st.anna").name == "st.anna"
+    assert [site.name for site in enrolled(coordinator)] == ["st.anna"]
+
+
+@pytest.mark.parametrize("name", ["", "../anna", ".anna", "-anna", "an na", "anna/bert", "anna\n", "änna", "a" * 65])
+def test_names_that_cannot_be_one(coordinator: Coordinator, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"cannot be a site's name"):
+        enrol(coordinator, key_file(tmp_path / "site.pub", ""), name)
+    assert enrolled(coordinator) == []
+
+
+def test_a_private_key_given_by_mistake(coordinator: Coordinator, tmp_path: Path) -> None:
+    secret = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    (tmp_path / "site.key").write_bytes(secret)
+    with pytest.raises(UserError) as caught:
+        enrol(coordinator, tmp_path / "site.key", "anna")
+    for words in ("expected a public key in OpenSSH's form", "this looks like a PRIVATE key, which must never leave its",
+                  "ask for the file site.pub"):  # fmt: skip
+        assert words in str(caught.value)
+    assert secret.decode().splitlines()[2] not in str(caught.value)
+    assert not list((coordinator.folder / "sites").iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", b"\xff\xfe\x00binary", b"ecdsa-sha2-nistp384 AAAA anna", b"ecdsa-sha2-nistp384",
+     b"-----BEGIN PUBLIC KEY-----\n", b"sk-unheard-of@example.org " + base64.b64encode(b"\0" * 40)],
+)  # fmt: skip
+def test_what_is_no_key(coordinator: Coordinator, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "site.pub").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"site\.pub: expected a public key in OpenSSH's form .*; got no key; ask for the"
+    ):
+        enrol(coordinator, tmp_path / "site.pub", "anna")
+
+
+def test_no_file(coordinator: Coordinator, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.pub: No such file or directory; expected a site's public key file"):
+        enrol(coordinator, tmp_path / "gone.pub")
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [(ed25519.Ed25519PrivateKey.generate(), "ssh-ed25519"), (rsa.generate_private_key(65537, 2048), "ssh-rsa")],
+)
+def test_kinds_of_keys_that_flower_does_not_take(
+    coordinator: Coordinator, tmp_path: Path, key: object, kind: str
+) -> None:
+    with pytest.raises(
+        UserError, match=rf"expected an elliptic-curve key \(NIST P-256, P-384 or P-521\), got {kind}; "
+    ):
+        enrol(coordinator, key_file(tmp_path / "site.pub", "anna", key))
+
+
+def test_a_name_or_a_key_that_is_enrolled_already(coordinator: Coordinator, tmp_path: Path) -> None:
+    anna = enrol(coordinator, key_file(tmp_path / "anna.pub"))
+    with pytest.raises(UserError, match=r"enrolled already, with another key; .* fedtransfer server revoke anna"):
+        enrol(coordinator, key_file(tmp_path / "other.pub"))
+    with pytest.raises(UserError, match=r"this key is enrolled already, as anna; every site needs a key of its own"):
+        enrol(coordinator, tmp_path / "anna.pub", "bert")
+    with pytest.raises(UserError, match=r"this key is enrolled already, as anna"):
+        enrol(coordinator, tmp_path / "anna.pub")
+    assert enrolled(coordinator) == [anna]
+
+
+def test_a_revoked_key_comes_back_under_no_name(coordinator: Coordinator, tmp_path: Path) -> None:
+    enrol(coordinator, key_file(tmp_path / "old.pub"))
+    revoke(coordinator, "anna")
+    assert enrolled(coordinator) == []
+    for name in ("anna", "bert"):
+        with pytest.raises(UserError, match=r"was revoked, and Flower takes a revoked key no more; .* client new-key"):
+            enrol(coordinator, tmp_path / "old.pub", name)
+    new = enrol(coordinator, key_file(tmp_path / "new.pub"))
+    assert enrolled(coordinator) == [new]
+    revoke(coordinator, "anna")
+    for file in ("old.pub", "new.pub"):
+        with pytest.raises(UserError, match="was revoked"):
+            enrol(coordinator, tmp_path / file)
+
+
+def test_two_keys_of_one_name_revoked_within_a_second_are_both_remembered(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    for file in ("one.pub", "two.pub"):
+        enrol(coordinator, key_file(tmp_path / file))
+        revoke(coordinator, "anna")
+    for file in ("one.pub", "two.pub"):
+        with pytest.raises(UserError, match="was revoked"):
+            enrol(coordinator, tmp_path / file)
+
+
+@pytest.mark.parametrize("name", ["bert", "../sites/anna", ""])
+def test_revoking_who_is_not_there(coordinator: Coordinator, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"no site named '{name}' is enrolled; enrolled are: none"):
+        revoke(coordinator, name)
+    enrol(coordinator, key_file(tmp_path / "anna.pub"))
+    enrol(coordinator, key_file(tmp_path / "zoe.pub", "zoe"))
+    with pytest.raises(UserError, match=rf"no site named '{name}' is enrolled; enrolled are: anna, zoe"):
+        revoke(coordinator, name)
+
+
+class Known:
+    """What SuperLink would know."""
+
+    def __init__(self, *sites: Enrolled) -> None:
+        self.listed = [Node(number, site.name, site.pem, "online", None) for number, site in enumerate(sites, 1)]
+        self.done: list[tuple[str, object]] = []
+
+    def nodes(self) -> list[Node]:
+        return self.listed
+
+    def register(self, public_key: bytes, name: str) -> None:
+        self.done.append(("register", name))
+
+    def unregister(self, node_id: int) -> None:
+        self.done.append(("unregister", node_id))
+
+
+def test_superlink_is_brought_in_line(coordinator: Coordinator, tmp_path: Path) -> None:
+    anna, bert, carl = (
+        enrol(coordinator, key_file(tmp_path / f"{name}.pub", name)) for name in ("anna", "bert", "carl")
+    )
+    known = Known(anna, bert)
+    bring_in_line(coordinator, known)  # type: ignore[arg-type]
+    assert known.done == [("register", "carl")]
+    revoke(coordinator, "bert")
+    renewed = enrol(coordinator, key_file(tmp_path / "new.pub", "bert"))
+    known = Known(anna, bert, carl)
+    bring_in_line(coordinator, known)  # type: ignore[arg-type]
+    assert known.done == [("unregister", 2), ("register", "bert")], "the name is free before it is given anew"
+    known = Known(anna, renewed, carl)
+    bring_in_line(coordinator, known)  # type: ignore[arg-type]
+    assert known.done == []
+
+
+def test_public_keys_only_lie_in_the_folder(coordinator: Coordinator, tmp_path: Path) -> None:
+    enrol(coordinator, key_file(tmp_path / "anna.pub"))
+    (coordinator.folder / "sites" / "README").write_text("by hand")
+    os.mkdir(coordinator.folder / "sites" / "more")
+    assert [site.name for site in enrolled(coordinator)] == ["anna"]
