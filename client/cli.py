@@ -35,7 +35,7 @@ def init(
 
     fedtransfer client init site --name st-elsewhere --coordinator fed.example.org:9443 --ca ca.crt --data /data/images
     """
-    from client.deployment.founding import found_site
+    from client.deployment.founding import UNIT, found_site
     from common.keys import fingerprint
 
     site = found_site(folder, name, coordinator, ca, data)
@@ -44,7 +44,8 @@ def init(
         f"Made {site.folder}\n"
         f"  send to the coordinator's people: {public}\n"
         f"  and compare with them: {fingerprint(public.read_text('utf-8'))}\n"
-        f"  never send: {site.key}\n\n"
+        f"  never send: {site.key}\n"
+        f"A systemd unit: {site.folder / UNIT}\n\n"
         f"Next: read and edit {site.folder / 'site.toml'}\n"
         f"      fedtransfer client check --dir {folder}\n"
         f"      fedtransfer client start --dir {folder}"
@@ -119,7 +120,7 @@ def start(
     if background:
         from client.deployment.status import is_connected
 
-        command = [sys.executable, "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
+        command = [sys.executable, "-P", "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
         start_in_background(command, site.state / "site.log", lambda: is_connected(site))
         print(f"{site.settings.name} is connected; its log: {site.state / 'site.log'}")
         return

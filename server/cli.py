@@ -121,7 +121,9 @@ def renew(
         print("give every site the new ca.crt")
     certificates.issue_server_certificate(coordinator.certificates, coordinator.settings.hosts)
     until = certificates.read_certificate(coordinator.certificates / "server.crt").not_after
-    print(f"server certificate until {until:%Y-%m-%d}; restart the coordinator and reload nginx to use it")
+    print(
+        f"server certificate until {until:%Y-%m-%d}; the coordinator uses it as soon as no run is going on; reload nginx yourself"
+    )
 
 
 @server.command()
@@ -140,7 +142,7 @@ def start(
 
     coordinator = Coordinator.open(folder)
     if background:
-        command = [sys.executable, "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
+        command = [sys.executable, "-P", "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
         start_in_background(command, coordinator.state / "supervisor.log", lambda: describe(coordinator)["serving"])
         print(f"the coordinator serves; its log: {coordinator.state / 'supervisor.log'}")
         return

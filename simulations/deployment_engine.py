@@ -129,7 +129,7 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
 
 
 def _spawn(role: str, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "fedtransfer", role, "start", "--dir", str(folder)]
+    command = [sys.executable, "-P", "-m", "fedtransfer", role, "start", "--dir", str(folder)]
     return spawn(command, folder / "state" / "out.log", {})
 
 

@@ -112,7 +112,7 @@ def _refuse_if_not_enrolled(site: SiteFolder) -> None:
 
 
 def _start_worker(site: SiteFolder) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "client.deployment", str(site.folder)]
+    command = [sys.executable, "-P", "-m", "client.deployment", str(site.folder)]
     process = spawn(command, site.state / "worker.log", {})
     deadline = time.monotonic() + WORKER_SECONDS
     while worker_status(site) is None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.processes import tool
+from common.units import service_unit
 from server.deployment import certificates
 from server.deployment.coordinator import Coordinator, Settings
-from server.deployment.templates import coordinator_unit, nginx_site
+from server.deployment.nginx import nginx_site
 
 UNIT = "fedtransfer-coordinator.service"
 
@@ -33,6 +34,7 @@ def found_coordinator(
     certificates.issue_server_certificate(coordinator.certificates, hosts)
     site = nginx_site(hosts, port, superlink_port, coordinator.certificates)
     (coordinator.folder / "nginx.conf").write_text(site, "utf-8")
-    unit = coordinator_unit(coordinator.folder, user or getpass.getuser(), Path(tool("fedtransfer")))
+    who, command = user or getpass.getuser(), Path(tool("fedtransfer"))
+    unit = service_unit("server", "Coordinator of a federation", coordinator.folder, who, command)
     (coordinator.folder / UNIT).write_text(unit, "utf-8")
     return coordinator

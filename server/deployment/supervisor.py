@@ -26,6 +26,7 @@ from server.deployment.superlink import SuperLink, connect, start_superlink
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+WARN_SECONDS = 24 * 3600.0
 START_SECONDS = 60.0  # the longest that SuperLink may take to come up
 IDLE_SUBMISSIONS = 3  # in a row without a new checkpoint, after which a run has failed
 SAID_WHY = (
@@ -43,8 +44,6 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
     Raises:
         UserError: it runs already, a certificate has expired, or SuperLink does not come up.
     """
-    for warning in certificates.expiry_warnings(coordinator.certificates):
-        told(f"warning: {warning}")
     if certificates.read_certificate(coordinator.certificates / "server.crt").days_left < 0:
         raise UserError("the server's certificate has expired, so no site would connect; run: fedtransfer server renew")
     lock = FileLock(coordinator.state / "running.lock")
@@ -57,6 +56,7 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     (coordinator.state / "pid").write_text(str(os.getpid()))
     superlink = _bring_up(coordinator, told)
+    warned, certificate = _warn(coordinator, told), _certificate(coordinator)
     enrolment, complaint = 0, ""
     try:
         while True:
@@ -65,6 +65,13 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
                 time.sleep(TICK_SECONDS)
                 superlink = _bring_up(coordinator, told)
             rotate(coordinator.state / "superlink.log")
+            if (now := _certificate(coordinator)) != certificate and not _has_run(coordinator):
+                told("the server's certificate was renewed; SuperLink starts again to use it. Reload nginx too")
+                certificate = now
+                end(superlink)
+                superlink = _bring_up(coordinator, told)
+            if time.monotonic() - warned > WARN_SECONDS:
+                warned = _warn(coordinator, told)
             try:
                 with connect(coordinator) as link:
                     if (changed := (coordinator.folder / "sites").stat().st_mtime_ns) != enrolment:
@@ -83,6 +90,21 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
         end(superlink)
         (coordinator.state / "pid").unlink(missing_ok=True)
         lock.release()
+
+
+def _warn(coordinator: Coordinator, told: Callable[[str], None]) -> float:
+    for warning in certificates.expiry_warnings(coordinator.certificates):
+        told(f"warning: {warning}")
+    return time.monotonic()
+
+
+def _certificate(coordinator: Coordinator) -> int:
+    return (coordinator.certificates / "server.crt").stat().st_mtime_ns
+
+
+def _has_run(coordinator: Coordinator) -> bool:
+    current = read_current(coordinator)
+    return current is not None and current.is_open
 
 
 def attend(coordinator: Coordinator, link: SuperLink, told: Callable[[str], None]) -> None:

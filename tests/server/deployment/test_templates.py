@@ -18,9 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from server.deployment.templates import coordinator_unit, nginx_site
 
 from server.deployment.certificates import issue_server_certificate, make_authority
-from server.deployment.templates import coordinator_unit, nginx_site
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 IPV6 = Path("/proc/net/if_inet6").exists()
