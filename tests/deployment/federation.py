@@ -83,7 +83,7 @@ class Party:
         """The processes of this party: those that name its folder, and their children."""
         listing = subprocess.run(["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True).stdout
         rows = [(int(a), int(b), c) for a, b, c in re.findall(r"^\s*(\d+)\s+(\d+)\s+(.*)$", listing, re.MULTILINE)]
-        mine = {pid for pid, _, args in rows if str(self.folder) in args and "pytest" not in args}
+        mine = {pid for pid, _, args in rows if str(self.folder) in args and "-m pytest" not in args}
         while more := {pid for pid, parent, _ in rows if parent in mine} - mine:
             mine |= more
         return sorted(mine - {os.getpid()})
@@ -94,7 +94,7 @@ class Party:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self.process:
-            self.process.wait()
+            self.process.wait(30)
         wait_until(lambda: not self.processes(), 20, f"processes of {self.folder} are gone")
 
     def stop(self) -> None:
