@@ -154,7 +154,7 @@ def _start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
     started = {"supernode": spawn(supernode, site.state / "supernode.log", {"FLWR_HOME": str(site.state / "flower")})}
     environment = {
         "PATH": str(_only_launcher(site)),
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "FLWR_HOME": str(site.state / "flower"),
     }
     started["superexec"] = spawn(superexec, site.state / "supernode.log", environment)
