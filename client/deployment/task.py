@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SubStatus
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
@@ -27,6 +27,8 @@ from common.bundle import build_bundle
 from common.errors import SiteError
 
 log = logging.getLogger(__name__)
+
+_UNANSWERED = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "the site's own log says why")
 
 
 def do_task(site: SiteFolder, app: ClientApp, address: str, token: str) -> dict[str, Any]:
@@ -57,13 +59,17 @@ def do_task(site: SiteFolder, app: ClientApp, address: str, token: str) -> dict[
     context, failure = None, "the worker failed"
     try:
         message, context, run, bundle = pull_task_input(client)
-        reply = _answer(site, app, message, context, bundle)
         done = {
             "run": str(run.run_id),
             "round": _round(message),
             "method": str(context.run_config.get("strategy", "")),
         }
-        Ledger(site.ledger).write(reply, done)
+        try:
+            reply = _answer(site, app, message, context, bundle)
+            Ledger(site.ledger).write(reply, done)
+        except Exception:  # without a reply SuperNode would wait for ever
+            log.exception("the message is not answered, since what leaves could not be noted")
+            reply = Message(_UNANSWERED, reply_to=message)
         push_message(client, reply, context)
         failure = ""
         return {"kind": message.metadata.message_type, **done, "seconds": round(time.monotonic() - began, 3)}
