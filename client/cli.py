@@ -110,7 +110,7 @@ def prepare(
 @client.command()
 def start(
     folder: Dir = HERE,
-    background: Annotated[bool, typer.Option("--background", help="Return once it is connected; it goes on.")] = False,
+    background: Annotated[bool, typer.Option("--background", help="Return once it is up; it goes on.")] = False,
 ) -> None:
     """Check the site, then take part in federations until stopped."""
     from client.deployment.settings import SiteFolder
@@ -118,11 +118,11 @@ def start(
 
     site = SiteFolder.open(folder)
     if background:
-        from client.deployment.status import is_connected
+        from client.deployment.status import is_up
 
         command = [sys.executable, "-P", "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
-        start_in_background(command, site.state / "site.log", lambda: is_connected(site))
-        print(f"{site.settings.name} is connected; its log: {site.state / 'site.log'}")
+        start_in_background(command, site.state / "site.log", lambda: is_up(site))
+        print(f"{site.settings.name} is up; its log: {site.state / 'site.log'}")
         return
     if not _checked(site, images=False, json_output=False):
         raise UserError("not started: mend what the check found, then start again")
@@ -145,13 +145,13 @@ def stop(folder: Dir = HERE) -> None:
 def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Say whether the site is connected, since when, and what it does."""
+    """Say whether the site is up, since when, what it does, and which results it holds."""
     from client.deployment.settings import SiteFolder
     from client.deployment.status import describe, in_words
 
     told = describe(SiteFolder.open(folder))
     print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
-    if not told["connected"]:
+    if not told["serving"]:
         raise typer.Exit(1)
 
 
