@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,13 @@ def serve(folder: Path) -> None:
     site = SiteFolder.open(folder)
     with _listen(socket_of(site)) as listener:
         from client.app import app  # with TensorFlow: ready before the first message comes
-        from client.deployment.task import do_task
+        from client.deployment.task import Task
 
-        worker = _Worker(lambda request: do_task(SiteFolder.open(folder), app, request["address"], request["token"]))
+        # The settings as they are at each message: who edits site.toml need not start anew.
+        worker = _Worker(
+            lambda request: Task(SiteFolder.open(folder), request["address"], request["token"]),
+            lambda task: task.answer(app),
+        )
         log.info("the worker is ready")
         while True:
             connection, _ = listener.accept()
@@ -48,9 +53,10 @@ def serve(folder: Path) -> None:
 class _Worker:
     """Answers requests: ``status``, or a message to be done."""
 
-    def __init__(self, do: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self._do = do
-        self._busy = threading.Lock()  # Flower keeps the identity of a task in a process-global
+    def __init__(self, make: Callable[[dict[str, Any]], Any], answer: Callable[[Any], dict[str, Any]]) -> None:
+        self._make, self._answer = make, answer
+        self._answering = threading.Lock()  # one after the other
+        self._fetching: Any = None
         self._state: dict[str, Any] = {"since": time.time(), "doing_since": None, "last": None, "done": 0}
 
     def handle(self, connection: socket.socket) -> None:
@@ -63,17 +69,37 @@ class _Worker:
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def _work(self, request: dict[str, Any]) -> int:
-        with self._busy:
-            self._state["doing_since"] = time.time()
-            try:
-                self._state |= {"last": self._do(request), "done": self._state["done"] + 1}
-            except Exception:
-                log.exception("a message could not be answered")
-                return 1
-            finally:
-                self._state["doing_since"] = None
-            log.info("%s", self._state["last"])
-            return 0
+        try:
+            with closing(self._make(request)) as task:
+                self._fetch(task)
+                with self._answering:
+                    self._state["doing_since"] = time.time()
+                    try:
+                        last = self._answer(task)
+                    finally:
+                        self._state["doing_since"] = None
+        except Exception:
+            log.exception("a message could not be answered")
+            return 1
+        self._state |= {"last": last, "done": self._state["done"] + 1}
+        log.info("%s", last)
+        return 0
+
+    def _fetch(self, task: Any) -> None:
+        """Fetch a message; another that is still being fetched is given up.
+
+        SuperNode has one message at a time. If it hands out the next, it never got the one before as a whole, as when the
+        coordinator died in the middle of it, and Flower would wait for the rest for hours.
+        """
+        before, self._fetching = self._fetching, task
+        if before is not None:
+            log.warning("a message is given up, since it never came whole and there is another")
+            before.close()
+        try:
+            task.fetch()
+        finally:
+            if self._fetching is task:
+                self._fetching = None
 
 
 def worker_status(site: SiteFolder) -> dict[str, Any] | None:

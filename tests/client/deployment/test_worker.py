@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,32 @@ def site(tmp_path: Path) -> SiteFolder:
     return SiteFolder.open(tmp_path)
 
 
+class Message:
+    """A message that is there at once, but for one that never comes whole."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.request, self.closed = request, threading.Event()
+
+    def fetch(self) -> None:
+        if self.request["token"] == "endless" and self.closed.wait(30):
+            raise RuntimeError("the client has been closed")
+
+    def close(self) -> None:
+        self.closed.set()
+
+
 @pytest.fixture
 def done(site: SiteFolder):
     """Serve a worker that notes what it is asked; return the notes."""
     asked: list[dict[str, Any]] = []
 
-    def do(request: dict[str, Any]) -> dict[str, Any]:
-        if request["token"] == "bad":
+    def answer(task: Message) -> dict[str, Any]:
+        if task.request["token"] == "bad":
             raise RuntimeError("no such task")
-        asked.append(request)
+        asked.append(task.request)
         return {"kind": "train"}
 
-    serving = worker._Worker(do)
+    serving = worker._Worker(Message, answer)
     listener = worker._listen(worker.socket_of(site))
 
     def accept() -> None:
@@ -78,6 +93,17 @@ def test_the_launcher_hands_over_address_and_token(site: SiteFolder, done: list[
 def test_a_message_that_cannot_be_done_is_an_exit_status(site: SiteFolder, done: list[dict[str, Any]]) -> None:
     assert launch(site, "bad").returncode == 1
     assert launch(site, "good").returncode == 0, "and the next one is done"
+
+
+def test_a_message_that_never_comes_whole_does_not_hold_up_the_next(
+    site: SiteFolder, done: list[dict[str, Any]]
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        endless = pool.submit(launch, site, "endless")
+        time.sleep(0.5)
+        assert launch(site, "next").returncode == 0
+        assert endless.result(20).returncode == 1, "and is given up"
+    assert [request["token"] for request in done] == ["next"]
 
 
 def test_nothing_else_can_be_started_at_a_site(site: SiteFolder) -> None:
