@@ -108,21 +108,24 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
 
 @server.command()
 def renew(
+    host: Annotated[
+        list[str] | None, typer.Option(help="A further name or address of this machine (repeatable).")
+    ] = None,
     authority: Annotated[bool, typer.Option("--authority", help="The authority's certificate too.")] = False,
     folder: Dir = HERE,
 ) -> None:
-    """Renew the server's certificate (397 days); with --authority also the authority's (ten years)."""
+    """Renew the server's certificate (397 days), for further names too; with --authority also the authority's (ten years)."""
     from server.deployment import certificates
     from server.deployment.coordinator import Coordinator
+    from server.deployment.founding import renew
 
-    coordinator = Coordinator.open(folder)
+    coordinator = renew(Coordinator.open(folder), host or [], authority=authority)
     if authority:
-        certificates.renew_authority(coordinator.certificates)
-        print("give every site the new ca.crt")
-    certificates.issue_server_certificate(coordinator.certificates, coordinator.settings.hosts)
-    until = certificates.read_certificate(coordinator.certificates / "server.crt").not_after
+        print("give every site the new ca.crt before the old one ends")
+    own = certificates.read_certificate(coordinator.certificates / "server.crt")
     print(
-        f"server certificate until {until:%Y-%m-%d}; the coordinator uses it as soon as no run is going on; reload nginx yourself"
+        f"server certificate for {', '.join(own.hosts)}, until {own.not_after:%Y-%m-%d}; the coordinator uses it as soon "
+        "as no run is going on; reload nginx yourself"
     )
 
 

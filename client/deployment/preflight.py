@@ -221,7 +221,7 @@ def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
     if "Hostname" in reason or "IP address" in reason:
         return (
             f"the coordinator's certificate is not for {host!r}; use the name that it is for, or have it made for this "
-            f"one too: fedtransfer server init --host {host}"
+            f"one too: fedtransfer server renew --host {host}"
         )
     return (
         f"the coordinator's certificate is not signed by your ca.crt ({reason}); you have another federation's ca.crt, or "

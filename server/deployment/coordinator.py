@@ -7,7 +7,8 @@ nginx.conf        what faces the network          runs/          a run folder a 
 """
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
@@ -61,10 +62,11 @@ class Coordinator:
             for part in ("certificates", "sites", "runs", "state"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
             (folder / "state").chmod(0o700)
-            write_whole(folder / SETTINGS, tomli_w.dumps(settings.model_dump(by_alias=True)))
+            made = cls(folder.absolute(), settings)
+            made._write_settings()
         except OSError as error:
             raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
-        return cls(folder.absolute(), settings)
+        return made
 
     @classmethod
     def open(cls, folder: Path) -> "Coordinator":
@@ -88,6 +90,15 @@ class Coordinator:
             raise UserError(
                 f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
             ) from None
+
+    def with_hosts(self, hosts: Sequence[str]) -> "Coordinator":
+        """Write other host names into the settings; return the folder with them."""
+        changed = replace(self, settings=self.settings.model_copy(update={"hosts": tuple(hosts)}))
+        changed._write_settings()
+        return changed
+
+    def _write_settings(self) -> None:
+        write_whole(self.folder / SETTINGS, tomli_w.dumps(self.settings.model_dump(by_alias=True)))
 
     @property
     def certificates(self) -> Path:
