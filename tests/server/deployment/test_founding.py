@@ -29,7 +29,7 @@ def test_everything_that_a_coordinator_needs_is_there(tmp_path: Path) -> None:
 def test_it_is_made_once(tmp_path: Path) -> None:
     made(tmp_path)
     with pytest.raises(
-        UserError, match="is a coordinator's folder already; to replace its certificate: .*server renew"
+        UserError, match=r"is a coordinator's folder already; to replace its certificate: .*server renew"
     ):
         made(tmp_path)
 
