@@ -126,7 +126,7 @@ def start(
         return
     if not _checked(site, images=False, json_output=False):
         raise UserError("not started: mend what the check found, then start again")
-    from client.deployment.supernode import run_site
+    from client.deployment.running import run_site
 
     run_site(site, lambda line: print(time.strftime("%H:%M:%S"), line, flush=True))
 

@@ -30,6 +30,7 @@ from common.errors import SiteError
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 10.0  # SuperNode is on this machine: if it does not answer, it is gone
 _UNANSWERED = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "the site's own log says why")
 
 
@@ -44,6 +45,8 @@ class Task:
 
     def __init__(self, site: SiteFolder, address: str, token: str) -> None:
         self._site, self._began = site, time.monotonic()
+        retry = make_simple_http_retry_invoker()
+        retry.max_time = RETRY_SECONDS
         self._client = RuntimeHttpClient.from_server_address(
             server_address=address,
             insecure=True,  # both ends are this machine
@@ -52,7 +55,7 @@ class Task:
                 RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
                 RuntimeTokenHttpInterceptor(token),
             ],
-            retry_invoker=make_simple_http_retry_invoker(),
+            retry_invoker=retry,
         )
         self._heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(self._client))
         self._heartbeat.start()
@@ -89,9 +92,8 @@ class Task:
         return {"kind": message.metadata.message_type, **done, "seconds": round(time.monotonic() - self._began, 3)}
 
     def close(self) -> None:
-        """Let go of SuperNode; what is still being fetched fails at once."""
-        if self._heartbeat.is_running:
-            self._heartbeat.stop()
+        """Let go of SuperNode."""
+        self._heartbeat.stop()
         self._client.close()
 
 

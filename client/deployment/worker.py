@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,6 @@ class _Worker:
     def __init__(self, make: Callable[[dict[str, Any]], Any], answer: Callable[[Any], dict[str, Any]]) -> None:
         self._make, self._answer = make, answer
         self._answering = threading.Lock()  # one after the other
-        self._fetching: Any = None
         self._state: dict[str, Any] = {"since": time.time(), "doing_since": None, "last": None, "done": 0}
 
     def handle(self, connection: socket.socket) -> None:
@@ -66,12 +65,13 @@ class _Worker:
                 return
             request = json.loads(connection.makefile("r", encoding="utf-8").readline())
             answer = self._state if request["ask"] == "status" else {"code": self._work(request)}
-            connection.sendall(json.dumps(answer).encode() + b"\n")
+            with suppress(BrokenPipeError):  # who asked did not wait
+                connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def _work(self, request: dict[str, Any]) -> int:
         try:
             with closing(self._make(request)) as task:
-                self._fetch(task)
+                task.fetch()  # before it is its turn: one that never comes whole must not hold up the others
                 with self._answering:
                     self._state["doing_since"] = time.time()
                     try:
@@ -84,22 +84,6 @@ class _Worker:
         self._state |= {"last": last, "done": self._state["done"] + 1}
         log.info("%s", last)
         return 0
-
-    def _fetch(self, task: Any) -> None:
-        """Fetch a message; another that is still being fetched is given up.
-
-        SuperNode has one message at a time. If it hands out the next, it never got the one before as a whole, as when the
-        coordinator died in the middle of it, and Flower would wait for the rest for hours.
-        """
-        before, self._fetching = self._fetching, task
-        if before is not None:
-            log.warning("a message is given up, since it never came whole and there is another")
-            before.close()
-        try:
-            task.fetch()
-        finally:
-            if self._fetching is task:
-                self._fetching = None
 
 
 def worker_status(site: SiteFolder) -> dict[str, Any] | None:
