@@ -128,10 +128,11 @@ class _Running:
 
     def _is_confused(self) -> bool:
         with self._log.open("rb") as file:
-            file.seek(self._read if self._read <= self._log.stat().st_size else 0)
-            new = file.read()
-            self._read = file.tell()
-        return CONFUSED in new
+            begin = self._read if self._read <= self._log.stat().st_size else 0
+            file.seek(begin)
+            lines, newline, _ = file.read().rpartition(b"\n")
+        self._read = begin + len(lines) + len(newline)
+        return CONFUSED in lines
 
     def _wait(self) -> None:
         """Wait the longer, the more often something dies."""
