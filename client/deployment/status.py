@@ -11,6 +11,7 @@ from client.deployment.settings import SiteFolder
 from client.deployment.worker import worker_status
 from common.errors import UserError
 from common.health import is_serving
+from common.processes import running_pid
 from common.words import ago
 
 
@@ -21,7 +22,7 @@ def describe(site: SiteFolder) -> dict[str, Any]:
         "name": site.settings.name,
         "folder": str(site.folder),
         "coordinator": site.settings.coordinator,
-        "running": running_pid(site),
+        "running": running_pid(site.state),
         "serving": is_up(site),
         "worker": worker_status(site),
         "last_sent": sent[-1] if sent else None,
@@ -52,17 +53,7 @@ def in_words(status: dict[str, Any]) -> list[str]:
 def is_up(site: SiteFolder) -> bool:
     """Return whether the site's SuperNode serves, by its health service; it comes up before the connection does."""
     port = site.state / "health-port"
-    return port.exists() and running_pid(site) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
-
-
-def running_pid(site: SiteFolder) -> int | None:
-    """Return the process that runs the site; None where none does."""
-    try:
-        pid = int((site.state / "pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid
+    return port.exists() and running_pid(site.state) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
 
 
 def stop_site(site: SiteFolder) -> None:
@@ -71,9 +62,9 @@ def stop_site(site: SiteFolder) -> None:
     Raises:
         UserError: none does.
     """
-    pid = running_pid(site)
+    pid = running_pid(site.state)
     if pid is None:
         raise UserError(f"{site.folder}: this site does not run")
     os.kill(pid, signal.SIGTERM)
-    while running_pid(site) == pid:
+    while running_pid(site.state) == pid:
         time.sleep(0.1)
