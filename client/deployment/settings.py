@@ -1,27 +1,21 @@
 """``site.toml``: what the site decides for itself. No coordinator can change it."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
 from common.errors import UserError
+from common.toml_settings import Table, read_settings
 
 SETTINGS = "site.toml"
 MECHANISMS: tuple[str, ...] = ()  # the privacy mechanisms that this version of fedtransfer has
 METHODS: tuple[str, ...] = get_args(Strategy)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
-    )
-
-
-class Consent(_Table):
+class Consent(Table):
     """What a run may ask of the site.
 
     Attributes:
@@ -46,7 +40,7 @@ class Consent(_Table):
         return methods
 
 
-class SiteSettings(_Table):
+class SiteSettings(Table):
     """The whole file; paths are relative to its folder.
 
     Attributes:
@@ -100,13 +94,7 @@ class SiteFolder:
                 f"{folder.absolute()} is no site's folder (it has no {SETTINGS}); "
                 "make one with fedtransfer client init DIR, or name it with --dir"
             )
-        try:
-            settings = SiteSettings.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{path}: not valid TOML: {error}") from None
-        except ValidationError as error:
-            raise UserError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
-        return cls(folder.absolute(), settings)
+        return cls(folder.absolute(), read_settings(path, SiteSettings))
 
     def path(self, value: str) -> Path:
         """Return a path of the settings, taken from the site's folder."""
@@ -147,8 +135,3 @@ class SiteFolder:
     def ledger(self) -> Path:
         """The log of what left the site."""
         return self.folder / "sent.jsonl"
-
-
-def _explain(problem: object) -> str:
-    where = ".".join(map(str, problem["loc"]))  # type: ignore[index]
-    return f"{where}: {problem['msg']}, got {problem['input']!r}"  # type: ignore[index]
