@@ -5,16 +5,27 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help simulate test test-fast check lock flower-config clean
+.PHONY: help install simulate federation test test-deployment test-fast check lock flower-config clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
+# A folder with a folder a site for `make federation`; without one, the demo images.
+DATA ?= $(wildcard ../shared/data/pacs)
+
+install: .venv/installed           ## install into .venv, nothing more
+
 simulate: .venv/installed          ## install, then run a federation on the bundled images
 	$(BIN)/fedtransfer simulate
 
-test: .venv/installed-dev          ## install with the test tools, then run every test
-	$(BIN)/python -m pytest
+federation: .venv/installed        ## a real federation on this machine: four sites, TLS, keys, separate processes
+	$(BIN)/fedtransfer simulate --engine deployment --rounds 5 $(if $(DATA),--data $(DATA) --partition natural,--sites 4)
+
+test: .venv/installed-dev          ## install with the test tools, then run every test but those of real deployments
+	$(BIN)/python -m pytest -m "not deployment"
+
+test-deployment: .venv/installed-dev ## coordinators and sites as real processes, killed, cut off, attacked (15 minutes)
+	$(BIN)/python -m pytest -m deployment
 
 test-fast: .venv/installed-dev     ## the tests that start no whole run and no process
 	$(BIN)/python -m pytest -m "not slow"

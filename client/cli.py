@@ -35,7 +35,7 @@ def init(
 
     fedtransfer client init site --name st-elsewhere --coordinator fed.example.org:9443 --ca ca.crt --data /data/images
     """
-    from client.deployment.founding import found_site
+    from client.deployment.founding import UNIT, found_site
     from common.keys import fingerprint
 
     site = found_site(folder, name, coordinator, ca, data)
@@ -44,7 +44,8 @@ def init(
         f"Made {site.folder}\n"
         f"  send to the coordinator's people: {public}\n"
         f"  and compare with them: {fingerprint(public.read_text('utf-8'))}\n"
-        f"  never send: {site.key}\n\n"
+        f"  never send: {site.key}\n"
+        f"A systemd unit: {site.folder / UNIT}\n\n"
         f"Next: read and edit {site.folder / 'site.toml'}\n"
         f"      fedtransfer client check --dir {folder}\n"
         f"      fedtransfer client start --dir {folder}"
@@ -109,7 +110,7 @@ def prepare(
 @client.command()
 def start(
     folder: Dir = HERE,
-    background: Annotated[bool, typer.Option("--background", help="Return once it is connected; it goes on.")] = False,
+    background: Annotated[bool, typer.Option("--background", help="Return once it is up; it goes on.")] = False,
 ) -> None:
     """Check the site, then take part in federations until stopped."""
     from client.deployment.settings import SiteFolder
@@ -117,15 +118,15 @@ def start(
 
     site = SiteFolder.open(folder)
     if background:
-        from client.deployment.status import is_connected
+        from client.deployment.status import is_up
 
-        command = [sys.executable, "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
-        start_in_background(command, site.state / "site.log", lambda: is_connected(site))
-        print(f"{site.settings.name} is connected; its log: {site.state / 'site.log'}")
+        command = [sys.executable, "-P", "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
+        start_in_background(command, site.state / "site.log", lambda: is_up(site))
+        print(f"{site.settings.name} is up; its log: {site.state / 'site.log'}")
         return
     if not _checked(site, images=False, json_output=False):
         raise UserError("not started: mend what the check found, then start again")
-    from client.deployment.supernode import run_site
+    from client.deployment.running import run_site
 
     run_site(site, lambda line: print(time.strftime("%H:%M:%S"), line, flush=True))
 
@@ -144,13 +145,13 @@ def stop(folder: Dir = HERE) -> None:
 def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Say whether the site is connected, since when, and what it does."""
+    """Say whether the site is up, since when, what it does, and which results it holds."""
     from client.deployment.settings import SiteFolder
     from client.deployment.status import describe, in_words
 
     told = describe(SiteFolder.open(folder))
     print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
-    if not told["connected"]:
+    if not told["serving"]:
         raise typer.Exit(1)
 
 

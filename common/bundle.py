@@ -11,6 +11,7 @@ import io
 import zipfile
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import tomli_w
@@ -53,11 +54,28 @@ def refuse_other_sources(digest: str) -> None:
     Raises:
         UserError: they are others.
     """
+    refuse_hidden_packages()
     if digest != sources_digest():
         raise UserError(
             f"the bundle was made for sources {digest[:16]}…, installed here are {sources_digest()[:16]}… "
             f"(fedtransfer {version('fedtransfer')}); install the same version on both sides"
         )
+
+
+def refuse_hidden_packages() -> None:
+    """Check that the packages of our short names are ours, all from one place.
+
+    Raises:
+        UserError: another installed package, or a folder on the path, hides one.
+    """
+    root = Path(__file__).resolve().parents[1]
+    for package in PACKAGES:
+        found = find_spec(package)
+        if found is None or found.origin is None or Path(found.origin).resolve().parent.parent != root:
+            raise UserError(
+                f"another package named {package!r} ({found.origin if found else 'none'}) hides fedtransfer's own "
+                f"({root / package}); install fedtransfer in a virtual environment of its own"
+            )
 
 
 def build_bundle() -> tuple[bytes, str]:

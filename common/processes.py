@@ -55,6 +55,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def running_pid(state: Path) -> int | None:
+    """Return the process whose number stands in ``state/pid``; None where it no longer runs."""
+    try:
+        pid = int((state / "pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid
+
+
 def rotate(log: Path) -> None:
     """Put a log aside that has grown too large; processes that append to it go on in the emptied file."""
     if log.exists() and log.stat().st_size > LOG_BYTES:

@@ -78,6 +78,11 @@ def admit(
     return result
 
 
+def is_gone(replies: Sequence[Message]) -> bool:
+    """Whether all that came of a site is Flower's word that it is not connected."""
+    return any(reply.has_error() and reply.error.code == ErrorCode.NODE_UNAVAILABLE for reply in replies)
+
+
 def _value(replies: Sequence[Message], kinds: Sequence[type[Any]]) -> Any:
     if not replies:
         raise ProtocolError("did not answer in time")

@@ -108,20 +108,25 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
 
 @server.command()
 def renew(
+    host: Annotated[
+        list[str] | None, typer.Option(help="A further name or address of this machine (repeatable).")
+    ] = None,
     authority: Annotated[bool, typer.Option("--authority", help="The authority's certificate too.")] = False,
     folder: Dir = HERE,
 ) -> None:
-    """Renew the server's certificate (397 days); with --authority also the authority's (ten years)."""
+    """Renew the server's certificate (397 days), for further names too; with --authority also the authority's (ten years)."""
     from server.deployment import certificates
     from server.deployment.coordinator import Coordinator
+    from server.deployment.founding import renew
 
-    coordinator = Coordinator.open(folder)
+    coordinator = renew(Coordinator.open(folder), host or [], authority=authority)
     if authority:
-        certificates.renew_authority(coordinator.certificates)
-        print("give every site the new ca.crt")
-    certificates.issue_server_certificate(coordinator.certificates, coordinator.settings.hosts)
-    until = certificates.read_certificate(coordinator.certificates / "server.crt").not_after
-    print(f"server certificate until {until:%Y-%m-%d}; restart the coordinator and reload nginx to use it")
+        print("give every site the new ca.crt before the old one ends")
+    own = certificates.read_certificate(coordinator.certificates / "server.crt")
+    print(
+        f"server certificate for {', '.join(own.hosts)}, until {own.not_after:%Y-%m-%d}; the coordinator uses it as soon "
+        "as no run is going on; reload nginx yourself"
+    )
 
 
 @server.command()
@@ -140,7 +145,7 @@ def start(
 
     coordinator = Coordinator.open(folder)
     if background:
-        command = [sys.executable, "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
+        command = [sys.executable, "-P", "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
         start_in_background(command, coordinator.state / "supervisor.log", lambda: describe(coordinator)["serving"])
         print(f"the coordinator serves; its log: {coordinator.state / 'supervisor.log'}")
         return

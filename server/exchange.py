@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Message
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
 
 from common import protocol
@@ -30,13 +31,18 @@ class Replies:
 def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float) -> Replies:
     """Send each site its content and take the replies that come within ``timeout`` seconds.
 
-    A reply of a node that was not asked is dropped.
+    A reply of a node that was not asked is dropped. That a node is gone, SuperLink says in its place.
     """
     site_of = {nodes[site]: site for site in contents}
     messages = [Message(protocol.pack(content), nodes[site], kind) for site, content in contents.items()]
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
-    for reply in _send_and_receive(grid, messages, timeout) if messages else ():
-        if (site := site_of.get(reply.metadata.src_node_id)) is not None:
+    replies = list(_send_and_receive(grid, messages, timeout)) if messages else []
+    asked = {message.metadata.message_id: site for site, message in zip(contents, messages, strict=True)}
+    for reply in replies:
+        site = site_of.get(reply.metadata.src_node_id)
+        if reply.metadata.src_node_id == SUPERLINK_NODE_ID and reply.has_error():
+            site = asked.get(reply.metadata.reply_to_message_id)
+        if site is not None:
             by_site[site].append(reply)
     first = next((replies[0] for replies in by_site.values() if replies and replies[0].has_content()), None)
     # One is measured for all: they hold arrays of the same shapes, and measuring takes as long as sending.

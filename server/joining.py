@@ -14,7 +14,7 @@ from common.config import RunConfig
 from common.errors import UserError
 from common.protocol import Description, Preparing, Query
 from common.sources import natural_order
-from server.admission import Admission, admit
+from server.admission import Admission, admit, is_gone
 from server.cohort import cohort_size, quorum
 from server.exchange import exchange
 
@@ -83,22 +83,26 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     return federation
 
 
-def wait_for_return(grid: Grid, federation: Federation, sites: Iterable[str], seconds: float) -> None:
-    """Wait until these sites are connected, so many seconds at most: those of a deployment may be starting again."""
-    deadline, wanted = time.monotonic() + seconds, {federation.nodes[site] for site in sites}
+def wait_for_return(grid: Grid, nodes: Iterable[int], seconds: float) -> None:
+    """Wait until these nodes are connected, so many seconds at most: those of a deployment may be starting again."""
+    deadline, wanted = time.monotonic() + seconds, set(nodes)
     while not wanted <= set(grid.get_node_ids()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
 def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, report: Report) -> Admission:
-    """Ask every node what it has, and again those that still prepare their features, until the time is up."""
-    deadline = time.monotonic() + config.round_timeout
+    """Ask every node what it has, and again those that are just starting anew or still prepare their features."""
+    began = time.monotonic()
     result, asked = Admission({}, {}), sorted(nodes)
-    while asked and (left := deadline - time.monotonic()) > 0:
+    while asked and (left := began + config.round_timeout - time.monotonic()) > 0:
         replies = exchange(grid, nodes, dict.fromkeys(asked, query), protocol.QUERY, left)
         answers = admit(replies.by_site, Description, Preparing)
-        result.refused.update(answers.refused)
-        asked = []
+        patience = began + config.join_timeout - time.monotonic()
+        asked = [site for site in answers.refused if patience > 0 and is_gone(replies.by_site[site])]
+        if asked:
+            time.sleep(POLL_SECONDS)
+            wait_for_return(grid, [nodes[site] for site in asked], patience)
+        result.refused.update({site: why for site, why in answers.refused.items() if site not in asked})
         for site, told in answers.admitted.items():
             if isinstance(told, Preparing):
                 report(site, told.done, told.total)

@@ -174,7 +174,7 @@ class _Run:
                 pause = PAUSE_SECONDS * 2 ** (attempt - 2)
                 log.warning("round %d: trying again in %g s", number, pause)
                 time.sleep(pause)
-                wait_for_return(self._grid, self._federation, self._federation.everyone, self._config.join_timeout)
+                wait_for_return(self._grid, self._federation.nodes.values(), self._config.join_timeout)
             yield attempt
 
     def _step(self, state: State, asked: Admission, planned: Sequence[str]) -> tuple[str, State]:

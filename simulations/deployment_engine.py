@@ -18,7 +18,7 @@ import tomli_w
 
 from client.deployment.founding import found_site
 from client.deployment.settings import SETTINGS, SiteFolder
-from client.deployment.status import is_connected
+from client.deployment.status import is_up
 from common.config import RunConfig
 from common.errors import UserError
 from common.features import default_store
@@ -96,7 +96,7 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[s
         told(f"coordinator: {coordinator.folder}")
         federation._sites += [_spawn("client", site.folder) for site in sites]
         for site, process in zip(sites, federation._sites, strict=True):
-            _wait(process, site.folder, partial(is_connected, site), len(sites))
+            _wait(process, site.folder, partial(is_up, site), len(sites))
             told(f"site: {site.folder}")
         yield federation
     finally:
@@ -129,7 +129,7 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
 
 
 def _spawn(role: str, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "fedtransfer", role, "start", "--dir", str(folder)]
+    command = [sys.executable, "-P", "-m", "fedtransfer", role, "start", "--dir", str(folder)]
     return spawn(command, folder / "state" / "out.log", {})
 
 

@@ -13,6 +13,13 @@ settings.load_profile("without timing")
 PACS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pacs"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in tests/deployment."""
+    for item in items:
+        if item.path.parent.name == "deployment" and item.path.parent.parent.name == "tests":
+            item.add_marker("deployment")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Keep the feature store and the data sets of the tests out of the user's cache."""

@@ -45,6 +45,9 @@ def test_tensorflow_is_imported_in_one_place() -> None:
         ["predict", "--help"],
         ["evaluate", "-h"],
         ["features", "--help"],
+        ["server", "--help"],
+        ["server", "run", "--help"],
+        ["client", "check", "--help"],
         ["--version"],
     ],
 )

@@ -1,5 +1,6 @@
 """``fedtransfer client init``: make a site's folder, with a ``site.toml`` that explains itself."""
 
+import getpass
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,10 @@ import tomli_w
 from client.deployment.keys import make_keys
 from client.deployment.settings import METHODS, SETTINGS, SiteFolder
 from common.errors import UserError
+from common.processes import tool
+from common.units import service_unit
+
+UNIT = "fedtransfer-site.service"
 
 _TEMPLATE = """\
 # What this site decides for itself. Paths are relative to this folder. After a change: fedtransfer client check
@@ -76,6 +81,10 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise
     if not site.key.exists():
         make_keys(site.key, name)
+    unit = service_unit(
+        "client", f"Site {name} of a federation", site.folder, getpass.getuser(), Path(tool("fedtransfer")), pause=60
+    )
+    (folder / UNIT).write_text(unit, "utf-8")
     return site
 
 

@@ -220,8 +220,8 @@ def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
         return "the coordinator's certificate has expired; its people renew it with: fedtransfer server renew"
     if "Hostname" in reason or "IP address" in reason:
         return (
-            f"the coordinator's certificate is not for {host!r}; use a name that it is for, or have the coordinator's "
-            "people add this one to hosts in coordinator.toml and run: fedtransfer server renew"
+            f"the coordinator's certificate is not for {host!r}; use the name that it is for, or have it made for this "
+            f"one too: fedtransfer server renew --host {host}"
         )
     return (
         f"the coordinator's certificate is not signed by your ca.crt ({reason}); you have another federation's ca.crt, or "

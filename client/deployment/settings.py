@@ -1,16 +1,15 @@
 """``site.toml``: what the site decides for itself. No coordinator can change it."""
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
 from common.errors import UserError
-from common.words import nearest
+from common.toml_settings import Table, read_settings
 
 SETTINGS = "site.toml"
 MECHANISMS: tuple[str, ...] = ()  # the privacy mechanisms that this version of fedtransfer has
@@ -19,13 +18,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
-    )
-
-
-class Consent(_Table):
+class Consent(Table):
     """What a run may ask of the site.
 
     Attributes:
@@ -57,7 +50,7 @@ class Consent(_Table):
         return bundles
 
 
-class SiteSettings(_Table):
+class SiteSettings(Table):
     """The whole file; paths are relative to its folder.
 
     Attributes:
@@ -119,15 +112,7 @@ class SiteFolder:
                 f"{folder.absolute()} is no site's folder (it has no {SETTINGS}); "
                 "make one with fedtransfer client init DIR, or name it with --dir"
             )
-        try:
-            settings = SiteSettings.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; run the site as the user whose folder it is") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not valid TOML: {error}") from None
-        except ValidationError as error:
-            raise UserError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
-        return cls(folder.absolute(), settings)
+        return cls(folder.absolute(), read_settings(path, SiteSettings))
 
     def path(self, value: str) -> Path:
         """Return a path of the settings, taken from the site's folder."""
@@ -168,16 +153,3 @@ class SiteFolder:
     def ledger(self) -> Path:
         """The log of what left the site."""
         return self.folder / "sent.jsonl"
-
-
-def _explain(problem: Any) -> str:
-    where, value, reason = ".".join(map(str, problem["loc"])), problem["input"], problem["msg"]
-    if problem["type"] == "extra_forbidden":
-        *table, key = map(str, problem["loc"])
-        known = [str(field.alias) for field in (Consent if table else SiteSettings).model_fields.values()]
-        return f"{'consent: ' if table else ''}unknown key {key!r}; {nearest(key, known)}"
-    if problem["type"] == "missing":
-        return f"{where} is missing"
-    if problem["type"] == "value_error":
-        reason = str(problem["ctx"]["error"])
-    return f"{where}: got {value!r}; {reason[0].lower()}{reason[1:]}"

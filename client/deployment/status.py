@@ -11,6 +11,7 @@ from client.deployment.settings import SiteFolder
 from client.deployment.worker import worker_status
 from common.errors import UserError
 from common.health import is_serving
+from common.processes import running_pid
 from common.words import ago
 
 
@@ -21,8 +22,8 @@ def describe(site: SiteFolder) -> dict[str, Any]:
         "name": site.settings.name,
         "folder": str(site.folder),
         "coordinator": site.settings.coordinator,
-        "running": running_pid(site),
-        "connected": is_connected(site),
+        "running": running_pid(site.state),
+        "serving": is_up(site),
         "worker": worker_status(site),
         "last_sent": sent[-1] if sent else None,
         "results": sorted(path.parent.name for path in site.results.glob("*/head.npz")),
@@ -34,12 +35,8 @@ def in_words(status: dict[str, Any]) -> list[str]:
     runs = "runs" if status["running"] else "does not run: fedtransfer client start"
     lines = [f"{status['name']} ({status['folder']}) {runs}."]
     if status["running"]:
-        held = (
-            "SuperNode serves; it holds the connection to"
-            if status["connected"]
-            else "SuperNode does not serve yet, for"
-        )
-        lines.append(f"{held} {status['coordinator']}.")
+        serves = "SuperNode is serving" if status["serving"] else "SuperNode does not serve yet"
+        lines.append(f"{serves}, for {status['coordinator']}; fedtransfer server status there says who is connected.")
     if worker := status["worker"]:
         since = ago(datetime.fromtimestamp(worker["since"], UTC))
         doing = worker["doing_since"]
@@ -53,20 +50,10 @@ def in_words(status: dict[str, Any]) -> list[str]:
     return lines
 
 
-def is_connected(site: SiteFolder) -> bool:
-    """Return whether the site's SuperNode serves: its health service comes up once it starts to connect."""
+def is_up(site: SiteFolder) -> bool:
+    """Return whether the site's SuperNode serves, by its health service; it comes up before the connection does."""
     port = site.state / "health-port"
-    return port.exists() and running_pid(site) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
-
-
-def running_pid(site: SiteFolder) -> int | None:
-    """Return the process that runs the site; None where none does."""
-    try:
-        pid = int((site.state / "pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid
+    return port.exists() and running_pid(site.state) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
 
 
 def stop_site(site: SiteFolder) -> None:
@@ -75,9 +62,9 @@ def stop_site(site: SiteFolder) -> None:
     Raises:
         UserError: none does.
     """
-    pid = running_pid(site)
+    pid = running_pid(site.state)
     if pid is None:
         raise UserError(f"{site.folder}: this site does not run")
     os.kill(pid, signal.SIGTERM)
-    while running_pid(site) == pid:
+    while running_pid(site.state) == pid:
         time.sleep(0.1)

@@ -10,14 +10,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SubStatus
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from client.deployment.ledger import Ledger
@@ -28,50 +30,71 @@ from common.errors import SiteError, UserError
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 10.0  # SuperNode is on this machine: if it does not answer, it is gone
+_UNANSWERED = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "the site's own log says why")
 
-def do_task(site: SiteFolder, app: ClientApp, address: str, token: str) -> dict[str, Any]:
-    """Fetch one message from SuperNode, answer it, and note in the ledger what leaves.
+
+class Task:
+    """A message at SuperNode, to be fetched and answered.
 
     Args:
         site: whose allow-list and ledger count.
-        app: the installed ClientApp.
         address: of SuperNode's Runtime API, host:port.
         token: what SuperNode gave for this message.
-
-    Returns:
-        What was done, for the worker's log and ``fedtransfer client status``.
     """
-    began = time.monotonic()
-    client = RuntimeHttpClient.from_server_address(
-        server_address=address,
-        insecure=True,  # both ends are this machine
-        root_certificates=None,
-        interceptors=[
-            RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
-            RuntimeTokenHttpInterceptor(token),
-        ],
-        retry_invoker=make_simple_http_retry_invoker(),
-    )
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
-    heartbeat.start()
-    context, failure = None, "the worker failed"
-    try:
-        message, context, run, bundle = pull_task_input(client)
-        reply = _answer(site, app, message, context, bundle)
+
+    def __init__(self, site: SiteFolder, address: str, token: str) -> None:
+        self._site, self._began = site, time.monotonic()
+        retry = make_simple_http_retry_invoker()
+        retry.max_time = RETRY_SECONDS
+        self._client = RuntimeHttpClient.from_server_address(
+            server_address=address,
+            insecure=True,  # both ends are this machine
+            root_certificates=None,
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+                RuntimeTokenHttpInterceptor(token),
+            ],
+            retry_invoker=retry,
+        )
+        self._heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(self._client))
+        self._heartbeat.start()
+        self._input: tuple[Message, Context, Run, Fab] | None = None
+
+    def fetch(self) -> None:
+        """Fetch the message with its run, settings and bundle; waits for its arrays, which may never come."""
+        self._input = pull_task_input(self._client)
+        self._identity = (TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id)
+
+    def answer(self, app: ClientApp) -> dict[str, Any]:
+        """Have ``app`` answer, note in the ledger what leaves, and hand it to SuperNode; return what was done."""
+        assert self._input
+        message, context, run, bundle = self._input
+        # Flower keeps these in a process-global; another message may have been fetched since.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = self._identity
         done = {
             "run": str(run.run_id),
             "round": _round(message),
             "method": str(context.run_config.get("strategy", "")),
         }
-        Ledger(site.ledger).write(reply, done)
-        push_message(client, reply, context)
-        failure = ""
-        return {"kind": message.metadata.message_type, **done, "seconds": round(time.monotonic() - began, 3)}
-    finally:
-        status = SubStatus.FAILED if failure else SubStatus.COMPLETED
-        push_task_output(client=client, context=context, sub_status=status, details=failure)
-        heartbeat.stop()
-        client.close()
+        status, details = SubStatus.FAILED, "the worker failed"
+        try:
+            try:
+                reply = _answer(self._site, app, message, context, bundle)
+                Ledger(self._site.ledger).write(reply, done)
+            except Exception:  # without a reply SuperNode would wait for ever
+                log.exception("the message is not answered, since what leaves could not be noted")
+                reply = Message(_UNANSWERED, reply_to=message)
+            push_message(self._client, reply, context)
+            status, details = SubStatus.COMPLETED, ""
+        finally:
+            push_task_output(client=self._client, context=context, sub_status=status, details=details)
+        return {"kind": message.metadata.message_type, **done, "seconds": round(time.monotonic() - self._began, 3)}
+
+    def close(self) -> None:
+        """Let go of SuperNode."""
+        self._heartbeat.stop()
+        self._client.close()
 
 
 def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab) -> Message:

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,12 @@ def serve(folder: Path) -> None:
     site = SiteFolder.open(folder)
     with _listen(socket_of(site)) as listener:
         from client.app import app  # with TensorFlow: ready before the first message comes
-        from client.deployment.task import do_task
+        from client.deployment.task import Task
 
-        worker = _Worker(lambda request: do_task(site, app, request["address"], request["token"]))
+        worker = _Worker(
+            lambda request: Task(site, request["address"], request["token"]),
+            lambda task: task.answer(app),
+        )
         log.info("the worker is ready")
         while True:
             connection, _ = listener.accept()
@@ -48,9 +52,9 @@ def serve(folder: Path) -> None:
 class _Worker:
     """Answers requests: ``status``, or a message to be done."""
 
-    def __init__(self, do: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self._do = do
-        self._busy = threading.Lock()  # Flower keeps the identity of a task in a process-global
+    def __init__(self, make: Callable[[dict[str, Any]], Any], answer: Callable[[Any], dict[str, Any]]) -> None:
+        self._make, self._answer = make, answer
+        self._answering = threading.Lock()  # one after the other
         self._state: dict[str, Any] = {"since": time.time(), "doing_since": None, "last": None, "done": 0}
 
     def handle(self, connection: socket.socket) -> None:
@@ -60,20 +64,25 @@ class _Worker:
                 return
             request = json.loads(connection.makefile("r", encoding="utf-8").readline())
             answer = self._state if request["ask"] == "status" else {"code": self._work(request)}
-            connection.sendall(json.dumps(answer).encode() + b"\n")
+            with suppress(BrokenPipeError):  # who asked did not wait
+                connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def _work(self, request: dict[str, Any]) -> int:
-        with self._busy:
-            self._state["doing_since"] = time.time()
-            try:
-                self._state |= {"last": self._do(request), "done": self._state["done"] + 1}
-            except Exception:
-                log.exception("a message could not be answered")
-                return 1
-            finally:
-                self._state["doing_since"] = None
-            log.info("%s", self._state["last"])
-            return 0
+        try:
+            with closing(self._make(request)) as task:
+                task.fetch()  # before it is its turn: one that never comes whole must not hold up the others
+                with self._answering:
+                    self._state["doing_since"] = time.time()
+                    try:
+                        last = self._answer(task)
+                    finally:
+                        self._state["doing_since"] = None
+        except Exception:
+            log.exception("a message could not be answered")
+            return 1
+        self._state |= {"last": last, "done": self._state["done"] + 1}
+        log.info("%s", last)
+        return 0
 
 
 def worker_status(site: SiteFolder) -> dict[str, Any] | None:

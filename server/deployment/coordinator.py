@@ -6,20 +6,21 @@ nginx.conf        what faces the network          runs/          a run folder a 
 *.service         a systemd unit                  state/         SuperLink's database, logs, what runs at the moment
 """
 
-import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from common.errors import UserError
+from common.toml_settings import Table, read_settings
 from server.run import write_whole
 
 SETTINGS = "coordinator.toml"
 
 
-class Settings(BaseModel):
+class Settings(Table):
     """What ``coordinator.toml`` holds; spelt with hyphens there.
 
     Attributes:
@@ -28,10 +29,6 @@ class Settings(BaseModel):
         superlink_port: where Flower's SuperLink listens, on this machine only.
         health_port: where its health service listens, on this machine only.
     """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
-    )
 
     hosts: tuple[str, ...] = Field(min_length=1)
     port: int = Field(9443, ge=1, le=65535)
@@ -61,10 +58,11 @@ class Coordinator:
             for part in ("certificates", "sites", "runs", "state"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
             (folder / "state").chmod(0o700)
-            write_whole(folder / SETTINGS, tomli_w.dumps(settings.model_dump(by_alias=True)))
+            made = cls(folder.absolute(), settings)
+            made._write_settings()
         except OSError as error:
             raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
-        return cls(folder.absolute(), settings)
+        return made
 
     @classmethod
     def open(cls, folder: Path) -> "Coordinator":
@@ -79,15 +77,16 @@ class Coordinator:
                 f"{folder.absolute()} is no coordinator's folder (it has no {SETTINGS}); "
                 "make one with fedtransfer server init DIR --host NAME, or name it with --dir"
             )
-        try:
-            return cls(folder.absolute(), Settings.model_validate(tomllib.loads(path.read_text("utf-8"))))
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{path}: not valid TOML: {error}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(
-                f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
-            ) from None
+        return cls(folder.absolute(), read_settings(path, Settings))
+
+    def with_hosts(self, hosts: Sequence[str]) -> "Coordinator":
+        """Write other host names into the settings; return the folder with them."""
+        changed = replace(self, settings=self.settings.model_copy(update={"hosts": tuple(hosts)}))
+        changed._write_settings()
+        return changed
+
+    def _write_settings(self) -> None:
+        write_whole(self.folder / SETTINGS, tomli_w.dumps(self.settings.model_dump(by_alias=True)))
 
     @property
     def certificates(self) -> Path:

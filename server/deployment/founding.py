@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.processes import tool
+from common.units import service_unit
 from server.deployment import certificates
 from server.deployment.coordinator import Coordinator, Settings
-from server.deployment.templates import coordinator_unit, nginx_site
+from server.deployment.nginx import nginx_site
 
 UNIT = "fedtransfer-coordinator.service"
 
@@ -31,8 +32,35 @@ def found_coordinator(
     coordinator = Coordinator.create(folder, settings)
     certificates.make_authority(coordinator.certificates, f"fedtransfer {hosts[0]}"[:64])
     certificates.issue_server_certificate(coordinator.certificates, hosts)
-    site = nginx_site(hosts, port, superlink_port, coordinator.certificates)
-    (coordinator.folder / "nginx.conf").write_text(site, "utf-8")
-    unit = coordinator_unit(coordinator.folder, user or getpass.getuser(), Path(tool("fedtransfer")))
+    _write_nginx_site(coordinator)
+    who, command = user or getpass.getuser(), Path(tool("fedtransfer"))
+    unit = service_unit("server", "Coordinator of a federation", coordinator.folder, who, command)
     (coordinator.folder / UNIT).write_text(unit, "utf-8")
     return coordinator
+
+
+def renew(coordinator: Coordinator, hosts: Sequence[str], *, authority: bool) -> Coordinator:
+    """Renew the server's certificate, for further names or addresses too if there are any; return the folder as it is then.
+
+    Args:
+        coordinator: its folder.
+        hosts: what it is to be reached by besides.
+        authority: renew the authority's own certificate first.
+
+    Raises:
+        UserError: a host name is not right, or the authority has expired.
+    """
+    if authority:
+        certificates.renew_authority(coordinator.certificates)
+    known = coordinator.settings.hosts
+    everything = (*known, *(host for host in hosts if host not in known))
+    certificates.issue_server_certificate(coordinator.certificates, everything)
+    renewed = coordinator.with_hosts(everything)
+    _write_nginx_site(renewed)
+    return renewed
+
+
+def _write_nginx_site(coordinator: Coordinator) -> None:
+    settings = coordinator.settings
+    site = nginx_site(settings.hosts, settings.port, settings.superlink_port, coordinator.certificates)
+    (coordinator.folder / "nginx.conf").write_text(site, "utf-8")

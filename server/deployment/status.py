@@ -1,7 +1,6 @@
 """``fedtransfer server status``: who is connected, since when, and what runs, in words and as data."""
 
 import json
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.health import is_serving
+from common.processes import running_pid
 from common.words import ago
 from server.deployment.certificates import expiry_warnings, read_certificate
 from server.deployment.coordinator import Coordinator
@@ -39,7 +39,7 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
     current = read_current(coordinator)
     return {
         "folder": str(coordinator.folder),
-        "supervisor": _supervisor(coordinator),
+        "supervisor": running_pid(coordinator.state),
         "serving": serving,
         "certificate_ends": read_certificate(coordinator.certificates / "server.crt").not_after.isoformat(),
         "warnings": expiry_warnings(coordinator.certificates),
@@ -113,13 +113,3 @@ def event_in_words(event: dict[str, Any]) -> str:
         )
         return f"finished: the head of round {event['best_round']} is kept{accuracy}"
     return f"stopped: {event['text']}"
-
-
-def _supervisor(coordinator: Coordinator) -> int | None:
-    """Return the supervisor's process id; None where it does not run."""
-    try:
-        pid = int((coordinator.state / "pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid

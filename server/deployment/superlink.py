@@ -82,7 +82,7 @@ def start_superlink(coordinator: Coordinator) -> subprocess.Popen[bytes]:
         "--health-server-address", coordinator.health_address,
     ]  # fmt: skip
     tools = {"PATH": f"{tool('')}:/usr/bin:/bin", "FLWR_HOME": str(state / "flower")}
-    return spawn(command, state / "superlink.log", {**tools, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"})
+    return spawn(command, state / "superlink.log", tools)
 
 
 class SuperLink:

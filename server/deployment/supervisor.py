@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -26,6 +27,7 @@ from server.deployment.superlink import SuperLink, connect, start_superlink
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+WARN_SECONDS = 24 * 3600.0
 START_SECONDS = 60.0  # the longest that SuperLink may take to come up
 IDLE_SUBMISSIONS = 3  # in a row without a new checkpoint, after which a run has failed
 SAID_WHY = (
@@ -41,10 +43,8 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
         told: is given a line when something changes.
 
     Raises:
-        UserError: it runs already, a certificate has expired, or SuperLink does not come up.
+        UserError: it runs already, the server's certificate has expired, or SuperLink does not come up.
     """
-    for warning in certificates.expiry_warnings(coordinator.certificates):
-        told(f"warning: {warning}")
     if certificates.read_certificate(coordinator.certificates / "server.crt").days_left < 0:
         raise UserError("the server's certificate has expired, so no site would connect; run: fedtransfer server renew")
     lock = FileLock(coordinator.state / "running.lock")
@@ -56,33 +56,93 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
         ) from None
     signal.signal(signal.SIGTERM, _interrupt)
     (coordinator.state / "pid").write_text(str(os.getpid()))
-    superlink = _bring_up(coordinator, told)
-    enrolment, complaint = 0, ""
+    supervisor = _Supervisor(coordinator, told)
     try:
+        supervisor.bring_up()
         while True:
-            if superlink.poll() is not None:
-                told(f"SuperLink ended (exit status {superlink.returncode}); starting it again")
-                time.sleep(TICK_SECONDS)
-                superlink = _bring_up(coordinator, told)
-            rotate(coordinator.state / "superlink.log")
-            try:
-                with connect(coordinator) as link:
-                    if (changed := (coordinator.folder / "sites").stat().st_mtime_ns) != enrolment:
-                        bring_in_line(coordinator, link)
-                        enrolment = changed
-                    attend(coordinator, link, told)
-                complaint = ""
-            except UserError as error:
-                if str(error) != complaint:  # once, not every second
-                    told(f"warning: {error}")
-                complaint = str(error)
+            supervisor.look()
             time.sleep(TICK_SECONDS)
     except KeyboardInterrupt:
         told("stopping")
     finally:
-        end(superlink)
+        supervisor.end()
         (coordinator.state / "pid").unlink(missing_ok=True)
         lock.release()
+
+
+class _Supervisor:
+    """Looks after SuperLink, certificates, enrolment and the current run."""
+
+    def __init__(self, coordinator: Coordinator, told: Callable[[str], None]) -> None:
+        self._coordinator, self._told = coordinator, told
+        self._superlink: subprocess.Popen[bytes] | None = None
+        self._warned = -WARN_SECONDS
+        self._certificate = self._enrolment = 0  # when each was last changed
+        self._complaint = ""
+
+    def bring_up(self) -> None:
+        """Start SuperLink, and take up the run that the one before was ended in."""
+        folder = self._coordinator
+        self._certificate = _changed(folder.certificates / "server.crt")
+        self._superlink = process = start_superlink(folder)
+        deadline = time.monotonic() + START_SECONDS
+        while not is_serving(folder.health_address):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UserError(
+                    f"SuperLink does not come up; are the ports {folder.settings.superlink_port} and "
+                    f"{folder.settings.health_port} free? Its log says:\n{last_lines(folder.state / 'superlink.log')}"
+                )
+            time.sleep(0.1)
+        self._told(f"SuperLink serves at {folder.superlink_address}")
+        with connect(folder) as link, changing(folder) as current:
+            if current and current.status == "running":  # Flower would notice after a minute that its ServerApp is gone
+                link.stop(current.submissions[-1])
+                _take_up(current, "SuperLink ended", self._told)
+
+    def look(self) -> None:
+        """Do what is to be done now."""
+        if self._superlink and self._superlink.poll() is not None:
+            self._told(f"SuperLink ended (exit status {self._superlink.returncode}); starting it again")
+            time.sleep(TICK_SECONDS)
+            self.bring_up()
+        rotate(self._coordinator.state / "superlink.log")
+        if time.monotonic() - self._warned >= WARN_SECONDS:
+            self._warned = time.monotonic()
+            for warning in certificates.expiry_warnings(self._coordinator.certificates):
+                self._told(f"warning: {warning}")
+        self._use_new_certificate()
+        try:
+            with connect(self._coordinator) as link:
+                if (changed := _changed(self._coordinator.folder / "sites")) != self._enrolment:
+                    bring_in_line(self._coordinator, link)
+                    self._enrolment = changed
+                attend(self._coordinator, link, self._told)
+            self._complaint = ""
+        except UserError as error:
+            if str(error) != self._complaint:  # once, not every second
+                self._told(f"warning: {error}")
+            self._complaint = str(error)
+
+    def end(self) -> None:
+        """Stop SuperLink."""
+        if self._superlink:
+            end(self._superlink)
+
+    def _use_new_certificate(self) -> None:
+        current = read_current(self._coordinator)
+        renewed = _changed(self._coordinator.certificates / "server.crt") != self._certificate
+        if renewed and not (current and current.is_open):
+            self._told("the server's certificate was renewed; SuperLink starts again to use it. Reload nginx too")
+            self.end()
+            self.bring_up()
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def attend(coordinator: Coordinator, link: SuperLink, told: Callable[[str], None]) -> None:
@@ -150,26 +210,3 @@ def _is_free(current: Current) -> bool:
             return True
     except Timeout:
         return False
-
-
-def _bring_up(coordinator: Coordinator, told: Callable[[str], None]) -> "subprocess.Popen[bytes]":
-    process = start_superlink(coordinator)
-    deadline = time.monotonic() + START_SECONDS
-    while not is_serving(coordinator.health_address):
-        if process.poll() is not None or time.monotonic() > deadline:
-            end(process)
-            raise UserError(
-                f"SuperLink does not come up; are the ports {coordinator.settings.superlink_port} and "
-                f"{coordinator.settings.health_port} free? Its log says:\n{last_lines(coordinator.state / 'superlink.log')}"
-            )
-        time.sleep(0.1)
-    told(f"SuperLink serves at {coordinator.superlink_address}")
-    with connect(coordinator) as link, changing(coordinator) as current:
-        if current and current.status == "running":  # Flower would notice after a minute that its ServerApp is gone
-            link.stop(current.submissions[-1])
-            _take_up(current, "SuperLink ended", told)
-    return process
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

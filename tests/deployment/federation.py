@@ -94,7 +94,7 @@ class Party:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self.process:
-            self.process.wait()
+            self.process.wait(30)
         wait_until(lambda: not self.processes(), 20, f"processes of {self.folder} are gone")
 
     def stop(self) -> None:

@@ -1,13 +1,14 @@
 """Names of sites, and what the sites of a run must have."""
 
 import pytest
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 
 from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import UserError
-from common.protocol import Description, pack
+from common.protocol import Description, Preparing, pack
 from server.joining import Federation, join
 from simulations.engine import InProcessGrid, SimulatedSite
 
@@ -69,3 +70,47 @@ def test_two_nodes_of_one_name_are_refused() -> None:
 def test_what_can_never_work_is_refused_before_the_first_round(settings: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         joined(("anna", ""), ("bert", ""), **settings)
+
+
+def answering(*answers: object, **settings: object) -> tuple[Federation, list[tuple[object, ...]]]:
+    """Join one site that gives these answers one after the other; return what was reported of it too."""
+    app, left, reported = ClientApp(), list(answers), []
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        answer = left.pop(0)
+        return Message(answer if isinstance(answer, Error) else pack(answer), reply_to=message)
+
+    config = RunConfig(sites=1, **settings)
+    grid = InProcessGrid(app, [SimulatedSite("anna", {})], config.to_flat(), 1)
+    try:
+        return join(grid, config, load_backbone(BUNDLED), lambda *told: reported.append(told)), reported
+    finally:
+        grid.close()
+
+
+SOUND = Description({"cat": (5, 2, 2), "dog": (5, 2, 2)}, 0)
+GONE = Error(ErrorCode.NODE_UNAVAILABLE, "")
+
+
+def test_a_site_that_prepares_its_features_is_asked_again_and_its_progress_is_told() -> None:
+    federation, reported = answering(Preparing(0, 0), Preparing(3, 9), SOUND)
+    assert federation.everyone == ("anna",)
+    assert reported == [("anna", 0, 0), ("anna", 3, 9)]
+
+
+def test_a_site_that_is_just_starting_anew_is_waited_for() -> None:
+    federation, _ = answering(GONE, GONE, SOUND)
+    assert (federation.everyone, federation.absent) == (("anna",), {})
+
+
+def test_neither_is_waited_for_longer_than_was_said() -> None:
+    with pytest.raises(UserError, match=r"0 of 1 sites can take part.*\n  anna: is no longer connected"):
+        answering(*[GONE] * 100, join_timeout=0.5)
+    with pytest.raises(UserError, match=r"anna: still prepared its features after 0\.3 s \(--round-timeout\)"):
+        answering(*[Preparing(1, 2)] * 10_000, round_timeout=0.3)
+
+
+def test_declared_classes_are_those_of_the_run_whatever_the_sites_have() -> None:
+    federation, _ = answering(SOUND, classes="declared", class_names="dog, cat,owl")
+    assert federation.classes == ("dog", "cat", "owl")

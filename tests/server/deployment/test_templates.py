@@ -4,10 +4,8 @@ import hashlib
 import http.client
 import json
 import re
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from deployment.federation import free_port
 from deployment.network import IPV6, NGINX, nginx
 
 from server.deployment.certificates import issue_server_certificate, make_authority
-from server.deployment.templates import coordinator_unit, nginx_site
+from server.deployment.nginx import nginx_site
 
 MIB = 2**20
 
@@ -228,25 +226,3 @@ def test_addresses_are_written_as_nginx_wants_them() -> None:
     site = nginx_site(["fl.example.org", "192.0.2.7", "2001:db8::7"], 9443, 9092, Path("/srv/fl/certificates"))
     assert "server_name fl.example.org 192.0.2.7 [2001:db8::7];" in site
     assert 'ssl_certificate_key "/srv/fl/certificates/server.key";' in site
-
-
-@pytest.mark.parametrize("name", ["plain", "heart study", "100%d", "$HOME", "it's", 'a "b"', "a\\b"])
-def test_systemd_understands_the_unit(tmp_path: Path, name: str) -> None:
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("there is no systemd-analyze")
-    program = tmp_path / "50% $HOME" / "fedtransfer"  # systemd wants no quotes nor backslashes in a program's path
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    unit = tmp_path / "fedtransfer-coordinator.service"
-    unit.write_text(coordinator_unit(tmp_path / name, "daemon", program))
-    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
-    complaints = [line for line in (result.stdout + result.stderr).splitlines() if "fedtransfer" in line]
-    assert (result.returncode, complaints) == (0, [])
-
-
-def test_the_unit_starts_the_coordinator_of_its_folder() -> None:
-    lines = coordinator_unit(Path("/srv/100% $heart"), "flower", Path("/opt/fed transfer/bin/fedtransfer")).splitlines()
-    assert 'ExecStart="/opt/fed transfer/bin/fedtransfer" server start --dir "/srv/100%% $$heart"' in lines
-    assert 'ReadWritePaths="/srv/100%% $heart"' in lines
-    assert "User=flower" in lines

@@ -1,8 +1,10 @@
-"""What the machine's own services need to know of a coordinator: a site of nginx, and a unit of systemd."""
+"""What nginx needs to know of a coordinator."""
 
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+
+from common.units import quoted
 
 _NGINX_SITE = """\
 # The coordinator's face to the network, made by fedtransfer. Include this file in the http block of nginx.
@@ -54,33 +56,6 @@ server {{
 }}
 """
 
-_COORDINATOR_UNIT = """\
-# The coordinator as a service, made by fedtransfer.
-
-[Unit]
-Description=Coordinator of a federation (fedtransfer)
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-ExecStart={command} server start --dir {argument}
-User={user}
-Restart=always
-RestartSec=5
-# First the coordinator alone is told to stop, and stops what it has started; what still runs after that is killed.
-KillMode=mixed
-TimeoutStopSec=30
-
-NoNewPrivileges=yes
-PrivateTmp=yes
-# Everything is read-only, homes too, but the coordinator's folder. Homes are not hidden: folder and program may be there.
-ProtectSystem=strict
-ReadWritePaths={folder}
-
-[Install]
-WantedBy=multi-user.target
-"""
-
 
 def nginx_site(hosts: Sequence[str], port: int, superlink_port: int, certificates: Path) -> str:
     """Return the configuration by which nginx lets sites, and nothing else, through to SuperLink.
@@ -95,28 +70,10 @@ def nginx_site(hosts: Sequence[str], port: int, superlink_port: int, certificate
         port=port,
         superlink_port=superlink_port,
         server_names=" ".join(_as_in_a_url(host) for host in hosts),
-        certificate=_quoted(certificates / "server.crt"),
-        key=_quoted(certificates / "server.key"),
-        authority=_quoted(certificates / "ca.crt"),
+        certificate=quoted(certificates / "server.crt"),
+        key=quoted(certificates / "server.key"),
+        authority=quoted(certificates / "ca.crt"),
     )
-
-
-def coordinator_unit(folder: Path, user: str, command: Path) -> str:
-    """Return the systemd unit that keeps a coordinator running.
-
-    Args:
-        folder: the absolute path of the coordinator's folder, the only place that it may write to.
-        user: the account under which it runs.
-        command: the absolute path of the ``fedtransfer`` program.
-    """
-    # A per cent sign starts one of systemd's specifiers; a dollar sign, in arguments only, a variable.
-    program, place = (_quoted(path).replace("%", "%%") for path in (command, folder))
-    return _COORDINATOR_UNIT.format(command=program, argument=place.replace("$", "$$"), folder=place, user=user)
-
-
-def _quoted(path: Path) -> str:
-    """Quote a path for nginx and systemd alike."""
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _as_in_a_url(host: str) -> str:

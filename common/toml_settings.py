@@ -1,0 +1,53 @@
+"""Settings of a folder, read from TOML into a typed object: ``coordinator.toml`` and ``site.toml``."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common.errors import UserError
+from common.words import nearest
+
+
+class Table(BaseModel):
+    """A table of settings: keys are spelt with hyphens in the file, and unknown ones are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+_T = TypeVar("_T", bound=Table)
+
+
+def read_settings(path: Path, kind: type[_T]) -> _T:
+    """Read a file of settings that exists.
+
+    Raises:
+        UserError: it cannot be read, is no TOML, or names each setting that is not right.
+    """
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; use it as the user whose file it is") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: {_explain(problem, kind)}" for problem in error.errors())) from None
+
+
+def _explain(problem: Any, kind: type[Table]) -> str:
+    *tables, key = map(str, problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        for name in tables:
+            field = next(field for field in kind.model_fields.values() if field.alias == name)
+            kind = field.annotation  # type: ignore[assignment]  # a table within the table
+        known = [str(field.alias) for field in kind.model_fields.values()]
+        return f"{''.join(f'{name}: ' for name in tables)}unknown key {key!r}; {nearest(key, known)}"
+    where, value, reason = ".".join([*tables, key]), problem["input"], problem["msg"]
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "value_error":
+        reason = str(problem["ctx"]["error"])
+    return f"{where}: got {value!r}; {reason[0].lower()}{reason[1:]}"

@@ -1,0 +1,123 @@
+"""What watches over a site's processes: what dies is started again, and so is what is confused."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from client.deployment import running
+from client.deployment.settings import SiteFolder
+from common.errors import UserError
+
+
+class Coordinator:
+    """What the coordinator says of the site."""
+
+    enrolled = True
+    died = False
+
+    def is_enrolled(self) -> bool:
+        return self.enrolled
+
+    def end_last_life(self) -> bool:
+        return self.died
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Watch over real processes that do nothing; return the watcher, what it told, and the coordinator's word."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "site.toml").write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
+    coordinator, told = Coordinator(), []
+
+    def idle(*_: object) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+
+    @contextmanager
+    def connect(site: SiteFolder):
+        yield coordinator
+
+    def start_supernode(site: SiteFolder) -> dict[str, "subprocess.Popen[bytes]"]:
+        (site.state / "supernode.log").open("ab").write(b"SuperNode ID: 1\n")
+        return {"supernode": idle(), "superexec": idle()}
+
+    for name, value in {
+        "connect": connect, "start_supernode": start_supernode, "spawn": idle, "worker_status": lambda site: {},
+        "PAUSE_SECONDS": (0.01, 0.02), "NOTICE_SECONDS": 0.0,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(running, name, value)
+    watcher = running._Running(SiteFolder.open(tmp_path), told.append)
+    watcher.start_worker()
+    watcher.start_supernode()
+    yield watcher, told, coordinator
+    watcher.end("supernode", "superexec", "worker")
+
+
+def pids(watcher: running._Running) -> dict[str, int]:
+    return {name: process.pid for name, process in watcher._processes.items()}
+
+
+def test_nothing_is_done_while_all_is_well(watched) -> None:
+    watcher, told, _ = watched
+    before, said = pids(watcher), len(told)
+    watcher.look()
+    assert (pids(watcher), len(told)) == (before, said)
+
+
+@pytest.mark.parametrize(
+    ("dies", "anew"), [("worker", {"worker"}), ("supernode", {"supernode", "superexec"}), ("superexec", {"supernode", "superexec"})]
+)  # fmt: skip
+def test_what_dies_is_started_again(watched, dies: str, anew: set[str]) -> None:
+    watcher, told, _ = watched
+    before = pids(watcher)
+    watcher._processes[dies].kill()
+    watcher._processes[dies].wait()
+    watcher.look()
+    assert {name for name, pid in pids(watcher).items() if pid != before[name]} == anew
+    assert any(f"{dies} ended (exit status -9); starting again" in line for line in told)
+
+
+def test_a_supernode_that_a_runs_end_has_confused_is_started_anew(watched, tmp_path: Path) -> None:
+    watcher, told, _ = watched
+    log, before = tmp_path / "state" / "supernode.log", pids(watcher)
+    line = "Run ID 1 is not in `RUNNING` status. Ignoring message abc.\n"
+    log.open("a").write(line)
+    watcher.look()
+    after = pids(watcher)
+    assert (after["worker"], after["supernode"] != before["supernode"]) == (before["worker"], True)
+    assert told[-2] == "a run ended in the middle of a message; SuperNode starts anew"
+    watcher.look()
+    assert pids(watcher) == after, "the line is old now"
+    log.write_text(line)  # the log was emptied because it had grown too large
+    watcher.look()
+    assert pids(watcher) != after
+
+
+def test_a_reply_that_came_too_late_is_no_confusion(watched, tmp_path: Path) -> None:
+    watcher, _, _ = watched
+    before = pids(watcher)
+    log = tmp_path / "state" / "supernode.log"
+    log.open("a").write("Run ID 1 is not in `RUNNING` status. Ignoring reply message abc.\n")
+    watcher.look()
+    assert pids(watcher) == before
+
+
+def test_a_site_that_is_let_in_no_more_stops_with_the_reason(watched) -> None:
+    watcher, _, coordinator = watched
+    coordinator.enrolled = False
+    watcher._processes["supernode"].kill()
+    watcher._processes["supernode"].wait()
+    with pytest.raises(UserError, match=r"localhost:1 no longer lets this site in: its key is not enrolled, or was"):
+        watcher.look()
+
+
+def test_the_last_life_is_ended_before_the_next_begins(watched) -> None:
+    watcher, told, coordinator = watched
+    coordinator.died = True
+    watcher.start_supernode()
+    assert told[-2:] == [
+        "the last SuperNode ended without a word; what it was asked is given up",
+        "connecting to localhost:1; waiting for runs",
+    ]

@@ -1,0 +1,166 @@
+"""The worker's socket and the launcher that Flower starts in place of its own ``flwr-clientapp``."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.deployment import worker
+from client.deployment.launcher import ask
+from client.deployment.settings import SiteFolder
+from client.deployment.supernode import _only_launcher
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SiteFolder:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "site.toml").write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
+    return SiteFolder.open(tmp_path)
+
+
+class Message:
+    """A message that is there at once, but for one that comes late."""
+
+    late = threading.Event()
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.request = request
+
+    def fetch(self) -> None:
+        if self.request["token"] == "late":
+            self.late.wait(30)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def done(site: SiteFolder):
+    """Serve a worker that notes what it is asked; return the notes."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(task: Message) -> dict[str, Any]:
+        if task.request["token"] == "bad":
+            raise RuntimeError("no such task")
+        asked.append(task.request)
+        return {"kind": "train"}
+
+    serving = worker._Worker(Message, answer)
+    listener = worker._listen(worker.socket_of(site))
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serving.handle, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield asked
+    listener.close()
+
+
+def launch(site: SiteFolder, token: str) -> subprocess.CompletedProcess[str]:
+    """Start what SuperExec would, as it would: by name, with the folder of the launcher as the whole PATH."""
+    words = [
+        "flwr-clientapp",
+        "--runtime-api-address",
+        "127.0.0.1:9",
+        "--token",
+        token,
+        "--insecure",
+        "--parent-pid",
+        "1",
+    ]
+    return subprocess.run(words, env={"PATH": str(_only_launcher(site))}, capture_output=True, text=True, timeout=30)
+
+
+def test_the_launcher_hands_over_address_and_token(site: SiteFolder, done: list[dict[str, Any]]) -> None:
+    assert launch(site, "secret").returncode == 0
+    assert done == [{"ask": "task", "address": "127.0.0.1:9", "token": "secret"}]
+    told = worker.worker_status(site)
+    assert told is not None
+    assert (told["done"], told["last"], told["doing_since"]) == (1, {"kind": "train"}, None)
+
+
+def test_a_message_that_cannot_be_done_is_an_exit_status(site: SiteFolder, done: list[dict[str, Any]]) -> None:
+    assert launch(site, "bad").returncode == 1
+    assert launch(site, "good").returncode == 0, "and the next one is done"
+
+
+def test_a_message_that_never_comes_whole_does_not_hold_up_the_next(
+    site: SiteFolder, done: list[dict[str, Any]]
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(launch, site, "late")
+        time.sleep(0.5)
+        assert launch(site, "next").returncode == 0
+        Message.late.set()
+        assert late.result(20).returncode == 0
+    assert [request["token"] for request in done] == ["next", "late"]
+
+
+def test_nothing_else_can_be_started_at_a_site(site: SiteFolder) -> None:
+    """Flower knows other kinds of task, which would unpack a bundle and run it: SuperExec must not find them."""
+    folder = _only_launcher(site)
+    assert [path.name for path in folder.iterdir()] == ["flwr-clientapp"]
+    for name in ("flwr-agentapp", "flwr-serverapp", "flwr-simulation", "flwr-model", "flwr-connector"):
+        assert (Path(sys.executable).parent / name).exists(), f"{name} is installed, so the test means something"
+        with pytest.raises(FileNotFoundError):
+            subprocess.run([name], env={"PATH": str(folder)})
+
+
+def test_only_the_sites_user_is_heard(
+    site: SiteFolder, done: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = worker.socket_of(site)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert ask(str(path), {"ask": "status"}, 5.0)
+    monkeypatch.setattr(worker, "_user_of", lambda connection: os.getuid() + 1)
+    assert ask(str(path), {"ask": "status"}, 5.0) == ""
+    assert not done
+
+
+def test_the_kernel_says_who_is_at_the_other_end() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        assert worker._user_of(here) == os.getuid()
+
+
+def test_a_path_too_long_for_a_socket_is_replaced(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 60) / ("y" * 60)
+    deep.mkdir(parents=True)
+    (deep / "site.toml").write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
+    path = worker.socket_of(SiteFolder.open(deep))
+    assert len(os.fsencode(path)) < 100
+    with worker._listen(path):
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+    path.unlink()
+
+
+def test_the_launcher_waits_for_a_worker_that_is_just_starting(site: SiteFolder) -> None:
+    path = worker.socket_of(site)
+
+    def late() -> None:
+        time.sleep(1.0)
+        with worker._listen(path) as listener:
+            for _ in range(2):
+                connection, _address = listener.accept()
+                with connection:
+                    connection.makefile().readline()
+                    connection.sendall(json.dumps({"code": 0}).encode() + b"\n")
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    assert launch(site, "secret").returncode == 0
+    thread.join()

@@ -1,0 +1,89 @@
+"""A site that is still preparing its features says how far it is, and then answers as others do."""
+
+from pathlib import Path
+from threading import Event
+
+import pytest
+from flwr.app import Message
+
+from client.app import app
+from client.place import Place
+from client.preparation import Preparation
+from common import protocol
+from common.backbone import load_backbone
+from common.config import BUNDLED, RunConfig
+from common.errors import SiteError, UserError
+from common.protocol import Description, Preparing, Query
+from simulations.engine import InProcessGrid, SimulatedSite
+
+
+def test_progress_then_the_site() -> None:
+    go, begun = Event(), Event()
+
+    def prepare(report):
+        report(3, 9)
+        begun.set()
+        go.wait(10)
+        return "the site"
+
+    preparation = Preparation(prepare)
+    begun.wait(10)
+    assert preparation.site(0.01) is None
+    assert (preparation.done, preparation.total) == (3, 9)
+    go.set()
+    assert preparation.site() == "the site"
+
+
+def test_what_goes_wrong_is_raised_to_who_asks() -> None:
+    def prepare(report):
+        raise UserError("no images")
+
+    with pytest.raises(UserError, match="no images"):
+        Preparation(prepare).site()
+
+
+def test_a_query_is_answered_with_progress_until_the_site_is_ready(
+    tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, go = folder_of_classes(12), Event()
+
+    class Slow(Place):
+        def images(self):
+            go.wait(20)
+            return super().images()
+
+    monkeypatch.setattr("client.app.place_of", lambda node, config: Slow(str(data), tmp_path, patience=0.05))
+    backbone = load_backbone(BUNDLED)
+    query = Query(backbone.name, backbone.resolution, backbone.fingerprint)
+    grid = InProcessGrid(app, [SimulatedSite("a", {})], RunConfig().to_flat(), 1)
+
+    def ask(*kinds: type) -> object:
+        [reply] = grid.send_and_receive([Message(protocol.pack(query), 1, protocol.QUERY)])
+        return protocol.unpack(reply.content, *kinds)
+
+    assert ask(Description, Preparing) == Preparing(0, 0)
+    go.set()
+    for _ in range(200):
+        if isinstance(told := ask(Description, Preparing), Description):
+            break
+    assert isinstance(told, Description)
+    assert sum(sum(counts) for counts in told.images.values()) == 36
+    grid.close()
+
+
+def test_a_site_whose_images_are_mended_is_tried_again(
+    tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "client.app.place_of", lambda node, config: Place(str(tmp_path / "images"), tmp_path, patience=20)
+    )
+    backbone = load_backbone(BUNDLED)
+    query = Query(backbone.name, backbone.resolution, backbone.fingerprint)
+    grid = InProcessGrid(app, [SimulatedSite("a", {})], RunConfig().to_flat(), 1)
+    [reply] = grid.send_and_receive([Message(protocol.pack(query), 1, protocol.QUERY)])
+    with pytest.raises(SiteError, match="the site's images or settings cannot be used"):
+        protocol.unpack(reply.content, Description)
+    folder_of_classes(12)
+    [reply] = grid.send_and_receive([Message(protocol.pack(query), 1, protocol.QUERY)])
+    protocol.unpack(reply.content, Description)
+    grid.close()

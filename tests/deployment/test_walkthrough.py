@@ -1,0 +1,76 @@
+"""The commands of README and docs/deploy.md, as they are written there; and the promise that they end with the same head."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deployment.federation import ROOT, arrays
+from pictures import COLOURS, picture
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+
+
+def block(page: str, after: str) -> str:
+    """Return the first indented block behind a sentence of a page."""
+    lines = page[page.index(after) :].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("    "))
+    end = next((i for i, line in enumerate(lines[start:], start) if line and not line.startswith("    ")), len(lines))
+    return "\n".join(line[4:] for line in lines[start:end])
+
+
+def bash(script: str, folder: Path, timeout: float) -> str:
+    """Run a script as a person would who has done `make install`; fail at the first command that fails."""
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    script = script.replace("source .venv/bin/activate\n", "")
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout + done.stderr
+
+
+def test_make_federation_ends_with_the_head_of_the_simulation(pacs: Path, tmp_path: Path) -> None:
+    """A coordinator and the four domains of PACS, with TLS and keys, five rounds."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert (
+        "fedtransfer simulate --engine deployment --rounds 5 $(if $(DATA),--data $(DATA) --partition natural"
+        in makefile
+    )
+    what = f"fedtransfer simulate --rounds 5 --data {pacs} --partition natural"
+    told = bash(f"{what} --engine deployment --out real", tmp_path, 500)
+    assert "4 sites take part, 5 rounds" in told
+    bash(f"{what} --out simulated", tmp_path, 200)
+    for head in ("head.npz", "last-head.npz"):
+        for real, simulated in zip(
+            arrays(tmp_path / "real" / head), arrays(tmp_path / "simulated" / head), strict=True
+        ):
+            np.testing.assert_allclose(real, simulated, rtol=1e-5)
+    for site in ("art_painting", "cartoon", "photo", "sketch"):
+        [kept] = (tmp_path / "real" / "deployment" / site / "results").glob("*/head.npz")
+        np.testing.assert_array_equal(arrays(kept)[0], arrays(tmp_path / "real" / "head.npz")[0])
+
+
+def test_the_walk_through_on_one_machine(tmp_path: Path) -> None:
+    for number, site in enumerate(("north", "south")):
+        for c, (label, colour) in enumerate(COLOURS.items()):
+            folder = tmp_path / "images" / site / label
+            folder.mkdir(parents=True)
+            for i in range(12):
+                picture(colour, 1000 * number + 100 * c + i).save(folder / f"{i}.png")
+    script = block((ROOT / "docs" / "deploy.md").read_text("utf-8"), "The same by hand, with two sites")
+    stop = "\nfor name in north south; do fedtransfer client stop --dir $name; done\nfedtransfer server stop --dir coordinator"
+    assert stop.strip() in script, "the script stops what it starts"
+    try:
+        told = bash(script, tmp_path, 400)
+    finally:
+        subprocess.run(["bash", "-c", stop], cwd=tmp_path, env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+                       capture_output=True, timeout=100)  # fmt: skip
+    assert "  north: " in told
+    assert "round 5: 2 of 2 sites" in told
+    assert "finished: " in told
+    assert "Accuracy" in told

@@ -1,0 +1,68 @@
+"""A coordinator's folder: made once, complete, and renewed in place."""
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from server.deployment.certificates import read_certificate
+from server.deployment.coordinator import SETTINGS, Coordinator
+from server.deployment.founding import UNIT, found_coordinator, renew
+
+
+def made(folder: Path) -> Coordinator:
+    return found_coordinator(
+        folder, ["fl.example.org"], port=9443, superlink_port=9092, health_port=9093, user="flower"
+    )  # fmt: skip
+
+
+def test_everything_that_a_coordinator_needs_is_there(tmp_path: Path) -> None:
+    coordinator = made(tmp_path / "federation")
+    assert Coordinator.open(tmp_path / "federation") == coordinator
+    assert "listen 9443 ssl;" in (coordinator.folder / "nginx.conf").read_text()
+    assert f'server start --dir "{coordinator.folder}"' in (coordinator.folder / UNIT).read_text()
+    assert "User=flower" in (coordinator.folder / UNIT).read_text()
+    assert read_certificate(coordinator.certificates / "server.crt").hosts[0] == "fl.example.org"
+    assert coordinator.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_it_is_made_once(tmp_path: Path) -> None:
+    made(tmp_path)
+    with pytest.raises(
+        UserError, match=r"is a coordinator's folder already; to replace its certificate: .*server renew"
+    ):
+        made(tmp_path)
+
+
+def test_renewal_keeps_what_there_was_and_adds_names(tmp_path: Path) -> None:
+    coordinator = made(tmp_path)
+    before = read_certificate(coordinator.certificates / "server.crt")
+    renewed = renew(coordinator, ["192.0.2.7", "fl.example.org"], authority=True)
+    assert renewed.settings.hosts == ("fl.example.org", "192.0.2.7")
+    assert Coordinator.open(tmp_path) == renewed
+    assert "server_name fl.example.org 192.0.2.7;" in (tmp_path / "nginx.conf").read_text()
+    after = read_certificate(coordinator.certificates / "server.crt")
+    assert after.sha256 != before.sha256
+    assert "192.0.2.7" in after.hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hosts = [", "not valid TOML"),
+        ("hosts = []", "hosts: Tuple should have at least 1 item"),
+        ('hosts = ["a"]\nport = 0', "port: Input should be greater than or equal to 1, got 0"),
+        ('hosts = ["a"]\ncolour = 1', "colour: Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_are_not_right_are_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / SETTINGS).write_text(text)
+    with pytest.raises(UserError, match=words):
+        Coordinator.open(tmp_path)
+
+
+def test_another_folder_is_none(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"no coordinator's folder \(it has no coordinator.toml\); make one with fedtransfer"
+    ):
+        Coordinator.open(tmp_path)

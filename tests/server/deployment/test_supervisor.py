@@ -1,0 +1,132 @@
+"""What the supervisor does for a run, step by step, with a SuperLink that the test answers for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from common.config import RunConfig
+from common.errors import UserError
+from server.deployment.coordinator import Coordinator, Settings
+from server.deployment.current import Current, read_current, write_current
+from server.deployment.superlink import RunStatus
+from server.deployment.supervisor import IDLE_SUBMISSIONS, attend
+
+RUNNING, DONE = RunStatus("running", "", ""), RunStatus("finished", "completed", "")
+DIED = RunStatus("finished", "failed", "No heartbeat received from the task")
+SAID = RunStatus("finished", "failed", "ServerApp failed with exception: round 3: 1 of 4 sites gave a usable answer")
+
+
+@dataclass
+class Link:
+    """A SuperLink that says what the test wants."""
+
+    answer: RunStatus | None = RUNNING
+    submitted: list[RunConfig] = field(default_factory=list)
+    stopped: list[int] = field(default_factory=list)
+
+    def submit(self, config: RunConfig) -> int:
+        self.submitted.append(config)
+        return len(self.submitted)
+
+    def run(self, run_id: int) -> RunStatus | None:
+        return self.answer
+
+    def stop(self, run_id: int) -> None:
+        self.stopped.append(run_id)
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Coordinator:
+    made = Coordinator.create(tmp_path / "coordinator", Settings.model_validate({"hosts": ["localhost"]}))
+    write_current(made, Current("one", RunConfig(out=str(made.folder / "runs" / "one")).to_flat()))
+    return made
+
+
+def step(coordinator: Coordinator, link: Link, answer: RunStatus | None = RUNNING) -> Current:
+    link.answer = answer
+    attend(coordinator, link, lambda line: None)  # type: ignore[arg-type]
+    current = read_current(coordinator)
+    assert current
+    return current
+
+
+def checkpoint(coordinator: Coordinator, number: int) -> None:
+    folder = coordinator.folder / "runs" / "one" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"round-{number:06}.0123456789abcdef.npz").touch()
+    (folder.parent / "config.toml").touch()
+
+
+def test_a_run_is_submitted_watched_and_finished(coordinator: Coordinator) -> None:
+    link = Link()
+    assert step(coordinator, link).status == "running"
+    assert step(coordinator, link).status == "running"
+    assert [config.resume for config in link.submitted] == [False]
+    assert step(coordinator, link, DONE).status == "finished"
+    step(coordinator, link, DONE)
+    assert len(link.submitted) == 1
+
+
+def test_a_run_whose_process_died_goes_on_from_its_checkpoint(coordinator: Coordinator) -> None:
+    link = Link()
+    step(coordinator, link)
+    checkpoint(coordinator, 3)
+    assert step(coordinator, link, DIED).status == "wanted"
+    assert step(coordinator, link).status == "running"
+    assert [config.resume for config in link.submitted] == [False, True]
+
+
+@pytest.mark.parametrize("answer", [DIED, None])
+def test_it_is_given_up_after_some_tries_without_a_new_checkpoint(
+    coordinator: Coordinator, answer: RunStatus | None
+) -> None:
+    link = Link()
+    for number in range(20):
+        if number == 5:
+            checkpoint(coordinator, 1)  # progress: the count begins anew
+        if step(coordinator, link, answer).status == "failed":
+            break
+    assert len(link.submitted) == 3 + IDLE_SUBMISSIONS
+    current = read_current(coordinator)
+    assert current
+    assert current.why in ("No heartbeat received from the task", "SuperLink no longer knows it")
+
+
+def test_what_the_serverapp_says_is_final(coordinator: Coordinator) -> None:
+    link = Link()
+    step(coordinator, link)
+    current = step(coordinator, link, SAID)
+    assert (current.status, current.why) == ("failed", "round 3: 1 of 4 sites gave a usable answer")
+    assert len(link.submitted) == 1
+
+
+def test_it_waits_until_the_process_before_has_let_go_of_the_folder(coordinator: Coordinator) -> None:
+    link = Link()
+    checkpoint(coordinator, 1)
+    with FileLock(coordinator.folder / "runs" / "one" / "checkpoints" / ".lock"):
+        # Another process would hold it; within one process a lock is held by object, which comes to the same.
+        assert step(coordinator, link).status == "wanted"
+    assert step(coordinator, link).status == "running"
+
+
+def test_a_run_is_stopped_when_that_is_wanted(coordinator: Coordinator) -> None:
+    link = Link()
+    current = step(coordinator, link)
+    current.status = "stopping"
+    write_current(coordinator, current)
+    assert step(coordinator, link).status == "stopped"
+    assert link.stopped == [1]
+    step(coordinator, link, DIED)
+    assert len(link.submitted) == 1, "and not taken up again"
+
+
+def test_a_run_that_cannot_be_submitted_has_failed(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(config: RunConfig) -> int:
+        raise UserError("SuperLink started no run")
+
+    link = Link()
+    monkeypatch.setattr(link, "submit", refuse)
+    current = step(coordinator, link)
+    assert (current.status, current.why) == ("failed", "SuperLink started no run")
