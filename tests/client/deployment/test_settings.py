@@ -54,7 +54,7 @@ def test_a_file_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", forbidden)  # chmod would not stop root
-    with pytest.raises(UserError, match=r"site\.toml: Permission denied; run the site as the user whose folder it is"):
+    with pytest.raises(UserError, match=r"site\.toml: Permission denied; use it as the user whose file it is"):
         SiteFolder.open(folder)
 
 

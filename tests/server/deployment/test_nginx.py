@@ -1,4 +1,4 @@
-"""What is generated is handed to the real nginx and the real systemd."""
+"""The site of nginx: only what sites may ask reaches SuperLink."""
 
 import hashlib
 import http.client
