@@ -137,12 +137,11 @@ def test_who_passes_for_the_coordinator_is_told_nothing(
 
 def test_host_that_the_certificate_is_not_for(coordinator: CoordinatorParty, data: Path, tmp_path: Path) -> None:
     site = SiteParty(tmp_path / "site", "elsewhere", coordinator, data, f"127.1:{coordinator.port}", enrol=False)
-    what, text = refusal(site)  # 127.1 is another way to write 127.0.0.1
-    assert what == "certificate"
-    assert (
-        "the coordinator's certificate is not for '127.1'; use a name that it is for, or have the coordinator's" in text
+    told = (
+        "the coordinator's certificate is not for '127.1'; use the name that it is for, or have it made for this one too: "
+        "fedtransfer server renew --host 127.1"
     )
-    assert text.endswith("people add this one to hosts in coordinator.toml and run: fedtransfer server renew")
+    assert refusal(site) == ("certificate", told)  # 127.1 is another way to write 127.0.0.1
 
 
 def test_expired_certificate(data: Path, tmp_path: Path) -> None:
@@ -151,7 +150,6 @@ def test_expired_certificate(data: Path, tmp_path: Path) -> None:
     issue_server_certificate(certificates, ["localhost"], 1, now=datetime.now(UTC) - timedelta(days=3))
     started = own.command("start", check=False)
     assert started.returncode == 2
-    assert "server.crt expired on " in started.stdout
     assert (
         "the server's certificate has expired, so no site would connect; run: fedtransfer server renew"
         in started.stderr
