@@ -81,14 +81,27 @@ def revoke(coordinator: Coordinator, name: str) -> None:
 
 
 def bring_in_line(coordinator: Coordinator, superlink: SuperLink) -> None:
-    """Register with SuperLink who is enrolled, and unregister who no longer is."""
-    wanted = {(site.pem, site.name) for site in enrolled(coordinator)}
-    known = superlink.nodes()
-    for node in known:
-        if (node.public_key, node.name) not in wanted:
-            superlink.unregister(node.node_id)
-    for pem, name in sorted(wanted - {(node.public_key, node.name) for node in known}):
-        superlink.register(pem, name)
+    """Unregister from SuperLink who is no longer enrolled, and register who is.
+
+    Raises:
+        UserError: a key file is damaged; all the others have been dealt with, and its site stays as it was.
+    """
+    paths = {path.stem: path for path in sorted((coordinator.folder / "sites").glob("*.pub"))}
+    nodes, damaged = {node.name: node for node in superlink.nodes()}, []
+    for name in nodes.keys() - paths.keys():
+        superlink.unregister(nodes[name].node_id)
+    for name, path in paths.items():
+        try:
+            site = _read(path, name)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        if name in nodes and nodes[name].public_key != site.pem:
+            superlink.unregister(nodes.pop(name).node_id)
+        if name not in nodes:
+            superlink.register(site.pem, name)
+    if damaged:
+        raise UserError("\n".join(damaged))
 
 
 def _revoked(coordinator: Coordinator) -> Path:

@@ -188,3 +188,13 @@ def test_public_keys_only_lie_in_the_folder(coordinator: Coordinator, tmp_path: 
     (coordinator.folder / "sites" / "README").write_text("by hand")
     os.mkdir(coordinator.folder / "sites" / "more")
     assert [site.name for site in enrolled(coordinator)] == ["anna"]
+
+
+def test_a_damaged_key_file_holds_up_nobody_else(coordinator: Coordinator, tmp_path: Path) -> None:
+    anna, bert, _ = (enrol(coordinator, key_file(tmp_path / f"{n}.pub", n)) for n in ("anna", "bert", "carl"))
+    revoke(coordinator, "anna")
+    (coordinator.folder / "sites" / "bert.pub").write_text("torn")
+    known = Known(anna, bert)
+    with pytest.raises(UserError, match=r"bert\.pub: expected a public key"):
+        bring_in_line(coordinator, known)  # type: ignore[arg-type]
+    assert known.done == [("unregister", 1), ("register", "carl")], "bert stays as he was"
