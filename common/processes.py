@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from common.errors import UserError
 
 LOG_BYTES = 10_000_000  # a log above this is put aside (one generation)
@@ -56,13 +58,15 @@ def free_port() -> int:
 
 
 def running_pid(state: Path) -> int | None:
-    """Return the process whose number stands in ``state/pid``; None where it no longer runs."""
-    try:
-        pid = int((state / "pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
+    """Return the process that holds ``state/running.lock``, by its number in ``state/pid``; None where none does."""
+    lock, pid = state / "running.lock", state / "pid"
+    if not (lock.exists() and pid.exists()):
         return None
-    return pid
+    try:
+        with FileLock(lock, timeout=0):
+            return None  # a number may be left of one that was killed, and be another process' by now
+    except Timeout:
+        return int(pid.read_text())
 
 
 def rotate(log: Path) -> None:

@@ -39,7 +39,7 @@ def run_site(site: SiteFolder, told: Callable[[str], None]) -> None:
     site.state.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(site.state / "running.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # who asks whether it runs holds it for a moment
     except Timeout:
         raise UserError(f"{site.folder}: this site is running already; see fedtransfer client status") from None
     signal.signal(signal.SIGTERM, _interrupt)

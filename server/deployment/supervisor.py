@@ -49,7 +49,7 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
         raise UserError("the server's certificate has expired, so no site would connect; run: fedtransfer server renew")
     lock = FileLock(coordinator.state / "running.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # who asks whether it runs holds it for a moment
     except Timeout:
         raise UserError(
             f"{coordinator.folder}: this coordinator is running already; see fedtransfer server status"
@@ -86,7 +86,7 @@ class _Supervisor:
         self._certificate = _changed(folder.certificates / "server.crt")
         self._superlink = process = start_superlink(folder)
         deadline = time.monotonic() + START_SECONDS
-        while not is_serving(folder.health_address):
+        while not (is_serving(folder.health_address) and _answers(folder)):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise UserError(
                     f"SuperLink does not come up; are the ports {folder.settings.superlink_port} and "
@@ -113,10 +113,10 @@ class _Supervisor:
         self._use_new_certificate()
         try:
             with connect(self._coordinator) as link:
+                attend(self._coordinator, link, self._told)
                 if (changed := _changed(self._coordinator.folder / "sites")) != self._enrolment:
                     bring_in_line(self._coordinator, link)
                     self._enrolment = changed
-                attend(self._coordinator, link, self._told)
             self._complaint = ""
         except UserError as error:
             if str(error) != self._complaint:  # once, not every second
@@ -135,6 +135,16 @@ class _Supervisor:
             self._told("the server's certificate was renewed; SuperLink starts again to use it. Reload nginx too")
             self.end()
             self.bring_up()
+
+
+def _answers(coordinator: Coordinator) -> bool:
+    """Whether SuperLink's Control API answers too: its health service comes up a moment before."""
+    try:
+        with connect(coordinator) as link:
+            link.nodes()
+    except UserError:
+        return False
+    return True
 
 
 def _changed(path: Path) -> int:

@@ -1,0 +1,108 @@
+"""Child processes: they end with their parent, and whether one runs is told by its lock."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from common import processes
+from common.errors import UserError
+from common.processes import end, free_port, last_lines, rotate, running_pid, spawn, start_in_background
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from common.processes import spawn
+print(spawn([sys.executable, "-c", "import time; time.sleep(100)"], Path(sys.argv[1]), {}).pid, flush=True)
+time.sleep(100)
+"""
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_a_child_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    assert lives(child)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while lives(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_output_goes_to_the_log_and_flower_is_kept_quiet(tmp_path: Path) -> None:
+    code = "import os; print(os.environ['FLWR_TELEMETRY_ENABLED'], os.environ['MORE'])"
+    spawn([sys.executable, "-c", code], tmp_path / "state" / "log", {"MORE": "x"}).wait()
+    assert last_lines(tmp_path / "state" / "log") == "  0 x"
+    assert last_lines(tmp_path / "none") == ""
+
+
+def test_a_process_that_does_not_end_when_told_is_made_to(tmp_path: Path) -> None:
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(100)"
+    )
+    process = spawn([sys.executable, "-c", code], tmp_path / "log", {})
+    while "on" not in last_lines(tmp_path / "log"):
+        time.sleep(0.05)
+    end(process, 0.2)
+    assert process.returncode == -9
+    end(process)
+
+
+def test_a_log_that_has_grown_is_put_aside_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 100)
+    log = tmp_path / "log"
+    with log.open("ab") as writer:
+        writer.write(b"x" * 101)
+        writer.flush()
+        rotate(log)
+        writer.write(b"new")
+    assert log.read_bytes() == b"new"
+    assert (tmp_path / "log.1").read_bytes() == b"x" * 101
+
+
+def test_who_runs_is_told_by_the_lock_not_by_a_number_that_was_left(tmp_path: Path) -> None:
+    assert running_pid(tmp_path) is None
+    (tmp_path / "pid").write_text(str(os.getpid()))
+    assert running_pid(tmp_path) is None
+    code = "import sys, time\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire()\nprint(1, flush=True)\ntime.sleep(100)"
+    lock = tmp_path / "running.lock"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE)
+    assert holder.stdout
+    holder.stdout.readline()
+    (tmp_path / "pid").write_text(str(holder.pid))
+    assert running_pid(tmp_path) == holder.pid
+    holder.kill()
+    holder.wait()
+    assert running_pid(tmp_path) is None
+    with FileLock(lock, timeout=0):
+        pass
+
+
+def test_what_is_started_in_the_background_is_waited_for(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    code = "import pathlib, sys, time; time.sleep(0.3); pathlib.Path(sys.argv[1]).touch(); time.sleep(1)"
+    start_in_background([sys.executable, "-c", code, str(ready)], tmp_path / "log", ready.exists)
+    assert ready.exists()
+    with pytest.raises(UserError, match=r"(?s)it does not come up:\nout of luck\n\(the log: .*log\)"):
+        start_in_background([sys.executable, "-c", "print('out of luck')"], tmp_path / "log", lambda: False)
+
+
+def test_a_free_port_is_free() -> None:
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port()))
