@@ -12,6 +12,7 @@ import common
 from client.cli import client
 from client.features_cli import features
 from common.errors import UserError
+from common.processes import spare_proxies_this_machine
 from server.cli import server
 from simulations.benchmark_cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
@@ -63,6 +64,7 @@ def main() -> None:
     """Run the command line; errors that a user can mend are printed without a traceback."""
     try:
         _check_packages()
+        spare_proxies_this_machine()
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

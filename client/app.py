@@ -39,13 +39,14 @@ def _config(settings: tuple[tuple[str, Value], ...]) -> RunConfig:
 @lru_cache(maxsize=16384)
 def _prepared(place: Place, settings: tuple[tuple[str, Value], ...], run: int) -> Site:
     """Prepare a site once a process and run; later messages of the run find it ready."""
-    return prepare_site(place.images(), place.settings(_config(settings)))
+    return prepare_site(place.images(), place.settings(_config(settings)), least_images=place.least_images)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _preparation(place: Place, settings: tuple[tuple[str, Value], ...], run: int) -> Preparation:
     """The same, in the background."""
-    return Preparation(lambda report: prepare_site(place.images(), place.settings(_config(settings)), report))
+    config = place.settings(_config(settings))
+    return Preparation(lambda report: prepare_site(place.images(), config, report, place.least_images))
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,16 @@ class Place:
         data: the site's images: folder, manifest or archive.
         state: a folder of the site's own, where the result is kept.
         partition: name of the prepared site, "" for a node that has a name of its own.
+        least_images: a class with fewer training images than this is kept out.
+        changed: when the site's settings last were, so that a site is prepared anew by new ones.
         patience: seconds that a query waits for the features before it answers how far they are; None: to the end.
     """
 
     data: str
     state: Path
     partition: str = ""
+    least_images: int = 0
+    changed: int = 0
     patience: float | None = None
 
     def settings(self, config: RunConfig) -> RunConfig:

@@ -4,6 +4,7 @@ A simulated site and a real one are the same thing: a list of images, each with 
 (``client/place.py``).
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from common.extraction import Progress, extract, open_store
 from common.features import normalise
 from common.images import Image
 from common.splits import split_of
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 
@@ -69,8 +72,16 @@ class Site:
         return {name: (counts["train"][name], counts["validation"][name], counts["test"][name]) for name in names}
 
 
-def prepare_site(images: Sequence[Image], config: RunConfig, progress: Progress | None = None) -> Site:
+def prepare_site(
+    images: Sequence[Image], config: RunConfig, progress: Progress | None = None, least_images: int = 0
+) -> Site:
     """Extract what features are missing, and divide a site's images into train, validation and test.
+
+    Args:
+        images: the site's.
+        config: backbone, store, seed and shares.
+        progress: told how many of the missing images are done.
+        least_images: a class with training images, but fewer different ones than this, is kept out.
 
     Raises:
         UserError: the images or the backbone are not usable.
@@ -85,6 +96,14 @@ def prepare_site(images: Sequence[Image], config: RunConfig, progress: Progress 
             split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
             keys[split].append(key)
             labels[split].append(image.label)
+
+    different = {(key, label) for key, label in zip(keys["train"], labels["train"], strict=True)}
+    counts = Counter(label for _, label in different)
+    if rare := {label for label, number in counts.items() if number < least_images}:
+        log.warning("kept out for having fewer than %d training images: %s", least_images, ", ".join(sorted(rare)))
+        for split in SPLITS:
+            kept = [i for i, label in enumerate(labels[split]) if label not in rare]
+            keys[split], labels[split] = [keys[split][i] for i in kept], [labels[split][i] for i in kept]
 
     def read(wanted: Sequence[bytes]) -> NDArray[np.float32]:
         raw = store.read(wanted)

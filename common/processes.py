@@ -26,6 +26,12 @@ QUIET = {
 }
 
 
+def spare_proxies_this_machine() -> None:
+    """Keep what goes to this machine itself out of any proxy that the environment names; children inherit it."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost", "::1"]))
+
+
 def tool(name: str) -> str:
     """Return the path of a command that is installed beside this Python."""
     return str(Path(sys.executable).parent / name)

@@ -24,6 +24,7 @@ from common.metrics import Counts
 VERSION = 3
 _RAW = "fedtransfer.little-endian"  # how the bytes of arrays are laid out
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"  # Flower message types
+KINDS = (QUERY, TRAIN, EVALUATE, FINISH)
 
 
 # What a message of each kind says, besides its arrays; nothing else is let in.

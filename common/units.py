@@ -15,7 +15,8 @@ StartLimitIntervalSec=0
 [Service]
 ExecStart={command} {role} start --dir {argument}
 User={user}
-Restart=always
+# Stopped by its own command it stays so.
+Restart=on-failure
 RestartSec={pause}
 # First this process alone is told to stop, and stops what it has started; what still runs after that is killed.
 KillMode=mixed

@@ -79,7 +79,7 @@ def admit(
 
 
 def is_gone(replies: Sequence[Message]) -> bool:
-    """Whether all that came of a site is Flower's word that it is not connected."""
+    """Whether Flower says in a site's place that it is not connected."""
     return any(reply.has_error() and reply.error.code == ErrorCode.NODE_UNAVAILABLE for reply in replies)
 
 

@@ -12,6 +12,7 @@ import typer
 
 from common.errors import UserError
 from common.options import with_config_options
+from server.deployment import OF_SIMULATIONS
 
 server = typer.Typer(
     no_args_is_help=True,
@@ -21,20 +22,19 @@ server = typer.Typer(
 
 Dir = Annotated[Path, typer.Option("--dir", help="The coordinator's folder.", envvar="FEDTRANSFER_COORDINATOR")]
 HERE = Path(".")
-# What a deployment's run config has no use for (server/deployment/submission.py says why).
-WITHOUT = {
-    "data", "partition", "alpha", "classes_per_site", "min_images", "engine", "ray_address", "client_cpus",
-    "client_gpus", "prepared", "resume", "out", "store", "threads", "strict", "log_json",
-}  # fmt: skip
 
 
 @server.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
     host: Annotated[list[str], typer.Option(help="A name or address by which sites reach this machine (repeatable).")],
-    port: Annotated[int, typer.Option(help="Port on which nginx listens for sites.")] = 9443,
-    superlink_port: Annotated[int, typer.Option(help="Port of Flower's SuperLink, on this machine only.")] = 9092,
-    health_port: Annotated[int, typer.Option(help="Port of its health service, on this machine only.")] = 9093,
+    port: Annotated[int, typer.Option(help="Port on which nginx listens for sites.", min=1, max=65535)] = 9443,
+    superlink_port: Annotated[
+        int, typer.Option(help="Port of Flower's SuperLink, on this machine only.", min=1, max=65535)
+    ] = 9092,
+    health_port: Annotated[
+        int, typer.Option(help="Port of its health service, on this machine only.", min=1, max=65535)
+    ] = 9093,
     user: Annotated[str, typer.Option(help="System user of the systemd unit (default: you).")] = "",
 ) -> None:
     """Make a coordinator's folder: certificate authority, server certificate, settings, nginx site, systemd unit.
@@ -153,7 +153,7 @@ def start(
 
 
 @server.command()
-@with_config_options(WITHOUT)
+@with_config_options(OF_SIMULATIONS | {"log_json"})
 def run(
     config: Annotated[
         Path | None,

@@ -94,6 +94,7 @@ def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, 
     """Ask every node what it has, and again those that are just starting anew or still prepare their features."""
     began = time.monotonic()
     result, asked = Admission({}, {}), sorted(nodes)
+    preparing: set[str] = set()
     while asked and (left := began + config.round_timeout - time.monotonic()) > 0:
         replies = exchange(grid, nodes, dict.fromkeys(asked, query), protocol.QUERY, left)
         answers = admit(replies.by_site, Description, Preparing)
@@ -106,11 +107,14 @@ def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, 
         for site, told in answers.admitted.items():
             if isinstance(told, Preparing):
                 report(site, told.done, told.total)
+                preparing.add(site)
                 asked.append(site)
             else:
                 result.admitted[site] = told
-    late = f"still prepared its features after {config.round_timeout:g} s (--round-timeout)"
-    result.refused.update(dict.fromkeys(asked, late))
+    # The last time that a site is asked may be too short for an answer.
+    late = [site for site in preparing if site in asked or (site in result.refused and not replies.by_site.get(site))]
+    why = f"still prepared its features after {config.round_timeout:g} s (--round-timeout)"
+    result.refused.update(dict.fromkeys(late, why))
     return result
 
 

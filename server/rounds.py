@@ -201,7 +201,7 @@ class _Run:
         tried = f"tried {self._config.round_retries + 1} times" if self._config.round_retries else "not tried again"
         return UserError(
             f"round {number}: {failure}; {tried}. The run stops here; its last checkpoint is in {self._folder}, "
-            "so it can be resumed once this is mended (fedtransfer simulate --resume, or resume=true for the server)\n"
+            "so it can be resumed once this is mended (fedtransfer simulate --resume RUN, or fedtransfer server run --resume NAME)\n"
             + "\n".join(f"  {site}: {why}" for site, why in refused.items())
         )
 

@@ -19,12 +19,12 @@ import tomli_w
 from client.deployment.founding import found_site
 from client.deployment.settings import SETTINGS, SiteFolder
 from client.deployment.status import is_up
-from common.config import RunConfig
+from common.config import BUNDLED, RunConfig
 from common.errors import UserError
 from common.features import default_store
 from common.processes import end, free_port, last_lines, spawn
 from server.deployment.coordinator import Coordinator
-from server.deployment.current import Current, read_current, write_current
+from server.deployment.current import Current, changing, read_current, write_current
 from server.deployment.enrolment import enrol
 from server.deployment.founding import found_coordinator
 from server.deployment.status import describe, event_in_words, events
@@ -47,7 +47,10 @@ class Deployed:
         Raises:
             UserError: the run fails.
         """
-        write_current(self.coordinator, Current("run", self.config.to_flat()))
+        with changing(self.coordinator) as current:
+            goes_on = current is not None and current.is_open  # a run that is resumed: the supervisor has it already
+        if not goes_on:
+            write_current(self.coordinator, Current("run", self.config.to_flat()))
         shown = 0
         while True:
             current = read_current(self.coordinator)
@@ -117,6 +120,7 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
     address = f"localhost:{coordinator.settings.superlink_port}"
     site = found_site(folder, name, address, coordinator.certificates / "ca.crt", manifest)
     own = {
+        "backbone": "" if config.backbone == BUNDLED else config.backbone,
         "store": config.store or str(default_store()),
         "threads": 1,
         "strict": config.strict,

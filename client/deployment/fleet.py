@@ -53,7 +53,9 @@ class Fleet:
         request = ActivateNodeRequest(public_key=self._key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
         try:
             node_id = self._client.ActivateNode(request).node_id
-        except httpx.HTTPStatusError:
+        except httpx.HTTPStatusError as error:
+            if error.response.is_server_error:  # nginx, while SuperLink is down
+                raise
             return False
         self._number.parent.mkdir(mode=0o700, exist_ok=True)
         self._number.write_text(str(node_id))
@@ -67,7 +69,7 @@ def connect(site: SiteFolder) -> Iterator[Fleet]:
 
     Raises:
         UserError: the site's key cannot be used.
-        httpx.TransportError: the coordinator cannot be reached.
+        httpx.HTTPError: the coordinator cannot be reached, or is down behind its nginx.
     """
     private, public = load_keys(site.key)
     client = FleetHttpClient.from_server_address(

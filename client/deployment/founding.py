@@ -40,7 +40,7 @@ strict = false            # true: stop at the first image that cannot be read
 [consent]
 methods = []              # of {methods}; [] accepts any
 rounds-a-day = 0          # rounds of training within 24 hours, over all runs; 0: no bound
-least-images = 1          # classes with fewer images are kept out: their features would show in an update
+least-images = 1          # classes with fewer training images are kept out: their features would show in an update
 demand = []               # privacy mechanisms that a run must use (this version has none: a demand refuses every run)
 bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer
 """

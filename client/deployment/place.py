@@ -10,11 +10,11 @@ from pathlib import Path
 
 from client.deployment.ledger import Ledger
 from client.deployment.results import keep_result
-from client.deployment.settings import MECHANISMS, SiteFolder
+from client.deployment.settings import MECHANISMS, SETTINGS, SiteFolder
 from client.place import Place
 from client.site import SPLITS
 from common import protocol
-from common.config import RunConfig
+from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.errors import SiteError, UserError
 from common.images import Image, Problem, content_key
 from common.protocol import Task
@@ -49,6 +49,14 @@ class RealPlace(Place):
                 "method-not-allowed",
                 f"this site takes part in {', '.join(consent.methods)} only, the run uses {config.strategy}; "
                 "agree on one of these",
+            )
+        own = self._site.settings
+        held = config.backbone == BUNDLED or own.backbone or (own.weights and config.backbone in KERAS_BACKBONES)
+        if not held:  # a run must not make the site open files, or fetch weights, that it did not name itself
+            raise SiteError(
+                "backbone-not-held",
+                "the run wants another backbone than the bundled one, and this site names none; put the file there and "
+                "name it in its site.toml, as backbone or weights",
             )
         if missing := sorted(set(consent.demand) - set(MECHANISMS)):
             raise SiteError(
@@ -91,9 +99,12 @@ def real_place(folder: str) -> RealPlace:
     Raises:
         UserError: its settings are not right.
     """
-    path = Path(folder) / "site.toml"
-    site = _opened(folder, path.stat().st_mtime_ns if path.exists() else 0)
-    return RealPlace(str(site.path(site.settings.data)), site.state, patience=PATIENCE, site=site)
+    path = Path(folder) / SETTINGS
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    site = _opened(folder, changed)
+    least = site.settings.consent.least_images
+    data = str(site.path(site.settings.data))
+    return RealPlace(data, site.state, least_images=least, changed=changed, patience=PATIENCE, site=site)
 
 
 def site_images(site: SiteFolder) -> list[Image]:

@@ -97,7 +97,7 @@ class _Running:
                         f"the coordinator {coordinator} no longer lets this site in: its key is not enrolled, or was "
                         "revoked; ask the coordinator's people"
                     )
-        except httpx.TransportError:
+        except httpx.HTTPError:
             self._told(f"{coordinator} cannot be reached now; SuperNode tries until it can")
         self._read = self._log.stat().st_size if self._log.exists() else 0
         self._processes |= start_supernode(self._site)
@@ -127,6 +127,8 @@ class _Running:
                 end(self._processes[name])
 
     def _is_confused(self) -> bool:
+        if not self._log.exists():
+            return False
         with self._log.open("rb") as file:
             begin = self._read if self._read <= self._log.stat().st_size else 0
             file.seek(begin)

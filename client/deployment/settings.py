@@ -125,8 +125,8 @@ class SiteFolder:
         if own.backbone:
             named = own.backbone in (BUNDLED, *KERAS_BACKBONES)
             changes["backbone"] = own.backbone if named else str(self.path(own.backbone))
-        if own.weights:
-            changes["weights"] = str(self.path(own.weights))
+        if own.backbone or own.weights:
+            changes["weights"] = str(self.path(own.weights)) if own.weights else ""
         return config.model_copy(update=changes)
 
     @property

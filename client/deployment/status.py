@@ -1,4 +1,4 @@
-"""``fedtransfer client status``: whether the site is connected, since when, and what it does."""
+"""``fedtransfer client status``: whether the site is up, since when, and what it does."""
 
 import os
 import signal

@@ -19,7 +19,6 @@ from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVers
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from client.deployment.ledger import Ledger
@@ -64,14 +63,11 @@ class Task:
     def fetch(self) -> None:
         """Fetch the message with its run, settings and bundle; waits for its arrays, which may never come."""
         self._input = pull_task_input(self._client)
-        self._identity = (TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id)
 
     def answer(self, app: ClientApp) -> dict[str, Any]:
         """Have ``app`` answer, note in the ledger what leaves, and hand it to SuperNode; return what was done."""
         assert self._input
         message, context, run, bundle = self._input
-        # Flower keeps these in a process-global; another message may have been fetched since.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = self._identity
         done = {
             "run": str(run.run_id),
             "round": _round(message),
@@ -82,8 +78,10 @@ class Task:
             try:
                 reply = _answer(self._site, app, message, context, bundle)
                 Ledger(self._site.ledger).write(reply, done)
-            except Exception:  # without a reply SuperNode would wait for ever
-                log.exception("the message is not answered, since what leaves could not be noted")
+            except (
+                Exception
+            ):  # such as a full disk, for what is not noted does not leave; but without any reply SuperNode waits
+                log.exception("the message is answered with an error that says nothing")
                 reply = Message(_UNANSWERED, reply_to=message)
             push_message(self._client, reply, context)
             status, details = SubStatus.COMPLETED, ""
@@ -100,6 +98,8 @@ class Task:
 def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab) -> Message:
     """Have the installed app answer, if the bundle is one that the site answers by its settings of this moment."""
     try:
+        if message.metadata.message_type not in protocol.KINDS:  # Flower knows other spellings of the same
+            raise SiteError("other-message", "this site answers the four messages of fedtransfer's protocol only")
         _refuse_other_bundle(SiteFolder.open(site.folder), hashlib.sha256(bundle.content).hexdigest())
         return app(message, context)
     except SiteError as error:

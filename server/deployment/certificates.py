@@ -207,6 +207,16 @@ def _usage(*usages: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{usage: usage in usages for usage in _USAGES})
 
 
+def check_hosts(hosts: Sequence[str]) -> None:
+    """Check that a certificate can be made for these names and addresses.
+
+    Raises:
+        UserError: names the first that it cannot be made for.
+    """
+    for host in hosts:
+        _general_name(host)
+
+
 def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))

@@ -28,6 +28,7 @@ def found_coordinator(
     Raises:
         UserError: it is there already, cannot be written, or a host name is not right.
     """
+    certificates.check_hosts(hosts)
     settings = Settings(hosts=tuple(hosts), port=port, superlink_port=superlink_port, health_port=health_port)
     coordinator = Coordinator.create(folder, settings)
     certificates.make_authority(coordinator.certificates, f"fedtransfer {hosts[0]}"[:64])
@@ -50,11 +51,14 @@ def renew(coordinator: Coordinator, hosts: Sequence[str], *, authority: bool) ->
     Raises:
         UserError: a host name is not right, or the authority has expired.
     """
+    certificates.check_hosts(hosts)
     if authority:
         certificates.renew_authority(coordinator.certificates)
     known = coordinator.settings.hosts
     everything = (*known, *(host for host in hosts if host not in known))
     certificates.issue_server_certificate(coordinator.certificates, everything)
+    if everything == known:
+        return coordinator  # and nginx.conf stays as it is, with what was changed there by hand
     renewed = coordinator.with_hosts(everything)
     _write_nginx_site(renewed)
     return renewed

@@ -8,19 +8,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from common.config import RunConfig
+from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.config_reading import make_config, read_toml
 from common.errors import UserError
+from server.deployment import OF_SIMULATIONS
 from server.deployment.coordinator import Coordinator
 from server.deployment.current import Current, read_current, write_current
 from server.deployment.enrolment import enrolled
 from server.run import read_summary, settings_of
 
-# Settings of simulations: a deployment's sites bring their own images, and Flower's SuperLink carries the messages.
-ELSEWHERE = (
-    "data", "partition", "alpha", "classes_per_site", "min_images", "engine", "ray_address", "client_cpus",
-    "client_gpus", "prepared", "resume", "out", "store", "threads", "strict",
-)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 
 
@@ -36,7 +32,7 @@ def request_run(
     settings = read_toml(file) if config_file or file.exists() else {}
     make_config(settings, f"config file {file}")
     given = {**settings, **overrides}
-    if foreign := sorted(set(given) & {key.replace("_", "-") for key in ELSEWHERE}):
+    if foreign := sorted(set(given) & {key.replace("_", "-") for key in OF_SIMULATIONS}):
         raise UserError(
             f"{', '.join(foreign)}: of simulations only; here every site brings its own images, and site.toml says the "
             f"rest. Leave {'it' if len(foreign) == 1 else 'them'} out"
@@ -52,6 +48,9 @@ def request_run(
     sites = len(enrolled(coordinator))
     if not sites and "sites" not in given:
         raise UserError("no site is enrolled; enrol each with its public key: fedtransfer server enroll SITE.pub")
+    for key in ("backbone", "weights"):  # the ServerApp runs in another folder
+        if str(given.get(key, "")) not in ("", BUNDLED, *KERAS_BACKBONES):
+            given[key] = str(Path(given[key]).expanduser().resolve())
     own = {"data": "each site's own", "out": str(folder), "log-json": str(folder / "events.jsonl")}
     return _want(coordinator, make_config({"sites": sites, **given, **own}, "options"), name)
 

@@ -120,7 +120,8 @@ class SuperLink:
         """
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
         request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(settings))
-        answer = self._client.StartRun(request)
+        with _refusals_in_words():
+            answer = self._client.StartRun(request)
         if not answer.HasField("run_id"):
             raise UserError(f"SuperLink started no run: {answer.note}; see fedtransfer server logs --superlink")
         return int(answer.run_id)
@@ -153,11 +154,8 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
     authority = (coordinator.certificates / "ca.crt").read_bytes()
     client = ControlHttpClient.from_server_address(coordinator.superlink_address, False, authority, [])
     try:
-        yield SuperLink(client)
-    except httpx.HTTPStatusError as error:
-        told = FlowerError.from_json(error.response.text)
-        reason = f"{told.message} {told.public_details or ''}".strip() if told else f"HTTP {error.response.status_code}"
-        raise UserError(f"SuperLink refused: {reason}; see fedtransfer server logs --superlink") from None
+        with _refusals_in_words():
+            yield SuperLink(client)
     except httpx.TransportError as error:
         raise UserError(
             f"SuperLink does not answer at {coordinator.superlink_address} ({error}); start it: "
@@ -165,6 +163,16 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
         ) from None
     finally:
         client.close()
+
+
+@contextmanager
+def _refusals_in_words() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        told = FlowerError.from_json(error.response.text)
+        reason = f"{told.message} {told.public_details or ''}".strip() if told else f"HTTP {error.response.status_code}"
+        raise UserError(f"SuperLink refused: {reason}; see fedtransfer server logs --superlink") from None
 
 
 def _since(node: object) -> datetime | None:

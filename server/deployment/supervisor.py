@@ -95,9 +95,13 @@ class _Supervisor:
             time.sleep(0.1)
         self._told(f"SuperLink serves at {folder.superlink_address}")
         with connect(folder) as link, changing(folder) as current:
-            if current and current.status == "running":  # Flower would notice after a minute that its ServerApp is gone
-                link.stop(current.submissions[-1])
-                _take_up(current, "SuperLink ended", self._told)
+            if current and current.status == "running":
+                known = link.run(current.submissions[-1])
+                if (
+                    known and known.status != "finished"
+                ):  # Flower would notice after a minute that its ServerApp is gone
+                    link.stop(current.submissions[-1])
+                    _take_up(current, "SuperLink ended", self._told)
 
     def look(self) -> None:
         """Do what is to be done now."""

@@ -22,7 +22,11 @@ STATUS = {
 
 
 def test_who_is_connected_since_when() -> None:
-    assert in_words(STATUS)[-2:] == ["  a: connected, since 5 min ago", "No run yet: fedtransfer server run"]
+    since = {"since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat()}
+    assert in_words({**STATUS, "sites": [{**SITE, **since}]})[-2:] == [
+        "  a: connected, since 5 min ago",
+        "No run yet: fedtransfer server run",
+    ]
     never = {**SITE, "status": "registered", "since": None}
     assert "  a: never seen yet" in in_words({**STATUS, "sites": [never]})
     assert "No site is enrolled: fedtransfer server enroll SITE.pub" in in_words({**STATUS, "sites": []})
