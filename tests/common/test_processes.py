@@ -106,3 +106,18 @@ def test_a_free_port_is_free() -> None:
 
     with socket.socket() as server:
         server.bind(("127.0.0.1", free_port()))
+
+
+def test_this_machine_is_spared_by_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head and an update between worker and SuperNode must not pass through a hospital's proxy."""
+    import httpx
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "intranet.example.org")
+    monkeypatch.setenv("no_proxy", "")
+    processes.spare_proxies_this_machine()
+    assert os.environ["NO_PROXY"] == "intranet.example.org,127.0.0.1,localhost,::1"
+    with httpx.Client() as client:
+        for url in ("http://127.0.0.1:1234/", "http://localhost:1/"):
+            assert client._transport_for_url(httpx.URL(url)) is client._transport
+        assert client._transport_for_url(httpx.URL("http://fl.example.org/")) is not client._transport

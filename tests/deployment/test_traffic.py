@@ -317,8 +317,9 @@ def test_the_sites_own_log_has_each_answer(captured: Captured) -> None:
         assert line["run"] == str(reply.metadata.run_id)
         assert line["bytes"] == protocol.content_bytes(reply)
         assert line["shapes"] == [[array.dtype, *array.shape] for array in arrays]
-        assert line["sha256"] == sha256(b"".join(array.data for array in arrays))
-        if "round" in (said := reply.content.config_records["head"]["said"]):
+        said = reply.content.config_records["head"]["said"]
+        assert line["sha256"] == sha256(said.encode() + b"".join(array.data for array in arrays))
+        if "round" in said:
             assert f'"round": {line["round"]}' in said
 
 

@@ -50,7 +50,9 @@ def test_what_a_line_says(ledger: Ledger) -> None:
     assert last["bytes"] == content_bytes(reply())
     assert last["shapes"] == [["<i4", 2, 3, 2], ["<f4", 4, 2], ["<f4", 2]]
     sent = b"".join(array.data for array in reply().content.array_records["arrays"].values())
-    assert last["sha256"] == hashlib.sha256(sent).hexdigest()
+    said = str(reply().content.config_records["head"]["said"]).encode()
+    assert last["sha256"] == hashlib.sha256(said + sent).hexdigest()
+    assert len({line["sha256"] for line in (query, last)}) == 2, "what is said without arrays counts too"
     lines = ledger.path.read_bytes().splitlines(keepends=True)
     assert last["before"] == hashlib.sha256(lines[-2]).hexdigest()
     assert ledger.first_break() is None

@@ -202,3 +202,46 @@ def test_a_place_is_where_the_site_says(site: SiteFolder) -> None:
     assert place.settings(RunConfig(threads=9)).threads == 0
     assert place.settings(RunConfig()).store == str(site.folder / "features")
     assert [image.label for image in place.images()] == [image.label for image in site_images(site)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "run", "held"),
+    [
+        ("", {}, True),
+        ("", {"backbone": "resnet50v2"}, False),
+        ("", {"backbone": "/etc/other.keras"}, False),
+        ('backbone = "own.keras"', {"backbone": "/srv/other.keras"}, True),
+        ('backbone = "resnet50v2"', {"backbone": "resnet50v2", "weights": "/etc/shadow.h5"}, True),
+        ('weights = "own.weights.h5"', {"backbone": "resnet50v2", "weights": "/etc/shadow.h5"}, True),
+        ('weights = "own.weights.h5"', {"backbone": "/etc/other.keras"}, False),
+    ],
+)
+def test_a_run_cannot_make_a_site_open_or_fetch_what_it_does_not_name(
+    tmp_path: Path, lines: str, run: dict[str, str], held: bool
+) -> None:
+    (tmp_path / "site.toml").write_text(f'name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n{lines}\n')
+    place = real_place(str(tmp_path))
+    config = place.settings(RunConfig(**run))
+    if held:
+        place.refuse(config, "query")
+        assert "/etc" not in config.backbone + config.weights
+        assert "/srv" not in config.backbone + config.weights
+    else:
+        with pytest.raises(
+            SiteError, match="another backbone than the bundled one, and this site names none"
+        ) as caught:
+            place.refuse(config, "query")
+        assert caught.value.code == "backbone-not-held"
+
+
+def test_settings_that_change_make_another_place(tmp_path: Path) -> None:
+    """So that the images are chosen anew, in the middle of a run too."""
+    path = tmp_path / "site.toml"
+    path.write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
+    before = real_place(str(tmp_path))
+    assert real_place(str(tmp_path)) == before
+    path.write_text(path.read_text() + "[consent]\nleast-images = 7\n")
+    os.utime(path, ns=(1, 1))
+    after = real_place(str(tmp_path))
+    assert after != before
+    assert after.least_images == 7

@@ -1,5 +1,6 @@
 """What the supervisor does for a run, step by step, with a SuperLink that the test answers for."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from filelock import FileLock
 
 from common.config import RunConfig
 from common.errors import UserError
+from server.deployment import supervisor
 from server.deployment.coordinator import Coordinator, Settings
 from server.deployment.current import Current, read_current, write_current
 from server.deployment.superlink import RunStatus
@@ -130,3 +132,37 @@ def test_a_run_that_cannot_be_submitted_has_failed(coordinator: Coordinator, mon
     monkeypatch.setattr(link, "submit", refuse)
     current = step(coordinator, link)
     assert (current.status, current.why) == ("failed", "SuperLink started no run")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "stopped"), [(RUNNING, "running", [7]), (DONE, "finished", []), (DIED, "wanted", []), (None, "wanted", [])]
+)  # fmt: skip
+def test_after_any_outage_the_coordinator_comes_back(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, answer: RunStatus | None, status: str, stopped: list[int]
+) -> None:
+    """Flower takes no order to stop a run that it has given up itself, or finished, in the meantime."""
+
+    class Strict(Link):
+        def stop(self, run_id: int) -> None:
+            if self.answer is None or self.answer.status == "finished":
+                raise UserError("SuperLink refused: the run has finished")
+            super().stop(run_id)
+
+        def nodes(self) -> list[object]:
+            return []
+
+    link = Strict(answer)
+    current = read_current(coordinator)
+    assert current
+    current.status, current.submissions = "running", [7]
+    write_current(coordinator, current)
+    (coordinator.certificates / "server.crt").touch()
+    monkeypatch.setattr(supervisor, "connect", lambda folder: nullcontext(link))
+    monkeypatch.setattr(supervisor, "is_serving", lambda address: True)
+    monkeypatch.setattr(supervisor, "start_superlink", lambda folder: None)
+    watcher = supervisor._Supervisor(coordinator, lambda line: None)
+    watcher.bring_up()
+    attend(coordinator, link, lambda line: None)  # type: ignore[arg-type]
+    current = read_current(coordinator)
+    assert current
+    assert (current.status, link.stopped) == (status, stopped)
