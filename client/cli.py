@@ -110,7 +110,7 @@ def prepare(
     from client.site import prepare_site
 
     with progress_bar(console, "Features", "images") as progress:
-        ready = prepare_site(site_images(site), settings, progress)
+        ready = prepare_site(site_images(site), settings, progress, site.settings.consent.least_images)
     for name, (train, validation, test) in ready.images_by_class().items():
         print(f"{name}: {train} for training, {validation} for validation, {test} for test")
     if ready.unreadable:
