@@ -75,6 +75,17 @@ def running_pid(state: Path) -> int | None:
         return int(pid.read_text())
 
 
+def stop_running(state: Path) -> bool:
+    """Tell the process that ``running_pid`` names to end, and wait until it has; return whether there was one."""
+    pid = running_pid(state)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    while running_pid(state) == pid:
+        time.sleep(0.1)
+    return True
+
+
 def rotate(log: Path) -> None:
     """Put a log aside that has grown too large; processes that append to it go on in the emptied file."""
     if log.exists() and log.stat().st_size > LOG_BYTES:

@@ -1,8 +1,6 @@
 """``fedtransfer server``: coordinate a federation of real sites."""
 
 import json
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -232,9 +230,9 @@ def stop(
     run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
 ) -> None:
     """Stop the coordinator; a run in progress goes on when it is started again. With --run, end the run for good."""
+    from common.processes import stop_running
     from server.deployment.coordinator import Coordinator
     from server.deployment.current import changing
-    from server.deployment.status import describe
 
     coordinator = Coordinator.open(folder)
     if run:
@@ -244,22 +242,19 @@ def stop(
             current.status = "stopping"
         print(f"run {current.name} will be stopped; go on with it: fedtransfer server run --resume {current.name}")
         return
-    pid = describe(coordinator)["supervisor"]
-    if not pid:
+    if not stop_running(coordinator.state):
         raise UserError(f"{coordinator.folder}: the coordinator does not run")
-    os.kill(pid, signal.SIGTERM)
-    while describe(coordinator)["supervisor"]:
-        time.sleep(0.2)
     print("stopped")
 
 
 def _follow(coordinator: Any, run: Path) -> int:
     """Print a run's events as they come; return 0 once it is finished, 1 if it fails or is stopped."""
+    from common.processes import running_pid
     from server.deployment.current import read_current
-    from server.deployment.status import describe, event_in_words, events
+    from server.deployment.status import event_in_words, events
 
     shown = len(list(events(run)))
-    if not describe(coordinator)["supervisor"]:
+    if not running_pid(coordinator.state):
         _timed(f"waits for the coordinator: fedtransfer server start --dir {coordinator.folder}")
     try:
         while True:

@@ -24,7 +24,7 @@ from client.deployment.settings import MECHANISMS, SiteFolder
 from client.deployment.task import allowed_bundles
 from common.config import RunConfig
 from common.errors import UserError
-from common.images import content_key, decode
+from common.images import decode
 from common.sources import read_source
 
 DISK_BYTES = 2e9
@@ -129,9 +129,7 @@ def _images(site: SiteFolder, *, decode_all: bool) -> tuple[str, str]:
     if decode_all:
         for image in images:
             try:
-                content = image.read()
-                content_key(content)
-                decode(content)
+                decode(image.read())
             except (OSError, ValueError) as error:
                 unreadable.append(f"{image.path}: {getattr(error, 'strerror', None) or error}")
     classes = ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))

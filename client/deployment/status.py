@@ -1,8 +1,5 @@
 """``fedtransfer client status``: whether the site is up, since when, and what it does."""
 
-import os
-import signal
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +8,7 @@ from client.deployment.settings import SiteFolder
 from client.deployment.worker import worker_status
 from common.errors import UserError
 from common.health import is_serving
-from common.processes import running_pid
+from common.processes import running_pid, stop_running
 from common.words import ago
 
 
@@ -62,9 +59,5 @@ def stop_site(site: SiteFolder) -> None:
     Raises:
         UserError: none does.
     """
-    pid = running_pid(site.state)
-    if pid is None:
+    if not stop_running(site.state):
         raise UserError(f"{site.folder}: this site does not run")
-    os.kill(pid, signal.SIGTERM)
-    while running_pid(site.state) == pid:
-        time.sleep(0.1)
