@@ -15,7 +15,7 @@ from client.place import Place, place_of
 from client.preparation import Preparation
 from client.site import Site, prepare_site
 from client.trainer import Recipe, trainer
-from common import protocol
+from common import wire
 from common.backbone import configured_backbone
 from common.config import RunConfig, Value
 from common.config_reading import make_config
@@ -63,7 +63,7 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Callabl
     """Unpack, handle, pack; what goes wrong becomes a code and a text without data."""
     try:
         settings, run = tuple(context.run_config.items()), message.metadata.run_id
-        asked = protocol.unpack(message.content, kind)
+        asked = wire.unpack(message.content, kind)
         place = place_of(context.node_config, _config(settings))
         config = place.settings(_config(settings))
         place.refuse(config, message.metadata.message_type)
@@ -78,7 +78,7 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Callabl
     except Exception as error:
         log.exception("%s message failed", message.metadata.message_type)
         value = SiteError("internal", f"{type(error).__name__} at the site; the site's own log has the details")
-    return Message(protocol.pack(value), reply_to=message)
+    return Message(wire.pack(value), reply_to=message)
 
 
 def _when_ready(

@@ -50,7 +50,7 @@ def _check_cohorts(config: "RunConfig") -> None:
 
 def _check_classes(config: "RunConfig") -> None:
     names = config.declared_classes
-    if config.classes == "found" and names:
+    if config.classes == "union" and names:
         raise ValueError(
             "class-names: goes with --classes declared; without it the classes are those found at the sites"
         )

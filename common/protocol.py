@@ -1,10 +1,10 @@
-"""What travels between server and sites, as typed values; the only file that knows Flower's record keys.
+"""What travels between server and sites, as typed values; ``common.wire`` turns them into Flower's records.
 
 Replies carry sums (n · delta, n, counts by class), so totals are plain sums over sites. A site's refusal is a code and
 a short text of our own; the text of any other exception stays at the site, since it could name a patient.
 
-Each message is the method's payload (the head with its class names, the update, counts of 24 bytes a class and split)
-and at most 2 KB around it.
+Each message is the method's payload (the head with its class names, the update, sums of features, counts of 24 bytes a
+class and split) and at most 2 KB around it.
 """
 
 import hashlib
@@ -14,30 +14,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
-from common.errors import SiteError
 from common.head import Arrays
 from common.metrics import Counts
 
-VERSION = 3
-_RAW = "fedtransfer.little-endian"  # how the bytes of arrays are laid out
-QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"  # Flower message types
-KINDS = (QUERY, TRAIN, EVALUATE, FINISH)
+VERSION = 4
+# Flower message types
+QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
+GATHER, TRIAL, PERSONAL = "train.gather", "evaluate.trial", "evaluate.personal"
+KINDS = (QUERY, TRAIN, EVALUATE, FINISH, GATHER, TRIAL, PERSONAL)
 
-
-# What a message of each kind says, besides its arrays; nothing else is let in.
-_SCORES = {"round", "fingerprint", "classes", "losses"}
-_KEYS = {
-    "Query": {"backbone", "resolution", "fingerprint", "classes"},
-    "Preparing": {"done", "total"},
-    "Description": {"images", "unreadable", "partition"},
-    "Task": {"site", "round", "classes", "weighting"},
-    "Scores": _SCORES,
-    "Update": _SCORES | {"examples"},
-    "Confusion": _SCORES,
-}
+Extra = Mapping[str, tuple[NDArray[Any], ...]]  # further arrays by name
+MOMENTS, CONTROL, CLASS_WEIGHTS = "moments", "control", "class weights"  # the names
 
 
 class ProtocolError(Exception):
@@ -87,39 +76,92 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A head to work with: to score and train in a round, only to score, or to keep as the run's result.
+class Request:
+    """What every request after the query says.
 
     Attributes:
         site: the name by which the server knows the site; it keys the site's random draws.
         round: the round it belongs to.
         classes: names of the C classes, in the order of the head's columns.
-        head: the head's arrays.
-        weighting: what the update is to be multiplied by: ``examples``, the number of training images, or ``uniform``, 1.
+        extra: ``moments``, the federation's mean and deviation of features, each (d,) float64; ``control``, SCAFFOLD's
+            server variate, shaped as the head, float32; ``class weights``, one (C,) float32.
     """
 
     site: str
     round: int
     classes: tuple[str, ...]
-    head: Arrays
-    weighting: str = "examples"
+    extra: Extra = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """How the head that a site was sent did on its images.
+class Task(Request):
+    """A head to work with: to score and train in a round, only to score, to make personal, or to keep as the result.
+
+    Attributes:
+        head: the arrays of what is trained.
+        weighting: what the update is to be multiplied by: ``examples``, the number of training images, or ``uniform``, 1.
+        trainable: from which layer of the backbone on they are; ``head`` for the head alone.
+        rate: share of the configured learning rate that holds in this round.
+        run: names the run at the sites, over restarts; a site keeps its state of it under that name.
+    """
+
+    head: Arrays
+    weighting: str = "examples"
+    trainable: str = "head"
+    rate: float = 1.0
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Gather(Request):
+    """Asks for sums of the training images' features.
+
+    Attributes:
+        what: ``classes``, ``gram`` or ``moments`` (``client.statistics``).
+    """
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Trial(Request):
+    """Asks how several heads do, each under several factors on its class scores.
+
+    Attributes:
+        heads: H heads.
+        factors: S numbers.
+        trainable: what the heads' arrays are, as in ``Task``.
+    """
+
+    heads: tuple[Arrays, ...]
+    factors: tuple[float, ...] = (1.0,)
+    trainable: str = "head"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What every answer after the query says of itself.
 
     Attributes:
         round: the round it belongs to.
         fingerprint: of the site's backbone.
         classes: digest of the class names that its numbers are in the order of (``classes_digest``).
-        validation: counts on the site's validation images.
-        test: counts on its test images.
     """
 
     round: int
     fingerprint: str
     classes: str
+
+
+@dataclass(frozen=True)
+class Scores(Answer):
+    """How the head that a site was sent did on its images.
+
+    Attributes:
+        validation: counts on the site's validation images.
+        test: counts on its test images.
+    """
+
     validation: Counts
     test: Counts
 
@@ -131,10 +173,12 @@ class Update(Scores):
     Attributes:
         examples: n, the site's training images.
         total: weight · (head after - head before), array by array.
+        extra: ``control``: the change of SCAFFOLD's variate at the site, unweighted, shaped as the head.
     """
 
     examples: int
-    total: Arrays = field(default=())
+    total: Arrays = ()
+    extra: Extra = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,123 +192,48 @@ class Confusion(Scores):
     matrix: NDArray[np.int64]
 
 
-def pack(value: Any) -> RecordDict:
-    """Turn a typed value into Flower records."""
-    kind = "SiteError" if isinstance(value, SiteError) else type(value).__name__
-    said: dict[str, Any] = {}
-    arrays: Sequence[NDArray[Any]] = ()
-    if isinstance(value, SiteError):
-        said = {"code": value.code, "text": value.text}
-    elif isinstance(value, Query):
-        said = {"backbone": value.backbone, "resolution": value.resolution, "fingerprint": value.fingerprint}
-        said["classes"] = value.classes
-    elif isinstance(value, Preparing):
-        said = {"done": value.done, "total": value.total}
-    elif isinstance(value, Description):
-        said = {"images": dict(value.images), "unreadable": value.unreadable, "partition": value.partition}
-    elif isinstance(value, Task):
-        said = {"site": value.site, "round": value.round, "classes": value.classes, "weighting": value.weighting}
-        arrays = value.head
-    elif isinstance(value, Scores):
-        said = {"round": value.round, "fingerprint": value.fingerprint, "classes": value.classes}
-        said |= {"losses": [float(value.validation.loss), float(value.test.loss)]}
-        arrays = [np.stack([_counts_array(value.validation), _counts_array(value.test)])]
-        if isinstance(value, Update):
-            said["examples"] = value.examples
-            arrays = [*arrays, *value.total]
-        if isinstance(value, Confusion):
-            arrays = [*arrays, value.matrix]
-    else:
-        raise TypeError(f"{type(value).__name__} does not travel")
-    # One text for all that is said: Flower spends more time on a key than on the words behind it.
-    head: dict[str, Any] = {"kind": kind, "version": VERSION, "said": json.dumps(said, ensure_ascii=False)}
-    records = RecordDict({"head": ConfigRecord(head)})
-    if arrays:
-        records["arrays"] = ArrayRecord({str(i): _array(array) for i, array in enumerate(arrays)})
-    return records
+@dataclass(frozen=True)
+class Sums(Answer):
+    """Sums over a site's training images.
 
-
-def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
-    """Read a value of one of the types ``kinds`` from Flower records.
-
-    Raises:
-        ProtocolError: the records hold something else, of another version, or incomplete.
-        SiteError: the records hold a site's refusal.
+    Attributes:
+        examples: n.
+        arrays: the sums, as ``client.statistics`` lays them out.
     """
-    expected = " or ".join(kind.__name__ for kind in kinds)
-    try:
-        head = records.config_records["head"]
-        if head["version"] != VERSION:
-            raise ProtocolError(
-                f"speaks version {head['version']!r} of the protocol, expected {VERSION}; install the same fedtransfer on both sides"
-            )
-        said = json.loads(str(head["said"]))
-        if head["kind"] == "SiteError":
-            raise SiteError(str(said["code"]), str(said["text"]))
-        kind = next((kind for kind in kinds if kind.__name__ == head["kind"]), None)
-        if kind is None:
-            raise ProtocolError(f"sent {head['kind']!r}, expected {expected}")
-        if (found := set(said)) != _KEYS[kind.__name__]:
-            raise ProtocolError(f"sent the keys {sorted(found)}, expected {sorted(_KEYS[kind.__name__])}")
-        if unknown := set(records) - {"head", "arrays"}:
-            raise ProtocolError(f"sent the records {sorted(unknown)} besides head and arrays")
-        received = records.array_records["arrays"] if "arrays" in records else {}
-        if list(received) != [str(i) for i in range(len(received))]:
-            raise ProtocolError(f"sent arrays named {sorted(received)}, expected 0, 1, … in order")
-        arrays = [_ndarray(array) for array in received.values()]
-        return _unpack(kind, said, arrays)
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise ProtocolError(f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})") from None
+
+    examples: int
+    arrays: tuple[NDArray[Any], ...]
 
 
-def _unpack(kind: type[Any], said: Any, arrays: list[NDArray[Any]]) -> Any:
-    if kind is Query:
-        classes = tuple(map(str, said["classes"]))
-        return Query(str(said["backbone"]), int(said["resolution"]), str(said["fingerprint"]), classes)
-    if kind is Preparing:
-        return Preparing(int(said["done"]), int(said["total"]))
-    if kind is Description:
-        images = {str(name): (int(a), int(b), int(c)) for name, (a, b, c) in said["images"].items()}
-        return Description(images, int(said["unreadable"]), str(said["partition"]))
-    if kind is Task:
-        if said["weighting"] not in ("examples", "uniform"):
-            raise ProtocolError(f"asked for weighting {said['weighting']!r}, expected examples or uniform")
-        classes = tuple(map(str, said["classes"]))
-        return Task(str(said["site"]), int(said["round"]), classes, tuple(arrays), str(said["weighting"]))
-    counts, (validation_loss, test_loss) = arrays[0], said["losses"]
-    if counts.ndim != 3 or counts.shape[:2] != (2, 3) or counts.dtype != np.int32:
-        raise ProtocolError(
-            f"sent counts of type {counts.dtype} and shape {counts.shape}, expected int32 (2, 3, classes)"
-        )
-    stated = (int(said["round"]), str(said["fingerprint"]), str(said["classes"]))
-    scores = (*stated, _counts(counts[0], validation_loss), _counts(counts[1], test_loss))
-    if kind is not Update and len(arrays) != (2 if kind is Confusion else 1):
-        raise ProtocolError(f"sent {len(arrays)} arrays with {kind.__name__}")
-    if kind is Update:
-        return Update(*scores, int(said["examples"]), tuple(arrays[1:]))
-    if kind is Confusion:
-        return Confusion(*scores, arrays[1])
-    return Scores(*scores)
+@dataclass(frozen=True)
+class Tally(Answer):
+    """How the H heads of a trial did under its S factors.
+
+    Attributes:
+        images: validation and test images, (2,) int64.
+        correct: images given to their class, (H, 2) int64; a factor does not change it.
+        losses: sums of the cross-entropy, (H, S, 2) float64.
+    """
+
+    images: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    losses: NDArray[np.float64]
 
 
-def _array(array: NDArray[Any]) -> Array:
-    """Pack an array as its bytes: Flower's own way, a .npy file for each, takes longer than many a site's training."""
-    return Array(array.dtype.str, array.shape, _RAW, array.tobytes())
+@dataclass(frozen=True)
+class Personal(Answer):
+    """How heads do at the site that they were made for.
 
+    Attributes:
+        images: the site's test images.
+        correct: those given to their class by the global head, by one trained here alone, by the global one fine-tuned
+            here, and by a mix of global and local, (4,) int64.
+        share: of the global head in that mix, chosen on validation images.
+    """
 
-def _ndarray(array: Array) -> NDArray[Any]:
-    if array.stype != _RAW or np.dtype(array.dtype).hasobject or any(length < 0 for length in array.shape):
-        raise ValueError(f"an array of kind {array.stype!r}, type {array.dtype!r} and shape {tuple(array.shape)}")
-    return np.frombuffer(array.data, array.dtype).reshape(array.shape)
-
-
-def _counts_array(counts: Counts) -> NDArray[np.int32]:
-    return np.stack([counts.images, counts.predicted, counts.correct]).astype(np.int32)
-
-
-def _counts(array: NDArray[np.int32], loss: float) -> Counts:
-    images, predicted, correct = array.astype(np.int64)
-    return Counts(images, predicted, correct, float(loss))
+    images: int
+    correct: NDArray[np.int64]
+    share: float
 
 
 def weight_of(weighting: str, examples: int) -> int:
@@ -275,13 +244,3 @@ def weight_of(weighting: str, examples: int) -> int:
 def classes_digest(classes: Sequence[str]) -> str:
     """Return 16 hexadecimal digits that stand for class names in their order."""
     return hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()[:16]
-
-
-def content_bytes(message: Message) -> int:
-    """Return the size of what a message carries, as serialized for the wire, in bytes.
-
-    Flower's envelope of some 200 bytes is left out: its length differs from run to run with the random ids in it.
-    """
-    from flwr.common.serde import recorddict_to_proto
-
-    return int(recorddict_to_proto(message.content).ByteSize())

@@ -11,7 +11,8 @@ from flwr.common.constant import ErrorCode
 from common.errors import SiteError
 from common.head import HeadSpec
 from common.metrics import Counts
-from common.protocol import Confusion, ProtocolError, Scores, Task, Update, classes_digest, unpack, weight_of
+from common.protocol import Confusion, ProtocolError, Scores, Task, Update, classes_digest, weight_of
+from common.wire import unpack
 
 _FAULTS = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "could not load its ClientApp; install the same fedtransfer there",

@@ -9,7 +9,7 @@ from flwr.app import Message
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
 
-from common import protocol
+from common import wire
 
 POLL_SECONDS = 0.2
 
@@ -34,7 +34,7 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
     A reply of a node that was not asked is dropped. That a node is gone, SuperLink says in its place.
     """
     site_of = {nodes[site]: site for site in contents}
-    messages = [Message(protocol.pack(content), nodes[site], kind) for site, content in contents.items()]
+    messages = [Message(wire.pack(content), nodes[site], kind) for site, content in contents.items()]
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
     replies = list(_send_and_receive(grid, messages, timeout)) if messages else []
     asked = {message.metadata.message_id: site for site, message in zip(contents, messages, strict=True)}
@@ -46,9 +46,7 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
             by_site[site].append(reply)
     first = next((replies[0] for replies in by_site.values() if replies and replies[0].has_content()), None)
     # One is measured for all: they hold arrays of the same shapes, and measuring takes as long as sending.
-    down, up = (
-        protocol.content_bytes(message) if message else 0 for message in (messages[0] if messages else None, first)
-    )
+    down, up = (wire.content_bytes(message) if message else 0 for message in (messages[0] if messages else None, first))
     return Replies(by_site, down, up)
 
 

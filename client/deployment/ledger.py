@@ -15,7 +15,7 @@ from typing import Any
 
 from flwr.app import Message
 
-from common.protocol import content_bytes
+from common.wire import content_bytes
 
 _START = "0" * 64
 

@@ -23,7 +23,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from client.deployment.ledger import Ledger
 from client.deployment.settings import SiteFolder
-from common import protocol
+from common import protocol, wire
 from common.bundle import build_bundle
 from common.errors import SiteError, UserError
 
@@ -107,7 +107,7 @@ def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context
     except UserError as error:
         log.error("%s", error)
         refusal = SiteError("unusable", "the site's settings cannot be used; the site's own log says why")
-    return Message(protocol.pack(refusal), reply_to=message)
+    return Message(wire.pack(refusal), reply_to=message)
 
 
 def _refuse_other_bundle(site: SiteFolder, digest: str) -> None:
@@ -131,6 +131,6 @@ def allowed_bundles(listed: Sequence[str]) -> list[str]:
 def _round(message: Message) -> int | None:
     """Read a message's round for the ledger; None for a query, or for what is no message of ours."""
     try:
-        return int(protocol.unpack(message.content, protocol.Task).round)
+        return int(wire.unpack(message.content, protocol.Task).round)
     except (protocol.ProtocolError, SiteError):
         return None

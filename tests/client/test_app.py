@@ -9,7 +9,7 @@ from flwr.app import Message
 from flwr.common.serde import message_to_proto
 
 from client.app import app
-from common import protocol
+from common import protocol, wire
 from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import SiteError
@@ -29,7 +29,7 @@ def ask(tmp_path: Path, folder_of_classes):
     def ask(value: object, kind: str, data: Path = tmp_path / "images", **settings: object) -> Message:
         site = SimulatedSite("the site", {"data": str(data), "state": str(tmp_path / "state")})
         grid = InProcessGrid(app, [site], RunConfig(**settings).to_flat(), 1)
-        [reply] = grid.send_and_receive([Message(protocol.pack(value), 1, kind)])
+        [reply] = grid.send_and_receive([Message(wire.pack(value), 1, kind)])
         grid.close()
         return reply
 
@@ -46,7 +46,7 @@ def query() -> Query:
 
 
 def test_a_site_describes_itself(ask) -> None:
-    description = protocol.unpack(ask(query(), protocol.QUERY).content, Description)
+    description = wire.unpack(ask(query(), protocol.QUERY).content, Description)
     assert set(description.images) == set(CLASSES)
     assert sum(sum(counts) for counts in description.images.values()) == 36
 
@@ -54,7 +54,7 @@ def test_a_site_describes_itself(ask) -> None:
 def test_a_site_with_another_backbone_refuses_with_both_fingerprints_and_the_remedy(ask) -> None:
     reply = ask(replace(query(), fingerprint="0123456789abcdef" * 4), protocol.QUERY)
     with pytest.raises(SiteError) as caught:
-        protocol.unpack(reply.content, Description)
+        wire.unpack(reply.content, Description)
     assert caught.value.code == "backbone-differs"
     for words in ("0123456789abcdef", load_backbone(BUNDLED).fingerprint[:16], "install the same weights file"):
         assert words in caught.value.text
@@ -63,34 +63,34 @@ def test_a_site_with_another_backbone_refuses_with_both_fingerprints_and_the_rem
 def test_no_image_goes_through_a_backbone_that_is_refused(ask, tmp_path: Path) -> None:
     reply = ask(replace(query(), fingerprint="0" * 64), protocol.QUERY, data=tmp_path / "nowhere")
     with pytest.raises(SiteError, match="install the same weights file"):
-        protocol.unpack(reply.content, Description)
+        wire.unpack(reply.content, Description)
 
 
 def test_a_site_reads_features_only_when_it_works_with_them(ask, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     read = FeatureStore.read
     monkeypatch.setattr(FeatureStore, "read", lambda store, keys: rows.append(len(keys)) or read(store, keys))
-    protocol.unpack(ask(query(), protocol.QUERY).content, Description)
+    wire.unpack(ask(query(), protocol.QUERY).content, Description)
     assert rows == [], "thousands of sites that only describe themselves must not hold data"
-    protocol.unpack(ask(task(), protocol.TRAIN).content, Update)
+    wire.unpack(ask(task(), protocol.TRAIN).content, Update)
     assert sum(rows) == 36
 
 
 def test_training_replies_sums_and_the_scores_of_the_head_received(ask) -> None:
-    update = protocol.unpack(ask(task(), protocol.TRAIN, learning_rate=0.5).content, Update)
-    scores = protocol.unpack(ask(task(), protocol.EVALUATE).content, Scores)
+    update = wire.unpack(ask(task(), protocol.TRAIN, learning_rate=0.5).content, Update)
+    scores = wire.unpack(ask(task(), protocol.EVALUATE).content, Scores)
     assert update.examples + update.validation.total + update.test.total == 36
     assert update.validation.accuracy == scores.validation.accuracy
     np.testing.assert_array_equal(update.test.images, scores.test.images)
     head = tuple(
         old + (total / update.examples).astype(np.float32) for old, total in zip(task().head, update.total, strict=True)
     )
-    after = protocol.unpack(ask(task(head=head), protocol.EVALUATE).content, Scores)
+    after = wire.unpack(ask(task(head=head), protocol.EVALUATE).content, Scores)
     assert after.test.loss < scores.test.loss
 
 
 def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:
-    reply = protocol.unpack(
+    reply = wire.unpack(
         ask(task(head=(np.ones((256, 3), np.float32), np.ones(3, np.float32))), protocol.FINISH).content, Confusion
     )
     assert reply.matrix.sum() == reply.test.total
@@ -111,7 +111,7 @@ def test_failures_become_codes(ask, kind: str, value: object, code: str) -> None
     reply = ask(value, kind)
     assert not reply.has_error()
     with pytest.raises(SiteError) as caught:
-        protocol.unpack(reply.content, Update)
+        wire.unpack(reply.content, Update)
     assert caught.value.code == code
 
 

@@ -9,7 +9,7 @@ from flwr.app import Message
 from client.app import app
 from client.place import Place
 from client.preparation import Preparation
-from common import protocol
+from common import protocol, wire
 from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import SiteError, UserError
@@ -58,8 +58,8 @@ def test_a_query_is_answered_with_progress_until_the_site_is_ready(
     grid = InProcessGrid(app, [SimulatedSite("a", {})], RunConfig().to_flat(), 1)
 
     def ask(*kinds: type) -> object:
-        [reply] = grid.send_and_receive([Message(protocol.pack(query), 1, protocol.QUERY)])
-        return protocol.unpack(reply.content, *kinds)
+        [reply] = grid.send_and_receive([Message(wire.pack(query), 1, protocol.QUERY)])
+        return wire.unpack(reply.content, *kinds)
 
     assert ask(Description, Preparing) == Preparing(0, 0)
     go.set()
@@ -80,10 +80,10 @@ def test_a_site_whose_images_are_mended_is_tried_again(
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint)
     grid = InProcessGrid(app, [SimulatedSite("a", {})], RunConfig().to_flat(), 1)
-    [reply] = grid.send_and_receive([Message(protocol.pack(query), 1, protocol.QUERY)])
+    [reply] = grid.send_and_receive([Message(wire.pack(query), 1, protocol.QUERY)])
     with pytest.raises(SiteError, match="the site's images or settings cannot be used"):
-        protocol.unpack(reply.content, Description)
+        wire.unpack(reply.content, Description)
     folder_of_classes(12)
-    [reply] = grid.send_and_receive([Message(protocol.pack(query), 1, protocol.QUERY)])
-    protocol.unpack(reply.content, Description)
+    [reply] = grid.send_and_receive([Message(wire.pack(query), 1, protocol.QUERY)])
+    wire.unpack(reply.content, Description)
     grid.close()

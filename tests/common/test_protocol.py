@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 
 from common.errors import SiteError
 from common.metrics import Counts
-from common.protocol import Confusion, Description, ProtocolError, Query, Scores, Task, Update, _array, pack, unpack
+from common.protocol import (
+    Confusion,
+    Description,
+    Gather,
+    Personal,
+    ProtocolError,
+    Query,
+    Scores,
+    Sums,
+    Tally,
+    Task,
+    Trial,
+    Update,
+)
+from common.wire import _array, pack, unpack
 
 ENVELOPE = 2048  # bytes around the payload
 
@@ -37,6 +51,13 @@ VALUES = [
     Scores(3, "f" * 64, "c" * 16, counts(3), counts(3, 1)),
     Update(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), 17, arrays(8, 3)),
     Confusion(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), np.eye(3, dtype=np.int64)),
+    Task("site-1", 3, ("a", "b"), arrays(8, 2), "uniform", "conv5", 0.5, "run", extra={"control": arrays(8, 2)}),
+    Update(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), 17, arrays(8, 3), {"control": arrays(8, 3)}),
+    Gather("site-1", 0, ("a", "b"), "gram", extra={"moments": (np.zeros(8), np.ones(8))}),
+    Sums(0, "f" * 64, "c" * 16, 5, (np.arange(6.0), np.eye(3, 2), np.array([2, 3]))),
+    Trial("site-1", 9, ("a", "b"), (arrays(8, 2), arrays(8, 2)), (0.5, 1.0)),
+    Tally(9, "f" * 64, "c" * 16, np.array([3, 4]), np.ones((2, 2), np.int64), np.ones((2, 2, 2))),
+    Personal(9, "f" * 64, "c" * 16, 4, np.arange(4), 0.3),
 ]
 
 
@@ -78,6 +99,13 @@ def changed(**head: object) -> RecordDict:
     return records
 
 
+def with_counts(array: np.ndarray) -> RecordDict:
+    records = pack(VALUES[4])
+    sent = dict(records.array_records["arrays"])
+    records["arrays"] = ArrayRecord({**sent, "0": _array(array)})
+    return records
+
+
 def without(record: str) -> RecordDict:
     records = pack(VALUES[4])
     del records[record]
@@ -88,9 +116,9 @@ def without(record: str) -> RecordDict:
     ("records", "words"),
     [
         (RecordDict(), "incomplete or malformed Update"),
-        (changed(version=99), "version 99 of the protocol, expected 3"),
+        (changed(version=99), "version 99 of the protocol, expected 4"),
         (changed(kind="Task"), "sent 'Task', expected Update"),
-        (changed(losses=[1.0]), "incomplete or malformed"),
+        (changed(test=[1.0]), "incomplete or malformed"),
         (changed(name="a patient"), "sent the keys .*'name'.*, expected"),
         (RecordDict({**pack(VALUES[4]), "extra": ConfigRecord({"a": 1})}), r"sent the records \['extra'\] besides"),
         (
@@ -98,10 +126,11 @@ def without(record: str) -> RecordDict:
             r"arrays named \['w'\], expected 0, 1",
         ),
         (without("arrays"), "incomplete or malformed"),
-        (
-            RecordDict({"head": pack(VALUES[4])["head"], "arrays": ArrayRecord({"0": _array(np.zeros((2, 3, 3)))})}),
-            "sent counts of type float64",
-        ),
+        (with_counts(np.zeros((3, 3))), "sent counts of type float64"),
+        (with_counts(np.zeros((2, 3), np.int32)), r"shape \(2, 3\)"),
+        (changed(layout=[["validation", 1], ["test", 1], ["total", 1]]), "4 arrays, laid out as"),
+        (changed(layout=[["validation", 1], ["test", 1], ["total", 3]]), "4 arrays, laid out as"),
+        (changed(layout=[["validation", 1], ["test", 1], ["portrait", 2]]), "4 arrays, laid out as"),
     ],
 )
 def test_other_records_are_refused_with_the_reason(records: RecordDict, words: str) -> None:

@@ -30,7 +30,7 @@ from pictures import COLOURS, class_folders
 
 from client.deployment.keys import load_keys
 from client.deployment.ledger import Ledger
-from common import protocol
+from common import protocol, wire
 from common.errors import SiteError
 from server.deployment.certificates import issue_server_certificate
 
@@ -292,11 +292,11 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
         assert [(array.dtype, tuple(array.shape)) for array in arrays.values()] == expected[kind]
         if kind == "SiteError":
             with pytest.raises(SiteError) as refusal:
-                protocol.unpack(records)
+                wire.unpack(records)
             assert refusal.value.code == "unknown-class"
             assert not re.search("red|green|blue", str(refusal.value))
             continue
-        value = protocol.unpack(records, getattr(protocol, kind))
+        value = wire.unpack(records, getattr(protocol, kind))
         if kind == "Description":
             assert (value.unreadable, value.partition) == (1, "")
             assert {name: sum(numbers) for name, numbers in value.images.items()} == dict.fromkeys(COLOURS, 12)
@@ -315,7 +315,7 @@ def test_the_sites_own_log_has_each_answer(captured: Captured) -> None:
     for line, reply in zip(lines, replies, strict=True):
         arrays = [array for record in reply.content.array_records.values() for array in record.values()]
         assert line["run"] == str(reply.metadata.run_id)
-        assert line["bytes"] == protocol.content_bytes(reply)
+        assert line["bytes"] == wire.content_bytes(reply)
         assert line["shapes"] == [[array.dtype, *array.shape] for array in arrays]
         said = reply.content.config_records["head"]["said"]
         assert line["sha256"] == sha256(said.encode() + b"".join(array.data for array in arrays))

@@ -7,7 +7,8 @@ from flwr.app import Error, Message
 from common.errors import SiteError
 from common.head import HeadSpec
 from common.metrics import Counts
-from common.protocol import Confusion, Task, Update, classes_digest, pack
+from common.protocol import Confusion, Task, Update, classes_digest
+from common.wire import pack
 from server.admission import Terms, admit
 
 SPEC = HeadSpec(4, 3)

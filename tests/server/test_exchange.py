@@ -7,7 +7,7 @@ from flwr.app import Message
 from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
 from flwr.supercore.task_identity import TaskIdentity
 
-from common import protocol
+from common import protocol, wire
 from common.protocol import Preparing, Query
 from server.admission import admit
 from server.exchange import exchange
@@ -22,9 +22,9 @@ class Grid:
         near, gone, late = messages
         for message in (near, gone, late):
             message.metadata.__dict__["_message_id"] = message.object_id
-        answer = Message(protocol.pack(Preparing(1, 2)), reply_to=near)
+        answer = Message(wire.pack(Preparing(1, 2)), reply_to=near)
         answer.metadata.__dict__["_src_node_id"] = NODES["near"]
-        stranger = Message(protocol.pack(Preparing(1, 2)), reply_to=late)
+        stranger = Message(wire.pack(Preparing(1, 2)), reply_to=late)
         stranger.metadata.__dict__["_src_node_id"] = 44
         return [answer, stranger, create_message_error_unavailable_res_message(gone.metadata, "node_unavail")]
 

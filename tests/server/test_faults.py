@@ -21,7 +21,8 @@ from flwr.serverapp import Grid
 from client.app import app as client_app
 from common.config import RunConfig
 from common.errors import SiteError, UserError
-from common.protocol import _array, classes_digest, pack
+from common.protocol import classes_digest
+from common.wire import _array, pack
 from server.app import make_app
 from simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 

@@ -8,7 +8,8 @@ from flwr.common.constant import ErrorCode
 from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import UserError
-from common.protocol import Description, Preparing, pack
+from common.protocol import Description, Preparing
+from common.wire import pack
 from server.joining import Federation, join
 from simulations.engine import InProcessGrid, SimulatedSite
 

@@ -12,7 +12,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from common import protocol
+from common import protocol, wire
 from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import SiteError, UserError
@@ -37,12 +37,12 @@ def stub(misbehave: Callable[[str, str, object], object] = lambda site, kind, va
     app = ClientApp()
 
     def answer(message: Message, context: Context, kind: str, make: Callable[[Task], object]) -> Message:
-        asked = protocol.unpack(message.content, protocol.Query if kind == "query" else Task)
+        asked = wire.unpack(message.content, protocol.Query if kind == "query" else Task)
         try:
             value = misbehave(str(context.node_config["name"]), kind, make(asked))
         except SiteError as error:
             value = error
-        return Message(protocol.pack(value), reply_to=message)
+        return Message(wire.pack(value), reply_to=message)
 
     def scores(task: Task) -> tuple:
         stated = (load_backbone(BUNDLED).fingerprint, protocol.classes_digest(task.classes))

@@ -1,0 +1,24 @@
+"""How a setting is declared: type, default, bounds, panel and help in one place."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Value = str | int | float | bool
+
+
+class Settings(BaseModel):
+    """Some of the settings of a run. Keys are spelt with hyphens outside Python (``local-epochs``)."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        allow_inf_nan=False,
+        alias_generator=lambda name: name.replace("_", "-"),
+    )
+
+
+def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
+    """Declare a field: default, panel of ``--help`` ("": no option), help text and bounds."""
+    return Field(default, description=help, json_schema_extra={"panel": panel}, **bounds)
