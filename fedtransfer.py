@@ -16,6 +16,7 @@ from common.processes import spare_proxies_this_machine
 from server.cli import server
 from simulations.benchmark_cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
+from simulations.methods_cli import methods
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ app.command()(simulate)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(pretrain)
+app.command()(methods)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")
 app.add_typer(features, name="features")

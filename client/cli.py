@@ -19,6 +19,9 @@ client = typer.Typer(
 )
 
 Dir = Annotated[Path, typer.Option("--dir", help="The site's folder.", envvar="FEDTRANSFER_SITE")]
+Personal = Annotated[
+    bool, typer.Option("--personal", help="Take the head that the site made of the result for itself, if it did.")
+]
 HERE = Path(".")
 
 
@@ -181,7 +184,7 @@ def log(
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
         what = f"round {line['round']}" if line["round"] is not None else ""
         print(
-            f"{when}  {line['kind']:15} {what:10} {line['method']:12} {line['bytes']:>9,} bytes  {line['sha256'][:16]}"
+            f"{when}  {line['kind']:17} {what:10} {line['method']:16} {line['bytes']:>9,} bytes  {line['sha256'][:16]}"
         )
     if broken := ledger.first_break():
         print(f"line {broken} does not fit the one before; was the file changed?", file=sys.stderr)
@@ -192,6 +195,7 @@ def log(
 def model(
     folder: Dir = HERE,
     out: Annotated[Path | None, typer.Option(help="Copy the model to this file.", metavar="FILE.keras")] = None,
+    personal: Personal = False,
 ) -> None:
     """Say which result the site holds, as a Keras model: image in, class probabilities out. Needs no coordinator."""
     import shutil
@@ -199,7 +203,7 @@ def model(
     from client.deployment.results import newest_result, result_model
     from client.deployment.settings import SiteFolder
 
-    path = result_model(newest_result(SiteFolder.open(folder).results))
+    path = result_model(newest_result(SiteFolder.open(folder).results, personal=personal))
     if out:
         shutil.copyfile(path, out)
     print(out or path)
@@ -212,6 +216,7 @@ def predict(
         typer.Argument(help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False),
     ],
     folder: Dir = HERE,
+    personal: Personal = False,
     csv_output: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object an image.")] = False,
 ) -> None:
@@ -222,7 +227,7 @@ def predict(
     from client.deployment.settings import SiteFolder
     from common.model import load_model
 
-    result = load_model(result_model(newest_result(SiteFolder.open(folder).results)))
+    result = load_model(result_model(newest_result(SiteFolder.open(folder).results, personal=personal)))
     if show_predictions(result, paths, csv_output=csv_output, json_output=json_output):
         raise typer.Exit(1)
 
@@ -231,6 +236,7 @@ def predict(
 def evaluate(
     folder: Dir = HERE,
     split: Annotated[str, typer.Option(help="Which of the site's images: test, validation, train or all.")] = "test",
+    personal: Personal = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Score the newest result on the site's own images, divided as they were in the run. Needs no coordinator."""
@@ -243,8 +249,8 @@ def evaluate(
     from common.model import load_model
 
     site = SiteFolder.open(folder)
-    kept = newest_result(site.results)
+    kept = newest_result(site.results, personal=personal)
     images, problems = own_images(site, kept.config, split)
     model = load_model(result_model(kept))
-    picture = kept.folder / "confusion-matrix.png"
+    picture = kept.path("confusion-matrix.png")
     show_evaluation(model, images, split, problems, picture, Console(stderr=True), json_output=json_output)

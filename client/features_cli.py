@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from common.config import BUNDLED
+from common.errors import UserError
 from common.features import default_store
 from common.housekeeping import StoreReport, prune_store, survey_store
 
 features = typer.Typer(
     no_args_is_help=True,
-    help="Show, verify and prune the feature store: each image passes through a backbone once, ever.",
+    help="Show, verify and prune the feature store (each image passes through a backbone once, ever), and make public"
+    " statistics of features.",
 )
 
 StorePath = Annotated[
@@ -51,6 +54,54 @@ def prune(
     for path, size in removed:
         print(f"{'would remove' if dry_run else 'removed'} {path} ({size:,} bytes)")
     print(f"{len(removed)} files, {sum(size for _, size in removed):,} bytes {'to remove' if dry_run else 'removed'}")
+
+
+@features.command()
+def statistics(
+    images: Annotated[
+        Path,
+        typer.Argument(help="Public images, of no site: a folder of class folders, a CSV manifest or an .npz archive."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write (.npz), for --feature-statistics.")],
+    backbone: Annotated[str, typer.Option(help="The backbone, as in a run.")] = BUNDLED,
+    weights: Annotated[str, typer.Option(help="Its weights, as in a run.")] = "",
+    resolution: Annotated[int, typer.Option(help="Pixels a side, as in a run (0: the backbone's own).")] = 0,
+    preprocessing: Annotated[str, typer.Option(help="How the weights expect pixels, as in a run.")] = "auto",
+    store: StorePath = None,
+) -> None:
+    """Write mean, deviation and principal axes of public images' features, for --standardise public and --project pca."""
+    from rich.console import Console
+
+    from common.config_reading import resolve_config
+    from common.sources import read_source
+    from common.terminal import progress_bar
+
+    if out.suffix != ".npz":
+        raise UserError(f"--out {out}: expected a file name that ends in .npz")
+    if out.exists():
+        raise UserError(f"--out {out} already exists; choose another name, or remove it")
+    settings = {"backbone": backbone, "weights": weights, "resolution": resolution, "preprocessing": preprocessing}
+    config = resolve_config(overrides=settings | {"store": str(store or "")})
+    source = read_source(images)
+    console = Console(stderr=True)
+    console.print("Starting TensorFlow …", style="dim")
+    from common.backbone import configured_backbone
+    from common.extraction import extract, open_store
+    from common.public_statistics import write_statistics
+
+    network = configured_backbone(config)
+    features = open_store(network, config.store)
+    with progress_bar(console, "Features", "images") as progress:
+        extraction = extract(features, network, source.images, progress=progress)
+    keys = sorted({key for key in extraction.keys if key})
+    if len(keys) < 2:
+        raise UserError(f"{images}: {len(keys)} images that can be read; expected two or more different ones")
+    write_statistics(out, features.read(keys), network.identity, network.resolution)
+    print(f"{out}: {len(keys):,} images, {network.features} features of {network.name} at {network.resolution} px")
+    if extraction.problems:
+        print(f"{len(extraction.problems)} images cannot be read and are left out")
+    if len(keys) <= network.features:
+        print(f"only the first {len(keys) - 1} axes have variance behind them; more images than features give all")
 
 
 def _print(reports: list[StoreReport], store: Path | None, json_output: bool) -> None:

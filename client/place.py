@@ -14,7 +14,7 @@ from common.config import RunConfig, Value
 from common.errors import SiteError
 from common.head import save_head
 from common.images import Image
-from common.protocol import Task
+from common.protocol import MOMENTS, Task
 from common.sources import read_source
 
 
@@ -52,7 +52,21 @@ class Place:
     def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
         """Keep the head that a run ended with."""
         self.state.mkdir(parents=True, exist_ok=True)
-        save_head(self.state / "head.npz", task.head, task.classes, fingerprint)
+        save_head(
+            self.state / "head.npz", task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable
+        )
+
+    def keep_personal(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
+        """Keep the head in ``task``, which the site made of the result for itself."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        save_head(
+            self.state / "personal-head.npz",
+            task.head,
+            task.classes,
+            fingerprint,
+            task.extra.get(MOMENTS),
+            task.trainable,
+        )
 
 
 def place_of(node: Mapping[str, Value], config: RunConfig) -> Place:

@@ -6,19 +6,22 @@ A simulated site and a real one are the same thing: a list of images, each with 
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.augmentation import view_key
 from common.backbone import configured_backbone
 from common.config import RunConfig
+from common.cut import HEAD
 from common.errors import SiteError
-from common.extraction import Progress, extract, open_store
-from common.features import normalise
+from common.extraction import Progress
+from common.feature_map import FeatureMap, Moments, feature_map
+from common.features import FeatureStore
 from common.images import Image
+from common.preparation import extract_all
 from common.splits import split_of
 
 log = logging.getLogger(__name__)
@@ -30,25 +33,75 @@ SPLITS = ("train", "validation", "test")
 class Site:
     """Features and labels of one site. Features are read from the store when they are first worked with.
 
+    In training, the K augmented views of n images stand beside them: first all images, then the first view of each, and
+    so on, which makes n · (K + 1) rows.
+
     Attributes:
         keys: split → the images' keys in the feature store.
         labels: split → class names (n,).
         unreadable: images that were left out.
+        augment: K.
     """
 
     keys: dict[str, list[bytes]]
     labels: dict[str, NDArray[np.str_]]
     unreadable: int
-    _read: Callable[[Sequence[bytes]], NDArray[np.float32]] = field(repr=False)
+    augment: int
+    _stores: Mapping[str, FeatureStore] = field(repr=False)
+    _map: Callable[[Moments | None], FeatureMap] = field(repr=False)
     _numbers: dict[tuple[str, tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    _mapped: dict[tuple[str, bytes], dict[str, NDArray[np.float32]]] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def features(self) -> dict[str, NDArray[np.float32]]:
-        """Split → normalised features (n, d) float32."""
-        return {split: self._read(self.keys[split]) for split in SPLITS}
+    def images(self, split: str) -> int:
+        """Return the number of a split's images, without their views."""
+        return len(self.keys[split])
 
-    def data(self, split: str, classes: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return features (n, d) and class numbers (n,) of a split, numbered as ``classes`` are.
+    def raw(self, split: str, layer: str = HEAD) -> NDArray[np.float32]:
+        """Return a split's features as the backbone gives them at a cut, (rows, w) float32; those of training with the
+        views.
+        """
+        views = range(self.augment + 1 if split == "train" else 1)
+        return self._stores[layer].read([view_key(key, number) for number in views for key in self.keys[split]])
+
+    def features(self, moments: Moments | None = None, layer: str = HEAD) -> dict[str, NDArray[np.float32]]:
+        """Return split → features (rows, d') float32 as heads see them, and ``held out`` → as ``held_out`` does.
+
+        They are kept for the moments and the layer that were last asked for.
+
+        Args:
+            moments: the federation's, which the server sends where features are standardised by them.
+            layer: where the network is cut; there features are as the network gives them.
+
+        Raises:
+            UserError: the run's features need moments, and there are none.
+        """
+        key = layer, b"".join(array.tobytes() for array in moments or ())
+        if key not in self._mapped:
+            self._mapped.clear()
+            mapped = self._map(moments) if layer == HEAD else _as_it_is
+            validation = self.images("validation")
+            held_out = mapped(np.concatenate([self.raw("validation", layer), self.raw("test", layer)]))
+            self._mapped[key] = {
+                "train": mapped(self.raw("train", layer)),
+                "validation": held_out[:validation],
+                "test": held_out[validation:],
+                "held out": held_out,
+            }
+        return self._mapped[key]
+
+    def data(
+        self, split: str, classes: tuple[str, ...], moments: Moments | None = None, layer: str = HEAD
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return features (rows, d') and class numbers (rows,) of a split, numbered as ``classes`` are.
+
+        Raises:
+            SiteError: the site has a class that is not among ``classes``.
+            UserError: the run's features need moments, and there are none.
+        """
+        return self.features(moments, layer)[split], self.numbers(split, classes)
+
+    def numbers(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
+        """Return the class numbers (rows,) of a split, numbered as ``classes`` are.
 
         Raises:
             SiteError: the site has a class that is not among ``classes``.
@@ -57,13 +110,13 @@ class Site:
             number = {name: i for i, name in enumerate(classes)}
             if set(self.labels[split].tolist()) - set(number):
                 raise SiteError("unknown-class", "the site has a class that the federation does not know")
-            self._numbers[split, classes] = np.array([number[name] for name in self.labels[split].tolist()], np.int64)
-        return self.features[split], self._numbers[split, classes]
+            numbers = np.array([number[name] for name in self.labels[split].tolist()], np.int64)
+            self._numbers[split, classes] = np.tile(numbers, self.augment + 1) if split == "train" else numbers
+        return self._numbers[split, classes]
 
-    @cached_property
-    def held_out(self) -> NDArray[np.float32]:
+    def held_out(self, moments: Moments | None = None, layer: str = HEAD) -> NDArray[np.float32]:
         """Features of the validation images, then of the test images: what a head is scored on, in one piece."""
-        return np.concatenate([self.features["validation"], self.features["test"]])
+        return self.features(moments, layer)["held out"]
 
     def images_by_class(self) -> dict[str, tuple[int, int, int]]:
         """Count the images of each class in (train, validation, test)."""
@@ -79,7 +132,7 @@ def prepare_site(
 
     Args:
         images: the site's.
-        config: backbone, store, seed and shares.
+        config: backbone, store, seed, shares, and what becomes of features.
         progress: told how many of the missing images are done.
         least_images: a class with training images, but fewer different ones than this, is kept out.
 
@@ -87,8 +140,7 @@ def prepare_site(
         UserError: the images or the backbone are not usable.
     """
     backbone = configured_backbone(config)
-    store = open_store(backbone, config.store)
-    extraction = extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
+    extraction, stores = extract_all(backbone, images, config, progress)
     keys: dict[str, list[bytes]] = {split: [] for split in SPLITS}
     labels: dict[str, list[str]] = {split: [] for split in SPLITS}
     for image, key in zip(images, extraction.keys, strict=True):
@@ -105,8 +157,15 @@ def prepare_site(
             kept = [i for i, label in enumerate(labels[split]) if label not in rare]
             keys[split], labels[split] = [keys[split][i] for i in kept], [labels[split][i] for i in kept]
 
-    def read(wanted: Sequence[bytes]) -> NDArray[np.float32]:
-        raw = store.read(wanted)
-        return normalise(raw, backbone.mean) if config.normalise else raw
+    return Site(
+        keys,
+        {split: np.array(labels[split], np.str_) for split in SPLITS},
+        len(extraction.problems),
+        config.augment,
+        stores,
+        lambda moments: feature_map(config, backbone, moments),
+    )
 
-    return Site(keys, {split: np.array(labels[split], np.str_) for split in SPLITS}, len(extraction.problems), read)
+
+def _as_it_is(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x

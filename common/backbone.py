@@ -8,7 +8,7 @@ R x R by antialiased bilinear interpolation, and scaled to [-1, 1] inside the ne
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from common.compute import keras, tf, why_no_bfloat16
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.errors import UserError
 from common.networks import bundled_network, check_network, in_bfloat16, named_network, own_network
+from common.public_statistics import PublicStatistics, check_origin, choose, own_statistics, read_statistics
 
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
 # What of a layer's configuration decides what it computes; names and Keras' own bookkeeping do not.
@@ -50,9 +51,10 @@ class Backbone:
         name: its name, as the run config has it.
         resolution: pixels a side that it sees.
         network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not trainable.
-        mean: the public mean of its features over its source data, ``(features,)`` float32, or None.
+        mean: the public mean of its features that it comes with, ``(features,)`` float32, or None.
         notes: what a person should know of how it was loaded.
         precision: ``float32`` or ``bfloat16``, in which features are computed; they are float32 in either case.
+        statistics: the public statistics of its features that a run uses, where these are not that mean alone.
     """
 
     name: str
@@ -61,15 +63,28 @@ class Backbone:
     mean: NDArray[np.float32] | None
     notes: tuple[str, ...] = ()
     precision: str = "float32"
+    statistics: PublicStatistics | None = None
 
     @property
     def features(self) -> int:
         """Width of a feature vector."""
         return int(self.network.output_shape[-1])
 
+    @property
+    def public(self) -> PublicStatistics:
+        """The public statistics of its features that are in use."""
+        return self.statistics or PublicStatistics(self.mean)
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of architecture, weights and preprocessing (64 hexadecimal digits). Sites compare it."""
+        """SHA-256 of identity and public statistics in use (64 hexadecimal digits). Sites compare it."""
+        if self.statistics is None:
+            return self.identity
+        return hashlib.sha256(self.identity.encode() + self.statistics.digest).hexdigest()
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of architecture, weights, preprocessing and mean (64 hexadecimal digits), as it comes. Stores go by it."""
         state = hashlib.sha256(_RESIZE_RULE.encode())
         state.update(json.dumps(_architecture(self.network), sort_keys=True).encode())
         for weight in self.network.get_weights():
@@ -103,8 +118,32 @@ def resizing_layer(resolution: int) -> Any:
 
 
 def configured_backbone(config: RunConfig) -> Backbone:
-    """Load the backbone that a run config names."""
-    return load_backbone(config.backbone, config.weights, config.resolution, config.preprocessing, config.precision)
+    """Load the backbone that a run config names, with the public statistics that it uses.
+
+    Raises:
+        UserError: the network or the statistics are not there, cannot be read or do not fit.
+    """
+    backbone = load_backbone(config.backbone, config.weights, config.resolution, config.preprocessing, config.precision)
+    if config.standardise != "public" and config.project != "pca" and not config.feature_statistics:
+        return backbone
+    return _with_statistics(backbone, config.backbone, config.feature_statistics, config.standardise, config.project)
+
+
+@lru_cache(maxsize=2)
+def _with_statistics(backbone: Backbone, named: str, file: str, standardise: str, project: str) -> Backbone:
+    """Give a backbone the statistics in ``file`` ("": those it comes with), as far as they are used."""
+    source = Path(file).expanduser() if file else own_statistics(named)
+    found = read_statistics(source, backbone.features) if source else {}
+    if file:
+        check_origin(found, file, backbone.identity, backbone.resolution)
+    used = choose(
+        found,
+        backbone.name,
+        deviation=standardise == "public",
+        axes=project == "pca",
+        standardised=standardise in ("public", "federated"),
+    )
+    return replace(backbone, statistics=used)
 
 
 @lru_cache(maxsize=2)
@@ -126,18 +165,15 @@ def load_backbone(
     """
     if precision == "bfloat16" and (why := why_no_bfloat16()):
         raise UserError(f"--precision bfloat16 would only lose accuracy here: {why}; leave it at float32")
-    mean: NDArray[np.float32] | None = None
+    statistics = own_statistics(name)
     notes: tuple[str, ...] = ()
     if name == BUNDLED:
-        network, mean = bundled_network()
+        network = bundled_network()
     elif name in KERAS_BACKBONES:
         network = named_network(name, weights, preprocessing)
     else:
         path = Path(name).expanduser()
         network, notes = own_network(path, preprocessing)
-        if (statistics := path.with_suffix(".feature-statistics.npz")).is_file():
-            mean = np.load(statistics)["mean"].astype(np.float32)
-            notes = (*notes, f"{path.name}: features are centred by the mean in {statistics.name}")
         name = re.sub(r"[^\w.-]+", "_", Path(name).stem)
     fixed = network.input_shape[1]
     if fixed and resolution not in (0, fixed):
@@ -145,6 +181,11 @@ def load_backbone(
     resolution = resolution or fixed or (64 if name == BUNDLED else 224)
     check_network(network, name, resolution)
     network.trainable = False
+    mean: NDArray[np.float32] | None = None
+    if statistics:
+        mean = read_statistics(statistics, int(network.output_shape[-1]))["mean"]
+        if name != BUNDLED:
+            notes = (*notes, f"{path.name}: {statistics.name} beside it holds the mean of its features")
     return Backbone(name, resolution, network, mean, notes, precision)
 
 

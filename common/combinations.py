@@ -1,6 +1,9 @@
-"""Settings of a federation that contradict each other, or that nothing would use: refused with the reason."""
+"""Settings that contradict each other, or that nothing would use: refused with the reason."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from common.depth import schedule
 
 if TYPE_CHECKING:
     from common.config import RunConfig
@@ -10,27 +13,31 @@ _STRATEGIES_THAT_USE = {
     "adaptivity": ("fedadam", "fedyogi", "fedadagrad"),
     "proximal": ("fedprox",),
     "trim": ("trimmed-mean",),
+    "inner_rate": ("perfedavg",),
+    "server_optimizer": ("fedopt",),
 }
 _RAY = ("ray_address", "client_cpus", "client_gpus")
+# What a head in closed form leaves without a use: there is no round of training, and one layer only.
+_OF_ROUNDS = (
+    "init", "server_learning_rate", "server_momentum", "weighting", "fraction", "cohort_size", "sampling",
+    "early_stopping", "min_delta", "ema", "interpolate", "schedule", "warmup_rounds", "class_balance",
+    "max_update_norm", "unfreeze_at",
+)  # fmt: skip
+_OF_THE_HEAD = ("hidden_units", "dropout", "l1", "l2", "trainable")
 
 
 def refuse_contradictions(config: "RunConfig") -> None:
-    """Check how settings of cohorts, strategy and engine go together.
+    """Check how settings go together.
 
     Raises:
         ValueError: they do not; the text says which and why.
     """
     _check_cohorts(config)
     _check_classes(config)
-    for name, strategies in _STRATEGIES_THAT_USE.items():
-        if _changed(config, name) and config.strategy not in strategies:
-            raise ValueError(
-                f"{_outside(name)}: {config.strategy} does not use it; it goes with --strategy {' or '.join(strategies)}"
-            )
-    if config.strategy in ("median", "trimmed-mean") and config.weighting == "uniform":
-        raise ValueError(
-            f"weighting: {config.strategy} counts every site once, whatever its size; leave it at its default"
-        )
+    _check_features(config)
+    _check_strategy(config)
+    _check_one_shot(config)
+    _check_depth(config)
     for name in _RAY:
         if _changed(config, name) and config.engine != "ray":
             raise ValueError(f"{_outside(name)}: goes with --engine ray; the in-process engine knows --threads")
@@ -58,6 +65,99 @@ def _check_classes(config: "RunConfig") -> None:
         raise ValueError(
             f"class-names: got {config.class_names!r}; expected two or more different names, such as cat,dog"
         )
+
+
+def _check_features(config: "RunConfig") -> None:
+    if config.project == "none" and config.dimensions:
+        raise ValueError("dimensions: goes with --project pca or random; without it features keep their width")
+    if config.project != "none" and not config.dimensions:
+        raise ValueError(f"project {config.project}: give the width to project to by --dimensions, such as 64")
+    if config.feature_statistics and config.standardise in ("none", "federated") and config.project != "pca":
+        raise ValueError(
+            f"feature-statistics: --standardise {config.standardise} with --project {config.project} uses no public "
+            "statistics; they go with --standardise centre or public, or --project pca"
+        )
+
+
+def _check_strategy(config: "RunConfig") -> None:
+    name = config.strategy
+    for setting, strategies in _STRATEGIES_THAT_USE.items():
+        if _changed(config, setting) and name not in strategies:
+            raise ValueError(
+                f"{_outside(setting)}: {name} does not use it; it goes with --strategy {' or '.join(strategies)}"
+            )
+    if name in ("median", "trimmed-mean", "reptile") and config.weighting == "uniform":
+        raise ValueError(f"weighting: {name} counts every site once, whatever its size; leave it at its default")
+    if name in ("reptile", "fedopt") and config.server_momentum and _changed(config, "server_momentum"):
+        other = "--strategy fedavg has it" if name == "reptile" else "--server-optimizer momentum has it"
+        raise ValueError(f"server-momentum: {name} has none; {other}")
+    if name in ("scaffold", "perfedavg") and config.optimizer != "sgd":
+        raise ValueError(f"optimizer {config.optimizer}: {name} is defined for plain SGD steps; leave it at sgd")
+    if name == "scaffold" and config.patience:
+        raise ValueError(
+            "patience: scaffold's variates divide by the number of steps, which early stopping at a site would leave "
+            "open; leave it at 0"
+        )
+    if config.weight_decay and config.optimizer == "ftrl":
+        raise ValueError(
+            "weight-decay: ftrl makes each weight anew from its accumulators, so what decays between steps comes back; "
+            "give --l2"
+        )
+    if config.schedule == "constant" and _changed(config, "final_rate"):
+        raise ValueError(
+            "final-rate: goes with --schedule linear, cosine or exponential; a constant rate ends as it began"
+        )
+    if config.warmup_rounds >= config.rounds and config.warmup_rounds:
+        raise ValueError(f"warmup-rounds {config.warmup_rounds}: the run has {config.rounds} rounds only; give fewer")
+
+
+def _check_one_shot(config: "RunConfig") -> None:
+    if config.closed_form and (unused := _names(config, (*_OF_ROUNDS, *_OF_THE_HEAD))):
+        raise ValueError(
+            f"{unused}: {config.strategy} makes one linear head of sums, in closed form and without rounds of "
+            f"training; to train on from it, give --init {config.strategy} and another --strategy"
+        )
+    if config.one_shot and config.hidden_units:
+        raise ValueError(f"hidden-units: {config.one_shot} makes a single linear layer; leave it at 0")
+    if config.lda and config.one_shot != "fed3r":
+        raise ValueError("lda: goes with --strategy fed3r or --init fed3r, whose sums it is made of")
+    if config.ridge and config.one_shot not in ("fed3r", "fedcof"):
+        raise ValueError("ridge: goes with fed3r or fedcof, as --strategy or --init")
+
+
+def _check_depth(config: "RunConfig") -> None:
+    deep = config.trainable != "head" or config.unfreeze_at
+    schedule(config)
+    if config.init != "zeros" and config.trainable != "head":
+        raise ValueError(
+            f"init {config.init}: it needs pooled features, and --trainable {config.trainable} stores those at the cut; "
+            f"begin with the head and go deeper by --unfreeze-at 2:{config.trainable}"
+        )
+    if config.unfreeze_at and (unused := _names(config, ("ema", "interpolate"))):
+        raise ValueError(
+            f"{unused}: the first head and the last have different arrays under --unfreeze-at, so there is none "
+            "between them; give --trainable instead"
+        )
+    if config.unfreeze_at and config.strategy == "scaffold":
+        raise ValueError(
+            "unfreeze-at: scaffold's variates have the shapes of the head they were made for; give --trainable instead"
+        )
+    if not deep and _changed(config, "backbone_rate"):
+        raise ValueError("backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate")
+    if deep and config.strategy == "scaffold" and config.backbone_rate != 1:
+        raise ValueError(
+            "backbone-rate: scaffold divides by one rate for all that is trained; give --backbone-rate 1 and a "
+            "--learning-rate that suits convolutions, such as 0.05"
+        )
+    if deep and config.standardise == "federated":
+        raise ValueError(
+            "standardise federated: its statistics are of pooled features, which change once the backbone is trained; "
+            "give --standardise public or centre"
+        )
+
+
+def _names(config: "RunConfig", names: Iterable[str]) -> str:
+    return ", ".join(_outside(name) for name in names if _changed(config, name))
 
 
 def _changed(config: "RunConfig", name: str) -> bool:

@@ -5,7 +5,7 @@ Flower's run config is flat, knows neither lists nor null and overrides only key
 subject in ``common/settings/``.
 """
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import tomli_w
 from pydantic import model_validator
@@ -16,6 +16,8 @@ from common.settings.images import BUNDLED, KERAS_BACKBONES, BackboneSettings, D
 from common.settings.option import Settings, Value, option
 from common.settings.training import HeadSettings, Optimizer, TrainingSettings
 from common.words import nearest
+
+ONE_SHOT: tuple[str, ...] = get_args(OneShot)
 
 
 class RunSettings(Settings):
@@ -75,9 +77,45 @@ class RunConfig(  # pydantic lists the fields of the last base first
         return self
 
     @property
+    def closed_form(self) -> bool:
+        """Whether the run ends with a one-shot head, without any round of training."""
+        return self.strategy in ONE_SHOT
+
+    @property
+    def one_shot(self) -> str:
+        """The one-shot head that the run begins with; "" for none."""
+        return self.strategy if self.closed_form else self.init if self.init != "zeros" else ""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What the run makes its head by: the one-shot head that it begins with, if any, and its strategy."""
+        return tuple(dict.fromkeys(name for name in (self.one_shot, self.strategy) if name))
+
+    @property
+    def gatherings(self) -> int:
+        """How often sites send sums of their features before the first round."""
+        return (self.standardise == "federated") + bool(self.one_shot)
+
+    @property
+    def training_rounds(self) -> int:
+        """Rounds of training: none where the head is a closed form."""
+        return 0 if self.closed_form else self.rounds
+
+    @property
     def declared_classes(self) -> tuple[str, ...]:
         """The names of ``class_names``; none where the classes are those found."""
         return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
+
+    @property
+    def participants(self) -> int:
+        """Number of sites that the federation has: those of a simulation without the unseen ones."""
+        return self.sites - self.unseen_sites
+
+    @property
+    def adaptation_epochs(self) -> int:
+        """Epochs for which a site fine-tunes the global head to a personal one; 0 where the run makes none."""
+        adapts = self.strategy in ("reptile", "perfedavg")  # what they train is a head to adapt
+        return self.personal_epochs or (self.local_epochs if adapts else 0)
 
     def to_flat(self) -> dict[str, Value]:
         """Return every setting under its outside name: what TOML files and Flower's run config hold."""
@@ -88,4 +126,4 @@ class RunConfig(  # pydantic lists the fields of the last base first
         return tomli_w.dumps(self.to_flat())
 
 
-__all__ = ["BUNDLED", "KERAS_BACKBONES", "OneShot", "Optimizer", "RunConfig", "Strategy", "Value"]
+__all__ = ["BUNDLED", "KERAS_BACKBONES", "ONE_SHOT", "OneShot", "Optimizer", "RunConfig", "Strategy", "Value"]

@@ -6,22 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.augmentation import Views, no_views, view, view_key
 from common.backbone import Backbone
 from common.compute import CORES
 from common.errors import UserError
 from common.features import FeatureStore, default_store
 from common.images import Image, Problem, content_key, decode
 
-Progress = Callable[[int, int], None]  # images done, images to do
+Progress = Callable[[int, int], None]  # images done, images to do; each view counts
+Piece = tuple[int, int]  # an image's place in the list, and which view of it
 
 BATCH = {True: 64, False: 16}  # images a pass: small ones, and those above 128 pixels a side
 SMALL = 3 * 256 * 256  # values in an image up to which those of one size are resized together: 6 x faster
-FEW = 64  # images that are looked up in the calling thread
+LOOKED_UP = 256  # images that are looked up at a time: handing one over takes longer than reading it from an archive
 SHARD_IMAGES = 2048  # features are put on disk at least this often …
 SHARD_SECONDS = 20.0  # … and after this time, so that little is lost in a crash
 
@@ -32,7 +35,7 @@ class Extraction:
 
     Attributes:
         keys: the content key of each image, in order; None for one that cannot be read.
-        extracted: images that went through the backbone now.
+        extracted: images that went through the backbone now, or a view of them did.
         reused: images whose features were there.
         problems: the images that cannot be read, with the reason.
     """
@@ -47,7 +50,7 @@ def open_store(backbone: Backbone, root: str = "") -> FeatureStore:
     """Open the feature store of a backbone below ``root`` ("": the user's cache)."""
     base = Path(root).expanduser() if root else default_store()
     precision = "-bfloat16" if backbone.precision == "bfloat16" else ""
-    name = f"{backbone.name}-{backbone.resolution}px-{backbone.fingerprint[:16]}{precision}"
+    name = f"{backbone.name}-{backbone.resolution}px-{backbone.identity[:16]}{precision}"
     store = _store(base / name, backbone.features)
     store.refresh()
     return store
@@ -61,11 +64,12 @@ def extract(
     backbone: Backbone,
     images: Sequence[Image],
     *,
+    views: Views = no_views,
     threads: int = 0,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Extraction:
-    """Make sure that the features of every readable image are in the store.
+    """Make sure that the features of every readable image, and of the views that are wanted of it, are in the store.
 
     Only one process extracts into a store at a time; it looks again once it holds the lock.
 
@@ -73,6 +77,7 @@ def extract(
         store: the store of this backbone and resolution.
         backbone: turns images into features.
         images: which; copies of one content are extracted once.
+        views: how many augmented views of an image are wanted.
         threads: batches in work at a time (0: one a core).
         strict: stop at the first image that cannot be read.
         progress: told how many of the missing images are done.
@@ -81,20 +86,16 @@ def extract(
         UserError: an image cannot be read and ``strict`` is set.
     """
     with ThreadPoolExecutor(threads or CORES) as pool:
-        # Starting threads takes longer than reading the few images of a small simulated site.
-        keys = list(pool.map(_key, images) if len(images) > FEW else map(_key, images))
+        keys = _keys(images, pool)
         problems = {i: key for i, key in enumerate(keys) if isinstance(key, Problem)}
         _refuse(problems.values(), strict)
-        wanted = {key: i for i, key in reversed(list(enumerate(keys))) if isinstance(key, bytes)}
-        missing = sorted(i for key, i in wanted.items() if key not in store)
-        extracted = 0
-        if missing:
+        wanted = _wanted(images, keys, views)
+        extracted: set[int] = set()
+        if _missing(store, wanted):
             with store.lock:
                 store.refresh()
-                missing = sorted(i for key, i in wanted.items() if key not in store)
-                for i, result in _run(
-                    store, backbone, [(i, images[i]) for i in missing], pool, progress or (lambda done, total: None)
-                ):
+                missing = _missing(store, wanted)
+                for i, result in _run(store, backbone, images, missing, pool, progress or (lambda done, total: None)):
                     if isinstance(result, Problem):
                         problems |= {
                             j: Problem(images[j].path, result.reason) for j, key in enumerate(keys) if key == keys[i]
@@ -102,64 +103,86 @@ def extract(
                         _refuse([result], strict)
                     else:
                         keys[i] = result  # the content may have changed since it was first read
-                        extracted += 1
-    final = tuple(
-        None if i in problems or isinstance(key, Problem) or key not in store else key for i, key in enumerate(keys)
-    )
+                        extracted.add(i)
+
+    def complete(i: int, key: bytes) -> bool:
+        return i not in problems and all(view_key(key, v) in store for v in range(views(images[i], key) + 1))
+
+    final = tuple(key if isinstance(key, bytes) and complete(i, key) else None for i, key in enumerate(keys))
     problems |= {
         i: Problem(images[i].path, "changed while it was read")
         for i, key in enumerate(final)
         if key is None and i not in problems
     }
     found = sum(key is not None for key in final)
-    return Extraction(final, extracted, found - extracted, tuple(problems[i] for i in sorted(problems)))
+    return Extraction(final, len(extracted), found - len(extracted), tuple(problems[i] for i in sorted(problems)))
+
+
+def _wanted(images: Sequence[Image], keys: Sequence[bytes | Problem], views: Views) -> dict[bytes, Piece]:
+    """Return for each content the first image that has it, and the most views that are wanted of it."""
+    wanted: dict[bytes, Piece] = {}
+    for i, key in enumerate(keys):
+        if isinstance(key, bytes):
+            first, most = wanted.get(key, (i, 0))
+            wanted[key] = first, max(most, views(images[i], key))
+    return wanted
+
+
+def _missing(store: FeatureStore, wanted: dict[bytes, Piece]) -> list[Piece]:
+    return [(i, v) for key, (i, most) in wanted.items() for v in range(most + 1) if view_key(key, v) not in store]
 
 
 def _run(
     store: FeatureStore,
     backbone: Backbone,
-    images: list[tuple[int, Image]],
+    images: Sequence[Image],
+    pieces: list[Piece],
     pool: ThreadPoolExecutor,
     progress: Progress,
 ) -> Iterator[tuple[int, bytes | Problem]]:
-    """Extract batch by batch, put shards on disk, and yield each image's key, or why it has none."""
+    """Extract batch by batch, put shards on disk, and yield each image's content key, or why it has none."""
     size = BATCH[backbone.resolution <= 128]
     compute = backbone.extractor(size)
 
-    def work(batch: list[tuple[int, Image]]) -> tuple[list[tuple[int, bytes | Problem]], NDArray[np.float32]]:
+    def work(batch: list[Piece]) -> tuple[list[tuple[int, bytes | Problem]], list[bytes], NDArray[np.float32]]:
         pixels = np.zeros((size, backbone.resolution, backbone.resolution, 3), np.float32)
         results: list[tuple[int, bytes | Problem]] = []
-        rows = 0
+        stored: list[bytes] = []
         alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = defaultdict(list)
-        for i, image in batch:
+        for i, numbers in groupby(batch, lambda piece: piece[0]):
             try:
-                content = image.read()
-                decoded = decode(content)
-                if decoded.size <= SMALL:
-                    alike[decoded.shape].append((rows, decoded))
-                else:
-                    pixels[rows] = backbone.resize(decoded[None])[0]
-                results.append((i, content_key(content)))
-                rows += 1
+                content = images[i].read()
+                key, decoded = content_key(content), decode(content)
             except (OSError, ValueError) as error:
-                results.append((i, Problem(image.path, _reason(error))))
+                results.append((i, Problem(images[i].path, _reason(error))))
+                continue
+            for _, number in numbers:
+                seen = view(decoded, key, number)
+                if seen.size <= SMALL:
+                    alike[seen.shape].append((len(stored), seen))
+                else:
+                    pixels[len(stored)] = backbone.resize(seen[None])[0]
+                stored.append(view_key(key, number))
+            results.append((i, key))
         for small in alike.values():
-            pixels[[row for row, _ in small]] = backbone.resize(np.stack([decoded for _, decoded in small]))
-        return results, compute(pixels).numpy()[:rows] if rows else np.empty((0, backbone.features), np.float32)
+            pixels[[row for row, _ in small]] = backbone.resize(np.stack([seen for _, seen in small]))
+        rows = compute(pixels).numpy()[: len(stored)] if stored else np.empty((0, backbone.features), np.float32)
+        return results, stored, rows
 
     keys: list[bytes] = []
     features: list[NDArray[np.float32]] = []
     flushed, done = time.monotonic(), 0
-    progress(0, len(images))
+    batches = [pieces[at : at + size] for at in range(0, len(pieces), size)]
+    progress(0, len(pieces))
     try:
-        for results, rows in pool.map(work, [images[at : at + size] for at in range(0, len(images), size)]):
-            keys += [key for _, key in results if isinstance(key, bytes)]
+        for batch, (results, stored, rows) in zip(batches, pool.map(work, batches), strict=True):
+            keys += stored
             features.append(rows)
-            done += len(results)
+            done += len(batch)
             if len(keys) >= SHARD_IMAGES or time.monotonic() - flushed > SHARD_SECONDS:
                 _flush(store, keys, features)
                 flushed = time.monotonic()
-            progress(done, len(images))
+            progress(done, len(pieces))
             yield from results
     finally:
         _flush(store, keys, features)
@@ -172,9 +195,16 @@ def _flush(store: FeatureStore, keys: list[bytes], features: list[NDArray[np.flo
     features.clear()
 
 
+def _keys(images: Sequence[Image], pool: ThreadPoolExecutor) -> list[bytes | Problem]:
+    """Look images up, blocks of them in threads; the few of a small simulated site take less time than a thread's start."""
+    blocks = [images[at : at + LOOKED_UP] for at in range(0, len(images), LOOKED_UP)]
+    looked_up = (pool.map if len(blocks) > 1 else map)(lambda block: [_key(image) for image in block], blocks)
+    return [key for keys in looked_up for key in keys]
+
+
 def _key(image: Image) -> bytes | Problem:
     try:
-        return content_key(image.read())
+        return image.key()
     except OSError as error:
         return Problem(image.path, _reason(error))
 

@@ -1,7 +1,8 @@
 """The feature store: an image passes through a backbone once, ever.
 
 A store is a folder for each backbone and resolution. In it stand immutable shards, each a NumPy file of records
-(key, feature) that is named by the SHA-256 of its own bytes; key is the SHA-256 of the image's content. A shard is
+(key, feature) that is named by the SHA-256 of its own bytes; key is the SHA-256 of the image's content, or stands for
+an augmented view of it (``common.augmentation``). A shard is
 written to a temporary file, flushed to disk and renamed, so a reader sees whole shards only, whatever happens to the
 writer. Features are stored raw, as the backbone gives them.
 """
@@ -28,12 +29,6 @@ log = logging.getLogger(__name__)
 def default_store() -> Path:
     """Return the store's place where none is configured: below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedtransfer" / "features"
-
-
-def normalise(raw: NDArray[np.float32], mean: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Centre raw features ``(n, d)`` by a public mean ``(d,)``, where there is one, and scale each row to length 1."""
-    centred = raw - mean if mean is not None else raw
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 
 
 @dataclass

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from common.backbone import Backbone, resizing_layer
 from common.compute import keras, tf
+from common.cut import HEAD, cut
 from common.errors import UserError
-from common.head import Arrays, HeadSpec, build_head
+from common.feature_map import FeatureMap
+from common.head import Arrays, HeadSpec, build_above, build_head
 
 _CARD = "fedtransfer.json"
 
@@ -48,25 +50,38 @@ class Classifier:
         return self._call(image).numpy()
 
 
-def build_model(backbone: Backbone, spec: HeadSpec, normalised: bool) -> tuple[Any, Any]:
-    """Join resize, backbone, normalisation, head and softmax into one Keras model; return it and the head in it."""
+def build_model(backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD) -> tuple[Any, list[Any]]:
+    """Join resize, backbone, feature map, head and softmax into one Keras model.
+
+    Returns:
+        The model, and its variables that the arrays of a head are for.
+    """
     image = keras.Input((None, None, 3), name="image")
-    features = backbone.network(resizing_layer(backbone.resolution)(image))
-    if normalised and backbone.mean is not None:
-        features = keras.layers.Rescaling(1.0, offset=(-backbone.mean).tolist(), name="centre")(features)
-    if normalised:
-        features = keras.layers.UnitNormalization(name="unit_length")(features)
-    top = build_head(spec)
+    below = cut(backbone, layer).below.network(resizing_layer(backbone.resolution)(image))
+    above, top = build_above(spec), build_head(spec)
+    parts = [part for part in (above, top) if part]
+    variables = [variable for part in parts for variable in part.trainable_variables]
+    features = above(below, training=False) if above else mapped.as_layers(below)
     model = keras.Model(image, keras.layers.Softmax(name="probabilities")(top(features)), name="fedtransfer")
     model.trainable = False
-    return model, top
+    return model, variables
 
 
 def export_models(
-    heads: Mapping[Path, Arrays], backbone: Backbone, spec: HeadSpec, classes: Sequence[str], *, normalised: bool
-) -> None:
-    """Write a ``.keras`` file with class names for each head; ``normalised``: the heads expect normalised features."""
-    model, top = build_model(backbone, spec, normalised)
+    heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, classes: Sequence[str],
+    layer: str = HEAD,
+) -> None:  # fmt: skip
+    """Write a ``.keras`` file with class names for each head; ``mapped`` gives the features that the heads expect.
+
+    Args:
+        heads: file → arrays of a head.
+        backbone: whose features.
+        mapped: what becomes of them.
+        spec: what the heads look like.
+        classes: their class names.
+        layer: of the backbone, where the heads' arrays begin.
+    """
+    model, variables = build_model(backbone, mapped, spec, layer)
     card = {
         "classes": list(classes),
         "backbone": backbone.name,
@@ -74,7 +89,7 @@ def export_models(
         "fingerprint": backbone.fingerprint,
     }
     for path, head in heads.items():
-        for variable, array in zip(top.weights, head, strict=True):
+        for variable, array in zip(variables, head, strict=True):
             variable.assign(array)
         model.save(path)
         with zipfile.ZipFile(path, "a") as file:

@@ -19,13 +19,10 @@ _POOLING = ("GlobalAveragePooling2D", "GlobalMaxPooling2D")
 _CLASSIFIER = ("Dense", "Softmax")
 
 
-def bundled_network() -> tuple[Any, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Load the bundled network and the public mean of its features."""
-    folder = files("fedtransfer_assets")
-    with as_file(folder / f"{BUNDLED}.keras") as file:
-        network = keras.models.load_model(file, compile=False)
-    with as_file(folder / f"{BUNDLED}.feature-statistics.npz") as file:
-        return network, np.load(file)["mean"].astype(np.float32)
+def bundled_network() -> Any:
+    """Load the bundled network."""
+    with as_file(files("fedtransfer_assets") / f"{BUNDLED}.keras") as file:
+        return keras.models.load_model(file, compile=False)
 
 
 def named_network(name: str, weights: str, preprocessing: str) -> Any:

@@ -103,6 +103,7 @@ class Task(Request):
         trainable: from which layer of the backbone on they are; ``head`` for the head alone.
         rate: share of the configured learning rate that holds in this round.
         run: names the run at the sites, over restarts; a site keeps its state of it under that name.
+        counted: the last round in which the site's update counted, 0 for none; its state of then is the one that holds.
     """
 
     head: Arrays
@@ -110,6 +111,7 @@ class Task(Request):
     trainable: str = "head"
     rate: float = 1.0
     run: str = ""
+    counted: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,21 @@ class Trial(Request):
     """Asks how several heads do, each under several factors on its class scores.
 
     Attributes:
-        heads: H heads.
+        heads: H heads; or two, between which ``shares`` says H others.
         factors: S numbers.
+        shares: where these are given, the heads to score are (1 - share) · first + share · second.
         trainable: what the heads' arrays are, as in ``Task``.
     """
 
     heads: tuple[Arrays, ...]
     factors: tuple[float, ...] = (1.0,)
+    shares: tuple[float, ...] = ()
     trainable: str = "head"
+
+    @property
+    def number(self) -> int:
+        """H."""
+        return len(self.shares) or len(self.heads)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def pack(value: Any) -> RecordDict:
     if isinstance(value, SiteError):
         said = {"code": value.code, "text": value.text}
     else:
-        for name, hint in _types(type(value)).items():
+        for name, hint in _types(type(value)).items():  # type: ignore[arg-type]
             content = getattr(value, name)
             if hint in _SAID:
                 said[name] = float(content.loss) if hint is Counts else content
@@ -110,7 +110,7 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
 
 
 def _put_together(kind: type[Any], said: dict[str, Any], arrays: list[NDArray[Any]]) -> Any:
-    types = _types(kind)
+    types = _types(kind)  # type: ignore[arg-type]
     layout = said.pop(_LAYOUT, [])
     if (found := set(said)) != (wanted := {name for name, hint in types.items() if hint in _SAID}):
         raise ProtocolError(f"sent the keys {sorted(found)}, expected {sorted(wanted)}")

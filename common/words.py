@@ -1,4 +1,4 @@
-"""Times and choices as people say them, and scores as JSON can hold them."""
+"""Times, sizes and choices as people say them, and scores as JSON can hold them."""
 
 import difflib
 from collections.abc import Mapping
@@ -14,6 +14,16 @@ def ago(moment: datetime) -> str:
     if seconds < 6000:
         return f"{seconds / 60:.0f} min ago"
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in three digits: ``512 bytes``, ``32.8 KB``, ``1.97 GB``."""
+    unit = "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if number < 999.5:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.3g} {unit}"
 
 
 def plain(value: Any) -> Any:

@@ -1,17 +1,39 @@
 """Which replies are let in, and why the others are not: nothing of a refused reply reaches the head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
+from numpy.typing import NDArray
 
+from common.backbone import Backbone
+from common.config import RunConfig
 from common.errors import SiteError
+from common.feature_map import feature_width
 from common.head import HeadSpec
 from common.metrics import Counts
-from common.protocol import Confusion, ProtocolError, Scores, Task, Update, classes_digest, weight_of
+from common.protocol import (
+    CONTROL,
+    Answer,
+    Confusion,
+    Gather,
+    Personal,
+    ProtocolError,
+    Request,
+    Scores,
+    Sums,
+    Tally,
+    Task,
+    Trial,
+    Update,
+    classes_digest,
+    weight_of,
+)
+from common.spec import head_spec
+from common.sums import check_sums
 from common.wire import unpack
 
 _FAULTS = {
@@ -29,21 +51,31 @@ _DEAD_WORKER = ("ActorDiedError", "ActorUnavailableError", "OutOfMemoryError", "
 
 @dataclass(frozen=True)
 class Terms:
-    """What a reply must fit to be let in.
+    """What an answer must fit to be let in.
 
     Attributes:
-        spec: the head's shapes.
         classes: the class names that its numbers must be in the order of.
         fingerprint: of the backbone that it must have used.
+        spec: from a layer of the backbone to what is trained from there on.
+        widths: of a feature vector as the backbone gives it, and as the head sees it.
         max_update_norm: largest Euclidean norm of an update, 0 for no bound.
         max_examples: largest number of training images a site may claim, 0 for no bound.
     """
 
-    spec: HeadSpec
     classes: tuple[str, ...]
     fingerprint: str
+    spec: Callable[[str], HeadSpec]
+    widths: tuple[int, int]
     max_update_norm: float = 0.0
     max_examples: int = 0
+
+    @classmethod
+    def of(cls, config: RunConfig, backbone: Backbone, classes: tuple[str, ...]) -> "Terms":
+        """Return the terms of a run."""
+        return cls(
+            classes, backbone.fingerprint, lambda layer: head_spec(config, backbone, len(classes), layer),
+            (backbone.features, feature_width(config, backbone)), config.max_update_norm, config.max_examples,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,22 +87,25 @@ class Admission:
 
 
 def admit(
-    replies: Mapping[str, Sequence[Message]], *kinds: type[Any], task: Task | None = None, terms: Terms | None = None
+    replies: Mapping[str, Sequence[Message]],
+    *kinds: type[Any],
+    request: Request | None = None,
+    terms: Terms | None = None,
 ) -> Admission:
     """Unpack and check the replies of an exchange.
 
     Args:
         replies: site name → what came from it.
         kinds: the protocol values that may answer.
-        task: what the sites were asked; only its round and weighting matter.
-        terms: what scores and updates must fit.
+        request: what the sites were asked, whichever of them.
+        terms: what the answers must fit.
     """
     result = Admission({}, {})
     for site in sorted(replies):
         try:
             value = _value(replies[site], kinds)
-            if task is not None and terms is not None:
-                _check(value, task, terms)
+            if request is not None and terms is not None:
+                _check(value, request, terms)
             result.admitted[site] = value
         except SiteError as error:
             result.refused[site] = f"{error.code}: {error.text}"
@@ -107,19 +142,26 @@ def _fault(code: int, reason: str) -> str:
     return f"{words} ({lines[-1][:200]})" if lines else words
 
 
-def _check(value: Scores, task: Task, terms: Terms) -> None:
-    if value.round != task.round:
-        raise ProtocolError(f"answered round {value.round}, expected round {task.round}")
+def _check(value: Answer, request: Request, terms: Terms) -> None:
+    if value.round != request.round:
+        raise ProtocolError(f"answered round {value.round}, expected round {request.round}")
     if value.fingerprint != terms.fingerprint:
         raise ProtocolError(f"used backbone {value.fingerprint[:16]}…, expected {terms.fingerprint[:16]}…")
     if value.classes != classes_digest(terms.classes):
         raise ProtocolError("numbered the classes by another list of class names")
-    for counts in (value.validation, value.test):
-        _check_counts(counts, terms.spec.classes)
-    if isinstance(value, Update):
-        _check_update(value, task, terms)
+    if isinstance(value, Scores):
+        for counts in (value.validation, value.test):
+            _check_counts(counts, len(terms.classes))
+    if isinstance(value, Update) and isinstance(request, Task):
+        _check_update(value, request, terms)
     if isinstance(value, Confusion):
-        _check_matrix(value.matrix, terms.spec.classes)
+        _check_matrix(value.matrix, len(terms.classes))
+    if isinstance(value, Sums) and isinstance(request, Gather):
+        _check_sums(value, request.what, terms)
+    if isinstance(value, Tally) and isinstance(request, Trial):
+        _check_tally(value, request)
+    if isinstance(value, Personal):
+        _check_personal(value)
 
 
 def _check_counts(counts: Counts, classes: int) -> None:
@@ -133,21 +175,56 @@ def _check_counts(counts: Counts, classes: int) -> None:
 
 
 def _check_update(update: Update, task: Task, terms: Terms) -> None:
-    if update.examples < 1:
-        raise ProtocolError(f"reported {update.examples} training images, expected at least one")
-    if terms.max_examples and update.examples > terms.max_examples:
-        raise ProtocolError(f"reported {update.examples} training images, above --max-examples {terms.max_examples}")
-    found = tuple((str(array.dtype), array.shape) for array in update.total)
-    expected = tuple(("float32", shape) for shape in terms.spec.shapes)
-    if found != expected:
-        raise ProtocolError(f"sent arrays {found}, expected {expected}")
-    if not all(np.isfinite(array).all() for array in update.total):
-        raise ProtocolError("sent an update with NaN or infinite values")
+    _check_examples(update.examples, terms)
+    spec = terms.spec(task.trainable)
+    _check_arrays(update.total, [("float32", shape) for shape in spec.shapes])
+    if set(update.extra) != (expected := set(task.extra) & {CONTROL}):
+        raise ProtocolError(
+            f"sent arrays called {sorted(update.extra)} besides its update, expected {sorted(expected) or 'none'}"
+        )
+    for extra in update.extra.values():
+        _check_arrays(extra, [("float32", shape) for shape in spec.shapes])
     if terms.max_update_norm:
         norm = float(np.sqrt(sum(np.square(a, dtype=np.float64).sum() for a in update.total)))
         norm /= weight_of(task.weighting, update.examples)
         if norm > terms.max_update_norm:
             raise ProtocolError(f"sent an update of norm {norm:.4g}, above --max-update-norm {terms.max_update_norm:g}")
+
+
+def _check_examples(examples: int, terms: Terms) -> None:
+    if examples < 1:
+        raise ProtocolError(f"reported {examples} training images, expected at least one")
+    if terms.max_examples and examples > terms.max_examples:
+        raise ProtocolError(f"reported {examples} training images, above --max-examples {terms.max_examples}")
+
+
+def _check_arrays(arrays: Sequence[NDArray[Any]], expected: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    found = [(str(array.dtype), array.shape) for array in arrays]
+    if found != list(expected):
+        raise ProtocolError(f"sent arrays {found}, expected {list(expected)}")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ProtocolError("sent an update with NaN or infinite values")
+
+
+def _check_sums(sums: Sums, what: str, terms: Terms) -> None:
+    _check_examples(sums.examples, terms)
+    check_sums(sums, what, terms.widths[0] if what == "moments" else terms.widths[1], len(terms.classes))
+
+
+def _check_tally(tally: Tally, trial: Trial) -> None:
+    heads, factors = trial.number, len(trial.factors)
+    _check_arrays(
+        (tally.images, tally.correct, tally.losses),
+        [("int64", (2,)), ("int64", (heads, 2)), ("float64", (heads, factors, 2))],
+    )
+    if (tally.correct < 0).any() or (tally.correct > tally.images).any() or (tally.losses < 0).any():
+        raise ProtocolError("sent counts that contradict each other")
+
+
+def _check_personal(personal: Personal) -> None:
+    _check_arrays((personal.correct,), [("int64", (4,))])
+    if (personal.correct < 0).any() or (personal.correct > personal.images).any() or not 0 <= personal.share <= 1:
+        raise ProtocolError("sent counts that contradict each other")
 
 
 def _check_matrix(matrix: Any, classes: int) -> None:

@@ -1,6 +1,7 @@
 """The ServerApp: load the backbone, run the rounds, write the run folder."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from common.backbone import Backbone, configured_backbone
 from common.config import RunConfig
 from common.config_reading import make_config
 from common.errors import UserError
-from common.head import HeadSpec, save_head
+from common.feature_map import feature_map
+from common.head import Arrays, save_head
 from common.model import export_models
+from common.spec import head_spec
 from server.callbacks import Callback, load_callbacks
 from server.callbacks.json_log import JsonLog
 from server.callbacks.tables import Tables, read_history, read_left_out
 from server.callbacks.tensorboard import TensorBoard
-from server.plots import plot_curves
+from server.closing import write_points
+from server.plots import plot_curves, plot_points
 from server.records import Outcome
 from server.rounds import federate
 from server.run import open_folder, read_summary, write_summary
@@ -55,7 +59,10 @@ def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> None:
     seconds = time.monotonic() - began
     _save_models(folder, config, backbone, outcome)
     history = read_history(folder)
-    plot_curves(history, outcome.best_round, folder / "curves.png")
+    plot_curves(history, outcome.best.round, folder / "curves.png")
+    if outcome.points:
+        write_points(folder / "interpolation.csv", outcome.points)
+        plot_points(outcome.points, folder / "interpolation.png")
     write_summary(folder, summarise(config, backbone, history, read_left_out(folder), outcome, seconds))
     summary = read_summary(folder)
     for callback in callbacks:
@@ -64,12 +71,14 @@ def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> None:
 
 def _save_models(folder: Path, config: RunConfig, backbone: Backbone, outcome: Outcome) -> None:
     """Write the best head and the last, each alone and as a model."""
-    heads = {"": outcome.head, "last-": outcome.last}
-    for prefix, head in heads.items():
-        save_head(folder / f"{prefix}head.npz", head, outcome.classes, backbone.fingerprint)
-    spec = HeadSpec.from_config(config, backbone.features, len(outcome.classes))
-    models = {folder / f"{prefix}model.keras": head for prefix, head in heads.items()}
-    export_models(models, backbone, spec, outcome.classes, normalised=config.normalise)
+    best, last, classes = outcome.best, outcome.progress, outcome.classes
+    mapped = feature_map(config, backbone, outcome.moments)
+    models: dict[str, dict[Path, Arrays]] = defaultdict(dict)  # by the layer that their arrays begin at
+    for prefix, head, layer in (("", best.head, best.trainable), ("last-", last.state.head, last.trainable)):
+        save_head(folder / f"{prefix}head.npz", head, classes, backbone.fingerprint, outcome.moments, layer)
+        models[layer][folder / f"{prefix}model.keras"] = head
+    for layer, heads in models.items():
+        export_models(heads, backbone, mapped, head_spec(config, backbone, len(classes), layer), classes, layer)
 
 
 app = make_app()

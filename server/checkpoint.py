@@ -23,12 +23,13 @@ from server.progress import Candidate, Progress
 from server.standing import Standing
 from server.strategies.state import State
 
-VERSION = 1
+VERSION = 2
 KEEP = 2
 # What may differ between a run and its resumption: it changes how, how long or where, not what is computed.
 FREE = {
     "rounds", "early-stopping", "threads", "out", "store", "engine", "resume", "log-json", "callbacks", "join-timeout",
     "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus", "prepared",
+    "baselines", "personal-epochs",
 }  # fmt: skip
 _NAME = re.compile(r"round-(\d{6,})\.([0-9a-f]{16})\.npz")
 
@@ -114,14 +115,19 @@ class Checkpoints:
             "fingerprint": self.fingerprint,
             "classes": self.classes,
             "round": progress.round,
-            "best": [progress.best.loss, progress.best.round],
+            "best": [progress.best.loss, progress.best.round, progress.best.trainable],
+            "trainable": progress.trainable,
+            "run": progress.run,
+            "chosen": dict(progress.chosen),
+            "counted": dict(progress.counted),
             "early stopping": [progress.reference, progress.waited],
             "failures": dict(progress.standing.failures),
             "back": dict(progress.standing.back),
         }
 
     def _settings(self) -> dict[str, Value]:
-        return {key: value for key, value in self.config.to_flat().items() if key not in FREE}
+        free = FREE if self.config.schedule == "constant" else FREE - {"rounds"}  # else all rates would be others
+        return {key: value for key, value in self.config.to_flat().items() if key not in free}
 
     def _refuse_foreign(self, path: Path, meta: Mapping[str, Any]) -> None:
         if meta.get("version") != VERSION:
@@ -144,8 +150,9 @@ class Checkpoints:
 def _arrays(progress: Progress) -> dict[str, Any]:
     named: dict[str, Any] = {f"head/{i}": array for i, array in enumerate(progress.state.head)}
     named |= {f"best/{i}": array for i, array in enumerate(progress.best.head)}
-    for slot, arrays in progress.state.slots.items():
-        named |= {f"slot/{slot}/{i}": array for i, array in enumerate(arrays)}
+    for kind, groups in (("slot", progress.state.slots), ("kept", progress.kept)):
+        for name, arrays in groups.items():
+            named |= {f"{kind}/{name}/{i}": array for i, array in enumerate(arrays)}
     return named
 
 
@@ -154,14 +161,22 @@ def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
         number = sum(name.startswith(f"{prefix}/") for name in arrays)
         return tuple(arrays[f"{prefix}/{i}"] for i in range(number))
 
-    slots = sorted({name.split("/")[1] for name in arrays if name.startswith("slot/")})
-    loss, best_round = meta["best"]
+    def groups(kind: str) -> dict[str, tuple[Any, ...]]:
+        names = sorted({name.split("/")[1] for name in arrays if name.startswith(f"{kind}/")})
+        return {name: group(f"{kind}/{name}") for name in names}
+
+    loss, best_round, layer = meta["best"]
     reference, waited = meta["early stopping"]
     return Progress(
         meta["round"],
-        State(group("head"), {slot: group(f"slot/{slot}") for slot in slots}),
-        Candidate(loss, best_round, group("best")),
+        State(group("head"), groups("slot")),
+        Candidate(loss, best_round, group("best"), layer),
         reference,
         waited,
         Standing(meta["failures"], meta["back"]),
+        meta["trainable"],
+        meta["run"],
+        groups("kept"),
+        meta["chosen"],
+        meta["counted"],
     )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from flwr.app import Message
@@ -44,9 +45,13 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
             site = asked.get(reply.metadata.reply_to_message_id)
         if site is not None:
             by_site[site].append(reply)
-    first = next((replies[0] for replies in by_site.values() if replies and replies[0].has_content()), None)
-    # One is measured for all: they hold arrays of the same shapes, and measuring takes as long as sending.
-    down, up = (wire.content_bytes(message) if message else 0 for message in (messages[0] if messages else None, first))
+    # One is measured for all: they hold arrays of the same shapes, and measuring takes as long as sending. The one with
+    # most records is an answer, where there is any: a refusal has no arrays.
+    told = (reply for reply in chain.from_iterable(by_site.values()) if reply.has_content())
+    fullest = max(told, key=lambda reply: len(reply.content), default=None)
+    down, up = (
+        wire.content_bytes(message) if message else 0 for message in (messages[0] if messages else None, fullest)
+    )
     return Replies(by_site, down, up)
 
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from common import protocol
 from common.backbone import Backbone
@@ -48,6 +50,21 @@ class Federation:
         return tuple(sorted(self.nodes))
 
     @property
+    def training_images(self) -> NDArray[np.int64]:
+        """Training images of each class over all sites, (C,)."""
+        told = self.descriptions.values()
+        return np.array([sum(site.images.get(name, (0,))[0] for site in told) for name in self.classes], np.int64)
+
+    @property
+    def held_by_one(self) -> dict[str, str]:
+        """Class → the only site that has training images of it, in a federation of several."""
+        holders = {
+            name: [site for site in self.everyone if self.descriptions[site].images.get(name, (0,))[0]]
+            for name in self.classes
+        }
+        return {name: sites[0] for name, sites in holders.items() if len(sites) == 1 < len(self.nodes)}
+
+    @property
     def trainers(self) -> tuple[str, ...]:
         """The sites that have training images; the others are scored only."""
         return tuple(
@@ -64,7 +81,7 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     Raises:
         UserError: too few sites connect or can take part, or none of them can train.
     """
-    nodes, needed = _wait(grid, config), quorum(config.sites, config.min_sites)
+    nodes, needed = _wait(grid, config), quorum(config.participants, config.min_sites)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
     answers = _ask(grid, nodes, query, config, report)
     for site, why in answers.refused.items():
@@ -80,6 +97,12 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     classes = config.declared_classes or natural_order(label for told in descriptions.values() for label in told.images)
     federation = Federation({name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused)
     _check_trainers(federation, config)
+    if alone := federation.held_by_one:
+        named = ", ".join(f"{name} ({site})" for name, site in [*alone.items()][:5])
+        log.warning(
+            "%d of %d classes have training images at one site only, so all that the head learns of them comes from "
+            "there: %s%s", len(alone), len(classes), named, " …" if len(alone) > 5 else "",
+        )  # fmt: skip
     return federation
 
 
@@ -120,22 +143,22 @@ def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, 
 
 def _wait(grid: Grid, config: RunConfig) -> dict[str, int]:
     """Wait until all sites are connected, or at least a quorum when the time is up; return label → node id."""
-    deadline, needed = time.monotonic() + config.join_timeout, quorum(config.sites, config.min_sites)
+    deadline, needed = time.monotonic() + config.join_timeout, quorum(config.participants, config.min_sites)
     while True:
         connected = list(grid.get_nodes())
         labels = [node.name or f"{_UNNAMED}{node.node_id}" for node in connected]
         late = time.monotonic() > deadline
-        if len(connected) >= config.sites or (late and len(connected) >= needed):
+        if len(connected) >= config.participants or (late and len(connected) >= needed):
             _refuse_same_names(labels)
-            if len(connected) < config.sites:
+            if len(connected) < config.participants:
                 log.warning(
                     "only %d of %d sites connected within %g s; going on with them: %s",
-                    len(connected), config.sites, config.join_timeout, ", ".join(sorted(labels)),
+                    len(connected), config.participants, config.join_timeout, ", ".join(sorted(labels)),
                 )  # fmt: skip
             return dict(zip(labels, (node.node_id for node in connected), strict=True))
         if late:
             raise UserError(
-                f"{len(connected)} of {config.sites} sites connected within {config.join_timeout:g} s, {needed} are needed: "
+                f"{len(connected)} of {config.participants} sites connected within {config.join_timeout:g} s, {needed} are needed: "
                 f"{', '.join(sorted(labels)) or 'none'} did; start the others, or set --sites, --min-sites or --join-timeout"
             )
         time.sleep(POLL_SECONDS)

@@ -4,6 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.pictures import save_figure
+from server.records import Point
+
+_CURVES = {
+    "server": "last round's head to its sites' average",
+    "initial": "first head to last",
+    "ema": "last head to running mean",
+}
 
 
 def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Path) -> None:
@@ -11,7 +18,7 @@ def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Pat
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    rows = [row for row in history if row["status"] == "ok"]
+    rows = [row for row in history if row["status"] == "ok" and row["phase"] in ("train", "score")]
     x = [int(row["round"]) - 1 for row in rows]
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -25,6 +32,29 @@ def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Pat
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_title("Cross-entropy loss (nats an image)")
     left.legend(loc="lower right")
+    save_figure(figure, path)
+
+
+def plot_points(points: Sequence[Point], path: Path) -> None:
+    """Draw accuracy and loss of the heads between two, a line a curve; test images solid, validation images dashed."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for number, curve in enumerate(dict.fromkeys(point.curve for point in points)):
+        mine = [point for point in points if point.curve == curve]
+        shares = [point.share for point in mine]
+        for i, axes in enumerate(panels):
+            axes.plot(shares, [p.test[i] for p in mine], label=_CURVES[curve], color=f"C{number}")
+            axes.plot(shares, [p.validation[i] for p in mine], color=f"C{number}", linestyle="--", linewidth=1)
+    for axes, title in zip(
+        panels, ("Accuracy over all sites' images", "Cross-entropy loss (nats an image)"), strict=True
+    ):
+        axes.set(title=title, xlabel="share of the second head")
+        axes.grid(alpha=0.3)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    panels[1].legend(title="test (validation: dashed)")
     save_figure(figure, path)
 
 

@@ -1,10 +1,14 @@
 """What a run leaves in memory: the record of a round, and the outcome."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from common.head import Arrays
+from common.feature_map import Moments
 from common.metrics import Counts
-from common.protocol import Confusion, Description, Scores
+from common.protocol import Answer, Confusion
+from server.joining import Federation
+from server.progress import MOMENTS, Candidate, Progress
 
 
 @dataclass(frozen=True)
@@ -12,12 +16,12 @@ class Round:
     """What is known after a round, or after an attempt at one.
 
     Attributes:
-        round: 1 … R for rounds of training, one more for the closing scoring round.
+        round: 1 … R for rounds of training, 0 for what comes before them, one more for what comes after.
         attempt: 1, or more where the round had to be tried again.
-        phase: ``train`` or ``score``.
+        phase: ``train``; before that ``sums`` and ``trial``, after it ``score``, ``trial`` and ``personal``.
         failure: why the attempt changed nothing; "" for a good one.
         planned: the cohort.
-        scores: site → its scores of the head that entered the round.
+        answers: site → what it answered; in ``train`` and ``score`` also its scores of the head that entered the round.
         refused: site → why its reply was left out.
         set_aside: site → the round from which it may be drawn again.
         test, validation: the summed counts.
@@ -31,7 +35,7 @@ class Round:
     phase: str
     failure: str
     planned: tuple[str, ...]
-    scores: dict[str, Scores]
+    answers: dict[str, Answer]
     refused: dict[str, str]
     set_aside: dict[str, int]
     validation: Counts
@@ -44,7 +48,7 @@ class Round:
     @property
     def scalars(self) -> dict[str, float]:
         """The scores by name, as curves are drawn of them; those of a split without images are left out."""
-        values = {"sites": float(len(self.scores))}
+        values = {"sites": float(len(self.answers))}
         for split, counts in (("test", self.test), ("validation", self.validation)):
             if counts.total:
                 values |= {f"{split}/accuracy": counts.accuracy, f"{split}/loss": counts.mean_loss}
@@ -52,28 +56,50 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A head between two, and how it did.
+
+    Attributes:
+        curve: which two (``server.closing.interpolate``).
+        share: of the second.
+        validation, test: (accuracy, loss) on the images of all sites; NaN without any.
+    """
+
+    curve: str
+    share: float
+    validation: tuple[float, float]
+    test: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a federation ends with.
 
     Attributes:
-        head: the best head by validation loss (the last where no site has validation images; with partial
+        best: the best head by validation loss (the last where no site has validation images; with partial
             participation, the better of the last and of the best by its cohort's loss, both scored by all sites).
-        last: the head after the last round.
-        classes: class names in the order of the head's columns.
-        best_round: the round that the best head entered.
-        rounds: rounds of training that were run.
+        progress: where the run stands after the last round.
+        federation: the sites and classes.
         confusion: site → closing scores of the best head with the confusion matrix on the site's test images.
-        descriptions: site → what it said of its images.
-        absent: what was asked at the start but took no part → why.
         undelivered: site → why it does not hold the result.
+        points: of the interpolation curves.
+        personal: what ``summary.json`` says of personal heads; empty where there are none.
     """
 
-    head: Arrays
-    last: Arrays
-    classes: tuple[str, ...]
-    best_round: int
-    rounds: int
+    best: Candidate
+    progress: Progress
+    federation: Federation
     confusion: dict[str, Confusion]
-    descriptions: dict[str, Description]
-    absent: dict[str, str]
     undelivered: dict[str, str]
+    points: Sequence[Point] = ()
+    personal: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the head's columns."""
+        return self.federation.classes
+
+    @property
+    def moments(self) -> Moments | None:
+        """The federation's mean and deviation of features, where it standardises by them."""
+        return self.progress.kept.get(MOMENTS)

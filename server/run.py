@@ -5,6 +5,7 @@ summary.json   the scores at the end          sites.csv    a row a site of it
 model.keras    image in, probabilities out    head.npz     the head's arrays
 last-model.keras, last-head.npz               the same after the last round
 curves.png     accuracy and loss by round     tensorboard/ the same as events
+interpolation.csv, interpolation.png          heads between two, with --interpolate or --ema
 checkpoints/   the newest two                 sites/NAME/  what each simulated site holds
 """
 
@@ -34,6 +35,8 @@ def open_folder(path: Path, config: RunConfig) -> FileLock:
         raise UserError(
             f"run folder {path} already holds a run; resume it, choose another --out, or give --force to replace it"
         )
+    if finished and config.closed_form:
+        raise UserError(f"{path}: this run is finished; a one-shot head has no further rounds")
     if finished and config.rounds <= read_summary(path).get("rounds_planned", 0):
         raise UserError(f"{path}: this run is finished; to go on with it, give more --rounds than {config.rounds}")
     try:

@@ -25,10 +25,10 @@ def summarise(
     """
     test = sum((scores.test for scores in outcome.confusion.values()), Counts.empty(len(outcome.classes)))
     own = {site: scores.test.accuracy for site, scores in outcome.confusion.items() if scores.test.total}
-    splits = _images(outcome)
+    splits, federation, best = _images(outcome), outcome.federation, outcome.best
     trained = [row for row in history if row["phase"] == "train"]
-    failed = [row for row in trained if row["status"] != "ok"]
-    return {
+    repeated = trained or [row for row in history if row["phase"] == "sums"]
+    summary = {
         "accuracy": test.accuracy,
         **test.macro(),
         "loss": test.mean_loss,
@@ -37,30 +37,37 @@ def summarise(
         "site_accuracy": own,
         "confusion_matrix": np.sum([scores.matrix for scores in outcome.confusion.values()], axis=0).tolist(),
         "classes": list(outcome.classes),
-        "rounds": outcome.rounds,
-        "rounds_planned": config.rounds,
-        "stopped_early": outcome.rounds < config.rounds,
-        "failed_attempts": len(failed),
-        "best_round": outcome.best_round,
-        "sites": len(outcome.descriptions),
-        "sites_absent": outcome.absent,
+        "classes_at_one_site": federation.held_by_one,
+        "rounds": outcome.progress.round,
+        "rounds_planned": config.training_rounds,
+        "stopped_early": outcome.progress.round < config.training_rounds,
+        "failed_attempts": sum(row["status"] != "ok" for row in trained),
+        "best_round": best.round,
+        "sites": len(federation.descriptions),
+        "sites_absent": federation.absent,
         "sites_left_out": left_out,
         "sites_without_result": outcome.undelivered,
         "images": sum(splits.values()),
         "images_by_split": splits,
-        "images_unreadable": sum(description.unreadable for description in outcome.descriptions.values()),
-        "bytes_up_per_site_round": _mean(trained, "bytes_up_per_site"),
-        "bytes_down_per_site_round": _mean(trained, "bytes_down_per_site"),
+        "images_unreadable": sum(description.unreadable for description in federation.descriptions.values()),
+        "bytes_up_per_site_round": _mean(repeated, "bytes_up_per_site"),
+        "bytes_down_per_site_round": _mean(repeated, "bytes_down_per_site"),
         "seconds": {"rounds": round(seconds, 3)},
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint, "resolution": backbone.resolution},
         "seed": config.seed,
     }
+    if outcome.progress.chosen:
+        summary["one_shot"] = {"head": config.one_shot, **outcome.progress.chosen}
+    if outcome.points:
+        summary["kept_head_is_a_mix"] = best.mixed
+    if outcome.personal:
+        summary["personal"] = dict(outcome.personal)
+    return summary
 
 
 def _images(outcome: Outcome) -> dict[str, int]:
-    counts = np.array(
-        [splits for description in outcome.descriptions.values() for splits in description.images.values()]
-    )
+    told = outcome.federation.descriptions.values()
+    counts = np.array([splits for description in told for splits in description.images.values()])
     return dict(zip(("train", "validation", "test"), counts.sum(0).tolist(), strict=True))
 
 

@@ -6,15 +6,21 @@ site's own test images. Epochs are chosen on validation images, as the federatio
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.personal import plain_recipe, train_alone
 from client.site import Site
-from client.trainer import Recipe, Trainer, trainer
+from client.trainer import Trainer, trainer
+from common.backbone import configured_backbone
 from common.config import RunConfig
-from common.head import HeadSpec, initial_head
+from common.depth import layers
+from common.feature_map import Moments
+from common.head import initial_head
 from common.seeds import generator
+from common.spec import head_spec
 
 LOCAL_SITES = 50  # at most as many sites train alone
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -47,23 +53,51 @@ class Baselines:
     majority: Score
     local_majority: dict[str, Score]
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says of them."""
+        local, local_majority = self.local.values(), self.local_majority.values()
+        own = [score.own_mean for score in local if score.own]
+        return {
+            "baselines": {
+                "pooled": self.pooled.common,
+                "local_mean": sum(score.common for score in local) / len(local),
+                "local_worst": min(score.common for score in local),
+                "majority": self.majority.common,
+            },
+            "baselines_on_own_test_images": {
+                "pooled": self.pooled.own_mean,
+                "pooled_worst": self.pooled.own_worst,
+                "local_mean": sum(own) / len(own) if own else float("nan"),
+                "local_worst": min(own, default=float("nan")),
+                "majority": self.majority.own_mean,
+                "local_majority": sum(score.own_mean for score in local_majority if score.own) / max(1, len(own)),
+            },
+            "baselines_local_sites": len(local),
+        }
+
 
 def run_baselines(
-    config: RunConfig, sites: dict[str, Site], classes: tuple[str, ...], progress: Callable[[int, int], None]
+    config: RunConfig,
+    sites: dict[str, Site],
+    classes: tuple[str, ...],
+    moments: Moments | None,
+    progress: Callable[[int, int], None],
+    local_sites: int = LOCAL_SITES,
 ) -> Baselines:
     """Train and score all baselines.
 
     Pooled and local heads train for as many epochs as the federation's sites do over all rounds, on the same head,
-    optimizer and batch size, and keep the epoch with the lowest validation loss. With more than ``LOCAL_SITES`` sites,
-    local training is measured on that many, drawn at random.
+    optimizer and batch size, and keep the epoch with the lowest validation loss. With more than ``local_sites`` sites,
+    local training is measured on that many, drawn at random. Features are the federation's, standardised by its ``moments``
+    where they are standardised so.
     """
-    drawn = generator(config.seed, "local baseline").permutation(sorted(sites))[:LOCAL_SITES]
+    drawn = generator(config.seed, "local baseline").permutation(sorted(sites))[:local_sites]
     alone = sorted(map(str, drawn))
-    test = {name: site.data("test", classes) for name, site in sites.items()}
+    layer = layers(config)[-1]
+    test = {name: site.data("test", classes, moments, layer) for name, site in sites.items()}
     common = _join(test.values())
-    spec = HeadSpec.from_config(config, common[0].shape[1], len(classes))
-    recipe = Recipe.from_config(config)
-    epochs = config.rounds * config.local_epochs
+    spec = head_spec(config, configured_backbone(config), len(classes), layer)
     steps = iter(range(len(alone) + 2))
 
     def score(predict: Callable[[NDArray[np.float32]], NDArray[np.int64]], names: Sequence[str]) -> Score:
@@ -73,19 +107,18 @@ def run_baselines(
     def trained(t: Trainer, names: Sequence[str], key: str) -> Score:
         progress(next(steps), len(alone) + 1)
         train, validation = (
-            _join([sites[name].data(split, classes) for name in names]) for split in ("train", "validation")
+            _join([sites[name].data(split, classes, moments, layer) for name in names])
+            for split in ("train", "validation")
         )
-        head = t.train(
-            initial_head(spec, config.seed), *train, generator(config.seed, "baseline", key), epochs, epochs, validation
-        )
+        head = train_alone(t, config, initial_head(spec, config.seed), train, validation, key)
         return score(lambda x: t.predict(head, x).argmax(1), names)
 
     def majority(names: Sequence[str]) -> Score:
-        winner = np.bincount(np.concatenate([sites[name].data("train", classes)[1] for name in names])).argmax()
+        winner = np.bincount(np.concatenate([sites[name].numbers("train", classes) for name in names])).argmax()
         return score(lambda x: np.full(len(x), winner), names)
 
     everyone = sorted(sites)
-    with trainer(spec, recipe) as t:
+    with trainer(spec, plain_recipe(config)) as t:
         pooled = trained(t, everyone, "pooled")
         local = {name: trained(t, [name], name) for name in alone}
         progress(next(steps), len(alone) + 1)

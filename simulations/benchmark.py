@@ -21,7 +21,7 @@ from common.backbone import configured_backbone, load_backbone
 from common.compute import CORES, keras
 from common.config import BUNDLED, RunConfig
 from common.extraction import BATCH, extract, open_store
-from common.features import normalise
+from common.feature_map import feature_map
 from common.head import load_head
 from common.images import Image, content_key, decode
 from common.sources import read_source, write_manifest
@@ -57,6 +57,7 @@ def measure(rounds: int, *, defaults: bool, began: float) -> dict[str, Any]:
             "server_learning_rate": 1.0,
             "server_momentum": 0.0,
             "learning_rate": 0.005,
+            "standardise": "none",
             "normalise": False,
         }
         config = RunConfig(
@@ -74,8 +75,9 @@ def measure(rounds: int, *, defaults: bool, began: float) -> dict[str, Any]:
         run_in_process(app, client_app, sites, config.to_flat(), config.threads or CORES)
         total = time.time() - began
         head, _, _ = load_head(root / "run" / "head.npz")
+        mapped = feature_map(config, configured_backbone(config))
     x, y = client_data(TEST)
-    x = normalise(x, None) if defaults else x
+    x = mapped(x)
     seconds = np.diff(ends)[:rounds]
     return {
         "system": "fedtransfer, defaults" if defaults else "fedtransfer",

@@ -1,15 +1,18 @@
-"""``fedtransfer benchmark``: measure this machine, each measurement in a process of its own."""
+"""``fedtransfer benchmark``: measure this machine, each measurement in a process of its own, and the methods on it."""
 
 import json
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from common.errors import UserError
+from common.words import plain
 
-benchmark = typer.Typer(no_args_is_help=True, help="Measure this machine.")
+benchmark = typer.Typer(no_args_is_help=True, help="Measure this machine, and methods on it.")
 
 
 @benchmark.command()
@@ -49,6 +52,67 @@ def federation(
 
     for line in measure(sites, rounds):
         _print(line, json_output)
+
+
+@benchmark.command()
+def methods(
+    plan: Annotated[
+        Path,
+        typer.Argument(help="What to run, such as plans/heads.toml.", metavar="PLAN.toml", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the runs and tables; runs that are there are not made again.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where data are that the plan names, such as pacs=FOLDER; may be repeated.", metavar="NAME=PATH"
+        ),
+    ] = None,
+    store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
+    processes: Annotated[int, typer.Option(help="Runs made at a time (0: one a core).", min=0)] = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Run every setting x method x seed of a plan, and table accuracy, rounds and bytes with 95 % intervals.
+
+    Stopped and started again it goes on where it was. Runs that fail are named in the end, and the exit status is 1.
+
+    [bold]Example[/bold]
+
+    fedtransfer benchmark methods plans/heads.toml --out runs/heads --data pacs=pacs
+    """
+    import os
+
+    from rich.console import Console
+
+    from simulations.benchmark_methods import run_plan
+    from simulations.benchmark_tables import shown
+    from simulations.plans import read_plan
+
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    read = read_plan(plan, out, dict(_named(pair) for pair in data or []), store)
+    for remark in read.remarks:
+        say(remark)
+    measured = run_plan(read, out, processes or cores, cores, say)
+    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(measured.lines))
+    say(", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items()))
+    if json_output:
+        table = [plain(asdict(line)) for line in measured.lines]
+        print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
+    for name, error in measured.failures.items():
+        say(f"failed: {name}: {error}")
+    if measured.failures:
+        raise typer.Exit(1)
+
+
+def _named(pair: str) -> tuple[str, str]:
+    name, is_pair, path = pair.partition("=")
+    if not is_pair or not name or not path:
+        raise UserError(f"--data: got {pair!r}; expected NAME=PATH, such as pacs=images/pacs")
+    return name, path
 
 
 def _measure(arguments: list[str], json_output: bool, environment: dict[str, str]) -> None:

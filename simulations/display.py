@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from common.config import RunConfig
+from common.personal import KINDS
 from common.terminal import percent, progress_bar
 from server.callbacks import Callback, Start
 from server.records import Round
@@ -56,7 +57,7 @@ class Display:
             def on_round(self, record: Round) -> None:
                 recent.append(record)
                 del recent[:-_VISIBLE_ROUNDS]
-                bar.update(task, completed=record.round if record.phase == "train" else config.rounds)
+                bar.update(task, completed=record.round if record.phase in ("train", "sums") else config.rounds)
                 notable = record.failure or record.refused or record.phase == "score"
                 if console.is_terminal:
                     live.update(Group(_rounds_table(recent), bar))
@@ -70,26 +71,15 @@ class Display:
             console.print("  ".join(_COLUMNS), highlight=False)
             yield Shown()
 
-    def summary(self, summary: dict[str, Any], baselines: Baselines) -> None:
-        """Print the federation beside its baselines, and each site's own accuracy where sites are few."""
-        table = Table(title="Accuracy on test images", title_style="bold", caption_style="dim")
-        drawn = (
-            f" ({len(baselines.local)} of {summary['sites']} sites)" if len(baselines.local) < summary["sites"] else ""
-        )
-        table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}"
-        for name in ("method", "common test set", "own images, mean", "worst site"):
-            table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
-        own = summary["baselines_on_own_test_images"]
-        pooled, majority = baselines.pooled, baselines.majority
-        federated = (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])
-        local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])
-        table.add_row("federated", *map(percent, federated), style="bold")
-        table.add_row("pooled", *map(percent, (pooled.common, pooled.own_mean, pooled.own_worst)))
-        table.add_row("local only, mean", *map(percent, local_mean))
-        table.add_row("local only, worst", percent(summary["baselines"]["local_worst"]), "", "")
-        table.add_row("majority class", *map(percent, (majority.common, majority.own_mean, majority.own_worst)))
-        table.add_row("each site's majority", "", percent(own["local_majority"]), "")
-        self.console.print(table)
+    def summary(self, summary: dict[str, Any], baselines: Baselines | None) -> None:
+        """Print the federation beside its baselines, personal heads and unseen sites, as far as the run has them, and
+        each site's own accuracy where sites are few.
+        """
+        self.console.print(_accuracy_table(summary, baselines))
+        if "personal" in summary:
+            self.console.print(_personal_table(summary["personal"]))
+        if "unseen_sites" in summary:
+            self.console.print(_unseen_table(summary["unseen_sites"]))
         for site, told in [*summary["sites_left_out"].items()][:10]:
             self.warn(f"{site} was left out {told['times']} times, the last time: {told['reason']}")
         for site, why in [*summary["sites_absent"].items(), *summary["sites_without_result"].items()][:10]:
@@ -111,14 +101,14 @@ _COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", 
 
 
 def _cells(record: Round) -> list[str]:
-    name = f"{record.round:>5}" if record.phase == "train" else "final"
+    name = f"{record.round:>5}" if record.phase == "train" else "final" if record.phase == "score" else record.phase
     validation = (percent(record.validation.accuracy), f"{record.validation.mean_loss:.3f}")
     return [
         name,
         percent(record.test.accuracy),
         f"{record.test.mean_loss:.3f}",
         *validation,
-        f"{len(record.scores)}/{len(record.planned)}",
+        f"{len(record.answers)}/{len(record.planned)}",
         f"{record.seconds:.2f}",
     ]
 
@@ -132,11 +122,66 @@ def _rounds_table(rounds: list[Round]) -> Table:
     return table
 
 
-def _sites_table(sites: dict[str, float], baselines: Baselines) -> Table:
+def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Table:
+    table = _table("Accuracy on test images", "method", "common test set", "own images, mean", "worst site")
+    federated = (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])
+    table.add_row("federated", *map(percent, federated), style="bold")
+    if not baselines:
+        return table
+    alone, sites = len(baselines.local), summary["sites"]
+    drawn = f" ({alone} of {sites} sites)" if alone < sites else ""
+    table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}"
+    own = summary["baselines_on_own_test_images"]
+    pooled, majority = baselines.pooled, baselines.majority
+    local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])
+    table.add_row("pooled", *map(percent, (pooled.common, pooled.own_mean, pooled.own_worst)))
+    table.add_row("local only, mean", *map(percent, local_mean))
+    table.add_row("local only, worst", percent(summary["baselines"]["local_worst"]), "", "")
+    table.add_row("majority class", *map(percent, (majority.common, majority.own_mean, majority.own_worst)))
+    table.add_row("each site's majority", "", percent(own["local_majority"]), "")
+    return table
+
+
+def _personal_table(personal: dict[str, Any]) -> Table:
+    columns = ("head", "mean", "worst site", "all images", "worse than\nglobal", "worse than\nlocal")
+    table = _table("Personal heads on each site's own test images", *columns)
+    share = "–" if personal["share"] is None else f"{personal['share']:.2f}"
+    table.caption = f"over {personal['sites']} sites; mixed: {share} of the global head on average, the rest local"
+    for kind in KINDS:
+        told = personal[kind]
+        shown = [told[key] for key in ("mean", "worst", "pooled")]
+        harm = [percent(told[key]) if key in told else "" for key in ("worse_than_global", "worse_than_local")]
+        table.add_row(kind.replace("_", "-"), *map(percent, shown), *harm)
+    return table
+
+
+def _unseen_table(unseen: dict[str, Any]) -> Table:
+    table = _table("Sites that took no part", "images a class", "global, adapted", "from scratch", "got worse")
+    epochs = "1 epoch" if unseen["epochs"] == 1 else f"{unseen['epochs']} epochs"
+    table.caption = f"accuracy on own test images, mean of {unseen['sites']} sites; {epochs}"
+    table.add_row("none", percent(unseen["global"]), "", "")
+    for images, told in unseen["adapted"].items():
+        table.add_row(images, *map(percent, (told["accuracy"], told["from_scratch"], told["got_worse"])))
+    return table
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_style="bold", caption_style="dim")
+    table.add_column(first, no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _sites_table(sites: dict[str, float], baselines: Baselines | None) -> Table:
+    others = ("pooled", "local only") if baselines else ()
     table = Table(title="Each site on its own test images", title_style="bold")
-    for name in ("site", "federated", "pooled", "local only"):
+    for name in ("site", "federated", *others):
         table.add_column(name, justify="left" if name == "site" else "right")
     for site, accuracy in sites.items():
-        local = baselines.local[site].own.get(site) if site in baselines.local else None
-        table.add_row(site, percent(accuracy), percent(baselines.pooled.own.get(site)), percent(local))
+        shown: list[float | None] = [accuracy]
+        if baselines:
+            local = baselines.local[site].own.get(site) if site in baselines.local else None
+            shown += [baselines.pooled.own.get(site), local]
+        table.add_row(site, *map(percent, shown))
     return table

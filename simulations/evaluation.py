@@ -5,7 +5,7 @@ from pathlib import Path
 from common.config import RunConfig
 from common.config_reading import make_config, read_toml
 from common.errors import UserError
-from common.images import Image, Problem, content_key
+from common.images import Image, Problem
 from common.sources import read_source
 from common.splits import split_of
 from common.words import nearest
@@ -54,6 +54,6 @@ def choose_images(
 
 def _split(image: Image, config: RunConfig) -> str:
     try:
-        return split_of(image, content_key(image.read()), config.seed, config.test_fraction, config.validation_fraction)
+        return split_of(image, image.key(), config.seed, config.test_fraction, config.validation_fraction)
     except OSError:
         return ""

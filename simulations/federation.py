@@ -3,10 +3,10 @@
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,18 @@ from flwr.serverapp import ServerApp
 
 from client.app import app as client_app
 from client.site import prepare_site
-from common.backbone import configured_backbone
+from common.backbone import Backbone, configured_backbone
 from common.checks import examine, examine_sites
 from common.compute import CORES, device
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from common.cost import costs
 from common.errors import UserError
-from common.extraction import Extraction, extract, open_store
+from common.extraction import Extraction
+from common.head import load_head, load_layer, load_moments
 from common.images import Image, Problem
+from common.preparation import extract_all
 from common.sources import read_source, write_manifest
+from common.spec import head_spec
 from common.splits import split_of
 from server.app import make_app
 from server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
@@ -31,6 +35,7 @@ from simulations.display import Display
 from simulations.engine import SimulatedSite, run_in_process
 from simulations.partition import partition
 from simulations.plots import plot_partition
+from simulations.unseen import adapt_unseen, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -48,22 +53,23 @@ def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
     images_of, problems = sites_of(config)
     for problem in problems:
         log.warning("left out %s: %s", problem.path, problem.reason)
+    taking_part, _ = set_aside(images_of, config)
     clear_folder(folder)
     places = {"prepared": str(folder.absolute()), "out": str(folder.absolute() / "run")}
     config = config.model_copy(update={"sites": len(images_of), **places, **_absolute_paths(config)})
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", config.to_toml())
-    write_sites(folder, config, images_of)
-    return len(images_of)
+    write_sites(folder, config, taking_part)
+    return len(taking_part)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished simulation: its folder, its ``summary.json`` and what could not be read."""
+    """A finished simulation: its folder, its ``summary.json``, its baselines if any, and what could not be read."""
 
     folder: Path
     summary: dict[str, Any]
-    baselines: Baselines
+    baselines: Baselines | None
     problems: tuple[Problem, ...]
 
 
@@ -84,6 +90,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     if not config.resume:
         check_folder(folder, force=force)
     images_of, problems = sites_of(config)
+    taking_part, unseen = set_aside(images_of, config)
     config = config.model_copy(update={"sites": len(images_of), "out": str(folder), **_absolute_paths(config)})
 
     extraction_began = time.monotonic()
@@ -94,7 +101,12 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
             f"none of the {len(extraction.keys)} images of {config.data} can be read; the first: {problems[0].path}: {problems[0].reason}"
         )
     features_seconds = time.monotonic() - extraction_began
-    warnings = _examine(config, images_of, extraction)
+    splits = _splits(config, images_of, extraction)
+    warnings = examine(
+        [image for images in images_of.values() for image in images],
+        extraction.keys,
+        [split for mine in splits.values() for split in mine],
+    ) + examine_sites(splits)
     for warning in warnings:
         display.warn(warning)
 
@@ -102,7 +114,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         clear_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(folder, config)  # first: a run killed from here on is known as one, and can be resumed
-    manifests = write_sites(folder, config, images_of)
+    manifests = write_sites(folder, config, taking_part)
     if config.engine == "deployment":
         from simulations.deployment_engine import deployed
 
@@ -114,11 +126,21 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 
     summary = read_summary(folder)
     classes = tuple(summary["classes"])
-    prepared = {name: prepare_site(read_source(manifest).images, config) for name, manifest in manifests.items()}
-    with display.bar("Baselines", "heads") as progress:
-        baselines = run_baselines(config, prepared, classes, progress)
-    plot_partition({name: site.images_by_class() for name, site in prepared.items()}, classes, folder / "partition.png")
-    summary |= _baseline_summary(baselines)
+    baselines = None
+    if config.baselines:
+        prepared = {name: prepare_site(read_source(manifest).images, config) for name, manifest in manifests.items()}
+        with display.bar("Baselines", "heads") as progress:
+            baselines = run_baselines(config, prepared, classes, load_moments(folder / "head.npz"), progress)
+        summary |= baselines.summary
+    if unseen:
+        summary["unseen_sites"] = _unseen_summary(config, unseen, classes, folder, display)
+    counts = {
+        site: Counter(
+            i.label for i, split in zip(images, splits[site], strict=True) if split in ("train", "validation")
+        )
+        for site, images in taking_part.items()
+    }
+    plot_partition(counts, classes, folder / "partition.png")
     summary["features"] = {"extracted": extraction.extracted, "reused": extraction.reused}
     summary["images_unreadable"] = len(problems)
     summary["warnings"] = warnings
@@ -169,6 +191,7 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
         "data": NAMES,
         "backbone": (BUNDLED, *KERAS_BACKBONES),
         "weights": ("",),
+        "feature_statistics": ("",),
         "store": ("",),
         "log_json": ("", "-"),
     }
@@ -198,44 +221,55 @@ def _extract(config: RunConfig, images: Sequence[Image], display: Display) -> Ex
     """Extract the features of all sites in one pass, so that batches are full however small the sites are."""
     with display.bar("Loading the backbone") as progress:
         backbone = configured_backbone(config)
-        store = open_store(backbone, config.store)
         progress(1, 1)
     display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device()}; heads on the CPU")
     for note in backbone.notes:
         display.print(note)
+    _tell_costs(config, backbone, images, display)
     with display.bar("Features", "images") as progress:
-        return extract(store, backbone, images, threads=config.threads, strict=config.strict, progress=progress)
+        extraction, _ = extract_all(backbone, images, config, progress)
+    return extraction
 
 
-def _examine(config: RunConfig, images_of: Mapping[str, Sequence[Image]], extraction: Extraction) -> list[str]:
-    """Look over all images of all sites together, and over the sites' splits."""
-    images = [image for images in images_of.values() for image in images]
-    splits = [
-        split_of(image, key, config.seed, config.test_fraction, config.validation_fraction) if key else ""
-        for image, key in zip(images, extraction.keys, strict=True)
-    ]
-    rest = iter(splits)
-    by_site = {site: list(islice(rest, len(mine))) for site, mine in images_of.items()}
-    return examine(images, extraction.keys, splits) + examine_sites(by_site)
+def _tell_costs(config: RunConfig, backbone: Backbone, images: Sequence[Image], display: Display) -> None:
+    """Say what is trained and what that takes, before it begins."""
+    if config.closed_form:
+        return
+    given = sum(image.split in ("", "train") for image in images)  # what may be trained on
+    views = round(given * (1 - config.validation_fraction)) * config.augment
+    for cost in costs(config, backbone, len({image.label for image in images}), len(images) + views):
+        display.print(str(cost))
 
 
-def _baseline_summary(baselines: Baselines) -> dict[str, Any]:
-    local, local_majority = baselines.local.values(), baselines.local_majority.values()
-    own = [score.own_mean for score in local if score.own]
+def _splits(
+    config: RunConfig, images_of: Mapping[str, Sequence[Image]], extraction: Extraction
+) -> dict[str, list[str]]:
+    """Return site → the split of each of its images, "" for one that cannot be read."""
+    keys = iter(extraction.keys)
     return {
-        "baselines": {
-            "pooled": baselines.pooled.common,
-            "local_mean": sum(score.common for score in local) / len(local),
-            "local_worst": min(score.common for score in local),
-            "majority": baselines.majority.common,
-        },
-        "baselines_on_own_test_images": {
-            "pooled": baselines.pooled.own_mean,
-            "pooled_worst": baselines.pooled.own_worst,
-            "local_mean": sum(own) / len(own) if own else float("nan"),
-            "local_worst": min(own, default=float("nan")),
-            "majority": baselines.majority.own_mean,
-            "local_majority": sum(score.own_mean for score in local_majority if score.own) / max(1, len(own)),
-        },
-        "baselines_local_sites": len(local),
+        site: [
+            split_of(image, key, config.seed, config.test_fraction, config.validation_fraction) if key else ""
+            for image, key in zip(mine, keys, strict=False)
+        ]
+        for site, mine in images_of.items()
     }
+
+
+def _unseen_summary(
+    config: RunConfig, unseen: Mapping[str, Sequence[Image]], classes: tuple[str, ...], folder: Path, display: Display
+) -> dict[str, Any]:
+    """Adapt the run's head at the sites that took no part; images of classes that it does not have are left out."""
+    data, left_out, file = {}, 0, folder / "head.npz"
+    moments, layer = load_moments(file), load_layer(file)
+    for name, images in unseen.items():
+        known = [image for image in images if image.label in classes]
+        left_out += len(images) - len(known)
+        site = prepare_site(known, config)
+        data[name] = {split: site.data(split, classes, moments, layer) for split in ("train", "test")}
+        x, y = data[name]["train"]
+        data[name]["train"] = x[: site.images("train")], y[: site.images("train")]  # images, not their views
+    head, _, _ = load_head(file)
+    spec = head_spec(config, configured_backbone(config), len(classes), layer)
+    with display.bar("Unseen sites", "sites") as progress:
+        summary = adapt_unseen(config, spec, head, data, progress)
+    return {**summary, "images_of_other_classes": left_out}

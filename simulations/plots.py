@@ -8,16 +8,14 @@ import numpy as np
 from common.pictures import save_heat_map
 
 
-def plot_partition(
-    images: Mapping[str, Mapping[str, tuple[int, int, int]]], classes: tuple[str, ...], path: Path
-) -> None:
+def plot_partition(images: Mapping[str, Mapping[str, int]], classes: tuple[str, ...], path: Path) -> None:
     """Draw sites by classes, counting training and validation images.
 
     Args:
-        images: site → class → images for (train, validation, test).
+        images: site → class → images for training and validation.
         classes: the order of the columns.
         path: the PNG file to write.
     """
-    counts = np.array([[sum(mine.get(name, (0, 0, 0))[:2]) for name in classes] for mine in images.values()])
+    counts = np.array([[mine.get(name, 0) for name in classes] for mine in images.values()])
     title = "Images for training and validation, by site and class"
     save_heat_map(path, counts, list(images), classes, title, ("class", "site"))

@@ -31,7 +31,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a failed round again at once."""
-    monkeypatch.setattr("server.rounds.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("server.asking.PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

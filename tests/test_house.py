@@ -45,6 +45,8 @@ def test_tensorflow_is_imported_in_one_place() -> None:
         ["predict", "--help"],
         ["evaluate", "-h"],
         ["features", "--help"],
+        ["methods"],
+        ["benchmark", "methods", "--help"],
         ["server", "--help"],
         ["server", "run", "--help"],
         ["client", "check", "--help"],

@@ -26,6 +26,7 @@ authority = "ca.crt"      # the coordinator's authority; compare its SHA-256 wit
 # Files that stand for those of the same name in a run's settings; "" takes the run's.
 backbone = ""
 weights = ""
+feature-statistics = ""   # public statistics of the backbone's features, for runs that use such a file
 
 store = "features"        # each image's features are kept here, so that it passes through the backbone once
 threads = 0               # image batches extracted at a time; 0: one a core
@@ -38,8 +39,10 @@ strict = false            # true: stop at the first image that cannot be read
 
 # What a run may ask of this site. A run that asks for more is refused, and the coordinator is told why.
 [consent]
-methods = []              # of {methods}; [] accepts any
-rounds-a-day = 0          # rounds of training within 24 hours, over all runs; 0: no bound
+# methods: of {methods};
+# a run needs its strategy here, and the head that it begins with (--init); [] accepts any
+methods = []
+rounds-a-day = 0          # rounds within 24 hours, over all runs; sums of features count as one each time; 0: no bound
 least-images = 1          # classes with fewer training images are kept out: their features would show in an update
 demand = []               # privacy mechanisms that a run must use (this version has none: a demand refuses every run)
 bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer

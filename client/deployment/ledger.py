@@ -15,6 +15,7 @@ from typing import Any
 
 from flwr.app import Message
 
+from common.protocol import GATHER, TRAIN
 from common.wire import content_bytes
 
 _START = "0" * 64
@@ -54,10 +55,10 @@ class Ledger:
             with self.path.open("rb") as file:
                 yield from (entry for line in file if (entry := _entry(line)))
 
-    def trained_since(self, moment: float) -> int:
-        """Count the rounds of training answered since a time in seconds."""
+    def rounds_since(self, moment: float) -> int:
+        """Count the rounds answered since a time in seconds: those of training, and gatherings of sums."""
         return sum(
-            line["time"] >= moment and line["kind"] == "train" and bool(line["shapes"])  # a refusal has no arrays
+            line["time"] >= moment and line["kind"] in (TRAIN, GATHER) and bool(line["shapes"])  # a refusal has none
             for line in self.lines()
         )
 

@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from client.deployment.ledger import Ledger
-from client.deployment.results import keep_result
+from client.deployment.results import keep_personal_head, keep_result
 from client.deployment.settings import MECHANISMS, SETTINGS, SiteFolder
 from client.place import Place
 from client.site import SPLITS
 from common import protocol
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.errors import SiteError, UserError
-from common.images import Image, Problem, content_key
+from common.images import Image, Problem
 from common.protocol import Task
 from common.sources import read_source
 from common.splits import split_of
@@ -44,10 +44,11 @@ class RealPlace(Place):
             SiteError: the code and the text are for the coordinator.
         """
         consent = self._site.settings.consent
-        if consent.methods and config.strategy not in consent.methods:
+        others = [method for method in config.methods if method not in consent.methods]
+        if consent.methods and others:
             raise SiteError(
                 "method-not-allowed",
-                f"this site takes part in {', '.join(consent.methods)} only, the run uses {config.strategy}; "
+                f"this site takes part in {', '.join(consent.methods)} only, the run uses {', '.join(others)}; "
                 "agree on one of these",
             )
         own = self._site.settings
@@ -58,20 +59,27 @@ class RealPlace(Place):
                 "the run wants another backbone than the bundled one, and this site names none; put the file there and "
                 "name it in its site.toml, as backbone or weights",
             )
+        if config.feature_statistics and not own.feature_statistics:
+            raise SiteError(
+                "statistics-not-held",
+                "the run standardises or projects features by a file of public statistics, and this site names none; put "
+                "the coordinator's file there and name it in its site.toml, as feature-statistics",
+            )
         if missing := sorted(set(consent.demand) - set(MECHANISMS)):
             raise SiteError(
                 "demand-not-met",
                 f"this site demands {', '.join(missing)}, which its version of fedtransfer does not have; "
                 "agree on something else, or install a version that has it",
             )
-        if consent.rounds_a_day and kind in (protocol.QUERY, protocol.TRAIN):
-            done = Ledger(self._site.ledger).trained_since(time.time() - DAY)
-            wanted = config.rounds if kind == protocol.QUERY and not config.resume else 1
+        if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
+            done = Ledger(self._site.ledger).rounds_since(time.time() - DAY)
+            whole = kind == protocol.QUERY and not config.resume
+            wanted = config.gatherings + config.training_rounds if whole else 1
             if done + wanted > consent.rounds_a_day:
                 raise SiteError(
                     "too-many-rounds",
-                    f"this site trains in at most {consent.rounds_a_day} rounds within 24 hours and has done {done}; "
-                    f"the run asks for {wanted} more; lower rounds, or wait",
+                    f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums within 24 "
+                    f"hours and has done {done}; the run asks for {wanted} more; lower rounds, or wait",
                 )
 
     def images(self) -> Sequence[Image]:
@@ -81,6 +89,10 @@ class RealPlace(Place):
     def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
         """Keep the head that a run ended with, and the settings that say how to use it."""
         keep_result(self._site.results, task, config, fingerprint, run)
+
+    def keep_personal(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
+        """Keep the head in ``task``, which the site made of the result for itself, beside it."""
+        keep_personal_head(self._site.results, task, config, fingerprint, run)
 
     @property
     def _site(self) -> SiteFolder:
@@ -148,7 +160,7 @@ def own_images(site: SiteFolder, config: RunConfig, split: str) -> tuple[list[Im
     chosen, problems = [], []
     for image in site_images(site):
         try:
-            key = content_key(image.read())
+            key = image.key()
         except OSError as error:
             problems.append(Problem(image.path, str(error.strerror)))
             continue

@@ -169,7 +169,7 @@ def _ledger(site: SiteFolder) -> tuple[str, str]:
 def _backbone(site: SiteFolder) -> tuple[str, str]:
     from common.backbone import configured_backbone
 
-    backbone = configured_backbone(site.apply(RunConfig()))
+    backbone = configured_backbone(site.apply(RunConfig(feature_statistics=site.settings.feature_statistics)))
     return "ok", f"{backbone.name} at {backbone.resolution} px, fingerprint {backbone.fingerprint[:16]}…"
 
 

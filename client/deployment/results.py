@@ -1,4 +1,4 @@
-"""The heads that federations ended with, kept at the site: ``results/TIME-RUN/`` with head and settings."""
+"""The heads that federations ended with, kept at the site: ``results/TIME-RUN/`` with heads and settings."""
 
 import time
 from dataclasses import dataclass
@@ -8,30 +8,55 @@ from common.backbone import Backbone, configured_backbone
 from common.config import RunConfig
 from common.config_reading import make_config, read_toml
 from common.errors import UserError
-from common.head import HeadSpec, load_head, save_head
+from common.feature_map import feature_map
+from common.head import load_head, load_layer, load_moments, save_head
 from common.model import export_models
-from common.protocol import Task
+from common.protocol import MOMENTS, Task
+from common.spec import head_spec
+
+PERSONAL = "personal-"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A result at the site: its folder, and the run's settings as they were here."""
+    """A result at the site.
+
+    Attributes:
+        folder: where it is.
+        config: the run's settings as they were here.
+        prefix: of its files: "" for the global head, ``personal-`` for the one that the site made of it for itself.
+    """
 
     folder: Path
     config: RunConfig
+    prefix: str = ""
+
+    def path(self, name: str) -> Path:
+        """Return the place of one of its files."""
+        return self.folder / f"{self.prefix}{name}"
 
 
 def keep_result(results: Path, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
     """Write the head and the settings of a run; a run that is delivered again replaces its own."""
+    _keep("", results, task, config, fingerprint, run)
+
+
+def keep_personal_head(results: Path, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
+    """Write the head in ``task`` beside the result of a run, as ``personal-head.npz``."""
+    _keep(PERSONAL, results, task, config, fingerprint, run)
+
+
+def _keep(prefix: str, results: Path, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
     folder = next(results.glob(f"*-{run}"), results / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{run}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config.to_toml(), "utf-8")
-    save_head(folder / "head.npz", task.head, task.classes, fingerprint)
-    (folder / "model.keras").unlink(missing_ok=True)  # of the head that was here before
+    kept = Kept(folder, config, prefix)
+    save_head(kept.path("head.npz"), task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable)
+    kept.path("model.keras").unlink(missing_ok=True)  # of the head that was here before
 
 
-def newest_result(results: Path) -> Kept:
-    """Return the newest result.
+def newest_result(results: Path, *, personal: bool = False) -> Kept:
+    """Return the newest result, or the personal head that was made of it.
 
     Raises:
         UserError: there is none yet.
@@ -40,7 +65,13 @@ def newest_result(results: Path) -> Kept:
     if not folders:
         raise UserError(f"{results}: no result yet; a site gets one at the end of each run that it took part in")
     settings = folders[-1] / "config.toml"
-    return Kept(folders[-1], make_config(read_toml(settings), str(settings)))
+    kept = Kept(folders[-1], make_config(read_toml(settings), str(settings)), PERSONAL if personal else "")
+    if not kept.path("head.npz").exists():
+        raise UserError(
+            f"{folders[-1]}: the newest result has no personal head; runs make one with --personal-epochs, and with "
+            "--strategy reptile or perfedavg"
+        )
+    return kept
 
 
 def result_model(kept: Kept) -> Path:
@@ -49,17 +80,19 @@ def result_model(kept: Kept) -> Path:
     Raises:
         UserError: the backbone is no longer the one that the head was trained on.
     """
-    path = kept.folder / "model.keras"
+    path, file = kept.path("model.keras"), kept.path("head.npz")
     if not path.exists():
         backbone: Backbone = configured_backbone(kept.config)
-        head, classes, fingerprint = load_head(kept.folder / "head.npz")
+        head, classes, fingerprint = load_head(file)
         if backbone.fingerprint != fingerprint:
             raise UserError(
                 f"{kept.folder}: the head was trained on backbone {fingerprint[:16]}…, but {kept.config.backbone} is now "
                 f"{backbone.fingerprint[:16]}…; bring back the file that it was"
             )
-        spec = HeadSpec.from_config(kept.config, backbone.features, len(classes))
+        mapped = feature_map(kept.config, backbone, load_moments(file))
+        layer = load_layer(file)
+        spec = head_spec(kept.config, backbone, len(classes), layer)
         temporary = path.with_name("writing.keras")
-        export_models({temporary: head}, backbone, spec, classes, normalised=kept.config.normalise)
+        export_models({temporary: head}, backbone, mapped, spec, classes, layer)
         temporary.replace(path)
     return path

@@ -22,8 +22,8 @@ class Consent(Table):
     """What a run may ask of the site.
 
     Attributes:
-        methods: the strategies that it takes part in; empty for any.
-        rounds_a_day: rounds that it trains in within 24 hours, over all runs; 0 for no bound.
+        methods: what a run may make its head by: strategies, and the one-shot heads that it begins with; empty for any.
+        rounds_a_day: rounds that it answers within 24 hours, of training or of sums, over all runs; 0 for no bound.
         least_images: a class with fewer images than this is kept out of the federation altogether.
         demand: privacy mechanisms that a run must use.
         bundles: hashes of the app bundles that it answers; ``installed`` is that of its own fedtransfer.
@@ -59,6 +59,7 @@ class SiteSettings(Table):
         authority: the coordinator's ca.crt.
         data: images, as everywhere: a folder of class folders, a CSV manifest or an .npz archive.
         backbone, weights: files that stand for those of the same name in a run's settings; "" to use the run's.
+        feature_statistics: the file that stands for that of a run which has one; "" to take part in no such run.
         store: folder of the feature store.
         threads: image batches extracted at a time; 0 for one a core.
         strict: stop at the first image that cannot be read.
@@ -72,6 +73,7 @@ class SiteSettings(Table):
     data: str = Field(min_length=1)
     backbone: str = ""
     weights: str = ""
+    feature_statistics: str = ""
     store: str = "features"
     threads: int = Field(0, ge=0)
     strict: bool = False
@@ -127,6 +129,8 @@ class SiteFolder:
             changes["backbone"] = own.backbone if named else str(self.path(own.backbone))
         if own.backbone or own.weights:
             changes["weights"] = str(self.path(own.weights)) if own.weights else ""
+        if config.feature_statistics and own.feature_statistics:
+            changes["feature_statistics"] = str(self.path(own.feature_statistics))
         return config.model_copy(update=changes)
 
     @property

@@ -7,7 +7,7 @@ What runs is the ClientApp that is installed here.
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flwr.app import Context, Error, Message
@@ -25,6 +25,7 @@ from client.deployment.ledger import Ledger
 from client.deployment.settings import SiteFolder
 from common import protocol, wire
 from common.bundle import build_bundle
+from common.config import Value
 from common.errors import SiteError, UserError
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Task:
         done = {
             "run": str(run.run_id),
             "round": _round(message),
-            "method": str(context.run_config.get("strategy", "")),
+            "method": _method(context.run_config),
         }
         status, details = SubStatus.FAILED, "the worker failed"
         try:
@@ -99,7 +100,7 @@ def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context
     """Have the installed app answer, if the bundle is one that the site answers by its settings of this moment."""
     try:
         if message.metadata.message_type not in protocol.KINDS:  # Flower knows other spellings of the same
-            raise SiteError("other-message", "this site answers the four messages of fedtransfer's protocol only")
+            raise SiteError("other-message", "this site answers the messages of fedtransfer's protocol only")
         _refuse_other_bundle(SiteFolder.open(site.folder), hashlib.sha256(bundle.content).hexdigest())
         return app(message, context)
     except SiteError as error:
@@ -128,9 +129,16 @@ def allowed_bundles(listed: Sequence[str]) -> list[str]:
     return [build_bundle()[1] if name == "installed" else name for name in listed]
 
 
+def _method(settings: Mapping[str, Value]) -> str:
+    """Read a run's methods for the ledger: the one-shot head that it begins with, if any, and its strategy."""
+    return ", ".join(
+        str(name) for name in (settings.get("init"), settings.get("strategy")) if name not in (None, "zeros")
+    )
+
+
 def _round(message: Message) -> int | None:
     """Read a message's round for the ledger; None for a query, or for what is no message of ours."""
     try:
-        return int(wire.unpack(message.content, protocol.Task).round)
+        return int(wire.unpack(message.content, protocol.Task, protocol.Gather, protocol.Trial).round)
     except (protocol.ProtocolError, SiteError):
         return None

@@ -40,6 +40,13 @@ class TrainingSettings(Settings):
     learning_rate: float = option(
         4.0, "Training at a site", "Rate of the site's optimizer (Adam and its kin want about 0.001).", gt=0
     )
+    backbone_rate: float = option(
+        0.01,
+        "Training at a site",
+        "Share of that rate at which what is trained of the backbone moves (with --trainable or --unfreeze-at).",
+        gt=0,
+        le=1,
+    )
     schedule: Literal["constant", "linear", "cosine", "exponential"] = option(
         "constant", "Training at a site", "How the rate falls over the rounds, to --final-rate of it in the last."
     )

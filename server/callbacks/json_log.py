@@ -39,7 +39,7 @@ class JsonLog(Callback):
         """Say how a round went."""
         self._write(
             "round", round=record.round, attempt=record.attempt, phase=record.phase, failure=record.failure,
-            planned=record.planned, present=sorted(record.scores), refused=record.refused, set_aside=record.set_aside,
+            planned=record.planned, present=sorted(record.answers), refused=record.refused, set_aside=record.set_aside,
             accuracy=record.test.accuracy, loss=record.test.mean_loss, validation_accuracy=record.validation.accuracy,
             validation_loss=record.validation.mean_loss, best=record.best, seconds=round(record.seconds, 4),
             bytes_down=record.bytes_down, bytes_up=record.bytes_up,

@@ -6,6 +6,7 @@ from typing import IO, Any
 
 from common.errors import UserError
 from common.metrics import Counts
+from common.protocol import Scores
 from server.callbacks import Callback, Start
 from server.records import Round
 
@@ -38,18 +39,20 @@ class Tables(Callback):
         self._history.writerow(
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),
-                *_scores(record.validation), len(record.planned), len(record.scores), len(record.set_aside),
+                *_scores(record.validation), len(record.planned), len(record.answers), len(record.set_aside),
                 int(record.best), record.bytes_down, record.bytes_up, f"{record.seconds:.4f}",
             ]
         )  # fmt: skip
         for site in record.planned:
             row = [record.round, record.attempt, site]
-            if (scores := record.scores.get(site)) is None:
+            if (answer := record.answers.get(site)) is None:
                 row += [record.refused.get(site, "")]
             else:
-                row += ["ok", getattr(scores, "examples", ""), *_scores(scores.test), scores.test.total]
-                row += [*_scores(scores.validation), scores.validation.total]
-            self._sites.writerow(row)
+                row += ["ok", getattr(answer, "examples", "")]
+            if isinstance(answer, Scores):
+                row += [*_scores(answer.test), answer.test.total]
+                row += [*_scores(answer.validation), answer.validation.total]
+            self._sites.writerow([*row, *[""] * (len(SITES) - len(row))])
         for site, back in record.set_aside.items():
             if site not in record.planned:
                 self._sites.writerow([record.round, record.attempt, site, f"{_SET_ASIDE} {back}"])

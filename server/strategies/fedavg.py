@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from common.config import RunConfig
 from common.head import Arrays
-from server.strategies.state import Contribution, Delta, State, moved, zeros
+from server.strategies.state import Contribution, Delta, State, moved, summed, zeros
 
 
 def start(head: Arrays, config: RunConfig) -> State:
@@ -21,10 +21,7 @@ def start(head: Arrays, config: RunConfig) -> State:
 
 def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
     """Return Σ n_k · delta_k / Σ n_k: summed in float64 in the order given, divided once."""
-    totals = zeros(contributions[0].total)
-    for contribution in contributions:
-        for total, array in zip(totals, contribution.total, strict=True):
-            total += array
+    totals = summed([contribution.total for contribution in contributions])
     weight = sum(contribution.weight for contribution in contributions)
     return tuple(total / weight for total in totals)
 

@@ -1,6 +1,6 @@
 """What strategies work on: the server's state, a site's contribution to a round, and the update made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ class State:
 
     Attributes:
         head: the global head, float32, as it travels.
-        slots: the server optimizer's memory by name, float64, in the shapes of the head.
+        slots: what the server remembers beside it, by name, float64.
     """
 
     head: Arrays
@@ -31,10 +31,12 @@ class Contribution:
     Attributes:
         total: weight · delta, float32.
         weight: n, its number of training images, or 1 where all sites count the same.
+        control: the change of SCAFFOLD's variate at the site, float32, unweighted.
     """
 
     total: Arrays
     weight: int
+    control: Arrays = ()
 
     @property
     def delta(self) -> Delta:
@@ -45,6 +47,15 @@ class Contribution:
 def zeros(head: Arrays) -> Delta:
     """A delta of nothing."""
     return tuple(np.zeros(array.shape, np.float64) for array in head)
+
+
+def summed(parts: Sequence[Arrays]) -> Delta:
+    """Return the sum of several sites' arrays: in float64, in the order given."""
+    totals = zeros(parts[0])
+    for arrays in parts:
+        for total, array in zip(totals, arrays, strict=True):
+            total += array
+    return totals
 
 
 def moved(head: Arrays, delta: Delta, rate: float) -> Arrays:

@@ -14,7 +14,7 @@ from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import SiteError
 from common.features import FeatureStore
-from common.head import HeadSpec, initial_head, load_head
+from common.head import HeadSpec, initial_head, load_head, load_moments
 from common.protocol import Confusion, Description, Query, Scores, Task, Update
 from simulations.engine import InProcessGrid, SimulatedSite
 
@@ -87,6 +87,30 @@ def test_training_replies_sums_and_the_scores_of_the_head_received(ask) -> None:
     )
     after = wire.unpack(ask(task(head=head), protocol.EVALUATE).content, Scores)
     assert after.test.loss < scores.test.loss
+
+
+def test_views_are_trained_on_but_a_site_counts_its_images(ask) -> None:
+    plain, more = (wire.unpack(ask(task(), protocol.TRAIN, augment=k).content, Update) for k in (0, 3))
+    assert more.examples == plain.examples
+    assert more.validation.total == plain.validation.total
+    assert not np.array_equal(more.total[0], plain.total[0])
+
+
+def test_features_are_standardised_by_the_moments_that_a_message_brings(ask, tmp_path: Path) -> None:
+    moments = (np.full(256, 0.5), np.full(256, 2.0))
+    head = (np.random.default_rng(0).normal(size=(256, 3)).astype(np.float32), np.zeros(3, np.float32))
+    # x @ W of a raw feature is ((x - 0.5) / 2) @ 2 W + 0.5 · (sum of W).
+    raised = (2 * head[0], 0.5 * head[0].sum(0))
+    raw = wire.unpack(ask(task(head=head), protocol.EVALUATE, standardise="none", normalise=False).content, Scores)
+    told = task(head=raised, extra={protocol.MOMENTS: moments})
+    settings = {"standardise": "federated", "normalise": False}
+    scores = wire.unpack(ask(told, protocol.EVALUATE, **settings).content, Scores)
+    assert scores.test.loss == pytest.approx(raw.test.loss, rel=1e-3)
+    wire.unpack(ask(told, protocol.FINISH, **settings).content, Confusion)
+    np.testing.assert_array_equal(load_moments(tmp_path / "state" / "head.npz"), moments)
+    with pytest.raises(SiteError) as caught:
+        wire.unpack(ask(task(), protocol.EVALUATE, **settings).content, Scores)
+    assert caught.value.code == "unusable"
 
 
 def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -7,10 +8,10 @@ from hypothesis import strategies as st
 
 from client.keras_trainer import KerasTrainer
 from client.linear_trainer import LinearTrainer
-from client.trainer import Recipe, Trainer, batches, trainer
+from client.trainer import Recipe, Trainer, batches, pairs, trainer
 from common.backbone import load_backbone
 from common.compute import keras
-from common.config import BUNDLED, Optimizer
+from common.config import BUNDLED, Optimizer, RunConfig
 from common.head import HeadSpec, build_head, initial_head
 from common.metrics import cross_entropy
 from common.seeds import generator
@@ -76,25 +77,139 @@ def test_fedprox_adds_the_pull_towards_the_head_it_began_at(optimizer: str) -> N
     assert moved[0] > moved[1] > moved[2] > 0
 
 
-@pytest.mark.parametrize("make_trainer", [LinearTrainer, lambda *a: KerasTrainer(SPEC, "sgd", *a)])
-def test_fedprox_steps_are_those_of_its_paper(make_trainer) -> None:
-    """w ← w - η (∇F(w) + μ (w - w_t)), arXiv 1812.06127, in float64."""
-    x, y = data(24)
+def mean_loss(w, b, x, y, smoothing: float, class_weights) -> float:
+    """Cross-entropy with smoothed labels, each image's times the weight of its class, over the number of images."""
+    scores = x @ w + b
+    log_p = scores - scores.max(1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+    targets = (1 - smoothing) * np.eye(w.shape[1])[y] + smoothing / w.shape[1]
+    return float((-(targets * log_p).sum(1) * class_weights[y]).sum() / len(y))
+
+
+def slope(w, b, *batch) -> tuple[np.ndarray, np.ndarray]:
+    """Its gradient by central differences: no formula that a trainer could share."""
+    flat = np.concatenate([w.ravel(), b])
+
+    def at(point: np.ndarray) -> float:
+        return mean_loss(point[: w.size].reshape(w.shape), point[w.size :], *batch)
+
+    steps = np.eye(flat.size) * 1e-5
+    gradient = np.array([(at(flat + step) - at(flat - step)) / 2e-5 for step in steps])
+    return gradient[: w.size].reshape(w.shape), gradient[w.size :]
+
+
+def by_definition(head, x, y, rng, epochs, recipe: Recipe, rate=1.0, correction=None, class_weights=None):
+    """Every option of a plain SGD step, in float64, as its paper or its help text states it."""
+    w0, b0 = w, b = tuple(array.astype(np.float64) for array in head)
+    x, eta = x.astype(np.float64), recipe.learning_rate * rate
+    class_weights = np.ones(w.shape[1]) if class_weights is None else class_weights
+    for _ in range(epochs):
+        rows = [row[row >= 0] for row in batches(len(y), recipe.batch_size, rng)]
+        if recipe.inner_rate:
+            rows = [(rows[i], rows[min(i + 1, len(rows) - 1)]) for i in range(0, len(rows), 2)]
+        for row in rows:
+            at, last = (w, b), row
+            if recipe.inner_rate:
+                first, last = row
+                inner = slope(w, b, x[first], y[first], recipe.label_smoothing, class_weights)
+                at = tuple(v - recipe.inner_rate * rate * g for v, g in zip((w, b), inner, strict=True))
+            dw, db = slope(*at, x[last], y[last], recipe.label_smoothing, class_weights)
+            dw, db = dw + recipe.proximal * (w - w0), db + recipe.proximal * (b - b0)
+            if correction is not None:
+                dw, db = dw + correction[0], db + correction[1]
+            w, b = w - eta * dw - eta * recipe.weight_decay * w, b - eta * db
+    return w, b
+
+
+PLAIN = Recipe("sgd", 0.5, 8, 1)
+LEAN = tuple(np.random.default_rng(7).normal(size=shape).astype(np.float32) / 4 for shape in SPEC.shapes)
+WEIGHTS = np.array([0.5, 2.0, 1.5], np.float32)
+
+
+@pytest.mark.parametrize("build", [LinearTrainer, lambda recipe: KerasTrainer(SPEC, recipe)])
+@pytest.mark.parametrize(
+    ("recipe", "how"),
+    [
+        (replace(PLAIN, proximal=0.3), {}),
+        (replace(PLAIN, weight_decay=0.1), {"rate": 0.5}),
+        (replace(PLAIN, label_smoothing=0.2), {"class_weights": WEIGHTS}),
+        (replace(PLAIN, corrected=True), {"correction": LEAN}),
+        (replace(PLAIN, inner_rate=0.7), {"rate": 0.25}),
+        (replace(PLAIN, inner_rate=0.7, weight_decay=0.1, label_smoothing=0.1), {"class_weights": WEIGHTS}),
+        (replace(PLAIN, proximal=0.3, weight_decay=0.2, corrected=True), {"rate": 0.5, "correction": LEAN}),
+    ],
+)  # fmt: skip
+def test_each_option_is_what_its_definition_says(build, recipe: Recipe, how: dict) -> None:
+    """With five batches: an odd number, and the last is short."""
+    x, y = data(36)
     head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
-    got = make_trainer(0.5, 8, 0.3).train(head, x, y, np.random.default_rng(1), 2)
-    w0, b0 = (array.astype(np.float64) for array in head)
-    w, b, rng = w0.copy(), b0.copy(), np.random.default_rng(1)
-    for _ in range(2):
-        for row in batches(24, 8, rng):
-            scores = x[row] @ w + b
-            p = np.exp(scores - scores.max(1, keepdims=True))
-            gradient = p / p.sum(1, keepdims=True) - np.eye(3)[y[row]]
-            w, b = (
-                w - 0.5 * (x[row].T @ gradient / 8 + 0.3 * (w - w0)),
-                b - 0.5 * (gradient.mean(0) + 0.3 * (b - b0)),
-            )
-    np.testing.assert_allclose(got[0], w, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(got[1], b, rtol=1e-4, atol=1e-5)
+    got = build(recipe).train(head, x, y, np.random.default_rng(1), 2, **how)
+    wanted = by_definition(head, x, y, np.random.default_rng(1), 2, recipe, **how)
+    plain = by_definition(head, x, y, np.random.default_rng(1), 2, PLAIN)
+    for a, b, c in zip(got, wanted, plain, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert abs(a - c).max() > 1e-3, "the option makes a difference"
+
+
+@pytest.mark.parametrize("build", [LinearTrainer, lambda recipe: KerasTrainer(SPEC, recipe)])
+def test_options_that_do_nothing_leave_every_bit(build) -> None:
+    """FedProx with μ = 0 (or too small to count) and SCAFFOLD with c = c_k are FedAvg; weights of 1 are none."""
+    x, y = data()
+    head = initial_head(SPEC, 0)
+    plain = build(PLAIN).train(head, x, y, generator(0, "a"), 3)
+    nothing = tuple(np.zeros_like(array) for array in head)
+    how = {"correction": nothing, "class_weights": np.ones(3, np.float32)}
+    for other in (
+        build(replace(PLAIN, proximal=0.0)).train(head, x, y, generator(0, "a"), 3),
+        build(replace(PLAIN, proximal=1e-30)).train(head, x, y, generator(0, "a"), 3),
+        build(replace(PLAIN, corrected=True)).train(head, x, y, generator(0, "a"), 3, **how),
+        build(replace(PLAIN, corrected=True)).train(head, x, y, generator(0, "a"), 3),
+    ):
+        for a, b in zip(plain, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_recipe_takes_from_the_config_what_its_strategy_uses() -> None:
+    rest = {"weight_decay": 0.01, "label_smoothing": 0.1}
+    assert Recipe.from_config(RunConfig(**rest)) == Recipe("sgd", 4.0, 32, 1, **rest)
+    assert Recipe.from_config(RunConfig(strategy="fedprox")).proximal == 0.01
+    assert Recipe.from_config(RunConfig(strategy="perfedavg")).inner_rate == 1.0
+    assert Recipe.from_config(RunConfig(strategy="scaffold")).corrected
+
+
+@given(st.integers(1, 60), st.integers(1, 20))
+def test_pairs_hold_every_batch_in_order_and_the_odd_one_twice(n: int, size: int) -> None:
+    rows = batches(n, size, np.random.default_rng(0))
+    paired = pairs(rows)
+    np.testing.assert_array_equal(paired.reshape(-1, size)[: len(rows)], rows)
+    assert paired.shape == (-(-len(rows) // 2), 2, size)
+    np.testing.assert_array_equal(paired[-1, 1], rows[-1])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "rmsprop"])
+def test_a_share_of_the_rate_is_that_rate_on_the_same_trainer(optimizer: str) -> None:
+    x, y = data()
+    head = initial_head(SPEC, 0)
+    t = make(SPEC, optimizer, 0.04, 32)
+    quarter = t.train(head, x, y, generator(0, "a"), 3, rate=0.25)
+    assert make(SPEC, optimizer, 0.04, 32) is t
+    for rate, got in ((0.01, quarter), (0.04, t.train(head, x, y, generator(0, "a"), 3))):
+        for a, b in zip(make(SPEC, optimizer, rate, 32).train(head, x, y, generator(0, "a"), 3), got, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("optimizer", sorted({*get_args(Optimizer)} - {"ftrl"}))
+def test_weight_decay_is_decoupled_and_spares_biases(optimizer: str) -> None:
+    """On images of nothing kernels have no gradient: all that moves them is the decay."""
+    head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    x, y = np.zeros((64, 12), np.float32), np.arange(64) % 3
+    after = {}
+    for decay in (0.0, 0.5):
+        t = KerasTrainer(SPEC, Recipe(optimizer, 0.1, 32, 1, weight_decay=decay))
+        after[decay] = t.train(head, x, y, np.random.default_rng(0), 3, rate=0.5)
+    np.testing.assert_allclose(after[0.5][0], head[0] * (1 - 0.05 * 0.5) ** 6, rtol=1e-5)
+    np.testing.assert_array_equal(after[0.5][1], after[0.0][1])
+    assert not np.array_equal(after[0.0][1], head[1])
 
 
 def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
@@ -108,23 +223,41 @@ def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
         assert isinstance(make(spec, optimizer, 1.0, 32), KerasTrainer)
 
 
+recipes = st.builds(
+    Recipe,
+    st.just("sgd"),
+    st.floats(0.01, 1),
+    st.integers(1, 40),
+    st.just(1),
+    proximal=st.sampled_from([0.0, 0.3]),
+    weight_decay=st.sampled_from([0.0, 0.1]),
+    label_smoothing=st.sampled_from([0.0, 0.1]),
+    inner_rate=st.sampled_from([0.0, 0.5]),
+    corrected=st.booleans(),
+)
+
+
 @settings(deadline=None, max_examples=20)
-@given(st.integers(1, 90), st.integers(1, 40), st.integers(1, 4), st.floats(0.01, 1), st.integers(0, 99))
-def test_both_trainers_give_the_same_head(n: int, size: int, epochs: int, rate: float, seed: int) -> None:
+@given(recipes, st.integers(1, 90), st.integers(1, 4), st.floats(0.01, 1), st.booleans(), st.integers(0, 99))
+def test_both_trainers_give_the_same_head(
+    recipe: Recipe, n: int, epochs: int, rate: float, weighted: bool, seed: int
+) -> None:
     """On features of length one the loss has curvature at most 1, so up to rate 2 a step amplifies no rounding error.
 
     Beyond that float32 results of any two programs part: at rate 7 and one image a step by 2e-4 after 40 steps.
     """
     x, y = data(n, seed)
     head = tuple(np.random.default_rng(seed).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
-    trainers = (LinearTrainer(rate, size), _keras_trainer(rate, size))
-    for a, b in zip(*(t.train(head, x, y, np.random.default_rng(seed), epochs) for t in trainers), strict=True):
+    trainers = (LinearTrainer(recipe), KerasTrainer(SPEC, recipe))
+    how = {
+        "rate": rate,
+        "correction": LEAN if recipe.corrected else None,
+        "class_weights": WEIGHTS if weighted else None,
+    }
+    heads = [t.train(head, x, y, np.random.default_rng(seed), epochs, **how) for t in trainers]
+    for a, b in zip(*heads, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(*(t.predict(head, x) for t in trainers), rtol=1e-5, atol=1e-6)
-
-
-def _keras_trainer(rate: float, size: int) -> KerasTrainer:
-    return KerasTrainer(SPEC, "sgd", rate, size)
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))

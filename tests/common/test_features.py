@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.features import FeatureStore, normalise
+from common.features import FeatureStore
 from common.housekeeping import prune_store, survey_store
 
 
@@ -85,13 +85,3 @@ def test_pruning_removes_what_is_of_no_use_and_nothing_else(tmp_path: Path) -> N
     prune_store(tmp_path, backbone="net-b")
     assert [report.path.name for report in survey_store(tmp_path, verify=True)] == ["net-a"]
     assert len(FeatureStore(tmp_path / "net-a", 5)) == 1
-
-
-def test_normalised_features_are_centred_and_of_length_one() -> None:
-    raw, mean = rows(4), np.full(5, 0.3, np.float32)
-    raw[3] = mean
-    out = normalise(raw, mean)
-    np.testing.assert_allclose(np.linalg.norm(out[:3], axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(out[0] * np.linalg.norm(raw[0] - mean), raw[0] - mean, rtol=1e-5)
-    assert (out[3] == 0).all()
-    np.testing.assert_allclose(normalise(raw, None)[0], raw[0] / np.linalg.norm(raw[0]), rtol=1e-6)

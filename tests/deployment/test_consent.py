@@ -112,7 +112,7 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
     world.wish("anna", 'methods = ["fedprox"]')
     world.wish("bert", "rounds-a-day = 7")
     world.wish("carl", 'demand = ["secure-aggregation"]')
-    done = Ledger(world.sites["bert"].folder / "sent.jsonl").trained_since(0)
+    done = Ledger(world.sites["bert"].folder / "sent.jsonl").rounds_since(0)
     ended = world.coordinator.command("run", "--name", "nobody", "--min-sites", "1", "--rounds", "8", check=False)
     assert ended.returncode == 1
     told = (
@@ -133,7 +133,7 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
 def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     """Settings count from the next message on: a class is kept out, and in the middle of a run a site has had enough."""
     ledger = Ledger(world.sites["carl"].folder / "sent.jsonl")
-    done = ledger.trained_since(0)
+    done = ledger.rounds_since(0)
     world.wish("anna", f'bundles = ["{"0" * 64}"]')
     world.wish("bert", '"melanosis" = ""')
     world.wish("carl")
@@ -153,7 +153,7 @@ def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     assert told in world.worker_log("anna")
     assert not list(world.sites["anna"].folder.rglob("apps"))
 
-    took = ledger.trained_since(0) - done
+    took = ledger.rounds_since(0) - done
     rounds = world.coordinator.rounds("rounds")
     assert 1 <= took < 3
     assert [event["round"] for event in rounds if "bert" in event["present"]] == [1, 2, 3]

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +8,23 @@ from flwr.app import Error, Message
 from common.errors import SiteError
 from common.head import HeadSpec
 from common.metrics import Counts
-from common.protocol import Confusion, Task, Update, classes_digest
+from common.protocol import (
+    CONTROL,
+    MOMENTS,
+    Answer,
+    Confusion,
+    Request,
+    Task,
+    Update,
+    classes_digest,
+)
 from common.wire import pack
 from server.admission import Terms, admit
 
 SPEC = HeadSpec(4, 3)
 CLASSES = ("a", "b", "c")
 TASK = Task("site", 2, CLASSES, ())
-TERMS = Terms(SPEC, CLASSES, "f" * 64, max_update_norm=100.0, max_examples=50)
+TERMS = Terms(CLASSES, "f" * 64, lambda layer: SPEC, (4, 4), max_update_norm=100.0, max_examples=50)
 
 
 def counts(classes: int = 3) -> Counts:
@@ -50,7 +60,7 @@ class Reply:
 def admit_one(value: object, kind: type = Update) -> tuple[dict, dict]:
     sent = value if isinstance(value, list) else [value]
     replies: dict[str, list[Message]] = {"good": [Reply(update())], "site": [Reply(one) for one in sent]}  # type: ignore[dict-item]
-    result = admit(replies, kind, task=TASK, terms=TERMS)
+    result = admit(replies, kind, request=TASK, terms=TERMS)
     assert kind is not Update or "good" in result.admitted
     return result.admitted, result.refused
 
@@ -97,8 +107,6 @@ def test_other_replies_are_left_out_with_the_reason(value: object, words: str) -
     admitted, refused = admit_one(value)
     assert list(admitted) == ["good"]
     assert list(refused) == ["site"]
-    import re
-
     assert re.search(words, refused["site"]), refused
 
 
@@ -107,3 +115,51 @@ def test_confusion_matrix_must_fit() -> None:
         Confusion(2, "f" * 64, classes_digest(CLASSES), counts(), counts(), np.eye(2, dtype=np.int64)), Confusion
     )
     assert "confusion matrix of shape (2, 2)" in refused["site"]
+
+
+def why_left_out(value: Answer, request: Request) -> str:
+    """Why an answer to a request is left out; "" where it is let in."""
+    result = admit({"site": [Reply(value)]}, type(value), request=request, terms=TERMS)  # type: ignore[list-item]
+    assert set(result.admitted) | set(result.refused) == {"site"}
+    return result.refused.get("site", "")
+
+
+STATED = (2, "f" * 64, classes_digest(CLASSES))
+D, C = 4, 3
+CONTROLLED = replace(TASK, extra={CONTROL: (np.zeros((D, C), np.float32), np.zeros(C, np.float32)), MOMENTS: ()})
+CHANGE = (np.ones((D, C), np.float32), np.ones(C, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({CONTROL: CHANGE}, "^$"),
+        ({}, r"sent arrays called \[\] besides its update, expected \['control'\]"),
+        ({"other": CHANGE}, r"called \['other'\]"),
+        ({CONTROL: CHANGE, "other": CHANGE}, r"called \['control', 'other'\]"),
+        ({CONTROL: CHANGE, MOMENTS: CHANGE}, r"called \['control', 'moments'\]"),
+        ({CONTROL: ()}, "sent arrays"),
+        ({CONTROL: CHANGE[:1]}, "sent arrays"),
+        ({CONTROL: (CHANGE[0].T, CHANGE[1])}, r"\(3, 4\).*expected.*\(4, 3\)"),
+        ({CONTROL: (CHANGE[0].astype(np.float64), CHANGE[1])}, "float64"),
+        ({CONTROL: (CHANGE[0] * np.float32(np.nan), CHANGE[1])}, "NaN"),
+    ],
+)
+def test_what_comes_beside_an_update_is_what_its_task_brought(extra: dict, words: str) -> None:
+    assert re.search(words, why_left_out(update(extra=extra), CONTROLLED))
+    if extra:
+        assert why_left_out(update(extra=extra), TASK).startswith("sent arrays called"), "nobody asked for any"
+
+
+def test_the_bound_on_the_norm_is_of_the_unweighted_update() -> None:
+    weighted = update(examples=50, total=(np.full((D, C), 1e3, np.float32), np.ones(C, np.float32)))
+    assert why_left_out(weighted, TASK) == ""
+    assert "norm 3464, above --max-update-norm 100" in why_left_out(weighted, replace(TASK, weighting="uniform"))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [np.eye(2, dtype=np.int64), np.eye(3), -np.eye(3, dtype=np.int64), np.eye(3, dtype=np.int64)[0]],
+)
+def test_other_matrices_are_left_out(matrix: np.ndarray) -> None:
+    assert "sent a confusion matrix of shape" in why_left_out(Confusion(*STATED, counts(), counts(), matrix), TASK)

@@ -24,7 +24,7 @@ def test_replies_are_let_go_after_their_round(folder_of_classes, tmp_path: Path)
         def on_round(self, record: Round) -> None:
             gc.collect()
             alive.append(sum(reply() is not None for reply in replies))
-            replies.extend(weakref.ref(scores) for scores in record.scores.values())
+            replies.extend(weakref.ref(scores) for scores in record.answers.values())
 
     run_in_process(make_app([Watch()]), client_app, sites, config.to_flat(), 1)
     assert len(replies) == 2 * 9

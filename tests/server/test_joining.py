@@ -115,3 +115,62 @@ def test_neither_is_waited_for_longer_than_was_said() -> None:
 def test_declared_classes_are_those_of_the_run_whatever_the_sites_have() -> None:
     federation, _ = answering(SOUND, classes="declared", class_names="dog, cat,owl")
     assert federation.classes == ("dog", "cat", "owl")
+
+
+def joined_with(images: dict[str, dict[str, tuple[int, int, int]]], **settings: object) -> Federation:
+    """Join sites that have these images by class."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return Message(pack(Description(images[str(context.node_config["name"])], 0)), reply_to=message)
+
+    config = RunConfig(**{"sites": len(images), **settings})
+    grid = InProcessGrid(app, [SimulatedSite(name, {"name": name}) for name in images], config.to_flat(), 1)
+    try:
+        return join(grid, config, load_backbone(BUNDLED), lambda *told: None)
+    finally:
+        grid.close()
+
+
+UNLIKE = {
+    "anna": {"cat": (5, 2, 2), "dog": (1, 0, 0), "mule 10": (0, 3, 3)},
+    "bert": {"dog": (4, 1, 1), "mule 9": (7, 0, 0), "cat": (0, 5, 5)},
+    "carl": {"owl": (0, 0, 2), "dog": (2, 2, 2)},
+}
+
+
+def test_the_classes_are_the_union_in_natural_order_and_images_are_summed() -> None:
+    federation = joined_with(UNLIKE)
+    assert federation.classes == ("cat", "dog", "mule 9", "mule 10", "owl")
+    assert federation.training_images.tolist() == [5, 7, 7, 0, 0]
+    assert federation.training_images.dtype == "int64"
+    backwards = joined_with(dict(reversed(UNLIKE.items())))
+    assert (backwards.classes, backwards.held_by_one) == (federation.classes, federation.held_by_one)
+
+
+def test_a_class_with_training_images_at_one_site_only_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Validation and test images elsewhere teach nobody; a class without training images has no holder."""
+    assert joined_with(UNLIKE).held_by_one == {"cat": "anna", "mule 9": "bert"}
+    assert (
+        "2 of 5 classes have training images at one site only, so all that the head learns of them comes from there: "
+        "cat (anna), mule 9 (bert)"
+    ) in caplog.text
+    assert "…" not in caplog.text
+
+
+def test_many_such_classes_are_cut_short_and_shared_ones_are_not_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    shared = {"cat": (5, 2, 2), "dog": (1, 0, 0)}
+    assert joined_with({"anna": shared, "bert": shared}).held_by_one == {}
+    assert joined_with({"anna": shared}).held_by_one == {}, "a site alone shares with nobody"
+    assert "one site only" not in caplog.text
+    joined_with({"anna": {f"c{i}": (1, 0, 0) for i in range(7)}, "bert": {"c0": (1, 0, 0)}})
+    assert "6 of 7 classes" in caplog.text
+    assert "c1 (anna), c2 (anna), c3 (anna), c4 (anna), c5 (anna) …" in caplog.text
+
+
+def test_declared_classes_that_one_site_alone_has_are_pointed_out_too(caplog: pytest.LogCaptureFixture) -> None:
+    federation = joined_with(UNLIKE, classes="declared", class_names="dog,owl,cat,mule 9,mule 10")
+    assert federation.classes == ("dog", "owl", "cat", "mule 9", "mule 10")
+    assert federation.training_images.tolist() == [7, 0, 5, 7, 0]
+    assert "2 of 5 classes" in caplog.text

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,16 @@ HEAD = (np.ones((4, 3), np.float32), np.zeros(3, np.float32))
 def progress(round: int = 1, seed: int = 0) -> Progress:
     rng = np.random.default_rng(seed)
     state = State(HEAD, {"velocity": tuple(rng.normal(size=array.shape) for array in HEAD)})
-    best = Candidate(0.1 + 0.2, 1, tuple(array + 1 for array in HEAD))
-    return Progress(round, state, best, 1 / 3, 2, Standing({"anna": 3, "Łódź 2": 1}, {"anna": 9}))
+    best = Candidate(0.1 + 0.2, 1, tuple(array + 1 for array in HEAD), "head")
+    kept = {
+        "moments": tuple(rng.normal(size=(2, 5))),  # float64
+        "first": tuple(array - 1 for array in HEAD),
+        "ema": tuple(rng.normal(size=(12, 7)).astype(np.float32)),  # more than ten: 10 comes after 9
+    }
+    return Progress(
+        round, state, best, 1 / 3, 2, Standing({"anna": 3, "Łódź 2": 1}, {"anna": 9}), "conv5_block2", "0123456789abcdef",
+        kept, {"ridge": 0.1 + 0.2, "factor": 0.25}, {"anna": 7, "Łódź 2": 1},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -36,13 +44,22 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def same(a: Progress, b: Progress) -> bool:
-    arrays = [
-        (x, y)
-        for one, two in ((a.state.head, b.state.head), (a.best.head, b.best.head), *zip(a.state.slots.values(), b.state.slots.values(), strict=True))
-        for x, y in zip(one, two, strict=True)
-    ]  # fmt: skip
-    rest = [replace(p, state=None, best=replace(p.best, head=())) for p in (a, b)]
-    return rest[0] == rest[1] and all(x.dtype == y.dtype and (x == y).all() for x, y in arrays)
+    def arrays(p: Progress) -> dict[str, tuple]:
+        groups = {"head": p.state.head, "best": p.best.head}
+        groups |= {f"slot {name}": slot for name, slot in p.state.slots.items()}
+        return groups | {f"kept {name}": kept for name, kept in p.kept.items()}
+
+    one, other = arrays(a), arrays(b)
+    rest = [replace(p, state=None, kept={}, best=replace(p.best, head=())) for p in (a, b)]
+    return (
+        rest[0] == rest[1]
+        and one.keys() == other.keys()
+        and all(
+            x.dtype == y.dtype and np.array_equal(x, y)
+            for name in one
+            for x, y in zip(one[name], other[name], strict=True)
+        )
+    )
 
 
 @given(st.integers(0, 10**6))
@@ -51,6 +68,63 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path_factory, seed: int) -> Non
     assert kept.latest() is None
     kept.save(progress(seed=seed))
     assert same(kept.latest(), progress(seed=seed))
+
+
+def test_what_a_checkpoint_must_bring_back_is_all_there_is(checkpoints: Checkpoints) -> None:
+    """A field that is added to the progress and not to the checkpoint would come back at its default."""
+    checkpoints.save(progress())
+    found = checkpoints.latest()
+    defaults = Progress(0, State(HEAD, {}), Candidate(np.inf, 0, HEAD))
+    for name in (field.name for field in fields(Progress)):
+        if name not in ("round", "state", "best"):
+            assert getattr(found, name) != getattr(defaults, name), name
+    assert found.run == "0123456789abcdef"
+    assert found.trainable == "conv5_block2"
+    assert found.counted == {"anna": 7, "Łódź 2": 1}
+    assert found.chosen == {"ridge": 0.1 + 0.2, "factor": 0.25}
+
+
+@given(st.integers(0, 10**6))
+def test_changed_progress_is_told_apart(seed: int) -> None:
+    """So the comparison above sees what a checkpoint would lose."""
+    one = progress(seed=seed)
+    for change in (
+        {"run": "f" * 16}, {"counted": {"anna": 6}}, {"chosen": {}}, {"trainable": "head"}, {"kept": {}},
+        {"kept": {**one.kept, "first": HEAD}}, {"kept": {**one.kept, "moments": progress(seed=seed + 1).kept["moments"]}},
+    ):  # fmt: skip
+        assert not same(one, replace(one, **change)), change
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential"])
+def test_other_rounds_are_refused_where_rates_follow_from_them(checkpoints: Checkpoints, schedule: str) -> None:
+    falling = replace(checkpoints, config=RunConfig(schedule=schedule, rounds=20))
+    falling.save(progress())
+    assert same(falling.latest(), progress())
+    with pytest.raises(UserError, match=r"belongs to another run: rounds was 20 and is 30\. Resume with what"):
+        replace(falling, config=RunConfig(schedule=schedule, rounds=30)).latest()
+    with pytest.raises(UserError, match=rf"rounds was 20 and is None; schedule was '{schedule}' and is 'constant'"):
+        replace(falling, config=RunConfig(rounds=20)).latest()
+    checkpoints.save(progress(2))
+    assert replace(checkpoints, config=RunConfig(rounds=7)).latest().round == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ema": 0.5}, "ema was 0.0 and is 0.5"),
+        ({"interpolate": True}, "interpolate was False and is True"),
+        ({"init": "fed3r"}, "init was 'zeros' and is 'fed3r'"),
+        ({"standardise": "federated"}, "standardise was 'centre' and is 'federated'"),
+        ({"unfreeze_at": "50:conv5"}, "unfreeze-at was '' and is '50:conv5'"),
+        ({"strategy": "scaffold"}, "strategy was 'fedavg' and is 'scaffold'"),
+        ({"class_balance": 0.9}, "class-balance was 0.0 and is 0.9"),
+    ],
+)
+def test_what_a_checkpoint_was_not_made_for_is_refused(checkpoints: Checkpoints, settings: dict, words: str) -> None:
+    checkpoints.save(progress())
+    with pytest.raises(UserError, match=f"belongs to another run: {words}"):
+        replace(checkpoints, config=RunConfig(**settings)).latest()
+    assert replace(checkpoints, config=RunConfig(personal_epochs=3, baselines=False)).latest() is not None
 
 
 def test_the_newest_two_are_kept(checkpoints: Checkpoints) -> None:

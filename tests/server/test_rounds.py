@@ -90,8 +90,8 @@ def run(app: ClientApp, **settings: object) -> tuple[Outcome, list[Round]]:
 def test_best_head_by_validation_is_kept_and_scores_are_of_the_head_entering() -> None:
     outcome, rounds = run(stub())
     assert [record.round for record in rounds] == [1, 2, 3, 4, 5, 6]
-    assert outcome.best_round == 3
-    assert (outcome.head[0] == 2).all(), "the head that entered round 3 has two updates of one in it"
+    assert outcome.best.round == 3
+    assert (outcome.best.head[0] == 2).all(), "the head that entered round 3 has two updates of one in it"
     assert [record.best for record in rounds] == [True, True, True, False, False, False]
     assert rounds[0].validation.loss == 3 * 3.0
     assert set(outcome.confusion) == {"anna", "bert", "carl"}
@@ -140,22 +140,22 @@ def test_with_partial_participation_the_best_is_compared_with_the_last_by_all_si
             break
     outcome, rounds = run(stub(opinion), fraction=0.34, seed=seed)
     assert [record.best for record in rounds] == [True, True, True, False, False, True]
-    assert outcome.best_round == 6
+    assert outcome.best.round == 6
 
 
 def test_without_validation_images_the_last_head_is_kept() -> None:
     def no_validation(site: str, kind: str, value):
         return replace(value, validation=Counts.empty(2)) if kind in ("train", "evaluate") else value
 
-    assert run(stub(no_validation))[0].best_round == 6
+    assert run(stub(no_validation))[0].best.round == 6
 
 
 def test_early_stopping_does_not_count_rounds_that_say_nothing() -> None:
     def blind(site: str, kind: str, value):
         return replace(value, validation=Counts.empty(2)) if kind in ("train", "evaluate", "finish") else value
 
-    assert run(stub(blind), early_stopping=1)[0].rounds == 5
-    assert run(stub(), early_stopping=1)[0].rounds == 4, "the loss rises in round 4"
+    assert run(stub(blind), early_stopping=1)[0].progress.round == 5
+    assert run(stub(), early_stopping=1)[0].progress.round == 4, "the loss rises in round 4"
 
 
 def test_a_dead_site_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +182,9 @@ def test_a_site_that_fails_is_left_out_and_named(caplog: pytest.LogCaptureFixtur
 
     outcome, rounds = run(stub(nan))
     assert rounds[1].refused == {"bert": "sent an update with NaN or infinite values"}
-    assert set(rounds[1].scores) == {"anna", "carl"}
+    assert set(rounds[1].answers) == {"anna", "carl"}
     assert all(not record.refused for i, record in enumerate(rounds) if i != 1)
-    assert (outcome.head[0] == 2).all()
+    assert (outcome.best.head[0] == 2).all()
     assert "round 2: bert is left out" in caplog.text
 
 
@@ -207,7 +207,7 @@ def test_sites_that_cannot_take_part_are_named_and_too_few_others_stop_the_run_b
         return value
 
     outcome, rounds = run(stub(refuse))
-    assert outcome.absent == {"carl": "backbone-differs: server 12, this site 34"}
+    assert outcome.federation.absent == {"carl": "backbone-differs: server 12, this site 34"}
     assert set(outcome.confusion) == {"anna", "bert"}
     assert rounds[0].planned == ("anna", "bert")
     with pytest.raises(UserError, match=r"2 of 3 sites can take part, 3 are needed:\n  carl: backbone-differs: server"):

@@ -1,5 +1,6 @@
 """Each strategy against a NumPy statement of its paper."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import RunConfig, Strategy
+from common.compute import keras
+from common.config import OneShot, Optimizer, RunConfig, Strategy
 from server.strategies import strategy
 from server.strategies.state import Contribution, State
 
@@ -96,12 +98,70 @@ def test_one_wild_site_of_five_does_not_move_robust_strategies_far(name: str) ->
     assert (combined <= deltas.max(0) + 1e-6).all()
 
 
-@pytest.mark.parametrize("name", get_args(Strategy))
+@given(st.integers(0, 10**6), st.integers(1, 8), st.floats(0.01, 1))
+def test_reptile_is_fedavg_with_uniform_weights_and_without_momentum(seed: int, sites: int, rate: float) -> None:
+    """And w ← w + ε/K Σ (w_k - w), as arXiv 1803.02999 states it."""
+    made, deltas, _ = contributions(seed, sites)
+    uniform = [Contribution(tuple(d.astype(np.float32) for d in c.delta), 1) for c in made]
+    first = np.random.default_rng(seed + 1).normal(size=(4, 3)).astype(np.float32)
+    heads = {}
+    for name, given_ in (("reptile", made), ("fedavg", uniform)):
+        module, config = strategy(name), RunConfig(strategy=name, server_learning_rate=rate, server_momentum=0.0)
+        state = module.start((first,), config)
+        for _ in range(2):
+            state = module.step(state, module.combine(given_, config), config)
+        heads[name] = state.head[0]
+    np.testing.assert_allclose(heads["reptile"], heads["fedavg"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(heads["reptile"], first + 2 * rate * deltas.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_perfedavg_and_scaffold_move_the_head_as_fedavg_does() -> None:
+    made, deltas, _ = contributions(0, 4)
+    with_control = [replace(c, control=(d.astype(np.float32),)) for c, d in zip(made, deltas, strict=True)]
+    heads = []
+    for name, given_ in (("fedavg", made), ("perfedavg", made), ("scaffold", with_control)):
+        module, config = strategy(name), RunConfig(strategy=name)
+        state = module.start((np.ones((4, 3), np.float32),), config)
+        for _ in range(3):
+            state = module.step(state, module.combine(given_, config), config)
+        heads.append(state.head[0])
+    np.testing.assert_array_equal(heads[0], heads[1])
+    np.testing.assert_array_equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_fedopt_is_what_keras_makes_of_minus_the_updates(optimizer: str) -> None:
+    """Keras applies the updates of seven rounds in one go; ours goes through the slots, in float64, after each."""
+    rng = np.random.default_rng(0)
+    first = tuple(rng.normal(size=shape).astype(np.float32) for shape in ((4, 3), (3,)))
+    deltas = [tuple(rng.normal(size=array.shape) for array in first) for _ in range(7)]
+    config = RunConfig(strategy="fedopt", server_optimizer=optimizer, server_learning_rate=0.05)
+    fedopt = strategy("fedopt")
+    state = fedopt.start(first, config)
+    for delta in deltas:
+        assert {array.dtype for array in state.slots["optimizer"]} == {np.dtype(np.float64)}
+        state = fedopt.step(state, delta, config)
+
+    named = {"momentum": "sgd", "nesterov": "sgd"}.get(optimizer, optimizer)
+    more = {"momentum": 0.9, "nesterov": optimizer == "nesterov"} if named != optimizer else {}
+    instance = keras.optimizers.get({"class_name": named, "config": {"learning_rate": 0.05, **more}})
+    weights = [keras.Variable(array) for array in first]
+    instance.exclude_from_weight_decay([weights[1]])
+    for delta in deltas:
+        instance.apply([-d.astype(np.float32) for d in delta], weights)
+    for got, wanted in zip(state.head, weights, strict=True):
+        np.testing.assert_array_equal(got, wanted.numpy())
+        assert not np.array_equal(got, first[0] if got.ndim == 2 else first[1])
+
+
+@pytest.mark.parametrize("name", sorted({*get_args(Strategy)} - {*get_args(OneShot)}))
 def test_every_strategy_returns_a_float32_head_and_float64_slots(name: str) -> None:
-    made, _, _ = contributions(1, 5)
+    made, deltas, _ = contributions(1, 5)
+    if name == "scaffold":
+        made = [replace(c, control=(d.astype(np.float32),)) for c, d in zip(made, deltas, strict=True)]
     module, config = strategy(name), RunConfig(strategy=name)
     first = module.start((np.zeros((4, 3), np.float32),), config)
     state = module.step(first, module.combine(made, config), config)
     assert state.head[0].dtype == np.float32
-    assert {array.dtype for slot in state.slots.values() for array in slot} == {np.dtype(np.float64)}
+    assert {array.dtype for slot in state.slots.values() for array in slot} <= {np.dtype(np.float64)}
     assert state.slots.keys() == first.slots.keys()

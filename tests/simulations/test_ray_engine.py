@@ -1,6 +1,7 @@
 """Flower's own simulation engine with the same apps, and what becomes of sites whose process dies or hangs."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,8 +45,9 @@ def prepared(tmp_path: Path, folder_of_classes):
     return make
 
 
-def arrays(out: str) -> list[np.ndarray]:
-    with np.load(Path(out) / "head.npz") as file:
+def arrays(out: str | Path) -> list[np.ndarray]:
+    path = Path(out)
+    with np.load(path if path.suffix == ".npz" else path / "head.npz") as file:
         return [file[name] for name in sorted(file.files) if name.startswith("array")]
 
 
@@ -58,6 +61,35 @@ def test_ray_and_in_process_agree(prepared) -> None:
             assert [row["sites_present"] for row in csv.DictReader(file)] == ["2"] * 4 + ["4"]
     for a, b in zip(*heads, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "phases"),
+    [
+        ({"strategy": "scaffold", "cohort_size": 3, "personal_epochs": 1, "class_balance": 0.99}, {"personal"}),
+        ({"init": "fed3r", "standardise": "federated", "interpolate": True, "ema": 0.5}, {"sums", "trial"}),
+        ({"trainable": "conv5_block2", "learning_rate": 0.3}, set()),
+    ],
+    ids=["site-state", "sums", "deep"],
+)
+def test_every_kind_of_message_and_the_state_of_sites(prepared, settings: dict[str, Any], phases: set[str]) -> None:
+    folders = []
+    for engine in ("inprocess", "ray"):
+        manifests, config = prepared(engine, engine=engine, rounds=3, **settings)
+        run_on_engine(make_app(), manifests, config)
+        with (Path(config.out) / "history.csv").open() as file:
+            assert {row["phase"] for row in csv.DictReader(file)} == {"train", "score"} | phases
+        folders.append(Path(config.out))
+    here, there = ({path.relative_to(folder) for path in folder.rglob("*.npz")} for folder in folders)
+    heads = {path for path in here if path.name.endswith("head.npz")}
+    assert heads == {path for path in there if path.name.endswith("head.npz")}
+    assert len(heads) == 2 + 4 * (1 + ("personal" in phases)), "the run's best and last, and at each site what it keeps"
+    for path in heads:
+        for a, b in zip(*(arrays(folder / path) for folder in folders), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=str(path))
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    for key in ("accuracy", "best_round", "personal", "one_shot", "kept_head_is_a_mix"):
+        assert summaries[0].get(key) == summaries[1].get(key)
 
 
 class Mishap:

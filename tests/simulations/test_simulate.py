@@ -121,7 +121,7 @@ def test_a_run_is_repeated_from_its_config(demo: Result, tmp_path: Path) -> None
 def test_model_agrees_with_the_run(demo: Result) -> None:
     """The exported model on decoded images against head on stored features."""
     from common.extraction import extract, open_store
-    from common.features import normalise
+    from common.feature_map import feature_map
     from simulations.datasets import resolve_data
 
     backbone, model = load_backbone(BUNDLED), load_model(demo.folder)
@@ -129,7 +129,7 @@ def test_model_agrees_with_the_run(demo: Result) -> None:
     store = open_store(backbone)
     keys = [key for key in extract(store, backbone, images).keys if key]
     head, classes, _ = load_head(demo.folder / "head.npz")
-    scores = normalise(store.read(keys), backbone.mean) @ head[0] + head[1]
+    scores = feature_map(RunConfig(), backbone)(store.read(keys)) @ head[0] + head[1]
     expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     np.testing.assert_allclose([model.predict(decode(image.read())) for image in images], expected, atol=1e-5)
     batch = np.stack([decode(image.read()) for image in images[:8]])

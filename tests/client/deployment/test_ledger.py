@@ -12,7 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.deployment.ledger import Ledger
 from common.errors import SiteError
 from common.metrics import Counts
-from common.protocol import Description, Update
+from common.protocol import Description, Personal, Sums, Tally, Update
 from common.wire import content_bytes, pack
 
 COUNTS = Counts(*np.ones((3, 2), np.int64), 0.5)
@@ -49,7 +49,7 @@ def test_what_a_line_says(ledger: Ledger) -> None:
     last = rounds[-1]
     assert (last["kind"], last["run"], last["method"]) == ("train", "7", "fedavg")
     assert last["bytes"] == content_bytes(reply())
-    assert last["shapes"] == [["<i4", 2, 3, 2], ["<f4", 4, 2], ["<f4", 2]]
+    assert last["shapes"] == [["<i4", 3, 2], ["<i4", 3, 2], ["<f4", 4, 2], ["<f4", 2]]
     sent = b"".join(array.data for array in reply().content.array_records["arrays"].values())
     said = str(reply().content.config_records["head"]["said"]).encode()
     assert last["sha256"] == hashlib.sha256(said + sent).hexdigest()
@@ -63,7 +63,7 @@ def test_a_log_that_does_not_exist_yet(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "sent.jsonl")
     assert list(ledger.lines()) == []
     assert ledger.first_break() is None
-    assert ledger.trained_since(0) == 0
+    assert ledger.rounds_since(0) == 0
 
 
 def test_a_line_is_on_the_disk_before_the_message_goes(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,15 +78,27 @@ def test_rounds_that_were_trained_are_counted(ledger: Ledger) -> None:
     asked = Message(RecordDict(), 1, "train")
     ledger.write(Message(Error(1, "no"), reply_to=asked), TASK)  # nothing was sent
     assert list(ledger.lines())[-1]["bytes"] == 0
-    assert ledger.trained_since(first["time"]) == 3
-    assert ledger.trained_since(rounds[1]["time"]) == 2
-    assert ledger.trained_since(rounds[2]["time"] + 60) == 0
+    assert ledger.rounds_since(first["time"]) == 3
+    assert ledger.rounds_since(rounds[1]["time"]) == 2
+    assert ledger.rounds_since(rounds[2]["time"] + 60) == 0
+
+
+def test_sums_that_were_sent_are_counted_as_a_round(ledger: Ledger) -> None:
+    sums = Sums(0, "f" * 64, "c" * 16, 12, (np.ones((2, 4)),))
+    tally = Tally(4, "f" * 64, "c" * 16, np.ones(2, np.int64), np.ones((1, 2), np.int64), np.ones((1, 1, 2)))
+    personal = Personal(4, "f" * 64, "c" * 16, 3, np.ones(4, np.int64), 0.5)
+    ledger.write(reply(sums, "train.gather"), {**TASK, "round": 0})
+    assert ledger.rounds_since(0) == 4
+    ledger.write(reply(SiteError("too-many-rounds", "…"), "train.gather"), {**TASK, "round": 0})
+    ledger.write(reply(tally, "evaluate.trial"), TASK)
+    ledger.write(reply(personal, "evaluate.personal"), TASK)
+    assert ledger.rounds_since(0) == 4
 
 
 def test_a_refused_round_is_no_trained_one(ledger: Ledger) -> None:
     ledger.write(reply(SiteError("too-many-rounds", "enough for today")), TASK)
     assert len(list(ledger.lines())) == 5
-    assert ledger.trained_since(0) == 3
+    assert ledger.rounds_since(0) == 3
 
 
 @pytest.mark.parametrize(
@@ -121,7 +133,7 @@ def test_a_line_that_a_power_cut_tore_stops_nothing(ledger: Ledger, torn: bytes)
     ledger.write(reply(), {**TASK, "round": 4})
     ledger.write(reply(), {**TASK, "round": 5})
     assert [line["round"] for line in ledger.lines()] == [None, 1, 2, 3, 4, 5]
-    assert ledger.trained_since(0) == 5
+    assert ledger.rounds_since(0) == 5
     assert ledger.first_break() is None, "nobody has changed anything"
     lines = ledger.path.read_bytes().splitlines(keepends=True)
     assert lines[4] == torn + b"\n", "what is written stays"

@@ -3,6 +3,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,20 @@ def test_another_method_is_refused_in_every_message(site: SiteFolder) -> None:
         assert refusal(site, RunConfig(strategy="fedprox"), kind) is None
 
 
+def test_the_head_that_a_run_begins_with_is_a_method_of_it(site: SiteFolder) -> None:
+    change(site, "methods = []", 'methods = ["fedprox", "fedncm"]')
+    for kind in protocol.KINDS:
+        told = refusal(site, RunConfig(strategy="fedprox", init="fed3r"), kind)
+        assert told is not None
+        assert told.code == "method-not-allowed"
+        assert told.text == "this site takes part in fedprox, fedncm only, the run uses fed3r; agree on one of these"
+        assert refusal(site, RunConfig(strategy="fedprox", init="fedncm"), kind) is None
+        assert refusal(site, RunConfig(strategy="fedncm"), kind) is None
+    told = refusal(site, RunConfig(init="fed3r", lda=True))
+    assert told is not None
+    assert "the run uses fed3r, fedavg; agree" in told.text
+
+
 def test_a_mechanism_that_no_version_has_refuses_every_run(site: SiteFolder) -> None:
     change(site, "demand = []", 'demand = ["secure-aggregation"]')
     told = refusal(site, RunConfig())
@@ -74,13 +89,16 @@ def test_rounds_a_day(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None
     since: list[float] = []
 
     def done(rounds: int) -> None:
-        monkeypatch.setattr(Ledger, "trained_since", lambda _, moment: since.append(moment) or rounds)
+        monkeypatch.setattr(Ledger, "rounds_since", lambda _, moment: since.append(moment) or rounds)
 
     done(4)
     told = refusal(site, RunConfig(rounds=7))
     assert told is not None
     assert told.code == "too-many-rounds"
-    assert "at most 10 rounds within 24 hours and has done 4; the run asks for 7 more; lower rounds" in told.text
+    assert told.text == (
+        "this site takes part in at most 10 rounds of training or of sums within 24 hours and has done 4; the run asks "
+        "for 7 more; lower rounds, or wait"
+    )
     assert since == [pytest.approx(time.time() - 24 * 3600, abs=60)]
     assert refusal(site, RunConfig(rounds=6)) is None
     assert refusal(site, RunConfig(rounds=7, resume=True)) is None, "how many are left of it the site cannot know"
@@ -89,8 +107,35 @@ def test_rounds_a_day(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None
     told = refusal(site, RunConfig(rounds=7), protocol.TRAIN)
     assert told is not None
     assert "has done 10; the run asks for 1 more" in told.text
-    for kind in (protocol.EVALUATE, protocol.FINISH):
+    for kind in (protocol.EVALUATE, protocol.FINISH, protocol.TRIAL, protocol.PERSONAL):
         assert refusal(site, RunConfig(rounds=7), kind) is None, "to be scored is no training"
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"rounds": 5, "init": "fed3r"}, 6),
+        ({"rounds": 5, "standardise": "federated"}, 6),
+        ({"rounds": 5, "standardise": "federated", "init": "fedncm"}, 7),
+        ({"strategy": "fed3r"}, 1),
+        ({"strategy": "fed3r", "standardise": "federated"}, 2),
+        ({"rounds": 5, "personal_epochs": 9, "interpolate": True}, 5),
+    ],
+)
+def test_sums_are_a_round_each_time(
+    site: SiteFolder, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], wanted: int
+) -> None:
+    change(site, "rounds-a-day = 0", "rounds-a-day = 10")
+    config = RunConfig(**settings)
+    for done in (10 - wanted, 11 - wanted):
+        monkeypatch.setattr(Ledger, "rounds_since", lambda *_, done=done: done)
+        told = refusal(site, config)
+        assert (told is None) == (done + wanted <= 10)
+    assert told is not None
+    assert f"has done {11 - wanted}; the run asks for {wanted} more" in told.text
+    for done in (9, 10):
+        monkeypatch.setattr(Ledger, "rounds_since", lambda *_, done=done: done)
+        assert (refusal(site, config, protocol.GATHER) is None) == (done == 9)
 
 
 def test_refusals_name_nothing_of_the_site(site: SiteFolder) -> None:
@@ -232,6 +277,23 @@ def test_a_run_cannot_make_a_site_open_or_fetch_what_it_does_not_name(
         ) as caught:
             place.refuse(config, "query")
         assert caught.value.code == "backbone-not-held"
+
+
+def test_a_run_cannot_make_a_site_open_statistics_that_it_does_not_name(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
+    run = RunConfig(feature_statistics="/etc/public.npz")
+    place = real_place(str(tmp_path))
+    with pytest.raises(
+        SiteError, match=r"and this site names none; .* in its site\.toml, as feature-statistics"
+    ) as caught:
+        place.refuse(place.settings(run), "query")
+    assert caught.value.code == "statistics-not-held"
+    path.write_text(path.read_text() + 'feature-statistics = "public.npz"\n')
+    os.utime(path, ns=(1, 1))
+    place = real_place(str(tmp_path))
+    place.refuse(place.settings(run), "query")
+    assert place.settings(run).feature_statistics == str(tmp_path / "public.npz")
 
 
 def test_settings_that_change_make_another_place(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.deployment.results import keep_result, newest_result, result_model
-from common.backbone import load_backbone
+from client.deployment.results import keep_personal_head, keep_result, newest_result, result_model
+from common.backbone import configured_backbone, load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import UserError
-from common.head import load_head
+from common.head import initial_head, load_head
 from common.model import load_model
-from common.protocol import Task
+from common.protocol import MOMENTS, Task
+from common.spec import head_spec
 
 CLASSES = ("blue", "green", "red")
 TASK = Task("anna", 4, CLASSES, (np.full((256, 3), 0.5, np.float32), np.arange(3, dtype=np.float32)))
@@ -65,6 +66,49 @@ def test_a_model_is_made_once(results: Path) -> None:
     made = result_model(kept).stat().st_mtime_ns
     assert result_model(kept).stat().st_mtime_ns == made
     assert [path.name for path in kept.folder.glob("*.keras")] == ["model.keras"]
+
+
+def test_a_model_of_standardised_features_is_made_from_what_is_kept(results: Path) -> None:
+    """A head on ((x - m) / s) against the same head on raw features, made up for it."""
+    rng = np.random.default_rng(0)
+    moments = (rng.uniform(0, 1, 256), rng.uniform(0.5, 2, 256))
+    kernel = rng.normal(size=(256, 3)).astype(np.float32)
+    keep(results, 1, replace(TASK, head=(kernel, np.zeros(3, np.float32))), standardise="none", normalise=False)
+    raw = load_model(result_model(newest_result(results)))
+    raised = ((kernel * moments[1][:, None]).astype(np.float32), (moments[0] @ kernel).astype(np.float32))
+    told = replace(TASK, head=raised, extra={MOMENTS: moments})
+    keep(results, 2, told, standardise="federated", normalise=False)
+    image = rng.integers(0, 256, (40, 40, 3), np.uint8)
+    again = load_model(result_model(newest_result(results)))
+    np.testing.assert_allclose(again.predict(image), raw.predict(image), atol=1e-4)
+    keep(results, 3, TASK, standardise="federated")
+    with pytest.raises(UserError, match="mean and deviation are not there"):
+        result_model(newest_result(results))
+
+
+@pytest.mark.parametrize("layer", ["head", "conv5_block2"])
+def test_a_personal_head_stands_beside_the_result(results: Path, layer: str) -> None:
+    config = RunConfig(trainable=layer)
+    backbone = configured_backbone(config)
+    first = initial_head(head_spec(config, backbone, 3, layer), 0)
+    shares = {False: [0.5, 0.25, 0.25], True: [0.1, 0.2, 0.7]}
+    tasks = {
+        personal: replace(TASK, head=(*first[:-1], np.log(np.array(share, np.float32))), trainable=layer)
+        for personal, share in shares.items()
+    }
+    keep_result(results, tasks[False], config, backbone.fingerprint, 7)
+    with pytest.raises(UserError, match=r"-7: the newest result has no personal head; runs make one with --personal-e"):
+        newest_result(results, personal=True)
+    keep_personal_head(results, tasks[True], config, backbone.fingerprint, 7)
+    assert len(list(results.iterdir())) == 1
+    image = np.zeros((40, 40, 3), np.uint8)
+    for personal, expected in shares.items():
+        model = result_model(newest_result(results, personal=personal))
+        assert model.name == ("personal-model.keras" if personal else "model.keras")
+        np.testing.assert_allclose(load_model(model).predict(image), expected, atol=1e-6)
+    keep_personal_head(results, tasks[False], config, backbone.fingerprint, 7)
+    again = load_model(result_model(newest_result(results, personal=True)))
+    np.testing.assert_allclose(again.predict(image), shares[False], atol=1e-6)
 
 
 def test_another_backbone_than_that_of_the_run_is_refused(results: Path) -> None:

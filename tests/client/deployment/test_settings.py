@@ -120,6 +120,14 @@ def test_own_files_threads_and_strictness_stand_for_those_of_a_run(folder: Path)
     assert not SiteFolder.open(folder).apply(RunConfig(strict=True)).strict  # that is the site's to say
 
 
+def test_a_file_of_statistics_stands_for_that_of_a_run_which_has_one(folder: Path) -> None:
+    (folder / "site.toml").write_text(SETTINGS + 'feature-statistics = "public.npz"\n')
+    site = SiteFolder.open(folder)
+    asked = site.apply(RunConfig(feature_statistics="/the/coordinator's.npz"))
+    assert asked.feature_statistics == str(folder / "public.npz")
+    assert site.apply(RunConfig()).feature_statistics == ""
+
+
 def test_methods_are_the_strategies_of_this_version(folder: Path) -> None:
     listed = ", ".join(f'"{method}"' for method in METHODS)
     (folder / "site.toml").write_text(f"{SETTINGS}[consent]\nmethods = [{listed}]\n")

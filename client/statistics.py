@@ -1,0 +1,80 @@
+"""Closed-form statistics: sums over a site's training images, of which the server makes a head or scales features.
+
+They are exact whatever the other sites hold, and laid out as ``common.sums`` says. Images are taken a few thousand at a
+time, so beside the sums themselves memory does not grow with their number.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.trainer import Features, Labels
+from common.errors import SiteError
+from common.sums import KINDS, pack_triangle
+
+BLOCK = 4096  # images at a time; they become float64, 64 MB at d = 2048
+
+Arrays = tuple[NDArray[Any], ...]
+
+
+def site_sums(what: str, x: Features, y: Labels, classes: int) -> Arrays:
+    """Return sums over a site's images.
+
+    Args:
+        what: ``classes``, ``gram`` or ``moments``.
+        x: features (n, d).
+        y: class numbers (n,).
+        classes: C, the federation's number of classes.
+
+    Raises:
+        SiteError: no such sums are known.
+    """
+    if what not in _SUMS:
+        raise SiteError("unknown-sums", f"asked for the sums {what!r}, expected {' or '.join(KINDS)}")
+    return _SUMS[what](x, y, classes)
+
+
+def _classes(x: Features, y: Labels, classes: int) -> Arrays:
+    return _by_class(x, y, classes).astype(np.float32), np.bincount(y, minlength=classes).astype(np.int64)
+
+
+def _gram(x: Features, y: Labels, classes: int) -> Arrays:
+    d = x.shape[1]
+    gram, z = np.zeros((d + 1, d + 1)), np.ones((min(len(x), BLOCK), d + 1))
+    for rows in _blocks(len(x)):
+        block = z[: len(x[rows])]
+        block[:, :d] = x[rows]
+        gram += block.T @ block  # one matrix by itself: BLAS makes half of it and mirrors the rest
+    by_class = np.vstack([_by_class(x, y, classes).T, np.bincount(y, minlength=classes)])
+    return pack_triangle(gram), by_class
+
+
+def _moments(x: Features, y: Labels, classes: int) -> Arrays:
+    moments = np.zeros((2, x.shape[1]))
+    for rows in _blocks(len(x)):
+        block = x[rows].astype(np.float64)
+        moments += np.stack([block.sum(0), np.square(block).sum(0)])
+    return (moments,)
+
+
+def _by_class(x: Features, y: Labels, classes: int) -> NDArray[np.float64]:
+    """Return the sum of features of each class, (C, d)."""
+    sums = np.zeros((classes, x.shape[1]))
+    for rows in _blocks(len(x)):
+        block, labels = x[rows].astype(np.float64), y[rows]
+        for c in np.unique(labels):
+            sums[c] += block[labels == c].sum(0)
+    return sums
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
+
+
+_SUMS: dict[str, Callable[[Features, Labels, int], Arrays]] = {
+    "classes": _classes,
+    "gram": _gram,
+    "moments": _moments,
+}

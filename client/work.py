@@ -1,0 +1,188 @@
+"""What a site does with each kind of request, once its features are ready."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.personal import make_personal
+from client.place import Place
+from client.scaffold import correction, local_steps, next_control
+from client.site import SPLITS, Site
+from client.state import SiteState
+from client.statistics import site_sums
+from client.trainer import Recipe, trainer
+from common.backbone import configured_backbone
+from common.config import RunConfig
+from common.errors import SiteError
+from common.head import HeadSpec, mix
+from common.metrics import Counts, confusion_matrix, cross_entropy
+from common.protocol import (
+    CLASS_WEIGHTS,
+    CONTROL,
+    MOMENTS,
+    Confusion,
+    Description,
+    Gather,
+    Personal,
+    Query,
+    Request,
+    Scores,
+    Sums,
+    Tally,
+    Task,
+    Trial,
+    Update,
+    classes_digest,
+    weight_of,
+)
+from common.seeds import generator
+from common.spec import head_spec
+
+log = logging.getLogger(__name__)
+
+Predictions = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a request is answered with.
+
+    Attributes:
+        place: the site's place.
+        config: the run's settings, as they are here.
+        run: Flower's number for the run.
+        site: the site's data.
+    """
+
+    place: Place
+    config: RunConfig
+    run: int
+    site: Site
+
+
+def describe(query: Query, work: Work) -> Description:
+    """Say what the site has.
+
+    Raises:
+        SiteError: it has a class that the run does not declare.
+    """
+    images = work.site.images_by_class()
+    if query.classes and (unknown := sorted(set(images) - set(query.classes))):
+        log.error(
+            "the run has declared its classes, and %s %s not among them: %s; map them in site.toml, [classes], "
+            'or keep them out there with ""',
+            ", ".join(map(repr, unknown)), "is" if len(unknown) == 1 else "are", ", ".join(map(repr, query.classes)),
+        )  # fmt: skip
+        raise SiteError(
+            "unknown-class",
+            f"{len(unknown)} of the site's {len(images)} classes are not among the {len(query.classes)} that the run "
+            "declares; the site's own log names them",
+        )
+    return Description(images, work.site.unreadable, work.place.partition)
+
+
+def score(task: Task, work: Work) -> Scores:
+    """Score a head on the site's validation and test images."""
+    validation, test = _predict(task, work)
+    return Scores(*_stated(task, work), Counts.of(*validation), Counts.of(*test))
+
+
+def train(task: Task, work: Work) -> Update:
+    """Score the head, fine-tune it on the site's images, and reply weight · change and the counts."""
+    scores = score(task, work)
+    x, y = _data("train", task, work)
+    spec, recipe = _kind(work, task)
+    control = task.extra.get(CONTROL)
+    state = SiteState(work.place.state / "runs", task.run) if control else None
+    own = (state and state.before(task.counted + 1)) or tuple(np.zeros_like(array) for array in task.head)
+    [weights] = task.extra.get(CLASS_WEIGHTS, (None,))
+    with trainer(spec, recipe) as t:
+        head = t.train(
+            task.head, x, y, generator(work.config.seed, "local training", task.round, task.site), recipe.epochs,
+            recipe.patience, _data("validation", task, work), rate=task.rate,
+            correction=correction(control, own) if control else None, class_weights=weights,
+        )  # fmt: skip
+    extra = {}
+    if control and state:
+        steps = local_steps(len(y), recipe.batch_size, recipe.epochs)
+        following, change = next_control(task.head, head, control, own, steps, recipe.learning_rate * task.rate)
+        state.keep(task.round, following, task.counted)
+        extra = {CONTROL: change}
+    n = work.site.images("train")
+    weight = weight_of(task.weighting, n)
+    total = tuple(
+        (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(head, task.head, strict=True)
+    )
+    return Update(*_stated(task, work), scores.validation, scores.test, n, total, extra)
+
+
+def gather(request: Gather, work: Work) -> Sums:
+    """Sum the features of the site's training images: moments of those that the backbone gives, else of those that heads see."""
+    moments = request.extra.get(MOMENTS)
+    if request.what == "moments":
+        x, y = work.site.raw("train"), work.site.numbers("train", request.classes)
+    else:
+        x, y = work.site.data("train", request.classes, moments)
+    return Sums(*_stated(request, work), len(x), site_sums(request.what, x, y, len(request.classes)))
+
+
+def trial(request: Trial, work: Work) -> Tally:
+    """Score several heads on the site's validation and test images, each under several factors on its class scores."""
+    heads = list(request.heads)
+    if request.shares:
+        start, end = request.heads
+        heads = [mix(start, end, share) for share in request.shares]
+    splits = [_data(split, request, work) for split in ("validation", "test")]
+    correct = np.zeros((len(heads), 2), np.int64)
+    losses = np.zeros((len(heads), len(request.factors), 2))
+    with trainer(*_kind(work, request)) as t:
+        for i, head in enumerate(heads):
+            for j, factor in enumerate(request.factors):
+                scaled = (*head[:-2], *(array * np.float32(factor) for array in head[-2:]))
+                for k, (x, y) in enumerate(splits):
+                    probabilities = t.predict(scaled, x)
+                    correct[i, k] = (probabilities.argmax(1) == y).sum()
+                    losses[i, j, k] = cross_entropy(probabilities, y)
+    return Tally(*_stated(request, work), np.array([len(y) for _, y in splits], np.int64), correct, losses)
+
+
+def finish(task: Task, work: Work) -> Confusion:
+    """Keep the run's best head at the site, and reply its confusion matrix on the site's test images."""
+    validation, test = _predict(task, work)
+    work.place.keep(task, work.config, configured_backbone(work.config).fingerprint, work.run)
+    return Confusion(*_stated(task, work), Counts.of(*validation), Counts.of(*test), confusion_matrix(*test))
+
+
+def personal(task: Task, work: Work) -> Personal:
+    """Make the run's best head the site's own in several ways, keep the best of them, and reply how they do."""
+    spec, _ = _kind(work, task)
+    data = {split: _data(split, task, work) for split in SPLITS}
+    made = make_personal(spec, work.config, task.head, data, task.site)
+    log.info("the personal head kept is the %s one; the mixed one has %g of the global head", made.best, made.share)
+    kept = replace(task, head=made.heads[made.best])
+    work.place.keep_personal(kept, work.config, configured_backbone(work.config).fingerprint, work.run)
+    return Personal(*_stated(task, work), work.site.images("test"), made.correct, made.share)
+
+
+def _kind(work: Work, request: Task | Trial) -> tuple[HeadSpec, Recipe]:
+    backbone = configured_backbone(work.config)
+    return head_spec(work.config, backbone, len(request.classes), request.trainable), Recipe.from_config(work.config)
+
+
+def _data(split: str, request: Task | Trial, work: Work) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    return work.site.data(split, request.classes, request.extra.get(MOMENTS), request.trainable)
+
+
+def _predict(task: Task, work: Work) -> tuple[Predictions, Predictions]:
+    """Return probabilities and class numbers of the site's validation and of its test images."""
+    with trainer(*_kind(work, task)) as t:
+        probabilities = t.predict(task.head, work.site.held_out(task.extra.get(MOMENTS), task.trainable))
+    validation, test = (work.site.numbers(split, task.classes) for split in ("validation", "test"))
+    return (probabilities[: len(validation)], validation), (probabilities[len(validation) :], test)
+
+
+def _stated(request: Request, work: Work) -> tuple[int, str, str]:
+    """What every answer says of itself: round, backbone and class list."""
+    return request.round, configured_backbone(work.config).fingerprint, classes_digest(request.classes)

@@ -1,0 +1,112 @@
+"""Sums of features over a site's training images: how they are laid out, which both sides must agree on.
+
+With x (n, d) the features, C classes and z = [x; 1]:
+
+======== ==================================================================================
+classes  sums of x by class (C, d) float32; images by class (C,) int64
+gram     G = Σ z zᵀ, its upper triangle row by row ((d+1)(d+2)/2,) float64;
+         B = Σ z yᵀ (d+1, C) float64, y one-hot: sums by class, images by class in the last row
+moments  Σ x and Σ x² (2, d) float64
+======== ==================================================================================
+
+All of them add up over sites. G and its like travel as float64: what ridge regression makes of them depends on small
+differences of large numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.protocol import ProtocolError, Sums
+
+Layout = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each array
+
+_LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
+    "classes": lambda d, c: (("float32", (c, d)), ("int64", (c,))),
+    "gram": lambda d, c: (("float64", ((d + 1) * (d + 2) // 2,)), ("float64", (d + 1, c))),
+    "moments": lambda d, c: (("float64", (2, d)),),
+}
+KINDS = tuple(_LAYOUTS)
+_SLACK = 1e-6  # by how much numbers that must agree may differ, relatively: they were rounded on their way
+
+
+def layout(what: str, features: int, classes: int) -> Layout:
+    """Return types and shapes of the arrays of ``what`` (one of ``KINDS``), for d features and C classes."""
+    return _LAYOUTS[what](features, classes)
+
+
+def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper triangle of a symmetric matrix (m, m), row by row: (m(m+1)/2,)."""
+    return matrix[_upper(len(matrix))]
+
+
+def unpack_triangle(packed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the symmetric matrix (m, m) whose upper triangle ``pack_triangle`` gave."""
+    size = (int(np.sqrt(8 * len(packed) + 1)) - 1) // 2
+    matrix, upper = np.empty((size, size)), _upper(size)
+    matrix[upper] = packed
+    matrix.T[upper] = packed
+    return matrix
+
+
+def _upper(size: int) -> NDArray[np.bool_]:
+    return ~np.tri(size, k=-1, dtype=np.bool_)
+
+
+def check_sums(sums: Sums, what: str, features: int, classes: int) -> None:
+    """Check that a site's sums can be what they are said to be: sums of ``what`` over ``sums.examples`` images.
+
+    Args:
+        sums: what a site sent.
+        what: what it was asked for, one of ``KINDS``.
+        features: d.
+        classes: C.
+
+    Raises:
+        ProtocolError: they cannot; the text says why.
+    """
+    found = tuple((str(array.dtype), array.shape) for array in sums.arrays)
+    expected = layout(what, features, classes)
+    if found != expected:
+        raise ProtocolError(f"sent sums {found}, expected {expected}")
+    if not all(np.isfinite(array).all() for array in sums.arrays):
+        raise ProtocolError("sent sums with NaN or infinite values")
+    if what == "classes":
+        _check_classes(sums.examples, *sums.arrays)
+    elif what == "gram":
+        _check_gram(sums.examples, *sums.arrays)
+    else:
+        _check_moments(sums.examples, *sums.arrays[0])
+
+
+def _check_classes(examples: int, totals: NDArray[Any], images: NDArray[Any]) -> None:
+    """Check sums by class, (C, d) and (C,)."""
+    if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != examples:
+        raise ProtocolError(f"sent numbers of images by class that do not make up its {examples} training images")
+    if totals[images == 0].any():
+        raise ProtocolError("sent sums of a class that it has no images of")
+
+
+def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64]) -> None:
+    """Check the border of G, which B implies, and its diagonal, without unpacking it."""
+    _check_classes(examples, by_class[:-1].T, by_class[-1])
+    lengths = np.arange(len(by_class), 0, -1)
+    ends = np.cumsum(lengths) - 1  # of the rows of the triangle
+    squares, totals = packed[ends - lengths + 1], packed[ends]
+    _check_moments(examples, totals, squares)
+    expected = np.append(by_class[:-1].sum(1), examples)
+    if (np.abs(totals - expected) > _SLACK * _bound(examples, squares)).any():
+        raise ProtocolError("sent a Gram matrix and sums by class that contradict each other")
+
+
+def _check_moments(examples: int, totals: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
+    """Check Σ x and Σ x² by the Cauchy-Schwarz inequality."""
+    if (squares < 0).any() or (np.abs(totals) > (1 + _SLACK) * _bound(examples, squares)).any():
+        raise ProtocolError(f"sent sums and sums of squares that {examples} images cannot have")
+
+
+def _bound(examples: int, squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what |Σ x| is at most: √(n Σ x²)."""
+    return np.sqrt(squares) * np.sqrt(examples)

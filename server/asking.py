@@ -1,0 +1,149 @@
+"""Asking sites something: send, wait, let in what fits, try again where too little came, and tell who looks on."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from common.config import RunConfig
+from common.errors import UserError
+from common.metrics import Counts
+from common.protocol import Request, Scores
+from server.admission import Admission, Terms, admit
+from server.callbacks import Callback
+from server.cohort import quorum
+from server.exchange import exchange
+from server.joining import Federation, wait_for_return
+from server.records import Round
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0  # before a round is tried again; twice as long before each further time
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of asking some sites.
+
+    Attributes:
+        admission: the answers let in, and why the others are not.
+        bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
+        began: ``time.monotonic()`` when they were sent.
+        attempt: 1, or more where it had to be tried again.
+    """
+
+    admission: Admission
+    bytes_down: int
+    bytes_up: int
+    began: float
+    attempt: int = 1
+
+    @property
+    def admitted(self) -> dict[str, Any]:
+        """Site → its answer."""
+        return self.admission.admitted
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Site → why it is left out."""
+        return self.admission.refused
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What stays the same however often sites are asked."""
+
+    grid: Grid
+    config: RunConfig
+    federation: Federation
+    terms: Terms
+    folder: Path
+    callbacks: Sequence[Callback]
+
+    def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
+        """Send each site its request, and let in the answers that fit."""
+        began = time.monotonic()
+        replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
+        admission = admit(replies.by_site, answer, request=next(iter(requests.values()), None), terms=self.terms)
+        for site, why in admission.refused.items():
+            log.warning("round %d: %s is left out: %s", number, site, why)
+        return Asked(admission, replies.bytes_down, replies.bytes_up, began)
+
+    def ask_all(
+        self, kind: str, answer: type[Any], number: int, sites: Sequence[str], request: Callable[[str], Request],
+        wanted: int = 0,
+    ) -> Asked:  # fmt: skip
+        """Ask these sites, and those without a usable answer again while there are fewer than ``wanted``.
+
+        Args:
+            kind: of the message.
+            answer: what may answer it.
+            number: the round.
+            sites: who is asked.
+            request: makes a site's request.
+            wanted: so many answers end it (0: the quorum).
+
+        Raises:
+            UserError: there are fewer usable answers than the quorum, however often it was tried.
+        """
+        needed, missing = quorum(len(sites), min(self.config.min_sites, len(sites))), sites
+        admitted: dict[str, Any] = {}
+        began, up = time.monotonic(), 0
+        for attempt in self.attempts(number):
+            asked = replace(self.ask(kind, answer, number, {site: request(site) for site in missing}), attempt=attempt)
+            up = asked.bytes_up if asked.admitted or not admitted else up  # not that of late refusals
+            admitted |= asked.admitted
+            missing = tuple(asked.refused)
+            if len(admitted) >= max(wanted, needed):
+                break
+        if len(admitted) < needed:
+            raise self.given_up(number, too_few(len(admitted), sites, needed), asked.refused)
+        return replace(
+            asked, admission=Admission(dict(sorted(admitted.items())), asked.refused), bytes_up=up, began=began
+        )
+
+    def attempts(self, number: int) -> Iterable[int]:
+        """Count the attempts at a round from 1, with a pause before each further one."""
+        for attempt in range(1, self.config.round_retries + 2):
+            if attempt > 1:
+                pause = PAUSE_SECONDS * 2 ** (attempt - 2)
+                log.warning("round %d: trying again in %g s", number, pause)
+                time.sleep(pause)
+                wait_for_return(self.grid, self.federation.nodes.values(), self.config.join_timeout)
+            yield attempt
+
+    def given_up(self, number: int, failure: str, refused: Mapping[str, str]) -> UserError:
+        """Say that a round failed for good, and how to go on."""
+        tried = f"tried {self.config.round_retries + 1} times" if self.config.round_retries else "not tried again"
+        return UserError(
+            f"round {number}: {failure}; {tried}. The run stops here; its last checkpoint is in {self.folder}, "
+            "so it can be resumed once this is mended (fedtransfer simulate --resume RUN, or fedtransfer server run --resume NAME)\n"
+            + "\n".join(f"  {site}: {why}" for site, why in refused.items())
+        )
+
+    def total(self, answers: Mapping[str, Any], split: str) -> Counts:
+        """Sum the counts on a split over the sites that scored a head."""
+        scores = [answers[site] for site in sorted(answers) if isinstance(answers[site], Scores)]
+        return sum((getattr(score, split) for score in scores), Counts.empty(len(self.terms.classes)))
+
+    def report(
+        self, number: int, phase: str, planned: Sequence[str], asked: Asked, *, failure: str = "", best: bool = False,
+        set_aside: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Tell the callbacks how a round, or an attempt at one, went."""
+        record = Round(
+            number, asked.attempt, phase, failure, tuple(planned), asked.admitted, asked.refused, dict(set_aside or {}),
+            self.total(asked.admitted, "validation"), self.total(asked.admitted, "test"),
+            time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
+        )  # fmt: skip
+        for callback in self.callbacks:
+            callback.on_round(record)
+
+
+def too_few(number: int, asked: Sequence[str], needed: int) -> str:
+    """Say that a quorum was missed."""
+    return f"{number} of {len(asked)} sites gave a usable answer, {needed} are needed"

@@ -1,0 +1,107 @@
+"""What comes after the last round: the last scores, heads between heads, and the delivery of the one to keep."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import protocol
+from common.head import mix
+from common.protocol import Confusion, Personal, Scores, Trial
+from server.admission import Admission
+from server.asking import Asker
+from server.personal import summarise_personal
+from server.progress import AVERAGE, BEFORE, EMA, FIRST, Candidate, Progress
+from server.records import Point
+from server.requests import Requests
+from server.trial import TEST, VALIDATION, hold_trial
+
+SHARES = tuple(i / 10 for i in range(11))
+
+
+def score(asker: Asker, requests: Requests, progress: Progress) -> Candidate:
+    """Have all sites score the last head; return the head to keep."""
+    number, everyone = progress.round + 1, asker.federation.everyone
+    asked = asker.ask_all(protocol.EVALUATE, Scores, number, everyone, requests.tasks(progress, number))
+    best = progress.best
+    if best.round and (asker.config.fraction < 1 or asker.config.cohort_size):
+        # Losses of different cohorts do not compare: the best so far is scored by all sites, as the last head is.
+        again = asker.ask_all(
+            protocol.EVALUATE, Scores, best.round, everyone, requests.tasks(progress, best.round, best)
+        )
+        loss = asker.total(again.admitted, "validation").mean_loss
+        progress = replace(progress, best=replace(best, loss=math.inf if math.isnan(loss) else loss))
+    after = progress.scored(number, asker.total(asked.admitted, "validation"), asker.config)
+    if math.isinf(after.best.loss):  # without any validation image, the last head it is
+        after = replace(after, best=progress.last(math.inf, number))
+    asker.report(number, "score", everyone, asked, best=after.best.round > progress.best.round)
+    return after.best
+
+
+def interpolate(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> tuple[Candidate, list[Point]]:
+    """Score the heads between two, along every curve that the run kept the ends of; return the best head of all.
+
+    ``server``: from the head that entered the last round to the average that came of it, the server's own mix;
+    ``initial``: from the first head to the last (WiSE-FT, arXiv 2109.01903); ``ema``: from the last head to the running
+    mean of all.
+    """
+    last, kept = progress.state.head, progress.kept
+    mean = tuple(array.astype(np.float32) for array in kept[EMA]) if EMA in kept else None
+    ends = {
+        "server": (kept.get(BEFORE), kept.get(AVERAGE)),
+        "initial": (kept.get(FIRST), last),
+        "ema": (last, mean),
+    }
+    points = []
+    for curve, (start, end) in ends.items():
+        if start is None or end is None:
+            continue
+        number = progress.round + 1
+        trial = Trial(
+            "", number, asker.terms.classes, (start, end), shares=SHARES, trainable=best.trainable,
+            extra=requests.extra(progress),
+        )  # fmt: skip
+        result = hold_trial(asker, trial)
+        accuracy, loss = (
+            result.correct / np.maximum(result.images, 1),
+            result.losses[:, 0] / np.maximum(result.images, 1),
+        )
+        for share, accuracies, losses in zip(SHARES, accuracy.tolist(), loss.tolist(), strict=True):
+            pairs = [
+                (accuracies[split], losses[split]) if result.images[split] else (math.nan, math.nan)
+                for split in (VALIDATION, TEST)
+            ]
+            points.append(Point(curve, share, *pairs))
+            if result.images[VALIDATION] and losses[VALIDATION] < best.loss:
+                best = Candidate(
+                    losses[VALIDATION], number, mix(start, end, share), best.trainable, f"{curve} {share:g}"
+                )
+    return best, points
+
+
+def deliver(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> Admission:
+    """Hand every site the head to keep; its closing scores come back."""
+    everyone = asker.federation.everyone
+    tasks = requests.tasks(progress, best.round, best)
+    return asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks, len(everyone)).admission
+
+
+def make_personal(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> dict[str, Any]:
+    """Have every site make the head its own; return what ``summary.json`` says of how these do."""
+    number, everyone = progress.round + 1, asker.federation.everyone
+    tasks = requests.tasks(progress, number, best)
+    asked = asker.ask_all(protocol.PERSONAL, Personal, number, everyone, tasks, len(everyone))
+    asker.report(number, "personal", everyone, asked)
+    return summarise_personal(asked.admitted, asker.federation.descriptions)
+
+
+def write_points(path: Path, points: Sequence[Point]) -> None:
+    """Write ``interpolation.csv``."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["curve", "share", "validation_accuracy", "validation_loss", "accuracy", "loss"])
+        writer.writerows([p.curve, f"{p.share:g}", *(f"{v:.6f}" for v in (*p.validation, *p.test))] for p in points)

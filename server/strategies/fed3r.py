@@ -1,0 +1,55 @@
+"""Fed3R: ridge regression; with ``lda``, linear discriminant analysis from the same sums.
+
+Fanì et al. 2024, "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers" (arXiv 2406.01116):
+sites send G_k = Σ z zᵀ and B_k = Σ z yᵀ with z = [x; 1] and y one-hot; W = (G + λI)⁻¹ B is the ridge regression on all
+images together, however they are spread. Its last row, the bias, is penalised as every other.
+
+LDA (Hastie et al., "The Elements of Statistical Learning", 4.3) from the same sums, as in FedCGS (arXiv 2503.06962) and
+GH-OFL (arXiv 2602.01186): with the scatter within classes S = Σ x xᵀ - Σ_c N_c μ_c μ_cᵀ and Σ = (S + λI) / N,
+W_c = Σ⁻¹ μ_c and b_c = -½ μ_cᵀ Σ⁻¹ μ_c + log(N_c / N).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.config import RunConfig
+from common.head import Arrays
+from common.protocol import Sums
+from common.sums import unpack_triangle
+from server.strategies.one_shot import Matrix, added, by_ridge, head, solved
+
+ASKS = "gram"
+
+
+def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
+    """Return λ → head, for the config's λ or a grid of them. A class without images is never predicted.
+
+    Raises:
+        UserError: λ is too small for the matrix to be positive definite.
+    """
+    packed, right = added(sums)
+    gram = unpack_triangle(packed)
+    return _discriminants(gram, right, config) if config.lda else _ridge_regressions(gram, right, config)
+
+
+def _ridge_regressions(gram: Matrix, right: Matrix, config: RunConfig) -> dict[float, Arrays]:
+    def regression(ridge: float) -> Arrays:
+        weights = solved(gram, ridge, right)
+        return head(weights[:-1], weights[-1], right[-1])
+
+    return by_ridge(config, regression)
+
+
+def _discriminants(gram: Matrix, right: Matrix, config: RunConfig) -> dict[float, Arrays]:
+    totals, images = right[:-1], right[-1]
+    here = np.maximum(images, 1)  # a class without images has no mean; it is left out in the end
+    means = totals / here
+    within = gram[:-1, :-1] - means @ totals.T
+    n = images.sum()
+
+    def discriminant(ridge: float) -> Arrays:
+        weights = n * solved(within, ridge, means)
+        return head(weights, -0.5 * (means * weights).sum(0) + np.log(here / n), images)
+
+    return by_ridge(config, discriminant)

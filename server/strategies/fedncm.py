@@ -1,0 +1,29 @@
+"""FedNCM: nearest class means.
+
+Legate et al. 2023, "Guiding The Last Layer in Federated Learning with Pre-Trained Models" (arXiv 2306.03937): sites
+send the sum of features of each class and its number of images; the head is W_c = μ_c / ‖μ_c‖, without bias. On
+features of length 1 an image is so given to the class whose mean is nearest in angle.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.config import RunConfig
+from common.head import Arrays
+from common.protocol import Sums
+from server.strategies.one_shot import Matrix, added, head, unit_columns
+
+ASKS = "classes"
+
+
+def class_means(sums: Sequence[Sums]) -> Matrix:
+    """Return the mean feature of each class over all sites, (C, d); zeros for a class without images."""
+    totals, images = added(sums)
+    return totals / np.maximum(images, 1)[:, None]
+
+
+def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
+    """Return the one head there is, under 0: it has no λ. A class without images is never predicted."""
+    totals, images = added(sums)
+    return {0.0: head(unit_columns(totals.T), np.zeros(len(images)), images)}  # μ_c and its sum have one direction

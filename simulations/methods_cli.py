@@ -1,0 +1,62 @@
+"""``fedtransfer methods``: what there is to choose from, and what each costs and tells."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from common.config import BUNDLED, RunConfig
+
+
+def methods(
+    backbone: Annotated[str, typer.Option(help="The backbone whose features are counted.")] = BUNDLED,
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 10,
+    rounds: Annotated[
+        int, typer.Option(help="Rounds of training that bytes in all are counted for.", min=1)
+    ] = RunConfig().rounds,
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the methods: what a site sends, bytes, rounds, what the server learns from it, and what could protect it.
+
+    This version protects with none of what the last two columns name: they say what would work with each.
+
+    [bold]Example[/bold]
+
+    fedtransfer methods --backbone resnet50v2 --classes 100
+    """
+    from simulations.methods import METHODS, sizes, told
+
+    rows = [told(method, sizes(backbone, classes, rounds)) for method in METHODS]
+    if json_output:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for row in rows:
+        console.print(f"\n[bold]{row['method']}[/bold]  [dim]{row['paper']}[/dim]", highlight=False)
+        for name, text in (
+            ("sends", row["sends"]),
+            ("bytes", _bytes(row)),
+            ("leaks", row["leaks"]),
+            ("secure aggregation", row["secure_aggregation"]),
+            ("differential privacy", row["differential_privacy"]),
+            ("note", row["note"]),
+        ):  # fmt: skip
+            if text:
+                console.print(f"  {name}: {text}", highlight=False, markup=False)
+    console.print(
+        f"\nBytes of arrays to and from one site, for {backbone} and {classes} classes; up to 2 KB a message come on top."
+        "\nNothing in this version protects what is sent: the last two say what would work.",
+        highlight=False,
+        style="dim",
+    )
+
+
+def _bytes(row: Mapping[str, Any]) -> str:
+    in_all = f"{row['bytes_down']:,} down, {row['bytes_up']:,} up"
+    if row["rounds"] == 1:
+        return f"{in_all}, once"
+    a_round = f"{row['bytes_down_a_round']:,} down, {row['bytes_up_a_round']:,} up a round"
+    return f"{a_round}; {in_all} in {row['rounds']} rounds"

@@ -1,0 +1,188 @@
+"""Federations of sites whose features are drawn by a seed: the real server, the real work of sites, no images."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from client import work
+from client.place import Place
+from client.site import SPLITS, Site
+from client.work import Work
+from common import wire
+from common.backbone import configured_backbone
+from common.config import RunConfig
+from common.errors import SiteError
+from common.feature_map import Moments, feature_map
+from common.protocol import Gather, Query, Task, Trial
+from server.callbacks import Callback
+from server.records import Outcome, Round
+from server.rounds import federate
+from simulations.engine import SimulatedSite, run_in_process
+
+WIDTH = 256  # of the bundled backbone's features
+Split = tuple[np.ndarray, np.ndarray]  # features (n, WIDTH), class names (n,)
+Data = Mapping[str, Mapping[str, Split]]  # site → split → images
+Misbehaviour = Callable[[str, Any, Any], Any]  # site, request, sound answer → answer
+
+
+def draw(seed: int, n: int, classes: str = "abc") -> Split:
+    """Draw n images of all these classes: overlapping clouds, with features of different scales."""
+    rng = np.random.default_rng(seed)
+    labels = np.array(list(classes))[rng.permutation(np.arange(n) % len(classes))]
+    centre = {name: np.random.default_rng(ord(name)).normal(0, 0.1, WIDTH) for name in classes}
+    x = rng.normal(0, 1, (n, WIDTH)) + np.array([centre[name] for name in labels]).reshape(n, WIDTH)
+    return (x * np.linspace(0.5, 2, WIDTH) + 1).astype(np.float32), labels
+
+
+def three_sites(seed: int = 0, **changes: int) -> dict[str, dict[str, Split]]:
+    """Three sites of different sizes; ``validation=0`` and the like say how many images a split has at each."""
+    sizes = {"train": 12, "validation": 9, "test": 6} | changes
+    return {
+        name: {
+            split: draw(100 * seed + 10 * k + i, size and size + 9 * k) for i, (split, size) in enumerate(sizes.items())
+        }
+        for k, name in enumerate(("anna", "bert", "carl"))
+    }
+
+
+def together(data: Data, split: str) -> Split:
+    """All images of a split, in site order."""
+    x, labels = zip(*(data[site][split] for site in sorted(data)), strict=True)
+    return np.concatenate(x), np.concatenate(labels)
+
+
+def seen(config: RunConfig, x: np.ndarray, moments: Moments | None = None) -> np.ndarray:
+    """Features as heads see them."""
+    return feature_map(config, configured_backbone(config), moments)(x)
+
+
+@dataclass
+class Store:
+    """A feature store in memory."""
+
+    features: dict[bytes, np.ndarray]
+
+    def read(self, keys: Sequence[bytes]) -> np.ndarray:
+        return np.array([self.features[key] for key in keys], np.float32).reshape(len(keys), WIDTH)
+
+
+def site_of(splits: Mapping[str, Split], config: RunConfig) -> Site:
+    keys = {split: [f"{split} {i}".encode() for i in range(len(splits[split][1]))] for split in SPLITS}
+    store = Store({key: x for split in SPLITS for key, x in zip(keys[split], splits[split][0], strict=True)})
+    labels = {split: np.asarray(splits[split][1], np.str_) for split in SPLITS}
+    backbone = configured_backbone(config)
+    return Site(keys, labels, 0, 0, {"head": store}, lambda moments: feature_map(config, backbone, moments))  # type: ignore[dict-item]
+
+
+class Stopped(Exception):
+    """What a run that is to be resumed ends with."""
+
+
+@dataclass
+class Watch(Callback):
+    """Remembers rounds; stops the run after so many of training."""
+
+    stop_after: int | None = None
+    records: list[Round] = field(default_factory=list)
+
+    def on_round(self, record: Round) -> None:
+        self.records.append(record)
+        if record.phase == "train" and record.round == (self.stop_after or 0) + 1 and self.stop_after is not None:
+            raise Stopped
+
+
+@dataclass
+class Drawn:
+    """A federation; ``asked`` and ``answered`` are filled while it runs."""
+
+    data: Data
+    folder: Path
+    misbehave: Misbehaviour = lambda site, request, value: value
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    answered: list[tuple[str, Any]] = field(default_factory=list)
+    records: list[Round] = field(default_factory=list)
+
+    def config(self, **settings: Any) -> RunConfig:
+        plain = {"server_learning_rate": 1.0, "server_momentum": 0.0}
+        closed = settings.get("strategy") in ("fedncm", "fed3r", "fedcof")
+        return RunConfig(**{"sites": len(self.data), "rounds": 3, **({} if closed else plain), **settings})
+
+    def run(self, *callbacks: Callback, stop_after: int | None = None, **settings: Any) -> Outcome:
+        """Run it; ``stop_after``: break off in the round after so many, before that is checkpointed."""
+        config, outcomes = self.config(**settings), []
+        self.folder.mkdir(exist_ok=True)
+        watch = Watch(stop_after)
+
+        def main(grid: Grid) -> None:
+            outcomes.append(federate(grid, config, configured_backbone(config), self.folder, [watch, *callbacks]))
+
+        try:
+            self.serve(main, config)
+        finally:
+            self.records = watch.records
+            for callback in callbacks:
+                callback.close()
+        return outcomes[0]
+
+    def serve(self, main: Callable[[Grid], None], config: RunConfig) -> None:
+        """Run a server of one's own over the sites."""
+        server = ServerApp()
+        server.main()(lambda grid, context: main(grid))
+        nodes = [SimulatedSite(name, {"name": name}) for name in sorted(self.data)]
+        run_in_process(server, self._app(config), nodes, config.to_flat(), 2)
+
+    def requests(self, kind: type[Any]) -> list[Any]:
+        """What sites were asked of a kind."""
+        return [request for _, request in self.asked if isinstance(request, kind)]
+
+    def _app(self, config: RunConfig) -> ClientApp:
+        app = ClientApp()
+        works = {
+            name: Work(Place("", self.folder / name), config, 1, site_of(splits, config))
+            for name, splits in self.data.items()
+        }
+
+        def answer(kind: type[Any], handle: Callable[[Any, Work], Any]) -> Callable[[Message, Context], Message]:
+            def handler(message: Message, context: Context) -> Message:
+                site, request = str(context.node_config["name"]), wire.unpack(message.content, kind)
+                self.asked.append((site, request))
+                try:
+                    value = self.misbehave(site, request, handle(request, works[site]))
+                    self.answered.append((site, value))
+                except SiteError as error:
+                    value = error
+                return Message(wire.pack(value), reply_to=message)
+
+            return handler
+
+        app.query()(answer(Query, work.describe))
+        app.train()(answer(Task, work.train))
+        app.train("gather")(answer(Gather, work.gather))
+        app.evaluate()(answer(Task, work.score))
+        app.evaluate("trial")(answer(Trial, work.trial))
+        app.evaluate("personal")(answer(Task, work.personal))
+        app.evaluate("finish")(answer(Task, work.finish))
+        return app
+
+
+def losses_of(head: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray, factor: float = 1.0) -> float:
+    """Summed cross-entropy of a linear head, in float64."""
+    scores = factor * (x.astype(np.float64) @ head[0] + head[1])
+    scores -= scores.max(1, keepdims=True)
+    return float((np.log(np.exp(scores).sum(1)) - scores[np.arange(len(y)), y]).sum())
+
+
+def numbers(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    return np.array([list(classes).index(name) for name in labels], np.int64)
+
+
+def assert_same(one: Iterable[np.ndarray], other: Iterable[np.ndarray]) -> None:
+    """Bit for bit."""
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)

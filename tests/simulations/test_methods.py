@@ -1,0 +1,124 @@
+"""The list of methods: complete, and its bytes those of real messages."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.config import RunConfig, Strategy
+from common.errors import UserError
+from common.head import HeadSpec, initial_head
+from common.metrics import Counts
+from common.protocol import CONTROL, Sums, Task, Trial, Update
+from common.wire import pack
+from simulations.methods import CONVOLUTIONS, METHODS, RIDGES, WIDTHS, Sizes, sizes, told
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVELOPE = 2048
+
+
+def packed(value: Any) -> int:
+    from flwr.common.serde import recorddict_to_proto
+
+    return int(recorddict_to_proto(pack(value)).ByteSize())
+
+
+def method(ask: str) -> Any:
+    return next(method for method in METHODS if method.ask == ask)
+
+
+def test_every_strategy_is_listed_and_no_other() -> None:
+    listed = [method.strategy for method in METHODS if method.strategy]
+    assert sorted(listed) == sorted(get_args(Strategy))
+
+
+def test_what_is_asked_for_are_options_there_are() -> None:
+    options = [word for method in METHODS for word in method.ask.replace(",", "").split() if word.startswith("--")]
+    assert {option[2:] for option in options} <= set(RunConfig().to_flat())
+
+
+@given(d=st.integers(1, 600), c=st.integers(2, 30), ask=st.sampled_from(["--strategy fedavg", "--strategy scaffold"]))
+def test_bytes_of_a_round_are_those_of_its_messages(d: int, c: int, ask: str) -> None:
+    size, classes = Sizes(d, c, 1, 0), tuple(f"class {i}" for i in range(c))
+    head = initial_head(HeadSpec(d, c), 0)
+    extra = {CONTROL: head} if ask.endswith("scaffold") else {}
+    counts = Counts.empty(c)
+    task = Task("site-0", 1, classes, head, extra=extra)
+    update = Update(1, "f" * 64, "0" * 16, counts, counts, 5, head, extra)
+    for value, bytes_of in ((task, method(ask).down), (update, method(ask).up)):
+        assert 0 <= packed(value) - bytes_of(size) <= ENVELOPE + 40 * c, "class names and counts stand around the head"
+
+
+@given(d=st.integers(1, 300), c=st.integers(2, 30))
+def test_bytes_of_sums_are_those_of_their_messages(d: int, c: int) -> None:
+    size = Sizes(d, c, 1, 0)
+    class_sums = (np.zeros((c, d), np.float32), np.zeros(c, np.int64))
+    gram = (np.zeros((d + 1) * (d + 2) // 2), np.zeros((d + 1, c)))
+    asked = {
+        "--strategy fedncm": class_sums,
+        "--strategy fedcof": class_sums,
+        "--strategy fed3r": gram,
+        "--standardise federated": (np.zeros((2, d)),),
+    }
+    for ask, arrays in asked.items():
+        sent = packed(Sums(0, "f" * 64, "0" * 16, 5, arrays))
+        assert 0 <= sent - method(ask).up(size) <= ENVELOPE, ask
+
+
+def test_bytes_of_a_trial_are_those_of_its_message() -> None:
+    size, classes = Sizes(256, 10, 1, 0), tuple("abcdefghij")
+    trial = Trial("site-0", 0, classes, (initial_head(HeadSpec(256, 10), 0),) * RIDGES)
+    down, _ = method("--strategy fed3r").before
+    assert 0 <= packed(trial) - down(size) <= ENVELOPE
+
+
+def test_bytes_of_a_whole_run() -> None:
+    size = sizes("resnet50v2", 10, 50)
+    assert told(method("--strategy fedavg"), size)["bytes_up"] == 50 * 81_960
+    assert told(method("--strategy fedavg"), size)["bytes_down"] == 52 * 81_960, "scored and delivered in the end"
+    assert told(method("--strategy fed3r"), size)["bytes_up"] == 8 * (2049 * 2050 // 2 + 2049 * 10)
+    begun = told(method("--init fedncm|fed3r|fedcof"), size)
+    both = told(method("--strategy fedavg"), size)["bytes_up"] + told(method("--strategy fed3r"), size)["bytes_up"]
+    assert begun["bytes_up"] == both
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18v2-tinyimagenet", "resnet50v2"])
+def test_sizes_of_backbones_are_those_of_the_networks(name: str) -> None:
+    from common.backbone import load_backbone
+    from common.compute import keras
+
+    make = keras.applications.ResNet50V2 if name == "resnet50v2" else None  # its weights need not be there
+    network = make(include_top=False, weights=None, pooling="avg") if make else load_backbone(name).network
+    assert network.output_shape[-1] == WIDTHS[name]
+    for layer, weights in CONVOLUTIONS[name].items():
+        blocks = {one.name.split("_")[1] for one in network.layers if one.name.startswith("conv5_")}
+        kept = {block for block in blocks if block >= (layer.split("_")[1] if "_" in layer else "")}
+        convolutions = [
+            one for one in network.layers if isinstance(one, keras.layers.Conv2D) and one.name.startswith("conv5_")
+        ]
+        counted = sum(one.count_params() for one in convolutions if one.name.split("_")[1] in kept)
+        assert counted == weights, layer
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match="did you mean 'resnet50v2'"):
+        sizes("resnet50", 10, 100)
+
+
+def test_the_command_lists_all_without_tensorflow() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['methods', '--classes', '100', '--backbone', 'resnet50v2', '--json']\n"
+        "import fedtransfer\ntry: fedtransfer.main()\nexcept SystemExit as e: assert not e.code\n"
+        "assert not {'tensorflow', 'keras', 'flwr', 'ray', 'sklearn', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = json.loads(done.stdout)
+    assert len(rows) == len(METHODS)
+    assert rows[0]["bytes_up_a_round"] == 819_600

@@ -1,0 +1,156 @@
+"""Every method in a whole run: it ends with finite scores, and stopped and resumed with the same bits."""
+
+import csv
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from pictures import class_folders
+from rich.console import Console
+from stopping import Stopped
+from typer.testing import CliRunner
+
+from client.site import prepare_site
+from client.trainer import Recipe, trainer
+from common.backbone import configured_backbone
+from common.config import RunConfig
+from common.head import load_head, load_layer, load_moments
+from common.images import decode
+from common.model import load_model
+from common.settings.federation import Strategy
+from common.sources import read_source
+from common.spec import head_spec
+from fedtransfer import app
+from simulations.display import Display
+from simulations.federation import simulate
+
+pytestmark = pytest.mark.slow
+
+TRAINED = ("head.npz", "last-head.npz")
+DEEP = {"trainable": "conv5_block2", "learning_rate": 0.3}
+METHODS: dict[str, dict[str, Any]] = {
+    **{name: {"strategy": name} for name in get_args(Strategy)},
+    "scaffold-of-cohorts": {"strategy": "scaffold", "cohort_size": 2, "personal_epochs": 1},
+    "lda": {"strategy": "fed3r", "lda": True},
+    "init-fed3r": {"init": "fed3r"},
+    "init-lda": {"init": "fed3r", "lda": True, "strategy": "fedadam", "server_learning_rate": 0.05},
+    "init-fedcof-scaffold": {"init": "fedcof", "strategy": "scaffold"},
+    "standardise-federated": {"standardise": "federated"},
+    "standardise-federated-fedncm": {"standardise": "federated", "strategy": "fedncm", "personal_epochs": 1},
+    "project-random": {"project": "random", "dimensions": 16},
+    "augment": {"augment": 2},
+    "interpolate-ema": {"interpolate": True, "ema": 0.7},
+    "init-standardise-interpolate": {"init": "fed3r", "standardise": "federated", "interpolate": True, "ema": 0.5},
+    "rates-and-balance": {
+        "class_balance": 0.99, "label_smoothing": 0.1, "schedule": "cosine", "warmup_rounds": 2, "personal_epochs": 1,
+    },
+    "personal-heads": {"personal_epochs": 2},
+    "unseen-sites": {"unseen_sites": 1, "sites": 4},
+    "conv5_block2": DEEP,
+    "conv5_block2-with-all": {
+        **DEEP, "interpolate": True, "ema": 0.5, "personal_epochs": 1, "strategy": "scaffold",
+    },
+    "unfreeze": {"unfreeze_at": "3:conv5_block2", "learning_rate": 0.3},
+    "unfreeze-init": {"unfreeze_at": "2:conv5_block2", "init": "fed3r", "personal_epochs": 1, "learning_rate": 0.3},
+    "hidden-units": {"hidden_units": 16, "learning_rate": 2.0, "local_epochs": 10},
+    "dropout": {"dropout": 0.3},
+    "penalties": {"l1": 1e-4, "l2": 1e-3},
+    "weight-decay": {"weight_decay": 0.01, "optimizer": "adam", "learning_rate": 0.01},
+    "patience": {"patience": 1, "local_epochs": 3},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("images") / "colours", 0, n=20)
+
+
+@pytest.fixture
+def run(images: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Run a federation of three sites over four rounds; return the run folder."""
+
+    def run(name: str, **settings: Any) -> Path:
+        common = {"sites": 3, "alpha": 2.0, "min_images": 6, "rounds": 4, "baselines": False}
+        config = RunConfig(data=str(images), out=str(tmp_path / name), **{**common, **settings})
+        return simulate(config, Display(Console(quiet=True))).folder
+
+    return run
+
+
+def without_times(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """What the summary and the history of a run say, but for how long it took."""
+    told = json.loads((folder / "summary.json").read_text())
+    with (folder / "history.csv").open() as file:
+        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+    return {key: value for key, value in told.items() if key not in ("seconds", "features")}, rows
+
+
+def numbers(told: Any) -> list[float]:
+    if isinstance(told, dict):
+        return [number for value in told.values() for number in numbers(value)]
+    return [told] if isinstance(told, float) else []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_ends_well_and_a_stopped_one_with_the_same_bits(run: Callable[..., Path], method: str) -> None:
+    settings = METHODS[method]
+    whole = run("whole", **settings, threads=1)
+    told, history = without_times(whole)
+    assert all(math.isfinite(value) for value in (told["accuracy"], told["loss"], *numbers(told)))
+    assert told["accuracy"] > 0.6, "three colours are told apart, which the largest class alone does not do"
+    arrays = [array for file in TRAINED for array in load_head(whole / file)[0]]
+    assert all(np.isfinite(array).all() for array in arrays)
+
+    with pytest.raises(Stopped):
+        run("stopped", **settings, threads=2, callbacks="stopping:Stop")
+    stopped = run("stopped", **settings, threads=2, resume=True)
+    for file in (*TRAINED, "sites.csv"):
+        assert (stopped / file).read_bytes() == (whole / file).read_bytes(), file
+    assert without_times(stopped) == (told, history), "and nothing is asked twice that need not be"
+
+
+@pytest.mark.parametrize(
+    "method", ["standardise-federated", "conv5_block2", "unfreeze", "project-random", "hidden-units"]
+)
+def test_the_model_says_what_the_head_says_and_the_commands_work_with_it(
+    run: Callable[..., Path], images: Path, method: str
+) -> None:
+    folder = run("run", **METHODS[method])
+    config = RunConfig.model_validate(tomllib.loads((folder / "config.toml").read_text()))
+    head, classes, _ = load_head(folder / "head.npz")
+    layer = load_layer(folder / "head.npz")
+    assert (layer == "head") == (method not in ("conv5_block2", "unfreeze"))
+    everything = [replace(image, split="train") for image in read_source(images).images]
+    site = prepare_site(everything, config.model_copy(update={"augment": 0}))
+    x, y = site.data("train", classes, load_moments(folder / "head.npz"), layer)
+    spec = head_spec(config, configured_backbone(config), len(classes), layer)
+    with trainer(spec, Recipe.from_config(config)) as t:
+        expected = t.predict(head, x)
+    model = load_model(folder)
+    assert model.classes == classes
+    got = np.array([model.predict(decode(image.read())) for image in everything])
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).min() > 0.01, "it is no model that says the same of all images"
+
+    told = json.loads(command("evaluate", str(folder), str(images), "--split", "all", "--json"))
+    assert told["accuracy"] == pytest.approx((expected.argmax(1) == y).mean())
+    scored = json.loads(command("evaluate", str(folder), str(images), "--json"))
+    summary, _ = without_times(folder)
+    assert [scored[key] for key in ("accuracy", "loss")] == pytest.approx(
+        [summary["accuracy"], summary["loss"]], abs=1e-4
+    )
+    [line] = command("predict", str(folder), everything[0].path, "--json").splitlines()
+    assert list(json.loads(line)["probabilities"].values()) == pytest.approx(sorted(expected[0])[::-1], abs=1e-5)
+
+
+def command(*arguments: str) -> str:
+    """Run the command line within this process; return standard output."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    return result.stdout

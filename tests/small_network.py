@@ -1,0 +1,34 @@
+"""A small residual network whose BatchNorms all do something, for tests of what is cut and trained."""
+
+from typing import Any
+
+import numpy as np
+
+from common.backbone import Backbone
+from common.resnet import small_resnet
+
+
+def moved(network: Any, seed: int = 0) -> Any:
+    """Draw all weights by a seed, and such BatchNorm statistics as training would give."""
+    rng = np.random.default_rng(seed)
+    for layer in network.layers:
+        weights = layer.get_weights()
+        if type(layer).__name__ == "BatchNormalization":  # gamma, beta, mean, variance
+            scale, variance = (rng.uniform(0.5, 1.5, array.shape) for array in (weights[0], weights[3]))
+            layer.set_weights([scale, *(rng.normal(0, 0.2, array.shape) for array in weights[1:3]), variance])
+        elif weights:
+            layer.set_weights(
+                [rng.normal(0, np.sqrt(2 / max(1, array[..., 0].size)), array.shape) for array in weights]
+            )
+    network.trainable = False
+    return network
+
+
+def small_backbone(resolution: int = 16) -> Backbone:
+    """Three stages, ``conv2`` to ``conv4``, of two blocks; eight features."""
+    return Backbone("small", resolution, moved(small_resnet((4, 6, 8))), np.linspace(0, 1, 8, dtype=np.float32))
+
+
+def pixels(n: int, resolution: int = 16, seed: int = 0) -> np.ndarray:
+    """Random images (n, R, R, 3) in 0 to 255."""
+    return np.random.default_rng(seed).uniform(0, 255, (n, resolution, resolution, 3)).astype(np.float32)
