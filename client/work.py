@@ -15,6 +15,7 @@ from client.statistics import site_sums
 from client.trainer import Recipe, trainer
 from common.backbone import configured_backbone
 from common.config import RunConfig
+from common.depth import layers
 from common.errors import SiteError
 from common.head import HeadSpec, mix
 from common.metrics import Counts, confusion_matrix, cross_entropy
@@ -39,6 +40,7 @@ from common.protocol import (
 )
 from common.seeds import generator
 from common.spec import head_spec
+from common.sums import asked_in
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +122,12 @@ def train(task: Task, work: Work) -> Update:
 
 def gather(request: Gather, work: Work) -> Sums:
     """Sum the features of the site's training images: moments of those that the backbone gives, else of those that heads see."""
+    if request.what not in (asked := asked_in(work.config)):
+        raise SiteError(
+            "not-of-this-run",
+            f"asked for the sums {request.what!r}; the run's settings say {' and '.join(asked) or 'none'}, and this site "
+            "gives no others",
+        )
     moments = request.extra.get(MOMENTS)
     if request.what == "moments":
         x, y = work.site.raw("train"), work.site.numbers("train", request.classes)
@@ -167,6 +175,11 @@ def personal(task: Task, work: Work) -> Personal:
 
 
 def _kind(work: Work, request: Task | Trial) -> tuple[HeadSpec, Recipe]:
+    if request.trainable not in (given := layers(work.config)):
+        raise SiteError(
+            "other-layer",
+            f"asked to train from {request.trainable[:40]!r} on; the run's settings say {', '.join(given)}",
+        )
     backbone = configured_backbone(work.config)
     return head_spec(work.config, backbone, len(request.classes), request.trainable), Recipe.from_config(work.config)
 

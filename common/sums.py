@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config import RunConfig
 from common.protocol import ProtocolError, Sums
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each array
@@ -29,7 +30,14 @@ _LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
     "moments": lambda d, c: (("float64", (2, d)),),
 }
 KINDS = tuple(_LAYOUTS)
+OF_ONE_SHOT = {"fedncm": "classes", "fed3r": "gram", "fedcof": "classes"}
 _SLACK = 1e-6  # by how much numbers that must agree may differ, relatively: they were rounded on their way
+
+
+def asked_in(config: RunConfig) -> tuple[str, ...]:
+    """Return the sums that a run asks of its sites, in the order in which it does; a site gives no others."""
+    moments = ("moments",) if config.standardise == "federated" else ()
+    return (*moments, OF_ONE_SHOT[config.one_shot]) if config.one_shot else moments
 
 
 def layout(what: str, features: int, classes: int) -> Layout:

@@ -12,6 +12,7 @@ from common import protocol
 from common.feature_map import Moments, moments_of
 from common.head import Arrays, HeadSpec, initial_head
 from common.protocol import Gather, Sums, Trial
+from common.sums import OF_ONE_SHOT
 from server.asking import Asker
 from server.strategies import strategy
 from server.strategies.one_shot import NEVER
@@ -50,7 +51,7 @@ def open_run(asker: Asker, spec: HeadSpec) -> Opening:
         return Opening(head, moments)
     extra: protocol.Extra = {protocol.MOMENTS: moments} if moments else {}
     module = strategy(config.one_shot)
-    candidates: dict[float, Arrays] = module.solve(_gather(asker, module.ASKS, extra), config)
+    candidates: dict[float, Arrays] = module.solve(_gather(asker, OF_ONE_SHOT[config.one_shot], extra), config)
     ridge, factor = _choose(asker, candidates, extra)
     kernel, bias = candidates[ridge]
     if not config.closed_form:  # a class that no site had then may come with one that trains later

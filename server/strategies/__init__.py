@@ -2,7 +2,7 @@
 
 Each module has ``start(head, config)``, ``combine(updates, config)`` and ``step(state, delta, config)``; one whose sites
 need more than the head to train has ``extra(state)`` too. ``config.sites`` is the number of sites that train. A one-shot
-head has ``ASKS``, the sums that it is made of, and ``solve(sums, config)`` instead.
+head has ``solve(sums, config)`` instead, from the sums that ``common.sums`` names for it.
 """
 
 from types import ModuleType

@@ -19,8 +19,6 @@ from common.protocol import Sums
 from common.sums import unpack_triangle
 from server.strategies.one_shot import Matrix, added, by_ridge, head, solved
 
-ASKS = "gram"
-
 
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
     """Return λ → head, for the config's λ or a grid of them. A class without images is never predicted.

@@ -23,8 +23,6 @@ from common.protocol import Sums
 from server.strategies.fedncm import class_means
 from server.strategies.one_shot import Matrix, added, by_ridge, head, solved, unit_columns
 
-ASKS = "classes"
-
 
 def within_scatter(sums: Sequence[Sums]) -> Matrix:
     """Return Σ_c (N_c - 1) Σ_c, (d, d): the scatter of images about their class means, as site means tell it."""

@@ -14,8 +14,6 @@ from common.head import Arrays
 from common.protocol import Sums
 from server.strategies.one_shot import Matrix, added, head, unit_columns
 
-ASKS = "classes"
-
 
 def class_means(sums: Sequence[Sums]) -> Matrix:
     """Return the mean feature of each class over all sites, (C, d); zeros for a class without images."""

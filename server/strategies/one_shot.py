@@ -1,6 +1,6 @@
 """What the one-shot heads share: heads from sums of features, which add up over sites, in one round.
 
-Each module has ``ASKS``, the sums that sites send (``common.sums``), and ``solve(sums, config)``: λ → head.
+Each module has ``solve(sums, config)``: λ → head, from the sums that ``common.sums`` names for it.
 """
 
 from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from common.config import BUNDLED, RunConfig
 from common.errors import SiteError
 from common.features import FeatureStore
 from common.head import HeadSpec, initial_head, load_head, load_moments
-from common.protocol import Confusion, Description, Query, Scores, Task, Update
+from common.protocol import Confusion, Description, Gather, Query, Scores, Sums, Task, Update
 from simulations.engine import InProcessGrid, SimulatedSite
 
 CLASSES = ("blue", "green", "red")
@@ -111,6 +111,27 @@ def test_features_are_standardised_by_the_moments_that_a_message_brings(ask, tmp
     with pytest.raises(SiteError) as caught:
         wire.unpack(ask(task(), protocol.EVALUATE, **settings).content, Scores)
     assert caught.value.code == "unusable"
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "words"),
+    [
+        ({}, "gram", "the run's settings say none"),
+        ({"init": "fedncm"}, "gram", "the run's settings say classes"),
+        ({"strategy": "fed3r", "standardise": "federated"}, "classes", "the run's settings say moments and gram"),
+    ],
+)
+def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(ask, settings: dict, what: str, words: str) -> None:
+    """A site's consent is to the settings, so a server cannot ask for more under the name of another method."""
+    with pytest.raises(SiteError, match=words) as caught:
+        wire.unpack(ask(Gather("the site", 0, CLASSES, what), protocol.GATHER, **settings).content, Sums)
+    assert caught.value.code == "not-of-this-run"
+
+
+def test_a_site_trains_no_deeper_than_the_runs_settings_say(ask) -> None:
+    with pytest.raises(SiteError, match="the run's settings say head$") as caught:
+        wire.unpack(ask(task(trainable="conv5"), protocol.TRAIN).content, Update)
+    assert caught.value.code == "other-layer"
 
 
 def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from client.statistics import site_sums
 from common.config import RunConfig
 from common.errors import UserError
 from common.protocol import Sums
+from common.sums import OF_ONE_SHOT
 from server.strategies import fed3r, fedcof, fedncm
 from server.strategies.one_shot import GRID
 
@@ -40,7 +41,12 @@ def images(seed: int, n: int, d: int = 6, classes: int = 4) -> Data:
 def sums_at(module: ModuleType, data: Data, sites: list[np.ndarray], classes: int = 4) -> list[Sums]:
     """The sums of sites that have the given rows each."""
     x, y = data
-    return [Sums(1, "", "", len(rows), site_sums(module.ASKS, x[rows], y[rows], classes)) for rows in sites]
+    return [
+        Sums(
+            1, "", "", len(rows), site_sums(OF_ONE_SHOT[module.__name__.rpartition(".")[2]], x[rows], y[rows], classes)
+        )
+        for rows in sites
+    ]
 
 
 def split(seed: int, n: int, number: int) -> list[np.ndarray]:
