@@ -129,7 +129,7 @@ def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(ask, settings: d
 
 
 def test_a_site_trains_no_deeper_than_the_runs_settings_say(ask) -> None:
-    with pytest.raises(SiteError, match="the run's settings say head$") as caught:
+    with pytest.raises(SiteError, match=r"the run's settings say head$") as caught:
         wire.unpack(ask(task(trainable="conv5"), protocol.TRAIN).content, Update)
     assert caught.value.code == "other-layer"
 
