@@ -50,7 +50,7 @@ def stating(**changes: object) -> Tamper:
 
 
 def sending(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Tamper:
-    """Change the arrays of an update: counts (2, 3, C), kernel (d, C), bias (C,)."""
+    """Change the arrays of an update: counts (3, C) of validation and test images, kernel (d, C), bias (C,)."""
 
     def tamper(reply: Message) -> RecordDict:
         arrays = [
@@ -58,14 +58,15 @@ def sending(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Tamper:
             for a in reply.content.array_records["arrays"].values()
         ]
         changed = {str(i): _array(array) for i, array in enumerate(change(arrays))}
-        return RecordDict({**reply.content, "arrays": ArrayRecord(changed)})
+        laid_out = stating(layout=[["validation", 1], ["test", 1], ["total", len(changed) - 2]])(reply)
+        return RecordDict({**laid_out, "arrays": ArrayRecord(changed)})  # type: ignore[dict-item]
 
     return tamper
 
 
 def filled(value: float) -> Tamper:
     def change(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        arrays[1].flat[5] = value
+        arrays[2].flat[5] = value
         return arrays
 
     return sending(change)
@@ -83,8 +84,8 @@ def layout(**changes: object) -> Tamper:
 
     def tamper(reply: Message) -> RecordDict:
         arrays = dict(reply.content.array_records["arrays"])
-        a = arrays["1"]
-        arrays["1"] = Array(**{"dtype": a.dtype, "shape": a.shape, "stype": a.stype, "data": a.data, **changes})
+        a = arrays["2"]
+        arrays["2"] = Array(**{"dtype": a.dtype, "shape": a.shape, "stype": a.stype, "data": a.data, **changes})
         return RecordDict({**reply.content, "arrays": ArrayRecord(arrays)})
 
     return tamper
@@ -92,7 +93,7 @@ def layout(**changes: object) -> Tamper:
 
 def numpys_own(reply: Message) -> RecordDict:
     arrays = dict(reply.content.array_records["arrays"])
-    arrays["1"] = Array(np.zeros((256, 3), np.float32))
+    arrays["2"] = Array(np.zeros((256, 3), np.float32))
     return RecordDict({**reply.content, "arrays": ArrayRecord(arrays)})
 
 
@@ -122,22 +123,26 @@ BAD_REPLIES: dict[str, tuple[Tamper, str]] = {
     "negative count": (stating(examples=-5), "reported -5 training images"),
     "count above the bound": (stating(examples=10**6), "above --max-examples 1000"),
     "count that is no number": (stating(examples="many"), "incomplete or malformed"),
-    "loss that is no number": (stating(losses=[float("nan"), 1.0]), "sent a loss of nan"),
-    "negative loss": (stating(losses=[1.0, -1.0]), "sent a loss of -1.0"),
+    "loss that is no number": (stating(validation=float("nan")), "sent a loss of nan"),
+    "negative loss": (stating(test=-1.0), "sent a loss of -1.0"),
     "counts that contradict": (sending(contradict), "counts that contradict each other"),
     "NaN": (filled(np.nan), "NaN or infinite"),
     "infinity": (filled(-np.inf), "NaN or infinite"),
     "norm above the bound": (filled(1e6), "above --max-update-norm 1000"),
-    "float64": (sending(lambda a: [a[0], a[1].astype(np.float64), a[2]]), "sent arrays"),
-    "shape that would broadcast": (sending(lambda a: [a[0], a[1][:, :1], a[2]]), "sent arrays"),
-    "transposed": (sending(lambda a: [a[0], np.ascontiguousarray(a[1].T), a[2]]), "sent arrays"),
-    "arrays in another order": (sending(lambda a: [a[0], a[2], a[1]]), "sent arrays"),
-    "no arrays": (sending(lambda a: a[:1]), "sent arrays ()"),
-    "one array too many": (sending(lambda a: [*a, a[2]]), "sent arrays"),
+    "float64": (sending(lambda a: [*a[:2], a[2].astype(np.float64), a[3]]), "sent arrays"),
+    "shape that would broadcast": (sending(lambda a: [*a[:2], a[2][:, :1], a[3]]), "sent arrays"),
+    "transposed": (sending(lambda a: [*a[:2], np.ascontiguousarray(a[2].T), a[3]]), "sent arrays"),
+    "arrays in another order": (sending(lambda a: [*a[:2], a[3], a[2]]), "sent arrays"),
+    "no arrays": (sending(lambda a: a[:2]), "sent arrays []"),
+    "one array too many": (sending(lambda a: [*a, a[3]]), "sent arrays"),
     "truncated array": (layout(data=b"\0" * 100), "incomplete or malformed"),
     "pickled objects": (layout(dtype="|O", shape=(1,), data=b"\x80\x04N."), "incomplete or malformed"),
     "NumPy's own layout": (numpys_own, "incomplete or malformed"),
     "negative shape": (layout(shape=(-1, 3)), "incomplete or malformed"),
+    "arrays that no field has": (
+        stating(layout=[["validation", 1], ["test", 1], ["total", 1]]),
+        "incomplete or malformed",
+    ),
 }
 
 

@@ -88,6 +88,25 @@ def test_a_round_that_failed_leaves_no_trace(tmp_path: Path) -> None:
     np.testing.assert_array_equal(outcome.progress.state.head[0], expected.progress.state.head[0])
 
 
+def test_a_site_that_fails_until_it_is_set_aside_goes_on_from_where_it_last_counted(tmp_path: Path) -> None:
+    """However many states it has made since, of which it keeps a few only."""
+
+    def fails(site: str, request, value):
+        if isinstance(value, Update) and site == "bert" and 2 <= value.round <= 4:
+            return replace(value, examples=0)
+        return value
+
+    run = Drawn(DATA, tmp_path, fails)
+    outcome = run.run(**HOW | {"rounds": 9})
+    assert told(run)["bert"] == [(1, 0), (2, 1), (3, 1), (4, 1)], "set aside until round 10"
+    assert outcome.progress.counted == {"anna": 9, "bert": 1, "carl": 9}
+    assert_mean_of_variates(run, outcome)
+    again = Drawn(DATA, tmp_path)
+    outcome = again.run(**HOW | {"rounds": 11, "resume": True})
+    assert told(again)["bert"] == [(10, 1), (11, 10)]
+    assert_mean_of_variates(again, outcome)
+
+
 @pytest.mark.parametrize("cohort", [{"cohort_size": 1}, {"fraction": 0.5, "sampling": "poisson"}])
 def test_so_it_is_with_cohorts_and_after_a_resumption(tmp_path: Path, cohort: dict) -> None:
     """Poisson cohorts may be empty. Sites have trained a round more than the checkpoint knows of."""
