@@ -44,9 +44,9 @@ def plan_file(folder: Path, text: str = PLAN) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["heads", "depths"])
-def test_the_plans_that_come_with_it_are_plans(name: str, pacs: Path) -> None:
-    plan = read_plan(ROOT / "plans" / f"{name}.toml", Path("out"), {"pacs": str(pacs)})
+@pytest.mark.parametrize("name", sorted({path.stem for path in (ROOT / "plans").glob("*.toml")} | {"heads", "depths"}))
+def test_the_plans_that_come_with_it_are_plans(name: str, tmp_path: Path) -> None:
+    plan = read_plan(ROOT / "plans" / f"{name}.toml", Path("out"), {"pacs": str(tmp_path)})
     assert not plan.remarks
     assert len({cell.config.out for cell in plan.cells}) == len(plan.cells)
     assert {cell.place for cell in plan.cells} == {cell.place for cell in plan.baselines}
