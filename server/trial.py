@@ -35,7 +35,7 @@ def hold_trial(asker: Asker, trial: Trial) -> TrialResult:
     """
     sites = asker.federation.everyone
     asked = asker.ask_all(
-        protocol.TRIAL, Tally, trial.round, sites, lambda site: replace(trial, site=site), len(sites)
+        protocol.TRIAL, Tally, trial.round, sites, lambda site: replace(trial, site=site)
     )  # fmt: skip
     asker.report(trial.round, "trial", sites, asked)
     tallies = list(asked.admitted.values())
