@@ -9,6 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client import work
+from client.limits import refuse_beyond
 from client.place import Place, place_of
 from client.preparation import Preparation
 from client.site import Site, prepare_site
@@ -58,6 +59,8 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Callabl
         place.refuse(config, message.metadata.message_type)
         if isinstance(asked, Query):
             _check_backbone(asked, config)  # before any image goes through the wrong one
+        else:
+            refuse_beyond(asked, message.metadata.message_type, config)
         value = _when_ready(place, settings, run, lambda site: handle(asked, Work(place, config, run, site)), asked)
     except SiteError as error:
         value = error

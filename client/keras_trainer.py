@@ -114,8 +114,9 @@ class KerasTrainer(Trainer):
         def step(i: Any) -> Any:
             if recipe.inner_rate:  # Per-FedAvg: the gradient after a step on the first batch, on the second
                 kept = [tf.identity(weight) for weight in self._weights]
-                for weight, g in zip(self._weights, slope(rows[i, 0]), strict=True):
-                    weight.assign_sub(recipe.inner_rate * rate * g)
+                deep = len(self._above.trainable_variables) if self._above else 0
+                for j, (weight, g) in enumerate(zip(self._weights, slope(rows[i, 0]), strict=True)):
+                    weight.assign_sub(recipe.inner_rate * (recipe.backbone_rate if j < deep else 1.0) * g)
                 gradients = slope(rows[i, 1])
                 for weight, value in zip(self._weights, kept, strict=True):
                     weight.assign(value)

@@ -34,7 +34,7 @@ class LinearTrainer(Trainer):
     ) -> Callable[[int], Arrays]:
         """Begin at ``head``; plain SGD has no state."""
         recipe = self._recipe
-        step, inner = np.float32(recipe.learning_rate * rate), np.float32(recipe.inner_rate * rate)
+        step, inner = np.float32(recipe.learning_rate * rate), np.float32(recipe.inner_rate)
         pull, decay = (np.float32(recipe.learning_rate * rate * by) for by in (recipe.proximal, recipe.weight_decay))
         hit, spread = np.float32(1 - recipe.label_smoothing), np.float32(recipe.label_smoothing / head[1].size)
         weights, bias = head[0].T.copy(), head[1].copy()  # (C, d): its gradient is the faster product this way round

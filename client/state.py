@@ -63,6 +63,10 @@ class SiteState:
             path.rename(path.with_suffix(".damaged"))
         return None
 
+    def holds(self, round: int) -> bool:
+        """Whether there is a state of just this round."""
+        return any(number == round for number, _ in self._files())
+
     def keep(self, round: int, arrays: Sequence[NDArray[np.float32]], since: int | None = None) -> None:
         """Keep the arrays as what ``round`` ended with, having started from the state of ``since`` (the round before).
 

@@ -15,9 +15,8 @@ from client.statistics import site_sums
 from client.trainer import Recipe, trainer
 from common.backbone import configured_backbone
 from common.config import RunConfig
-from common.depth import layers
 from common.errors import SiteError
-from common.head import HeadSpec, mix
+from common.head import Arrays, HeadSpec, mix
 from common.metrics import Counts, confusion_matrix, cross_entropy
 from common.protocol import (
     CLASS_WEIGHTS,
@@ -40,7 +39,6 @@ from common.protocol import (
 )
 from common.seeds import generator
 from common.spec import head_spec
-from common.sums import asked_in
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +96,7 @@ def train(task: Task, work: Work) -> Update:
     spec, recipe = _kind(work, task)
     control = task.extra.get(CONTROL)
     state = SiteState(work.place.state / "runs", task.run) if control else None
-    own = (state and state.before(task.counted + 1)) or tuple(np.zeros_like(array) for array in task.head)
+    own = _variate(state, task) if state else ()
     [weights] = task.extra.get(CLASS_WEIGHTS, (None,))
     with trainer(spec, recipe) as t:
         head = t.train(
@@ -120,14 +118,22 @@ def train(task: Task, work: Work) -> Update:
     return Update(*_stated(task, work), scores.validation, scores.test, n, total, extra)
 
 
+def _variate(state: SiteState, task: Task) -> Arrays:
+    """Return c_k as it was after the last round that counted."""
+    if not task.counted:
+        return tuple(np.zeros_like(array) for array in task.head)
+    own = state.before(task.counted + 1)
+    if own is None or not state.holds(task.counted):
+        raise SiteError(
+            "state-lost",
+            f"this site no longer has its variate of round {task.counted}, without which scaffold's would no longer "
+            "add up; it takes no further part in this run",
+        )
+    return own
+
+
 def gather(request: Gather, work: Work) -> Sums:
     """Sum the features of the site's training images: moments of those that the backbone gives, else of those that heads see."""
-    if request.what not in (asked := asked_in(work.config)):
-        raise SiteError(
-            "not-of-this-run",
-            f"asked for the sums {request.what!r}; the run's settings say {' and '.join(asked) or 'none'}, and this site "
-            "gives no others",
-        )
     moments = request.extra.get(MOMENTS)
     if request.what == "moments":
         x, y = work.site.raw("train"), work.site.numbers("train", request.classes)
@@ -175,11 +181,6 @@ def personal(task: Task, work: Work) -> Personal:
 
 
 def _kind(work: Work, request: Task | Trial) -> tuple[HeadSpec, Recipe]:
-    if request.trainable not in (given := layers(work.config)):
-        raise SiteError(
-            "other-layer",
-            f"asked to train from {request.trainable[:40]!r} on; the run's settings say {', '.join(given)}",
-        )
     backbone = configured_backbone(work.config)
     return head_spec(work.config, backbone, len(request.classes), request.trainable), Recipe.from_config(work.config)
 

@@ -93,6 +93,11 @@ def _check_strategy(config: "RunConfig") -> None:
         raise ValueError(f"server-momentum: {name} has none; {other}")
     if name in ("scaffold", "perfedavg") and config.optimizer != "sgd":
         raise ValueError(f"optimizer {config.optimizer}: {name} is defined for plain SGD steps; leave it at sgd")
+    if name == "scaffold" and config.max_update_norm:
+        raise ValueError(
+            "max-update-norm: it bounds updates, but not the changes of scaffold's variates, which would pass it by; "
+            "leave it at 0, or choose another strategy"
+        )
     if name == "scaffold" and config.patience:
         raise ValueError(
             "patience: scaffold's variates divide by the number of steps, which early stopping at a site would leave "

@@ -18,6 +18,7 @@ from common.settings.training import HeadSettings, Optimizer, TrainingSettings
 from common.words import nearest
 
 ONE_SHOT: tuple[str, ...] = get_args(OneShot)
+BESIDE = ("federated-statistics", "deeper-layers")  # what a run may ask for besides, and a site refuse
 
 
 class RunSettings(Settings):
@@ -88,13 +89,20 @@ class RunConfig(  # pydantic lists the fields of the last base first
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What the run makes its head by: the one-shot head that it begins with, if any, and its strategy."""
-        return tuple(dict.fromkeys(name for name in (self.one_shot, self.strategy) if name))
+        """What a site takes part in: the one-shot head that the run begins with, its strategy, and what more it asks for."""
+        deep = self.trainable != "head" or self.unfreeze_at
+        more = (name for name, wanted in zip(BESIDE, (self.standardise == "federated", deep), strict=True) if wanted)
+        return tuple(dict.fromkeys(name for name in (self.one_shot, self.strategy, *more) if name))
 
     @property
     def gatherings(self) -> int:
         """How often sites send sums of their features before the first round."""
         return (self.standardise == "federated") + bool(self.one_shot)
+
+    @property
+    def weights_of_sites(self) -> str:
+        """What a site's update is multiplied by; strategies that count every site once have it sent as it is."""
+        return "uniform" if self.strategy in ("median", "trimmed-mean", "reptile") else self.weighting
 
     @property
     def training_rounds(self) -> int:
@@ -126,4 +134,4 @@ class RunConfig(  # pydantic lists the fields of the last base first
         return tomli_w.dumps(self.to_flat())
 
 
-__all__ = ["BUNDLED", "KERAS_BACKBONES", "ONE_SHOT", "OneShot", "Optimizer", "RunConfig", "Strategy", "Value"]
+__all__ = ["BESIDE", "BUNDLED", "KERAS_BACKBONES", "ONE_SHOT", "OneShot", "Optimizer", "RunConfig", "Strategy", "Value"]

@@ -66,10 +66,11 @@ def costs(config: RunConfig, backbone: Backbone, classes: int, images: int) -> t
         UserError: the backbone cannot be cut so.
     """
     found = []
+    copies = 2 if config.strategy == "scaffold" else 1  # its variate travels beside
     steps = schedule(config)
     for (first, layer), cut in zip(steps, cuts(backbone, [layer for _, layer in steps]), strict=True):
         features = backbone.features if config.project == "none" else config.dimensions
         spec = HeadSpec.from_config(config, features, classes, cut.above)
         parameters = sum(int(np.prod(shape)) for shape in spec.shapes)
-        found.append(Cost(first, layer, parameters, 4 * parameters, 4 * cut.below.features, images))
+        found.append(Cost(first, layer, parameters, copies * 4 * parameters, 4 * cut.below.features, images))
     return tuple(found)

@@ -56,7 +56,7 @@ def open_store(backbone: Backbone, root: str = "") -> FeatureStore:
     return store
 
 
-_store = lru_cache(maxsize=4)(FeatureStore)  # the sites of a simulation share one
+_store = lru_cache(maxsize=16)(FeatureStore)  # the sites of a simulation share one
 
 
 def extract(

@@ -63,7 +63,7 @@ def _upper(size: int) -> NDArray[np.bool_]:
     return ~np.tri(size, k=-1, dtype=np.bool_)
 
 
-def check_sums(sums: Sums, what: str, features: int, classes: int) -> None:
+def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = False) -> None:
     """Check that a site's sums can be what they are said to be: sums of ``what`` over ``sums.examples`` images.
 
     Args:
@@ -71,6 +71,7 @@ def check_sums(sums: Sums, what: str, features: int, classes: int) -> None:
         what: what it was asked for, one of ``KINDS``.
         features: d.
         classes: C.
+        unit: whether features have length 1, as heads see them, so that sums are bounded by numbers of images.
 
     Raises:
         ProtocolError: they cannot; the text says why.
@@ -82,24 +83,26 @@ def check_sums(sums: Sums, what: str, features: int, classes: int) -> None:
     if not all(np.isfinite(array).all() for array in sums.arrays):
         raise ProtocolError("sent sums with NaN or infinite values")
     if what == "classes":
-        _check_classes(sums.examples, *sums.arrays)
+        _check_classes(sums.examples, *sums.arrays, unit=unit)
     elif what == "gram":
-        _check_gram(sums.examples, *sums.arrays)
+        _check_gram(sums.examples, *sums.arrays, unit=unit)
     else:
         _check_moments(sums.examples, *sums.arrays[0])
 
 
-def _check_classes(examples: int, totals: NDArray[Any], images: NDArray[Any]) -> None:
+def _check_classes(examples: int, totals: NDArray[Any], images: NDArray[Any], *, unit: bool) -> None:
     """Check sums by class, (C, d) and (C,)."""
     if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != examples:
         raise ProtocolError(f"sent numbers of images by class that do not make up its {examples} training images")
     if totals[images == 0].any():
         raise ProtocolError("sent sums of a class that it has no images of")
+    if unit and (np.linalg.norm(totals.astype(np.float64), axis=1) > (1 + _SLACK) * images + _SLACK).any():
+        raise ProtocolError("sent sums of a class that so many features of length 1 cannot have")
 
 
-def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64]) -> None:
-    """Check the border of G, which B implies, and its diagonal, without unpacking it."""
-    _check_classes(examples, by_class[:-1].T, by_class[-1])
+def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool) -> None:
+    """Check the border of G, which B implies, its diagonal, and by the Cauchy-Schwarz inequality all else."""
+    _check_classes(examples, by_class[:-1].T, by_class[-1], unit=unit)
     lengths = np.arange(len(by_class), 0, -1)
     ends = np.cumsum(lengths) - 1  # of the rows of the triangle
     squares, totals = packed[ends - lengths + 1], packed[ends]
@@ -107,6 +110,14 @@ def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np
     expected = np.append(by_class[:-1].sum(1), examples)
     if (np.abs(totals - expected) > _SLACK * _bound(examples, squares)).any():
         raise ProtocolError("sent a Gram matrix and sums by class that contradict each other")
+    sizes = np.sqrt(squares)
+    at = 0
+    for row, length in enumerate(lengths.tolist()):  # |G_ij| ≤ √(G_ii G_jj)
+        entries, at = packed[at : at + length], at + length
+        if (np.abs(entries) > (1 + _SLACK) * sizes[row] * sizes[row:] + np.finfo(np.float64).tiny).any():
+            raise ProtocolError("sent a Gram matrix that no features have")
+    if unit and squares[:-1].sum() > (1 + _SLACK) * examples:
+        raise ProtocolError("sent a Gram matrix that so many features of length 1 cannot have")
 
 
 def _check_moments(examples: int, totals: NDArray[np.float64], squares: NDArray[np.float64]) -> None:

@@ -21,16 +21,24 @@ from common.metrics import Counts
 from common.protocol import VERSION, Extra, ProtocolError, Task
 
 _RAW = "fedtransfer.little-endian"  # how the bytes of arrays are laid out
+_LARGEST = 2**53  # beyond it float64 and int64 lose count
 _LAYOUT = "layout"  # which field has how many arrays, in order
+
+
+def _whole(told: Any) -> int:
+    if abs(number := int(told)) > _LARGEST:
+        raise ValueError("a whole number beyond 2^53")
+    return number
+
 
 # Types whose values are said, with what reads them back; of Counts the loss is said.
 _SAID: dict[Any, Any] = {
     str: str,
-    int: int,
+    int: _whole,
     float: float,
     tuple[str, ...]: lambda told: tuple(map(str, told)),
     tuple[float, ...]: lambda told: tuple(map(float, told)),
-    Mapping[str, tuple[int, int, int]]: lambda told: {str(k): (int(a), int(b), int(c)) for k, (a, b, c) in told.items()},
+    Mapping[str, tuple[int, int, int]]: lambda told: {str(k): (_whole(a), _whole(b), _whole(c)) for k, (a, b, c) in told.items()},
     Counts: float,
 }  # fmt: skip
 _SINGLE = (NDArray[np.int64], NDArray[np.float64])
@@ -105,7 +113,9 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
         if list(received) != [str(i) for i in range(len(received))]:
             raise ProtocolError(f"sent arrays named {sorted(received)}, expected 0, 1, … in order")
         return _put_together(kind, said, [_ndarray(array) for array in received.values()])
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+    except (ProtocolError, SiteError):
+        raise
+    except Exception as error:  # what NumPy and JSON make of bytes that somebody thought up is without end
         raise ProtocolError(f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})") from None
 
 

@@ -58,6 +58,8 @@ class Terms:
         fingerprint: of the backbone that it must have used.
         spec: from a layer of the backbone to what is trained from there on.
         widths: of a feature vector as the backbone gives it, and as the head sees it.
+        unit: whether those that heads see have length 1.
+        views: rows of features that a training image has, its augmented views included.
         max_update_norm: largest Euclidean norm of an update, 0 for no bound.
         max_examples: largest number of training images a site may claim, 0 for no bound.
     """
@@ -66,6 +68,8 @@ class Terms:
     fingerprint: str
     spec: Callable[[str], HeadSpec]
     widths: tuple[int, int]
+    unit: bool = False
+    views: int = 1
     max_update_norm: float = 0.0
     max_examples: int = 0
 
@@ -74,7 +78,7 @@ class Terms:
         """Return the terms of a run."""
         return cls(
             classes, backbone.fingerprint, lambda layer: head_spec(config, backbone, len(classes), layer),
-            (backbone.features, feature_width(config, backbone)), config.max_update_norm, config.max_examples,
+            (backbone.features, feature_width(config, backbone)), config.normalise, config.augment + 1, config.max_update_norm, config.max_examples,
         )  # fmt: skip
 
 
@@ -207,8 +211,9 @@ def _check_arrays(arrays: Sequence[NDArray[Any]], expected: Sequence[tuple[str, 
 
 
 def _check_sums(sums: Sums, what: str, terms: Terms) -> None:
-    _check_examples(sums.examples, terms)
-    check_sums(sums, what, terms.widths[0] if what == "moments" else terms.widths[1], len(terms.classes))
+    _check_examples(-(-sums.examples // terms.views), terms)
+    raw = what == "moments"
+    check_sums(sums, what, terms.widths[0 if raw else 1], len(terms.classes), terms.unit and not raw)
 
 
 def _check_tally(tally: Tally, trial: Trial) -> None:

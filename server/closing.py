@@ -1,6 +1,7 @@
 """What comes after the last round: the last scores, heads between heads, and the delivery of the one to keep."""
 
 import csv
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from common import protocol
+from common.errors import UserError
 from common.head import mix
 from common.protocol import Confusion, Personal, Scores, Trial
 from server.admission import Admission
@@ -20,11 +22,14 @@ from server.records import Point
 from server.requests import Requests
 from server.trial import TEST, VALIDATION, hold_trial
 
+log = logging.getLogger(__name__)
+
 SHARES = tuple(i / 10 for i in range(11))
+_ROUNDING = 1e-6  # by which the loss of one head may differ, summed in another order
 
 
-def score(asker: Asker, requests: Requests, progress: Progress) -> Candidate:
-    """Have all sites score the last head; return the head to keep."""
+def score(asker: Asker, requests: Requests, progress: Progress) -> tuple[Candidate, tuple[str, ...]]:
+    """Have all sites score the last head; return the head to keep, and the sites that did."""
     number, everyone = progress.round + 1, asker.federation.everyone
     asked = asker.ask_all(protocol.EVALUATE, Scores, number, everyone, requests.tasks(progress, number))
     best = progress.best
@@ -39,10 +44,12 @@ def score(asker: Asker, requests: Requests, progress: Progress) -> Candidate:
     if math.isinf(after.best.loss):  # without any validation image, the last head it is
         after = replace(after, best=progress.last(math.inf, number))
     asker.report(number, "score", everyone, asked, best=after.best.round > progress.best.round)
-    return after.best
+    return after.best, tuple(asked.admitted)
 
 
-def interpolate(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> tuple[Candidate, list[Point]]:
+def interpolate(
+    asker: Asker, requests: Requests, progress: Progress, best: Candidate, scored_by: tuple[str, ...]
+) -> tuple[Candidate, list[Point]]:
     """Score the heads between two, along every curve that the run kept the ends of; return the best head of all.
 
     ``server``: from the head that entered the last round to the average that came of it, the server's own mix;
@@ -66,6 +73,7 @@ def interpolate(asker: Asker, requests: Requests, progress: Progress, best: Cand
             extra=requests.extra(progress),
         )  # fmt: skip
         result = hold_trial(asker, trial)
+        comparable = result.images[VALIDATION] and result.sites == scored_by  # losses of other sites do not compare
         accuracy, loss = (
             result.correct / np.maximum(result.images, 1),
             result.losses[:, 0] / np.maximum(result.images, 1),
@@ -76,7 +84,7 @@ def interpolate(asker: Asker, requests: Requests, progress: Progress, best: Cand
                 for split in (VALIDATION, TEST)
             ]
             points.append(Point(curve, share, *pairs))
-            if result.images[VALIDATION] and losses[VALIDATION] < best.loss:
+            if comparable and losses[VALIDATION] < best.loss * (1 - _ROUNDING):
                 best = Candidate(
                     losses[VALIDATION], number, mix(start, end, share), best.trainable, f"{curve} {share:g}"
                 )
@@ -94,7 +102,11 @@ def make_personal(asker: Asker, requests: Requests, progress: Progress, best: Ca
     """Have every site make the head its own; return what ``summary.json`` says of how these do."""
     number, everyone = progress.round + 1, asker.federation.everyone
     tasks = requests.tasks(progress, number, best)
-    asked = asker.ask_all(protocol.PERSONAL, Personal, number, everyone, tasks, len(everyone))
+    try:
+        asked = asker.ask_all(protocol.PERSONAL, Personal, number, everyone, tasks, len(everyone))
+    except UserError as error:  # the run has its result
+        log.warning("no personal heads: %s", str(error).splitlines()[0])
+        return {}
     asker.report(number, "personal", everyone, asked)
     return summarise_personal(asked.admitted, asker.federation.descriptions)
 

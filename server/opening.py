@@ -55,7 +55,7 @@ def open_run(asker: Asker, spec: HeadSpec) -> Opening:
     ridge, factor = _choose(asker, candidates, extra)
     kernel, bias = candidates[ridge]
     if not config.closed_form:  # a class that no site had then may come with one that trains later
-        bias = np.where(bias == NEVER, np.float32(0), bias)
+        bias = np.where(bias == NEVER, bias[bias != NEVER].min(), bias)
     scaled = tuple(array * np.float32(factor) for array in (kernel, bias))
     return Opening((*head[: -len(scaled)], *scaled), moments, {"ridge": ridge, "factor": factor})
 

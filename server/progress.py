@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import RunConfig
+from common.depth import layer_at
 from common.head import Arrays
 from common.metrics import Counts
 from server.standing import Standing
@@ -99,13 +100,15 @@ class Progress:
         if config.interpolate:
             kept[BEFORE], kept[AVERAGE] = self.state.head, moved(self.state.head, delta[: len(self.state.head)], 1.0)
         if config.ema:  # a running mean (Polyak), in float64: decay · mean + (1 - decay) · head
+            # At first it is the plain mean of the heads so far, so that the first head of all has no share in it.
+            decay = min(config.ema, (round - 1) / round)
             kept[EMA] = tuple(
-                config.ema * mean + (1 - config.ema) * array for mean, array in zip(kept[EMA], state.head, strict=True)
+                decay * mean + (1 - decay) * array for mean, array in zip(kept[EMA], state.head, strict=True)
             )
         return replace(self, round=round, state=state, kept=kept)
 
     def finished(self, config: RunConfig) -> bool:
         """Whether all rounds are done, or early stopping ends the run."""
-        return self.round >= config.training_rounds or bool(
-            config.early_stopping and self.waited >= config.early_stopping
-        )
+        patient = not config.early_stopping or self.waited < config.early_stopping
+        deeper = self.trainable != layer_at(config, config.rounds)  # what is still to be unfrozen may improve on it
+        return self.round >= config.training_rounds or not (patient or deeper)

@@ -41,7 +41,7 @@ class Requests:
         extra = {**self.extra(progress), **(module.extra(progress.state) if hasattr(module, "extra") else {})}
         if self.config.class_balance:
             extra[protocol.CLASS_WEIGHTS] = (class_weights(self.federation.training_images, self.config.class_balance),)
-        now, weighting, trainable = rate(self.config, number), self.config.weighting, progress.trainable
+        now, weighting, trainable = rate(self.config, number), self.config.weights_of_sites, progress.trainable
 
         def task(site: str) -> Task:
             return Task(

@@ -5,6 +5,7 @@ head → checkpoint. The scores of a round are those of the head entering it, on
 A round with too few usable answers changes nothing and is tried again; then the run stops, and can be resumed.
 """
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -72,8 +73,8 @@ def federate(
         progress = rounds.train(progress)
         checkpoints.save(progress)
 
-    best = closing.score(asker, rounds.requests, progress)
-    best, points = closing.interpolate(asker, rounds.requests, progress, best)
+    best, scored_by = closing.score(asker, rounds.requests, progress)
+    best, points = closing.interpolate(asker, rounds.requests, progress, best, scored_by)
     delivery = closing.deliver(asker, rounds.requests, progress, best)
     personal = closing.make_personal(asker, rounds.requests, progress, best) if config.adaptation_epochs else {}
     return Outcome(best, progress, federation, delivery.admitted, delivery.refused, points, personal)
@@ -132,7 +133,9 @@ class Rounds:
             return progress
         spec = self._asker.terms.spec
         head = deepen(progress.state.head, spec(progress.trainable), spec(layer))
-        return replace(progress, state=self._strategy.start(head, self._known), trainable=layer)
+        return replace(
+            progress, state=self._strategy.start(head, self._known), trainable=layer, reference=math.inf, waited=0
+        )
 
     def _cohort(self, progress: Progress, number: int, attempt: int) -> tuple[str, ...]:
         """Draw from the sites that are not set aside, or from all where too few would be left."""
@@ -150,7 +153,7 @@ class Rounds:
         if len(asked.admitted) < needed:
             return too_few(len(asked.admitted), planned, needed), state, ()
         updates: list[Update] = [asked.admitted[site] for site in sorted(asked.admitted)]
-        weighting = self._config.weighting
+        weighting = self._config.weights_of_sites
         contributions = [
             Contribution(u.total, protocol.weight_of(weighting, u.examples), u.extra.get(protocol.CONTROL, ()))
             for u in updates

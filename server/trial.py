@@ -20,11 +20,13 @@ class TrialResult:
         images: (2,).
         correct: (H, 2).
         losses: sums of the cross-entropy, (H, S, 2) float64.
+        sites: whose images these are.
     """
 
     images: NDArray[np.int64]
     correct: NDArray[np.int64]
     losses: NDArray[np.float64]
+    sites: tuple[str, ...]
 
 
 def hold_trial(asker: Asker, trial: Trial) -> TrialResult:
@@ -43,4 +45,5 @@ def hold_trial(asker: Asker, trial: Trial) -> TrialResult:
         np.sum([tally.images for tally in tallies], axis=0),
         np.sum([tally.correct for tally in tallies], axis=0),
         np.sum([tally.losses for tally in tallies], axis=0),
+        tuple(asked.admitted),
     )

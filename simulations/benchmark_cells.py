@@ -11,7 +11,6 @@ import numpy as np
 from rich.console import Console
 from sklearn.linear_model import Ridge
 
-import client.app
 from client.site import prepare_site
 from common.backbone import configured_backbone
 from common.compute import keras
@@ -101,7 +100,6 @@ def run_cell(cell: Cell, pooled: float) -> Row:
     if not finished:
         simulate(cell.config.model_copy(update={"resume": begun}), Display(Console(file=StringIO())), force=True)
         # What a run leaves in the process is of no use to the next: sites with their features, Keras' graphs.
-        client.app.forget_sites()
         keras.backend.clear_session(free_memory=False)
     return _row(cell, folder, pooled, 0.0 if finished else time.monotonic() - began)
 

@@ -125,6 +125,7 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
         "threads": 1,
         "strict": config.strict,
         "weights": config.weights,
+        "feature_statistics": config.feature_statistics,
     }
     settings = site.settings.model_copy(update=own).model_dump(by_alias=True)
     (folder / SETTINGS).write_text(tomli_w.dumps(settings), "utf-8")

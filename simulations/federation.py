@@ -13,6 +13,7 @@ from typing import Any
 from flwr.serverapp import ServerApp
 
 from client.app import app as client_app
+from client.app import forget_sites
 from client.site import prepare_site
 from common.backbone import Backbone, configured_backbone
 from common.checks import examine, examine_sites
@@ -123,6 +124,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     else:
         with display.rounds(config) as shown:
             run_on_engine(make_app([shown]), manifests, config)
+        forget_sites()
 
     summary = read_summary(folder)
     classes = tuple(summary["classes"])

@@ -218,7 +218,7 @@ METHODS: tuple[Method, ...] = (
     ),
     Method(
         "--ema DECAY, --interpolate", "arXiv 2109.01903",
-        "nothing with --ema; with --interpolate, once, counts and losses of heads between two", lambda s: 6 * s.head,
+        "once, in the end, counts and losses of heads between two: on one curve with --ema, on two with --interpolate", lambda s: 6 * s.head,
         lambda s: 0, "as any scores do", "would work: counts add up", _AFTER, once=True,
         note="three curves, each from two heads that are sent",
     ),

@@ -7,13 +7,13 @@ from typing import get_args
 
 from pydantic import Field, field_validator
 
-from common.config import BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
+from common.config import BESIDE, BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
 from common.errors import UserError
 from common.toml_settings import Table, read_settings
 
 SETTINGS = "site.toml"
 MECHANISMS: tuple[str, ...] = ()  # the privacy mechanisms that this version of fedtransfer has
-METHODS: tuple[str, ...] = get_args(Strategy)
+METHODS: tuple[str, ...] = (*get_args(Strategy), *BESIDE)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 

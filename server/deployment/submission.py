@@ -48,7 +48,7 @@ def request_run(
     sites = len(enrolled(coordinator))
     if not sites and "sites" not in given:
         raise UserError("no site is enrolled; enrol each with its public key: fedtransfer server enroll SITE.pub")
-    for key in ("backbone", "weights"):  # the ServerApp runs in another folder
+    for key in ("backbone", "weights", "feature-statistics"):  # the ServerApp runs in another folder
         if str(given.get(key, "")) not in ("", BUNDLED, *KERAS_BACKBONES):
             given[key] = str(Path(given[key]).expanduser().resolve())
     own = {"data": "each site's own", "out": str(folder), "log-json": str(folder / "events.jsonl")}
@@ -66,7 +66,8 @@ def resume_run(coordinator: Coordinator, name: str) -> Current:
         known = ", ".join(sorted(path.parent.name for path in (coordinator.folder / "runs").glob("*/config.toml")))
         raise UserError(f"--resume {name}: no such run in {folder.parent}; there are: {known or 'none'}")
     config = settings_of(folder)
-    if (folder / "summary.json").exists() and read_summary(folder).get("rounds_planned", 0) >= config.rounds:
+    planned = read_summary(folder).get("rounds_planned", 0) if (folder / "summary.json").exists() else -1
+    if planned >= config.training_rounds:
         raise UserError(f"--resume {name}: this run is finished; its result is in {folder}")
     return _want(coordinator, config, name)
 

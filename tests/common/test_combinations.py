@@ -58,6 +58,7 @@ REFUSED: list[tuple[dict, str]] = [
         ({"strategy": name, "optimizer": "adam"}, f"optimizer adam: {name} is defined for plain SGD steps; leave it at sgd")
         for name in ("scaffold", "perfedavg")
     ],
+    ({"strategy": "scaffold", "max-update-norm": 1.0}, "max-update-norm: it bounds updates, but not the changes of scaffold's"),
     ({"strategy": "scaffold", "patience": 2}, "patience: scaffold's variates divide by the number of steps"),
     ({"weight-decay": 0.1, "optimizer": "ftrl"}, "weight-decay: ftrl makes each weight anew from its accumulators"),
     ({"final-rate": 0.5}, "final-rate: goes with --schedule linear, cosine or exponential; a constant rate ends as it"),

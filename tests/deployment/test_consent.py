@@ -101,7 +101,7 @@ def test_unknown_class_and_another_backbone(world: World) -> None:
     assert summary["backbone"]["fingerprint"].startswith(server)
     assert (len(server), len(own)) == (16, 16)
     assert server != own
-    assert absent["carl"].endswith("install the same weights file on both sides")
+    assert absent["carl"].endswith("install the same weights file, and the same feature statistics, on both sides")
     [end] = world.coordinator.events("classes", "end")
     assert end["accuracy"] is not None
     world.check_secrets()
@@ -118,8 +118,8 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
     told = (
         "0 of 3 sites can take part, 1 are needed:",
         "  anna: method-not-allowed: this site takes part in fedprox only, the run uses fedavg; agree on one of these",
-        f"  bert: too-many-rounds: this site trains in at most 7 rounds within 24 hours and has done {done}; the run asks "
-        "for 8 more; lower rounds, or wait",
+        f"  bert: too-many-rounds: this site takes part in at most 7 rounds of training or of sums within 24 hours and has "
+        f"done {done}; the run asks for 8 more; lower rounds, or wait",
         "  carl: demand-not-met: this site demands secure-aggregation, which its version of fedtransfer does not have; "
         "agree on something else, or install a version that has it",
     )
@@ -159,8 +159,8 @@ def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     assert [event["round"] for event in rounds if "bert" in event["present"]] == [1, 2, 3]
     assert [event["round"] for event in rounds if "carl" in event["present"]] == list(range(1, took + 1))
     assert {why for event in rounds for why in event["refused"].values()} == {
-        f"too-many-rounds: this site trains in at most {done + 1} rounds within 24 hours and has done {done + took}; "
-        "the run asks for 1 more; lower rounds, or wait"
+        f"too-many-rounds: this site takes part in at most {done + 1} rounds of training or of sums within 24 hours "
+        f"and has done {done + took}; the run asks for 1 more; lower rounds, or wait"
     }
     [scores] = [event for event in world.coordinator.events("rounds", "round") if event["phase"] == "score"]
     assert scores["present"] == ["bert", "carl"], "to be scored is no training"

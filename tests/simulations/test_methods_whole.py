@@ -98,7 +98,9 @@ def numbers(told: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_ends_well_and_a_stopped_one_with_the_same_bits(run: Callable[..., Path], method: str) -> None:
+def test_a_run_ends_well_and_a_stopped_one_with_the_same_bits(
+    run: Callable[..., Path], tmp_path: Path, method: str
+) -> None:
     settings = METHODS[method]
     whole = run("whole", **settings, threads=1)
     told, history = without_times(whole)
@@ -109,10 +111,12 @@ def test_a_run_ends_well_and_a_stopped_one_with_the_same_bits(run: Callable[...,
 
     with pytest.raises(Stopped):
         run("stopped", **settings, threads=2, callbacks="stopping:Stop")
+    checkpoints = sorted((tmp_path / "stopped" / "checkpoints").glob("round-*"))
+    assert checkpoints[-1].name[6:12] == f"{min(2, told['rounds']):06}", "after the sums, there is one of round 0"
     stopped = run("stopped", **settings, threads=2, resume=True)
     for file in (*TRAINED, "sites.csv"):
         assert (stopped / file).read_bytes() == (whole / file).read_bytes(), file
-    assert without_times(stopped) == (told, history), "and nothing is asked twice that need not be"
+    assert without_times(stopped) == (told, history)
 
 
 @pytest.mark.parametrize(

@@ -100,3 +100,15 @@ def test_a_stopped_run_goes_on_with_its_own_settings(coordinator: Coordinator) -
     (first.folder / "summary.json").write_text(json.dumps({"rounds_planned": 9}))
     with pytest.raises(UserError, match="this run is finished; its result is in"):
         resume_run(coordinator, "one")
+
+
+def test_files_of_a_run_are_found_from_wherever_it_is_run(
+    coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"backbone": "own.keras", "feature-statistics": "public.npz"}
+    config = request_run(coordinator, None, files, "one").config
+    assert (config.backbone, config.feature_statistics) == (str(tmp_path / "own.keras"), str(tmp_path / "public.npz"))
+    end(coordinator, "finished")
+    config = request_run(coordinator, None, {}, "two").config
+    assert (config.backbone, config.weights, config.feature_statistics) == (RunConfig().backbone, "", "")

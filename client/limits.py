@@ -1,0 +1,92 @@
+"""What a request may ask: no more than the run's settings say, which are what the site has agreed to.
+
+A server could ask for sums in a run of FedAvg, train deeper layers, or have one class speak alone in an update; a site
+does not go along.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import protocol
+from common.backbone import configured_backbone
+from common.config import RunConfig
+from common.depth import layers
+from common.errors import SiteError
+from common.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather, Request, Task, Trial
+from common.spec import head_spec
+from common.sums import asked_in
+
+HEADS, FACTORS = 11, 10  # that a trial may have
+
+
+def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
+    """Check a request against the run's settings.
+
+    Args:
+        request: any but a query.
+        kind: its message type.
+        config: the run's settings, as they are at the site.
+
+    Raises:
+        SiteError: it asks for what they do not say; the text says what.
+    """
+    if isinstance(request, Gather) and request.what not in (asked := asked_in(config)):
+        raise _beyond(f"sums of kind {request.what[:20]!r}", " and ".join(asked) or "none")
+    if isinstance(request, Task | Trial):
+        _check_heads(request, config)
+    if isinstance(request, Trial):
+        several = config.one_shot or config.ema or config.interpolate
+        if not several or request.number > HEADS or len(request.factors) > FACTORS:
+            most = f"{HEADS} heads under {FACTORS} factors at most" if several else "none"
+            raise _beyond(f"a trial of {request.number} heads under {len(request.factors)} factors", most)
+    if isinstance(request, Task) and kind == protocol.TRAIN:
+        if request.weighting != config.weights_of_sites:
+            raise _beyond(f"weighting {request.weighting}", config.weights_of_sites)
+        if not (request.round >= 1 and 0 <= request.counted < request.round and 0 < request.rate <= 1):
+            raise _beyond(f"round {request.round} after {request.counted} at rate {request.rate:g}", "rounds from 1 on")
+    _check_extra(request, config)
+
+
+def _check_heads(request: Task | Trial, config: RunConfig) -> None:
+    if request.trainable not in (given := layers(config)):
+        raise SiteError(
+            "other-layer",
+            f"asked to work from {request.trainable[:40]!r} on; the run's settings say {', '.join(given)}",
+        )
+    shapes = _spec(request, config, request.trainable)
+    for head in request.heads if isinstance(request, Trial) else (request.head,):
+        _check_arrays(head, shapes, "a head")
+
+
+def _check_extra(request: Request, config: RunConfig) -> None:
+    width = configured_backbone(config).features
+    expected = {
+        MOMENTS: [(width,)] * 2 if config.standardise == "federated" else None,
+        CONTROL: _spec(request, config, layers(config)[0]) if config.strategy == "scaffold" else None,
+        CLASS_WEIGHTS: [(len(request.classes),)] if config.class_balance else None,
+    }
+    for name, arrays in request.extra.items():
+        if (shapes := expected.get(name)) is None:
+            raise _beyond(f"arrays called {name[:20]!r} to be used", "none")
+        _check_arrays(arrays, shapes, f"arrays called {name!r}")
+
+
+def _spec(request: Request, config: RunConfig, layer: str) -> Sequence[tuple[int, ...]]:
+    return head_spec(config, configured_backbone(config), len(request.classes), layer).shapes
+
+
+def _check_arrays(arrays: Sequence[NDArray[Any]], shapes: Sequence[tuple[int, ...]], what: str) -> None:
+    found = [array.shape for array in arrays]
+    if found != list(shapes) or not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays):
+        raise SiteError(
+            "other-arrays", f"sent {what} of shapes {found}, or not of finite numbers; expected {list(shapes)}"
+        )
+
+
+def _beyond(asked: str, said: str) -> SiteError:
+    return SiteError(
+        "not-of-this-run", f"asked for {asked}; the run's settings say {said}, and this site gives no more"
+    )

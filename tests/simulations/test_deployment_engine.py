@@ -1,0 +1,47 @@
+"""What the ``deployment`` engine founds; that it runs is tested in tests/deployment/test_walkthrough.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.deployment.place import real_place
+from common import protocol
+from common.config import RunConfig
+from common.sources import read_source
+from simulations import deployment_engine
+from simulations.federation import write_sites
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"backbone": "/srv/own.keras"},
+        {"backbone": "resnet50v2", "weights": "/srv/own.weights.h5"},
+        {"standardise": "public", "feature_statistics": "/srv/public.npz"},
+    ],
+)
+def test_its_sites_hold_all_that_the_run_names(
+    tmp_path: Path, folder_of_classes: Any, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(
+        deployment_engine,
+        "spawn",
+        lambda *_: subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE),
+    )
+    monkeypatch.setattr(deployment_engine, "describe", lambda _: {"serving": True})
+    monkeypatch.setattr(deployment_engine, "is_up", lambda _: True)
+    config = RunConfig(out=str(tmp_path / "run"), engine="deployment", sites=2, **settings)
+    images = read_source(folder_of_classes(4)).images
+    manifests = write_sites(tmp_path / "run", config, {"a": images[::2], "b": images[1::2]})
+    with deployment_engine.deployed(manifests, config, lambda _: None):
+        for name in manifests:
+            place = real_place(str(tmp_path / "run" / "deployment" / name))
+            own = place.settings(config)
+            place.refuse(own, protocol.QUERY)
+            files = (own.backbone, own.weights, own.feature_statistics)
+            assert files == (config.backbone, config.weights, config.feature_statistics)
+            assert len(place.images()) == 6
