@@ -54,7 +54,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "unseen-sites": {"unseen_sites": 1, "sites": 4},
     "conv5_block2": DEEP,
     "conv5_block2-with-all": {
-        **DEEP, "interpolate": True, "ema": 0.5, "personal_epochs": 1, "strategy": "scaffold",
+        **DEEP, "interpolate": True, "ema": 0.5, "personal_epochs": 1, "strategy": "scaffold", "backbone_rate": 1.0,
     },
     "unfreeze": {"unfreeze_at": "3:conv5_block2", "learning_rate": 0.3},
     "unfreeze-init": {"unfreeze_at": "2:conv5_block2", "init": "fed3r", "personal_epochs": 1, "learning_rate": 0.3},
