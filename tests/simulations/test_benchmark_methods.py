@@ -117,7 +117,7 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
 
     def benchmark(*more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fedtransfer", "benchmark", "methods", str(plan_file(tmp_path)), "--out", str(out),
-                   "--data", f"pictures={images}", "--processes", "2", "--json", *more]  # fmt: skip
+                   "--data", f"pictures={images}", "--store", str(tmp_path / "store"), "--processes", "2", "--json", *more]  # fmt: skip
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
     done = benchmark()

@@ -79,7 +79,10 @@ def test_a_killed_run_is_resumed_to_the_same_bits(killed: Path, tmp_path: Path) 
 def test_what_cannot_be_resumed_is_refused(killed: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (["--resume", str(tmp_path / "gone")], "no run there; expected a run folder"),
-        (["--resume", str(killed), "--learning-rate", "2"], "learning-rate cannot change in mid-run; what may: baselines, call"),
+        (
+            ["--resume", str(killed), "--learning-rate", "2"],
+            "learning-rate cannot change in mid-run; what may: baselines, call",
+        ),
         (["--resume", str(killed), "--force"], "takes up a run with its own settings; leave out --force"),
         (["--resume", str(killed), "--preset", "article"], "leave out --preset"),
     ):
