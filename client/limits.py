@@ -62,6 +62,8 @@ def _check_heads(request: Task | Trial, config: RunConfig) -> None:
 
 
 def _check_extra(request: Request, config: RunConfig) -> None:
+    if not request.extra:
+        return
     width = configured_backbone(config).features
     expected = {
         MOMENTS: [(width,)] * 2 if config.standardise == "federated" else None,

@@ -1,12 +1,9 @@
 """A site's own state of a run, on its disk: what it must remember from round to round, and never sends.
 
 State is kept by run and round, and a round starts from the state of the last round that counted at the server. So a
-round that is played again, after a failure or a resumption, starts from what it started from. Each file's name holds the beginning of its
-SHA-256; it is written to a temporary file, flushed to disk and renamed.
+round that is played again, after a failure or a resumption, starts from what it started from.
 """
 
-import hashlib
-import io
 import logging
 import os
 import re
@@ -20,12 +17,12 @@ from numpy.typing import NDArray
 
 from common.errors import SiteError, UserError
 from common.head import Arrays
+from common.round_files import read_round, round_files, write_round
 
 log = logging.getLogger(__name__)
 
 KEEP_ROUNDS, KEEP_RUNS = 3, 8
 _RUN = re.compile(r"[0-9a-f]{8,64}")
-_NAME = re.compile(r"round-(\d{6,})\.([0-9a-f]{16})\.npz")
 
 
 @dataclass(frozen=True)
@@ -53,19 +50,17 @@ class SiteState:
 
     def before(self, round: int) -> Arrays | None:
         """Return what was kept in the newest round before ``round``; None where nothing was."""
-        for _, path in reversed([(number, path) for number, path in self._files() if number < round]):
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:16] == path.name.split(".")[1]:
+        for _, path in reversed([(number, path) for number, path in round_files(self._own) if number < round]):
+            if (arrays := read_round(path)) is not None:
                 os.utime(self._own)
-                with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                    return tuple(file[str(i)] for i in range(len(file.files)))
+                return tuple(arrays[str(i)] for i in range(len(arrays)))
             log.warning("state %s is damaged; set aside, the one before it is used", path)
             path.rename(path.with_suffix(".damaged"))
         return None
 
     def holds(self, round: int) -> bool:
         """Whether there is a state of just this round."""
-        return any(number == round for number, _ in self._files())
+        return any(number == round for number, _ in round_files(self._own))
 
     def keep(self, round: int, arrays: Sequence[NDArray[np.float32]], since: int | None = None) -> None:
         """Keep the arrays as what ``round`` ended with, having started from the state of ``since`` (the round before).
@@ -76,24 +71,17 @@ class SiteState:
         Raises:
             UserError: they cannot be written.
         """
-        buffer = io.BytesIO()
-        np.savez(buffer, **{str(i): array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
-        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]
-        path, temporary = self._own / f"round-{round:06}.{digest}.npz", self._own / ".writing.tmp"
         try:
             self._own.mkdir(parents=True, exist_ok=True)
-            for number, old in self._files():
+            for number, old in round_files(self._own):
                 if number > (round - 1 if since is None else since):
                     old.unlink()
-            with temporary.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_round(self._own, round, {str(i): array for i, array in enumerate(arrays)})
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(f"state {path}: cannot be written: {error.strerror}; make room, or give access") from None
-        for _, old in self._files()[:-KEEP_ROUNDS]:
+            raise UserError(
+                f"state {self._own / f'round-{round:06}'}: cannot be written: {error.strerror}; make room, or give access"
+            ) from None
+        for _, old in round_files(self._own)[:-KEEP_ROUNDS]:
             old.unlink()
         for run in sorted(self._runs(), key=lambda run: run.stat().st_mtime_ns)[:-KEEP_RUNS]:
             shutil.rmtree(run, ignore_errors=True)
@@ -101,11 +89,6 @@ class SiteState:
     @property
     def _own(self) -> Path:
         return self.folder / self.run
-
-    def _files(self) -> list[tuple[int, Path]]:
-        """List the files by round, oldest first."""
-        names = os.listdir(self._own) if self._own.is_dir() else []
-        return sorted((int(match[1]), self._own / name) for name in names if (match := _NAME.fullmatch(name)))
 
     def _runs(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if _RUN.fullmatch(path.name) and path.is_dir()]

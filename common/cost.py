@@ -8,7 +8,7 @@ from common.backbone import Backbone
 from common.config import RunConfig
 from common.cut import HEAD, cuts
 from common.depth import schedule
-from common.head import HeadSpec
+from common.spec import head_spec
 from common.words import size
 
 KEY_BYTES = 32  # stored with each image's features
@@ -69,8 +69,6 @@ def costs(config: RunConfig, backbone: Backbone, classes: int, images: int) -> t
     copies = 2 if config.strategy == "scaffold" else 1  # its variate travels beside
     steps = schedule(config)
     for (first, layer), cut in zip(steps, cuts(backbone, [layer for _, layer in steps]), strict=True):
-        features = backbone.features if config.project == "none" else config.dimensions
-        spec = HeadSpec.from_config(config, features, classes, cut.above)
-        parameters = sum(int(np.prod(shape)) for shape in spec.shapes)
+        parameters = sum(int(np.prod(shape)) for shape in head_spec(config, backbone, classes, layer).shapes)
         found.append(Cost(first, layer, parameters, copies * 4 * parameters, 4 * cut.below.features, images))
     return tuple(found)

@@ -1,15 +1,9 @@
 """Checkpoints: the progress of a run, a file a round, written so that a kill at any moment leaves a whole one.
 
-``checkpoints/round-000012.0123456789abcdef.npz``: NumPy arrays and a JSON text; the second part of the name is the
-beginning of the SHA-256 of the file. It is written to a temporary file, flushed to disk and renamed; the one before
-it is kept.
+In ``checkpoints/``, as ``common.round_files`` says: NumPy arrays and a JSON text; the one before it is kept.
 """
 
-import hashlib
-import io
 import json
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +13,7 @@ import numpy as np
 
 from common.config import RunConfig, Value
 from common.errors import UserError
+from common.round_files import read_round, round_files, write_round
 from server.progress import Candidate, Progress
 from server.standing import Standing
 from server.strategies.state import State
@@ -31,7 +26,6 @@ FREE = {
     "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus", "prepared",
     "baselines", "personal-epochs",
 }  # fmt: skip
-_NAME = re.compile(r"round-(\d{6,})\.([0-9a-f]{16})\.npz")
 
 
 @dataclass(frozen=True)
@@ -56,23 +50,14 @@ class Checkpoints:
         Raises:
             UserError: it cannot be written; those before it are as they were.
         """
-        buffer = io.BytesIO()
-        np.savez(buffer, meta=np.array(json.dumps(self._meta(progress))), **_arrays(progress))
-        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]
-        path = self.folder / f"round-{progress.round:06}.{digest}.npz"
-        temporary = self.folder / ".writing.tmp"
+        meta = np.array(json.dumps(self._meta(progress)))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_round(self.folder, progress.round, {"meta": meta, **_arrays(progress)})
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             last = self._files()[-1].name if self._files() else "none"
             raise UserError(
-                f"checkpoint {path}: cannot be written: {error.strerror}; the last good one is {last}. "
+                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: {error.strerror}; the last good one is {last}. "
                 "Make room and resume the run"
             ) from None
         for old in self._files()[:-KEEP]:
@@ -87,8 +72,8 @@ class Checkpoints:
         files = self._files()
         if not files:
             return None
-        content = files[-1].read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] != files[-1].name.split(".")[1]:
+        arrays = read_round(files[-1])
+        if arrays is None:
             before = (
                 f"the last good one is {files[-2].name}: remove the damaged file to go on from there"
                 if len(files) > 1
@@ -97,16 +82,12 @@ class Checkpoints:
             raise UserError(
                 f"checkpoint {files[-1]} is damaged (its content does not match the hash in its name); {before}"
             )
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
         self._refuse_foreign(files[-1], meta)
         return _progress(meta, arrays)
 
     def _files(self) -> list[Path]:
-        names = os.listdir(self.folder) if self.folder.is_dir() else []
-        rounds = {int(match[1]): self.folder / name for name in names if (match := _NAME.fullmatch(name))}
-        return [path for _, path in sorted(rounds.items())]
+        return [path for _, path in round_files(self.folder)]
 
     def _meta(self, progress: Progress) -> dict[str, Any]:
         return {

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -49,7 +50,7 @@ class Federation:
         """All sites, in name order."""
         return tuple(sorted(self.nodes))
 
-    @property
+    @cached_property
     def training_images(self) -> NDArray[np.int64]:
         """Training images of each class over all sites, (C,)."""
         told = self.descriptions.values()

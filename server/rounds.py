@@ -67,7 +67,7 @@ def federate(
         callback.on_start(start)
 
     progress = resumed or rounds.begin()
-    if progress.kept or progress.chosen:  # sums have travelled: they need not do so again
+    if not resumed and (progress.kept or progress.chosen):  # sums have travelled: they need not do so again
         checkpoints.save(progress)
     while not progress.finished(config):
         progress = rounds.train(progress)

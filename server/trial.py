@@ -36,9 +36,7 @@ def hold_trial(asker: Asker, trial: Trial) -> TrialResult:
         UserError: too few sites answer.
     """
     sites = asker.federation.everyone
-    asked = asker.ask_all(
-        protocol.TRIAL, Tally, trial.round, sites, lambda site: replace(trial, site=site)
-    )  # fmt: skip
+    asked = asker.ask_all(protocol.TRIAL, Tally, trial.round, sites, lambda site: replace(trial, site=site))
     asker.report(trial.round, "trial", sites, asked)
     tallies = list(asked.admitted.values())
     return TrialResult(

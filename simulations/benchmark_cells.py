@@ -19,13 +19,12 @@ from common.preparation import extract_all
 from common.sources import natural_order
 from server.callbacks.tables import read_history
 from server.run import read_summary, settings_of, write_whole
+from server.strategies.one_shot import GRID
 from simulations.baselines import Split, run_baselines
 from simulations.benchmark_tables import REACHED, Row
 from simulations.display import Display
 from simulations.federation import simulate, sites_of
 from simulations.plans import Cell, same_run
-
-RIDGES = 10.0 ** np.arange(-3, 5)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def measure_baselines(cell: Cell) -> Pooled:
 
 
 def _ridge(train: Split, validation: Split, test: Split) -> float:
-    """Regress one-hot labels on [x; 1]; of ``RIDGES`` take what is best on the validation images."""
+    """Regress one-hot labels on [x; 1]; of ``GRID`` take what is best on the validation images."""
     z = [np.hstack([x, np.ones((len(x), 1), x.dtype)]).astype(np.float64) for x, _ in (train, validation, test)]
     targets = np.eye(train[1].max() + 1)[train[1]]
 
@@ -73,7 +72,7 @@ def _ridge(train: Split, validation: Split, test: Split) -> float:
         )
         return float(validated.mean()), float(tested.mean())
 
-    return max((scored(ridge) for ridge in RIDGES), key=lambda score: score[0])[1]
+    return max((scored(ridge) for ridge in GRID), key=lambda score: score[0])[1]
 
 
 def _nearest_mean(train: Split, validation: Split, test: Split) -> float:

@@ -351,7 +351,7 @@ def test_a_full_disk_stops_the_run_with_its_checkpoints_whole(world: World, monk
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr("server.checkpoint.os.fsync", full)
+        patch.setattr("common.round_files.os.fsync", full)
         with pytest.raises(
             UserError, match=r"round-000004.*No space left on device; the last good one is round-000003"
         ):
