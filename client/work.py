@@ -77,14 +77,19 @@ def describe(query: Query, work: Work) -> Description:
         )  # fmt: skip
         raise SiteError(
             "unknown-class",
-            f"{len(unknown)} of the site's {len(images)} classes are not among the {len(query.classes)} that the run "
-            "declares; the site's own log names them",
+            f"the site has a class that is not among the {len(query.classes)} that the run declares; the site's own log "
+            "names it",
         )
+    if work.config.hides_counts:
+        return Description({}, 0, work.place.partition)
     return Description(images, work.site.unreadable, work.place.partition)
 
 
 def score(task: Task, work: Work) -> Scores:
-    """Score a head on the site's validation and test images."""
+    """Score a head on the site's validation and test images; under differential privacy nothing is told of them."""
+    if work.config.private:
+        nothing = Counts.empty(len(task.classes))
+        return Scores(*_stated(task, work), nothing, nothing)
     validation, test = _predict(task, work)
     return Scores(*_stated(task, work), Counts.of(*validation), Counts.of(*test))
 
@@ -164,8 +169,11 @@ def trial(request: Trial, work: Work) -> Tally:
 
 def finish(task: Task, work: Work) -> Confusion:
     """Keep the run's best head at the site, and reply its confusion matrix on the site's test images."""
-    validation, test = _predict(task, work)
     work.place.keep(task, work.config, configured_backbone(work.config).fingerprint, work.run)
+    if work.config.private:
+        nothing, classes = Counts.empty(len(task.classes)), len(task.classes)
+        return Confusion(*_stated(task, work), nothing, nothing, np.zeros((classes, classes), np.int64))
+    validation, test = _predict(task, work)
     return Confusion(*_stated(task, work), Counts.of(*validation), Counts.of(*test), confusion_matrix(*test))
 
 

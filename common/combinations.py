@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from common.depth import schedule
+from common.protection import refuse_unprotected
 
 if TYPE_CHECKING:
     from common.config import RunConfig
@@ -38,6 +39,7 @@ def refuse_contradictions(config: "RunConfig") -> None:
     _check_strategy(config)
     _check_one_shot(config)
     _check_depth(config)
+    refuse_unprotected(config)
     for name in _RAY:
         if _changed(config, name) and config.engine != "ray":
             raise ValueError(f"{_outside(name)}: goes with --engine ray; the in-process engine knows --threads")

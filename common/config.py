@@ -14,6 +14,7 @@ from common.combinations import refuse_contradictions
 from common.settings.federation import FederationSettings, OneShot, Strategy, StrategySettings, TrustSettings
 from common.settings.images import BUNDLED, KERAS_BACKBONES, BackboneSettings, DataSettings, FeatureSettings
 from common.settings.option import Settings, Value, option
+from common.settings.privacy import PrivacySettings
 from common.settings.training import HeadSettings, Optimizer, TrainingSettings
 from common.words import nearest
 
@@ -56,7 +57,7 @@ class RunSettings(Settings):
 
 
 class RunConfig(  # pydantic lists the fields of the last base first
-    RunSettings, TrustSettings, StrategySettings, FederationSettings, TrainingSettings, HeadSettings, FeatureSettings,
+    RunSettings, PrivacySettings, TrustSettings, StrategySettings, FederationSettings, TrainingSettings, HeadSettings, FeatureSettings,
     BackboneSettings, DataSettings,
 ):  # fmt: skip
     """All that determines a run."""
@@ -103,6 +104,26 @@ class RunConfig(  # pydantic lists the fields of the last base first
     def weights_of_sites(self) -> str:
         """What a site's update is multiplied by; strategies that count every site once have it sent as it is."""
         return "uniform" if self.strategy in ("median", "trimmed-mean", "reptile") else self.weighting
+
+    @property
+    def private(self) -> bool:
+        """Whether the run promises differential privacy: then nothing leaves a site but what is accounted for."""
+        return self.dp != "none"
+
+    @property
+    def hides_counts(self) -> bool:
+        """Whether sites keep to themselves how many images they have, in all and of each class."""
+        return self.private or self.masks
+
+    @property
+    def private_steps(self) -> int:
+        """Releases of a site in a round, under differential privacy of images: steps of training, or one of sums."""
+        return 1 if self.closed_form else self.local_steps or max(1, round(self.local_epochs / self.image_rate))
+
+    @property
+    def honest_sites(self) -> int:
+        """So many sites of a total add their share of the noise, at least."""
+        return self.min_sites - self.colluding_sites
 
     @property
     def training_rounds(self) -> int:

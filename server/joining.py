@@ -38,12 +38,14 @@ class Federation:
         descriptions: site name → what it said of its images.
         classes: class names, in the order of the head's columns.
         absent: what was asked but takes no part → why.
+        hidden: sites keep their numbers of images to themselves.
     """
 
     nodes: dict[str, int]
     descriptions: dict[str, Description]
     classes: tuple[str, ...]
     absent: dict[str, str]
+    hidden: bool = False
 
     @property
     def everyone(self) -> tuple[str, ...]:
@@ -67,9 +69,11 @@ class Federation:
 
     @property
     def trainers(self) -> tuple[str, ...]:
-        """The sites that have training images; the others are scored only."""
+        """The sites that have training images; the others are scored only. Where none says, all of them."""
         return tuple(
-            site for site in self.everyone if any(train for train, _, _ in self.descriptions[site].images.values())
+            site
+            for site in self.everyone
+            if self.hidden or any(train for train, _, _ in self.descriptions[site].images.values())
         )
 
 
@@ -96,7 +100,9 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     _refuse_same_names(list(name.values()))
     descriptions = {name[asked]: told for asked, told in answers.admitted.items()}
     classes = config.declared_classes or natural_order(label for told in descriptions.values() for label in told.images)
-    federation = Federation({name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused)
+    federation = Federation(
+        {name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused, config.hides_counts
+    )
     _check_trainers(federation, config)
     if alone := federation.held_by_one:
         named = ", ".join(f"{name} ({site})" for name, site in [*alone.items()][:5])

@@ -67,7 +67,7 @@ def summarise(
 
 def _images(outcome: Outcome) -> dict[str, int]:
     told = outcome.federation.descriptions.values()
-    counts = np.array([splits for description in told for splits in description.images.values()])
+    counts = np.array([splits for description in told for splits in description.images.values()] or [(0, 0, 0)])
     return dict(zip(("train", "validation", "test"), counts.sum(0).tolist(), strict=True))
 
 

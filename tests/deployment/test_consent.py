@@ -89,7 +89,7 @@ def test_unknown_class_and_another_backbone(world: World) -> None:
     assert start["sites"] == ["anna"]
     absent = start["absent"]
     assert absent["bert"] == (
-        "unknown-class: 1 of the site's 3 classes are not among the 3 that the run declares; the site's own log names them"
+        "unknown-class: the site has a class that is not among the 3 that the run declares; the site's own log names it"
     )
     assert (
         "the run has declared its classes, and 'melanosis' is not among them: 'red', 'green', 'yellow'; map them in "

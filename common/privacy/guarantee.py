@@ -1,0 +1,103 @@
+"""What a run promises: the unit, the releases, ε at δ, and who is trusted."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from common.config import RunConfig
+from common.privacy.accounting import Release, epsilon, noise_for
+
+_STEP = 1.1  # the ε shown during a run is exact at rounds that grow by this factor
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """Differential privacy of a run, for neighbours that differ by one unit, added or removed.
+
+    Attributes:
+        unit: what is protected: a ``site`` with all its images, or a training ``image``.
+        release: one noisy sum.
+        releases: of them in a round, in which the unit takes part.
+        rounds: that are planned.
+        clip: the norm that a unit's share in a sum is bounded to.
+        delta: δ.
+        budget: ε that may be spent; infinite where there is no bound.
+    """
+
+    unit: str
+    release: Release
+    releases: int
+    rounds: int
+    clip: float
+    delta: float
+    budget: float
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Standard deviation of the noise on a sum, over what one unit changes it by."""
+        return self.release.noise_multiplier
+
+    @property
+    def neighbours(self) -> str:
+        """The neighbouring relation, in words."""
+        return f"add or remove one {self.unit}"
+
+    @property
+    def sampling(self) -> str:
+        """How a unit comes into a sum, in words."""
+        return "all" if self.release.rate == 1 else f"Poisson, {self.release.rate:g}"
+
+    def epsilon(self, rounds: int) -> float:
+        """Return ε at δ after so many rounds."""
+        return epsilon({self.release: rounds * self.releases}, self.delta)
+
+    def epsilon_at_most(self, rounds: int) -> float:
+        """Return ε after so many rounds or up to a tenth more of them: exact for the last, quick for every one."""
+        if rounds < self.rounds:
+            rounds = min(self.rounds, math.ceil(_STEP ** math.ceil(math.log(max(rounds, 1), _STEP))))
+        return epsilon({self.release: rounds * self.releases}, self.delta, 1e-3)
+
+    @property
+    def affordable(self) -> int:
+        """Rounds that the budget is enough for, of those that are planned."""
+        if math.isinf(self.budget) or self.epsilon(self.rounds) <= self.budget:
+            return self.rounds
+        low, high = 0, self.rounds
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.epsilon(middle) <= self.budget else (low, middle)
+        return low
+
+
+@lru_cache(maxsize=16)
+def guarantee(config: RunConfig) -> Guarantee | None:
+    """Return what a run promises; None where it promises nothing.
+
+    Without a noise multiplier the smallest is found that keeps all planned rounds within ε.
+    """
+    if not config.private:
+        return None
+    site = config.dp == "site"
+    # A server that learns who is in a round from the masks' messages gives no secrecy of samples of sites.
+    rate = (
+        (config.fraction if config.noise == "alone" else 1.0)
+        if site
+        else 1.0
+        if config.closed_form
+        else config.image_rate
+    )
+    releases, rounds = (1 if site else config.private_steps), max(1, config.training_rounds)
+    noise, discrete = config.noise_multiplier, config.noise == "shared"
+    if not noise:
+        noise = noise_for(
+            lambda multiplier: {Release(rate, multiplier, discrete): rounds * releases}, config.epsilon, config.delta
+        )
+    return Guarantee(
+        config.dp,
+        Release(rate, noise, discrete),
+        releases,
+        rounds,
+        config.clip,
+        config.delta,
+        config.epsilon or math.inf,
+    )

@@ -1,0 +1,14 @@
+"""Secret randomness, which nobody may repeat: noise, private sampling, rounding.
+
+Everything else that is random in the project comes of the run's seed (``common.seeds``), which server and sites know.
+"""
+
+import os
+
+import numpy as np
+from randomgen import AESCounter
+
+
+def secret_generator() -> np.random.Generator:
+    """Return a generator over AES-128 in counter mode, under a key fresh from the operating system's CSPRNG."""
+    return np.random.Generator(AESCounter(key=int.from_bytes(os.urandom(16), "little")))
