@@ -21,6 +21,7 @@ from client.deployment.keys import load_keys
 from client.deployment.ledger import Ledger
 from client.deployment.place import site_images
 from client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
+from client.deployment.status import spent_in_words
 from client.deployment.task import allowed_bundles
 from common.config import RunConfig
 from common.errors import UserError
@@ -63,6 +64,7 @@ def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
     yield _try("key", _key, site)
     yield _try("images", lambda s: _images(s, decode_all=images), site)
     yield _try("consent", _consent, site)
+    yield _try("privacy", _privacy, site)
     yield _try("roster", _roster, site)
     yield _try("log", _ledger, site)
     yield _try("backbone", _backbone, site)
@@ -158,9 +160,9 @@ def _consent(site: SiteFolder) -> tuple[str, str]:
             f"you demand {', '.join(missing)}, which this version of fedtransfer does not have: every run will be refused"
         )
     methods = ", ".join(consent.methods) or "any method"
-    demands = f"; runs with {', '.join(consent.demand)} only" if consent.demand else ""
     rounds = f"{consent.rounds_a_day} rounds a day at most" if consent.rounds_a_day else "no bound on rounds"
-    return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images{demands}"
+    demanded = f"; demands {', '.join(consent.demand)}" if consent.demand else ""
+    return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images{demanded}"
 
 
 def _roster(site: SiteFolder) -> tuple[str, str]:
@@ -178,6 +180,16 @@ def _roster(site: SiteFolder) -> tuple[str, str]:
     if len(others) < 2:
         return "warning", f"{text}; a total with masks takes 3 sites"
     return "ok", text
+
+
+def _privacy(site: SiteFolder) -> tuple[str, str]:
+    privacy, spent = site.settings.privacy, spent_in_words(site)
+    if site.settings.consent.least_images > 1 and (privacy.epsilon or "image-dp" in site.settings.consent.demand):
+        return "error", (
+            f"least-images = {site.settings.consent.least_images} and a demand for --dp image: they do not go together, and "
+            "every run is refused; set least-images = 1"
+        )
+    return "ok", spent
 
 
 def _ledger(site: SiteFolder) -> tuple[str, str]:
