@@ -25,10 +25,10 @@ def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Pat
     for axes, score in ((left, "accuracy"), (right, "loss")):
         axes.plot(x, _numbers(rows, score), label="test", color="#1f77b4")
         axes.plot(x, _numbers(rows, f"validation_{score}"), label="validation", color="#ff7f0e", linewidth=1)
-        axes.axvline(best_round - 1, color="grey", linestyle=":", label="kept (lowest validation loss)")
+        axes.axvline(best_round - 1, color="grey", linestyle=":", label="kept")
         axes.set_xlabel("rounds of training")
         axes.grid(alpha=0.3)
-    left.set_title("Accuracy over all sites' images")
+    left.set_title("Accuracy")
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_title("Cross-entropy loss (nats an image)")
     left.legend(loc="lower right")
