@@ -119,5 +119,5 @@ def event_in_words(event: dict[str, Any]) -> str:
             if event["accuracy"] is None
             else f", accuracy {100 * event['accuracy']:.1f} % on {_SCORED_ON[event.get('scored_on', 'sites')]}"
         )
-        return f"finished: the head of round {event['best_round']} is kept{accuracy}"
+        return f"finished: the head after {event['best_round'] - 1} rounds of training is kept{accuracy}"
     return f"stopped: {event['text']}"

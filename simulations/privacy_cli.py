@@ -1,0 +1,83 @@
+"""``fedtransfer privacy``: what a configuration promises, before it runs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from common.config_reading import resolve_config
+from common.options import with_config_options
+from common.presets import PRESETS
+
+
+@with_config_options()
+def privacy(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="TOML file of settings, such as a run's config.toml.", metavar="CONFIG", show_default=False),
+    ] = None,
+    preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
+    images: Annotated[
+        int, typer.Option(help="Training images of all sites together, as far as is known publicly.", min=0)
+    ] = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Explain what a configuration promises: who learns what, epsilon and its unit, what is assumed, noise and signal.
+
+    Takes a file of settings, the options of `fedtransfer simulate`, or both; nothing is run.
+
+    [bold]Examples[/bold]
+
+    fedtransfer privacy runs/NAME/config.toml
+
+    fedtransfer privacy --dp image --epsilon 2 --weighting uniform --classes declared --class-names cat,dog --rounds 20
+    """
+    from rich.console import Console
+
+    from simulations.privacy import statement
+
+    config = resolve_config(preset=preset, file=file, overrides=settings)
+    told = statement(config, len(config.declared_classes) or 10, images)
+    if json_output:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    for line in _lines(told, images):
+        console.print(line, highlight=False)
+
+
+def _lines(told: Mapping[str, Any], images: int) -> list[str]:
+    lines = ["[bold]Who learns what[/bold]", *(f"  {who}: {what}" for who, what in told["learns"].items())]
+    promise = told["privacy"]
+    lines += ["\n[bold]What is promised[/bold]"]
+    if promise is None:
+        lines.append("  no differential privacy: nothing bounds what can be learnt about an image or a site")
+    else:
+        lines += [
+            f"  epsilon {promise['epsilon']:.3g} at delta {promise['delta']:g} for one {promise['unit']}"
+            f" ({promise['neighbours']}); by Rényi orders {promise['epsilon_by_renyi_orders']:.3g}",
+            f"  noise multiplier {promise['noise_multiplier']:.4g}, clip {promise['clip']:g}, sampling: {promise['sampling']},"
+            f" {promise['releases']:,} releases in {promise['rounds']:,} rounds",
+        ]
+        if promise["rounds"] < promise["rounds_planned"]:
+            lines.append(f"  the budget ends the run before round {promise['rounds'] + 1} of {promise['rounds_planned']}")
+        lines += _strength(told["strength"], images)
+    for title, key in (("What must hold for it", "assumed"), ("What is not protected", "not_protected")):
+        lines += [f"\n[bold]{title}[/bold]", *(f"  - {text}" for text in told[key])]
+    return lines
+
+
+def _strength(strength: Mapping[str, Any], images: int) -> list[str]:
+    lines = ["\n[bold]Noise and signal[/bold]"]
+    by_images = "mean eigenvalue" in strength["what"] or "class sum" in strength["what"]
+    if by_images and not images:
+        needed = strength["noise"] / strength["signal"]
+        return [*lines, f"  {strength['what']}: equal with {needed:,.0f} images in all; give --images to compare"]
+    lines.append(f"  {strength['what']}: {strength['noise']:.3g} against {strength['signal']:.3g}, ratio {strength['ratio']:.2g}")
+    if strength["drowned"]:
+        lines.append(f"  [bold red]the noise will drown the signal[/bold red]; what helps: {strength['advice']}")
+    return lines
