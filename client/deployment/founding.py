@@ -8,7 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from client.deployment.keys import make_keys
-from client.deployment.settings import METHODS, SETTINGS, SiteFolder
+from client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
 from common.errors import UserError
 from common.processes import tool
 from common.units import service_unit
@@ -31,6 +31,7 @@ feature-statistics = ""   # public statistics of the backbone's features, for ru
 store = "features"        # each image's features are kept here, so that it passes through the backbone once
 threads = 0               # image batches extracted at a time; 0: one a core
 strict = false            # true: stop at the first image that cannot be read
+roster = ""               # the sites that it shares masks with, by the fingerprints of their keys: fedtransfer client roster --help
 
 # Your name for a class = the federation's name for it; "" keeps the class out of the federation.
 [classes]
@@ -44,7 +45,7 @@ strict = false            # true: stop at the first image that cannot be read
 methods = []
 rounds-a-day = 0          # rounds within 24 hours, over all runs; sums of features count as one each time; 0: no bound
 least-images = 1          # classes with fewer training images are kept out: their features would show in an update
-demand = []               # privacy mechanisms that a run must use (this version has none: a demand refuses every run)
+demand = []               # privacy mechanisms that a run must use, of {mechanisms}
 bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer
 """
 
@@ -76,7 +77,9 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
     values = {"name": name, "coordinator": coordinator, "data": str(data.absolute())}
     lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
-    (folder / SETTINGS).write_text(_TEMPLATE.format(**lines, methods=", ".join(METHODS)), "utf-8")
+    (folder / SETTINGS).write_text(
+        _TEMPLATE.format(**lines, methods=", ".join(METHODS), mechanisms=", ".join(MECHANISMS)), "utf-8"
+    )
     try:
         site = SiteFolder.open(folder)
     except UserError:

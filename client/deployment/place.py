@@ -3,14 +3,15 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from client.deployment.identity import SiteIdentity, identity_among
 from client.deployment.ledger import Ledger
 from client.deployment.results import keep_personal_head, keep_result
-from client.deployment.settings import MECHANISMS, SETTINGS, SiteFolder
+from client.deployment.settings import MECHANISMS, SETTINGS, UNPINNED, SiteFolder
 from client.place import Place
 from client.site import SPLITS
 from common import protocol
@@ -71,6 +72,14 @@ class RealPlace(Place):
                 f"this site demands {', '.join(missing)}, which its version of fedtransfer does not have; "
                 "agree on something else, or install a version that has it",
             )
+        if unused := [name for name in consent.demand if not MECHANISMS[name](config)]:
+            raise SiteError(
+                "demand-not-met",
+                f"this site demands {', '.join(unused)}, which the run does not use; run it with "
+                f"{' '.join('--' + name.replace('-', ' ') for name in unused)}, or agree on something else",
+            )
+        if config.masks and kind == protocol.QUERY and not self._site.roster:
+            log.warning("%s", UNPINNED)
         if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
             done = Ledger(self._site.ledger).rounds_since(time.time() - DAY)
             whole = kind == protocol.QUERY and not config.resume
@@ -81,6 +90,15 @@ class RealPlace(Place):
                     f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums within 24 "
                     f"hours and has done {done}; the run asks for {wanted} more; lower rounds, or wait",
                 )
+
+    def identity(self, name: str, told: Mapping[str, str]) -> SiteIdentity:
+        """Return who the site is among those that it shares masks with.
+
+        Raises:
+            SiteError: the coordinator names one that is not on the site's roster, or its keys cannot be right.
+            UserError: the site's key or roster cannot be read.
+        """
+        return identity_among(self._site, name, told)
 
     def images(self) -> Sequence[Image]:
         """List the images that the site gives to federations, under the federation's class names."""

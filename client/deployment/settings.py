@@ -1,6 +1,7 @@
 """``site.toml``: what the site decides for itself. No coordinator can change it."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -12,7 +13,15 @@ from common.errors import UserError
 from common.toml_settings import Table, read_settings
 
 SETTINGS = "site.toml"
-MECHANISMS: tuple[str, ...] = ()  # the privacy mechanisms that this version of fedtransfer has
+MECHANISMS: dict[str, Callable[[RunConfig], bool]] = {  # that a site may demand → whether a run uses it
+    "masks": lambda config: config.masks,
+    "dp-site": lambda config: config.dp == "site",
+    "dp-image": lambda config: config.dp == "image",
+}
+UNPINNED = (
+    "no roster: in runs with masks it takes the coordinator's word for whose keys are whose, so a coordinator that invents sites "
+    "could unmask what this one sends; to know them yourself, see fedtransfer client roster --help"
+)
 METHODS: tuple[str, ...] = (*get_args(Strategy), *BESIDE)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
@@ -25,7 +34,7 @@ class Consent(Table):
         methods: what a run may make its head by: strategies, and the one-shot heads that it begins with; empty for any.
         rounds_a_day: rounds that it answers within 24 hours, of training or of sums, over all runs; 0 for no bound.
         least_images: a class with fewer images than this is kept out of the federation altogether.
-        demand: privacy mechanisms that a run must use.
+        demand: privacy mechanisms that a run must use, each of ``MECHANISMS``.
         bundles: hashes of the app bundles that it answers; ``installed`` is that of its own fedtransfer.
     """
 
@@ -63,6 +72,7 @@ class SiteSettings(Table):
         store: folder of the feature store.
         threads: image batches extracted at a time; 0 for one a core.
         strict: stop at the first image that cannot be read.
+        roster: file of the sites with which it shares masks; "" to believe the coordinator who they are.
         classes: the site's name for a class → the federation's; "" keeps the class out.
         consent: what a run may ask.
     """
@@ -77,6 +87,7 @@ class SiteSettings(Table):
     store: str = "features"
     threads: int = Field(0, ge=0)
     strict: bool = False
+    roster: str = ""
     classes: dict[str, str] = Field(default_factory=dict)
     consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
 
@@ -142,6 +153,11 @@ class SiteFolder:
     def key(self) -> Path:
         """The site's private key."""
         return self.folder / "site.key"
+
+    @property
+    def roster(self) -> Path | None:
+        """The sites with which it shares masks, as their own people say; None to believe the coordinator."""
+        return self.path(self.settings.roster) if self.settings.roster else None
 
     @property
     def state(self) -> Path:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from client.deployment.settings import MECHANISMS, METHODS, SiteFolder
+from client.deployment.settings import METHODS, SiteFolder
 from common.config import BUNDLED, RunConfig
 from common.errors import UserError
 
@@ -32,7 +32,7 @@ def test_what_is_not_said_asks_nothing_and_forbids_nothing(folder: Path) -> None
     consent = SiteFolder.open(folder).settings.consent
     assert (consent.methods, consent.rounds_a_day, consent.least_images) == ((), 0, 1)
     assert (consent.demand, consent.bundles) == ((), ("installed",))
-    assert MECHANISMS == ()
+    assert SiteFolder.open(folder).roster is None
 
 
 def test_a_folder_that_is_no_sites(tmp_path: Path) -> None:
