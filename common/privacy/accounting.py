@@ -19,6 +19,7 @@ from scipy.special import gammaln, logsumexp
 
 Spent = Mapping["Release", int]  # how often each was made
 _ORDERS = np.unique(np.geomspace(2, 2**14, 250).astype(int))
+_NO_NOISE = 1e-3  # ε is above half a million, and numbers leave float64
 _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6
 _MOST_EPSILON = 300  # that PLD is asked for; its numbers leave float64 beyond
 _FINENESS = 100  # of the grid of losses: ε is too large by 0.1 % at most where it is below 20
@@ -49,16 +50,11 @@ def epsilon(spent: Spent, delta: float) -> float:
 
 
 def epsilon_by_orders(spent: Spent, delta: float) -> float:
-    """Return ε at δ of several releases by Rényi differential privacy: an upper bound."""
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-    from dp_accounting.rdp import RdpAccountant
+    """Return ε at δ of several releases by Rényi differential privacy, of whole orders: an upper bound."""
+    from dp_accounting.rdp import compute_epsilon
 
-    if any(release.discrete for release in spent):
-        return _epsilon_of_symmetric_noise(spent, delta)
-    accountant = RdpAccountant()
-    for release, times in spent.items():
-        accountant.compose(PoissonSampledDpEvent(release.rate, GaussianDpEvent(release.noise_multiplier)), times)
-    return float(accountant.get_epsilon(delta))
+    costs = sum((times * np.array(_divergences(release)) for release, times in spent.items()), np.zeros(len(_ORDERS)))
+    return float(compute_epsilon(_ORDERS, costs, delta)[0])
 
 
 def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -> float:
@@ -95,10 +91,8 @@ def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -
 
 @lru_cache(maxsize=4096)
 def _epsilon(spent: tuple[tuple[Release, int], ...], delta: float) -> float:
-    if min(release.noise_multiplier for release, _ in spent) < 1e-3:
-        return math.inf  # more than half a million, and no accountant would keep to float64
-    bound = _epsilon_of_symmetric_noise(dict(spent), delta)
-    if any(release.discrete for release, _ in spent):
+    bound = epsilon_by_orders(dict(spent), delta)
+    if math.isinf(bound) or any(release.discrete for release, _ in spent):
         return bound
     # The ε of a sum is that of one with all the noise: 1/z² of those that every unit is in add up.
     whole = sum(times / release.noise_multiplier**2 for release, times in spent if release.rate == 1)
@@ -109,7 +103,8 @@ def _epsilon(spent: tuple[tuple[Release, int], ...], delta: float) -> float:
         return min(bound, _epsilon_by_pld(sampled, whole, delta, bound))
     from dp_accounting import get_epsilon_gaussian
 
-    return float(get_epsilon_gaussian(1 / math.sqrt(whole), delta))
+    with np.errstate(divide="ignore"):  # of its logarithm of 0, for much noise
+        return float(get_epsilon_gaussian(1 / math.sqrt(whole), delta))
 
 
 def _epsilon_by_pld(sampled: list[tuple[Release, int]], whole: float, delta: float, bound: float) -> float:
@@ -140,13 +135,6 @@ def _pld(release: Release, interval: float) -> Any:
     )
 
 
-def _epsilon_of_symmetric_noise(spent: Spent, delta: float) -> float:
-    from dp_accounting.rdp import compute_epsilon
-
-    costs = sum(times * np.array(_divergences(release)) for release, times in spent.items())
-    return float(compute_epsilon(_ORDERS, costs, delta)[0])
-
-
 @lru_cache(maxsize=64)
 def _divergences(release: Release) -> tuple[float, ...]:
     """Return a bound of the Rényi divergence of a release at each of ``_ORDERS``, whatever the neighbours' order.
@@ -155,6 +143,8 @@ def _divergences(release: Release) -> tuple[float, ...]:
     any noise, by its own divergences. That it is the greater of the two directions (Theorem 5) takes a reflection that
     swaps neighbours; any noise that is the same for x and -x has one, discrete Gaussians too.
     """
+    if release.noise_multiplier < _NO_NOISE:
+        return (math.inf,) * len(_ORDERS)
     scale = 1 / (2 * release.noise_multiplier**2)
     if release.rate == 1:
         return tuple(_ORDERS * scale)
