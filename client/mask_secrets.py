@@ -95,5 +95,3 @@ class Safe:
     def forget(self) -> None:
         """Drop the secrets."""
         self.state.pop(_RECORD, None)
-
-

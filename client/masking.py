@@ -6,7 +6,6 @@ survivors that was agreed on, of its key if it is not. A list is agreed on by mo
 list a session each, so there is one.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +24,9 @@ from common.masks.messages import Masked, Stage
 from common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
 from common.masks.session import Session
 from common.masks.vector import encode, places
+from common.metrics import Counts
 from common.privacy.randomness import secret_generator
-from common.protocol import Answer, Request
+from common.protocol import FINISH, Answer, Confusion, Request
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,17 @@ class Masking:
         self.safe.keep(held)
         return messages.Boxes(np.frombuffer(b"".join(sealed), np.uint8).reshape(-1, SEALED))
 
-    def masked(self, asked: Request, kind: str, compute: Callable[[], Answer]) -> Masked:
-        """Answer a request under masks: ``compute`` makes the answer, of which nothing is told but its masked numbers."""
+    def masked(self, asked: Request, kind: str, compute: Callable[[], Answer]) -> Answer:
+        """Answer a request under masks: ``compute`` makes the answer, of which nothing is told but its masked numbers.
+
+        Without masks a site takes the result of a run only, and tells nothing of how it does.
+        """
+        if not asked.nonce:
+            if kind != FINISH:
+                raise SiteError(
+                    "no-masks", "asked for an answer without masks, and the run's settings say that none is given"
+                )
+            return untold(compute(), len(asked.classes))
         held = self.safe.held(asked.nonce, asked.site, SHARED)
         if (held.round, held.kind) != (asked.round, kind):
             raise SiteError("other-session", "asked for an answer under the masks of another round, or of another kind")
@@ -95,7 +104,9 @@ class Masking:
         numbers, around = self._graph(held)
         rng, bits = secret_generator(), places(asked)
         vector = encode(answer, numbers.sites, rng, bits, noised(answer, asked, self.config, rng))
-        vector += pad(derived(held.seed.to_bytes(shamir.BYTES, "big"), held.session.bound("pad", held.site)), len(vector))
+        vector += pad(
+            derived(held.seed.to_bytes(shamir.BYTES, "big"), held.session.bound("pad", held.site)), len(vector)
+        )
         own = agreement_key(held.key)
         for name in around:
             if name in held.received:
@@ -139,7 +150,8 @@ class Masking:
             raise SiteError("wrong-peers", "sent a list of sites that is not in order, or not complete")
         if len(names) < least:
             raise SiteError(
-                "too-few-peers", f"sent keys of {len(names)} sites; this site shares masks with {least - 1} others at least"
+                "too-few-peers",
+                f"sent keys of {len(names)} sites; this site shares masks with {least - 1} others at least",
             )
         own = tuple(public(agreement_key(secret)).hex() for secret in (held.key, held.box))
         if held.site not in names or own != tuple(each[names.index(held.site)] for each in (asked.masks, asked.boxes)):
@@ -169,7 +181,9 @@ class Masking:
             try:
                 pair = unseal(key, bound, box)
             except ValueError:
-                raise SiteError("broken-box", "sent a box that its sender did not seal for this site in this session") from None
+                raise SiteError(
+                    "broken-box", "sent a box that its sender did not seal for this site in this session"
+                ) from None
             received[name] = (int.from_bytes(pair[: shamir.BYTES], "big"), int.from_bytes(pair[shamir.BYTES :], "big"))
         return replace(held, done=ANSWERED, sharers=sharers, received=received)
 
@@ -180,7 +194,8 @@ class Masking:
             raise SiteError("wrong-list", "sent a list of sites that is not in order, or names one without masks")
         if len(names) < least:
             raise SiteError(
-                "too-few-sites", f"asked for a total over {len(names)} sites; this site is in none of fewer than {least}"
+                "too-few-sites",
+                f"asked for a total over {len(names)} sites; this site is in none of fewer than {least}",
             )
 
     def _check_signers(self, asked: messages.Unmasking, held: Held, quorum: int) -> None:
@@ -199,8 +214,7 @@ class Masking:
     def _graph(self, held: Held) -> tuple[Graph, tuple[str, ...]]:
         """Return the session's graph, and the site's neighbours in it."""
         numbers = graph(len(held.names), self.config)
-        order = hashlib.sha256(held.session.bound("ring", *held.masks, *held.boxes)).digest()
-        return numbers, numbers.around(held.names, order)[held.site]
+        return numbers, numbers.around(held.names, held.session.order(held.masks, held.boxes))[held.site]
 
     def _box(self, held: Held, way: tuple[str, str]) -> tuple[bytes, bytes]:
         """Return the key of the boxes that go from one site to another, one of them this, and what they are bound to."""
@@ -212,6 +226,13 @@ class Masking:
         """Return what a site signs of its keys, with the settings by which it shares masks."""
         config = self.config
         return session.bound("keys", site, mask, box, config.min_sites, config.mask_neighbours, config.colluding_sites)
+
+
+def untold(answer: Answer, classes: int) -> Confusion:
+    """Return closing scores of no images in place of an answer."""
+    nothing = Counts.empty(classes)
+    stated = (answer.round, answer.fingerprint, answer.classes)
+    return Confusion(*stated, nothing, nothing, np.zeros((classes, classes), np.int64))
 
 
 def _statement(held: Held, survivors: tuple[str, ...]) -> bytes:

@@ -12,9 +12,10 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.masks.vector import Whole, places
 from common.privacy.clipping import clipped
+from common.privacy.closed_form import sensitivity
 from common.privacy.discrete import integer_sensitivity, rounded, share
 from common.privacy.guarantee import guarantee
-from common.protocol import Answer, Request, Sums, Task, Update
+from common.protocol import Answer, Gather, Request, Sums, Task, Update
 
 
 def noised(
@@ -40,20 +41,19 @@ def noised(
     scale, size = 2.0 ** places(request), sum(array.size for array in arrays)
     try:
         whole = rounded(arrays, scale, rng)
-        sensitivity = integer_sensitivity(_sensitivity(request, config), scale, size)
-        noise = share(size, sensitivity, promised.noise_multiplier, config.honest_sites, rng)
+        most = integer_sensitivity(_bound(request, config), scale, size)
+        noise = share(size, most, promised.noise_multiplier, config.honest_sites, rng)
     except ValueError as error:
         raise SiteError("beyond-bound", f"this site's answer cannot be noised as whole numbers: {error}") from None
     parts = np.split(noise, np.cumsum([array.size for array in arrays])[:-1])
     return {name: [array + part.reshape(array.shape) for array, part in zip(whole, parts, strict=True)]}
 
 
-def _sensitivity(request: Request, config: RunConfig) -> float:
+def _bound(request: Request, config: RunConfig) -> float:
     """Return the norm by which a site, or an image, changes the arrays of an answer at most."""
     if config.dp == "site":
         return config.clip
     if isinstance(request, Task):  # one step along the sum of clipped gradients over the batch size
         return config.learning_rate * request.rate * config.clip / config.batch_size
-    from common.privacy.closed_form import sensitivity
-
-    return sensitivity(config)
+    assert isinstance(request, Gather)
+    return sensitivity(request.what, config.clip)

@@ -251,9 +251,9 @@ class Personal(Answer):
     share: float
 
 
-def weight_of(weighting: str, examples: int) -> int:
-    """Return what a site with so many training images counts for."""
-    return examples if weighting == "examples" else 1
+def weight_of(weighting: str, examples: int, sites: int = 1) -> int:
+    """Return what a site, or so many sites together, with so many training images counts for."""
+    return examples if weighting == "examples" else sites
 
 
 def classes_digest(classes: Sequence[str]) -> str:

@@ -58,9 +58,7 @@ class Graph:
         if self.neighbours == self.sites - 1:
             return {name: tuple(sorted(set(names) - {name})) for name in names}
         steps = [step for s in range(1, self.neighbours // 2 + 1) for step in (s, -s)]
-        return {
-            name: tuple(sorted(ring[(i + step) % self.sites] for step in steps)) for i, name in enumerate(ring)
-        }
+        return {name: tuple(sorted(ring[(i + step) % self.sites] for step in steps)) for i, name in enumerate(ring)}
 
 
 def least_sites(asked: int, config: RunConfig) -> int:

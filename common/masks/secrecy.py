@@ -72,5 +72,3 @@ def unseal(key: bytes, bound: bytes, box: bytes) -> bytes:
 
 
 SEALED = _NONCE + 2 * BYTES + _TAG  # length of a box with two shares
-
-

@@ -1,6 +1,8 @@
 """One masked exchange, and the bytes by which all that is secret or signed in it belongs to it alone."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _DOMAIN = b"fedtransfer masks 1\0"
@@ -21,6 +23,10 @@ class Session:
     round: int
     kind: str
     nonce: str
+
+    def order(self, masks: Sequence[str], boxes: Sequence[str]) -> bytes:
+        """Return what the order of the ring follows from: all sites' keys, as they were sent."""
+        return hashlib.sha256(self.bound("ring", masks, boxes)).digest()
 
     def bound(self, *parts: object) -> bytes:
         """Return bytes that stand for ``parts`` (of JSON) in this session, and for nothing else."""
