@@ -18,7 +18,10 @@ from server.callbacks import Callback
 from server.cohort import quorum
 from server.exchange import exchange
 from server.joining import Federation, wait_for_return
+from server.masking import ask_masked
+from server.public import PublicImages
 from server.records import Round
+from server.spending import Spending
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,11 @@ class Asked:
         return self.admission.admitted
 
     @property
+    def answers(self) -> list[Any]:
+        """What adds up to the whole."""
+        return self.admission.answers
+
+    @property
     def refused(self) -> dict[str, str]:
         """Site → why it is left out."""
         return self.admission.refused
@@ -55,7 +63,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Asker:
-    """What stays the same however often sites are asked."""
+    """What stays the same however often sites are asked.
+
+    Attributes:
+        spending: what is spent, where the run promises differential privacy.
+        public: the images that heads are scored on in place of the sites' own.
+    """
 
     grid: Grid
     config: RunConfig
@@ -63,14 +76,21 @@ class Asker:
     terms: Terms
     folder: Path
     callbacks: Sequence[Callback]
+    spending: Spending | None = None
+    public: PublicImages | None = None
 
     def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
         """Send each site its request, and let in the answers that fit."""
         began = time.monotonic()
+        if self.config.masks and requests:
+            admission, down, up = ask_masked(
+                self.grid, self.config, self.federation, self.terms, kind, answer, requests
+            )
+            self._warn(number, admission)
+            return Asked(admission, down, up, began)
         replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
         admission = admit(replies.by_site, answer, request=next(iter(requests.values()), None), terms=self.terms)
-        for site, why in admission.refused.items():
-            log.warning("round %d: %s is left out: %s", number, site, why)
+        self._warn(number, admission)
         return Asked(admission, replies.bytes_down, replies.bytes_up, began)
 
     def ask_all(
@@ -90,6 +110,8 @@ class Asker:
         Raises:
             UserError: there are fewer usable answers than the quorum, however often it was tried.
         """
+        if self.config.masks:
+            return self._ask_together(kind, answer, number, {site: request(site) for site in sites})
         needed, missing = quorum(len(sites), min(self.config.min_sites, len(sites))), sites
         admitted: dict[str, Any] = {}
         began, up = time.monotonic(), 0
@@ -105,6 +127,21 @@ class Asker:
         return replace(
             asked, admission=Admission(dict(sorted(admitted.items())), asked.refused), bytes_up=up, began=began
         )
+
+    def _warn(self, number: int, admission: Admission) -> None:
+        for site, why in admission.refused.items():
+            log.warning("round %d: %s is left out: %s", number, site, why)
+        if admission.failure:
+            log.warning("round %d: %s", number, admission.failure)
+
+    def _ask_together(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
+        """Ask under masks until there is a total, and never for a second one: how two totals of the same images differ would
+        tell of the sites that are in one of them only."""
+        for attempt in self.attempts(number):
+            asked = replace(self.ask(kind, answer, number, requests), attempt=attempt)
+            if not asked.admission.failure:
+                return asked
+        raise self.given_up(number, asked.admission.failure, asked.refused)
 
     def attempts(self, number: int) -> Iterable[int]:
         """Count the attempts at a round from 1, with a pause before each further one."""
@@ -125,20 +162,26 @@ class Asker:
             + "\n".join(f"  {site}: {why}" for site, why in refused.items())
         )
 
-    def total(self, answers: Mapping[str, Any], split: str) -> Counts:
+    def total(self, answers: Iterable[Any], split: str) -> Counts:
         """Sum the counts on a split over the sites that scored a head."""
-        scores = [answers[site] for site in sorted(answers) if isinstance(answers[site], Scores)]
+        scores = [answer for answer in answers if isinstance(answer, Scores)]
         return sum((getattr(score, split) for score in scores), Counts.empty(len(self.terms.classes)))
 
     def report(
         self, number: int, phase: str, planned: Sequence[str], asked: Asked, *, failure: str = "", best: bool = False,
-        set_aside: Mapping[str, int] | None = None,
+        set_aside: Mapping[str, int] | None = None, public: Counts | None = None, secret: bool = False,
     ) -> None:  # fmt: skip
-        """Tell the callbacks how a round, or an attempt at one, went."""
+        """Tell the callbacks how a round, or an attempt at one, went.
+
+        ``public`` takes the place of the sites' own scores; ``secret``: who was asked, and how many, may not be told.
+        """
+        validation, test = (self.total(asked.answers, split) for split in ("validation", "test"))
+        if public is not None:
+            validation, test = Counts.empty(len(self.terms.classes)), public
         record = Round(
             number, asked.attempt, phase, failure, tuple(planned), asked.admitted, asked.refused, dict(set_aside or {}),
-            self.total(asked.admitted, "validation"), self.total(asked.admitted, "test"),
-            time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
+            validation, test, time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
+            self.spending.epsilon if self.spending else None, secret,
         )  # fmt: skip
         for callback in self.callbacks:
             callback.on_round(record)

@@ -3,7 +3,8 @@
 import csv
 import logging
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import numpy as np
 from common import protocol
 from common.errors import UserError
 from common.head import mix
-from common.protocol import Confusion, Personal, Scores, Trial
+from common.protocol import Confusion, Personal, Scores, Task, Trial
 from server.admission import Admission
-from server.asking import Asker
-from server.personal import summarise_personal
+from server.asking import Asked, Asker
+from server.personal import summarise_personal, summarise_total
 from server.progress import AVERAGE, BEFORE, EMA, FIRST, Candidate, Progress
 from server.records import Point
 from server.requests import Requests
@@ -29,8 +30,20 @@ _ROUNDING = 1e-6  # by which the loss of one head may differ, summed in another 
 
 
 def score(asker: Asker, requests: Requests, progress: Progress) -> tuple[Candidate, tuple[str, ...]]:
-    """Have all sites score the last head; return the head to keep, and the sites that did."""
+    """Have all sites score the last head; return the head to keep, and the sites that did.
+
+    Public images score it here where there are any. Under differential privacy sites have nothing to say of it, so without
+    such images the last head is kept.
+    """
     number, everyone = progress.round + 1, asker.federation.everyone
+    if asker.public:
+        public = asker.public.counts(progress)
+        after = progress.scored(number, public, asker.config)
+        nobody = Asked(Admission({}, {}), 0, 0, time.monotonic())
+        asker.report(number, "score", (), nobody, best=after.best.round > progress.best.round, public=public)
+        return after.best, ()
+    if asker.config.private:
+        return progress.last(math.inf, number), ()
     asked = asker.ask_all(protocol.EVALUATE, Scores, number, everyone, requests.tasks(progress, number))
     best = progress.best
     if best.round and (asker.config.fraction < 1 or asker.config.cohort_size):
@@ -38,9 +51,9 @@ def score(asker: Asker, requests: Requests, progress: Progress) -> tuple[Candida
         again = asker.ask_all(
             protocol.EVALUATE, Scores, best.round, everyone, requests.tasks(progress, best.round, best)
         )
-        loss = asker.total(again.admitted, "validation").mean_loss
+        loss = asker.total(again.answers, "validation").mean_loss
         progress = replace(progress, best=replace(best, loss=math.inf if math.isnan(loss) else loss))
-    after = progress.scored(number, asker.total(asked.admitted, "validation"), asker.config)
+    after = progress.scored(number, asker.total(asked.answers, "validation"), asker.config)
     if math.isinf(after.best.loss):  # without any validation image, the last head it is
         after = replace(after, best=progress.last(math.inf, number))
     asker.report(number, "score", everyone, asked, best=after.best.round > progress.best.round)
@@ -54,7 +67,7 @@ def interpolate(
 
     ``server``: from the head that entered the last round to the average that came of it, the server's own mix;
     ``initial``: from the first head to the last (WiSE-FT, arXiv 2109.01903); ``ema``: from the last head to the running
-    mean of all.
+    mean of all. On public images alone under differential privacy: without any there is no curve.
     """
     last, kept = progress.state.head, progress.kept
     mean = tuple(array.astype(np.float32) for array in kept[EMA]) if EMA in kept else None
@@ -65,9 +78,17 @@ def interpolate(
     }
     points = []
     for curve, (start, end) in ends.items():
-        if start is None or end is None:
+        if start is None or end is None or (asker.config.private and not asker.public):
             continue
         number = progress.round + 1
+        if asker.public:
+            for share in SHARES:
+                candidate = Candidate(math.inf, number, mix(start, end, share), best.trainable, f"{curve} {share:g}")
+                counts = asker.public.counts(progress, candidate)
+                points.append(Point(curve, share, (math.nan, math.nan), (counts.accuracy, counts.mean_loss)))
+                if counts.mean_loss < best.loss * (1 - _ROUNDING):
+                    best = replace(candidate, loss=counts.mean_loss)
+            continue
         trial = Trial(
             "", number, asker.terms.classes, (start, end), shares=SHARES, trainable=best.trainable,
             extra=requests.extra(progress),
@@ -95,7 +116,27 @@ def deliver(asker: Asker, requests: Requests, progress: Progress, best: Candidat
     """Hand every site the head to keep; its closing scores come back."""
     everyone = asker.federation.everyone
     tasks = requests.tasks(progress, best.round, best)
-    return asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks, len(everyone)).admission
+    if not asker.config.masks:
+        return asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks, len(everyone)).admission
+    try:
+        counted = asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks).admission
+    except UserError as error:  # the sites' result matters more than their counts
+        log.warning("no closing scores: %s", str(error).splitlines()[0])
+        counted = Admission({}, {})
+    return _handed(asker, tasks, best.round, counted)
+
+
+def _handed(asker: Asker, tasks: Callable[[str], Task], number: int, counted: Admission) -> Admission:
+    """Hand the head to sites that are not in the total under masks; asked without masks, they say nothing of how it does."""
+    openly = replace(asker, config=asker.config.model_copy(update={"masks": False}))
+    left = [site for site in asker.federation.everyone if site not in counted.admitted]
+    admitted, refused = dict(counted.admitted), dict.fromkeys(left, "was not asked")
+    for _ in asker.attempts(number) if left else ():
+        asked = openly.ask(protocol.FINISH, Confusion, number, {site: tasks(site) for site in left})
+        admitted, refused = admitted | asked.admitted, asked.refused
+        if not (left := list(refused)):
+            break
+    return Admission(admitted, refused, counted.total)
 
 
 def make_personal(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> dict[str, Any]:
@@ -108,6 +149,8 @@ def make_personal(asker: Asker, requests: Requests, progress: Progress, best: Ca
         log.warning("no personal heads: %s", str(error).splitlines()[0])
         return {}
     asker.report(number, "personal", everyone, asked)
+    if asked.admission.total:
+        return summarise_total(asked.admission.total, asked.admitted, asker.federation.descriptions)
     return summarise_personal(asked.admitted, asker.federation.descriptions)
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from common.config import RunConfig
 from common.privacy.accounting import Release, epsilon, noise_for
 
-_STEP = 1.1  # the ε shown during a run is exact at rounds that grow by this factor
+_STEP = 1.1  # the ε shown during a run is worked out at rounds that grow by this factor
 
 
 @dataclass(frozen=True)

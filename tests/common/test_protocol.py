@@ -116,7 +116,7 @@ def without(record: str) -> RecordDict:
     ("records", "words"),
     [
         (RecordDict(), "incomplete or malformed Update"),
-        (changed(version=99), "version 99 of the protocol, expected 4"),
+        (changed(version=99), "version 99 of the protocol, expected 5"),
         (changed(kind="Task"), "sent 'Task', expected Update"),
         (changed(test=[1.0]), "incomplete or malformed"),
         (changed(name="a patient"), "sent the keys .*'name'.*, expected"),
