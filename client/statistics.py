@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.trainer import Features, Labels
+from common.config import RunConfig
 from common.errors import SiteError
-from common.sums import KINDS, pack_triangle
+from common.privacy.clipping import clipped_rows
+from common.privacy.closed_form import gram_vector, site_deviation
+from common.privacy.gaussian import noised
+from common.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
 
 BLOCK = 4096  # images at a time; they become float64, 64 MB at d = 2048
 
@@ -34,6 +38,45 @@ def site_sums(what: str, x: Features, y: Labels, classes: int) -> Arrays:
     if what not in _SUMS:
         raise SiteError("unknown-sums", f"asked for the sums {what!r}, expected {' or '.join(KINDS)}")
     return _SUMS[what](x, y, classes)
+
+
+def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: np.random.Generator) -> Arrays:
+    """Return the sums that a site sends under differential privacy of its images, for the run's one-shot head.
+
+    One without images sends noise as any other. With shared noise they are in float64 and have none yet: nothing may
+    leave the site before its share is on them.
+
+    Args:
+        x: features (n, d), as heads see them.
+        y: class numbers (n,).
+        classes: C, the number of classes that the run declares.
+        config: the run's settings.
+        rng: source of the noise; a secret one (``common.privacy.randomness``) outside tests.
+    """
+    sums = clipped_sums(one_shot_sums(config), x, y, classes, config.clip)
+    if config.noise == "shared":
+        return sums
+    return tuple(array.astype(np.float32) for array in noised(sums, site_deviation(config), rng))
+
+
+def clipped_sums(what: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
+    """Return sums of features of which one image changes no more than ``common.privacy.closed_form.sensitivity`` says.
+
+    Args:
+        what: ``noisy classes`` or ``noisy gram``, before the noise.
+        x: features (n, d); those with NaN or infinite entries count as zeros.
+        y: class numbers (n,).
+        classes: C.
+        clip: norm that each image's features are clipped to.
+    """
+    d = x.shape[1]
+    gram, by_class = np.zeros((d, d)), np.zeros((classes, d))
+    for rows in _blocks(len(x)):
+        block = clipped_rows(x[rows], clip)
+        by_class += _by_class(block, y[rows], classes)
+        if what == NOISY_GRAM:
+            gram += block.T @ block
+    return (gram_vector(gram), by_class.T) if what == NOISY_GRAM else (by_class,)
 
 
 def _classes(x: Features, y: Labels, classes: int) -> Arrays:
@@ -59,7 +102,7 @@ def _moments(x: Features, y: Labels, classes: int) -> Arrays:
     return (moments,)
 
 
-def _by_class(x: Features, y: Labels, classes: int) -> NDArray[np.float64]:
+def _by_class(x: NDArray[np.floating[Any]], y: Labels, classes: int) -> NDArray[np.float64]:
     """Return the sum of features of each class, (C, d)."""
     sums = np.zeros((classes, x.shape[1]))
     for rows in _blocks(len(x)):

@@ -11,13 +11,14 @@ from client.place import Place
 from client.scaffold import correction, local_steps, next_control
 from client.site import SPLITS, Site
 from client.state import SiteState
-from client.statistics import site_sums
+from client.statistics import released_sums, site_sums
 from client.trainer import Recipe, trainer
 from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.errors import SiteError
 from common.head import Arrays, HeadSpec, mix
 from common.metrics import Counts, confusion_matrix, cross_entropy
+from common.privacy.randomness import secret_generator
 from common.protocol import (
     CLASS_WEIGHTS,
     CONTROL,
@@ -138,13 +139,19 @@ def _variate(state: SiteState, task: Task) -> Arrays:
 
 
 def gather(request: Gather, work: Work) -> Sums:
-    """Sum the features of the site's training images: moments of those that the backbone gives, else of those that heads see."""
-    moments = request.extra.get(MOMENTS)
+    """Sum the features of the site's training images: moments of those that the backbone gives, else of those that heads see.
+
+    Under differential privacy the sums are noisy, and a site counts as one image.
+    """
+    moments, classes = request.extra.get(MOMENTS), len(request.classes)
+    if work.config.private:
+        x, y = work.site.data("train", request.classes)
+        return Sums(*_stated(request, work), 1, released_sums(x, y, classes, work.config, secret_generator()))
     if request.what == "moments":
         x, y = work.site.raw("train"), work.site.numbers("train", request.classes)
     else:
         x, y = work.site.data("train", request.classes, moments)
-    return Sums(*_stated(request, work), len(x), site_sums(request.what, x, y, len(request.classes)))
+    return Sums(*_stated(request, work), len(x), site_sums(request.what, x, y, classes))
 
 
 def trial(request: Trial, work: Work) -> Tally:

@@ -53,6 +53,7 @@ def _check_what_else_leaks(config: "RunConfig") -> None:
         "interpolate": "its curves are scored on the sites' images; leave it off",
         "personal_epochs": "sites would say how their personal heads do; leave it at 0 (a site may fine-tune its result by itself)",
         "class_balance": "it takes the federation's numbers of images by class; leave it at 0",
+        "max_examples": "sites do not say how many images they have; leave it at 0",
         "patience": "epochs would be chosen by a site's validation images, unaccounted; leave it at 0",
         "lda": "it takes differences of noisy sums, with the numbers of images by class; leave it off",
         "unfreeze_at": "it is for a head alone: convolutions have no bound in closed form; leave it empty",

@@ -9,8 +9,16 @@ gram     G = Σ z zᵀ, its upper triangle row by row ((d+1)(d+2)/2,) float64;
 moments  Σ x and Σ x² (2, d) float64
 ======== ==================================================================================
 
+Under differential privacy of images x is clipped, each entry has Gaussian noise, and numbers of images are not sent:
+
+============= =============================================================================
+noisy classes sums of x by class (C, d) float32
+noisy gram    Σ x xᵀ as ``common.privacy.closed_form.gram_vector`` lays it out
+              (d(d+1)/2,) float32; Σ x yᵀ (d, C) float32
+============= =============================================================================
+
 All of them add up over sites. G and its like travel as float64: what ridge regression makes of them depends on small
-differences of large numbers.
+differences of large numbers; under noise these are lost anyway.
 """
 
 from collections.abc import Callable
@@ -30,6 +38,12 @@ _LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
     "moments": lambda d, c: (("float64", (2, d)),),
 }
 KINDS = tuple(_LAYOUTS)
+NOISY_CLASSES, NOISY_GRAM = "noisy classes", "noisy gram"
+_NOISY_LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
+    NOISY_CLASSES: lambda d, c: (("float32", (c, d)),),
+    NOISY_GRAM: lambda d, c: (("float32", (d * (d + 1) // 2,)), ("float32", (d, c))),
+}
+NOISY_KINDS = tuple(_NOISY_LAYOUTS)
 OF_ONE_SHOT = {"fedncm": "classes", "fed3r": "gram", "fedcof": "classes"}
 _SLACK = 1e-6  # by how much numbers that must agree may differ, relatively: they were rounded on their way
 
@@ -37,12 +51,18 @@ _SLACK = 1e-6  # by how much numbers that must agree may differ, relatively: the
 def asked_in(config: RunConfig) -> tuple[str, ...]:
     """Return the sums that a run asks of its sites, in the order in which it does; a site gives no others."""
     moments = ("moments",) if config.standardise == "federated" else ()
-    return (*moments, OF_ONE_SHOT[config.one_shot]) if config.one_shot else moments
+    return (*moments, one_shot_sums(config)) if config.one_shot else moments
+
+
+def one_shot_sums(config: RunConfig) -> str:
+    """Return the sums that the run's one-shot head is made of; under differential privacy the noisy ones."""
+    what = OF_ONE_SHOT[config.one_shot]
+    return f"noisy {what}" if config.private else what
 
 
 def layout(what: str, features: int, classes: int) -> Layout:
-    """Return types and shapes of the arrays of ``what`` (one of ``KINDS``), for d features and C classes."""
-    return _LAYOUTS[what](features, classes)
+    """Return types and shapes of the arrays of ``what`` (of ``KINDS`` or ``NOISY_KINDS``), for d features and C classes."""
+    return (_LAYOUTS | _NOISY_LAYOUTS)[what](features, classes)
 
 
 def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -66,9 +86,11 @@ def _upper(size: int) -> NDArray[np.bool_]:
 def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = False) -> None:
     """Check that a site's sums can be what they are said to be: sums of ``what`` over ``sums.examples`` images.
 
+    Of noisy sums only that they are finite numbers, as many as were asked for: with noise on them they may be any.
+
     Args:
         sums: what a site sent.
-        what: what it was asked for, one of ``KINDS``.
+        what: what it was asked for, of ``KINDS`` or ``NOISY_KINDS``.
         features: d.
         classes: C.
         unit: whether features have length 1, as heads see them, so that sums are bounded by numbers of images.
@@ -86,7 +108,7 @@ def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = 
         _check_classes(sums.examples, *sums.arrays, unit=unit)
     elif what == "gram":
         _check_gram(sums.examples, *sums.arrays, unit=unit)
-    else:
+    elif what == "moments":
         _check_moments(sums.examples, *sums.arrays[0])
 
 

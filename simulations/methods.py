@@ -162,7 +162,7 @@ METHODS: tuple[Method, ...] = (
     Method(
         "--strategy fedncm", "arXiv 2306.03937", "sum of features and number of images of each class", lambda s: 0,
         lambda s: s.class_sums, _SUMS_LEAK, "would work: sums and counts are sent, not means",
-        "would work: features have length 1, so Gaussian noise on sums and counts, once", once=True,
+        "--dp image: Gaussian noise on sums of clipped features, once; counts are not sent, nor heads tried", once=True,
         before=(_tried(1), lambda s: 0), strategy="fedncm",
     ),
     Method(
@@ -172,8 +172,8 @@ METHODS: tuple[Method, ...] = (
         f"{_SUMS_LEAK}; of a site with fewer images than features, the space that its features span; of a site with one"
         " image, its features exactly",
         "would work: sums only (float64, so they must be scaled to whole numbers)",
-        "would work: Gaussian noise on both sums, once; at 2,048 features it hides all but few directions, so with"
-        " --project", once=True, before=(_tried(RIDGES), lambda s: 0), strategy="fed3r",
+        "--dp image: Gaussian noise on both sums of clipped features, once, without counts or a 1; at 2,048 features it hides"
+        " all but few directions, so with --project", once=True, before=(_tried(RIDGES), lambda s: 0), strategy="fed3r",
         note="--lda sends the same",
     ),
     Method(

@@ -4,9 +4,11 @@ Neighbouring data sets differ by one unit that is added or removed. A release is
 each in it by its own draw (Poisson sampling), with Gaussian noise on the sum.
 
 The privacy loss distribution (PLD; Koskela et al. 2020, arXiv 1906.03049) gives ε, Rényi differential privacy
-(Mironov 2017, arXiv 1702.07476) checks it from above.
+(Mironov 2017, arXiv 1702.07476) checks it from above. Where every unit is in every sum, releases are together one
+Gaussian mechanism, and ε is that of Balle and Wang 2018, arXiv 1805.06530.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +18,11 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 Spent = Mapping["Release", int]  # how often each was made
-_ORDERS = np.arange(2, 257)
+_ORDERS = np.unique(np.geomspace(2, 2**14, 250).astype(int))
+_NO_NOISE = 1e-3  # ε is above half a million, and numbers leave float64
+_LEAST_NOISE, _MOST_NOISE = 0.01, 1e6
+_MOST_EPSILON = 300  # that PLD is asked for; its numbers leave float64 beyond
+_FINENESS = 100  # of the grid of losses: ε is too large by 0.1 % at most where it is below 20
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,8 @@ class Release:
     Attributes:
         rate: chance of a unit to be in it; 1 for every one.
         noise_multiplier: standard deviation of the noise over what one unit changes the sum by.
-        discrete: the noise is the sum of several sites' discrete Gaussians, of which concentrated differential privacy is
-            known (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), not the whole distribution of the loss.
+        discrete: the noise is the sum of several sites' discrete Gaussians, of which Rényi divergences are known
+            (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), not the whole distribution of the loss.
     """
 
     rate: float
@@ -35,47 +41,45 @@ class Release:
     discrete: bool = False
 
 
-def epsilon(spent: Spent, delta: float, interval: float = 1e-4) -> float:
-    """Return ε at δ of several releases together: by PLD, or by Rényi orders where one of them is discrete.
-
-    Args:
-        spent: the releases.
-        delta: δ.
-        interval: of the grid of losses; a coarser one is faster and gives a larger ε.
-    """
+def epsilon(spent: Spent, delta: float) -> float:
+    """Return ε at δ of several releases together, by the tightest account that there is of them."""
     spent = {release: times for release, times in spent.items() if times}
     if not spent:
         return 0.0
-    if not all(release.noise_multiplier for release in spent):
-        return float("inf")
-    if any(release.discrete for release in spent):
-        return epsilon_by_orders(spent, delta)
-    return _epsilon_by_pld(tuple(sorted(spent.items(), key=repr)), delta, interval)
+    return _epsilon(tuple(sorted(spent.items(), key=repr)), delta)
 
 
 def epsilon_by_orders(spent: Spent, delta: float) -> float:
-    """Return ε at δ of several releases by Rényi differential privacy: an upper bound."""
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-    from dp_accounting.rdp import RdpAccountant, compute_epsilon
+    """Return ε at δ of several releases by Rényi differential privacy, of whole orders: an upper bound."""
+    from dp_accounting.rdp import compute_epsilon
 
-    if any(release.discrete for release in spent):
-        costs = sum(times * np.array(_divergences(release)) for release, times in spent.items())
-        return float(compute_epsilon(_ORDERS, costs, delta)[0])
-    accountant = RdpAccountant()
-    for release, times in spent.items():
-        accountant.compose(PoissonSampledDpEvent(release.rate, GaussianDpEvent(release.noise_multiplier)), times)
-    return float(accountant.get_epsilon(delta))
+    costs = sum((times * np.array(_divergences(release)) for release, times in spent.items()), np.zeros(len(_ORDERS)))
+    return float(compute_epsilon(_ORDERS, costs, delta)[0])
 
 
 def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -> float:
-    """Return the smallest noise multiplier, to 0.1 %, at which ``releases(noise multiplier)`` cost at most ε = ``target``."""
+    """Return the smallest noise multiplier, to 0.1 %, at which ``releases(noise multiplier)`` cost at most ε = ``target``.
+
+    Raises:
+        ValueError: it is not between 0.01, where noise hides nothing, and a million.
+    """
 
     def affordable(noise: float) -> bool:
-        return epsilon(releases(noise), delta, 1e-3) <= target
+        return epsilon(releases(noise), delta) <= target
 
-    low, high = 0.0, 1.0
+    low, high = _LEAST_NOISE, 1.0
+    if affordable(low):
+        raise ValueError(
+            f"epsilon {target:g}: noise of {low:g} times what a unit changes would be enough for it, which protects "
+            "nothing; give a smaller epsilon, such as 8"
+        )
     while not affordable(high):
         low, high = high, 2 * high
+        if high > _MOST_NOISE:
+            raise ValueError(
+                f"epsilon {target:g} at delta {delta:g}: even noise of {_MOST_NOISE:g} times what a unit changes is too "
+                "little for it; give a larger epsilon or delta, or fewer rounds"
+            )
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
         if affordable(middle):
@@ -86,12 +90,37 @@ def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -
 
 
 @lru_cache(maxsize=4096)
-def _epsilon_by_pld(spent: tuple[tuple[Release, int], ...], delta: float, interval: float) -> float:
-    whole: Any = None
-    for release, times in spent:
-        part = _pld(release, interval).self_compose(times)
-        whole = part if whole is None else whole.compose(part)
-    return float(whole.get_epsilon_for_delta(delta))
+def _epsilon(spent: tuple[tuple[Release, int], ...], delta: float) -> float:
+    bound = epsilon_by_orders(dict(spent), delta)
+    if math.isinf(bound) or any(release.discrete for release, _ in spent):
+        return bound
+    # The ε of a sum is that of one with all the noise: 1/z² of those that every unit is in add up.
+    whole = sum(times / release.noise_multiplier**2 for release, times in spent if release.rate == 1)
+    sampled = [(release, times) for release, times in spent if release.rate < 1]
+    if sampled and not 0 < bound <= _MOST_EPSILON:
+        return bound
+    if sampled:
+        return min(bound, _epsilon_by_pld(sampled, whole, delta, bound))
+    from dp_accounting import get_epsilon_gaussian
+
+    with np.errstate(divide="ignore"):  # of its logarithm of 0, for much noise
+        return float(get_epsilon_gaussian(1 / math.sqrt(whole), delta))
+
+
+def _epsilon_by_pld(sampled: list[tuple[Release, int]], whole: float, delta: float, bound: float) -> float:
+    """Return ε of sampled releases and of ``whole``, the sum of 1/z² of the others, on a grid that fits its size.
+
+    A grid of interval h adds a variance of up to h²/4 to the loss of each release: little beside that of a total whose
+    ε is about ``bound``, for h = bound / (100 √releases).
+    """
+    interval = 2.0 ** math.floor(math.log2(bound / _FINENESS / math.sqrt(1 + sum(times for _, times in sampled))))
+    parts = [_pld(release, interval).self_compose(times) for release, times in sampled]
+    if whole:
+        parts.append(_pld(Release(1, 1 / math.sqrt(whole)), interval))
+    total: Any = parts[0]
+    for part in parts[1:]:
+        total = total.compose(part)
+    return float(total.get_epsilon_for_delta(delta))
 
 
 @lru_cache(maxsize=64)
@@ -108,20 +137,21 @@ def _pld(release: Release, interval: float) -> Any:
 
 @lru_cache(maxsize=64)
 def _divergences(release: Release) -> tuple[float, ...]:
-    """Return a bound of the Rényi divergence of a release at each of ``_ORDERS``.
+    """Return a bound of the Rényi divergence of a release at each of ``_ORDERS``, whatever the neighbours' order.
 
-    For a sample: Zhu and Wang 2019, "Poisson Subsampled Rényi Differential Privacy", Theorem 5, which holds for any
-    mechanism; for Gaussian noise that is not discrete the factor 3 falls away.
+    Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3, for whole orders: the binomial expansion holds for
+    any noise, by its own divergences. That it is the greater of the two directions (Theorem 5) takes a reflection that
+    swaps neighbours; any noise that is the same for x and -x has one, discrete Gaussians too.
     """
-    plain = _ORDERS / (2 * release.noise_multiplier**2)
+    if release.noise_multiplier < _NO_NOISE:
+        return (math.inf,) * len(_ORDERS)
+    scale = 1 / (2 * release.noise_multiplier**2)
     if release.rate == 1:
-        return tuple(plain)
-    stay, general = np.log1p(-release.rate), np.log(3) if release.discrete else 0.0
-    sampled = []
+        return tuple(_ORDERS * scale)
+    chosen, left = math.log(release.rate), math.log1p(-release.rate)
+    result = []
     for order in _ORDERS.tolist():
-        j = np.arange(2, order + 1)
-        terms = gammaln(order + 1) - gammaln(j + 1) - gammaln(order - j + 1) + j * np.log(release.rate)
-        terms += (order - j) * stay + (j - 1) * plain[j - 2] + np.where(j > 2, general, 0.0)
-        none_or_one = (order - 1) * stay + np.log1p((order - 1) * release.rate)
-        sampled.append(float(logsumexp(np.append(terms, none_or_one))) / (order - 1))
-    return tuple(np.minimum(plain, sampled))
+        k = np.arange(order + 1)
+        terms = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1) + k * chosen + (order - k) * left
+        result.append(max(0.0, float(logsumexp(terms + k * (k - 1) * scale))) / (order - 1))
+    return tuple(result)

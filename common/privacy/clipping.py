@@ -10,26 +10,28 @@ Arrays = tuple[NDArray[np.float64], ...]
 
 
 def norm(arrays: Sequence[NDArray[Any]]) -> float:
-    """Return the Euclidean norm of all arrays together, in float64; infinite or NaN where an entry is."""
+    """Return the Euclidean norm of all arrays together, in float64; infinite or NaN where an entry is, or it overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
-        largest = max((float(np.abs(array).max(initial=0.0)) for array in arrays), default=0.0)
+        largest = float(np.max([np.abs(array).max(initial=0.0) for array in arrays], initial=0.0))  # NaN wins
         if not 0 < largest < np.inf:
             return largest
         return largest * float(np.sqrt(sum(np.square(array / np.float64(largest)).sum() for array in arrays)))
 
 
 def clipped(arrays: Sequence[NDArray[Any]], bound: float) -> Arrays:
-    """Scale arrays to a common norm of at most ``bound``, in float64; zeros where an entry is NaN or infinite."""
+    """Scale arrays to a common norm of at most ``bound``, to float64's rounding; zeros where ``norm`` is not finite."""
     size = norm(arrays)
     if not np.isfinite(size):
         return tuple(np.zeros(array.shape) for array in arrays)
-    factor = 1.0 if size <= bound else bound / size
-    return tuple(array * np.float64(factor) for array in arrays)
+    if size <= bound:
+        return tuple(array.astype(np.float64) for array in arrays)
+    return tuple(array / np.float64(size) * bound for array in arrays)
 
 
 def clipped_rows(x: NDArray[np.floating[Any]], bound: float) -> NDArray[np.float64]:
-    """Scale each row of x (n, d) to a norm of at most ``bound``, in float64; one with NaN or infinite entries to zeros."""
+    """Scale each row of x (n, d) to a norm of at most ``bound``, in float64; to zeros where its norm is not finite."""
     x = np.where(np.isfinite(x).all(1, keepdims=True), x, 0).astype(np.float64)
     largest = np.maximum(np.abs(x).max(1, keepdims=True, initial=0.0), np.finfo(np.float64).tiny)
-    sizes = largest * np.linalg.norm(x / largest, axis=1, keepdims=True)
-    return x * np.minimum(1.0, bound / np.maximum(sizes, np.finfo(np.float64).tiny))
+    with np.errstate(over="ignore"):
+        sizes = largest * np.linalg.norm(x / largest, axis=1, keepdims=True)
+    return np.where(sizes <= bound, x, x / np.maximum(sizes, np.finfo(np.float64).tiny) * bound)

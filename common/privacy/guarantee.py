@@ -7,7 +7,7 @@ from functools import lru_cache
 from common.config import RunConfig
 from common.privacy.accounting import Release, epsilon, noise_for
 
-_STEP = 1.1  # the ε shown during a run is exact at rounds that grow by this factor
+_STEP = 1.1  # the ε shown during a run is worked out at rounds that grow by this factor
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,9 @@ class Guarantee:
         return epsilon({self.release: rounds * self.releases}, self.delta)
 
     def epsilon_at_most(self, rounds: int) -> float:
-        """Return ε after so many rounds or up to a tenth more of them: exact for the last, quick for every one."""
-        if rounds < self.rounds:
-            rounds = min(self.rounds, math.ceil(_STEP ** math.ceil(math.log(max(rounds, 1), _STEP))))
-        return epsilon({self.release: rounds * self.releases}, self.delta, 1e-3)
+        """Return ε after so many rounds or up to a tenth more of them: exact for the last, and quick to ask every round."""
+        steps = math.ceil(math.log(max(rounds, 1), _STEP))
+        return self.epsilon(rounds and max(rounds, min(self.rounds, int(_STEP**steps))))
 
     @property
     def affordable(self) -> int:

@@ -1,6 +1,7 @@
 """What the one-shot heads share: heads from sums of features, which add up over sites, in one round.
 
-Each module has ``solve(sums, config)``: λ → head, from the sums that ``common.sums`` names for it.
+Each module has ``solve(sums, config)``: λ → head, from the sums that ``common.sums`` names for it. Those that work under
+differential privacy have ``solve_noisy(sums, config, deviation)`` as well: one λ and its head, from the noisy sums.
 """
 
 from collections.abc import Callable, Sequence

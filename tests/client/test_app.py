@@ -19,6 +19,7 @@ from common.protocol import Confusion, Description, Gather, Query, Scores, Sums,
 from simulations.engine import InProcessGrid, SimulatedSite
 
 CLASSES = ("blue", "green", "red")
+PRIVATE = {"dp": "image", "noise_multiplier": 1.0, "classes": "declared", "class_names": "blue,green,red"}
 
 
 @pytest.fixture
@@ -119,6 +120,9 @@ def test_features_are_standardised_by_the_moments_that_a_message_brings(ask, tmp
         ({}, "gram", "the run's settings say none"),
         ({"init": "fedncm"}, "gram", "the run's settings say classes"),
         ({"strategy": "fed3r", "standardise": "federated"}, "classes", "the run's settings say moments and gram"),
+        ({"strategy": "fed3r", **PRIVATE}, "gram", "the run's settings say noisy gram"),
+        ({"strategy": "fedncm", **PRIVATE}, "classes", "the run's settings say noisy classes"),
+        ({"strategy": "fedncm"}, "noisy classes", "the run's settings say classes"),
     ],
 )
 def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(ask, settings: dict, what: str, words: str) -> None:
@@ -126,6 +130,17 @@ def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(ask, settings: d
     with pytest.raises(SiteError, match=words) as caught:
         wire.unpack(ask(Gather("the site", 0, CLASSES, what), protocol.GATHER, **settings).content, Sums)
     assert caught.value.code == "not-of-this-run"
+
+
+@pytest.mark.parametrize("strategy", ["fedncm", "fed3r"])
+def test_under_privacy_sums_differ_from_time_to_time_and_tell_no_number_of_images(ask, strategy: str) -> None:
+    request = Gather("the site", 0, CLASSES, "noisy classes" if strategy == "fedncm" else "noisy gram")
+    first, second = (
+        wire.unpack(ask(request, protocol.GATHER, strategy=strategy, **PRIVATE).content, Sums) for _ in range(2)
+    )
+    assert first.examples == second.examples == 1
+    for one, other in zip(first.arrays, second.arrays, strict=True):
+        assert (one != other).all()
 
 
 def test_a_site_trains_no_deeper_than_the_runs_settings_say(ask) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from common.head import HeadSpec
 from common.protocol import Answer, Gather, Personal, Request, Sums, Tally, Task, Trial, classes_digest
-from common.sums import pack_triangle
+from common.sums import NOISY_CLASSES, NOISY_GRAM, pack_triangle
 from common.wire import pack
 from server.admission import Terms, admit
 
@@ -47,6 +47,10 @@ def sums(what: str, **changes: Any) -> Sums:
         "classes": [(one_hot.T @ x).astype(np.float32), one_hot.sum(0).astype(np.int64)],
         "gram": [pack_triangle(z.T @ z), z.T @ one_hot],
         "moments": [np.stack([x.sum(0), (x**2).sum(0)])],
+        NOISY_CLASSES: [np.random.default_rng(1).normal(0, 9, (C, D)).astype(np.float32)],  # noise, as no images have
+        NOISY_GRAM: [
+            np.random.default_rng(1).normal(0, 9, s).astype(np.float32) for s in ((D * (D + 1) // 2,), (D, C))
+        ],
     }
     return Sums(*STATED, changes.get("examples", 5), tuple(changes.get("change", lambda *a: a)(*arrays[what])))
 
@@ -61,7 +65,7 @@ def put(number: int, place: object, value: float):
     return change
 
 
-@pytest.mark.parametrize("what", ["classes", "gram", "moments"])
+@pytest.mark.parametrize("what", ["classes", "gram", "moments", NOISY_CLASSES, NOISY_GRAM])
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -1,0 +1,160 @@
+"""Noise that several sites share: discrete Gaussians on integers, the distributed discrete Gaussian mechanism.
+
+Kairouz, Liu and Steinke 2021, "The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure
+Aggregation", arXiv 2102.06387. Every site rounds its sum to integers and adds a share; masks add up integers exactly,
+so that the total holds the noise of all shares and nothing of floating point is left to tell of the sum.
+
+What is exact: the discrete Gaussian is, given uniform bits, since every decision is a comparison of integers. Rounding
+is random by float64's 53 bits, and is unbiased up to these; what bounds its sensitivity holds for every draw. What is
+not exact is the float64 arithmetic before it, for which ``integer_sensitivity`` keeps a whole step of each entry.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+# The sum of m discrete Gaussians is not one. Proposition 14 puts the difference at τ·√d on 1/√(2 ρ), of concentrated
+# differential privacy ρ, with τ = 10 Σ_{k<m} exp(-2π²σ² k/(k+1)) ≤ 10 m exp(-π²σ²) for shares of deviation σ. From
+# this deviation on that is below 1e-260 for a million sites and entries: nothing beside the rounding of ε itself.
+_LEAST_DEVIATION = 8
+_MOST_DEVIATION = 2**55  # beyond it, products of a few of them leave int64
+
+
+def rounded(arrays: Sequence[NDArray[Any]], scale: float, rng: np.random.Generator) -> tuple[Integers, ...]:
+    """Round ``arrays * scale`` to integers, each entry up or down at random so that it keeps its mean.
+
+    Args:
+        arrays: of any shapes; sums over units are to be in float64.
+        scale: steps to one; a power of two, so that the product is exact.
+        rng: source of the draws.
+
+    Raises:
+        ValueError: an entry is NaN or infinite, or beyond 2**52 steps, where float64 has no fractions.
+    """
+    result = []
+    for array in arrays:
+        with np.errstate(over="ignore"):
+            steps = np.asarray(array, np.float64) * scale
+        if not (np.abs(steps) < 2.0**52).all():
+            raise ValueError(f"rounding: an entry is not finite, or has 2**52 steps of 1/{scale:g} or more")
+        down = np.floor(steps)
+        result.append((down + (rng.random(steps.shape) < steps - down)).astype(np.int64))
+    return tuple(result)
+
+
+def integer_sensitivity(clip: float, scale: float, d: int) -> float:
+    """Return the norm by which one unit, added or removed, changes ``rounded`` sums of d entries at most.
+
+    With the same draws, an entry that changes by x steps before rounding changes by less than |x| + 1 after it, and by
+    one more where the order of additions in float64 moves it by up to a step. Norms add: clip·scale + 2√d. (The bound
+    of the paper, for coarse scales, redraws until the norm of a rounded unit is small; it is of no use for a site that
+    rounds the sum of many units.)
+
+    Args:
+        clip: bound of a unit's norm before rounding.
+        scale: steps to one.
+        d: number of entries of all arrays together.
+    """
+    return clip * scale + 2 * math.sqrt(d)
+
+
+def share(size: int, sensitivity: float, noise_multiplier: float, honest: int, rng: np.random.Generator) -> Integers:
+    """Return a site's share (size,) of the noise: over ``honest`` sites its deviation is noise_multiplier·sensitivity.
+
+    Args:
+        size: number of entries.
+        sensitivity: what one unit changes the sum of integers by (``integer_sensitivity``).
+        noise_multiplier: standard deviation of the whole noise over the sensitivity.
+        honest: fewest sites of a total that keep their shares to themselves.
+        rng: source of the noise; a secret one (``common.privacy.randomness``) outside tests.
+
+    Raises:
+        ValueError: the share is below 8 steps or beyond 2**55: too few for the sum of shares to be as good as one
+            discrete Gaussian, or too many for 64 bits.
+    """
+    deviation = noise_multiplier * sensitivity / math.sqrt(honest)
+    if not _LEAST_DEVIATION <= deviation <= _MOST_DEVIATION:
+        raise ValueError(
+            f"share of noise: got a deviation of {deviation:g} steps; expected {_LEAST_DEVIATION} to 2**55, "
+            "by another scale or noise multiplier"
+        )
+    return discrete_gaussian(size, math.ceil(deviation), rng)
+
+
+def discrete_gaussian(size: int, deviation: int, rng: np.random.Generator) -> Integers:
+    """Return integers (size,), each x with a chance in proportion to exp(-x²/2σ²), for a whole σ ≥ 1 up to 2**55.
+
+    Canonne, Kamath and Steinke 2020, arXiv 2004.00010, for what it is and for trials of chance exp(-γ); Karney 2016,
+    arXiv 1303.6257, Algorithm D, for the proposals: x = ±(kσ + j) with k by exp(-k²/2) and j uniform below σ, accepted
+    with chance exp(-kj/σ)·exp(-(j/σ)²/2). About half of them are.
+    """
+    accepted: list[Integers] = [np.zeros(0, np.int64)]
+    while (missing := size - sum(map(len, accepted))) > 0:
+        count = 2 * missing + 32
+        k = _geometric(count, rng)
+        k = k[_all_succeed(k * (k - 1), np.ones_like(k), 2, rng)]  # now by exp(-k/2)·exp(-k(k-1)/2)
+        j = rng.integers(0, deviation, k.size)
+        fine = _all_succeed(k, j, deviation, rng)
+        k, j = k[fine], j[fine]
+        fine = _square_succeeds(j, deviation, rng)
+        x = k[fine] * deviation + j[fine]
+        negative = rng.integers(0, 2, x.size) == 1
+        fine = ~(negative & (x == 0))  # zero has one sign only
+        accepted.append(np.where(negative, -x, x)[fine][:missing])
+    return np.concatenate(accepted)
+
+
+def _geometric(size: int, rng: np.random.Generator) -> Integers:
+    """Return k with chance exp(-k/2)·(1 - exp(-1/2)) each: how many trials succeed before one fails."""
+    k = np.zeros(size, np.int64)
+    going = np.arange(size)
+    while going.size:
+        going = going[_succeeds(np.ones(going.size, np.int64), 2, rng)]
+        k[going] += 1
+    return k
+
+
+def _all_succeed(times: Integers, j: Integers, of: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return whether so many independent trials of chance exp(-j/of) all succeed, for each entry of times and j."""
+    result = np.ones(times.size, bool)
+    done = 0
+    while (going := np.flatnonzero(result & (times > done))).size:
+        result[going] = _succeeds(j[going], of, rng)
+        done += 1
+    return result
+
+
+def _succeeds(j: Integers, of: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return true with chance exp(-j/of), for each 0 ≤ j ≤ of."""
+    return _with_chance_of_exp(j.size, lambda going, n: rng.integers(0, n * of, going.size) < j[going])
+
+
+def _square_succeeds(j: Integers, of: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return true with chance exp(-(j/of)²/2), for each 0 ≤ j ≤ of."""
+
+    def trial(going: Integers, n: int) -> NDArray[np.bool_]:
+        first, second = (rng.integers(0, of, going.size) < j[going] for _ in range(2))
+        return first & second & (rng.integers(0, 2 * n, going.size) == 0)
+
+    return _with_chance_of_exp(j.size, trial)
+
+
+def _with_chance_of_exp(size: int, trial: Callable[[Integers, int], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Return true with chance exp(-γ) each, by trials of chance γ/n (Canonne, Kamath and Steinke, Algorithm 1).
+
+    Args:
+        size: number of results.
+        trial: of positions and n: whether the n-th trial succeeds at each of these positions.
+    """
+    result = np.zeros(size, bool)
+    going, n = np.arange(size), 1
+    while going.size:
+        on = trial(going, n)
+        result[going[~on]] = n % 2 == 1
+        going, n = going[on], n + 1
+    return result
