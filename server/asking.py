@@ -18,7 +18,9 @@ from server.callbacks import Callback
 from server.cohort import quorum
 from server.exchange import exchange
 from server.joining import Federation, wait_for_return
+from server.public import PublicImages
 from server.records import Round
+from server.spending import Spending
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Asker:
-    """What stays the same however often sites are asked."""
+    """What stays the same however often sites are asked.
+
+    Attributes:
+        spending: what is spent, where the run promises differential privacy.
+        public: the images that heads are scored on in place of the sites' own.
+    """
 
     grid: Grid
     config: RunConfig
@@ -63,6 +70,8 @@ class Asker:
     terms: Terms
     folder: Path
     callbacks: Sequence[Callback]
+    spending: Spending | None = None
+    public: PublicImages | None = None
 
     def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
         """Send each site its request, and let in the answers that fit."""
@@ -132,13 +141,19 @@ class Asker:
 
     def report(
         self, number: int, phase: str, planned: Sequence[str], asked: Asked, *, failure: str = "", best: bool = False,
-        set_aside: Mapping[str, int] | None = None,
+        set_aside: Mapping[str, int] | None = None, public: Counts | None = None, secret: bool = False,
     ) -> None:  # fmt: skip
-        """Tell the callbacks how a round, or an attempt at one, went."""
+        """Tell the callbacks how a round, or an attempt at one, went.
+
+        ``public`` takes the place of the sites' own scores; ``secret``: who was asked, and how many, may not be told.
+        """
+        validation, test = (self.total(asked.admitted, split) for split in ("validation", "test"))
+        if public is not None:
+            validation, test = Counts.empty(len(self.terms.classes)), public
         record = Round(
             number, asked.attempt, phase, failure, tuple(planned), asked.admitted, asked.refused, dict(set_aside or {}),
-            self.total(asked.admitted, "validation"), self.total(asked.admitted, "test"),
-            time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
+            validation, test, time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
+            self.spending.epsilon if self.spending else None, secret,
         )  # fmt: skip
         for callback in self.callbacks:
             callback.on_round(record)

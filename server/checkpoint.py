@@ -107,8 +107,11 @@ class Checkpoints:
         }
 
     def _settings(self) -> dict[str, Value]:
-        free = FREE if self.config.schedule == "constant" else FREE - {"rounds"}  # else all rates would be others
-        return {key: value for key, value in self.config.to_flat().items() if key not in free}
+        config = self.config
+        # All rates would be others, or the noise that was found for so many rounds.
+        fixed = config.schedule != "constant" or (config.private and not config.noise_multiplier)
+        free = FREE - {"rounds"} if fixed else FREE
+        return {key: value for key, value in config.to_flat().items() if key not in free}
 
     def _refuse_foreign(self, path: Path, meta: Mapping[str, Any]) -> None:
         if meta.get("version") != VERSION:

@@ -3,6 +3,7 @@
 import csv
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from common.errors import UserError
 from common.head import mix
 from common.protocol import Confusion, Personal, Scores, Trial
 from server.admission import Admission
-from server.asking import Asker
+from server.asking import Asked, Asker
 from server.personal import summarise_personal
 from server.progress import AVERAGE, BEFORE, EMA, FIRST, Candidate, Progress
 from server.records import Point
@@ -29,8 +30,20 @@ _ROUNDING = 1e-6  # by which the loss of one head may differ, summed in another 
 
 
 def score(asker: Asker, requests: Requests, progress: Progress) -> tuple[Candidate, tuple[str, ...]]:
-    """Have all sites score the last head; return the head to keep, and the sites that did."""
+    """Have all sites score the last head; return the head to keep, and the sites that did.
+
+    Public images score it here where there are any. Under differential privacy sites have nothing to say of it, so without
+    such images the last head is kept.
+    """
     number, everyone = progress.round + 1, asker.federation.everyone
+    if asker.public:
+        public = asker.public.counts(progress)
+        after = progress.scored(number, public, asker.config)
+        nobody = Asked(Admission({}, {}), 0, 0, time.monotonic())
+        asker.report(number, "score", (), nobody, best=after.best.round > progress.best.round, public=public)
+        return after.best, ()
+    if asker.config.private:
+        return progress.last(math.inf, number), ()
     asked = asker.ask_all(protocol.EVALUATE, Scores, number, everyone, requests.tasks(progress, number))
     best = progress.best
     if best.round and (asker.config.fraction < 1 or asker.config.cohort_size):
@@ -54,7 +67,7 @@ def interpolate(
 
     ``server``: from the head that entered the last round to the average that came of it, the server's own mix;
     ``initial``: from the first head to the last (WiSE-FT, arXiv 2109.01903); ``ema``: from the last head to the running
-    mean of all.
+    mean of all. On public images alone under differential privacy: without any there is no curve.
     """
     last, kept = progress.state.head, progress.kept
     mean = tuple(array.astype(np.float32) for array in kept[EMA]) if EMA in kept else None
@@ -65,9 +78,17 @@ def interpolate(
     }
     points = []
     for curve, (start, end) in ends.items():
-        if start is None or end is None:
+        if start is None or end is None or (asker.config.private and not asker.public):
             continue
         number = progress.round + 1
+        if asker.public:
+            for share in SHARES:
+                candidate = Candidate(math.inf, number, mix(start, end, share), best.trainable, f"{curve} {share:g}")
+                counts = asker.public.counts(progress, candidate)
+                points.append(Point(curve, share, (math.nan, math.nan), (counts.accuracy, counts.mean_loss)))
+                if counts.mean_loss < best.loss * (1 - _ROUNDING):
+                    best = replace(candidate, loss=counts.mean_loss)
+            continue
         trial = Trial(
             "", number, asker.terms.classes, (start, end), shares=SHARES, trainable=best.trainable,
             extra=requests.extra(progress),

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from common.config import RunConfig
 from common.seeds import generator
 
@@ -24,6 +26,12 @@ def draw_cohort(sites: Iterable[str], size: int, config: RunConfig, round: int, 
         return tuple(name for name, draw in zip(names, rng.random(len(names)), strict=True) if draw < config.fraction)
     chosen = rng.choice(len(names), min(size, len(names)), replace=False)
     return tuple(names[i] for i in sorted(chosen))
+
+
+def draw_secretly(sites: Iterable[str], rate: float, rng: np.random.Generator) -> tuple[str, ...]:
+    """Draw each site by itself with probability ``rate``, in name order: nobody may repeat it, unlike ``draw_cohort``."""
+    names = sorted(sites)
+    return tuple(name for name, draw in zip(names, rng.random(len(names)), strict=True) if draw < rate)
 
 
 def round_half_up(value: float) -> int:

@@ -55,6 +55,11 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
     return Replies(by_site, down, up)
 
 
+def carried(content: Any, kind: str) -> int:
+    """Return what a message of such content carries, in bytes."""
+    return wire.content_bytes(Message(wire.pack(content), SUPERLINK_NODE_ID, kind))
+
+
 def _send_and_receive(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterable[Message]:
     """Send messages and wait for the replies; a SuperLink is asked for them more often than Flower's 3 s."""
     if type(grid).__name__ != "HttpGrid":  # to import that class takes half a second, and a simulation has none

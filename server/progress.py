@@ -20,6 +20,7 @@ from server.strategies.state import Delta, State, moved
 Kept = tuple[NDArray, ...]  # type: ignore[type-arg]
 # Arrays that are kept from round to round beside the state, by name
 MOMENTS, FIRST, BEFORE, AVERAGE, EMA = "moments", "first", "before", "average", "ema"
+CLIP = "clip"  # the bound of updates' norms in the next round, where it adapts
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,14 @@ class Progress:
         kept: dict[str, Kept] = {FIRST: state.head} if config.interpolate else {}
         if config.ema:
             kept[EMA] = tuple(array.astype(np.float64) for array in state.head)
+        if config.clip_quantile:
+            kept[CLIP] = (np.array(config.clip),)
         best = Candidate(math.inf, 0, state.head, trainable)
         return cls(0, state, best, trainable=trainable, run=run, kept=kept)
+
+    def clip(self, config: RunConfig) -> float:
+        """Return the bound of updates' norms in the next round, under differential privacy of sites."""
+        return float(self.kept[CLIP][0]) if CLIP in self.kept else config.clip
 
     def last(self, loss: float, round: int) -> Candidate:
         """Return the head that the run stands at, as the one to keep."""

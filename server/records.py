@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from common.feature_map import Moments
 from common.metrics import Counts
 from common.protocol import Answer, Confusion
@@ -28,6 +31,11 @@ class Round:
         seconds: wall time.
         bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
         best: whether this head has the lowest validation loss so far.
+        epsilon: spent so far, under differential privacy.
+        secret: who was in the round, and how many, is kept secret: planned, answers, refused and set_aside are empty.
+
+    With public images at the server, ``test`` counts how the head that entered the round does on these, and ``validation``
+    is empty.
     """
 
     round: int
@@ -44,11 +52,15 @@ class Round:
     bytes_down: int
     bytes_up: int
     best: bool
+    epsilon: float | None = None
+    secret: bool = False
 
     @property
     def scalars(self) -> dict[str, float]:
         """The scores by name, as curves are drawn of them; those of a split without images are left out."""
-        values = {"sites": float(len(self.answers))}
+        values = {} if self.secret else {"sites": float(len(self.answers))}
+        if self.epsilon is not None:
+            values["privacy/epsilon"] = self.epsilon
         for split, counts in (("test", self.test), ("validation", self.validation)):
             if counts.total:
                 values |= {f"{split}/accuracy": counts.accuracy, f"{split}/loss": counts.mean_loss}
@@ -84,6 +96,8 @@ class Outcome:
         undelivered: site → why it does not hold the result.
         points: of the interpolation curves.
         personal: what ``summary.json`` says of personal heads; empty where there are none.
+        privacy: what it says of differential privacy; empty where nothing is promised.
+        public: how the best head does on public images, and the confusion matrix; None where there are none.
     """
 
     best: Candidate
@@ -93,6 +107,8 @@ class Outcome:
     undelivered: dict[str, str]
     points: Sequence[Point] = ()
     personal: Mapping[str, Any] = field(default_factory=dict)
+    privacy: Mapping[str, Any] = field(default_factory=dict)
+    public: tuple[Counts, NDArray[np.int64]] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

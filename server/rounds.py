@@ -3,8 +3,11 @@
 A round, as data flows: cohort → task → replies → admission → combination in site order (float64) → strategy → next
 head → checkpoint. The scores of a round are those of the head entering it, on the images of the sites that took part.
 A round with too few usable answers changes nothing and is tried again; then the run stops, and can be resumed.
+
+Under differential privacy a round is charged before it begins, and never tried again: with whoever answers it goes on.
 """
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -22,32 +25,46 @@ from common.backbone import Backbone
 from common.config import RunConfig
 from common.cut import cuts
 from common.depth import deepen, layer_at, layers
+from common.errors import UserError
+from common.metrics import Counts
+from common.privacy.randomness import secret_generator
 from common.protocol import Update
 from server import closing
 from server.admission import Admission, Terms
 from server.asking import Asker, too_few
 from server.callbacks import Callback, Start
 from server.checkpoint import Checkpoints
-from server.cohort import cohort_size, draw_cohort, quorum
+from server.cohort import cohort_size, draw_cohort, draw_secretly, quorum
 from server.joining import Federation, join
 from server.opening import open_run
-from server.progress import MOMENTS, Progress
+from server.privacy import SiteLevel, unnamed
+from server.progress import CLIP, MOMENTS, Progress
+from server.public import public_images
 from server.records import Outcome
 from server.requests import Requests
+from server.spending import Spending
 from server.strategies import strategy
-from server.strategies.state import Contribution, Delta, State
+from server.strategies.state import Contribution, Delta, State, zeros
+
+log = logging.getLogger(__name__)
 
 
 def federate(
-    grid: Grid, config: RunConfig, backbone: Backbone, folder: Path, callbacks: Iterable[Callback] = ()
-) -> Outcome:
+    grid: Grid, config: RunConfig, backbone: Backbone, folder: Path, callbacks: Iterable[Callback] = (),
+    rng: np.random.Generator | None = None,
+) -> Outcome:  # fmt: skip
     """Run a whole federation over ``grid``, or with ``config.resume`` the rest of one, and return its outcome.
+
+    ``rng`` draws secret cohorts and noise; by default nobody may repeat it.
 
     Raises:
         UserError: too few sites take part, a round got too few usable answers too often, or a checkpoint cannot be
-            written or read.
+            written or read; or the settings of privacy are not ones that can be kept.
     """
     callbacks = list(callbacks)
+    spending = Spending.of(folder, config)
+    if spending and config.dp == "site":
+        SiteLevel.of(config, spending.promised)  # refuses what cannot be, before sites are asked
 
     def report(site: str, done: int, total: int) -> None:
         for callback in callbacks:
@@ -57,8 +74,9 @@ def federate(
     checkpoints = Checkpoints(folder / "checkpoints", config, backbone.fingerprint, federation.classes)
     terms = Terms.of(config, backbone, federation.classes)
     cuts(backbone, layers(config))  # refuses what cannot be cut, before any round
-    asker = Asker(grid, config, federation, terms, folder, callbacks)
-    rounds = Rounds(asker)
+    public = public_images(config, federation.classes)
+    asker = Asker(grid, config, federation, terms, folder, callbacks, spending, public)
+    rounds = Rounds(asker, rng or secret_generator())
     resumed = checkpoints.latest() if config.resume else None
     start = Start(
         config, folder, federation.everyone, federation.absent, federation.classes, resumed.round if resumed else None
@@ -69,31 +87,47 @@ def federate(
     progress = resumed or rounds.begin()
     if not resumed and (progress.kept or progress.chosen):  # sums have travelled: they need not do so again
         checkpoints.save(progress)
-    while not progress.finished(config):
+    while not progress.finished(config) and (not spending or spending.affords):
         progress = rounds.train(progress)
         checkpoints.save(progress)
+    stopped = not progress.finished(config)
+    if stopped:
+        log.warning(
+            "the run stops after round %d of %d: one more would spend more than epsilon %g",
+            progress.round, config.rounds, config.epsilon,
+        )  # fmt: skip
 
     best, scored_by = closing.score(asker, rounds.requests, progress)
     best, points = closing.interpolate(asker, rounds.requests, progress, best, scored_by)
     delivery = closing.deliver(asker, rounds.requests, progress, best)
-    personal = closing.make_personal(asker, rounds.requests, progress, best) if config.adaptation_epochs else {}
-    return Outcome(best, progress, federation, delivery.admitted, delivery.refused, points, personal)
+    adapts = config.adaptation_epochs and not config.private  # sites would say how their personal heads do
+    personal = closing.make_personal(asker, rounds.requests, progress, best) if adapts else {}
+    return Outcome(
+        best, progress, federation, delivery.admitted, delivery.refused, points, personal,
+        spending.summary(stopped=stopped) if spending else {},
+        (public.counts(progress, best), public.matrix(progress, best)) if public else None,
+    )  # fmt: skip
 
 
 class Rounds:
     """The rounds of training of one run."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker, self._config = asker, asker.config
+    def __init__(self, asker: Asker, rng: np.random.Generator) -> None:
+        self._asker, self._config, self._rng = asker, asker.config, rng
         self._federation: Federation = asker.federation
         self._strategy = strategy(asker.config.strategy)
         # What strategies read of the number of sites is that of those that train.
         self._known = asker.config.model_copy(update={"sites": len(asker.federation.trainers)})
         self.requests = Requests(asker.config, asker.federation)
+        self._site_level: SiteLevel | None = None
+        if asker.spending and asker.config.dp == "site":
+            self._site_level = SiteLevel.of(asker.config, asker.spending.promised)
 
     def begin(self) -> Progress:
         """Stand before the first round, with a one-shot head where the run begins with one."""
         layer = layer_at(self._config, 1)
+        if self._asker.spending and self._config.closed_form:
+            self._asker.spending.charge(0)
         opening = open_run(self._asker, self._asker.terms.spec(layer))
         state = State(opening.head, {}) if self._config.closed_form else self._strategy.start(opening.head, self._known)
         progress = Progress.begin(state, self._config, os.urandom(8).hex(), layer)
@@ -104,6 +138,10 @@ class Rounds:
         """Make one round of training, trying again where too few answers are usable."""
         number = progress.round + 1
         progress = self._deepened(progress, number)
+        public = self._asker.public.counts(progress) if self._asker.public else None
+        if self._asker.spending:
+            self._asker.spending.charge(number)
+            return self._train_once(progress, number, public)
         for attempt in self._asker.attempts(number):
             planned = self._cohort(progress, number, attempt)
             task = self.requests.training(progress, number)
@@ -113,18 +151,57 @@ class Rounds:
             failure, state, delta = self._step(progress.state, asked.admission, planned)
             after = replace(progress, standing=standing)
             if not failure:
-                after = after.scored(number, self._asker.total(asked.admitted, "validation"), self._config)
+                scores = public or self._asker.total(asked.admitted, "validation")
+                after = after.scored(number, scores, self._config)
                 after = after.stepped(number, state, delta, self._config)
                 if hasattr(self._strategy, "extra"):
                     after = replace(after, counted={**after.counted, **dict.fromkeys(asked.admitted, number)})
             self._asker.report(
                 number, "train", planned, asked, failure=failure, best=after.best.round > progress.best.round,
-                set_aside=after.standing.set_aside(number),
+                set_aside=after.standing.set_aside(number), public=public,
             )  # fmt: skip
             if not failure:
                 return after
             progress = after
         raise self._asker.given_up(number, failure, asked.refused)
+
+    def _train_once(self, progress: Progress, number: int, public: Counts | None) -> Progress:
+        """Make one round of training that has been paid for, with whoever answers."""
+        secret = self._site_level is not None
+        trainers = self._federation.trainers
+        planned = (
+            draw_secretly(trainers, self._config.fraction, self._rng) if secret else self._cohort(progress, number, 1)
+        )
+        task = self.requests.training(progress, number)
+        asked = self._asker.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
+        if self._site_level:
+            contributions, progress = self._released(self._site_level, progress, asked.admission)
+            shown = unnamed(asked, self._asker, task(trainers[0]), progress.state.head)
+        else:
+            contributions, shown = self._contributions(asked.admission), asked
+            standing = progress.standing.after(number, asked.admitted, asked.refused)
+            progress = replace(progress, standing=standing)
+        failure, state, delta = self._moved(progress.state, contributions)
+        if failure:
+            raise UserError(f"round {number}: {failure}. The run stops here")
+        after = progress.scored(number, public, self._config) if public else progress
+        after = after.stepped(number, state, delta, self._config)
+        self._asker.report(
+            number, "train", () if secret else planned, shown, best=after.best.round > progress.best.round,
+            set_aside={} if secret else after.standing.set_aside(number), public=public, secret=secret,
+        )  # fmt: skip
+        return after
+
+    def _released(
+        self, mechanism: SiteLevel, progress: Progress, asked: Admission
+    ) -> tuple[list[Contribution], Progress]:
+        """Return the cohort's noisy sum, and the progress with the bound of the next round's updates."""
+        deltas, bound = [asked.admitted[site].total for site in sorted(asked.admitted)], progress.clip(self._config)
+        released = mechanism.release(deltas, progress.state.head, bound, self._rng)
+        if mechanism.quantile:
+            following = np.array(mechanism.next_bound(deltas, bound, self._rng))
+            progress = replace(progress, kept={**progress.kept, CLIP: (following,)})
+        return [released], progress
 
     def _deepened(self, progress: Progress, number: int) -> Progress:
         """Unfreeze what a round is the first to train; the server's optimizer starts anew with it."""
@@ -147,17 +224,24 @@ class Rounds:
 
     def _step(self, state: State, asked: Admission, planned: Sequence[str]) -> tuple[str, State, Delta]:
         """Return why the round failed, or "", the next state and the combined update."""
-        if not planned:  # Poisson sampling drew nobody
-            return "", state, tuple(np.zeros(array.shape) for array in state.head)
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
         if len(asked.admitted) < needed:
             return too_few(len(asked.admitted), planned, needed), state, ()
+        return self._moved(state, self._contributions(asked))
+
+    def _contributions(self, asked: Admission) -> list[Contribution]:
+        """Return what the sites that answered sent, in site order."""
         updates: list[Update] = [asked.admitted[site] for site in sorted(asked.admitted)]
         weighting = self._config.weights_of_sites
-        contributions = [
+        return [
             Contribution(u.total, protocol.weight_of(weighting, u.examples), u.extra.get(protocol.CONTROL, ()))
             for u in updates
         ]
+
+    def _moved(self, state: State, contributions: Sequence[Contribution]) -> tuple[str, State, Delta]:
+        """Return what ``_step`` does, of what was sent; of nothing (Poisson sampling drew nobody), the state as it is."""
+        if not contributions:
+            return "", state, zeros(state.head)
         with np.errstate(over="ignore", invalid="ignore"):
             delta: Delta = self._strategy.combine(contributions, self._known)
             following: State = self._strategy.step(state, delta, self._known)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.backbone import Backbone
 from common.config import RunConfig
@@ -19,11 +20,12 @@ def summarise(
     outcome: Outcome,
     seconds: float,
 ) -> dict[str, Any]:
-    """Summarise the best head of a run on the test images of all sites, and on each site's own.
+    """Summarise the best head of a run: on the test images of all sites, and on each site's own, or on public ones.
 
+    What is not known, since sites keep it to themselves, is NaN or None.
     ``seconds`` is the wall time of the rounds, in this process.
     """
-    test = sum((scores.test for scores in outcome.confusion.values()), Counts.empty(len(outcome.classes)))
+    test, matrix = outcome.public or _of_sites(outcome)
     own = {site: scores.test.accuracy for site, scores in outcome.confusion.items() if scores.test.total}
     splits, federation, best = _images(outcome), outcome.federation, outcome.best
     trained = [row for row in history if row["phase"] == "train"]
@@ -31,11 +33,12 @@ def summarise(
     summary = {
         "accuracy": test.accuracy,
         **test.macro(),
+        "scored_on": "public-data" if outcome.public else "sites" if test.total else None,
         "loss": test.mean_loss,
         "mean_site_accuracy": float(np.mean(list(own.values()))) if own else float("nan"),
         "worst_site_accuracy": min(own.values(), default=float("nan")),
         "site_accuracy": own,
-        "confusion_matrix": np.sum([scores.matrix for scores in outcome.confusion.values()], axis=0).tolist(),
+        "confusion_matrix": matrix.tolist() if test.total else None,
         "classes": list(outcome.classes),
         "classes_at_one_site": federation.held_by_one,
         "rounds": outcome.progress.round,
@@ -47,9 +50,11 @@ def summarise(
         "sites_absent": federation.absent,
         "sites_left_out": left_out,
         "sites_without_result": outcome.undelivered,
-        "images": sum(splits.values()),
+        "images": sum(splits.values()) if splits else None,
         "images_by_split": splits,
-        "images_unreadable": sum(description.unreadable for description in federation.descriptions.values()),
+        "images_unreadable": None
+        if federation.hidden
+        else sum(told.unreadable for told in federation.descriptions.values()),
         "bytes_up_per_site_round": _mean(repeated, "bytes_up_per_site"),
         "bytes_down_per_site_round": _mean(repeated, "bytes_down_per_site"),
         "seconds": {"rounds": round(seconds, 3)},
@@ -62,10 +67,23 @@ def summarise(
         summary["kept_head_is_a_mix"] = best.mixed
     if outcome.personal:
         summary["personal"] = dict(outcome.personal)
+    if outcome.privacy:
+        summary["privacy"] = dict(outcome.privacy)
     return summary
 
 
+def _of_sites(outcome: Outcome) -> tuple[Counts, NDArray[np.int64]]:
+    """Return the counts on the sites' test images, and the confusion matrix; of none where no site says."""
+    classes, told = len(outcome.classes), outcome.confusion.values()
+    nothing = np.zeros((classes, classes), np.int64)
+    counts = sum((scores.test for scores in told), Counts.empty(classes))
+    return counts, sum((scores.matrix for scores in told), nothing)
+
+
 def _images(outcome: Outcome) -> dict[str, int]:
+    """Return images by split; nothing where sites keep them to themselves."""
+    if outcome.federation.hidden:
+        return {}
     told = outcome.federation.descriptions.values()
     counts = np.array([splits for description in told for splits in description.images.values()] or [(0, 0, 0)])
     return dict(zip(("train", "validation", "test"), counts.sum(0).tolist(), strict=True))

@@ -1,4 +1,5 @@
-"""Honest baselines on the same images, features, head and optimizer: pooled, local only, majority class.
+"""Honest baselines on the same images, features, head and optimizer: pooled, local only, majority class; and the
+federation's own head, measured as they are, where sites keep to themselves how it does.
 
 Every method is scored on the same two things: the common test set (the test images of all sites together), and each
 site's own test images. Epochs are chosen on validation images, as the federation's best round is.
@@ -18,7 +19,8 @@ from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.depth import layers
 from common.feature_map import Moments
-from common.head import initial_head
+from common.head import Arrays, initial_head
+from common.metrics import Counts
 from common.seeds import generator
 from common.spec import head_spec
 
@@ -123,6 +125,43 @@ def run_baselines(
         local = {name: trained(t, [name], name) for name in alone}
         progress(next(steps), len(alone) + 1)
     return Baselines(pooled, local, majority(everyone), {name: majority([name]) for name in alone})
+
+
+def measure(
+    config: RunConfig,
+    sites: dict[str, Site],
+    classes: tuple[str, ...],
+    moments: Moments | None,
+    head: Arrays,
+    layer: str,
+) -> dict[str, Any]:
+    """Score a head on all sites' test images, which only a simulation has in one place.
+
+    Args:
+        config: the run's.
+        sites: those that took part, with the images that they kept to themselves.
+        classes: the head's.
+        moments: the federation's, where features are standardised by them.
+        head: its arrays.
+        layer: of the backbone, where they begin.
+    """
+    spec = head_spec(config, configured_backbone(config), len(classes), layer)
+    with trainer(spec, plain_recipe(config)) as t:
+        own = {}
+        for name, site in sorted(sites.items()):
+            x, y = site.data("test", classes, moments, layer)
+            own[name] = Counts.of(t.predict(head, x), y)
+    counts = sum(own.values(), Counts.empty(len(classes)))
+    accuracy = {name: site.accuracy for name, site in own.items() if site.total}
+    score = Score(counts.accuracy, accuracy)
+    return {
+        "accuracy": score.common,
+        "balanced_accuracy": counts.macro()["macro_recall"],
+        "loss": counts.mean_loss,
+        "mean_site_accuracy": score.own_mean,
+        "worst_site_accuracy": score.own_worst,
+        "site_accuracy": accuracy,
+    }
 
 
 def _join(parts: Iterable[Split]) -> Split:

@@ -4,6 +4,7 @@ Everything goes to standard error, so that ``--json`` has standard output to its
 lines take the place of what moves.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -46,7 +47,7 @@ class Display:
         )
         task = bar.add_task("", total=config.rounds)
 
-        console = self.console
+        console, columns = self.console, _COLUMNS if config.private else _COLUMNS[:-1]
 
         class Shown(Callback):
             def on_start(self, start: Start) -> None:
@@ -60,15 +61,15 @@ class Display:
                 bar.update(task, completed=record.round if record.phase in ("train", "sums") else config.rounds)
                 notable = record.failure or record.refused or record.phase == "score"
                 if console.is_terminal:
-                    live.update(Group(_rounds_table(recent), bar))
+                    live.update(Group(_rounds_table(recent, columns), bar))
                 elif (record.round - 1) % max(1, config.rounds // 10) == 0 or notable:
-                    console.print("  ".join(_cells(record)), highlight=False)
+                    console.print("  ".join(_cells(record)[: len(columns)]), highlight=False)
 
         if console.is_terminal:
-            with Live(Group(_rounds_table(recent), bar), console=console, refresh_per_second=8) as live:
+            with Live(Group(_rounds_table(recent, columns), bar), console=console, refresh_per_second=8) as live:
                 yield Shown()
         else:
-            console.print("  ".join(_COLUMNS), highlight=False)
+            console.print("  ".join(columns), highlight=False)
             yield Shown()
 
     def summary(self, summary: dict[str, Any], baselines: Baselines | None) -> None:
@@ -76,6 +77,9 @@ class Display:
         each site's own accuracy where sites are few.
         """
         self.console.print(_accuracy_table(summary, baselines))
+        if "privacy" in summary:
+            for line in privacy_in_words(summary):
+                self.print(line)
         if "personal" in summary:
             self.console.print(_personal_table(summary["personal"]))
         if "unseen_sites" in summary:
@@ -84,7 +88,7 @@ class Display:
             self.warn(f"{site} was left out {told['times']} times, the last time: {told['reason']}")
         for site, why in [*summary["sites_absent"].items(), *summary["sites_without_result"].items()][:10]:
             self.warn(f"{site} took no part or misses the result: {why}")
-        sites = summary["site_accuracy"]
+        sites = summary.get("measured_outside_the_federation", summary)["site_accuracy"]
         if len(sites) <= 20:
             self.console.print(_sites_table(sites, baselines))
 
@@ -97,40 +101,73 @@ class Display:
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-_COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", "seconds")
+def privacy_in_words(summary: dict[str, Any]) -> list[str]:
+    """Say what a finished run promises and rests on, in lines."""
+    told = summary["privacy"]
+    sampled = "each in every release" if told["sampling"] == "all" else f"sampling {told['sampling']}"
+    lines = [
+        f"differential privacy: epsilon {told['epsilon']:.3g} at delta {told['delta']:g}, unit: {told['unit']}, "
+        f"{told['neighbours']}, {sampled}, {told['releases']} releases, noise multiplier {told['noise_multiplier']:.4g}, "
+        f"clip {told['clip']:g}; trusted: {told['trust']}"
+    ]
+    if told["stopped_by_budget"]:
+        lines.append(
+            f"stopped after {summary['rounds']} of {summary['rounds_planned']} rounds: one more would have spent more than "
+            f"epsilon {told['budget']:g}"
+        )
+    return lines
+
+
+_COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", "seconds", "epsilon")
 
 
 def _cells(record: Round) -> list[str]:
     name = f"{record.round:>5}" if record.phase == "train" else "final" if record.phase == "score" else record.phase
-    validation = (percent(record.validation.accuracy), f"{record.validation.mean_loss:.3f}")
+    validation = (percent(record.validation.accuracy), _loss(record.validation.mean_loss))
     return [
         name,
         percent(record.test.accuracy),
-        f"{record.test.mean_loss:.3f}",
+        _loss(record.test.mean_loss),
         *validation,
-        f"{len(record.answers)}/{len(record.planned)}",
+        f"{len(record.answers)}/{len(record.planned)}" if record.planned else "–",
         f"{record.seconds:.2f}",
+        "–" if record.epsilon is None else f"{record.epsilon:.3g}",
     ]
 
 
-def _rounds_table(rounds: list[Round]) -> Table:
+def _loss(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _rounds_table(rounds: list[Round], columns: tuple[str, ...]) -> Table:
     table = Table(caption="scores are those of the head entering the round", caption_style="dim")
-    for name in _COLUMNS:
+    for name in columns:
         table.add_column(name, justify="right")
     for record in rounds:
-        table.add_row(*_cells(record), style="red" if record.failure else "green" if record.best else "")
+        table.add_row(
+            *_cells(record)[: len(columns)], style="red" if record.failure else "green" if record.best else ""
+        )
     return table
 
 
 def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Table:
     table = _table("Accuracy on test images", "method", "common test set", "own images, mean", "worst site")
-    federated = (summary["accuracy"], summary["mean_site_accuracy"], summary["worst_site_accuracy"])
-    table.add_row("federated", *map(percent, federated), style="bold")
+    columns = ("accuracy", "mean_site_accuracy", "worst_site_accuracy")
+    if summary["scored_on"] == "public-data":
+        table.add_row("federated, on public images", percent(summary["accuracy"]), "", "")
+    if outside := summary.get("measured_outside_the_federation"):
+        table.add_row("federated *", *(percent(outside[key]) for key in columns), style="bold")
+    else:
+        table.add_row("federated", *(percent(summary[key]) for key in columns), style="bold")
+    note = "* measured outside the federation, on images that sites keep to themselves: a real one would not know it"
+    table.caption = note if outside else None
     if not baselines:
         return table
     alone, sites = len(baselines.local), summary["sites"]
     drawn = f" ({alone} of {sites} sites)" if alone < sites else ""
-    table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}"
+    table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}" + f"\n{note}" * bool(
+        outside
+    )
     own = summary["baselines_on_own_test_images"]
     pooled, majority = baselines.pooled, baselines.majority
     local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])

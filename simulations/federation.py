@@ -30,7 +30,7 @@ from common.spec import head_spec
 from common.splits import split_of
 from server.app import make_app
 from server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
-from simulations.baselines import Baselines, run_baselines
+from simulations.baselines import Baselines, measure, run_baselines
 from simulations.datasets import NAMES, read_sites, resolve_data
 from simulations.display import Display
 from simulations.engine import SimulatedSite, run_in_process
@@ -130,11 +130,15 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 
     summary = read_summary(folder)
     classes = tuple(summary["classes"])
-    baselines = None
-    if config.baselines:
+    baselines, hidden, moments = None, config.hides_counts or config.public_data, load_moments(folder / "head.npz")
+    if config.baselines or hidden:
         prepared = {name: prepare_site(read_source(manifest).images, config) for name, manifest in manifests.items()}
+    if hidden:  # a simulation knows what the sites keep to themselves
+        head, layer = load_head(folder / "head.npz")[0], load_layer(folder / "head.npz")
+        summary["measured_outside_the_federation"] = measure(config, prepared, classes, moments, head, layer)
+    if config.baselines:
         with display.bar("Baselines", "heads") as progress:
-            baselines = run_baselines(config, prepared, classes, load_moments(folder / "head.npz"), progress)
+            baselines = run_baselines(config, prepared, classes, moments, progress)
         summary |= baselines.summary
     if unseen:
         summary["unseen_sites"] = _unseen_summary(config, unseen, classes, folder, display)
@@ -217,7 +221,8 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
         "log_json": ("", "-"),
     }
     settings = {key: (str(getattr(config, key)), known) for key, known in names.items()}
-    return {
+    public = {"public_data": str(resolve_data(config.public_data).absolute())} if config.public_data else {}
+    return public | {
         key: str(Path(value).expanduser().resolve()) for key, (value, known) in settings.items() if value not in known
     }
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common.privacy.closed_form import sensitivity
+
 from common.config import RunConfig
 from common.privacy.accounting import epsilon_by_orders
-from common.privacy.closed_form import sensitivity
 from common.privacy.guarantee import Guarantee, guarantee
 from common.sums import OF_ONE_SHOT
 from simulations.methods import METHODS, sizes

@@ -37,9 +37,13 @@ class JsonLog(Callback):
 
     def on_round(self, record: Round) -> None:
         """Say how a round went."""
+        sites: dict[str, Any] = {
+            "planned": record.planned, "present": sorted(record.answers), "refused": record.refused,
+            "set_aside": record.set_aside,
+        }  # fmt: skip
         self._write(
             "round", round=record.round, attempt=record.attempt, phase=record.phase, failure=record.failure,
-            planned=record.planned, present=sorted(record.answers), refused=record.refused, set_aside=record.set_aside,
+            **({} if record.secret else sites), epsilon=record.epsilon,
             accuracy=record.test.accuracy, loss=record.test.mean_loss, validation_accuracy=record.validation.accuracy,
             validation_loss=record.validation.mean_loss, best=record.best, seconds=round(record.seconds, 4),
             bytes_down=record.bytes_down, bytes_up=record.bytes_up,
@@ -47,7 +51,9 @@ class JsonLog(Callback):
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
         """Give the scores of the result."""
-        keys = ("accuracy", "loss", "worst_site_accuracy", "best_round", "rounds", "stopped_early", "seconds")
+        keys = (
+            "accuracy", "loss", "scored_on", "worst_site_accuracy", "best_round", "rounds", "stopped_early", "seconds",
+        )  # fmt: skip
         self._write("end", **{key: summary[key] for key in keys})
 
     def on_error(self, error: BaseException) -> None:

@@ -42,7 +42,8 @@ class MLflow(Callback):
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
         """Log the result, and end the MLflow run."""
-        self._client.log_metric(self._run, "final/accuracy", summary["accuracy"])
+        if summary["accuracy"] is not None:
+            self._client.log_metric(self._run, "final/accuracy", summary["accuracy"])
         for file in ("summary.json", "head.npz", "model.keras"):
             self._client.log_artifact(self._run, str(self._folder / file))
         self._client.set_terminated(self._run)

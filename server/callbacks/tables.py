@@ -13,7 +13,7 @@ from server.records import Round
 HISTORY = (
     "round", "attempt", "phase", "status", "accuracy", "loss", "validation_accuracy", "validation_loss",
     "sites_planned", "sites_present", "sites_set_aside", "best_so_far", "bytes_down_per_site", "bytes_up_per_site",
-    "seconds",
+    "epsilon", "seconds",
 )  # fmt: skip
 SITES = (
     "round", "attempt", "site", "status", "examples", "accuracy", "loss", "test_images", "validation_accuracy",
@@ -36,11 +36,13 @@ class Tables(Callback):
 
     def on_round(self, record: Round) -> None:
         """Add a round; on return it is in the hands of the operating system."""
+        sites = [len(told) for told in (record.planned, record.answers, record.set_aside)]
+        epsilon = "" if record.epsilon is None else f"{record.epsilon:.4g}"
         self._history.writerow(
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),
-                *_scores(record.validation), len(record.planned), len(record.answers), len(record.set_aside),
-                int(record.best), record.bytes_down, record.bytes_up, f"{record.seconds:.4f}",
+                *_scores(record.validation), *([""] * len(sites) if record.secret else sites),
+                int(record.best), record.bytes_down, record.bytes_up, epsilon, f"{record.seconds:.4f}",
             ]
         )  # fmt: skip
         for site in record.planned:

@@ -16,6 +16,8 @@ from server.deployment.current import read_current
 from server.deployment.enrolment import enrolled
 from server.deployment.superlink import connect
 
+_SCORED_ON = {"sites": "the sites' test images", "public-data": "public images"}
+
 
 def describe(coordinator: Coordinator) -> dict[str, Any]:
     """Return how the coordinator, its sites and its run are."""
@@ -101,15 +103,21 @@ def event_in_words(event: dict[str, Any]) -> str:
         absent = "".join(f"; {site} takes no part: {why}" for site, why in event["absent"].items())
         return f"{len(event['sites'])} sites take part, {event['rounds']} rounds{after}{absent}"
     if kind == "round":
-        left_out = "".join(f"; {site} is left out: {why}" for site, why in event["refused"].items())
+        left_out = "".join(f"; {site} is left out: {why}" for site, why in event.get("refused", {}).items())
         what = f"round {event['round']}" if event["phase"] == "train" else "closing scores"
         if event["failure"]:
             return f"{what}: {event['failure']}{left_out}"
-        scores = f"accuracy {100 * event['accuracy']:.1f} %" if event["accuracy"] is not None else "no test images"
-        return f"{what}: {len(event['present'])} of {len(event['planned'])} sites, {scores}, {event['seconds']:.1f} s{left_out}"
+        secret, epsilon = "present" not in event, event.get("epsilon")
+        sites = "secret sites" if secret else f"{len(event['present'])} of {len(event['planned'])} sites"
+        unscored = "no test images" if epsilon is None else "not scored"
+        scores = unscored if event["accuracy"] is None else f"accuracy {100 * event['accuracy']:.1f} %"
+        spent = "" if epsilon is None else f", epsilon {epsilon:.3g} spent"
+        return f"{what}: {sites}, {scores}, {event['seconds']:.1f} s{spent}{left_out}"
     if kind == "end":
         accuracy = (
-            "" if event["accuracy"] is None else f", accuracy {100 * event['accuracy']:.1f} % on the sites' test images"
+            ""
+            if event["accuracy"] is None
+            else f", accuracy {100 * event['accuracy']:.1f} % on {_SCORED_ON[event.get('scored_on', 'sites')]}"
         )
         return f"finished: the head after {event['best_round'] - 1} rounds of training is kept{accuracy}"
     return f"stopped: {event['text']}"

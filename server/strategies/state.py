@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from common.head import Arrays
 
 Delta = tuple[NDArray[np.float64], ...]  # a change of the head, array by array
+Numbers = tuple[NDArray[np.floating[Any]], ...]
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,17 @@ class State:
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a site sent in a round.
+    """What a site sent in a round, or what was made of several sites' updates.
 
     Attributes:
-        total: weight · delta, float32.
-        weight: n, its number of training images, or 1 where all sites count the same.
+        total: weight · delta: float32 as a site sends it, float64 for a sum.
+        weight: n, its number of training images, or 1 where all sites count the same; of a private sum what it is
+            divided by.
         control: the change of SCAFFOLD's variate at the site, float32, unweighted.
     """
 
-    total: Arrays
-    weight: int
+    total: Numbers
+    weight: float
     control: Arrays = ()
 
     @property
@@ -49,7 +52,7 @@ def zeros(head: Arrays) -> Delta:
     return tuple(np.zeros(array.shape, np.float64) for array in head)
 
 
-def summed(parts: Sequence[Arrays]) -> Delta:
+def summed(parts: Sequence[Numbers]) -> Delta:
     """Return the sum of several sites' arrays: in float64, in the order given."""
     totals = zeros(parts[0])
     for arrays in parts:
