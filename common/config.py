@@ -143,7 +143,8 @@ class RunConfig(  # pydantic lists the fields of the last base first
     @property
     def adaptation_epochs(self) -> int:
         """Epochs for which a site fine-tunes the global head to a personal one; 0 where the run makes none."""
-        adapts = self.strategy in ("reptile", "perfedavg")  # what they train is a head to adapt
+        # What these two train is a head to adapt. How that went would tell of private images, so there it is left to sites.
+        adapts = self.strategy in ("reptile", "perfedavg") and not self.private
         return self.personal_epochs or (self.local_epochs if adapts else 0)
 
     def to_flat(self) -> dict[str, Value]:

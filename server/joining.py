@@ -17,6 +17,7 @@ from common.backbone import Backbone
 from common.config import RunConfig
 from common.errors import UserError
 from common.keys import line_of_pem
+from common.protection import refuse_undeclared
 from common.protocol import Description, Preparing, Query
 from common.sources import natural_order
 from server.admission import Admission, admit, is_gone
@@ -90,6 +91,7 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     Raises:
         UserError: too few sites connect or can take part, or none of them can train.
     """
+    refuse_undeclared(config)
     connected, needed = _wait(grid, config), quorum(config.participants, config.min_sites)
     nodes = {label: node.node_id for label, node in connected.items()}
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)

@@ -43,28 +43,52 @@ def client_data(k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return x, (x @ teacher).argmax(1)
 
 
-def measure(rounds: int, *, defaults: bool, began: float) -> dict[str, Any]:
+# What kinds of run differ in from the plain one.
+PLAIN: dict[str, Any] = {
+    "server_learning_rate": 1.0,
+    "server_momentum": 0.0,
+    "learning_rate": 0.005,
+    "standardise": "none",
+    "normalise": False,
+}
+_PRIVATE = {
+    **PLAIN,
+    "weighting": "uniform",
+    "noise_multiplier": 1.0,
+    "classes": "declared",
+    "class_names": ",".join(map(str, range(CLASSES))),
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": PLAIN,
+    "defaults": {},
+    "site": {**_PRIVATE, "dp": "site"},
+    "image": {**_PRIVATE, "dp": "image", "image_rate": 32 / IMAGES, "batch_size": 32, "local_steps": 16},
+}
+
+_SYSTEMS = {
+    "plain": "fedtransfer",
+    "defaults": "fedtransfer, defaults",
+    "site": "fedtransfer, differential privacy of sites",
+    "image": "fedtransfer, differential privacy of images",
+}
+
+
+def measure(rounds: int, kind: str, began: float) -> dict[str, Any]:
     """Run the workload and report it as the rivals' scripts do.
 
     Args:
         rounds: rounds of training.
-        defaults: with our default optimizer, normalisation, validation split and scoring in every round.
+        kind: ``plain``; ``defaults``, with our optimizer, normalisation, validation split and scoring in every round;
+            ``site`` or ``image``: the plain one under differential privacy of that unit.
         began: ``time.time()`` when the process started, so that imports count.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        plain: dict[str, Any] = {
-            "server_learning_rate": 1.0,
-            "server_momentum": 0.0,
-            "learning_rate": 0.005,
-            "standardise": "none",
-            "normalise": False,
-        }
         config = RunConfig(
             data="benchmark", sites=CLIENTS, rounds=rounds, backbone=str(_backbone(root)), resolution=32, out=str(root / "run"),
-            store=str(root / "store"), **(plain if not defaults else {}),
+            store=str(root / "store"), **KINDS[kind],
         )  # fmt: skip
-        sites = _sites(root, config, "" if defaults else "train")
+        sites = _sites(root, config, "" if kind == "defaults" else "train")
         ends = [time.time()]
 
         class Clock(Callback):
@@ -80,7 +104,7 @@ def measure(rounds: int, *, defaults: bool, began: float) -> dict[str, Any]:
     x = mapped(x)
     seconds = np.diff(ends)[:rounds]
     return {
-        "system": "fedtransfer, defaults" if defaults else "fedtransfer",
+        "system": _SYSTEMS[kind],
         "total_s": round(total, 2),
         "first_round_s": round(float(seconds[0]), 3),
         "steady_round_s": round(float(np.median(seconds[1:])), 4),
@@ -144,8 +168,5 @@ def measure_extraction(kind: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "extraction":
-        line = measure_extraction(sys.argv[2])
-    else:
-        line = measure(int(sys.argv[1]), defaults=sys.argv[2] == "defaults", began=float(sys.argv[3]))
-    print(json.dumps(line))
+    what, *how = sys.argv[1:]
+    print(json.dumps(measure_extraction(*how) if what == "extraction" else measure(int(what), how[0], float(how[1]))))

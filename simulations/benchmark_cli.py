@@ -22,11 +22,17 @@ def speed(
 ) -> None:
     """Measure seconds a round: 10 clients with 500 feature vectors of width 2048 each, 10 classes, one local epoch.
 
-    The first line has no validation split and so no scoring in between; the second is with our defaults. Each runs in
-    a process of its own, whose start and imports count.
+    The first line has no validation split and so no scoring in between; the second is with our defaults; the others are the
+    first under differential privacy of sites and of images, with their rounds' time over the plain round's. Each runs
+    in a process of its own, whose start and imports count.
     """
-    for kind in ("plain", "defaults"):
-        _measure([str(rounds), kind, str(time.time())], json_output, {})
+    plain: dict[str, Any] = {}
+    for kind in ("plain", "defaults", "site", "image"):
+        line = _measured([str(rounds), kind, str(time.time())], {})
+        plain = plain or line
+        if kind in ("site", "image"):
+            line["times_plain"] = round(line["steady_round_s"] / plain["steady_round_s"], 2)
+        _print(line, json_output)
 
 
 @benchmark.command()
@@ -34,8 +40,8 @@ def extraction(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Measure images a second through the bundled backbone, beside a bare loop over decoded batches."""
-    _measure(["extraction", "fedtransfer"], json_output, {})
-    _measure(["extraction", "bare"], json_output, {"FEDTRANSFER_THREADS_PER_OPERATION": "0"})
+    _print(_measured(["extraction", "fedtransfer"], {}), json_output)
+    _print(_measured(["extraction", "bare"], {"FEDTRANSFER_THREADS_PER_OPERATION": "0"}), json_output)
 
 
 @benchmark.command()
@@ -115,7 +121,7 @@ def _named(pair: str) -> tuple[str, str]:
     return name, path
 
 
-def _measure(arguments: list[str], json_output: bool, environment: dict[str, str]) -> None:
+def _measured(arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
     import os
     import subprocess
 
@@ -123,8 +129,7 @@ def _measure(arguments: list[str], json_output: bool, environment: dict[str, str
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
     if done.returncode:
         raise UserError(f"measurement {arguments} failed with exit status {done.returncode}; its message stands above")
-    line = json.loads(done.stdout.splitlines()[-1])
-    _print(line, json_output)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _print(line: dict[str, Any], json_output: bool) -> None:

@@ -4,6 +4,7 @@ DIR/runs/SETTING/seed-S/METHOD/         a run folder each
 DIR/runs/SETTING/seed-S/baselines.json  what all data in one place give
 DIR/cells.csv                           a row a run
 DIR/table.csv                           a row a setting and method: means over seeds
+DIR/epsilon.png                         accuracy against ε, where runs have one
 
 A run that is finished is not made again, one that was stopped goes on.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
+from simulations.benchmark_plots import plot_epsilon
 from simulations.benchmark_tables import Line, Row, summarise, write_table
 from simulations.plans import Cell, Plan
 
@@ -62,6 +64,7 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say) -> Mea
     write_table(out / "cells.csv", Row, rows)
     lines = _with_baselines(rows, pooled, [cell.setting for cell in plan.baselines])
     write_table(out / "table.csv", Line, lines)
+    plot_epsilon(plan, lines, out / "epsilon.png")
     return Measured(lines, failures, {**seconds, "total": round(sum(seconds.values()), 1)})
 
 

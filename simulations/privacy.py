@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common.privacy.closed_form import sensitivity
+
 from common.config import RunConfig
 from common.privacy.accounting import epsilon_by_orders
-from common.privacy.closed_form import sensitivity
 from common.privacy.guarantee import Guarantee, guarantee
 from common.sums import OF_ONE_SHOT
 from simulations.methods import METHODS, sizes
@@ -99,9 +100,7 @@ def _learns(config: RunConfig) -> Mapping[str, str]:
     elif config.masks:
         server = "totals over at least three sites of a round, exactly: of what they send, of their images and of their scores"
     elif config.dp == "site":
-        server = (
-            f"every site's update as it is, before the server itself adds noise; that is {method.leaks}"
-        )
+        server = f"every site's update as it is, before the server itself adds noise; that is {method.leaks}"
     elif config.dp == "image":
         server = "what each site sends, with noise in it that the site has added"
     else:
@@ -124,7 +123,9 @@ def _assumed(config: RunConfig) -> list[str]:
         if config.noise == "alone":
             assumed += ["the server is honest: it clips, adds the noise, and tells nobody what it saw before that"]
             if config.fraction < 1:
-                assumed.append("nobody learns which sites a round had: who watches the network, or the server's log, may")
+                assumed.append(
+                    "nobody learns which sites a round had: who watches the network, or the server's log, may"
+                )
         else:
             assumed.append("sites clip their own updates")
     elif config.dp == "image":
@@ -157,7 +158,9 @@ def _open(config: RunConfig) -> list[str]:
             "validation and test images are not used at all, so nothing is told of them",
         ]
     if config.masks and not config.private:
-        left.append("the totals: with few sites, or over several rounds in which one site comes and goes, they tell of it")
+        left.append(
+            "the totals: with few sites, or over several rounds in which one site comes and goes, they tell of it"
+        )
     if config.masks:
         left.append("against wrong updates: nobody sees a single one")
     return left

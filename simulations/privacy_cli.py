@@ -16,7 +16,9 @@ from common.presets import PRESETS
 def privacy(
     file: Annotated[
         Path | None,
-        typer.Argument(help="TOML file of settings, such as a run's config.toml.", metavar="CONFIG", show_default=False),
+        typer.Argument(
+            help="TOML file of settings, such as a run's config.toml.", metavar="CONFIG", show_default=False
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
     images: Annotated[
@@ -64,7 +66,9 @@ def _lines(told: Mapping[str, Any], images: int) -> list[str]:
             f" {promise['releases']:,} releases in {promise['rounds']:,} rounds",
         ]
         if promise["rounds"] < promise["rounds_planned"]:
-            lines.append(f"  the budget ends the run before round {promise['rounds'] + 1} of {promise['rounds_planned']}")
+            lines.append(
+                f"  the budget ends the run before round {promise['rounds'] + 1} of {promise['rounds_planned']}"
+            )
         lines += _strength(told["strength"], images)
     for title, key in (("What must hold for it", "assumed"), ("What is not protected", "not_protected")):
         lines += [f"\n[bold]{title}[/bold]", *(f"  - {text}" for text in told[key])]
@@ -77,7 +81,9 @@ def _strength(strength: Mapping[str, Any], images: int) -> list[str]:
     if by_images and not images:
         needed = strength["noise"] / strength["signal"]
         return [*lines, f"  {strength['what']}: equal with {needed:,.0f} images in all; give --images to compare"]
-    lines.append(f"  {strength['what']}: {strength['noise']:.3g} against {strength['signal']:.3g}, ratio {strength['ratio']:.2g}")
+    lines.append(
+        f"  {strength['what']}: {strength['noise']:.3g} against {strength['signal']:.3g}, ratio {strength['ratio']:.2g}"
+    )
     if strength["drowned"]:
         lines.append(f"  [bold red]the noise will drown the signal[/bold red]; what helps: {strength['advice']}")
     return lines

@@ -117,14 +117,20 @@ class Drawn:
         closed = settings.get("strategy") in ("fedncm", "fed3r", "fedcof")
         return RunConfig(**{"sites": len(self.data), "rounds": 3, **({} if closed else plain), **settings})
 
-    def run(self, *callbacks: Callback, stop_after: int | None = None, **settings: Any) -> Outcome:
+    def run(
+        self,
+        *callbacks: Callback,
+        stop_after: int | None = None,
+        rng: np.random.Generator | None = None,
+        **settings: Any,
+    ) -> Outcome:
         """Run it; ``stop_after``: break off in the round after so many, before that is checkpointed."""
         config, outcomes = self.config(**settings), []
         self.folder.mkdir(exist_ok=True)
         watch = Watch(stop_after)
 
         def main(grid: Grid) -> None:
-            outcomes.append(federate(grid, config, configured_backbone(config), self.folder, [watch, *callbacks]))
+            outcomes.append(federate(grid, config, configured_backbone(config), self.folder, [watch, *callbacks], rng))
 
         try:
             self.serve(main, config)

@@ -38,7 +38,8 @@ def rounded(arrays: Sequence[NDArray[Any]], scale: float, rng: np.random.Generat
     """
     result = []
     for array in arrays:
-        steps = np.asarray(array, np.float64) * scale
+        with np.errstate(over="ignore"):
+            steps = np.asarray(array, np.float64) * scale
         if not (np.abs(steps) < 2.0**52).all():
             raise ValueError(f"rounding: an entry is not finite, or has 2**52 steps of 1/{scale:g} or more")
         down = np.floor(steps)

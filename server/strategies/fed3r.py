@@ -9,7 +9,7 @@ GH-OFL (arXiv 2602.01186): with the scatter within classes S = Σ x xᵀ - Σ_c 
 W_c = Σ⁻¹ μ_c and b_c = -½ μ_cᵀ Σ⁻¹ μ_c + log(N_c / N).
 
 Under differential privacy (DP-Fed3R) sites send G and B of clipped features x, with noise and without the 1 for a bias:
-on CIFAR-10 a head without it is 0.1 to 1.7 points better, since a 1 takes half of what bounds an image's share. G is
+on CIFAR-10 a head without it is up to 1.7 points better, since a 1 takes half of what bounds an image's share. G is
 made positive semidefinite again, at no cost: its eigenvalues below 0 are noise. The noise on G is a symmetric Gaussian
 matrix of deviation σ on the diagonal and σ/√2 off it, whose eigenvalues fill a semicircle (Wigner 1958) up to ±σ√(2d);
 without a λ of the config's it is their standard deviation, half of that: a direction that stands out of the noise is

@@ -36,7 +36,7 @@ def loss_distributions_composed(rate: float, z: float, times: int, delta: float)
     found = []
     for sign, cdf in ((1, (1 - rate) * ndtr(x / z) + rate * ndtr((x - 1) / z)), (-1, ndtr(x / z))):
         masses = np.diff(cdf)
-        masses = masses if sign > 0 else np.append(masses[:0:-1], 0.0)[np.r_[size - 1, : size - 1]]
+        masses = masses if sign > 0 else np.roll(masses[::-1], 1)
         spectrum = np.fft.rfft(np.fft.ifftshift(masses)) ** times
         total = np.fft.fftshift(np.fft.irfft(spectrum, size)).clip(0)
         losses = (np.arange(size) - size // 2) * step
