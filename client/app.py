@@ -105,7 +105,10 @@ def _when_ready(
     except Exception:
         _preparation.cache_clear()  # the site's people may mend it, so it is tried again when asked again
         raise
-    return handle(site) if site else Preparing(preparation.done, preparation.total)
+    if site:
+        return handle(site)
+    hidden = _config(settings).hides_counts  # how many images there are, as well as how fast they go by
+    return Preparing(0, 0) if hidden else Preparing(preparation.done, preparation.total)
 
 
 @app.query()

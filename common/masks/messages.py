@@ -21,6 +21,7 @@ from common.masks.session import Session
 from common.protocol import Answer
 
 KEYS, PEERS, SURVIVORS, UNMASK = "query.keys", "query.peers", "query.survivors", "query.unmask"  # Flower message types
+KINDS = (KEYS, PEERS, SURVIVORS, UNMASK)
 
 
 @dataclass(frozen=True)
