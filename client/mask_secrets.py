@@ -5,7 +5,7 @@ It is gone with the site's process. So a site that died has dropped out; it cann
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, RecordDict
 
@@ -67,7 +67,7 @@ class Safe:
 
     def keep(self, held: Held) -> None:
         """Keep a session in place of whatever was kept."""
-        self.state[_RECORD] = ConfigRecord({"held": json.dumps(asdict(held)).encode()})
+        self.state[_RECORD] = ConfigRecord({"held": json.dumps(vars(held)).encode()})
 
     def held(self, nonce: str, site: str, done: int) -> Held:
         """Return the session that the site is in.

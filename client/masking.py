@@ -73,12 +73,13 @@ class Masking:
             enrolled=asked.enrolled,
         )  # fmt: skip
         numbers, around = self._graph(held)
+        own = agreement_key(held.box)
         points = [held.names.index(name) + 1 for name in around]
         shares = zip(
             *(shamir.split(secret, numbers.threshold, points) for secret in (held.seed, held.key)), strict=True
         )
         sealed = [
-            seal(*self._box(held, (held.site, name)), b"".join(each.to_bytes(shamir.BYTES, "big") for each in pair))
+            seal(*_box(held, own, (held.site, name)), b"".join(each.to_bytes(shamir.BYTES, "big") for each in pair))
             for name, pair in zip(around, shares, strict=True)
         ]
         self.safe.keep(held)
@@ -175,9 +176,9 @@ class Masking:
                 f"sent {len(sealed)} boxes of {len(senders)} neighbours; this site has masks with "
                 f"{numbers.threshold} at least, and needs a box of each",
             )
-        received = {}
+        received, own = {}, agreement_key(held.box)
         for name, box in zip(senders, sealed, strict=True):
-            key, bound = self._box(held, (name, held.site))
+            key, bound = _box(held, own, (name, held.site))
             try:
                 pair = unseal(key, bound, box)
             except ValueError:
@@ -214,13 +215,7 @@ class Masking:
     def _graph(self, held: Held) -> tuple[Graph, tuple[str, ...]]:
         """Return the session's graph, and the site's neighbours in it."""
         numbers = graph(len(held.names), self.config)
-        return numbers, numbers.around(held.names, held.session.order(held.masks, held.boxes))[held.site]
-
-    def _box(self, held: Held, way: tuple[str, str]) -> tuple[bytes, bytes]:
-        """Return the key of the boxes that go from one site to another, one of them this, and what they are bound to."""
-        [other] = set(way) - {held.site}
-        bound = held.session.bound("box", *way)
-        return _agreed(agreement_key(held.box), _key(held, held.boxes, other), bound), bound
+        return numbers, numbers.ring(held.names, held.session.order(held.masks, held.boxes)).around(held.site)
 
     def _vouched(self, session: Session, site: str, mask: str, box: str) -> bytes:
         """Return what a site signs of its keys, with the settings by which it shares masks."""
@@ -238,6 +233,13 @@ def untold(answer: Answer, classes: int) -> Confusion:
 def _statement(held: Held, survivors: tuple[str, ...]) -> bytes:
     """Return what a site signs of the list of survivors: the list, and whose masks with which keys are in the vectors."""
     return held.session.bound("survivors", survivors, held.sharers, held.names, held.masks, held.boxes)
+
+
+def _box(held: Held, own: X25519PrivateKey, way: tuple[str, str]) -> tuple[bytes, bytes]:
+    """Return the key of the box that goes from one site to another, one of them this, and what it is bound to."""
+    [other] = set(way) - {held.site}
+    bound = held.session.bound("box", *way)
+    return _agreed(own, _key(held, held.boxes, other), bound), bound
 
 
 def _key(held: Held, keys: tuple[str, ...], name: str) -> bytes:

@@ -122,7 +122,8 @@ class _Attempt:
             "signatures": tuple(keys[name].signature for name in names),
             "enrolled": tuple(self.federation.keys.get(name, "") for name in names),
         }
-        around = numbers.around(names, self.session.order(peers["masks"], peers["boxes"]))
+        ring = numbers.ring(names, self.session.order(peers["masks"], peers["boxes"]))
+        around = {name: ring.around(name) for name in names}
         public = {name: bytes.fromhex(keys[name].mask) for name in names}
         return Cohort(self.session, numbers, names, public, around, frozenset()), max(least, numbers.least), peers
 
