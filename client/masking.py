@@ -19,7 +19,7 @@ from client.shared_noise import noised
 from common.config import RunConfig
 from common.errors import SiteError
 from common.masks import messages, shamir
-from common.masks.graph import Graph, graph
+from common.masks.graph import Graph, graph, least_sites
 from common.masks.messages import Masked, Stage
 from common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
 from common.masks.session import Session
@@ -66,7 +66,7 @@ class Masking:
 
     def shared(self, asked: messages.Peers) -> messages.Boxes:
         """Check whose keys these are, and share the secrets behind one's own masks with one's neighbours."""
-        held = self.safe.held(asked.nonce, asked.site, INVITED)
+        held = self.safe.step(asked.nonce, asked.site, INVITED)
         self._check_peers(asked, held)
         held = replace(
             held, done=SHARED, seed=shamir.draw(), names=asked.names, masks=asked.masks, boxes=asked.boxes,
@@ -96,7 +96,7 @@ class Masking:
                     "no-masks", "asked for an answer without masks, and the run's settings say that none is given"
                 )
             return untold(compute(), len(asked.classes))
-        held = self.safe.held(asked.nonce, asked.site, SHARED)
+        held = self.safe.step(asked.nonce, asked.site, SHARED)
         if (held.round, held.kind) != (asked.round, kind):
             raise SiteError("other-session", "asked for an answer under the masks of another round, or of another kind")
         held = self._opened(held, asked)
@@ -121,7 +121,7 @@ class Masking:
 
     def consent(self, asked: messages.Survivors) -> messages.Consent:
         """Agree to unmask the sum over these sites, once they are enough and oneself among them."""
-        held = self.safe.held(asked.nonce, asked.site, ANSWERED)
+        held = self.safe.step(asked.nonce, asked.site, ANSWERED)
         numbers, _ = self._graph(held)
         self._check_list(asked.names, held, numbers.least)
         self.safe.keep(replace(held, done=AGREED, survivors=asked.names))
@@ -130,7 +130,7 @@ class Masking:
 
     def unmask(self, asked: messages.Unmasking) -> messages.Shares:
         """Show one share of each neighbour, for the sum over the survivors agreed on; nothing more of this session."""
-        held = self.safe.held(asked.nonce, asked.site, AGREED)
+        held = self.safe.step(asked.nonce, asked.site, AGREED)
         numbers, around = self._graph(held)
         if asked.names != held.survivors:
             raise SiteError("other-survivors", "asked to unmask the sum over other sites than this site agreed to")
@@ -145,7 +145,7 @@ class Masking:
 
     def _check_peers(self, asked: messages.Peers, held: Held) -> None:
         names = asked.names
-        least = graph(len(names), self.config).least if len(names) > 2 else 3
+        least = least_sites(len(names), self.config)
         lists = (asked.masks, asked.boxes, asked.signatures, asked.enrolled)
         if list(names) != sorted(set(names)) or any(len(each) != len(names) for each in lists):
             raise SiteError("wrong-peers", "sent a list of sites that is not in order, or not complete")
