@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from client import work
 from client.budget import charge_reply
 from client.limits import refuse_beyond
-from client.mask_secrets import Safe
+from client.mask_secrets import Safe, Steps
 from client.masking import Masking
 from client.place import Place, place_of
 from client.preparation import Preparation
@@ -27,6 +27,7 @@ from common.protocol import Gather, Preparing, Query, Request, Task, Trial
 
 log = logging.getLogger(__name__)
 app = ClientApp()
+_steps = Steps()  # of masks, in this process
 
 
 @lru_cache(maxsize=8)
@@ -64,7 +65,7 @@ def _answer(
         config = place.settings(_config(settings))
         what = message.metadata.message_type
         place.refuse(config, what)
-        masking = Masking(Safe(context.state), place, config)
+        masking = Masking(Safe(context.state, _steps), place, config)
         if isinstance(asked, Query):
             _check_backbone(asked, config)  # before any image goes through the wrong one
         elif isinstance(asked, Request):

@@ -19,7 +19,7 @@ from client.shared_noise import noised
 from common.config import RunConfig
 from common.errors import SiteError
 from common.masks import messages, shamir
-from common.masks.graph import Graph, graph
+from common.masks.graph import Graph, graph, least_sites
 from common.masks.messages import Masked, Stage
 from common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
 from common.masks.session import Session
@@ -66,19 +66,20 @@ class Masking:
 
     def shared(self, asked: messages.Peers) -> messages.Boxes:
         """Check whose keys these are, and share the secrets behind one's own masks with one's neighbours."""
-        held = self.safe.held(asked.nonce, asked.site, INVITED)
+        held = self.safe.step(asked.nonce, asked.site, INVITED)
         self._check_peers(asked, held)
         held = replace(
             held, done=SHARED, seed=shamir.draw(), names=asked.names, masks=asked.masks, boxes=asked.boxes,
             enrolled=asked.enrolled,
         )  # fmt: skip
         numbers, around = self._graph(held)
+        own = agreement_key(held.box)
         points = [held.names.index(name) + 1 for name in around]
         shares = zip(
             *(shamir.split(secret, numbers.threshold, points) for secret in (held.seed, held.key)), strict=True
         )
         sealed = [
-            seal(*self._box(held, (held.site, name)), b"".join(each.to_bytes(shamir.BYTES, "big") for each in pair))
+            seal(*_box(held, own, (held.site, name)), b"".join(each.to_bytes(shamir.BYTES, "big") for each in pair))
             for name, pair in zip(around, shares, strict=True)
         ]
         self.safe.keep(held)
@@ -95,7 +96,7 @@ class Masking:
                     "no-masks", "asked for an answer without masks, and the run's settings say that none is given"
                 )
             return untold(compute(), len(asked.classes))
-        held = self.safe.held(asked.nonce, asked.site, SHARED)
+        held = self.safe.step(asked.nonce, asked.site, SHARED)
         if (held.round, held.kind) != (asked.round, kind):
             raise SiteError("other-session", "asked for an answer under the masks of another round, or of another kind")
         held = self._opened(held, asked)
@@ -120,7 +121,7 @@ class Masking:
 
     def consent(self, asked: messages.Survivors) -> messages.Consent:
         """Agree to unmask the sum over these sites, once they are enough and oneself among them."""
-        held = self.safe.held(asked.nonce, asked.site, ANSWERED)
+        held = self.safe.step(asked.nonce, asked.site, ANSWERED)
         numbers, _ = self._graph(held)
         self._check_list(asked.names, held, numbers.least)
         self.safe.keep(replace(held, done=AGREED, survivors=asked.names))
@@ -129,7 +130,7 @@ class Masking:
 
     def unmask(self, asked: messages.Unmasking) -> messages.Shares:
         """Show one share of each neighbour, for the sum over the survivors agreed on; nothing more of this session."""
-        held = self.safe.held(asked.nonce, asked.site, AGREED)
+        held = self.safe.step(asked.nonce, asked.site, AGREED)
         numbers, around = self._graph(held)
         if asked.names != held.survivors:
             raise SiteError("other-survivors", "asked to unmask the sum over other sites than this site agreed to")
@@ -144,7 +145,7 @@ class Masking:
 
     def _check_peers(self, asked: messages.Peers, held: Held) -> None:
         names = asked.names
-        least = graph(len(names), self.config).least if len(names) > 2 else 3
+        least = least_sites(len(names), self.config)
         lists = (asked.masks, asked.boxes, asked.signatures, asked.enrolled)
         if list(names) != sorted(set(names)) or any(len(each) != len(names) for each in lists):
             raise SiteError("wrong-peers", "sent a list of sites that is not in order, or not complete")
@@ -175,9 +176,9 @@ class Masking:
                 f"sent {len(sealed)} boxes of {len(senders)} neighbours; this site has masks with "
                 f"{numbers.threshold} at least, and needs a box of each",
             )
-        received = {}
+        received, own = {}, agreement_key(held.box)
         for name, box in zip(senders, sealed, strict=True):
-            key, bound = self._box(held, (name, held.site))
+            key, bound = _box(held, own, (name, held.site))
             try:
                 pair = unseal(key, bound, box)
             except ValueError:
@@ -214,13 +215,7 @@ class Masking:
     def _graph(self, held: Held) -> tuple[Graph, tuple[str, ...]]:
         """Return the session's graph, and the site's neighbours in it."""
         numbers = graph(len(held.names), self.config)
-        return numbers, numbers.around(held.names, held.session.order(held.masks, held.boxes))[held.site]
-
-    def _box(self, held: Held, way: tuple[str, str]) -> tuple[bytes, bytes]:
-        """Return the key of the boxes that go from one site to another, one of them this, and what they are bound to."""
-        [other] = set(way) - {held.site}
-        bound = held.session.bound("box", *way)
-        return _agreed(agreement_key(held.box), _key(held, held.boxes, other), bound), bound
+        return numbers, numbers.ring(held.names, held.session.order(held.masks, held.boxes)).around(held.site)
 
     def _vouched(self, session: Session, site: str, mask: str, box: str) -> bytes:
         """Return what a site signs of its keys, with the settings by which it shares masks."""
@@ -238,6 +233,13 @@ def untold(answer: Answer, classes: int) -> Confusion:
 def _statement(held: Held, survivors: tuple[str, ...]) -> bytes:
     """Return what a site signs of the list of survivors: the list, and whose masks with which keys are in the vectors."""
     return held.session.bound("survivors", survivors, held.sharers, held.names, held.masks, held.boxes)
+
+
+def _box(held: Held, own: X25519PrivateKey, way: tuple[str, str]) -> tuple[bytes, bytes]:
+    """Return the key of the box that goes from one site to another, one of them this, and what it is bound to."""
+    [other] = set(way) - {held.site}
+    bound = held.session.bound("box", *way)
+    return _agreed(own, _key(held, held.boxes, other), bound), bound
 
 
 def _key(held: Held, keys: tuple[str, ...], name: str) -> bytes:

@@ -66,8 +66,10 @@ def ask_masked(
     try:
         total = attempt.total(answer, requests)
     except (_TooFew, StillMasked, ProtocolError, UserError) as error:
-        return Admission(attempt.present, attempt.refused, failure=str(error)), attempt.down, attempt.up
-    return Admission(attempt.present, attempt.refused, total), attempt.down, attempt.up
+        present = {site: told for site, told in attempt.present.items() if site not in attempt.refused}
+        return Admission(present, attempt.refused, failure=str(error)), attempt.down, attempt.up
+    refused = {site: why for site, why in attempt.refused.items() if site not in attempt.present}
+    return Admission(attempt.present, refused, total), attempt.down, attempt.up
 
 
 @dataclass
@@ -122,7 +124,8 @@ class _Attempt:
             "signatures": tuple(keys[name].signature for name in names),
             "enrolled": tuple(self.federation.keys.get(name, "") for name in names),
         }
-        around = numbers.around(names, self.session.order(peers["masks"], peers["boxes"]))
+        ring = numbers.ring(names, self.session.order(peers["masks"], peers["boxes"]))
+        around = {name: ring.around(name) for name in names}
         public = {name: bytes.fromhex(keys[name].mask) for name in names}
         return Cohort(self.session, numbers, names, public, around, frozenset()), max(least, numbers.least), peers
 
@@ -155,7 +158,6 @@ class _Attempt:
 
     def _shares(self, cohort: Cohort, survivors: tuple[str, ...]) -> dict[str, Any]:
         stage = {site: messages.Survivors(**self._stage(site), names=survivors) for site in survivors}
-        refused = dict(self.refused)  # from here on sites may fail and be in the total all the same
         agreed = self._exchange(stage, messages.SURVIVORS, messages.Consent)
         self._need(cohort.graph.quorum, agreed, "agreed to whose answers are added up", self.present)
         signers = tuple(sorted(agreed))
@@ -172,9 +174,8 @@ class _Attempt:
                 (told.shares.dtype, told.shares.shape) == (np.uint8, (len(cohort.shared_with(site)), shamir.BYTES))
             ),
         )
-        for site in set(self.refused) & set(survivors):
+        for site in sorted(set(self.refused) & set(survivors)):
             log.warning("%s is in the total, but has not helped to unmask it: %s", site, self.refused[site])
-        self.refused = refused
         return {site: told.shares for site, told in shown.items()}
 
     def _stage(self, site: str) -> dict[str, Any]:

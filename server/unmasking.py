@@ -76,7 +76,7 @@ class Cohort:
     def _secret(self, owner: str, shares: Mapping[int, int]) -> int:
         if len(shares) < self.graph.threshold:
             raise StillMasked(
-                f"{len(shares)} neighbours of {owner} showed their shares, {self.graph.threshold} are needed to unmask the sum"
+                f"the shares of {owner} came from {len(shares)} of its neighbours, {self.graph.threshold} are needed to unmask the sum"
             )
         points = sorted(shares)[: self.graph.threshold]
         return shamir.combine({point: shares[point] for point in points})

@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from client import work
-from client.mask_secrets import Safe
+from client.mask_secrets import Safe, Steps
 from client.masking import Masking
 from client.place import Place
 from client.site import SPLITS, Site
@@ -111,6 +111,7 @@ class Drawn:
     answered: list[tuple[str, Any]] = field(default_factory=list)
     answers: list[tuple[str, Any]] = field(default_factory=list)  # before masks
     records: list[Round] = field(default_factory=list)
+    steps: Steps = field(default_factory=Steps)
 
     def config(self, **settings: Any) -> RunConfig:
         plain = {"server_learning_rate": 1.0, "server_momentum": 0.0}
@@ -163,7 +164,7 @@ class Drawn:
         ) -> Callable[[Message, Context], Message]:
             def handler(message: Message, context: Context) -> Message:
                 site, request = str(context.node_config["name"]), wire.unpack(message.content, kind)
-                masking = Masking(Safe(context.state), works[site].place, config)
+                masking = Masking(Safe(context.state, self.steps), works[site].place, config)
                 self.asked.append((site, request))
 
                 def sound() -> Any:

@@ -17,7 +17,7 @@ Against a server that does, let all share masks with all (``mask_neighbours`` as
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,18 +47,33 @@ class Graph:
     least: int
     quorum: int
 
-    def around(self, names: Sequence[str], order: bytes) -> dict[str, tuple[str, ...]]:
-        """Return site → its neighbours, in name order.
-
-        Args:
-            names: of the n sites.
-            order: what the order of the ring follows from.
-        """
+    def ring(self, names: Sequence[str], order: bytes) -> "Ring":
+        """Put n sites into an order that follows from ``order``."""
         ring = sorted(names, key=lambda name: hashlib.sha256(order + name.encode()).digest())
-        if self.neighbours == self.sites - 1:
-            return {name: tuple(sorted(set(names) - {name})) for name in names}
-        steps = [step for s in range(1, self.neighbours // 2 + 1) for step in (s, -s)]
-        return {name: tuple(sorted(ring[(i + step) % self.sites] for step in steps)) for i, name in enumerate(ring)}
+        return Ring(self.neighbours, tuple(ring), {name: i for i, name in enumerate(ring)})
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Sites in the order of the ring.
+
+    Attributes:
+        neighbours: k of each.
+        names: of the sites, in that order.
+        place: site → where it is in it.
+    """
+
+    neighbours: int
+    names: tuple[str, ...]
+    place: Mapping[str, int]
+
+    def around(self, site: str) -> tuple[str, ...]:
+        """Return a site's neighbours, in name order."""
+        at, sites = self.place[site], len(self.names)
+        if self.neighbours == sites - 1:
+            return tuple(sorted({*self.names} - {site}))
+        steps = range(1, self.neighbours // 2 + 1)
+        return tuple(sorted(self.names[(at + way * step) % sites] for step in steps for way in (1, -1)))
 
 
 def least_sites(asked: int, config: RunConfig) -> int:
