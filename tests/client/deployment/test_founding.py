@@ -35,7 +35,11 @@ def test_a_folder_that_can_be_opened_and_explains_itself(tmp_path: Path, authori
     settings = {line.split(" = ")[0].strip("# ") for line in text.splitlines() if " = " in line}
     whole = site.settings
     tables = [type(table).model_fields for table in (whole, whole.consent, whole.privacy)]
-    assert {str(field.alias) for table in tables for field in table.values()} - {"classes", "consent", "privacy"} <= settings
+    assert {str(field.alias) for table in tables for field in table.values()} - {
+        "classes",
+        "consent",
+        "privacy",
+    } <= settings
 
 
 @pytest.mark.parametrize("name", ['the "Charité"', r"back\slash", "{braces}", "日本"])
