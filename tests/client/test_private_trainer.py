@@ -122,7 +122,9 @@ def test_no_image_changes_the_sum_by_more_than_the_bound(
 
 def test_a_large_image_adds_just_the_bound() -> None:
     x, y = data(1)
-    assert size(summed(random_head(scale=0), x * np.float32(1e6), y, promised(clip=0.25))) == pytest.approx(0.25, rel=1e-4)
+    assert size(summed(random_head(scale=0), x * np.float32(1e6), y, promised(clip=0.25))) == pytest.approx(
+        0.25, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["NaN", "infinite", "1e30 times"])
