@@ -37,7 +37,7 @@ class Tables(Callback):
     def on_round(self, record: Round) -> None:
         """Add a round; on return it is in the hands of the operating system."""
         sites = [len(told) for told in (record.planned, record.answers, record.set_aside)]
-        epsilon = "" if record.epsilon is None else f"{record.epsilon:.4g}"
+        epsilon = "" if record.epsilon is None else f"{record.epsilon:.6g}"
         self._history.writerow(
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),

@@ -221,7 +221,7 @@ def test_the_budget_ends_a_run_that_keeps_what_it_has(tmp_path: Path, caplog: py
     assert set(outcome.confusion) == set(DATA), "the head is delivered"
     spent = [float(row["epsilon"]) for row in read_history(tmp_path)]
     assert spent == sorted(spent)
-    assert told["epsilon"] <= spent[-1] <= 2.0
+    assert told["epsilon"] * (1 - 1e-5) <= spent[-1] <= 2.0
 
 
 def test_sites_say_nothing_in_the_end_and_the_last_head_is_kept(tmp_path: Path) -> None:
