@@ -176,12 +176,15 @@ def soak_private(kills: int, seed: int = 0) -> Counter[str]:
                 time.sleep(rng.uniform(0, 0.02))
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
+                if (out / "summary.json").exists():
+                    break
                 done, before, charged = done + 1, charged, charges(out)
                 finished = max(int(path.name[6:12]) for path in (out / "checkpoints").glob("round-*"))
                 stages["between charge and checkpoint" if charged[-1] > finished else "after a checkpoint"] += 1
                 if charged[: len(before)] != before or set(range(1, finished + 1)) - set(charged):
                     raise SystemExit(f"charged {before}, then {charged}, with {finished} rounds finished")
-            finish(start(root, out, PRIVATE, resume=True))
+            if not (out / "summary.json").exists():
+                finish(start(root, out, PRIVATE, resume=True))
             before, charged = charged, charges(out)
             told = json.loads((out / "summary.json").read_text())["privacy"]
             whole = set(charged) == set(range(1, ROUNDS + 1)) and told["rounds_charged"] == len(charged)
