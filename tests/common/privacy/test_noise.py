@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from common.privacy import noise
 from common.privacy.noise import NoiseSource
 from common.privacy.randomness import secret_generator
 
@@ -29,6 +30,27 @@ def test_draws_reach_far_out() -> None:
     for far, expected in ((4, 253.4), (4.5, 27.2)):
         assert (drawn > far).sum() == pytest.approx(expected, abs=5 * expected**0.5)
     assert drawn.max() > 4.7
+
+
+def test_far_out_draws_are_not_few_values_far_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Radii of the smallest word alone spread from 6.6 to beyond 7: with its 32 bits they would all be 6.76."""
+    monkeypatch.setattr(noise, "_FAR", 2**32)
+    source = NoiseSource(20_000, np.random.default_rng(4))
+    source._stream = Zeros(source._stream)
+    radii = np.hypot(*source.draw(1.0).reshape(2, -1))
+    assert radii.min() == pytest.approx(np.sqrt(2 * 32 * np.log(2)), abs=1e-3)
+    assert len(np.unique(radii)) > 9_000
+    assert (radii > 7).mean() == pytest.approx(2**32 * np.exp(-49 / 2), rel=0.1)
+
+
+class Zeros:
+    """A stream whose first words, but not those that refine them, are 0."""
+
+    def __init__(self, stream: object) -> None:
+        self.update = stream.update
+
+    def update_into(self, data: bytes, buffer: memoryview) -> None:
+        buffer[:] = bytes(len(buffer))
 
 
 def test_no_two_sources_are_alike() -> None:
