@@ -9,6 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client import work
+from client.budget import charge_reply
 from client.limits import refuse_beyond
 from client.place import Place, place_of
 from client.preparation import Preparation
@@ -62,6 +63,8 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Callabl
         else:
             refuse_beyond(asked, message.metadata.message_type, config)
         value = _when_ready(place, settings, run, lambda site: handle(asked, Work(place, config, run, site)), asked)
+        if not isinstance(asked, Query):
+            charge_reply(place.budget, config, message.metadata.message_type, str(run), asked.round)
     except SiteError as error:
         value = error
     except UserError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from client.budget import Budget
 from common.config import RunConfig, Value
 from common.errors import SiteError
 from common.head import save_head
@@ -37,6 +38,11 @@ class Place:
     least_images: int = 0
     changed: int = 0
     patience: float | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """What the site's training images have been part of."""
+        return Budget(self.state / "privacy.jsonl")
 
     def settings(self, config: RunConfig) -> RunConfig:
         """Return a run's settings as they are here: a simulated site has none of its own."""

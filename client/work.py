@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from client.personal import make_personal
 from client.place import Place
+from client.private_trainer import clipped_gradient_sum, train_privately
 from client.scaffold import correction, local_steps, next_control
 from client.site import SPLITS, Site
 from client.state import SiteState
@@ -18,6 +19,8 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.head import Arrays, HeadSpec, mix
 from common.metrics import Counts, confusion_matrix, cross_entropy
+from common.privacy.clipping import clipped
+from common.privacy.guarantee import guarantee
 from common.privacy.randomness import secret_generator
 from common.protocol import (
     CLASS_WEIGHTS,
@@ -96,9 +99,15 @@ def score(task: Task, work: Work) -> Scores:
 
 
 def train(task: Task, work: Work) -> Update:
-    """Score the head, fine-tune it on the site's images, and reply weight · change and the counts."""
+    """Score the head, fine-tune it on the site's images, and reply weight · change and the counts.
+
+    Under differential privacy a site counts as one image: how many it has it keeps to itself.
+    """
     scores = score(task, work)
     x, y = _data("train", task, work)
+    if work.config.dp == "image":
+        total = _private_update(task, x, y, work.config)
+        return Update(*_stated(task, work), scores.validation, scores.test, 1, total)
     spec, recipe = _kind(work, task)
     control = task.extra.get(CONTROL)
     state = SiteState(work.place.state / "runs", task.run) if control else None
@@ -116,12 +125,29 @@ def train(task: Task, work: Work) -> Update:
         following, change = next_control(task.head, head, control, own, steps, recipe.learning_rate * task.rate)
         state.keep(task.round, following, task.counted)
         extra = {CONTROL: change}
-    n = work.site.images("train")
+    n = 1 if work.config.private else work.site.images("train")
     weight = weight_of(task.weighting, n)
     total = tuple(
         (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(head, task.head, strict=True)
     )
+    if work.config.dp == "site" and work.config.noise == "shared":  # masks hide from the server what it would clip
+        total = tuple(array.astype(np.float32) for array in clipped(total, work.config.clip))
     return Update(*_stated(task, work), scores.validation, scores.test, n, total, extra)
+
+
+def _private_update(task: Task, x: NDArray[np.float32], y: NDArray[np.int64], config: RunConfig) -> Arrays:
+    """Return the change of the head by noisy steps; with shared noise by one without any, of which only a sum over sites is
+    private, once shares of noise are on it.
+
+    That one is -rate · Σ / batch size, and an image changes it by at most rate · clip / batch size.
+    """
+    recipe, promised, rng = Recipe.from_config(config), guarantee(config), secret_generator()
+    assert promised
+    if config.noise == "shared":
+        step = np.float32(-recipe.learning_rate * task.rate / recipe.batch_size)
+        return tuple(step * array for array in clipped_gradient_sum(task.head, x, y, recipe, promised, rng))
+    head = train_privately(task.head, x, y, recipe, promised, rng, rate=task.rate)
+    return tuple((new.astype(np.float64) - old).astype(np.float32) for new, old in zip(head, task.head, strict=True))
 
 
 def _variate(state: SiteState, task: Task) -> Arrays:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from common.errors import UserError
+
 if TYPE_CHECKING:
     from common.config import RunConfig
 
@@ -31,9 +33,17 @@ def refuse_unprotected(config: "RunConfig") -> None:
         _check_masks(config)
     elif unused := [_outside(name) for name in _OF_MASKS if _changed(config, name)]:
         raise ValueError(f"{', '.join(unused)}: goes with --masks")
+
+
+def refuse_undeclared(config: "RunConfig") -> None:
+    """Check that the class names are public where sites do not say theirs; a simulation takes those of its data.
+
+    Raises:
+        UserError: they are not.
+    """
     if config.hides_counts and config.classes != "declared":
         how = f"--dp {config.dp}" if config.private else "--masks"
-        raise ValueError(
+        raise UserError(
             f"classes: with {how} sites do not say which classes they have, since that tells of their images; give "
             "--classes declared --class-names A,B,… , a list that is public"
         )

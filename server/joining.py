@@ -15,6 +15,7 @@ from common import protocol
 from common.backbone import Backbone
 from common.config import RunConfig
 from common.errors import UserError
+from common.protection import refuse_undeclared
 from common.protocol import Description, Preparing, Query
 from common.sources import natural_order
 from server.admission import Admission, admit, is_gone
@@ -86,6 +87,7 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     Raises:
         UserError: too few sites connect or can take part, or none of them can train.
     """
+    refuse_undeclared(config)
     nodes, needed = _wait(grid, config), quorum(config.participants, config.min_sites)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
     answers = _ask(grid, nodes, query, config, report)

@@ -25,7 +25,7 @@ from common.extraction import Extraction
 from common.head import load_head, load_layer, load_moments
 from common.images import Image, Problem
 from common.preparation import extract_all
-from common.sources import read_source, write_manifest
+from common.sources import natural_order, read_source, write_manifest
 from common.spec import head_spec
 from common.splits import split_of
 from server.app import make_app
@@ -55,6 +55,7 @@ def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
     for problem in problems:
         log.warning("left out %s: %s", problem.path, problem.reason)
     taking_part, _ = set_aside(images_of, config)
+    config = declare_classes(config, images_of)
     clear_folder(folder)
     places = {"prepared": str(folder.absolute()), "out": str(folder.absolute() / "run")}
     config = config.model_copy(update={"sites": len(images_of), **places, **_absolute_paths(config)})
@@ -92,6 +93,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         check_folder(folder, force=force)
     images_of, problems = sites_of(config)
     taking_part, unseen = set_aside(images_of, config)
+    config = declare_classes(config, images_of)
     config = config.model_copy(update={"sites": len(images_of), "out": str(folder), **_absolute_paths(config)})
 
     extraction_began = time.monotonic()
@@ -173,6 +175,23 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
         else:
             write_manifest(path, images_of[name])
     return manifests
+
+
+def declare_classes(config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> RunConfig:
+    """Declare the data's classes where sites must not say theirs: those of a simulation's data are known.
+
+    Raises:
+        UserError: their names cannot stand in a list.
+    """
+    if not config.hides_counts or config.classes == "declared":
+        return config
+    names = natural_order(image.label for images in images_of.values() for image in images)
+    if unlisted := [name for name in names if "," in name or name != name.strip()]:
+        raise UserError(
+            f"class {unlisted[0]!r} cannot stand in a list of class names, which --dp and --masks need; rename it "
+            "without commas and spaces at its ends"
+        )
+    return config.model_copy(update={"classes": "declared", "class_names": ",".join(names)})
 
 
 def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:

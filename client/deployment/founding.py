@@ -8,7 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from client.deployment.keys import make_keys
-from client.deployment.settings import METHODS, SETTINGS, SiteFolder
+from client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
 from common.errors import UserError
 from common.processes import tool
 from common.units import service_unit
@@ -44,8 +44,14 @@ strict = false            # true: stop at the first image that cannot be read
 methods = []
 rounds-a-day = 0          # rounds within 24 hours, over all runs; sums of features count as one each time; 0: no bound
 least-images = 1          # classes with fewer training images are kept out: their features would show in an update
-demand = []               # privacy mechanisms that a run must use (this version has none: a demand refuses every run)
+demand = []               # privacy mechanisms that a run must use, of {mechanisms}
 bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer
+
+# What all runs together may spend on one of your images: differential privacy, of a training image added or removed.
+# With a bound only runs with --dp image are answered, since others spend without one. privacy.jsonl says what was spent.
+[privacy]
+epsilon = 0.0             # 0: no bound
+delta = 1e-5              # well below 1 / number of your training images
 """
 
 
@@ -76,7 +82,9 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
     values = {"name": name, "coordinator": coordinator, "data": str(data.absolute())}
     lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
-    (folder / SETTINGS).write_text(_TEMPLATE.format(**lines, methods=", ".join(METHODS)), "utf-8")
+    (folder / SETTINGS).write_text(
+        _TEMPLATE.format(**lines, methods=", ".join(METHODS), mechanisms=", ".join(MECHANISMS)), "utf-8"
+    )
     try:
         site = SiteFolder.open(folder)
     except UserError:

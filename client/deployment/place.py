@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from client.budget import Budget, refuse_beyond_budget
 from client.deployment.ledger import Ledger
 from client.deployment.results import keep_personal_head, keep_result
 from client.deployment.settings import MECHANISMS, SETTINGS, SiteFolder
@@ -65,12 +66,7 @@ class RealPlace(Place):
                 "the run standardises or projects features by a file of public statistics, and this site names none; put "
                 "the coordinator's file there and name it in its site.toml, as feature-statistics",
             )
-        if missing := sorted(set(consent.demand) - set(MECHANISMS)):
-            raise SiteError(
-                "demand-not-met",
-                f"this site demands {', '.join(missing)}, which its version of fedtransfer does not have; "
-                "agree on something else, or install a version that has it",
-            )
+        self._refuse_unprotected(config, kind)
         if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
             done = Ledger(self._site.ledger).rounds_since(time.time() - DAY)
             whole = kind == protocol.QUERY and not config.resume
@@ -81,6 +77,32 @@ class RealPlace(Place):
                     f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums within 24 "
                     f"hours and has done {done}; the run asks for {wanted} more; lower rounds, or wait",
                 )
+
+    def _refuse_unprotected(self, config: RunConfig, kind: str) -> None:
+        """Refuse a run without the mechanisms that the site demands, or one that would spend more than it allows."""
+        consent, privacy = self._site.settings.consent, self._site.settings.privacy
+        if missing := sorted(set(consent.demand) - set(MECHANISMS)):
+            raise SiteError(
+                "demand-not-met",
+                f"this site demands {', '.join(missing)}, which its version of fedtransfer does not have; "
+                "agree on something else, or install a version that has it",
+            )
+        for name, (has, settings) in MECHANISMS.items():
+            if name in consent.demand and not has(config):
+                raise SiteError("demand-not-met", f"this site demands {name}, and the run has none; give {settings}")
+        if config.dp == "image" and consent.least_images > 1:
+            raise SiteError(
+                "rare-classes",
+                f"this site keeps out classes of fewer than {consent.least_images} images, so one image can bring a whole class in, "
+                "which the noise of --dp image is not for; its people set least-images = 1, since that noise hides rare classes, or run "
+                "without --dp image",
+            )
+        refuse_beyond_budget(self.budget, privacy.bound, privacy.delta, config, kind)
+
+    @property
+    def budget(self) -> Budget:
+        """What the site's training images have been part of, over all runs."""
+        return Budget(self._site.budget, durable=True)
 
     def images(self) -> Sequence[Image]:
         """List the images that the site gives to federations, under the federation's class names."""

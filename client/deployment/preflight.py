@@ -21,6 +21,7 @@ from client.deployment.keys import load_keys
 from client.deployment.ledger import Ledger
 from client.deployment.place import site_images
 from client.deployment.settings import MECHANISMS, SiteFolder
+from client.deployment.status import spent_in_words
 from client.deployment.task import allowed_bundles
 from common.config import RunConfig
 from common.errors import UserError
@@ -61,6 +62,7 @@ def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
     yield _try("key", _key, site)
     yield _try("images", lambda s: _images(s, decode_all=images), site)
     yield _try("consent", _consent, site)
+    yield _try("privacy", _privacy, site)
     yield _try("log", _ledger, site)
     yield _try("backbone", _backbone, site)
     for what, check in (
@@ -156,7 +158,18 @@ def _consent(site: SiteFolder) -> tuple[str, str]:
         )
     methods = ", ".join(consent.methods) or "any method"
     rounds = f"{consent.rounds_a_day} rounds a day at most" if consent.rounds_a_day else "no bound on rounds"
-    return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images"
+    demanded = f"; demands {', '.join(consent.demand)}" if consent.demand else ""
+    return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images{demanded}"
+
+
+def _privacy(site: SiteFolder) -> tuple[str, str]:
+    privacy, spent = site.settings.privacy, spent_in_words(site)
+    if site.settings.consent.least_images > 1 and (privacy.epsilon or "image-dp" in site.settings.consent.demand):
+        return "error", (
+            f"least-images = {site.settings.consent.least_images} and a demand for --dp image: they do not go together, and "
+            "every run is refused; set least-images = 1"
+        )
+    return "ok", spent
 
 
 def _ledger(site: SiteFolder) -> tuple[str, str]:

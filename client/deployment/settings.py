@@ -1,6 +1,8 @@
 """``site.toml``: what the site decides for itself. No coordinator can change it."""
 
+import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -12,7 +14,13 @@ from common.errors import UserError
 from common.toml_settings import Table, read_settings
 
 SETTINGS = "site.toml"
-MECHANISMS: tuple[str, ...] = ()  # the privacy mechanisms that this version of fedtransfer has
+MECHANISMS: Mapping[
+    str, tuple[Callable[[RunConfig], bool], str]
+] = {  # by name: whether a run has it, and by which settings
+    "dp": (lambda run: run.private, "--dp site or --dp image"),
+    "image-dp": (lambda run: run.dp == "image", "--dp image"),
+    "masks": (lambda run: run.masks, "--masks"),
+}
 METHODS: tuple[str, ...] = (*get_args(Strategy), *BESIDE)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
@@ -25,7 +33,7 @@ class Consent(Table):
         methods: what a run may make its head by: strategies, and the one-shot heads that it begins with; empty for any.
         rounds_a_day: rounds that it answers within 24 hours, of training or of sums, over all runs; 0 for no bound.
         least_images: a class with fewer images than this is kept out of the federation altogether.
-        demand: privacy mechanisms that a run must use.
+        demand: privacy mechanisms that a run must use; one that this version does not have refuses every run.
         bundles: hashes of the app bundles that it answers; ``installed`` is that of its own fedtransfer.
     """
 
@@ -50,6 +58,23 @@ class Consent(Table):
         return bundles
 
 
+class Privacy(Table):
+    """What all runs together may spend on an image of the site: differential privacy, for one added or removed.
+
+    Attributes:
+        epsilon: ε; 0 for no bound.
+        delta: δ.
+    """
+
+    epsilon: float = Field(0.0, ge=0)
+    delta: float = Field(1e-5, gt=0, lt=0.1)
+
+    @property
+    def bound(self) -> float:
+        """ε, infinite where there is no bound."""
+        return self.epsilon or math.inf
+
+
 class SiteSettings(Table):
     """The whole file; paths are relative to its folder.
 
@@ -65,6 +90,7 @@ class SiteSettings(Table):
         strict: stop at the first image that cannot be read.
         classes: the site's name for a class → the federation's; "" keeps the class out.
         consent: what a run may ask.
+        privacy: what all runs together may spend.
     """
 
     name: str = Field(min_length=1)
@@ -79,6 +105,7 @@ class SiteSettings(Table):
     strict: bool = False
     classes: dict[str, str] = Field(default_factory=dict)
     consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
+    privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
 
     @field_validator("coordinator")
     @classmethod
@@ -157,3 +184,8 @@ class SiteFolder:
     def ledger(self) -> Path:
         """The log of what left the site."""
         return self.folder / "sent.jsonl"
+
+    @property
+    def budget(self) -> Path:
+        """The record of what runs have spent on the site's training images."""
+        return self.folder / "privacy.jsonl"

@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from client.budget import Budget
 from client.deployment.ledger import Ledger
 from client.deployment.settings import SiteFolder
 from client.deployment.worker import worker_status
 from common.errors import UserError
 from common.health import is_serving
+from common.privacy.accounting import epsilon
 from common.processes import running_pid, stop_running
 from common.words import ago
 
@@ -23,6 +25,7 @@ def describe(site: SiteFolder) -> dict[str, Any]:
         "serving": is_up(site),
         "worker": worker_status(site),
         "last_sent": sent[-1] if sent else None,
+        "privacy": spent_in_words(site),
         "results": sorted(path.parent.name for path in site.results.glob("*/head.npz")),
     }
 
@@ -42,9 +45,22 @@ def in_words(status: dict[str, Any]) -> list[str]:
     if sent := status["last_sent"]:
         what = f"{sent['kind']}" + (f" of round {sent['round']}" if sent["round"] is not None else "")
         lines.append(f"Last sent: {what}, {sent['bytes']:,} bytes, {ago(datetime.fromtimestamp(sent['time'], UTC))}.")
+    lines.append(f"Privacy: {status['privacy']}.")
     held = ", ".join(status["results"]) or "none yet"
     lines.append(f"Results held: {held}.")
     return lines
+
+
+def spent_in_words(site: SiteFolder) -> str:
+    """Say what runs with differential privacy of images have spent at the site, and what they may.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    privacy = site.settings.privacy
+    spent = epsilon(Budget(site.budget).spent(), privacy.delta)
+    bound = f"of {privacy.epsilon:g} that all runs together may" if privacy.epsilon else "and no bound is set"
+    return f"epsilon {spent:.3g} at delta {privacy.delta:g} is spent on an image by runs with --dp image, {bound}"
 
 
 def is_up(site: SiteFolder) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from common.config import RunConfig
+from common.errors import UserError
 from common.privacy.accounting import Release, epsilon, noise_for
 
 _STEP = 1.1  # the ε shown during a run is worked out at rounds that grow by this factor
@@ -73,24 +74,23 @@ def guarantee(config: RunConfig) -> Guarantee | None:
     """Return what a run promises; None where it promises nothing.
 
     Without a noise multiplier the smallest is found that keeps all planned rounds within ε.
+
+    Raises:
+        UserError: no noise does.
     """
     if not config.private:
         return None
-    site = config.dp == "site"
-    # A server that learns who is in a round from the masks' messages gives no secrecy of samples of sites.
-    rate = (
-        (config.fraction if config.noise == "alone" else 1.0)
-        if site
-        else 1.0
-        if config.closed_form
-        else config.image_rate
-    )
-    releases, rounds = (1 if site else config.private_steps), max(1, config.training_rounds)
     noise, discrete = config.noise_multiplier, config.noise == "shared"
+    rate, releases, rounds = _rate(config), _releases(config), max(1, config.training_rounds)
     if not noise:
-        noise = noise_for(
-            lambda multiplier: {Release(rate, multiplier, discrete): rounds * releases}, config.epsilon, config.delta
-        )
+        try:
+            noise = noise_for(
+                lambda multiplier: {Release(rate, multiplier, discrete): rounds * releases},
+                config.epsilon,
+                config.delta,
+            )
+        except ValueError as error:
+            raise UserError(f"epsilon {config.epsilon:g}: {error}") from None
     return Guarantee(
         config.dp,
         Release(rate, noise, discrete),
@@ -100,3 +100,15 @@ def guarantee(config: RunConfig) -> Guarantee | None:
         config.delta,
         config.epsilon or math.inf,
     )
+
+
+def _rate(config: RunConfig) -> float:
+    """Return the chance of a unit to be in a release, as far as it is secret."""
+    if config.dp == "image":
+        return 1.0 if config.closed_form else config.image_rate
+    # A server that learns from the masks' messages who is in a round gives no secrecy of samples of sites.
+    return config.fraction if config.noise == "alone" else 1.0
+
+
+def _releases(config: RunConfig) -> int:
+    return 1 if config.dp == "site" else config.private_steps

@@ -11,6 +11,7 @@ from filelock import FileLock
 from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.config_reading import make_config, read_toml
 from common.errors import UserError
+from common.protection import refuse_undeclared
 from server.deployment import OF_SIMULATIONS
 from server.deployment.coordinator import Coordinator
 from server.deployment.current import Current, read_current, write_current
@@ -52,7 +53,9 @@ def request_run(
         if str(given.get(key, "")) not in ("", BUNDLED, *KERAS_BACKBONES):
             given[key] = str(Path(given[key]).expanduser().resolve())
     own = {"data": "each site's own", "out": str(folder), "log-json": str(folder / "events.jsonl")}
-    return _want(coordinator, make_config({"sites": sites, **given, **own}, "options"), name)
+    config = make_config({"sites": sites, **given, **own}, "options")
+    refuse_undeclared(config)
+    return _want(coordinator, config, name)
 
 
 def resume_run(coordinator: Coordinator, name: str) -> Current:

@@ -33,8 +33,13 @@ def test_a_folder_that_can_be_opened_and_explains_itself(tmp_path: Path, authori
     assert stat.S_IMODE(site.state.stat().st_mode) == 0o700
     text = (site.folder / "site.toml").read_text()
     settings = {line.split(" = ")[0].strip("# ") for line in text.splitlines() if " = " in line}
-    tables = type(site.settings).model_fields, type(site.settings.consent).model_fields
-    assert {str(field.alias) for table in tables for field in table.values()} - {"classes", "consent"} <= settings
+    whole = site.settings
+    tables = [type(table).model_fields for table in (whole, whole.consent, whole.privacy)]
+    assert {str(field.alias) for table in tables for field in table.values()} - {
+        "classes",
+        "consent",
+        "privacy",
+    } <= settings
 
 
 @pytest.mark.parametrize("name", ['the "Charité"', r"back\slash", "{braces}", "日本"])
