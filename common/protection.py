@@ -173,6 +173,8 @@ def _check_shares(config: "RunConfig") -> None:
             f"min-sites {config.min_sites}: shares of noise are sized for the fewest sites of a total that are honest, "
             f"--min-sites less --colluding-sites {config.colluding_sites}; that must be 2 or more"
         )
+    if config.noise == "shared" and config.dp == "image" and config.weight_decay:
+        raise ValueError("weight-decay: with --noise shared a site sends its clipped sum alone; leave it at 0")
     if config.noise == "shared" and config.dp == "image" and config.private_steps > 1:
         raise ValueError(
             f"local-steps: with --noise shared only the sum over sites is private, so a site must not step on by itself; "

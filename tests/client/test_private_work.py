@@ -10,6 +10,7 @@ import pytest
 
 from client import work
 from client.budget import Budget
+from client.limits import refuse_beyond
 from client.place import Place
 from client.private_trainer import clipped_gradient_sum
 from client.site import prepare_site
@@ -22,7 +23,7 @@ from common.head import HeadSpec, initial_head
 from common.privacy.accounting import Release
 from common.privacy.clipping import norm
 from common.privacy.guarantee import guarantee
-from common.protocol import Task, Update
+from common.protocol import Task, Trial, Update
 
 CLASSES = ("blue", "green", "red")
 DECLARED = {"classes": "declared", "class_names": ",".join(CLASSES), "weighting": "uniform"}
@@ -129,3 +130,16 @@ def test_a_reply_is_charged_before_it_leaves(
     with pytest.raises(SiteError) as caught:
         wire.unpack(ask(TASK, protocol.TRAIN).content, Update)
     assert caught.value.code == "unusable"
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"ema": 0.9}, {"strategy": "fed3r", "weighting": "examples", "local_steps": 0, "image_rate": 0.05}]
+)
+def test_nobody_gets_scores_of_private_images(settings: dict) -> None:
+    """Not those that a run without privacy would give either: a server may ask for whatever it likes."""
+    config = RunConfig(**{**IMAGE, **settings})
+    trial = Trial("the site", 0, CLASSES, (TASK.head,))
+    for request, kind in ((trial, protocol.TRIAL), (TASK, protocol.PERSONAL)):
+        with pytest.raises(SiteError, match="asked for scores of private images; the run's settings say none"):
+            refuse_beyond(request, kind, config)
+    refuse_beyond(TASK, protocol.EVALUATE, config)

@@ -99,6 +99,10 @@ REFUSED: list[tuple[dict, str]] = [
     ({**SITE, "masks": True, "noise": "shared"}, "min-sites 0: shares of noise are sized for the fewest sites of a total that are honest"),
     ({**SITE, **SHARED, "colluding-sites": 4}, "min-sites 5: shares of noise are sized for the fewest sites of a total that are "
      "honest, --min-sites less --colluding-sites 4; that must be 2 or more"),
+    (
+        {**IMAGE, **SHARED, "local-steps": 1, "weight-decay": 0.1},
+        "weight-decay: with --noise shared a site sends its clipped sum alone",
+    ),
     ({**IMAGE, **SHARED}, "local-steps: with --noise shared only the sum over sites is private, so a site must not step on by itself; "
      "got 20 steps in a round, give --local-steps 1"),
     *[

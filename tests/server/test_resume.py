@@ -108,6 +108,17 @@ def test_other_rounds_are_refused_where_rates_follow_from_them(checkpoints: Chec
     assert replace(checkpoints, config=RunConfig(rounds=7)).latest().round == 2
 
 
+def test_other_rounds_are_refused_where_the_noise_was_found_for_them(checkpoints: Checkpoints) -> None:
+    private = {"dp": "site", "weighting": "uniform", "classes": "declared", "class_names": "a,b,c", "rounds": 20}
+    found = replace(checkpoints, config=RunConfig(**private, epsilon=2.0))
+    found.save(progress())
+    with pytest.raises(UserError, match="belongs to another run: rounds was 20 and is 30"):
+        replace(found, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0)).latest()
+    given = replace(checkpoints, config=RunConfig(**private, epsilon=2.0, noise_multiplier=9.0))
+    given.save(progress(2))
+    assert replace(given, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0, noise_multiplier=9.0)).latest()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
