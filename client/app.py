@@ -11,6 +11,8 @@ from flwr.clientapp import ClientApp
 from client import work
 from client.budget import charge_reply
 from client.limits import refuse_beyond
+from client.mask_secrets import Safe, Steps
+from client.masking import Masking
 from client.place import Place, place_of
 from client.preparation import Preparation
 from client.site import Site, prepare_site
@@ -20,10 +22,12 @@ from common.backbone import configured_backbone
 from common.config import RunConfig, Value
 from common.config_reading import make_config
 from common.errors import SiteError, UserError
-from common.protocol import Gather, Preparing, Query, Task, Trial
+from common.masks import messages
+from common.protocol import Gather, Preparing, Query, Request, Task, Trial
 
 log = logging.getLogger(__name__)
 app = ClientApp()
+_steps = Steps()  # of masks, in this process
 
 
 @lru_cache(maxsize=8)
@@ -50,21 +54,35 @@ def forget_sites() -> None:
     _preparation.cache_clear()
 
 
-def _answer(message: Message, context: Context, kind: type[Any], handle: Callable[[Any, Work], Any]) -> Message:
+def _answer(
+    message: Message, context: Context, kind: type[Any], handle: Callable[[Any, Work], Any] | None = None
+) -> Message:
     """Unpack, handle, pack; what goes wrong becomes a code and a text without data."""
     try:
         settings, run = tuple(context.run_config.items()), message.metadata.run_id
         asked = wire.unpack(message.content, kind)
         place = place_of(context.node_config, _config(settings))
         config = place.settings(_config(settings))
-        place.refuse(config, message.metadata.message_type)
+        what = message.metadata.message_type
+        place.refuse(config, what)
+        masking = Masking(Safe(context.state, _steps), place, config)
         if isinstance(asked, Query):
             _check_backbone(asked, config)  # before any image goes through the wrong one
+        elif isinstance(asked, Request):
+            refuse_beyond(asked, what, config)
+
+        def answer() -> Any:
+            assert handle
+            return _when_ready(place, settings, run, lambda site: handle(asked, Work(place, config, run, site)), asked)
+
+        if handle is None:
+            value = masking.answer(asked)
+        elif config.masks and isinstance(asked, Request):
+            value = masking.masked(asked, what, answer)
         else:
-            refuse_beyond(asked, message.metadata.message_type, config)
-        value = _when_ready(place, settings, run, lambda site: handle(asked, Work(place, config, run, site)), asked)
-        if not isinstance(asked, Query):
-            charge_reply(place.budget, config, message.metadata.message_type, str(run), asked.round)
+            value = answer()
+        if isinstance(asked, Request):
+            charge_reply(place.budget, config, what, str(run), asked.round)
     except SiteError as error:
         value = error
     except UserError as error:
@@ -88,7 +106,10 @@ def _when_ready(
     except Exception:
         _preparation.cache_clear()  # the site's people may mend it, so it is tried again when asked again
         raise
-    return handle(site) if site else Preparing(preparation.done, preparation.total)
+    if site:
+        return handle(site)
+    hidden = _config(settings).hides_counts  # how many images there are, as well as how fast they go by
+    return Preparing(0, 0) if hidden else Preparing(preparation.done, preparation.total)
 
 
 @app.query()
@@ -131,6 +152,30 @@ def personal(message: Message, context: Context) -> Message:
 def finish(message: Message, context: Context) -> Message:
     """Keep the run's best head at the site, and reply its confusion matrix on the site's test images."""
     return _answer(message, context, Task, work.finish)
+
+
+@app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Make keys for an answer under masks."""
+    return _answer(message, context, messages.Invitation)
+
+
+@app.query("peers")
+def peers(message: Message, context: Context) -> Message:
+    """Share the secrets of one's masks with those that one shares masks with."""
+    return _answer(message, context, messages.Peers)
+
+
+@app.query("survivors")
+def survivors(message: Message, context: Context) -> Message:
+    """Agree to whose answers are added up."""
+    return _answer(message, context, messages.Survivors)
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Show shares, by which the total is unmasked."""
+    return _answer(message, context, messages.Unmasking)
 
 
 def _check_backbone(query: Query, config: RunConfig) -> None:

@@ -69,6 +69,42 @@ def new_key(folder: Dir = HERE) -> None:
 
 
 @client.command()
+def roster(
+    file: Annotated[
+        Path | None, typer.Argument(help="A roster (default: the one in site.toml).", metavar="ROSTER.toml")
+    ] = None,
+    folder: Dir = HERE,
+) -> None:
+    """Show the fingerprints of a roster: of this site, to be told to others, and of theirs, to be compared with them.
+
+    With masks a site trusts the others not to tell the coordinator what masks they share, and by itself it takes the
+    coordinator's word for who they are. With a roster it takes that of their people:
+
+    1. The coordinator makes a roster, and sends it to all: fedtransfer server roster > roster.toml
+
+    2. The sites' people telephone each other, and compare what this command shows at both ends.
+
+    3. Each puts the file into the site's folder, and into site.toml: roster = "roster.toml"
+    """
+    from client.deployment.keys import load_keys
+    from client.deployment.settings import SiteFolder
+    from common.keys import fingerprint, public_line
+    from common.roster import read_roster
+
+    site = SiteFolder.open(folder)
+    own = fingerprint(public_line(load_keys(site.key)[1]))
+    path = file or site.roster
+    if path is None:
+        print(f"{own}  this site; it has no roster, see fedtransfer client roster --help")
+        return
+    sites = read_roster(path).sites
+    for name, given in sorted(sites.items()):
+        print(f"{given}  {name}{', this site' if given == own else ''}")
+    if own not in sites.values():
+        raise UserError(f"{path}: this site's own key, {own}, is not on it; the others would refuse this site")
+
+
+@client.command()
 def check(
     folder: Dir = HERE,
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,

@@ -16,6 +16,7 @@ from common.errors import SiteError
 from common.head import save_head
 from common.images import Image
 from common.protocol import MOMENTS, Task
+from common.signatures import Identity
 from common.sources import read_source
 
 
@@ -50,6 +51,17 @@ class Place:
 
     def refuse(self, config: RunConfig, kind: str) -> None:
         """Raise a ``SiteError`` where a message asks for more than the site allows: a simulated one allows all."""
+
+    def identity(self, name: str, told: Mapping[str, str]) -> Identity | None:
+        """Return who the site is among those that it shares masks with, where it is enrolled by a key.
+
+        A simulated site is not, and signs nothing: all sites are one process there, with nobody between them.
+
+        Args:
+            name: the site's name, as the server says.
+            told: names → public keys (OpenSSH's one-line form) of the others, as the server says.
+        """
+        return None
 
     def images(self) -> Sequence[Image]:
         """List the site's images."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from common.head import Arrays
 from common.metrics import Counts
 
-VERSION = 4
+VERSION = 5
 # Flower message types
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
 GATHER, TRIAL, PERSONAL = "train.gather", "evaluate.trial", "evaluate.personal"
@@ -85,12 +85,18 @@ class Request:
         classes: names of the C classes, in the order of the head's columns.
         extra: ``moments``, the federation's mean and deviation of features, each (d,) float64; ``control``, SCAFFOLD's
             server variate, shaped as the head, float32; ``class weights``, one (C,) float32.
+        nonce: of the session of secure aggregation (``common.masks``) that it is answered in; "" for an open answer.
+        sharers: in such a session, the sites whose shares came.
+        boxes: one array, the boxes sealed for this site by its neighbours among the sharers, (number, bytes) uint8.
     """
 
     site: str
     round: int
     classes: tuple[str, ...]
     extra: Extra = field(default_factory=dict, kw_only=True)
+    nonce: str = field(default="", kw_only=True)
+    sharers: tuple[str, ...] = field(default=(), kw_only=True)
+    boxes: tuple[NDArray[np.uint8], ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -245,9 +251,9 @@ class Personal(Answer):
     share: float
 
 
-def weight_of(weighting: str, examples: int) -> int:
-    """Return what a site with so many training images counts for."""
-    return examples if weighting == "examples" else 1
+def weight_of(weighting: str, examples: int, sites: int = 1) -> int:
+    """Return what a site, or so many sites together, with so many training images counts for."""
+    return examples if weighting == "examples" else sites
 
 
 def classes_digest(classes: Sequence[str]) -> str:

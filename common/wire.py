@@ -41,7 +41,7 @@ _SAID: dict[Any, Any] = {
     Mapping[str, tuple[int, int, int]]: lambda told: {str(k): (_whole(a), _whole(b), _whole(c)) for k, (a, b, c) in told.items()},
     Counts: float,
 }  # fmt: skip
-_SINGLE = (NDArray[np.int64], NDArray[np.float64])
+_SINGLE = (NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8], NDArray[np.uint64])
 _SEVERAL = (tuple[Arrays, ...], Extra)  # groups of arrays, by number or by name
 
 

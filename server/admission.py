@@ -84,10 +84,25 @@ class Terms:
 
 @dataclass(frozen=True)
 class Admission:
-    """Replies by site name: the values let in, and the reason for each one left out."""
+    """Replies by site name: the values let in, and the reason for each one left out.
+
+    Attributes:
+        admitted, refused: these.
+        total: under masks, the one answer that stands for all that were let in; their own are not known.
+        failure: why, under masks, there is no total; "" where there is one, or nobody was asked for it.
+    """
 
     admitted: dict[str, Any]
     refused: dict[str, str]
+    total: Any = None
+    failure: str = ""
+
+    @property
+    def answers(self) -> list[Any]:
+        """What adds up to the whole: the answers in site order, or their total."""
+        if self.failure:
+            return []
+        return [self.admitted[site] for site in sorted(self.admitted)] if self.total is None else [self.total]
 
 
 def admit(
@@ -116,6 +131,23 @@ def admit(
         except ProtocolError as error:
             result.refused[site] = str(error)
     return result
+
+
+def check_total(total: Answer, request: Request, terms: Terms) -> None:
+    """Check what was unmasked. Numbers that no sites have mean that some site's masks or shares were not what they must be.
+
+    Raises:
+        ProtocolError: there are such.
+    """
+    if isinstance(total, Scores):
+        for counts in (total.validation, total.test):
+            _check_counts(counts, len(terms.classes))
+    if isinstance(total, Confusion):
+        _check_matrix(total.matrix, len(terms.classes))
+    if isinstance(total, Tally) and isinstance(request, Trial):
+        _check_tally(total, request)
+    if isinstance(total, Update | Sums) and total.examples < 1:
+        raise ProtocolError(f"reported {total.examples} training images, expected at least one")
 
 
 def is_gone(replies: Sequence[Message]) -> bool:

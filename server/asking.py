@@ -18,6 +18,7 @@ from server.callbacks import Callback
 from server.cohort import quorum
 from server.exchange import exchange
 from server.joining import Federation, wait_for_return
+from server.masking import ask_masked
 from server.public import PublicImages
 from server.records import Round
 from server.spending import Spending
@@ -50,6 +51,11 @@ class Asked:
         return self.admission.admitted
 
     @property
+    def answers(self) -> list[Any]:
+        """What adds up to the whole."""
+        return self.admission.answers
+
+    @property
     def refused(self) -> dict[str, str]:
         """Site → why it is left out."""
         return self.admission.refused
@@ -76,10 +82,15 @@ class Asker:
     def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
         """Send each site its request, and let in the answers that fit."""
         began = time.monotonic()
+        if self.config.masks and requests:
+            admission, down, up = ask_masked(
+                self.grid, self.config, self.federation, self.terms, kind, answer, requests
+            )
+            self._warn(number, admission)
+            return Asked(admission, down, up, began)
         replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
         admission = admit(replies.by_site, answer, request=next(iter(requests.values()), None), terms=self.terms)
-        for site, why in admission.refused.items():
-            log.warning("round %d: %s is left out: %s", number, site, why)
+        self._warn(number, admission)
         return Asked(admission, replies.bytes_down, replies.bytes_up, began)
 
     def ask_all(
@@ -99,6 +110,8 @@ class Asker:
         Raises:
             UserError: there are fewer usable answers than the quorum, however often it was tried.
         """
+        if self.config.masks:
+            return self._ask_together(kind, answer, number, {site: request(site) for site in sites})
         needed, missing = quorum(len(sites), min(self.config.min_sites, len(sites))), sites
         admitted: dict[str, Any] = {}
         began, up = time.monotonic(), 0
@@ -114,6 +127,21 @@ class Asker:
         return replace(
             asked, admission=Admission(dict(sorted(admitted.items())), asked.refused), bytes_up=up, began=began
         )
+
+    def _warn(self, number: int, admission: Admission) -> None:
+        for site, why in admission.refused.items():
+            log.warning("round %d: %s is left out: %s", number, site, why)
+        if admission.failure:
+            log.warning("round %d: %s", number, admission.failure)
+
+    def _ask_together(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
+        """Ask under masks until there is a total, and never for a second one: how two totals of the same images differ would
+        tell of the sites that are in one of them only."""
+        for attempt in self.attempts(number):
+            asked = replace(self.ask(kind, answer, number, requests), attempt=attempt)
+            if not asked.admission.failure:
+                return asked
+        raise self.given_up(number, asked.admission.failure, asked.refused)
 
     def attempts(self, number: int) -> Iterable[int]:
         """Count the attempts at a round from 1, with a pause before each further one."""
@@ -134,9 +162,9 @@ class Asker:
             + "\n".join(f"  {site}: {why}" for site, why in refused.items())
         )
 
-    def total(self, answers: Mapping[str, Any], split: str) -> Counts:
+    def total(self, answers: Iterable[Any], split: str) -> Counts:
         """Sum the counts on a split over the sites that scored a head."""
-        scores = [answers[site] for site in sorted(answers) if isinstance(answers[site], Scores)]
+        scores = [answer for answer in answers if isinstance(answer, Scores)]
         return sum((getattr(score, split) for score in scores), Counts.empty(len(self.terms.classes)))
 
     def report(
@@ -147,7 +175,7 @@ class Asker:
 
         ``public`` takes the place of the sites' own scores; ``secret``: who was asked, and how many, may not be told.
         """
-        validation, test = (self.total(asked.admitted, split) for split in ("validation", "test"))
+        validation, test = (self.total(asked.answers, split) for split in ("validation", "test"))
         if public is not None:
             validation, test = Counts.empty(len(self.terms.classes)), public
         record = Round(

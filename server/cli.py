@@ -105,6 +105,16 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
 
 
 @server.command()
+def roster(folder: Dir = HERE) -> None:
+    """Print the enrolled sites' roster, for sites that will not take your word for it: fedtransfer client roster --help."""
+    from common.roster import roster_text
+    from server.deployment.coordinator import Coordinator
+    from server.deployment.enrolment import enrolled
+
+    print(roster_text({site.name: site.fingerprint for site in enrolled(Coordinator.open(folder))}), end="")
+
+
+@server.command()
 def renew(
     host: Annotated[
         list[str] | None, typer.Option(help="A further name or address of this machine (repeatable).")

@@ -4,7 +4,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import numpy as np
 from common import protocol
 from common.errors import UserError
 from common.head import mix
-from common.protocol import Confusion, Personal, Scores, Trial
+from common.protocol import Confusion, Personal, Scores, Task, Trial
 from server.admission import Admission
 from server.asking import Asked, Asker
-from server.personal import summarise_personal
+from server.personal import summarise_personal, summarise_total
 from server.progress import AVERAGE, BEFORE, EMA, FIRST, Candidate, Progress
 from server.records import Point
 from server.requests import Requests
@@ -51,9 +51,9 @@ def score(asker: Asker, requests: Requests, progress: Progress) -> tuple[Candida
         again = asker.ask_all(
             protocol.EVALUATE, Scores, best.round, everyone, requests.tasks(progress, best.round, best)
         )
-        loss = asker.total(again.admitted, "validation").mean_loss
+        loss = asker.total(again.answers, "validation").mean_loss
         progress = replace(progress, best=replace(best, loss=math.inf if math.isnan(loss) else loss))
-    after = progress.scored(number, asker.total(asked.admitted, "validation"), asker.config)
+    after = progress.scored(number, asker.total(asked.answers, "validation"), asker.config)
     if math.isinf(after.best.loss):  # without any validation image, the last head it is
         after = replace(after, best=progress.last(math.inf, number))
     asker.report(number, "score", everyone, asked, best=after.best.round > progress.best.round)
@@ -116,7 +116,27 @@ def deliver(asker: Asker, requests: Requests, progress: Progress, best: Candidat
     """Hand every site the head to keep; its closing scores come back."""
     everyone = asker.federation.everyone
     tasks = requests.tasks(progress, best.round, best)
-    return asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks, len(everyone)).admission
+    if not asker.config.masks:
+        return asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks, len(everyone)).admission
+    try:
+        counted = asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks).admission
+    except UserError as error:  # the sites' result matters more than their counts
+        log.warning("no closing scores: %s", str(error).splitlines()[0])
+        counted = Admission({}, {})
+    return _handed(asker, tasks, best.round, counted)
+
+
+def _handed(asker: Asker, tasks: Callable[[str], Task], number: int, counted: Admission) -> Admission:
+    """Hand the head to sites that are not in the total under masks; asked without masks, they say nothing of how it does."""
+    openly = replace(asker, config=asker.config.model_copy(update={"masks": False}))
+    left = [site for site in asker.federation.everyone if site not in counted.admitted]
+    admitted, refused = dict(counted.admitted), dict.fromkeys(left, "was not asked")
+    for _ in asker.attempts(number) if left else ():
+        asked = openly.ask(protocol.FINISH, Confusion, number, {site: tasks(site) for site in left})
+        admitted, refused = admitted | asked.admitted, asked.refused
+        if not (left := list(refused)):
+            break
+    return Admission(admitted, refused, counted.total)
 
 
 def make_personal(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> dict[str, Any]:
@@ -129,6 +149,8 @@ def make_personal(asker: Asker, requests: Requests, progress: Progress, best: Ca
         log.warning("no personal heads: %s", str(error).splitlines()[0])
         return {}
     asker.report(number, "personal", everyone, asked)
+    if asked.admission.total:
+        return summarise_total(asked.admission.total, asked.admitted, asker.federation.descriptions)
     return summarise_personal(asked.admitted, asker.federation.descriptions)
 
 

@@ -4,10 +4,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from common import protocol
 from common.backbone import Backbone
 from common.config import RunConfig
 from common.errors import UserError
+from common.keys import line_of_pem
 from common.protection import refuse_undeclared
 from common.protocol import Description, Preparing, Query
 from common.sources import natural_order
@@ -40,6 +42,7 @@ class Federation:
         classes: class names, in the order of the head's columns.
         absent: what was asked but takes no part → why.
         hidden: sites keep their numbers of images to themselves.
+        keys: site name → the public key by which it is enrolled (OpenSSH's one-line form); empty in a simulation.
     """
 
     nodes: dict[str, int]
@@ -47,6 +50,7 @@ class Federation:
     classes: tuple[str, ...]
     absent: dict[str, str]
     hidden: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def everyone(self) -> tuple[str, ...]:
@@ -88,7 +92,8 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
         UserError: too few sites connect or can take part, or none of them can train.
     """
     refuse_undeclared(config)
-    nodes, needed = _wait(grid, config), quorum(config.participants, config.min_sites)
+    connected, needed = _wait(grid, config), quorum(config.participants, config.min_sites)
+    nodes = {label: node.node_id for label, node in connected.items()}
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
     answers = _ask(grid, nodes, query, config, report)
     for site, why in answers.refused.items():
@@ -102,8 +107,9 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     _refuse_same_names(list(name.values()))
     descriptions = {name[asked]: told for asked, told in answers.admitted.items()}
     classes = config.declared_classes or natural_order(label for told in descriptions.values() for label in told.images)
+    keys = {name[asked]: line for asked in name if (line := line_of_pem(connected[asked].public_key))}
     federation = Federation(
-        {name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused, config.hides_counts
+        {name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused, config.hides_counts, keys
     )
     _check_trainers(federation, config)
     if alone := federation.held_by_one:
@@ -150,8 +156,8 @@ def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, 
     return result
 
 
-def _wait(grid: Grid, config: RunConfig) -> dict[str, int]:
-    """Wait until all sites are connected, or at least a quorum when the time is up; return label → node id."""
+def _wait(grid: Grid, config: RunConfig) -> dict[str, NodeInfo]:
+    """Wait until all sites are connected, or at least a quorum when the time is up; return label → node."""
     deadline, needed = time.monotonic() + config.join_timeout, quorum(config.participants, config.min_sites)
     while True:
         connected = list(grid.get_nodes())
@@ -164,7 +170,7 @@ def _wait(grid: Grid, config: RunConfig) -> dict[str, int]:
                     "only %d of %d sites connected within %g s; going on with them: %s",
                     len(connected), config.participants, config.join_timeout, ", ".join(sorted(labels)),
                 )  # fmt: skip
-            return dict(zip(labels, (node.node_id for node in connected), strict=True))
+            return dict(zip(labels, connected, strict=True))
         if late:
             raise UserError(
                 f"{len(connected)} of {config.participants} sites connected within {config.join_timeout:g} s, {needed} are needed: "

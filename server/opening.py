@@ -50,15 +50,15 @@ def open_run(asker: Asker, spec: HeadSpec) -> Opening:
         UserError: too few sites answer, or no head comes of their sums.
     """
     config = asker.config
-    moments = _moments(_gather(asker, "moments", {})) if config.standardise == "federated" else None
+    moments = _moments(_gather(asker, "moments", {})[0]) if config.standardise == "federated" else None
     head = initial_head(spec, config.seed)
     if not config.one_shot:
         return Opening(head, moments)
     extra: protocol.Extra = {protocol.MOMENTS: moments} if moments else {}
     module = strategy(config.one_shot)
-    sums = _gather(asker, one_shot_sums(config), extra)
+    sums, sites = _gather(asker, one_shot_sums(config), extra)
     if config.private:
-        ridge, (kernel, bias) = module.solve_noisy(sums, config, total_deviation(config, len(sums)))
+        ridge, (kernel, bias) = module.solve_noisy(sums, config, total_deviation(config, sites))
         factor = PRIVATE_FACTOR
     else:
         candidates: dict[float, Arrays] = module.solve(sums, config)
@@ -75,8 +75,8 @@ def _moments(sums: Sequence[Sums]) -> Moments:
     return moments_of(sum(site.examples for site in sums), total, squares)
 
 
-def _gather(asker: Asker, what: str, extra: protocol.Extra) -> Sequence[Sums]:
-    """Have every site that trains sum its features; return the sums in site order.
+def _gather(asker: Asker, what: str, extra: protocol.Extra) -> tuple[Sequence[Sums], int]:
+    """Have every site that trains sum its features; return what adds up to the whole, and of how many sites that is.
 
     Under differential privacy none is asked twice: a second answer would be a second release.
     """
@@ -89,7 +89,7 @@ def _gather(asker: Asker, what: str, extra: protocol.Extra) -> Sequence[Sums]:
 
     asked = asker.ask_all(protocol.GATHER, Sums, 0, sites, request, len(sites))
     asker.report(0, "sums", sites, asked)
-    return list(asked.admitted.values())
+    return asked.answers, len(asked.admitted)
 
 
 def _choose(asker: Asker, candidates: Mapping[float, Arrays], extra: protocol.Extra) -> tuple[float, float]:

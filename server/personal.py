@@ -1,6 +1,6 @@
 """What ``summary.json`` says of personal heads: sites' counts to means, worst sites, and the share of sites harmed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,30 @@ def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[st
         for other in ("global", "local"):
             worse = correct[:, KINDS.index(kind)] < correct[:, KINDS.index(other)]
             summary[kind][f"worse_than_{other}"] = _mean(worse)
+    return summary
+
+
+def summarise_total(total: Personal, sites: Iterable[str], descriptions: Mapping[str, Description]) -> dict[str, Any]:
+    """Summarise what is known under masks: how the heads do on all images together. What sites have alone is NaN.
+
+    Args:
+        total: the sum of the sites' answers.
+        sites: those that are in it.
+        descriptions: site → what it has, for all sites of the federation.
+    """
+    named, unknown = sorted(sites), float("nan")
+    summary: dict[str, Any] = {
+        "sites": len(named),
+        "sites_without_test_images": unknown,
+        "sites_without_answer": sorted(set(descriptions) - set(named)),
+        "images": total.images,
+        "share": total.share / len(named),
+    }
+    for kind, right in zip(KINDS, total.correct.tolist(), strict=True):
+        pooled = right / total.images if total.images else unknown
+        summary[kind] = {"mean": unknown, "worst": unknown, "pooled": pooled}
+    for kind in ("fine_tuned", "mixed"):
+        summary[kind] |= {"worse_than_global": unknown, "worse_than_local": unknown}
     return summary
 
 

@@ -97,6 +97,7 @@ class Outcome:
         points: of the interpolation curves.
         personal: what ``summary.json`` says of personal heads; empty where there are none.
         privacy: what it says of differential privacy; empty where nothing is promised.
+        total: under masks, the closing scores of all sites that are in them together; ``confusion`` is empty then.
         public: how the best head does on public images, and the confusion matrix; None where there are none.
     """
 
@@ -109,6 +110,7 @@ class Outcome:
     personal: Mapping[str, Any] = field(default_factory=dict)
     privacy: Mapping[str, Any] = field(default_factory=dict)
     public: tuple[Counts, NDArray[np.int64]] | None = None
+    total: Confusion | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -102,9 +102,9 @@ def federate(
     delivery = closing.deliver(asker, rounds.requests, progress, best)
     personal = closing.make_personal(asker, rounds.requests, progress, best) if config.adaptation_epochs else {}
     return Outcome(
-        best, progress, federation, delivery.admitted, delivery.refused, points, personal,
+        best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, points, personal,
         spending.summary(stopped=stopped) if spending else {},
-        (public.counts(progress, best), public.matrix(progress, best)) if public else None,
+        (public.counts(progress, best), public.matrix(progress, best)) if public else None, delivery.total,
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ class Rounds:
             failure, state, delta = self._step(progress.state, asked.admission, planned)
             after = replace(progress, standing=standing)
             if not failure:
-                scores = public or self._asker.total(asked.admitted, "validation")
+                scores = public or self._asker.total(asked.answers, "validation")
                 after = after.scored(number, scores, self._config)
                 after = after.stepped(number, state, delta, self._config)
                 if hasattr(self._strategy, "extra"):
@@ -186,7 +186,7 @@ class Rounds:
         after = progress.scored(number, public, self._config) if public else progress
         after = after.stepped(number, state, delta, self._config)
         self._asker.report(
-            number, "train", () if secret else planned, shown, best=after.best.round > progress.best.round,
+            number, "train", () if secret else planned, shown, failure=asked.admission.failure, best=after.best.round > progress.best.round,
             set_aside={} if secret else after.standing.set_aside(number), public=public, secret=secret,
         )  # fmt: skip
         return after
@@ -195,7 +195,7 @@ class Rounds:
         self, mechanism: SiteLevel, progress: Progress, asked: Admission
     ) -> tuple[list[Contribution], Progress]:
         """Return the cohort's noisy sum, and the progress with the bound of the next round's updates."""
-        deltas, bound = [asked.admitted[site].total for site in sorted(asked.admitted)], progress.clip(self._config)
+        deltas, bound = [answer.total for answer in asked.answers], progress.clip(self._config)
         released = mechanism.release(deltas, progress.state.head, bound, self._rng)
         if mechanism.quantile:
             following = np.array(mechanism.next_bound(deltas, bound, self._rng))
@@ -224,16 +224,18 @@ class Rounds:
     def _step(self, state: State, asked: Admission, planned: Sequence[str]) -> tuple[str, State, Delta]:
         """Return why the round failed, or "", the next state and the combined update."""
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
+        if asked.failure:
+            return asked.failure, state, ()
         if len(asked.admitted) < needed:
             return too_few(len(asked.admitted), planned, needed), state, ()
         return self._moved(state, self._contributions(asked))
 
     def _contributions(self, asked: Admission) -> list[Contribution]:
-        """Return what the sites that answered sent, in site order."""
-        updates: list[Update] = [asked.admitted[site] for site in sorted(asked.admitted)]
-        weighting = self._config.weights_of_sites
+        """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""
+        updates: list[Update] = asked.answers
+        sites, weighting = 1 if asked.total is None else len(asked.admitted), self._config.weights_of_sites
         return [
-            Contribution(u.total, protocol.weight_of(weighting, u.examples), u.extra.get(protocol.CONTROL, ()))
+            Contribution(u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ()))
             for u in updates
         ]
 

@@ -74,7 +74,7 @@ def summarise(
 
 def _of_sites(outcome: Outcome) -> tuple[Counts, NDArray[np.int64]]:
     """Return the counts on the sites' test images, and the confusion matrix; of none where no site says."""
-    classes, told = len(outcome.classes), outcome.confusion.values()
+    classes, told = len(outcome.classes), [outcome.total] if outcome.total else [*outcome.confusion.values()]
     nothing = np.zeros((classes, classes), np.int64)
     counts = sum((scores.test for scores in told), Counts.empty(classes))
     return counts, sum((scores.matrix for scores in told), nothing)

@@ -38,7 +38,7 @@ def hold_trial(asker: Asker, trial: Trial) -> TrialResult:
     sites = asker.federation.everyone
     asked = asker.ask_all(protocol.TRIAL, Tally, trial.round, sites, lambda site: replace(trial, site=site))
     asker.report(trial.round, "trial", sites, asked)
-    tallies = list(asked.admitted.values())
+    tallies = asked.answers
     return TrialResult(
         np.sum([tally.images for tally in tallies], axis=0),
         np.sum([tally.correct for tally in tallies], axis=0),

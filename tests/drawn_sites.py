@@ -11,6 +11,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from client import work
+from client.mask_secrets import Safe, Steps
+from client.masking import Masking
 from client.place import Place
 from client.site import SPLITS, Site
 from client.work import Work
@@ -19,7 +21,8 @@ from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.errors import SiteError
 from common.feature_map import Moments, feature_map
-from common.protocol import Gather, Query, Task, Trial
+from common.masks import messages
+from common.protocol import Gather, Query, Request, Task, Trial
 from server.callbacks import Callback
 from server.records import Outcome, Round
 from server.rounds import federate
@@ -106,7 +109,9 @@ class Drawn:
     misbehave: Misbehaviour = lambda site, request, value: value
     asked: list[tuple[str, Any]] = field(default_factory=list)
     answered: list[tuple[str, Any]] = field(default_factory=list)
+    answers: list[tuple[str, Any]] = field(default_factory=list)  # before masks
     records: list[Round] = field(default_factory=list)
+    steps: Steps = field(default_factory=Steps)
 
     def config(self, **settings: Any) -> RunConfig:
         plain = {"server_learning_rate": 1.0, "server_momentum": 0.0}
@@ -154,12 +159,26 @@ class Drawn:
             for name, splits in self.data.items()
         }
 
-        def answer(kind: type[Any], handle: Callable[[Any, Work], Any]) -> Callable[[Message, Context], Message]:
+        def answer(
+            kind: type[Any], handle: Callable[[Any, Work], Any] | None = None
+        ) -> Callable[[Message, Context], Message]:
             def handler(message: Message, context: Context) -> Message:
                 site, request = str(context.node_config["name"]), wire.unpack(message.content, kind)
+                masking = Masking(Safe(context.state, self.steps), works[site].place, config)
                 self.asked.append((site, request))
+
+                def sound() -> Any:
+                    self.answers.append((site, value := handle(request, works[site])))
+                    return value
+
                 try:
-                    value = self.misbehave(site, request, handle(request, works[site]))
+                    if handle is None:
+                        value = masking.answer(request)
+                    elif config.masks and isinstance(request, Request):
+                        value = masking.masked(request, message.metadata.message_type, sound)
+                    else:
+                        value = sound()
+                    value = self.misbehave(site, request, value)
                     self.answered.append((site, value))
                 except SiteError as error:
                     value = error
@@ -174,6 +193,10 @@ class Drawn:
         app.evaluate("trial")(answer(Trial, work.trial))
         app.evaluate("personal")(answer(Task, work.personal))
         app.evaluate("finish")(answer(Task, work.finish))
+        app.query("keys")(answer(messages.Invitation))
+        app.query("peers")(answer(messages.Peers))
+        app.query("survivors")(answer(messages.Survivors))
+        app.query("unmask")(answer(messages.Unmasking))
         return app
 
 

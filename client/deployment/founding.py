@@ -31,6 +31,7 @@ feature-statistics = ""   # public statistics of the backbone's features, for ru
 store = "features"        # each image's features are kept here, so that it passes through the backbone once
 threads = 0               # image batches extracted at a time; 0: one a core
 strict = false            # true: stop at the first image that cannot be read
+roster = ""               # the sites that it shares masks with, by the fingerprints of their keys: fedtransfer client roster --help
 
 # Your name for a class = the federation's name for it; "" keeps the class out of the federation.
 [classes]

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.errors import UserError
+from common.keys import public_line
 
 FleetKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
 
@@ -25,7 +26,7 @@ def make_keys(private: Path, name: str) -> str:
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
-    line = public_line(key, name)
+    line = f"{public_line(key.public_key())} {name}"
     private.with_suffix(".pub").write_text(line + "\n", "utf-8")
     return line
 
@@ -48,9 +49,3 @@ def load_keys(private: Path) -> FleetKeys:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UserError(f"{private}: expected an elliptic-curve key; fedtransfer client new-key makes the right kind")
     return key, key.public_key()
-
-
-def public_line(key: ec.EllipticCurvePrivateKey, name: str) -> str:
-    """Return the public key in OpenSSH's one-line form."""
-    encoded = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    return f"{encoded.decode()} {name}"

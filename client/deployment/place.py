@@ -3,15 +3,16 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from client.budget import Budget, refuse_beyond_budget
+from client.deployment.identity import SiteIdentity, identity_among
 from client.deployment.ledger import Ledger
 from client.deployment.results import keep_personal_head, keep_result
-from client.deployment.settings import MECHANISMS, SETTINGS, SiteFolder
+from client.deployment.settings import MECHANISMS, SETTINGS, UNPINNED, SiteFolder
 from client.place import Place
 from client.site import SPLITS
 from common import protocol
@@ -67,6 +68,8 @@ class RealPlace(Place):
                 "the coordinator's file there and name it in its site.toml, as feature-statistics",
             )
         self._refuse_unprotected(config, kind)
+        if config.masks and kind == protocol.QUERY and not self._site.roster:
+            log.warning("%s", UNPINNED)
         if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
             done = Ledger(self._site.ledger).rounds_since(time.time() - DAY)
             whole = kind == protocol.QUERY and not config.resume
@@ -103,6 +106,15 @@ class RealPlace(Place):
     def budget(self) -> Budget:
         """What the site's training images have been part of, over all runs."""
         return Budget(self._site.budget, durable=True)
+
+    def identity(self, name: str, told: Mapping[str, str]) -> SiteIdentity:
+        """Return who the site is among those that it shares masks with.
+
+        Raises:
+            SiteError: the coordinator names one that is not on the site's roster, or its keys cannot be right.
+            UserError: the site's key or roster cannot be read.
+        """
+        return identity_among(self._site, name, told)
 
     def images(self) -> Sequence[Image]:
         """List the images that the site gives to federations, under the federation's class names."""

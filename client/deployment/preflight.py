@@ -20,12 +20,14 @@ from client.deployment.fleet import connect
 from client.deployment.keys import load_keys
 from client.deployment.ledger import Ledger
 from client.deployment.place import site_images
-from client.deployment.settings import MECHANISMS, SiteFolder
+from client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from client.deployment.status import spent_in_words
 from client.deployment.task import allowed_bundles
 from common.config import RunConfig
 from common.errors import UserError
 from common.images import decode
+from common.keys import fingerprint, public_line
+from common.roster import read_roster
 from common.sources import read_source
 
 DISK_BYTES = 2e9
@@ -63,6 +65,7 @@ def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
     yield _try("images", lambda s: _images(s, decode_all=images), site)
     yield _try("consent", _consent, site)
     yield _try("privacy", _privacy, site)
+    yield _try("roster", _roster, site)
     yield _try("log", _ledger, site)
     yield _try("backbone", _backbone, site)
     for what, check in (
@@ -160,6 +163,23 @@ def _consent(site: SiteFolder) -> tuple[str, str]:
     rounds = f"{consent.rounds_a_day} rounds a day at most" if consent.rounds_a_day else "no bound on rounds"
     demanded = f"; demands {', '.join(consent.demand)}" if consent.demand else ""
     return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images{demanded}"
+
+
+def _roster(site: SiteFolder) -> tuple[str, str]:
+    if not site.roster:
+        return ("warning" if "masks" in site.settings.consent.demand else "ok"), UNPINNED
+    sites = read_roster(site.roster).sites
+    own = fingerprint(public_line(load_keys(site.key)[1]))
+    others = sorted(name for name, given in sites.items() if given != own)
+    text = f"shares masks with {', '.join(others) or 'nobody'} only"
+    if len(others) == len(sites):
+        return (
+            "warning",
+            f"{text}; this site's own key, {own}, is not among the {len(sites)}: do they have an old one of it?",
+        )
+    if len(others) < 2:
+        return "warning", f"{text}; a total with masks takes 3 sites"
+    return "ok", text
 
 
 def _privacy(site: SiteFolder) -> tuple[str, str]:

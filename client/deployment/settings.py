@@ -21,6 +21,10 @@ MECHANISMS: Mapping[
     "image-dp": (lambda run: run.dp == "image", "--dp image"),
     "masks": (lambda run: run.masks, "--masks"),
 }
+UNPINNED = (
+    "no roster: in runs with masks it takes the coordinator's word for whose keys are whose, so a coordinator that invents sites "
+    "could unmask what this one sends; to know them yourself, see fedtransfer client roster --help"
+)
 METHODS: tuple[str, ...] = (*get_args(Strategy), *BESIDE)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
@@ -88,6 +92,7 @@ class SiteSettings(Table):
         store: folder of the feature store.
         threads: image batches extracted at a time; 0 for one a core.
         strict: stop at the first image that cannot be read.
+        roster: file of the sites with which it shares masks; "" to believe the coordinator who they are.
         classes: the site's name for a class → the federation's; "" keeps the class out.
         consent: what a run may ask.
         privacy: what all runs together may spend.
@@ -103,6 +108,7 @@ class SiteSettings(Table):
     store: str = "features"
     threads: int = Field(0, ge=0)
     strict: bool = False
+    roster: str = ""
     classes: dict[str, str] = Field(default_factory=dict)
     consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
@@ -169,6 +175,11 @@ class SiteFolder:
     def key(self) -> Path:
         """The site's private key."""
         return self.folder / "site.key"
+
+    @property
+    def roster(self) -> Path | None:
+        """The sites with which it shares masks, as their own people say; None to believe the coordinator."""
+        return self.path(self.settings.roster) if self.settings.roster else None
 
     @property
     def state(self) -> Path:

@@ -27,10 +27,14 @@ from common import protocol, wire
 from common.bundle import build_bundle
 from common.config import Value
 from common.errors import SiteError, UserError
+from common.masks import messages
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0  # SuperNode is on this machine: if it does not answer, it is gone
+_ROUNDS = (  # what says to which round it belongs
+    protocol.Task, protocol.Gather, protocol.Trial, messages.Invitation, messages.Peers, messages.Survivors, messages.Unmasking,
+)  # fmt: skip
 _UNANSWERED = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "the site's own log says why")
 
 
@@ -99,7 +103,10 @@ class Task:
 def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab) -> Message:
     """Have the installed app answer, if the bundle is one that the site answers by its settings of this moment."""
     try:
-        if message.metadata.message_type not in protocol.KINDS:  # Flower knows other spellings of the same
+        if message.metadata.message_type not in (
+            *protocol.KINDS,
+            *messages.KINDS,
+        ):  # Flower knows other spellings of the same
             raise SiteError("other-message", "this site answers the messages of fedtransfer's protocol only")
         _refuse_other_bundle(SiteFolder.open(site.folder), hashlib.sha256(bundle.content).hexdigest())
         return app(message, context)
@@ -139,6 +146,6 @@ def _method(settings: Mapping[str, Value]) -> str:
 def _round(message: Message) -> int | None:
     """Read a message's round for the ledger; None for a query, or for what is no message of ours."""
     try:
-        return int(wire.unpack(message.content, protocol.Task, protocol.Gather, protocol.Trial).round)
+        return int(wire.unpack(message.content, *_ROUNDS).round)
     except (protocol.ProtocolError, SiteError):
         return None

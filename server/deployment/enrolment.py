@@ -10,13 +10,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.errors import UserError
-from common.keys import fingerprint
+from common.keys import CURVES, fingerprint
 from server.deployment.coordinator import Coordinator
 from server.deployment.superlink import SuperLink
 from server.run import write_whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _read(path: Path, name: str) -> Enrolled:
         raise UserError(
             f"{path}: expected a public key in OpenSSH's form (ecdsa-sha2-nistp384 …); {hint}; ask for the file site.pub"
         ) from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVES):
         raise UserError(
             f"{path}: expected an elliptic-curve key (NIST P-256, P-384 or P-521), got {line.split()[0]}; "
             "fedtransfer client init makes the right kind"

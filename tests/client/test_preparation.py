@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from flwr.app import Message
@@ -69,6 +70,46 @@ def test_a_query_is_answered_with_progress_until_the_site_is_ready(
     assert isinstance(told, Description)
     assert sum(sum(counts) for counts in told.images.values()) == 36
     grid.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, Preparing(7, 36)),
+        ({"masks": True}, Preparing(0, 0)),
+        ({"dp": "image", "epsilon": 2.0, "weighting": "uniform"}, Preparing(0, 0)),
+    ],
+)
+def test_how_far_it_is_tells_how_many_images_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], told: Preparing
+) -> None:
+    """So it is not told where numbers of images are kept back."""
+    go, begun = Event(), Event()
+
+    def prepare(images, config, report, least_images):
+        report(7, 36)
+        begun.set()
+        go.wait(20)
+        raise UserError("enough")
+
+    class There(Place):
+        def images(self):
+            return ()
+
+    monkeypatch.setattr("client.app.prepare_site", prepare)
+    monkeypatch.setattr("client.app.place_of", lambda node, config: There("", tmp_path, patience=0.3))
+    config = RunConfig(classes="declared", class_names="a,b", **settings)
+    backbone = load_backbone(BUNDLED)
+    query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
+    grid = InProcessGrid(app, [SimulatedSite("a", {})], config.to_flat(), 1)
+    try:
+        for _ in range(2):  # once it has begun for sure
+            [reply] = grid.send_and_receive([Message(wire.pack(query), 1, protocol.QUERY)])
+            begun.wait(10)
+        assert wire.unpack(reply.content, Preparing) == told
+    finally:
+        go.set()
+        grid.close()
 
 
 def test_a_site_whose_images_are_mended_is_tried_again(

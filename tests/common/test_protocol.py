@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import SiteError
+from common.masks.messages import Boxes, Consent, Invitation, Masked, Peers, PublicKeys, Shares, Survivors, Unmasking
 from common.metrics import Counts
 from common.protocol import (
     Confusion,
@@ -58,6 +59,16 @@ VALUES = [
     Trial("site-1", 9, ("a", "b"), (arrays(8, 2), arrays(8, 2)), (0.5, 1.0)),
     Tally(9, "f" * 64, "c" * 16, np.array([3, 4]), np.ones((2, 2), np.int64), np.ones((2, 2, 2))),
     Personal(9, "f" * 64, "c" * 16, 4, np.arange(4), 0.3),
+    Gather("a", 0, ("a",), "gram", nonce="0" * 16, sharers=("a", "b"), boxes=(np.ones((1, 92), np.uint8),)),
+    Invitation("a", "7", 1, "train", "0" * 16),
+    PublicKeys("1" * 64, "2" * 64, ""),
+    Peers("a", "7", 1, "train", "0" * 16, ("a", "b"), ("1" * 64,) * 2, ("2" * 64,) * 2, ("", "ff"), ("", "ssh")),
+    Boxes(np.arange(6, dtype=np.uint8).reshape(2, 3)),
+    Masked(1, "f" * 64, "c" * 16, np.array([0, 2**64 - 1], np.uint64)),
+    Survivors("a", "7", 1, "train", "0" * 16, ("a", "b")),
+    Consent("ff"),
+    Unmasking("a", "7", 1, "train", "0" * 16, ("a", "b"), ("a",), ("ff",)),
+    Shares(np.zeros((2, 32), np.uint8)),
 ]
 
 
@@ -116,7 +127,7 @@ def without(record: str) -> RecordDict:
     ("records", "words"),
     [
         (RecordDict(), "incomplete or malformed Update"),
-        (changed(version=99), "version 99 of the protocol, expected 4"),
+        (changed(version=99), "version 99 of the protocol, expected 5"),
         (changed(kind="Task"), "sent 'Task', expected Update"),
         (changed(test=[1.0]), "incomplete or malformed"),
         (changed(name="a patient"), "sent the keys .*'name'.*, expected"),

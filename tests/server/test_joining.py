@@ -1,9 +1,12 @@
 """Names of sites, and what the sites of a run must have."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
 
 from common.backbone import load_backbone
 from common.config import BUNDLED, RunConfig
@@ -37,6 +40,22 @@ def test_an_enrolled_name_counts_whatever_the_site_says() -> None:
     assert federation.nodes == {"anna": 1, "bert": 2}
     assert federation.everyone == federation.trainers == ("anna", "bert")
     assert federation.classes == ("a", "Ähre 2")
+
+
+def test_the_keys_by_which_sites_are_enrolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    told = InProcessGrid.get_nodes
+
+    def enrolled(grid: InProcessGrid) -> list[NodeInfo]:
+        nodes = list(told(grid))
+        nodes[1].public_key = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return nodes
+
+    assert joined(("anna", ""), ("bert", "")).keys == {}
+    monkeypatch.setattr(InProcessGrid, "get_nodes", enrolled)
+    assert joined(("anna", ""), ("bert", "")).keys == {
+        "bert": key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    }
 
 
 def test_nodes_of_a_simulation_go_by_their_prepared_sites() -> None:

@@ -87,6 +87,18 @@ def test_a_mechanism_that_no_version_has_refuses_every_run(site: SiteFolder) -> 
     assert "demands secure-aggregation, which its version of fedtransfer does not have; agree on something" in told.text
 
 
+def test_whose_word_is_taken_for_keys_is_said_in_the_log(site: SiteFolder, caplog: pytest.LogCaptureFixture) -> None:
+    masked = RunConfig(classes="declared", class_names="red,green,blue", masks=True)
+    refusal(site, RunConfig())
+    assert "no roster" not in caplog.text
+    refusal(site, masked)
+    assert "no roster: in runs with masks it takes the coordinator's word" in caplog.text
+    caplog.clear()
+    change(site, 'roster = ""', 'roster = "roster.toml"')
+    refusal(site, masked)
+    assert "no roster" not in caplog.text
+
+
 def test_rounds_a_day(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     change(site, "rounds-a-day = 0", "rounds-a-day = 10")
     since: list[float] = []

@@ -35,6 +35,7 @@ def test_what_is_not_said_asks_nothing_and_forbids_nothing(folder: Path) -> None
     assert (consent.demand, consent.bundles) == ((), ("installed",))
     privacy = SiteFolder.open(folder).settings.privacy
     assert (privacy.epsilon, privacy.bound, privacy.delta) == (0, math.inf, 1e-5)
+    assert SiteFolder.open(folder).roster is None
 
 
 def test_a_folder_that_is_no_sites(tmp_path: Path) -> None:

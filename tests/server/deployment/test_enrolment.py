@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from typer.testing import CliRunner
 
 from common.errors import UserError
 from common.keys import fingerprint
+from common.roster import read_roster
+from server.cli import server
 from server.deployment.coordinator import Coordinator
 from server.deployment.enrolment import Enrolled, bring_in_line, enrol, enrolled, revoke
 from server.deployment.founding import found_coordinator
@@ -198,3 +201,10 @@ def test_a_damaged_key_file_holds_up_nobody_else(coordinator: Coordinator, tmp_p
     with pytest.raises(UserError, match=r"bert\.pub: expected a public key"):
         bring_in_line(coordinator, known)  # type: ignore[arg-type]
     assert known.done == [("unregister", 1), ("register", "carl")], "bert stays as he was"
+
+
+def test_the_roster_that_sites_compare(coordinator: Coordinator, tmp_path: Path) -> None:
+    sites = [enrol(coordinator, key_file(tmp_path / f"{name}.pub", name)) for name in ("bert", "st.anna")]
+    shown = CliRunner().invoke(server, ["roster", "--dir", str(coordinator.folder)])
+    (tmp_path / "roster.toml").write_text(shown.output)
+    assert read_roster(tmp_path / "roster.toml").sites == {site.name: site.fingerprint for site in sites}
