@@ -133,7 +133,12 @@ def test_a_reply_is_charged_before_it_leaves(
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"ema": 0.9}, {"strategy": "fed3r", "weighting": "examples", "local_steps": 0, "image_rate": 0.05}]
+    "settings",
+    [
+        {},
+        {"ema": 0.9, "public_data": "public.npz"},
+        {"strategy": "fed3r", "weighting": "examples", "local_steps": 0, "image_rate": 0.05},
+    ],
 )
 def test_nobody_gets_scores_of_private_images(settings: dict) -> None:
     """Not those that a run without privacy would give either: a server may ask for whatever it likes."""
