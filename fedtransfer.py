@@ -17,6 +17,7 @@ from server.cli import server
 from simulations.benchmark_cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
 from simulations.methods_cli import methods
+from simulations.privacy_cli import privacy
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +32,7 @@ app.command()(predict)
 app.command()(evaluate)
 app.command()(pretrain)
 app.command()(methods)
+app.command()(privacy)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")
 app.add_typer(features, name="features")

@@ -139,7 +139,7 @@ def refuse_beyond_budget(budget: Budget, bound: float, delta: float, config: Run
     spent = Counter(budget.spent())
     spent[promised.release] += rounds * promised.releases
     upwards = {release: math.ceil(_STEP ** math.ceil(math.log(times, _STEP))) for release, times in spent.items()}
-    if epsilon(upwards, delta, 1e-3) > bound and (together := epsilon(spent, delta)) > bound:
+    if epsilon(upwards, delta) > bound and (together := epsilon(spent, delta)) > bound:
         alone = epsilon({promised.release: rounds * promised.releases}, delta)
         raise SiteError(
             "budget-spent",

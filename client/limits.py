@@ -33,6 +33,8 @@ def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
     Raises:
         SiteError: it asks for what they do not say; the text says what.
     """
+    if config.private and (isinstance(request, Trial) or kind == protocol.PERSONAL):
+        raise _beyond("scores of private images", "none")
     if isinstance(request, Gather) and request.what not in (asked := asked_in(config)):
         raise _beyond(f"sums of kind {request.what[:20]!r}", " and ".join(asked) or "none")
     if isinstance(request, Task | Trial):

@@ -98,21 +98,20 @@ def _sum(
     An image whose features, or scores, are not finite or of no finite norm adds nothing.
     """
     classes, d = weights.shape
-    blocks = -(-len(rows) // _BLOCK)
-    xb = np.empty((blocks * _BLOCK, d), np.float32)
-    np.take(x, rows, axis=0, out=xb[: len(rows)], mode="clip")
-    xb[len(rows) :] = 0
-    residuals = np.matmul(xb.reshape(blocks, _BLOCK, d), weights.T).reshape(-1, classes)
+    n, blocks = len(rows), -(-len(rows) // _BLOCK)
+    filled = np.empty((blocks * _BLOCK, d), np.float32)
+    xb = np.take(x, rows, axis=0, out=filled[:n], mode="clip")
+    filled[n:] = 0
+    residuals = np.matmul(filled.reshape(blocks, _BLOCK, d), weights.T).reshape(-1, classes)[:n]
     residuals += bias
     residuals -= residuals.max(1, keepdims=True)
     np.exp(residuals, out=residuals)
     residuals /= residuals.sum(1, keepdims=True)
-    residuals[np.arange(len(rows)), y[rows]] -= np.float32(1 - smoothing)
+    residuals[np.arange(n), y[rows]] -= np.float32(1 - smoothing)
     if smoothing:
         residuals -= np.float32(smoothing / classes)
     norms = np.sqrt(np.vecdot(residuals, residuals) * (np.vecdot(xb, xb) + 1))
     residuals *= np.float32(factor) * np.minimum(1, np.float32(clip) * _MARGIN / norms)[:, None]
-    residuals[len(rows) :] = 0  # what fills the last block is no image
     if (nothing := ~np.isfinite(norms)).any():
         residuals[nothing] = 0
         xb[nothing] = 0

@@ -60,6 +60,8 @@ def _check_what_else_leaks(config: "RunConfig") -> None:
     leaks = {
         "early_stopping": without_public
         and "it looks at the sites' validation losses each round; give --public-data, or leave it at 0",
+        "ema": without_public
+        and "nobody could say whether the mean is the better head; give --public-data, or leave it at 0",
         "interpolate": "its curves are scored on the sites' images; leave it off",
         "personal_epochs": "sites would say how their personal heads do; leave it at 0 (a site may fine-tune its result by itself)",
         "class_balance": "it takes the federation's numbers of images by class; leave it at 0",
@@ -173,6 +175,8 @@ def _check_shares(config: "RunConfig") -> None:
             f"min-sites {config.min_sites}: shares of noise are sized for the fewest sites of a total that are honest, "
             f"--min-sites less --colluding-sites {config.colluding_sites}; that must be 2 or more"
         )
+    if config.noise == "shared" and config.dp == "image" and config.weight_decay:
+        raise ValueError("weight-decay: with --noise shared a site sends its clipped sum alone; leave it at 0")
     if config.noise == "shared" and config.dp == "image" and config.private_steps > 1:
         raise ValueError(
             f"local-steps: with --noise shared only the sum over sites is private, so a site must not step on by itself; "

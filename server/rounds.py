@@ -100,8 +100,7 @@ def federate(
     best, scored_by = closing.score(asker, rounds.requests, progress)
     best, points = closing.interpolate(asker, rounds.requests, progress, best, scored_by)
     delivery = closing.deliver(asker, rounds.requests, progress, best)
-    adapts = config.adaptation_epochs and not config.private  # sites would say how their personal heads do
-    personal = closing.make_personal(asker, rounds.requests, progress, best) if adapts else {}
+    personal = closing.make_personal(asker, rounds.requests, progress, best) if config.adaptation_epochs else {}
     return Outcome(
         best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, points, personal,
         spending.summary(stopped=stopped) if spending else {},

@@ -1,16 +1,17 @@
-"""Named data sets, and how a folder is read as several sites."""
+"""Named data sets, how a folder is read as several sites, and which classes there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.config import RunConfig
 from common.errors import UserError
 from common.features import default_store
-from common.images import Problem
-from common.sources import Source, read_source
+from common.images import Image, Problem
+from common.sources import Source, natural_order, read_source
 
 # Class names as the data sets' authors give them; MNIST's are its digits.
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -91,3 +92,20 @@ def _keras_archive(name: str) -> Path:
         np.savez(temporary, **arrays)
         temporary.replace(path)
     return path
+
+
+def declare_classes(config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> RunConfig:
+    """Declare the data's classes where sites must not say theirs: those of a simulation's data are known.
+
+    Raises:
+        UserError: their names cannot stand in a list.
+    """
+    if not config.hides_counts or config.classes == "declared":
+        return config
+    names = natural_order(image.label for images in images_of.values() for image in images)
+    if unlisted := [name for name in names if "," in name or name != name.strip()]:
+        raise UserError(
+            f"class {unlisted[0]!r} cannot stand in a list of class names, which --dp and --masks need; rename it "
+            "without commas and spaces at its ends"
+        )
+    return config.model_copy(update={"classes": "declared", "class_names": ",".join(names)})

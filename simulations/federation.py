@@ -25,13 +25,13 @@ from common.extraction import Extraction
 from common.head import load_head, load_layer, load_moments
 from common.images import Image, Problem
 from common.preparation import extract_all
-from common.sources import natural_order, read_source, write_manifest
+from common.sources import read_source, write_manifest
 from common.spec import head_spec
 from common.splits import split_of
 from server.app import make_app
 from server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
 from simulations.baselines import Baselines, measure, run_baselines
-from simulations.datasets import NAMES, read_sites, resolve_data
+from simulations.datasets import NAMES, declare_classes, read_sites, resolve_data
 from simulations.display import Display
 from simulations.engine import SimulatedSite, run_in_process
 from simulations.partition import partition
@@ -175,23 +175,6 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
         else:
             write_manifest(path, images_of[name])
     return manifests
-
-
-def declare_classes(config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> RunConfig:
-    """Declare the data's classes where sites must not say theirs: those of a simulation's data are known.
-
-    Raises:
-        UserError: their names cannot stand in a list.
-    """
-    if not config.hides_counts or config.classes == "declared":
-        return config
-    names = natural_order(image.label for images in images_of.values() for image in images)
-    if unlisted := [name for name in names if "," in name or name != name.strip()]:
-        raise UserError(
-            f"class {unlisted[0]!r} cannot stand in a list of class names, which --dp and --masks need; rename it "
-            "without commas and spaces at its ends"
-        )
-    return config.model_copy(update={"classes": "declared", "class_names": ",".join(names)})
 
 
 def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:

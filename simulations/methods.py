@@ -8,7 +8,7 @@ sent, with d features, C classes and 4 bytes a float32:
 - a Gram matrix as its packed triangle in float64, with a row for the bias, and the class sums: 8 ((d+1)(d+2)/2 + (d+1) C);
 - moments, the sums of features and of their squares in float64: 16 d.
 
-This version has neither secure aggregation nor differential privacy: what is said of them is what would work.
+With ``--masks`` a number takes 8 bytes and four more messages go each way; what ``--dp`` sends is noisy, and takes as many bytes.
 """
 
 from collections.abc import Callable, Mapping
@@ -73,8 +73,8 @@ class Method:
         sends: what a site sends.
         down, up: bytes to and from a site, in one of its rounds.
         leaks: what that tells the server of a site's images.
-        masks: whether secure aggregation, which shows the server sums alone, would work with it, and why.
-        noise: the way to differential privacy.
+        masks: whether secure aggregation (``--masks``), which shows the server sums alone, works with it, and why.
+        noise: how it goes with differential privacy (``--dp``).
         once: it is one round, however many ``--rounds`` say.
         before: bytes down and up, once, beside the rounds.
         strategy: its name, where it is a strategy.
@@ -101,9 +101,9 @@ _UPDATE_LEAKS = (
     " after one step and nearly after more; of a class with one image that image's features, from which an image"
     " can be rebuilt (arXiv 2509.11451)"
 )
-_MASKED_SUM = "would work: the server uses the sum over sites only"
+_MASKED_SUM = "--masks: the server uses the sum over sites only"
 _BY_EXAMPLE = (
-    "would work: DP-SGD at the sites; by site, clipped changes with --weighting uniform, for 1,000 sites or more"
+    "--dp image: DP-SGD at the sites; --dp site: clipped changes with --weighting uniform, for 1,000 sites or more"
 )
 _AFTER = "as fedavg: what the server does with the sum costs no privacy"
 _SUMS_LEAK = (
@@ -134,8 +134,8 @@ METHODS: tuple[Method, ...] = (
         "n · (change of the head), n, change of its control variate (not weighted)",
         lambda s: 2 * s.head, lambda s: 2 * s.head,
         "as fedavg; the variate is the site's mean gradient once more, over the whole round",
-        "would work: two sums",
-        "would work, with both changes clipped together: two releases a round", strategy="scaffold",
+        "--masks: two sums",
+        "refused: its variates would be a second release a round", strategy="scaffold",
         note="a site keeps its variate on its own disk",
     ),
     _updates("fedadam", "arXiv 2003.00295"),
@@ -144,24 +144,24 @@ METHODS: tuple[Method, ...] = (
     _updates("fedopt", "arXiv 2003.00295, with the optimizers of Keras"),
     Method(
         "--strategy reptile", "arXiv 1803.02999", "change of the head, n", _head, _head, "as fedavg", _MASKED_SUM,
-        "would work, by site too: every site counts the same", strategy="reptile",
+        "--dp image; --dp site without more: every site counts the same", strategy="reptile",
     ),
     Method(
         "--strategy perfedavg", "arXiv 2002.07948, first order", _UPDATE, _head, _head,
         "as fedavg, of gradients after a step of the site's own", _MASKED_SUM,
-        "as fedavg; what a site fine-tunes for itself in the end never leaves it", strategy="perfedavg",
+        "refused: its gradients, of two batches each, have no bound in closed form", strategy="perfedavg",
     ),
     _updates(
-        "median", "arXiv 1803.01498", masks="would not work: the server must see every site's update",
-        noise="would work with DP-SGD at the sites; not by noise on a sum, since there is none",
+        "median", "arXiv 1803.01498", masks="refused: the server must see every site's update",
+        noise="--dp image; not --dp site, since there is no sum for noise",
     ),
     _updates(
-        "trimmed-mean", "arXiv 1803.01498", masks="would not work: the server must see every site's update",
-        noise="would work with DP-SGD at the sites; not by noise on a sum, since there is none",
+        "trimmed-mean", "arXiv 1803.01498", masks="refused: the server must see every site's update",
+        noise="--dp image; not --dp site, since there is no sum for noise",
     ),
     Method(
         "--strategy fedncm", "arXiv 2306.03937", "sum of features and number of images of each class", lambda s: 0,
-        lambda s: s.class_sums, _SUMS_LEAK, "would work: sums and counts are sent, not means",
+        lambda s: s.class_sums, _SUMS_LEAK, "--masks: sums and counts are sent, not means",
         "--dp image: Gaussian noise on sums of clipped features, once; counts are not sent, nor heads tried", once=True,
         before=(_tried(1), lambda s: 0), strategy="fedncm",
     ),
@@ -171,7 +171,7 @@ METHODS: tuple[Method, ...] = (
         lambda s: 0, lambda s: s.gram,
         f"{_SUMS_LEAK}; of a site with fewer images than features, the space that its features span; of a site with one"
         " image, its features exactly",
-        "would work: sums only (float64, so they must be scaled to whole numbers)",
+        "--masks: sums only",
         "--dp image: Gaussian noise on both sums of clipped features, once, without counts or a 1; at 2,048 features it hides"
         " all but few directions, so with --project", once=True, before=(_tried(RIDGES), lambda s: 0), strategy="fed3r",
         note="--lda sends the same",
@@ -179,21 +179,21 @@ METHODS: tuple[Method, ...] = (
     Method(
         "--strategy fedcof", "arXiv 2412.14326", "sum of features and number of images of each class", lambda s: 0,
         lambda s: s.class_sums, _SUMS_LEAK,
-        "would not work: the server must see every site's own class means, whose scatter it takes for the covariance",
-        "weak: noise must hide the class means of every single site", once=True, before=(_tried(RIDGES), lambda s: 0),
+        "refused: the server must see every site's own class means, whose scatter it takes for the covariance",
+        "refused: noise must hide the class means of every single site", once=True, before=(_tried(RIDGES), lambda s: 0),
         strategy="fedcof",
     ),
     Method(
         "--init fedncm|fed3r|fedcof", "arXiv 2306.03937, 2406.01116, 2412.14326",
         "the one-shot head's sums, once (counted here: fed3r), then as the strategy", _head, _head,
-        "what the one-shot head's sums do, and what the strategy does", "as the two", "as the two: both count",
+        "what the one-shot head's sums do, and what the strategy does", "as the two", "refused: the sums would be a release of their own",
         before=(_tried(RIDGES), lambda s: s.gram),
     ),
     Method(
         "--personal-epochs N", "arXiv 1909.12488; mixing: 2003.13461",
         "once, in the end: images of its test split, and how many four heads get right", _head, lambda s: 0,
-        "accuracy at the site of its own heads; the heads themselves stay there", "would work: counts add up",
-        "nothing beyond the strategy's: the site trains for itself; the counts would want noise of their own",
+        "accuracy at the site of its own heads; the heads themselves stay there", "--masks: counts add up",
+        "refused: the counts would want noise of their own (a site may fine-tune its result by itself)",
         once=True,
     ),
     Method(
@@ -201,7 +201,7 @@ METHODS: tuple[Method, ...] = (
         "n · (change of head and convolutions from LAYER on; counted here: conv5), n", lambda s: s.head + 4 * s.stage,
         lambda s: s.head + 4 * s.stage,
         "as fedavg, and far more: gradients of convolutions are what images are best rebuilt from", "as the strategy",
-        "as the strategy, with noise on as many more numbers", note="features are stored where the network is cut",
+        "refused: noise on so many more numbers would drown them", note="features are stored where the network is cut",
     ),
     Method(
         "--unfreeze-at ROUND:LAYER", "arXiv 1801.06146",
@@ -213,13 +213,13 @@ METHODS: tuple[Method, ...] = (
         "--standardise federated", "sums of x and x²", "sums of features and of their squares, once",
         lambda s: 0, lambda s: s.moments,
         "mean and deviation of the site's features; of a site with one image, its features",
-        "would work: sums only", "would work: Gaussian noise, once", once=True,
+        "--masks: sums only", "refused: public statistics cost nothing (--standardise public)", once=True,
         note="every later message to a site carries mean and deviation too",
     ),
     Method(
         "--ema DECAY, --interpolate", "arXiv 2109.01903",
         "once, in the end, counts and losses of heads between two: on one curve with --ema, on two with --interpolate", lambda s: 6 * s.head,
-        lambda s: 0, "as any scores do", "would work: counts add up", _AFTER, once=True,
+        lambda s: 0, "as any scores do", "--masks: counts add up", "--ema with --public-data; --interpolate is refused", once=True,
         note="three curves, each from two heads that are sent",
     ),
 )  # fmt: skip

@@ -19,7 +19,7 @@ def methods(
 ) -> None:
     """List the methods: what a site sends, bytes, rounds, what the server learns from it, and what could protect it.
 
-    This version protects with none of what the last two columns name: they say what would work with each.
+    `fedtransfer privacy` says what one configuration promises; docs/privacy.md what each protection does.
 
     [bold]Example[/bold]
 
@@ -48,7 +48,7 @@ def methods(
                 console.print(f"  {name}: {text}", highlight=False, markup=False)
     console.print(
         f"\nBytes of arrays to and from one site, for {backbone} and {classes} classes; up to 2 KB a message come on top."
-        "\nNothing in this version protects what is sent: the last two say what would work.",
+        "\nWhat the last two name is off unless it is asked for; --masks and --dp are told by fedtransfer privacy.",
         highlight=False,
         style="dim",
     )

@@ -116,6 +116,8 @@ def same_run(one: RunConfig, other: RunConfig) -> bool:
 
 def _determining(config: RunConfig) -> dict[str, Value]:
     left_out = {"out", "store", "threads", "resume"} | ({"sites"} if config.partition == "natural" else set())
+    if config.hides_counts:  # a simulation declares the classes of its data
+        left_out |= {"classes", "class-names"}
     return {key: value for key, value in config.to_flat().items() if key not in left_out}
 
 

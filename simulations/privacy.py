@@ -5,15 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.privacy.closed_form import sensitivity
-
 from common.config import RunConfig
 from common.privacy.accounting import epsilon_by_orders
+from common.privacy.closed_form import total_deviation
 from common.privacy.guarantee import Guarantee, guarantee
-from common.sums import OF_ONE_SHOT
+from common.sums import NOISY_GRAM, one_shot_sums
 from simulations.methods import METHODS, sizes
-
-DROWNED = 1.0  # noise over signal from which on nothing is to be learnt
 
 _NEVER = (
     "That images stay at their sites is no promise of privacy: what is made of them travels, and tells of them.",
@@ -31,12 +28,15 @@ class Strength:
         noise: its expected size.
         signal: the most that it can be without noise.
         advice: what would make the ratio better.
+        drowned_at: the ratio from which on little is to be learnt. Eigenvalues differ widely, so that the leading ones
+            stand out of noise that is several times their mean.
     """
 
     what: str
     noise: float
     signal: float
     advice: str
+    drowned_at: float = 1.0
 
     @property
     def ratio(self) -> float:
@@ -56,7 +56,7 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
         UserError: the width of the backbone's features is not known.
     """
     promised = guarantee(config)
-    told = {
+    told: dict[str, Any] = {
         "learns": _learns(config),
         "assumed": _assumed(config),
         "not_protected": [*_NEVER, *_open(config)],
@@ -86,7 +86,7 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
         "noise": found.noise,
         "signal": found.signal,
         "ratio": found.ratio,
-        "drowned": found.ratio >= DROWNED,
+        "drowned": found.ratio >= found.drowned_at,
         "advice": found.advice,
     }
     return told
@@ -100,7 +100,7 @@ def _learns(config: RunConfig) -> Mapping[str, str]:
     elif config.masks:
         server = "totals over at least three sites of a round, exactly: of what they send, of their images and of their scores"
     elif config.dp == "site":
-        server = f"every site's update as it is, before the server itself adds noise; that is {method.leaks}"
+        server = "every site's update as it is, before the server itself adds noise: label counts and features of small classes"
     elif config.dp == "image":
         server = "what each site sends, with noise in it that the site has added"
     else:
@@ -170,32 +170,29 @@ def _strength(config: RunConfig, promised: Guarantee, classes: int, images: int)
     """Compare expected noise and the largest signal."""
     width = config.dimensions or sizes(config.backbone, classes, 1).features
     sites, z, clip = config.participants, promised.noise_multiplier, promised.clip
-    adding = 1 if config.noise == "shared" else sites  # so many add noise to the sum
+    helps = "fewer dimensions (--project with --dimensions), more images, or --noise shared with --masks"
     if config.closed_form:
-        what = OF_ONE_SHOT[config.strategy]
-        deviation = z * sensitivity(what, clip) * math.sqrt(adding)
-        if what == "gram":
+        deviation = total_deviation(config, sites)
+        if one_shot_sums(config) == NOISY_GRAM:
             return Strength(
                 "noise on the Gram matrix (spectral norm) against its mean eigenvalue",
-                deviation * math.sqrt(2 * width), max(images, 1) * clip**2 / width,
-                "fewer dimensions (--project with --dimensions), more images, or --noise shared with --masks",
+                deviation * math.sqrt(2 * width), max(images, 1) * clip**2 / width, helps, drowned_at=10.0,
             )  # fmt: skip
         return Strength(
-            "noise on a class sum (norm) against the sum of equally large classes of like images",
-            deviation * math.sqrt(width), max(images, 1) * clip / classes,
-            "more images a class, fewer dimensions (--project with --dimensions), or --noise shared with --masks",
+            "noise on a class sum (norm) against the sum of a class of like images, all classes equally large",
+            deviation * math.sqrt(width), max(images, 1) * clip / classes, helps,
         )  # fmt: skip
-    numbers = (width + 1) * classes
+    numbers, steps = (width + 1) * classes, promised.rounds * promised.releases
     if config.dp == "site":
+        ratio = z * math.sqrt(numbers / steps) / config.fraction  # times the bound, for one site
         return Strength(
-            "noise on a round's mean update (norm) against the bound of a single one",
-            z * clip * math.sqrt(numbers) / (config.fraction * sites), clip,
-            f"more sites: the noise is as large as the bound with {math.ceil(z * math.sqrt(numbers) / config.fraction):,};"
-            " or --dp image",
+            "noise on the mean update over all rounds (norm) against the bound of a single one",
+            ratio * clip / sites, clip,
+            f"more sites: the noise is as large as the bound with {math.ceil(ratio):,}; or --dp image",
         )  # fmt: skip
-    batch = config.batch_size * sites
+    adding = 1 if config.noise == "shared" else sites  # so many add noise to the sum
     return Strength(
-        "noise on a step's sum of gradients over all sites (norm) against the most that the batches give",
-        z * clip * math.sqrt(numbers * adding), batch * clip,
-        "larger batches (--image-rate with --batch-size) and fewer steps, or --noise shared with --masks",
+        "noise on the sum of gradients over all steps and sites (norm) against the most that the batches give",
+        z * clip * math.sqrt(numbers * adding * steps), config.batch_size * sites * steps * clip,
+        "larger batches (--image-rate with --batch-size), fewer steps, or --noise shared with --masks",
     )  # fmt: skip

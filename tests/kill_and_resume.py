@@ -1,9 +1,12 @@
 """Kill runs with SIGKILL at random moments, resume them, and compare every bit of what they leave.
 
     python tests/kill_and_resume.py 200
+    python tests/kill_and_resume.py 50 private
 
 A worker is forked for each start, so that TensorFlow is imported once. A run is killed one to three times before it is
 left to end. Half of the runs are plain FedAvg, half FedAdam with partial participation.
+
+Private runs do not repeat in bits: of them it is checked that what was charged stays so, and that it is charged first.
 """
 
 import csv
@@ -31,6 +34,11 @@ STRATEGIES = {
     "fedavg": {"strategy": "fedavg"},
     "fedadam": {"strategy": "fedadam", "fraction": 0.5, "server_learning_rate": 0.05, "early_stopping": 1000},
 }
+
+PRIVATE = {
+    "strategy": "fedavg", "dp": "site", "noise_multiplier": 1.0, "weighting": "uniform", "sampling": "poisson",
+    "fraction": 0.5, "classes": "declared", "class_names": "0,1,2,3",
+}  # fmt: skip
 
 _PREPARE = """
 import sys
@@ -149,6 +157,47 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
     return stages
 
 
+def soak_private(kills: int, seed: int = 0) -> Counter[str]:
+    """Kill private runs so many times; return how often a kill fell into which stage.
+
+    Raises:
+        SystemExit: a charge was lost, or a round was finished that had not been charged.
+    """
+    rng, stages, done = random.Random(seed), Counter[str](), 0
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare(root)
+        while done < kills:
+            out, charged = root / "killed", []
+            shutil.rmtree(out, ignore_errors=True)
+            for attempt in range(rng.randint(1, 3)):
+                child = start(root, out, PRIVATE, resume=attempt > 0)
+                _wait_for_round(out, rng.randint(1, ROUNDS - 1), 60)
+                time.sleep(rng.uniform(0, 0.02))
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                if (out / "summary.json").exists():
+                    break
+                done, before, charged = done + 1, charged, charges(out)
+                finished = max(int(path.name[6:12]) for path in (out / "checkpoints").glob("round-*"))
+                stages["between charge and checkpoint" if charged[-1] > finished else "after a checkpoint"] += 1
+                if charged[: len(before)] != before or set(range(1, finished + 1)) - set(charged):
+                    raise SystemExit(f"charged {before}, then {charged}, with {finished} rounds finished")
+            if not (out / "summary.json").exists():
+                finish(start(root, out, PRIVATE, resume=True))
+            before, charged = charged, charges(out)
+            told = json.loads((out / "summary.json").read_text())["privacy"]
+            whole = set(charged) == set(range(1, ROUNDS + 1)) and told["rounds_charged"] == len(charged)
+            if charged[: len(before)] != before or not whole:
+                raise SystemExit(f"charged {charged}, and the summary says {told}")
+    return stages
+
+
+def charges(out: Path) -> list[int]:
+    """The rounds that a ledger says were charged, in order."""
+    return [json.loads(line)["round"] for line in (out / "privacy.jsonl").read_text().splitlines()]
+
+
 def _wait_for_round(out: Path, number: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -173,6 +222,8 @@ def _stage(out: Path) -> str:
 if __name__ == "__main__":
     began = time.monotonic()
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    for stage, times in soak(number).most_common():
+    private = sys.argv[2:] == ["private"]
+    for stage, times in (soak_private if private else soak)(number).most_common():
         print(f"{times:4} kills {stage}")
-    print(f"{number} kills, all resumed to the same bits, {time.monotonic() - began:.0f} s")
+    kept = "every charge kept" if private else "all resumed to the same bits"
+    print(f"{number} kills, {kept}, {time.monotonic() - began:.0f} s")

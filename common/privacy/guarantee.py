@@ -74,6 +74,9 @@ def guarantee(config: RunConfig) -> Guarantee | None:
     """Return what a run promises; None where it promises nothing.
 
     Without a noise multiplier the smallest is found that keeps all planned rounds within ε.
+
+    Raises:
+        UserError: no noise does.
     """
     if not config.private:
         return None

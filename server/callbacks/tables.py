@@ -37,7 +37,7 @@ class Tables(Callback):
     def on_round(self, record: Round) -> None:
         """Add a round; on return it is in the hands of the operating system."""
         sites = [len(told) for told in (record.planned, record.answers, record.set_aside)]
-        epsilon = "" if record.epsilon is None else f"{record.epsilon:.4g}"
+        epsilon = "" if record.epsilon is None else f"{record.epsilon:.6g}"
         self._history.writerow(
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),
@@ -106,7 +106,8 @@ def _rows_up_to(path: Path, columns: tuple[str, ...], last: int) -> list[list[st
             f"{path}: has other columns than this fedtransfer writes; resume with the version that wrote it"
         )
     kept = [row for row in rows if row[0].isdigit() and int(row[0]) <= last and len(row) > 3]
-    if missing := set(range(1, last + 1)) - {int(row[0]) for row in kept}:
+    every = range(1, last + 1) if columns == HISTORY else ()  # a round may have had no site, or only secret ones
+    if missing := set(every) - {int(row[0]) for row in kept}:
         raise UserError(f"{path}: lacks round {min(missing)}, which the checkpoint of round {last} builds on")
     return kept
 

@@ -20,7 +20,7 @@ from common.keys import public_line, read_line
 from common.masks import messages, shamir
 from common.masks.secrecy import agreement_key, derived, pad, public
 from common.masks.vector import decode, encode, rounding_error
-from common.protocol import TRAIN, Confusion, Update
+from common.protocol import TRAIN, Confusion, Task, Update
 from common.signatures import is_signed, sign
 
 FIVE = tuple(f"site-{i:03}" for i in range(5))
@@ -138,6 +138,23 @@ def test_requests_that_are_not_answered(cluster: Cluster, changes: dict, words: 
     with refused(words):
         cluster.sites[ANNA].masked(replace(cluster.task(ANNA), **changes), TRAIN, lambda: computed.append(1))
     assert not computed, "refused before any work"
+
+
+def test_a_site_whose_neighbours_are_kept_from_it_does_not_answer() -> None:
+    """On a sparse graph a list of sharers may be long enough, and yet leave a site with too few masks."""
+    cluster = Cluster(masked_config(150, mask_neighbours=54, min_sites=3))
+    cluster.invite()
+    cluster.sites[ANNA].answer(cluster.peers(ANNA))
+    around, numbers = cluster.around(ANNA), cluster.graph
+    kept = around[: 150 - numbers.least]
+    sharers = tuple(name for name in cluster.names if name not in kept)
+    boxes = (np.zeros((len(around) - len(kept), 92), np.uint8),)
+    assert len(sharers) == numbers.least
+    task = Task(ANNA, 1, ("a",), (), nonce=cluster.session.nonce, sharers=sharers, boxes=boxes)
+    with refused(
+        f"sent {len(boxes[0])} boxes of {len(boxes[0])} neighbours; this site has masks with {numbers.threshold}"
+    ):
+        cluster.sites[ANNA].masked(task, TRAIN, lambda: update(0))
 
 
 def test_a_request_of_another_kind_is_not_answered_under_the_masks(cluster: Cluster) -> None:

@@ -38,6 +38,7 @@ REFUSED: list[tuple[dict, str]] = [
         for private in (SITE, IMAGE)
         for name, value, why in (
             ("early-stopping", 3, "it looks at the sites' validation losses each round; give --public-data, or leave it at 0"),
+            ("ema", 0.9, "nobody could say whether the mean is the better head; give --public-data, or leave it at 0"),
             ("interpolate", True, "its curves are scored on the sites' images; leave it off"),
             ("personal-epochs", 2, "sites would say how their personal heads do; leave it at 0"),
             ("class-balance", 0.9, "it takes the federation's numbers of images by class; leave it at 0"),
@@ -99,6 +100,10 @@ REFUSED: list[tuple[dict, str]] = [
     ({**SITE, "masks": True, "noise": "shared"}, "min-sites 0: shares of noise are sized for the fewest sites of a total that are honest"),
     ({**SITE, **SHARED, "colluding-sites": 4}, "min-sites 5: shares of noise are sized for the fewest sites of a total that are "
      "honest, --min-sites less --colluding-sites 4; that must be 2 or more"),
+    (
+        {**IMAGE, **SHARED, "local-steps": 1, "weight-decay": 0.1},
+        "weight-decay: with --noise shared a site sends its clipped sum alone",
+    ),
     ({**IMAGE, **SHARED}, "local-steps: with --noise shared only the sum over sites is private, so a site must not step on by itself; "
      "got 20 steps in a round, give --local-steps 1"),
     *[

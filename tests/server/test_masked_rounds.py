@@ -365,3 +365,50 @@ def test_two_sites_have_no_total(tmp_path: Path) -> None:
 def test_three_sites_are_enough(tmp_path: Path) -> None:
     outcome = Drawn(three_sites(), tmp_path).run(rounds=1, **DECLARED)
     assert outcome.total is not None
+
+
+def test_sums_of_the_same_images_are_never_totalled_twice(tmp_path: Path) -> None:
+    """The difference of two totals would be what the site that was missing once has sent."""
+
+    def misbehave(site: str, request: Any, value: Any) -> Any:
+        if site == "site-004" and isinstance(request, Gather):
+            raise SiteError("tired", "not now")
+        return value
+
+    run = Drawn(many(5), tmp_path, misbehave)
+    run.run(strategy="fedncm", **DECLARED)
+    asked = run.requests(Gather)
+    assert len(asked) == 5
+    assert len({request.nonce for request in asked}) == 1
+    [record] = [record for record in run.records if record.phase == "sums"]
+    assert sorted(record.answers) == sorted(run.data)[:4]
+    assert record.refused == {"site-004": "tired: not now"}
+
+
+PRIVATE = {"dp": "site", "noise": "shared", "weighting": "uniform", "min_sites": 5, "rounds": 1}
+
+
+def test_shared_noise_of_sites_is_in_the_masked_total(tmp_path: Path) -> None:
+    """With next to no noise, and a bound above all updates, the head is the plain one; with noise it is not."""
+    uniform = {"weighting": "uniform", "rounds": 1, "classes": "declared", "class_names": "a,b,c"}
+    plain = Drawn(many(5), tmp_path / "plain").run(**uniform).progress.state.head
+    heads = {
+        noise: Drawn(many(5), tmp_path / f"{noise:g}")
+        .run(**{**DECLARED, **PRIVATE, "noise_multiplier": noise, "clip": 1e3})
+        .progress.state.head
+        for noise in (1e-7, 1e-3)
+    }
+    assert_close(heads[1e-7], plain, 1e-3)
+    apart = np.concatenate([(a - b).ravel() for a, b in zip(heads[1e-3], plain, strict=True)])
+    assert apart.std() == pytest.approx(1e-3 * 1e3 / 5, rel=0.1), "noise on the sum, over the number of sites"
+
+
+def test_a_private_round_without_a_total_is_not_tried_again_and_says_so(tmp_path: Path) -> None:
+    misbehave = dropping("unmask", 3)
+    misbehave.sites = 5  # type: ignore[attr-defined]
+    run = Drawn(many(5), tmp_path, misbehave)
+    outcome = run.run(**{**DECLARED, **PRIVATE, "noise_multiplier": 1.0})
+    assert not any(array.any() for array in outcome.progress.state.head)
+    [record] = [record for record in run.records if record.phase == "train"]
+    assert "are needed to unmask the sum" in record.failure
+    assert len({request.nonce for request in run.requests(Task) if request.nonce}) == 1, "the result needs no masks"

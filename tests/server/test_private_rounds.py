@@ -170,10 +170,11 @@ def test_a_round_is_charged_before_it_is_asked_for_and_never_again_given_back(tm
 
     run = Drawn(DATA, tmp_path, note)
     with pytest.raises(Stopped):
-        run.run(rng=rng(1), rounds=4, stop_after=2, **SITE)
+        run.run(Tables(), rng=rng(1), rounds=4, stop_after=2, **SITE)
     assert seen == [1] * 3 + [2] * 3 + [3] * 3
     before = run.requests(Task)[-1].head
-    outcome = run.run(rng=rng(2), rounds=4, resume=True, **SITE)
+    outcome = run.run(Tables(), rng=rng(2), rounds=4, resume=True, **SITE)
+    assert [row["round"] for row in read_history(tmp_path)] == ["1", "2", "3", "4"]
     assert [line["round"] for line in lines(tmp_path)] == [1, 2, 3, 3, 4]
     assert outcome.privacy["rounds_charged"] == outcome.privacy["releases"] == 5
     again = next(task for task in run.requests(Task)[9:] if task.round == 3)
@@ -221,7 +222,7 @@ def test_the_budget_ends_a_run_that_keeps_what_it_has(tmp_path: Path, caplog: py
     assert set(outcome.confusion) == set(DATA), "the head is delivered"
     spent = [float(row["epsilon"]) for row in read_history(tmp_path)]
     assert spent == sorted(spent)
-    assert told["epsilon"] <= spent[-1] <= 2.0
+    assert told["epsilon"] * (1 - 1e-5) <= spent[-1] <= 2.0
 
 
 def test_sites_say_nothing_in_the_end_and_the_last_head_is_kept(tmp_path: Path) -> None:

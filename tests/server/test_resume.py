@@ -108,6 +108,17 @@ def test_other_rounds_are_refused_where_rates_follow_from_them(checkpoints: Chec
     assert replace(checkpoints, config=RunConfig(rounds=7)).latest().round == 2
 
 
+def test_other_rounds_are_refused_where_the_noise_was_found_for_them(checkpoints: Checkpoints) -> None:
+    private = {"dp": "site", "weighting": "uniform", "classes": "declared", "class_names": "a,b,c", "rounds": 20}
+    found = replace(checkpoints, config=RunConfig(**private, epsilon=2.0))
+    found.save(progress())
+    with pytest.raises(UserError, match="belongs to another run: rounds was 20 and is 30"):
+        replace(found, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0)).latest()
+    given = replace(checkpoints, config=RunConfig(**private, epsilon=2.0, noise_multiplier=9.0))
+    given.save(progress(2))
+    assert replace(given, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0, noise_multiplier=9.0)).latest()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -189,3 +200,10 @@ def test_killed_and_resumed_runs_end_bit_equal() -> None:
     script = Path(__file__).resolve().parents[1] / "kill_and_resume.py"
     done = subprocess.run([sys.executable, script, "20"], capture_output=True, text=True, timeout=900)
     assert "20 kills, all resumed to the same bits" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_killed_private_runs_keep_every_charge() -> None:
+    script = Path(__file__).resolve().parents[1] / "kill_and_resume.py"
+    done = subprocess.run([sys.executable, script, "6", "private"], capture_output=True, text=True, timeout=300)
+    assert "6 kills, every charge kept" in done.stdout, done.stdout + done.stderr

@@ -87,6 +87,8 @@ def test_what_does_not_change_a_result_does_not_make_it_another_run(tmp_path: Pa
     assert same_run(one, one.model_copy(update={"threads": 7, "out": "", "store": "/there"}))
     assert not same_run(one, one.model_copy(update={"rounds": 4}))
     assert not same_run(one, other)
+    masked = one.model_copy(update={"masks": True})
+    assert same_run(masked, masked.model_copy(update={"classes": "declared", "class_names": "cat,dog"}))
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9, unique=True))

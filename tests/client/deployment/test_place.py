@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
+from client.budget import Budget
 from client.deployment.founding import found_site
 from client.deployment.ledger import Ledger
 from client.deployment.place import RealPlace, own_images, real_place, site_images
 from client.deployment.settings import SiteFolder
+from client.deployment.status import spent_in_words
 from common import protocol
 from common.config import RunConfig
 from common.errors import SiteError, UserError
 from common.images import Image
+from common.privacy.accounting import Release, epsilon
 
 
 @pytest.fixture
@@ -319,3 +322,72 @@ def test_settings_that_change_make_another_place(tmp_path: Path) -> None:
     after = real_place(str(tmp_path))
     assert after != before
     assert after.least_images == 7
+
+
+PRIVATE = {
+    "dp": "image", "noise_multiplier": 1.0, "rounds": 2, "local_steps": 5, "weighting": "uniform",
+    "classes": "declared", "class_names": "red,green,blue",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("demand", "without", "within", "told"),
+    [
+        ("dp", {}, PRIVATE, "dp, and the run has none; give --dp site or --dp image"),
+        ("dp", {}, {**PRIVATE, "dp": "site", "local_steps": 0}, "dp, and the run has none; give --dp site or --dp image"),
+        ("image-dp", {**PRIVATE, "dp": "site", "local_steps": 0}, PRIVATE, "image-dp, and the run has none; give --dp image"),
+        ("masks", PRIVATE, {**PRIVATE, "masks": True}, "masks, and the run has none; give --masks"),
+    ],
+)  # fmt: skip
+def test_a_demand_is_for_the_runs_settings(
+    site: SiteFolder, demand: str, without: dict[str, Any], within: dict[str, Any], told: str
+) -> None:
+    change(site, "demand = []", f'demand = ["{demand}"]')
+    for kind in protocol.KINDS:
+        refused = refusal(site, RunConfig(**without), kind)
+        assert refused is not None
+        assert (refused.code, refused.text) == ("demand-not-met", f"this site demands {told}")
+        assert refusal(site, RunConfig(**within), kind) is None
+
+
+def test_all_that_is_demanded_must_be_there(site: SiteFolder) -> None:
+    change(site, "demand = []", 'demand = ["image-dp", "masks"]')
+    for settings, missing in (({}, "image-dp"), (PRIVATE, "masks")):
+        refused = refusal(site, RunConfig(**settings))
+        assert refused is not None
+        assert f"demands {missing}, and the run has none" in refused.text
+    assert refusal(site, RunConfig(**PRIVATE, masks=True)) is None
+
+
+def test_a_budget_that_a_run_would_exceed(site: SiteFolder) -> None:
+    place = real_place(str(site.folder))
+    assert place.budget == Budget(site.folder / "privacy.jsonl", durable=True)
+    changed = change(site, "epsilon = 0.0", "epsilon = 2")
+    assert refusal(site, RunConfig(**PRIVATE)) is None
+    refused = refusal(site, RunConfig(**PRIVATE | {"rounds": 50}))
+    assert refused is not None
+    assert refused.code == "budget-spent"
+    assert refused.text.startswith(
+        "this site lets all runs together spend epsilon 2 at delta 1e-05 on an image; the run asks for "
+    )
+    assert refusal(site, RunConfig(**PRIVATE | {"rounds": 50}), protocol.TRAIN) is None
+    place.budget.charge("train", "1", 1, Release(0.05, 1.0), 1000, 1.0)
+    for kind in (protocol.QUERY, protocol.TRAIN):
+        refused = refusal(site, RunConfig(**PRIVATE), kind)
+        assert refused is not None
+        assert refused.code == "budget-spent"
+    words = spent_in_words(changed)
+    assert words.startswith(
+        f"epsilon {epsilon({Release(0.05, 1.0): 1000}, 1e-5):.3g} at delta 1e-05 is spent on an image"
+    )
+    assert words.endswith("of 2 that all runs together may")
+
+
+def test_rare_classes_are_hidden_by_noise_or_kept_out_but_not_both(site: SiteFolder) -> None:
+    """Whether a whole class is kept out would hang on one image."""
+    change(site, "least-images = 1", "least-images = 5")
+    assert refusal(site, RunConfig()) is None
+    refused = refusal(site, RunConfig(**PRIVATE))
+    assert refused is not None
+    assert refused.code == "rare-classes"
+    assert "keeps out classes of fewer than 5 images" in refused.text

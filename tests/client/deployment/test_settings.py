@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def test_what_is_not_said_asks_nothing_and_forbids_nothing(folder: Path) -> None
     consent = SiteFolder.open(folder).settings.consent
     assert (consent.methods, consent.rounds_a_day, consent.least_images) == ((), 0, 1)
     assert (consent.demand, consent.bundles) == ((), ("installed",))
+    privacy = SiteFolder.open(folder).settings.privacy
+    assert (privacy.epsilon, privacy.bound, privacy.delta) == (0, math.inf, 1e-5)
     assert SiteFolder.open(folder).roster is None
 
 
@@ -73,6 +76,9 @@ def test_a_file_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatc
         ("[consent]\nbundles = []", 'bundles: got []; expected "installed", or hashes of 64 hexadecimal digits'),
         ('[consent]\nbundles = ["instaled"]', "bundles: got ['instaled']; expected \"installed\", or hashes of"),
         ("[classes]\nblue = 3", "classes.blue: got 3; input should be a valid string"),
+        ("[privacy]\nepsilon = -1", "privacy.epsilon: got -1; input should be greater than or equal to 0"),
+        ("[privacy]\ndelta = 0", "privacy.delta: got 0; input should be greater than 0"),
+        ("[privacy]\nepsilom = 1", "privacy: unknown key 'epsilom'; did you mean 'epsilon'?"),
         ("threads = -2", "threads: got -2; input should be greater than or equal to 0"),
     ],
 )

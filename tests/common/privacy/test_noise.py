@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from common.privacy import noise
+from common.privacy.noise import NoiseSource
+from common.privacy.randomness import secret_generator
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 20_490])
+def test_draws_are_normal_independent_and_new_each_time(size: int) -> None:
+    source = NoiseSource(size, np.random.default_rng(1))
+    drawn = np.stack([source.draw(0.5) for _ in range(100_000 // size)])
+    assert drawn.dtype == np.float32
+    assert drawn.shape[1] == size
+    assert kstest(drawn.ravel() / 0.5, "norm").pvalue > 0.01
+    assert np.mean(np.square(drawn / 0.5)) == pytest.approx(1, abs=0.015)
+    half = -(-size // 2)
+    for one, other in ((drawn[1:], drawn[:-1]), (drawn[:, half:], drawn[:, : size - half])):
+        if one.size:  # neither a vector with the one before, nor the two of a pair, in size or sign
+            assert abs(np.mean(one * other)) / 0.25 < 0.015
+            assert abs(np.mean((np.square(one / 0.5) - 1) * (np.square(other / 0.5) - 1))) < 0.03
+
+
+def test_draws_reach_far_out() -> None:
+    """5 standard deviations are exceeded once in 1.7 million draws: what cut them off there would void a guarantee."""
+    source = NoiseSource(4_000_000, np.random.default_rng(2))
+    drawn = np.abs(source.draw(1.0).astype(np.float64))
+    assert np.isfinite(drawn).all()
+    for far, expected in ((4, 253.4), (4.5, 27.2)):
+        assert (drawn > far).sum() == pytest.approx(expected, abs=5 * expected**0.5)
+    assert drawn.max() > 4.7
+
+
+def test_far_out_draws_are_not_few_values_far_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Radii of the smallest word alone spread from 6.6 to beyond 7: with its 32 bits they would all be 6.76."""
+    monkeypatch.setattr(noise, "_FAR", 2**32)
+    source = NoiseSource(20_000, np.random.default_rng(4))
+    source._stream = Zeros(source._stream)
+    radii = np.hypot(*source.draw(1.0).reshape(2, -1))
+    assert radii.min() == pytest.approx(np.sqrt(2 * 32 * np.log(2)), abs=1e-3)
+    assert len(np.unique(radii)) > 9_000
+    assert (radii > 7).mean() == pytest.approx(2**32 * np.exp(-49 / 2), rel=0.1)
+
+
+class Zeros:
+    """A stream whose first words, but not those that refine them, are 0."""
+
+    def __init__(self, stream: object) -> None:
+        self.update = stream.update
+
+    def update_into(self, data: bytes, buffer: memoryview) -> None:
+        buffer[:] = bytes(len(buffer))
+
+
+def test_no_two_sources_are_alike() -> None:
+    first, second = (NoiseSource(8, secret_generator()).draw(1.0) for _ in range(2))
+    assert not (first == second).any()
+    rng = np.random.default_rng(3)
+    first, second = (NoiseSource(8, rng).draw(1.0) for _ in range(2))
+    assert not (first == second).any()
