@@ -8,10 +8,10 @@ This file imports nothing of the project, and wants an environment of its own:
     python docs/opacus/ours.py features.npz > ours.jsonl
     /tmp/opacus/bin/python docs/opacus/compare.py features.npz ours.jsonl --table docs/results/opacus.csv
 
-For each line of ``ours.jsonl`` (epsilon, delta, noise_multiplier, rate, steps, clip, learning_rate, seed; accuracy,
-seconds and version of ours) it prints one of Opacus' run: its accuracy on the test images, its seconds, and ε at δ by its
-own accountants, Rényi orders (RDP) and numerical composition (PRV; Gopi et al. 2021, arXiv 2106.02848). A seed draws
-other batches and other noise here than there.
+For each line of ``ours.jsonl`` (epsilon, delta, noise_multiplier, rate, steps, clip, learning_rate, seed; and our
+accuracy, seconds and version) it prints one of Opacus' run: accuracy on the test images, seconds of the processor, and ε
+at δ by Opacus' own accountants, Rényi orders (RDP) and numerical composition (PRV; Gopi et al. 2021, arXiv 2106.02848).
+A seed draws other batches and other noise here than there. Give both OMP_NUM_THREADS=1, or seconds do not compare.
 """
 
 import argparse
@@ -103,9 +103,9 @@ if __name__ == "__main__":
     lines = []
     for line in asked.ours.read_text("utf-8").splitlines():
         ours = json.loads(line)
-        began = time.perf_counter()
+        began = time.process_time()
         model, history = train(x_train, y_train, ours)
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         with torch.no_grad():
             accuracy = float((model(x_test).argmax(1) == y_test).float().mean())
         theirs = {key: ours[key] for key in (*SETTINGS, "seed")} | {

@@ -2,8 +2,12 @@
 
     python docs/opacus/ours.py features.npz > ours.jsonl
 
-Noise multipliers are those that ``common.privacy.accounting`` finds for each ε. Batches and noise are secret draws, so
+Noise multipliers are those that a run with ``--dp image`` finds for each ε. Batches and noise are secret draws, so
 accuracies repeat in distribution only; the seed of a line is for Opacus.
+
+The settings are of a grid on 5,000 training images of CIFAR-10 that were kept out (``--held-out 5000``, two seeds): rate
+0.05; 250, 500 or 1000 steps; clip 0.5 or 1; learning rate · clip 8, 16, 24 or 32. These are within 0.3 points of the best
+at every ε. What this choice tells of the images is not in ε; Opacus gets the same.
 """
 
 import argparse
@@ -15,7 +19,8 @@ import numpy as np
 
 from client.private_trainer import train_privately
 from client.trainer import Recipe
-from common.privacy.accounting import Release, noise_for
+from common.config_reading import make_config
+from common.privacy.guarantee import guarantee
 from common.privacy.randomness import secret_generator
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,29 +41,35 @@ if asked.held_out:
     order = np.random.default_rng(0).permutation(len(y))
     kept, out = order[asked.held_out :], order[: asked.held_out]
     x, y, x_test, y_test = x[kept], y[kept], x[out], y[out]
-zeros = (np.zeros((x.shape[1], y.max() + 1), np.float32), np.zeros(y.max() + 1, np.float32))
-recipe = Recipe("sgd", asked.learning_rate, round(asked.rate * len(y)), epochs=0)
+classes = int(y.max()) + 1
+zeros = (np.zeros((x.shape[1], classes), np.float32), np.zeros(classes, np.float32))
 
 for epsilon in asked.epsilon:
-    noise = noise_for(lambda multiplier: {Release(asked.rate, multiplier): asked.steps}, epsilon, asked.delta)
+    settings = {
+        "dp": "image",
+        "epsilon": epsilon,
+        "delta": asked.delta,
+        "rounds": 1,
+        "local-steps": asked.steps,
+        "image-rate": asked.rate,
+        "batch-size": round(asked.rate * len(y)),
+        "clip": asked.clip,
+        "learning-rate": asked.learning_rate,
+        "weighting": "uniform",
+        "classes": "declared",
+        "class-names": ",".join(map(str, range(classes))),
+    }
+    config = make_config(settings, "options")
+    promised = guarantee(config)
+    assert promised
     for seed in range(asked.seeds):
-        began = time.perf_counter()
-        kernel, bias = train_privately(
-            zeros,
-            x,
-            y,
-            recipe,
-            asked.steps,
-            secret_generator(),
-            image_rate=asked.rate,
-            clip=asked.clip,
-            noise_multiplier=noise,
-        )
-        seconds = time.perf_counter() - began
+        began = time.process_time()
+        kernel, bias = train_privately(zeros, x, y, Recipe.from_config(config), promised, secret_generator())
+        seconds = time.process_time() - began
         line = {
             "epsilon": epsilon,
             "delta": asked.delta,
-            "noise_multiplier": noise,
+            "noise_multiplier": promised.noise_multiplier,
             "rate": asked.rate,
             "steps": asked.steps,
             "clip": asked.clip,
