@@ -22,7 +22,7 @@ from common.masks import messages, shamir
 from common.masks.graph import Graph, graph, least_sites
 from common.masks.messages import Masked, Stage
 from common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
-from common.masks.session import Session
+from common.masks.session import Session, common_part
 from common.masks.vector import encode, places
 from common.metrics import Counts
 from common.privacy.randomness import secret_generator
@@ -108,10 +108,10 @@ class Masking:
         vector += pad(
             derived(held.seed.to_bytes(shamir.BYTES, "big"), held.session.bound("pad", held.site)), len(vector)
         )
-        own = agreement_key(held.key)
+        own, alike = agreement_key(held.key), common_part(asked)
         for name in around:
             if name in held.received:
-                bound = held.session.bound("mask", *sorted((held.site, name)))
+                bound = held.session.bound("mask", alike, *sorted((held.site, name)))
                 key = _agreed(own, _key(held, held.masks, name), bound)
                 if held.site < name:
                     vector += pad(key, len(vector))

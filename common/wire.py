@@ -4,6 +4,7 @@ What a value says travels as one JSON text, its arrays in one record of raw byte
 type.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -169,6 +170,13 @@ def _ndarray(array: Array) -> NDArray[Any]:
     if array.stype != _RAW or np.dtype(array.dtype).hasobject or any(length < 0 for length in array.shape):
         raise ValueError(f"an array of kind {array.stype!r}, type {array.dtype!r} and shape {tuple(array.shape)}")
     return np.frombuffer(array.data, array.dtype).reshape(array.shape)
+
+
+def digest(records: RecordDict) -> str:
+    """Return the SHA-256 of what records say and of their arrays, in hexadecimal digits."""
+    said = str(records.config_records["head"]["said"]).encode()
+    arrays = records.array_records["arrays"].values() if "arrays" in records else ()
+    return hashlib.sha256(said + b"".join(array.data for array in arrays)).hexdigest()
 
 
 def content_bytes(message: Message) -> int:

@@ -21,7 +21,7 @@ from common.masks import messages, shamir
 from common.masks.graph import graph, least_sites
 from common.masks.messages import Masked, Stage
 from common.masks.secrecy import SEALED
-from common.masks.session import Session
+from common.masks.session import Session, common_part
 from common.masks.vector import decode, length, places
 from common.protocol import Answer, ProtocolError, Request
 from server.admission import Admission, Terms, admit, check_total
@@ -91,8 +91,8 @@ class _Attempt:
         """Go through all stages."""
         cohort, least, peers = self._keys()
         boxes = self._boxes(cohort, least, peers)
-        cohort = replace(cohort, sharers=frozenset(boxes))
         request = next(iter(requests.values()))
+        cohort = replace(cohort, sharers=frozenset(boxes), asked=common_part(request))
         wanted = template(answer, request, self.terms)
         vectors = self._vectors(cohort, least, boxes, requests, length(wanted))
         survivors = tuple(sorted(vectors))
@@ -127,7 +127,7 @@ class _Attempt:
         ring = numbers.ring(names, self.session.order(peers["masks"], peers["boxes"]))
         around = {name: ring.around(name) for name in names}
         public = {name: bytes.fromhex(keys[name].mask) for name in names}
-        return Cohort(self.session, numbers, names, public, around, frozenset()), max(least, numbers.least), peers
+        return Cohort(self.session, numbers, names, public, around), max(least, numbers.least), peers
 
     def _boxes(self, cohort: Cohort, least: int, peers: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Return sender → receiver → sealed box."""

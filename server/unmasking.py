@@ -27,6 +27,7 @@ class Cohort:
         keys: site → the public key of its masks.
         around: site → its neighbours, in name order.
         sharers: sites whose shares were handed on: those that masks were made with.
+        asked: digest of what all were asked (``common_part``).
     """
 
     session: Session
@@ -34,7 +35,8 @@ class Cohort:
     names: Sequence[str]
     keys: Mapping[str, bytes]
     around: Mapping[str, Sequence[str]]
-    sharers: frozenset[str]
+    sharers: frozenset[str] = frozenset()
+    asked: str = ""
 
     def shared_with(self, site: str) -> list[str]:
         """Return the neighbours of a site whose shares it got, in name order."""
@@ -66,7 +68,8 @@ class Cohort:
             if public(key) != self.keys[site]:
                 raise StillMasked(f"the shares of {site} that its neighbours showed do not give its key")
             for name in left:  # the survivor has added this mask if its name is first, else subtracted it
-                mask = pad(agreed(key, self.keys[name], self.session.bound("mask", *sorted((site, name)))), len(total))
+                bound = self.session.bound("mask", self.asked, *sorted((site, name)))
+                mask = pad(agreed(key, self.keys[name], bound), len(total))
                 if name < site:
                     total -= mask
                 else:

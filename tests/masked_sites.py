@@ -85,7 +85,7 @@ class Cluster:
     def task(self, site: str, **changes: object) -> Task:
         sealed = [self.boxes[sender].sealed[self.around(sender).index(site)] for sender in self.around(site)]
         told = {"nonce": self.session.nonce, "sharers": self.names, "boxes": (np.stack(sealed),)}
-        return Task(site, 1, ("a", "b", "c", "d"), (), **{**told, **changes})
+        return Task(**{"site": site, "round": 1, "classes": ("a", "b", "c", "d"), "head": (), **told, **changes})
 
     def task_of_finish(self, site: str) -> Task:
         return Task(site, 1, ("a", "b", "c", "d"), ())

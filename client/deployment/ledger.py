@@ -16,7 +16,7 @@ from typing import Any
 from flwr.app import Message
 
 from common.protocol import GATHER, TRAIN
-from common.wire import content_bytes
+from common.wire import content_bytes, digest
 
 _START = "0" * 64
 
@@ -32,14 +32,13 @@ class Ledger:
         last = self._last_line()
         records = reply.content if reply.has_content() else None
         arrays = [array for record in records.array_records.values() for array in record.values()] if records else []
-        said = str(records.config_records["head"]["said"]) if records else ""
         line = {
             "time": time.time(),
             "kind": reply.metadata.message_type,
             **task,
             "bytes": content_bytes(reply) if records else 0,
             "shapes": [[array.dtype, *array.shape] for array in arrays],
-            "sha256": hashlib.sha256(said.encode() + b"".join(array.data for array in arrays)).hexdigest(),
+            "sha256": digest(records) if records else hashlib.sha256().hexdigest(),
             "before": _hash(last.rstrip(b"\n") + b"\n") if last else _START,
         }
         with self.path.open("ab") as file:

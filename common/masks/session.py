@@ -3,9 +3,22 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from common import wire
+from common.protocol import Request, Task
 
 _DOMAIN = b"fedtransfer masks 1\0"
+
+
+def common_part(request: Request) -> str:
+    """Return a digest of what all sites of a session are asked alike.
+
+    Masks follow from it, so they cancel only if all were asked the same: a server that sends one site another head learns
+    nothing from the total.
+    """
+    alike = replace(request, site="", nonce="", sharers=(), boxes=())
+    return wire.digest(wire.pack(replace(alike, counted=0) if isinstance(alike, Task) else alike))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from common.errors import SiteError
 from common.keys import public_line, read_line
 from common.masks import messages, shamir
 from common.masks.secrecy import agreement_key, derived, pad, public
+from common.masks.session import common_part
 from common.masks.vector import decode, encode, rounding_error
 from common.protocol import TRAIN, Confusion, Task, Update
 from common.signatures import is_signed, sign
@@ -36,13 +37,11 @@ def cluster() -> Cluster:
     return Cluster(masked_config(5))
 
 
-def test_five_sites_add_up_and_a_vector_alone_says_nothing(cluster: Cluster) -> None:
-    signatures = cluster.agree()
+def without_pads(cluster: Cluster) -> np.ndarray:
+    """Go through all stages with five sites; return the sum of their vectors less their pads."""
+    signatures = {site: cluster.sites[site].answer(cluster.survivors(site)).signature for site in FIVE}
     shown = {site: cluster.sites[site].answer(cluster.unmasking(site, signatures)).shares for site in FIVE}
     total = np.sum([cluster.vectors[site].vector for site in FIVE], axis=0, dtype=np.uint64)
-    sent = [update(i) for i in range(5)]
-    with pytest.raises(ValueError, match="no vectors of the sites"):
-        decode(total.copy(), sent[0], 5)
     for owner in FIVE:
         given = {
             FIVE.index(site) + 1: int.from_bytes(
@@ -52,10 +51,44 @@ def test_five_sites_add_up_and_a_vector_alone_says_nothing(cluster: Cluster) -> 
         }  # fmt: skip
         seed = shamir.combine(dict(list(given.items())[: cluster.graph.threshold])).to_bytes(32, "big")
         total -= pad(derived(seed, cluster.session.bound("pad", owner)), len(total))
-    result = decode(total, sent[0], 5)
+    return total
+
+
+def test_five_sites_add_up_and_a_vector_alone_says_nothing(cluster: Cluster) -> None:
+    cluster.mask()
+    sent = [update(i) for i in range(5)]
+    with pytest.raises(ValueError, match="no vectors of the sites"):
+        decode(np.sum([cluster.vectors[site].vector for site in FIVE], axis=0, dtype=np.uint64), sent[0], 5)
+    result = decode(without_pads(cluster), sent[0], 5)
     assert result.examples == sum(answer.examples for answer in sent)
     expected = np.sum([answer.total[0].astype(np.float64) for answer in sent], axis=0)
     assert abs(result.total[0] - expected).max() < rounding_error(5)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"head": (np.ones(3, np.float32),)},
+        {"rate": 0.5},
+        {"extra": {"class weights": (np.ones(4, np.float32),)}},
+        {"classes": ("a", "b", "d", "c")},
+    ],
+)
+def test_there_is_no_total_where_one_site_was_asked_something_else(cluster: Cluster, odd: dict) -> None:
+    """Else a head made for one site would show what that site alone answers to it."""
+    cluster.share()
+    for i, site in enumerate(FIVE):
+        task = cluster.task(site, **(odd if i == 2 else {}))
+        cluster.vectors[site] = cluster.sites[site].masked(task, TRAIN, lambda i=i: update(i))
+    with pytest.raises(ValueError, match="no vectors of the sites"):
+        decode(without_pads(cluster), update(0), 5)
+
+
+def test_what_differs_from_site_to_site_makes_no_difference(cluster: Cluster) -> None:
+    cluster.share()
+    for i, site in enumerate(FIVE):
+        cluster.vectors[site] = cluster.sites[site].masked(cluster.task(site, counted=i), TRAIN, lambda i=i: update(i))
+    assert decode(without_pads(cluster), update(0), 5).examples == sum(update(i).examples for i in range(5))
 
 
 def test_masked_vectors_are_uniform_and_do_not_depend_on_what_is_masked() -> None:
@@ -339,7 +372,8 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
 
     keys = {name: bytes.fromhex(cluster.keys[name].mask) for name in cluster.names}
     around = {name: cluster.around(name) for name in cluster.names}
-    cohort = Cohort(cluster.session, cluster.graph, cluster.names, keys, around, frozenset(cluster.names))
+    asked = common_part(cluster.task(left[0]))
+    cohort = Cohort(cluster.session, cluster.graph, cluster.names, keys, around, frozenset(cluster.names), asked)
     total = np.sum([cluster.vectors[site].vector for site in left], axis=0, dtype=np.uint64)
     result = decode(cohort.unmasked(total, left, shown), update(0), sites)
     sent = [update(i) for i in range(len(left))]
