@@ -116,6 +116,11 @@ class RunConfig(  # pydantic lists the fields of the last base first
         return self.private or self.masks
 
     @property
+    def secret_cohorts(self) -> bool:
+        """Whether nobody may know which sites a round had, which is what a sample of them is accounted for by."""
+        return self.dp == "site" and self.noise == "alone" and self.fraction < 1
+
+    @property
     def private_steps(self) -> int:
         """Releases of a site in a round, under differential privacy of images: steps of training, or one of sums."""
         return 1 if self.closed_form else self.local_steps or max(1, round(self.local_epochs / self.image_rate))

@@ -62,7 +62,8 @@ def _check_what_else_leaks(config: "RunConfig") -> None:
         and "it looks at the sites' validation losses each round; give --public-data, or leave it at 0",
         "ema": without_public
         and "nobody could say whether the mean is the better head; give --public-data, or leave it at 0",
-        "interpolate": "its curves are scored on the sites' images; leave it off",
+        "interpolate": without_public
+        and "its curves are scored on the sites' images; give --public-data, or leave it off",
         "personal_epochs": "sites would say how their personal heads do; leave it at 0 (a site may fine-tune its result by itself)",
         "class_balance": "it takes the federation's numbers of images by class; leave it at 0",
         "max_examples": "sites do not say how many images they have; leave it at 0",

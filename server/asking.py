@@ -1,6 +1,7 @@
 """Asking sites something: send, wait, let in what fits, try again where too little came, and tell who looks on."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from flwr.serverapp import Grid
 from common.config import RunConfig
 from common.errors import UserError
 from common.metrics import Counts
-from common.protocol import Request, Scores
+from common.protocol import TRAIN, Request, Scores
 from server.admission import Admission, Terms, admit
 from server.callbacks import Callback
 from server.cohort import quorum
@@ -86,11 +87,11 @@ class Asker:
             admission, down, up = ask_masked(
                 self.grid, self.config, self.federation, self.terms, kind, answer, requests
             )
-            self._warn(number, admission)
+            self._warn(number, kind, admission)
             return Asked(admission, down, up, began)
         replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
         admission = admit(replies.by_site, answer, request=next(iter(requests.values()), None), terms=self.terms)
-        self._warn(number, admission)
+        self._warn(number, kind, admission)
         return Asked(admission, replies.bytes_down, replies.bytes_up, began)
 
     def ask_all(
@@ -128,7 +129,9 @@ class Asker:
             asked, admission=Admission(dict(sorted(admitted.items())), asked.refused), bytes_up=up, began=began
         )
 
-    def _warn(self, number: int, admission: Admission) -> None:
+    def _warn(self, number: int, kind: str, admission: Admission) -> None:
+        if self.config.secret_cohorts and kind == TRAIN:
+            return  # a log that names a site tells who was drawn
         for site, why in admission.refused.items():
             log.warning("round %d: %s is left out: %s", number, site, why)
         if admission.failure:
@@ -173,14 +176,15 @@ class Asker:
     ) -> None:  # fmt: skip
         """Tell the callbacks how a round, or an attempt at one, went.
 
-        ``public`` takes the place of the sites' own scores; ``secret``: who was asked, and how many, may not be told.
+        ``public`` takes the place of the sites' own scores; ``secret``: who was asked, and how many, may not be told, nor how
+        long it took, which tells how many.
         """
         validation, test = (self.total(asked.answers, split) for split in ("validation", "test"))
         if public is not None:
             validation, test = Counts.empty(len(self.terms.classes)), public
         record = Round(
             number, asked.attempt, phase, failure, tuple(planned), asked.admitted, asked.refused, dict(set_aside or {}),
-            validation, test, time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
+            validation, test, math.nan if secret else time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
             self.spending.epsilon if self.spending else None, secret,
         )  # fmt: skip
         for callback in self.callbacks:

@@ -67,7 +67,7 @@ def interpolate(
 
     ``server``: from the head that entered the last round to the average that came of it, the server's own mix;
     ``initial``: from the first head to the last (WiSE-FT, arXiv 2109.01903); ``ema``: from the last head to the running
-    mean of all. On public images alone under differential privacy: without any there is no curve.
+    mean of all. On public images where the server has some.
     """
     last, kept = progress.state.head, progress.kept
     mean = tuple(array.astype(np.float32) for array in kept[EMA]) if EMA in kept else None
@@ -78,7 +78,7 @@ def interpolate(
     }
     points = []
     for curve, (start, end) in ends.items():
-        if start is None or end is None or (asker.config.private and not asker.public):
+        if start is None or end is None:
             continue
         number = progress.round + 1
         if asker.public:

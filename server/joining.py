@@ -107,7 +107,8 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> F
     _refuse_same_names(list(name.values()))
     descriptions = {name[asked]: told for asked, told in answers.admitted.items()}
     classes = config.declared_classes or natural_order(label for told in descriptions.values() for label in told.images)
-    keys = {name[asked]: line for asked in name if (line := line_of_pem(connected[asked].public_key))}
+    enrolled = [asked for asked in name if not asked.startswith(_UNNAMED)]  # Ray's nodes have keys that are none
+    keys = {name[asked]: line for asked in enrolled if (line := line_of_pem(connected[asked].public_key))}
     federation = Federation(
         {name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused, config.hides_counts, keys
     )

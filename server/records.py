@@ -28,7 +28,7 @@ class Round:
         refused: site → why its reply was left out.
         set_aside: site → the round from which it may be drawn again.
         test, validation: the summed counts.
-        seconds: wall time.
+        seconds: wall time; NaN where it would tell how many sites a secret cohort had.
         bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
         best: whether this head has the lowest validation loss so far.
         epsilon: spent so far, under differential privacy.

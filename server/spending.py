@@ -117,9 +117,10 @@ class Spending:
         for line in lines:
             try:
                 told = json.loads(line)
-            except ValueError:
+                was = {key: told[key] for key in _RELEASE}
+            except (ValueError, KeyError, TypeError):
                 continue
-            if (was := {key: told[key] for key in _RELEASE}) != self._release:
+            if was != self._release:
                 raise UserError(
                     f"{self._path}: rounds were charged as {was}, and would be as {self._release} now; what they spend together "
                     "is not what this run promises. Resume with the settings that it began with, or start anew"

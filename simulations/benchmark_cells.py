@@ -118,7 +118,7 @@ def _row(cell: Cell, folder: Path, pooled: float, seconds: float) -> Row:
         summary.get("measured_outside_the_federation", summary)["accuracy"],
         math.nan if at is None else sum(row["phase"] in ("sums", "train") and row["status"] == "ok" for row in before),
         math.nan if at is None else sum(_bytes(row) for row in before),
-        round(sum(float(row["seconds"]) for row in history), 2),
+        round(sum(float(row["seconds"] or "nan") for row in history), 2),
         round(seconds, 2),
     )
 

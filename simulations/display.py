@@ -130,7 +130,7 @@ def _cells(record: Round) -> list[str]:
         _loss(record.test.mean_loss),
         *validation,
         f"{len(record.answers)}/{len(record.planned)}" if record.planned else "–",
-        f"{record.seconds:.2f}",
+        "–" if record.secret else f"{record.seconds:.2f}",
         "–" if record.epsilon is None else f"{record.epsilon:.3g}",
     ]
 

@@ -150,11 +150,11 @@ def _assumed(config: RunConfig) -> list[str]:
 def _open(config: RunConfig) -> list[str]:
     """Say what is not protected."""
     left = []
-    if config.dp != "site":
+    if config.dp != "site" or config.noise == "shared":
         left.append("who takes part, and when")
     if config.dp == "image":
         left += [
-            "a person with many images: one image is the unit, and k of them have k times the epsilon",
+            "a person with many images: one image is the unit; k of them have k times the epsilon, at a delta larger still",
             "validation and test images are not used at all, so nothing is told of them",
         ]
     if config.masks and not config.private:

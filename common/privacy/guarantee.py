@@ -41,6 +41,8 @@ class Guarantee:
     @property
     def neighbours(self) -> str:
         """The neighbouring relation, in words."""
+        if self.unit == "site" and self.release.discrete:  # with a site its share of the noise would go as well
+            return "one site's update replaced by zeros; that it takes part is not hidden"
         return f"add or remove one {self.unit}"
 
     @property

@@ -42,7 +42,7 @@ class Tables(Callback):
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),
                 *_scores(record.validation), *([""] * len(sites) if record.secret else sites),
-                int(record.best), record.bytes_down, record.bytes_up, epsilon, f"{record.seconds:.4f}",
+                int(record.best), record.bytes_down, record.bytes_up, epsilon, "" if record.secret else f"{record.seconds:.4f}",
             ]
         )  # fmt: skip
         for site in record.planned:

@@ -39,7 +39,7 @@ REFUSED: list[tuple[dict, str]] = [
         for name, value, why in (
             ("early-stopping", 3, "it looks at the sites' validation losses each round; give --public-data, or leave it at 0"),
             ("ema", 0.9, "nobody could say whether the mean is the better head; give --public-data, or leave it at 0"),
-            ("interpolate", True, "its curves are scored on the sites' images; leave it off"),
+            ("interpolate", True, "its curves are scored on the sites' images; give --public-data, or leave it off"),
             ("personal-epochs", 2, "sites would say how their personal heads do; leave it at 0"),
             ("class-balance", 0.9, "it takes the federation's numbers of images by class; leave it at 0"),
             ("max-examples", 900, "sites do not say how many images they have; leave it at 0"),

@@ -51,7 +51,15 @@ def test_the_keys_by_which_sites_are_enrolled(monkeypatch: pytest.MonkeyPatch) -
         nodes[1].public_key = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return nodes
 
+    def unnamed(grid: InProcessGrid) -> list[NodeInfo]:
+        nodes = list(told(grid))
+        for node in nodes:
+            node.public_key = b"Ray's nodes have something that is no key"
+        return nodes
+
     assert joined(("anna", ""), ("bert", "")).keys == {}
+    monkeypatch.setattr(InProcessGrid, "get_nodes", unnamed)
+    assert joined(("", "site-0"), ("", "site-1")).keys == {}
     monkeypatch.setattr(InProcessGrid, "get_nodes", enrolled)
     assert joined(("anna", ""), ("bert", "")).keys == {
         "bert": key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

@@ -121,7 +121,7 @@ def test_cohorts_are_drawn_by_the_secret_generator_each_site_by_itself(tmp_path:
     assert {len(updates(run, number)) for number in range(1, 13)} > {0, 2}
 
 
-def test_nobody_is_told_who_was_in_a_round(tmp_path: Path) -> None:
+def test_nobody_is_told_who_was_in_a_round(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def flaky(site, request, value):
         if isinstance(value, Update) and value.round % 2:
             raise SiteError("tired", "no more today")
@@ -139,7 +139,10 @@ def test_nobody_is_told_who_was_in_a_round(tmp_path: Path) -> None:
     assert len({(record.bytes_down, record.bytes_up) for record in trained[:9]}) == 1, "of empty cohorts as well"
     sizes = [update.total[0].nbytes for site in NAMES for update in updates(run, 2).values()]
     assert trained[0].bytes_up > max(sizes)
+    assert "left out" not in caplog.text, "a log that names a site tells that it was drawn"
+    assert all(math.isnan(record.seconds) for record in trained), "how long a round took tells how many it had"
     for row in read_history(tmp_path):
+        assert row["phase"] != "train" or not row["seconds"]
         assert (row["sites_planned"], row["sites_present"], row["sites_set_aside"]) == ("", "", "")
     events = (tmp_path / "log.jsonl").read_text().splitlines()
     (tmp_path / "log.jsonl").write_text("\n".join(line for line in events if '"event": "start"' not in line))
