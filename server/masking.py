@@ -90,7 +90,7 @@ class _Attempt:
         cohort, least, peers = self._keys()
         boxes = self._boxes(cohort, least, peers)
         request = next(iter(requests.values()))
-        cohort = replace(cohort, sharers=frozenset(boxes), asked=common_part(request))
+        cohort = replace(cohort, sharers=frozenset(boxes), asked=common_part(request, self.config))
         wanted = template(answer, request, self.terms)
         vectors = self._vectors(cohort, least, boxes, requests, length(wanted))
         survivors = tuple(sorted(vectors))
