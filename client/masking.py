@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.mask_secrets import AGREED, ANSWERED, INVITED, SHARED, Held, Safe
 from client.place import Place
-from client.shared_noise import noised
+from client.shared_noise import with_share
 from common.config import RunConfig
 from common.errors import SiteError
 from common.masks import messages, shamir
 from common.masks.graph import Graph, graph, least_sites
 from common.masks.messages import Masked, Stage
 from common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
-from common.masks.session import Session, common_part
+from common.masks.session import Session, common_part, common_settings
 from common.masks.vector import encode, places
 from common.metrics import Counts
 from common.privacy.randomness import secret_generator
@@ -104,11 +104,11 @@ class Masking:
         answer = compute()
         numbers, around = self._graph(held)
         rng, bits = secret_generator(), places(asked)
-        vector = encode(answer, numbers.sites, rng, bits, noised(answer, asked, self.config, rng))
+        vector = encode(answer, numbers.sites, rng, bits, with_share(answer, asked, self.config, rng))
         vector += pad(
             derived(held.seed.to_bytes(shamir.BYTES, "big"), held.session.bound("pad", held.site)), len(vector)
         )
-        own, alike = agreement_key(held.key), common_part(asked)
+        own, alike = agreement_key(held.key), common_part(asked, self.config)
         for name in around:
             if name in held.received:
                 bound = held.session.bound("mask", alike, *sorted((held.site, name)))
@@ -218,9 +218,8 @@ class Masking:
         return numbers, numbers.ring(held.names, held.session.order(held.masks, held.boxes)).around(held.site)
 
     def _vouched(self, session: Session, site: str, mask: str, box: str) -> bytes:
-        """Return what a site signs of its keys, with the settings by which it shares masks."""
-        config = self.config
-        return session.bound("keys", site, mask, box, config.min_sites, config.mask_neighbours, config.colluding_sites)
+        """Return what a site signs of its keys, with the settings by which it shares masks and makes its answer."""
+        return session.bound("keys", site, mask, box, common_settings(self.config))
 
 
 def untold(answer: Answer, classes: int) -> Confusion:

@@ -206,6 +206,28 @@ def _check_masks(config: "RunConfig") -> None:
         raise ValueError(
             f"min-sites {config.min_sites}: a total over fewer than 3 sites tells each of two what the other sent; give 3 or more, or 0"
         )
+    if config.partition != "natural":  # else how many sites there are is seen from the data
+        _check_cohorts(config)
+
+
+def _check_cohorts(config: "RunConfig") -> None:
+    """Refuse cohorts that no masks are safe for, before sites do any work."""
+    from common.masks.graph import graph, least_sites  # which need the config's type
+
+    if config.cohort_size:
+        sites = min(config.cohort_size, config.participants)
+    else:
+        expected = config.fraction * config.participants
+        sites = int(expected + (1e-9 if config.sampling == "poisson" else 0.5))
+    if sites < (least := least_sites(sites, config)):
+        raise ValueError(
+            f"masks: {sites} sites are to answer in a round, and a total needs {least} at least; let more sites take "
+            "part (--sites, --fraction, --cohort-size), or lower --min-sites, to 3 at least"
+        )
+    try:
+        graph(sites, config)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def _changed(config: "RunConfig", name: str) -> bool:

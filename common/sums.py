@@ -104,18 +104,31 @@ def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = 
         raise ProtocolError(f"sent sums {found}, expected {expected}")
     if not all(np.isfinite(array).all() for array in sums.arrays):
         raise ProtocolError("sent sums with NaN or infinite values")
+    check_numbers(sums, what)
     if what == "classes":
-        _check_classes(sums.examples, *sums.arrays, unit=unit)
+        _check_classes(*sums.arrays, unit=unit)
     elif what == "gram":
         _check_gram(sums.examples, *sums.arrays, unit=unit)
     elif what == "moments":
         _check_moments(sums.examples, *sums.arrays[0])
 
 
-def _check_classes(examples: int, totals: NDArray[Any], images: NDArray[Any], *, unit: bool) -> None:
+def check_numbers(sums: Sums, what: str) -> None:
+    """Check numbers of images by class, which are exact in a total under masks too; some sums have none.
+
+    Raises:
+        ProtocolError: they do not make up ``sums.examples``.
+    """
+    if what in ("classes", "gram"):
+        images = sums.arrays[1] if what == "classes" else sums.arrays[1][-1]
+        if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != sums.examples:
+            raise ProtocolError(
+                f"sent numbers of images by class that do not make up its {sums.examples} training images"
+            )
+
+
+def _check_classes(totals: NDArray[Any], images: NDArray[Any], *, unit: bool) -> None:
     """Check sums by class, (C, d) and (C,)."""
-    if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != examples:
-        raise ProtocolError(f"sent numbers of images by class that do not make up its {examples} training images")
     if totals[images == 0].any():
         raise ProtocolError("sent sums of a class that it has no images of")
     if unit and (np.linalg.norm(totals.astype(np.float64), axis=1) > (1 + _SLACK) * images + _SLACK).any():
@@ -124,7 +137,7 @@ def _check_classes(examples: int, totals: NDArray[Any], images: NDArray[Any], *,
 
 def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool) -> None:
     """Check the border of G, which B implies, its diagonal, and by the Cauchy-Schwarz inequality all else."""
-    _check_classes(examples, by_class[:-1].T, by_class[-1], unit=unit)
+    _check_classes(by_class[:-1].T, by_class[-1], unit=unit)
     lengths = np.arange(len(by_class), 0, -1)
     ends = np.cumsum(lengths) - 1  # of the rows of the triangle
     squares, totals = packed[ends - lengths + 1], packed[ends]

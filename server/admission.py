@@ -33,7 +33,7 @@ from common.protocol import (
     weight_of,
 )
 from common.spec import head_spec
-from common.sums import check_sums
+from common.sums import check_numbers, check_sums
 from common.wire import unpack
 
 _FAULTS = {
@@ -146,6 +146,8 @@ def check_total(total: Answer, request: Request, terms: Terms) -> None:
         _check_matrix(total.matrix, len(terms.classes))
     if isinstance(total, Tally) and isinstance(request, Trial):
         _check_tally(total, request)
+    if isinstance(total, Sums) and isinstance(request, Gather):
+        check_numbers(total, request.what)
     if isinstance(total, Update | Sums) and total.examples < 1:
         raise ProtocolError(f"reported {total.examples} training images, expected at least one")
 

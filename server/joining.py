@@ -17,6 +17,7 @@ from common.backbone import Backbone
 from common.config import RunConfig
 from common.errors import UserError
 from common.keys import line_of_pem
+from common.masks.graph import graph
 from common.protection import refuse_undeclared
 from common.protocol import Description, Preparing, Query
 from common.sources import natural_order
@@ -208,3 +209,5 @@ def _check_trainers(federation: Federation, config: RunConfig) -> None:
         raise UserError(
             f"min-sites is {config.min_sites}, but a cohort has {size} sites only; lower it, or raise fraction"
         )
+    if config.masks and config.sampling == "fixed":
+        graph(cohort_size(len(trainers), config), config)  # says why there is none

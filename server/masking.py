@@ -7,7 +7,6 @@ ends with a reason, and another begins from fresh keys. Every wait is bounded.
 
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +19,7 @@ from common.errors import UserError
 from common.masks import messages, shamir
 from common.masks.graph import graph, least_sites
 from common.masks.messages import Masked, Stage
-from common.masks.secrecy import SEALED
+from common.masks.secrecy import SEALED, is_public
 from common.masks.session import Session, common_part
 from common.masks.vector import decode, length, places
 from common.protocol import Answer, ProtocolError, Request
@@ -32,7 +31,6 @@ from server.unmasking import Cohort, StillMasked
 
 log = logging.getLogger(__name__)
 
-_KEY = re.compile("[0-9a-f]{64}")
 STAGE_SECONDS = 120.0  # for what takes a site no work
 _NOTHING = np.zeros(0, np.uint64)
 
@@ -92,7 +90,7 @@ class _Attempt:
         cohort, least, peers = self._keys()
         boxes = self._boxes(cohort, least, peers)
         request = next(iter(requests.values()))
-        cohort = replace(cohort, sharers=frozenset(boxes), asked=common_part(request))
+        cohort = replace(cohort, sharers=frozenset(boxes), asked=common_part(request, self.config))
         wanted = template(answer, request, self.terms)
         vectors = self._vectors(cohort, least, boxes, requests, length(wanted))
         survivors = tuple(sorted(vectors))
@@ -113,7 +111,7 @@ class _Attempt:
         least = least_sites(len(self.asked), self.config)
         stage = {site: messages.Invitation(**self._stage(site)) for site in self.asked}
         keys = self._exchange(stage, messages.KEYS, messages.PublicKeys)
-        keys = self._sound(keys, lambda site, key: all(map(_KEY.fullmatch, (key.mask, key.box))))
+        keys = self._sound(keys, lambda site, key: is_public(key.mask) and is_public(key.box))
         self._need(least, keys, "gave keys for masks")
         names = tuple(sorted(keys))
         numbers = graph(len(names), self.config)

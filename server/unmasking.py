@@ -27,7 +27,7 @@ class Cohort:
         keys: site → the public key of its masks.
         around: site → its neighbours, in name order.
         sharers: sites whose shares were handed on: those that masks were made with.
-        asked: digest of what all were asked (``common_part``).
+        asked: digest of what all were asked, and of their settings (``common_part``).
     """
 
     session: Session

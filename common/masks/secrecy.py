@@ -5,6 +5,7 @@ AES-256-GCM seals what the server carries.
 """
 
 import os
+import re
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -20,6 +21,7 @@ from common.masks.shamir import BYTES
 Words = NDArray[np.uint64]  # numbers modulo 2^64
 
 _NONCE, _TAG = 12, 16
+_KEY = re.compile("[0-9a-f]{64}")
 _AGREEMENT = b"fedtransfer masks 1 x25519"
 
 
@@ -36,6 +38,17 @@ def agreement_key(secret: int) -> X25519PrivateKey:
 def public(key: X25519PrivateKey) -> bytes:
     """Return its public key, 32 bytes."""
     return key.public_key().public_bytes_raw()
+
+
+def is_public(digits: str) -> bool:
+    """Whether this is a public key, in 64 hexadecimal digits: one of low order is none, whoever agrees with it agrees on 0."""
+    if not _KEY.fullmatch(digits):
+        return False
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(digits)))
+    except ValueError:
+        return False
+    return True
 
 
 def agreed(own: X25519PrivateKey, other: bytes, purpose: bytes) -> bytes:

@@ -6,19 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from common import wire
+from common.config import RunConfig
 from common.protocol import Request, Task
 
 _DOMAIN = b"fedtransfer masks 1\0"
+_OF_A_SITE = {"backbone", "weights", "feature-statistics", "store", "threads", "strict"}  # which may have its own
+_OF_THE_SERVER = {
+    "data", "public-data", "prepared", "out", "resume", "log-json", "callbacks", "baselines", "engine", "ray-address",
+    "client-cpus", "client-gpus", "join-timeout", "round-timeout", "round-retries",
+}  # fmt: skip
 
 
-def common_part(request: Request) -> str:
-    """Return a digest of what all sites of a session are asked alike.
+def common_settings(config: RunConfig) -> str:
+    """Return a digest of the settings that all sites of a run have alike: what each does, how much noise it adds.
 
-    Masks follow from it, so they cancel only if all were asked the same: a server that sends one site another head learns
-    nothing from the total.
+    Left out are paths, and how machines go about their work. Which backbone it is, answers say by its fingerprint.
+    """
+    alike = {key: value for key, value in config.to_flat().items() if key not in _OF_A_SITE | _OF_THE_SERVER}
+    return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
+
+
+def common_part(request: Request, config: RunConfig) -> str:
+    """Return a digest of what all sites of a session are asked alike, and of the settings by which they answer.
+
+    Masks follow from it, so they cancel only if both were the same: a server that sends one site another head, or has all
+    others add less noise, learns nothing from the total.
     """
     alike = replace(request, site="", nonce="", sharers=(), boxes=())
-    return wire.digest(wire.pack(replace(alike, counted=0) if isinstance(alike, Task) else alike))
+    asked = wire.digest(wire.pack(replace(alike, counted=0) if isinstance(alike, Task) else alike))
+    return common_settings(config) + asked
 
 
 @dataclass(frozen=True)

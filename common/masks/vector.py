@@ -4,8 +4,10 @@ All numbers of an answer are in it: arrays, counts, n, losses; only what says wh
 list) travels beside it. Whole numbers stay as they are; others get a fixed point with 28 binary places (losses, and
 moments of raw features, whose squares are large: 20) and are rounded at random, up or down, so that the mean is right.
 
-- *No wrap*: a number at one of N sites must be below 2^(63 - ⌈log₂ N⌉) in that scale (``largest``); what is beyond is
-  refused, never clipped. So a sum over all N sites stays below 2^63, and what is read from it is the sum.
+- *No wrap*: a number at one of N sites must be below 2^(59 - ⌈log₂ N⌉) in that scale (``largest``); what is beyond is
+  refused, never clipped. So a sum over all N sites stays below 2^59, and what is read from it is the sum.
+- *Leftover masks show*: a number that a mask is left on is uniform, and one in 16 at most is as small as a sum; so ten such
+  numbers all pass for sums once in 2^40.
 - *Rounding*: a site's number moves by less than 2^-28, so a sum over N sites by less than N · 2^-28
   (``rounding_error``). Counts are exact.
 """
@@ -24,6 +26,7 @@ from common.metrics import Counts
 from common.protocol import Answer, Gather, Request
 
 PLACES, COARSE = 28, 20  # binary places
+SUM_BITS = 59  # of the 63 beside the sign
 Whole = NDArray[np.int64]
 A = TypeVar("A", bound=Answer)
 
@@ -38,7 +41,7 @@ def places(request: Request) -> int:
 
 def largest(sites: int, places: int = PLACES) -> float:
     """Return what a number at one of so many sites must be smaller than."""
-    return 2.0 ** (63 - math.ceil(math.log2(sites)) - places)
+    return 2.0 ** (SUM_BITS - math.ceil(math.log2(sites)) - places)
 
 
 def rounding_error(sites: int, places: int = PLACES) -> float:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from masked_sites import CLASSES, Cluster, masked_config, update
 
+from client.deployment.settings import SiteFolder, SiteSettings
 from client.mask_secrets import Safe
 from client.masking import Masking
 from client.place import Place
@@ -82,6 +83,37 @@ def test_there_is_no_total_where_one_site_was_asked_something_else(cluster: Clus
         cluster.vectors[site] = cluster.sites[site].masked(task, TRAIN, lambda i=i: update(i))
     with pytest.raises(ValueError, match="no vectors of the sites"):
         decode(without_pads(cluster), update(0), 5)
+
+
+PRIVATE = {
+    "dp": "site", "noise": "shared", "noise_multiplier": 2.0, "weighting": "uniform", "min_sites": 5, "clip": 0.25,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", [{"noise_multiplier": 0.02}, {"noise": "alone"}, {"clip": 25.0}, {"min_sites": 4}])
+def test_there_is_no_total_where_one_site_was_given_other_settings(odd: dict) -> None:
+    """Else the others could be told to add no noise, and the total would hold the share of one site only."""
+    cluster = Cluster(masked_config(5, **PRIVATE))
+    for site in FIVE[1:]:
+        cluster.sites[site] = replace(cluster.sites[site], config=cluster.config.model_copy(update=odd))
+    cluster.mask()
+    with pytest.raises(ValueError, match="no vectors of the sites"):
+        decode(without_pads(cluster), update(0), 5)
+
+
+def test_settings_of_a_site_s_own_make_no_difference() -> None:
+    cluster = Cluster(masked_config(5, feature_statistics="public.npz"))
+    own = {
+        "threads": 3, "strict": True, "store": "elsewhere", "backbone": "resnet50", "weights": "mine.h5",
+        "feature_statistics": "mine.npz",
+    }  # fmt: skip
+    settings = {"name": "anna", "coordinator": "fed.example.org:9443", "data": "images", **own}
+    folder = SiteFolder(Path("anna"), SiteSettings.model_validate(settings))
+    applied = folder.apply(cluster.config)
+    assert applied.model_dump(include=set(own)) != cluster.config.model_dump(include=set(own))
+    cluster.sites[ANNA] = replace(cluster.sites[ANNA], config=applied)
+    cluster.mask()
+    assert decode(without_pads(cluster), update(0), 5).examples == sum(update(i).examples for i in range(5))
 
 
 def test_what_differs_from_site_to_site_makes_no_difference(cluster: Cluster) -> None:
@@ -372,7 +404,7 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
 
     keys = {name: bytes.fromhex(cluster.keys[name].mask) for name in cluster.names}
     around = {name: cluster.around(name) for name in cluster.names}
-    asked = common_part(cluster.task(left[0]))
+    asked = common_part(cluster.task(left[0]), cluster.config)
     cohort = Cohort(cluster.session, cluster.graph, cluster.names, keys, around, frozenset(cluster.names), asked)
     total = np.sum([cluster.vectors[site].vector for site in left], axis=0, dtype=np.uint64)
     result = decode(cohort.unmasked(total, left, shown), update(0), sites)
@@ -438,6 +470,15 @@ def test_keys_that_another_signed_or_for_another_session_are_refused(signing: Cl
     )
     with refused(f"not signed by {DROPPED}"):
         signing.sites[FIVE[1]].answer(signing.peers(FIVE[1], masks=masks, boxes=boxes, signatures=signatures))
+
+
+def test_keys_of_sites_with_other_settings_are_refused(signing: Cluster) -> None:
+    other = signing.config.model_copy(update={"noise_multiplier": 1e-6})
+    for site in FIVE[1:]:
+        signing.sites[site] = replace(signing.sites[site], config=other)
+    signing.invite()
+    with refused(f"not signed by {FIVE[1]}"):
+        signing.sites[ANNA].answer(signing.peers(ANNA))
 
 
 def test_signatures_on_another_list_of_survivors_do_not_count(signing: Cluster) -> None:

@@ -115,6 +115,19 @@ REFUSED: list[tuple[dict, str]] = [
     ({**MASKS, "max-update-norm": 1.0}, "max-update-norm: with --masks the server sees no site's update to measure"),
     ({**MASKS, "max-examples": 900}, "max-examples: with --masks the server sees no site's number of images"),
     ({**MASKS, "class-balance": 0.9}, "class-balance: with --masks sites do not say how many images of each class they have"),
+    *[
+        ({**MASKS, **few}, f"masks: {sites} sites are to answer in a round, and a total needs {least} at least; let more sites")
+        for few, sites, least in (
+            ({"sites": 2}, 2, 3),
+            ({"sites": 5, "unseen-sites": 3}, 2, 3),
+            ({"sites": 5, "fraction": 0.2}, 1, 3),
+            ({"sites": 5, "cohort-size": 2}, 2, 3),
+            ({"sites": 2, "cohort-size": 5}, 2, 3),
+            ({"sites": 3, "min-sites": 4}, 3, 4),
+            ({"sites": 10, "fraction": 0.39, "sampling": "poisson", "min-sites": 4}, 3, 4),
+        )
+    ],
+    ({**MASKS, "sites": 4, "colluding-sites": 4}, "masks: 4 sites, 3 of which share masks with each, 4 of them colluding"),
     *[({**MASKS, "min-sites": few}, f"min-sites {few}: a total over fewer than 3 sites tells each of two") for few in (1, 2)],
 ]  # fmt: skip
 
@@ -179,6 +192,9 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
         {**MASKS, "mask-neighbours": 8, "colluding-sites": 2, "min-sites": 3},
         {**MASKS, "init": "fed3r", "standardise": "federated", "early-stopping": 5, "strategy": "scaffold"},
         {**MASKS, "strategy": "fedncm"},
+        {**MASKS, "sites": 3},
+        {**MASKS, "sites": 10, "fraction": 0.4, "sampling": "poisson", "min-sites": 4},
+        {**MASKS, "sites": 1, "partition": "natural"},
         {**IMAGE, "masks": True},
         {**IMAGE, **SHARED, "local-steps": 1},
         {**IMAGE, **SHARED, "image-rate": 1.0, "colluding-sites": 3},

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from common.head import HeadSpec
-from common.protocol import Answer, Gather, Personal, Request, Sums, Tally, Task, Trial, classes_digest
+from common.protocol import Answer, Gather, Personal, ProtocolError, Request, Sums, Tally, Task, Trial, classes_digest
 from common.sums import NOISY_CLASSES, NOISY_GRAM, pack_triangle
 from common.wire import pack
-from server.admission import Terms, admit
+from server.admission import Terms, admit, check_total
 
 CLASSES = ("a", "b", "c")
 TASK = Task("site", 2, CLASSES, ())
@@ -168,3 +168,13 @@ def test_a_tally_of_shares_has_a_row_for_each() -> None:
 def test_what_a_site_says_of_personal_heads_must_be_possible(changes: dict, words: str) -> None:
     good = Personal(*STATED, 5, np.array([5, 0, 3, 4]), 0.5)
     assert re.search(words, why_left_out(replace(good, **changes), TASK))
+
+
+def test_a_total_of_sums_has_numbers_of_images_that_agree() -> None:
+    """Under masks they are exact, and one that a mask is left on is not."""
+    for what in ("classes", "gram", "moments", NOISY_CLASSES, NOISY_GRAM):
+        request = Gather("", 2, CLASSES, what)
+        check_total(sums(what), request, TERMS)
+        if what in ("classes", "gram"):
+            with pytest.raises(ProtocolError, match="by class that do not make up its 6 training images"):
+                check_total(sums(what, examples=6), request, TERMS)

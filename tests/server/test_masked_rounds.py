@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from common.backbone import configured_backbone
 from common.errors import SiteError, UserError
 from common.head import initial_head, load_head
 from common.masks.graph import graph, least_sites
-from common.masks.messages import Invitation, Masked, Peers, Survivors, Unmasking
+from common.masks.messages import Invitation, Masked, Peers, PublicKeys, Survivors, Unmasking
 from common.masks.vector import COARSE, rounding_error
 from common.protocol import Confusion, Gather, Personal, Query, Request, Sums, Task, Trial, Update
 from server.admission import Terms
@@ -314,6 +315,20 @@ def test_masked_answers_that_do_not_fit_are_left_out(tmp_path: Path, change: Cal
     assert words in asked.refused["site-004"]
 
 
+@pytest.mark.parametrize("key", ["00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "ab" * 31, "AB" * 32, "x" * 64])
+@pytest.mark.parametrize("part", ["mask", "box"])
+def test_a_key_that_is_none_is_left_out_with_its_site(tmp_path: Path, key: str, part: str) -> None:
+    """All would find out that it is none, and none would say who sent it."""
+
+    def misbehave(site: str, request: Any, value: Any) -> Any:
+        return replace(value, **{part: key}) if site == "site-004" and isinstance(value, PublicKeys) else value
+
+    run = Drawn(many(5), tmp_path, misbehave)
+    asked = total_of(run, "fedncm")
+    assert_sum_of(asked, run, sorted(run.data)[:4], 5)
+    assert asked.refused == {"site-004": "sent a part of its masks of another shape than it must have"}
+
+
 def test_false_shares_or_vectors_fail_the_attempt_and_never_pass_for_a_total(tmp_path: Path) -> None:
     def shares(site: str, request: Any, value: Any) -> Any:
         if site == "site-001" and isinstance(request, Unmasking):
@@ -357,9 +372,11 @@ def test_a_site_that_hangs_is_left_out(tmp_path: Path) -> None:
 
 
 def test_two_sites_have_no_total(tmp_path: Path) -> None:
-    data = dict(list(many(2).items()))
-    with pytest.raises(UserError, match="2 of 2 sites gave keys for masks, 3 are needed"):
-        Drawn(data, tmp_path).run(rounds=1, round_retries=0, **DECLARED)
+    """A third was to come."""
+    run = Drawn(many(2), tmp_path)
+    with pytest.raises(UserError, match=r"masks: 2 sites, 1 of which share masks with each, .* 3 are needed"):
+        run.run(rounds=1, sites=3, join_timeout=0.5, **DECLARED)
+    assert not run.requests(Invitation)
 
 
 def test_three_sites_are_enough(tmp_path: Path) -> None:
