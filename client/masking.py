@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.mask_secrets import AGREED, ANSWERED, INVITED, SHARED, Held, Safe
 from client.place import Place
-from client.shared_noise import noised
+from client.shared_noise import with_share
 from common.config import RunConfig
 from common.errors import SiteError
 from common.masks import messages, shamir
@@ -104,7 +104,7 @@ class Masking:
         answer = compute()
         numbers, around = self._graph(held)
         rng, bits = secret_generator(), places(asked)
-        vector = encode(answer, numbers.sites, rng, bits, noised(answer, asked, self.config, rng))
+        vector = encode(answer, numbers.sites, rng, bits, with_share(answer, asked, self.config, rng))
         vector += pad(
             derived(held.seed.to_bytes(shamir.BYTES, "big"), held.session.bound("pad", held.site)), len(vector)
         )

@@ -18,7 +18,7 @@ from common.privacy.guarantee import guarantee
 from common.protocol import Answer, Gather, Request, Sums, Task, Update
 
 
-def noised(
+def with_share(
     answer: Answer, request: Request, config: RunConfig, rng: np.random.Generator
 ) -> Mapping[str, Sequence[Whole]]:
     """Return what is to stand in an answer's vector for its arrays: field → whole numbers with a share of the noise.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from masked_sites import CLASSES, WIDTH, masked_config, update
 
-from client.shared_noise import noised
+from client.shared_noise import with_share
 from common.errors import SiteError
 from common.masks.vector import PLACES, decode, encode
 from common.privacy.clipping import norm
@@ -30,8 +30,8 @@ def values(parts) -> np.ndarray:
 def deviation(answer, request, config) -> float:
     """The measured standard deviation of a site's share."""
     rng = np.random.default_rng(0)
-    [name] = noised(answer, request, config, rng)
-    drawn = np.concatenate([values(noised(answer, request, config, rng)[name]) for _ in range(40)])
+    [name] = with_share(answer, request, config, rng)
+    drawn = np.concatenate([values(with_share(answer, request, config, rng)[name]) for _ in range(40)])
     return float(drawn.std())
 
 
@@ -54,7 +54,7 @@ def test_the_noise_of_a_total_is_that_of_the_guarantee() -> None:
     config, rng = masked_config(5, **SITE), np.random.default_rng(0)
     sums = []
     for _ in range(40):
-        shares = [values(noised(zero(update(0)), TASK, config, rng)["total"]) for _ in range(5)]
+        shares = [values(with_share(zero(update(0)), TASK, config, rng)["total"]) for _ in range(5)]
         sums.append(np.sum(shares, axis=0))
     promised = guarantee(config)
     assert promised is not None
@@ -67,11 +67,11 @@ def test_a_site_changes_the_total_by_no_more_than_the_bound(spoil: float) -> Non
     answer = update(0)
     answer = replace(answer, total=(answer.total[0] * np.float32(spoil), answer.total[1]))
     with_it, without = (
-        values(noised(one, TASK, config, np.random.default_rng(3))["total"]) for one in (answer, zero(answer))
+        values(with_share(one, TASK, config, np.random.default_rng(3))["total"]) for one in (answer, zero(answer))
     )
     assert norm([with_it]) < 100, "the noise, and at most the bound"
     drawn = np.mean(
-        [values(noised(answer, TASK, config, np.random.default_rng(i))["total"]) for i in range(400)], axis=0
+        [values(with_share(answer, TASK, config, np.random.default_rng(i))["total"]) for i in range(400)], axis=0
     )
     assert norm([drawn]) < 0.25 + 2 * expected(0.25, 5) * np.sqrt(SIZE / 400)
     assert without.shape == with_it.shape
@@ -94,7 +94,7 @@ def test_sums_get_their_share_too(strategy: str, what: str, shapes: list, bound:
 
 def test_what_is_noised_travels_and_the_rest_is_exact() -> None:
     config, rng, answer = masked_config(5, **SITE), np.random.default_rng(0), update(0)
-    instead = noised(answer, TASK, config, rng)
+    instead = with_share(answer, TASK, config, rng)
     result = decode(encode(answer, 5, rng, instead=instead), answer, 5)
     assert result.examples == answer.examples
     np.testing.assert_array_equal(np.concatenate([array.ravel() for array in result.total]), values(instead["total"]))
@@ -102,18 +102,18 @@ def test_what_is_noised_travels_and_the_rest_is_exact() -> None:
 
 def test_nothing_is_noised_without_shared_noise_and_of_other_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    assert noised(update(0), TASK, masked_config(5), rng) == {}
+    assert with_share(update(0), TASK, masked_config(5), rng) == {}
     alone = masked_config(5, dp="image", noise_multiplier=1.0, weighting="uniform")
-    assert noised(update(0), TASK, alone, rng) == {}
+    assert with_share(update(0), TASK, alone, rng) == {}
     scores = update(0)
     from common.protocol import Scores
 
     answer = Scores(scores.round, scores.fingerprint, scores.classes, scores.validation, scores.test)
-    assert noised(answer, TASK, masked_config(5, **SITE), rng) == {}
+    assert with_share(answer, TASK, masked_config(5, **SITE), rng) == {}
 
 
 def test_noise_that_whole_numbers_cannot_carry_is_refused() -> None:
     config = masked_config(5, **{**SITE, "noise_multiplier": 1e10})
     with pytest.raises(SiteError, match="cannot be noised as whole numbers: share of noise") as caught:
-        noised(update(0), TASK, config, np.random.default_rng(0))
+        with_share(update(0), TASK, config, np.random.default_rng(0))
     assert caught.value.code == "beyond-bound"
