@@ -82,7 +82,7 @@ def _answer(
         else:
             value = answer()
         if isinstance(asked, Request):
-            charge_reply(place.budget, config, what, str(run), asked.round)
+            charge_reply(place.budget, config, what, str(run), asked)
     except SiteError as error:
         value = error
     except UserError as error:

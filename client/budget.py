@@ -20,7 +20,7 @@ from common.config import RunConfig
 from common.errors import SiteError, UserError
 from common.privacy.accounting import Release, Spent, epsilon
 from common.privacy.guarantee import guarantee
-from common.protocol import GATHER, QUERY, TRAIN
+from common.protocol import GATHER, QUERY, TRAIN, Request, Task
 
 _TORN = b" torn\n"
 _STEP = 1.1
@@ -38,20 +38,25 @@ class Budget:
     path: Path
     durable: bool = False
 
-    def charge(self, what: str, run: str, round: int, release: Release, times: int, clip: float) -> None:
+    def charge(
+        self, what: str, run: str, round: int, release: Release, times: int, clip: float, *, unit: str = "image",
+        name: str = "",
+    ) -> None:  # fmt: skip
         """Note releases that are about to leave the site.
 
         Args:
             what: kind of the message.
-            run: the run's name.
+            run: Flower's number of the run.
             round: the round.
             release, times: the releases.
-            clip: the norm that an image's share in each was bounded to.
+            clip: the norm that a unit's share in each was bounded to.
+            unit: what they protect: an ``image``, or the ``site``.
+            name: the run's over restarts, where it has one.
 
         Raises:
             UserError: the line cannot be written; what it pays for must not leave.
         """
-        said = {"time": time.time(), "run": run, "round": round, "what": what}
+        said = {"time": time.time(), "run": run, "name": name, "round": round, "what": what, "unit": unit}
         line = {**said, **asdict(release), "times": times, "clip": clip}
         try:
             if not self.path.parent.exists():
@@ -85,27 +90,53 @@ class Budget:
                 )
 
     def spent(self) -> Spent:
-        """Return all releases so far, and how often each was made.
+        """Return all releases so far that protect images, and how often each was made.
 
         Raises:
             UserError: see ``lines``.
         """
         spent: Counter[Release] = Counter()
         for line in self.lines():
-            spent[Release(**{field.name: line[field.name] for field in fields(Release)})] += line["times"]
+            if line.get("unit", "image") == "image":
+                spent[Release(**{field.name: line[field.name] for field in fields(Release)})] += line["times"]
         return spent
 
+    def rounds(self, run: str, name: str) -> int:
+        """Return how many charges there are of a run, by its number or by its name over restarts.
 
-def charge_reply(budget: Budget, config: RunConfig, kind: str, run: str, round: int) -> None:
-    """Charge what a reply of a kind tells of the site's training images, in a run that protects them; call it before it leaves.
+        Raises:
+            UserError: see ``lines``.
+        """
+        return sum(line.get("run") == run or name == line.get("name", "") != "" for line in self.lines())
+
+
+def charge_reply(budget: Budget, config: RunConfig, kind: str, run: str, request: Request) -> None:
+    """Charge what a reply tells of the site, where noise of the site's own protects it; call it before it leaves.
+
+    Args:
+        budget: the site's.
+        config: the run's settings, as they are at the site.
+        kind: type of the message that is replied to.
+        run: Flower's number of the run.
+        request: the message.
 
     Raises:
+        SiteError: the run has had all rounds that its promise is for.
         UserError: the charge cannot be written.
     """
-    if config.dp == "image" and kind in (TRAIN, GATHER):
-        promised = guarantee(config)
-        assert promised
-        budget.charge(kind, run, round, promised.release, promised.releases, promised.clip)
+    promised = guarantee(config) if config.dp == "image" or config.noise == "shared" else None
+    if promised is None or kind not in (TRAIN, GATHER):
+        return
+    name = request.run if isinstance(request, Task) else ""
+    if budget.rounds(run, name) >= promised.affordable:
+        raise SiteError(
+            "promise-spent",
+            f"this site has given {promised.affordable} noisy answers to this run, those done again included; what the run "
+            "promises is for no more; give more rounds, or more noise",
+        )
+    budget.charge(
+        kind, run, request.round, promised.release, promised.releases, promised.clip, unit=promised.unit, name=name
+    )
 
 
 def refuse_beyond_budget(budget: Budget, bound: float, delta: float, config: RunConfig, kind: str) -> None:

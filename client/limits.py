@@ -4,6 +4,7 @@ A server could ask for sums in a run of FedAvg, train deeper layers, or have one
 does not go along.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from common.config import RunConfig
 from common.depth import layers
 from common.errors import SiteError
 from common.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather, Request, Task, Trial
+from common.schedule import rate
 from common.spec import head_spec
 from common.sums import asked_in
 
@@ -33,6 +35,8 @@ def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
     Raises:
         SiteError: it asks for what they do not say; the text says what.
     """
+    if config.dp == "image" and request.classes != config.declared_classes:
+        raise _beyond("other classes", ", ".join(config.declared_classes))
     if config.private and (isinstance(request, Trial) or kind == protocol.PERSONAL):
         raise _beyond("scores of private images", "none")
     if isinstance(request, Gather) and request.what not in (asked := asked_in(config)):
@@ -47,9 +51,17 @@ def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
     if isinstance(request, Task) and kind == protocol.TRAIN:
         if request.weighting != config.weights_of_sites:
             raise _beyond(f"weighting {request.weighting}", config.weights_of_sites)
-        if not (request.round >= 1 and 0 <= request.counted < request.round and 0 < request.rate <= 1):
-            raise _beyond(f"round {request.round} after {request.counted} at rate {request.rate:g}", "rounds from 1 on")
+        _check_round(request, config)
     _check_extra(request, config)
+
+
+def _check_round(task: Task, config: RunConfig) -> None:
+    last = config.training_rounds
+    if not (1 <= task.round <= last and 0 <= task.counted < task.round):
+        raise _beyond(f"round {task.round} after {task.counted}", f"rounds 1 to {last}" if last else "no training")
+    expected = rate(config, task.round)
+    if not math.isclose(task.rate, expected):  # libraries differ in the last bits of a cosine
+        raise _beyond(f"{task.rate:g} of the learning rate in round {task.round}", f"{expected:g}")
 
 
 def _check_heads(request: Task | Trial, config: RunConfig) -> None:

@@ -9,6 +9,8 @@ which others are in the batch: BLAS rounds a row of a product by how many rows t
 size.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,11 +72,12 @@ def clipped_gradient_sum(
 ) -> Arrays:
     """Return the sum of the clipped gradients of a Poisson sample, shaped as ``head``: what others are yet to put noise on.
 
-    One image, added or removed, changes it by at most ``promised.clip`` in Euclidean norm. The arguments are those of ``train_privately``.
+    It is in float64, as what is rounded to whole numbers must be (``common.privacy.discrete``). One image, added or removed,
+    changes it by at most ``promised.clip`` in Euclidean norm. The arguments are those of ``train_privately``.
     """
     with np.errstate(all="ignore"):
         rows = _drawn(len(y), promised, rng)
-        dw, db = _sum(head[0].T.copy(), head[1], x, y, rows, promised.clip, recipe.label_smoothing, 1.0)
+        dw, db = _sum(head[0].T.copy(), head[1], x, y, rows, promised.clip, recipe.label_smoothing, 1.0, np.float64)
     return np.ascontiguousarray(dw.T), db
 
 
@@ -92,8 +95,9 @@ def _sum(
     clip: float,
     smoothing: float,
     factor: float,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return ``factor`` · Σ of the clipped gradients of the images ``rows``, by weights (C, d) and bias (C,).
+    precision: type[np.floating[Any]] = np.float32,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return ``factor`` · Σ of the clipped gradients of the images ``rows``, by weights (C, d) and bias (C,); it is added up in ``precision``.
 
     An image whose features, or scores, are not finite or of no finite norm adds nothing.
     """
@@ -115,4 +119,5 @@ def _sum(
     if (nothing := ~np.isfinite(norms)).any():
         residuals[nothing] = 0
         xb[nothing] = 0
+    residuals, xb = residuals.astype(precision, copy=False), xb.astype(precision, copy=False)
     return residuals.T @ xb, residuals.sum(0)

@@ -132,13 +132,19 @@ def prepare_site(
 
     Args:
         images: the site's.
-        config: backbone, store, seed, shares, and what becomes of features.
+        config: backbone, store, seed, shares, and what becomes of features; under differential privacy of images those of
+            classes that it does not declare are left out.
         progress: told how many of the missing images are done.
         least_images: a class with training images, but fewer different ones than this, is kept out.
 
     Raises:
         UserError: the images or the backbone are not usable.
     """
+    if config.dp == "image":  # to refuse instead would tell of a single image
+        declared = [image for image in images if image.label in config.declared_classes]
+        if others := len(images) - len(declared):
+            log.warning("left out: %d images of classes that the run does not declare", others)
+        images = declared
     backbone = configured_backbone(config)
     extraction, stores = extract_all(backbone, images, config, progress)
     keys: dict[str, list[bytes]] = {split: [] for split in SPLITS}

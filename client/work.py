@@ -19,7 +19,6 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.head import Arrays, HeadSpec, mix
 from common.metrics import Counts, confusion_matrix, cross_entropy
-from common.privacy.clipping import clipped
 from common.privacy.guarantee import guarantee
 from common.privacy.randomness import secret_generator
 from common.protocol import (
@@ -72,6 +71,8 @@ def describe(query: Query, work: Work) -> Description:
     Raises:
         SiteError: it has a class that the run does not declare.
     """
+    if work.config.dp == "image":  # nor may a refusal tell of an image
+        return Description({}, 0, work.place.partition)
     images = work.site.images_by_class()
     if query.classes and (unknown := sorted(set(images) - set(query.classes))):
         log.error(
@@ -130,8 +131,6 @@ def train(task: Task, work: Work) -> Update:
     total = tuple(
         (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(head, task.head, strict=True)
     )
-    if work.config.dp == "site" and work.config.noise == "shared":  # masks hide from the server what it would clip
-        total = tuple(array.astype(np.float32) for array in clipped(total, work.config.clip))
     return Update(*_stated(task, work), scores.validation, scores.test, n, total, extra)
 
 
@@ -139,12 +138,12 @@ def _private_update(task: Task, x: NDArray[np.float32], y: NDArray[np.int64], co
     """Return the change of the head by noisy steps; with shared noise by one without any, of which only a sum over sites is
     private, once shares of noise are on it.
 
-    That one is -rate · Σ / batch size, and an image changes it by at most rate · clip / batch size.
+    That one is -rate · Σ / batch size, in float64, and an image changes it by at most rate · clip / batch size.
     """
     recipe, promised, rng = Recipe.from_config(config), guarantee(config), secret_generator()
     assert promised
     if config.noise == "shared":
-        step = np.float32(-recipe.learning_rate * task.rate / recipe.batch_size)
+        step = -recipe.learning_rate * task.rate / recipe.batch_size
         return tuple(step * array for array in clipped_gradient_sum(task.head, x, y, recipe, promised, rng))
     head = train_privately(task.head, x, y, recipe, promised, rng, rate=task.rate)
     return tuple((new.astype(np.float64) - old).astype(np.float32) for new, old in zip(head, task.head, strict=True))

@@ -52,6 +52,8 @@ def refuse_undeclared(config: "RunConfig") -> None:
 def _check_budget(config: "RunConfig") -> None:
     if not config.epsilon and not config.noise_multiplier:
         raise ValueError(f"dp {config.dp}: say how much noise: by --epsilon (such as 2), or by --noise-multiplier")
+    if 0 < config.noise_multiplier < 0.01:
+        raise ValueError(f"noise-multiplier {config.noise_multiplier:g}: so little protects nothing; give 0.01 or more")
 
 
 def _check_what_else_leaks(config: "RunConfig") -> None:

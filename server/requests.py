@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from common import protocol
 from common.config import RunConfig
 from common.protocol import Extra, Task
+from common.schedule import rate
 from server.balance import class_weights
 from server.joining import Federation
 from server.progress import MOMENTS, Candidate, Progress
-from server.schedule import rate
 from server.strategies import strategy
 
 

@@ -54,9 +54,9 @@ class Spending:
         return unbounded or more <= self._affordable or self.promised.epsilon(more) <= self.promised.budget
 
     @property
-    def epsilon(self) -> float:
-        """What is spent: an upper bound, which is quick to know in every round."""
-        return min(self.promised.epsilon_at_most(self.charged), self.promised.budget) if self.charged else 0.0
+    def epsilon(self) -> float | None:
+        """What is spent: an upper bound, which is quick to know in every round; None where there is none."""
+        return _finite(min(self.promised.epsilon_at_most(self.charged), self.promised.budget) if self.charged else 0.0)
 
     def charge(self, number: int) -> None:
         """Pay for a round; on return that is on disk.
@@ -86,7 +86,7 @@ class Spending:
         """Return what ``summary.json`` says; ``stopped``: the budget ended the run before its last round."""
         promised = self.promised
         return {
-            "epsilon": promised.epsilon(self.charged),
+            "epsilon": _finite(promised.epsilon(self.charged)),
             "delta": promised.delta,
             "unit": promised.unit,
             "neighbours": promised.neighbours,
@@ -95,7 +95,7 @@ class Spending:
             "clip": promised.clip,
             "releases": self.charged * promised.releases,
             "rounds_charged": self.charged,
-            "budget": None if math.isinf(promised.budget) else promised.budget,
+            "budget": _finite(promised.budget),
             "stopped_by_budget": stopped,
             "trust": _trust(self._config),
         }
@@ -126,6 +126,11 @@ class Spending:
                     "is not what this run promises. Resume with the settings that it began with, or start anew"
                 )
         return len(lines)
+
+
+def _finite(number: float) -> float | None:
+    """Return a number as JSON can have it: None for an infinite one."""
+    return number if math.isfinite(number) else None
 
 
 def _trust(config: RunConfig) -> str:

@@ -105,8 +105,9 @@ def privacy_in_words(summary: dict[str, Any]) -> list[str]:
     """Say what a finished run promises and rests on, in lines."""
     told = summary["privacy"]
     sampled = "each in every release" if told["sampling"] == "all" else f"sampling {told['sampling']}"
+    spent = "without bound" if told["epsilon"] is None else f"{told['epsilon']:.3g}"
     lines = [
-        f"differential privacy: epsilon {told['epsilon']:.3g} at delta {told['delta']:g}, unit: {told['unit']}, "
+        f"differential privacy: epsilon {spent} at delta {told['delta']:g}, unit: {told['unit']}, "
         f"{told['neighbours']}, {sampled}, {told['releases']} releases, noise multiplier {told['noise_multiplier']:.4g}, "
         f"clip {told['clip']:g}; trusted: {told['trust']}"
     ]

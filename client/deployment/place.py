@@ -100,6 +100,12 @@ class RealPlace(Place):
                 "which the noise of --dp image is not for; its people set least-images = 1, since that noise hides rare classes, or run "
                 "without --dp image",
             )
+        if config.dp == "image" and self._site.settings.strict:
+            raise SiteError(
+                "strict",
+                "this site stops at the first image that cannot be read, so one image can end its part in the run, and the "
+                "noise of --dp image does not hide that; its people set strict = false in its site.toml",
+            )
         refuse_beyond_budget(self.budget, privacy.bound, privacy.delta, config, kind)
 
     @property

@@ -15,9 +15,14 @@ from common import protocol
 from common.config import RunConfig
 from common.errors import SiteError, UserError
 from common.privacy.accounting import Release, epsilon
+from common.protocol import Gather, Task
 
 RELEASE, OTHER = Release(0.05, 1.3), Release(1.0, 0.1 + 0.2, True)
 DECLARED = {"classes": "declared", "class_names": "red,green", "weighting": "uniform"}
+
+
+def asked(number: int, name: str = "") -> Task:
+    return Task("the site", number, ("red", "green"), (), run=name)
 
 
 def run(**settings: object) -> RunConfig:
@@ -38,8 +43,8 @@ def test_charges_add_up_by_release(budget: Budget, tmp_path: Path) -> None:
     assert budget.spent() == {RELEASE: 40, OTHER: 1}
     first = json.loads(budget.path.read_bytes().splitlines()[0])
     assert first.pop("time") > 0
-    assert first == {"run": "7", "round": 1, "what": "train", "rate": 0.05, "noise_multiplier": 1.3, "discrete": False,
-                     "times": 20, "clip": 0.5}  # fmt: skip
+    assert first == {"run": "7", "name": "", "round": 1, "what": "train", "unit": "image", "rate": 0.05,
+                     "noise_multiplier": 1.3, "discrete": False, "times": 20, "clip": 0.5}  # fmt: skip
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -111,12 +116,50 @@ def test_replies_that_tell_of_images_are_charged(budget: Budget) -> None:
     budget.path.unlink()
     for config in (run(), RunConfig(), run(dp="site", local_steps=0)):
         for number, kind in enumerate(protocol.KINDS):
-            charge_reply(budget, config, kind, "7", number)
+            charge_reply(budget, config, kind, "7", asked(number))
     assert [line["what"] for line in budget.lines()] == [protocol.TRAIN, protocol.GATHER]
     assert budget.spent() == {Release(0.05, 1.0): 10}
     one_shot = run(strategy="fedncm", local_steps=0, weighting="examples", noise_multiplier=4.0)
-    charge_reply(budget, one_shot, protocol.GATHER, "8", 0)
+    charge_reply(budget, one_shot, protocol.GATHER, "8", Gather("the site", 0, ("red", "green"), "noisy classes"))
     assert budget.spent() == {Release(0.05, 1.0): 10, Release(1.0, 4.0): 1}
+
+
+def test_a_run_has_no_more_rounds_than_its_promise_is_for(tmp_path: Path) -> None:
+    """Whatever they are called: a round done again, another Flower run of the same name, another name in this one."""
+    budget, config = Budget(tmp_path / "privacy.jsonl"), run(rounds=3)
+    for flower, request in (("7", asked(1, "aa" * 8)), ("7", asked(1, "bb" * 8)), ("8", asked(2, "aa" * 8))):
+        charge_reply(budget, config, protocol.TRAIN, flower, request)
+    charge_reply(budget, config, protocol.TRAIN, "7", asked(2))
+    for flower, name in (("7", "cc" * 8), ("9", "aa" * 8)):
+        if name == "aa" * 8:
+            charge_reply(budget, config, protocol.TRAIN, flower, asked(3, name))
+        with pytest.raises(
+            SiteError, match="has given 3 noisy answers to this run, those done again included"
+        ) as caught:
+            charge_reply(budget, config, protocol.TRAIN, flower, asked(3, name))
+        assert caught.value.code == "promise-spent"
+    assert budget.spent() == {Release(0.05, 1.0): 25}, "a refusal is not charged"
+    charge_reply(budget, config, protocol.TRAIN, "10", asked(1))
+
+
+def test_a_run_with_a_budget_has_the_rounds_that_it_affords(tmp_path: Path) -> None:
+    budget = Budget(tmp_path / "privacy.jsonl")
+    config = run(epsilon=epsilon({Release(0.05, 1.0): 10}, 1e-5) + 1e-4)
+    for number in (1, 2):
+        charge_reply(budget, config, protocol.TRAIN, "7", asked(number))
+    with pytest.raises(SiteError, match="has given 2 noisy answers"):
+        charge_reply(budget, config, protocol.TRAIN, "7", asked(3))
+
+
+def test_shares_of_noise_that_protect_sites_are_charged_to_the_site(tmp_path: Path) -> None:
+    budget = Budget(tmp_path / "privacy.jsonl")
+    config = run(dp="site", noise="shared", masks=True, min_sites=3, local_steps=0, rounds=2)
+    for number in (1, 2):
+        charge_reply(budget, config, protocol.TRAIN, "7", asked(number))
+    assert [(line["unit"], line["discrete"], line["times"]) for line in budget.lines()] == [("site", True, 1)] * 2
+    assert budget.spent() == {}, "of images nothing is said"
+    with pytest.raises(SiteError, match="has given 2 noisy answers"):
+        charge_reply(budget, config, protocol.TRAIN, "7", asked(1))
 
 
 def refusal(budget: Budget, bound: float, config: RunConfig, kind: str = protocol.QUERY) -> SiteError | None:
@@ -160,7 +203,7 @@ def test_each_round_is_refused_that_would_spend_too_much(tmp_path: Path) -> None
     assert refusal(budget, bound, config.model_copy(update={"resume": True})) is None
     for number in range(6):
         assert refusal(budget, bound, config, protocol.TRAIN) is None
-        charge_reply(budget, config, protocol.TRAIN, "7", number)
+        charge_reply(budget, config, protocol.TRAIN, "7", asked(number))
     for kind in (protocol.TRAIN, protocol.GATHER):
         told = refusal(budget, bound, config, kind)
         assert told is not None

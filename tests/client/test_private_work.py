@@ -23,7 +23,8 @@ from common.head import HeadSpec, initial_head
 from common.privacy.accounting import Release
 from common.privacy.clipping import norm
 from common.privacy.guarantee import guarantee
-from common.protocol import Task, Trial, Update
+from common.protocol import Query, Task, Trial, Update
+from common.schedule import rate
 
 CLASSES = ("blue", "green", "red")
 DECLARED = {"classes": "declared", "class_names": ",".join(CLASSES), "weighting": "uniform"}
@@ -69,20 +70,43 @@ def test_with_shared_noise_the_update_is_the_sum_of_one_step(prepared) -> None:
     assert promised is not None
     total = clipped_gradient_sum(TASK.head, x, y, Recipe.from_config(site.config), promised, np.random.default_rng(0))
     for array, part in zip(update.total, total, strict=True):
-        np.testing.assert_allclose(array, -0.5 * site.config.learning_rate / site.config.batch_size * part, rtol=1e-5)
+        assert array.dtype == part.dtype == np.float64
+        np.testing.assert_array_equal(array, -0.5 * site.config.learning_rate / site.config.batch_size * part)
     assert norm(update.total) > 0
     assert update.examples == 1
 
 
-def test_with_shared_noise_of_sites_a_site_bounds_its_own_update(prepared) -> None:
-    settings = {"dp": "site", "noise_multiplier": 1.0, "learning_rate": 4.0, **DECLARED}
-    bounded = work.train(TASK, prepared(**settings | SHARED | {"clip": 0.01}))
-    free = work.train(TASK, prepared(**settings | {"clip": 0.01}))
-    assert norm(free.total) > 0.02, "the server does, where it sees the update"
-    assert norm(bounded.total) == pytest.approx(0.01, rel=1e-6)
-    for array, other in zip(bounded.total, free.total, strict=True):
-        np.testing.assert_allclose(array, other * 0.01 / norm(free.total), rtol=1e-5)
-    assert (bounded.examples, free.examples) == (1, 1)
+def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(prepared, tmp_path: Path, caplog) -> None:
+    path, shown = tmp_path / "images.csv", []
+    for extra in ([], ["images/red/0.png"]):
+        with path.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["path", "label"])
+            rows.writerows([f"images/{name}/{i}.png", name] for name in CLASSES for i in range(1, 6))
+            rows.writerows([other, "purple"] for other in extra)
+        site = prepared(path, **IMAGE)
+        query = Query("name", 32, "0" * 64, CLASSES)
+        shown.append((work.describe(query, site), site.site.images_by_class(), work.train(TASK, site).examples))
+    assert shown[0] == shown[1]
+    assert "left out: 1 images of classes that the run does not declare" in caplog.text
+    with pytest.raises(SiteError, match=r"asked for other classes; the run's settings say blue, green, red"):
+        refuse_beyond(replace(TASK, classes=("blue", "green")), protocol.EVALUATE, site.config)
+
+
+@pytest.mark.parametrize("settings", [{"noise": "alone"}, SHARED | {"local_steps": 1}])
+def test_the_rate_and_the_rounds_are_those_of_the_settings(settings: dict) -> None:
+    """A share of noise grows with the rate, so who lowers it for all but one would see that one's update."""
+    config = RunConfig(**{**IMAGE, **settings}, rounds=5, schedule="cosine", warmup_rounds=1)
+    for number in range(1, 6):
+        refuse_beyond(replace(TASK, round=number, rate=rate(config, number)), protocol.TRAIN, config)
+        with pytest.raises(SiteError, match=rf"of the learning rate in round {number}; the run's settings say"):
+            refuse_beyond(replace(TASK, round=number, rate=0.9 * rate(config, number)), protocol.TRAIN, config)
+    for number in (0, 6, 1_000_000):
+        with pytest.raises(SiteError, match="the run's settings say rounds 1 to 5"):
+            refuse_beyond(replace(TASK, round=number, rate=rate(config, 5)), protocol.TRAIN, config)
+    once = RunConfig(**{**IMAGE, "local_steps": 0, "image_rate": 0.05, "weighting": "examples"}, strategy="fed3r")
+    with pytest.raises(SiteError, match="the run's settings say no training"):
+        refuse_beyond(replace(TASK, weighting=once.weights_of_sites), protocol.TRAIN, once)
 
 
 def test_a_site_without_training_images_answers_with_noise(prepared, tmp_path: Path) -> None:
@@ -123,7 +147,7 @@ def test_a_reply_is_charged_before_it_leaves(
     ask(TASK, protocol.TRAIN)
     assert budget.spent() == {Release(1.0, 1.0): 4}, "the same round again is paid for again"
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise UserError("no space left")
 
     monkeypatch.setattr(Budget, "charge", full)

@@ -33,6 +33,7 @@ REFUSED: list[tuple[dict, str]] = [
     *[({name: 3}, f"{name}: goes with --masks") for name in ("mask-neighbours", "colluding-sites")],
     ({**SITE, "epsilon": 0.0}, "dp site: say how much noise: by --epsilon (such as 2), or by --noise-multiplier"),
     ({**IMAGE, "epsilon": 0.0}, "dp image: say how much noise"),
+    ({**IMAGE, "noise-multiplier": 0.009}, "noise-multiplier 0.009: so little protects nothing; give 0.01 or more"),
     *[
         ({**private, name: value}, f"{name}: with --dp {private['dp']} {why}")
         for private in (SITE, IMAGE)
@@ -173,6 +174,7 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
         {**SITE, "strategy": "reptile", "weighting": "examples"},
         {**SITE, "clip-quantile": 0.5, "clip": 0.1},
         {**SITE, "epsilon": 0.0, "noise-multiplier": 3.0},
+        {**SITE, "noise-multiplier": 0.01},
         {**SITE, "noise-multiplier": 3.0, "hidden-units": 64, "dropout": 0.2, "optimizer": "adam", "augment": 1},
         {**SITE, **PUBLIC, "ema": 0.9, "max-update-norm": 9.0},
         *[{**IMAGE, "strategy": strategy} for strategy in ("fedavg", "fedprox", "fedadam", "fedopt")],

@@ -2,12 +2,14 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.config import RunConfig
 from common.errors import UserError
+from common.privacy.accounting import Release
 from server.spending import FILE, Spending
 
 
@@ -116,3 +118,13 @@ def test_what_the_summary_says(tmp_path: Path) -> None:
         "trust": "",
     }  # fmt: skip
     assert told["trust"].startswith("the coordinator: it sees each site's update")
+
+
+def test_an_infinite_epsilon_is_none_in_what_is_written(tmp_path: Path) -> None:
+    spending = ledger(tmp_path)
+    spending.promised = replace(spending.promised, release=Release(1.0, 1e-200))
+    spending.charge(1)
+    [line] = (tmp_path / "privacy.jsonl").read_text().splitlines()
+    assert json.loads(line)["epsilon"] is None
+    assert json.dumps(spending.summary(stopped=False), allow_nan=False)
+    assert spending.summary(stopped=False)["epsilon"] is None

@@ -383,6 +383,14 @@ def test_a_budget_that_a_run_would_exceed(site: SiteFolder) -> None:
     assert words.endswith("of 2 that all runs together may")
 
 
+def test_one_unreadable_image_must_not_end_a_run_that_protects_images(site: SiteFolder) -> None:
+    change(site, "strict = false", "strict = true")
+    assert refusal(site, RunConfig()) is None
+    refused = refusal(site, RunConfig(**PRIVATE))
+    assert refused is not None
+    assert refused.code == "strict"
+
+
 def test_rare_classes_are_hidden_by_noise_or_kept_out_but_not_both(site: SiteFolder) -> None:
     """Whether a whole class is kept out would hang on one image."""
     change(site, "least-images = 1", "least-images = 5")

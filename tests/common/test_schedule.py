@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import RunConfig
-from server.schedule import rate
+from common.schedule import rate
 
 kinds = st.sampled_from(["linear", "cosine", "exponential"])
 
