@@ -7,6 +7,7 @@ from common.errors import UserError
 if TYPE_CHECKING:
     from common.config import RunConfig
 
+LEAST_NOISE = 0.01  # of a noise multiplier: ε is in the thousands there
 _SUMMED = ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile")  # use the sum of updates only
 _ONE_RELEASE = ("fedncm", "fed3r")
 _OF_DP = ("epsilon", "noise_multiplier", "clip", "clip_quantile", "image_rate", "local_steps", "noise")
@@ -52,8 +53,10 @@ def refuse_undeclared(config: "RunConfig") -> None:
 def _check_budget(config: "RunConfig") -> None:
     if not config.epsilon and not config.noise_multiplier:
         raise ValueError(f"dp {config.dp}: say how much noise: by --epsilon (such as 2), or by --noise-multiplier")
-    if 0 < config.noise_multiplier < 0.01:
-        raise ValueError(f"noise-multiplier {config.noise_multiplier:g}: so little protects nothing; give 0.01 or more")
+    if 0 < config.noise_multiplier < LEAST_NOISE:
+        raise ValueError(
+            f"noise-multiplier {config.noise_multiplier:g}: so little protects nothing; give {LEAST_NOISE:g} or more"
+        )
 
 
 def _check_what_else_leaks(config: "RunConfig") -> None:

@@ -93,8 +93,8 @@ def federate(
     stopped = not progress.finished(config)
     if stopped:
         log.warning(
-            "the run stops after round %d of %d: one more would spend more than epsilon %g",
-            progress.round, config.rounds, config.epsilon,
+            "the run stops after round %d of %d: one more would spend more than %s",
+            progress.round, config.rounds, spending.limit if spending else "",
         )  # fmt: skip
 
     best, scored_by = closing.score(asker, rounds.requests, progress)

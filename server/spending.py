@@ -48,10 +48,16 @@ class Spending:
 
     @property
     def affords(self) -> bool:
-        """Whether the budget is enough for one more round."""
+        """Whether one more round is within what is promised; sites that count for themselves know no more than its rounds."""
         more = self.charged + 1
-        unbounded = math.isinf(self.promised.budget)
-        return unbounded or more <= self._affordable or self.promised.epsilon(more) <= self.promised.budget
+        counted = self._config.dp == "image" or self._config.noise == "shared"
+        return more <= self._affordable or (not counted and self.promised.epsilon(more) <= self.promised.budget)
+
+    @property
+    def limit(self) -> str:
+        """What must not be spent, in words."""
+        bounded = math.isfinite(self.promised.budget)
+        return f"epsilon {self.promised.budget:g}" if bounded else f"the {self.promised.rounds} rounds promised"
 
     @property
     def epsilon(self) -> float | None:
@@ -66,7 +72,7 @@ class Spending:
         """
         if not self.affords:
             raise UserError(
-                f"round {number}: one more would spend more than epsilon {self.promised.budget:g}; {self.charged} are "
+                f"round {number}: one more would spend more than {self.limit}; {self.charged} are "
                 f"charged in {self._path}, those included that a run was stopped in"
             )
         self.charged += 1

@@ -114,7 +114,7 @@ def privacy_in_words(summary: dict[str, Any]) -> list[str]:
     if told["stopped_by_budget"]:
         lines.append(
             f"stopped after {summary['rounds']} of {summary['rounds_planned']} rounds: one more would have spent more than "
-            f"epsilon {told['budget']:g}"
+            + ("what is promised" if told["budget"] is None else f"epsilon {told['budget']:g}")
         )
     return lines
 

@@ -18,6 +18,13 @@ from server.strategies import fed3r, fedncm
 
 PRIVATE = {"dp": "image", "noise_multiplier": 1.0, "classes": "declared", "class_names": "a,b,c"}
 QUIET = PRIVATE | {"noise_multiplier": 1e-9}
+
+
+@pytest.fixture(autouse=True)
+def _let_in_what_protects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.protection.LEAST_NOISE", 0.0)
+
+
 DATA = three_sites()
 
 

@@ -88,9 +88,9 @@ def test_a_ring_hangs_together_whoever_is_missing_but_for_gaps_of_half_the_neigh
 
 def test_too_many_colluding_sites_leave_no_threshold() -> None:
     with pytest.raises(UserError, match=r"no threshold that is safe; .* set --mask-neighbours higher"):
-        graph(4, masked_config(4, colluding_sites=3))
+        graph(4, masked_config(9, colluding_sites=3))
     with pytest.raises(UserError, match="3 sites, 2 of which share masks with each"):
-        graph(3, masked_config(3, min_sites=4))
+        graph(3, masked_config(9, min_sites=4))
 
 
 def test_a_total_is_over_min_sites_or_two_thirds_and_three_at_least() -> None:
