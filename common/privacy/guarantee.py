@@ -8,7 +8,7 @@ from common.config import RunConfig
 from common.errors import UserError
 from common.privacy.accounting import Release, epsilon, noise_for
 
-_STEP = 1.1  # the ε shown during a run is worked out at rounds that grow by this factor
+_STEP = 1.25  # the ε shown during a run is worked out at rounds that grow by this factor
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Guarantee:
         return epsilon({self.release: rounds * self.releases}, self.delta)
 
     def epsilon_at_most(self, rounds: int) -> float:
-        """Return ε after so many rounds or up to a tenth more of them: exact for the last, and quick to ask every round."""
+        """Return ε after so many rounds or up to a quarter more of them: exact for the last, and quick to ask every round."""
         steps = math.ceil(math.log(max(rounds, 1), _STEP))
         return self.epsilon(rounds and max(rounds, min(self.rounds, int(_STEP**steps))))
 
