@@ -49,7 +49,7 @@ def train_privately(
     pull, decay = np.float32(step * recipe.proximal), np.float32(step * recipe.weight_decay)
     weights, bias = head[0].T.copy(), head[1].copy()  # (C, d)
     anchors = (weights.copy(), bias.copy()) if pull else None
-    source = NoiseSource(weights.size + bias.size, rng)
+    source = NoiseSource(weights.size + bias.size, rng, promised.releases)
     with np.errstate(all="ignore"):  # a head that overflows is the server's to refuse
         for _ in range(promised.releases):
             rows = _drawn(len(y), promised, rng)

@@ -72,5 +72,5 @@ def test_what_is_shown_on_the_way_is_never_too_little_and_exact_in_the_end() -> 
     assert shown == sorted(shown)
     for rounds in range(1, 58):
         assert run.epsilon(rounds) <= shown[rounds] <= run.epsilon(math.floor(1.25 * rounds))
-    assert len(set(shown)) < 40
+    assert len(set(shown)) < 20
     assert run.epsilon_at_most(60) == run.epsilon(60)

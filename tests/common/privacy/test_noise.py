@@ -7,9 +7,10 @@ from common.privacy.noise import NoiseSource
 from common.privacy.randomness import secret_generator
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 20_490])
-def test_draws_are_normal_independent_and_new_each_time(size: int) -> None:
-    source = NoiseSource(size, np.random.default_rng(1))
+@pytest.mark.parametrize(("size", "vectors"), [(1, 1), (1, 3), (2, 1), (7, 1), (7, 14_285), (20_490, 1), (20_490, 8)])
+def test_draws_are_normal_independent_and_new_each_time(size: int, vectors: int) -> None:
+    """As many vectors as the source was told of, or more, or fewer."""
+    source = NoiseSource(size, np.random.default_rng(1), vectors)
     drawn = np.stack([source.draw(0.5) for _ in range(100_000 // size)])
     assert drawn.dtype == np.float32
     assert drawn.shape[1] == size
@@ -20,6 +21,12 @@ def test_draws_are_normal_independent_and_new_each_time(size: int) -> None:
         if one.size:  # neither a vector with the one before, nor the two of a pair, in size or sign
             assert abs(np.mean(one * other)) / 0.25 < 0.015
             assert abs(np.mean((np.square(one / 0.5) - 1) * (np.square(other / 0.5) - 1))) < 0.03
+
+
+def test_each_draw_has_its_own_deviation_and_keeps_it() -> None:
+    source = NoiseSource(10_000, np.random.default_rng(5), 4)
+    drawn = [source.draw(deviation) for deviation in (1.0, 0.0, 3.0, 0.5, 2.0)]
+    np.testing.assert_allclose([vector.std() for vector in drawn], [1.0, 0.0, 3.0, 0.5, 2.0], rtol=0.03)
 
 
 def test_draws_reach_far_out() -> None:
