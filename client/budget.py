@@ -77,11 +77,7 @@ class Budget:
         Raises:
             UserError: the file cannot be read, or another line is damaged, so that what was spent is not known.
         """
-        try:
-            content = self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read: {error.strerror}; give access") from None
-        for number, line in enumerate(content.splitlines(keepends=True), 1):
+        for number, line in enumerate(self._content().splitlines(keepends=True), 1):
             if (charge := _charge(line)) is not None:
                 yield charge
             elif line.endswith(b"\n") and not line.endswith(_TORN):
@@ -104,10 +100,22 @@ class Budget:
     def rounds(self, run: str, name: str) -> int:
         """Return how many charges there are of a run, by its number or by its name over restarts.
 
+        Each answer asks for it, so lines are not read as JSON. One that a power cut tore is none.
+
         Raises:
-            UserError: see ``lines``.
+            UserError: the file cannot be read.
         """
-        return sum(line.get("run") == run or name == line.get("name", "") != "" for line in self.lines())
+        marks = [f'"run": {json.dumps(run)}'.encode(), *([f'"name": {json.dumps(name)}'.encode()] if name else [])]
+        return sum(
+            line.endswith(b"}\n") and any(mark in line for mark in marks)
+            for line in self._content().splitlines(keepends=True)
+        )
+
+    def _content(self) -> bytes:
+        try:
+            return self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read: {error.strerror}; give access") from None
 
 
 def charge_reply(budget: Budget, config: RunConfig, kind: str, run: str, request: Request) -> None:
