@@ -6,6 +6,7 @@ from pathlib import Path
 from common.pictures import save_figure
 from server.records import Point
 
+_FEW = 10  # rounds, up to which each is marked
 _CURVES = {
     "server": "last round's head to its sites' average",
     "initial": "first head to last",
@@ -16,22 +17,25 @@ _CURVES = {
 def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Path) -> None:
     """Draw accuracy and loss on test and validation images by round; a line marks the head that was kept."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     rows = [row for row in history if row["status"] == "ok" and row["phase"] in ("train", "score")]
     x = [int(row["round"]) - 1 for row in rows]
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
+    marker = "o" if len(x) <= _FEW else None  # a line of one point is none
     for axes, score in ((left, "accuracy"), (right, "loss")):
-        axes.plot(x, _numbers(rows, score), label="test", color="#1f77b4")
-        axes.plot(x, _numbers(rows, f"validation_{score}"), label="validation", color="#ff7f0e", linewidth=1)
+        axes.plot(x, _numbers(rows, score), label="test", color="#1f77b4", marker=marker)
+        validation = _numbers(rows, f"validation_{score}")
+        axes.plot(x, validation, label="validation", color="#ff7f0e", linewidth=1, marker=marker, markersize=4)
         axes.axvline(best_round - 1, color="grey", linestyle=":", label="kept (lowest validation loss)")
         axes.set_xlabel("rounds of training")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     left.set_title("Accuracy over all sites' images")
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_title("Cross-entropy loss (nats an image)")
-    left.legend(loc="lower right")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save_figure(figure, path)
 
 
@@ -54,7 +58,9 @@ def plot_points(points: Sequence[Point], path: Path) -> None:
         axes.set(title=title, xlabel="share of the second head")
         axes.grid(alpha=0.3)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    panels[1].legend(title="test (validation: dashed)")
+    figure.legend(
+        *panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, title="test (validation: dashed)"
+    )
     save_figure(figure, path)
 
 

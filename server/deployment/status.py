@@ -111,5 +111,5 @@ def event_in_words(event: dict[str, Any]) -> str:
         accuracy = (
             "" if event["accuracy"] is None else f", accuracy {100 * event['accuracy']:.1f} % on the sites' test images"
         )
-        return f"finished: the head of round {event['best_round']} is kept{accuracy}"
+        return f"finished: the head after {event['best_round'] - 1} rounds of training is kept{accuracy}"
     return f"stopped: {event['text']}"

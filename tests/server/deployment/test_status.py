@@ -64,7 +64,7 @@ def test_what_runs() -> None:
             {"event": "round", "round": 3, "phase": "train", "failure": "too few", "refused": {"b": "gone"}},
             "round 3: too few; b is left out: gone",
         ),
-        ({"event": "end", "accuracy": None, "best_round": 4}, "finished: the head of round 4 is kept"),
+        ({"event": "end", "accuracy": None, "best_round": 4}, "finished: the head after 3 rounds of training is kept"),
         ({"event": "error", "text": "no room"}, "stopped: no room"),
     ],
 )  # fmt: skip
