@@ -102,7 +102,7 @@ def is_training(site: SiteParty) -> bool:
 
 @pytest.mark.parametrize(
     ("strategy", "settings"),
-    [("fedavg", {"rounds": 2, "learning_rate": 0.5}), ("fedncm", {}), ("fed3r", {"ridge": 0.1})],
+    [("fedavg", {"rounds": 1, "learning_rate": 0.5}), ("fedncm", {}), ("fed3r", {"ridge": 0.1})],
 )
 def test_heads_are_those_of_the_plain_run(world: World, strategy: str, settings: dict[str, Any]) -> None:
     expected = world.plain(strategy, strategy=strategy, **settings)
@@ -123,7 +123,7 @@ def test_heads_are_those_of_the_plain_run(world: World, strategy: str, settings:
 
 def test_a_site_killed_in_a_masked_round(world: World) -> None:
     """Others have masks in common with it already; the total is that of those who remain, and says so."""
-    settings = {"rounds": 2, "local_epochs": LONG, "learning_rate": 0.5}
+    settings = {"rounds": 1, "local_epochs": LONG, "learning_rate": 0.5}
     expected = world.plain("killed", SITES[:3], **settings)
     dora = world.sites["dora"]
     world.begin("killed", **settings)
