@@ -128,9 +128,7 @@ def train(task: Task, work: Work) -> Update:
         extra = {CONTROL: change}
     n = 1 if work.config.private else work.site.images("train")
     weight = weight_of(task.weighting, n)
-    total = tuple(
-        (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(head, task.head, strict=True)
-    )
+    total = _change(task.head, head, weight)
     return Update(*_stated(task, work), scores.validation, scores.test, n, total, extra)
 
 
@@ -146,7 +144,14 @@ def _private_update(task: Task, x: NDArray[np.float32], y: NDArray[np.int64], co
         step = -recipe.learning_rate * task.rate / recipe.batch_size
         return tuple(step * array for array in clipped_gradient_sum(task.head, x, y, recipe, promised, rng))
     head = train_privately(task.head, x, y, recipe, promised, rng, rate=task.rate)
-    return tuple((new.astype(np.float64) - old).astype(np.float32) for new, old in zip(head, task.head, strict=True))
+    return _change(task.head, head)
+
+
+def _change(before: Arrays, after: Arrays, weight: int = 1) -> Arrays:
+    """Return weight · (after - before), taken in float64."""
+    return tuple(
+        (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(after, before, strict=True)
+    )
 
 
 def _variate(state: SiteState, task: Task) -> Arrays:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from common.depth import schedule
 from common.protection import refuse_unprotected
+from common.settings.option import changed, outside
 
 if TYPE_CHECKING:
     from common.config import RunConfig
@@ -41,8 +42,8 @@ def refuse_contradictions(config: "RunConfig") -> None:
     _check_depth(config)
     refuse_unprotected(config)
     for name in _RAY:
-        if _changed(config, name) and config.engine != "ray":
-            raise ValueError(f"{_outside(name)}: goes with --engine ray; the in-process engine knows --threads")
+        if changed(config, name) and config.engine != "ray":
+            raise ValueError(f"{outside(name)}: goes with --engine ray; the in-process engine knows --threads")
 
 
 def _check_cohorts(config: "RunConfig") -> None:
@@ -84,13 +85,13 @@ def _check_features(config: "RunConfig") -> None:
 def _check_strategy(config: "RunConfig") -> None:
     name = config.strategy
     for setting, strategies in _STRATEGIES_THAT_USE.items():
-        if _changed(config, setting) and name not in strategies:
+        if changed(config, setting) and name not in strategies:
             raise ValueError(
-                f"{_outside(setting)}: {name} does not use it; it goes with --strategy {' or '.join(strategies)}"
+                f"{outside(setting)}: {name} does not use it; it goes with --strategy {' or '.join(strategies)}"
             )
     if name in ("median", "trimmed-mean", "reptile") and config.weighting == "uniform":
         raise ValueError(f"weighting: {name} counts every site once, whatever its size; leave it at its default")
-    if name in ("reptile", "fedopt") and config.server_momentum and _changed(config, "server_momentum"):
+    if name in ("reptile", "fedopt") and config.server_momentum and changed(config, "server_momentum"):
         other = "--strategy fedavg has it" if name == "reptile" else "--server-optimizer momentum has it"
         raise ValueError(f"server-momentum: {name} has none; {other}")
     if name in ("scaffold", "perfedavg") and config.optimizer != "sgd":
@@ -110,7 +111,7 @@ def _check_strategy(config: "RunConfig") -> None:
             "weight-decay: ftrl makes each weight anew from its accumulators, so what decays between steps comes back; "
             "give --l2"
         )
-    if config.schedule == "constant" and _changed(config, "final_rate"):
+    if config.schedule == "constant" and changed(config, "final_rate"):
         raise ValueError(
             "final-rate: goes with --schedule linear, cosine or exponential; a constant rate ends as it began"
         )
@@ -149,7 +150,7 @@ def _check_depth(config: "RunConfig") -> None:
         raise ValueError(
             "unfreeze-at: scaffold's variates have the shapes of the head they were made for; give --trainable instead"
         )
-    if not deep and _changed(config, "backbone_rate"):
+    if not deep and changed(config, "backbone_rate"):
         raise ValueError("backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate")
     if deep and config.strategy == "scaffold" and config.backbone_rate != 1:
         raise ValueError(
@@ -164,12 +165,4 @@ def _check_depth(config: "RunConfig") -> None:
 
 
 def _names(config: "RunConfig", names: Iterable[str]) -> str:
-    return ", ".join(_outside(name) for name in names if _changed(config, name))
-
-
-def _changed(config: "RunConfig", name: str) -> bool:
-    return getattr(config, name) != type(config).model_fields[name].default
-
-
-def _outside(name: str) -> str:
-    return name.replace("_", "-")
+    return ", ".join(outside(name) for name in names if changed(config, name))

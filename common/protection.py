@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from common.errors import UserError
+from common.settings.option import changed, outside
 
 if TYPE_CHECKING:
     from common.config import RunConfig
@@ -28,11 +29,11 @@ def refuse_unprotected(config: "RunConfig") -> None:
         else:
             _check_image_level(config)
         _check_shares(config)
-    elif unused := [_outside(name) for name in _OF_DP if _changed(config, name)]:
+    elif unused := [outside(name) for name in _OF_DP if changed(config, name)]:
         raise ValueError(f"{', '.join(unused)}: goes with --dp site or --dp image; without it nothing is noised")
     if config.masks:
         _check_masks(config)
-    elif unused := [_outside(name) for name in _OF_MASKS if _changed(config, name)]:
+    elif unused := [outside(name) for name in _OF_MASKS if changed(config, name)]:
         raise ValueError(f"{', '.join(unused)}: goes with --masks")
 
 
@@ -77,8 +78,8 @@ def _check_what_else_leaks(config: "RunConfig") -> None:
         "unfreeze_at": "it is for a head alone: convolutions have no bound in closed form; leave it empty",
     }
     for name, why in leaks.items():
-        if why and _changed(config, name):
-            raise ValueError(f"{_outside(name)}: with --dp {config.dp} {why}")
+        if why and changed(config, name):
+            raise ValueError(f"{outside(name)}: with --dp {config.dp} {why}")
     if config.standardise == "federated":
         raise ValueError(
             f"standardise federated: with --dp {config.dp} mean and deviation of the sites' features would be told exactly; "
@@ -110,7 +111,7 @@ def _check_site_level(config: "RunConfig") -> None:
             "sampling: --dp site accounts for Poisson sampling, each site by its own secret draw; give --fraction with "
             "--sampling poisson, or leave out both for all sites in every round"
         )
-    if unused := [_outside(name) for name in ("image_rate", "local_steps") if _changed(config, name)]:
+    if unused := [outside(name) for name in ("image_rate", "local_steps") if changed(config, name)]:
         raise ValueError(f"{', '.join(unused)}: goes with --dp image; with --dp site a site trains as it would without")
     if config.clip_quantile and config.noise == "shared":
         raise ValueError(
@@ -135,7 +136,7 @@ def _check_image_level(config: "RunConfig") -> None:
             "weighting examples: with --dp image sites do not tell how many images they have; give --weighting uniform "
             "(a site with more images makes longer steps, since sums are divided by --batch-size)"
         )
-    if unbounded := [_outside(name) for name in ("hidden_units", "dropout", "l1", "l2") if _changed(config, name)]:
+    if unbounded := [outside(name) for name in ("hidden_units", "dropout", "l1", "l2") if changed(config, name)]:
         raise ValueError(
             f"{', '.join(unbounded)}: --dp image clips each image's gradient in closed form, which a single linear layer "
             "without dropout or penalty has; leave it at 0"
@@ -160,7 +161,7 @@ def _check_one_release(config: "RunConfig") -> None:
         raise ValueError(
             "normalise: --dp image bounds what an image adds to the sums by the length of its features; leave it on"
         )
-    if unused := [_outside(name) for name in ("image_rate", "local_steps") if _changed(config, name)]:
+    if unused := [outside(name) for name in ("image_rate", "local_steps") if changed(config, name)]:
         raise ValueError(f"{', '.join(unused)}: {config.strategy} sums all images once; there is nothing to sample")
     if config.augment:
         raise ValueError("augment: an image would be in the sums several times, beyond the bound; leave it at 0")
@@ -233,11 +234,3 @@ def _check_cohorts(config: "RunConfig") -> None:
         graph(sites, config)
     except UserError as error:
         raise ValueError(str(error)) from None
-
-
-def _changed(config: "RunConfig", name: str) -> bool:
-    return getattr(config, name) != type(config).model_fields[name].default
-
-
-def _outside(name: str) -> str:
-    return name.replace("_", "-")

@@ -139,13 +139,7 @@ def check_total(total: Answer, request: Request, terms: Terms) -> None:
     Raises:
         ProtocolError: there are such.
     """
-    if isinstance(total, Scores):
-        for counts in (total.validation, total.test):
-            _check_counts(counts, len(terms.classes))
-    if isinstance(total, Confusion):
-        _check_matrix(total.matrix, len(terms.classes))
-    if isinstance(total, Tally) and isinstance(request, Trial):
-        _check_tally(total, request)
+    _check_scores(total, request, terms)
     if isinstance(total, Sums) and isinstance(request, Gather):
         check_numbers(total, request.what)
     if isinstance(total, Update | Sums) and total.examples < 1:
@@ -187,19 +181,24 @@ def _check(value: Answer, request: Request, terms: Terms) -> None:
         raise ProtocolError(f"used backbone {value.fingerprint[:16]}…, expected {terms.fingerprint[:16]}…")
     if value.classes != classes_digest(terms.classes):
         raise ProtocolError("numbered the classes by another list of class names")
+    _check_scores(value, request, terms)
+    if isinstance(value, Update) and isinstance(request, Task):
+        _check_update(value, request, terms)
+    if isinstance(value, Sums) and isinstance(request, Gather):
+        _check_sums(value, request.what, terms)
+    if isinstance(value, Personal):
+        _check_personal(value)
+
+
+def _check_scores(value: Answer, request: Request, terms: Terms) -> None:
+    """Check what tells how heads do, of one site or of all together."""
     if isinstance(value, Scores):
         for counts in (value.validation, value.test):
             _check_counts(counts, len(terms.classes))
-    if isinstance(value, Update) and isinstance(request, Task):
-        _check_update(value, request, terms)
     if isinstance(value, Confusion):
         _check_matrix(value.matrix, len(terms.classes))
-    if isinstance(value, Sums) and isinstance(request, Gather):
-        _check_sums(value, request.what, terms)
     if isinstance(value, Tally) and isinstance(request, Trial):
         _check_tally(value, request)
-    if isinstance(value, Personal):
-        _check_personal(value)
 
 
 def _check_counts(counts: Counts, classes: int) -> None:

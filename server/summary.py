@@ -85,7 +85,7 @@ def _images(outcome: Outcome) -> dict[str, int]:
     if outcome.federation.hidden:
         return {}
     told = outcome.federation.descriptions.values()
-    counts = np.array([splits for description in told for splits in description.images.values()] or [(0, 0, 0)])
+    counts = np.array([splits for description in told for splits in description.images.values()])
     return dict(zip(("train", "validation", "test"), counts.sum(0).tolist(), strict=True))
 
 

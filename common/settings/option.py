@@ -15,10 +15,20 @@ class Settings(BaseModel):
         extra="forbid",
         populate_by_name=True,
         allow_inf_nan=False,
-        alias_generator=lambda name: name.replace("_", "-"),
+        alias_generator=lambda name: outside(name),
     )
 
 
 def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
     """Declare a field: default, panel of ``--help`` ("": no option), help text and bounds."""
     return Field(default, description=help, json_schema_extra={"panel": panel}, **bounds)
+
+
+def changed(settings: Settings, name: str) -> bool:
+    """Whether a field has another value than its default."""
+    return bool(getattr(settings, name) != type(settings).model_fields[name].default)
+
+
+def outside(name: str) -> str:
+    """Return a field's name as people write it."""
+    return name.replace("_", "-")
