@@ -14,7 +14,7 @@ from client.features_cli import features
 from common.errors import UserError
 from common.processes import spare_proxies_this_machine
 from server.cli import server
-from simulations.benchmark_cli import benchmark
+from simulations.benchmark.cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
 from simulations.methods_cli import methods
 from simulations.privacy_cli import privacy

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from common.config import RunConfig
 from common.pictures import save_figure
-from simulations.benchmark_tables import Line
-from simulations.plans import Plan
+from simulations.benchmark.plans import Plan
+from simulations.benchmark.tables import Line
 
 
 def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:

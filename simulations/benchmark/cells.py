@@ -21,10 +21,10 @@ from server.callbacks.tables import read_history
 from server.run import read_summary, settings_of, write_whole
 from server.strategies.one_shot import GRID
 from simulations.baselines import Split, run_baselines
-from simulations.benchmark_tables import REACHED, Row
+from simulations.benchmark.plans import Cell, same_run
+from simulations.benchmark.tables import REACHED, Row
 from simulations.display import Display
 from simulations.federation import simulate, sites_of
-from simulations.plans import Cell, same_run
 
 
 @dataclass(frozen=True)

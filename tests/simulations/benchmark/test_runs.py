@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from common.errors import UserError
-from simulations.benchmark_tables import Row, mean_and_interval, summarise
-from simulations.plans import read_plan, same_run
+from simulations.benchmark.plans import read_plan, same_run
+from simulations.benchmark.tables import Row, mean_and_interval, summarise
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
 seeds = [0, 1]
 [common]
@@ -44,9 +44,11 @@ def plan_file(folder: Path, text: str = PLAN) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for path in (ROOT / "plans").glob("*.toml")} | {"heads", "depths"}))
+@pytest.mark.parametrize(
+    "name", sorted({path.stem for path in (ROOT / "fedtransfer_assets" / "plans").glob("*.toml")} | {"heads", "depths"})
+)
 def test_the_plans_that_come_with_it_are_plans(name: str, tmp_path: Path) -> None:
-    plan = read_plan(ROOT / "plans" / f"{name}.toml", Path("out"), {"pacs": str(tmp_path)})
+    plan = read_plan(ROOT / "fedtransfer_assets" / "plans" / f"{name}.toml", Path("out"), {"pacs": str(tmp_path)})
     assert not plan.remarks
     assert len({cell.config.out for cell in plan.cells}) == len(plan.cells)
     assert {cell.place for cell in plan.cells} == {cell.place for cell in plan.baselines}

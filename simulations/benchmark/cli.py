@@ -54,7 +54,7 @@ def federation(
 
     Coordinator, TLS and keys are the same; the app that does nothing runs on Flower's SuperNodes as they come.
     """
-    from simulations.benchmark_federation import measure
+    from simulations.benchmark.federation import measure
 
     for line in measure(sites, rounds):
         _print(line, json_output)
@@ -89,9 +89,9 @@ def methods(
 
     from rich.console import Console
 
-    from simulations.benchmark_methods import run_plan
-    from simulations.benchmark_tables import shown
-    from simulations.plans import read_plan
+    from simulations.benchmark.plans import read_plan
+    from simulations.benchmark.runs import run_plan
+    from simulations.benchmark.tables import shown
 
     console = Console(stderr=True)
 
@@ -125,7 +125,7 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> dict[str, An
     import os
     import subprocess
 
-    command = [sys.executable, "-m", "simulations.benchmark", *arguments]
+    command = [sys.executable, "-m", "simulations.benchmark.speed", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
     if done.returncode:
         raise UserError(f"measurement {arguments} failed with exit status {done.returncode}; its message stands above")

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
-from simulations.benchmark_plots import plot_epsilon
-from simulations.benchmark_tables import Line, Row, summarise, write_table
-from simulations.plans import Cell, Plan
+from simulations.benchmark.plans import Cell, Plan
+from simulations.benchmark.plots import plot_epsilon
+from simulations.benchmark.tables import Line, Row, summarise, write_table
 
 if TYPE_CHECKING:
-    from simulations.benchmark_cells import Pooled
+    from simulations.benchmark.cells import Pooled
 
 Say = Callable[[str], None]
 
@@ -171,18 +171,18 @@ def _with_baselines(
 
 
 def _extract_features(cell: Cell) -> int:
-    from simulations.benchmark_cells import extract_features
+    from simulations.benchmark.cells import extract_features
 
     return extract_features(cell.config.model_copy(update={"threads": 0}))
 
 
 def _measure_baselines(cell: Cell) -> "Pooled":
-    from simulations.benchmark_cells import measure_baselines
+    from simulations.benchmark.cells import measure_baselines
 
     return measure_baselines(cell)
 
 
 def _run_cell(cell: Cell, pooled: float) -> Row:
-    from simulations.benchmark_cells import run_cell
+    from simulations.benchmark.cells import run_cell
 
     return run_cell(cell, pooled)

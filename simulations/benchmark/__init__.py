@@ -1,0 +1,1 @@
+"""Benchmarks: of this machine, and of methods by a plan."""
