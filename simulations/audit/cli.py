@@ -19,17 +19,24 @@ def audit(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="In place of a run: quick or full, each strategy under each protection.", show_default=False)
+        str,
+        typer.Option(help="In place of a run: quick or full, each strategy under each protection.", show_default=False),
     ] = "",
     plan: Annotated[
-        Path | None, typer.Option(help="In place of a run: a plan of your own, a TOML file as the presets are.", show_default=False)
+        Path | None,
+        typer.Option(help="In place of a run: a plan of your own, a TOML file as the presets are.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for table, curves and report (default: RUN/audit, or audits/PRESET).", show_default=False),
+        typer.Option(
+            help="Folder for table, curves and report (default: RUN/audit, or audits/PRESET).", show_default=False
+        ),
     ] = None,
     shadows: Annotated[
-        int, typer.Option(help="Shadow federations of membership inference (0: those of the plan, 64 for a run).", min=0, max=1024)
+        int,
+        typer.Option(
+            help="Shadow federations of membership inference (0: those of the plan, 64 for a run).", min=0, max=1024
+        ),
     ] = 0,
     data: Annotated[str, typer.Option(help="Other data than the plan's.", show_default=False)] = "",
     store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",

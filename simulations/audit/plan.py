@@ -3,18 +3,22 @@
 Presets are plans that come with the program (``fedtransfer_assets/audits/NAME.toml``).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from common.config import RunConfig, Value
 from common.config_reading import make_config
 from common.errors import UserError
+from common.privacy.guarantee import guarantee
 from common.toml_settings import Table, read_settings
 from common.words import nearest
+from simulations.audit.tables import Finding
 
 PROTECTIONS = ("none", "masks", "dp", "both")
 Settings = dict[str, Value]
@@ -47,6 +51,18 @@ class Audited:
     protection: str
     each: int
     config: RunConfig
+
+    @property
+    def claim(self) -> float:
+        """ε that its settings claim; NaN for none."""
+        promised = guarantee(self.config)
+        return promised.epsilon(promised.affordable) if promised else math.nan
+
+    def found(
+        self, attack: str, measure: str, value: float, low: float = math.nan, high: float = math.nan, **more: Any
+    ) -> Finding:
+        """Return a finding on it."""
+        return Finding(self.strategy, self.protection, self.claim, self.each, attack, measure, value, low, high, **more)
 
     def __str__(self) -> str:
         return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")
