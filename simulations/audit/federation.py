@@ -7,8 +7,8 @@ As in a run whose sites have no validation images, class scores of a one-shot he
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -160,9 +160,9 @@ class _Run:
     def one_shot(self) -> Arrays:
         """Return the head of sums over the sites."""
         config, module = self.config, strategy(self.config.strategy)
-        request = Gather("", 0, (), one_shot_sums(config))
+        request = Gather(TOTAL, 0, (), one_shot_sums(config))
         head = initial_head(self.spec, config.seed)
-        sums = list(self._received(request, head, {name: self._sums(name, request.what) for name in self.sites}))
+        sums = self._received(request, head, {name: self._sums(name, request.what) for name in self.sites})
         if not config.private:
             [solved] = module.solve(sums, config).values()
             return solved
@@ -181,9 +181,17 @@ class _Run:
                 cohort = draw_secretly(self.sites, config.fraction, self.rng)
             else:
                 cohort = draw_cohort(self.sites, cohort_size(len(self.sites), config), self.seeded, number)
-            task = Task("", number, (), state.head, weighting, rate=rate(config, number), extra=extra)
-            answers = {name: self._update(replace(task, site=name)) for name in cohort}
-            received = self._received(task, state.head, answers)
+            task = partial(
+                Task,
+                round=number,
+                classes=(),
+                head=state.head,
+                weighting=weighting,
+                rate=rate(config, number),
+                extra=extra,
+            )
+            answers = {name: self._update(task(name)) for name in cohort}
+            received = self._received(task(TOTAL), state.head, answers)
             if mechanism:
                 deltas = [update.total for update in received]
                 contributions = [mechanism.release(deltas, state.head, bound, self.rng)]
