@@ -8,56 +8,89 @@ DIR/report.html
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from common.backbone import configured_backbone
-from common.config import RunConfig, Value
+from common.config import Value
 from common.errors import UserError
-from common.head import load_head
+from common.head import Arrays, load_head
+from common.metrics import Counts
 from common.sources import natural_order, read_source
-from server.run import clear_folder, read_summary, settings_of
-from simulations.audit.federation import Split, federate, refuse_unrepeatable
+from common.toml_settings import read_settings
+from server.run import read_summary, settings_of
+from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
 from simulations.audit.inference import infer_members
 from simulations.audit.mechanisms import one_run_bound
-from simulations.audit.plan import Audited, preset, read_plan
-from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run
+from simulations.audit.plan import Audited, PlanFile, preset, read_plan
+from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
+from simulations.audit.reconstruction import rebuild
+from simulations.audit.server_view import leaks
 from simulations.audit.tables import Curve, Finding, Rebuilt, write_curves, write_facts, write_findings, write_rebuilt
-from simulations.audit.view import look
 from simulations.datasets import resolve_data
 from simulations.display import Display
 from simulations.report import write_report
 
 SHADOWS = 64  # of a run, where nothing else is asked for
+_UNMASKED = {"masks": "none", "both": "dp"}
 
 
 def audit_plan(
-    name: str, file: Path | None, folder: Path, shadows: int, data: str, store: str, display: Display, command: str,
-    *, force: bool = False,
-) -> list[Finding]:  # fmt: skip
-    """Attack every federation of a preset or plan.
+    path: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str, *, force: bool
+) -> list[Finding]:
+    """Attack every federation of a plan, and write what came of it.
+
+    Args:
+        path: the plan.
+        folder: for the findings.
+        shadows: of each federation; 0: as many as the plan says.
+        changed: settings that replace the plan's.
+        display: shows progress.
+        command: that repeats the audit.
+        force: replace an earlier audit in the folder.
 
     Raises:
         UserError: the plan, its data or the folder are not usable.
     """
-    path = file or preset(name)
-    changed: dict[str, Value] = {**({"data": data} if data else {}), **({"store": store} if store else {})}
     _check(folder, force=force)
-    classes = natural_order(read_source(resolve_data(data or _data_of(path))).labels)
-    plan = read_plan(path, classes, changed)
+    data = str({**read_settings(path, PlanFile).common, **changed}["data"])
+    plan = read_plan(path, natural_order(image.label for image in read_source(resolve_data(data)).images), changed)
     audit = _Audit(folder, display, command, shadows or plan.shadows)
     for each in dict.fromkeys(audited.each for audited in plan.audited):
         mine = [audited for audited in plan.audited if audited.each == each]
         with display.bar(f"Features, {each} a class", "images") as progress:
-            pool = drawn_pool(mine[0].config, each, progress)
+            pool = without_empty(drawn_pool(mine[0].config, each, progress))
             population = others(mine[0].config, pool.classes, progress)
         for audited in mine:
             audit.attack(audited, pool, population)
-    return audit.finished(plan.audited[0].config)
+    return audit.finished(plan.audited[0])
+
+
+def audit_run(
+    run: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str, *, force: bool
+) -> list[Finding]:
+    """Attack a finished run: its first round, which its sites make again in memory, and the head of its last round.
+
+    Raises:
+        UserError: the run is not there, not finished, or one that cannot be repeated in memory.
+    """
+    config = settings_of(run)
+    if not (run / "summary.json").is_file():
+        raise UserError(f"{run}: not finished; go on with it first: fedtransfer simulate --resume {run}")
+    _check(folder, force=force)
+    summary, (head, _, _) = read_summary(run), load_head(run / "last-head.npz")
+    if config.closed_form and not config.private:  # validation images chose these, and an audit has none
+        chosen = summary["one_shot"]
+        head = tuple(array / np.float32(chosen["factor"]) for array in head)
+        changed = {"ridge": chosen["ridge"], **changed} if config.strategy != "fedncm" else changed
+    config = config.model_copy(update={**changed, "resume": False})
+    refuse_unrepeatable(config)
+    with display.bar("Features", "images") as progress:
+        pool, population = pool_of_run(run, config, tuple(summary["classes"]), progress)
+    audit = _Audit(folder, display, command, shadows or SHADOWS)
+    audited = Audited(config.strategy, "", 0, config)
+    audit.attack(audited, without_empty(pool), population, head)
+    return audit.finished(audited)
 
 
 class _Audit:
@@ -68,4 +101,21 @@ class _Audit:
         self._findings: list[Finding] = []
         self._curves: list[Curve] = []
         self._rebuilt: list[Rebuilt] = []
+        self._bounds: dict[RunConfig, list[Finding]] = {}
         self._began = time.monotonic()
+
+    def attack(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None = None) -> None:
+        """Make all attacks on one federation; on the head of a run where it has one."""
+        config, classes = audited.config, len(pool.classes)
+        rounds: list[Seen] = []
+        made = federate(config, pool.members, classes, observe=rounds.append)
+        x, y = population
+        accuracy = float(np.mean((x @ (made if head is None else head)[0] + made[1]).argmax(1) == y))
+        self._findings.append(
+            audited.found("utility", "accuracy", accuracy, count=len(y), note="on images that no site has")
+        )
+        for measure in leaks(config, pool.members, classes, rounds):
+            self._findings.append(audited.measured(measure))
+        self._rebuild(audited, pool, rounds)
+        self._infer(audited, pool, population, head)
+        self._bound(audited)

@@ -90,8 +90,12 @@ def others(config: RunConfig, classes: tuple[str, ...], progress: Progress | Non
     return everything.sites["test"]
 
 
-def pool_of_run(folder: Path, config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None) -> Pool:
-    """Return the images of a simulated run: its training images were trained on, those for validation and test were not.
+def pool_of_run(
+    folder: Path, config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None
+) -> tuple[Pool, Split]:
+    """Return the images of a simulated run, and its test images apart, with features and class numbers.
+
+    Training images were trained on, validation images were not.
 
     Raises:
         UserError: the folder does not say which images the sites had.
@@ -104,12 +108,17 @@ def pool_of_run(folder: Path, config: RunConfig, classes: tuple[str, ...], progr
         )
     images_of: dict[str, tuple[Image, ...]] = {}
     inside: dict[str, NDArray[np.bool_]] = {}
+    tests: list[Image] = []
     for site, manifest in manifests.items():
         images = read_source(manifest).images
         splits = [split_of(i, i.key(), config.seed, config.test_fraction, config.validation_fraction) for i in images]
-        images_of[site] = tuple(images)
-        inside[site] = np.array([split == "train" for split in splits], np.bool_)
-    return _with_features(config, images_of, inside, classes, load_moments(folder / "head.npz"), progress)
+        held = list(zip(images, splits, strict=True))
+        images_of[site] = tuple(image for image, split in held if split != "test")
+        inside[site] = np.array([split == "train" for split in splits if split != "test"], np.bool_)
+        tests += [image for image, split in held if split == "test"]
+    moments = load_moments(folder / "head.npz")
+    pool = _with_features(config, images_of, inside, classes, moments, progress)
+    return pool, _with_features(config, {"test": tuple(tests)}, {}, classes, moments, progress).sites["test"]
 
 
 def _by_class(config: RunConfig, split: str) -> dict[str, list[Image]]:
