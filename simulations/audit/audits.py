@@ -7,32 +7,35 @@ DIR/audit.json            what was audited, how, and in what time
 DIR/report.html
 """
 
+import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from common.backbone import configured_backbone
 from common.config import Value
 from common.errors import UserError
 from common.head import Arrays, load_head
-from common.metrics import Counts
 from common.sources import natural_order, read_source
 from common.toml_settings import read_settings
-from server.run import read_summary, settings_of
+from server.run import read_summary, settings_of, write_whole
+from simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
 from simulations.audit.inference import infer_members
-from simulations.audit.mechanisms import one_run_bound
-from simulations.audit.plan import Audited, PlanFile, preset, read_plan
+from simulations.audit.mechanisms import Bound, one_run_bound
+from simulations.audit.plan import Audited, PlanFile, read_plan
 from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
-from simulations.audit.reconstruction import rebuild
-from simulations.audit.server_view import leaks
-from simulations.audit.tables import Curve, Finding, Rebuilt, write_curves, write_facts, write_findings, write_rebuilt
+from simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
+from simulations.audit.server_view import leaks, recovered
+from simulations.audit.tables import Curve, Finding, write_curves, write_findings
 from simulations.datasets import resolve_data
 from simulations.display import Display
 from simulations.report import write_report
 
 SHADOWS = 64  # of a run, where nothing else is asked for
-_UNMASKED = {"masks": "none", "both": "dp"}
 
 
 def audit_plan(
@@ -100,22 +103,93 @@ class _Audit:
         self._folder, self._display, self._command, self._shadows = folder, display, command, shadows
         self._findings: list[Finding] = []
         self._curves: list[Curve] = []
-        self._rebuilt: list[Rebuilt] = []
-        self._bounds: dict[RunConfig, list[Finding]] = {}
+        self._pictures: tuple[Originals, dict[str, Pictures]] | None = None
+        self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
+        self._bounds: dict[tuple[str, bool], Bound] = {}
         self._began = time.monotonic()
 
     def attack(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None = None) -> None:
-        """Make all attacks on one federation; on the head of a run where it has one."""
-        config, classes = audited.config, len(pool.classes)
+        """Make all attacks on one federation; where ``head`` is given, membership inference is on that one."""
+        config, members, classes = audited.config, pool.members, len(pool.classes)
         rounds: list[Seen] = []
-        made = federate(config, pool.members, classes, observe=rounds.append)
-        x, y = population
-        accuracy = float(np.mean((x @ (made if head is None else head)[0] + made[1]).argmax(1) == y))
-        self._findings.append(
-            audited.found("utility", "accuracy", accuracy, count=len(y), note="on images that no site has")
-        )
-        for measure in leaks(config, pool.members, classes, rounds):
-            self._findings.append(audited.measured(measure))
+        made = federate(config, members, classes, observe=rounds.append)
+        kernel, bias = head or made
+        accuracy = float(np.mean((population[0] @ kernel + bias).argmax(1) == population[1]))
+        note = "of the head that comes out, on images that no site has"
+        self._findings.append(audited.found("utility", "accuracy", accuracy, count=len(population[1]), note=note))
+        self._findings += [audited.measured(measure) for measure in leaks(config, members, classes, rounds)]
         self._rebuild(audited, pool, rounds)
         self._infer(audited, pool, population, head)
         self._bound(audited)
+
+    def finished(self, audited: Audited) -> list[Finding]:
+        """Write the folder; return all findings."""
+        config, backbone = audited.config, configured_backbone(audited.config)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_findings(self._folder / "table.csv", self._findings)
+        write_curves(self._folder / "roc.csv", self._curves)
+        if self._pictures:
+            write_examples(self._folder / "reconstructions.npz", *self._pictures)
+        facts = {
+            "command": self._command,
+            "data": config.data,
+            "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
+            "resolution": backbone.resolution,
+            "shadows": self._shadows,
+            "seconds": round(time.monotonic() - self._began, 1),
+            "config": config.to_flat(),
+        }
+        write_whole(self._folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_report([self._folder], self._folder / "report.html", self._command)
+        return self._findings
+
+    def _rebuild(self, audited: Audited, pool: Pool, rounds: list[Seen]) -> None:
+        """Rebuild the images that are alone of their class at their site, where there is a decoder for such features."""
+        labels = {site: y for site, (_, y) in pool.members.items()}
+        try:
+            decoder = bundled_decoder()
+            decoder.check(audited.config, configured_backbone(audited.config))
+            originals = Originals.of(labels, pool.pictures(SIDE), pool.classes, decoder)
+        except UserError as error:
+            self._findings.append(audited.found("images", "psnr", math.nan, note=str(error)))
+            return
+        read = recovered(audited.config, {site: len(y) for site, y in labels.items()}, rounds)
+        images = rebuilt(originals, read, decoder)
+        self._findings += [audited.measured(measure) for measure in measures(originals, images)]
+        if not self._pictures or self._pictures[0].targets == originals.targets:  # those of the pool that came first
+            self._pictures = self._pictures or (originals, {})
+            self._pictures[1][f"{audited.strategy}, {audited.protection or 'as it ran'}"] = images
+
+    def _infer(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None) -> None:
+        """Infer members. Masks leave a head as it is but for rounding, so what is known without them holds with them."""
+        key = audited.strategy, audited.each, audited.config.private
+        if known := self._inferred.get(key):
+            note = "the head is that without masks, but for rounding"
+            findings = [replace(found, protection=audited.protection, note=note) for found in known[0]]
+            curves = [replace(curve, protection=audited.protection) for curve in known[1]]
+        else:
+            with self._display.bar(f"{audited}", "federations") as progress:
+                findings, curves = infer_members(audited, pool, population, self._shadows, progress, head)
+            self._inferred[key] = findings, curves
+        self._findings += findings
+        self._curves += curves
+
+    def _bound(self, audited: Audited) -> None:
+        """Bound ε from below by canaries; it is the mechanism's, whatever it works on, and so is found once."""
+        key = audited.strategy, audited.config.private
+        if key not in self._bounds:
+            self._bounds[key] = one_run_bound(audited.config, audited.config.seed)
+        bound = self._bounds[key]
+        note = f"{bound.guesses} guesses on {bound.canaries} canaries, which can prove {bound.provable:.2f} at most"
+        self._findings.append(
+            audited.found("one run", "epsilon_lower_bound", bound.epsilon, count=bound.guesses, note=note)
+        )
+        self._findings.append(audited.found("one run", "claimed", audited.claim))
+
+
+def _check(folder: Path, *, force: bool) -> None:
+    if folder.exists() and any(folder.iterdir()) and not ((folder / "audit.json").is_file() and force):
+        raise UserError(
+            f"{folder} exists already" + ("; give --force to replace the audit in it, or another --out"
+            if (folder / "audit.json").is_file() else " and is no audit; choose another --out")
+        )  # fmt: skip

@@ -1,8 +1,11 @@
 """``fedtransfer audit``: what a federation gives away, measured by attacking it."""
 
+import json
+import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,24 +65,22 @@ def audit(
         raise UserError("fedtransfer audit: give a run's folder, --preset quick, or --plan FILE, and one of them only")
     from rich.console import Console
 
+    from common.words import plain
     from simulations.audit.audits import audit_plan, audit_run
+    from simulations.audit.plan import preset_file
     from simulations.audit.shown import shown
     from simulations.display import Display
 
-    display = Display(Console(stderr=True))
-    command = " ".join(["fedtransfer", *sys.argv[1:]])
+    display, command = Display(Console(stderr=True)), shlex.join(["fedtransfer", *sys.argv[1:]])
+    changed: dict[str, Any] = {key: value for key, value in (("data", data), ("store", store)) if value}
     if run is not None:
         folder = out or run / "audit"
-        findings = audit_run(run, folder, shadows, store, display, command, force=force)
+        findings = audit_run(run, folder, shadows, changed, display, command, force=force)
     else:
-        folder = out or Path("audits") / (preset or (plan.stem if plan else ""))
-        findings = audit_plan(preset, plan, folder, shadows, data, store, display, command, force=force)
+        path = plan or preset_file(preset)
+        folder = out or Path("audits") / path.stem
+        findings = audit_plan(path, folder, shadows, changed, display, command, force=force)
     if json_output:
-        import json
-        from dataclasses import asdict
-
-        from common.words import plain
-
         print(json.dumps([plain(asdict(finding)) for finding in findings], indent=2, ensure_ascii=False))
     Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(findings))
-    display.print(f"{folder}/report.html")
+    display.print(f"Report: {folder / 'report.html'}")

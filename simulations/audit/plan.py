@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.privacy.guarantee import guarantee
 from common.toml_settings import Table, read_settings
 from common.words import nearest
+from simulations.audit.server_view import Measure
 from simulations.audit.tables import Finding
 
 PROTECTIONS = ("none", "masks", "dp", "both")
@@ -64,6 +65,13 @@ class Audited:
         """Return a finding on it."""
         return Finding(self.strategy, self.protection, self.claim, self.each, attack, measure, value, low, high, **more)
 
+    def measured(self, measure: Measure) -> Finding:
+        """Return what was measured of it."""
+        low, high = measure.interval or (math.nan, math.nan)
+        return self.found(
+            measure.attack, measure.measure, measure.value, low, high, count=measure.count, note=measure.note
+        )
+
     def __str__(self) -> str:
         return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")
 
@@ -76,7 +84,7 @@ class Plan:
     shadows: int
 
 
-def preset(name: str) -> Path:
+def preset_file(name: str) -> Path:
     """Return the file of a preset.
 
     Raises:

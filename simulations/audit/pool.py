@@ -1,11 +1,11 @@
 """The images that an audit is about: each at its site, some of them trained on, the others not."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from common.backbone import configured_backbone
 from common.config import RunConfig
@@ -18,6 +18,7 @@ from common.preparation import extract_all
 from common.seeds import generator
 from common.sources import natural_order, read_source
 from common.splits import split_of
+from simulations.audit.decoder import may_be_known
 from simulations.audit.federation import Split
 from simulations.datasets import resolve_data
 from simulations.partition import partition
@@ -44,21 +45,23 @@ class Pool:
         """Site → what it trains on."""
         return {site: (x[self.inside[site]], y[self.inside[site]]) for site, (x, y) in self.sites.items()}
 
-    def pictures(self, site: str, rows: Sequence[int], size: int) -> NDArray[np.uint8]:
-        """Return some images of a site as a person sees them, (m, size, size, 3)."""
-        from PIL import Image as Pillow
-
-        small = [
-            Pillow.fromarray(decode(self.images[site][row].read())).resize((size, size), Pillow.Resampling.BOX)
-            for row in rows
-        ]
-        return np.stack([np.asarray(picture) for picture in small]) if small else np.zeros((0, size, size, 3), np.uint8)
+    def pictures(self, side: int) -> dict[str, NDArray[np.uint8]]:
+        """Return what a person sees in the images that are trained on: site → (m, side, side, 3)."""
+        found = {}
+        for site, images in self.images.items():
+            members = [image for image, inside in zip(images, self.inside[site], strict=True) if inside]
+            small = [
+                Pillow.fromarray(decode(image.read())).resize((side, side), Pillow.Resampling.BOX) for image in members
+            ]
+            found[site] = np.stack([np.asarray(picture) for picture in small])
+        return found
 
 
 def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> Pool:
     """Draw 2 · ``each`` images of every class from the training images, and give each to a site; half are trained on.
 
-    Which are trained on is drawn class by class, so that members are ``each`` images of every class.
+    Which are trained on is drawn class by class, so that members are ``each`` images of every class. Images that the decoder
+    may have been trained on come last.
 
     Raises:
         UserError: a class has too few images.
@@ -73,7 +76,8 @@ def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -
                 f"{config.data}: class {name!r} has {len(images)} training images; an audit of {each} images a class needs "
                 f"{2 * each}, half of them as non-members. Ask for fewer images a class, or give more data"
             )
-        drawn = [images[row] for row in rng.permutation(len(images))[: 2 * each].tolist()]
+        shuffled = [images[row] for row in rng.permutation(len(images)).tolist()]
+        drawn = sorted(shuffled, key=_may_be_known)[: 2 * each]
         inside |= {image.path: number < each for number, image in enumerate(drawn)}
         chosen += drawn
     divided = partition(chosen, config)
@@ -119,6 +123,11 @@ def pool_of_run(
     moments = load_moments(folder / "head.npz")
     pool = _with_features(config, images_of, inside, classes, moments, progress)
     return pool, _with_features(config, {"test": tuple(tests)}, {}, classes, moments, progress).sites["test"]
+
+
+def _may_be_known(image: Image) -> bool:
+    content = image.read()
+    return not isinstance(content, bytes) and may_be_known(content)
 
 
 def _by_class(config: RunConfig, split: str) -> dict[str, list[Image]]:

@@ -38,7 +38,9 @@ def shown(findings: Sequence[Finding]) -> Table:
     for (each, strategy, protection), claim in claims.items():
         if last and last != (each, strategy):
             table.add_section()
-        cells = [values.get((each, strategy, protection, attack, measure), math.nan) for attack, measure, *_ in _COLUMNS]
+        cells = [
+            values.get((each, strategy, protection, attack, measure), math.nan) for attack, measure, *_ in _COLUMNS
+        ]
         table.add_row(
             str(each or ""), strategy, protection or "as it ran", "" if math.isnan(claim) else f"{claim:.3g}",
             *(_number(value, share) for value, (*_, share) in zip(cells, _COLUMNS, strict=True)),

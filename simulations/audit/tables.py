@@ -1,17 +1,14 @@
-"""What an audit found, as files: ``table.csv``, ``roc.csv``, ``reconstructions.npz``, ``audit.json``."""
+"""What an audit found, as files: ``table.csv`` and ``roc.csv``."""
 
 import csv
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from server.run import write_whole
 
 
 @dataclass(frozen=True)
@@ -53,16 +50,6 @@ class Curve:
     tpr: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Rebuilt:
-    """Images, and what attacks made of them: (m, h, w, 3) uint8 each; ``by`` says under what, as "strategy, protection"."""
-
-    labels: Sequence[str]
-    originals: NDArray[np.uint8]
-    class_means: NDArray[np.uint8]
-    by: Mapping[str, NDArray[np.uint8]]
-
-
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write a row a finding; what is not a number is left empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -80,19 +67,6 @@ def write_curves(path: Path, curves: Iterable[Curve]) -> None:
         for curve in curves:
             named = curve.strategy, curve.protection, curve.images_per_class, curve.attack
             writer.writerows([*named, _cell(x), _cell(y)] for x, y in zip(curve.fpr, curve.tpr, strict=True))
-
-
-def write_rebuilt(path: Path, rebuilt: Rebuilt) -> None:
-    """Write the images as one archive."""
-    np.savez_compressed(
-        path, labels=np.array(rebuilt.labels, np.str_), originals=rebuilt.originals, class_means=rebuilt.class_means,
-        names=np.array(list(rebuilt.by), np.str_), rebuilt=np.stack(list(rebuilt.by.values())),
-    )  # fmt: skip
-
-
-def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write what else there is to know."""
-    write_whole(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
 def _cell(value: Any) -> Any:
