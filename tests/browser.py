@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--remote-debugging-pipe")
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--remote-debugging-pipe",
+)
 
 
 class Browser:
@@ -57,7 +64,9 @@ class Browser:
         self.complaints.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Page.navigate", url=page.as_uri())
         while self.value("document.readyState") != "complete":
             pass
@@ -86,7 +95,7 @@ def browser(home: Path) -> Iterator[Browser]:
     from_read, from_send = os.pipe()
     assert CHROMIUM
     # It reads messages from descriptor 3 and writes to 4: the shell puts the pipes there.
-    command = 'exec "$@" 3<&%d 4>&%d' % (to_read, from_send)
+    command = f'exec "$@" 3<&{to_read} 4>&{from_send}'
     process = subprocess.Popen(
         ["bash", "-c", command, "bash", CHROMIUM, *_FLAGS, f"--user-data-dir={home}"],
         pass_fds=(to_read, from_send), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -112,7 +112,9 @@ def shown(text: Any, length: int = 80) -> str:
     kept = "".join(
         " " if character.isspace() else character
         for character in str(text)
-        if character.isspace() or character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn")
+        if character.isspace()
+        or character in _JOINERS
+        or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn")
     )
     return kept if len(kept) <= length else f"{kept[: length // 2]}…{kept[len(kept) - (length - 1) // 2 :]}"
 

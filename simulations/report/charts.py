@@ -56,7 +56,7 @@ class Axis:
 
 
 def line_chart(
-    key: str, title: str, description: str, series: Sequence[Series], x: Axis, y: Axis,
+    title: str, description: str, series: Sequence[Series], x: Axis, y: Axis,
     levels: Sequence[Level] = (), diagonal: str = "", note: str = "",
 ) -> Figure:  # fmt: skip
     """Draw lines by colour, dashes and markers, levels as dotted lines, and faint series behind."""
@@ -64,23 +64,39 @@ def line_chart(
         if diagonal:
             axes.plot([1e-6, 1e6], [1e-6, 1e6], color=MUTED, linewidth=1, linestyle=":", label=diagonal, zorder=1)
         for line in (line for line in series if line.faint):
-            axes.plot(line.x, line.y, color=MUTED, linewidth=0.7, alpha=0.45, zorder=1)
+            axes.plot(
+                line.x, line.y, color=MUTED, linewidth=0.7, alpha=0.45, zorder=1, marker="" if len(line.x) > 1 else "."
+            )
         for i, line in enumerate(line for line in series if not line.faint):
-            look = {"color": SERIES[i % TOLD], "marker": MARKERS[i % TOLD], "markersize": 4, "zorder": 3, "label": shown(line.name, 40)}
+            look = {
+                "color": SERIES[i % TOLD],
+                "marker": MARKERS[i % TOLD],
+                "markersize": 4,
+                "zorder": 3,
+                "label": shown(line.name, 40),
+            }
             look |= {"linestyle": DASHES[i % TOLD] if line.joined else "none", "markevery": max(1, len(line.x) // 8)}
             axes.plot(line.x, line.y, **look)
             if len(line.half) and not all(math.isnan(half) for half in line.half):
                 axes.errorbar(line.x, line.y, line.half, fmt="none", ecolor=SERIES[i % TOLD], elinewidth=1.2, capsize=3)
         for i, level in enumerate(levels):
-            axes.axhline(level.y, color=MUTED, linewidth=1.1, linestyle=(0, ((6, 2), (3, 2), (1, 2), (6, 2, 1, 2))[i % 4]), label=shown(level.name, 40))
+            axes.axhline(
+                level.y,
+                color=MUTED,
+                linewidth=1.1,
+                linestyle=(0, ((6, 2), (3, 2), (1, 2), (6, 2, 1, 2))[i % 4]),
+                label=shown(level.name, 40),
+            )
         _dress(axes.xaxis, x)
         _dress(axes.yaxis, y)
         axes.set(xlabel=x.label, ylabel=y.label)
         labels = axes.get_legend_handles_labels()
         if len(labels[1]) > 1:
             figure.legend(*labels, loc="outside lower left", ncols=2 if max(map(len, labels[1])) < 32 else 1)
-        view, body = elements(figure, key)
-    return Figure(key, "Line chart", title, description, view, body, _line_table(title, series, x, y, levels), note=note)
+        key, view, body = elements(figure, title)
+    return Figure(
+        key, "Line chart", title, description, view, body, _line_table(title, series, x, y, levels), note=note
+    )
 
 
 def _dress(axis: Any, told: Axis) -> None:
@@ -142,7 +158,7 @@ class Dot:
 
 
 def dot_chart(
-    key: str, title: str, description: str, dots: Sequence[Dot], columns: Sequence[str], axis: Axis,
+    title: str, description: str, dots: Sequence[Dot], columns: Sequence[str], axis: Axis,
     levels: Sequence[Level] = (), first: str = "", where: str = "",
 ) -> Figure:  # fmt: skip
     """Draw a row a name, with a marker a column; beyond ``NAMED`` rows they stand close, without names."""
@@ -154,12 +170,26 @@ def dot_chart(
             x = np.array([dot.values[i] for dot in dots], float)
             # The last column stands in front: where two fall together, an open marker shows that there are two.
             look = {"color": SERIES[i % TOLD], "marker": MARKERS[i % TOLD], "markersize": 5.5 if named else 2.5}
-            axes.plot(x, y, linestyle="none", label=column, zorder=3 + i, markerfacecolor=SERIES[i % TOLD] if i == 0 else PAPER, **look)
+            axes.plot(
+                x,
+                y,
+                linestyle="none",
+                label=column,
+                zorder=3 + i,
+                markerfacecolor=SERIES[i % TOLD] if i == 0 else PAPER,
+                **look,
+            )
             for row, dot in enumerate(dots):
                 if dot.intervals and (ends := dot.intervals[i]):
                     axes.plot(ends, [row, row], color=SERIES[i % TOLD], linewidth=1.2, zorder=2)
         for i, level in enumerate(levels):
-            axes.axvline(level.y, color=MUTED, linewidth=1.1, linestyle=(0, ((6, 2), (3, 2), (1, 2), (6, 2, 1, 2))[i % 4]), label=level.name)
+            axes.axvline(
+                level.y,
+                color=MUTED,
+                linewidth=1.1,
+                linestyle=(0, ((6, 2), (3, 2), (1, 2), (6, 2, 1, 2))[i % 4]),
+                label=level.name,
+            )
         axes.set_ylim(len(dots) - 0.4, -0.6)
         axes.set_yticks(y if named else [], [shown(dot.name, 28) for dot in dots] if named else [])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -170,7 +200,7 @@ def dot_chart(
         _dress(axes.xaxis, axis)
         if len(labels := axes.get_legend_handles_labels()[1]) > 1:
             figure.legend(loc="outside lower left", ncols=2 if max(map(len, labels)) < 32 else 1)
-        view, body = elements(figure, key)
+        key, view, body = elements(figure, title)
     show = _FORMATS.get(axis.kind, number)
     rows = tuple((shown(dot.name), *(_with_interval(dot, i, show) for i in range(len(columns)))) for dot in dots)
     note = " ".join(f"{level.name}: {show(level.y)}." for level in levels)
@@ -184,7 +214,7 @@ def _with_interval(dot: Dot, i: int, show: Callable[[float | None], str]) -> str
 
 
 def matrix_chart(
-    key: str, title: str, description: str, counts: NDArray[Any], rows: Sequence[str], columns: Sequence[str],
+    title: str, description: str, counts: NDArray[Any], rows: Sequence[str], columns: Sequence[str],
     labels: tuple[str, str], table: Table, *, bubbles: bool = False,
 ) -> Figure:  # fmt: skip
     """Draw a matrix of counts: as bubbles whose area is the count, or shaded by the share of the row.
@@ -212,7 +242,9 @@ def matrix_chart(
             if counts.size <= _NUMBERED:
                 for (i, j), count in np.ndenumerate(counts):
                     if count:
-                        axes.text(j, i, f"{count:,}", ha="center", va="center", fontsize=6.5 if c > 8 else 7.5, color=INK)
+                        axes.text(
+                            j, i, f"{count:,}", ha="center", va="center", fontsize=6.5 if c > 8 else 7.5, color=INK
+                        )
         axes.set(xlim=(-0.5, c - 0.5), ylim=(r - 0.5, -0.5), xlabel=labels[0], ylabel=labels[1])
         axes.grid(visible=bubbles)
         axes.spines[["left", "bottom"]].set_visible(False)
@@ -223,7 +255,7 @@ def matrix_chart(
             axes.tick_params(axis="x", rotation=90 if c > 20 else 45)
             for label in axes.get_xticklabels():
                 label.set(ha="center" if c > 20 else "right", rotation_mode="default" if c > 20 else "anchor")
-        view, body = elements(figure, key)
+        key, view, body = elements(figure, title)
     return Figure(key, "Matrix", title, description, view, body, table, wide=wide)
 
 
@@ -242,5 +274,3 @@ def distinct(series: Sequence[Series], rank: Callable[[Series], float]) -> tuple
     best = sorted(series, key=rank, reverse=True)[: TOLD - 1]
     rest = [Series(line.name, line.x, line.y, faint=True) for line in series if line not in best]
     return [*rest, *best], f"In colour the {len(best)} best; the other {len(rest)} are thin grey lines."
-
-

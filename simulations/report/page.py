@@ -1,7 +1,8 @@
 """The page: sections in their order, poured into the template."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -10,12 +11,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.errors import UserError
-from simulations.report import runs, words
-from simulations.report.blocks import Fact, Section, Table, shown
-from simulations.report.reading import Run, Source, read_folder
+from simulations.report import audits, benchmarks, comparison, runs, words
+from simulations.report.blocks import Fact, Section, Table, counted, listed, shown
+from simulations.report.reading import Audit, Benchmark, Run, Source, read_folder, told_apart
 
 MARK = '<meta name="generator" content="fedtransfer report">'
-_SHOWN_VERSIONS = ("fedtransfer", "flwr", "keras", "tensorflow-cpu", "tensorflow", "numpy", "scikit-learn", "dp-accounting", "matplotlib")
+_SHOWN_VERSIONS = (
+    "fedtransfer",
+    "flwr",
+    "keras",
+    "tensorflow-cpu",
+    "tensorflow",
+    "numpy",
+    "scikit-learn",
+    "dp-accounting",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class Page:
 
 def write(folders: Sequence[Path], out: Path, command: str) -> None:
     """Read the folders and write the page; see ``simulations.report.write_report``."""
-    page = page_of([read_folder(folder) for folder in folders], command)
+    page = page_of([read_folder(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)], command)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(rendered(page), "utf-8")
@@ -39,15 +50,64 @@ def write(folders: Sequence[Path], out: Path, command: str) -> None:
 
 
 def page_of(sources: Sequence[Source], command: str) -> Page:
-    """Lay out a page about these sources."""
-    [run] = [source for source in sources if isinstance(source, Run)]
-    return Page(f"{run.name}", words.on_what(run), words.of_run(run), (*runs.sections(run), *runs.closing(run), _versions(command)))
+    """Lay out a page: runs together, then each benchmark and each audit."""
+    names = dict(zip((source.folder for source in sources), told_apart(sources), strict=True))
+    runs_ = [source for source in sources if isinstance(source, Run)]
+    parts = [_of_runs(runs_, [names[run.folder] for run in runs_])] if runs_ else []
+    for source in sources:
+        if isinstance(source, Benchmark):
+            parts.append(
+                Page(
+                    shown(names[source.folder]),
+                    benchmarks.lead(source),
+                    benchmarks.facts(source),
+                    tuple(benchmarks.sections(source)),
+                )
+            )
+        elif isinstance(source, Audit):
+            parts.append(
+                Page(
+                    shown(names[source.folder]),
+                    audits.lead(source),
+                    audits.facts(source),
+                    tuple(audits.sections(source)),
+                )
+            )
+    if len(parts) == 1:
+        [page] = parts
+        return replace(page, sections=(*page.sections, _versions(command)))
+    sections = [section for i, part in enumerate(parts, 1) for section in _under(i, part)]
+    return Page(listed([part.title for part in parts]), "", (), (*sections, _versions(command)))
+
+
+def _of_runs(found: Sequence[Run], names: Sequence[str]) -> Page:
+    if len(found) == 1:
+        [run] = found
+        return Page(shown(names[0]), words.on_what(run), words.of_run(run), (*runs.sections(run), *runs.closing(run)))
+    alike = comparison.differing(found) in (["seed"], [])
+    known = all(not math.isnan(run.accuracy) for run in found)
+    facts = words.of_seeds(found) if alike and known else words.of_several(found, names)
+    lead = words.on_what(found[0]) if alike else words.on_several(found)
+    return Page(counted(len(found), "run"), lead, facts, tuple(comparison.sections(found, names)))
+
+
+def _under(number: int, part: Page) -> list[Section]:
+    """Return a part of a page about several things: its answer, then its sections, under keys of their own."""
+    answer = Section("answer", "The answer", (part.lead,), part.facts)
+    return [
+        replace(section, key=f"part-{number}-{section.key}", title=f"{part.title}: {section.title}")
+        for section in (answer, *part.sections)
+    ]
 
 
 def rendered(page: Page) -> str:
     """Return the page as HTML; every text is escaped, and only the drawings' elements are taken as they are."""
     environment = Environment(
-        loader=PackageLoader("simulations.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("simulations.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["drawing"] = Markup
     return environment.get_template("report.html").render(page=page)
@@ -70,4 +130,10 @@ def _versions(command: str) -> Section:
         except PackageNotFoundError:
             continue
     told = (f"This page: {shown(command, 500)}",) if command else ()
-    return Section("versions", "Versions", told, tables=(Table("Installed where this page was written", ("package", "version"), tuple(found)),), folded=True)
+    return Section(
+        "versions",
+        "Versions",
+        told,
+        tables=(Table("Installed where this page was written", ("package", "version"), tuple(found)),),
+        folded=True,
+    )

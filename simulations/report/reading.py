@@ -146,17 +146,22 @@ def read_folder(folder: Path) -> Source:
         )  # fmt: skip
     if not (folder / "config.toml").is_file():
         raise UserError(
-            f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a run folder "
-            "(config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or of `fedtransfer audit` (audit.json)"
+            f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a run "
+            "folder "
+            "(config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or of `fedtransfer "
+            "audit` (audit.json)"
         )
     if not (folder / "summary.json").is_file():
         raise UserError(
-            f"{folder}: this run is not finished (it has no summary.json); go on with it by `fedtransfer simulate --resume {folder}`"
+            f"{folder}: this run is not finished (it has no summary.json); go on with it by `fedtransfer simulate --resume "
+            f"{folder}`"
         )
     config = make_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
     summary = _json(folder / "summary.json")
     if missing := {"accuracy", "classes", "backbone", "rounds"} - set(summary):
-        raise UserError(f"{folder / 'summary.json'}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes")
+        raise UserError(
+            f"{folder / 'summary.json'}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes"
+        )
     return Run(name, folder, config, summary, rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy")))
 
 
@@ -172,7 +177,9 @@ def rows_of(file: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{file}: cannot be read ({error})") from None
     if rows and (missing := set(columns) - set(rows[0])):
-        raise UserError(f"{file}: has no column {', '.join(sorted(missing))}; expected the file that fedtransfer writes")
+        raise UserError(
+            f"{file}: has no column {', '.join(sorted(missing))}; expected the file that fedtransfer writes"
+        )
     return rows
 
 

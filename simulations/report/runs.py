@@ -54,7 +54,11 @@ def closing(run: Run) -> list[Section]:
 def levels(run: Run) -> list[Level]:
     """Return the baselines on the common test set."""
     names = {"pooled": "all images in one place", "local_mean": "a site alone, mean", "majority": "most frequent class"}
-    return [Level(names[key], told) for key, told in run.summary.get("baselines", {}).items() if key in names and told is not None]
+    return [
+        Level(names[key], told)
+        for key, told in run.summary.get("baselines", {}).items()
+        if key in names and told is not None
+    ]
 
 
 def by_round(run: Run) -> list[Figure]:
@@ -68,11 +72,11 @@ def by_round(run: Run) -> list[Figure]:
         series.append(Series("federation, validation images", *validation))
     kept = run.summary["best_round"] - 1
     description = (
-        f"Test accuracy goes from {percent(y[0])} before training to {percent(y[-1])} after {x[-1]:g} rounds, highest {percent(max(y))}; "
-        + "; ".join(f"{level.name} {percent(level.y)}" for level in levels(run))
+        f"Test accuracy goes from {percent(y[0])} before training to {percent(y[-1])} after {x[-1]:g} rounds, highest "
+        f"{percent(max(y))}; " + "; ".join(f"{level.name} {percent(level.y)}" for level in levels(run))
     ).rstrip("; ") + "."
     note = f"The head that was kept is that after {counted(int(kept), 'round')}: it has the lowest validation loss."
-    return [line_chart("by-round", "Accuracy by round", description, series, ROUNDS, ACCURACY, levels(run), note=note)]
+    return [line_chart("Accuracy by round", description, series, ROUNDS, ACCURACY, levels(run), note=note)]
 
 
 def _by_site(run: Run) -> Figure | None:
@@ -87,10 +91,11 @@ def _by_site(run: Run) -> Figure | None:
     values = np.array([*accuracy.values()])
     description = (
         f"{counted(len(dots), 'site')}, best first. Accuracy on a site's own test images is from {percent(values.min())} "
-        f"({shown(dots[-1].name, 30)}) to {percent(values.max())} ({shown(dots[0].name, 30)}), median {percent(float(np.median(values)))}."
+        f"({shown(dots[-1].name, 30)}) to {percent(values.max())} ({shown(dots[0].name, 30)}), median "
+        f"{percent(float(np.median(values)))}."
     )
     axis = Axis("accuracy on the site's own test images", kind="percent")
-    return dot_chart("by-site", "Accuracy by site", description, dots, ("federation's head",), axis, told, "site", "summary.json")
+    return dot_chart("Accuracy by site", description, dots, ("federation's head",), axis, told, "site", "summary.json")
 
 
 def _partition(run: Run) -> Figure:
@@ -100,7 +105,8 @@ def _partition(run: Run) -> Figure:
     totals = counts.sum(0)
     what = "Images" if with_test else "Images for training and validation"
     description = (
-        f"{counted(len(classes), 'class', 'classes')} by {counted(len(sites), 'site')}. A site has from {totals.min():,} to {totals.max():,} images, "
+        f"{counted(len(classes), 'class', 'classes')} by {counted(len(sites), 'site')}. A site has from {totals.min():,} "
+        f"to {totals.max():,} images, "
         f"and from {(counts > 0).sum(0).min()} to {(counts > 0).sum(0).max()} of the classes."
     )
     rows = tuple((shown(site), f"{totals[i]:,}", *(f"{n:,}" for n in counts[:, i])) for i, site in enumerate(sites))
@@ -110,12 +116,19 @@ def _partition(run: Run) -> Figure:
         columns = ("site", "all", "classes", "most frequent")
         tops = [np.argsort(-counts[:, i], kind="stable")[:3] for i in range(len(sites))]
         rows = tuple(
-            (shown(site), f"{totals[i]:,}", str((counts[:, i] > 0).sum()), ", ".join(f"{shown(classes[c], 30)} {counts[c, i]:,}" for c in tops[i] if counts[c, i]))
+            (
+                shown(site),
+                f"{totals[i]:,}",
+                str((counts[:, i] > 0).sum()),
+                ", ".join(f"{shown(classes[c], 30)} {counts[c, i]:,}" for c in tops[i] if counts[c, i]),
+            )
             for i, site in enumerate(sites)
         )
         note = f"The three most frequent of {len(classes)} classes are named."
     table = Table(f"{what}, by site and class", columns, rows, note).shortened(where="sites/NAME/images.csv")
-    return matrix_chart("partition", f"{what}, by site and class", description, counts, classes, sites, ("site", "class"), table, bubbles=True)
+    return matrix_chart(
+        f"{what}, by site and class", description, counts, classes, sites, ("site", "class"), table, bubbles=True
+    )
 
 
 def _confusion(run: Run, matrix: np.ndarray[Any, Any]) -> Figure:
@@ -125,20 +138,34 @@ def _confusion(run: Run, matrix: np.ndarray[Any, Any]) -> Figure:
     wrong.sort(reverse=True)
     tested = [i for i in range(len(classes)) if images[i]]
     best, worst = max(tested, key=lambda i: right[i]), min(tested, key=lambda i: right[i])
-    description = f"A row is a true class, shaded by the share that was taken for each. Recall is highest for {shown(classes[best], 30)} ({percent(right[best])}) and lowest for {shown(classes[worst], 30)} ({percent(right[worst])})."
+    description = (
+        "A row is a true class, shaded by the share that was taken for each. Recall is highest for "
+        f"{shown(classes[best], 30)} ({percent(right[best])}) and lowest for {shown(classes[worst], 30)} "
+        f"({percent(right[worst])})."
+    )
     if wrong:
-        description += f" Most frequent confusion: {wrong[0][0]:,} × {shown(classes[wrong[0][1]], 30)} taken for {shown(classes[wrong[0][2]], 30)}."
+        description += (
+            f" Most frequent confusion: {wrong[0][0]:,} × {shown(classes[wrong[0][1]], 30)} taken for "
+            f"{shown(classes[wrong[0][2]], 30)}."
+        )
     rows: tuple[tuple[str, ...], ...]
     if len(classes) <= 30:
         columns = ("true class", *(f"→ {shown(name, 20)}" for name in classes), "recall")
-        rows = tuple((shown(name), *(f"{n:,}" for n in matrix[i]), percent(right[i] if images[i] else None)) for i, name in enumerate(classes))
+        rows = tuple(
+            (shown(name), *(f"{n:,}" for n in matrix[i]), percent(right[i] if images[i] else None))
+            for i, name in enumerate(classes)
+        )
         note = "A row is a true class, a column what it was taken for."
     else:
         columns = ("true class", "taken for", "images", "share of the class")
-        rows = tuple((shown(classes[i]), shown(classes[j]), f"{n:,}", percent(n / images[i])) for n, i, j in wrong[:_WORST])
+        rows = tuple(
+            (shown(classes[i]), shown(classes[j]), f"{n:,}", percent(n / images[i])) for n, i, j in wrong[:_WORST]
+        )
         note = f"The {len(rows)} most frequent confusions of {len(wrong):,}; the matrix is in summary.json."
     table = Table("True class by predicted class", columns, rows, note)
-    return matrix_chart("confusion", "Confusion matrix", description, matrix, classes, classes, ("predicted class", "true class"), table)
+    return matrix_chart(
+        "Confusion matrix", description, matrix, classes, classes, ("predicted class", "true class"), table
+    )
 
 
 def _by_epsilon(run: Run) -> list[Figure]:
@@ -148,7 +175,7 @@ def _by_epsilon(run: Run) -> list[Figure]:
     x, y = ([float(row[column]) for row in rows] for column in ("epsilon", "accuracy"))
     axis = Axis(f"ε spent, at δ = {run.config.delta:g}, unit: one {run.config.dp}", log=True)
     description = f"At ε = {number(x[0])} accuracy is {percent(y[0])}, at ε = {number(x[-1])} it is {percent(y[-1])}."
-    return [line_chart("by-epsilon", "Accuracy against ε spent", description, [Series("federation", x, y)], axis, ACCURACY)]
+    return [line_chart("Accuracy against ε spent", description, [Series("federation", x, y)], axis, ACCURACY)]
 
 
 def _by_bytes(run: Run) -> list[Figure]:
@@ -158,24 +185,45 @@ def _by_bytes(run: Run) -> list[Figure]:
     from common.words import size
 
     description = f"After {size(x[0])} to and from a site accuracy is {percent(y[0])}, after {size(x[-1])} it is {percent(y[-1])}."
-    return [line_chart("by-bytes", "Accuracy against bytes to and from a site", description, [Series("federation", x, y)], BYTES, ACCURACY, levels(run))]
+    return [
+        line_chart(
+            "Accuracy against bytes to and from a site",
+            description,
+            [Series("federation", x, y)],
+            BYTES,
+            ACCURACY,
+            levels(run),
+        )
+    ]
 
 
 def _troubles(run: Run) -> Section | None:
     summary = run.summary
-    rows = [(shown(site), f"left out {told['times']} ×", shown(told["reason"], 160)) for site, told in (summary.get("sites_left_out") or {}).items()]
+    rows = [
+        (shown(site), f"left out {told['times']} ×", shown(told["reason"], 160))
+        for site, told in (summary.get("sites_left_out") or {}).items()
+    ]
     for key, what in (("sites_absent", "absent"), ("sites_without_result", "without the result")):
         rows += [(shown(site), what, shown(why, 160)) for site, why in (summary.get(key) or {}).items()]
     text = tuple(shown(warning, 400) for warning in summary.get("warnings") or ())
     if unreadable := summary.get("images_unreadable"):
         text += (f"{counted(unreadable, 'image')} could not be read.",)
-    tables = (Table("Sites that missed something", ("site", "what", "why"), tuple(rows)).shortened(where="sites.csv"),) if rows else ()
+    tables = (
+        (Table("Sites that missed something", ("site", "what", "why"), tuple(rows)).shortened(where="sites.csv"),)
+        if rows
+        else ()
+    )
     return Section("warnings", "Worth knowing", text[:30], tables=tables) if text or rows else None
 
 
 def _changes(config: RunConfig) -> str:
     names = [outside(name) for name in type(config).model_fields if changed(config, name)]
-    return f"{counted(len(names), 'setting')} of {len(type(config).model_fields)} differ from the default, and are marked with ●." if names else "Every setting is at its default."
+    return (
+        f"{counted(len(names), 'setting')} of {len(type(config).model_fields)} differ from the default, and are marked "
+        "with ●."
+        if names
+        else "Every setting is at its default."
+    )
 
 
 def _settings(config: RunConfig) -> list[Table]:
@@ -190,7 +238,11 @@ def _panel(config: RunConfig, panel: str, names: Sequence[str]) -> Table:
     marked = frozenset(i for i, name in enumerate(names) if changed(config, name))
     defaults = type(config).model_fields
     rows = tuple(
-        (f"{'● ' if i in marked else ''}{outside(name)}", setting(getattr(config, name)), setting(defaults[name].default) if i in marked else "")
+        (
+            f"{'● ' if i in marked else ''}{outside(name)}",
+            setting(getattr(config, name)),
+            setting(defaults[name].default) if i in marked else "",
+        )
         for i, name in enumerate(names)
     )
     return Table(panel, ("setting", "value", "default, where it differs"), rows, marked=marked)

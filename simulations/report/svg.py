@@ -4,6 +4,7 @@ Figures are drawn in colours that stand for roles (ink, rule, first series …).
 one value on a light page and another on a dark one. Texts stay texts.
 """
 
+import hashlib
 import io
 import re
 import warnings
@@ -16,7 +17,11 @@ INK, MUTED, RULE, PAPER, ACCENT = "#fe0001", "#fe0002", "#fe0003", "#fe0004", "#
 SERIES = tuple(f"#fe001{i}" for i in range(1, 8))
 MARKERS = "osD^vPX"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), "-")
-SHADE = (0x2F / 255, 0x7F / 255, 0xC1 / 255)  # of heat maps: more or less of it over the page, so one for light and dark
+SHADE = (
+    0x2F / 255,
+    0x7F / 255,
+    0xC1 / 255,
+)  # of heat maps: more or less of it over the page, so one for light and dark
 
 _VARIABLES = {
     **dict(zip((INK, MUTED, RULE, PAPER, ACCENT), ("ink", "muted", "rule", "paper", "accent"), strict=True)),
@@ -51,17 +56,18 @@ def sheet(width: float, height: float) -> Iterator[tuple[Any, Any]]:
         yield figure, figure.subplots()
 
 
-def elements(figure: Any, key: str) -> tuple[str, str]:
-    """Return the viewBox of a figure and its SVG elements, the same ones every time.
+def elements(figure: Any, title: str) -> tuple[str, str, str]:
+    """Return what all ids of a figure begin with, its viewBox and its SVG elements, the same ones every time.
 
     Args:
         figure: a Matplotlib figure, within its ``sheet``.
-        key: what ids begin with, so that those of two figures differ.
+        title: of the figure; two of one page differ in it or in what they show, and so in their ids.
     """
     file = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    key = "f" + hashlib.sha256((title + file.getvalue()).encode()).hexdigest()[:8]
     root = ElementTree.fromstring(file.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
@@ -69,8 +75,10 @@ def elements(figure: Any, key: str) -> tuple[str, str]:
                 parent.remove(child)
     for element in root.iter():
         element.tag = _NAMESPACE.sub("", element.tag)
-        element.attrib = {_NAMESPACE.sub("", name): _on_page(name, value, key) for name, value in element.attrib.items()}
-    return root.attrib["viewBox"], "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
+        element.attrib = {
+            _NAMESPACE.sub("", name): _on_page(name, value, key) for name, value in element.attrib.items()
+        }
+    return key, root.attrib["viewBox"], "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
 
 
 def _on_page(name: str, value: str, key: str) -> str:
