@@ -9,108 +9,27 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
+from simulations.report.audit_words import MEASURES, SHARES, bounds_of, protected
 from simulations.report.blocks import (
     NONE,
-    Fact,
     Figure,
     Gallery,
     Picture,
     Section,
     Table,
-    counted,
     listed,
     number,
     percent,
     shown,
 )
 from simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
-from simulations.report.reading import Audit, Row, real
+from simulations.report.reading import Audit, real
 
-_PROTECTION = {
-    "none": "no protection",
-    "masks": "masks",
-    "dp": "differential privacy",
-    "both": "differential privacy and masks",
-}
-_SHARES = {"exact_share", "tpr@1%", "tpr@0.1%"}
-_MEASURES = {
-    "exact_share": "counts found exactly", "l1": "L1 distance of counts", "cosine@1": "cosine, classes of 1 image", "cosine@2-5": "cosine, classes of 2 to 5",
-    "cosine@6+": "cosine, classes of 6 or more", "max_cosine": "highest cosine", "psnr": "PSNR, dB", "ssim": "SSIM", "psnr_of_class_mean": "PSNR of class means, dB",
-    "ssim_of_class_mean": "SSIM of class means", "auc": "area under the ROC curve", "tpr@1%": "found at 1 % false alarms", "tpr@0.1%": "found at 0.1 % false alarms",
-    "epsilon_lower_bound": "lower bound of ε", "claimed": "claimed ε",
-}  # fmt: skip
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
 _COLUMNS = 12  # pictures beside each other
-_RATE = {"log": True, "kind": "percent", "low": 8e-4, "high": 1.25}
-
-
-def facts(audit: Audit) -> tuple[Fact, ...]:
-    """Answer: what can be learnt without protection and with it, and whether the claims hold."""
-    found: dict[str, list[str]] = {}
-    for row in audit.table:
-        found.setdefault(_protected(row), [])
-    for name, sentences in found.items():
-        mine = [row for row in audit.table if _protected(row) == name and row["value"]]
-        sentences += _learnt(mine)
-    broken, bounds = [], _bounds(audit)
-    for name, (claimed, bound) in bounds.items():
-        if bound > claimed:
-            broken.append(f"{shown(name, 80)}: the bound {number(bound)} is above the claim {number(claimed)}.")
-    if broken:
-        claims = Fact(
-            "Do the claims hold?",
-            f"{counted(len(broken), 'claim')} refuted",
-            ("With 95 % confidence the mechanism loses more than it claims:", *broken[:8]),
-        )
-    elif bounds:
-        share = max(bound / claimed for claimed, bound in bounds.values())
-        claims = Fact("Do the claims hold?", "none refuted", (
-            f"In {counted(len(bounds), 'comparison')} no lower bound of ε from one run (95 % confidence) is above the ε that " f"is claimed; the nearest reaches {percent(share)} of it.",
-            "That is no proof of the claim: it is what these attacks could show.",
-        ))  # fmt: skip
-    else:
-        claims = Fact(
-            "Do the claims hold?",
-            "not tested",
-            ("The audit has no comparison of a claimed ε with a bound from an attack.",),
-        )
-    learnt = [
-        Fact(
-            f"With {name}, what is learnt?" if name != "no protection" else "What is learnt without protection?",
-            _headline(audit, name),
-            tuple(told) or ("No attack gave a number.",),
-        )
-        for name, told in found.items()
-    ]
-    cost = (
-        Fact(
-            "At what cost?",
-            f"{real(audit.about.get('seconds')):,.0f} s",
-            (
-                "That the audit took on the machine that made it. What protection costs in accuracy is told by a benchmark.",
-            ),
-        )
-        if not isinstance(audit.about.get("seconds"), dict | None)
-        else None
-    )
-    return (*learnt[:5], claims, *([cost] if cost else []))
-
-
-def lead(audit: Audit) -> str:
-    """Say what was attacked."""
-    about = audit.about
-    backbone: Mapping[str, Any] = about.get("backbone") or {}
-    strategies = listed(
-        [shown(name, 40) for name in dict.fromkeys(row["strategy"] for row in audit.table if row["strategy"])]
-    )
-    classes = about.get("classes")
-    how_many = len(classes) if isinstance(classes, list) else classes
-    told = f", {counted(how_many, 'class', 'classes')}" if isinstance(how_many, int) else ""
-    resolution = about.get("resolution") or backbone.get("resolution", "?")
-    return (
-        f"An audit of {strategies or 'a mechanism'} on {shown(str(about.get('data', '?')).rsplit('/', 1)[-1], 60)}{told}. "
-        f"Frozen backbone {shown(backbone.get('name', '?'), 60)} at {resolution} px."
-    )
+_ALARMS, _FOUND = (
+    Axis(label, log=True, kind="percent", low=8e-4, high=1.25) for label in ("false alarms", "members found")
+)
 
 
 def sections(audit: Audit) -> list[Section]:
@@ -123,7 +42,7 @@ def sections(audit: Audit) -> list[Section]:
         )
         made.append(Section("roc", "Membership: ROC curves", (text,), figures=tuple(curves)))
     made.append(Section("attacks", "All attacks", tables=(_attacks(audit),)))
-    if bounds := _bounds(audit):
+    if bounds := bounds_of(audit):
         made.append(Section("bounds", "Bounds from one run beside claims", figures=(_bound_figure(bounds),)))
     if audit.pictures:
         gallery = _gallery(audit)
@@ -136,78 +55,25 @@ def sections(audit: Audit) -> list[Section]:
     return made
 
 
-def _protected(row: Row) -> str:
-    name = _PROTECTION.get(row["protection"], row["protection"])
-    return f"{name}, ε = {number(real(row['epsilon']))}" if row.get("epsilon") else name
-
-
-def _case(row: Row) -> str:
-    images = f", {row['images_per_class']} images a class" if row.get("images_per_class") else ""
-    return f"{row['strategy']}, {_protected(row)}{images}"
-
-
-def _learnt(rows: Sequence[Row]) -> list[str]:
-    """Say what the attacks under one protection found at most."""
-    told = []
-    if top := _highest(rows, "exact_share"):
-        told.append(
-            f"Label counts: {percent(real(top['value']))} of them found exactly ({shown(top['strategy'], 40)})."
-        )
-    cosines = [row for row in rows if row["measure"].startswith(("cosine@", "max_cosine"))]
-    if cosines:
-        top = max(cosines, key=lambda row: real(row["value"]))
-        told.append(
-            f"Features: cosine up to {number(real(top['value']))} between a true feature vector and what is read "
-            f"({shown(top['attack'], 40)}, {_MEASURES.get(top['measure'], top['measure'])})."
-        )
-    if top := _highest(rows, "tpr@1%"):
-        told.append(
-            f"Membership: {shown(top['attack'], 40)} finds {percent(real(top['value']))}{_interval(top, True)} of the members "
-            f"at 1 % false alarms ({shown(top['strategy'], 40)}); guessing finds 1 %."
-        )
-    elif top := _highest(rows, "auc"):
-        told.append(
-            f"Membership: {shown(top['attack'], 40)} has an area under the ROC curve of "
-            f"{number(real(top['value']))}{_interval(top, False)}; guessing has 0.5."
-        )
-    if top := _highest(rows, "psnr"):
-        means = [real(row["value"]) for row in rows if row["measure"] == "psnr_of_class_mean"]
-        beside = f"; the mean of the class, without any attack, has {number(max(means))} dB" if means else ""
-        told.append(f"Images: rebuilt at {number(real(top['value']))} dB PSNR{beside}.")
-    return told
-
-
-def _headline(audit: Audit, name: str) -> str:
-    rows = [row for row in audit.table if _protected(row) == name and row["value"]]
-    if top := _highest(rows, "tpr@1%"):
-        return f"{percent(real(top['value']))} found"
-    if top := _highest(rows, "auc"):
-        return f"AUC {number(real(top['value']))}"
-    top = _highest(rows, "exact_share")
-    return f"{percent(real(top['value']))} of counts" if top else NONE
-
-
-def _highest(rows: Sequence[Row], measure: str) -> Row | None:
-    return max((row for row in rows if row["measure"] == measure), key=lambda row: real(row["value"]), default=None)
-
-
-def _interval(row: Row, share: bool) -> str:
-    if not row.get("low") or not row.get("high"):
-        return ""
-    show = percent if share else number
-    return f" (95 % interval {show(real(row['low']))} to {show(real(row['high']))})"
-
-
 def _attacks(audit: Audit) -> Table:
     rows = []
     for row in audit.table:
-        show = percent if row["measure"] in _SHARES else number
+        show = percent if row["measure"] in SHARES else number
         low, high = real(row.get("low")), real(row.get("high"))
         interval = f"{show(low)} to {show(high)}" if row.get("low") and row.get("high") else NONE
-        rows.append((
-            shown(row["strategy"], 40), _protected(row), row.get("images_per_class") or NONE, shown(row["attack"], 40), _MEASURES.get(row["measure"], shown(row["measure"], 40)),
-            show(real(row["value"])), interval, row.get("count") or NONE, shown(row.get("note", ""), 160),
-        ))  # fmt: skip
+        rows.append(
+            (
+                shown(row["strategy"], 40),
+                protected(row),
+                row.get("images_per_class") or NONE,
+                shown(row["attack"], 40),
+                MEASURES.get(row["measure"], shown(row["measure"], 40)),
+                show(real(row["value"])),
+                interval,
+                row.get("count") or NONE,
+                shown(row.get("note", ""), 160),
+            )
+        )
     columns = ("strategy", "protection", "images a class", "attack", "measure", "value", "95 % interval", "of", "note")
     return Table("Attacks", columns, tuple(rows), f"{NONE}: none, or too few to tell.").shortened(200, "table.csv")
 
@@ -218,7 +84,7 @@ def _roc(audit: Audit) -> list[Figure]:
     strategy_of: dict[str, str] = {}
     for row in audit.roc:
         case, key = (
-            f"{row['strategy']}, {_protected({'epsilon': '', **row})}"
+            f"{row['strategy']}, {protected({'epsilon': '', **row})}"
             + (f", {row['images_per_class']} images a class" if row.get("images_per_class") else ""),
             row["attack"],
         )
@@ -248,9 +114,17 @@ def _roc(audit: Audit) -> list[Figure]:
             f"Logarithmic axes. At 1 % false alarms {shown(best.name, 60)} finds most members: {percent(_found(best, 0.01))}; "
             "guessing would find 1 %."
         )
-        figures.append(line_chart(
-            shown(case, 80), description, series, Axis("false alarms", **_RATE), Axis("members found", **_RATE), diagonal="guessing", note=note,
-        ))  # fmt: skip
+        figures.append(
+            line_chart(
+                shown(case, 80),
+                description,
+                series,
+                _ALARMS,
+                _FOUND,
+                diagonal="guessing",
+                note=note,
+            )
+        )
     return figures
 
 
@@ -267,19 +141,6 @@ def _area(x: Sequence[float], y: Sequence[float]) -> float:
 
 def _found(line: Series, alarms: float) -> float:
     return max((y for x, y in zip(line.x, line.y, strict=True) if x <= alarms * 1.0001), default=0.0)
-
-
-def _bounds(audit: Audit) -> dict[str, tuple[float, float]]:
-    """Return case → claimed ε and the lower bound of it."""
-    told: dict[str, dict[str, float]] = {}
-    for row in audit.table:
-        if row["measure"] in ("epsilon_lower_bound", "claimed") and row["value"]:
-            told.setdefault(_case(row), {})[row["measure"]] = real(row["value"])
-    return {
-        case: (pair["claimed"], pair["epsilon_lower_bound"])
-        for case, pair in told.items()
-        if len(pair) == 2 and pair["claimed"] > 0
-    }
 
 
 def _bound_figure(bounds: Mapping[str, tuple[float, float]]) -> Figure:

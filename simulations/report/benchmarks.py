@@ -7,119 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.words import size
-from simulations.report.blocks import Fact, Figure, Section, Table, counted, listed, number, percent, shown
+from simulations.report.benchmark_words import BASELINES, COSTS, NUMBERS, SHARES, by_setting, bytes_of, pair
+from simulations.report.blocks import Figure, Section, Table, counted, listed, number, percent, power, shown
 from simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
 from simulations.report.reading import Benchmark, Row, real, rows_of
 from simulations.report.runs import ACCURACY, BYTES, ROUNDS
 
-BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")
-_PERCENT = {
-    "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_precision": "macro precision", "macro_f1": "macro F1",
-    "worst_site": "worst site", "bottom_decile": "worst tenth of sites", "worse_than_local": "sites worse off than alone", "difference": "difference to fedavg",
-    "personal": "personal heads", "personal_mixed": "personal heads, mixed", "personal_worse": "worse by personal heads", "unseen": "unseen sites",
-    "unseen_adapted": "unseen sites, adapted",
-}  # fmt: skip
-_NUMBERS = {"auroc": "AUROC", "nll": "log loss, nats", "ece": "calibration error"}
-_COSTS = {
-    "rounds": "rounds to 95 % of pooled", "reached": "seeds that got there", "bytes": "bytes to 95 % of pooled", "bytes_up": "bytes sent", "bytes_down": "bytes received",
-    "seconds_features": "s, features", "seconds_training": "s, training", "seconds_aggregation": "s, aggregation", "peak_mb": "peak memory",
-}  # fmt: skip
-
-
-def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
-    """Answer: how good, how private, at what cost."""
-    good, best = [], []
-    for setting, rows in _by_setting(benchmark).items():
-        made = [row for row in rows if row["method"] not in BASELINES and row["accuracy"]]
-        if not made:
-            continue
-        top = max(made, key=lambda row: real(row["accuracy"]))
-        best.append(real(top["accuracy"]))
-        pooled = [row for row in rows if row["method"].startswith("pooled") and row["accuracy"]]
-        sentence = (
-            f"{shown(setting, 60)}: the best of {counted(len(made), 'method')} is {shown(top['method'], 40)} with "
-            f"{_pair(top, 'accuracy')}"
-        )
-        if pooled:
-            reference = max(pooled, key=lambda row: real(row["accuracy"]))
-            sentence += (
-                f"; {shown(reference['method'], 40)}, all images in one place, has {_pair(reference, 'accuracy')}"
-            )
-        private = [row for row in made if row.get("epsilon")]
-        if private and not top.get("epsilon"):
-            most = max(private, key=lambda row: real(row["accuracy"]))
-            sentence += (
-                f"; with differential privacy the best is {shown(most['method'], 40)} with {_pair(most, 'accuracy')} at ε = "
-                f"{number(real(most['epsilon']))}"
-            )
-        good.append(f"{sentence}.")
-    private = [row for row in benchmark.table if row.get("epsilon")]
-    none = [row for row in benchmark.table if not row.get("epsilon") and row["method"] not in BASELINES]
-    told = []
-    if private:
-        deltas = sorted({number(real(row.get("delta"))) for row in private})
-        least, most = (f(real(row["epsilon"]) for row in private) for f in (min, max))
-        told.append(
-            f"{counted(len(private), 'row')} of the table promise differential privacy, with ε from {number(least)} to "
-            f"{number(most)} at δ = {listed(deltas)}; unit and neighbours stand in each run's folder."
-        )
-    if none:
-        told.append(
-            f"{counted(len({row['method'] for row in none}), 'method')} make no promise of privacy in some setting: nothing "
-            "bounds what can be learnt from them."
-        )
-    bytes_ = [
-        spent
-        for row in benchmark.table
-        if row["method"] not in BASELINES and not math.isnan(spent := _bytes(row)) and spent > 0
-    ]
-    seconds = benchmark.about.get("seconds")
-    total = sum(seconds.values()) if isinstance(seconds, dict) else real(seconds)
-    cost = [f"To and from a site in a whole run: from {size(min(bytes_))} to {size(max(bytes_))}."] if bytes_ else []
-    cost += (
-        [
-            f"The benchmark took {total / 60:,.0f} minutes on the machine that made it."
-            if total >= 120
-            else f"The benchmark took {total:,.0f} s on the machine that made it."
-        ]
-        if not math.isnan(total)
-        else []
-    )
-    return (
-        Fact("How good?", _range([percent(value) for value in (min(best), max(best))]) if best else "–", (*good[:6], *([f"And {len(good) - 6} more settings, below."] if len(good) > 6 else []), "± is half of the 95 % interval over seeds.")),
-        Fact("How private?", f"ε ≥ {number(min(real(row['epsilon']) for row in private))}" if private else "no promise", tuple(told)),
-        Fact("At what cost?", _range([size(min(bytes_)), size(max(bytes_))]) if bytes_ else "–", tuple(cost)),
-    )  # fmt: skip
-
-
-def lead(benchmark: Benchmark) -> str:
-    """Say what was compared on what."""
-    about = benchmark.about
-    methods = list(dict.fromkeys(row["method"] for row in benchmark.table if row["method"] not in BASELINES))
-    data = listed([shown(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6])
-    seeds = sorted({int(real(row["seeds"])) for row in benchmark.table if row.get("seeds")})
-    backbones = [
-        f"{shown(told['name'], 60)} at {told.get('resolution', '?')} px" for told in about.get("backbones", [])
-    ]
-    return (
-        f"A benchmark of {counted(len(methods), 'method')} in {counted(len(_by_setting(benchmark)), 'setting')} on "
-        f"{data or 'data that it does not name'}, "
-        f"{_range([str(seeds[0]), str(seeds[-1])]) if seeds else '?'} seeds each. Frozen "
-        f"{'backbones' if len(backbones) > 1 else 'backbone'}: {listed(backbones) or '?'}."
-    )
-
 
 def sections(benchmark: Benchmark) -> list[Section]:
     """Return a section a setting, and how the benchmark was made."""
-    made = [_setting(benchmark, i, setting, rows) for i, (setting, rows) in enumerate(_by_setting(benchmark).items())]
+    made = [_setting(benchmark, i, setting, rows) for i, (setting, rows) in enumerate(by_setting(benchmark).items())]
     return [*made, *_how(benchmark)]
-
-
-def _by_setting(benchmark: Benchmark) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in benchmark.table:
-        groups.setdefault(row["setting"], []).append(row)
-    return groups
 
 
 def _setting(benchmark: Benchmark, i: int, setting: str, rows: Sequence[Row]) -> Section:
@@ -130,8 +28,8 @@ def _setting(benchmark: Benchmark, i: int, setting: str, rows: Sequence[Row]) ->
         _by_epsilon(key, setting, rows),
         _by_bytes(key, setting, rows),
     )
-    scores = _table("Scores", rows, {**_PERCENT, **_NUMBERS})
-    costs = _table("Costs", [row for row in rows if row["method"] not in BASELINES], _COSTS)
+    scores = _table("Scores", rows, {**SHARES, **NUMBERS})
+    costs = _table("Costs", [row for row in rows if row["method"] not in BASELINES], COSTS)
     return Section(
         key,
         shown(setting, 100),
@@ -153,8 +51,8 @@ def _methods(key: str, setting: str, rows: Sequence[Row]) -> Figure | None:
             Dot(row["method"], (math.nan, mean) if place else (mean, math.nan), (None, ends) if place else (ends, None))
         )
     description = (
-        f"Best first: {shown(known[0]['method'], 40)} {_pair(known[0], 'accuracy')}; last: "
-        f"{shown(known[-1]['method'], 40)} {_pair(known[-1], 'accuracy')}. Lines are 95 % intervals over seeds."
+        f"Best first: {shown(known[0]['method'], 40)} {pair(known[0], 'accuracy')}; last: "
+        f"{shown(known[-1]['method'], 40)} {pair(known[-1], 'accuracy')}. Lines are 95 % intervals over seeds."
     )
     axis = Axis("accuracy on the common test set", kind="percent")
     return dot_chart(
@@ -209,16 +107,21 @@ def _by_epsilon(key: str, setting: str, rows: Sequence[Row]) -> Figure | None:
             )
     if not groups or len({point[0] for points in groups.values() for point in points}) < 2:
         return None
-    lines = [Series(name, *zip(*sorted(points), strict=True)) for name, points in groups.items()]
+    lines = [Series(name, *_columns(points)) for name, points in groups.items()]
     series, note = distinct(lines, lambda line: line.y[-1])
     first, best = min(lines, key=lambda line: line.x[0]), max(lines, key=lambda line: max(line.y))
     description = (
         f"At the smallest ε, {number(first.x[0])}, {shown(first.name, 40)} has {percent(first.y[0])}; the highest of all "
         f"is {shown(best.name, 40)} with {percent(max(best.y))}. Bars are 95 % intervals over seeds."
     )
-    deltas = {number(real(row.get("delta"))) for row in rows if row.get("epsilon")}
+    deltas = {power(real(row.get("delta"))) for row in rows if row.get("epsilon")}
     axis = Axis(f"ε at δ = {listed(sorted(deltas))}", log=True)
     return line_chart(f"Accuracy against ε, {shown(setting, 40)}", description, series, axis, ACCURACY, note=note)
+
+
+def _columns(points: list[tuple[float, float, float]]) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+    x, y, half = zip(*sorted(points), strict=True)
+    return x, y, half
 
 
 def _without_epsilon(method: str) -> str:
@@ -228,8 +131,8 @@ def _without_epsilon(method: str) -> str:
 
 def _by_bytes(key: str, setting: str, rows: Sequence[Row]) -> Figure | None:
     lines = [
-        Series(row["method"], [_bytes(row)], [real(row["accuracy"])], [real(row.get("accuracy_interval"))])
-        for row in rows if row["method"] not in BASELINES and row["accuracy"] and _bytes(row) > 0
+        Series(row["method"], [bytes_of(row)], [real(row["accuracy"])], [real(row.get("accuracy_interval"))])
+        for row in rows if row["method"] not in BASELINES and row["accuracy"] and bytes_of(row) > 0
     ]  # fmt: skip
     if len(lines) < 2:
         return None
@@ -249,11 +152,6 @@ def _by_bytes(key: str, setting: str, rows: Sequence[Row]) -> Figure | None:
     )
 
 
-def _bytes(row: Row) -> float:
-    both = real(row.get("bytes_up")) + real(row.get("bytes_down"))
-    return real(row.get("bytes")) if math.isnan(both) else both
-
-
 def _table(caption: str, rows: Sequence[Row], names: dict[str, str]) -> Table:
     """Lay out the measures that at least one row has."""
     there = [name for name in names if any(row.get(name) for row in rows)]
@@ -267,7 +165,7 @@ def _table(caption: str, rows: Sequence[Row], names: dict[str, str]) -> Table:
         (
             shown(row["method"], 60),
             *([row["seeds"]] if seeds else []),
-            *(_pair(row, name) for name in there),
+            *(pair(row, name) for name in there),
             *(_fact(row, name) for name in facts),
         )
         for row in rows
@@ -299,26 +197,6 @@ def _fact(row: Row, name: str) -> str:
     if name == "source" or not value:
         return shown(value, 120)
     return percent(real(value)) if name == "expected" else number(real(value))
-
-
-def _pair(row: Row, name: str) -> str:
-    mean, half = real(row.get(name)), real(row.get(f"{name}_interval"))
-    if math.isnan(mean):
-        return ""
-    tail = not math.isnan(half)
-    if name in _PERCENT:
-        return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if tail else "") + "\u00a0%"
-    if name.startswith("bytes"):
-        return size(mean)
-    if name == "peak_mb":
-        return f"{mean:,.0f} MB"
-    if name in _NUMBERS:
-        return f"{mean:.3f}" + (f" ± {half:.3f}" if tail else "")
-    return f"{mean:,.0f}" if name == "reached" else f"{mean:,.1f}" + (f" ± {half:,.1f}" if tail else "")
-
-
-def _range(ends: Sequence[str]) -> str:
-    return ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}"
 
 
 def _how(benchmark: Benchmark) -> list[Section]:

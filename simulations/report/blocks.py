@@ -131,6 +131,13 @@ def number(value: float | None, digits: int = 3) -> str:
     return "∞" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
+def power(value: float) -> str:
+    """Return a small number such as δ in powers of ten: ``10⁻⁵``, ``3.2 × 10⁻⁶``."""
+    digits, exponent = f"{value:.1e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if digits == "1.0" else f"{digits.removesuffix('.0')} × 10{raised}"
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """Return ``1 site``, ``1,000 sites``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.words import size
 from simulations.report.blocks import Figure, Table, number, percent, shown
 from simulations.report.svg import ACCENT, DASHES, INK, MARKERS, MUTED, PAPER, SERIES, SHADE, elements, sheet
 
 TOLD = len(SERIES)  # series that a person can tell apart by colour, dashes and markers together
 NAMED = 40  # rows or columns with names at them
 _BUBBLES, _NUMBERED, _TABLED = 400, 150, 26
-_FORMATS: dict[str, Callable[[float | None], str]] = {"percent": percent, "number": number}
+_FORMATS: dict[str, Callable[[float | None], str]] = {
+    "percent": percent,
+    "number": number,
+    "bytes": lambda value: size(value or 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def line_chart(
         _dress(axes.yaxis, y)
         axes.set(xlabel=x.label, ylabel=y.label)
         labels = axes.get_legend_handles_labels()
-        if len(labels[1]) > 1:
+        if labels[1]:
             figure.legend(*labels, loc="outside lower left", ncols=2 if max(map(len, labels[1])) < 32 else 1)
         key, view, body = elements(figure, title)
     return Figure(
@@ -100,7 +105,7 @@ def line_chart(
 
 
 def _dress(axis: Any, told: Axis) -> None:
-    from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
     limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
     scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
@@ -116,7 +121,7 @@ def _dress(axis: Any, told: Axis) -> None:
     elif told.kind == "percent":
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     elif told.kind == "bytes":
-        axis.set_major_formatter(EngFormatter("B", places=0))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     elif told.log:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if told.log:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from common.settings.option import outside
 from common.words import size
-from simulations.report.blocks import Figure, Section, Table, counted, number, percent, shown
-from simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
+from simulations.report.blocks import Figure, Section, Table, counted, number, percent, power, shown
+from simulations.report.charts import Axis, Dot, Level, Series, distinct, dot_chart, line_chart
 from simulations.report.reading import Run
 from simulations.report.runs import ACCURACY, BYTES, ROUNDS, setting
 
@@ -75,7 +75,7 @@ def _promise(run: Run) -> str:
     if told is None:
         return "no promise"
     epsilon = "unbounded" if told["epsilon"] is None else number(told["epsilon"])
-    return f"ε = {epsilon} at δ = {told['delta']:g}, one {told['unit']}"
+    return f"ε = {epsilon} at δ = {power(told['delta'])}, one {told['unit']}"
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> Table:
@@ -115,14 +115,21 @@ def _by_round(runs: Sequence[Run], names: Sequence[str]) -> Figure | None:
     lines = [line for line in lines if len(line.x) > 1]
     if not lines:
         return None
+    once = [
+        Level(f"{name}, one exchange", run.accuracy)
+        for run, name in zip(runs, names, strict=True) if run.config.closed_form and not math.isnan(run.accuracy)
+    ]  # fmt: skip
     last = sorted(lines, key=lambda line: line.y[-1])
     series, note = distinct(lines, lambda line: line.y[-1])
     description = (
-        f"{counted(len(lines), 'run')}: after its last round the highest is {shown(last[-1].name, 40)} with "
+        f"{counted(len(lines), 'run')} with rounds of training: after its last round the highest is "
+        f"{shown(last[-1].name, 40)} with "
         f"{percent(last[-1].y[-1])}, "
         f"the lowest {shown(last[0].name, 40)} with {percent(last[0].y[-1])} of the test images."
     )
-    return line_chart("Accuracy by round", description, series, ROUNDS, ACCURACY, note=note)
+    return line_chart(
+        "Accuracy by round", description, series, ROUNDS, ACCURACY, once if len(once) <= 4 else (), note=note
+    )
 
 
 def _by_site(runs: Sequence[Run], names: Sequence[str]) -> Figure | None:
@@ -152,14 +159,17 @@ def _by_epsilon(runs: Sequence[Run]) -> Figure | None:
     groups: dict[str, list[tuple[float, float]]] = {}
     for run in private:
         groups.setdefault(f"{run.config.strategy}, one {run.config.dp}", []).append((run.epsilon, run.accuracy))
-    series = [Series(name, *zip(*sorted(points), strict=True), joined=False) for name, points in groups.items()]
+    series = []
+    for name, points in groups.items():
+        x, y = zip(*sorted(points), strict=True)
+        series.append(Series(name, x, y, joined=False))
     low, high = min(private, key=lambda run: run.epsilon), max(private, key=lambda run: run.epsilon)
     description = (
         f"A point a run. At ε = {number(low.epsilon)} accuracy is {percent(low.accuracy)}, at ε = {number(high.epsilon)} "
         f"it is {percent(high.accuracy)}."
     )
     deltas = {run.config.delta for run in private}
-    axis = Axis(f"ε at δ = {deltas.pop():g}" if len(deltas) == 1 else "ε, each at its run's δ", log=True)
+    axis = Axis(f"ε at δ = {power(deltas.pop())}" if len(deltas) == 1 else "ε, each at its run's δ", log=True)
     return line_chart("Accuracy against ε", description, series, axis, ACCURACY)
 
 

@@ -11,7 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.errors import UserError
-from simulations.report import audits, benchmarks, comparison, runs, words
+from simulations.report import (
+    audit_words,
+    audits,
+    benchmark_words,
+    benchmarks,
+    comparison,
+    comparison_words,
+    runs,
+    words,
+)
 from simulations.report.blocks import Fact, Section, Table, counted, listed, shown
 from simulations.report.reading import Audit, Benchmark, Run, Source, read_folder, told_apart
 
@@ -59,8 +68,8 @@ def page_of(sources: Sequence[Source], command: str) -> Page:
             parts.append(
                 Page(
                     shown(names[source.folder]),
-                    benchmarks.lead(source),
-                    benchmarks.facts(source),
+                    benchmark_words.lead(source),
+                    benchmark_words.facts(source),
                     tuple(benchmarks.sections(source)),
                 )
             )
@@ -68,8 +77,8 @@ def page_of(sources: Sequence[Source], command: str) -> Page:
             parts.append(
                 Page(
                     shown(names[source.folder]),
-                    audits.lead(source),
-                    audits.facts(source),
+                    audit_words.lead(source),
+                    audit_words.facts(source),
                     tuple(audits.sections(source)),
                 )
             )
@@ -86,9 +95,10 @@ def _of_runs(found: Sequence[Run], names: Sequence[str]) -> Page:
         return Page(shown(names[0]), words.on_what(run), words.of_run(run), (*runs.sections(run), *runs.closing(run)))
     alike = comparison.differing(found) in (["seed"], [])
     known = all(not math.isnan(run.accuracy) for run in found)
-    facts = words.of_seeds(found) if alike and known else words.of_several(found, names)
-    lead = words.on_what(found[0]) if alike else words.on_several(found)
-    return Page(counted(len(found), "run"), lead, facts, tuple(comparison.sections(found, names)))
+    facts = comparison_words.of_seeds(found) if alike and known else comparison_words.of_several(found, names)
+    lead = words.on_what(found[0]) if alike else comparison_words.on_several(found)
+    title = listed([shown(name, 40) for name in names]) if len(names) <= 3 else counted(len(found), "run")
+    return Page(title, lead, facts, tuple(comparison.sections(found, names)))
 
 
 def _under(number: int, part: Page) -> list[Section]:

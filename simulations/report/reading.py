@@ -195,7 +195,7 @@ def told_apart(sources: Sequence[Source]) -> list[str]:
 
 def real(text: str | float | None) -> float:
     """Return a number of a table; NaN where the cell is empty."""
-    return math.nan if text in (None, "") else float(text)  # type: ignore[arg-type]
+    return math.nan if text is None or text == "" else float(text)
 
 
 def _bytes(row: Row) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from common.config import RunConfig
 from common.settings.option import changed, outside
 from common.sources import natural_order
-from simulations.report.blocks import Figure, Section, Table, counted, number, percent, shown
+from simulations.report.blocks import Figure, Section, Table, counted, number, percent, power, shown
 from simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart, matrix_chart
 from simulations.report.reading import Run
 from simulations.report.words import options
@@ -107,7 +107,9 @@ def _partition(run: Run) -> Figure:
     description = (
         f"{counted(len(classes), 'class', 'classes')} by {counted(len(sites), 'site')}. A site has from {totals.min():,} "
         f"to {totals.max():,} images, "
-        f"and from {(counts > 0).sum(0).min()} to {(counts > 0).sum(0).max()} of the classes."
+        f"and from {(counts > 0).sum(0).min()} to {(counts > 0).sum(0).max()} of the classes. The largest number, "
+        f"{counts.max():,}, is one of {shown(classes[int(counts.max(1).argmax())], 30)} at "
+        f"{shown(sites[int(counts.max(0).argmax())], 30)}."
     )
     rows = tuple((shown(site), f"{totals[i]:,}", *(f"{n:,}" for n in counts[:, i])) for i, site in enumerate(sites))
     columns = ("site", "all", *(shown(name, 30) for name in classes))
@@ -173,7 +175,7 @@ def _by_epsilon(run: Run) -> list[Figure]:
     if len(rows) < 2:
         return []
     x, y = ([float(row[column]) for row in rows] for column in ("epsilon", "accuracy"))
-    axis = Axis(f"ε spent, at δ = {run.config.delta:g}, unit: one {run.config.dp}", log=True)
+    axis = Axis(f"ε spent, at δ = {power(run.config.delta)}, unit: one {run.config.dp}", log=True)
     description = f"At ε = {number(x[0])} accuracy is {percent(y[0])}, at ε = {number(x[-1])} it is {percent(y[-1])}."
     return [line_chart("Accuracy against ε spent", description, [Series("federation", x, y)], axis, ACCURACY)]
 
@@ -250,4 +252,6 @@ def _panel(config: RunConfig, panel: str, names: Sequence[str]) -> Table:
 
 def setting(value: Any) -> str:
     """Return a setting's value as it is given: ``on`` and ``off``, an empty text as a dash."""
-    return ("on" if value else "off") if isinstance(value, bool) else shown(value, 300) if value != "" else "–"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else shown(value, 300) if value != "" else "–"

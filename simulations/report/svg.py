@@ -27,7 +27,7 @@ _VARIABLES = {
     **dict(zip((INK, MUTED, RULE, PAPER, ACCENT), ("ink", "muted", "rule", "paper", "accent"), strict=True)),
     **{colour: f"s{i}" for i, colour in enumerate(SERIES, 1)},
 }
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "fedtransfer", "text.parse_math": False, "font.size": 9, "axes.titlesize": 9.5,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
     "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": RULE, "xtick.color": RULE, "ytick.color": RULE,

@@ -1,7 +1,6 @@
 """The answer in sentences made of the numbers: how good, how private, at what cost, on what."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,11 @@ import numpy as np
 from common.config import RunConfig
 from common.settings.option import changed
 from common.words import size
-from simulations.report.blocks import Fact, counted, listed, number, numbers_in_words, percent, shown
+from simulations.report.blocks import Fact, counted, number, percent, power, shown
 from simulations.report.reading import Run
 
-_LEAKS = "label counts of every site, features of small classes and, with effort, approximate images"
-_METHOD = {
+LEAKS = "label counts of every site, features of small classes and, with effort, approximate images"
+METHOD = {
     "fedavg": "FedAvg",
     "fed3r": "Fed3R",
     "fedncm": "FedNCM",
@@ -27,80 +26,9 @@ def of_run(run: Run) -> tuple[Fact, ...]:
     """Answer for one run."""
     return (
         Fact("How good?", percent(run.accuracy), tuple(_how_good(run))),
-        Fact("How private?", _epsilon_or_none(run), tuple(how_private(run))),
-        Fact("At what cost?", f"{size(sum(run.bytes))} a site", tuple(_at_what_cost(run))),
+        Fact("How private?", epsilon_or_none(run), tuple(how_private(run))),
+        Fact("At what cost?", f"{size(sum(run.bytes))} a site", tuple(at_what_cost(run))),
     )
-
-
-def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
-    """Answer for runs that differ in nothing but their seeds."""
-    accuracy = [run.accuracy for run in runs]
-    seeds = numbers_in_words(run.config.seed for run in runs)
-    spread = float(np.std(accuracy, ddof=1))
-    good = [
-        f"On average the head is right on {percent(float(np.mean(accuracy)))} of the test images over {len(runs)} seeds "
-        f"({seeds}), "
-        f"standard deviation {100 * spread:.1f} percentage points; worst {percent(min(accuracy))}, best "
-        f"{percent(max(accuracy))}.",
-        "The seed moves partition, splits and batches.",
-    ]
-    if pooled := [run.summary["baselines"]["pooled"] for run in runs if "baselines" in run.summary]:
-        good.append(f"With all images in one place it would be {percent(float(np.mean(pooled)))}.")
-    first = runs[0]
-    return (
-        Fact("How good?", f"{100 * float(np.mean(accuracy)):.1f} ± {100 * spread:.1f} %", tuple(good)),
-        Fact("How private?", _epsilon_or_none(first), ("Of each run by itself; together they promise less.",) * first.config.private + tuple(how_private(first))),
-        Fact("At what cost?", f"{size(float(np.mean([sum(run.bytes) for run in runs])))} a site", tuple(_at_what_cost(first))),
-    )  # fmt: skip
-
-
-def of_several(runs: Sequence[Run], names: Sequence[str]) -> tuple[Fact, ...]:
-    """Answer for runs that differ: the best, the cheapest, and what they promise."""
-    known = [(run, name) for run, name in zip(runs, names, strict=True) if not math.isnan(run.accuracy)]
-    facts = []
-    if known:
-        best, name = max(known, key=lambda pair: pair[0].accuracy)
-        worst, other = min(known, key=lambda pair: pair[0].accuracy)
-        sentences = [
-            f"The best of {counted(len(runs), 'run')} is {shown(name, 60)} with {percent(best.accuracy)} of its test images "
-            f"right; the lowest, {shown(other, 60)}, has {percent(worst.accuracy)}."
-        ]
-        if not any(not math.isinf(run.epsilon) for run, _ in known) or math.isinf(best.epsilon):
-            private = [pair for pair in known if not math.isinf(pair[0].epsilon)]
-            if private:
-                run, name = max(private, key=lambda pair: pair[0].accuracy)
-                sentences.append(
-                    f"The best with a promise of privacy is {shown(name, 60)}: {percent(run.accuracy)} at ε = {number(run.epsilon)}."
-                )
-        if len({run.config.data for run in runs}) > 1:
-            sentences.append("The runs are on different data, so their accuracies do not compare.")
-        if len({run.config.seed for run in runs}) == 1:
-            sentences.append("All have the same seed: what differs by a point or two may differ by chance.")
-        facts.append(Fact("How good?", percent(best.accuracy), tuple(sentences)))
-    promised = [run for run in runs if run.privacy]
-    none = len(runs) - len(promised)
-    private = [f"{counted(len(promised), 'run')} of {len(runs)} promise differential privacy."] if promised else []
-    for run, name in zip(runs, names, strict=True):
-        if run.privacy and len(promised) <= 4:
-            private.append(f"{shown(name, 60)}: {_promise(run)}")
-    if none:
-        private.append(
-            f"{counted(none, 'run')} of {len(runs)} make no promise of privacy: what travels may tell of {_LEAKS}."
-        )
-    least = min((run.epsilon for run in promised), default=math.inf)
-    facts.append(Fact("How private?", "no promise" if math.isinf(least) else f"ε ≥ {number(least)}", tuple(private)))
-    spent = [sum(run.bytes) for run in runs]
-    low, high = int(np.argmin(spent)), int(np.argmax(spent))
-    facts.append(
-        Fact(
-            "At what cost?",
-            f"{size(spent[low])} to {size(spent[high])}" if low != high else f"{size(spent[low])} a site",
-            (
-                f"To and from a site, in all its rounds: least in {shown(names[low], 60)}, most in {shown(names[high], 60)}.",
-            ),
-        )
-    )
-    return tuple(facts)
 
 
 def _how_good(run: Run) -> list[str]:
@@ -168,10 +96,10 @@ def how_private(run: Run) -> list[str]:
             )
         else:
             sentences.append(
-                f"The server sees every site's update as it is; from such updates it can learn {_LEAKS} (MAUI, arXiv 2509.11451)."
+                f"The server sees every site's update as it is; from such updates it can learn {LEAKS} (MAUI, arXiv 2509.11451)."
             )
         return sentences
-    sentences = [_promise(run)]
+    sentences = [promise(run)]
     if config.masks:
         sentences.append("Under secure aggregation the server sees totals only.")
     if run.privacy.get("stopped_by_budget"):
@@ -187,11 +115,13 @@ def how_private(run: Run) -> list[str]:
     return sentences
 
 
-def _promise(run: Run) -> str:
+def promise(run: Run) -> str:
+    """Say what a run with differential privacy promises."""
     told = run.privacy or {}
     epsilon = "unbounded" if told["epsilon"] is None else number(told["epsilon"])
     return (
-        f"Differential privacy with ε = {epsilon} at δ = {told['delta']:g}; the unit is one {told['unit']}, neighbours: "
+        f"Differential privacy with ε = {epsilon} at δ = {power(told['delta'])}; the unit is one {told['unit']}, "
+        "neighbours: "
         f"{told['neighbours']}. "
         f"Noise multiplier {number(told['noise_multiplier'], 4)}, clip {told['clip']:g}, "
         f"{counted(told['releases'], 'release')}, "
@@ -199,13 +129,15 @@ def _promise(run: Run) -> str:
     )
 
 
-def _epsilon_or_none(run: Run) -> str:
+def epsilon_or_none(run: Run) -> str:
+    """Return ε, or that there is no promise."""
     if run.privacy is None:
         return "no promise"
     return "ε unbounded" if math.isinf(run.epsilon) else f"ε = {number(run.epsilon)}"
 
 
-def _at_what_cost(run: Run) -> list[str]:
+def at_what_cost(run: Run) -> list[str]:
+    """Say what a run cost a site in bytes, and in seconds where it ran."""
     summary, (down, up) = run.summary, run.bytes
     rounds = (
         "one exchange, without rounds of training" if run.config.closed_form else counted(summary["rounds"], "round")
@@ -247,27 +179,10 @@ def on_what(run: Run) -> str:
     }.get(config.partition, f"divided by {config.partition}")
     where = f"{data_name(config)}, {divided}" if simulated else "their own images"
     return (
-        f"{_METHOD.get(config.strategy, config.strategy)} on {where}: {images}{splits} in "
+        f"{METHOD.get(config.strategy, config.strategy)} on {where}: {images}{splits} in "
         f"{counted(len(run.classes), 'class', 'classes')} at {counted(summary['sites'], 'site')}"
         f"{', simulated' if simulated else ''}. Frozen backbone {shown(backbone['name'], 60)} at {backbone['resolution']} "
         f"px. Seed {config.seed}."
-    )
-
-
-def on_several(runs: Sequence[Run]) -> str:
-    """Say on which data, with which backbones and methods several runs are."""
-    data, methods = (
-        {name(run.config) for run in runs}
-        for name in (data_name, lambda config: _METHOD.get(config.strategy, config.strategy))
-    )
-    backbones = {
-        f"{shown(run.summary['backbone']['name'], 60)} at {run.summary['backbone']['resolution']} px" for run in runs
-    }
-    frozen = "Frozen backbone" if len(backbones) == 1 else "Frozen backbones"
-    seeds = {run.config.seed for run in runs}
-    return (
-        f"{listed(sorted(methods))} on {listed(sorted(data))}. {frozen} {listed(sorted(backbones))}. "
-        f"{'Seed' if len(seeds) == 1 else 'Seeds'} {numbers_in_words(seeds)}."
     )
 
 
