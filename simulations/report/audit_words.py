@@ -12,7 +12,8 @@ _PROTECTION = {
     "dp": "differential privacy",
     "both": "differential privacy and masks",
 }
-SHARES = {"exact_share", "tpr@1%", "tpr@0.1%"}
+MEMBERSHIP = {"auc", "tpr@1%", "tpr@0.1%"}
+_SHARES = {"exact_share", "tpr@1%", "tpr@0.1%"}
 MEASURES = {
     "exact_share": "counts found exactly",
     "l1": "L1 distance of counts",
@@ -36,7 +37,8 @@ def facts(audit: Audit) -> tuple[Fact, ...]:
     """Answer: what can be learnt without protection and with it, and whether the claims hold."""
     found: dict[str, list[str]] = {}
     for row in audit.table:
-        found.setdefault(protected(row), [])
+        if row["measure"] not in ("claimed", "epsilon_lower_bound"):
+            found.setdefault(protected(row), [])
     for name, sentences in found.items():
         mine = [row for row in audit.table if protected(row) == name and row["value"]]
         sentences += _learnt(mine)
@@ -134,13 +136,13 @@ def _learnt(rows: Sequence[Row]) -> list[str]:
         )
     if top := _highest(rows, "tpr@1%"):
         told.append(
-            f"Membership: {shown(top['attack'], 40)} finds {percent(real(top['value']))}{_interval(top, True)} of the members "
+            f"Membership: {shown(top['attack'], 40)} finds {value_of(top)} of the members "
             f"at 1 % false alarms ({shown(top['strategy'], 40)}); guessing finds 1 %."
         )
     elif top := _highest(rows, "auc"):
         told.append(
             f"Membership: {shown(top['attack'], 40)} has an area under the ROC curve of "
-            f"{number(real(top['value']))}{_interval(top, False)}; guessing has 0.5."
+            f"{value_of(top)}; guessing has 0.5."
         )
     if top := _highest(rows, "psnr"):
         means = [real(row["value"]) for row in rows if row["measure"] == "psnr_of_class_mean"]
@@ -159,15 +161,15 @@ def _headline(audit: Audit, name: str) -> str:
     return f"{percent(real(top['value']))} of counts" if top else NONE
 
 
+def value_of(row: Row) -> str:
+    """Return what a row measured, with its 95 % interval where it has one."""
+    show = percent if row["measure"] in _SHARES else number
+    interval = f" ({show(real(row['low']))} to {show(real(row['high']))})" if row.get("low") and row.get("high") else ""
+    return show(real(row["value"])) + interval
+
+
 def _highest(rows: Sequence[Row], measure: str) -> Row | None:
     return max((row for row in rows if row["measure"] == measure), key=lambda row: real(row["value"]), default=None)
-
-
-def _interval(row: Row, share: bool) -> str:
-    if not row.get("low") or not row.get("high"):
-        return ""
-    show = percent if share else number
-    return f" (95 % interval {show(real(row['low']))} to {show(real(row['high']))})"
 
 
 def bounds_of(audit: Audit) -> dict[str, tuple[float, float]]:

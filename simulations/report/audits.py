@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from simulations.report.audit_words import MEASURES, SHARES, bounds_of, protected
+from simulations.report.audit_words import MEASURES, MEMBERSHIP, bounds_of, protected, value_of
 from simulations.report.blocks import (
     NONE,
     Figure,
@@ -23,7 +23,7 @@ from simulations.report.blocks import (
     shown,
 )
 from simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
-from simulations.report.reading import Audit, real
+from simulations.report.reading import Audit, Row, real
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
 _COLUMNS = 12  # pictures beside each other
@@ -41,7 +41,7 @@ def sections(audit: Audit) -> list[Section]:
             "alarms. On the dotted line it guesses."
         )
         made.append(Section("roc", "Membership: ROC curves", (text,), figures=tuple(curves)))
-    made.append(Section("attacks", "All attacks", tables=(_attacks(audit),)))
+    made.append(Section("attacks", "All attacks, in numbers", tables=tuple(_attacks(audit))))
     if bounds := bounds_of(audit):
         made.append(Section("bounds", "Bounds from one run beside claims", figures=(_bound_figure(bounds),)))
     if audit.pictures:
@@ -55,27 +55,34 @@ def sections(audit: Audit) -> list[Section]:
     return made
 
 
-def _attacks(audit: Audit) -> Table:
-    rows = []
+def _attacks(audit: Audit) -> list[Table]:
+    """Lay out each family of attacks: a row a case and attack, a column a measure, intervals in parentheses."""
+    families: dict[str, dict[tuple[str, ...], list[Row]]] = {}
     for row in audit.table:
-        show = percent if row["measure"] in SHARES else number
-        low, high = real(row.get("low")), real(row.get("high"))
-        interval = f"{show(low)} to {show(high)}" if row.get("low") and row.get("high") else NONE
-        rows.append(
-            (
-                shown(row["strategy"], 40),
-                protected(row),
-                row.get("images_per_class") or NONE,
-                shown(row["attack"], 40),
-                MEASURES.get(row["measure"], shown(row["measure"], 40)),
-                show(real(row["value"])),
-                interval,
-                row.get("count") or NONE,
-                shown(row.get("note", ""), 160),
-            )
+        family = "Membership" if row["measure"] in MEMBERSHIP else row["attack"].capitalize()
+        case = (shown(row["strategy"], 40), protected(row), row.get("images_per_class") or NONE)
+        key = (*case, shown(row["attack"], 40)) if family == "Membership" else case
+        families.setdefault(family, {}).setdefault(key, []).append(row)
+    return [_family(shown(name, 40), cases) for name, cases in families.items()]
+
+
+def _family(name: str, cases: Mapping[tuple[str, ...], Sequence[Row]]) -> Table:
+    measures = list(dict.fromkeys(row["measure"] for rows in cases.values() for row in rows))
+    told, remarks = [], dict[str, None]()
+    for key, rows in cases.items():
+        of = {row["measure"]: row for row in rows}
+        counts = listed(list(dict.fromkeys(row["count"] for row in rows if row.get("count")))) or NONE
+        told.append((*key, *(value_of(of[measure]) if measure in of else NONE for measure in measures), counts))
+        remarks |= dict.fromkeys(
+            f"{MEASURES.get(row['measure'], row['measure'])}: {row['note']}" for row in rows if row.get("note")
         )
-    columns = ("strategy", "protection", "images a class", "attack", "measure", "value", "95 % interval", "of", "note")
-    return Table("Attacks", columns, tuple(rows), f"{NONE}: none, or too few to tell.").shortened(200, "table.csv")
+    attack = ("attack",) if name == "Membership" else ()
+    names = (MEASURES.get(measure, shown(measure, 40)) for measure in measures)
+    columns = ("strategy", "protection", "images a class", *attack, *names, "of")
+    note = f"In parentheses 95 % intervals; {NONE}: none, or too few to tell. " + " ".join(
+        f"{shown(remark, 200)}." for remark in [*remarks][:8]
+    )
+    return Table(name, columns, tuple(told), note.strip()).shortened(100, "table.csv")
 
 
 def _roc(audit: Audit) -> list[Figure]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from common.words import size
-from simulations.report.blocks import Fact, counted, listed, number, percent, power, shown
+from simulations.report.blocks import Fact, counted, listed, number, percent, power, shown, span
 from simulations.report.reading import Benchmark, Row, real
 
 BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")
@@ -87,19 +87,13 @@ def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
     seconds = benchmark.about.get("seconds")
     total = sum(seconds.values()) if isinstance(seconds, dict) else real(seconds)
     cost = [f"To and from a site in a whole run: from {size(min(bytes_))} to {size(max(bytes_))}."] if bytes_ else []
-    cost += (
-        [
-            f"The benchmark took {total / 60:,.0f} minutes on the machine that made it."
-            if total >= 120
-            else f"The benchmark took {total:,.0f} s on the machine that made it."
-        ]
-        if not math.isnan(total)
-        else []
-    )
+    if not math.isnan(total):
+        took = f"{total / 60:,.0f} minutes" if total >= 120 else f"{total:,.0f} s"
+        cost.append(f"The benchmark took {took} on the machine that made it.")
     return (
         Fact(
             "How good?",
-            span([percent(value) for value in (min(best), max(best))]) if best else "–",
+            span(percent(min(best)), percent(max(best))) if best else "–",
             (
                 *good[:6],
                 *([f"And {len(good) - 6} more settings, below."] if len(good) > 6 else []),
@@ -111,7 +105,7 @@ def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
             f"ε ≥ {number(min(real(row['epsilon']) for row in private))}" if private else "no promise",
             tuple(told),
         ),
-        Fact("At what cost?", span([size(min(bytes_)), size(max(bytes_))]) if bytes_ else "–", tuple(cost)),
+        Fact("At what cost?", span(size(min(bytes_)), size(max(bytes_))) if bytes_ else "–", tuple(cost)),
     )
 
 
@@ -127,7 +121,7 @@ def lead(benchmark: Benchmark) -> str:
     return (
         f"A benchmark of {counted(len(methods), 'method')} in {counted(len(by_setting(benchmark)), 'setting')} on "
         f"{data or 'data that it does not name'}, "
-        f"{span([str(seeds[0]), str(seeds[-1])]) if seeds else '?'} seeds each. Frozen "
+        f"{span(str(seeds[0]), str(seeds[-1])) if seeds else '?'} seeds each. Frozen "
         f"{'backbones' if len(backbones) > 1 else 'backbone'}: {listed(backbones) or '?'}."
     )
 
@@ -161,8 +155,3 @@ def pair(row: Row, name: str) -> str:
     if name in NUMBERS:
         return f"{mean:.3f}" + (f" ± {half:.3f}" if tail else "")
     return f"{mean:,.0f}" if name == "reached" else f"{mean:,.1f}" + (f" ± {half:,.1f}" if tail else "")
-
-
-def span(ends: Sequence[str]) -> str:
-    """Return ``from to``, or the one value."""
-    return ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}"

@@ -143,6 +143,11 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def span(low: str, high: str) -> str:
+    """Return ``low to high``, or the one value that both are."""
+    return low if low == high else f"{low} to {high}"
+
+
 def listed(words: Sequence[str]) -> str:
     """Return ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -220,29 +220,30 @@ def _with_interval(dot: Dot, i: int, show: Callable[[float | None], str]) -> str
 
 def matrix_chart(
     title: str, description: str, counts: NDArray[Any], rows: Sequence[str], columns: Sequence[str],
-    labels: tuple[str, str], table: Table, *, bubbles: bool = False,
+    labels: tuple[str, str], table: Table, *, by_count: bool = False,
 ) -> Figure:  # fmt: skip
-    """Draw a matrix of counts: as bubbles whose area is the count, or shaded by the share of the row.
+    """Draw a matrix of counts: bubbles whose area is the count, or shades by the share of the row or the count.
 
     Args:
         counts: (rows, columns).
         labels: what the columns and what the rows are.
         table: the numbers, or the most telling of them.
-        bubbles: as bubbles, if there are few enough.
+        by_count: show counts, as bubbles if there are few enough, not shares of rows.
     """
     r, c = counts.shape
-    bubbles = bubbles and counts.size <= _BUBBLES
+    bubbles = by_count and counts.size <= _BUBBLES
     wide = max(r, c) > 14
     width = 7.6 if wide else 5.0
-    cell = min(0.42 if wide else 0.34, (width - 1.4) / c, 6.5 / r)
+    cell = min(0.42 if wide else 0.34, (width - 1.4) / c, 5.5 / r)
     with sheet(width, 1.1 + max(cell, 0.02) * r + 0.055 * _longest(columns) * (c > 6)) as (figure, axes):
         if bubbles:
             where = np.argwhere(counts)
             sizes = counts[counts > 0] / max(counts.max(), 1) * (cell * 72 * 0.95) ** 2
             axes.scatter(where[:, 1], where[:, 0], s=sizes, color=ACCENT, alpha=0.75, linewidths=0)
         else:
-            shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-            shade = np.concatenate([np.broadcast_to(SHADE, (r, c, 3)), 0.65 * shares[..., None]], axis=2)
+            share = counts if by_count else counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            depth = 0.65 * (share / max(share.max(), 1e-12)) ** 0.7  # so that small shares are seen among many classes
+            shade = np.concatenate([np.broadcast_to(SHADE, (r, c, 3)), depth[..., None]], axis=2)
             axes.imshow(shade, aspect="auto", interpolation="none")
             if counts.size <= _NUMBERED:
                 for (i, j), count in np.ndenumerate(counts):

@@ -8,7 +8,7 @@ import numpy as np
 from common.config import RunConfig
 from common.settings.option import changed, outside
 from common.sources import natural_order
-from simulations.report.blocks import Figure, Section, Table, counted, number, percent, power, shown
+from simulations.report.blocks import Figure, Section, Table, counted, number, percent, power, shown, span
 from simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart, matrix_chart
 from simulations.report.reading import Run
 from simulations.report.words import options
@@ -102,14 +102,17 @@ def _partition(run: Run) -> Figure:
     images, with_test = run.images
     sites, classes = list(natural_order(images)), list(run.classes)
     counts = np.array([[images[site].get(name, 0) for site in sites] for name in classes])
-    totals = counts.sum(0)
+    totals, held = counts.sum(0), (counts > 0).sum(0)
     what = "Images" if with_test else "Images for training and validation"
+    images_of_one, classes_of_one = (
+        span(f"{totals.min():,}", f"{totals.max():,}"),
+        span(str(held.min()), str(held.max())),
+    )
+    most = f"{shown(classes[int(counts.max(1).argmax())], 30)} at {shown(sites[int(counts.max(0).argmax())], 30)}"
     description = (
-        f"{counted(len(classes), 'class', 'classes')} by {counted(len(sites), 'site')}. A site has from {totals.min():,} "
-        f"to {totals.max():,} images, "
-        f"and from {(counts > 0).sum(0).min()} to {(counts > 0).sum(0).max()} of the classes. The largest number, "
-        f"{counts.max():,}, is one of {shown(classes[int(counts.max(1).argmax())], 30)} at "
-        f"{shown(sites[int(counts.max(0).argmax())], 30)}."
+        f"{counted(len(classes), 'class', 'classes')} by {counted(len(sites), 'site')}. A site has {images_of_one} images "
+        "of "
+        f"{classes_of_one} of the classes. The largest number, {counts.max():,}, is {most}."
     )
     rows = tuple((shown(site), f"{totals[i]:,}", *(f"{n:,}" for n in counts[:, i])) for i, site in enumerate(sites))
     columns = ("site", "all", *(shown(name, 30) for name in classes))
@@ -129,7 +132,7 @@ def _partition(run: Run) -> Figure:
         note = f"The three most frequent of {len(classes)} classes are named."
     table = Table(f"{what}, by site and class", columns, rows, note).shortened(where="sites/NAME/images.csv")
     return matrix_chart(
-        f"{what}, by site and class", description, counts, classes, sites, ("site", "class"), table, bubbles=True
+        f"{what}, by site and class", description, counts, classes, sites, ("site", "class"), table, by_count=True
     )
 
 
