@@ -115,9 +115,10 @@ def protected(row: Row) -> str:
 
 
 def case_of(row: Row) -> str:
-    """Name what a row's attack was on."""
+    """Name what a row's attack was on, shortly."""
+    epsilon = f", ε = {number(real(row['epsilon']))}" if row.get("epsilon") else ""
     images = f", {row['images_per_class']} images a class" if row.get("images_per_class") else ""
-    return f"{row['strategy']}, {protected(row)}{images}"
+    return f"{row['strategy']}, {row['protection']}{epsilon}{images}"
 
 
 def _learnt(rows: Sequence[Row]) -> list[str]:
@@ -154,7 +155,7 @@ def _learnt(rows: Sequence[Row]) -> list[str]:
 def _headline(audit: Audit, name: str) -> str:
     rows = [row for row in audit.table if protected(row) == name and row["value"]]
     if top := _highest(rows, "tpr@1%"):
-        return f"{percent(real(top['value']))} found"
+        return f"{percent(real(top['value']))} of members"
     if top := _highest(rows, "auc"):
         return f"AUC {number(real(top['value']))}"
     top = _highest(rows, "exact_share")

@@ -18,7 +18,6 @@ from simulations.report.blocks import (
     Section,
     Table,
     listed,
-    number,
     percent,
     shown,
 )
@@ -236,7 +235,7 @@ def _how(audit: Audit) -> list[Section]:
             Section(
                 "configuration",
                 "Configuration",
-                tables=(Table("Settings of the audit", ("setting", "value"), rows),),
+                tables=(Table("Settings of the audit", ("setting", "value"), rows, texts=True),),
                 folded=True,
             )
         )

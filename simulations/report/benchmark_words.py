@@ -1,7 +1,6 @@
 """What a benchmark found, in sentences, and how its measures are told."""
 
 import math
-from collections.abc import Sequence
 
 from common.words import size
 from simulations.report.blocks import Fact, counted, listed, number, percent, power, shown, span
@@ -102,7 +101,7 @@ def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
         ),
         Fact(
             "How private?",
-            f"ε ≥ {number(min(real(row['epsilon']) for row in private))}" if private else "no promise",
+            f"ε = {span(number(least), number(greatest))}" if private else "no promise",
             tuple(told),
         ),
         Fact("At what cost?", span(size(min(bytes_)), size(max(bytes_))) if bytes_ else "–", tuple(cost)),

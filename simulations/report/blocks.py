@@ -19,6 +19,7 @@ class Table:
     Attributes:
         note: stands below: what was left out, what the numbers are.
         marked: numbers of rows that are set off.
+        texts: whether cells are texts even where they look like numbers, as settings are.
     """
 
     caption: str
@@ -26,12 +27,15 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     marked: frozenset[int] = frozenset()
+    texts: bool = False
 
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Which columns hold numbers, and so align to the right."""
         columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
-        return tuple(i > 0 and all(_is_number(cell) for cell in column) for i, column in enumerate(columns))
+        return tuple(
+            i > 0 and not self.texts and all(_is_number(cell) for cell in column) for i, column in enumerate(columns)
+        )
 
     def shortened(self, rows: int = ROWS, where: str = "") -> "Table":
         """Return the first rows, and a note that says how many more there are and where they stand."""

@@ -81,7 +81,9 @@ def _promise(run: Run) -> str:
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> Table:
     fields = differing(runs)
     if len(runs) <= _BESIDE:
-        rows = tuple((outside(field), *(setting(getattr(run.config, field)) for run in runs)) for field in fields)
+        rows = tuple(
+            (outside(field), *(shown(setting(getattr(run.config, field)), 40) for run in runs)) for field in fields
+        )
         columns = ("setting", *(shown(name, 40) for name in names))
     else:
         columns = ("setting", "values, and how many runs have them")
@@ -94,7 +96,7 @@ def _differences(runs: Sequence[Run], names: Sequence[str]) -> Table:
             for field, count in zip(fields, counts, strict=True)
         )
     note = "All other settings agree." if fields else "None: all settings agree."
-    return Table("Settings that differ", columns, rows, note)
+    return Table("Settings that differ", columns, rows, note, texts=True)
 
 
 def _backbones(runs: Sequence[Run], names: Sequence[str]) -> Table:
@@ -170,7 +172,9 @@ def _by_epsilon(runs: Sequence[Run]) -> Figure | None:
     )
     deltas = {run.config.delta for run in private}
     axis = Axis(f"ε at δ = {power(deltas.pop())}" if len(deltas) == 1 else "ε, each at its run's δ", log=True)
-    return line_chart("Accuracy against ε", description, series, axis, ACCURACY)
+    bare = [run.accuracy for run in runs if run.privacy is None and not math.isnan(run.accuracy)]
+    best = [Level("the best without a promise", max(bare))] if bare else []
+    return line_chart("Accuracy against ε", description, series, axis, ACCURACY, best)
 
 
 def _by_bytes(runs: Sequence[Run], names: Sequence[str]) -> Figure | None:

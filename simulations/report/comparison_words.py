@@ -77,7 +77,7 @@ def of_several(runs: Sequence[Run], names: Sequence[str]) -> tuple[Fact, ...]:
     facts.append(
         Fact(
             "How private?",
-            f"promise in {len(promised)} of {counted(len(runs), 'run')}" if promised else "no promise",
+            f"{len(promised)} of {counted(len(runs), 'run')}" if promised else "no promise",
             tuple(told),
         )
     )

@@ -250,7 +250,7 @@ def _panel(config: RunConfig, panel: str, names: Sequence[str]) -> Table:
         )
         for i, name in enumerate(names)
     )
-    return Table(panel, ("setting", "value", "default, where it differs"), rows, marked=marked)
+    return Table(panel, ("setting", "value", "default, where it differs"), rows, marked=marked, texts=True)
 
 
 def setting(value: Any) -> str:
