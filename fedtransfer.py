@@ -19,6 +19,7 @@ from simulations.benchmark.cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
 from simulations.methods_cli import methods
 from simulations.privacy_cli import privacy
+from simulations.report_cli import report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +36,7 @@ app.command()(pretrain)
 app.command()(methods)
 app.command()(privacy)
 app.command()(audit)
+app.command()(report)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")
 app.add_typer(features, name="features")
