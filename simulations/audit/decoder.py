@@ -26,7 +26,10 @@ Pictures = NDArray[np.uint8]  # (n, 32, 32, 3), RGB
 
 SIDE = 32
 WIDTHS = (96, 96, 64, 48)  # channels at 4, 8, 16 and 32 pixels
-TRAINING, PUBLIC = 200, 204  # first byte of the SHA-256 of an image's content: below, it may be trained on; or validated on
+TRAINING, PUBLIC = (
+    200,
+    204,
+)  # first byte of the SHA-256 of an image's content: below, it may be trained on; or validated on
 _BATCH = 256
 _FILE = "decoder-cifar10.npz"
 
@@ -77,7 +80,9 @@ class Decoder:
             self._network = build_decoder(file["dense/kernel"].shape[0])
             for weight in self._network.weights:
                 weight.assign(file[weight.path].astype(np.float32))
-            self.class_means: dict[str, Pictures] = dict(zip(map(str, file["classes"]), file["class_means"], strict=True))
+            self.class_means: dict[str, Pictures] = dict(
+                zip(map(str, file["classes"]), file["class_means"], strict=True)
+            )
 
     def images(self, features: Features) -> Pictures:
         """Return the images (n, 32, 32, 3) that features (n, d), scaled to length 1, are taken to be of."""

@@ -80,7 +80,9 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
         UserError: features are not of length 1.
     """
     if not config.normalise:
-        raise UserError("normalise false: these attacks know features by their length of 1; audit with normalise = true")
+        raise UserError(
+            "normalise false: these attacks know features by their length of 1; audit with normalise = true"
+        )
     found: dict[str, Recovered] = {}
     for seen in rounds:
         for name, sent in seen.sent.items():
@@ -121,7 +123,9 @@ def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: S
     ]
     for bucket, low, high in _BUCKETS:
         values = [cosine for n, cosine in cosines if low <= n <= high]
-        measures.append(Measure.of("features", bucket, values, "to the mean feature of a class at a site, by its images"))
+        measures.append(
+            Measure.of("features", bucket, values, "to the mean feature of a class at a site, by its images")
+        )
     features = {name: sites[name][0] for name in truth}
     if config.strategy == "fed3r":
         return measures + _of_grams(config, features, rounds)
@@ -159,7 +163,7 @@ def _of_change(config: RunConfig, seen: Seen, sent: Sent, among: Mapping[str, in
 def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[Seen]) -> list[Measure]:
     """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
     directions: dict[str, Matrix] = {}
-    for name, x in features.items():
+    for name in features:
         sent = rounds[0].sent[TOTAL if TOTAL in rounds[0].sent else name]
         if config.private:
             gram, total = gram_matrix(sent.arrays[0]), sent.arrays[1].sum(1)
