@@ -72,7 +72,7 @@ class Evaluation:
         if not n:
             names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "nll", "ece")
             return dict.fromkeys(names, float("nan"))
-        counts, hits, confidence = self.chosen
+        _, hits, confidence = self.chosen
         return {
             "accuracy": float(right.sum() / n),
             "balanced_accuracy": float(np.mean(right[here] / of_class[here])),
@@ -104,7 +104,7 @@ def total(evaluations: list[Evaluation]) -> Evaluation:
 
 
 def _ranks(probabilities: NDArray[np.float32], labels: Counts) -> Counts:
-    n, classes = probabilities.shape
+    classes = probabilities.shape[1]
     p = probabilities.astype(np.float64)
     with np.errstate(divide="ignore"):
         odds = np.clip(np.log(p) - np.log1p(-np.minimum(p, 1.0)), -LARGEST, LARGEST)

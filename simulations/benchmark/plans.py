@@ -8,6 +8,8 @@ rounds = 50
 [settings.dirichlet]    # data, and how they are spread; a list stands for each of its values
 partition = "dirichlet"
 alpha = [0.1, 0.5]      # two settings: dirichlet+alpha=0.1 and dirichlet+alpha=0.5
+[settings.dirichlet.methods.fedadam]
+adaptivity = 0.001      # of a method in this setting only
 
 [methods.fedavg]        # what is compared; without any, the baselines alone
 [methods.fedadam]
@@ -154,18 +156,22 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
         UserError: the file is no plan, a run's settings do not go together, or the data of no setting are there.
     """
     file = read_settings(path, PlanFile)
-    settings = expanded(file.settings, file.common, f"{path}: settings")
+    own = {
+        name: {key: value for key, value in table.items() if key != "methods"} for name, table in file.settings.items()
+    }
+    settings = expanded(own, file.common, f"{path}: settings")
     methods = expanded(file.methods, {}, f"{path}: methods")
     for name in (*settings, *methods):
         if not _NAME.fullmatch(name):
             raise UserError(f"{path}: {name!r} names a folder; use letters, digits and . _ + = - only")
-    _check_expected(file, settings, methods, path)
+    _check_names(file, settings, methods, path)
     grids = _grids(file, path)
     cells: list[Cell] = []
     baselines: list[Cell] = []
     tuning: list[Cell] = []
     remarks: list[str] = []
     for setting, given in settings.items():
+        here = file.settings[given.name].get("methods", {})
         shared = {**given.values, **({"store": store} if store else {})}
         wanted = str(shared.get("data", RunConfig().data))
         shared["data"] = data.get(wanted, wanted)
@@ -188,11 +194,15 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
 
         for seed in file.seeds:
             baselines.append(cell("", seed, {}, f"seed-{seed}", {}))
-            cells += [cell(name, seed, m.values, f"seed-{seed}/{name}", {}) for name, m in methods.items()]
+            cells += [
+                cell(name, seed, method.values | here.get(method.name, {}), f"seed-{seed}/{name}", {})
+                for name, method in methods.items()
+            ]
         for name, method in methods.items():
             for number, tried in enumerate(grids.get(method.name, ())):
                 assert file.tuning is not None
-                tuning.append(cell(name, file.tuning.seed, method.values, f"tuning/{name}/{number}", tried))
+                chosen = method.values | here.get(method.name, {})
+                tuning.append(cell(name, file.tuning.seed, chosen, f"tuning/{name}/{number}", tried))
     if not baselines:
         raise UserError("\n".join([f"{path}: none of its data are there", *remarks]))
     if private := {str(c.method) for c in tuning if c.config.private}:
@@ -244,11 +254,21 @@ def _grids(file: PlanFile, path: Path) -> dict[str, list[dict[str, Value]]]:
     return grids
 
 
-def _check_expected(file: PlanFile, settings: Mapping[str, Any], methods: Mapping[str, Any], path: Path) -> None:
-    for entry in file.expected:
-        for name, known in ((entry.setting, [*settings]), (entry.method, [*methods, *BASELINES])):
-            if name not in known:
-                raise UserError(f"{path}: expected: there is no {name!r}; {nearest(name, known)}")
+def _check_names(file: PlanFile, settings: Mapping[str, Any], methods: Mapping[str, Any], path: Path) -> None:
+    """Refuse what is said of settings and methods that are not there."""
+    named = [("expected", name, [*settings]) for name in (entry.setting for entry in file.expected)]
+    named += [("expected", name, [*methods, *BASELINES]) for name in (entry.method for entry in file.expected)]
+    for setting, table in file.settings.items():
+        if not isinstance(here := table.get("methods", {}), dict) or not all(
+            isinstance(own, dict) for own in here.values()
+        ):
+            raise UserError(
+                f"{path}: settings.{setting}.methods: got {here!r}; expected tables, a method's settings each"
+            )
+        named += [(f"settings.{setting}.methods", name, [*file.methods]) for name in here]
+    for where, name, known in named:
+        if name not in known:
+            raise UserError(f"{path}: {where}: there is no {name!r}; {nearest(name, known)}")
 
 
 def _absolute(value: str) -> str:

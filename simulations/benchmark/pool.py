@@ -16,7 +16,8 @@ Say = Callable[[str], None]
 @contextmanager
 def workers(processes: int) -> Iterator[Executor]:
     """Open a pool that starts a process, up to so many, whenever work comes and none is idle."""
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), _quietly)  # TensorFlow does not survive a fork
+    spawn = get_context("spawn")  # TensorFlow does not survive a fork
+    pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_quietly)
     try:
         yield pool
     finally:
