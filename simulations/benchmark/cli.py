@@ -118,8 +118,8 @@ def run(
     accuracy, macro precision and F1, AUROC, NLL, ECE, worst site and worst tenth of sites, share worse off than alone,
     paired difference to the method named fedavg, rounds and bytes to 95 % of pooled, bytes, seconds, peak memory.
 
-    In a plan a list stands for each of its values: alpha = [[0.1, 0.5]. [[tuning] lets validation images choose settings,
-    [[[expected]] puts published numbers beside; simulations/benchmark/plans.py shows a plan.
+    In a plan a list stands for each of its values: alpha = [0.1, 0.5]. Its table tuning lets validation images choose
+    settings, expected puts published numbers beside; docs/benchmarks.md shows how.
 
     [bold]Examples[/bold]
 
