@@ -9,14 +9,15 @@ from rich.table import Table
 from common.words import size
 from simulations.benchmark.tables import Line
 
-_COLUMNS = ("method", "accuracy, %", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
+_COLUMNS = ("method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
 
 
 def shown(lines: Sequence[Line]) -> Table:
     """Lay the lines out; columns that no line fills are left out."""
     table = Table(
-        title="On the common test set; worst: the site that does worst on its own test images",
+        title="In %, on the common test set; worst: the site that does worst on its own test images",
         box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         caption="mean ± half of the 95 % interval over seeds; differences to fedavg are paired by seed; bytes that a site sends in"
         "\nthe whole run; rounds until 95 % of pooled softmax, over the seeds that got there where not all did",
         title_style="bold",
@@ -25,7 +26,11 @@ def shown(lines: Sequence[Line]) -> Table:
     rows = [_cells(line) for line in lines]
     kept = [i for i, _ in enumerate(_COLUMNS) if any(row[i] for row in rows)]
     for i in kept:
-        table.add_column(_COLUMNS[i], justify="left" if i == 0 else "right", no_wrap=True)
+        first = i == 0
+        table.add_column(
+            _COLUMNS[i], justify="left" if first else "right", no_wrap=not first, max_width=28 if first else None,
+            overflow="fold",
+        )  # fmt: skip
     for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
         if i == 0 or lines[i - 1].setting != line.setting:
             table.add_section()

@@ -172,4 +172,4 @@ def test_what_a_person_sees_fits_120_columns() -> None:
     console.print(shown(summarise(rows, [expected])))
     text = console.file.getvalue()
     assert "…" not in text
-    assert all(word in text for word in ("fraction=0.1", "48 (1/2)", "123 MB", "60.0", "- fedavg"))
+    assert all(word in text for word in ("part-of-the-sites", "48 (1/2)", "123 MB", "60.0", "- fedavg"))
