@@ -18,12 +18,12 @@ Without ``across`` a row of the file is a row, and ``cells`` is header → what 
 
 import csv
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
-import tomllib
 from pydantic import Field, ValidationError
 
 from common.errors import UserError
@@ -107,9 +107,12 @@ def _lines(layout: Layout, rows: Sequence[Row]) -> list[str]:
         headers = list(layout.cells)
         cells = {key: [_cell(cell, mine[0]) for cell in layout.cells.values()] for key, mine in of_key.items()}
     named = {key: [layout.names.get(value, value) for value in key] for key in keys}
-    lines = [[*layout.corner, *headers], ["---"] * (len(layout.down) + len(headers))]
-    lines += [[*named[key], *cells[key]] for key in keys]
-    return [f"| {' | '.join(line)} |".replace("|  |", "| |").replace("| --- ", "|---").replace("---|", "---|") for line in lines]
+    ruled = "|" + "---|" * (len(layout.down) + len(headers))
+    return [_line([*layout.corner, *headers]), ruled, *(_line([*named[key], *cells[key]]) for key in keys)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 def _cell(cell: str, row: Row | None) -> str:
@@ -119,7 +122,10 @@ def _cell(cell: str, row: Row | None) -> str:
         return _format("{accuracy:1p} ± {accuracy_interval:1p}" if row["accuracy_interval"] else "{accuracy:1p}", row)
     if cell == "rounds":
         some = " ({reached} of {seeds})" if row["reached"] != row["seeds"] else ""
-        return _format("{rounds:,.0f}, {kilobytes:,.0f}" + some, {**row, "kilobytes": row["bytes"] and str(float(row["bytes"]) / 1000)})
+        return _format(
+            "{rounds:,.0f}, {kilobytes:,.0f}" + some,
+            {**row, "kilobytes": row["bytes"] and str(float(row["bytes"]) / 1000)},
+        )
     return _format(cell, row)
 
 
