@@ -14,10 +14,12 @@ from client.features_cli import features
 from common.errors import UserError
 from common.processes import spare_proxies_this_machine
 from server.cli import server
+from simulations.audit.cli import audit
 from simulations.benchmark.cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
 from simulations.methods_cli import methods
 from simulations.privacy_cli import privacy
+from simulations.report_cli import report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +35,8 @@ app.command()(evaluate)
 app.command()(pretrain)
 app.command()(methods)
 app.command()(privacy)
+app.command()(audit)
+app.command()(report)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")
 app.add_typer(features, name="features")

@@ -135,6 +135,7 @@ def run(
     from simulations.benchmark.record import write_record
     from simulations.benchmark.runs import run_plan
     from simulations.benchmark.terminal import shown
+    from simulations.report import write_report
 
     if (plan is None) == (not preset):
         raise UserError(
@@ -156,11 +157,10 @@ def run(
     measured = run_plan(read, folder, processes, cores, say)
     command = " ".join(["fedtransfer", *sys.argv[1:]])
     write_record(folder, command, read, measured)
+    write_report([folder], folder / "report.html", command)
     Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(measured.lines))
-    say(
-        ", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items())
-        + f"; all of it is in {folder}"
-    )
+    say(", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items()))
+    say(f"{folder / 'report.html'} tells it in words and pictures; table.csv beside it has every measure")
     if json_output:
         table = [plain(line.columns) for line in measured.lines]
         print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))

@@ -18,8 +18,8 @@ def shown(lines: Sequence[Line]) -> Table:
         title="In %, on the common test set; worst: the site that does worst on its own test images",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="mean ± half of the 95 % interval over seeds; differences to fedavg are paired by seed; bytes that a site sends in"
-        "\nthe whole run; rounds until 95 % of pooled softmax, over the seeds that got there where not all did",
+        caption="mean ± half of the 95 % interval over seeds; differences to fedavg are paired by seed\n"
+        "bytes that a site sends in the whole run; rounds until 95 % of pooled softmax, over the seeds that got there",
         title_style="bold",
         caption_style="dim",
     )

@@ -1,0 +1,170 @@
+"""What a page is made of: sections of text, figures, tables and pictures. The template knows no other things."""
+
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+ROWS = 50  # of a table; longer ones are shortened, with a note
+NONE = "—"
+_JOINERS = "\u200c\u200d"  # of scripts and emoji: the only invisible characters that are kept
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, the first column naming the rows.
+
+    Attributes:
+        note: stands below: what was left out, what the numbers are.
+        marked: numbers of rows that are set off.
+        texts: whether cells are texts even where they look like numbers, as settings are.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    marked: frozenset[int] = frozenset()
+    texts: bool = False
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers, and so align to the right."""
+        columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
+        return tuple(
+            i > 0 and not self.texts and all(_is_number(cell) for cell in column) for i, column in enumerate(columns)
+        )
+
+    def shortened(self, rows: int = ROWS, where: str = "") -> "Table":
+        """Return the first rows, and a note that says how many more there are and where they stand."""
+        if len(self.rows) <= rows:
+            return self
+        left = f"The first {rows} of {len(self.rows):,} rows" + (f"; all are in {where}." if where else ".")
+        marked = frozenset(row for row in self.marked if row < rows)
+        return replace(self, rows=self.rows[:rows], marked=marked, note=f"{self.note} {left}".strip())
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with words for those who do not see it, and the numbers behind it.
+
+    Attributes:
+        key: unique on the page.
+        kind: of drawing, for those who do not see it.
+        description: what is to be seen, in a sentence or two.
+        view: SVG viewBox.
+        body: SVG elements.
+        wide: takes the whole width of the page.
+    """
+
+    key: str
+    kind: str
+    title: str
+    description: str
+    view: str
+    body: str
+    table: Table
+    wide: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small image as a data URI."""
+
+    source: str
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures in a grid: a row each with its name, a column each with its name."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Picture, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One part of the answer: the question, the number that answers it, and sentences that say it exactly."""
+
+    question: str
+    number: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading."""
+
+    key: str
+    title: str
+    text: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
+    gallery: Gallery | None = None
+    code: tuple[str, ...] = ()
+    folded: bool = False
+
+
+def shown(text: Any, length: int = 80) -> str:
+    """Return a name as a page can show it: without control characters, and shortened in its middle if it is long."""
+    kept = "".join(
+        " " if character.isspace() else character
+        for character in str(text)
+        if character.isspace()
+        or character in _JOINERS
+        or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn")
+    )
+    return kept if len(kept) <= length else f"{kept[: length // 2]}…{kept[len(kept) - (length - 1) // 2 :]}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share in per cent, or a dash where there is none."""
+    return NONE if value is None or math.isnan(value) else f"{100 * value:.{digits}f}\u00a0%"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number in so many digits, or a dash where there is none."""
+    if value is None or math.isnan(value):
+        return NONE
+    return "∞" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def power(value: float) -> str:
+    """Return a small number such as δ in powers of ten: ``10⁻⁵``, ``3.2 × 10⁻⁶``."""
+    digits, exponent = f"{value:.1e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if digits == "1.0" else f"{digits.removesuffix('.0')} × 10{raised}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return ``1 site``, ``1,000 sites``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def span(low: str, high: str) -> str:
+    """Return ``low to high``, or the one value that both are."""
+    return low if low == high else f"{low} to {high}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def numbers_in_words(numbers: Iterable[int]) -> str:
+    """Return ``0 to 4, 7`` for 0, 1, 2, 3, 4, 7."""
+    parts = []
+    for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0]):
+        mine = [value for _, value in run]
+        parts.append(f"{mine[0]} to {mine[-1]}" if len(mine) > 2 else ", ".join(map(str, mine)))
+    return ", ".join(parts)
+
+
+def _is_number(cell: str) -> bool:
+    return not cell or cell in (NONE, "∞") or cell[0].isdigit() or (cell[0] in "-−+<≥≤±" and len(cell) > 1)

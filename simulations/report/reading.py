@@ -1,0 +1,216 @@
+"""From folders to facts: what a run, a benchmark or an audit left behind."""
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from common.config import RunConfig
+from common.config_reading import make_config, read_toml
+from common.errors import UserError
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its settings, ``summary.json``, and ``history.csv``."""
+
+    name: str
+    folder: Path
+    config: RunConfig
+    summary: Mapping[str, Any]
+    history: Sequence[Row]
+
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """The scores of its head; where sites keep theirs to themselves, those that the simulation knows from outside."""
+        return dict(self.summary.get("measured_outside_the_federation") or self.summary)
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy of its head; NaN where nobody knows."""
+        return real(self.measured.get("accuracy"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the confusion matrix."""
+        return tuple(self.summary["classes"])
+
+    @property
+    def rounds_of_training(self) -> Sequence[Row]:
+        """The rows whose scores are those of a head after so many rounds as ``round`` says, less one."""
+        return [row for row in self.history if row["status"] == "ok" and row["phase"] in ("train", "score")]
+
+    def curve(self, column: str) -> tuple[list[float], list[float]]:
+        """Return rounds of training, and a column of the history after them, where it has a value."""
+        rows = [row for row in self.rounds_of_training if row[column]]
+        return [int(row["round"]) - 1.0 for row in rows], [float(row[column]) for row in rows]
+
+    def traffic(self) -> tuple[list[float], list[float]]:
+        """Return bytes that a site had received and sent, and the accuracy of the head that they made."""
+        spent, x, y = 0.0, [], []
+        for row in self.history:
+            counts = row["status"] == "ok" and row["phase"] in ("train", "score") and row["accuracy"]
+            if counts and spent:  # a round's scores are those of the head that enters it
+                x.append(spent)
+                y.append(float(row["accuracy"]))
+            spent += _bytes(row) if row["phase"] != "score" else 0.0
+        return x, y
+
+    @property
+    def bytes(self) -> tuple[float, float]:
+        """Bytes that a site received and sent for the head, failed attempts included."""
+        rows = [row for row in self.history if row["phase"] != "score"]
+        down, up = (sum(float(row[f"bytes_{way}_per_site"] or 0) for row in rows) for way in ("down", "up"))
+        return down, up
+
+    @property
+    def privacy(self) -> Mapping[str, Any] | None:
+        """What it promises; None for nothing."""
+        return self.summary.get("privacy")
+
+    @property
+    def epsilon(self) -> float:
+        """ε spent, infinite where nothing is promised."""
+        told = self.privacy
+        return math.inf if told is None or told["epsilon"] is None else float(told["epsilon"])
+
+    @cached_property
+    def images(self) -> tuple[Mapping[str, Mapping[str, int]], bool]:
+        """Images of each site by class, and whether test images are among them; empty for a deployment."""
+        counts: dict[str, Counter[str]] = {}
+        with_test = False
+        for file in sorted(self.folder.glob("sites/*/images.csv")):
+            rows = [row for row in rows_of(file) if row["split"] != "test"]
+            with_test |= any(not row["split"] for row in rows)
+            counts[file.parent.name] = Counter(row["label"] for row in rows)
+        return counts, with_test
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A plan's results: a row a setting and method, and what there is to say of the whole."""
+
+    name: str
+    folder: Path
+    about: Mapping[str, Any]
+    table: Sequence[Row]
+    cells: Sequence[Row]
+    plan: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The attacks on a configuration: a row a measure, ROC curves, and rebuilt images if there are."""
+
+    name: str
+    folder: Path
+    about: Mapping[str, Any]
+    table: Sequence[Row]
+    roc: Sequence[Row]
+
+    @property
+    def pictures(self) -> Path | None:
+        """The archive of original and rebuilt images."""
+        file = self.folder / "reconstructions.npz"
+        return file if file.is_file() else None
+
+
+Source = Run | Benchmark | Audit
+
+
+def read_folder(folder: Path) -> Source:
+    """Read a run, benchmark or audit folder.
+
+    Raises:
+        UserError: it is none of them, the run is not finished, or a file of it cannot be read.
+    """
+    name = folder.resolve().name
+    if (folder / "benchmark.json").is_file():
+        plan = folder / "plan.toml"
+        return Benchmark(
+            name, folder, _json(folder / "benchmark.json"), rows_of(folder / "table.csv", ("setting", "method", "accuracy")),
+            rows_of(folder / "cells.csv") if (folder / "cells.csv").is_file() else (), _text(plan) if plan.is_file() else "",
+        )  # fmt: skip
+    if (folder / "audit.json").is_file():
+        roc = folder / "roc.csv"
+        return Audit(
+            name, folder, _json(folder / "audit.json"), rows_of(folder / "table.csv", ("attack", "measure", "value")),
+            rows_of(roc, ("attack", "fpr", "tpr")) if roc.is_file() else (),
+        )  # fmt: skip
+    if not (folder / "config.toml").is_file():
+        raise UserError(
+            f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a run "
+            "folder "
+            "(config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or of `fedtransfer "
+            "audit` (audit.json)"
+        )
+    if not (folder / "summary.json").is_file():
+        raise UserError(
+            f"{folder}: this run is not finished (it has no summary.json); go on with it by `fedtransfer simulate --resume "
+            f"{folder}`"
+        )
+    config = make_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
+    summary = _json(folder / "summary.json")
+    if missing := {"accuracy", "classes", "backbone", "rounds"} - set(summary):
+        raise UserError(
+            f"{folder / 'summary.json'}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes"
+        )
+    return Run(name, folder, config, summary, rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy")))
+
+
+def rows_of(file: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read a CSV file with a header.
+
+    Raises:
+        UserError: it cannot be read or lacks a column.
+    """
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(lines)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
+    if rows and (missing := set(columns) - set(rows[0])):
+        raise UserError(
+            f"{file}: has no column {', '.join(sorted(missing))}; expected the file that fedtransfer writes"
+        )
+    return rows
+
+
+def told_apart(sources: Sequence[Source]) -> list[str]:
+    """Return names of folders that differ: with as much of the path before them as that takes."""
+    paths = [source.folder.resolve().parts for source in sources]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def real(text: str | float | None) -> float:
+    """Return a number of a table; NaN where the cell is empty."""
+    return math.nan if text is None or text == "" else float(text)
+
+
+def _bytes(row: Row) -> float:
+    return real(row["bytes_down_per_site"] or 0) + real(row["bytes_up_per_site"] or 0)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_text(file)))
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None

@@ -1,0 +1,215 @@
+"""The answer in sentences made of the numbers: how good, how private, at what cost, on what."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from common.config import RunConfig
+from common.settings.option import changed
+from common.words import size
+from simulations.report.blocks import Fact, counted, number, percent, power, shown
+from simulations.report.reading import Run
+
+LEAKS = "label counts of every site, features of small classes and, with effort, approximate images"
+METHOD = {
+    "fedavg": "FedAvg",
+    "fed3r": "Fed3R",
+    "fedncm": "FedNCM",
+    "fedcof": "FedCOF",
+    "fedprox": "FedProx",
+    "scaffold": "SCAFFOLD",
+}
+
+
+def of_run(run: Run) -> tuple[Fact, ...]:
+    """Answer for one run."""
+    return (
+        Fact("How good?", percent(run.accuracy), tuple(_how_good(run))),
+        Fact("How private?", epsilon_or_none(run), tuple(how_private(run))),
+        Fact("At what cost?", f"{size(sum(run.bytes))} a site", tuple(at_what_cost(run))),
+    )
+
+
+def _how_good(run: Run) -> list[str]:
+    measured, summary = run.measured, run.summary
+    if math.isnan(run.accuracy):
+        return [
+            "Nobody knows: the sites keep to themselves how the head does on their images, and no --public-data were given."
+        ]
+    outside = measured is not summary and "measured_outside_the_federation" in summary
+    matrix, sites = summary.get("confusion_matrix"), summary["sites"]
+    images = int(np.sum(matrix)) if matrix else 0
+    place = (
+        "public test images at the server"
+        if summary.get("scored_on") == "public-data" and not outside
+        else f"test images of {counted(sites, 'site')}"
+    )
+    told = f"the {images:,} {place}" if images else f"the {place}"
+    sentences = [f"The federation's head is right on {percent(run.accuracy)} of {told}."]
+    if images:
+        low, high = wilson(run.accuracy, images)
+        sentences[0] = (
+            sentences[0][:-1]
+            + f" (95 % interval {percent(low)} to {percent(high)} for the choice of test images alone)."
+        )
+    if outside:
+        sentences.append(
+            "This was measured from outside the simulated federation: a real one would not know it, for sites keep such "
+            "scores to themselves."
+        )
+    sentences.append(f"One run with seed {run.config.seed}: how much another seed would change is not known from it.")
+    if baselines := summary.get("baselines"):
+        sentences.append(
+            f"For comparison: all images in one place {percent(baselines['pooled'])}, a site alone "
+            f"{percent(baselines['local_mean'])} "
+            f"(mean of {counted(summary['baselines_local_sites'], 'site')}), always the most frequent class "
+            f"{percent(baselines['majority'])}."
+        )
+    own = measured.get("site_accuracy") or {}
+    if own:
+        worst = min(own, key=lambda site: own[site])
+        sentences.append(
+            f"On its own test images the worst site, {shown(worst, 40)}, has {percent(own[worst])}; the mean over sites is "
+            f"{percent(measured['mean_site_accuracy'])}."
+        )
+    if alone := summary.get("baselines_on_own_test_images"):
+        better = "more" if alone["local_mean"] > measured["mean_site_accuracy"] else "less"
+        sentences.append(
+            f"A head trained at a site alone has {percent(alone['local_mean'])} there (mean), {better} than the federation's."
+        )
+    return sentences
+
+
+def how_private(run: Run) -> list[str]:
+    """Say exactly what a run promises, or that it promises nothing."""
+    config = run.config
+    if run.privacy is None:
+        sentences = [
+            "No promise of privacy: no noise is added, so nothing bounds what can be learnt about an image or a site from "
+            "the head."
+        ]
+        if config.masks:
+            sentences.append(
+                "Secure aggregation hides single updates: the server learns totals over the sites of a round only. The totals "
+                "themselves are exact and still tell of the data."
+            )
+        else:
+            sentences.append(
+                f"The server sees every site's update as it is; from such updates it can learn {LEAKS} (MAUI, arXiv 2509.11451)."
+            )
+        return sentences
+    sentences = [promise(run)]
+    if config.masks:
+        sentences.append("Under secure aggregation the server sees totals only.")
+    if run.privacy.get("stopped_by_budget"):
+        sentences.append(
+            f"The run stopped after {run.summary['rounds']} of {run.summary['rounds_planned']} rounds, since one more would "
+            "have spent more than was allowed."
+        )
+    sentences.append(
+        "Who takes part, class names and settings are not protected."
+        if config.dp == "image"
+        else "Class names and settings are not protected."
+    )
+    return sentences
+
+
+def promise(run: Run) -> str:
+    """Say what a run with differential privacy promises."""
+    told = run.privacy or {}
+    epsilon = "unbounded" if told["epsilon"] is None else number(told["epsilon"])
+    return (
+        f"Differential privacy with ε = {epsilon} at δ = {power(told['delta'])}; the unit is one {told['unit']}, "
+        "neighbours: "
+        f"{told['neighbours']}. "
+        f"Noise multiplier {number(told['noise_multiplier'], 4)}, clip {told['clip']:g}, "
+        f"{counted(told['releases'], 'release')}, "
+        f"sampling: {told['sampling']}. Trusted: {told['trust']}."
+    )
+
+
+def epsilon_or_none(run: Run) -> str:
+    """Return ε, or that there is no promise."""
+    if run.privacy is None:
+        return "no promise"
+    return "ε unbounded" if math.isinf(run.epsilon) else f"ε = {number(run.epsilon)}"
+
+
+def at_what_cost(run: Run) -> list[str]:
+    """Say what a run cost a site in bytes, and in seconds where it ran."""
+    summary, (down, up) = run.summary, run.bytes
+    rounds = (
+        "one exchange, without rounds of training" if run.config.closed_form else counted(summary["rounds"], "round")
+    )
+    sentences = [f"A site received {size(down)} and sent {size(up)} in all ({rounds})."]
+    seconds = summary["seconds"]
+    parts = [f"{seconds['rounds']:.1f} s for the rounds"] if "rounds" in seconds else []
+    parts += (
+        [
+            f"{seconds['features']:.1f} s for features ({summary['features']['extracted']:,} extracted, "
+            f"{summary['features']['reused']:,} from the store)"
+        ]
+        if "features" in seconds and "features" in summary
+        else []
+    )
+    parts += [f"{seconds['total']:.1f} s in all, with start-up and baselines"] if "total" in seconds else []
+    if parts:
+        sentences.append(f"On the machine that ran it: {', '.join(parts)}.")
+    if failed := summary.get("failed_attempts"):
+        sentences.append(
+            f"{counted(failed, 'attempt')} at a round failed and {'was' if failed == 1 else 'were'} repeated."
+        )
+    return sentences
+
+
+def on_what(run: Run) -> str:
+    """Say on which data, with which backbone and method."""
+    config, summary, backbone = run.config, run.summary, run.summary["backbone"]
+    images = (
+        f"{summary['images']:,} images" if summary.get("images") else "images whose number the sites keep to themselves"
+    )
+    split = summary.get("images_by_split") or {}
+    splits = f" ({', '.join(f'{count:,} {name}' for name, count in split.items())})" if split else ""
+    simulated = bool(run.images[0])
+    divided = {
+        "natural": "a folder a site",
+        "iid": "divided evenly at random",
+        "dirichlet": f"divided by Dirichlet({config.alpha:g})",
+    }.get(config.partition, f"divided by {config.partition}")
+    where = f"{data_name(config)}, {divided}" if simulated else "their own images"
+    return (
+        f"{METHOD.get(config.strategy, config.strategy)} on {where}: {images}{splits} in "
+        f"{counted(len(run.classes), 'class', 'classes')} at {counted(summary['sites'], 'site')}"
+        f"{', simulated' if simulated else ''}. Frozen backbone {shown(backbone['name'], 60)} at {backbone['resolution']} "
+        f"px. Seed {config.seed}."
+    )
+
+
+def data_name(config: RunConfig) -> str:
+    """Return the name of the data: of a path its last part."""
+    return shown(Path(config.data).name or config.data, 60)
+
+
+def options(config: RunConfig) -> str:
+    """Return the command that runs these settings, with the options that are not defaults."""
+    import shlex
+
+    parts = ["fedtransfer", "simulate"]
+    for name, field in type(config).model_fields.items():
+        if changed(config, name) and name not in ("out", "resume") and (field.json_schema_extra or {}).get("panel"):  # type: ignore[union-attr]
+            value, option = getattr(config, name), f"--{name.replace('_', '-')}"
+            parts += (
+                [option if value else f"--no-{name.replace('_', '-')}"]
+                if isinstance(value, bool)
+                else [option, str(value)]
+            )
+    return shlex.join(parts)
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of so many (Wilson 1927)."""
+    z = 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return middle - half, middle + half

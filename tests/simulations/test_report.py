@@ -1,0 +1,316 @@
+import html
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_folders import audit_folder, benchmark_folder, run_folder
+from typer.testing import CliRunner
+
+import fedtransfer
+from common.errors import UserError
+from simulations.report import write_report
+
+HOSTILE = [
+    "<script>alert(1)</script>", "a & b \"quoted\" 'x'", "x" * 300, "שלום עולם", "👩‍⚕️ clinic 🏥", "$\\alpha$ {{7*7}} \u202eevil\x07",
+    '"><img src=x onerror=alert(1)>', "]]><svg onload=alert(1)>", "fill: #fe0001",
+]  # fmt: skip
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: its elements, ids, texts by section, and what it loads."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source, self.elements, self.ids, self.texts, self.attributes = (
+            source,
+            list[str](),
+            list[str](),
+            list[str](),
+            list[tuple[str, str, str]](),
+        )
+        self.open: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.open += [] if tag in VOID else [tag]
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open = self.open[:-1] if tag not in VOID else self.open
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).replace("\u00a0", " ").split())
+
+    @property
+    def headings(self) -> list[str]:
+        return [
+            html.unescape(re.sub("<[^>]*>", "", found)) for found in re.findall(r"<h2[^>]*>(.*?)</h2>", self.source)
+        ]
+
+
+def written(folders: list[Path], out: Path) -> Page:
+    write_report(folders, out, "fedtransfer report x")
+    page = Page(out.read_text("utf-8"))
+    assert not page.open, "every element is closed"
+    assert "script" not in page.elements
+    assert len(page.ids) == len(set(page.ids))
+    loaded = [
+        value
+        for tag, name, value in page.attributes
+        if name in ("src", "href") and tag != "a" and not value.startswith("#")
+    ]
+    assert all(value.startswith("data:") for value in loaded)
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert set(re.findall(r"url\((.)", page.source)) <= {"#"}
+    assert "@import" not in page.source
+    return page
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_folder(tmp_path_factory.mktemp("runs") / "plain", learning_rate=2.5)
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return written([run], tmp_path_factory.mktemp("page") / "report.html")
+
+
+def test_a_run_is_answered_in_words_and_shown_in_order(run: Path, page: Page) -> None:
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    images = sum(map(sum, summary["confusion_matrix"]))
+    assert f"right on {100 * summary['accuracy']:.1f} % of the {images} test images of 5 sites" in page.text
+    assert "No promise of privacy" in page.text
+    assert "all images in one place 68.4 %" in page.text
+    assert "A site received 129 KB and sent 133 KB in all (12 rounds)." in page.text
+    assert page.headings == [
+        "The answer", "Accuracy by round", "Accuracy by site", "Who has what", "What is taken for what", "Accuracy against bytes",
+        "Configuration", "To repeat it", "Versions",
+    ]  # fmt: skip
+    assert "● learning-rate" in page.text
+    assert f"fedtransfer simulate --config {run}/config.toml" in page.text
+    assert "fedtransfer simulate --learning-rate 2.5 --rounds 12" in page.text
+    assert summary["backbone"]["fingerprint"] in page.text
+    assert 'lang="en"' in page.source
+
+
+def test_every_figure_has_title_description_and_a_table_of_its_numbers(run: Path, page: Page) -> None:
+    figures = re.findall(r"<figure.*?</figure>", page.source, re.S)
+    assert len(figures) == 5
+    for figure in figures:
+        named = re.search(r'aria-labelledby="(\S+) (\S+)"', figure)
+        assert named
+        assert all(f'id="{key}"' in figure for key in named.groups())
+        assert "<details><summary>" in figure
+        assert figure.count("<tr") > 2
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    for site, accuracy in summary["site_accuracy"].items():
+        assert re.search(rf"{site}</bdi></th><td[^>]*><bdi>{100 * accuracy:.1f}\u00a0%", page.source)
+
+
+def test_colours_are_the_page_s_own_and_none_is_left_from_the_drawing(page: Page) -> None:
+    assert "#fe00" not in page.source
+    assert "var(--s1)" in page.source
+
+
+def test_the_same_folder_gives_the_same_bytes(run: Path, page: Page, tmp_path: Path) -> None:
+    write_report([run], tmp_path / "again.html", "fedtransfer report x")
+    assert (tmp_path / "again.html").read_text("utf-8") == page.source
+
+
+def test_differential_privacy_is_told_exactly_and_scores_from_outside_as_such(tmp_path: Path) -> None:
+    private = run_folder(
+        tmp_path / "private", privacy={}, dp="image", epsilon=2.0, weighting="uniform", classes=["cat", "dog"]
+    )
+    page = written([private], tmp_path / "report.html")
+    assert "ε = 2 at δ = 10⁻⁵; the unit is one image, neighbours: add or remove one image" in page.text
+    assert "measured from outside the simulated federation" in page.text
+    assert "No promise" not in page.text
+    assert "Accuracy by round" not in page.headings, "no round's accuracy is known"
+    assert "What is taken for what" not in page.headings
+
+
+def test_a_deployment_s_run_folder_has_no_sites_and_no_baselines(tmp_path: Path) -> None:
+    page = written([run_folder(tmp_path / "run", simulated=False)], tmp_path / "report.html")
+    assert "Who has what" not in page.headings
+    assert "For comparison" not in page.text
+    assert "simulated" not in page.text
+
+
+def test_hostile_names_are_texts(tmp_path: Path) -> None:
+    sites = [name.replace("/", "∕").replace("\x07", "")[:60] for name in HOSTILE]
+    page = written([run_folder(tmp_path / "run", sites=sites, classes=HOSTILE)], tmp_path / "report.html")
+    assert "<script>alert(1)</script>" in page.text
+    assert "a & b \"quoted\" 'x'" in page.text
+    assert "{{7*7}}" in page.text
+    assert "fill: #fe0001" in page.text, "a name is no colour"
+    assert "שלום עולם" in page.text
+    assert "👩‍⚕️ clinic 🏥" in page.text
+    assert "x" * 300 not in page.source, "shortened"
+    assert not set("\u202e\x07") & set(page.source)
+    assert "img" not in page.elements
+
+
+def test_a_hundred_sites_and_two_hundred_classes_are_shortened_with_a_note(tmp_path: Path) -> None:
+    big = run_folder(
+        tmp_path / "big", sites=[f"hospital-{i}" for i in range(100)], classes=[f"species {i}" for i in range(200)]
+    )
+    page = written([big], tmp_path / "report.html")
+    assert "The first 50 of 100 rows; all are in summary.json." in page.text
+    assert "The 20 most frequent confusions" in page.text
+    assert len(page.source) < 500_000
+
+
+def test_runs_that_differ_are_compared(run: Path, tmp_path: Path) -> None:
+    other = run_folder(tmp_path / "other", privacy={}, dp="image", epsilon=2.0, weighting="uniform", rounds=20)
+    page = written([run, other], tmp_path / "report.html")
+    assert "1 run of 2 make no promise of privacy" in page.text or "1 run of 2 makes no promise of privacy" in page.text
+    settings = page.source[page.source.index('id="settings"') : page.source.index('id="repeat"')]
+    told = dict(re.findall(r'<th scope="row"><bdi>(\S+?)</bdi></th><td><bdi>(.*?)</bdi>', settings))
+    assert told == {"learning-rate": "2.5", "rounds": "12", "weighting": "examples", "dp": "none", "epsilon": "0"}
+
+
+def test_seeds_of_one_setting_have_mean_and_spread(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / f"seed-{i}", seed=i) for i in range(3)]
+    accuracy = [json.loads((folder / "summary.json").read_text("utf-8"))["accuracy"] for folder in runs]
+    mean = sum(accuracy) / 3
+    spread = (sum((value - mean) ** 2 for value in accuracy) / 2) ** 0.5
+    page = written(runs, tmp_path / "report.html")
+    assert f"{100 * mean:.1f} ± {100 * spread:.1f} %" in page.text
+    assert "over 3 seeds (0 to 2)" in page.text
+
+
+def test_many_runs_are_drawn_with_the_best_told_apart(run: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / f"run-{i}" for i in range(60)]
+    for folder in folders:
+        shutil.copytree(run, folder)
+    page = written(folders, tmp_path / "report.html")
+    assert "In colour the 6 best; the other 54 are thin grey lines." in page.text
+    assert "The first 50 of 60 rows" in page.text
+
+
+def test_a_benchmark_names_the_best_method_of_each_setting(tmp_path: Path) -> None:
+    page = written([benchmark_folder(tmp_path / "bench")], tmp_path / "report.html")
+    assert "iid: the best of 15 methods is fed3r with 66.9 ± 0.8 %" in page.text
+    assert "20 rows of the table promise differential privacy, with ε from 0.5 to 8 at δ = 10⁻⁵" in page.text
+    assert page.headings[:3] == ["The answer", "iid", "alpha-0.3"]
+    for title in (
+        "Accuracy by method, iid",
+        "Accuracy by round, iid",
+        "Accuracy against ε, iid",
+        "Accuracy against bytes, iid",
+    ):
+        assert title in page.text
+    assert "the paper's table 2" in page.text
+    assert "fedtransfer benchmark --preset privacy" in page.text
+
+
+def test_an_audit_tells_what_is_learnt_and_that_no_claim_is_refuted(tmp_path: Path) -> None:
+    page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
+    assert "Label counts: 100.0 % of them found exactly" in page.text
+    assert "In 4 comparisons no lower bound of ε" in page.text
+    assert "too few" in page.text
+    assert page.elements.count("img") == 4 * 6
+    alternatives = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
+    assert alternatives[0] == "cat: original"
+    assert "image-rendering: pixelated" in page.source
+
+
+def test_a_bound_above_its_claim_refutes_it(tmp_path: Path) -> None:
+    page = written([audit_folder(tmp_path / "audit", broken=True)], tmp_path / "report.html")
+    assert "1 claim refuted" in page.text
+    assert "fed3r, dp, ε = 1: the bound 1.4 is above the claim 1." in page.text
+
+
+def test_runs_benchmarks_and_audits_stand_on_one_page(run: Path, tmp_path: Path) -> None:
+    page = written(
+        [run, audit_folder(tmp_path / "audit"), benchmark_folder(tmp_path / "bench", ("iid",), 1)],
+        tmp_path / "report.html",
+    )
+    assert [heading for heading in page.headings if heading.endswith("The answer")] == [
+        "plain: The answer",
+        "audit: The answer",
+        "bench: The answer",
+    ]
+
+
+def _nothing(folder: Path) -> None:
+    folder.mkdir()
+
+
+def _unfinished(folder: Path) -> None:
+    run_folder(folder)
+    (folder / "summary.json").unlink()
+
+
+def _cut_off(folder: Path) -> None:
+    run_folder(folder)
+    (folder / "summary.json").write_text('{"accuracy": 0.', "utf-8")
+
+
+def _other_columns(folder: Path) -> None:
+    run_folder(folder)
+    (folder / "history.csv").write_text("a,b\n1,2\n", "utf-8")
+
+
+def _wrong_pictures(folder: Path) -> None:
+    audit_folder(folder)
+    (folder / "reconstructions.npz").write_bytes(b"PK")
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (_nothing, "expected a run folder"),
+        (_unfinished, "not finished"),
+        (_cut_off, "cannot be read"),
+        (_other_columns, "has no column"),
+        (_wrong_pictures, "cannot be read"),
+        (lambda folder: None, "no such folder"),
+    ],
+)
+def test_anything_else_is_refused(made: Callable[[Path], None], told: str, tmp_path: Path) -> None:
+    made(tmp_path / "it")
+    with pytest.raises(UserError, match=told):
+        write_report([tmp_path / "it"], tmp_path / "report.html", "")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_command_writes_into_the_folder_and_replaces_reports_only(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+
+    def report(*arguments: str) -> str:
+        result = runner.invoke(fedtransfer.app, ["report", *arguments])
+        return result.output if result.exception is None else str(result.exception)
+
+    assert report("run").strip() == "run/report.html"
+    assert report("run").strip() == "run/report.html", "a report is replaced"
+    (folder / "report.html").write_text("mine", "utf-8")
+    assert "is no report of fedtransfer" in report("run")
+    assert (folder / "report.html").read_text("utf-8") == "mine"
+    assert report("run", "--force").strip() == "run/report.html"
+    shutil.copytree(folder, tmp_path / "other")
+    assert report("run", "other").strip() == "report.html"
+    assert "fedtransfer report run other" in (tmp_path / "report.html").read_text("utf-8")
+    assert "is a folder" in report("run", "--out", str(tmp_path))

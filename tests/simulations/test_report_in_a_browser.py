@@ -1,0 +1,91 @@
+"""The report in Chromium: nothing is asked for, nothing complains, it fits a phone, has contrast, and prints."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, Browser, browser
+from report_folders import audit_folder, benchmark_folder, run_folder
+
+from simulations.report import write_report
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
+
+# For each text its contrast to what stands behind it, by WCAG's formula; returns those below 4.5.
+FAINT = """(() => {
+  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } };
+  const faint = [];
+  for (const e of document.querySelectorAll("body *")) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || e.closest("title, desc, style")) continue;
+    const ink = e.closest("svg") ? getComputedStyle(e).fill : getComputedStyle(e).color;
+    const [a, b] = [light(rgb(ink)), light(behind(e.closest("svg") ? e.closest("figure") : e))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) faint.push([e.tagName, e.textContent.slice(0, 40), ink]);
+  }
+  return JSON.stringify(faint);
+})()"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    home = tmp_path_factory.mktemp("pages")
+    run = run_folder(
+        home / "run",
+        sites=["<img src=x onerror=alert(1)>", "b" * 60, "c"],
+        classes=["<script>alert(1)</script>", "dog", "cat"],
+    )
+    folders = {
+        "run": [run],
+        "audit": [audit_folder(home / "audit")],
+        "bench": [benchmark_folder(home / "bench", ("iid",), 1)],
+    }
+    for name, mine in folders.items():
+        write_report(mine, home / f"{name}.html", "x")
+    return [home / f"{name}.html" for name in folders]
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_asked_for_nothing_complains_and_texts_have_contrast(
+    pages: list[Path], tab: Browser, dark: bool
+) -> None:
+    for page in pages:
+        tab.open(page, dark=dark)
+        assert [url for url in tab.requests if not url.startswith("data:image/png")] == [page.as_uri()]
+        assert not tab.complaints
+        assert json.loads(tab.value(FAINT)) == []
+        paper = tab.value("getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(255, 255, 255)") is not dark
+
+
+def test_the_page_fits_a_phone(pages: list[Path], tab: Browser) -> None:
+    for page in pages:
+        tab.open(page, width=390)
+        tab.value("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        assert tab.value("document.documentElement.scrollWidth") <= 390
+
+
+def test_every_scrolling_part_is_reached_by_keyboard(pages: list[Path], tab: Browser) -> None:
+    for page in pages:
+        tab.open(page, width=390)
+        tab.value("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        unreached = "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0).length"
+        assert tab.value(unreached) == 0
+
+
+def test_it_prints_in_light_with_its_configuration(pages: list[Path], tab: Browser) -> None:
+    tab.open(pages[0], dark=True)
+    assert tab.printed().startswith(b"%PDF")
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert tab.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.value("document.querySelector('#configuration table').getBoundingClientRect().height") > 50
+    assert tab.value("getComputedStyle(document.querySelector('nav')).display") == "none"
+    tab.call("Emulation.setEmulatedMedia", media="", features=[])
