@@ -41,6 +41,95 @@ benchmark = typer.Typer(
 )
 
 
+@benchmark.command("plan")
+def run(
+    plan: Annotated[Path | None, typer.Argument(help="What to run.", metavar="[PLAN.toml]", show_default=False)] = None,
+    preset: Annotated[str, typer.Option(help=f"Run a plan that comes with it: {', '.join(PRESETS)}.")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the runs and tables; runs that are there are not made again (default: runs/benchmark-NAME).",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where data are that the plan names, such as pacs=FOLDER; may be repeated.", metavar="NAME=PATH"
+        ),
+    ] = None,
+    store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
+    processes: Annotated[
+        int, typer.Option(help="Runs made at a time (0: one a core, as far as memory allows).", min=0)
+    ] = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Run every setting x method x seed of a plan, and table them beside baselines, with 95 % intervals.
+
+    The word `plan` may be left out. Stopped and started again it goes on where
+    it was. Runs that fail are named in the end, and the exit status is 1. The
+    folder gets table.csv, cells.csv, benchmark.json, report.html and a run
+    folder a run.
+
+    Baselines, always: local only, pooled softmax, ridge, NCM and LDA, majority
+    class. Measures: accuracy, balanced accuracy, macro precision and F1, AUROC,
+    NLL, ECE, worst site and worst tenth of sites, share worse off than alone,
+    paired difference to the method named fedavg, rounds and bytes to 95 % of
+    pooled softmax, bytes, seconds, peak memory.
+
+    In a plan a list stands for each of its values: alpha = [0.1, 0.5]. Its table
+    tuning lets validation images choose settings, its tables expected put
+    published numbers beside. docs/benchmarks.md shows how.
+
+    [bold]Examples[/bold]
+
+    fedtransfer benchmark --preset quick
+
+    fedtransfer benchmark PLAN.toml --out runs/mine --data pacs=FOLDER
+    """
+    import os
+
+    from rich.console import Console
+
+    from simulations.benchmark.plans import bundled_plan, read_plan
+    from simulations.benchmark.record import write_record
+    from simulations.benchmark.runs import run_plan
+    from simulations.benchmark.terminal import shown
+    from simulations.report import write_report
+
+    if (plan is None) == (not preset):
+        raise UserError(
+            f"benchmark: got {'a plan and --preset' if plan else 'neither a plan nor --preset'}; expected one of "
+            "PLAN.toml and --preset NAME"
+        )
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    path = plan or bundled_plan(preset)
+    folder = out or Path("runs") / f"benchmark-{path.stem}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
+    for remark in read.remarks:
+        say(remark)
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = run_plan(read, folder, processes, cores, say)
+    command = " ".join(["fedtransfer", *sys.argv[1:]])
+    write_record(folder, command, read, measured)
+    write_report([folder], folder / "report.html", command)
+    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(measured.lines))
+    say(", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items()))
+    say(f"{folder / 'report.html'} tells it in words and pictures; table.csv beside it has every measure")
+    if json_output:
+        table = [plain(line.columns) for line in measured.lines]
+        print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
+    for name, error in measured.failures.items():
+        say(f"failed: {name}: {error}")
+    if measured.failures:
+        raise typer.Exit(1)
+
+
 @benchmark.command()
 def speed(
     rounds: Annotated[int, typer.Option(help="Rounds of training.", min=2)] = 10,
@@ -84,90 +173,6 @@ def federation(
 
     for line in measure(sites, rounds):
         _print(line, json_output)
-
-
-@benchmark.command("plan")
-def run(
-    plan: Annotated[Path | None, typer.Argument(help="What to run.", metavar="[PLAN.toml]", show_default=False)] = None,
-    preset: Annotated[str, typer.Option(help=f"Run a plan that comes with it: {', '.join(PRESETS)}.")] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the runs and tables; runs that are there are not made again (default: runs/benchmark-NAME).",
-            show_default=False,
-        ),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Where data are that the plan names, such as pacs=FOLDER; may be repeated.", metavar="NAME=PATH"
-        ),
-    ] = None,
-    store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
-    processes: Annotated[
-        int, typer.Option(help="Runs made at a time (0: one a core, as far as memory allows).", min=0)
-    ] = 0,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-) -> None:
-    """Run every setting x method x seed of a plan, and table them beside baselines, with 95 % intervals.
-
-    The word `plan` may be left out. Stopped and started again it goes on where it was. Runs that fail are named in the
-    end, and the exit status is 1. The folder gets table.csv, cells.csv, benchmark.json, report.html and a run folder a run.
-
-    Baselines, always: local only, pooled softmax, ridge, NCM and LDA, majority class. Measures: accuracy, balanced
-    accuracy, macro precision and F1, AUROC, NLL, ECE, worst site and worst tenth of sites, share worse off than alone,
-    paired difference to the method named fedavg, rounds and bytes to 95 % of pooled, bytes, seconds, peak memory.
-
-    In a plan a list stands for each of its values: alpha = [0.1, 0.5]. Its table tuning lets validation images choose
-    settings, expected puts published numbers beside; docs/benchmarks.md shows how.
-
-    [bold]Examples[/bold]
-
-    fedtransfer benchmark --preset quick
-
-    fedtransfer benchmark fedtransfer_assets/plans/heads.toml --out runs/heads --data pacs=pacs
-    """
-    import os
-
-    from rich.console import Console
-
-    from simulations.benchmark.plans import bundled_plan, read_plan
-    from simulations.benchmark.record import write_record
-    from simulations.benchmark.runs import run_plan
-    from simulations.benchmark.terminal import shown
-    from simulations.report import write_report
-
-    if (plan is None) == (not preset):
-        raise UserError(
-            f"benchmark: got {'a plan and --preset' if plan else 'neither a plan nor --preset'}; expected one of "
-            "PLAN.toml and --preset NAME"
-        )
-    console = Console(stderr=True)
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    path = plan or bundled_plan(preset)
-    folder = out or Path("runs") / f"benchmark-{path.stem}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
-    for remark in read.remarks:
-        say(remark)
-    folder.mkdir(parents=True, exist_ok=True)
-    measured = run_plan(read, folder, processes, cores, say)
-    command = " ".join(["fedtransfer", *sys.argv[1:]])
-    write_record(folder, command, read, measured)
-    write_report([folder], folder / "report.html", command)
-    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(measured.lines))
-    say(", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items()))
-    say(f"{folder / 'report.html'} tells it in words and pictures; table.csv beside it has every measure")
-    if json_output:
-        table = [plain(line.columns) for line in measured.lines]
-        print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
-    for name, error in measured.failures.items():
-        say(f"failed: {name}: {error}")
-    if measured.failures:
-        raise typer.Exit(1)
 
 
 def _named(pair: str) -> tuple[str, str]:

@@ -1,32 +1,4 @@
-"""A plan of runs: every setting x method x seed of a TOML file, each a run config of its own.
-
-seeds = [0, 1, 2, 3, 4]
-
-[common]                # settings of every run
-rounds = 50
-
-[settings.dirichlet]    # data, and how they are spread; a list stands for each of its values
-partition = "dirichlet"
-alpha = [0.1, 0.5]      # two settings: dirichlet+alpha=0.1 and dirichlet+alpha=0.5
-[settings.dirichlet.methods.fedadam]
-adaptivity = 0.001      # of a method in this setting only
-
-[methods.fedavg]        # what is compared; without any, the baselines alone
-[methods.fedadam]
-strategy = "fedadam"
-
-[tuning]                # settings of methods that validation images choose, in each setting by itself
-seed = 100
-[tuning.methods.fedavg]
-learning-rate = [1.0, 4.0]
-[tuning.methods.fedadam]
-server-learning-rate = [0.03, 0.1]
-
-[[expected]]            # a number to stand beside the measured one
-setting = "dirichlet+alpha=0.1"
-method = "fedavg"
-accuracy = 0.67
-source = "where it stands"
+"""A plan of runs: every setting x method x seed of its file, each a run config of its own.
 
 The seed of a run is made of the plan's seed and the setting's name, so runs of different settings or seeds share no
 random stream. Methods of one setting and seed share all of them on purpose: partition, splits, first head, cohorts and
@@ -38,51 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field
 
 from common.config import RunConfig, Value
 from common.config_reading import make_config
 from common.errors import UserError
 from common.seeds import digest
-from common.toml_settings import Table, read_settings
+from common.toml_settings import read_settings
 from common.words import nearest
 from simulations.benchmark import PRESETS
 from simulations.benchmark.axes import expanded
+from simulations.benchmark.plan_file import Expected, PlanFile, check_names, grids
 from simulations.datasets import NAMES
 
-BASELINES = ("local only", "pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "majority class")
 _NAME = re.compile(r"[\w.+=-]+")
 _PATHS = ("data", "backbone", "weights", "store")
-
-
-class Tuning(Table):
-    """What validation images choose: a seed that is none of the plan's, and method → setting → its values."""
-
-    seed: int
-    methods: dict[str, dict[str, list[Value]]] = Field(min_length=1)
-
-
-class Expected(Table):
-    """A number from elsewhere that a cell's mean accuracy is shown beside."""
-
-    setting: str
-    method: str
-    accuracy: float = Field(gt=0, le=1)
-    source: str
-    note: str = ""
-
-
-class PlanFile(Table):
-    """What a plan's file holds."""
-
-    seeds: list[int] = Field(min_length=1)
-    common: dict[str, Any] = Field(default_factory=dict)
-    settings: dict[str, dict[str, Any]] = Field(min_length=1)
-    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    tuning: Tuning | None = None
-    expected: list[Expected] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -164,8 +105,8 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
     for name in (*settings, *methods):
         if not _NAME.fullmatch(name):
             raise UserError(f"{path}: {name!r} names a folder; use letters, digits and . _ + = - only")
-    _check_names(file, settings, methods, path)
-    grids = _grids(file, path)
+    check_names(file, settings, methods, path)
+    tried_for = grids(file, path)
     cells: list[Cell] = []
     baselines: list[Cell] = []
     tuning: list[Cell] = []
@@ -199,7 +140,7 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
                 for name, method in methods.items()
             ]
         for name, method in methods.items():
-            for number, tried in enumerate(grids.get(method.name, ())):
+            for number, tried in enumerate(tried_for.get(method.name, ())):
                 assert file.tuning is not None
                 chosen = method.values | here.get(method.name, {})
                 tuning.append(cell(name, file.tuning.seed, chosen, f"tuning/{name}/{number}", tried))
@@ -230,45 +171,6 @@ def _determining(config: RunConfig) -> dict[str, Value]:
     if config.hides_counts:  # a simulation declares the classes of its data
         left_out |= {"classes", "class-names"}
     return {key: value for key, value in config.to_flat().items() if key not in left_out}
-
-
-def _grids(file: PlanFile, path: Path) -> dict[str, list[dict[str, Value]]]:
-    """Return tuned method → what is tried, as many for each: an equal budget."""
-    if not file.tuning:
-        return {}
-    if file.tuning.seed in file.seeds:
-        raise UserError(
-            f"{path}: tuning.seed: got {file.tuning.seed}, which is one of seeds; what is chosen on it would be scored on it"
-        )
-    grids = {}
-    for name, axes in file.tuning.methods.items():
-        if name not in file.methods:
-            raise UserError(f"{path}: tuning.methods: no method {name!r}; {nearest(name, list(file.methods))}")
-        tried = expanded({name: dict(axes)}, {}, f"{path}: tuning.methods")
-        grids[name] = [{key: each.values[key] for key in axes} for each in tried.values()]
-    if len({len(grid) for grid in grids.values()}) > 1:
-        sizes = ", ".join(f"{name} {len(grid)}" for name, grid in grids.items())
-        raise UserError(
-            f"{path}: tuning.methods: got grids of {sizes}; expected as many for each, so that none is tuned harder"
-        )
-    return grids
-
-
-def _check_names(file: PlanFile, settings: Mapping[str, Any], methods: Mapping[str, Any], path: Path) -> None:
-    """Refuse what is said of settings and methods that are not there."""
-    named = [("expected", name, [*settings]) for name in (entry.setting for entry in file.expected)]
-    named += [("expected", name, [*methods, *BASELINES]) for name in (entry.method for entry in file.expected)]
-    for setting, table in file.settings.items():
-        if not isinstance(here := table.get("methods", {}), dict) or not all(
-            isinstance(own, dict) for own in here.values()
-        ):
-            raise UserError(
-                f"{path}: settings.{setting}.methods: got {here!r}; expected tables, a method's settings each"
-            )
-        named += [(f"settings.{setting}.methods", name, [*file.methods]) for name in here]
-    for where, name, known in named:
-        if name not in known:
-            raise UserError(f"{path}: {where}: there is no {name!r}; {nearest(name, known)}")
 
 
 def _absolute(value: str) -> str:

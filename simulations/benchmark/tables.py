@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulations.benchmark.measures import Row
-from simulations.benchmark.plans import Expected
+from simulations.benchmark.plan_file import Expected
 
 # In the order of the tables' columns. Accuracy and the like are of the delivered head on the common test set; worst_site,
 # bottom_decile and worse_than_local on each site's own test images, as are those from personal on; difference is to

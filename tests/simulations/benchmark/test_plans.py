@@ -182,3 +182,11 @@ def test_what_does_not_change_a_result_does_not_make_it_another_run(tmp_path: Pa
     assert not same_run(one, other)
     masked = one.model_copy(update={"masks": True})
     assert same_run(masked, masked.model_copy(update={"classes": "declared", "class_names": "cat,dog"}))
+
+
+def test_the_plan_that_the_documentation_shows_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    plan = plan_of(tmp_path, page.split("```toml\n")[1].split("```")[0])
+    assert len({cell.setting for cell in plan.cells}) == 4
+    assert {cell.config.adaptivity for cell in plan.cells if cell.method == "fedadam"} == {0.001}
+    assert all(f"`{name}`" in page for name in PRESETS)

@@ -20,7 +20,8 @@ from common.config import RunConfig
 from common.errors import UserError
 from fedtransfer import app
 from simulations.benchmark import PRESETS
-from simulations.benchmark.plans import BASELINES, Cell
+from simulations.benchmark.plan_file import BASELINES
+from simulations.benchmark.plans import Cell
 from simulations.benchmark.pool import results
 
 ROOT = Path(__file__).resolve().parents[3]

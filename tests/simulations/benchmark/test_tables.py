@@ -16,7 +16,8 @@ from common.config import RunConfig
 from simulations.baselines import Score
 from simulations.benchmark.measures import Row, fairness, run_measures
 from simulations.benchmark.memory import available_mb, forget_peak, peak_mb, processes_that_fit
-from simulations.benchmark.plans import Cell, Expected
+from simulations.benchmark.plan_file import Expected
+from simulations.benchmark.plans import Cell
 from simulations.benchmark.tables import (
     MEASURES,
     mean_and_interval,
