@@ -30,6 +30,8 @@ def plain(value: Any) -> Any:
     """Replace NaN by None throughout, since JSON has no NaN."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and value != value else value
 
 

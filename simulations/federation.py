@@ -135,7 +135,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         prepared = {name: prepare_site(read_source(manifest).images, config) for name, manifest in manifests.items()}
     if hidden:  # a simulation knows what the sites keep to themselves
         head, layer = load_head(folder / "head.npz")[0], load_layer(folder / "head.npz")
-        summary["measured_outside_the_federation"] = measure(config, prepared, classes, moments, head, layer)
+        summary["measured_outside_the_federation"] = measure(config, prepared, classes, moments, head, layer).summary
     if config.baselines:
         with display.bar("Baselines", "heads") as progress:
             baselines = run_baselines(config, prepared, classes, moments, progress)
