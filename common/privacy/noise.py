@@ -4,7 +4,6 @@ NumPy's own ``standard_normal`` draws one number at a time, which would take lon
 this is four times faster.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
