@@ -25,7 +25,7 @@ from server.run import read_summary, settings_of, write_whole
 from simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
 from simulations.audit.inference import infer_members
-from simulations.audit.mechanisms import Bound, one_run_bound
+from simulations.audit.mechanisms import OneRun, one_run_bound
 from simulations.audit.plan import Audited, PlanFile, read_plan
 from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
 from simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
@@ -105,7 +105,7 @@ class _Audit:
         self._curves: list[Curve] = []
         self._pictures: tuple[Originals, dict[str, Pictures]] | None = None
         self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
-        self._bounds: dict[tuple[str, bool], Bound] = {}
+        self._bounds: dict[tuple[str, bool], OneRun] = {}
         self._began = time.monotonic()
 
     def attack(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None = None) -> None:
@@ -179,10 +179,10 @@ class _Audit:
         key = audited.strategy, audited.config.private
         if key not in self._bounds:
             self._bounds[key] = one_run_bound(audited.config, audited.config.seed)
-        bound = self._bounds[key]
-        note = f"{bound.guesses} guesses on {bound.canaries} canaries, which can prove {bound.provable:.2f} at most"
+        audit = self._bounds[key]
+        note = f"{audit.right} of {audit.guesses} guesses right, on {audit.canaries} canaries; {audit.most:.2f} is the most that can be proven"
         self._findings.append(
-            audited.found("one run", "epsilon_lower_bound", bound.epsilon, count=bound.guesses, note=note)
+            audited.found("one run", "epsilon_lower_bound", audit.bound, count=audit.guesses, note=note)
         )
         self._findings.append(audited.found("one run", "claimed", audited.claim))
 
