@@ -1,6 +1,7 @@
 """Whole audits: of every federation of a plan, or of a finished run; each ends with a folder of findings and a report.
 
 DIR/table.csv             a row a number that an attack came to
+DIR/summary.csv           a row a federation, with the main ones
 DIR/roc.csv               curves of membership inference
 DIR/reconstructions.npz   images of classes that have one image at a site, and what was rebuilt of them
 DIR/audit.json            what was audited, how, and in what time
@@ -30,6 +31,7 @@ from simulations.audit.plan import Audited, PlanFile, read_plan
 from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
 from simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
 from simulations.audit.server_view import leaks, recovered
+from simulations.audit.shown import summary, write_summary_table
 from simulations.audit.tables import Curve, Finding, write_curves, write_findings
 from simulations.datasets import resolve_data
 from simulations.display import Display
@@ -128,6 +130,7 @@ class _Audit:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_findings(self._folder / "table.csv", self._findings)
         write_curves(self._folder / "roc.csv", self._curves)
+        write_summary_table(self._folder / "summary.csv", summary(self._findings))
         if self._pictures:
             write_examples(self._folder / "reconstructions.npz", *self._pictures)
         facts = {

@@ -14,6 +14,8 @@ from simulations.audit.pool import Pool
 from simulations.audit.shadows import confidences, pooled, run_shadows
 from simulations.audit.tables import Curve, Finding
 
+POINTS = 80  # of a curve
+
 
 def infer_members(
     audited: Audited,
@@ -52,6 +54,6 @@ def infer_members(
         rng = generator(audited.config.seed, "bootstrap", name)
         for measure, estimate in measured(scores, inside, rng).items():
             findings.append(audited.found(name, measure, *estimate, count=int((~inside).sum()), note=note))
-        points = log_spaced(curve(scores, inside))
+        points = log_spaced(curve(scores, inside), POINTS)
         curves.append(Curve(audited.strategy, audited.protection, audited.each, name, points.fpr, points.tpr))
     return findings, curves

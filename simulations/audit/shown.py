@@ -1,55 +1,87 @@
-"""The findings of an audit for a person: a row a federation, a column an attack."""
+"""The main findings of an audit: a row a federation, for a person and as ``summary.csv``."""
 
+import csv
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from simulations.audit.tables import Finding
 
-# Attack and measure, heading, and whether it is a share to be shown in percent.
+Row = dict[str, float | str]
+
+# Column of summary.csv, attack and measure, and how a person is told: heading, and factor.
 _COLUMNS = (
-    ("utility", "accuracy", "accuracy %", True),
-    ("labels", "exact_share", "counts exact %", True),
-    ("features", "cosine@1", "cosine, 1 image", False),
-    ("images", "psnr", "image PSNR dB", False),
-    ("LiRA online", "auc", "LiRA AUC", False),
-    ("LiRA online", "tpr@1%", "TPR at 1 % FPR, %", True),
-    ("one run", "epsilon_lower_bound", "ε at least", False),
+    ("accuracy", "utility", "accuracy", "accuracy, %", 100),
+    ("counts_exact", "labels", "exact_share", "counts right, %", 100),
+    ("cosine_of_one_image", "features", "cosine@1", "cosine, 1 image", 1),
+    ("psnr", "images", "psnr", "images, dB", 1),
+    ("psnr_of_class_mean", "images", "psnr_of_class_mean", "guess, dB", 1),
+    ("loss_threshold_auc", "loss threshold", "auc", "", 1),
+    ("lira_auc", "LiRA online", "auc", "LiRA AUC", 1),
+    ("lira_tpr_at_1_percent", "LiRA online", "tpr@1%", "TPR at 1 %, %", 100),
+    ("lira_tpr_at_0.1_percent", "LiRA online", "tpr@0.1%", "at 0.1 %", 100),
+    ("epsilon_lower_bound", "one run", "epsilon_lower_bound", "ε is above", 1),
 )
 
 
-def shown(findings: Sequence[Finding]) -> Table:
-    """Lay the main findings out, a section for each number of images a class."""
+def summary(findings: Sequence[Finding]) -> list[Row]:
+    """Return a row a federation: what it is, and each column of ``summary.csv``; NaN for what cannot be said."""
+    rows: dict[tuple[int, str, str], Row] = {}
+    columns = {(attack, measure): name for name, attack, measure, *_ in _COLUMNS}
+    for found in findings:
+        key = found.images_per_class, found.strategy, found.protection
+        if key not in rows:
+            rows[key] = {
+                "images_per_class": found.images_per_class or "", "strategy": found.strategy,
+                "protection": found.protection or "as it ran", "epsilon": found.epsilon, **dict.fromkeys(columns.values(), math.nan),
+            }  # fmt: skip
+        if name := columns.get((found.attack, found.measure)):
+            rows[key][name] = found.value
+    return list(rows.values())
+
+
+def write_summary_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows; what is not a number is left empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: _plain(value) for name, value in row.items()})
+
+
+def shown(rows: Sequence[Row]) -> Table:
+    """Lay the rows out, a section a strategy and number of images."""
     table = Table(
-        title="What a curious server reads off round one, and what the head that comes out gives away",
-        caption="counts: classes at a site whose number of images is read off exactly; cosine: to the features of a class' only image; "
-        "PSNR: of images rebuilt from these; AUC 0.5 and TPR 1 % are guesses. — : cannot be said",
+        title="What a server reads off a site's first update, and what the head that comes out gives away",
+        caption="counts right: classes at a site whose number of images is read off exactly; cosine: to the features of a class' only image; "
+        "images: PSNR of those rebuilt from such features, guess: that of a public mean of the class; LiRA: membership inference, AUC 0.5 and a "
+        "TPR equal to the FPR are guesses; ε is above: at 95 % confidence. — : too few to say",
         title_style="bold",
         caption_style="dim",
     )
-    for name in ("images a class", "federation", "protection", "ε"):
-        table.add_column(name, no_wrap=name != "images a class")
-    for *_, heading, _ in _COLUMNS:
+    for name in ("a class", "strategy", "protection", "ε"):
+        table.add_column(name, no_wrap=name != "protection")
+    told = [column for column in _COLUMNS if column[3]]
+    for *_, heading, _ in told:
         table.add_column(heading, justify="right")
-    values = {(f.images_per_class, f.strategy, f.protection, f.attack, f.measure): f.value for f in findings}
-    claims = {(f.images_per_class, f.strategy, f.protection): f.epsilon for f in findings}
-    last: tuple[int, str] | None = None
-    for (each, strategy, protection), claim in claims.items():
-        if last and last != (each, strategy):
+    for row, before in zip(rows, [rows[0], *rows], strict=False):
+        if (row["images_per_class"], row["strategy"]) != (before["images_per_class"], before["strategy"]):
             table.add_section()
-        cells = [
-            values.get((each, strategy, protection, attack, measure), math.nan) for attack, measure, *_ in _COLUMNS
-        ]
-        table.add_row(
-            str(each or ""), strategy, protection or "as it ran", "" if math.isnan(claim) else f"{claim:.3g}",
-            *(_number(value, share) for value, (*_, share) in zip(cells, _COLUMNS, strict=True)),
-        )  # fmt: skip
-        last = each, strategy
+        cells = [_number(row[name], factor) for name, *_, factor in told]
+        named = [str(row[name]) for name in ("images_per_class", "strategy", "protection")]
+        table.add_row(*named, _plain(row["epsilon"]), *cells)
     return table
 
 
-def _number(value: float, share: bool) -> str:
-    if math.isnan(value):
+def _number(value: float | str, factor: int) -> str:
+    if isinstance(value, str) or math.isnan(value):
         return "—"
-    return f"{100 * value:.1f}" if share else f"{value:.2f}"
+    return f"{factor * value:.{1 if factor > 1 else 2}f}"
+
+
+def _plain(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if math.isnan(value) else f"{value:.4g}"
