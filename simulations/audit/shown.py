@@ -13,16 +13,16 @@ Row = dict[str, float | str]
 
 # Column of summary.csv, attack and measure, and how a person is told: heading, and factor.
 _COLUMNS = (
-    ("accuracy", "utility", "accuracy", "accuracy, %", 100),
-    ("counts_exact", "labels", "exact_share", "counts right, %", 100),
-    ("cosine_of_one_image", "features", "cosine@1", "cosine, 1 image", 1),
-    ("psnr", "images", "psnr", "images, dB", 1),
-    ("psnr_of_class_mean", "images", "psnr_of_class_mean", "guess, dB", 1),
+    ("accuracy", "utility", "accuracy", "acc., %", 100),
+    ("counts_exact", "labels", "exact_share", "counts, %", 100),
+    ("cosine_of_one_image", "features", "cosine@1", "cosine", 1),
+    ("psnr", "images", "psnr", "dB", 1),
+    ("psnr_of_class_mean", "images", "psnr_of_class_mean", "guess", 1),
     ("loss_threshold_auc", "loss threshold", "auc", "", 1),
-    ("lira_auc", "LiRA online", "auc", "LiRA AUC", 1),
-    ("lira_tpr_at_1_percent", "LiRA online", "tpr@1%", "TPR at 1 %, %", 100),
-    ("lira_tpr_at_0.1_percent", "LiRA online", "tpr@0.1%", "at 0.1 %", 100),
-    ("epsilon_lower_bound", "one run", "epsilon_lower_bound", "ε is above", 1),
+    ("lira_auc", "LiRA online", "auc", "AUC", 1),
+    ("lira_tpr_at_1_percent", "LiRA online", "tpr@1%", "at 1 %", 100),
+    ("lira_tpr_at_0.1_percent", "LiRA online", "tpr@0.1%", "0.1 %", 100),
+    ("epsilon_lower_bound", "one run", "epsilon_lower_bound", "ε >", 1),
 )
 
 
@@ -55,14 +55,14 @@ def shown(rows: Sequence[Row]) -> Table:
     """Lay the rows out, a section a strategy and number of images."""
     table = Table(
         title="What a server reads off a site's first update, and what the head that comes out gives away",
-        caption="counts right: classes at a site whose number of images is read off exactly; cosine: to the features of a class' only image; "
-        "images: PSNR of those rebuilt from such features, guess: that of a public mean of the class; LiRA: membership inference, AUC 0.5 and a "
-        "TPR equal to the FPR are guesses; ε is above: at 95 % confidence. — : too few to say",
+        caption="counts: classes at a site whose number of images is read off exactly; cosine: to the features of a class' only image; dB: PSNR "
+        "of images rebuilt from such features, and of a guess, the public mean of the class; AUC and true positive rates, in %, at false ones of "
+        "1 and 0.1 %: membership by LiRA, where guessing gives 0.5, 1 and 0.1; ε >: at 95 % confidence. —: too few to say",
         title_style="bold",
         caption_style="dim",
     )
     for name in ("a class", "strategy", "protection", "ε"):
-        table.add_column(name, no_wrap=name != "protection")
+        table.add_column(name, no_wrap=True)
     told = [column for column in _COLUMNS if column[3]]
     for *_, heading, _ in told:
         table.add_column(heading, justify="right")
