@@ -10,6 +10,7 @@ how it was trained, and on which images; ``may_be_known`` tells whether an image
 
 from functools import lru_cache
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,6 @@ TRAINING, PUBLIC = (
     204,
 )  # first byte of the SHA-256 of an image's content: below, it may be trained on; or validated on
 _BATCH = 256
-_FILE = "decoder-cifar10.npz"
 
 
 def build_decoder(features: int, widths: tuple[int, ...] = WIDTHS) -> Any:
@@ -68,16 +68,17 @@ def _conv(x: Any, width: int, name: str, start: str = "he_uniform") -> Any:
 
 
 class Decoder:
-    """The decoder that comes with the project, and the public mean image of each class it knows.
+    """A trained decoder, and the public mean image of each class it knows.
 
     Attributes:
         class_means: class name → mean of public images of it (32, 32, 3) uint8: what is guessed of an image by its class.
     """
 
-    def __init__(self) -> None:
-        with as_file(files("fedtransfer_assets") / _FILE) as path, np.load(path, allow_pickle=False) as file:
-            self._backbone = str(file["backbone"])
-            self._network = build_decoder(file["dense/kernel"].shape[0])
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as file:
+            self._backbone, self._resolution = str(file["backbone"]), int(file["resolution"])
+            widths = tuple(len(file[f"block_{stage}_norm_1/gamma"]) for stage in range(len(WIDTHS)))
+            self._network = build_decoder(len(file["dense/kernel"]), widths)
             for weight in self._network.weights:
                 weight.assign(file[weight.path].astype(np.float32))
             self.class_means: dict[str, Pictures] = dict(
@@ -96,9 +97,8 @@ class Decoder:
         Raises:
             UserError: they are not.
         """
-        if (config.standardise, config.project, config.normalise) != ("centre", "none", True) or (
-            backbone.identity != self._backbone
-        ):
+        features = config.standardise, config.project, config.normalise, backbone.resolution, backbone.identity
+        if features != ("centre", "none", True, self._resolution, self._backbone):
             raise UserError(
                 f"images cannot be rebuilt from features of {backbone.name} at {backbone.resolution} pixels, standardise"
                 f" {config.standardise}, project {config.project}, normalise {str(config.normalise).lower()}: the decoder"
@@ -108,8 +108,9 @@ class Decoder:
 
 @lru_cache(maxsize=1)
 def bundled_decoder() -> Decoder:
-    """Load the decoder once a process."""
-    return Decoder()
+    """Load the decoder that comes with the project, once a process."""
+    with as_file(files("fedtransfer_assets") / "decoder-cifar10.npz") as path:
+        return Decoder(path)
 
 
 def to_uint8(images: NDArray[np.float32]) -> Pictures:

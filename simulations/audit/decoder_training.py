@@ -129,6 +129,7 @@ def save_decoder(
     np.savez_compressed(
         path,
         backbone=np.array(backbone.identity),
+        resolution=np.array(backbone.resolution),
         classes=np.array(classes),
         class_means=np.rint(means).astype(np.uint8),
         **{weight.path: weight.numpy().astype(np.float16) for weight in network.weights},

@@ -77,7 +77,8 @@ def test_private_images_leave_guesses(settings: dict[str, Any], masks: dict[str,
     found = measured(**settings, **masks)
     assert value(found, "labels/exact_share") < 0.4
     assert value(found, "labels/l1") > 0.4
-    assert value(found, "features/cosine@1") < 0.6
+    # The total of many sites still shows what is common to all features, which here have cosines of 0.3 and more.
+    assert value(found, "features/cosine@1") < (0.75 if masks else 0.6)
 
 
 def test_noise_shared_by_sites_hides_their_updates_too() -> None:
