@@ -89,13 +89,15 @@ def one_run_bound(config: RunConfig, seed: int) -> OneRun:
 
 
 def _size(claimed: float | None, delta: float) -> tuple[int, int]:
-    """Return how many canaries and guesses can refute a claim with room to spare; all there may be where none can."""
+    """Return how many canaries and guesses can refute a claim with room to spare; as many as may be where none can."""
+    if claimed is None:
+        return _CANARIES[0], _CANARIES[0]
     for count in _CANARIES:
         try:
-            return count, guesses_for(max(_LEAST_PROVABLE, (claimed or 0.0) + 1), count, delta)
+            return count, guesses_for(max(_LEAST_PROVABLE, claimed + 1), count, delta)
         except ValueError:
             continue
-    return _CANARIES[-1], max(range(500, _CANARIES[-1] + 1, 500), key=lambda r: lower_bound(r, r, _CANARIES[-1], delta))
+    return _CANARIES[-1], _CANARIES[-1]
 
 
 def _scores(config: RunConfig, promised: Guarantee | None, canaries: Canaries, rng: np.random.Generator) -> Scores:
@@ -130,7 +132,8 @@ def of_rounds(config: RunConfig, promised: Guarantee, canaries: Canaries, rng: n
     level, bound, total = SiteLevel.of(config, promised), config.clip, np.zeros_like(canaries.head[0], np.float64)
     updates = {f"{number:06}": update for number, update in enumerate(canaries.updates())}
     for _ in range(promised.affordable):
-        cohort = [updates[name] for name in draw_secretly(updates, config.fraction, rng)]
+        names = draw_secretly(updates, config.fraction, rng) if config.secret_cohorts else updates
+        cohort = [updates[name] for name in names]
         total += level.release(cohort, canaries.head, bound, rng).delta[0] / bound
         bound = level.next_bound(cohort, bound, rng)
     return canaries.in_sums(total)
