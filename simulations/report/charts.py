@@ -150,9 +150,13 @@ def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: 
         for value in kept
     )
     notes = [f"{len(kept)} of {len(at):,} points."] if len(kept) < len(at) else []
-    notes += [f"{level.name}: {show_y(level.y)}." for level in levels]
+    notes += _levels(levels, show_y)
     columns = (told_x, *(shown(line.name, 40) for line in named))
     return Table(title, columns, rows, " ".join(notes))
+
+
+def _levels(levels: Sequence[Level], show: Callable[[float | None], str]) -> list[str]:
+    return [f"{level.name[0].upper()}{level.name[1:]}: {show(level.y)}." for level in levels]
 
 
 @dataclass(frozen=True)
@@ -210,8 +214,7 @@ def dot_chart(
         key, view, body = elements(figure, title)
     show = _FORMATS.get(axis.kind, number)
     rows = tuple((shown(dot.name), *(_with_interval(dot, i, show) for i in range(len(columns)))) for dot in dots)
-    note = " ".join(f"{level.name}: {show(level.y)}." for level in levels)
-    table = Table(title, (first, *columns), rows, note).shortened(where=where)
+    table = Table(title, (first, *columns), rows, " ".join(_levels(levels, show))).shortened(where=where)
     return Figure(key, "Dot chart", title, description, view, body, table)
 
 

@@ -50,7 +50,7 @@ class Run:
     def curve(self, column: str) -> tuple[list[float], list[float]]:
         """Return rounds of training, and a column of the history after them, where it has a value."""
         rows = [row for row in self.rounds_of_training if row[column]]
-        return [int(row["round"]) - 1.0 for row in rows], [float(row[column]) for row in rows]
+        return [int(row["round"]) - 1.0 for row in rows], [real(row[column]) for row in rows]
 
     def traffic(self) -> tuple[list[float], list[float]]:
         """Return bytes that a site had received and sent, and the accuracy of the head that they made."""
@@ -59,7 +59,7 @@ class Run:
             counts = row["status"] == "ok" and row["phase"] in ("train", "score") and row["accuracy"]
             if counts and spent:  # a round's scores are those of the head that enters it
                 x.append(spent)
-                y.append(float(row["accuracy"]))
+                y.append(real(row["accuracy"]))
             spent += _bytes(row) if row["phase"] != "score" else 0.0
         return x, y
 
@@ -67,7 +67,7 @@ class Run:
     def bytes(self) -> tuple[float, float]:
         """Bytes that a site received and sent for the head, failed attempts included."""
         rows = [row for row in self.history if row["phase"] != "score"]
-        down, up = (sum(float(row[f"bytes_{way}_per_site"] or 0) for row in rows) for way in ("down", "up"))
+        down, up = (sum(real(row[f"bytes_{way}_per_site"] or 0) for row in rows) for way in ("down", "up"))
         return down, up
 
     @property
@@ -194,8 +194,15 @@ def told_apart(sources: Sequence[Source]) -> list[str]:
 
 
 def real(text: str | float | None) -> float:
-    """Return a number of a table; NaN where the cell is empty."""
-    return math.nan if text is None or text == "" else float(text)
+    """Return a number of a table; NaN where the cell is empty.
+
+    Raises:
+        UserError: it is no number.
+    """
+    try:
+        return math.nan if text is None or text == "" else float(text)
+    except ValueError:
+        raise UserError(f"got {text!r} where a number was expected; the tables of the folder have been altered") from None
 
 
 def _bytes(row: Row) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from common.config import RunConfig
 from common.settings.option import changed, outside
 from common.sources import natural_order
+from simulations.report import adaptation
 from simulations.report.blocks import Figure, Section, Table, counted, number, percent, power, shown, span
 from simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart, matrix_chart
 from simulations.report.reading import Run
@@ -32,7 +33,7 @@ def sections(run: Run) -> list[Section]:
     }
     made = [Section(key, title, figures=tuple(drawn)) for (key, title), drawn in figures.items() if drawn]
     troubles = _troubles(run)
-    return [*made, *([troubles] if troubles else [])]
+    return [*made, *adaptation.sections(run), *([troubles] if troubles else [])]
 
 
 def closing(run: Run) -> list[Section]:

@@ -159,6 +159,26 @@ def test_scores_on_public_images_are_not_taken_for_those_of_the_sites(tmp_path: 
     assert "95 % interval" not in page.text, "of how many images it is the share is not known"
 
 
+def test_personal_heads_and_sites_that_took_no_part_are_tabled(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    scores = {"mean": 0.7, "worst": 0.5, "pooled": 0.68}
+    personal = dict.fromkeys(("global", "local", "fine_tuned", "mixed"), scores)
+    summary["personal"] = {
+        "sites": 5,
+        "share": 0.4,
+        **personal,
+        "mixed": {**scores, "mean": 0.777, "worse_than_global": 0.2, "worse_than_local": None},
+    }
+    adapted = {"5": {"images": 15.0, "accuracy": 0.61, "from_scratch": 0.345, "got_worse": 0.5}}
+    summary["unseen_sites"] = {"names": ["x"], "sites": 1, "epochs": 2, "global": 0.55, "adapted": adapted}
+    (folder / "summary.json").write_text(json.dumps(summary), "utf-8")
+    page = written([folder], tmp_path / "report.html")
+    assert "Heads adapted to a site" in page.headings
+    for told in ("77.7 %", "0.40 of the global one", "34.5 %", "mean of 1 site that took no part; 2 epochs"):
+        assert told in page.text
+
+
 def test_a_deployment_s_run_folder_has_no_sites_and_no_baselines(tmp_path: Path) -> None:
     page = written([run_folder(tmp_path / "run", simulated=False)], tmp_path / "report.html")
     assert "Who has what" not in page.headings
