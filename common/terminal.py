@@ -20,7 +20,7 @@ from rich.progress import (
 def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     """Show a bar for a piece of work; yield the function that is told (done, total).
 
-    Where the console is no terminal, a line at each quarter takes its place.
+    Where the console is no terminal, a line at each tenth takes its place, with the time that is left.
     """
     columns: list[ProgressColumn] = [
         TextColumn("[bold]{task.description:<22}"),
@@ -39,9 +39,10 @@ def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callab
         def update(done: int, total: int) -> None:
             nonlocal seen
             progress.update(task, completed=done, total=total)
-            if not console.is_terminal and unit and total and done * 4 // total > seen:
-                seen = done * 4 // total
-                console.print(f"{what}: {done} of {total} {unit}")
+            if not console.is_terminal and unit and total and done * 10 // total > seen:
+                seen = done * 10 // total
+                left = progress.tasks[0].time_remaining
+                console.print(f"{what}: {done} of {total} {unit}" + (f", {left:.0f} s left" if left else ""))
 
         yield update
         if seen == 0 and progress.tasks[0].total is None:

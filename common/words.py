@@ -26,6 +26,11 @@ def size(number: float) -> str:
     return f"{number:.3g} {unit}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things, regular nouns: ``1 round``, ``1,000 rounds``."""
+    return f"{number:,} {what}" + "s" * (number != 1)
+
+
 def plain(value: Any) -> Any:
     """Replace NaN by None throughout, since JSON has no NaN."""
     if isinstance(value, Mapping):

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ _FLAGS = (
     "--disable-gpu",
     "--hide-scrollbars",
     "--no-first-run",
+    "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
 )
 
@@ -47,6 +49,7 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._receive], [], [], 60)[0], "the browser says nothing for a minute"
             more = os.read(self._receive, 1 << 20)
             assert more, "the browser has gone"
             self._buffer += more

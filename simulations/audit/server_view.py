@@ -163,7 +163,7 @@ def _of_change(config: RunConfig, seen: Seen, sent: Sent, among: Mapping[str, in
 def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[Seen]) -> list[Measure]:
     """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
     directions: dict[str, Matrix] = {}
-    for name, x in features.items():
+    for name in features:
         sent = rounds[0].sent[TOTAL if TOTAL in rounds[0].sent else name]
         if config.private:
             gram, total = gram_matrix(sent.arrays[0]), sent.arrays[1].sum(1)

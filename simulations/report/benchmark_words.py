@@ -70,13 +70,13 @@ def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
         deltas = sorted({power(real(row.get("delta"))) for row in private})
         least, greatest = (f(real(row["epsilon"]) for row in private) for f in (min, max))
         told.append(
-            f"{counted(len(private), 'row')} of the table promise differential privacy, with ε from {number(least)} to "
+            f"Differential privacy is promised in {counted(len(private), 'row')} of the table, with ε from {number(least)} to "
             f"{number(greatest)} at δ = {listed(deltas)}; unit and neighbours stand in each run's folder."
         )
     if none:
+        methods = counted(len({row["method"] for row in none}), "method")
         told.append(
-            f"{counted(len({row['method'] for row in none}), 'method')} make no promise of privacy in some setting: nothing "
-            "bounds what can be learnt from them."
+            f"No promise of privacy is made by {methods}, in some setting at least: nothing bounds what can be learnt there."
         )
     bytes_ = [
         spent

@@ -92,7 +92,7 @@ def _by_round(benchmark: Benchmark, key: str, setting: str) -> Figure | None:
     series, note = distinct(lines, lambda line: line.y[-1])
     best = max(lines, key=lambda line: line.y[-1])
     description = (
-        f"{counted(len(lines), 'method')} that train in rounds, means over seeds; highest in the end: "
+        f"{counted(len(lines), 'method')} with rounds of training, means over seeds; highest in the end: "
         f"{shown(best.name, 40)} with {percent(best.y[-1])}."
     )
     return line_chart(f"Accuracy by round, {shown(setting, 40)}", description, series, ROUNDS, ACCURACY, note=note)
@@ -125,8 +125,8 @@ def _columns(points: list[tuple[float, float, float]]) -> tuple[Sequence[float],
 
 
 def _without_epsilon(method: str) -> str:
-    """Return what methods share that differ in their ε alone, by their names: ``fed3r`` for ``fed3r-2`` and ``fed3r ε=0.5``."""
-    return re.sub(r"[\s,_+-]*\(?(?:epsilon|eps|ε)?\s*=?\s*[\d.]+\)?$", "", method) or method
+    """Return what methods share that differ in their ε alone, by their names: ``fed3r`` for ``fed3r-2`` and ``fed3r+epsilon=0.5``."""
+    return re.sub(r"[\s,+_-]*\(?(?:epsilon|eps|ε)?\s*=?\s*[\d.]+\)?$", "", method) or method
 
 
 def _by_bytes(key: str, setting: str, rows: Sequence[Row]) -> Figure | None:

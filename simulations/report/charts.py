@@ -119,6 +119,8 @@ def _dress(axis: Any, told: Axis) -> None:
     if told.kind == "percent" and told.log:
         axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     elif told.kind == "percent":
+        low, high = axis.get_view_interval()
+        limits(max(low, -0.02), min(high, 1.02))  # an interval may reach further
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     elif told.kind == "bytes":
         axis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))

@@ -36,7 +36,7 @@ def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
         Fact(
             "At what cost?",
             f"{size(float(np.mean([sum(run.bytes) for run in runs])))} a site",
-            tuple(at_what_cost(first)),
+            ("Bytes are means over the runs; of the first run:", *at_what_cost(first)),
         ),
     )
 
@@ -66,13 +66,13 @@ def of_several(runs: Sequence[Run], names: Sequence[str]) -> tuple[Fact, ...]:
         facts.append(Fact("How good?", percent(best.accuracy), tuple(sentences)))
     promised = [run for run in runs if run.privacy]
     none = len(runs) - len(promised)
-    told = [f"{counted(len(promised), 'run')} of {len(runs)} promise differential privacy."] if promised else []
+    told = [f"Differential privacy is promised by {counted(len(promised), 'run')} of {len(runs)}."] if promised else []
     for run, name in zip(runs, names, strict=True):
         if run.privacy and len(promised) <= 4:
             told.append(f"{shown(name, 60)}: {promise(run)}")
     if none:
         told.append(
-            f"{counted(none, 'run')} of {len(runs)} make no promise of privacy: what travels may tell of {LEAKS}."
+            f"No promise of privacy is made by {counted(none, 'run')} of {len(runs)}: what travels may tell of {LEAKS}."
         )
     facts.append(
         Fact(

@@ -96,7 +96,11 @@ def _of_runs(found: Sequence[Run], names: Sequence[str]) -> Page:
     alike = comparison.differing(found) in (["seed"], [])
     known = all(not math.isnan(run.accuracy) for run in found)
     facts = comparison_words.of_seeds(found) if alike and known else comparison_words.of_several(found, names)
-    lead = words.on_what(found[0]) if alike else comparison_words.on_several(found)
+    lead = (
+        words.on_what(found[0], sorted({run.config.seed for run in found}))
+        if alike
+        else comparison_words.on_several(found)
+    )
     title = listed([shown(name, 40) for name in names]) if len(names) <= 3 else counted(len(found), "run")
     return Page(title, lead, facts, tuple(comparison.sections(found, names)))
 

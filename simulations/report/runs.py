@@ -148,6 +148,8 @@ def _confusion(run: Run, matrix: np.ndarray[Any, Any]) -> Figure:
         f"{shown(classes[best], 30)} ({percent(right[best])}) and lowest for {shown(classes[worst], 30)} "
         f"({percent(right[worst])})."
     )
+    if run.summary.get("scored_on") == "public-data":
+        description += " On public images at the server."
     if wrong:
         description += (
             f" Most frequent confusion: {wrong[0][0]:,} × {shown(classes[wrong[0][1]], 30)} taken for "

@@ -1,6 +1,7 @@
 """The answer in sentences made of the numbers: how good, how private, at what cost, on what."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from common.config import RunConfig
 from common.settings.option import changed
 from common.words import size
-from simulations.report.blocks import Fact, counted, number, percent, power, shown
+from simulations.report.blocks import Fact, counted, number, numbers_in_words, percent, power, shown
 from simulations.report.reading import Run
 
 LEAKS = "label counts of every site, features of small classes and, with effort, approximate images"
@@ -37,26 +38,24 @@ def _how_good(run: Run) -> list[str]:
         return [
             "Nobody knows: the sites keep to themselves how the head does on their images, and no --public-data were given."
         ]
-    outside = measured is not summary and "measured_outside_the_federation" in summary
-    matrix, sites = summary.get("confusion_matrix"), summary["sites"]
-    images = int(np.sum(matrix)) if matrix else 0
-    place = (
-        "public test images at the server"
-        if summary.get("scored_on") == "public-data" and not outside
-        else f"test images of {counted(sites, 'site')}"
-    )
+    outside, public = "measured_outside_the_federation" in summary, summary.get("scored_on") == "public-data"
+    matrix, sites = summary.get("confusion_matrix"), f"test images of {counted(summary['sites'], 'site')}"
+    images = int(np.sum(matrix)) if matrix and not (outside and public) else 0
+    place = "public test images at the server" if public and not outside else sites
     told = f"the {images:,} {place}" if images else f"the {place}"
-    sentences = [f"The federation's head is right on {percent(run.accuracy)} of {told}."]
+    interval = ""
     if images:
         low, high = wilson(run.accuracy, images)
-        sentences[0] = (
-            sentences[0][:-1]
-            + f" (95 % interval {percent(low)} to {percent(high)} for the choice of test images alone)."
-        )
-    if outside:
+        interval = f" (95 % interval {percent(low)} to {percent(high)} for the choice of test images alone)"
+    sentences = [f"The federation's head is right on {percent(run.accuracy)} of {told}{interval}."]
+    if outside and (public or summary["accuracy"] is None):
         sentences.append(
             "This was measured from outside the simulated federation: a real one would not know it, for sites keep such "
             "scores to themselves."
+        )
+    if outside and public:
+        sentences.append(
+            f"All that it knows itself: on public images at the server it is right on {percent(summary['accuracy'])}."
         )
     sentences.append(f"One run with seed {run.config.seed}: how much another seed would change is not known from it.")
     if baselines := summary.get("baselines"):
@@ -72,6 +71,8 @@ def _how_good(run: Run) -> list[str]:
         sentences.append(
             f"On its own test images the worst site, {shown(worst, 40)}, has {percent(own[worst])}; the mean over sites is "
             f"{percent(measured['mean_site_accuracy'])}."
+            + " That was measured from outside the simulated federation."
+            * (outside and run.config.masks)
         )
     if alone := summary.get("baselines_on_own_test_images"):
         better = "more" if alone["local_mean"] > measured["mean_site_accuracy"] else "less"
@@ -163,8 +164,8 @@ def at_what_cost(run: Run) -> list[str]:
     return sentences
 
 
-def on_what(run: Run) -> str:
-    """Say on which data, with which backbone and method."""
+def on_what(run: Run, seeds: Sequence[int] = ()) -> str:
+    """Say on which data, with which backbone and method; ``seeds`` are those of all runs like this one."""
     config, summary, backbone = run.config, run.summary, run.summary["backbone"]
     images = (
         f"{summary['images']:,} images" if summary.get("images") else "images whose number the sites keep to themselves"
@@ -182,7 +183,7 @@ def on_what(run: Run) -> str:
         f"{METHOD.get(config.strategy, config.strategy)} on {where}: {images}{splits} in "
         f"{counted(len(run.classes), 'class', 'classes')} at {counted(summary['sites'], 'site')}"
         f"{', simulated' if simulated else ''}. Frozen backbone {shown(backbone['name'], 60)} at {backbone['resolution']} "
-        f"px. Seed {config.seed}."
+        f"px. {'Seeds' if len(seeds) > 1 else 'Seed'} {numbers_in_words(seeds or [config.seed])}."
     )
 
 

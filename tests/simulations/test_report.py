@@ -146,6 +146,19 @@ def test_differential_privacy_is_told_exactly_and_scores_from_outside_as_such(tm
     assert "What is taken for what" not in page.headings
 
 
+def test_scores_on_public_images_are_not_taken_for_those_of_the_sites(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", privacy={}, dp="image", epsilon=2.0, weighting="uniform")
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    matrix = [[40, 5, 5], [5, 40, 5], [5, 5, 40]]
+    public = {"accuracy": 0.8, "scored_on": "public-data", "confusion_matrix": matrix}
+    (folder / "summary.json").write_text(json.dumps({**summary, **public}), "utf-8")
+    page = written([folder], tmp_path / "report.html")
+    outside = summary["measured_outside_the_federation"]["accuracy"]
+    assert f"right on {100 * outside:.1f} % of the test images of 5 sites. This was measured from outside" in page.text
+    assert "on public images at the server it is right on 80.0 %" in page.text
+    assert "95 % interval" not in page.text, "of how many images it is the share is not known"
+
+
 def test_a_deployment_s_run_folder_has_no_sites_and_no_baselines(tmp_path: Path) -> None:
     page = written([run_folder(tmp_path / "run", simulated=False)], tmp_path / "report.html")
     assert "Who has what" not in page.headings
@@ -180,7 +193,7 @@ def test_a_hundred_sites_and_two_hundred_classes_are_shortened_with_a_note(tmp_p
 def test_runs_that_differ_are_compared(run: Path, tmp_path: Path) -> None:
     other = run_folder(tmp_path / "other", privacy={}, dp="image", epsilon=2.0, weighting="uniform", rounds=20)
     page = written([run, other], tmp_path / "report.html")
-    assert "1 run of 2 make no promise of privacy" in page.text or "1 run of 2 makes no promise of privacy" in page.text
+    assert "No promise of privacy is made by 1 run of 2" in page.text
     settings = page.source[page.source.index('id="settings"') : page.source.index('id="repeat"')]
     told = dict(re.findall(r'<th scope="row"><bdi>(\S+?)</bdi></th><td><bdi>(.*?)</bdi>', settings))
     assert told == {"learning-rate": "2.5", "rounds": "12", "weighting": "examples", "dp": "none", "epsilon": "0"}
@@ -208,7 +221,7 @@ def test_many_runs_are_drawn_with_the_best_told_apart(run: Path, tmp_path: Path)
 def test_a_benchmark_names_the_best_method_of_each_setting(tmp_path: Path) -> None:
     page = written([benchmark_folder(tmp_path / "bench")], tmp_path / "report.html")
     assert "iid: the best of 15 methods is fed3r with 66.9 ± 0.8 %" in page.text
-    assert "20 rows of the table promise differential privacy, with ε from 0.5 to 8 at δ = 10⁻⁵" in page.text
+    assert "Differential privacy is promised in 20 rows of the table, with ε from 0.5 to 8 at δ = 10⁻⁵" in page.text
     assert page.headings[:3] == ["The answer", "iid", "alpha-0.3"]
     for title in (
         "Accuracy by method, iid",
