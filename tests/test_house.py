@@ -46,6 +46,7 @@ def test_tensorflow_is_imported_in_one_place() -> None:
         ["evaluate", "-h"],
         ["features", "--help"],
         ["methods"],
+        ["privacy", "--dp", "image", "--epsilon", "2", "--strategy", "fed3r"],
         ["benchmark", "methods", "--help"],
         ["server", "--help"],
         ["server", "run", "--help"],
