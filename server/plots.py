@@ -58,7 +58,8 @@ def _plot_epsilon(history: Sequence[Mapping[str, str]], path: Path) -> None:
     axes.set(
         title="No scores were sent (see summary.json)", xlabel="round", ylabel="epsilon spent, at most", ylim=(0, None)
     )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(-0.5, max(x) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     save_figure(figure, path)
 

@@ -49,6 +49,8 @@ def test_tensorflow_is_imported_in_one_place() -> None:
         ["benchmark", "--help"],
         ["benchmark", "plan", "--help"],
         ["report", "--help"],
+        ["privacy", "--dp", "image", "--epsilon", "2", "--strategy", "fed3r"],
+        ["audit", "--help"],
         ["server", "--help"],
         ["server", "run", "--help"],
         ["client", "check", "--help"],
