@@ -9,7 +9,7 @@ knows of none.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -65,14 +65,15 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
         rng: draws targets for the bootstrap.
     """
     members, others = int(inside.sum()), int((~inside).sum())
-    whole, drawn = curve(scores, inside), list(_resampled(scores, inside, rng))
-    estimates = {"auc": Estimate(whole.auc, *_interval([each.auc for each in drawn]))}
-    for name, fpr in RATES.items():
+    whole = curve(scores, inside)
+    drawn = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
+    lows, highs = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
+    estimates = {"auc": Estimate(whole.auc, lows[0], highs[0])}
+    for (name, fpr), low, high in zip(RATES.items(), lows[1:], highs[1:], strict=True):
         if others * fpr < ABOVE:
             estimates[name] = Estimate(math.nan, math.nan, math.nan)
             continue
         value = whole.at(fpr)
-        low, high = _interval([each.at(fpr) for each in drawn])
         exact = binomtest(round(value * members), members).proportion_ci(_CONFIDENCE, "exact")
         estimates[name] = Estimate(value, min(low, exact.low), max(high, exact.high))
     return estimates
@@ -108,8 +109,3 @@ def _resampled(scores: Scores, inside: Members, rng: np.random.Generator) -> Ite
         times = np.bincount(rng.integers(units, size=units), minlength=units)[owner]
         right, answers = (np.append(0, np.cumsum(counts)[ends]) for counts in (times * member, times))
         yield Curve((answers - right) / (answers - right)[-1], right / right[-1])
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
-    return low, high
