@@ -156,5 +156,5 @@ def _solved(seen: Matrix, predicted: Matrix, images: float) -> tuple[Matrix, Mat
     absent = shares * images < 0.5
     weights = absent.astype(np.float64) if absent.any() else 1 / np.square(shares)
     towards = free - np.where(absent, 0, shares)
-    mean = -(weights * towards) @ sums / max(weights @ np.square(towards), 1e-12)
+    mean = -(weights * towards) @ sums / np.maximum(weights @ np.square(towards), 1e-12)
     return shares, sums + np.outer(free, mean)

@@ -9,9 +9,11 @@ alone adds the noise (``--dp site``), what it gets has none.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
 from client.trainer import Features
 from common.config import RunConfig
@@ -193,5 +195,5 @@ def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     return list(zip(names, names[1:] + names[:1], strict=True)) if len(names) > 1 else []
 
 
-def _share_wrong(counts: Matrix, true: Matrix) -> float:
+def _share_wrong(counts: NDArray[Any], true: NDArray[Any]) -> float:
     return float(np.abs(counts - true).sum() / true.sum())
