@@ -154,7 +154,7 @@ def _batches(
         padded = np.pad(drawn, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), "edge")
         at = rng.integers(2 * _SHIFT + 1, size=(batch, 2))
         views = np.stack([p[y : y + SIDE, x : x + SIDE] for p, (y, x) in zip(padded, at, strict=True)])
-        yield as_seen(compute(backbone.resize(views)).numpy()), views.astype(np.float32) / 255
+        yield as_seen(compute(backbone.resize(views)).numpy()), views.astype(np.float32) / np.float32(255)
 
 
 if __name__ == "__main__":
