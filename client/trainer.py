@@ -175,8 +175,8 @@ _pool = lru_cache(maxsize=8)(_Pool)
 
 def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:
     """Borrow a trainer: ``with trainer(spec, recipe) as t: t.train(…)``."""
-    always = {"epochs": 0, "patience": 0}  # they are said anew each time
-    return _pool(spec, replace(recipe, **always, **({} if spec.above else {"backbone_rate": 1.0}))).take()
+    recipe = replace(recipe, epochs=0, patience=0)  # they are said anew each time
+    return _pool(spec, recipe if spec.above else replace(recipe, backbone_rate=1.0)).take()
 
 
 def _build(spec: HeadSpec, recipe: Recipe) -> Trainer:

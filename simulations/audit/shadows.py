@@ -38,7 +38,8 @@ class Shadows:
 
     def without(self, number: int) -> "Shadows":
         """Return all but one of them."""
-        return Shadows(*(np.delete(array, number, 0) for array in (self.inside, self.images, self.population)))
+        kept = np.arange(len(self.inside)) != number
+        return Shadows(self.inside[kept], self.images[kept], self.population[kept])
 
 
 def run_shadows(
@@ -99,14 +100,13 @@ def coins(seed: int, shadow: int, images: int) -> Members:
 def confidences(head: Arrays, x: Features, y: Labels) -> Confidences:
     """Return log(p / (1 - p)) of the probability p of each image's class, (n,).
 
-    That is the class' score less the log-sum-exp of all others, exact where p rounds to 0 or 1. From minus to plus infinity;
-    where a head never predicts a class, its bias is so low that the number is huge, but finite.
+    That is the class' score less the log-sum-exp of all others, so it stays exact where p rounds to 0 or 1.
 
     Args:
         head: kernel (d, C) and bias (C,).
         x, y: features (n, d) and class numbers (n,).
     """
-    scores = x.astype(np.float64) @ head[0] + head[1]
-    own, rows = scores[np.arange(len(y)), y], np.arange(len(y))
+    scores, rows = x.astype(np.float64) @ head[0] + head[1], np.arange(len(y))
+    own = scores[rows, y]
     scores[rows, y] = -np.inf
     return own - logsumexp(scores, axis=1)
