@@ -51,7 +51,8 @@ def from_update(
     """Read class counts and sums of features off the change of a softmax head by plain SGD on features of length 1.
 
     The sums share one unknown, the mean feature. Where a class has no image it follows from that; else it is the one that
-    makes class means most alike.
+    makes class means most alike. Batches are taken to be of one size: images of a last one that is much smaller weigh more,
+    and counts are then read badly, features still fairly.
 
     Args:
         head: kernel (d, C) and bias (C,) that were sent out.
