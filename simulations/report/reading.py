@@ -202,7 +202,9 @@ def real(text: str | float | None) -> float:
     try:
         return math.nan if text is None or text == "" else float(text)
     except ValueError:
-        raise UserError(f"got {text!r} where a number was expected; the tables of the folder have been altered") from None
+        raise UserError(
+            f"got {text!r} where a number was expected; the tables of the folder have been altered"
+        ) from None
 
 
 def _bytes(row: Row) -> float:
