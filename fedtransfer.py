@@ -14,6 +14,7 @@ from client.features_cli import features
 from common.errors import UserError
 from common.processes import spare_proxies_this_machine
 from server.cli import server
+from simulations.audit.cli import audit
 from simulations.benchmark.cli import benchmark
 from simulations.cli import evaluate, predict, pretrain, simulate
 from simulations.methods_cli import methods
@@ -34,6 +35,7 @@ app.command()(evaluate)
 app.command()(pretrain)
 app.command()(methods)
 app.command()(privacy)
+app.command()(audit)
 app.command()(report)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")

@@ -9,6 +9,7 @@ which others are in the batch: BLAS rounds a row of a product by how many rows t
 size.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from common.head import Arrays
 from common.privacy.guarantee import Guarantee
 from common.privacy.noise import NoiseSource
 
-_BLOCK = 8  # rows of a product
+_BLOCK = 8  # rows of a product; with 12 to 48 OpenBLAS rounds a row by where it stands among them
 _MARGIN = np.float32(1 - 1e-5)  # of the bound, for what is rounded in float32
+_TOSSES = 2**14  # at once: each call into NumPy may have to wait for another thread
 
 
 def train_privately(
@@ -47,24 +49,21 @@ def train_privately(
     step = recipe.learning_rate * rate
     by = step / recipe.batch_size
     pull, decay = np.float32(step * recipe.proximal), np.float32(step * recipe.weight_decay)
-    weights, bias = head[0].T.copy(), head[1].copy()  # (C, d)
-    anchors = (weights.copy(), bias.copy()) if pull else None
-    source = NoiseSource(weights.size + bias.size, rng, promised.releases)
+    now, change = np.concatenate([head[0].T.ravel(), head[1]]), np.empty(head[0].size + head[1].size, np.float32)
+    (weights, bias), (dw, db) = _parts(now, head), _parts(change, head)
+    anchor = now.copy() if pull else None
+    source = NoiseSource(now.size, rng, promised.releases)
     with np.errstate(all="ignore"):  # a head that overflows is the server's to refuse
-        for _ in range(promised.releases):
-            rows = _drawn(len(y), promised, rng)
-            dw, db = _sum(weights, bias, x, y, rows, promised.clip, recipe.label_smoothing, by)
-            noise = source.draw(promised.noise_multiplier * promised.clip * by)
-            dw += noise[: weights.size].reshape(weights.shape)
-            db += noise[weights.size :]
-            if anchors is not None:  # FedProx
-                dw += pull * (weights - anchors[0])
-                db += pull * (bias - anchors[1])
+        gradients = ClippedGradients(x, y, promised.clip, recipe.label_smoothing)
+        for rows in batches(len(y), promised.release.rate, promised.releases, rng):
+            gradients.sum(weights, bias, rows, by, dw, db)
+            change += source.draw(promised.noise_multiplier * promised.clip * by)
+            if anchor is not None:  # FedProx
+                change += pull * (now - anchor)
             if decay:
                 dw += decay * weights
-            np.subtract(weights, dw, out=weights)
-            np.subtract(bias, db, out=bias)
-    return np.ascontiguousarray(weights.T), bias
+            now -= change
+    return np.ascontiguousarray(weights.T), bias.copy()
 
 
 def clipped_gradient_sum(
@@ -75,49 +74,68 @@ def clipped_gradient_sum(
     It is in float64, as what is rounded to whole numbers must be (``common.privacy.discrete``). One image, added or removed,
     changes it by at most ``promised.clip`` in Euclidean norm. The arguments are those of ``train_privately``.
     """
+    total = np.empty(head[0].size + head[1].size, np.float64)
+    dw, db = _parts(total, head)
     with np.errstate(all="ignore"):
-        rows = _drawn(len(y), promised, rng)
-        dw, db = _sum(head[0].T.copy(), head[1], x, y, rows, promised.clip, recipe.label_smoothing, 1.0, np.float64)
+        gradients = ClippedGradients(x, y, promised.clip, recipe.label_smoothing)
+        [rows] = batches(len(y), promised.release.rate, 1, rng)
+        gradients.sum(head[0].T, head[1], rows, 1.0, dw, db)
     return np.ascontiguousarray(dw.T), db
 
 
-def _drawn(n: int, promised: Guarantee, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw a batch: each of n images by its own draw."""
-    return np.flatnonzero(rng.random(n) < promised.release.rate)
+def batches(n: int, rate: float, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """Yield so many batches, Poisson samples: each of n images is in each of them by its own toss, with chance ``rate``."""
+    at_once = max(1, _TOSSES // max(n, 1))
+    for first in range(0, steps, at_once):
+        for tosses in rng.random((min(at_once, steps - first), n)) < rate:
+            yield np.flatnonzero(tosses)
 
 
-def _sum(
-    weights: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    x: Features,
-    y: Labels,
-    rows: NDArray[np.intp],
-    clip: float,
-    smoothing: float,
-    factor: float,
-    precision: type[np.floating[Any]] = np.float32,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return ``factor`` · Σ of the clipped gradients of the images ``rows``, by weights (C, d) and bias (C,); it is added up in ``precision``.
+class ClippedGradients:
+    """Gradients of images (n, d) of classes (n,), each of a norm of at most ``clip``.
 
     An image whose features, or scores, are not finite or of no finite norm adds nothing.
     """
-    classes, d = weights.shape
-    n, blocks = len(rows), -(-len(rows) // _BLOCK)
-    filled = np.empty((blocks * _BLOCK, d), np.float32)
-    xb = np.take(x, rows, axis=0, out=filled[:n], mode="clip")
-    filled[n:] = 0
-    residuals = np.matmul(filled.reshape(blocks, _BLOCK, d), weights.T).reshape(-1, classes)[:n]
-    residuals += bias
-    residuals -= residuals.max(1, keepdims=True)
-    np.exp(residuals, out=residuals)
-    residuals /= residuals.sum(1, keepdims=True)
-    residuals[np.arange(n), y[rows]] -= np.float32(1 - smoothing)
-    if smoothing:
-        residuals -= np.float32(smoothing / classes)
-    norms = np.sqrt(np.vecdot(residuals, residuals) * (np.vecdot(xb, xb) + 1))
-    residuals *= np.float32(factor) * np.minimum(1, np.float32(clip) * _MARGIN / norms)[:, None]
-    if (nothing := ~np.isfinite(norms)).any():
-        residuals[nothing] = 0
-        xb[nothing] = 0
-    residuals, xb = residuals.astype(precision, copy=False), xb.astype(precision, copy=False)
-    return residuals.T @ xb, residuals.sum(0)
+
+    def __init__(self, x: Features, y: Labels, clip: float, smoothing: float) -> None:
+        self._x, self._y = x, y
+        self._clip, self._smoothing = np.float32(clip) * _MARGIN, smoothing
+        self._squares = np.vecdot(x, x) + 1  # of ‖[x; 1]‖
+
+    def sum(
+        self,
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        factor: float,
+        dw: NDArray[Any],
+        db: NDArray[Any],
+    ) -> None:
+        """Write ``factor`` · Σ of the gradients of the images ``rows`` into ``dw`` (C, d) and ``db`` (C,), whose precision it is added up in."""
+        classes, d = weights.shape
+        n, blocks = len(rows), -(-len(rows) // _BLOCK)
+        filled = np.empty((blocks * _BLOCK, d), np.float32)
+        xb = np.take(self._x, rows, axis=0, out=filled[:n], mode="clip")
+        filled[n:] = 0
+        residuals = np.matmul(filled.reshape(blocks, _BLOCK, d), weights.T).reshape(-1, classes)[:n]
+        residuals += bias
+        residuals -= residuals.max(1, keepdims=True)
+        np.exp(residuals, out=residuals)
+        residuals /= residuals.sum(1, keepdims=True)
+        residuals[np.arange(n), self._y[rows]] -= np.float32(1 - self._smoothing)
+        if self._smoothing:
+            residuals -= np.float32(self._smoothing / classes)
+        norms = np.sqrt(np.vecdot(residuals, residuals) * self._squares[rows])
+        residuals *= (np.float32(factor) * np.minimum(1, self._clip / norms))[:, None]
+        if not (finite := np.isfinite(norms)).all():
+            residuals[~finite] = 0
+            xb[~finite] = 0
+        residuals, xb = residuals.astype(dw.dtype, copy=False), xb.astype(dw.dtype, copy=False)
+        np.matmul(residuals.T, xb, out=dw)
+        np.sum(residuals, 0, out=db)
+
+
+def _parts(flat: NDArray[Any], head: Arrays) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the weights (C, d) and the bias (C,) in one array, so that what a step does to both is one call."""
+    d, classes = head[0].shape
+    return flat[: d * classes].reshape(classes, d), flat[d * classes :]

@@ -8,21 +8,19 @@ from numpy.typing import NDArray
 
 from client.personal import make_personal
 from client.place import Place
-from client.private_trainer import clipped_gradient_sum, train_privately
 from client.scaffold import correction, local_steps, next_control
 from client.site import SPLITS, Site
 from client.state import SiteState
 from client.statistics import released_sums, site_sums
 from client.trainer import Recipe, trainer
+from client.updates import private_update, trained, weighted_change
 from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.errors import SiteError
 from common.head import Arrays, HeadSpec, mix
 from common.metrics import Counts, confusion_matrix, cross_entropy
-from common.privacy.guarantee import guarantee
 from common.privacy.randomness import secret_generator
 from common.protocol import (
-    CLASS_WEIGHTS,
     CONTROL,
     MOMENTS,
     Confusion,
@@ -40,7 +38,6 @@ from common.protocol import (
     classes_digest,
     weight_of,
 )
-from common.seeds import generator
 from common.spec import head_spec
 
 log = logging.getLogger(__name__)
@@ -107,19 +104,16 @@ def train(task: Task, work: Work) -> Update:
     scores = score(task, work)
     x, y = _data("train", task, work)
     if work.config.dp == "image":
-        total = _private_update(task, x, y, work.config)
+        total = private_update(task, x, y, work.config, secret_generator())
         return Update(*_stated(task, work), scores.validation, scores.test, 1, total)
-    spec, recipe = _kind(work, task)
     control = task.extra.get(CONTROL)
     state = SiteState(work.place.state / "runs", task.run) if control else None
     own = _variate(state, task) if state else ()
-    [weights] = task.extra.get(CLASS_WEIGHTS, (None,))
-    with trainer(spec, recipe) as t:
-        head = t.train(
-            task.head, x, y, generator(work.config.seed, "local training", task.round, task.site), recipe.epochs,
-            recipe.patience, _data("validation", task, work), rate=task.rate,
-            correction=correction(control, own) if control else None, class_weights=weights,
-        )  # fmt: skip
+    spec, recipe = _kind(work, task)
+    head = trained(
+        task, x, y, spec, work.config, validation=_data("validation", task, work),
+        correction=correction(control, own) if control else None,
+    )  # fmt: skip
     extra = {}
     if control and state:
         steps = local_steps(len(y), recipe.batch_size, recipe.epochs)
@@ -128,30 +122,8 @@ def train(task: Task, work: Work) -> Update:
         extra = {CONTROL: change}
     n = 1 if work.config.private else work.site.images("train")
     weight = weight_of(task.weighting, n)
-    total = _change(task.head, head, weight)
+    total = weighted_change(task.head, head, weight)
     return Update(*_stated(task, work), scores.validation, scores.test, n, total, extra)
-
-
-def _private_update(task: Task, x: NDArray[np.float32], y: NDArray[np.int64], config: RunConfig) -> Arrays:
-    """Return the change of the head by noisy steps; with shared noise by one without any, of which only a sum over sites is
-    private, once shares of noise are on it.
-
-    That one is -rate · Σ / batch size, in float64, and an image changes it by at most rate · clip / batch size.
-    """
-    recipe, promised, rng = Recipe.from_config(config), guarantee(config), secret_generator()
-    assert promised
-    if config.noise == "shared":
-        step = -recipe.learning_rate * task.rate / recipe.batch_size
-        return tuple(step * array for array in clipped_gradient_sum(task.head, x, y, recipe, promised, rng))
-    head = train_privately(task.head, x, y, recipe, promised, rng, rate=task.rate)
-    return _change(task.head, head)
-
-
-def _change(before: Arrays, after: Arrays, weight: int = 1) -> Arrays:
-    """Return weight · (after - before), taken in float64."""
-    return tuple(
-        (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(after, before, strict=True)
-    )
 
 
 def _variate(state: SiteState, task: Task) -> Arrays:

@@ -18,9 +18,8 @@ from common.config import RunConfig
 from common.cut import HEAD, Above
 from common.errors import UserError
 from common.feature_map import Moments
+from common.protocol import Arrays as Arrays
 from common.seeds import generator
-
-Arrays = tuple[NDArray[np.float32], ...]  # convolutions above a cut, hidden layer, kernel (d, C), bias (C,)
 
 _MOMENTS = ("mean", "deviation")  # their names in a head's file
 

@@ -1,5 +1,6 @@
 """Settings that would void what a run promises of privacy, or that protect nothing: refused with the reason."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from common.errors import UserError
@@ -177,15 +178,23 @@ def _check_shares(config: "RunConfig") -> None:
             "masks: with --dp site the server clips each site's update, which masks hide from it; give --noise shared, "
             "where sites clip and add noise themselves, or leave out --masks and trust the server"
         )
-    if config.noise == "shared" and config.honest_sites < 2:
-        raise ValueError(
-            f"min-sites {config.min_sites}: shares of noise are sized for the fewest sites of a total that are honest, "
-            f"--min-sites less --colluding-sites {config.colluding_sites}; that must be 2 or more"
-        )
     if config.noise == "shared" and config.dp == "image" and config.weight_decay:
         raise ValueError("weight-decay: with --noise shared a site sends its clipped sum alone; leave it at 0")
-    if config.noise == "shared" and config.dp == "image" and config.private_steps > 1:
-        raise ValueError(
+    if config.noise == "shared" and (obstacles := [*_obstacles_to_shares(config)]):
+        raise ValueError("; and ".join(obstacles))
+
+
+def _obstacles_to_shares(config: "RunConfig") -> Iterator[str]:
+    """Say what must be given for shares of noise to add up to enough, all at once."""
+    if config.honest_sites < 2:
+        sites, colluding = config.participants, config.colluding_sites
+        yield (
+            f"min-sites {config.min_sites}: shares of noise are sized for the fewest sites of a total that are honest, "
+            f"--min-sites less --colluding-sites {colluding}; that must be 2 or more: give --min-sites, such as "
+            f"{max(-(-2 * sites // 3), 3, colluding + 2)} of {sites} sites"
+        )
+    if config.dp == "image" and config.private_steps > 1:
+        yield (
             f"local-steps: with --noise shared only the sum over sites is private, so a site must not step on by itself; "
             f"got {config.private_steps} steps in a round, give --local-steps 1"
         )
@@ -216,19 +225,24 @@ def _check_masks(config: "RunConfig") -> None:
         _check_cohorts(config)
 
 
+def cohort_under_masks(config: "RunConfig") -> int:
+    """Return how many sites share masks in a round, as far as it is known before; of Poisson cohorts the mean."""
+    if config.cohort_size:
+        return min(config.cohort_size, config.participants)
+    return int(config.fraction * config.participants + (1e-9 if config.sampling == "poisson" else 0.5))
+
+
 def _check_cohorts(config: "RunConfig") -> None:
     """Refuse cohorts that no masks are safe for, before sites do any work."""
     from common.masks.graph import graph, least_sites  # which need the config's type
 
-    if config.cohort_size:
-        sites = min(config.cohort_size, config.participants)
-    else:
-        expected = config.fraction * config.participants
-        sites = int(expected + (1e-9 if config.sampling == "poisson" else 0.5))
+    sites = cohort_under_masks(config)
     if sites < (least := least_sites(sites, config)):
         raise ValueError(
             f"masks: {sites} sites are to answer in a round, and a total needs {least} at least; let more sites take "
-            "part (--sites, --fraction, --cohort-size), or lower --min-sites, to 3 at least"
+            "part (--sites, --fraction, --cohort-size)"
+            + ", or lower --min-sites, to 3 at least"
+            * (config.min_sites > 3)
         )
     try:
         graph(sites, config)

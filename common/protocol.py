@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.head import Arrays
 from common.metrics import Counts
 
 VERSION = 5
@@ -25,6 +24,7 @@ QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
 GATHER, TRIAL, PERSONAL = "train.gather", "evaluate.trial", "evaluate.personal"
 KINDS = (QUERY, TRAIN, EVALUATE, FINISH, GATHER, TRIAL, PERSONAL)
 
+Arrays = tuple[NDArray[np.float32], ...]  # of a head: convolutions above a cut, hidden layer, kernel (d, C), bias (C,)
 Extra = Mapping[str, tuple[NDArray[Any], ...]]  # further arrays by name
 MOMENTS, CONTROL, CLASS_WEIGHTS = "moments", "control", "class weights"  # the names
 

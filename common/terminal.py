@@ -15,12 +15,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_QUIET = 5  # seconds between two lines
+
 
 @contextmanager
 def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     """Show a bar for a piece of work; yield the function that is told (done, total).
 
-    Where the console is no terminal, a line at each quarter takes its place.
+    Where the console is no terminal, a line now and then takes its place, with the time that is left: at most one a tenth
+    of the work and in five seconds, and one in the end.
     """
     columns: list[ProgressColumn] = [
         TextColumn("[bold]{task.description:<22}"),
@@ -34,14 +37,16 @@ def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callab
         columns = [TextColumn("[bold]{task.description:<22}"), SpinnerColumn(), TimeElapsedColumn()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
-        seen = 0
+        seen, told = 0, 0.0
 
         def update(done: int, total: int) -> None:
-            nonlocal seen
+            nonlocal seen, told
             progress.update(task, completed=done, total=total)
-            if not console.is_terminal and unit and total and done * 4 // total > seen:
-                seen = done * 4 // total
-                console.print(f"{what}: {done} of {total} {unit}")
+            elapsed = progress.tasks[0].elapsed or 0.0
+            due = total and done * 10 // total > seen and (done >= total or elapsed > told + _QUIET)
+            if due and unit and not console.is_terminal:
+                seen, told, left = done * 10 // total, elapsed, progress.tasks[0].time_remaining
+                console.print(f"{what}: {done} of {total} {unit}" + (f", {left:.0f} s left" if left else ""))
 
         yield update
         if seen == 0 and progress.tasks[0].total is None:

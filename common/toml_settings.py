@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,8 +41,7 @@ def _explain(problem: Any, kind: type[Table]) -> str:
     *tables, key = map(str, problem["loc"])
     if problem["type"] == "extra_forbidden":
         for name in tables:
-            field = next(field for field in kind.model_fields.values() if field.alias == name)
-            kind = field.annotation  # type: ignore[assignment]  # a table within the table
+            kind = _within(kind, name)
         known = [str(field.alias) for field in kind.model_fields.values()]
         return f"{''.join(f'{name}: ' for name in tables)}unknown key {key!r}; {nearest(key, known)}"
     where, value, reason = ".".join([*tables, key]), problem["input"], problem["msg"]
@@ -51,3 +50,12 @@ def _explain(problem: Any, kind: type[Table]) -> str:
     if problem["type"] == "value_error":
         reason = str(problem["ctx"]["error"])
     return f"{where}: got {value!r}; {reason[0].lower()}{reason[1:]}"
+
+
+def _within(kind: type[Table], name: str) -> type[Table]:
+    """Return the table that a key of a table holds, by itself, in a list or where it may be left out; a number in a list
+    leads to no other.
+    """
+    field = next((field for field in kind.model_fields.values() if field.alias == name), None)
+    choices = () if field is None else (field.annotation, *get_args(field.annotation))
+    return next((choice for choice in choices if isinstance(choice, type) and issubclass(choice, Table)), kind)

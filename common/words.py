@@ -26,10 +26,17 @@ def size(number: float) -> str:
     return f"{number:.3g} {unit}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things, regular nouns: ``1 round``, ``1,000 rounds``."""
+    return f"{number:,} {what}" + "s" * (number != 1)
+
+
 def plain(value: Any) -> Any:
     """Replace NaN by None throughout, since JSON has no NaN."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and value != value else value
 
 

@@ -37,6 +37,7 @@ class Asked:
         admission: the answers let in, and why the others are not.
         bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
         began: ``time.monotonic()`` when they were sent.
+        exchanging: seconds until the replies were there; under masks until they were unmasked.
         attempt: 1, or more where it had to be tried again.
     """
 
@@ -44,6 +45,7 @@ class Asked:
     bytes_down: int
     bytes_up: int
     began: float
+    exchanging: float
     attempt: int = 1
 
     @property
@@ -87,12 +89,14 @@ class Asker:
             admission, down, up = ask_masked(
                 self.grid, self.config, self.federation, self.terms, kind, answer, requests
             )
+            exchanging = time.monotonic() - began
             self._warn(number, kind, admission)
-            return Asked(admission, down, up, began)
+            return Asked(admission, down, up, began, exchanging)
         replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
+        exchanging = time.monotonic() - began
         admission = admit(replies.by_site, answer, request=next(iter(requests.values()), None), terms=self.terms)
         self._warn(number, kind, admission)
-        return Asked(admission, replies.bytes_down, replies.bytes_up, began)
+        return Asked(admission, replies.bytes_down, replies.bytes_up, began, exchanging)
 
     def ask_all(
         self, kind: str, answer: type[Any], number: int, sites: Sequence[str], request: Callable[[str], Request],
@@ -115,18 +119,23 @@ class Asker:
             return self._ask_together(kind, answer, number, {site: request(site) for site in sites})
         needed, missing = quorum(len(sites), min(self.config.min_sites, len(sites))), sites
         admitted: dict[str, Any] = {}
-        began, up = time.monotonic(), 0
+        began, up, exchanging = time.monotonic(), 0, 0.0
         for attempt in self.attempts(number):
             asked = replace(self.ask(kind, answer, number, {site: request(site) for site in missing}), attempt=attempt)
             up = asked.bytes_up if asked.admitted or not admitted else up  # not that of late refusals
             admitted |= asked.admitted
+            exchanging += asked.exchanging
             missing = tuple(asked.refused)
             if len(admitted) >= max(wanted, needed):
                 break
         if len(admitted) < needed:
             raise self.given_up(number, too_few(len(admitted), sites, needed), asked.refused)
         return replace(
-            asked, admission=Admission(dict(sorted(admitted.items())), asked.refused), bytes_up=up, began=began
+            asked,
+            admission=Admission(dict(sorted(admitted.items())), asked.refused),
+            bytes_up=up,
+            began=began,
+            exchanging=exchanging,
         )
 
     def _warn(self, number: int, kind: str, admission: Admission) -> None:
@@ -182,10 +191,11 @@ class Asker:
         validation, test = (self.total(asked.answers, split) for split in ("validation", "test"))
         if public is not None:
             validation, test = Counts.empty(len(self.terms.classes)), public
+        seconds = math.nan if secret else time.monotonic() - asked.began
         record = Round(
             number, asked.attempt, phase, failure, tuple(planned), asked.admitted, asked.refused, dict(set_aside or {}),
-            validation, test, math.nan if secret else time.monotonic() - asked.began, asked.bytes_down, asked.bytes_up, best,
-            self.spending.epsilon if self.spending else None, secret,
+            validation, test, seconds, asked.bytes_down, asked.bytes_up, best, self.spending.epsilon if self.spending else None,
+            secret, seconds - asked.exchanging,
         )  # fmt: skip
         for callback in self.callbacks:
             callback.on_round(record)

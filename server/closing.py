@@ -39,7 +39,7 @@ def score(asker: Asker, requests: Requests, progress: Progress) -> tuple[Candida
     if asker.public:
         public = asker.public.counts(progress)
         after = progress.scored(number, public, asker.config)
-        nobody = Asked(Admission({}, {}), 0, 0, time.monotonic())
+        nobody = Asked(Admission({}, {}), 0, 0, time.monotonic(), 0.0)
         asker.report(number, "score", (), nobody, best=after.best.round > progress.best.round, public=public)
         return after.best, ()
     if asker.config.private:

@@ -15,10 +15,17 @@ _CURVES = {
 
 
 def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Path) -> None:
-    """Draw accuracy and loss on test and validation images by round; a line marks the head that was kept."""
+    """Draw accuracy and loss on test and validation images by round; a line marks the head that was kept.
+
+    Where sites keep scores to themselves it is what was spent by round, epsilon.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+    scored = any(row["accuracy"] or row["validation_accuracy"] for row in history)
+    if not scored and any(row["epsilon"] for row in history):
+        _plot_epsilon(history, path)
+        return
     rows = [row for row in history if row["status"] == "ok" and row["phase"] in ("train", "score")]
     x = [int(row["round"]) - 1 for row in rows]
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -36,6 +43,24 @@ def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Pat
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_title("Cross-entropy loss (nats an image)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    save_figure(figure, path)
+
+
+def _plot_epsilon(history: Sequence[Mapping[str, str]], path: Path) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    spent = [row for row in history if row["epsilon"]]
+    x = [int(row["round"]) for row in spent]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.step(x, _numbers(spent, "epsilon"), where="post", marker="o" if len(x) <= _FEW else None)
+    axes.set(
+        title="No scores were sent (see summary.json)", xlabel="round", ylabel="epsilon spent, at most", ylim=(0, None)
+    )
+    axes.set_xlim(-0.5, max(x) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.3)
     save_figure(figure, path)
 
 

@@ -1,5 +1,6 @@
 """What a run leaves in memory: the record of a round, and the outcome."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ class Round:
         best: whether this head has the lowest validation loss so far.
         epsilon: spent so far, under differential privacy.
         secret: who was in the round, and how many, is kept secret: planned, answers, refused and set_aside are empty.
+        seconds_aggregating: of ``seconds``, those at the server outside the exchange.
 
     With public images at the server, ``test`` counts how the head that entered the round does on these, and ``validation``
     is empty.
@@ -54,6 +56,7 @@ class Round:
     best: bool
     epsilon: float | None = None
     secret: bool = False
+    seconds_aggregating: float = math.nan
 
     @property
     def scalars(self) -> dict[str, float]:

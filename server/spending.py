@@ -29,16 +29,11 @@ class Spending:
         """Take up the ledger of a run folder, or begin one.
 
         Raises:
-            UserError: it is of releases of another kind, or the budget is not enough for a single round.
+            UserError: it is of releases of another kind.
         """
         self.promised, self._path, self._config = promised, folder / FILE, config
         self._affordable = promised.affordable
         self.charged = self._read()
-        if not self.charged and not self.affords:
-            raise UserError(
-                f"epsilon {promised.budget:g} is not enough for one round: with noise multiplier "
-                f"{promised.noise_multiplier:.4g} it takes {promised.epsilon(1):.3g} at delta {promised.delta:g}; give more noise"
-            )
 
     @classmethod
     def of(cls, folder: Path, config: RunConfig) -> "Spending | None":

@@ -1,39 +1,54 @@
-"""Honest baselines on the same images, features, head and optimizer: pooled, local only, majority class; and the
-federation's own head, measured as they are, where sites keep to themselves how it does.
+"""Honest baselines on the same images, features, head and optimizer: pooled, local only, majority class; and any head,
+measured as they are, such as the federation's own where sites keep to themselves how it does.
 
 Every method is scored on the same two things: the common test set (the test images of all sites together), and each
 site's own test images. Epochs are chosen on validation images, as the federation's best round is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from client.personal import plain_recipe, train_alone
 from client.site import Site
+from client.statistics import site_sums
 from client.trainer import Trainer, trainer
 from common.backbone import configured_backbone
 from common.config import RunConfig
 from common.depth import layers
 from common.feature_map import Moments
 from common.head import Arrays, initial_head
-from common.metrics import Counts
+from common.metrics import cross_entropy
+from common.protocol import Sums
 from common.seeds import generator
 from common.spec import head_spec
+from common.sums import one_shot_sums
+from server.opening import FACTORS
+from server.strategies import strategy
+from simulations.scores import Evaluation
 
 LOCAL_SITES = 50  # at most as many sites train alone
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (n, d) → probabilities (n, C)
 
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy on the common test set, and on each site's own test images (sites without any are left out)."""
+    """Every score on the common test set (``Evaluation.measures``), and the accuracy on each site's own test images (sites
+    without any are left out).
+    """
 
-    common: float
-    own: dict[str, float]
+    measures: Mapping[str, float]
+    own: Mapping[str, float]
+
+    @property
+    def common(self) -> float:
+        """Accuracy on the common test set."""
+        return self.measures["accuracy"]
 
     @property
     def own_mean(self) -> float:
@@ -44,6 +59,18 @@ class Score:
     def own_worst(self) -> float:
         """Accuracy at the worst site."""
         return min(self.own.values(), default=float("nan"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says of a head that was measured so."""
+        return {
+            "accuracy": self.common,
+            "balanced_accuracy": self.measures["balanced_accuracy"],
+            "loss": self.measures["nll"],
+            "mean_site_accuracy": self.own_mean,
+            "worst_site_accuracy": self.own_worst,
+            "site_accuracy": dict(self.own),
+        }
 
 
 @dataclass(frozen=True)
@@ -102,9 +129,9 @@ def run_baselines(
     spec = head_spec(config, configured_backbone(config), len(classes), layer)
     steps = iter(range(len(alone) + 2))
 
-    def score(predict: Callable[[NDArray[np.float32]], NDArray[np.int64]], names: Sequence[str]) -> Score:
-        own = {name: float(np.mean(predict(test[name][0]) == test[name][1])) for name in names if len(test[name][1])}
-        return Score(float(np.mean(predict(common[0]) == common[1])), own)
+    def score(predict: Predict, names: Sequence[str]) -> Score:
+        own = {name: _accuracy(predict(x), y) for name in names for x, y in [test[name]] if len(y)}
+        return Score(Evaluation.of(predict(common[0]), common[1]).measures, own)
 
     def trained(t: Trainer, names: Sequence[str], key: str) -> Score:
         progress(next(steps), len(alone) + 1)
@@ -113,11 +140,12 @@ def run_baselines(
             for split in ("train", "validation")
         )
         head = train_alone(t, config, initial_head(spec, config.seed), train, validation, key)
-        return score(lambda x: t.predict(head, x).argmax(1), names)
+        return score(lambda x: t.predict(head, x), names)
 
     def majority(names: Sequence[str]) -> Score:
-        winner = np.bincount(np.concatenate([sites[name].numbers("train", classes) for name in names])).argmax()
-        return score(lambda x: np.full(len(x), winner), names)
+        numbers = np.concatenate([sites[name].numbers("train", classes) for name in names])
+        shares = np.bincount(numbers, minlength=len(classes)) / max(1, len(numbers))
+        return score(lambda x: np.tile(shares.astype(np.float32), (len(x), 1)), names)
 
     everyone = sorted(sites)
     with trainer(spec, plain_recipe(config)) as t:
@@ -127,15 +155,41 @@ def run_baselines(
     return Baselines(pooled, local, majority(everyone), {name: majority([name]) for name in alone})
 
 
+def pooled_one_shot(
+    config: RunConfig, sites: Mapping[str, Site], classes: tuple[str, ...], moments: Moments | None
+) -> dict[str, Score]:
+    """Score ridge regression, nearest class means and LDA of all data in one place, by name.
+
+    They are ``fed3r``, ``fedncm`` and ``fed3r --lda`` of one site that has all images, without noise: λ and the factor on the
+    class scores are chosen by the loss on all validation images.
+    """
+    train, validation, test = (
+        _join(site.data(split, classes, moments) for site in sites.values())
+        for split in ("train", "validation", "test")
+    )
+    own = {name: data for name, site in sorted(sites.items()) if len((data := site.data("test", classes, moments))[1])}
+    scores = {}
+    for name, one_shot, lda in (("ridge", "fed3r", False), ("NCM", "fedncm", False), ("LDA", "fed3r", True)):
+        chosen = RunConfig(strategy=one_shot, lda=lda, ridge=config.ridge if one_shot == "fed3r" else 0)  # type: ignore[arg-type]
+        arrays = site_sums(one_shot_sums(chosen), *train, len(classes))
+        heads = strategy(one_shot).solve([Sums(0, "", "", len(train[1]), arrays)], chosen)
+        candidates = [(kernel * factor, bias * factor) for kernel, bias in heads.values() for factor in FACTORS]
+        best = min(candidates, key=lambda head: cross_entropy(_linear(head, validation[0]), validation[1]))
+        accuracy = {site: _accuracy(_linear(best, x), y) for site, (x, y) in own.items()}
+        scores[name] = Score(Evaluation.of(_linear(best, test[0]), test[1]).measures, accuracy)
+    return scores
+
+
 def measure(
     config: RunConfig,
-    sites: dict[str, Site],
+    sites: Mapping[str, Site],
     classes: tuple[str, ...],
     moments: Moments | None,
     head: Arrays,
     layer: str,
-) -> dict[str, Any]:
-    """Score a head on all sites' test images, which only a simulation has in one place.
+    split: str = "test",
+) -> Score:
+    """Score a head on all sites' images of a split, which only a simulation has in one place.
 
     Args:
         config: the run's.
@@ -144,24 +198,26 @@ def measure(
         moments: the federation's, where features are standardised by them.
         head: its arrays.
         layer: of the backbone, where they begin.
+        split: ``validation`` or ``test``.
     """
     spec = head_spec(config, configured_backbone(config), len(classes), layer)
+    everyone, own = Evaluation.of(np.zeros((0, len(classes)), np.float32), np.zeros(0, np.int64)), {}
     with trainer(spec, plain_recipe(config)) as t:
-        own = {}
         for name, site in sorted(sites.items()):
-            x, y = site.data("test", classes, moments, layer)
-            own[name] = Counts.of(t.predict(head, x), y)
-    counts = sum(own.values(), Counts.empty(len(classes)))
-    accuracy = {name: site.accuracy for name, site in own.items() if site.total}
-    score = Score(counts.accuracy, accuracy)
-    return {
-        "accuracy": score.common,
-        "balanced_accuracy": counts.macro()["macro_recall"],
-        "loss": counts.mean_loss,
-        "mean_site_accuracy": score.own_mean,
-        "worst_site_accuracy": score.own_worst,
-        "site_accuracy": accuracy,
-    }
+            x, y = site.data(split, classes, moments, layer)
+            if len(y):
+                evaluation = Evaluation.of(t.predict(head, x), y)
+                everyone, own[name] = everyone + evaluation, evaluation.measures["accuracy"]
+    return Score(everyone.measures, own)
+
+
+def _accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    return float(np.mean(probabilities.argmax(1) == labels))
+
+
+def _linear(head: Arrays, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    probabilities: NDArray[np.float32] = softmax(x @ head[0] + head[1], axis=1)
+    return probabilities
 
 
 def _join(parts: Iterable[Split]) -> Split:

@@ -72,6 +72,10 @@ def simulate(
     from rich.console import Console
 
     console = Console(stderr=True)
+    if resolved.private:
+        from common.privacy.guarantee import guarantee
+
+        guarantee(resolved)  # refuses what cannot be kept, before any work
     console.print("Starting TensorFlow …", style="dim")
     from simulations.display import Display
     from simulations.federation import prepare as prepare_only

@@ -17,6 +17,7 @@ from rich.table import Table
 from common.config import RunConfig
 from common.personal import KINDS
 from common.terminal import percent, progress_bar
+from common.words import counted
 from server.callbacks import Callback, Start
 from server.records import Round
 from simulations.baselines import Baselines
@@ -45,9 +46,13 @@ class Display:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        task = bar.add_task("", total=config.rounds)
+        last = max(1, config.training_rounds)
+        task = bar.add_task("", total=last)
 
         console, columns = self.console, _COLUMNS if config.private else _COLUMNS[:-1]
+
+        def before_the_end(record: Round) -> bool:
+            return record.phase in ("train", "sums") and not config.closed_form
 
         class Shown(Callback):
             def on_start(self, start: Start) -> None:
@@ -58,13 +63,15 @@ class Display:
             def on_round(self, record: Round) -> None:
                 recent.append(record)
                 del recent[:-_VISIBLE_ROUNDS]
-                bar.update(task, completed=record.round if record.phase in ("train", "sums") else config.rounds)
-                notable = record.failure or record.refused or record.phase == "score"
+                bar.update(task, completed=record.round if before_the_end(record) else last)
+                notable = record.failure or record.refused or record.phase != "train"
                 if console.is_terminal:
                     live.update(Group(_rounds_table(recent, columns), bar))
                 elif (record.round - 1) % max(1, config.rounds // 10) == 0 or notable:
                     console.print("  ".join(_cells(record)[: len(columns)]), highlight=False)
 
+        if config.private and not config.public_data:
+            self.print(f"With --dp {config.dp} sites send no scores, so these stay empty; --public-data gives some.")
         if console.is_terminal:
             with Live(Group(_rounds_table(recent, columns), bar), console=console, refresh_per_second=8) as live:
                 yield Shown()
@@ -108,7 +115,7 @@ def privacy_in_words(summary: dict[str, Any]) -> list[str]:
     spent = "without bound" if told["epsilon"] is None else f"{told['epsilon']:.3g}"
     lines = [
         f"differential privacy: epsilon {spent} at delta {told['delta']:g}, unit: {told['unit']}, "
-        f"{told['neighbours']}, {sampled}, {told['releases']} releases, noise multiplier {told['noise_multiplier']:.4g}, "
+        f"{told['neighbours']}, {sampled}, {counted(told['releases'], 'release')}, noise multiplier {told['noise_multiplier']:.4g}, "
         f"clip {told['clip']:g}; trusted: {told['trust']}"
     ]
     if told["stopped_by_budget"]:
@@ -166,9 +173,8 @@ def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Tab
         return table
     alone, sites = len(baselines.local), summary["sites"]
     drawn = f" ({alone} of {sites} sites)" if alone < sites else ""
-    table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}" + f"\n{note}" * bool(
-        outside
-    )
+    table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}"
+    table.caption += "; both without noise" * ("privacy" in summary) + f"\n{note}" * bool(outside)
     own = summary["baselines_on_own_test_images"]
     pooled, majority = baselines.pooled, baselines.majority
     local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])

@@ -22,9 +22,11 @@ from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from common.cost import costs
 from common.errors import UserError
 from common.extraction import Extraction
+from common.feature_map import feature_width
 from common.head import load_head, load_layer, load_moments
 from common.images import Image, Problem
 from common.preparation import extract_all
+from common.privacy.guarantee import guarantee
 from common.sources import read_source, write_manifest
 from common.spec import head_spec
 from common.splits import split_of
@@ -36,6 +38,7 @@ from simulations.display import Display
 from simulations.engine import SimulatedSite, run_in_process
 from simulations.partition import partition
 from simulations.plots import plot_partition
+from simulations.privacy_strength import delta_warning, strength
 from simulations.unseen import adapt_unseen, set_aside
 
 log = logging.getLogger(__name__)
@@ -110,6 +113,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         extraction.keys,
         [split for mine in splits.values() for split in mine],
     ) + examine_sites(splits)
+    warnings += _compare_noise(config, splits, display)
     for warning in warnings:
         display.warn(warning)
 
@@ -135,7 +139,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         prepared = {name: prepare_site(read_source(manifest).images, config) for name, manifest in manifests.items()}
     if hidden:  # a simulation knows what the sites keep to themselves
         head, layer = load_head(folder / "head.npz")[0], load_layer(folder / "head.npz")
-        summary["measured_outside_the_federation"] = measure(config, prepared, classes, moments, head, layer)
+        summary["measured_outside_the_federation"] = measure(config, prepared, classes, moments, head, layer).summary
     if config.baselines:
         with display.bar("Baselines", "heads") as progress:
             baselines = run_baselines(config, prepared, classes, moments, progress)
@@ -148,7 +152,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         )
         for site, images in taking_part.items()
     }
-    plot_partition(counts, classes, folder / "partition.png")
+    plot_partition(counts, classes, folder / "partition.png", hidden=config.hides_counts)
     summary["features"] = {"extracted": extraction.extracted, "reused": extraction.reused}
     summary["images_unreadable"] = len(problems)
     summary["warnings"] = warnings
@@ -248,6 +252,19 @@ def _tell_costs(config: RunConfig, backbone: Backbone, images: Sequence[Image], 
     views = round(given * (1 - config.validation_fraction)) * config.augment
     for cost in costs(config, backbone, len({image.label for image in images}), len(images) + views):
         display.print(str(cost))
+
+
+def _compare_noise(config: RunConfig, splits: Mapping[str, Sequence[str]], display: Display) -> list[str]:
+    """Say how noise and signal compare, which a simulation knows before it begins; return what is to be warned of."""
+    if not (promised := guarantee(config)):
+        return []
+    images, width = (
+        sum(mine.count("train") for mine in splits.values()),
+        feature_width(config, configured_backbone(config)),
+    )
+    found = strength(config, promised, width, len(config.declared_classes), images)
+    display.print(found.words)
+    return [text for text in (found.warning, delta_warning(config, images)) if text]
 
 
 def _splits(

@@ -8,14 +8,20 @@ import numpy as np
 from common.pictures import save_heat_map
 
 
-def plot_partition(images: Mapping[str, Mapping[str, int]], classes: tuple[str, ...], path: Path) -> None:
+def plot_partition(
+    images: Mapping[str, Mapping[str, int]], classes: tuple[str, ...], path: Path, *, hidden: bool
+) -> None:
     """Draw sites by classes, counting training and validation images.
 
     Args:
         images: site → class → images for training and validation.
         classes: the order of the columns.
         path: the PNG file to write.
+        hidden: sites keep these numbers to themselves, which the title says then.
     """
     counts = np.array([[mine.get(name, 0) for name in classes] for mine in images.values()])
-    title = "Images for training and validation, by site and class"
+    title = (
+        "Images for training and validation, by site and class"
+        + "\n(known to the simulation alone: sites tell nobody)" * hidden
+    )
     save_heat_map(path, counts, list(images), classes, title, ("class", "site"))

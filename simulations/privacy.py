@@ -1,47 +1,22 @@
 """What a configuration promises of privacy, in words and numbers, before it runs: who learns what, ε, noise and signal."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
 from common.config import RunConfig
+from common.masks.graph import graph
 from common.privacy.accounting import epsilon_by_orders
-from common.privacy.closed_form import total_deviation
-from common.privacy.guarantee import Guarantee, guarantee
-from common.sums import NOISY_GRAM, one_shot_sums
+from common.privacy.guarantee import guarantee
+from common.protection import cohort_under_masks
 from simulations.methods import METHODS, sizes
+from simulations.privacy_strength import delta_warning, strength
 
 _NEVER = (
     "That images stay at their sites is no promise of privacy: what is made of them travels, and tells of them.",
     "The head that comes out tells of its training images, whoever gets it: without differential privacy it says"
     " which were in it, and with it no more than epsilon allows.",
 )
-
-
-@dataclass(frozen=True)
-class Strength:
-    """Noise beside signal, in one number that the run depends on.
-
-    Attributes:
-        what: which number.
-        noise: its expected size.
-        signal: the most that it can be without noise.
-        advice: what would make the ratio better.
-        drowned_at: the ratio from which on little is to be learnt. Eigenvalues differ widely, so that the leading ones
-            stand out of noise that is several times their mean.
-    """
-
-    what: str
-    noise: float
-    signal: float
-    advice: str
-    drowned_at: float = 1.0
-
-    @property
-    def ratio(self) -> float:
-        """Noise over signal."""
-        return self.noise / self.signal
 
 
 def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]:
@@ -62,6 +37,7 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
         "not_protected": [*_NEVER, *_open(config)],
         "privacy": None,
         "strength": None,
+        "warnings": [],
     }
     if promised is None:
         return told
@@ -80,15 +56,15 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
         "rounds": rounds,
         "rounds_planned": promised.rounds,
     }
-    found = _strength(config, promised, classes, images)
+    width = config.dimensions or sizes(config.backbone, classes, 1).features
+    found = strength(config, promised, width, classes, images)
     told["strength"] = {
-        "what": found.what,
-        "noise": found.noise,
-        "signal": found.signal,
+        **asdict(found),
         "ratio": found.ratio,
-        "drowned": found.ratio >= found.drowned_at,
-        "advice": found.advice,
+        "drowned": found.drowned,
+        "words": found.words,
     }
+    told["warnings"] = [text for text in (found.warning, delta_warning(config, images)) if text]
     return told
 
 
@@ -96,9 +72,11 @@ def _learns(config: RunConfig) -> Mapping[str, str]:
     """Say who learns what."""
     method = next((m for m in METHODS if m.strategy == config.strategy), METHODS[0])
     if config.masks and config.private:
-        server = "totals over the sites of a round, with noise in them"
+        server = f"totals over {_least(config)} of a round, with noise in them"
     elif config.masks:
-        server = "totals over at least three sites of a round, exactly: of what they send, of their images and of their scores"
+        server = (
+            f"totals over {_least(config)} of a round, exactly: of what they send, of their images and of their scores"
+        )
     elif config.dp == "site":
         server = "every site's update as it is, before the server itself adds noise: label counts and features of small classes"
     elif config.dp == "image":
@@ -114,10 +92,18 @@ def _learns(config: RunConfig) -> Mapping[str, str]:
     }
 
 
+def _least(config: RunConfig) -> str:
+    """Say over how many sites a total is."""
+    if config.partition == "natural":  # how many sites there are is seen from the data
+        return f"at least {config.min_sites or 'two thirds (and three)'} of the sites"
+    sites = cohort_under_masks(config)
+    return f"at least {graph(sites, config).least} of {sites} sites"
+
+
 def _assumed(config: RunConfig) -> list[str]:
     """Say what must hold for the promise to hold."""
     if not config.private and not config.masks:
-        return ["nothing is promised, so nothing need hold"]
+        return ["everybody who sees an update or the head is trusted: --masks and --dp are what would spare that"]
     assumed = []
     if config.dp == "site":
         if config.noise == "alone":
@@ -136,7 +122,9 @@ def _assumed(config: RunConfig) -> list[str]:
         )
     if config.masks:
         assumed += [
-            f"at most {config.colluding_sites} sites tell the server what they know",
+            f"at most {config.colluding_sites} {'site tells' if config.colluding_sites == 1 else 'sites tell'} the server what they know"
+            if config.colluding_sites
+            else "no site tells the server what it knows",
             "the sites' keys are the sites': the coordinator enrols them and could invent sites, unless a site pins a roster",
         ]
     if config.private:
@@ -149,9 +137,8 @@ def _assumed(config: RunConfig) -> list[str]:
 
 def _open(config: RunConfig) -> list[str]:
     """Say what is not protected."""
-    left = []
-    if config.dp != "site" or config.noise == "shared":
-        left.append("who takes part, and when")
+    seen = " (those who see neither network nor server learn it only within epsilon)"
+    left = ["who takes part, and when" + seen * (config.dp == "site" and config.noise == "alone")]
     if config.dp == "image":
         left += [
             "a person with many images: one image is the unit; k of them have k times the epsilon, at a delta larger still",
@@ -164,35 +151,3 @@ def _open(config: RunConfig) -> list[str]:
     if config.masks:
         left.append("against wrong updates: nobody sees a single one")
     return left
-
-
-def _strength(config: RunConfig, promised: Guarantee, classes: int, images: int) -> Strength:
-    """Compare expected noise and the largest signal."""
-    width = config.dimensions or sizes(config.backbone, classes, 1).features
-    sites, z, clip = config.participants, promised.noise_multiplier, promised.clip
-    helps = "fewer dimensions (--project with --dimensions), more images, or --noise shared with --masks"
-    if config.closed_form:
-        deviation = total_deviation(config, sites)
-        if one_shot_sums(config) == NOISY_GRAM:
-            return Strength(
-                "noise on the Gram matrix (spectral norm) against its mean eigenvalue",
-                deviation * math.sqrt(2 * width), max(images, 1) * clip**2 / width, helps, drowned_at=10.0,
-            )  # fmt: skip
-        return Strength(
-            "noise on a class sum (norm) against the sum of a class of like images, all classes equally large",
-            deviation * math.sqrt(width), max(images, 1) * clip / classes, helps,
-        )  # fmt: skip
-    numbers, steps = (width + 1) * classes, promised.rounds * promised.releases
-    if config.dp == "site":
-        ratio = z * math.sqrt(numbers / steps) / config.fraction  # times the bound, for one site
-        return Strength(
-            "noise on the mean update over all rounds (norm) against the bound of a single one",
-            ratio * clip / sites, clip,
-            f"more sites: the noise is as large as the bound with {math.ceil(ratio):,}; or --dp image",
-        )  # fmt: skip
-    adding = 1 if config.noise == "shared" else sites  # so many add noise to the sum
-    return Strength(
-        "noise on the sum of gradients over all steps and sites (norm) against the most that the batches give",
-        z * clip * math.sqrt(numbers * adding * steps), config.batch_size * sites * steps * clip,
-        "larger batches (--image-rate with --batch-size), fewer steps, or --noise shared with --masks",
-    )  # fmt: skip

@@ -10,6 +10,7 @@ import typer
 from common.config_reading import resolve_config
 from common.options import with_config_options
 from common.presets import PRESETS
+from common.words import counted
 
 
 @with_config_options()
@@ -40,19 +41,20 @@ def privacy(
     """
     from rich.console import Console
 
-    from simulations.privacy import statement
-
     config = resolve_config(preset=preset, file=file, overrides=settings)
-    told = statement(config, len(config.declared_classes) or 10, images)
+    with Console(stderr=True).status("Accounting …"):
+        from simulations.privacy import statement
+
+        told = statement(config, len(config.declared_classes) or 10, images)
     if json_output:
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
     console = Console()
-    for line in _lines(told, images):
+    for line in _lines(told):
         console.print(line, highlight=False)
 
 
-def _lines(told: Mapping[str, Any], images: int) -> list[str]:
+def _lines(told: Mapping[str, Any]) -> list[str]:
     lines = ["[bold]Who learns what[/bold]", *(f"  {who}: {what}" for who, what in told["learns"].items())]
     promise = told["privacy"]
     lines += ["\n[bold]What is promised[/bold]"]
@@ -63,27 +65,15 @@ def _lines(told: Mapping[str, Any], images: int) -> list[str]:
             f"  epsilon {promise['epsilon']:.3g} at delta {promise['delta']:g} for one {promise['unit']}"
             f" ({promise['neighbours']}); by Rényi orders {promise['epsilon_by_renyi_orders']:.3g}",
             f"  noise multiplier {promise['noise_multiplier']:.4g}, clip {promise['clip']:g}, sampling: {promise['sampling']},"
-            f" {promise['releases']:,} releases in {promise['rounds']:,} rounds",
+            f" {counted(promise['releases'], 'release')} in {counted(promise['rounds'], 'round')}",
         ]
         if promise["rounds"] < promise["rounds_planned"]:
             lines.append(
                 f"  the budget ends the run before round {promise['rounds'] + 1} of {promise['rounds_planned']}"
             )
-        lines += _strength(told["strength"], images)
+        strength = told["strength"]
+        lines += ["\n[bold]Noise and signal[/bold]", f"  {strength['words']}"]
+        lines += [f"  [bold red]{text}[/bold red]" for text in told["warnings"]]
     for title, key in (("What must hold for it", "assumed"), ("What is not protected", "not_protected")):
         lines += [f"\n[bold]{title}[/bold]", *(f"  - {text}" for text in told[key])]
-    return lines
-
-
-def _strength(strength: Mapping[str, Any], images: int) -> list[str]:
-    lines = ["\n[bold]Noise and signal[/bold]"]
-    by_images = "mean eigenvalue" in strength["what"] or "class sum" in strength["what"]
-    if by_images and not images:
-        needed = strength["noise"] / strength["signal"]
-        return [*lines, f"  {strength['what']}: equal with {needed:,.0f} images in all; give --images to compare"]
-    lines.append(
-        f"  {strength['what']}: {strength['noise']:.3g} against {strength['signal']:.3g}, ratio {strength['ratio']:.2g}"
-    )
-    if strength["drowned"]:
-        lines.append(f"  [bold red]the noise will drown the signal[/bold red]; what helps: {strength['advice']}")
     return lines

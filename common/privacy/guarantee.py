@@ -78,7 +78,7 @@ def guarantee(config: RunConfig) -> Guarantee | None:
     Without a noise multiplier the smallest is found that keeps all planned rounds within ε.
 
     Raises:
-        UserError: no noise does.
+        UserError: no noise does, or that which is given costs more than ε in the first round.
     """
     if not config.private:
         return None
@@ -93,7 +93,7 @@ def guarantee(config: RunConfig) -> Guarantee | None:
             )
         except ValueError as error:
             raise UserError(f"epsilon {config.epsilon:g}: {error}") from None
-    return Guarantee(
+    promised = Guarantee(
         config.dp,
         Release(rate, noise, discrete),
         releases,
@@ -102,6 +102,12 @@ def guarantee(config: RunConfig) -> Guarantee | None:
         config.delta,
         config.epsilon or math.inf,
     )
+    if not promised.affordable:
+        raise UserError(
+            f"epsilon {promised.budget:g} is not enough for one round: with noise multiplier {noise:.4g} it takes "
+            f"{promised.epsilon(1):.3g} at delta {promised.delta:g}; give more noise"
+        )
+    return promised
 
 
 def _rate(config: RunConfig) -> float:

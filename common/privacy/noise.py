@@ -4,7 +4,6 @@ NumPy's own ``standard_normal`` draws one number at a time, which would take lon
 this is four times faster.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,13 +26,11 @@ class NoiseSource:
     """
 
     def __init__(self, size: int, rng: np.random.Generator, vectors: int = 1) -> None:
-        calls = -(-vectors * size // _BULK)
-        self._shape = -(-vectors // calls), size
-        self._half = -(-math.prod(self._shape) // 2)
+        self._size, self._left, self._at_once = size, vectors, max(1, min(vectors, _BULK // size))
+        half = -(-self._at_once * size // 2)
         self._stream = Cipher(algorithms.AES128(rng.bytes(16)), modes.CTR(bytes(16))).encryptor()
-        self._zeros = bytes(8 * self._half)
-        self._words = np.empty(2 * self._half, np.uint32)
-        self._uniform = np.empty(2 * self._half, np.float32)
+        self._words = np.zeros(2 * half, np.uint32)
+        self._uniform = np.empty(2 * half, np.float32)
         self._made: Iterator[NDArray[np.float32]] = iter(())
 
     def draw(self, deviation: float) -> NDArray[np.float32]:
@@ -43,16 +40,21 @@ class NoiseSource:
         """
         vector = next(self._made, None)
         if vector is None:
-            self._made = iter(self._normal())
+            count = min(self._at_once, max(1, self._left))
+            self._left -= count
+            self._made = iter(self._normal(count))
             vector = next(self._made)
         return np.float32(deviation) * vector
 
-    def _normal(self) -> NDArray[np.float32]:
-        """Make vectors of standard normal draws, one a row."""
-        self._stream.update_into(self._zeros, self._words.data.cast("B"))
-        far = np.flatnonzero(self._words[: self._half] < _FAR)
-        np.copyto(self._uniform, self._words, casting="unsafe")
-        radii, angles = self._uniform[: self._half], self._uniform[self._half :]
+    def _normal(self, vectors: int) -> NDArray[np.float32]:
+        """Make so many vectors of standard normal draws, one a row."""
+        half = -(-vectors * self._size // 2)
+        words, uniform = self._words[: 2 * half], self._uniform[: 2 * half]
+        data = words.data.cast("B")
+        self._stream.update_into(data, data)  # a stream's bits added to any, that are not of it, are as random as it is
+        far = np.flatnonzero(words[:half] < _FAR)
+        np.copyto(uniform, words, casting="unsafe")
+        radii, angles = uniform[:half], uniform[half:]
         radii += np.float32(0.5)
         if far.size:
             more = np.frombuffer(self._stream.update(bytes(4 * far.size)), np.uint32)
@@ -62,8 +64,8 @@ class NoiseSource:
         radii *= np.float32(-2)
         np.sqrt(radii, out=radii)
         angles *= np.float32(2 * np.pi / 2**32)
-        normal = self._words.view(np.float32)  # the words are used up
-        x, y = normal[: self._half], normal[self._half :]
+        normal = words.view(np.float32)  # the words are used up
+        x, y = normal[:half], normal[half:]
         np.multiply(radii, np.cos(angles, out=x), out=x)
         np.multiply(radii, np.sin(angles, out=y), out=y)
-        return normal[: math.prod(self._shape)].reshape(self._shape)
+        return normal[: vectors * self._size].reshape(vectors, self._size)

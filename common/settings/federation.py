@@ -103,7 +103,10 @@ class TrustSettings(Settings):
     """What is waited for, and what is let in."""
 
     min_sites: int = option(
-        0, "Trust", "Least number of sites whose answers a round needs (0: half of those that are asked).", ge=0
+        0,
+        "Trust",
+        "Least number of sites whose answers a round needs (0: half of those that are asked; with --masks two thirds, and 3 at least).",
+        ge=0,
     )
     join_timeout: float = option(120.0, "Trust", "Seconds to wait for all sites to connect.", gt=0)
     round_timeout: float = option(3600.0, "Trust", "Seconds to wait for the answers of a round.", gt=0)

@@ -48,8 +48,8 @@ class PrivacySettings(Settings):
     image_rate: float = option(
         0.05,
         PANEL,
-        "With --dp image: chance of each training image to be in a step's batch; --batch-size is what sums over a batch"
-        " are divided by, so set it to about this share of a site's images.",
+        "With --dp image: chance of each training image to be in a step's batch. Sums over a batch are divided by --batch-size:"
+        " a larger one makes smaller steps and so damps noise; with few images leave it above this share of a site's images.",
         gt=0,
         le=1,
     )

@@ -13,7 +13,7 @@ from server.records import Round
 HISTORY = (
     "round", "attempt", "phase", "status", "accuracy", "loss", "validation_accuracy", "validation_loss",
     "sites_planned", "sites_present", "sites_set_aside", "best_so_far", "bytes_down_per_site", "bytes_up_per_site",
-    "epsilon", "seconds",
+    "epsilon", "seconds", "seconds_aggregating",
 )  # fmt: skip
 SITES = (
     "round", "attempt", "site", "status", "examples", "accuracy", "loss", "test_images", "validation_accuracy",
@@ -38,11 +38,12 @@ class Tables(Callback):
         """Add a round; on return it is in the hands of the operating system."""
         sites = [len(told) for told in (record.planned, record.answers, record.set_aside)]
         epsilon = "" if record.epsilon is None else f"{record.epsilon:.6g}"
+        seconds = ["", ""] if record.secret else [f"{s:.4f}" for s in (record.seconds, record.seconds_aggregating)]
         self._history.writerow(
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),
                 *_scores(record.validation), *([""] * len(sites) if record.secret else sites),
-                int(record.best), record.bytes_down, record.bytes_up, epsilon, "" if record.secret else f"{record.seconds:.4f}",
+                int(record.best), record.bytes_down, record.bytes_up, epsilon, *seconds,
             ]
         )  # fmt: skip
         for site in record.planned:

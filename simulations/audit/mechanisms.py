@@ -1,20 +1,30 @@
-"""The mechanisms of the project, each on canaries alone: what it is asked for by its ε, and how what it releases is read."""
+"""The mechanisms of the project on canaries alone, and how what they release is read; each may be audited as a run asks for it.
+
+``one_run_bound`` audits all that a run's config releases. The functions below it take what they need of a config, so
+that negative controls (``simulations.audit.controls``) can put faults in.
+"""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.private_trainer import train_privately
-from client.statistics import released_sums
-from client.trainer import Recipe
+from client.statistics import released_sums, site_sums
+from client.trainer import Recipe, trainer
 from common.config import RunConfig
+from common.errors import UserError
+from common.head import HeadSpec
 from common.privacy.closed_form import gram_matrix
 from common.privacy.guarantee import Guarantee, guarantee
+from common.seeds import generator
+from common.sums import one_shot_sums
+from server.cohort import draw_secretly
 from server.privacy import SiteLevel
 from simulations.audit.canaries import Canaries, Scores
+from simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 
 Kernel = NDArray[np.floating[Any]]
 Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]
@@ -22,61 +32,174 @@ Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]
 DELTA, CLIP = 1e-5, 1.0
 STEPS, RATE = 100, 0.25  # of DP-SGD; no image misses all of them
 SITES = 10_000  # more than there are canaries: the others change nothing
+_CANARIES = (2000, 4000)
+_LEAST_PROVABLE = 5.0  # for fewer guesses a bound would hang on single ones
+# With so small a rate predictions stay what they are at first, and so do the directions of gradients.
+_STILL = Recipe("sgd", learning_rate=1e-6, batch_size=1, epochs=1)
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """What an audit of one run found.
+
+    Attributes:
+        bound: lower bound of ε, at 95 % confidence.
+        claimed: ε that the run promises at its δ; None where it promises nothing.
+        most: the bound that all guesses right would give; where it is below the claim, no such audit can refute it.
+        guesses: that were made.
+        right: of them.
+        canaries: there were.
+    """
+
+    bound: float
+    claimed: float | None
+    most: float
+    guesses: int
+    right: int
+    canaries: int
+
+
+def one_run_bound(config: RunConfig, seed: int) -> OneRun:
+    """Audit all rounds of what a config asks for, on canaries in place of its data.
+
+    Sampling, steps, noise, clip and δ are the config's; canaries are images of one site, or sites where sites are protected.
+    Without differential privacy they go through the plain algorithm, for the first round of a linear head. Masks hide
+    single answers and change nothing of what comes out.
+
+    Args:
+        config: of the run.
+        seed: of all randomness.
+
+    Raises:
+        UserError: the noise is shared among sites, which is not audited; or it cannot be found, or the bound not adapt.
+    """
+    if config.noise == "shared":
+        raise UserError(
+            "noise shared: what several sites' whole-numbered noise adds up to is not audited; audit the run with --noise "
+            "alone and the same --noise-multiplier"
+        )
+    promised = guarantee(config)
+    claimed = promised.epsilon(promised.affordable) if promised else None
+    count, guesses = _size(claimed, config.delta)
+    rng = generator(seed, "audit")
+    canaries = replace(Canaries.drawn(count, rng), length=100 * max(1.0, config.clip))
+    right = right_guesses(_scores(config, promised, canaries, rng), canaries.inside, guesses)
+    bound, most = (lower_bound(correct, guesses, count, config.delta) for correct in (right, guesses))
+    return OneRun(bound, claimed, most, guesses, right, count)
+
+
+def _size(claimed: float | None, delta: float) -> tuple[int, int]:
+    """Return how many canaries and guesses can refute a claim with room to spare; as many as may be where none can."""
+    if claimed is None:
+        return _CANARIES[0], _CANARIES[0]
+    for count in _CANARIES:
+        try:
+            return count, guesses_for(max(_LEAST_PROVABLE, claimed + 1), count, delta)
+        except ValueError:
+            continue
+    return _CANARIES[-1], _CANARIES[-1]
+
+
+def _scores(config: RunConfig, promised: Guarantee | None, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """Score canaries by all that a run of this config releases."""
+    if promised is None:
+        return of_plain_sums(config, canaries) if config.closed_form else of_plain_training(config, canaries, rng)
+    if config.closed_form:
+        return of_sums(config, canaries, rng)
+    if config.dp == "site":
+        return of_rounds(config, promised, canaries, rng)
+    return of_steps(promised, canaries, rng)
+
+
+def of_steps(promised: Guarantee, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """Score canaries by the heads of one site, whose images they are; each round begins at a head of zeros, as a server may ask."""
+    heads = (
+        train_privately(canaries.head, *canaries.images(), _STILL, promised, rng)[0] for _ in range(promised.affordable)
+    )
+    return canaries.in_head(np.sum([*heads], axis=0))
+
+
+def of_sums(config: RunConfig, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """Score canaries by the noisy sums of features of one site, whose images they are."""
+    *gram, by_class = released_sums(*canaries.images(), canaries.classes, config, rng)
+    if not gram:
+        return canaries.in_sums(by_class.T)
+    return canaries.in_gram(gram_matrix(gram[0].astype(np.float64)), by_class, config.clip)
+
+
+def of_rounds(config: RunConfig, promised: Guarantee, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """Score canaries by the means of rounds that have them as sites, each over the bound of its time."""
+    level, bound, total = SiteLevel.of(config, promised), config.clip, np.zeros_like(canaries.head[0], np.float64)
+    updates = {f"{number:06}": update for number, update in enumerate(canaries.updates())}
+    for _ in range(promised.affordable):
+        names = draw_secretly(updates, config.fraction, rng) if config.secret_cohorts else updates
+        cohort = [updates[name] for name in names]
+        total += level.release(cohort, canaries.head, bound, rng).delta[0] / bound
+        bound = level.next_bound(cohort, bound, rng)
+    return canaries.in_sums(total)
+
+
+def of_plain_training(config: RunConfig, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """Score canaries by a head that one site trained on them without any noise."""
+    recipe = Recipe.from_config(config)
+    with trainer(HeadSpec(len(canaries.inside), canaries.classes), recipe) as t:
+        return canaries.in_head(t.train(canaries.head, *canaries.images(), rng, recipe.epochs)[0])
+
+
+def of_plain_sums(config: RunConfig, canaries: Canaries) -> Scores:
+    """Score canaries by the sums of features by class that one site sends of them without any noise."""
+    first, second = site_sums(one_shot_sums(config), *canaries.images(), canaries.classes)
+    return canaries.in_sums(first.T if first.ndim == 2 else second[:-1])
 
 
 def dp_sgd(claim: float, canaries: Canaries, rng: np.random.Generator, *, counted: int = STEPS) -> Scores:
-    """Score canaries by the head of one site, whose images they are; of its steps so many are accounted for."""
-    promised = replace(_promised_of_steps(claim, counted, RATE), releases=STEPS)
-    return canaries.in_head(_trained(canaries, promised, rng))
+    """DP-SGD of one round; of its steps so many are accounted for."""
+    return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), canaries, rng)
 
 
 def dp_sgd_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score each canary by the head of a site that has no other image, and takes one step with all that it has."""
+    """DP-SGD at a site of each canary's own, that has no other image and takes one step with all that it has."""
     promised = _promised_of_steps(claim, 1, 1.0)
-    return _singly(canaries, lambda canary: _trained(canary, promised, rng), Canaries.in_head)
+
+    def released(canary: Canaries) -> Kernel:
+        return train_privately(canary.head, *canary.images(), _STILL, promised, rng)[0]
+
+    return _singly(canaries, released, Canaries.in_head)
 
 
 def dp_fedncm(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score canaries by the noisy sums of features of one site, whose images they are."""
-    [by_class] = _sums("fedncm", claim, canaries, rng)
-    return canaries.in_sums(by_class.T)
+    """DP-FedNCM."""
+    return of_sums(_config(claim, dp="image", strategy="fedncm"), canaries, rng)
 
 
 def dp_fed3r(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score canaries by the noisy Gram matrix and sums of features of one site, whose images they are."""
-    vector, by_class = _sums("fed3r", claim, canaries, rng)
-    return canaries.in_gram(gram_matrix(vector.astype(np.float64)), by_class, CLIP)
+    """DP-Fed3R."""
+    return of_sums(_config(claim, dp="image", strategy="fed3r"), canaries, rng)
 
 
 def site_level(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score canaries by the mean of a round that has them as sites."""
-    return canaries.in_sums(_round(claim, canaries, rng))
+    """Differential privacy of sites, of one round."""
+    config = _site_level(claim)
+    return of_rounds(config, _promised(config), canaries, rng)
 
 
 def site_level_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score each canary by the mean of a round of its own, to which no other site comes."""
-    return _singly(canaries, lambda canary: _round(claim, canary, rng), Canaries.in_sums)
+    """Differential privacy of sites, a round of each canary's own, to which no other site comes."""
+    config = _site_level(claim)
+    level = SiteLevel.of(config, _promised(config))
+
+    def released(canary: Canaries) -> Kernel:
+        return level.release(canary.updates(), canary.head, CLIP, rng).delta[0]
+
+    return _singly(canaries, released, Canaries.in_sums)
 
 
 def _promised_of_steps(claim: float, steps: int, rate: float) -> Guarantee:
     return _promised(_config(claim, dp="image", weighting="uniform", image_rate=rate, local_steps=steps))
 
 
-def _trained(canaries: Canaries, promised: Guarantee, rng: np.random.Generator) -> Kernel:
-    # With so small a rate predictions stay what they are at first, and so do the directions of gradients.
-    recipe = Recipe("sgd", learning_rate=1e-6, batch_size=1, epochs=1)
-    return train_privately(canaries.head, *canaries.images(), recipe, promised, rng)[0]
-
-
-def _sums(strategy: str, claim: float, canaries: Canaries, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
-    config = _config(claim, dp="image", strategy=strategy)
-    return released_sums(*canaries.images(), canaries.classes, config, rng)
-
-
-def _round(claim: float, canaries: Canaries, rng: np.random.Generator) -> Kernel:
-    config = _config(claim, dp="site", weighting="uniform", sites=SITES)
-    level = SiteLevel.of(config, _promised(config))
-    return level.release(canaries.updates(), canaries.head, CLIP, rng).delta[0]
+def _site_level(claim: float) -> RunConfig:
+    return _config(claim, dp="site", weighting="uniform", sites=SITES)
 
 
 def _singly(

@@ -1,127 +1,144 @@
-"""The work of a process of ``fedtransfer benchmark methods``: features, baselines and runs, one after another."""
+"""The work of a process of ``fedtransfer benchmark``: features, baselines and runs, one after another."""
 
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from sklearn.linear_model import Ridge
 
-from client.site import prepare_site
+from client.site import Site, prepare_site
+from client.statistics import site_sums
 from common.backbone import configured_backbone
 from common.compute import keras
 from common.config import RunConfig
+from common.feature_map import Moments, moments_of
+from common.head import load_head, load_layer, load_moments
 from common.preparation import extract_all
-from common.sources import natural_order
+from common.sources import natural_order, read_source
 from server.callbacks.tables import read_history
 from server.run import read_summary, settings_of, write_whole
-from server.strategies.one_shot import GRID
-from simulations.baselines import Split, run_baselines
+from simulations.baselines import Score, measure, pooled_one_shot, run_baselines
+from simulations.benchmark.measures import Row, fairness, run_measures
+from simulations.benchmark.memory import forget_peak, peak_mb
 from simulations.benchmark.plans import Cell, same_run
-from simulations.benchmark.tables import REACHED, Row
+from simulations.datasets import declare_classes
 from simulations.display import Display
 from simulations.federation import simulate, sites_of
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """Accuracy on the common test set of what all data in one place give: the heads, and the majority class."""
+class Features:
+    """What a setting's images are seen through, and what it took.
 
-    softmax: float
-    ridge: float
-    ncm: float
-    majority: float
+    Attributes:
+        extracted: images that were not in the store.
+        facts: backbone, resolution, preprocessing and fingerprint.
+        peak_mb: of the process until then.
+    """
+
+    extracted: int
+    seconds: float
+    facts: Mapping[str, str]
+    peak_mb: float
 
 
-def extract_features(config: RunConfig) -> int:
-    """Bring the features of a setting's images into the store; return how many were extracted."""
+def extract_features(config: RunConfig) -> Features:
+    """Bring the features of a setting's images into the store."""
+    began = time.monotonic()
+    backbone = configured_backbone(config)
     images = [image for images in sites_of(config)[0].values() for image in images]
-    extraction, _ = extract_all(configured_backbone(config), images, config)
-    return extraction.extracted
+    extraction, _ = extract_all(backbone, images, config)
+    facts = {
+        "backbone": backbone.name,
+        "resolution": str(backbone.resolution),
+        "preprocessing": config.preprocessing,
+        "fingerprint": backbone.fingerprint,
+    }
+    return Features(extraction.extracted, time.monotonic() - began, facts, peak_mb())
 
 
-def measure_baselines(cell: Cell) -> Pooled:
-    """Score the baselines of a setting and seed, or read ``baselines.json`` where they have been."""
+def measure_baselines(cell: Cell) -> dict[str, Score]:
+    """Score the baselines of a setting and seed, or read ``baselines.json`` where they have been; name → score.
+
+    The scores of ``local only`` are means over the heads of the sites that trained alone, each on the common test set, and
+    ``own`` is what each has on its own test images.
+    """
     path, settings = Path(cell.config.out) / "baselines.json", cell.config.to_toml()
     if path.exists() and (kept := json.loads(path.read_text("utf-8")))["settings"] == settings:
-        return Pooled(**kept["accuracy"])
-    everything = [image for images in sites_of(cell.config)[0].values() for image in images]
-    site = prepare_site(everything, cell.config)
-    classes = natural_order(site.images_by_class())
-    told = run_baselines(cell.config, {"pooled": site}, classes, None, lambda done, total: None, local_sites=0)
-    splits = [site.data(split, classes) for split in ("train", "validation", "test")]
-    pooled = Pooled(told.pooled.common, _ridge(*splits), _nearest_mean(*splits), told.majority.common)
+        return {name: Score(**score) for name, score in kept["scores"].items()}
+    images_of = sites_of(cell.config)[0]
+    config = declare_classes(cell.config, images_of)
+    classes = natural_order(image.label for images in images_of.values() for image in images)
+    sites = {name: prepare_site(images, config) for name, images in images_of.items()}
+    moments = _moments(sites) if config.standardise == "federated" else None
+    told = run_baselines(config, sites, classes, moments, lambda done, total: None)
+    alone = list(told.local.values())
+    scores = {
+        "local only": Score(
+            {key: float(np.mean([score.measures[key] for score in alone])) for key in alone[0].measures},
+            {name: score.own[name] for name, score in told.local.items() if name in score.own},
+        ),
+        "pooled softmax": told.pooled,
+        **{f"pooled {name}": score for name, score in pooled_one_shot(config, sites, classes, moments).items()},
+        "majority class": told.majority,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"settings": settings, "accuracy": asdict(pooled)}, indent=2) + "\n")
-    return pooled
+    kept = {"settings": settings, "scores": {name: asdict(score) for name, score in scores.items()}}
+    write_whole(path, json.dumps(kept, indent=2) + "\n")
+    return scores
 
 
-def _ridge(train: Split, validation: Split, test: Split) -> float:
-    """Regress one-hot labels on [x; 1]; of ``GRID`` take what is best on the validation images."""
-    z = [np.hstack([x, np.ones((len(x), 1), x.dtype)]).astype(np.float64) for x, _ in (train, validation, test)]
-    targets = np.eye(train[1].max() + 1)[train[1]]
-
-    def scored(ridge: float) -> tuple[float, float]:
-        fitted = Ridge(alpha=ridge, fit_intercept=False).fit(z[0], targets)
-        validated, tested = (
-            fitted.predict(x).argmax(1) == y for x, (_, y) in zip(z[1:], (validation, test), strict=True)
-        )
-        return float(validated.mean()), float(tested.mean())
-
-    return max((scored(ridge) for ridge in GRID), key=lambda score: score[0])[1]
-
-
-def _nearest_mean(train: Split, validation: Split, test: Split) -> float:
-    """Give each image to the class whose mean is nearest in angle."""
-    x, y = train
-    means = np.stack([x[y == c].sum(0) for c in range(y.max() + 1)])
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    return float(np.mean((test[0] @ means.T).argmax(1) == test[1]))
-
-
-def run_cell(cell: Cell, pooled: float) -> Row:
+def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str]) -> Row:
     """Make a run, or the rest of one, or read the one there is; return its row.
 
     Args:
         cell: which.
-        pooled: accuracy of the pooled softmax head.
+        baselines: of its setting and seed; none in tuning.
+        facts: of its features.
 
     Raises:
         UserError: the run cannot be made.
     """
     folder, began = Path(cell.config.out), time.monotonic()
     begun = (folder / "config.toml").is_file() and same_run(settings_of(folder), cell.config)
-    finished = begun and (folder / "summary.json").is_file()
+    finished = begun and (folder / "measured.json").is_file()
     if not finished:
-        simulate(cell.config.model_copy(update={"resume": begun}), Display(Console(file=StringIO())), force=True)
+        forget_peak()
+        if not (begun and (folder / "summary.json").is_file()):
+            simulate(cell.config.model_copy(update={"resume": begun}), Display(Console(file=StringIO())), force=True)
+        split = "validation" if cell.tried else "test"
+        score = _measured(folder, split)
+        write_whole(
+            folder / "measured.json", json.dumps({**asdict(score), "peak_mb": round(peak_mb())}, indent=2) + "\n"
+        )
         # What a run leaves in the process is of no use to the next: sites with their features, Keras' graphs.
         keras.backend.clear_session(free_memory=False)
-    return _row(cell, folder, pooled, 0.0 if finished else time.monotonic() - began)
+    kept = json.loads((folder / "measured.json").read_text("utf-8"))
+    summary, score = read_summary(folder), Score(kept["measures"], kept["own"])
+    measures = dict(score.measures) | {"peak_mb": kept["peak_mb"], **fairness(score, baselines)}
+    pooled = baselines["pooled softmax"].common if "pooled softmax" in baselines else math.nan
+    measures |= run_measures(read_history(folder), summary, pooled, cell.config)
+    privacy = summary.get("privacy", {})
+    claimed = {name: "" if (value := privacy.get(name)) is None else f"{value:.6g}" for name in ("epsilon", "delta")}
+    made_in = 0.0 if finished else time.monotonic() - began
+    return Row(cell.setting, cell.method, cell.seed, measures, {**facts, **claimed}, round(made_in, 2))
 
 
-def _row(cell: Cell, folder: Path, pooled: float, seconds: float) -> Row:
-    """Read a run's row. A round's scores are those of the head that enters it, so the rounds before it made that head."""
-    history, summary = read_history(folder), read_summary(folder)
-    at = next(
-        (i for i, row in enumerate(history) if row["accuracy"] and float(row["accuracy"]) >= REACHED * pooled),
-        None,
-    )  # fmt: skip
-    before = history[:at] if at is not None else []
-    return Row(
-        cell.setting,
-        cell.method,
-        cell.seed,
-        summary.get("measured_outside_the_federation", summary)["accuracy"],
-        math.nan if at is None else sum(row["phase"] in ("sums", "train") and row["status"] == "ok" for row in before),
-        math.nan if at is None else sum(_bytes(row) for row in before),
-        round(sum(float(row["seconds"] or "nan") for row in history), 2),
-        round(seconds, 2),
-    )
+def _measured(folder: Path, split: str) -> Score:
+    """Score a finished run's head on all images of a split, at the sites that took part."""
+    config, file = settings_of(folder), folder / "head.npz"
+    head, classes, _ = load_head(file)
+    manifests = sorted(folder.glob("sites/*/images.csv"))
+    sites = {path.parent.name: prepare_site(read_source(path).images, config) for path in manifests}
+    return measure(config, sites, classes, load_moments(file), head, load_layer(file), split)
 
 
-def _bytes(row: dict[str, str]) -> float:
-    return float(row["bytes_down_per_site"]) + float(row["bytes_up_per_site"])
+def _moments(sites: Mapping[str, Site]) -> Moments:
+    x = np.concatenate([site.raw("train") for site in sites.values()])
+    [(total, squares)] = site_sums("moments", x, np.zeros(len(x), np.int64), 1)
+    return moments_of(len(x), total, squares)

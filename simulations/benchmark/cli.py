@@ -1,18 +1,133 @@
-"""``fedtransfer benchmark``: measure this machine, each measurement in a process of its own, and the methods on it."""
+"""``fedtransfer benchmark``: methods by a plan, or this machine, each measurement in a process of its own."""
 
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from common.errors import UserError
 from common.words import plain
+from simulations.benchmark import PRESETS
 
-benchmark = typer.Typer(no_args_is_help=True, help="Measure this machine, and methods on it.")
+
+class PlanFirst(TyperGroup):
+    """A group whose command ``plan`` is meant where no other is named: ``fedtransfer benchmark PLAN.toml``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command's name before arguments that name none."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["plan", *args]
+        return super().parse_args(ctx, args)
+
+
+benchmark = typer.Typer(
+    cls=PlanFirst,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help=f"""Compare methods by a plan of runs, or measure this machine.
+
+    [bold]fedtransfer benchmark PLAN.toml[/bold] runs every setting x method x seed of a plan; its options are told by
+    [bold]fedtransfer benchmark plan --help[/bold].
+
+    [bold]fedtransfer benchmark --preset NAME[/bold] runs one that comes with it: {", ".join(PRESETS)}.
+
+    [bold]fedtransfer benchmark speed[/bold], [bold]extraction[/bold] and [bold]federation[/bold] measure this machine.
+    """,
+)
+
+
+@benchmark.command("plan")
+def run(
+    plan: Annotated[Path | None, typer.Argument(help="What to run.", metavar="[PLAN.toml]", show_default=False)] = None,
+    preset: Annotated[str, typer.Option(help=f"Run a plan that comes with it: {', '.join(PRESETS)}.")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the runs and tables; runs that are there are not made again (default: runs/benchmark-NAME).",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where data are that the plan names, such as pacs=FOLDER; may be repeated.", metavar="NAME=PATH"
+        ),
+    ] = None,
+    store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
+    processes: Annotated[
+        int, typer.Option(help="Runs made at a time (0: one a core, as far as memory allows).", min=0)
+    ] = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Run every setting x method x seed of a plan, and table them beside baselines, with 95 % intervals.
+
+    The word `plan` may be left out. Stopped and started again it goes on where
+    it was. Runs that fail are named in the end, and the exit status is 1. The
+    folder gets table.csv, cells.csv, benchmark.json, report.html and a run
+    folder a run.
+
+    Baselines, always: local only, pooled softmax, ridge, NCM and LDA, majority
+    class. Measures: accuracy, balanced accuracy, macro precision and F1, AUROC,
+    NLL, ECE, worst site and worst tenth of sites, share worse off than alone,
+    paired difference to the method named fedavg, rounds and bytes to 95 % of
+    pooled softmax, bytes, seconds, peak memory.
+
+    In a plan a list stands for each of its values: alpha = [0.1, 0.5]. Its table
+    tuning lets validation images choose settings, its tables expected put
+    published numbers beside. docs/benchmarks.md shows how.
+
+    [bold]Examples[/bold]
+
+    fedtransfer benchmark --preset quick
+
+    fedtransfer benchmark PLAN.toml --out runs/mine --data pacs=FOLDER
+    """
+    import os
+
+    from rich.console import Console
+
+    from simulations.benchmark.plans import bundled_plan, read_plan
+    from simulations.benchmark.record import write_record
+    from simulations.benchmark.runs import run_plan
+    from simulations.benchmark.terminal import shown
+    from simulations.report import write_report
+
+    if (plan is None) == (not preset):
+        raise UserError(
+            f"benchmark: got {'a plan and --preset' if plan else 'neither a plan nor --preset'}; expected one of "
+            "PLAN.toml and --preset NAME"
+        )
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    path = plan or bundled_plan(preset)
+    folder = out or Path("runs") / f"benchmark-{path.stem}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
+    for remark in read.remarks:
+        say(remark)
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = run_plan(read, folder, processes, cores, say)
+    command = " ".join(["fedtransfer", *sys.argv[1:]])
+    write_record(folder, command, read, measured)
+    write_report([folder], folder / "report.html", command)
+    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(measured.lines))
+    say(", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items()))
+    say(f"{folder / 'report.html'} tells it in words and pictures; table.csv beside it has every measure")
+    if json_output:
+        table = [plain(line.columns) for line in measured.lines]
+        print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
+    for name, error in measured.failures.items():
+        say(f"failed: {name}: {error}")
+    if measured.failures:
+        raise typer.Exit(1)
 
 
 @benchmark.command()
@@ -58,60 +173,6 @@ def federation(
 
     for line in measure(sites, rounds):
         _print(line, json_output)
-
-
-@benchmark.command()
-def methods(
-    plan: Annotated[
-        Path,
-        typer.Argument(help="What to run, such as plans/heads.toml.", metavar="PLAN.toml", show_default=False),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the runs and tables; runs that are there are not made again.")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Where data are that the plan names, such as pacs=FOLDER; may be repeated.", metavar="NAME=PATH"
-        ),
-    ] = None,
-    store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
-    processes: Annotated[int, typer.Option(help="Runs made at a time (0: one a core).", min=0)] = 0,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-) -> None:
-    """Run every setting x method x seed of a plan, and table accuracy, rounds and bytes with 95 % intervals.
-
-    Stopped and started again it goes on where it was. Runs that fail are named in the end, and the exit status is 1.
-
-    [bold]Example[/bold]
-
-    fedtransfer benchmark methods plans/heads.toml --out runs/heads --data pacs=pacs
-    """
-    import os
-
-    from rich.console import Console
-
-    from simulations.benchmark.plans import read_plan
-    from simulations.benchmark.runs import run_plan
-    from simulations.benchmark.tables import shown
-
-    console = Console(stderr=True)
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    read = read_plan(plan, out, dict(_named(pair) for pair in data or []), store)
-    for remark in read.remarks:
-        say(remark)
-    measured = run_plan(read, out, processes or cores, cores, say)
-    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(measured.lines))
-    say(", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items()))
-    if json_output:
-        table = [plain(asdict(line)) for line in measured.lines]
-        print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
-    for name, error in measured.failures.items():
-        say(f"failed: {name}: {error}")
-    if measured.failures:
-        raise typer.Exit(1)
 
 
 def _named(pair: str) -> tuple[str, str]:

@@ -1,42 +1,29 @@
-"""A plan of runs: every setting x method x seed of a TOML file, each a run config of its own.
+"""A plan of runs: every setting x method x seed of its file, each a run config of its own.
 
-seeds = [0, 1, 2]
-
-[common]                # settings of every run
-rounds = 50
-
-[settings.iid]          # data, and how they are spread
-data = "cifar10"
-partition = "iid"
-
-[methods.fedadam]       # what is compared
-strategy = "fedadam"
+The seed of a run is made of the plan's seed and the setting's name, so runs of different settings or seeds share no
+random stream. Methods of one setting and seed share all of them on purpose: partition, splits, first head, cohorts and
+batches are the same, so differences between methods are paired.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
-
-from pydantic import Field
 
 from common.config import RunConfig, Value
 from common.config_reading import make_config
 from common.errors import UserError
-from common.toml_settings import Table, read_settings
+from common.seeds import digest
+from common.toml_settings import read_settings
+from common.words import nearest
+from simulations.benchmark import PRESETS
+from simulations.benchmark.axes import expanded
+from simulations.benchmark.plan_file import Expected, PlanFile, check_names, grids
 from simulations.datasets import NAMES
 
 _NAME = re.compile(r"[\w.+=-]+")
 _PATHS = ("data", "backbone", "weights", "store")
-
-
-class PlanFile(Table):
-    """What a plan's file holds."""
-
-    seeds: list[int] = Field(min_length=1)
-    common: dict[str, Value] = Field(default_factory=dict)
-    settings: dict[str, dict[str, Value]] = Field(min_length=1)
-    methods: dict[str, dict[str, Value]] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -44,13 +31,16 @@ class Cell:
     """One run: a method in a setting with a seed; without a method, the baselines there.
 
     Attributes:
+        seed: the plan's; the run's own is made of it and the setting.
         config: its settings; ``out`` is its run folder, which baselines share with no run.
+        tried: in a tuning run, the values that it tries.
     """
 
     setting: str
     method: str
     seed: int
     config: RunConfig
+    tried: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[str, int]:
@@ -58,20 +48,44 @@ class Cell:
         return self.setting, self.seed
 
     def __str__(self) -> str:
-        return f"{self.setting}, {self.method or 'baselines'}, seed {self.seed}"
+        tried = "".join(f", {key} {value}" for key, value in self.tried.items())
+        return f"{self.setting}, {self.method or 'baselines'}{tried}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a plan, and the baselines of each setting and seed; ``remarks`` says which settings are left out."""
+    """All runs of a plan.
+
+    Attributes:
+        cells: the runs; those of one setting and seed stand together.
+        baselines: of each setting and seed.
+        tuning: the runs that choose settings of tuned methods.
+        expected: numbers from elsewhere.
+        remarks: which settings are left out, and why.
+        text: the plan's file.
+    """
 
     cells: tuple[Cell, ...]
     baselines: tuple[Cell, ...]
-    remarks: tuple[str, ...]
+    tuning: tuple[Cell, ...] = ()
+    expected: tuple[Expected, ...] = ()
+    remarks: tuple[str, ...] = ()
+    text: str = ""
+
+
+def bundled_plan(name: str) -> Path:
+    """Return the file of a plan that comes with the package.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"--preset: got {name!r}; {nearest(name, list(PRESETS))}")
+    return Path(str(files("fedtransfer_assets") / "plans" / f"{name}.toml"))
 
 
 def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -> Plan:
-    """Read a plan. The runs of one setting and seed stand together.
+    """Read a plan.
 
     Args:
         path: the TOML file.
@@ -82,31 +96,69 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
     Raises:
         UserError: the file is no plan, a run's settings do not go together, or the data of no setting are there.
     """
-    plan = read_settings(path, PlanFile)
-    for name in (*plan.settings, *plan.methods):
+    file = read_settings(path, PlanFile)
+    own = {
+        name: {key: value for key, value in table.items() if key != "methods"} for name, table in file.settings.items()
+    }
+    settings = expanded(own, file.common, f"{path}: settings")
+    methods = expanded(file.methods, {}, f"{path}: methods")
+    for name in (*settings, *methods):
         if not _NAME.fullmatch(name):
             raise UserError(f"{path}: {name!r} names a folder; use letters, digits and . _ + = - only")
+    check_names(file, settings, methods, path)
+    tried_for = grids(file, path)
     cells: list[Cell] = []
     baselines: list[Cell] = []
+    tuning: list[Cell] = []
     remarks: list[str] = []
-    for setting, own in plan.settings.items():
-        settings = {**plan.common, **own, **({"store": store} if store else {})}
-        wanted = str(settings.get("data", RunConfig().data))
-        settings["data"] = data.get(wanted, wanted)
-        if settings["data"] not in NAMES and not Path(str(settings["data"])).expanduser().exists():
-            remarks.append(f"{setting} is left out: there is no {settings['data']}; give --data {wanted}=PATH")
+    for setting, given in settings.items():
+        here = file.settings[given.name].get("methods", {})
+        shared = {**given.values, **({"store": store} if store else {})}
+        wanted = str(shared.get("data", RunConfig().data))
+        shared["data"] = data.get(wanted, wanted)
+        if shared["data"] not in NAMES and not Path(str(shared["data"])).expanduser().exists():
+            remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {wanted}=PATH")
             continue
-        settings |= {key: _absolute(str(settings[key])) for key in _PATHS if key in settings}
-        for seed in plan.seeds:
-            folder = out.absolute() / "runs" / setting / f"seed-{seed}"
-            for method, chosen in {"": {}, **plan.methods}.items():
-                source = f"{path}: settings.{setting}" + (f" with methods.{method}" if method else "")
-                last = {"seed": seed, "baselines": False, "out": str(folder / method) if method else str(folder)}
-                cell = Cell(setting, method, seed, make_config({**settings, **chosen, **last}, source))
-                (cells if method else baselines).append(cell)
-    if not cells:
+        shared |= {key: _absolute(str(shared[key])) for key in _PATHS if key in shared}
+
+        def cell(
+            method: str, seed: int, chosen: Mapping[str, Value], folder: str, tried: Mapping[str, Value],
+            setting: str = setting, shared: Mapping[str, Value] = shared,
+        ) -> Cell:  # fmt: skip
+            source = f"{path}: settings.{setting}" + (f" with methods.{method}" if method else "")
+            own = {
+                "seed": run_seed(seed, setting),
+                "baselines": False,
+                "out": str(out.absolute() / "runs" / setting / folder),
+            }
+            return Cell(setting, method, seed, make_config({**shared, **chosen, **tried, **own}, source), tried)
+
+        for seed in file.seeds:
+            baselines.append(cell("", seed, {}, f"seed-{seed}", {}))
+            cells += [
+                cell(name, seed, method.values | here.get(method.name, {}), f"seed-{seed}/{name}", {})
+                for name, method in methods.items()
+            ]
+        for name, method in methods.items():
+            for number, tried in enumerate(tried_for.get(method.name, ())):
+                assert file.tuning is not None
+                chosen = method.values | here.get(method.name, {})
+                tuning.append(cell(name, file.tuning.seed, chosen, f"tuning/{name}/{number}", tried))
+    if not baselines:
         raise UserError("\n".join([f"{path}: none of its data are there", *remarks]))
-    return Plan(tuple(cells), tuple(baselines), tuple(remarks))
+    if private := {str(c.method) for c in tuning if c.config.private}:
+        raise UserError(
+            f"{path}: tuning.methods.{min(private)}: what validation images choose would not be accounted for under --dp; "
+            "state its settings instead"
+        )
+    return Plan(
+        tuple(cells), tuple(baselines), tuple(tuning), tuple(file.expected), tuple(remarks), path.read_text("utf-8")
+    )
+
+
+def run_seed(seed: int, setting: str) -> int:
+    """Return the seed of runs of a setting, 0 to 2³¹ - 1: of its own for each seed of the plan and name of a setting."""
+    return int.from_bytes(digest(seed, "benchmark", setting)[:4]) >> 1
 
 
 def same_run(one: RunConfig, other: RunConfig) -> bool:

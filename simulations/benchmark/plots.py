@@ -31,11 +31,11 @@ def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
             color = f"C{names.index(name)}"
             private = sorted((e, line) for e, line in points if e)
             if private:
-                x, y = [e for e, _ in private], [line.accuracy for _, line in private]
-                bars = [line.accuracy_interval for _, line in private]
+                x, y = [e for e, _ in private], [line.mean["accuracy"] for _, line in private]
+                bars = [line.interval["accuracy"] for _, line in private]
                 axes.errorbar(x, y, bars, label=name, color=color, marker="o", capsize=3)
             for line in (line for e, line in points if not e):
-                axes.axhline(line.accuracy, color=color, linestyle=":", linewidth=1.5)
+                axes.axhline(line.mean["accuracy"], color=color, linestyle=":", linewidth=1.5)
         axes.set(title=setting, xlabel="ε at the plan's δ (add or remove one unit)", xscale="log")
         axes.set_xticks(epsilons, minor=False)
         axes.xaxis.set_major_formatter(ScalarFormatter())

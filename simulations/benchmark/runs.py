@@ -1,9 +1,11 @@
-"""``fedtransfer benchmark methods``: all runs of a plan, over processes, each of which makes many in turn.
+"""``fedtransfer benchmark``: all runs of a plan, over processes, each of which makes many in turn.
 
-DIR/runs/SETTING/seed-S/METHOD/         a run folder each
-DIR/runs/SETTING/seed-S/baselines.json  what all data in one place give
+DIR/runs/SETTING/seed-S/METHOD/         a run folder each, with measured.json: every score of its head
+DIR/runs/SETTING/seed-S/baselines.json  the scores of the baselines
+DIR/runs/SETTING/tuning/METHOD/N/       the runs that choose settings
 DIR/cells.csv                           a row a run
 DIR/table.csv                           a row a setting and method: means over seeds
+DIR/benchmark.json, plan.toml           how it was made, and of what
 DIR/epsilon.png                         accuracy against ε, where runs have one
 
 A run that is finished is not made again, one that was stopped goes on.
@@ -11,32 +13,47 @@ A run that is finished is not made again, one that was stopped goes on.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.errors import UserError
+from simulations.benchmark.measures import Row, fairness
+from simulations.benchmark.memory import available_mb, processes_that_fit
 from simulations.benchmark.plans import Cell, Plan
 from simulations.benchmark.plots import plot_epsilon
-from simulations.benchmark.tables import Line, Row, summarise, write_table
+from simulations.benchmark.pool import Say, results, told, workers
+from simulations.benchmark.tables import Line, summarise, with_differences, write_cells, write_table
+from simulations.benchmark.tuning import choose, with_choices
 
 if TYPE_CHECKING:
-    from simulations.benchmark.cells import Pooled
+    from simulations.baselines import Score
+    from simulations.benchmark.cells import Features
 
-Say = Callable[[str], None]
+Key = tuple[object, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
-    """What came of a plan: the table, what failed with its error, and the seconds that each part took."""
+    """What came of a plan.
 
-    lines: Sequence[Line]
-    failures: Mapping[str, str]
-    seconds: Mapping[str, float]
+    Attributes:
+        lines: the table.
+        processes: runs made at a time.
+        seconds: that each part took.
+        backbones: what images were seen through.
+        tuning: what was tried and chosen.
+        failures: what failed → its error.
+    """
+
+    lines: Sequence[Line] = ()
+    processes: int = 1
+    seconds: dict[str, float] = field(default_factory=dict)
+    backbones: list[Mapping[str, str]] = field(default_factory=list)
+    tuning: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say) -> Measured:
@@ -45,36 +62,124 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say) -> Mea
     Args:
         plan: the runs.
         out: where the tables are written.
-        processes: runs made at a time.
+        processes: runs made at a time (0: one a core, as far as there is memory).
         cores: that they share.
         say: tells a person how far it is.
     """
-    failures: dict[str, str] = {}
-    seconds: dict[str, float] = {}
-    threads = max(1, cores // processes)
-    with _workers(processes) as pool:
-        with _timed(seconds, "features"):
-            missing = _extract(pool, plan, say, failures)
-        with _timed(seconds, "baselines"):
-            pooled = _baselines(pool, _threaded(plan.baselines, threads, missing), say, failures)
-        with _timed(seconds, "runs"):
-            rows = _runs(pool, _threaded(plan.cells, threads, missing), pooled, say, failures)
-    order = {(cell.setting, cell.method, cell.seed): i for i, cell in enumerate(plan.cells)}
-    rows.sort(key=lambda row: order[row.setting, row.method, row.seed])
-    write_table(out / "cells.csv", Row, rows)
-    lines = _with_baselines(rows, pooled, [cell.setting for cell in plan.baselines])
-    write_table(out / "table.csv", Line, lines)
-    plot_epsilon(plan, lines, out / "epsilon.png")
-    return Measured(lines, failures, {**seconds, "total": round(sum(seconds.values()), 1)})
+    measured = Measured()
+    with workers(processes or cores) as pool:
+        with _timed(measured.seconds, "features"):
+            features = _extract(pool, plan, say, measured.failures)
+        need = max((found.peak_mb for found in features.values()), default=0.0)
+        measured.processes = processes or processes_that_fit(cores, available_mb(), need)
+        say(_about_processes(measured.processes, processes, cores, need))
+        work = _Work(pool, measured, features, max(1, cores // measured.processes), say)
+        with _timed(measured.seconds, "baselines"):
+            baselines = work.baselines(plan.baselines)
+        with _timed(measured.seconds, "tuning"):
+            measured.tuning = choose(plan.tuning, work.losses(plan.tuning))
+        for choice in measured.tuning:
+            say(f"tuned: {choice['setting']}, {choice['method']}: {choice['chosen'] or 'no run of the grid went well'}")
+        with _timed(measured.seconds, "runs"):
+            rows = work.runs(with_choices(plan.cells, measured.tuning), baselines)
+    measured.backbones = list({found.facts["fingerprint"]: found.facts for found in features.values()}.values())
+    rows = with_differences([*_sorted(plan, rows), *_baseline_rows(plan, baselines, features)])
+    settings = list(dict.fromkeys(cell.setting for cell in plan.baselines))
+    rows.sort(key=lambda row: settings.index(row.setting))
+    write_cells(out / "cells.csv", rows)
+    measured.lines = summarise(rows, plan.expected)
+    write_table(out / "table.csv", measured.lines)
+    plot_epsilon(plan, measured.lines, out / "epsilon.png")
+    return measured
 
 
-@contextmanager
-def _workers(processes: int) -> Iterator[Executor]:
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # TensorFlow does not survive a fork
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+@dataclass(frozen=True)
+class _Work:
+    """What is done of a plan once its features are there."""
+
+    pool: Executor
+    measured: Measured
+    features: Mapping[Key, "Features"]
+    threads: int
+    say: Say
+
+    def baselines(self, cells: Sequence[Cell]) -> dict[tuple[str, int], Mapping[str, "Score"]]:
+        """Score the baselines of each setting and seed."""
+        scores = {}
+        for cell, result in self._results(self._possible(cells), lambda cell: (_measure_baselines, cell)):
+            scores[cell.place] = result
+            pooled = ", ".join(f"{name} {100 * score.common:.1f} %" for name, score in result.items())
+            self.say(f"{cell}: {pooled}")
+        return scores
+
+    def losses(self, cells: Sequence[Cell]) -> dict[str, float]:
+        """Return run → validation loss of the runs that choose settings."""
+        losses = {}
+        for cell, row in self._results(self._possible(cells), lambda cell: (_run_cell, cell, {}, {})):
+            losses[str(cell)] = row.measures["nll"]
+            self.say(f"{cell}: validation loss {row.measures['nll']:.4f}")
+        return losses
+
+    def runs(self, cells: Sequence[Cell], baselines: Mapping[tuple[str, int], Mapping[str, "Score"]]) -> list[Row]:
+        """Make the runs."""
+        began, made, rows = time.monotonic(), 0, list[Row]()
+        cells = self._possible(cells)
+
+        def work(cell: Cell) -> tuple[Any, ...]:
+            return _run_cell, cell, baselines.get(cell.place, {}), self.features[_key(cell)].facts
+
+        for done, (cell, row) in enumerate(self._results(cells, work), 1):
+            rows.append(row)
+            made += bool(row.seconds)
+            passed = time.monotonic() - began
+            left = f"about {passed / made * (len(cells) - done) / 60:.0f} min left" if row.seconds else "was there"
+            accuracy = 100 * row.measures["accuracy"]
+            self.say(f"{done}/{len(cells)} {cell}: {accuracy:.1f} %, {row.seconds:.1f} s, {left}")
+        return rows
+
+    def _results(self, cells: Sequence[Cell], work: Any) -> Iterator[tuple[Cell, Any]]:
+        return results(self.pool, self.measured.processes, cells, work, self.say, self.measured.failures)
+
+    def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Leave cells out whose features are not to be had, and give the others their threads."""
+        update = {"threads": self.threads}
+        return [
+            replace(cell, config=cell.config.model_copy(update=update)) for cell in cells if _key(cell) in self.features
+        ]
+
+
+def _extract(pool: Executor, plan: Plan, say: Say, failures: dict[str, str]) -> dict[Key, "Features"]:
+    """Extract features with all cores, those of a data set through a backbone at a time, in one process; return those
+    that could be had.
+    """
+    features = {}
+    for key, cell in {_key(cell): cell for cell in reversed((*plan.baselines, *plan.cells))}.items():
+        config = cell.config
+        resolution = f" at {config.resolution} px" if config.resolution else ""
+        what = f"features of {config.data} by {config.backbone}{resolution}"
+        say(f"{what} …")
+        try:
+            features[key] = pool.submit(_extract_features, cell).result()
+        except Exception as error:
+            failures[what] = told(error)
+            say(f"{what}: failed; the rest goes on")
+        else:
+            say(f"{what}: {features[key].extracted} extracted in {features[key].seconds:.1f} s")
+    return features
+
+
+def _key(cell: Cell) -> Key:
+    """What the features of a setting depend on."""
+    c = cell.config
+    statistics = c.feature_statistics, c.standardise == "public", c.project == "pca"
+    return c.data, c.backbone, c.weights, c.preprocessing, c.resolution, c.precision, *statistics
+
+
+def _about_processes(processes: int, wished: int, cores: int, need: float) -> str:
+    if wished:
+        return f"{processes} runs at a time, as told"
+    memory = f"{need / 1000:.1f} GB a run so far, {available_mb() / 1000:.1f} GB free"
+    return f"{processes} runs at a time: {cores} cores; {memory}"
 
 
 @contextmanager
@@ -84,105 +189,39 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     seconds[what] = round(time.monotonic() - began, 1)
 
 
-def _threaded(cells: Sequence[Cell], threads: int, missing: set[str]) -> list[Cell]:
-    """Give cells their threads, and leave those out whose data are not to be had."""
-    return [
-        replace(cell, config=cell.config.model_copy(update={"threads": threads}))
-        for cell in cells
-        if cell.config.data not in missing
-    ]
+def _sorted(plan: Plan, rows: Sequence[Row]) -> list[Row]:
+    order = {(cell.setting, cell.method, cell.seed): i for i, cell in enumerate(plan.cells)}
+    return sorted(rows, key=lambda row: order[row.setting, row.method, row.seed])
 
 
-def _extract(pool: Executor, plan: Plan, say: Say, failures: dict[str, str]) -> set[str]:
-    """Extract features with all cores, a data set at a time; return the data sets that this failed for."""
-    first = {cell.config.data: cell for cell in reversed(plan.baselines)}
-    missing = set()
-    for data, cell in sorted(first.items()):
-        say(f"features of {data} …")
-        try:
-            extracted = pool.submit(_extract_features, cell).result()
-        except Exception as error:
-            failures[f"features of {data}"] = _told(error)
-            missing.add(data)
-        else:
-            say(f"features of {data}: {extracted} extracted")
-    return missing
-
-
-def _baselines(
-    pool: Executor, cells: Sequence[Cell], say: Say, failures: dict[str, str]
-) -> dict[tuple[str, int], "Pooled"]:
-    futures = {pool.submit(_measure_baselines, cell): cell for cell in cells}
-    pooled = {}
-    for cell, result in _results(futures, say, failures):
-        pooled[cell.place] = result
-        say(f"{cell}: pooled {100 * result.softmax:.1f} %, ridge {100 * result.ridge:.1f} %")
-    return pooled
-
-
-def _runs(
-    pool: Executor, cells: Sequence[Cell], pooled: Mapping[tuple[str, int], "Pooled"], say: Say,
-    failures: dict[str, str],
-) -> list[Row]:  # fmt: skip
-    began, made, rows = time.monotonic(), 0, []
-    futures = {
-        pool.submit(_run_cell, cell, pooled[cell.place].softmax if cell.place in pooled else math.nan): cell
-        for cell in cells
-    }
-    for done, (cell, row) in enumerate(_results(futures, say, failures), 1):
-        rows.append(row)
-        made += bool(row.seconds)
-        passed = time.monotonic() - began
-        left = f"about {passed / made * (len(cells) - done) / 60:.0f} min left" if row.seconds else "was there"
-        say(f"{done}/{len(cells)} {cell}: {100 * row.accuracy:.1f} %, {row.seconds:.1f} s, {left}")
+def _baseline_rows(
+    plan: Plan, baselines: Mapping[tuple[str, int], Mapping[str, "Score"]], features: Mapping[Key, "Features"]
+) -> list[Row]:
+    rows = []
+    for cell in plan.baselines:
+        for name, score in baselines.get(cell.place, {}).items():
+            alone = {"worse_than_local": math.nan} if name == "local only" else {}
+            measures = {**score.measures, **fairness(score, baselines[cell.place]), **alone}
+            rows.append(Row(cell.setting, name, cell.seed, measures, features[_key(cell)].facts))
     return rows
-
-
-def _results(futures: Mapping[Future[Any], Cell], say: Say, failures: dict[str, str]) -> Iterator[tuple[Cell, Any]]:
-    """Yield each cell that went well with what came of it, as they come; note the others with their error."""
-    for future in as_completed(futures):
-        cell = futures[future]
-        if error := future.exception():
-            failures[str(cell)] = _told(error)
-            say(f"{cell}: failed")
-        else:
-            yield cell, future.result()
-
-
-def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-
-
-def _with_baselines(
-    rows: Sequence[Row], pooled: Mapping[tuple[str, int], "Pooled"], settings: Sequence[str]
-) -> list[Line]:
-    """Summarise the runs, and under each setting its baselines."""
-    baselines = [
-        Row(setting, name, seed, value)
-        for (setting, seed), result in sorted(pooled.items())
-        for name, value in zip(("pooled softmax", "pooled ridge", "pooled NCM", "majority class"), asdict(result).values(), strict=True)
-    ]  # fmt: skip
-    lines = summarise([*rows, *baselines])
-    place = {setting: i for i, setting in enumerate(dict.fromkeys(settings))}
-    return sorted(lines, key=lambda line: place[line.setting])
 
 
 # These run in the workers, whose first one imports TensorFlow: this process does without.
 
 
-def _extract_features(cell: Cell) -> int:
+def _extract_features(cell: Cell) -> "Features":
     from simulations.benchmark.cells import extract_features
 
     return extract_features(cell.config.model_copy(update={"threads": 0}))
 
 
-def _measure_baselines(cell: Cell) -> "Pooled":
+def _measure_baselines(cell: Cell) -> Mapping[str, "Score"]:
     from simulations.benchmark.cells import measure_baselines
 
     return measure_baselines(cell)
 
 
-def _run_cell(cell: Cell, pooled: float) -> Row:
+def _run_cell(cell: Cell, baselines: Mapping[str, "Score"], facts: Mapping[str, str]) -> Row:
     from simulations.benchmark.cells import run_cell
 
-    return run_cell(cell, pooled)
+    return run_cell(cell, baselines, facts)

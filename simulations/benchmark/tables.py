@@ -1,73 +1,90 @@
-"""What the runs of a plan say together: a row a run, and a row a setting and method."""
+"""What the runs of a plan say together: a row a run, and a line a setting and method."""
 
 import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.table import Table
+from simulations.benchmark.measures import Row
+from simulations.benchmark.plan_file import Expected
 
-REACHED = 0.95  # of the pooled softmax head's accuracy
-
-
-@dataclass(frozen=True)
-class Row:
-    """A run.
-
-    Attributes:
-        accuracy: of the head it delivered, on the common test set.
-        rounds: before a head first reached 95 % of the pooled softmax head's accuracy; NaN for never.
-        bytes: to and from a site until then.
-        seconds_of_rounds: that all exchanges took.
-        seconds: that the run took as a whole; 0 where it had been made before.
-    """
-
-    setting: str
-    method: str
-    seed: int
-    accuracy: float
-    rounds: float = math.nan
-    bytes: float = math.nan
-    seconds_of_rounds: float = math.nan
-    seconds: float = 0.0
+# In the order of the tables' columns. Accuracy and the like are of the delivered head on the common test set; worst_site,
+# bottom_decile and worse_than_local on each site's own test images, as are those from personal on; difference is to
+# fedavg in the same setting and seed; rounds and bytes are those until a head reached 95 % of the pooled softmax head's
+# accuracy, bytes_up and bytes_down those of the whole run, at a site in the mean; seconds_features is what a run took to
+# find its features in the store.
+MEASURES = (
+    "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "nll", "ece", "worst_site", "bottom_decile",
+    "worse_than_local", "difference", "rounds", "bytes", "bytes_up", "bytes_down", "seconds_features", "seconds_training",
+    "seconds_aggregation", "peak_mb", "personal", "personal_mixed", "personal_worse", "unseen", "unseen_adapted",
+)  # fmt: skip
+FACTS = ("epsilon", "delta", "backbone", "resolution", "preprocessing", "fingerprint")
+REFERENCE = "fedavg"  # the method that differences are to
 
 
 @dataclass(frozen=True)
 class Line:
-    """A method in a setting over all seeds: means, with half the width of 95 % intervals.
+    """A method in a setting over all seeds.
 
     Attributes:
+        mean: measure → mean over the seeds that have it; NaN where none has.
+        interval: measure → half the width of its 95 % interval; NaN for less than two.
         reached: runs that reached 95 % of pooled; rounds and bytes are means over these.
+        facts: of features and privacy.
+        expected: a number from elsewhere that it stands beside.
     """
 
     setting: str
     method: str
     seeds: int
-    accuracy: float
-    accuracy_interval: float
+    mean: dict[str, float]
+    interval: dict[str, float]
     reached: int
-    rounds: float
-    rounds_interval: float
-    bytes: float
-    bytes_interval: float
-    seconds_of_rounds: float
+    facts: dict[str, str]
+    expected: Expected | None = None
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """What ``table.csv`` says of it."""
+        pairs = {
+            column: value
+            for name in MEASURES
+            for column, value in ((name, self.mean[name]), (f"{name}_interval", self.interval[name]))
+        }
+        named = {"setting": self.setting, "method": self.method, "seeds": self.seeds}
+        expected = {"expected": self.expected.accuracy, "source": self.expected.source} if self.expected else {}
+        facts = {name: self.facts.get(name, "") for name in FACTS}
+        return {**named, **pairs, "reached": self.reached, **facts, "expected": "", "source": "", **expected}
 
 
-def summarise(rows: Iterable[Row]) -> list[Line]:
+def with_differences(rows: Sequence[Row]) -> list[Row]:
+    """Give each row its difference in accuracy to fedavg in the same setting and with the same seed, where that is."""
+    reference = {(row.setting, row.seed): row.measures["accuracy"] for row in rows if row.method == REFERENCE}
+    paired = []
+    for row in rows:
+        other = math.nan if row.method == REFERENCE else reference.get((row.setting, row.seed), math.nan)
+        measures = {**row.measures, "difference": row.measures["accuracy"] - other}
+        paired.append(Row(row.setting, row.method, row.seed, measures, row.facts, row.seconds))
+    return paired
+
+
+def summarise(rows: Iterable[Row], expected: Sequence[Expected] = ()) -> list[Line]:
     """Summarise runs over seeds, in the order in which settings and methods first come."""
+    beside = {(entry.setting, entry.method): entry for entry in expected}
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.setting, row.method].append(row)
     lines = []
     for (setting, method), mine in groups.items():
-        there = [row for row in mine if not math.isnan(row.rounds)]
-        accuracy = mean_and_interval([row.accuracy for row in mine])
-        rounds, size = (mean_and_interval([getattr(row, name) for row in there]) for name in ("rounds", "bytes"))
-        seconds, _ = mean_and_interval([row.seconds_of_rounds for row in mine])
-        lines.append(Line(setting, method, len(mine), *accuracy, len(there), *rounds, *size, seconds))
+        values = {name: [row.measures.get(name, math.nan) for row in mine] for name in MEASURES}
+        told = {name: mean_and_interval([x for x in numbers if not math.isnan(x)]) for name, numbers in values.items()}
+        means, halves = ({name: pair[i] for name, pair in told.items()} for i in (0, 1))
+        reached = sum(not math.isnan(rounds) for rounds in values["rounds"])
+        lines.append(
+            Line(setting, method, len(mine), means, halves, reached, dict(mine[0].facts), beside.get((setting, method)))
+        )
     return lines
 
 
@@ -83,40 +100,30 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), half
 
 
-def write_table(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
-    """Write dataclasses of one kind as a CSV file; what is not a number is left empty."""
+def write_cells(path: Path, rows: Iterable[Row]) -> None:
+    """Write a row a run, baselines included."""
+    _write(path, [
+        {"setting": row.setting, "method": row.method, "seed": row.seed}
+        | {name: row.measures.get(name, math.nan) for name in MEASURES}
+        | {name: row.facts.get(name, "") for name in FACTS} | {"seconds": row.seconds}
+        for row in rows
+    ])  # fmt: skip
+
+
+def write_table(path: Path, lines: Iterable[Line]) -> None:
+    """Write a row a setting and method."""
+    _write(path, [line.columns for line in lines])
+
+
+def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write a CSV file; what is not a number is left empty, others have six digits."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(kind)])
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
-        writer.writerows({key: "" if value != value else value for key, value in asdict(row).items()} for row in rows)
+        writer.writerows({key: _text(value) for key, value in row.items()} for row in rows)
 
 
-def shown(lines: Sequence[Line]) -> Table:
-    """Lay the lines out for a person, a section a setting."""
-    table = Table(
-        title="Accuracy on the common test set; rounds and bytes a site to 95 % of pooled",
-        caption="mean ± half of the 95 % interval over seeds; rounds and bytes over the seeds that got there",
-        title_style="bold",
-        caption_style="dim",
-    )
-    for name in ("setting", "method", "accuracy, %", "got there", "rounds", "kB", "seconds"):
-        table.add_column(name, justify="left" if name in ("setting", "method") else "right", no_wrap=True)
-    for i, line in enumerate(lines):
-        first = i == 0 or lines[i - 1].setting != line.setting
-        if first and i:
-            table.add_section()
-        baseline = math.isnan(line.seconds_of_rounds)
-        table.add_row(
-            line.setting if first else "",
-            line.method,
-            _pair(100 * line.accuracy, 100 * line.accuracy_interval),
-            "" if baseline else f"{line.reached} of {line.seeds}",
-            _pair(line.rounds, line.rounds_interval),
-            _pair(line.bytes / 1000, line.bytes_interval / 1000),
-            "" if baseline else f"{line.seconds_of_rounds:.1f}",
-        )
-    return table
-
-
-def _pair(mean: float, half: float) -> str:
-    return "" if math.isnan(mean) else f"{mean:.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")
+def _text(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}" if abs(value) < 1e5 else f"{value:.0f}"
+    return value

@@ -107,6 +107,7 @@ REFUSED: list[tuple[dict, str]] = [
     ),
     ({**IMAGE, **SHARED}, "local-steps: with --noise shared only the sum over sites is private, so a site must not step on by itself; "
      "got 20 steps in a round, give --local-steps 1"),
+    ({**IMAGE, **SHARED, "min-sites": 0}, "such as 7 of 10 sites; and local-steps: with --noise shared only the sum"),
     *[
         ({**MASKS, "strategy": name}, f"masks: {name} does not go with them: it looks at every site's update")
         for name in ("median", "trimmed-mean")

@@ -141,7 +141,10 @@ def test_a_resumed_run_does_not_gather_again_and_ends_alike(tmp_path: Path, how:
     assert outcome.progress.kept.keys() == expected.progress.kept.keys()
     for name, arrays in expected.progress.kept.items():
         assert_same(outcome.progress.kept[name], arrays)
-    histories = [[{**row, "seconds": ""} for row in read_history(run.folder)] for run in (whole, resumed)]
+    histories = [
+        [{**row, "seconds": "", "seconds_aggregating": ""} for row in read_history(run.folder)]
+        for run in (whole, resumed)
+    ]
     assert histories[0] == histories[1]
 
 

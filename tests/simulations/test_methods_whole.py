@@ -87,7 +87,9 @@ def without_times(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """What the summary and the history of a run say, but for how long it took."""
     told = json.loads((folder / "summary.json").read_text())
     with (folder / "history.csv").open() as file:
-        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+        rows = [
+            {key: value for key, value in row.items() if not key.startswith("seconds")} for row in csv.DictReader(file)
+        ]
     return {key: value for key, value in told.items() if key not in ("seconds", "features")}, rows
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from common.config import RunConfig
+from common.errors import UserError
 from common.privacy.accounting import Release, epsilon
 from common.privacy.guarantee import Guarantee, guarantee
 
@@ -60,8 +61,11 @@ def test_a_budget_ends_before_it_would_be_exceeded() -> None:
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 30])
-def test_a_budget_that_the_first_round_exceeds_affords_none(rounds: int) -> None:
-    assert promised(**SITE, epsilon=0.5, noise_multiplier=1, rounds=rounds).affordable == 0
+def test_a_budget_that_the_first_round_exceeds_is_refused(rounds: int) -> None:
+    with pytest.raises(
+        UserError, match=r"epsilon 0.5 is not enough for one round: .* it takes 4.38 at delta 1e-05; give more"
+    ):
+        promised(**SITE, epsilon=0.5, noise_multiplier=1, rounds=rounds)
 
 
 def test_what_is_shown_on_the_way_is_never_too_little_and_exact_in_the_end() -> None:

@@ -1,22 +1,27 @@
-"""Plans of runs: what they hold, that they go on where they were, and the tables that come of them."""
+"""Plans of runs: that they go on where they were, however they were stopped, and the tables that come of them."""
 
 import csv
 import json
-import math
-import shutil
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
+from typer.testing import CliRunner
 
+from common.config import RunConfig
 from common.errors import UserError
-from simulations.benchmark.plans import read_plan, same_run
-from simulations.benchmark.tables import Row, mean_and_interval, summarise
+from fedtransfer import app
+from simulations.benchmark import PRESETS
+from simulations.benchmark.plan_file import BASELINES
+from simulations.benchmark.plans import Cell
+from simulations.benchmark.pool import results
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
@@ -28,13 +33,22 @@ min-images = 2
 data = "pictures"
 sites = 2
 alpha = 100.0
-[settings.absent]
-data = "not-there"
-[methods.plain]
+[methods.fedavg]
 server-momentum = 0.0
 server-learning-rate = 1.0
 [methods.robust]
 strategy = "median"
+[tuning]
+seed = 5
+[tuning.methods.fedavg]
+learning-rate = [0.001, 4.0]
+[tuning.methods.robust]
+learning-rate = [1.0, 4.0]
+[[expected]]
+setting = "few"
+method = "fedavg"
+accuracy = 0.9
+source = "a guess"
 """
 
 
@@ -44,69 +58,64 @@ def plan_file(folder: Path, text: str = PLAN) -> Path:
     return path
 
 
+def command(plan: Sequence[str], out: Path, images: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "fedtransfer", "benchmark", *plan, "--out", str(out), "--data", f"pictures={images}",
+            "--store", str(out.parent / "store"), "--processes", "2", "--json", *more]  # fmt: skip
+
+
+def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
+    at_once, most, failures, said = 0, 0, {}, []
+
+    def work(number: int) -> int:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.01)
+        at_once -= 1
+        if number == 3:
+            raise UserError("three is refused")
+        if number == 4:
+            raise ValueError("four")
+        return number * number
+
+    cells = [Cell("s", str(i), 0, RunConfig()) for i in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        done = list(results(pool, 2, cells, lambda cell: (work, int(cell.method)), said.append, failures))
+    assert {int(cell.method): value for cell, value in done} == {0: 0, 1: 1, 2: 4, 5: 25}
+    assert most == 2
+    assert failures == {"s, 3, seed 0": "three is refused", "s, 4, seed 0": "ValueError: four"}
+    assert said == ["s, 3, seed 0: failed", "s, 4, seed 0: failed"]
+
+
 @pytest.mark.parametrize(
-    "name", sorted({path.stem for path in (ROOT / "fedtransfer_assets" / "plans").glob("*.toml")} | {"heads", "depths"})
-)
-def test_the_plans_that_come_with_it_are_plans(name: str, tmp_path: Path) -> None:
-    plan = read_plan(ROOT / "fedtransfer_assets" / "plans" / f"{name}.toml", Path("out"), {"pacs": str(tmp_path)})
-    assert not plan.remarks
-    assert len({cell.config.out for cell in plan.cells}) == len(plan.cells)
-    assert {cell.place for cell in plan.cells} == {cell.place for cell in plan.baselines}
-    if name == "heads":
-        assert len({cell.setting for cell in plan.cells}) == 7
-        assert max(cell.config.rounds for cell in plan.cells) <= 50
-
-
-def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
-    plan = read_plan(plan_file(tmp_path), tmp_path / "out", {"pictures": str(tmp_path)})
-    assert [(c.setting, c.seed, c.method) for c in plan.cells] == [
-        ("few", seed, method) for seed in (0, 1) for method in ("plain", "robust")
-    ]
-    assert len(plan.remarks) == 1
-    assert "absent is left out: there is no not-there; give --data not-there=PATH" in plan.remarks[0]
-    with pytest.raises(UserError, match="none of its data are there"):
-        read_plan(plan_file(tmp_path), tmp_path / "out", {})
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("arguments", "words"),
     [
-        (("rounds = 3", "round = 3"), r"settings.few: unknown key 'round'; did you mean 'rounds'"),
-        (('"median"', '"mean"'), r"settings.few with methods.robust: strategy: got 'mean'; did you mean 'median'"),
-        (("[methods.plain]", '[methods."a/b"]'), r"'a/b' names a folder"),
-        (("seeds", "seed"), r"unknown key 'seed'; did you mean 'seeds'"),
+        (["plan"], "got neither a plan nor --preset; expected one of PLAN.toml and --preset NAME"),
+        (["plan.toml", "--preset", "quick"], "got a plan and --preset; expected one of"),
+        (["--preset", "quik"], "--preset: got 'quik'; did you mean 'quick'"),
+        (["not-there.toml"], "not-there.toml: No such file"),
+        (["plan.toml", "--data", "here"], "--data: got 'here'; expected NAME=PATH"),
     ],
 )
-def test_a_plan_that_is_wrong_is_refused(tmp_path: Path, wrong: tuple[str, str], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        read_plan(plan_file(tmp_path, PLAN.replace(*wrong)), tmp_path, {"pictures": str(tmp_path)})
+def test_what_to_run_is_said_once(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(app, ["benchmark", *arguments])
+    assert isinstance(result.exception, UserError)
+    assert words in str(result.exception)
 
 
-def test_what_does_not_change_a_result_does_not_make_it_another_run(tmp_path: Path) -> None:
-    one, other = (
-        cell.config for cell in read_plan(plan_file(tmp_path), tmp_path, {"pictures": str(tmp_path)}).cells[:2]
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+def test_help_teaches_plans_and_the_machine(arguments: list[str]) -> None:
+    shown = CliRunner().invoke(app, ["benchmark", *arguments]).output
+    for word in ("benchmark PLAN.toml", "--preset NAME", *PRESETS, "speed", "extraction", "federation"):
+        assert word in shown
+
+
+def test_help_of_plans_comes_with_and_without_their_name() -> None:
+    with_name, without = (
+        CliRunner().invoke(app, ["benchmark", *a]).output for a in (["plan", "--help"], ["p.toml", "--help"])
     )
-    assert same_run(one, one.model_copy(update={"threads": 7, "out": "", "store": "/there"}))
-    assert not same_run(one, one.model_copy(update={"rounds": 4}))
-    assert not same_run(one, other)
-    masked = one.model_copy(update={"masks": True})
-    assert same_run(masked, masked.model_copy(update={"classes": "declared", "class_names": "cat,dog"}))
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=9, unique=True))
-def test_intervals_are_those_of_the_t_distribution(values: list[float]) -> None:
-    mean, half = mean_and_interval(values)
-    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    np.testing.assert_allclose([mean - half, mean + half], [low, high], atol=1e-12)
-
-
-def test_rounds_are_averaged_over_the_seeds_that_got_there() -> None:
-    rows = [Row("s", "m", 0, 0.5, 4, 100.0, 1.0), Row("s", "m", 1, 0.7), Row("s", "m", 2, 0.6, 6, 300.0, 1.0)]
-    [line] = summarise(rows)
-    assert (line.seeds, line.reached, line.rounds, line.bytes) == (3, 2, 5.0, 200.0)
-    assert line.accuracy == pytest.approx(0.6)
-    [single] = summarise(rows[:1])
-    assert math.isnan(single.accuracy_interval), "one value has no interval"
+    assert with_name == without
+    assert "alpha = [0.1, 0.5]" in with_name
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -116,56 +125,74 @@ def table(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> None:
-    """Two processes make all runs; then one lacks its end, one has other settings, and those alone are made again."""
+    """Killed in the middle, a benchmark goes on: what is finished stays as it is, but for a run whose settings are others
+    now, which is made again.
+    """
     images, out = folder_of_classes(24), tmp_path / "out"
+    told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
 
-    def benchmark(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fedtransfer", "benchmark", "methods", str(plan_file(tmp_path)), "--out", str(out),
-                   "--data", f"pictures={images}", "--store", str(tmp_path / "store"), "--processes", "2", "--json", *more]  # fmt: skip
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    first = subprocess.Popen(
+        told, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not list(runs.glob("seed-*/*/measured.json")):
+        assert first.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    finished = {path.parent: path.stat().st_mtime_ns for path in runs.rglob("measured.json")}
+    assert 5 <= len(finished) < 8, "the tuning runs, and some of the others"
+    assert not (out / "table.csv").exists()
 
-    done = benchmark()
+    changed = next(folder for folder in finished if folder.parent.parent.name != "tuning")
+    head, settings = (changed / "head.npz").read_bytes(), (changed / "config.toml").read_text()
+    (changed / "config.toml").write_text(settings.replace("rounds = 3", "rounds = 2"))
+    done = subprocess.run(told, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert set(told["seconds"]) == {"features", "baselines", "runs", "total"}
-    assert "features of" in done.stderr
-    assert "72 extracted" in done.stderr
-    cells = table(out / "cells.csv")
-    assert [(row["method"], row["seed"]) for row in cells] == [
-        ("plain", "0"), ("robust", "0"), ("plain", "1"), ("robust", "1"),
-    ]  # fmt: skip
+    assert set(json.loads(done.stdout)["seconds"]) == {"features", "baselines", "tuning", "runs"}
+    again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
+    assert again == {changed}, "nothing else is made again"
+    assert done.stderr.count("was there") == len(finished) - 5
+    assert (changed / "head.npz").read_bytes() == head, "the same run gives the same head"
+    _tables_agree(out)
+
+
+def _tables_agree(out: Path) -> None:
+    cells, record = table(out / "cells.csv"), json.loads((out / "benchmark.json").read_text())
     lines = {row["method"]: row for row in table(out / "table.csv")}
-    assert set(lines) == {"plain", "robust", "pooled softmax", "pooled ridge", "pooled NCM", "majority class"}
-    accuracies = [float(row["accuracy"]) for row in cells if row["method"] == "plain"]
-    assert float(lines["plain"]["accuracy"]) == pytest.approx(np.mean(accuracies))
-    for row in cells:
-        _agrees_with_its_history(row, out / "runs" / "few" / f"seed-{row['seed']}")
-
-    runs = out / "runs" / "few"
-    heads = {path: path.read_bytes() for path in sorted(runs.glob("*/*/head.npz"))}
-    (runs / "seed-0" / "plain" / "summary.json").unlink()
-    other = runs / "seed-1" / "robust" / "config.toml"
-    other.write_text(other.read_text().replace("rounds = 3", "rounds = 2"))
-    shutil.rmtree(runs / "seed-1" / "plain")
-    (runs / "seed-1" / "plain").mkdir()
-    (runs / "seed-1" / "plain" / "precious.txt").write_text("not a run")
-    done = benchmark()
-    assert done.returncode == 1, "one cell cannot be made"
-    assert "few, plain, seed 1: failed" in done.stderr
-    assert "exists and is not a run folder" in done.stderr
-    assert len(table(out / "cells.csv")) == 3
-    made = {line.split(", ")[1] for line in done.stderr.splitlines() if "min left" in line}
-    assert made == {"plain", "robust"}
-    assert done.stderr.count("was there") == 1
-    assert "rounds = 3" in other.read_text()
-    for path, content in heads.items():
-        if path.parent != runs / "seed-1" / "plain":
-            assert path.read_bytes() == content, f"{path}: the same run gives the same head"
+    assert list(lines) == ["fedavg", "robust", *BASELINES]
+    assert [(row["method"], row["seed"]) for row in cells[:4]] == [
+        ("fedavg", "0"), ("robust", "0"), ("fedavg", "1"), ("robust", "1"),
+    ]  # fmt: skip
+    accuracy = {(row["method"], row["seed"]): float(row["accuracy"]) for row in cells}
+    assert float(lines["fedavg"]["accuracy"]) == pytest.approx(np.mean([accuracy["fedavg", s] for s in "01"]))
+    paired = [accuracy["robust", s] - accuracy["fedavg", s] for s in "01"]
+    assert float(lines["robust"]["difference"]) == pytest.approx(np.mean(paired), abs=1e-6)
+    [backbone] = record["backbones"]
+    for line in lines.values():
+        assert (line["fingerprint"], line["resolution"]) == (backbone["fingerprint"], "64")
+    assert (lines["fedavg"]["expected"], record["expected"][0]["source"]) == ("0.9", "a guess")
+    assert record["expected"][0]["measured"] == pytest.approx(float(lines["fedavg"]["accuracy"]), abs=1e-6)
+    assert (out / "plan.toml").read_text() == PLAN
+    assert "few" in (out / "report.html").read_text()
+    for choice in record["tuning"]:
+        best = choice["grid"][int(np.argmin(choice["validation_loss"]))]
+        assert choice["chosen"] == best
+        for seed in (0, 1):
+            settings = (out / "runs" / "few" / f"seed-{seed}" / choice["method"] / "config.toml").read_text()
+            assert f"learning-rate = {best['learning-rate']}" in settings
+    for row in cells[:4]:
+        _agrees_with_its_run(row, out / "runs" / "few" / f"seed-{row['seed']}")
 
 
-def _agrees_with_its_history(row: dict[str, str], folder: Path) -> None:
-    """Rounds and bytes to 95 % of pooled, read a second way."""
-    pooled = json.loads((folder / "baselines.json").read_text())["accuracy"]["softmax"]
+def _agrees_with_its_run(row: dict[str, str], folder: Path) -> None:
+    """Scores, rounds and bytes to 95 % of pooled, read a second way."""
+    summary = json.loads((folder / row["method"] / "summary.json").read_text())
+    for name, ours in (("accuracy", "accuracy"), ("macro_recall", "balanced_accuracy"), ("macro_precision", "macro_precision"),
+                       ("macro_f1", "macro_f1"), ("loss", "nll"), ("worst_site_accuracy", "worst_site")):  # fmt: skip
+        assert float(row[ours]) == pytest.approx(summary[name], abs=1e-5), name
+    assert float(row["seconds_training"]) > float(row["seconds_aggregation"]) > 0
+    assert float(row["peak_mb"]) > 100
+    pooled = json.loads((folder / "baselines.json").read_text())["scores"]["pooled softmax"]["measures"]["accuracy"]
     spent = 0.0
     for rounds, entry in enumerate(table(folder / row["method"] / "history.csv")):
         if float(entry["accuracy"]) >= 0.95 * pooled:

@@ -1,0 +1,198 @@
+"""Whole audits: of every federation of a plan, or of a finished run; each ends with a folder of findings and a report.
+
+DIR/table.csv             a row a number that an attack came to
+DIR/summary.csv           a row a federation, with the main ones
+DIR/roc.csv               curves of membership inference
+DIR/reconstructions.npz   images of classes that have one image at a site, and what was rebuilt of them
+DIR/audit.json            what was audited, how, and in what time
+DIR/report.html
+"""
+
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from common.backbone import configured_backbone
+from common.config import Value
+from common.errors import UserError
+from common.head import Arrays, load_head
+from common.sources import natural_order, read_source
+from common.toml_settings import read_settings
+from server.run import read_summary, settings_of, write_whole
+from simulations.audit.decoder import SIDE, Pictures, bundled_decoder
+from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
+from simulations.audit.inference import infer_members
+from simulations.audit.mechanisms import OneRun, one_run_bound
+from simulations.audit.plan import Audited, PlanFile, read_plan
+from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
+from simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
+from simulations.audit.server_view import leaks, recovered
+from simulations.audit.shown import summary, write_summary_table
+from simulations.audit.tables import Curve, Finding, write_curves, write_findings
+from simulations.datasets import resolve_data
+from simulations.display import Display
+from simulations.report import write_report
+
+SHADOWS = 64  # of a run, where nothing else is asked for
+
+
+def audit_plan(
+    path: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str, *, force: bool
+) -> list[Finding]:
+    """Attack every federation of a plan, and write what came of it.
+
+    Args:
+        path: the plan.
+        folder: for the findings.
+        shadows: of each federation; 0: as many as the plan says.
+        changed: settings that replace the plan's.
+        display: shows progress.
+        command: that repeats the audit.
+        force: replace an earlier audit in the folder.
+
+    Raises:
+        UserError: the plan, its data or the folder are not usable.
+    """
+    _check(folder, force=force)
+    data = str({**read_settings(path, PlanFile).common, **changed}["data"])
+    plan = read_plan(path, natural_order(image.label for image in read_source(resolve_data(data)).images), changed)
+    audit = _Audit(folder, display, command, shadows or plan.shadows)
+    for each in dict.fromkeys(audited.each for audited in plan.audited):
+        mine = [audited for audited in plan.audited if audited.each == each]
+        with display.bar(f"Features, {each} a class", "images") as progress:
+            pool = without_empty(drawn_pool(mine[0].config, each, progress))
+            population = others(mine[0].config, pool.classes, progress)
+        for audited in mine:
+            audit.attack(audited, pool, population)
+    return audit.finished(plan.audited[0])
+
+
+def audit_run(
+    run: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str, *, force: bool
+) -> list[Finding]:
+    """Attack a finished run: its first round, which its sites make again in memory, and the head of its last round.
+
+    Raises:
+        UserError: the run is not there, not finished, or one that cannot be repeated in memory.
+    """
+    config = settings_of(run)
+    if not (run / "summary.json").is_file():
+        raise UserError(f"{run}: not finished; go on with it first: fedtransfer simulate --resume {run}")
+    _check(folder, force=force)
+    summary, (head, _, _) = read_summary(run), load_head(run / "last-head.npz")
+    if config.closed_form and not config.private:  # validation images chose these, and an audit has none
+        chosen = summary["one_shot"]
+        head = tuple(array / np.float32(chosen["factor"]) for array in head)
+        changed = {"ridge": chosen["ridge"], **changed} if config.strategy != "fedncm" else changed
+    config = config.model_copy(update={**changed, "resume": False})
+    refuse_unrepeatable(config)
+    with display.bar("Features", "images") as progress:
+        pool, population = pool_of_run(run, config, tuple(summary["classes"]), progress)
+    audit = _Audit(folder, display, command, shadows or SHADOWS)
+    audited = Audited(config.strategy, "", 0, config)
+    audit.attack(audited, without_empty(pool), population, head)
+    return audit.finished(audited)
+
+
+class _Audit:
+    """Findings as they come, and the folder that they end in."""
+
+    def __init__(self, folder: Path, display: Display, command: str, shadows: int) -> None:
+        self._folder, self._display, self._command, self._shadows = folder, display, command, shadows
+        self._findings: list[Finding] = []
+        self._curves: list[Curve] = []
+        self._pictures: tuple[Originals, dict[str, Pictures]] | None = None
+        self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
+        self._bounds: dict[tuple[str, bool], OneRun] = {}
+        self._began = time.monotonic()
+
+    def attack(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None = None) -> None:
+        """Make all attacks on one federation; where ``head`` is given, membership inference is on that one."""
+        config, members, classes = audited.config, pool.members, len(pool.classes)
+        rounds: list[Seen] = []
+        made = federate(config, members, classes, observe=rounds.append)
+        kernel, bias = head or made
+        accuracy = float(np.mean((population[0] @ kernel + bias).argmax(1) == population[1]))
+        note = "of the head that comes out, on images that no site has"
+        self._findings.append(audited.found("utility", "accuracy", accuracy, count=len(population[1]), note=note))
+        self._findings += [audited.measured(measure) for measure in leaks(config, members, classes, rounds)]
+        self._rebuild(audited, pool, rounds)
+        self._infer(audited, pool, population, head)
+        self._bound(audited)
+
+    def finished(self, audited: Audited) -> list[Finding]:
+        """Write the folder; return all findings."""
+        config, backbone = audited.config, configured_backbone(audited.config)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_findings(self._folder / "table.csv", self._findings)
+        write_curves(self._folder / "roc.csv", self._curves)
+        write_summary_table(self._folder / "summary.csv", summary(self._findings))
+        if self._pictures:
+            write_examples(self._folder / "reconstructions.npz", *self._pictures)
+        facts = {
+            "command": self._command,
+            "data": config.data,
+            "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
+            "resolution": backbone.resolution,
+            "shadows": self._shadows,
+            "seconds": round(time.monotonic() - self._began, 1),
+            "config": config.to_flat(),
+        }
+        write_whole(self._folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_report([self._folder], self._folder / "report.html", self._command)
+        return self._findings
+
+    def _rebuild(self, audited: Audited, pool: Pool, rounds: list[Seen]) -> None:
+        """Rebuild the images that are alone of their class at their site, where there is a decoder for such features."""
+        labels = {site: y for site, (_, y) in pool.members.items()}
+        try:
+            decoder = bundled_decoder()
+            decoder.check(audited.config, configured_backbone(audited.config))
+            originals = Originals.of(labels, pool.pictures(SIDE), pool.classes, decoder)
+        except UserError as error:
+            self._findings.append(audited.found("images", "psnr", math.nan, note=str(error)))
+            return
+        read = recovered(audited.config, {site: len(y) for site, y in labels.items()}, rounds)
+        images = rebuilt(originals, read, decoder)
+        self._findings += [audited.measured(measure) for measure in measures(originals, images)]
+        if not self._pictures or self._pictures[0].targets == originals.targets:  # those of the pool that came first
+            self._pictures = self._pictures or (originals, {})
+            self._pictures[1][f"{audited.strategy}, {audited.protection or 'as it ran'}"] = images
+
+    def _infer(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None) -> None:
+        """Infer members. Masks leave a head as it is but for rounding, so what is known without them holds with them."""
+        key = audited.strategy, audited.each, audited.config.private
+        if known := self._inferred.get(key):
+            note = "the head is that without masks, but for rounding"
+            findings = [replace(found, protection=audited.protection, note=note) for found in known[0]]
+            curves = [replace(curve, protection=audited.protection) for curve in known[1]]
+        else:
+            with self._display.bar(f"{audited}", "federations") as progress:
+                findings, curves = infer_members(audited, pool, population, self._shadows, progress, head)
+            self._inferred[key] = findings, curves
+        self._findings += findings
+        self._curves += curves
+
+    def _bound(self, audited: Audited) -> None:
+        """Bound ε from below by canaries; it is the mechanism's, whatever it works on, and so is found once."""
+        key = audited.strategy, audited.config.private
+        if key not in self._bounds:
+            self._bounds[key] = one_run_bound(audited.config, audited.config.seed)
+        audit = self._bounds[key]
+        note = f"{audit.right} of {audit.guesses} guesses right, on {audit.canaries} canaries; {audit.most:.2f} is the most that can be proven"
+        self._findings.append(
+            audited.found("one run", "epsilon_lower_bound", audit.bound, count=audit.guesses, note=note)
+        )
+        self._findings.append(audited.found("one run", "claimed", audited.claim))
+
+
+def _check(folder: Path, *, force: bool) -> None:
+    if folder.exists() and any(folder.iterdir()) and not ((folder / "audit.json").is_file() and force):
+        raise UserError(
+            f"{folder} exists already" + ("; give --force to replace the audit in it, or another --out"
+            if (folder / "audit.json").is_file() else " and is no audit; choose another --out")
+        )  # fmt: skip

@@ -1,0 +1,263 @@
+"""A federation in memory, for audits: a run takes milliseconds, since there are no messages, no disk and no images.
+
+Sites do what ``client`` has them do, the server what ``server`` does, with the same draws, so the last head has the bits
+that the in-process engine gives. Not here is what an audit cannot repeat: it is refused, with the reason.
+
+As in a run whose sites have no validation images, class scores of a one-shot head are as they come, times 1.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.shared_noise import with_share
+from client.statistics import released_sums, site_sums
+from client.trainer import Features, Labels
+from client.updates import private_update, trained, weighted_change
+from common.config import RunConfig
+from common.errors import UserError
+from common.head import Arrays, HeadSpec, initial_head
+from common.masks.graph import graph
+from common.masks.vector import decode, encode, places
+from common.metrics import Counts
+from common.privacy.closed_form import total_deviation
+from common.privacy.guarantee import guarantee
+from common.privacy.randomness import secret_generator
+from common.protocol import CLASS_WEIGHTS, Gather, Request, Sums, Task, Update, weight_of
+from common.schedule import rate
+from common.seeds import Key, digest
+from common.settings.option import changed, outside
+from common.sums import one_shot_sums
+from server.balance import class_weights
+from server.cohort import cohort_size, draw_cohort, draw_secretly
+from server.opening import PRIVATE_FACTOR
+from server.privacy import SiteLevel
+from server.strategies import strategy
+from server.strategies.state import Contribution, State
+
+Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, class numbers (n,)
+TOTAL = "total"  # stands for the site where sites' answers come added up
+
+_SLOW = "an audit repeats a run hundreds of times, and is quick enough for one softmax layer under plain SGD only"
+_CHOSEN = "validation images would choose by it which head is kept, and an audit has none"
+_ADMITTED = "it is for answers that are not what they should be, and in an audit all are"
+_UNREPEATABLE = {
+    **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l1", "l2", "optimizer"), _SLOW),
+    **dict.fromkeys(("early_stopping", "ema", "interpolate", "patience"), _CHOSEN),
+    **dict.fromkeys(("max_update_norm", "max_examples"), _ADMITTED),
+    "augment": "an audit asks of images whether they were trained on, not of their views",
+    "init": "validation images would choose the scale of the first head, and an audit has none",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What the server gets of a site in a round; under masks of all sites together.
+
+    Attributes:
+        arrays: float64: weight · change of the head in a round of training, else the sums of ``common.sums``.
+        images: n as it is sent, under masks the sum over sites; None where it is kept secret.
+    """
+
+    arrays: tuple[NDArray[np.float64], ...]
+    images: int | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A round as the server sees it. Where the server alone adds the noise (``--dp site``), it sees updates without any.
+
+    Attributes:
+        round: from 1 on; 0 for a one-shot head.
+        head: that was sent out.
+        sent: site → what it sent; under masks ``TOTAL`` alone.
+    """
+
+    round: int
+    head: Arrays
+    sent: Mapping[str, Sent]
+
+
+def federate(
+    config: RunConfig,
+    sites: Mapping[str, Split],
+    classes: int,
+    key: Key | None = None,
+    observe: Callable[[Seen], None] | None = None,
+    *,
+    rng: np.random.Generator | None = None,
+) -> Arrays:
+    """Run a config's federated algorithm on features in memory; return the last head.
+
+    Args:
+        config: the run's settings; those of data, backbone and features are taken to be what ``sites`` were made by.
+        sites: name → its training images.
+        classes: C.
+        key: moves the draws of batches and cohorts, which are otherwise those of a run with ``config.seed``.
+        observe: told of each round.
+        rng: draws noise, secret cohorts, and all else that nobody may repeat; by default nobody may.
+
+    Raises:
+        UserError: an audit cannot repeat such a run, or it cannot be.
+    """
+    refuse_unrepeatable(config)
+    config = config.model_copy(update={"sites": len(sites), "unseen_sites": 0})
+    seed = config.seed if key is None else int.from_bytes(digest(config.seed, "in memory", key)[:6])
+    taking_part = {name: sites[name] for name in sorted(sites) if config.hides_counts or len(sites[name][1])}
+    if not any(len(y) for _, y in taking_part.values()):
+        raise UserError(f"none of the {len(sites)} sites has a training image")
+    features = next(iter(taking_part.values()))[0].shape[1]
+    run = _Run(
+        config, config.model_copy(update={"seed": seed}), taking_part, HeadSpec(features, classes),
+        rng or secret_generator(), observe,
+    )  # fmt: skip
+    return run.one_shot() if config.closed_form else run.rounds()
+
+
+def refuse_unrepeatable(config: RunConfig) -> None:
+    """Check that a run can be repeated in memory.
+
+    Raises:
+        UserError: it cannot; the text says why.
+    """
+    for name, why in _UNREPEATABLE.items():
+        if changed(config, name):
+            raise UserError(f"{outside(name)} {getattr(config, name)}: {why}; leave it at its default")
+    if config.strategy == "scaffold":
+        raise UserError("strategy scaffold: its sites keep a state on disk from round to round; audit another strategy")
+    if config.standardise == "federated":
+        raise UserError(
+            "standardise federated: what every feature is divided by would depend on who is in; give --standardise "
+            "centre or public"
+        )
+    if config.strategy in ("fed3r", "fedcof") and not config.ridge and not config.private:
+        raise UserError(
+            f"ridge 0: {config.strategy} would choose lambda by validation images, and an audit has none; give the --ridge "
+            "that the run chose (its summary.json has it)"
+        )
+    if config.masks and config.sampling == "poisson":
+        raise UserError(
+            "sampling poisson: under masks a round with too few sites is tried again, which an audit does not repeat; "
+            "give --sampling fixed"
+        )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run: ``seeded`` is the config with the seed of its draws, ``config`` the one whose promise is worked out once."""
+
+    config: RunConfig
+    seeded: RunConfig
+    sites: Mapping[str, Split]
+    spec: HeadSpec
+    rng: np.random.Generator
+    observe: Callable[[Seen], None] | None
+
+    def one_shot(self) -> Arrays:
+        """Return the head of sums over the sites."""
+        config, module = self.config, strategy(self.config.strategy)
+        request = Gather(TOTAL, 0, (), one_shot_sums(config))
+        head = initial_head(self.spec, config.seed)
+        sums = self._received(request, head, {name: self._sums(name, request.what) for name in self.sites})
+        if not config.private:
+            [solved] = module.solve(sums, config).values()
+            return solved
+        _, noisy = module.solve_noisy(sums, config, total_deviation(config, len(self.sites)))
+        return tuple(array * np.float32(PRIVATE_FACTOR) for array in noisy)
+
+    def rounds(self) -> Arrays:
+        """Return the head after all rounds of training."""
+        config, module, promised = self.config, strategy(self.config.strategy), guarantee(self.config)
+        known = config.model_copy(update={"sites": len(self.sites)})  # what strategies read is how many train
+        mechanism = SiteLevel.of(config, promised) if promised and config.dp == "site" else None
+        state: State = module.start(initial_head(self.spec, config.seed), known)
+        weighting, bound, extra = config.weights_of_sites, config.clip, self._class_weights()
+        for number in range(1, _affordable(config) + 1):
+            if mechanism:
+                cohort = draw_secretly(self.sites, config.fraction, self.rng)
+            else:
+                cohort = draw_cohort(self.sites, cohort_size(len(self.sites), config), self.seeded, number)
+            task = partial(
+                Task,
+                round=number,
+                classes=(),
+                head=state.head,
+                weighting=weighting,
+                rate=rate(config, number),
+                extra=extra,
+            )
+            answers = {name: self._update(task(name)) for name in cohort}
+            received = self._received(task(TOTAL), state.head, answers)
+            if mechanism:
+                deltas = [update.total for update in received]
+                contributions = [mechanism.release(deltas, state.head, bound, self.rng)]
+                bound = mechanism.next_bound(deltas, bound, self.rng)
+            else:
+                together = len(cohort) if config.masks else 1
+                contributions = [Contribution(u.total, weight_of(weighting, u.examples, together)) for u in received]
+            if contributions:
+                state = _moved(module, state, contributions, known, number)
+        return state.head
+
+    def _update(self, task: Task) -> Update:
+        (x, y), config = self.sites[task.site], self.config
+        nothing, n = Counts.empty(self.spec.classes), 1 if config.private else len(y)
+        if config.dp == "image":
+            total = private_update(task, x, y, config, self.rng)
+        else:
+            head = trained(task, x, y, self.spec, self.seeded)
+            total = weighted_change(task.head, head, weight_of(task.weighting, n))
+        return Update(task.round, "", "", nothing, nothing, n, total)
+
+    def _sums(self, name: str, what: str) -> Sums:
+        x, y = self.sites[name]
+        if self.config.private:
+            return Sums(0, "", "", 1, released_sums(x, y, self.spec.classes, self.config, self.rng))
+        return Sums(0, "", "", len(y), site_sums(what, x, y, self.spec.classes))
+
+    def _received(self, request: Request, head: Arrays, answers: Mapping[str, Any]) -> list[Any]:
+        """Return what the server gets: the sites' answers, or under masks their sum; and tell who looks on."""
+        if self.config.masks:
+            answers = {TOTAL: self._total(request, list(answers.values()))}
+        if self.observe:
+            sent = {name: _sent(answer, secret=self.config.private) for name, answer in answers.items()}
+            self.observe(Seen(request.round, head, sent))
+        return list(answers.values())
+
+    def _total(self, request: Request, answers: list[Any]) -> Any:
+        """Add answers as they are added under masks: rounded, and with their shares of the noise."""
+        number, bits = graph(len(answers), self.config).sites, places(request)
+        vectors = [encode(a, number, self.rng, bits, with_share(a, request, self.config, self.rng)) for a in answers]
+        return decode(np.sum(vectors, axis=0, dtype=np.uint64), answers[0], number, bits)
+
+    def _class_weights(self) -> dict[str, tuple[NDArray[np.float32]]]:
+        if not self.config.class_balance:
+            return {}
+        images = np.bincount(np.concatenate([y for _, y in self.sites.values()]), minlength=self.spec.classes)
+        return {CLASS_WEIGHTS: (class_weights(images, self.config.class_balance),)}
+
+
+def _sent(answer: Update | Sums, *, secret: bool) -> Sent:
+    arrays = answer.total if isinstance(answer, Update) else answer.arrays
+    return Sent(tuple(array.astype(np.float64) for array in arrays), None if secret else answer.examples)
+
+
+def _moved(module: Any, state: State, contributions: list[Contribution], config: RunConfig, number: int) -> State:
+    with np.errstate(over="ignore", invalid="ignore"):
+        following: State = module.step(state, module.combine(contributions, config), config)
+    if not all(np.isfinite(array).all() for array in following.head):
+        raise UserError(f"round {number}: the head would overflow; lower the learning rates")
+    return following
+
+
+@lru_cache(maxsize=16)
+def _affordable(config: RunConfig) -> int:
+    """Return how many rounds a run makes: all, or as many as its budget is enough for."""
+    promised = guarantee(config)
+    if promised and not promised.affordable:
+        raise UserError(f"epsilon {promised.budget:g} is not enough for one round; give more noise")
+    return promised.affordable if promised else config.rounds

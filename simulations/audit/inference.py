@@ -1,0 +1,59 @@
+"""Membership inference on one federation: findings and curves of every attack."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from common.head import Arrays
+from common.seeds import generator
+from simulations.audit.federation import Split
+from simulations.audit.measures import curve, log_spaced, measured
+from simulations.audit.membership import ATTACKS, Target, check_enough, leave_one_out
+from simulations.audit.plan import Audited
+from simulations.audit.pool import Pool
+from simulations.audit.shadows import confidences, pooled, run_shadows
+from simulations.audit.tables import Curve, Finding
+
+POINTS = 80  # of a curve
+
+
+def infer_members(
+    audited: Audited,
+    pool: Pool,
+    population: Split,
+    shadows: int,
+    progress: Callable[[int, int], None],
+    head: Arrays | None = None,
+) -> tuple[list[Finding], list[Curve]]:
+    """Attack a federation's heads.
+
+    Args:
+        audited: which federation.
+        pool: images that it may have been trained on.
+        population: features and classes of images that no head has seen.
+        shadows: federations that are run on random halves of the pool.
+        progress: told how many are done.
+        head: the one that is attacked; without one each of the shadows' is, in turn, with the others for its shadows.
+
+    Raises:
+        UserError: the federation cannot be repeated in memory.
+        ValueError: there are too few shadows.
+    """
+    classes = len(pool.classes)
+    run = run_shadows(audited.config, pool.sites, population, classes, shadows, progress)
+    findings, curves = [], []
+    for name, attack in ATTACKS.items():
+        if head is None:
+            scores, inside = leave_one_out(attack, run), run.inside
+            note = f"{shadows} heads, each the target in turn"
+        else:
+            check_enough(run.inside)
+            target = Target(confidences(head, *pooled(pool.sites)), confidences(head, *population))
+            scores, note = attack(target, run)[None], f"the run's own head; {shadows} shadows"
+            inside = np.concatenate([pool.inside[site] for site in sorted(pool.sites)])[None]
+        rng = generator(audited.config.seed, "bootstrap", name)
+        for measure, estimate in measured(scores, inside, rng).items():
+            findings.append(audited.found(name, measure, *estimate, count=int((~inside).sum()), note=note))
+        points = log_spaced(curve(scores, inside), POINTS)
+        curves.append(Curve(audited.strategy, audited.protection, audited.each, name, points.fpr, points.tpr))
+    return findings, curves

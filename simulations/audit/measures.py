@@ -1,0 +1,111 @@
+"""How well scores tell members from others: AUC, true positive rates where false ones are few, and points of the ROC curve.
+
+An attack that is sure of a few members matters more than one that is a little better than chance on all, so beside the AUC
+there are the true positive rates at false positive rates of 1 % and 0.1 % (Carlini et al. 2022, arXiv 2112.03570).
+
+Intervals are of 95 %, by a bootstrap: over several targets it draws targets, since the answers of one head hang together; over a
+single one it draws answers. That of a rate is widened to the one of Clopper and Pearson 1934, since a bootstrap of no hits
+knows of none.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import auc, roc_curve
+
+from simulations.audit.membership import ATTACKS, Scores, leave_one_out
+from simulations.audit.shadows import Members, Shadows
+
+RATES = {"tpr@1%": 0.01, "tpr@0.1%": 0.001}
+ABOVE = 10  # answers for non-members that a false positive rate must be made of
+POINTS = 200  # of a curve
+_RESAMPLES = 200
+_CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A measure with its interval of 95 %; all NaN where there are too few answers for it."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Curve(NamedTuple):
+    """A ROC curve: false and true positive rates, both from 0 up to 1."""
+
+    fpr: NDArray[np.float64]
+    tpr: NDArray[np.float64]
+
+    @property
+    def auc(self) -> float:
+        """The area below."""
+        return float(auc(self.fpr, self.tpr))
+
+    def at(self, fpr: float) -> float:
+        """Return the true positive rate of the lowest threshold with at most this false positive rate."""
+        return float(self.tpr[np.searchsorted(self.fpr, fpr, "right") - 1])
+
+
+def curve(scores: Scores, inside: Members) -> Curve:
+    """Return the ROC curve of scores of any shape, higher for members."""
+    return Curve(*roc_curve(inside.ravel(), scores.ravel(), drop_intermediate=False)[:2])
+
+
+def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[str, Estimate]:
+    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together.
+
+    Args:
+        scores: (T, n) of T targets.
+        inside: which are members, (T, n).
+        rng: draws targets for the bootstrap.
+    """
+    members, others = int(inside.sum()), int((~inside).sum())
+    whole = curve(scores, inside)
+    drawn = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
+    lows, highs = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
+    estimates = {"auc": Estimate(whole.auc, lows[0], highs[0])}
+    for (name, fpr), low, high in zip(RATES.items(), lows[1:], highs[1:], strict=True):
+        if others * fpr < ABOVE:
+            estimates[name] = Estimate(math.nan, math.nan, math.nan)
+            continue
+        value = whole.at(fpr)
+        exact = binomtest(round(value * members), members).proportion_ci(_CONFIDENCE, "exact")
+        estimates[name] = Estimate(value, min(low, exact.low), max(high, exact.high))
+    return estimates
+
+
+def attacked(shadows: Shadows, rng: np.random.Generator) -> Iterator[tuple[str, dict[str, Estimate], Curve]]:
+    """Yield the name of each attack, its measures, and its ROC curve for logarithmic axes, with every federation as the target.
+
+    Args:
+        shadows: the federations.
+        rng: draws targets for the intervals.
+    """
+    for name, attack in ATTACKS.items():
+        scores = leave_one_out(attack, shadows)
+        yield name, measured(scores, shadows.inside, rng), log_spaced(curve(scores, shadows.inside))
+
+
+def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
+    """Return at most so many points of a curve, log-spaced in the false positive rate, for axes that are logarithmic."""
+    least = whole.fpr[whole.fpr > 0][0]
+    fpr = np.unique(np.append(np.geomspace(least, 1.0, points - 1), 1.0))
+    return Curve(fpr, np.array([whole.at(rate) for rate in fpr]))
+
+
+def _resampled(scores: Scores, inside: Members, rng: np.random.Generator) -> Iterator[Curve]:
+    """Yield ROC curves of targets drawn with replacement, or for a single target of answers."""
+    order = np.argsort(-scores, axis=None)  # once for all of them, which is why curves are made here
+    ranked, member = scores.ravel()[order], inside.ravel()[order]
+    owner = order // scores.shape[1] if len(scores) > 1 else order
+    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of answers with one score
+    units = len(scores) if len(scores) > 1 else len(ranked)
+    for _ in range(_RESAMPLES):
+        times = np.bincount(rng.integers(units, size=units), minlength=units)[owner]
+        right, answers = (np.append(0, np.cumsum(counts)[ends]) for counts in (times * member, times))
+        yield Curve((answers - right) / (answers - right)[-1], right / right[-1])

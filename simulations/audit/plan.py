@@ -1,0 +1,126 @@
+"""A plan of audits: strategies x protections x images a class, each a federation that is attacked.
+
+Presets are plans that come with the program (``fedtransfer_assets/audits/NAME.toml``).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from common.config import RunConfig, Value
+from common.config_reading import make_config
+from common.errors import UserError
+from common.privacy.guarantee import guarantee
+from common.toml_settings import Table, read_settings
+from common.words import nearest
+from simulations.audit.server_view import Measure
+from simulations.audit.tables import Finding
+
+PROTECTIONS = ("none", "masks", "dp", "both")
+Settings = dict[str, Value]
+
+
+class PlanFile(Table):
+    """What a plan's file holds."""
+
+    seed: int = 0
+    images_per_class: list[int] = Field(min_length=1)
+    shadows: int = Field(ge=4)
+    common: Settings
+    strategies: dict[str, Settings] = Field(min_length=1)
+    dp: Settings
+    dp_of: dict[str, Settings] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A federation that is attacked.
+
+    Attributes:
+        strategy: its name in the plan.
+        protection: one of ``PROTECTIONS``; "" for a run's own settings.
+        each: members of every class; 0 where a run has what it has.
+        config: its settings.
+    """
+
+    strategy: str
+    protection: str
+    each: int
+    config: RunConfig
+
+    @property
+    def claim(self) -> float:
+        """ε that its settings claim; NaN for none."""
+        promised = guarantee(self.config)
+        return promised.epsilon(promised.affordable) if promised else math.nan
+
+    def found(
+        self, attack: str, measure: str, value: float, low: float = math.nan, high: float = math.nan, **more: Any
+    ) -> Finding:
+        """Return a finding on it."""
+        return Finding(self.strategy, self.protection, self.claim, self.each, attack, measure, value, low, high, **more)
+
+    def measured(self, measure: Measure) -> Finding:
+        """Return what was measured of it."""
+        low, high = measure.interval or (math.nan, math.nan)
+        return self.found(
+            measure.attack, measure.measure, measure.value, low, high, count=measure.count, note=measure.note
+        )
+
+    def __str__(self) -> str:
+        return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All federations of a plan; those that differ in protection alone stand together."""
+
+    audited: tuple[Audited, ...]
+    shadows: int
+
+
+def preset_file(name: str) -> Path:
+    """Return the file of a preset.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    folder = files("fedtransfer_assets") / "audits"
+    names = sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
+    if name not in names:
+        raise UserError(f"--preset: got {name!r}; {nearest(name, names)}")
+    return Path(str(folder / f"{name}.toml"))
+
+
+def read_plan(path: Path, classes: tuple[str, ...], changed: Mapping[str, Value]) -> Plan:
+    """Read a plan.
+
+    Args:
+        path: the TOML file.
+        classes: those of its data, which must be declared under masks and differential privacy.
+        changed: settings that replace those of every federation, such as where data are.
+
+    Raises:
+        UserError: the file is no plan, or a federation's settings do not go together.
+    """
+    plan = read_settings(path, PlanFile)
+    declared: Settings = {"classes": "declared", "class-names": ",".join(classes)}
+    audited = []
+    for each in plan.images_per_class:
+        for name, own in plan.strategies.items():
+            for protection in PROTECTIONS:
+                settings = {**plan.common, **own, "seed": plan.seed, **changed}
+                if protection != "none":
+                    settings |= declared
+                if protection in ("masks", "both"):
+                    settings["masks"] = True
+                if protection in ("dp", "both"):
+                    settings |= {**plan.dp, **plan.dp_of.get(name, {})}
+                config = make_config(settings, f"{path}: {name}, {protection}")
+                audited.append(Audited(name, protection, each, config))
+    return Plan(tuple(audited), plan.shadows)

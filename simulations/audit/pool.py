@@ -1,0 +1,177 @@
+"""The images that an audit is about: each at its site, some of them trained on, the others not."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from common.backbone import configured_backbone
+from common.config import RunConfig
+from common.errors import UserError
+from common.extraction import Progress
+from common.feature_map import Moments, feature_map
+from common.head import load_moments
+from common.images import Image, decode
+from common.preparation import extract_all
+from common.seeds import generator
+from common.sources import natural_order, read_source
+from common.splits import split_of
+from simulations.audit.decoder import may_be_known
+from simulations.audit.federation import Split
+from simulations.datasets import resolve_data
+from simulations.partition import partition
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images of several sites, with their features.
+
+    Attributes:
+        images: of each site, in the order of its rows.
+        sites: site → features (n, d) float32 as heads see them, and class numbers (n,).
+        inside: site → (n,) bool, which of its images it trains on.
+        classes: names by number.
+    """
+
+    images: dict[str, tuple[Image, ...]]
+    sites: dict[str, Split]
+    inside: dict[str, NDArray[np.bool_]]
+    classes: tuple[str, ...]
+
+    @property
+    def members(self) -> dict[str, Split]:
+        """Site → what it trains on."""
+        return {site: (x[self.inside[site]], y[self.inside[site]]) for site, (x, y) in self.sites.items()}
+
+    def pictures(self, side: int) -> dict[str, NDArray[np.uint8]]:
+        """Return what a person sees in the images that are trained on: site → (m, side, side, 3)."""
+        found = {}
+        for site, images in self.images.items():
+            members = [image for image, inside in zip(images, self.inside[site], strict=True) if inside]
+            small = [
+                Pillow.fromarray(decode(image.read())).resize((side, side), Pillow.Resampling.BOX) for image in members
+            ]
+            found[site] = np.stack([np.asarray(picture) for picture in small])
+        return found
+
+
+def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> Pool:
+    """Draw 2 · ``each`` images of every class from the training images, and give each to a site; half are trained on.
+
+    Which are trained on is drawn class by class, so that members are ``each`` images of every class. Images that the decoder
+    may have been trained on come last.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    rng = generator(config.seed, "audited images")
+    by_class = _by_class(config, "train")
+    chosen: list[Image] = []
+    inside: dict[str, bool] = {}
+    for name, images in by_class.items():
+        if len(images) < 2 * each:
+            raise UserError(
+                f"{config.data}: class {name!r} has {len(images)} training images; an audit of {each} images a class needs "
+                f"{2 * each}, half of them as non-members. Ask for fewer images a class, or give more data"
+            )
+        shuffled = [images[row] for row in rng.permutation(len(images)).tolist()]
+        drawn = sorted(shuffled, key=_may_be_known)[: 2 * each]
+        inside |= {image.path: number < each for number, image in enumerate(drawn)}
+        chosen += drawn
+    divided = partition(chosen, config)
+    digits = len(str(config.sites - 1))
+    images_of = {f"site-{k:0{digits}}": tuple(mine) for k, mine in enumerate(divided)}
+    marked = {site: np.array([inside[i.path] for i in mine], np.bool_) for site, mine in images_of.items()}
+    return _with_features(config, images_of, marked, natural_order(by_class), None, progress)
+
+
+def others(config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None) -> Split:
+    """Return features and class numbers of the data's test images, which are in no pool that is drawn."""
+    images = [image for mine in _by_class(config, "test").values() for image in mine]
+    everything = _with_features(config, {"test": tuple(images)}, {}, classes, None, progress)
+    return everything.sites["test"]
+
+
+def pool_of_run(
+    folder: Path, config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None
+) -> tuple[Pool, Split]:
+    """Return the images of a simulated run, and its test images apart, with features and class numbers.
+
+    Training images were trained on, validation images were not.
+
+    Raises:
+        UserError: the folder does not say which images the sites had.
+    """
+    manifests = {path.parent.name: path for path in sorted((folder / "sites").glob("*/images.csv"))}
+    if not manifests:
+        raise UserError(
+            f"{folder}: no sites/NAME/images.csv in it; expected the folder of a run of fedtransfer simulate, whose sites and "
+            "images are known. What real sites hold cannot be audited from outside"
+        )
+    images_of: dict[str, tuple[Image, ...]] = {}
+    inside: dict[str, NDArray[np.bool_]] = {}
+    tests: list[Image] = []
+    for site, manifest in manifests.items():
+        images = read_source(manifest).images
+        splits = [split_of(i, i.key(), config.seed, config.test_fraction, config.validation_fraction) for i in images]
+        held = list(zip(images, splits, strict=True))
+        images_of[site] = tuple(image for image, split in held if split != "test")
+        inside[site] = np.array([split == "train" for split in splits if split != "test"], np.bool_)
+        tests += [image for image, split in held if split == "test"]
+    moments = load_moments(folder / "head.npz")
+    pool = _with_features(config, images_of, inside, classes, moments, progress)
+    return pool, _with_features(config, {"test": tuple(tests)}, {}, classes, moments, progress).sites["test"]
+
+
+def _may_be_known(image: Image) -> bool:
+    content = image.read()
+    return not isinstance(content, bytes) and may_be_known(content)
+
+
+def _by_class(config: RunConfig, split: str) -> dict[str, list[Image]]:
+    """Return class → the data's images on one side of the split."""
+    found: dict[str, list[Image]] = {}
+    for image in read_source(resolve_data(config.data)).images:
+        side = image.split or split_of(image, image.key(), config.seed, config.test_fraction, 0.0)
+        if ("test" if side == "test" else "train") == split:
+            found.setdefault(image.label, []).append(image)
+    return found
+
+
+def _with_features(
+    config: RunConfig,
+    images_of: dict[str, tuple[Image, ...]],
+    inside: dict[str, NDArray[np.bool_]],
+    classes: tuple[str, ...],
+    moments: Moments | None,
+    progress: Progress | None,
+) -> Pool:
+    backbone = configured_backbone(config)
+    mapped = feature_map(config, backbone, moments)
+    number = {name: i for i, name in enumerate(classes)}
+    extraction, stores = extract_all(backbone, [i for mine in images_of.values() for i in mine], config, progress)
+    [store] = stores.values()
+    keys = iter(extraction.keys)
+    images, sites, kept_inside = {}, {}, {}
+    for site, mine in images_of.items():
+        here = [next(keys) for _ in mine]
+        kept = [row for row, key in enumerate(here) if key is not None]
+        images[site] = tuple(mine[row] for row in kept)
+        x = mapped(store.read([key for key in here if key is not None]))
+        sites[site] = x, np.array([number[image.label] for image in images[site]], np.int64)
+        if site in inside:
+            kept_inside[site] = inside[site][kept]
+    return Pool(images, sites, kept_inside, classes)
+
+
+def without_empty(pool: Pool) -> Pool:
+    """Leave out sites that have nothing to train on."""
+    full = {site for site, inside in pool.inside.items() if inside.any()}
+    return replace(
+        pool,
+        images={site: pool.images[site] for site in pool.images if site in full},
+        sites={site: pool.sites[site] for site in pool.sites if site in full},
+        inside={site: pool.inside[site] for site in pool.inside if site in full},
+    )

@@ -1,0 +1,151 @@
+"""Images rebuilt from what a site sent, beside the originals and the best guess by class alone.
+
+Attacked are images that are the only one of their class at their site: the sum of features that the server reads off
+(``simulations.audit.server_view``) is then that image's feature, and a decoder makes an image of it. Two steps as in MAUI
+(arXiv 2509.11451). What it is measured against is the mean of public images of the class, which needs nothing from the site.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from common.errors import UserError
+from simulations.audit.decoder import Decoder, Pictures, may_be_known
+from simulations.audit.leaks import Recovered
+from simulations.audit.server_view import Measure
+
+_SIGMA, _RADIUS = 1.5, 5  # of SSIM's window: 11 x 11 pixels
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+
+class Target(NamedTuple):
+    """An image that is the only one of its class at its site: the site, the class number, the row among the site's images."""
+
+    site: str
+    label: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Images under attack.
+
+    Attributes:
+        targets: which they are.
+        images, class_means: (m, 32, 32, 3) uint8; the means are of public images of the same classes.
+        labels: (m,), names of the classes.
+    """
+
+    targets: tuple[Target, ...]
+    images: Pictures
+    class_means: Pictures
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        labels: Mapping[str, NDArray[np.int64]],
+        images: Mapping[str, Pictures],
+        classes: Sequence[str],
+        decoder: Decoder,
+    ) -> "Originals":
+        """Find the images that are the only ones of their class at their sites.
+
+        Args:
+            labels: site → class numbers of its training images (n,).
+            images: site → these images (n, 32, 32, 3).
+            classes: names of the classes.
+            decoder: knows the class means.
+
+        Raises:
+            UserError: images are of other classes than CIFAR-10's, or the decoder may have seen one.
+        """
+        if unknown := sorted(set(classes) - decoder.class_means.keys()):
+            raise UserError(
+                f"images cannot be rebuilt for the classes {', '.join(unknown)}: the decoder knows images of "
+                f"{', '.join(decoder.class_means)}"
+            )
+        targets = tuple(
+            Target(site, int(label), int(np.flatnonzero(y == label)[0]))
+            for site, y in sorted(labels.items())
+            for label in np.flatnonzero(np.bincount(y, minlength=len(classes)) == 1)
+        )
+        if not targets:
+            nothing = np.empty((0, 32, 32, 3), np.uint8)
+            return cls((), nothing, nothing, ())
+        chosen = np.stack([images[t.site][t.row] for t in targets])
+        if known := sum(map(may_be_known, chosen)):
+            raise UserError(
+                f"{known} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
+                "images for which simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
+            )
+        names = tuple(classes[t.label] for t in targets)
+        return cls(targets, chosen, np.stack([decoder.class_means[name] for name in names]), names)
+
+
+def rebuilt(originals: Originals, read: Mapping[str, Recovered], decoder: Decoder) -> Pictures:
+    """Rebuild the images under attack, (m, 32, 32, 3), from what was read off their sites, by ``server_view.recovered``."""
+    if not originals.targets:
+        return originals.images
+    return decoder.images(np.stack([read[t.site].directions[t.label] for t in originals.targets]).astype(np.float32))
+
+
+def measures(originals: Originals, images: Pictures) -> list[Measure]:
+    """Measure rebuilt images, and class means in their place, by PSNR (dB) and SSIM against the originals."""
+    return [
+        Measure.of("images", name, function(guess, originals.images).tolist(), note)
+        for guess, of, note in ((images, "", "the only image of a class at its site"), (originals.class_means, "_of_class_mean", ""))
+        for name, function in ((f"psnr{of}", psnr), (f"ssim{of}", ssim))
+    ]  # fmt: skip
+
+
+def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], most: int = 24) -> None:
+    """Write the first images under attack for a report: originals, class means, and each way's rebuilt images.
+
+    Args:
+        path: ``reconstructions.npz``.
+        originals: images under attack (m, 32, 32, 3).
+        images: "strategy, protection" → rebuilt images (m, 32, 32, 3).
+        most: so many images, spread evenly over all.
+    """
+    count = len(originals.targets)
+    rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
+    np.savez_compressed(
+        path,
+        originals=originals.images[rows],
+        class_means=originals.class_means[rows],
+        labels=np.array(originals.labels, np.str_)[rows],
+        rebuilt=np.array([made[rows] for made in images.values()], np.uint8).reshape(len(images), len(rows), 32, 32, 3),
+        names=np.array(list(images), np.str_),
+    )
+
+
+def psnr(images: Pictures, originals: Pictures) -> NDArray[np.float64]:
+    """Return the peak signal-to-noise ratio of images (n, H, W, 3) in dB, (n,); infinite for equal ones."""
+    error = np.square(images.astype(np.float64) - originals).mean((1, 2, 3))
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(255**2 / error)
+
+
+def ssim(images: Pictures, originals: Pictures) -> NDArray[np.float64]:
+    """Return the structural similarity of images (n, H, W, 3), (n,): mean over channels, and over windows inside the image.
+
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", with their constants and
+    their Gaussian window of 11 x 11 pixels.
+    """
+
+    def mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        inside = slice(_RADIUS, -_RADIUS)
+        return gaussian_filter(x, _SIGMA, radius=_RADIUS, axes=(1, 2))[:, inside, inside]
+
+    a, b = images.astype(np.float64), originals.astype(np.float64)
+    mean_a, mean_b = mean(a), mean(b)
+    variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    similar = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
+    return (similar / ((mean_a**2 + mean_b**2 + _C1) * (variances + _C2))).mean((1, 2, 3))

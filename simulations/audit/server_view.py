@@ -1,0 +1,199 @@
+"""What the server of a run can read off each site, and how near that comes to the truth.
+
+The server is curious, not malicious: it runs the federation as it should be run and works on what it gets
+(``simulations.audit.federation.Seen``). Each site is attacked in the first round that it is in, when the head that it got is
+the least trained and its update tells most. How many images a site has it is taken to know, even where that is not sent.
+Under masks there is a total only, of which each site is taken to have a share by its number of images. Where the server
+alone adds the noise (``--dp site``), what it gets has none.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from client.trainer import Features
+from common.config import RunConfig
+from common.errors import UserError
+from common.privacy.closed_form import gram_matrix
+from common.privacy.guarantee import guarantee
+from common.protocol import weight_of
+from common.schedule import rate
+from common.sums import NOISY_GRAM, one_shot_sums, unpack_triangle
+from simulations.audit.federation import TOTAL, Seen, Sent, Split
+from simulations.audit.leaks import (
+    Matrix,
+    Recovered,
+    from_sums,
+    from_update,
+    gram_directions,
+    inside_span,
+    largest_cosine,
+    unit_rows,
+)
+
+_BUCKETS = (("cosine@1", 1, 1), ("cosine@2-5", 2, 5), ("cosine@6+", 6, np.inf))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of an audit.
+
+    Attributes:
+        attack, measure: its names.
+        value: the mean over ``count`` sites, or classes or images at sites; NaN for none.
+        interval: 95 %, by the bootstrap over these; None for fewer than two.
+        note: what it is to be read with.
+    """
+
+    attack: str
+    measure: str
+    value: float
+    interval: tuple[float, float] | None
+    count: int
+    note: str = ""
+
+    @classmethod
+    def of(cls, attack: str, measure: str, values: Sequence[float], note: str = "") -> "Measure":
+        """Make the measure of values that have been found."""
+        if not len(values):
+            return cls(attack, measure, float("nan"), None, 0, note)
+        interval = None
+        if len(values) > 1:
+            found = scipy.stats.bootstrap(
+                (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(0)
+            )
+            interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
+        return cls(attack, measure, float(np.mean(values)), interval, len(values), note)
+
+
+def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[Seen]) -> dict[str, Recovered]:
+    """Read counts and sums of features off each site that was in a round.
+
+    Args:
+        config: the run's settings, which the server knows.
+        images: site → its number of images, of all that take part.
+        rounds: all that ``federate`` showed.
+
+    Raises:
+        UserError: features are not of length 1.
+    """
+    if not config.normalise:
+        raise UserError(
+            "normalise false: these attacks know features by their length of 1; audit with normalise = true"
+        )
+    found: dict[str, Recovered] = {}
+    for seen in rounds:
+        for name, sent in seen.sent.items():
+            among = {site: images[site] for site in (images if name == TOTAL else [name])}
+            if among.keys() <= found.keys():
+                continue
+            total = sum(among.values())
+            read = _of_sums(config, sent, total) if config.closed_form else _of_change(config, seen, sent, among)
+            for site, n in among.items():
+                found.setdefault(site, Recovered(read.counts * n / total, read.sums * n / total))
+    return found
+
+
+def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: Sequence[Seen]) -> list[Measure]:
+    """Measure what the server reads off: label counts, features, and of one-shot sums single features.
+
+    Args:
+        config: the run's settings.
+        sites: name → its training images.
+        classes: C.
+        rounds: all that ``federate`` showed.
+    """
+    truth = {name: np.bincount(y, minlength=classes) for name, (_, y) in sites.items() if len(y)}
+    read = recovered(config, {name: int(true.sum()) for name, true in truth.items()}, rounds)
+    truth = {name: true for name, true in truth.items() if name in read}
+    exact = [float(np.mean(np.rint(read[name].counts) == true)) for name, true in truth.items()]
+    wrong = [_share_wrong(read[name].counts, true) for name, true in truth.items()]
+    even = np.mean([_share_wrong(np.full(classes, true.sum() / classes), true) for true in truth.values()])
+    measures = [
+        Measure.of("labels", "exact_share", exact, "classes with the right number of images"),
+        Measure.of("labels", "l1", wrong, f"as a share of the images; equal counts would be {even:.2f} off"),
+    ]
+    cosines = [
+        (true[c], float(read[name].directions[c] @ unit_rows(x[y == c].mean(0, np.float64)[None])[0]))
+        for name, true in truth.items()
+        for x, y in [sites[name]]
+        for c in np.flatnonzero(true)
+    ]
+    for bucket, low, high in _BUCKETS:
+        values = [cosine for n, cosine in cosines if low <= n <= high]
+        measures.append(
+            Measure.of("features", bucket, values, "to the mean feature of a class at a site, by its images")
+        )
+    features = {name: sites[name][0] for name in truth}
+    if config.strategy == "fed3r":
+        return measures + _of_grams(config, features, rounds)
+    if config.closed_form:
+        measures.append(_largest("means", "of a class mean", {name: read[name].sums for name in truth}, features))
+    return measures
+
+
+def _of_sums(config: RunConfig, sent: Sent, images: int) -> Recovered:
+    match one_shot_sums(config):
+        case "classes":
+            return from_sums(sent.arrays[0], sent.arrays[1], images)
+        case "gram":
+            return from_sums(sent.arrays[1][:-1].T, sent.arrays[1][-1], images)
+        case what:
+            return from_sums(sent.arrays[1].T if what == NOISY_GRAM else sent.arrays[0], None, images)
+
+
+def _of_change(config: RunConfig, seen: Seen, sent: Sent, among: Mapping[str, int]) -> Recovered:
+    """Read a mean change of the head over sites as that of one site with all their images, and as many steps as one takes."""
+    promised, images, together = guarantee(config), sum(among.values()), len(among)
+    weight = weight_of(config.weights_of_sites, sent.images or together, together)
+    change = tuple(array / weight for array in sent.arrays)
+    step, steps = config.learning_rate * rate(config, seen.round), promised.releases if promised else 0
+    if promised and config.dp == "image":
+        # A sum over a sample is divided by the same number always; and at a head of zeros the gradients of all images have
+        # one norm, so are clipped by one factor.
+        step *= promised.release.rate * images / together / config.batch_size
+        step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(seen.head[-1]))))
+    else:
+        steps = config.local_epochs * int(np.ceil(images / together / config.batch_size))
+    return from_update(seen.head, change, images, step, steps)
+
+
+def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[Seen]) -> list[Measure]:
+    """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
+    directions: dict[str, Matrix] = {}
+    for name in features:
+        sent = rounds[0].sent[TOTAL if TOTAL in rounds[0].sent else name]
+        if config.private:
+            gram, total = gram_matrix(sent.arrays[0]), sent.arrays[1].sum(1)
+        else:
+            augmented = unpack_triangle(sent.arrays[0])
+            gram, total = augmented[:-1, :-1], augmented[-1, :-1]
+        directions[name] = gram_directions(gram, total)
+    own = [float(inside_span(directions[name], x).mean()) for name, x in features.items()]
+    others = [float(inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
+    return [
+        _largest("gram", "of an eigenvector", directions, features),
+        Measure.of("gram", "inside_span", own, "share of the length of a site's features in the matrix's row space"),
+        Measure.of("gram", "inside_span_of_others", others, "the same of the features of another site"),
+    ]
+
+
+def _largest(attack: str, what: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
+    values = [largest_cosine(guesses[name], x) for name, x in features.items()]
+    others = [largest_cosine(guesses[other], features[name]) for name, other in _pairs(features)]
+    beside = f"; with what was read off another site {np.mean(others):.3f}" if others else ""
+    return Measure.of(attack, "max_cosine", values, f"{what} to any feature of the site{beside}")
+
+
+def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Give each name its next one, in a circle."""
+    names = list(names)
+    return list(zip(names, names[1:] + names[:1], strict=True)) if len(names) > 1 else []
+
+
+def _share_wrong(counts: NDArray[Any], true: NDArray[Any]) -> float:
+    return float(np.abs(counts - true).sum() / true.sum())

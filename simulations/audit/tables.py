@@ -1,0 +1,75 @@
+"""What an audit found, as files: ``table.csv`` and ``roc.csv``."""
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number that an attack came to.
+
+    Attributes:
+        strategy, protection, images_per_class: of the federation; images a class is 0 where a run has what it has.
+        epsilon: what is claimed; NaN for nothing.
+        attack, measure: which attack, and what is measured of it.
+        value: NaN where it cannot be said.
+        low, high: 95 % interval; NaN for none.
+        count: of what it is measured on.
+        note: what else to know.
+    """
+
+    strategy: str
+    protection: str
+    epsilon: float
+    images_per_class: int
+    attack: str
+    measure: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    count: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An attack's ROC curve: rates of false and of true alarms, (k,) each."""
+
+    strategy: str
+    protection: str
+    images_per_class: int
+    attack: str
+    fpr: NDArray[np.float64]
+    tpr: NDArray[np.float64]
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """Write a row a finding; what is not a number is left empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Finding)])
+        for finding in findings:
+            writer.writerow([_cell(value) for value in asdict(finding).values()])
+
+
+def write_curves(path: Path, curves: Iterable[Curve]) -> None:
+    """Write a row a point."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Curve)])
+        for curve in curves:
+            named = curve.strategy, curve.protection, curve.images_per_class, curve.attack
+            writer.writerows([*named, _cell(x), _cell(y)] for x, y in zip(curve.fpr, curve.tpr, strict=True))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value

@@ -1,0 +1,105 @@
+"""What is measured of a run beside its scores: rounds, bytes, seconds, and how it treats single sites."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from common.config import RunConfig
+
+if TYPE_CHECKING:
+    from simulations.baselines import Score
+
+REACHED = 0.95  # of the pooled softmax head's accuracy
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run, or a baseline.
+
+    Attributes:
+        measures: name (``simulations.benchmark.tables.MEASURES``) → value; NaN or absent where there is none.
+        facts: of its features, and the ε and δ that it claims.
+        seconds: that the run took as a whole; 0 where it had been made before.
+    """
+
+    setting: str
+    method: str
+    seed: int
+    measures: Mapping[str, float]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, float]:
+    """Return what single sites have on their own test images: the worst, the mean of the worst tenth of them (one at
+    least), and the share that is worse off than with a head of its own, of those that trained one.
+    """
+    own = sorted(score.own.values())
+    worst = own[: max(1, len(own) // 10)]
+    alone = baselines["local only"].own if "local only" in baselines else {}
+    both = [score.own[name] < accuracy for name, accuracy in alone.items() if name in score.own]
+    return {
+        "worst_site": own[0] if own else math.nan,
+        "bottom_decile": sum(worst) / len(worst) if own else math.nan,
+        "worse_than_local": sum(both) / len(both) if both else math.nan,
+    }
+
+
+def run_measures(
+    history: Sequence[Mapping[str, str]], summary: Mapping[str, Any], pooled: float, config: RunConfig
+) -> dict[str, float]:
+    """Return rounds, bytes and seconds of a run.
+
+    A round's scores are those of the head that enters it, so the rounds before it made that head. Bytes are a site's in the
+    mean: where a part of the sites is asked, that part of a message counts.
+
+    Args:
+        history: its ``history.csv``.
+        summary: its ``summary.json``.
+        pooled: accuracy of the pooled softmax head.
+        config: its settings.
+    """
+    down, up = (
+        [_share(row, config) * float(row[f"bytes_{way}_per_site"]) for row in history] for way in ("down", "up")
+    )
+    reached = (i for i, row in enumerate(history) if row["accuracy"] and float(row["accuracy"]) >= REACHED * pooled)
+    at = next(reached, None)
+    before = history[: at or 0]
+    aggregating, seconds = (
+        sum(float(row[name] or "nan") for row in history) for name in ("seconds_aggregating", "seconds")
+    )
+    rounds = sum(row["phase"] in ("sums", "train") and row["status"] == "ok" for row in before)
+    return {
+        "rounds": math.nan if at is None else rounds,
+        "bytes": math.nan if at is None else sum(down[:at]) + sum(up[:at]),
+        "bytes_up": sum(up),
+        "bytes_down": sum(down),
+        "seconds_features": summary["seconds"].get("features", math.nan),
+        "seconds_training": seconds - aggregating,
+        "seconds_aggregation": aggregating,
+        **_adaptation(summary),
+    }
+
+
+def _share(row: Mapping[str, str], config: RunConfig) -> float:
+    """Return the part of the sites that a round asked."""
+    if row["phase"] != "train":
+        return 1.0
+    return int(row["sites_planned"]) / config.participants if row["sites_planned"] else config.fraction
+
+
+def _adaptation(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return how personal heads and sites that took no part do, in the mean over sites of accuracy on own test images."""
+    personal, unseen = summary.get("personal"), summary.get("unseen_sites")
+    told = {}
+    if personal:
+        tuned = personal["fine_tuned"]
+        told = {
+            "personal": tuned["mean"],
+            "personal_mixed": personal["mixed"]["mean"],
+            "personal_worse": tuned["worse_than_global"],
+        }
+    if unseen:
+        told |= {"unseen": unseen["global"], "unseen_adapted": unseen["adapted"]["20"]["accuracy"]}
+    return {name: math.nan if value is None else value for name, value in told.items()}

@@ -1,0 +1,111 @@
+"""The file of a plan: what it holds, and what is refused in it.
+
+seeds = [0, 1, 2, 3, 4]
+
+[common]                # settings of every run
+rounds = 50
+
+[settings.dirichlet]    # data, and how they are spread; a list stands for each of its values
+partition = "dirichlet"
+alpha = [0.1, 0.5]      # two settings: dirichlet+alpha=0.1 and dirichlet+alpha=0.5
+[settings.dirichlet.methods.fedadam]
+adaptivity = 0.001      # of a method in this setting only
+
+[methods.fedavg]        # what is compared; without any, the baselines alone
+[methods.fedadam]
+strategy = "fedadam"
+
+[tuning]                # settings of methods that validation images choose, in each setting by itself
+seed = 100
+[tuning.methods.fedavg]
+learning-rate = [1.0, 4.0]
+[tuning.methods.fedadam]
+server-learning-rate = [0.03, 0.1]
+
+[[expected]]            # a number to stand beside the measured one
+setting = "dirichlet+alpha=0.1"
+method = "fedavg"
+accuracy = 0.67
+source = "where it stands"
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from common.config import Value
+from common.errors import UserError
+from common.toml_settings import Table
+from common.words import nearest
+from simulations.benchmark.axes import expanded
+
+BASELINES = ("local only", "pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "majority class")
+
+
+class Tuning(Table):
+    """What validation images choose: a seed that is none of the plan's, and method → setting → its values."""
+
+    seed: int
+    methods: dict[str, dict[str, list[Value]]] = Field(min_length=1)
+
+
+class Expected(Table):
+    """A number from elsewhere that a cell's mean accuracy is shown beside."""
+
+    setting: str
+    method: str
+    accuracy: float = Field(gt=0, le=1)
+    source: str
+    note: str = ""
+
+
+class PlanFile(Table):
+    """What a plan's file holds."""
+
+    seeds: list[int] = Field(min_length=1)
+    common: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = Field(min_length=1)
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    tuning: Tuning | None = None
+    expected: list[Expected] = Field(default_factory=list)
+
+
+def grids(file: PlanFile, path: Path) -> dict[str, list[dict[str, Value]]]:
+    """Return tuned method → what is tried, as many for each: an equal budget."""
+    if not file.tuning:
+        return {}
+    if file.tuning.seed in file.seeds:
+        raise UserError(
+            f"{path}: tuning.seed: got {file.tuning.seed}, which is one of seeds; what is chosen on it would be scored on it"
+        )
+    grids = {}
+    for name, axes in file.tuning.methods.items():
+        if name not in file.methods:
+            raise UserError(f"{path}: tuning.methods: no method {name!r}; {nearest(name, list(file.methods))}")
+        tried = expanded({name: dict(axes)}, {}, f"{path}: tuning.methods")
+        grids[name] = [{key: each.values[key] for key in axes} for each in tried.values()]
+    if len({len(grid) for grid in grids.values()}) > 1:
+        sizes = ", ".join(f"{name} {len(grid)}" for name, grid in grids.items())
+        raise UserError(
+            f"{path}: tuning.methods: got grids of {sizes}; expected as many for each, so that none is tuned harder"
+        )
+    return grids
+
+
+def check_names(file: PlanFile, settings: Collection[str], methods: Collection[str], path: Path) -> None:
+    """Refuse what is said of settings and methods that are not there."""
+    named = [("expected", name, [*settings]) for name in (entry.setting for entry in file.expected)]
+    named += [("expected", name, [*methods, *BASELINES]) for name in (entry.method for entry in file.expected)]
+    for setting, table in file.settings.items():
+        if not isinstance(here := table.get("methods", {}), dict) or not all(
+            isinstance(own, dict) for own in here.values()
+        ):
+            raise UserError(
+                f"{path}: settings.{setting}.methods: got {here!r}; expected tables, a method's settings each"
+            )
+        named += [(f"settings.{setting}.methods", name, [*file.methods]) for name in here]
+    for where, name, known in named:
+        if name not in known:
+            raise UserError(f"{path}: {where}: there is no {name!r}; {nearest(name, known)}")

@@ -1,0 +1,60 @@
+"""The table of a benchmark for a person: 120 columns wide at most, a section a setting."""
+
+import math
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from common.words import size
+from simulations.benchmark.tables import Line
+
+_COLUMNS = ("method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
+
+
+def shown(lines: Sequence[Line]) -> Table:
+    """Lay the lines out; columns that no line fills are left out."""
+    table = Table(
+        title="In %, on the common test set; worst: the site that does worst on its own test images",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="mean ± half of the 95 % interval over seeds; differences to fedavg are paired by seed\n"
+        "bytes that a site sends in the whole run; rounds until 95 % of pooled softmax, over the seeds that got there",
+        title_style="bold",
+        caption_style="dim",
+    )
+    rows = [_cells(line) for line in lines]
+    kept = [i for i, _ in enumerate(_COLUMNS) if any(row[i] for row in rows)]
+    for i in kept:
+        first = i == 0
+        table.add_column(
+            _COLUMNS[i], justify="left" if first else "right", no_wrap=not first, max_width=28 if first else None,
+            overflow="fold",
+        )  # fmt: skip
+    for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
+        if i == 0 or lines[i - 1].setting != line.setting:
+            table.add_section()
+            table.add_row(f"[bold]{line.setting}[/bold]")
+        table.add_row(*(row[k] for k in kept))
+    return table
+
+
+def _cells(line: Line) -> list[str]:
+    mean, interval = line.mean, line.interval
+    some = f" ({line.reached}/{line.seeds})" if line.reached < line.seeds else ""
+    return [
+        f" {line.method}",
+        _pair(100 * mean["accuracy"], 100 * interval["accuracy"]),
+        _pair(100 * mean["difference"], 100 * interval["difference"], "+"),
+        _pair(100 * mean["balanced_accuracy"], math.nan),
+        _pair(100 * mean["worst_site"], math.nan),
+        "" if math.isnan(mean["ece"]) else f"{mean['ece']:.3f}",
+        "" if math.isnan(mean["bytes_up"]) else size(mean["bytes_up"]),
+        "" if math.isnan(mean["rounds"]) else f"{mean['rounds']:.0f}{some}",
+        f"{float(epsilon):.2g}" if (epsilon := line.facts.get("epsilon")) else "",
+        f"{100 * line.expected.accuracy:.1f}" if line.expected else "",
+    ]
+
+
+def _pair(mean: float, half: float, sign: str = "") -> str:
+    return "" if math.isnan(mean) else f"{mean:{sign}.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")

@@ -1,0 +1,115 @@
+"""What the server reads off its sites in runs of each kind, against the truth."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn_features import drawn
+
+from common.config import RunConfig
+from common.errors import UserError
+from simulations.audit.federation import Seen, Split, federate
+from simulations.audit.server_view import Measure, leaks
+
+CLASSES, D = 6, 32
+MASKS = {"masks": True, "min_sites": 5}
+SUMS = {"dp": "image", "epsilon": 2.0}
+IMAGE = {**SUMS, "weighting": "uniform", "image_rate": 0.5, "batch_size": 15}
+SITE = {"dp": "site", "epsilon": 8.0, "weighting": "uniform"}
+SHARED = {**MASKS, "noise": "shared"}
+
+
+def sites() -> dict[str, Split]:
+    """Five sites of 30 images, each with a class of one image and one of none."""
+    made = {}
+    for number in range(5):
+        rng = np.random.default_rng(number)
+        counts = rng.permutation([0, 1, 3, 6, 8, 12])
+        x, y = drawn(counts, np.random.default_rng(0), D)  # the same classes everywhere
+        made[f"site {number}"] = x, y
+    return made
+
+
+def measured(**settings: Any) -> dict[str, Measure]:
+    config = RunConfig(
+        **{"rounds": 2, "batch_size": 30, "classes": "declared", "class_names": "a,b,c,d,e,f", **settings}
+    )
+    rounds: list[Seen] = []
+    federate(config, sites(), CLASSES, 0, rounds.append, rng=np.random.default_rng(0))
+    return {f"{m.attack}/{m.measure}": m for m in leaks(config, sites(), CLASSES, rounds)}
+
+
+def value(measures: dict[str, Measure], name: str) -> float:
+    return measures[name].value
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, SITE, {"strategy": "fedncm"}, {"strategy": "fed3r", "ridge": 1.0}, {"strategy": "fedprox", "proximal": 0.1}],
+    ids=str,
+)
+def test_unprotected_sites_give_all_away_and_a_server_that_adds_the_noise_itself_sees_it_too(
+    settings: dict[str, Any],
+) -> None:
+    found = measured(**settings)
+    assert value(found, "labels/exact_share") == 1
+    assert value(found, "labels/l1") < 1e-3
+    for bucket in ("1", "2-5", "6+"):
+        assert value(found, f"features/cosine@{bucket}") > 0.999
+        low, high = found[f"features/cosine@{bucket}"].interval or (0, 0)
+        assert 0.999 < low <= high < 1.001
+    assert [found[f"features/cosine@{bucket}"].count for bucket in ("1", "2-5", "6+")] == [5, 5, 15]
+
+
+def test_masks_leave_the_union_of_which_a_site_is_any_part() -> None:
+    plain, masked = measured(strategy="fedncm"), measured(strategy="fedncm", **MASKS)
+    assert value(masked, "labels/exact_share") < 0.4
+    assert value(masked, "labels/l1") > 0.4
+    assert value(masked, "features/cosine@1") < 0.95 < value(plain, "features/cosine@1")
+    assert value(masked, "means/max_cosine") < 0.95 < value(plain, "means/max_cosine")
+
+
+@pytest.mark.parametrize("settings", [IMAGE, {**SUMS, "strategy": "fedncm"}, {**SUMS, "strategy": "fed3r"}], ids=str)
+@pytest.mark.parametrize("masks", [{}, SHARED], ids=["", "masks"])
+def test_private_images_leave_guesses(settings: dict[str, Any], masks: dict[str, Any]) -> None:
+    if masks and settings is IMAGE:
+        settings = {**settings, "image_rate": 1.0, "batch_size": 30}  # shared noise is for one release a round
+    found = measured(**settings, **masks)
+    assert value(found, "labels/exact_share") < 0.4
+    assert value(found, "labels/l1") > 0.4
+    # The total of many sites still shows what is common to all features, which here have cosines of 0.3 and more.
+    assert value(found, "features/cosine@1") < (0.75 if masks else 0.6)
+
+
+def test_noise_shared_by_sites_hides_their_updates_too() -> None:
+    found = measured(**SITE, **SHARED)
+    assert value(found, "labels/l1") > 0.4
+    assert value(found, "features/cosine@6+") < 0.6
+
+
+def test_a_gram_matrix_tells_which_images_it_is_of() -> None:
+    found = measured(strategy="fed3r", ridge=1.0)
+    assert value(found, "gram/inside_span") == pytest.approx(1)
+    assert value(found, "gram/inside_span_of_others") < 0.99
+    assert 0.5 < value(found, "gram/max_cosine") < 1
+    noisy = measured(**{**SUMS, "strategy": "fed3r"})
+    assert value(noisy, "gram/max_cosine") < value(found, "gram/max_cosine")
+
+
+def test_each_site_is_attacked_in_the_first_round_that_it_is_in() -> None:
+    """All were in one of twelve rounds by two, most of them not in the first."""
+    found = measured(fraction=0.4, rounds=12)
+    assert found["labels/l1"].count == 5
+    assert value(found, "labels/l1") < 0.3
+
+
+def test_features_of_any_length_are_refused() -> None:
+    with pytest.raises(UserError, match="normalise = true"):
+        leaks(RunConfig(normalise=False), sites(), CLASSES, [])
+
+
+def test_a_measure_of_nothing_is_not_a_number() -> None:
+    nothing, one, two = (Measure.of("a", "b", values) for values in ([], [1.0], [1.0, 2.0]))
+    assert np.isnan(nothing.value)
+    assert (nothing.interval, nothing.count, one.interval, one.value) == (None, 0, None, 1.0)
+    assert two.interval == (1.0, 2.0)
