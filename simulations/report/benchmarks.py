@@ -78,7 +78,7 @@ def _by_round(benchmark: Benchmark, key: str, setting: str) -> Figure | None:
                 if row["status"] == "ok" and row["phase"] in ("train", "score") and row["accuracy"]
             ]
             if len(rows) > 1:
-                runs.setdefault(file.parts[-2], []).append([float(row["accuracy"]) for row in rows])
+                runs.setdefault(file.parts[-2], []).append([real(row["accuracy"]) for row in rows])
     lines = []
     for method, curves in runs.items():
         length = min(map(len, curves))

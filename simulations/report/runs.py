@@ -11,7 +11,7 @@ from common.sources import natural_order
 from simulations.report import adaptation
 from simulations.report.blocks import Figure, Section, Table, counted, number, percent, power, shown, span
 from simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart, matrix_chart
-from simulations.report.reading import Run
+from simulations.report.reading import Run, real
 from simulations.report.words import options
 
 ACCURACY = Axis("accuracy", kind="percent")
@@ -177,10 +177,10 @@ def _confusion(run: Run, matrix: np.ndarray[Any, Any]) -> Figure:
 
 
 def _by_epsilon(run: Run) -> list[Figure]:
-    rows = [row for row in run.rounds_of_training if row["accuracy"] and row["epsilon"] and float(row["epsilon"]) > 0]
+    rows = [row for row in run.rounds_of_training if row["accuracy"] and row["epsilon"] and real(row["epsilon"]) > 0]
     if len(rows) < 2:
         return []
-    x, y = ([float(row[column]) for row in rows] for column in ("epsilon", "accuracy"))
+    x, y = ([real(row[column]) for row in rows] for column in ("epsilon", "accuracy"))
     axis = Axis(f"ε spent, at δ = {power(run.config.delta)}, unit: one {run.config.dp}", log=True)
     description = f"At ε = {number(x[0])} accuracy is {percent(y[0])}, at ε = {number(x[-1])} it is {percent(y[-1])}."
     return [line_chart("Accuracy against ε spent", description, [Series("federation", x, y)], axis, ACCURACY)]

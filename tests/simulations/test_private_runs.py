@@ -16,6 +16,7 @@ from common.head import load_head
 from common.sources import read_source
 from simulations.display import Display
 from simulations.federation import Result, simulate
+from simulations.report import write_report
 
 pytestmark = pytest.mark.slow
 CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
@@ -67,6 +68,19 @@ def test_the_summary_says_what_is_promised_and_nothing_that_is_not_known(private
     assert all(float(row["epsilon"]) > 0 and row["accuracy"] == row["sites_present"] == "" for row in rows)
     assert (result.folder / "sites.csv").read_text().count("\n") == 1
     assert len((result.folder / "privacy.jsonl").read_text().splitlines()) == 5
+
+
+def test_its_report_promises_what_the_summary_does(private: tuple[Result, str], tmp_path: Path) -> None:
+    result, _ = private
+    told = result.summary["privacy"]
+    write_report([result.folder], tmp_path / "report.html", "")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert (
+        f"ε = {told['epsilon']:.3g} at δ = 10⁻⁵; the unit is one {told['unit']}, neighbours: {told['neighbours']}."
+        in page
+    )
+    assert "measured from outside the simulated federation" in page
+    assert '<section id="confusion"' not in page
 
 
 def test_the_head_is_measured_outside_the_federation(private: tuple[Result, str]) -> None:

@@ -20,6 +20,7 @@ from common.model import load_model
 from common.sources import read_source
 from simulations.display import Display
 from simulations.federation import Result, simulate
+from simulations.report import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -248,3 +249,12 @@ def test_the_screen_of_a_run_that_is_no_terminal(demo: Result) -> None:
     for number in range(1, 7):
         assert re.search(rf"^ +{number}  ", screen, re.MULTILINE), "a short run shows every round"
     assert "final" in screen
+
+
+def test_the_report_of_a_run_says_what_its_summary_says(demo: Result, tmp_path: Path) -> None:
+    write_report([demo.folder], tmp_path / "report.html", "")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f"right on {100 * demo.summary['accuracy']:.1f}\u00a0% of the 1,000 test images of 10 sites" in page
+    for section in ("accuracy", "sites", "partition", "confusion", "bytes", "configuration", "repeat", "versions"):
+        assert f'<section id="{section}"' in page
+    assert demo.summary["backbone"]["fingerprint"] in page
