@@ -118,8 +118,8 @@ def run_baselines(
 
     Pooled and local heads train for as many epochs as the federation's sites do over all rounds, on the same head,
     optimizer and batch size, and keep the epoch with the lowest validation loss. With more than ``local_sites`` sites,
-    local training is measured on that many, drawn at random from those with training images. Features are the federation's, standardised by its ``moments``
-    where they are standardised so.
+    local training is measured on that many, drawn at random from those with training images. Features are the
+    federation's, standardised by its ``moments`` where they are standardised so.
     """
     able = [name for name, site in sorted(sites.items()) if site.images("train")]
     drawn = generator(config.seed, "local baseline").permutation(able)[:local_sites]
