@@ -84,7 +84,9 @@ def test_a_delta_that_allows_images_to_be_told_outright_is_warned_of() -> None:
     assert any("the number of sites" in text for text in told({**SITE, "delta": 0.05, "sites": 100})["warnings"])
 
 
-@pytest.mark.parametrize("settings", [SITE, {**SITE, "fraction": 0.5, "sampling": "poisson"}, IMAGE, RIDGE, {"masks": True}, {}])
+@pytest.mark.parametrize(
+    "settings", [SITE, {**SITE, "fraction": 0.5, "sampling": "poisson"}, IMAGE, RIDGE, {"masks": True}, {}]
+)
 def test_taking_part_is_never_hidden(settings: dict) -> None:
     assert any(text.startswith("who takes part, and when") for text in told(settings)["not_protected"])
 
