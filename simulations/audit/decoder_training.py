@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from client.trainer import Features
 from common.backbone import Backbone, configured_backbone
-from common.compute import keras, tf
+from common.compute import GPUS, keras, tf
 from common.config import RunConfig
 from common.errors import UserError
 from common.feature_map import feature_map
@@ -110,7 +110,7 @@ def train_decoder(
         use_ema=True,
         ema_momentum=min(0.999, 1 - 5 / steps),
     )
-    network.compile(optimizer, _loss)
+    network.compile(optimizer, _loss, jit_compile=bool(GPUS))  # on a CPU compiling takes longer than it saves
     losses: list[float] = []
     for step, (features, pictures) in enumerate(_batches(images, backbone, steps, batch, seed), 1):
         network.reset_metrics()

@@ -41,7 +41,7 @@ def pictures() -> Mapping[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def sites(backbone: Backbone, pictures: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, ...]]:
     """Sites with four classes of one image, one of the others, and five classes without any: features, labels, images."""
-    rng = np.random.default_rng(0)
+    rng, compute = np.random.default_rng(0), backbone.extractor(EACH)
     x, y = pictures["x_train"], pictures["y_train"].ravel()
     made = {}
     for number in range(SITES):
@@ -50,7 +50,7 @@ def sites(backbone: Backbone, pictures: Mapping[str, np.ndarray]) -> dict[str, t
         rows = np.concatenate(
             [rng.choice(np.flatnonzero(y == c), n, replace=False) for c, n in enumerate(np.bincount(labels))]
         )
-        features = backbone.extractor(EACH)(backbone.resize(x[rows])).numpy()
+        features = compute(backbone.resize(x[rows])).numpy()
         made[f"site {number}"] = feature_map(RunConfig(), backbone)(features), labels.astype(np.int64), x[rows]
     return made
 
