@@ -135,7 +135,7 @@ def test_public_images_score_it_and_a_budget_ends_it(tmp_path: Path) -> None:
 
 def test_one_release_of_sums_has_a_row(tmp_path: Path) -> None:
     settings = {key: SITE[key] for key in ("classes", "class_names", "baselines")}
-    result, screen = run(tmp_path / "run", dp="image", epsilon=2.0, strategy="fedncm", **settings)
+    _, screen = run(tmp_path / "run", dp="image", epsilon=2.0, strategy="fedncm", **settings)
     (row,) = (line for line in screen.splitlines() if line.startswith("sums"))
     assert row.split()[-1] == "2"
     assert ", 1 release, " in screen
