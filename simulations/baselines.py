@@ -118,10 +118,11 @@ def run_baselines(
 
     Pooled and local heads train for as many epochs as the federation's sites do over all rounds, on the same head,
     optimizer and batch size, and keep the epoch with the lowest validation loss. With more than ``local_sites`` sites,
-    local training is measured on that many, drawn at random. Features are the federation's, standardised by its ``moments``
-    where they are standardised so.
+    local training is measured on that many, drawn at random from those with training images. Features are the
+    federation's, standardised by its ``moments`` where they are standardised so.
     """
-    drawn = generator(config.seed, "local baseline").permutation(sorted(sites))[:local_sites]
+    able = [name for name, site in sorted(sites.items()) if site.images("train")]
+    drawn = generator(config.seed, "local baseline").permutation(able)[:local_sites]
     alone = sorted(map(str, drawn))
     layer = layers(config)[-1]
     test = {name: site.data("test", classes, moments, layer) for name, site in sites.items()}

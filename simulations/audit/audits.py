@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from common.backbone import configured_backbone
-from common.config import Value
+from common.config import RunConfig, Value
 from common.errors import UserError
 from common.head import Arrays, load_head
 from common.sources import natural_order, read_source
@@ -58,7 +58,7 @@ def audit_plan(
         UserError: the plan, its data or the folder are not usable.
     """
     _check(folder, force=force)
-    data = str({**read_settings(path, PlanFile).common, **changed}["data"])
+    data = str({"data": RunConfig().data, **read_settings(path, PlanFile).common, **changed}["data"])
     plan = read_plan(path, natural_order(image.label for image in read_source(resolve_data(data)).images), changed)
     audit = _Audit(folder, display, command, shadows or plan.shadows)
     for each in dict.fromkeys(audited.each for audited in plan.audited):

@@ -123,7 +123,7 @@ def configured(claim: float, **settings: Any) -> RunConfig:
 
 def main(out: Annotated[Path, typer.Option(help="File to write, CSV.")]) -> None:
     """Audit the server's mechanism, right and broken."""
-    with out.open("w", newline="", encoding="utf-8") as file:
+    with out.open("w", buffering=1, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(
             ["fault", "claimed_epsilon", "runs_of_each", "audits", "lowest_bound", "mean_bound", "highest_bound"]

@@ -74,7 +74,7 @@ class Control(NamedTuple):
 def main(out: Annotated[Path, typer.Option(help="File to write, CSV.")]) -> None:
     """Audit every mechanism, right and broken, in one process a core."""
     rows = [(number, claim) for number in range(len(CONTROLS)) for claim in CLAIMS]
-    with ProcessPoolExecutor() as pool, out.open("w", newline="", encoding="utf-8") as file:
+    with ProcessPoolExecutor() as pool, out.open("w", buffering=1, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["mechanism", "fault", "claimed_epsilon", "runs", "lowest_bound", "mean_bound", "highest_bound"])
         for (number, claim), bounds in zip(rows, pool.map(_bounds, *zip(*rows, strict=True)), strict=True):

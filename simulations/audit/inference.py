@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from common.errors import UserError
 from common.head import Arrays
 from common.seeds import generator
 from simulations.audit.federation import Split
@@ -11,7 +12,7 @@ from simulations.audit.measures import curve, log_spaced, measured
 from simulations.audit.membership import ATTACKS, Target, check_enough, leave_one_out
 from simulations.audit.plan import Audited
 from simulations.audit.pool import Pool
-from simulations.audit.shadows import confidences, pooled, run_shadows
+from simulations.audit.shadows import coins, confidences, pooled, run_shadows
 from simulations.audit.tables import Curve, Finding
 
 POINTS = 80  # of a curve
@@ -36,10 +37,15 @@ def infer_members(
         head: the one that is attacked; without one each of the shadows' is, in turn, with the others for its shadows.
 
     Raises:
-        UserError: the federation cannot be repeated in memory.
-        ValueError: there are too few shadows.
+        UserError: the federation cannot be repeated in memory, or there are too few shadows.
     """
     classes = len(pool.classes)
+    images = sum(len(y) for _, y in pool.sites.values())
+    inside = np.array([coins(audited.config.seed, shadow, images) for shadow in range(shadows)])
+    try:
+        check_enough(inside, others=int(head is None))
+    except ValueError as error:
+        raise UserError(f"--shadows: {error}, such as {max(32, 2 * shadows)}") from None
     run = run_shadows(audited.config, pool.sites, population, classes, shadows, progress)
     findings, curves = [], []
     for name, attack in ATTACKS.items():
@@ -47,7 +53,6 @@ def infer_members(
             scores, inside = leave_one_out(attack, run), run.inside
             note = f"{shadows} heads, each the target in turn"
         else:
-            check_enough(run.inside)
             target = Target(confidences(head, *pooled(pool.sites)), confidences(head, *population))
             scores, note = attack(target, run)[None], f"the run's own head; {shadows} shadows"
             inside = np.concatenate([pool.inside[site] for site in sorted(pool.sites)])[None]

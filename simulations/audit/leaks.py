@@ -21,6 +21,7 @@ from scipy.special import softmax
 
 Matrix = NDArray[np.float64]
 
+_TINY = float(np.finfo(np.float64).tiny)
 _ITERATIONS = 100  # of the fixed point
 _CHANGE = 1e-4  # of a share, below which it is reached
 _ALIKE = 0.5  # cosine of two images of a class, on public ones and the bundled backbone: 0.45 to 0.57 by class
@@ -50,7 +51,8 @@ def from_update(
     """Read class counts and sums of features off the change of a softmax head by plain SGD on features of length 1.
 
     The sums share one unknown, the mean feature. Where a class has no image it follows from that; else it is the one that
-    makes class means most alike.
+    makes class means most alike. Batches are taken to be of one size: images of a last one that is much smaller weigh more,
+    and counts are then read badly, features still fairly.
 
     Args:
         head: kernel (d, C) and bias (C,) that were sent out.
@@ -69,7 +71,7 @@ def from_update(
         before, size = weights, _mean_length(shares * images)
         # By the lengths of the sums, not by the bias: a class is then never one of great weight and no features.
         weights = np.linalg.norm(sums, axis=1) / size
-        weights /= max(weights.sum(), np.finfo(np.float64).tiny)
+        weights /= max(float(weights.sum()), _TINY)
         means = unit_rows(sums) * _mean_length(weights * images)[:, None]
         if np.abs(weights - before).max() < _CHANGE:
             break
@@ -86,7 +88,7 @@ def from_sums(by_class: NDArray[Any], counts: NDArray[Any] | None, images: float
     if counts is not None:
         return Recovered(counts.astype(np.float64), sums)
     lengths = np.linalg.norm(sums, axis=1)
-    return Recovered(images * lengths / max(lengths.sum(), np.finfo(np.float64).tiny), sums)
+    return Recovered(images * lengths / max(float(lengths.sum()), _TINY), sums)
 
 
 def gram_directions(gram: Matrix, total: Matrix) -> Matrix:
@@ -95,7 +97,7 @@ def gram_directions(gram: Matrix, total: Matrix) -> Matrix:
     That of a site with one image is its feature. Signs are those of the sum of features, ``total`` (d,).
     """
     values, vectors = np.linalg.eigh(gram)
-    kept = vectors[:, values > 1e-9 * max(values[-1], np.finfo(np.float64).tiny)].T[::-1]
+    kept = vectors[:, values > 1e-9 * max(float(values[-1]), _TINY)].T[::-1]
     return kept * np.where(kept @ total < 0, -1.0, 1.0)[:, None]
 
 
@@ -115,7 +117,7 @@ def largest_cosine(guesses: Matrix, features: NDArray[Any]) -> float:
 
 def unit_rows(rows: Matrix) -> Matrix:
     """Scale rows to length 1; one of zeros stays as it is."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
 
 
 def _mean_length(counts: Matrix) -> Matrix:
@@ -144,7 +146,8 @@ def _mean_predictions(scores: Matrix, kernel: Matrix, shares: Matrix, rate: floa
 def _solved(seen: Matrix, predicted: Matrix, images: float) -> tuple[Matrix, Matrix]:
     """Solve (I - Pᵀ) [s, π] = seen for shares π (C,), which sum to 1, and sums s (C, d).
 
-    Its one free direction v is the mean feature's.
+    With the mean feature m, s + v mᵀ solves it too: v is its one free direction. Where classes are absent, m is what makes
+    their sums vanish; else what makes class means most like it.
     """
     classes, width = seen.shape
     left = np.vstack([np.eye(classes) - predicted.T, np.ones(classes)])
@@ -156,5 +159,5 @@ def _solved(seen: Matrix, predicted: Matrix, images: float) -> tuple[Matrix, Mat
     absent = shares * images < 0.5
     weights = absent.astype(np.float64) if absent.any() else 1 / np.square(shares)
     towards = free - np.where(absent, 0, shares)
-    mean = -(weights * towards) @ sums / np.maximum(weights @ np.square(towards), 1e-12)
+    mean = -(weights * towards) @ sums / max(float(weights @ np.square(towards)), 1e-12)
     return shares, sums + np.outer(free, mean)

@@ -9,7 +9,6 @@ alone adds the noise (``--dp site``), what it gets has none.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -107,7 +106,7 @@ def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: S
         classes: C.
         rounds: all that ``federate`` showed.
     """
-    truth = {name: np.bincount(y, minlength=classes) for name, (_, y) in sites.items() if len(y)}
+    truth = {name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)}
     read = recovered(config, {name: int(true.sum()) for name, true in truth.items()}, rounds)
     truth = {name: true for name, true in truth.items() if name in read}
     exact = [float(np.mean(np.rint(read[name].counts) == true)) for name, true in truth.items()]
@@ -195,5 +194,5 @@ def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     return list(zip(names, names[1:] + names[:1], strict=True)) if len(names) > 1 else []
 
 
-def _share_wrong(counts: NDArray[Any], true: NDArray[Any]) -> float:
+def _share_wrong(counts: Matrix, true: NDArray[np.int64]) -> float:
     return float(np.abs(counts - true).sum() / true.sum())

@@ -29,6 +29,7 @@ from simulations.benchmark.plans import Cell, same_run
 from simulations.datasets import declare_classes
 from simulations.display import Display
 from simulations.federation import simulate, sites_of
+from simulations.unseen import set_aside
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
     path, settings = Path(cell.config.out) / "baselines.json", cell.config.to_toml()
     if path.exists() and (kept := json.loads(path.read_text("utf-8")))["settings"] == settings:
         return {name: Score(**score) for name, score in kept["scores"].items()}
-    images_of = sites_of(cell.config)[0]
+    images_of, _ = set_aside(sites_of(cell.config)[0], cell.config)
     config = declare_classes(cell.config, images_of)
     classes = natural_order(image.label for images in images_of.values() for image in images)
     sites = {name: prepare_site(images, config) for name, images in images_of.items()}

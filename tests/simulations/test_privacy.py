@@ -125,8 +125,14 @@ def test_the_command_says_it_in_words_and_as_json(tmp_path) -> None:
     for part in ("epsilon 2 at delta 1e-05 for one image (add or remove one image)", "the noise will drown the signal"):
         assert part in words.stdout
     assert "1 release in 1 round\n" in words.stdout
-    refused = CliRunner().invoke(app, ["privacy", "--dp", "site", "--epsilon", "2", "--noise-multiplier", "0.1", "--weighting", "uniform"])  # fmt: skip
-    assert "is not enough for one round" in str(refused.exception)
     assert "no differential privacy" in CliRunner().invoke(app, ["privacy"]).stdout
     printed = json.loads(CliRunner().invoke(app, ["privacy", str(file), "--json"]).stdout)
     assert printed["privacy"]["noise_multiplier"] == pytest.approx(1.99, abs=0.01)
+
+
+@pytest.mark.parametrize("command", ["privacy", "simulate"])
+def test_a_budget_for_no_round_is_refused_before_any_work(command: str) -> None:
+    settings = ["--dp", "site", "--epsilon", "2", "--noise-multiplier", "0.1", "--weighting", "uniform"]
+    refused = CliRunner().invoke(app, [command, *settings])
+    assert "is not enough for one round: with noise multiplier 0.1 it takes 91.8" in str(refused.exception)
+    assert "Starting TensorFlow" not in refused.output

@@ -119,6 +119,10 @@ def test_the_screen_says_it_in_words(private: tuple[Result, str]) -> None:
         "epsilon" in screen.splitlines()[next(i for i, line in enumerate(screen.splitlines()) if "val. loss" in line)]
     )
     assert "nan" not in screen.lower()
+    assert "noise on the mean update over all rounds" in screen
+    assert "warning: the noise will drown the signal; what helps: more sites" in screen
+    assert any("drown" in text for text in result.summary["warnings"])
+    assert "sites send no scores, so these stay empty; --public-data gives some" in screen
     assert "federated *" in screen
     assert "a real one would not know it" in " ".join(screen.split())
     assert not [line for line in screen.splitlines() if line.strip().startswith("federated ") and "–" in line]
@@ -136,10 +140,19 @@ def test_public_images_score_it_and_a_budget_ends_it(tmp_path: Path) -> None:
     assert summary["privacy"]["epsilon"] <= 8
     assert f"stopped after {summary['rounds']} of 60 rounds: one more would have spent more than epsilon 8" in screen
     assert "federated, on public images" in screen
-    assert "pooled" in screen
+    assert "both without noise" in " ".join(screen.split())
+    assert "these stay empty" not in screen
     assert summary["measured_outside_the_federation"]["accuracy"] * 1000 == pytest.approx(
         round(summary["measured_outside_the_federation"]["accuracy"] * 1000)
     ), "of 1000 test images"
+
+
+def test_one_release_of_sums_has_a_row(tmp_path: Path) -> None:
+    settings = {key: SITE[key] for key in ("classes", "class_names", "baselines")}
+    result, screen = run(tmp_path / "run", dp="image", epsilon=2.0, strategy="fedncm", **settings)
+    (row,) = (line for line in screen.splitlines() if line.startswith("sums"))
+    assert row.split()[-1] == "2"
+    assert ", 1 release, " in screen
 
 
 def test_without_privacy_nothing_is_measured_outside(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ RUNS = 600
 def test_right_code_stays_below_its_claim(claim: float) -> None:
     bounds = [audit(configured(claim), seed, RUNS) for seed in range(3)]
     assert max(bounds) < claim
-    assert claim < 4 or min(bounds) > 0.1 * claim, "the audit sees something"
+    assert claim < 4 or max(bounds) > 0.1 * claim, "the audit sees something"
 
 
 @pytest.mark.parametrize("claim", [1.0, 4.0])

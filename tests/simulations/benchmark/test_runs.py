@@ -131,11 +131,11 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     images, out = folder_of_classes(24), tmp_path / "out"
     told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
 
-    first = subprocess.Popen(
-        told, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    log = tmp_path / "first.log"
+    with log.open("w") as file:
+        first = subprocess.Popen(told, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
     while not list(runs.glob("seed-*/*/measured.json")):
-        assert first.poll() is None, "it ended before it could be killed"
+        assert first.poll() is None, log.read_text()
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()

@@ -1,0 +1,179 @@
+"""``fedtransfer audit``: plans and runs are attacked, what comes of it is written down, and what cannot be is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from common.config import RunConfig
+from common.errors import UserError
+from fedtransfer import app
+from simulations.audit.audits import audit_plan, audit_run
+from simulations.audit.decoder import may_be_known
+from simulations.audit.plan import PROTECTIONS, preset_file, read_plan
+from simulations.audit.pool import drawn_pool, others
+from simulations.display import Display
+from simulations.federation import simulate
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+QUIET = Display(Console(quiet=True))
+PLAN = """
+images-per-class = [5]
+shadows = 24
+[common]
+sites = 3
+min-images = 2
+rounds = 3
+[strategies.fedavg]
+server-learning-rate = 1.0
+server-momentum = 0.0
+[strategies.fed3r]
+strategy = "fed3r"
+ridge = 1.0
+[dp]
+dp = "image"
+epsilon = 2.0
+[dp-of.fedavg]
+weighting = "uniform"
+[dp-of.fed3r]
+ridge = 0.0
+"""
+
+
+@pytest.mark.parametrize("name", ["quick", "full"])
+def test_a_preset_has_every_strategy_under_every_protection(name: str) -> None:
+    plan = read_plan(preset_file(name), CLASSES, {})
+    assert {(a.strategy, a.protection) for a in plan.audited} == {
+        (strategy, protection) for strategy in ("fedavg", "fedncm", "fed3r") for protection in PROTECTIONS
+    }
+    for audited in plan.audited:
+        assert (audited.config.dp == "image") == (audited.protection in ("dp", "both"))
+        assert audited.config.masks == (audited.protection in ("masks", "both"))
+        assert (audited.claim <= 2) == audited.config.private
+
+
+def test_a_preset_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"--preset: got 'quik'; did you mean 'quick'\?"):
+        preset_file("quik")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["runs/one", "--preset", "quick"], ["--preset", "quick", "--plan", "p.toml"]]
+)
+def test_exactly_one_thing_is_audited(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, ["audit", *arguments])
+    assert isinstance(result.exception, UserError)
+    assert "give a run's folder, --preset quick, or --plan FILE, and one of them only" in str(result.exception)
+
+
+def test_a_pool_has_as_many_members_as_others_and_no_image_that_the_decoder_knows() -> None:
+    config = RunConfig(sites=3, min_images=2)
+    pool = drawn_pool(config, 4)
+    labels = np.concatenate([y for _, y in pool.sites.values()])
+    inside = np.concatenate(list(pool.inside.values()))
+    assert (np.bincount(labels) == 8).all()
+    assert (np.bincount(labels[inside]) == 4).all()
+    paths = [image.path for mine in pool.images.values() for image in mine]
+    assert len(set(paths)) == 80
+    assert not any(may_be_known(image.read()) for mine in pool.images.values() for image in mine)
+    x, y = others(config, pool.classes)
+    assert len(x) == len(y) == 1000
+    for site, mine in pool.pictures(32).items():
+        assert mine.shape == (pool.inside[site].sum(), 32, 32, 3)
+
+
+def test_more_images_than_there_are_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"class '\w+' has 200 training images; an audit of 101 images a class needs 202"
+    ):
+        drawn_pool(RunConfig(sites=3), 101)
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "plan.toml").write_text(PLAN)
+    audit_plan(folder / "plan.toml", folder / "out", 0, {}, QUIET, "fedtransfer audit --plan plan.toml", force=False)
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_an_audit_leaves_every_attack_on_every_federation(audited: Path) -> None:
+    table = rows(audited / "out" / "table.csv")
+    attacks = {
+        "utility",
+        "labels",
+        "features",
+        "images",
+        "loss threshold",
+        "LiRA offline",
+        "LiRA online",
+        "RMIA",
+        "one run",
+    }
+    for strategy in ("fedavg", "fed3r"):
+        for protection in PROTECTIONS:
+            mine = [row for row in table if (row["strategy"], row["protection"]) == (strategy, protection)]
+            assert attacks <= {row["attack"] for row in mine}
+            assert all((row["epsilon"] != "") == (protection in ("dp", "both")) for row in mine)
+    value = {(r["strategy"], r["protection"], r["attack"], r["measure"]): float(r["value"] or "nan") for r in table}
+    assert value["fed3r", "none", "labels", "exact_share"] == 1
+    assert value["fed3r", "none", "images", "psnr"] > value["fed3r", "none", "images", "psnr_of_class_mean"]
+    assert value["fed3r", "dp", "images", "psnr"] < value["fed3r", "dp", "images", "psnr_of_class_mean"]
+    for strategy in ("fedavg", "fed3r"):
+        assert value[strategy, "dp", "one run", "epsilon_lower_bound"] < 2
+        assert value[strategy, "none", "one run", "epsilon_lower_bound"] > 2
+        assert value[strategy, "masks", "LiRA online", "auc"] == value[strategy, "none", "LiRA online", "auc"]
+    assert all(row["value"] == "" for row in table if row["measure"] == "tpr@0.1%")  # too few non-members to say
+
+
+@pytest.mark.slow
+def test_an_audit_leaves_curves_pictures_a_summary_and_a_report(audited: Path) -> None:
+    out = audited / "out"
+    curves = rows(out / "roc.csv")
+    assert all(0 <= float(row["fpr"]) <= 1 and 0 <= float(row["tpr"]) <= 1 for row in curves)
+    assert len(rows(out / "summary.csv")) == 2 * len(PROTECTIONS)
+    with np.load(out / "reconstructions.npz", allow_pickle=False) as file:
+        assert file["rebuilt"].shape == (8, *file["originals"].shape)
+        assert list(file["names"][:2]) == ["fedavg, none", "fedavg, masks"]
+    facts = json.loads((out / "audit.json").read_text("utf-8"))
+    assert facts["command"] == "fedtransfer audit --plan plan.toml"
+    assert "<html" in (out / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_an_earlier_audit_is_replaced_only_if_asked(audited: Path) -> None:
+    with pytest.raises(UserError, match="exists already; give --force to replace the audit in it"):
+        audit_plan(audited / "plan.toml", audited / "out", 0, {}, QUIET, "", force=False)
+    with pytest.raises(UserError, match="is no audit; choose another --out"):
+        audit_plan(audited / "plan.toml", audited, 0, {}, QUIET, "", force=True)
+
+
+@pytest.mark.slow
+def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    simulate(RunConfig(out=str(run), sites=4, rounds=3, baselines=False), QUIET)
+    with pytest.raises(UserError, match=r"--shadows: 4 shadows are too few: .*; train more, such as 32"):
+        audit_run(run, run / "audit", 4, {}, QUIET, "", force=False)
+    findings = audit_run(run, run / "audit", 24, {}, QUIET, "fedtransfer audit RUN", force=False)
+    value = {(found.attack, found.measure): found for found in findings}
+    assert value["LiRA online", "auc"].note.startswith("the run's own head")
+    assert value["LiRA online", "auc"].count == sum(
+        json.loads((run / "summary.json").read_text())["images_by_split"][split] for split in ("validation",)
+    )
+    assert {found.protection for found in findings} == {""}
+    assert (run / "audit" / "report.html").is_file()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run there; expected a run folder"):
+        audit_run(tmp_path, tmp_path / "audit", 0, {}, QUIET, "", force=False)
