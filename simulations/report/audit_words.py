@@ -1,9 +1,10 @@
 """What an audit found, in sentences, and how its attacks and measures are named."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulations.report.blocks import NONE, Fact, counted, listed, number, percent, shown
+from simulations.report.blocks import NONE, Fact, counted, listed, number, percent, shown, span
 from simulations.report.reading import Audit, Row, real
 
 _PROTECTION = {
@@ -13,8 +14,11 @@ _PROTECTION = {
     "both": "differential privacy and masks",
 }
 MEMBERSHIP = {"auc", "tpr@1%", "tpr@0.1%"}
-_SHARES = {"exact_share", "tpr@1%", "tpr@0.1%"}
+_SHARES = {"accuracy", "exact_share", "tpr@1%", "tpr@0.1%"}
 MEASURES = {
+    "accuracy": "accuracy of the head",
+    "inside_span": "share of features in the row space",
+    "inside_span_of_others": "the same of another site",
     "exact_share": "counts found exactly",
     "l1": "L1 distance of counts",
     "cosine@1": "cosine, classes of 1 image",
@@ -81,9 +85,7 @@ def facts(audit: Audit) -> tuple[Fact, ...]:
         Fact(
             "At what cost?",
             f"{real(audit.about.get('seconds')):,.0f} s",
-            (
-                "That the audit took on the machine that made it. What protection costs in accuracy is told by a benchmark.",
-            ),
+            ("That the audit took on the machine that made it.",),
         )
         if not isinstance(audit.about.get("seconds"), dict | None)
         else None
@@ -117,13 +119,18 @@ def protected(row: Row) -> str:
 def case_of(row: Row) -> str:
     """Name what a row's attack was on, shortly."""
     epsilon = f", ε = {number(real(row['epsilon']))}" if row.get("epsilon") else ""
-    images = f", {row['images_per_class']} images a class" if row.get("images_per_class") else ""
+    images = f", {row['images_per_class']} a class" if row.get("images_per_class") else ""
     return f"{row['strategy']}, {row['protection']}{epsilon}{images}"
 
 
 def _learnt(rows: Sequence[Row]) -> list[str]:
     """Say what the attacks under one protection found at most."""
     told = []
+    if accuracies := [real(row["value"]) for row in rows if row["measure"] == "accuracy"]:
+        told.append(
+            f"What it is worth: the head is right on {span(percent(min(accuracies)), percent(max(accuracies)))} of test "
+            "images."
+        )
     if top := _highest(rows, "exact_share"):
         told.append(
             f"Label counts: {percent(real(top['value']))} of them found exactly ({shown(top['strategy'], 40)})."
@@ -132,7 +139,7 @@ def _learnt(rows: Sequence[Row]) -> list[str]:
     if cosines:
         top = max(cosines, key=lambda row: real(row["value"]))
         told.append(
-            f"Features: cosine up to {number(real(top['value']))} between a true feature vector and what is read "
+            f"Features: cosine up to {_decimals(real(top['value']))} between a true feature vector and what is read "
             f"({shown(top['attack'], 40)}, {MEASURES.get(top['measure'], top['measure'])})."
         )
     if top := _highest(rows, "tpr@1%"):
@@ -147,8 +154,8 @@ def _learnt(rows: Sequence[Row]) -> list[str]:
         )
     if top := _highest(rows, "psnr"):
         means = [real(row["value"]) for row in rows if row["measure"] == "psnr_of_class_mean"]
-        beside = f"; the mean of the class, without any attack, has {number(max(means))} dB" if means else ""
-        told.append(f"Images: rebuilt at {number(real(top['value']))} dB PSNR{beside}.")
+        beside = f"; the mean of the class, without any attack, has {_decimals(max(means))} dB" if means else ""
+        told.append(f"Images: rebuilt at {_decimals(real(top['value']))} dB PSNR{beside}.")
     return told
 
 
@@ -164,9 +171,21 @@ def _headline(audit: Audit, name: str) -> str:
 
 def value_of(row: Row) -> str:
     """Return what a row measured, with its 95 % interval where it has one."""
-    show = percent if row["measure"] in _SHARES else number
+    show = percent if row["measure"] in _SHARES else _decimals
     interval = f" ({show(real(row['low']))} to {show(real(row['high']))})" if row.get("low") and row.get("high") else ""
     return show(real(row["value"])) + interval
+
+
+def _decimals(value: float) -> str:
+    return (
+        NONE
+        if math.isnan(value)
+        else number(value)
+        if abs(value) >= 100
+        else f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.2f}"
+    )
 
 
 def _highest(rows: Sequence[Row], measure: str) -> Row | None:

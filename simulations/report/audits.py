@@ -3,13 +3,14 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from common.errors import UserError
-from simulations.report.audit_words import MEASURES, MEMBERSHIP, bounds_of, protected, value_of
+from simulations.report.audit_words import MEASURES, MEMBERSHIP, bounds_of, case_of, protected, value_of
 from simulations.report.blocks import (
     NONE,
     Figure,
@@ -20,11 +21,13 @@ from simulations.report.blocks import (
     listed,
     percent,
     shown,
+    span,
 )
 from simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
 from simulations.report.reading import Audit, Row, real
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _COLUMNS = 12  # pictures beside each other
 _ALARMS, _FOUND = (
     Axis(label, log=True, kind="percent", low=8e-4, high=1.25) for label in ("false alarms", "members found")
@@ -67,20 +70,28 @@ def _attacks(audit: Audit) -> list[Table]:
 
 def _family(name: str, cases: Mapping[tuple[str, ...], Sequence[Row]]) -> Table:
     measures = list(dict.fromkeys(row["measure"] for rows in cases.values() for row in rows))
-    told, remarks = [], dict[str, None]()
+    told, remarks = [], dict[str, set[str]]()
     for key, rows in cases.items():
         of = {row["measure"]: row for row in rows}
-        counts = listed(list(dict.fromkeys(row["count"] for row in rows if row.get("count")))) or NONE
-        told.append((*key, *(value_of(of[measure]) if measure in of else NONE for measure in measures), counts))
-        remarks |= dict.fromkeys(
-            f"{MEASURES.get(row['measure'], row['measure'])}: {row['note']}" for row in rows if row.get("note")
+        counts = sorted({int(real(row["count"])) for row in rows if row.get("count")})
+        told.append(
+            (
+                *key,
+                *(value_of(of[measure]) if measure in of else NONE for measure in measures),
+                span(f"{counts[0]:,}", f"{counts[-1]:,}") if counts else NONE,
+            )
         )
+        for row in rows:
+            if row.get("note"):
+                about = f"{MEASURES.get(row['measure'], row['measure'])}: {row['note']}"
+                remarks.setdefault(_NUMBER.sub("…", about), set()).add(about)
     attack = ("attack",) if name == "Membership" else ()
     names = (MEASURES.get(measure, shown(measure, 40)) for measure in measures)
     columns = ("strategy", "protection", "images a class", *attack, *names, "of")
-    note = f"In parentheses 95 % intervals; {NONE}: none, or too few to tell. " + " ".join(
-        f"{shown(remark, 200)}." for remark in [*remarks][:8]
-    )
+    note = f"In parentheses 95 % intervals; {NONE}: none, or too few to tell."
+    for common, all_of_them in [*remarks.items()][:8]:  # what differs in numbers only is said once, without them
+        remark = shown(common if len(all_of_them) > 1 else min(all_of_them), 240)
+        note += f" {remark[0].upper()}{remark[1:]}."
     return Table(name, columns, tuple(told), note.strip()).shortened(100, "table.csv")
 
 
@@ -89,11 +100,7 @@ def _roc(audit: Audit) -> list[Figure]:
     curves: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     strategy_of: dict[str, str] = {}
     for row in audit.roc:
-        case, key = (
-            f"{row['strategy']}, {protected({'epsilon': '', **row})}"
-            + (f", {row['images_per_class']} images a class" if row.get("images_per_class") else ""),
-            row["attack"],
-        )
+        case, key = case_of(row), row["attack"]
         x, y = curves.setdefault(case, {}).setdefault(key, ([], []))
         strategy_of[case] = row["strategy"]
         x.append(real(row["fpr"]))

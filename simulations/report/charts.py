@@ -202,7 +202,7 @@ def dot_chart(
                 label=level.name,
             )
         axes.set_ylim(len(dots) - 0.4, -0.6)
-        axes.set_yticks(y if named else [], [shown(dot.name, 28) for dot in dots] if named else [])
+        axes.set_yticks(y if named else [], [shown(dot.name, 36) for dot in dots] if named else [])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=named and len(columns) > 0, axis="y")
         axes.spines["left"].set_visible(False)

@@ -14,11 +14,12 @@ from simulations.report.words import LEAKS, METHOD, at_what_cost, data_name, eps
 def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
     """Answer for runs that differ in nothing but their seeds."""
     accuracy = [run.accuracy for run in runs]
-    seeds = numbers_in_words(run.config.seed for run in runs)
+    seeds = sorted({run.config.seed for run in runs})
+    over = f"{len(seeds)} seeds" if len(seeds) == len(runs) else f"{len(runs)} runs with {counted(len(seeds), 'seed')}"
+    over += f" ({numbers_in_words(seeds)})"
     spread = float(np.std(accuracy, ddof=1))
     good = [
-        f"On average the head is right on {percent(float(np.mean(accuracy)))} of the test images over {len(runs)} seeds "
-        f"({seeds}), "
+        f"On average the head is right on {percent(float(np.mean(accuracy)))} of the test images over {over}, "
         f"standard deviation {100 * spread:.1f} percentage points; worst {percent(min(accuracy))}, best "
         f"{percent(max(accuracy))}.",
         "The seed moves partition, splits and batches.",
