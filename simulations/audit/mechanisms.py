@@ -33,6 +33,7 @@ DELTA, CLIP = 1e-5, 1.0
 STEPS, RATE = 100, 0.25  # of DP-SGD; no image misses all of them
 SITES = 10_000  # more than there are canaries: the others change nothing
 _CANARIES = (2000, 4000)
+_GUESSED = 0.9  # of the canaries, at most
 _LEAST_PROVABLE = 5.0  # for fewer guesses a bound would hang on single ones
 # With so small a rate predictions stay what they are at first, and so do the directions of gradients.
 _STILL = Recipe("sgd", learning_rate=1e-6, batch_size=1, epochs=1)
@@ -89,15 +90,19 @@ def one_run_bound(config: RunConfig, seed: int) -> OneRun:
 
 
 def _size(claimed: float | None, delta: float) -> tuple[int, int]:
-    """Return how many canaries and guesses can refute a claim with room to spare; as many as may be where none can."""
+    """Return how many canaries and guesses can refute a claim with room to spare; as many as may be where none can.
+
+    Half of the guesses are "inside", so there must be as many canaries inside, which of 90 % of 2,000 there are with a
+    chance of all but 1e-5.
+    """
     if claimed is None:
-        return _CANARIES[0], _CANARIES[0]
+        return _CANARIES[0], int(_GUESSED * _CANARIES[0])
     for count in _CANARIES:
-        try:
-            return count, guesses_for(max(_LEAST_PROVABLE, claimed + 1), count, delta)
-        except ValueError:
-            continue
-    return _CANARIES[-1], _CANARIES[-1]
+        most = int(_GUESSED * count)
+        provable = lower_bound(most, most, count, delta)
+        if (wanted := max(_LEAST_PROVABLE, claimed + 1)) < provable:
+            return count, guesses_for(wanted, count, delta)
+    return count, most
 
 
 def _scores(config: RunConfig, promised: Guarantee | None, canaries: Canaries, rng: np.random.Generator) -> Scores:
