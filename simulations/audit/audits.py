@@ -181,7 +181,11 @@ class _Audit:
         """Bound ε from below by canaries; it is the mechanism's, whatever it works on, and so is found once."""
         key = audited.strategy, audited.config.private
         if key not in self._bounds:
-            self._bounds[key] = one_run_bound(audited.config, audited.config.seed)
+            try:
+                self._bounds[key] = one_run_bound(audited.config, audited.config.seed)
+            except UserError as error:
+                self._findings.append(audited.found("one run", "epsilon_lower_bound", math.nan, note=str(error)))
+                return
         audit = self._bounds[key]
         note = f"{audit.right} of {audit.guesses} guesses right, on {audit.canaries} canaries; {audit.most:.2f} is the most that can be proven"
         self._findings.append(
