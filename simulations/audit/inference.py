@@ -8,14 +8,12 @@ from common.errors import UserError
 from common.head import Arrays
 from common.seeds import generator
 from simulations.audit.federation import Split
-from simulations.audit.measures import curve, log_spaced, measured
-from simulations.audit.membership import ATTACKS, Target, check_enough, leave_one_out
+from simulations.audit.measures import attacked
+from simulations.audit.membership import Target, check_enough
 from simulations.audit.plan import Audited
 from simulations.audit.pool import Pool
-from simulations.audit.shadows import coins, confidences, pooled, run_shadows
+from simulations.audit.shadows import coins, pooled, run_shadows
 from simulations.audit.tables import Curve, Finding
-
-POINTS = 80  # of a curve
 
 
 def infer_members(
@@ -47,18 +45,13 @@ def infer_members(
     except ValueError as error:
         raise UserError(f"--shadows: {error}, such as {max(32, 2 * shadows)}") from None
     run = run_shadows(audited.config, pool.sites, population, classes, shadows, progress)
+    known, others, note = None, int((~run.inside).sum()), f"{shadows} heads, each the target in turn"
+    if head is not None:
+        trained_on = np.concatenate([pool.inside[site] for site in sorted(pool.sites)])
+        known = Target.of(head, pooled(pool.sites), population), trained_on
+        others, note = int((~trained_on).sum()), f"the run's own head; {shadows} shadows"
     findings, curves = [], []
-    for name, attack in ATTACKS.items():
-        if head is None:
-            scores, inside = leave_one_out(attack, run), run.inside
-            note = f"{shadows} heads, each the target in turn"
-        else:
-            target = Target(confidences(head, *pooled(pool.sites)), confidences(head, *population))
-            scores, note = attack(target, run)[None], f"the run's own head; {shadows} shadows"
-            inside = np.concatenate([pool.inside[site] for site in sorted(pool.sites)])[None]
-        rng = generator(audited.config.seed, "bootstrap", name)
-        for measure, estimate in measured(scores, inside, rng).items():
-            findings.append(audited.found(name, measure, *estimate, count=int((~inside).sum()), note=note))
-        points = log_spaced(curve(scores, inside), POINTS)
+    for name, measures, points in attacked(run, generator(audited.config.seed, "bootstrap"), known):
+        findings += [audited.found(name, key, *estimate, count=others, note=note) for key, estimate in measures.items()]
         curves.append(Curve(audited.strategy, audited.protection, audited.each, name, points.fpr, points.tpr))
     return findings, curves

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import auc, roc_curve
 
-from simulations.audit.membership import ATTACKS, Scores, leave_one_out
+from simulations.audit.membership import ATTACKS, Scores, Target, leave_one_out
 from simulations.audit.shadows import Members, Shadows
 
 RATES = {"tpr@1%": 0.01, "tpr@0.1%": 0.001}
 ABOVE = 10  # answers for non-members that a false positive rate must be made of
-POINTS = 200  # of a curve
+POINTS = 80  # of a curve
 _RESAMPLES = 200
 _CONFIDENCE = 0.95
 
@@ -79,16 +79,22 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
     return estimates
 
 
-def attacked(shadows: Shadows, rng: np.random.Generator) -> Iterator[tuple[str, dict[str, Estimate], Curve]]:
-    """Yield the name of each attack, its measures, and its ROC curve for logarithmic axes, with every federation as the target.
+def attacked(
+    shadows: Shadows, rng: np.random.Generator, known: tuple[Target, Members] | None = None
+) -> Iterator[tuple[str, dict[str, Estimate], Curve]]:
+    """Yield the name of each attack, its measures, and its ROC curve for logarithmic axes.
 
     Args:
-        shadows: the federations.
-        rng: draws targets for the intervals.
+        shadows: the federations, each of which is the target in turn.
+        rng: draws targets for the intervals; answers, where there is one.
+        known: the one head to attack, and which images it was trained on (n,); then federations are its shadows.
     """
     for name, attack in ATTACKS.items():
-        scores = leave_one_out(attack, shadows)
-        yield name, measured(scores, shadows.inside, rng), log_spaced(curve(scores, shadows.inside))
+        if known:
+            scores, inside = attack(known[0], shadows)[None], known[1][None]
+        else:
+            scores, inside = leave_one_out(attack, shadows), shadows.inside
+        yield name, measured(scores, inside, rng), log_spaced(curve(scores, inside))
 
 
 def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
