@@ -42,7 +42,7 @@ class Layout(Table):
         csv: the file, from the page's folder.
         down, across: columns of it that name rows, and the one that names columns.
         cell, cells: what stands in them: ``accuracy`` (%, with its interval), ``rounds`` (with kB, and how many seeds got there),
-            or text with columns in braces, with Python's format specification; ``:2p`` is percent with two digits.
+            or text with columns in braces, with Python's format specification; ``:2p`` is percent with two digits, ``:+2p`` with its sign.
         names: what values of ``down`` and ``across`` are called.
         only_named: leave out rows whose first name is not among ``names``, and keep to the order there.
         leave_out: values of ``down`` that get no row.
@@ -141,7 +141,8 @@ class _Columns(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         """Format one column."""
         if format_spec.endswith("p"):
-            return f"{100 * float(value):.{format_spec[:-1]}f}"
+            sign, digits = ("+", format_spec[1:-1]) if format_spec[0] == "+" else ("", format_spec[:-1])
+            return f"{100 * float(value):{sign}.{digits}f}"
         return f"{float(value):{format_spec}}" if format_spec else str(value)
 
 
