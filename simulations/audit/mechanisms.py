@@ -113,15 +113,14 @@ def _scores(config: RunConfig, promised: Guarantee | None, canaries: Canaries, r
         return of_sums(config, canaries, rng)
     if config.dp == "site":
         return of_rounds(config, promised, canaries, rng)
-    return of_steps(promised, canaries, rng)
+    return of_steps(promised, promised.affordable, canaries, rng)
 
 
-def of_steps(promised: Guarantee, canaries: Canaries, rng: np.random.Generator) -> Scores:
+def of_steps(promised: Guarantee, rounds: int, canaries: Canaries, rng: np.random.Generator) -> Scores:
     """Score canaries by the heads of one site, whose images they are; each round begins at a head of zeros, as a server may ask."""
-    heads = (
-        train_privately(canaries.head, *canaries.images(), _STILL, promised, rng)[0] for _ in range(promised.affordable)
-    )
-    return canaries.in_head(np.sum([*heads], axis=0))
+    x, y = canaries.images()
+    heads = [train_privately(canaries.head, x, y, _STILL, promised, rng)[0] for _ in range(rounds)]
+    return canaries.in_head(np.sum(heads, axis=0))
 
 
 def of_sums(config: RunConfig, canaries: Canaries, rng: np.random.Generator) -> Scores:
@@ -159,7 +158,7 @@ def of_plain_sums(config: RunConfig, canaries: Canaries) -> Scores:
 
 def dp_sgd(claim: float, canaries: Canaries, rng: np.random.Generator, *, counted: int = STEPS) -> Scores:
     """DP-SGD of one round; of its steps so many are accounted for."""
-    return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), canaries, rng)
+    return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), 1, canaries, rng)
 
 
 def dp_sgd_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
