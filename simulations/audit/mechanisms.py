@@ -35,8 +35,8 @@ SITES = 10_000  # more than there are canaries: the others change nothing
 _CANARIES = (2000, 4000)
 _GUESSED = 0.9  # of the canaries, at most
 _LEAST_PROVABLE = 5.0  # for fewer guesses a bound would hang on single ones
-# With so small a rate predictions stay what they are at first, and so do the directions of gradients.
-_STILL = Recipe("sgd", learning_rate=1e-6, batch_size=1, epochs=1)
+# With so small a rate, over clip and length, predictions stay what they are at first, and so do the directions of gradients.
+_STILL = Recipe("sgd", learning_rate=1e-4, batch_size=1, epochs=1)
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,18 @@ def _scores(config: RunConfig, promised: Guarantee | None, canaries: Canaries, r
         return of_sums(config, canaries, rng)
     if config.dp == "site":
         return of_rounds(config, promised, canaries, rng)
-    return of_steps(promised, canaries, rng)
+    return of_steps(promised, promised.affordable, canaries, rng)
 
 
-def of_steps(promised: Guarantee, canaries: Canaries, rng: np.random.Generator) -> Scores:
+def of_steps(promised: Guarantee, rounds: int, canaries: Canaries, rng: np.random.Generator) -> Scores:
     """Score canaries by the heads of one site, whose images they are; each round begins at a head of zeros, as a server may ask."""
-    heads = (
-        train_privately(canaries.head, *canaries.images(), _STILL, promised, rng)[0] for _ in range(promised.affordable)
-    )
-    return canaries.in_head(np.sum([*heads], axis=0))
+    return canaries.in_head(np.sum([_trained(canaries, promised, rng) for _ in range(rounds)], axis=0))
+
+
+def _trained(canaries: Canaries, promised: Guarantee, rng: np.random.Generator) -> Kernel:
+    x, y = canaries.images()
+    rate = 1 / (promised.clip * canaries.length)
+    return train_privately(canaries.head, x, y, _STILL, promised, rng, rate=rate)[0]
 
 
 def of_sums(config: RunConfig, canaries: Canaries, rng: np.random.Generator) -> Scores:
@@ -159,17 +162,13 @@ def of_plain_sums(config: RunConfig, canaries: Canaries) -> Scores:
 
 def dp_sgd(claim: float, canaries: Canaries, rng: np.random.Generator, *, counted: int = STEPS) -> Scores:
     """DP-SGD of one round; of its steps so many are accounted for."""
-    return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), canaries, rng)
+    return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), 1, canaries, rng)
 
 
 def dp_sgd_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
     """DP-SGD at a site of each canary's own, that has no other image and takes one step with all that it has."""
     promised = _promised_of_steps(claim, 1, 1.0)
-
-    def released(canary: Canaries) -> Kernel:
-        return train_privately(canary.head, *canary.images(), _STILL, promised, rng)[0]
-
-    return _singly(canaries, released, Canaries.in_head)
+    return _singly(canaries, lambda canary: _trained(canary, promised, rng), Canaries.in_head)
 
 
 def dp_fedncm(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:

@@ -15,14 +15,14 @@ DECLARED = {"classes": "declared", "class_names": "a,b"}
 SITES = {"dp": "site", "weighting": "uniform", "sites": 1000, **DECLARED}
 STEPS = {"dp": "image", "weighting": "uniform", "local_steps": 5, "image_rate": 0.3, **DECLARED}
 KINDS: dict[str, dict[str, Any]] = {
-    "images, steps of several rounds": {**STEPS, "rounds": 4, "epsilon": 2.0},
+    "images, steps of several rounds": {**STEPS, "rounds": 2, "epsilon": 2.0},
     "images, the noise given": {**STEPS, "rounds": 2, "noise_multiplier": 2.0, "clip": 0.5},
-    "images, a clip beyond the features": {**STEPS, "rounds": 2, "epsilon": 3.0, "clip": 500.0},
+    "images, a clip beyond the features": {**STEPS, "rounds": 2, "epsilon": 2.0, "clip": 500.0},
     "images, fedncm": {"dp": "image", "strategy": "fedncm", "epsilon": 2.0, **DECLARED},
     "images, fed3r": {"dp": "image", "strategy": "fed3r", "epsilon": 2.0, "clip": 2.0, **DECLARED},
-    "sites, several rounds": {**SITES, "rounds": 3, "epsilon": 2.0},
-    "sites, a sample each round": {**SITES, "rounds": 3, "epsilon": 3.0, "fraction": 0.6, "sampling": "poisson"},
-    "sites, the bound adapts": {**SITES, "rounds": 3, "epsilon": 3.0, "clip_quantile": 0.5},
+    "sites, several rounds": {**SITES, "rounds": 2, "epsilon": 2.0},
+    "sites, a sample each round": {**SITES, "rounds": 2, "epsilon": 3.0, "fraction": 0.6, "sampling": "poisson"},
+    "sites, the bound adapts": {**SITES, "rounds": 2, "epsilon": 3.0, "clip_quantile": 0.5},
 }
 
 
@@ -37,13 +37,14 @@ def test_what_a_config_asks_for_stays_below_its_claim(kind: str) -> None:
 
 
 def test_rounds_that_the_promise_does_not_count_are_seen() -> None:
-    """Of 30 rounds one is accounted for."""
-    config = RunConfig(**{**SITES, "rounds": 30, "epsilon": 2.0})
-    one = RunConfig(**{**SITES, "rounds": 1, "epsilon": 2.0})
-    noise = guarantee(one).noise_multiplier
-    with patch("server.privacy.SiteLevel.noise_of_updates", noise):
-        found = one_run_bound(config, 0)
-    assert found.claimed < 2 < found.bound
+    """Of 12 rounds one is accounted for."""
+    several, one = (RunConfig(**{**SITES, "rounds": rounds, "epsilon": 1.0}) for rounds in (12, 1))
+    promised = guarantee(one)
+    assert promised
+    with patch("server.privacy.SiteLevel.noise_of_updates", promised.noise_multiplier):
+        found = one_run_bound(several, 0)
+    assert found.claimed is not None
+    assert found.claimed <= 1 < found.bound
 
 
 @pytest.mark.parametrize("settings", [{}, {"strategy": "fedncm"}, {"strategy": "fed3r"}])
@@ -60,12 +61,10 @@ def test_a_claim_that_is_too_large_shows_in_the_most_that_can_be_proven() -> Non
 
 
 def test_larger_claims_get_more_canaries() -> None:
-    small, large = (
-        one_run_bound(RunConfig(**{**STEPS, "local_steps": 1, "rounds": 1, "epsilon": claim}), 0)
-        for claim in (2.0, 5.9)
-    )
-    assert small.canaries < large.canaries
-    assert large.claimed < large.most
+    found = one_run_bound(RunConfig(**{**STEPS, "local_steps": 1, "rounds": 1, "epsilon": 5.9}), 0)
+    assert found.canaries > 2000
+    assert found.claimed is not None
+    assert found.claimed < found.most
 
 
 def test_shared_noise_is_not_audited() -> None:
