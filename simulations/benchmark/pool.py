@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
@@ -13,11 +14,38 @@ from simulations.benchmark.plans import Cell
 Say = Callable[[str], None]
 
 
+class Workers(Executor):
+    """A pool that starts a process, up to so many, whenever work comes and none is idle.
+
+    Where the system kills one, such as for want of memory, the work of all fails with ``BrokenProcessPool``; the next work gets
+    new ones.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+        self._pool = self._started()
+
+    def _started(self) -> ProcessPoolExecutor:
+        spawn = get_context("spawn")  # TensorFlow does not survive a fork
+        return ProcessPoolExecutor(self._processes, mp_context=spawn, initializer=_quietly)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a process call a function."""
+        try:
+            return self._pool.submit(function, *args, **kwargs)
+        except BrokenProcessPool:
+            self._pool = self._started()
+            return self._pool.submit(function, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the processes end."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
 @contextmanager
 def workers(processes: int) -> Iterator[Executor]:
-    """Open a pool that starts a process, up to so many, whenever work comes and none is idle."""
-    spawn = get_context("spawn")  # TensorFlow does not survive a fork
-    pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_quietly)
+    """Open a pool of so many processes."""
+    pool = Workers(processes)
     try:
         yield pool
     finally:
@@ -30,6 +58,9 @@ def results(
 ) -> Iterator[tuple[Cell, Any]]:  # fmt: skip
     """Yield each cell that went well with what came of it, as they come; note the others with their error.
 
+    Nobody knows which cell a killed process was at, so all that ran then are worked on again, one at a time, with the memory of
+    all to itself. One whose process is killed again has failed.
+
     Args:
         pool: of ``workers``.
         at_a_time: so many cells are worked on at once, and so many processes started.
@@ -38,14 +69,18 @@ def results(
         say: tells a person what failed.
         failures: cell → error.
     """
-    waiting, running = list(reversed(cells)), dict[Future[Any], Cell]()
+    waiting, running, alone = list(reversed(cells)), dict[Future[Any], Cell](), set[str]()
     while waiting or running:
-        while waiting and len(running) < at_a_time:
+        while waiting and len(running) < (1 if alone & set(map(str, (waiting[-1], *running.values()))) else at_a_time):
             cell = waiting.pop()
             running[pool.submit(*work(cell))] = cell
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             cell = running.pop(future)
-            if error := future.exception():
+            if isinstance(error := future.exception(), BrokenProcessPool) and str(cell) not in alone:
+                alone.add(str(cell))
+                waiting.append(cell)
+                say(f"{cell}: its process, or one beside it, was killed; once more by itself")
+            elif error:
                 failures[str(cell)] = told(error)
                 say(f"{cell}: failed")
             else:

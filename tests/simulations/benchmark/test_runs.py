@@ -21,7 +21,7 @@ from fedtransfer import app
 from simulations.benchmark import PRESETS
 from simulations.benchmark.plan_file import BASELINES
 from simulations.benchmark.plans import Cell
-from simulations.benchmark.pool import results
+from simulations.benchmark.pool import results, workers
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
@@ -200,3 +200,22 @@ def _agrees_with_its_run(row: dict[str, str], folder: Path) -> None:
             return
         spent += float(entry["bytes_up_per_site"]) + float(entry["bytes_down_per_site"])
     assert row["rounds"] == row["bytes"] == ""
+
+
+def test_a_killed_process_fails_its_own_run_alone(tmp_path: Path) -> None:
+    """As the system does where memory runs out: of four runs, two at a time, one is killed whenever it is made."""
+    cells = [Cell("s", name, 0, RunConfig()) for name in ("killed", "one", "two", "three")]
+    failures: dict[str, str] = {}
+    with workers(2) as pool:
+        came = [
+            cell.method
+            for cell, _ in results(pool, 2, cells, lambda cell: (_killed_or_not, cell.method), print, failures)
+        ]
+    assert sorted(came) == ["one", "three", "two"]
+    assert list(failures) == [str(cells[0])]
+
+
+def _killed_or_not(method: str) -> None:
+    if method == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)
