@@ -75,11 +75,13 @@ class Seen:
         round: from 1 on; 0 for a one-shot head.
         head: that was sent out.
         sent: site → what it sent; under masks ``TOTAL`` alone.
+        cohort: sites that sent something.
     """
 
     round: int
     head: Arrays
     sent: Mapping[str, Sent]
+    cohort: tuple[str, ...]
 
 
 def federate(
@@ -221,11 +223,12 @@ class _Run:
 
     def _received(self, request: Request, head: Arrays, answers: Mapping[str, Any]) -> list[Any]:
         """Return what the server gets: the sites' answers, or under masks their sum; and tell who looks on."""
+        cohort = tuple(answers)
         if self.config.masks:
             answers = {TOTAL: self._total(request, list(answers.values()))}
         if self.observe:
             sent = {name: _sent(answer, secret=self.config.private) for name, answer in answers.items()}
-            self.observe(Seen(request.round, head, sent))
+            self.observe(Seen(request.round, head, sent, cohort))
         return list(answers.values())
 
     def _total(self, request: Request, answers: list[Any]) -> Any:

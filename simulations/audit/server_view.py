@@ -74,7 +74,7 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
 
     Args:
         config: the run's settings, which the server knows.
-        images: site → its number of images, of all that take part.
+        images: site → its number of images, of all that have any.
         rounds: all that ``federate`` showed.
 
     Raises:
@@ -87,7 +87,7 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
     found: dict[str, Recovered] = {}
     for seen in rounds:
         for name, sent in seen.sent.items():
-            among = {site: images[site] for site in (images if name == TOTAL else [name])}
+            among = {site: images[site] for site in (seen.cohort if name == TOTAL else [name]) if site in images}
             if among.keys() <= found.keys():
                 continue
             total = sum(among.values())

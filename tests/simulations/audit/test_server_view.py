@@ -9,7 +9,7 @@ from drawn_features import drawn
 from common.config import RunConfig
 from common.errors import UserError
 from simulations.audit.federation import Seen, Split, federate
-from simulations.audit.server_view import Measure, leaks
+from simulations.audit.server_view import Measure, leaks, recovered
 
 CLASSES, D = 6, 32
 MASKS = {"masks": True, "min_sites": 5}
@@ -101,6 +101,18 @@ def test_each_site_is_attacked_in_the_first_round_that_it_is_in() -> None:
     found = measured(fraction=0.4, rounds=12)
     assert found["labels/l1"].count == 5
     assert value(found, "labels/l1") < 0.3
+
+
+def test_a_masked_total_is_that_of_its_cohort() -> None:
+    """Three sites of five: what their images come to is read off well, and nothing is read off the two others."""
+    settings = {"rounds": 1, "batch_size": 30, "classes": "declared", "class_names": "a,b,c,d,e,f"}
+    config, rounds = RunConfig(**settings, masks=True, min_sites=3, fraction=0.6), list[Seen]()
+    federate(config, sites(), CLASSES, 0, rounds.append, rng=np.random.default_rng(0))
+    read = recovered(config, dict.fromkeys(sites(), 30), rounds)
+    assert set(read) == set(rounds[0].cohort)
+    assert len(read) == 3
+    true = sum(np.bincount(sites()[name][1], minlength=CLASSES) for name in read)
+    np.testing.assert_allclose(sum(each.counts for each in read.values()), true, atol=1)
 
 
 def test_features_of_any_length_are_refused() -> None:
