@@ -31,7 +31,7 @@ class Line:
     Attributes:
         mean: measure → mean over the seeds that have it; NaN where none has.
         interval: measure → half the width of its 95 % interval; NaN for less than two.
-        reached: runs that reached 95 % of pooled; rounds and bytes are means over these.
+        reached: runs that reached 95 % of pooled, NaN where nobody knows; rounds and bytes are means over these.
         facts: of features and privacy.
         expected: a number from elsewhere that it stands beside.
     """
@@ -41,7 +41,7 @@ class Line:
     seeds: int
     mean: dict[str, float]
     interval: dict[str, float]
-    reached: int
+    reached: float
     facts: dict[str, str]
     expected: Expected | None = None
 
@@ -81,7 +81,8 @@ def summarise(rows: Iterable[Row], expected: Sequence[Expected] = ()) -> list[Li
         values = {name: [row.measures.get(name, math.nan) for row in mine] for name in MEASURES}
         told = {name: mean_and_interval([x for x in numbers if not math.isnan(x)]) for name, numbers in values.items()}
         means, halves = ({name: pair[i] for name, pair in told.items()} for i in (0, 1))
-        reached = sum(not math.isnan(rounds) for rounds in values["rounds"])
+        known = [x for row in mine if not math.isnan(x := row.measures.get("reached", math.nan))]
+        reached = sum(known) if known else math.nan
         lines.append(
             Line(setting, method, len(mine), means, halves, reached, dict(mine[0].facts), beside.get((setting, method)))
         )

@@ -41,7 +41,7 @@ def shown(lines: Sequence[Line]) -> Table:
 
 def _cells(line: Line) -> list[str]:
     mean, interval = line.mean, line.interval
-    some = f" ({line.reached}/{line.seeds})" if line.reached < line.seeds else ""
+    some = f" ({line.reached:.0f}/{line.seeds})" if line.reached < line.seeds else ""
     return [
         f" {line.method}",
         _pair(100 * mean["accuracy"], 100 * interval["accuracy"]),
