@@ -21,6 +21,7 @@ from common.privacy.guarantee import Guarantee
 from common.privacy.noise import NoiseSource
 
 _BLOCK = 8  # rows of a product; with 12 to 48 OpenBLAS rounds a row by where it stands among them
+_LOST = np.float32(1e-30)  # more than squares too small for float32 add up to, and less than tells beside others
 _MARGIN = np.float32(1 - 1e-5)  # of the bound, for what is rounded in float32
 _TOSSES = 2**14  # at once: each call into NumPy may have to wait for another thread
 
@@ -125,7 +126,7 @@ class ClippedGradients:
         residuals[np.arange(n), self._y[rows]] -= np.float32(1 - self._smoothing)
         if self._smoothing:
             residuals -= np.float32(self._smoothing / classes)
-        norms = np.sqrt(np.vecdot(residuals, residuals) * self._squares[rows])
+        norms = np.sqrt((np.vecdot(residuals, residuals) + _LOST) * self._squares[rows])
         residuals *= (np.float32(factor) * np.minimum(1, self._clip / norms))[:, None]
         if not (finite := np.isfinite(norms)).all():
             residuals[~finite] = 0

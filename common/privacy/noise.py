@@ -58,7 +58,7 @@ class NoiseSource:
         radii += np.float32(0.5)
         if far.size:
             more = np.frombuffer(self._stream.update(bytes(4 * far.size)), np.uint32)
-            radii[far] += ((more + 0.5) / 2**32 - 0.5).astype(np.float32)
+            radii[far] = words[far] + (more + 0.5) / 2**32
         radii *= np.float32(2.0**-32)  # in (0, 1]
         np.log(radii, out=radii)
         radii *= np.float32(-2)

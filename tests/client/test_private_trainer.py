@@ -133,6 +133,14 @@ def test_an_image_without_finite_features_or_norm_adds_nothing(kind: str) -> Non
     assert size(summed(random_head(), IMAGES[kind](x[0])[None], y, promised())) == 0
 
 
+def test_residuals_too_small_to_be_squared_are_clipped_too() -> None:
+    """A head that is all but sure leaves residuals of 1e-23, whose squares are 0 in float32; a feature of 1e19 makes them count."""
+    classes = 1000
+    head = np.zeros((1, classes), np.float32), np.eye(1, classes, dtype=np.float32)[0] * 52
+    total = summed(head, np.array([[1.8e19]], np.float32), np.array([0]), promised(clip=1e-3))
+    assert size(total) <= 1e-3
+
+
 @pytest.mark.parametrize("others", [1, 3, 7, 15, 31])
 def test_a_head_that_hangs_on_the_last_bit_gains_nothing(others: int) -> None:
     """Each image's two scores are equal, but for rounding, and the head makes one class or the other of that.

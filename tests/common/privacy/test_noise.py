@@ -50,6 +50,14 @@ def test_far_out_draws_are_not_few_values_far_between(monkeypatch: pytest.Monkey
     assert (radii > 7).mean() == pytest.approx(2**32 * np.exp(-49 / 2), rel=0.1)
 
 
+def test_the_farthest_draw_is_finite_and_where_it_is_said_to_be() -> None:
+    """All 64 bits of a radius 0, all 32 of an angle."""
+    source = NoiseSource(2, np.random.default_rng(4))
+    source._stream = Zeros(source._stream)
+    source._stream.update = lambda data: bytes(len(data))
+    np.testing.assert_allclose(source.draw(1.0), [np.sqrt(2 * 65 * np.log(2)), 0], rtol=1e-6)
+
+
 class Zeros:
     """A stream whose first words, but not those that refine them, are 0."""
 
