@@ -257,12 +257,22 @@ def test_a_benchmark_names_the_best_method_of_each_setting(tmp_path: Path) -> No
 def test_an_audit_tells_what_is_learnt_and_that_no_claim_is_refuted(tmp_path: Path) -> None:
     page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
     assert "Label counts: 100.0 % of them found exactly" in page.text
-    assert "In 4 comparisons no lower bound of ε" in page.text
+    assert "In 4 audits of one run each, no lower bound of ε" in page.text
     assert "too few" in page.text
     assert page.elements.count("img") == 4 * 6
     alternatives = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
     assert alternatives[0] == "cat: original"
     assert "image-rendering: pixelated" in page.source
+
+
+def test_one_run_that_stands_for_several_cases_is_counted_once(tmp_path: Path) -> None:
+    """Masks change nothing of a mechanism, so its bound is told of both; it was tested once."""
+    folder = audit_folder(tmp_path / "audit")
+    table = (folder / "table.csv").read_text("utf-8").splitlines()
+    table += [line.replace(",dp,", ",both,", 1) for line in table if ",one run," in line]
+    (folder / "table.csv").write_text("\n".join(table) + "\n", "utf-8")
+    page = written([folder], tmp_path / "report.html")
+    assert "In 4 audits of one run each, which stand for 8 cases, no lower bound of ε" in page.text
 
 
 def test_a_bound_above_its_claim_refutes_it(tmp_path: Path) -> None:
