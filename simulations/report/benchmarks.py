@@ -68,10 +68,14 @@ def _methods(key: str, setting: str, rows: Sequence[Row]) -> Figure | None:
 
 
 def _by_round(benchmark: Benchmark, key: str, setting: str) -> Figure | None:
-    """Draw each method's accuracy by round, a mean over the seeds whose run folders are there."""
+    """Draw each method's accuracy by round, a mean over the seeds whose run folders are there.
+
+    Those of no row of ``cells.csv`` are left from another plan.
+    """
+    made = {(cell["setting"], f"seed-{cell['seed']}", cell["method"]) for cell in benchmark.cells}
     runs: dict[str, list[list[float]]] = {}
     for file in sorted((benchmark.folder / "runs").glob("*/seed-*/*/history.csv")):
-        if file.parts[-4] == setting:
+        if file.parts[-4] == setting and file.parts[-4:-1] in made:
             rows = [
                 row
                 for row in rows_of(file)

@@ -254,6 +254,15 @@ def test_a_benchmark_names_the_best_method_of_each_setting(tmp_path: Path) -> No
     assert "fedtransfer benchmark --preset privacy" in page.text
 
 
+def test_runs_of_an_earlier_plan_are_not_drawn(tmp_path: Path) -> None:
+    """Their folders stay where a plan is changed and the benchmark goes on; the tables have rows of the new plan alone."""
+    folder = benchmark_folder(tmp_path / "bench", ("iid",), 1)
+    assert "1 method with rounds" not in written([folder], tmp_path / "report.html").text
+    cells = (folder / "cells.csv").read_text("utf-8").splitlines()
+    (folder / "cells.csv").write_text("\n".join(cells[:2]) + "\n", "utf-8")
+    assert "1 method with rounds" in written([folder], tmp_path / "report.html").text
+
+
 def test_an_audit_tells_what_is_learnt_and_that_no_claim_is_refuted(tmp_path: Path) -> None:
     page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
     assert "Label counts: 100.0 % of them found exactly" in page.text
