@@ -131,6 +131,7 @@ class _Audit:
         write_findings(self._folder / "table.csv", self._findings)
         write_curves(self._folder / "roc.csv", self._curves)
         write_summary_table(self._folder / "summary.csv", summary(self._findings))
+        (self._folder / "reconstructions.npz").unlink(missing_ok=True)  # of an audit that this one replaces
         if self._pictures:
             write_examples(self._folder / "reconstructions.npz", *self._pictures)
         facts = {

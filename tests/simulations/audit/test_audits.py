@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from common.config import RunConfig
 from common.errors import UserError
 from fedtransfer import app
-from simulations.audit.audits import audit_plan, audit_run
+from simulations.audit.audits import _Audit, audit_plan, audit_run
 from simulations.audit.decoder import may_be_known
-from simulations.audit.plan import PROTECTIONS, preset_file, read_plan
+from simulations.audit.plan import PROTECTIONS, Audited, preset_file, read_plan
 from simulations.audit.pool import drawn_pool, others
 from simulations.display import Display
 from simulations.federation import simulate
@@ -156,6 +156,16 @@ def test_an_earlier_audit_is_replaced_only_if_asked(audited: Path) -> None:
         audit_plan(audited / "plan.toml", audited / "out", 0, {}, QUIET, "", force=False)
     with pytest.raises(UserError, match="is no audit; choose another --out"):
         audit_plan(audited / "plan.toml", audited, 0, {}, QUIET, "", force=True)
+
+
+def test_pictures_of_a_replaced_audit_are_gone(tmp_path: Path) -> None:
+    """Else an audit that rebuilt no image would be reported on with those of the one before it."""
+    audited, pictures = Audited("fedavg", "none", 5, RunConfig()), tmp_path / "reconstructions.npz"
+    np.savez(pictures, originals=np.zeros((0, 32, 32, 3), np.uint8))
+    audit = _Audit(tmp_path, QUIET, "", 4)
+    audit._findings.append(audited.found("utility", "accuracy", 0.5))
+    audit.finished(audited)
+    assert not pictures.exists()
 
 
 @pytest.mark.slow
