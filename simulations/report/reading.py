@@ -136,7 +136,8 @@ def read_folder(folder: Path) -> Source:
         plan = folder / "plan.toml"
         return Benchmark(
             name, folder, _json(folder / "benchmark.json"), rows_of(folder / "table.csv", ("setting", "method", "accuracy")),
-            rows_of(folder / "cells.csv", ("setting", "method", "seed")) if (folder / "cells.csv").is_file() else (), _text(plan) if plan.is_file() else "",
+            rows_of(folder / "cells.csv", ("setting", "method", "seed")) if (folder / "cells.csv").is_file() else (),
+            _text(plan) if plan.is_file() else "",
         )  # fmt: skip
     if (folder / "audit.json").is_file():
         roc = folder / "roc.csv"
