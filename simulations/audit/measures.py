@@ -3,9 +3,9 @@
 An attack that is sure of a few members matters more than one that is a little better than chance on all, so beside the AUC
 there are the true positive rates at false positive rates of 1 % and 0.1 % (Carlini et al. 2022, arXiv 2112.03570).
 
-Intervals are of 95 %, by a bootstrap: over several targets it draws targets, since the answers of one head hang together; over a
-single one it draws answers. That of a rate is widened to the one of Clopper and Pearson 1934, since a bootstrap of no hits
-knows of none.
+Intervals are of 95 %, by a bootstrap: over several targets it draws targets and images, since the answers of one head hang
+together, and so do those about one image (Owen 2007, "The pigeonhole bootstrap"); over a single one it draws images. That of
+a rate is widened to the one of Clopper and Pearson 1934, since a bootstrap of no hits knows of none.
 """
 
 import math
@@ -62,7 +62,7 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
     Args:
         scores: (T, n) of T targets.
         inside: which are members, (T, n).
-        rng: draws targets for the bootstrap.
+        rng: draws targets and images for the bootstrap.
     """
     members, others = int(inside.sum()), int((~inside).sum())
     whole = curve(scores, inside)
@@ -86,7 +86,7 @@ def attacked(
 
     Args:
         shadows: the federations, each of which is the target in turn.
-        rng: draws targets for the intervals; answers, where there is one.
+        rng: draws targets and images for the intervals.
         known: the one head to attack, and which images it was trained on (n,); then federations are its shadows.
     """
     for name, attack in ATTACKS.items():
@@ -105,13 +105,18 @@ def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
 
 
 def _resampled(scores: Scores, inside: Members, rng: np.random.Generator) -> Iterator[Curve]:
-    """Yield ROC curves of targets drawn with replacement, or for a single target of answers."""
+    """Yield ROC curves of images drawn with replacement, and of targets where there are several."""
+    targets, images = scores.shape
     order = np.argsort(-scores, axis=None)  # once for all of them, which is why curves are made here
     ranked, member = scores.ravel()[order], inside.ravel()[order]
-    owner = order // scores.shape[1] if len(scores) > 1 else order
+    target, image = np.divmod(order, images)
     ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of answers with one score
-    units = len(scores) if len(scores) > 1 else len(ranked)
     for _ in range(_RESAMPLES):
-        times = np.bincount(rng.integers(units, size=units), minlength=units)[owner]
+        times = _times(targets, rng)[target] * _times(images, rng)[image]
         right, answers = (np.append(0, np.cumsum(counts)[ends]) for counts in (times * member, times))
         yield Curve((answers - right) / (answers - right)[-1], right / right[-1])
+
+
+def _times(units: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return how often each of so many units is drawn."""
+    return np.bincount(rng.integers(units, size=units), minlength=units)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from simulations.audit.measures import Curve, curve, log_spaced, measured
+from simulations.audit.measures import POINTS, Curve, curve, log_spaced, measured
 
 
 def gaussian(targets: int, images: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,14 +37,29 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(targets: int) -> No
         assert held >= 0.85, name
 
 
-def test_heads_that_hang_together_have_wider_intervals() -> None:
-    """Answers of one target that are all the same tell no more than one answer does."""
-    scores, inside = gaussian(20, 100, 0.5, seed=1)
-    repeated, widths = np.repeat(scores, 20, axis=1), []
-    for s, i in ((scores, inside), (repeated, np.repeat(inside, 20, axis=1))):
-        estimate = measured(s, i, np.random.default_rng(0))["auc"]
+@pytest.mark.parametrize("axis", [0, 1], ids=["about one image", "of one head"])
+def test_answers_that_hang_together_have_wider_intervals(axis: int) -> None:
+    """Answers that are all the same tell no more than one answer does."""
+    alike = [np.repeat(each, 20, axis=axis) for each in gaussian(20, 100, 0.5, seed=1)]
+    free = gaussian(*alike[0].shape, 0.5, seed=1)
+    widths = []
+    for scores, inside in (alike, free):
+        estimate = measured(scores, inside, np.random.default_rng(0))["auc"]
         widths.append(estimate.high - estimate.low)
-    assert widths[1] == pytest.approx(widths[0], rel=1e-6)
+    assert widths[0] > 2 * widths[1]
+
+
+def test_intervals_hold_what_an_attack_does_on_other_images_too() -> None:
+    """Some images are found by every head, others by none: the interval is not that of the images at hand alone."""
+    told, rng = [], np.random.default_rng(0)
+    for seed in range(25):
+        inside = rng.random((30, 100)) < 0.5
+        found = np.exp(rng.normal(-0.5, 1.2, 100))  # how much further out a member's score is, image by image
+        told.append(
+            measured(rng.standard_normal(inside.shape) + found * inside, inside, np.random.default_rng(seed))["auc"]
+        )
+    truth = np.mean([estimate.value for estimate in told])
+    assert np.mean([estimate.low <= truth <= estimate.high for estimate in told]) >= 0.85
 
 
 def test_a_rate_of_no_hits_has_an_upper_end() -> None:
@@ -90,7 +105,7 @@ def test_only_the_order_of_scores_matters(seed: int, ties: bool) -> None:
 def test_points_for_logarithmic_axes_are_few_and_on_the_curve() -> None:
     whole = curve(*gaussian(1, 50_000, 1.5, seed=0))
     points = log_spaced(whole)
-    assert 100 < len(points.fpr) <= 200
+    assert POINTS / 2 < len(points.fpr) <= POINTS
     assert points.fpr[-1] == points.tpr[-1] == 1
     assert points.fpr[0] == pytest.approx(1 / 25_000, rel=0.05)
     assert (np.diff(points.fpr) > 0).all()
