@@ -41,7 +41,7 @@ def audit(
             help="Shadow federations of membership inference (0: those of the plan, 64 for a run).", min=0, max=1024
         ),
     ] = 0,
-    data: Annotated[str, typer.Option(help="Other data than the plan's.", show_default=False)] = "",
+    data: Annotated[str, typer.Option(help="Other data than the plan's; not for a run.", show_default=False)] = "",
     store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace what an earlier audit left in the folder.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -63,6 +63,8 @@ def audit(
     """
     if sum(given is not None and given != "" for given in (run, preset, plan)) != 1:
         raise UserError("fedtransfer audit: give a run's folder, --preset quick, or --plan FILE, and one of them only")
+    if run is not None and data:
+        raise UserError(f"--data {data}: a run is audited on its own images; leave it out, or give --preset or --plan")
     from rich.console import Console
 
     from common.words import plain

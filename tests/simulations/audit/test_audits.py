@@ -70,6 +70,12 @@ def test_exactly_one_thing_is_audited(arguments: list[str]) -> None:
     assert "give a run's folder, --preset quick, or --plan FILE, and one of them only" in str(result.exception)
 
 
+def test_a_run_is_not_said_to_be_audited_on_other_data() -> None:
+    result = CliRunner().invoke(app, ["audit", "runs/one", "--data", "elsewhere"])
+    assert isinstance(result.exception, UserError)
+    assert "--data elsewhere: a run is audited on its own images" in str(result.exception)
+
+
 def test_a_pool_has_as_many_members_as_others_and_no_image_that_the_decoder_knows() -> None:
     config = RunConfig(sites=3, min_images=2)
     pool = drawn_pool(config, 4)
