@@ -106,7 +106,7 @@ def traces(out: Path) -> dict[str, object]:
     """Everything that must be the same after kills and resumptions; wall times are left out."""
     summary = json.loads((out / "summary.json").read_text())
     summary.pop("seconds")
-    history = [row[:-1] for row in csv.reader((out / "history.csv").open())]
+    history = [row[:-2] for row in csv.reader((out / "history.csv").open())]
     heads = {name: (out / name).read_bytes() for name in ("head.npz", "last-head.npz")}
     return {"summary": summary, "history": history, "sites": (out / "sites.csv").read_text(), **heads}
 

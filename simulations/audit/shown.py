@@ -20,8 +20,8 @@ _COLUMNS = (
     ("psnr_of_class_mean", "images", "psnr_of_class_mean", "guess", 1),
     ("loss_threshold_auc", "loss threshold", "auc", "", 1),
     ("lira_auc", "LiRA online", "auc", "AUC", 1),
-    ("lira_tpr_at_1_percent", "LiRA online", "tpr@1%", "at 1 %", 100),
-    ("lira_tpr_at_0.1_percent", "LiRA online", "tpr@0.1%", "0.1 %", 100),
+    ("lira_tpr_at_1_in_100", "LiRA online", "tpr@1%", "at 1 %", 100),
+    ("lira_tpr_at_1_in_1000", "LiRA online", "tpr@0.1%", "0.1 %", 100),
     ("epsilon_lower_bound", "one run", "epsilon_lower_bound", "ε >", 1),
 )
 
