@@ -37,7 +37,7 @@ from simulations.datasets import resolve_data
 from simulations.display import Display
 from simulations.report import write_report
 
-SHADOWS = 64  # of a run, where nothing else is asked for
+SHADOWS = 128  # of a run, where nothing else is asked for
 
 
 def audit_plan(

@@ -38,7 +38,7 @@ def audit(
     shadows: Annotated[
         int,
         typer.Option(
-            help="Shadow federations of membership inference (0: those of the plan, 64 for a run).", min=0, max=1024
+            help="Shadow federations of membership inference (0: those of the plan, 128 for a run).", min=0, max=1024
         ),
     ] = 0,
     data: Annotated[str, typer.Option(help="Other data than the plan's; not for a run.", show_default=False)] = "",

@@ -30,7 +30,7 @@ def infer_members(
         audited: which federation.
         pool: images that it may have been trained on.
         population: features and classes of images that no head has seen.
-        shadows: federations that are run on random halves of the pool.
+        shadows: federations that are run on random halves of the pool; for a given head on as large a share as it had.
         progress: told how many are done.
         head: the one that is attacked; without one each of the shadows' is, in turn, with the others for its shadows.
 
@@ -38,16 +38,16 @@ def infer_members(
         UserError: the federation cannot be repeated in memory, or there are too few shadows.
     """
     classes = len(pool.classes)
-    images = sum(len(y) for _, y in pool.sites.values())
-    inside = np.array([coins(audited.config.seed, shadow, images) for shadow in range(shadows)])
+    trained_on = np.concatenate([pool.inside[site] for site in sorted(pool.sites)])
+    share = 0.5 if head is None else float(trained_on.mean())  # shadows are then as large as the run that is attacked
+    tossed = [coins(audited.config.seed, shadow, len(trained_on), share) for shadow in range(shadows)]
     try:
-        check_enough(inside, others=int(head is None))
+        check_enough(np.array(tossed), others=int(head is None))
     except ValueError as error:
         raise UserError(f"--shadows: {error}, such as {max(32, 2 * shadows)}") from None
-    run = run_shadows(audited.config, pool.sites, population, classes, shadows, progress)
+    run = run_shadows(audited.config, pool.sites, population, classes, shadows, progress, share=share)
     known, others, note = None, int((~run.inside).sum()), f"{shadows} heads, each the target in turn"
     if head is not None:
-        trained_on = np.concatenate([pool.inside[site] for site in sorted(pool.sites)])
         known = Target.of(head, pooled(pool.sites), population), trained_on
         others, note = int((~trained_on).sum()), f"the run's own head; {shadows} shadows"
     findings, curves = [], []

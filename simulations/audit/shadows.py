@@ -50,6 +50,7 @@ def run_shadows(
     number: int,
     progress: Callable[[int, int], None] | None = None,
     *,
+    share: float = 0.5,
     rng: np.random.Generator | None = None,
 ) -> Shadows:
     """Run so many federations.
@@ -63,13 +64,14 @@ def run_shadows(
         classes: C.
         number: N.
         progress: told how many are done.
+        share: of the images that each has, on average.
         rng: draws noise, as in ``federate``.
 
     Raises:
         UserError: such a run cannot be repeated in memory.
     """
     x, y = pooled(pool)
-    inside = np.array([coins(config.seed, shadow, len(y)) for shadow in range(number)])
+    inside = np.array([coins(config.seed, shadow, len(y), share) for shadow in range(number)])
     images, others = np.empty((number, len(y))), np.empty((number, len(population[1])))
     for shadow, mine in enumerate(inside):
         head = federate(config, members(pool, mine), classes, shadow, rng=rng)
@@ -92,9 +94,9 @@ def members(pool: Mapping[str, Split], inside: Members) -> dict[str, Split]:
     return {name: (pool[name][0][mine], pool[name][1][mine]) for name, mine in zip(names, parts, strict=True)}
 
 
-def coins(seed: int, shadow: int, images: int) -> Members:
-    """Toss the coins of a shadow, one an image, (n,)."""
-    return generator(seed, "inside a shadow", shadow).random(images) < 0.5
+def coins(seed: int, shadow: int, images: int, share: float = 0.5) -> Members:
+    """Toss the coins of a shadow, one an image, (n,); each is true with a chance of ``share``."""
+    return generator(seed, "inside a shadow", shadow).random(images) < share
 
 
 def confidences(head: Arrays, x: Features, y: Labels) -> Confidences:
