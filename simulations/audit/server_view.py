@@ -34,6 +34,7 @@ from simulations.audit.leaks import (
     unit_rows,
 )
 
+_ENOUGH = 10
 _BUCKETS = (("cosine@1", 1, 1), ("cosine@2-5", 2, 5), ("cosine@6+", 6, np.inf))
 
 
@@ -44,7 +45,7 @@ class Measure:
     Attributes:
         attack, measure: its names.
         value: the mean over ``count`` sites, or classes or images at sites; NaN for none.
-        interval: 95 %, by Student's t over these, which takes them for normal; None for fewer than two.
+        interval: 95 %, by the bootstrap over these; None for fewer than ten, of which it holds the truth far too seldom.
         note: what it is to be read with.
     """
 
@@ -61,9 +62,11 @@ class Measure:
         if not len(values):
             return cls(attack, measure, float("nan"), None, 0, note)
         interval = None
-        if len(values) > 1:
-            half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values))
-            interval = float(np.mean(values)) - half, float(np.mean(values)) + half
+        if len(values) >= _ENOUGH:
+            found = scipy.stats.bootstrap(
+                (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(0)
+            )
+            interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
         return cls(attack, measure, float(np.mean(values)), interval, len(values), note)
 
 

@@ -180,7 +180,7 @@ def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
     simulate(RunConfig(out=str(run), sites=4, rounds=3, baselines=False), QUIET)
     with pytest.raises(UserError, match=r"--shadows: 4 shadows are too few: .*; train more, such as 32"):
         audit_run(run, run / "audit", 4, {}, QUIET, "", force=False)
-    findings = audit_run(run, run / "audit", 64, {}, QUIET, "fedtransfer audit RUN", force=False)
+    findings = audit_run(run, run / "audit", 128, {}, QUIET, "fedtransfer audit RUN", force=False)
     value = {(found.attack, found.measure): found for found in findings}
     assert value["LiRA online", "auc"].note.startswith("the run's own head")
     assert value["LiRA online", "auc"].count == sum(
