@@ -105,6 +105,7 @@ class _Audit:
         self._folder, self._display, self._command, self._shadows = folder, display, command, shadows
         self._findings: list[Finding] = []
         self._curves: list[Curve] = []
+        self._originals: dict[int, Originals] = {}
         self._pictures: tuple[Originals, dict[str, Pictures]] | None = None
         self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
         self._bounds: dict[tuple[str, bool], OneRun] = {}
@@ -153,10 +154,12 @@ class _Audit:
         try:
             decoder = bundled_decoder()
             decoder.check(audited.config, configured_backbone(audited.config))
-            originals = Originals.of(labels, pool.pictures(SIDE), pool.classes, decoder)
+            if audited.each not in self._originals:  # they are the pool's, whatever is done with it
+                self._originals[audited.each] = Originals.of(labels, pool.pictures(SIDE), pool.classes, decoder)
         except UserError as error:
             self._findings.append(audited.found("images", "psnr", math.nan, note=str(error)))
             return
+        originals = self._originals[audited.each]
         read = recovered(audited.config, {site: len(y) for site, y in labels.items()}, rounds)
         images = rebuilt(originals, read, decoder)
         self._findings += [audited.measured(measure) for measure in measures(originals, images)]
