@@ -70,15 +70,17 @@ class Evaluation:
         of_class, given, right = self.confusion.sum(1), self.confusion.sum(0), np.diag(self.confusion)
         here, n = of_class > 0, self.images
         if not n:
-            names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "nll", "ece")
+            names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece")
             return dict.fromkeys(names, float("nan"))
         _, hits, confidence = self.chosen
+        auroc, off = self.auroc
         return {
             "accuracy": float(right.sum() / n),
             "balanced_accuracy": float(np.mean(right[here] / of_class[here])),
             "macro_precision": float(np.mean(right[here] / np.maximum(given[here], 1))),
             "macro_f1": float(np.mean(2 * right[here] / (of_class + given)[here])),
-            "auroc": self.auroc[0],
+            "auroc": auroc,
+            "auroc_off": off,
             "nll": self.loss / n,
             "ece": float(np.abs(hits - confidence).sum() / n),
         }

@@ -3,8 +3,9 @@
 The server is curious, not malicious: it runs the federation as it should be run and works on what it gets
 (``simulations.audit.federation.Seen``). Each site is attacked in the first round that it is in, when the head that it got is
 the least trained and its update tells most. How many images a site has it is taken to know, even where that is not sent.
-Under masks there is a total only, of which each site is taken to have a share by its number of images. Where the server
-alone adds the noise (``--dp site``), what it gets has none.
+Under masks there is a total only, of which each site is taken to have a share by its number of images. Where each site adds
+noise to its own answer the server may add the answers up itself, and does where that stands out from its noise more.
+Where the server alone adds the noise (``--dp site``), what it gets has none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,14 +88,19 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
         )
     found: dict[str, Recovered] = {}
     for seen in rounds:
-        for name, sent in seen.sent.items():
-            among = {site: images[site] for site in (seen.cohort if name == TOTAL else [name]) if site in images}
-            if among.keys() <= found.keys():
+        read: dict[tuple[str, ...], Recovered] = {}
+        for site in seen.cohort:
+            if site in found or site not in images:
                 continue
+            sent, cohort = _clearest(config, seen, site)
+            among = {name: images[name] for name in cohort if name in images}
             total = sum(among.values())
-            read = _of_sums(config, sent, total) if config.closed_form else _of_change(config, seen, sent, among)
-            for site, n in among.items():
-                found.setdefault(site, Recovered(read.counts * n / total, read.sums * n / total))
+            if cohort not in read:
+                read[cohort] = (
+                    _of_sums(config, sent, total) if config.closed_form else _of_change(config, seen, sent, among)
+                )
+            share = images[site] / total
+            found[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
     return found
 
 
@@ -136,6 +142,26 @@ def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: S
     return measures
 
 
+def _clearest(config: RunConfig, seen: Seen, site: str) -> tuple[Sent, tuple[str, ...]]:
+    """Return what tells the server most of a site, and whose it is: its own answer, or a sum of all.
+
+    Each of N noisy answers has noise of one size, so their sum N times its square: the sum is taken where its square is
+    more than N times that of the answer.
+    """
+    if TOTAL in seen.sent:
+        return seen.sent[TOTAL], seen.cohort
+    own = seen.sent[site]
+    if config.dp != "image":
+        return own, (site,)
+    answers = [sent.arrays for sent in seen.sent.values()]
+    added = Sent(tuple(np.sum(arrays, axis=0) for arrays in zip(*answers, strict=True)), None)
+    return (added, seen.cohort) if _square(added) > len(answers) * _square(own) else (own, (site,))
+
+
+def _square(sent: Sent) -> float:
+    return float(sum(np.sum(array**2) for array in sent.arrays))
+
+
 def _of_sums(config: RunConfig, sent: Sent, images: int) -> Recovered:
     match one_shot_sums(config):
         case "classes":
@@ -166,7 +192,7 @@ def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Seque
     """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
     directions: dict[str, Matrix] = {}
     for name in features:
-        sent = rounds[0].sent[TOTAL if TOTAL in rounds[0].sent else name]
+        sent, _ = _clearest(config, rounds[0], name)
         if config.private:
             gram, total = gram_matrix(sent.arrays[0]), sent.arrays[1].sum(1)
         else:

@@ -1,6 +1,5 @@
 """The main findings of an audit: a row a federation, for a person and as ``summary.csv``."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from simulations.audit.tables import Finding
+from simulations.csv_files import write_csv
 
 Row = dict[str, float | str]
 
@@ -44,11 +44,7 @@ def summary(findings: Sequence[Finding]) -> list[Row]:
 
 def write_summary_table(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows; what is not a number is left empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: _plain(value) for name, value in row.items()})
+    write_csv(path, list(rows[0]), ([_plain(value) for value in row.values()] for row in rows))
 
 
 def shown(rows: Sequence[Row]) -> Table:

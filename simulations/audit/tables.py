@@ -1,6 +1,5 @@
 """What an audit found, as files: ``table.csv`` and ``roc.csv``."""
 
-import csv
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -9,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from simulations.csv_files import write_csv
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,18 @@ class Curve:
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write a row a finding; what is not a number is left empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Finding)])
-        for finding in findings:
-            writer.writerow([_cell(value) for value in asdict(finding).values()])
+    header = [field.name for field in fields(Finding)]
+    write_csv(path, header, ([_cell(value) for value in asdict(finding).values()] for finding in findings))
 
 
 def write_curves(path: Path, curves: Iterable[Curve]) -> None:
     """Write a row a point."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Curve)])
-        for curve in curves:
-            named = curve.strategy, curve.protection, curve.images_per_class, curve.attack
-            writer.writerows([*named, _cell(x), _cell(y)] for x, y in zip(curve.fpr, curve.tpr, strict=True))
+    rows = (
+        [curve.strategy, curve.protection, curve.images_per_class, curve.attack, _cell(x), _cell(y)]
+        for curve in curves
+        for x, y in zip(curve.fpr, curve.tpr, strict=True)
+    )
+    write_csv(path, [field.name for field in fields(Curve)], rows)
 
 
 def _cell(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """``fedtransfer benchmark``: methods by a plan, or this machine, each measurement in a process of its own."""
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -115,7 +116,7 @@ def run(
         say(remark)
     folder.mkdir(parents=True, exist_ok=True)
     measured = run_plan(read, folder, processes, cores, say)
-    command = " ".join(["fedtransfer", *sys.argv[1:]])
+    command = shlex.join(["fedtransfer", *sys.argv[1:]])
     write_record(folder, command, read, measured)
     write_report([folder], folder / "report.html", command)
     Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(measured.lines))

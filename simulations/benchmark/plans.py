@@ -151,6 +151,12 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             f"{path}: tuning.methods.{min(private)}: what validation images choose would not be accounted for under --dp; "
             "state its settings instead"
         )
+    trained = {methods[c.method].name for c in cells if not c.config.closed_form and not c.config.private}
+    if tried_for and (untuned := sorted(trained - tried_for.keys())):
+        raise UserError(
+            f"{path}: tuning.methods: got none for {', '.join(untuned)}; expected a grid for each method that trains, or no "
+            "tuning at all: what is not tuned would stand beside what is"
+        )
     return Plan(
         tuple(cells), tuple(baselines), tuple(tuning), tuple(file.expected), tuple(remarks), path.read_text("utf-8")
     )

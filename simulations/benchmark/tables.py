@@ -1,6 +1,5 @@
 """What the runs of a plan say together: a row a run, and a line a setting and method."""
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,14 +8,16 @@ from pathlib import Path
 
 from simulations.benchmark.measures import Row
 from simulations.benchmark.plan_file import Expected
+from simulations.csv_files import write_csv
 
-# In the order of the tables' columns. Accuracy and the like are of the delivered head on the common test set; worst_site,
+# In the order of the tables' columns. Accuracy and the like are of the delivered head on the common test set; auroc_off is
+# the most that auroc can be off for being made of histograms; worst_site,
 # bottom_decile and worse_than_local on each site's own test images, as are those from personal on; difference is to
 # fedavg in the same setting and seed; rounds and bytes are those until a head reached 95 % of the pooled softmax head's
 # accuracy, bytes_up and bytes_down those of the whole run, at a site in the mean; seconds_features is what a run took to
 # find its features in the store.
 MEASURES = (
-    "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "nll", "ece", "worst_site", "bottom_decile",
+    "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece", "worst_site", "bottom_decile",
     "worse_than_local", "difference", "rounds", "bytes", "bytes_up", "bytes_down", "seconds_features", "seconds_training",
     "seconds_aggregation", "peak_mb", "personal", "personal_mixed", "personal_worse", "unseen", "unseen_adapted",
 )  # fmt: skip
@@ -117,11 +118,8 @@ def write_table(path: Path, lines: Iterable[Line]) -> None:
 
 
 def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Write a CSV file; what is not a number is left empty, others have six digits."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows({key: _text(value) for key, value in row.items()} for row in rows)
+    """Write rows, of which all have the same columns; what is not a number is left empty, others have six digits."""
+    write_csv(path, list(rows[0]) if rows else [], ([_text(value) for value in row.values()] for row in rows))
 
 
 def _text(value: object) -> object:

@@ -96,7 +96,8 @@ def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
             (
                 *good[:6],
                 *([f"And {len(good) - 6} more settings, below."] if len(good) > 6 else []),
-                "± is half of the 95 % interval over seeds.",
+                "± is half of the 95 % interval over seeds. What is called best is so on the test images that it is scored on: "
+                "of many methods, or of few that are close, another may be as good.",
             ),
         ),
         Fact(

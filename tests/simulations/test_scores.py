@@ -38,7 +38,7 @@ def test_scores_are_those_of_scikit_learn(seed: int, n: int, classes: int, sharp
     exact = np.mean([metrics.roc_auc_score(y == c, p[:, c].astype(np.float64)) for c in range(classes)])
     value, error = evaluation.auroc
     assert abs(value - exact) <= error + 1e-12, "off by no more than is said"
-    assert told["auroc"] == value
+    assert (told["auroc"], told["auroc_off"]) == (value, error)
 
 
 def test_an_auroc_is_nearly_exact_where_scores_spread() -> None:
@@ -77,7 +77,7 @@ def test_calibration_error_is_that_of_its_definition(seed: int, n: int, classes:
 def test_certainty_chance_and_nothing() -> None:
     y = np.arange(4)
     sure = Evaluation.of(np.eye(4, dtype=np.float32), y).measures
-    assert sure == pytest.approx({**dict.fromkeys(sure, 1.0), "nll": 0.0, "ece": 0.0})
+    assert sure == pytest.approx({**dict.fromkeys(sure, 1.0), "auroc_off": 0.0, "nll": 0.0, "ece": 0.0})
     chance = Evaluation.of(np.full((4, 4), 0.25, np.float32), y).measures
     assert (chance["auroc"], chance["nll"]) == pytest.approx((0.5, math.log(4)))
     nothing = Evaluation.of(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))

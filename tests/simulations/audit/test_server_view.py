@@ -81,6 +81,16 @@ def test_private_images_leave_guesses(settings: dict[str, Any], masks: dict[str,
     assert value(found, "features/cosine@1") < (0.75 if masks else 0.6)
 
 
+def test_a_server_without_masks_adds_noisy_answers_up_as_masks_would() -> None:
+    """In the sum what all features have in common stands out of the noise, and in a site's own answer it does not."""
+    noisy = {**SUMS, "strategy": "fedncm", "epsilon": 1.0}
+    found, total = measured(**noisy), measured(**noisy, **MASKS)
+    for bucket in ("2-5", "6+"):
+        name = f"features/cosine@{bucket}"
+        assert value(found, name) == pytest.approx(value(total, name), abs=0.15)
+        assert value(found, name) > 0.2
+
+
 def test_noise_shared_by_sites_hides_their_updates_too() -> None:
     found = measured(**SITE, **SHARED)
     assert value(found, "labels/l1") > 0.4

@@ -147,6 +147,7 @@ def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
         ("sites = 2", "sites = [2, 2]", r"few\+sites=2 is there twice; give each value once"),
         ("seed = 7", "seed = 1", r"tuning.seed: got 1, which is one of seeds"),
         ("[0.5, 4.0]", "[0.5]", r"got grids of plain 2, robust 1; expected as many for each"),
+        ("[tuning.methods.robust]\nlearning-rate = [0.5, 4.0]\n", "", r"tuning.methods: got none for robust; expected a grid"),
         ("methods.robust]\nl", "methods.rubust]\nl", r"tuning.methods: no method 'rubust'; did you mean 'robust'"),
         ("learning-rate = [1.0, 2.0]", "learning-rates = [1, 2]", r"unknown key 'learning-rates'"),
         ("[tuning]\n", "[tuning]\nsede = 1\n", r"tuning: unknown key 'sede'; did you mean 'seed'"),
