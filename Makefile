@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Tests run a file at a time in each of two processes, each of which holds TensorFlow; make test PARALLEL= has one alone.
+PARALLEL ?= --numprocesses 2 --dist loadfile
+
 .PHONY: help install simulate federation test test-deployment test-fast check lock flower-config clean
 
 help:           ## this list
@@ -22,13 +25,13 @@ federation: .venv/installed        ## a real federation on this machine: four si
 	$(BIN)/fedtransfer simulate --engine deployment --rounds 5 $(if $(DATA),--data $(DATA) --partition natural,--sites 4)
 
 test: .venv/installed-dev          ## install with the test tools, then run every test but those of real deployments
-	$(BIN)/python -m pytest -m "not deployment"
+	$(BIN)/python -m pytest -m "not deployment" $(PARALLEL)
 
 test-deployment: .venv/installed-dev ## coordinators and sites as real processes, killed, cut off, attacked (15 minutes)
-	$(BIN)/python -m pytest -m deployment
+	$(BIN)/python -m pytest -m deployment $(PARALLEL)
 
 test-fast: .venv/installed-dev     ## the tests that start no whole run and no process
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 check: .venv/installed-dev         ## lint, format and types
 	$(BIN)/ruff check .

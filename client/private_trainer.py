@@ -5,8 +5,8 @@ drawn, it divides by the same public number. The gradient of one image is (p - y
 ‖p - y‖ · √(‖x‖² + 1), so it is clipped without ever being made.
 
 Who sends the head may choose it so that class scores hang on their last bit. What an image adds must then not hang on
-which others are in the batch: BLAS rounds a row of a product by how many rows there are, so scores are taken in blocks of a fixed
-size.
+which others are in the batch: BLAS rounds a row of a product by how many rows there are, so each image's scores are a product of
+their own.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,6 @@ from common.head import Arrays
 from common.privacy.guarantee import Guarantee
 from common.privacy.noise import NoiseSource
 
-_BLOCK = 8  # rows of a product; with 12 to 48 OpenBLAS rounds a row by where it stands among them
 _LOST = np.float32(1e-30)  # more than squares too small for float32 add up to, and less than tells beside others
 _MARGIN = np.float32(1 - 1e-5)  # of the bound, for what is rounded in float32
 _TOSSES = 2**14  # at once: each call into NumPy may have to wait for another thread
@@ -53,12 +52,12 @@ def train_privately(
     now, change = np.concatenate([head[0].T.ravel(), head[1]]), np.empty(head[0].size + head[1].size, np.float32)
     (weights, bias), (dw, db) = _parts(now, head), _parts(change, head)
     anchor = now.copy() if pull else None
-    source = NoiseSource(now.size, rng, promised.releases)
+    source = NoiseSource(now.size, promised.noise_multiplier * promised.clip * by, rng, promised.releases)
     with np.errstate(all="ignore"):  # a head that overflows is the server's to refuse
         gradients = ClippedGradients(x, y, promised.clip, recipe.label_smoothing)
         for rows in batches(len(y), promised.release.rate, promised.releases, rng):
             gradients.sum(weights, bias, rows, by, dw, db)
-            change += source.draw(promised.noise_multiplier * promised.clip * by)
+            change += source.draw()
             if anchor is not None:  # FedProx
                 change += pull * (now - anchor)
             if decay:
@@ -101,7 +100,6 @@ class ClippedGradients:
     def __init__(self, x: Features, y: Labels, clip: float, smoothing: float) -> None:
         self._x, self._y = x, y
         self._clip, self._smoothing = np.float32(clip) * _MARGIN, smoothing
-        self._squares = np.vecdot(x, x) + 1  # of ‖[x; 1]‖
 
     def sum(
         self,
@@ -113,20 +111,16 @@ class ClippedGradients:
         db: NDArray[Any],
     ) -> None:
         """Write ``factor`` · Σ of the gradients of the images ``rows`` into ``dw`` (C, d) and ``db`` (C,), whose precision it is added up in."""
-        classes, d = weights.shape
-        n, blocks = len(rows), -(-len(rows) // _BLOCK)
-        filled = np.empty((blocks * _BLOCK, d), np.float32)
-        xb = np.take(self._x, rows, axis=0, out=filled[:n], mode="clip")
-        filled[n:] = 0
-        residuals = np.matmul(filled.reshape(blocks, _BLOCK, d), weights.T).reshape(-1, classes)[:n]
+        xb = self._x.take(rows, axis=0)
+        residuals = np.matvec(weights, xb)
         residuals += bias
         residuals -= residuals.max(1, keepdims=True)
         np.exp(residuals, out=residuals)
         residuals /= residuals.sum(1, keepdims=True)
-        residuals[np.arange(n), self._y[rows]] -= np.float32(1 - self._smoothing)
+        residuals[np.arange(len(rows)), self._y[rows]] -= np.float32(1 - self._smoothing)
         if self._smoothing:
-            residuals -= np.float32(self._smoothing / classes)
-        norms = np.sqrt((np.vecdot(residuals, residuals) + _LOST) * self._squares[rows])
+            residuals -= np.float32(self._smoothing / len(bias))
+        norms = np.sqrt((np.vecdot(residuals, residuals) + _LOST) * (np.vecdot(xb, xb) + 1))
         residuals *= (np.float32(factor) * np.minimum(1, self._clip / norms))[:, None]
         if not (finite := np.isfinite(norms)).all():
             residuals[~finite] = 0

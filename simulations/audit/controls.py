@@ -120,7 +120,7 @@ def _silent_on_empty_batches() -> Iterator[None]:
 
     with (
         patch.object(private_trainer, "batches", drawn),
-        patch.object(NoiseSource, "draw", lambda source, deviation: draw(source, deviation * bool(batch[0]))),
+        patch.object(NoiseSource, "draw", lambda source: draw(source) * bool(batch[0])),
     ):
         yield
 
@@ -134,7 +134,7 @@ def _by_images() -> float:
 _draw = NoiseSource.draw
 CONTROLS = (
     Control("DP-SGD", "", dp_sgd),
-    Control("DP-SGD", "noise off", dp_sgd, partial(patch.object, NoiseSource, "draw", lambda source, _: _draw(source, 0.0))),
+    Control("DP-SGD", "noise off", dp_sgd, partial(patch.object, NoiseSource, "draw", lambda source: 0 * _draw(source))),
     Control("DP-SGD", "clip off", dp_sgd, _replaced("client.private_trainer.ClippedGradients", _unbounded_gradients)),
     Control("DP-SGD", "all images in every batch, a sample accounted for", dp_sgd,
             _replaced("client.private_trainer.batches", lambda n, rate, steps, rng: [np.arange(n)] * steps)),

@@ -10,8 +10,8 @@ from common.privacy.randomness import secret_generator
 @pytest.mark.parametrize(("size", "vectors"), [(1, 1), (1, 3), (2, 1), (7, 1), (7, 14_285), (20_490, 1), (20_490, 8)])
 def test_draws_are_normal_independent_and_new_each_time(size: int, vectors: int) -> None:
     """As many vectors as the source was told of, or more, or fewer."""
-    source = NoiseSource(size, np.random.default_rng(1), vectors)
-    drawn = np.stack([source.draw(0.5) for _ in range(100_000 // size)])
+    source = NoiseSource(size, 0.5, np.random.default_rng(1), vectors)
+    drawn = np.stack([source.draw().copy() for _ in range(100_000 // size)])
     assert drawn.dtype == np.float32
     assert drawn.shape[1] == size
     assert kstest(drawn.ravel() / 0.5, "norm").pvalue > 0.01
@@ -23,16 +23,16 @@ def test_draws_are_normal_independent_and_new_each_time(size: int, vectors: int)
             assert abs(np.mean((np.square(one / 0.5) - 1) * (np.square(other / 0.5) - 1))) < 0.03
 
 
-def test_each_draw_has_its_own_deviation_and_keeps_it() -> None:
-    source = NoiseSource(10_000, np.random.default_rng(5), 4)
-    drawn = [source.draw(deviation) for deviation in (1.0, 0.0, 3.0, 0.5, 2.0)]
-    np.testing.assert_allclose([vector.std() for vector in drawn], [1.0, 0.0, 3.0, 0.5, 2.0], rtol=0.03)
+@pytest.mark.parametrize("deviation", [0.0, 1e-30, 3.0, 1e30])
+def test_draws_have_the_deviation_that_is_asked_for(deviation: float) -> None:
+    drawn = NoiseSource(100_000, deviation, np.random.default_rng(5)).draw()
+    assert drawn.std(dtype=np.float64) == pytest.approx(deviation, rel=0.01)
 
 
 def test_draws_reach_far_out() -> None:
     """5 standard deviations are exceeded once in 1.7 million draws: what cut them off there would void a guarantee."""
-    source = NoiseSource(4_000_000, np.random.default_rng(2))
-    drawn = np.abs(source.draw(1.0).astype(np.float64))
+    source = NoiseSource(4_000_000, 1.0, np.random.default_rng(2))
+    drawn = np.abs(source.draw().astype(np.float64))
     assert np.isfinite(drawn).all()
     for far, expected in ((4, 253.4), (4.5, 27.2)):
         assert (drawn > far).sum() == pytest.approx(expected, abs=5 * expected**0.5)
@@ -42,9 +42,9 @@ def test_draws_reach_far_out() -> None:
 def test_far_out_draws_are_not_few_values_far_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """Radii of the smallest word alone spread from 6.6 to beyond 7: with its 32 bits they would all be 6.76."""
     monkeypatch.setattr(noise, "_FAR", 2**32)
-    source = NoiseSource(20_000, np.random.default_rng(4))
+    source = NoiseSource(20_000, 1.0, np.random.default_rng(4))
     source._stream = Zeros(source._stream)
-    radii = np.hypot(*source.draw(1.0).reshape(2, -1))
+    radii = np.hypot(*source.draw().reshape(2, -1))
     assert radii.min() == pytest.approx(np.sqrt(2 * 32 * np.log(2)), abs=1e-3)
     assert len(np.unique(radii)) > 9_000
     assert (radii > 7).mean() == pytest.approx(2**32 * np.exp(-49 / 2), rel=0.1)
@@ -52,10 +52,10 @@ def test_far_out_draws_are_not_few_values_far_between(monkeypatch: pytest.Monkey
 
 def test_the_farthest_draw_is_finite_and_where_it_is_said_to_be() -> None:
     """All 64 bits of a radius 0, all 32 of an angle."""
-    source = NoiseSource(2, np.random.default_rng(4))
+    source = NoiseSource(2, 1.0, np.random.default_rng(4))
     source._stream = Zeros(source._stream)
     source._stream.update = lambda data: bytes(len(data))
-    np.testing.assert_allclose(source.draw(1.0), [np.sqrt(2 * 65 * np.log(2)), 0], rtol=1e-6)
+    np.testing.assert_allclose(source.draw(), [np.sqrt(2 * 65 * np.log(2)), 0], rtol=1e-6)
 
 
 class Zeros:
@@ -69,8 +69,8 @@ class Zeros:
 
 
 def test_no_two_sources_are_alike() -> None:
-    first, second = (NoiseSource(8, secret_generator()).draw(1.0) for _ in range(2))
+    first, second = (NoiseSource(8, 1.0, secret_generator()).draw() for _ in range(2))
     assert not (first == second).any()
     rng = np.random.default_rng(3)
-    first, second = (NoiseSource(8, rng).draw(1.0) for _ in range(2))
+    first, second = (NoiseSource(8, 1.0, rng).draw() for _ in range(2))
     assert not (first == second).any()
