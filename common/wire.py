@@ -1,7 +1,7 @@
 """Typed values to and from Flower's records; the only file that knows Flower's record keys.
 
-What a value says travels as one JSON text, its arrays as one run of bytes beside it: Flower moves a message as a tree of
-objects, each in HTTP requests of its own at every hop, so a message of ours is two of them, the envelope and this record.
+What a value says travels as one JSON text, its arrays as one run of bytes beside it, in one record: Flower moves a
+message as a tree of objects, each in requests of its own at every hop (a record of four arrays would be nine of them).
 How a field travels follows from its type.
 """
 
@@ -125,7 +125,8 @@ def _names(records: RecordDict) -> Iterator[str]:
 
 
 def _pieces(records: RecordDict) -> list[bytes]:
-    return [records.config_records[name][_ARRAYS] for name in _names(records)]  # type: ignore[misc]
+    told = records.config_records
+    return [told[name][_ARRAYS] for name in _names(records)]  # type: ignore[misc]
 
 
 def _put_together(kind: type[Any], said: dict[str, Any], data: bytes) -> Any:
@@ -199,10 +200,10 @@ def shapes(records: RecordDict) -> list[list[Any]]:
 
 def digest(records: RecordDict) -> str:
     """Return the SHA-256 of what packed records say and of the bytes of their arrays, in hexadecimal digits."""
-    digest = hashlib.sha256(str(records.config_records["head"]["said"]).encode())
+    hashed = hashlib.sha256(str(records.config_records["head"]["said"]).encode())
     for piece in _pieces(records):
-        digest.update(piece)
-    return digest.hexdigest()
+        hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def array_bytes(records: RecordDict) -> int:
