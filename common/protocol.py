@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.metrics import Counts
 
-VERSION = 5
+VERSION = 6
 # Flower message types
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
 GATHER, TRIAL, PERSONAL = "train.gather", "evaluate.trial", "evaluate.personal"

@@ -1,19 +1,20 @@
 """Typed values to and from Flower's records; the only file that knows Flower's record keys.
 
-What a value says travels as one JSON text, its arrays in one record of raw bytes. How a field travels follows from its
-type.
+What a value says travels as one JSON text, its arrays as one run of bytes beside it, in one record: Flower moves a
+message as a tree of objects, each in requests of its own at every hop (a record of four arrays would be nine of them).
+How a field travels follows from its type.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
-from itertools import islice
+from itertools import count, takewhile
 from typing import Any, get_type_hints
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from common.errors import SiteError
@@ -21,9 +22,12 @@ from common.head import Arrays
 from common.metrics import Counts
 from common.protocol import VERSION, Extra, ProtocolError, Task
 
-_RAW = "fedtransfer.little-endian"  # how the bytes of arrays are laid out
 _LARGEST = 2**53  # beyond it float64 and int64 lose count
-_LAYOUT = "layout"  # which field has how many arrays, in order
+_LAYOUT = "layout"  # which field has which arrays, in order: [name, [[type, length, length, …], …]]
+_ARRAYS = "arrays"  # the bytes of all arrays, one after the other
+_ALIGNED = 8  # each array starts at a multiple of so many bytes: products of others take several times as long
+# Longer bytes go on in the records "1", "2", …: no HTTP request grows with the head, nor is much sent again when one fails.
+_PIECE = 5 * 2**20
 
 
 def _whole(told: Any) -> int:
@@ -65,15 +69,13 @@ def pack(value: Any) -> RecordDict:
                 said[name] = float(content.loss) if hint is Counts else content
             groups |= dict(_groups(name, hint, content))
     if groups:
-        said[_LAYOUT] = [[name, len(arrays)] for name, arrays in groups.items()]
+        said[_LAYOUT] = [[name, [[a.dtype.str, *a.shape] for a in arrays]] for name, arrays in groups.items()]
+    data = b"".join(_padded(array) for arrays in groups.values() for array in arrays)
+    first, *more = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)] or [b""]
     # One text for all that is said: Flower spends more time on a key than on the words behind it.
-    head: dict[str, Any] = {"kind": type(value).__name__, "version": VERSION}
-    head["said"] = json.dumps(said, ensure_ascii=False, default=dict)
-    records = RecordDict({"head": ConfigRecord(head)})
-    arrays = [array for group in groups.values() for array in group]
-    if arrays:
-        records["arrays"] = ArrayRecord({str(i): _array(array) for i, array in enumerate(arrays)})
-    return records
+    text = json.dumps(said, ensure_ascii=False, default=dict)
+    head = ConfigRecord({"kind": type(value).__name__, "version": VERSION, "said": text, _ARRAYS: first})
+    return RecordDict({"head": head, **{str(i): ConfigRecord({_ARRAYS: piece}) for i, piece in enumerate(more, 1)}})
 
 
 def _groups(name: str, hint: Any, content: Any) -> Iterator[tuple[str, tuple[NDArray[Any], ...]]]:
@@ -108,30 +110,43 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
         kind = next((kind for kind in kinds if kind.__name__ == head["kind"]), None)
         if kind is None:
             raise ProtocolError(f"sent {head['kind']!r}, expected {expected}")
-        if unknown := set(records) - {"head", "arrays"}:
-            raise ProtocolError(f"sent the records {sorted(unknown)} besides head and arrays")
-        received = records.array_records["arrays"] if "arrays" in records else {}
-        if list(received) != [str(i) for i in range(len(received))]:
-            raise ProtocolError(f"sent arrays named {sorted(received)}, expected 0, 1, … in order")
-        return _put_together(kind, said, [_ndarray(array) for array in received.values()])
+        if unknown := set(records) - set(_names(records)):
+            raise ProtocolError(f"sent the records {sorted(unknown)} besides head and the pieces of its arrays")
+        return _put_together(kind, said, b"".join(_pieces(records)))
     except (ProtocolError, SiteError):
         raise
     except Exception as error:  # what NumPy and JSON make of bytes that somebody thought up is without end
         raise ProtocolError(f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})") from None
 
 
-def _put_together(kind: type[Any], said: dict[str, Any], arrays: list[NDArray[Any]]) -> Any:
+def _names(records: RecordDict) -> Iterator[str]:
+    yield "head"
+    yield from takewhile(records.__contains__, map(str, count(1)))
+
+
+def _pieces(records: RecordDict) -> list[bytes]:
+    told = records.config_records
+    return [told[name][_ARRAYS] for name in _names(records)]  # type: ignore[misc]
+
+
+def _put_together(kind: type[Any], said: dict[str, Any], data: bytes) -> Any:
     types = _types(kind)  # type: ignore[arg-type]
     layout = said.pop(_LAYOUT, [])
     if (found := set(said)) != (wanted := {name for name, hint in types.items() if hint in _SAID}):
         raise ProtocolError(f"sent the keys {sorted(found)}, expected {sorted(wanted)}")
     groups: dict[str, dict[str, tuple[NDArray[Any], ...]]] = {}
-    rest = iter(arrays)
-    for label, number in layout:
+    end = 0
+    for label, told in layout:
+        arrays = []
+        for one in told:
+            arrays.append(_array(one, data, end))
+            end += _room(arrays[-1])
         name, _, key = str(label).partition("/")
-        groups.setdefault(name, {})[key] = tuple(islice(rest, int(number)))
-    if next(rest, None) is not None or set(groups) - set(types) or len(arrays) != sum(int(n) for _, n in layout):
-        raise ValueError(f"{len(arrays)} arrays, laid out as {layout}")
+        groups.setdefault(name, {})[key] = tuple(arrays)
+    if end != len(data):
+        raise ValueError(f"{len(data)} bytes, of which the layout says {end}")
+    if unknown := set(groups) - set(types):
+        raise ValueError(f"arrays for {sorted(unknown)}")
     value = kind(**{name: _field(hint, said.get(name), groups.get(name, {})) for name, hint in types.items()})
     if isinstance(value, Task) and value.weighting not in ("examples", "uniform"):
         raise ProtocolError(f"asked for weighting {value.weighting!r}, expected examples or uniform")
@@ -161,22 +176,41 @@ def _counts(arrays: tuple[NDArray[Any], ...], loss: float) -> Counts:
     return Counts(images, predicted, correct, loss)
 
 
-def _array(array: NDArray[Any]) -> Array:
-    """Pack an array as its bytes: Flower's own way, a .npy file for each, takes longer than many a site's training."""
-    return Array(array.dtype.str, array.shape, _RAW, array.tobytes())
+def _room(array: NDArray[Any]) -> int:
+    return -(-array.nbytes // _ALIGNED) * _ALIGNED
 
 
-def _ndarray(array: Array) -> NDArray[Any]:
-    if array.stype != _RAW or np.dtype(array.dtype).hasobject or any(length < 0 for length in array.shape):
-        raise ValueError(f"an array of kind {array.stype!r}, type {array.dtype!r} and shape {tuple(array.shape)}")
-    return np.frombuffer(array.data, array.dtype).reshape(array.shape)
+def _padded(array: NDArray[Any]) -> bytes:
+    return array.tobytes().ljust(_room(array), b"\0")
+
+
+def _array(told: Sequence[Any], data: bytes, start: int) -> NDArray[Any]:
+    """Return a read-only view of bytes as an array; NumPy refuses lengths that are negative or more than there is."""
+    dtype = np.dtype(str(told[0]))
+    if dtype.kind not in "iuf":
+        raise ValueError(f"an array of type {told[0]!r}")
+    return np.ndarray(told[1:], dtype, data, start)
+
+
+def shapes(records: RecordDict) -> list[list[Any]]:
+    """Return the type and the lengths of each array in packed records, in order: ``["<f4", 256, 3]``."""
+    layout = json.loads(str(records.config_records["head"]["said"])).get(_LAYOUT, [])
+    return [one for _, told in layout for one in told]
 
 
 def digest(records: RecordDict) -> str:
-    """Return the SHA-256 of what records say and of their arrays, in hexadecimal digits."""
-    said = str(records.config_records["head"]["said"]).encode()
-    arrays = records.array_records["arrays"].values() if "arrays" in records else ()
-    return hashlib.sha256(said + b"".join(array.data for array in arrays)).hexdigest()
+    """Return the SHA-256 of what packed records say and of the bytes of their arrays, in hexadecimal digits."""
+    hashed = hashlib.sha256(str(records.config_records["head"]["said"]).encode())
+    for piece in _pieces(records):
+        hashed.update(piece)
+    return hashed.hexdigest()
+
+
+def array_bytes(records: RecordDict) -> int:
+    """Return how many bytes of arrays records carry, whoever packed them: 0 where none are."""
+    return sum(
+        len(piece) for record in records.config_records.values() if isinstance(piece := record.get(_ARRAYS), bytes)
+    )
 
 
 def content_bytes(message: Message) -> int:

@@ -46,9 +46,9 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
         if site is not None:
             by_site[site].append(reply)
     # One is measured for all: they hold arrays of the same shapes, and measuring takes as long as sending. The one with
-    # most records is an answer, where there is any: a refusal has no arrays.
+    # most arrays is an answer, where there is any: a refusal has none.
     told = (reply for reply in chain.from_iterable(by_site.values()) if reply.has_content())
-    fullest = max(told, key=lambda reply: len(reply.content), default=None)
+    fullest = max(told, key=lambda reply: wire.array_bytes(reply.content), default=None)
     down, up = (
         wire.content_bytes(message) if message else 0 for message in (messages[0] if messages else None, fullest)
     )

@@ -16,7 +16,7 @@ from typing import Any
 from flwr.app import Message
 
 from common.protocol import GATHER, TRAIN
-from common.wire import content_bytes, digest
+from common.wire import content_bytes, digest, shapes
 
 _START = "0" * 64
 
@@ -31,13 +31,12 @@ class Ledger:
         """Note an answer before it is handed to SuperNode; on return the line is on disk."""
         last = self._last_line()
         records = reply.content if reply.has_content() else None
-        arrays = [array for record in records.array_records.values() for array in record.values()] if records else []
         line = {
             "time": time.time(),
             "kind": reply.metadata.message_type,
             **task,
             "bytes": content_bytes(reply) if records else 0,
-            "shapes": [[array.dtype, *array.shape] for array in arrays],
+            "shapes": shapes(records) if records else [],
             "sha256": digest(records) if records else hashlib.sha256().hexdigest(),
             "before": _hash(last.rstrip(b"\n") + b"\n") if last else _START,
         }

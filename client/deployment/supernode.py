@@ -30,7 +30,7 @@ def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
     port, health = free_port(), free_port()
     runtime = f"127.0.0.1:{port}"
     supernode = [
-        tool("flower-supernode"),
+        sys.executable, "-P", "-m", "client.deployment.eager_supernode",
         "--superlink", site.settings.coordinator,
         "--root-certificates", str(site.authority),
         "--auth-supernode-private-key", str(site.key),

@@ -24,7 +24,7 @@ server {{
     ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
 
-    # Flower sends arrays in pieces of 5 MiB and apps of at most 10 MiB, so nothing near this bound is honest.
+    # Arrays travel in pieces of 5 MiB and apps are at most 10 MiB, so nothing near this bound is honest.
     client_max_body_size 64m;
     client_body_timeout 300s;
     send_timeout 300s;

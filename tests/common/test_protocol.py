@@ -1,10 +1,13 @@
 import json
 from dataclasses import asdict
+from typing import cast
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +28,7 @@ from common.protocol import (
     Trial,
     Update,
 )
-from common.wire import _array, pack, unpack
+from common.wire import array_bytes, digest, pack, shapes, unpack
 
 ENVELOPE = 2048  # bytes around the payload
 
@@ -101,47 +104,137 @@ def test_a_refusal_arrives_as_itself() -> None:
     assert caught.value.code == "some-code"
 
 
+def test_the_arrays_of_a_message_travel_in_one_object() -> None:
+    records = pack(VALUES[7])
+    assert list(records) == ["head"]
+    assert shapes(records) == [["<i4", 3, 3], ["<i4", 3, 3], *[["<f4", 8, 3], ["<f4", 3]] * 2]
+    assert array_bytes(records) == 40 + 40 + 2 * (96 + 16), "each array begins at a multiple of 8 bytes"
+    assert shapes(pack(SiteError("a", "b"))) == []
+
+
+@pytest.mark.parametrize("length", [5 * 2**17 - 1, 5 * 2**17, 5 * 2**17 + 1, 17 * 2**17])
+def test_long_ones_travel_in_pieces_of_5_mib(length: int) -> None:
+    """An HTTP request must not grow with the head. Pieces that are alike, as of zeros, are one object to Flower."""
+    value = Sums(0, "f" * 64, "c" * 16, 5, (np.zeros(length), np.arange(3)))
+    records, _ = over_the_wire(pack(value))
+    assert all(len(record["arrays"]) <= 5 * 2**20 for record in records.config_records.values())  # type: ignore[arg-type]
+    assert len(records) == -(-(length + 3) // (5 * 2**17))
+    assert array_bytes(records) == 8 * (length + 3)
+    shuffled = RecordDict({name: records[name] for name in reversed(list(records))})
+    copy = unpack(shuffled, Sums)
+    assert digest(shuffled) == digest(records)
+    np.testing.assert_equal(asdict(copy), asdict(value))
+
+
+def inflated(records: RecordDict) -> RecordDict:
+    """Take records through the objects in which a deployment moves them."""
+    objects = {number: each.deflate() for number, each in get_all_nested_objects(records).items()}
+    return cast(RecordDict, inflate_object_from_contents(records.object_id, objects))
+
+
+def test_messages_survive_as_flowers_objects() -> None:
+    value = Sums(0, "f" * 64, "c" * 16, 5, (np.zeros(15 * 2**17), np.arange(3)))
+    np.testing.assert_equal(asdict(unpack(inflated(pack(value)), Sums)), asdict(value))
+    for value in VALUES:
+        assert len(get_all_nested_objects(pack(value))) == 2
+        np.testing.assert_equal(asdict(unpack(inflated(pack(value)), type(value))), asdict(value))
+
+
+def test_what_is_read_is_aligned_and_cannot_be_written() -> None:
+    for array in unpack(over_the_wire(pack(VALUES[9]))[0], Sums).arrays:
+        assert array.flags.aligned
+        assert not array.flags.writeable
+
+
+def test_the_digest_is_of_what_is_said_and_of_the_arrays() -> None:
+    update, *others = (
+        Sums(0, "f", "c", n, (np.array(told),)) for n, told in ((5, [1.0, 2]), (6, [1.0, 2]), (5, [1.0, 3]))
+    )
+    assert digest(pack(update)) == digest(over_the_wire(pack(update))[0])
+    assert len({digest(pack(value)) for value in (update, *others)}) == 3
+
+
 def changed(**head: object) -> RecordDict:
     records = pack(VALUES[4])
-    old, own = dict(records.config_records["head"]), {"kind", "version"}
-    said = {**json.loads(old["said"]), **{key: value for key, value in head.items() if key not in own}}  # type: ignore[arg-type]
+    old, own = dict(records.config_records["head"]), {"kind", "version", "arrays"}
+    said = {**json.loads(str(old["said"])), **{key: value for key, value in head.items() if key not in own}}
     old |= {key: value for key, value in head.items() if key in own} | {"said": json.dumps(said)}  # type: ignore[assignment]
-    records["head"] = ConfigRecord(old)
-    return records
+    return RecordDict({"head": ConfigRecord(old)})
+
+
+DATA = bytes(pack(VALUES[4]).config_records["head"]["arrays"])  # type: ignore[arg-type]
+COUNTS, HEAD = ["<i4", 3, 3], [["<f4", 8, 3], ["<f4", 3]]
 
 
 def with_counts(array: np.ndarray) -> RecordDict:
-    records = pack(VALUES[4])
-    sent = dict(records.array_records["arrays"])
-    records["arrays"] = ArrayRecord({**sent, "0": _array(array)})
-    return records
+    """Send other counts of validation images, laid out as they are."""
+    room = -(-array.nbytes // 8) * 8
+    layout = [["validation", [[array.dtype.str, *array.shape]]], ["test", [COUNTS]], ["total", HEAD]]
+    return changed(layout=layout, arrays=array.tobytes().ljust(room, b"\0") + DATA[40:])
 
 
-def without(record: str) -> RecordDict:
-    records = pack(VALUES[4])
-    del records[record]
-    return records
+def with_kernel(*shape: object, data: bytes = DATA) -> RecordDict:
+    """Say something else of the bytes of the kernel."""
+    return changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", [shape, HEAD[1]]]], arrays=data)
+
+
+def without(key: str) -> RecordDict:
+    head = dict(pack(VALUES[4]).config_records["head"])
+    del head[key]
+    return RecordDict({"head": ConfigRecord(head)})
+
+
+def and_(**records: ConfigRecord | ArrayRecord) -> RecordDict:
+    return RecordDict({**pack(VALUES[4]), **records})
 
 
 @pytest.mark.parametrize(
     ("records", "words"),
     [
         (RecordDict(), "incomplete or malformed Update"),
-        (changed(version=99), "version 99 of the protocol, expected 5"),
+        (changed(version=99), "version 99 of the protocol, expected 6"),
         (changed(kind="Task"), "sent 'Task', expected Update"),
         (changed(test=[1.0]), "incomplete or malformed"),
         (changed(name="a patient"), "sent the keys .*'name'.*, expected"),
-        (RecordDict({**pack(VALUES[4]), "extra": ConfigRecord({"a": 1})}), r"sent the records \['extra'\] besides"),
-        (
-            RecordDict({"head": pack(VALUES[4])["head"], "arrays": ArrayRecord({"w": _array(np.zeros((2, 3, 3)))})}),
-            r"arrays named \['w'\], expected 0, 1",
-        ),
+        (and_(extra=ConfigRecord({"a": 1})), r"sent the records \['extra'\] besides"),
+        (and_(arrays=ArrayRecord()), r"sent the records \['arrays'\] besides"),
+        (and_(**{"1": ConfigRecord({"arrays": bytes(8)})}), "200 bytes, of which the layout says 192"),
+        (and_(**{"2": ConfigRecord({"arrays": b""})}), r"sent the records \['2'\] besides"),
+        (and_(**{"1": ArrayRecord()}), "incomplete or malformed"),
+        (and_(**{"1": ConfigRecord({"arrays": "text"})}), "incomplete or malformed"),
         (without("arrays"), "incomplete or malformed"),
+        (without("said"), "incomplete or malformed"),
         (with_counts(np.zeros((3, 3))), "sent counts of type float64"),
         (with_counts(np.zeros((2, 3), np.int32)), r"shape \(2, 3\)"),
-        (changed(layout=[["validation", 1], ["test", 1], ["total", 1]]), "4 arrays, laid out as"),
-        (changed(layout=[["validation", 1], ["test", 1], ["total", 3]]), "4 arrays, laid out as"),
-        (changed(layout=[["validation", 1], ["test", 1], ["portrait", 2]]), "4 arrays, laid out as"),
+        (changed(arrays=DATA[:-8]), "buffer is too small"),
+        (changed(arrays=DATA[:-4]), "188 bytes, of which the layout says 192"),
+        (changed(arrays=DATA + bytes(8)), "200 bytes, of which the layout says 192"),
+        (changed(arrays=b""), "buffer is too small"),
+        (
+            changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["portrait", HEAD]]),
+            r"arrays for \['portrait'\]",
+        ),
+        (changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", HEAD[:1]]]), "the layout says 176"),
+        (changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", [*HEAD, HEAD[1]]]]), "too small"),
+        (changed(layout=[]), "of which the layout says 0"),
+        (changed(layout=None), "incomplete or malformed"),
+        (changed(layout=[["validation"]]), "incomplete or malformed"),
+        (with_kernel(), "incomplete or malformed"),
+        (with_kernel("<f4", -8, -3), "negative"),
+        (with_kernel("<f4", 8.0, 3), "incomplete or malformed"),
+        (with_kernel("<f4", "8", 3), "incomplete or malformed"),
+        (with_kernel("<f4", 2**40, 2**20), "incomplete or malformed"),
+        (with_kernel("<f4", 10**30), "incomplete or malformed"),
+        (with_kernel("<f4", 0, 10**30), "incomplete or malformed"),
+        (with_kernel("<f4", *[1] * 100), "incomplete or malformed"),
+        (with_kernel("<f8", 8, 3), "too small"),
+        (with_kernel("|O", 12), r"an array of type '\|O'"),
+        (with_kernel("|V96", 1), r"an array of type '\|V96'"),
+        (with_kernel("<U1", 24), "an array of type '<U1'"),
+        (with_kernel("<f4,<f4", 12), "an array of type"),
+        (with_kernel("(3,)<f4", 8), "an array of type"),
+        (with_kernel("nonsense", 24), "incomplete or malformed"),
+        (with_kernel(None, 12), "incomplete or malformed"),
     ],
 )
 def test_other_records_are_refused_with_the_reason(records: RecordDict, words: str) -> None:

@@ -21,8 +21,8 @@ from flwr.serverapp import Grid
 from client.app import app as client_app
 from common.config import RunConfig
 from common.errors import SiteError, UserError
-from common.protocol import classes_digest
-from common.wire import _array, pack
+from common.protocol import Update, classes_digest
+from common.wire import _padded, array_bytes, pack, unpack
 from server.app import make_app
 from simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 
@@ -40,7 +40,7 @@ def stating(**changes: object) -> Tamper:
     """Change what the reply states; None removes a key."""
 
     def tamper(reply: Message) -> RecordDict:
-        head, own = dict(reply.content.config_records["head"]), {"kind", "version"}
+        head, own = dict(reply.content.config_records["head"]), {"kind", "version", "arrays"}
         said = {**head_of(reply), **{key: value for key, value in changes.items() if key not in own}}
         head |= {key: value for key, value in changes.items() if key in own}  # type: ignore[assignment]
         head["said"] = json.dumps({key: value for key, value in said.items() if value is not None})
@@ -53,13 +53,12 @@ def sending(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Tamper:
     """Change the arrays of an update: counts (3, C) of validation and test images, kernel (d, C), bias (C,)."""
 
     def tamper(reply: Message) -> RecordDict:
-        arrays = [
-            np.frombuffer(a.data, a.dtype).reshape(a.shape).copy()
-            for a in reply.content.array_records["arrays"].values()
-        ]
-        changed = {str(i): _array(array) for i, array in enumerate(change(arrays))}
-        laid_out = stating(layout=[["validation", 1], ["test", 1], ["total", len(changed) - 2]])(reply)
-        return RecordDict({**laid_out, "arrays": ArrayRecord(changed)})  # type: ignore[dict-item]
+        sent = unpack(reply.content, Update)
+        counts = [np.stack([c.images, c.predicted, c.correct]).astype(np.int32) for c in (sent.validation, sent.test)]
+        changed = change([*counts, *(array.copy() for array in sent.total)])
+        told = [[array.dtype.str, *array.shape] for array in changed]
+        layout = [["validation", told[:1]], ["test", told[1:2]], ["total", told[2:]]]
+        return stating(layout=layout, arrays=b"".join(map(_padded, changed)))(reply)
 
     return tamper
 
@@ -79,22 +78,29 @@ def raising(error: Exception) -> Tamper:
     return tamper
 
 
-def layout(**changes: object) -> Tamper:
-    """Change how the kernel's bytes claim to be laid out."""
+def laid_out(kernel: list[object]) -> Tamper:
+    """Change what the kernel's bytes claim to be."""
 
     def tamper(reply: Message) -> RecordDict:
-        arrays = dict(reply.content.array_records["arrays"])
-        a = arrays["2"]
-        arrays["2"] = Array(**{"dtype": a.dtype, "shape": a.shape, "stype": a.stype, "data": a.data, **changes})
-        return RecordDict({**reply.content, "arrays": ArrayRecord(arrays)})
+        validation, test, (name, (_, bias)) = head_of(reply)["layout"]
+        return stating(layout=[validation, test, [name, [kernel, bias]]])(reply)
 
     return tamper
 
 
-def numpys_own(reply: Message) -> RecordDict:
-    arrays = dict(reply.content.array_records["arrays"])
-    arrays["2"] = Array(np.zeros((256, 3), np.float32))
-    return RecordDict({**reply.content, "arrays": ArrayRecord(arrays)})
+def cut(reply: Message) -> RecordDict:
+    return stating(arrays=bytes(reply.content.config_records["head"]["arrays"])[:-8])(reply)  # type: ignore[arg-type]
+
+
+def lengthened(reply: Message) -> RecordDict:
+    return stating(arrays=bytes(reply.content.config_records["head"]["arrays"]) + bytes(8))(reply)  # type: ignore[arg-type]
+
+
+def as_flower_would(reply: Message) -> RecordDict:
+    head = dict(reply.content.config_records["head"])
+    del head["arrays"]
+    arrays = ArrayRecord({"0": Array(np.zeros((256, 3), np.float32))})
+    return RecordDict({"head": ConfigRecord(head), "arrays": arrays})
 
 
 def contradict(arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -135,14 +141,12 @@ BAD_REPLIES: dict[str, tuple[Tamper, str]] = {
     "arrays in another order": (sending(lambda a: [*a[:2], a[3], a[2]]), "sent arrays"),
     "no arrays": (sending(lambda a: a[:2]), "sent arrays []"),
     "one array too many": (sending(lambda a: [*a, a[3]]), "sent arrays"),
-    "truncated array": (layout(data=b"\0" * 100), "incomplete or malformed"),
-    "pickled objects": (layout(dtype="|O", shape=(1,), data=b"\x80\x04N."), "incomplete or malformed"),
-    "NumPy's own layout": (numpys_own, "incomplete or malformed"),
-    "negative shape": (layout(shape=(-1, 3)), "incomplete or malformed"),
-    "arrays that no field has": (
-        stating(layout=[["validation", 1], ["test", 1], ["total", 1]]),
-        "incomplete or malformed",
-    ),
+    "truncated arrays": (cut, "incomplete or malformed"),
+    "bytes that no array has": (lengthened, "incomplete or malformed"),
+    "pickled objects": (laid_out(["|O", 96, 3]), "incomplete or malformed"),
+    "Flower's own arrays": (as_flower_would, "sent the records ['arrays']"),
+    "negative shape": (laid_out(["<f4", -1, 3]), "incomplete or malformed"),
+    "shape beyond all memory": (laid_out(["<f4", 2**40, 2**20]), "incomplete or malformed"),
 }
 
 
@@ -264,7 +268,7 @@ def test_any_mix_of_bad_replies_is_as_good_as_none(world: World, seed: int) -> N
 
 def test_a_site_that_answers_twice_is_left_out(world: World, without_mallory) -> None:
     def twice(replies: list[Message]) -> list[Message]:
-        if len(replies) == 4 and replies[3].has_content() and "arrays" in replies[3].content:
+        if len(replies) == 4 and replies[3].has_content() and array_bytes(replies[3].content):
             return [*replies, replies[3]]
         return replies
 

@@ -50,9 +50,8 @@ def test_what_a_line_says(ledger: Ledger) -> None:
     assert (last["kind"], last["run"], last["method"]) == ("train", "7", "fedavg")
     assert last["bytes"] == content_bytes(reply())
     assert last["shapes"] == [["<i4", 3, 2], ["<i4", 3, 2], ["<f4", 4, 2], ["<f4", 2]]
-    sent = b"".join(array.data for array in reply().content.array_records["arrays"].values())
-    said = str(reply().content.config_records["head"]["said"]).encode()
-    assert last["sha256"] == hashlib.sha256(said + sent).hexdigest()
+    head = reply().content.config_records["head"]
+    assert last["sha256"] == hashlib.sha256(str(head["said"]).encode() + bytes(head["arrays"])).hexdigest()  # type: ignore[arg-type]
     assert len({line["sha256"] for line in (query, last)}) == 2, "what is said without arrays counts too"
     lines = ledger.path.read_bytes().splitlines(keepends=True)
     assert last["before"] == hashlib.sha256(lines[-2]).hexdigest()
