@@ -65,14 +65,18 @@ def free_port() -> int:
 
 def running_pid(state: Path) -> int | None:
     """Return the process that holds ``state/running.lock``, by its number in ``state/pid``; None where none does."""
-    lock, pid = state / "running.lock", state / "pid"
-    if not (lock.exists() and pid.exists()):
+    lock = state / "running.lock"
+    try:
+        number = int((state / "pid").read_text())  # before the lock: who ends takes the number away first
+    except (FileNotFoundError, ValueError):
+        return None
+    if not lock.exists():
         return None
     try:
         with FileLock(lock, timeout=0):
             return None  # a number may be left of one that was killed, and be another process' by now
     except Timeout:
-        return int(pid.read_text())
+        return number
 
 
 def stop_running(state: Path) -> bool:

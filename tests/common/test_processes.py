@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from common import processes
 from common.errors import UserError
@@ -90,6 +90,25 @@ def test_who_runs_is_told_by_the_lock_not_by_a_number_that_was_left(tmp_path: Pa
     assert running_pid(tmp_path) is None
     with FileLock(lock, timeout=0):
         pass
+
+
+def test_one_that_is_just_ending_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its number away first, and lets go of the lock after that."""
+    (tmp_path / "running.lock").touch()
+    (tmp_path / "pid").write_text("1")
+
+    class Held:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __enter__(self) -> None:
+            (tmp_path / "pid").unlink()
+            raise Timeout("running.lock")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr("common.processes.FileLock", Held)
+    assert running_pid(tmp_path) == 1
+    assert running_pid(tmp_path) is None
 
 
 def test_what_is_started_in_the_background_is_waited_for(tmp_path: Path) -> None:
