@@ -89,10 +89,9 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
     found: dict[str, Recovered] = {}
     for seen in rounds:
         read: dict[tuple[str, ...], Recovered] = {}
-        for site in seen.cohort:
+        for site, (sent, cohort) in _clearest(config, seen).items():
             if site in found or site not in images:
                 continue
-            sent, cohort = _clearest(config, seen, site)
             among = {name: images[name] for name in cohort if name in images}
             total = sum(among.values())
             if cohort not in read:
@@ -142,20 +141,24 @@ def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: S
     return measures
 
 
-def _clearest(config: RunConfig, seen: Seen, site: str) -> tuple[Sent, tuple[str, ...]]:
-    """Return what tells the server most of a site, and whose it is: its own answer, or a sum of all.
+def _clearest(config: RunConfig, seen: Seen) -> dict[str, tuple[Sent, tuple[str, ...]]]:
+    """Return site → what tells the server most of it, and whose that is: its own answer, or a sum of all.
 
     Each of N noisy answers has noise of one size, so their sum N times its square: the sum is taken where its square is
     more than N times that of the answer.
     """
     if TOTAL in seen.sent:
-        return seen.sent[TOTAL], seen.cohort
-    own = seen.sent[site]
+        return dict.fromkeys(seen.cohort, (seen.sent[TOTAL], seen.cohort))
+    own: dict[str, tuple[Sent, tuple[str, ...]]] = {site: (sent, (site,)) for site, sent in seen.sent.items()}
     if config.dp != "image":
-        return own, (site,)
+        return own
     answers = [sent.arrays for sent in seen.sent.values()]
     added = Sent(tuple(np.sum(arrays, axis=0) for arrays in zip(*answers, strict=True)), None)
-    return (added, seen.cohort) if _square(added) > len(answers) * _square(own) else (own, (site,))
+    square = _square(added)
+    return {
+        site: (added, seen.cohort) if square > len(answers) * _square(sent) else own[site]
+        for site, sent in seen.sent.items()
+    }
 
 
 def _square(sent: Sent) -> float:
@@ -191,8 +194,9 @@ def _of_change(config: RunConfig, seen: Seen, sent: Sent, among: Mapping[str, in
 def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[Seen]) -> list[Measure]:
     """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
     directions: dict[str, Matrix] = {}
+    clearest = _clearest(config, rounds[0])
     for name in features:
-        sent, _ = _clearest(config, rounds[0], name)
+        sent, _ = clearest[name]
         if config.private:
             gram, total = gram_matrix(sent.arrays[0]), sent.arrays[1].sum(1)
         else:
