@@ -1,11 +1,10 @@
 """A simulated federation from config to run folder: sites are made, features extracted, rounds run, baselines scored."""
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,18 @@ from common.head import load_head, load_layer, load_moments
 from common.images import Image, Problem
 from common.preparation import extract_all
 from common.privacy.guarantee import guarantee
-from common.sources import read_source, write_manifest
+from common.sources import read_source
 from common.spec import head_spec
 from common.splits import split_of
 from server.app import make_app
 from server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
 from simulations.baselines import Baselines, measure, run_baselines
-from simulations.datasets import NAMES, declare_classes, read_sites, resolve_data
+from simulations.datasets import NAMES, declare_classes, resolve_data
 from simulations.display import Display
 from simulations.engine import SimulatedSite, run_in_process
-from simulations.partition import partition
 from simulations.plots import plot_partition
 from simulations.privacy_strength import delta_warning, strength
+from simulations.sites import sites_of, write_sites
 from simulations.unseen import adapt_unseen, set_aside
 
 log = logging.getLogger(__name__)
@@ -161,26 +160,6 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     return Result(folder, read_summary(folder), baselines, tuple(problems))
 
 
-def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> dict[str, Path]:
-    """Write each site's manifest into a folder; return site → manifest.
-
-    Raises:
-        UserError: a run is resumed, and a site would not get the images that it had.
-    """
-    manifests = {name: folder / "sites" / name / "images.csv" for name in images_of}
-    for name, path in manifests.items():
-        if config.resume and path.exists():
-            now = [replace(image, path=os.path.abspath(image.path)) for image in images_of[name]]
-            if list(read_source(path).images) != now:
-                raise UserError(
-                    f"{config.data}: {name} would get other images than {path} says; the data have changed since the "
-                    "run began. Bring them back to what they were, or start a new run"
-                )
-        else:
-            write_manifest(path, images_of[name])
-    return manifests
-
-
 def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:
     """Run the apps for these sites on the engine that the config names, in process or on Ray."""
     if config.engine == "ray":
@@ -212,22 +191,6 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
     return public | {
         key: str(Path(value).expanduser().resolve()) for key, (value, known) in settings.items() if value not in known
     }
-
-
-def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
-    """Read the data and give each site its images; return site → images, and what cannot be used."""
-    path = resolve_data(config.data)
-    if config.partition == "natural":
-        sources, problems = read_sites(path)
-        return {name: list(source.images) for name, source in sources.items()}, problems
-    source = read_source(path)
-    if len(source.classes) < 2:
-        raise UserError(
-            f"{path}: one class only ({source.classes[0]}); there is nothing to tell apart. Expected a folder a class. "
-            "If each folder is a site with class folders inside, add --partition natural"
-        )
-    digits = len(str(config.sites - 1))
-    return {f"site-{k:0{digits}}": images for k, images in enumerate(partition(source.images, config))}, source.problems
 
 
 def _extract(config: RunConfig, images: Sequence[Image], display: Display) -> Extraction:

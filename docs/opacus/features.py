@@ -12,7 +12,7 @@ import numpy as np
 
 from client.site import prepare_site
 from common.config_reading import make_config
-from simulations.federation import sites_of
+from simulations.sites import sites_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("file", help="where x_train, y_train, x_test and y_test go")

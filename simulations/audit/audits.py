@@ -17,23 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from common.backbone import configured_backbone
-from common.config import RunConfig, Value
+from common.config import Value
 from common.errors import UserError
 from common.head import Arrays, load_head
-from common.sources import natural_order, read_source
-from common.toml_settings import read_settings
 from server.run import read_summary, settings_of, write_whole
 from simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
 from simulations.audit.inference import infer_members
 from simulations.audit.mechanisms import OneRun, one_run_bound
-from simulations.audit.plan import Audited, PlanFile, read_plan
+from simulations.audit.plan import Audited, read_plan
 from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
 from simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
 from simulations.audit.server_view import leaks, recovered
 from simulations.audit.shown import summary, write_summary_table
 from simulations.audit.tables import Curve, Finding, write_curves, write_findings
-from simulations.datasets import resolve_data
 from simulations.display import Display
 from simulations.report import write_report
 
@@ -58,8 +55,7 @@ def audit_plan(
         UserError: the plan, its data or the folder are not usable.
     """
     _check(folder, force=force)
-    data = str({"data": RunConfig().data, **read_settings(path, PlanFile).common, **changed}["data"])
-    plan = read_plan(path, natural_order(image.label for image in read_source(resolve_data(data)).images), changed)
+    plan = read_plan(path, changed)
     audit = _Audit(folder, display, command, shadows or plan.shadows)
     for each in dict.fromkeys(audited.each for audited in plan.audited):
         mine = [audited for audited in plan.audited if audited.each == each]

@@ -16,10 +16,12 @@ from common.config import RunConfig, Value
 from common.config_reading import make_config
 from common.errors import UserError
 from common.privacy.guarantee import guarantee
+from common.sources import natural_order, read_source
 from common.toml_settings import Table, read_settings
 from common.words import nearest
 from simulations.audit.server_view import Measure
 from simulations.audit.tables import Finding
+from simulations.datasets import resolve_data
 
 PROTECTIONS = ("none", "masks", "dp", "both")
 Settings = dict[str, Value]
@@ -97,18 +99,19 @@ def preset_file(name: str) -> Path:
     return Path(str(folder / f"{name}.toml"))
 
 
-def read_plan(path: Path, classes: tuple[str, ...], changed: Mapping[str, Value]) -> Plan:
-    """Read a plan.
+def read_plan(path: Path, changed: Mapping[str, Value]) -> Plan:
+    """Read a plan; the classes of its data are declared where masks and differential privacy want that.
 
     Args:
         path: the TOML file.
-        classes: those of its data, which must be declared under masks and differential privacy.
         changed: settings that replace those of every federation, such as where data are.
 
     Raises:
-        UserError: the file is no plan, or a federation's settings do not go together.
+        UserError: the file is no plan, its data are not there, or a federation's settings do not go together.
     """
     plan = read_settings(path, PlanFile)
+    data = str({"data": RunConfig().data, **plan.common, **changed}["data"])
+    classes = natural_order(image.label for image in read_source(resolve_data(data)).images)
     declared: Settings = {"classes": "declared", "class-names": ",".join(classes)}
     audited = []
     for each in plan.images_per_class:

@@ -28,7 +28,8 @@ from simulations.benchmark.memory import forget_peak, peak_mb
 from simulations.benchmark.plans import Cell, same_run
 from simulations.datasets import declare_classes
 from simulations.display import Display
-from simulations.federation import simulate, sites_of
+from simulations.federation import simulate
+from simulations.sites import sites_of
 from simulations.unseen import set_aside
 
 
@@ -110,18 +111,19 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
     finished = begun and (folder / "measured.json").is_file()
     if not finished:
         forget_peak()
-        if not (begun and (folder / "summary.json").is_file()):
+        made = not (begun and (folder / "summary.json").is_file())
+        if made:
             simulate(cell.config.model_copy(update={"resume": begun}), Display(Console(file=StringIO())), force=True)
         split = "validation" if cell.tried else "test"
         score = _measured(folder, split)
-        write_whole(
-            folder / "measured.json", json.dumps({**asdict(score), "peak_mb": round(peak_mb())}, indent=2) + "\n"
-        )
+        peak = round(peak_mb()) if made else None  # stopped before its scores were taken: its process is gone
+        write_whole(folder / "measured.json", json.dumps({**asdict(score), "peak_mb": peak}, indent=2) + "\n")
         # What a run leaves in the process is of no use to the next: sites with their features, Keras' graphs.
         keras.backend.clear_session(free_memory=False)
     kept = json.loads((folder / "measured.json").read_text("utf-8"))
     summary, score = read_summary(folder), Score(kept["measures"], kept["own"])
-    measures = dict(score.measures) | {"peak_mb": kept["peak_mb"], **fairness(score, baselines)}
+    peak_of_run = math.nan if kept["peak_mb"] is None else kept["peak_mb"]
+    measures = dict(score.measures) | {"peak_mb": peak_of_run, **fairness(score, baselines)}
     pooled = baselines["pooled softmax"].common if "pooled softmax" in baselines else math.nan
     measures |= run_measures(read_history(folder), summary, pooled, cell.config)
     privacy = summary.get("privacy", {})

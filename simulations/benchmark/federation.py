@@ -28,7 +28,7 @@ from server.deployment.superlink import connect
 from server.exchange import POLL_SECONDS
 from simulations.datasets import resolve_data
 from simulations.deployment_engine import deployed
-from simulations.federation import sites_of, write_sites
+from simulations.sites import sites_of, write_sites
 
 _PROJECT = """\
 [project]

@@ -18,7 +18,8 @@ from common.keys import fingerprint
 from common.roster import read_roster, roster_text
 from common.sources import read_source
 from server.app import make_app
-from simulations.federation import run_on_engine, write_sites
+from simulations.federation import run_on_engine
+from simulations.sites import write_sites
 
 pytestmark = pytest.mark.slow
 

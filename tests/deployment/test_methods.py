@@ -15,7 +15,8 @@ from pictures import class_folders
 from common.config import RunConfig
 from common.sources import read_source
 from server.app import make_app
-from simulations.federation import run_on_engine, write_sites
+from simulations.federation import run_on_engine
+from simulations.sites import write_sites
 
 pytestmark = pytest.mark.slow
 

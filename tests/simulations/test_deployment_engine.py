@@ -12,7 +12,7 @@ from common import protocol
 from common.config import RunConfig
 from common.sources import read_source
 from simulations import deployment_engine
-from simulations.federation import write_sites
+from simulations.sites import write_sites
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from client.app import app as client_app
 from common.config import RunConfig
 from common.errors import UserError
 from server.app import make_app
-from simulations.federation import prepare, run_on_engine, write_sites
+from simulations.federation import prepare, run_on_engine
 from simulations.ray_engine import run_on_ray
+from simulations.sites import write_sites
 
 ray = pytest.importorskip("ray", reason="Flower's simulation extra is not installed")
 pytestmark = pytest.mark.slow

@@ -46,7 +46,7 @@ ridge = 0.0
 
 @pytest.mark.parametrize("name", ["quick", "full"])
 def test_a_preset_has_every_strategy_under_every_protection(name: str) -> None:
-    plan = read_plan(preset_file(name), CLASSES, {})
+    plan = read_plan(preset_file(name), {})
     assert {(a.strategy, a.protection) for a in plan.audited} == {
         (strategy, protection) for strategy in ("fedavg", "fedncm", "fed3r") for protection in PROTECTIONS
     }

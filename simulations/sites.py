@@ -1,0 +1,53 @@
+"""Simulated sites: which images each one has, and the manifests that say so in a run folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common.config import RunConfig
+from common.errors import UserError
+from common.images import Image, Problem
+from common.sources import read_source, write_manifest
+from simulations.datasets import read_sites, resolve_data
+from simulations.partition import partition
+
+
+def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
+    """Read the data and give each site its images; return site → images, and what cannot be used.
+
+    Raises:
+        UserError: the data are not there, or cannot be divided.
+    """
+    path = resolve_data(config.data)
+    if config.partition == "natural":
+        sources, problems = read_sites(path)
+        return {name: list(source.images) for name, source in sources.items()}, problems
+    source = read_source(path)
+    if len(source.classes) < 2:
+        raise UserError(
+            f"{path}: one class only ({source.classes[0]}); there is nothing to tell apart. Expected a folder a class. "
+            "If each folder is a site with class folders inside, add --partition natural"
+        )
+    digits = len(str(config.sites - 1))
+    return {f"site-{k:0{digits}}": images for k, images in enumerate(partition(source.images, config))}, source.problems
+
+
+def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> dict[str, Path]:
+    """Write each site's manifest into a folder; return site → manifest.
+
+    Raises:
+        UserError: a run is resumed, and a site would not get the images that it had.
+    """
+    manifests = {name: folder / "sites" / name / "images.csv" for name in images_of}
+    for name, path in manifests.items():
+        if config.resume and path.exists():
+            now = [replace(image, path=os.path.abspath(image.path)) for image in images_of[name]]
+            if list(read_source(path).images) != now:
+                raise UserError(
+                    f"{config.data}: {name} would get other images than {path} says; the data have changed since the "
+                    "run began. Bring them back to what they were, or start a new run"
+                )
+        else:
+            write_manifest(path, images_of[name])
+    return manifests
