@@ -236,10 +236,10 @@ def model(
     """Say which result the site holds, as a Keras model: image in, class probabilities out. Needs no coordinator."""
     import shutil
 
-    from client.deployment.results import newest_result, result_model
+    from client.deployment.results import newest_result
     from client.deployment.settings import SiteFolder
 
-    path = result_model(newest_result(SiteFolder.open(folder).results, personal=personal))
+    path = newest_result(SiteFolder.open(folder).results, personal=personal).model()
     if out:
         shutil.copyfile(path, out)
     print(out or path)
@@ -259,11 +259,11 @@ def predict(
     """Classify pictures with the newest result. Needs no coordinator."""
     refuse_missing(paths)
     from client.answers import show_predictions
-    from client.deployment.results import newest_result, result_model
+    from client.deployment.results import newest_result
     from client.deployment.settings import SiteFolder
     from common.model import load_model
 
-    result = load_model(result_model(newest_result(SiteFolder.open(folder).results, personal=personal)))
+    result = load_model(newest_result(SiteFolder.open(folder).results, personal=personal).model())
     if show_predictions(result, paths, csv_output=csv_output, json_output=json_output):
         raise typer.Exit(1)
 
@@ -280,13 +280,13 @@ def evaluate(
 
     from client.answers import show_evaluation
     from client.deployment.place import own_images
-    from client.deployment.results import newest_result, result_model
+    from client.deployment.results import newest_result
     from client.deployment.settings import SiteFolder
     from common.model import load_model
 
     site = SiteFolder.open(folder)
     kept = newest_result(site.results, personal=personal)
     images, problems = own_images(site, kept.config, split)
-    model = load_model(result_model(kept))
+    model = load_model(kept.model())
     picture = kept.path("confusion-matrix.png")
     show_evaluation(model, images, split, problems, picture, Console(stderr=True), json_output=json_output)

@@ -46,6 +46,11 @@ class RunSettings(Settings):
     baselines: bool = option(
         True, "Run", "Train the baselines of a simulation too: pooled, local only, majority class."
     )
+    models: bool = option(
+        True,
+        "Run",
+        "Write the best and the last head as Keras models too, images in; else `fedtransfer predict` makes one when first asked.",
+    )
     out: str = option("", "Run", "Run folder (default: runs/DATA-DATE-TIME).")
     store: str = option("", "Run", "Folder of the feature store (default: ~/.cache/fedtransfer/features).")
     prepared: str = option(

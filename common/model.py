@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.backbone import Backbone, resizing_layer
+from common.backbone import Backbone, configured_backbone, resizing_layer
 from common.compute import keras, tf
+from common.config import RunConfig
+from common.config_reading import make_config, read_toml
 from common.cut import HEAD, cut
 from common.errors import UserError
-from common.feature_map import FeatureMap
-from common.head import Arrays, HeadSpec, build_above, build_head
+from common.feature_map import FeatureMap, feature_map
+from common.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
+from common.spec import head_spec
 
 _CARD = "fedtransfer.json"
 
@@ -96,13 +99,43 @@ def export_models(
             file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
 
 
-def load_model(path: Path) -> Classifier:
-    """Load the model of a run folder, or a ``model.keras`` itself.
+def model_of_head(file: Path, config: RunConfig) -> Path:
+    """Return the model of a ``head.npz``: the ``model.keras`` beside it, made when it is first wanted.
+
+    Args:
+        file: the head; ``last-head.npz`` has ``last-model.keras``.
+        config: of the run that it comes of.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: the backbone is no longer the one that the head was trained on.
+    """
+    path = file.with_name(file.name.replace("head.npz", "model.keras"))
+    if not path.exists():
+        backbone = configured_backbone(config)
+        head, classes, fingerprint = load_head(file)
+        if backbone.fingerprint != fingerprint:
+            raise UserError(
+                f"{file}: the head was trained on backbone {fingerprint[:16]}…, but {config.backbone} is now "
+                f"{backbone.fingerprint[:16]}…; bring back the file that it was"
+            )
+        mapped, layer = feature_map(config, backbone, load_moments(file)), load_layer(file)
+        spec = head_spec(config, backbone, len(classes), layer)
+        temporary = path.with_name("writing.keras")
+        export_models({temporary: head}, backbone, mapped, spec, classes, layer)
+        temporary.replace(path)
+    return path
+
+
+def load_model(path: Path) -> Classifier:
+    """Load the model of a run folder, made of its head where it was not written, or a ``model.keras`` itself.
+
+    Raises:
+        UserError: there is none, it is damaged, or its backbone is no longer what it was.
     """
     file = path / "model.keras" if path.is_dir() else path
+    if path.is_dir() and not file.exists() and (path / "head.npz").is_file():
+        settings = path / "config.toml"
+        file = model_of_head(path / "head.npz", make_config(read_toml(settings), str(settings)))
     if not file.is_file():
         raise UserError(f"{file}: no such file; expected a run folder with a finished run's model.keras")
     try:

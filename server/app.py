@@ -70,14 +70,15 @@ def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> None:
 
 
 def _save_models(folder: Path, config: RunConfig, backbone: Backbone, outcome: Outcome) -> None:
-    """Write the best head and the last, each alone and as a model."""
+    """Write the best head and the last, each alone and, where the config says so, as a model."""
     best, last, classes = outcome.best, outcome.progress, outcome.classes
     mapped = feature_map(config, backbone, outcome.moments)
     models: dict[str, dict[Path, Arrays]] = defaultdict(dict)  # by the layer that their arrays begin at
     for prefix, head, layer in (("", best.head, best.trainable), ("last-", last.state.head, last.trainable)):
         save_head(folder / f"{prefix}head.npz", head, classes, backbone.fingerprint, outcome.moments, layer)
-        models[layer][folder / f"{prefix}model.keras"] = head
-    for layer, heads in models.items():
+        models[layer][path := folder / f"{prefix}model.keras"] = head
+        path.unlink(missing_ok=True)  # of the head that was here before the run went on
+    for layer, heads in models.items() if config.models else ():
         export_models(heads, backbone, mapped, head_spec(config, backbone, len(classes), layer), classes, layer)
 
 

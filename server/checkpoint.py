@@ -24,7 +24,7 @@ KEEP = 2
 FREE = {
     "rounds", "early-stopping", "threads", "out", "store", "engine", "resume", "log-json", "callbacks", "join-timeout",
     "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus", "prepared",
-    "baselines", "personal-epochs",
+    "baselines", "models", "personal-epochs",
 }  # fmt: skip
 
 

@@ -4,15 +4,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.backbone import Backbone, configured_backbone
 from common.config import RunConfig
 from common.config_reading import make_config, read_toml
 from common.errors import UserError
-from common.feature_map import feature_map
-from common.head import load_head, load_layer, load_moments, save_head
-from common.model import export_models
+from common.head import save_head
+from common.model import model_of_head
 from common.protocol import MOMENTS, Task
-from common.spec import head_spec
 
 PERSONAL = "personal-"
 
@@ -34,6 +31,14 @@ class Kept:
     def path(self, name: str) -> Path:
         """Return the place of one of its files."""
         return self.folder / f"{self.prefix}{name}"
+
+    def model(self) -> Path:
+        """Return its ``model.keras``, made when it is first wanted.
+
+        Raises:
+            UserError: the backbone is no longer the one that the head was trained on.
+        """
+        return model_of_head(self.path("head.npz"), self.config)
 
 
 def keep_result(results: Path, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
@@ -72,27 +77,3 @@ def newest_result(results: Path, *, personal: bool = False) -> Kept:
             "--strategy reptile or perfedavg"
         )
     return kept
-
-
-def result_model(kept: Kept) -> Path:
-    """Return the result as a ``model.keras``, made when it is first wanted.
-
-    Raises:
-        UserError: the backbone is no longer the one that the head was trained on.
-    """
-    path, file = kept.path("model.keras"), kept.path("head.npz")
-    if not path.exists():
-        backbone: Backbone = configured_backbone(kept.config)
-        head, classes, fingerprint = load_head(file)
-        if backbone.fingerprint != fingerprint:
-            raise UserError(
-                f"{kept.folder}: the head was trained on backbone {fingerprint[:16]}…, but {kept.config.backbone} is now "
-                f"{backbone.fingerprint[:16]}…; bring back the file that it was"
-            )
-        mapped = feature_map(kept.config, backbone, load_moments(file))
-        layer = load_layer(file)
-        spec = head_spec(kept.config, backbone, len(classes), layer)
-        temporary = path.with_name("writing.keras")
-        export_models({temporary: head}, backbone, mapped, spec, classes, layer)
-        temporary.replace(path)
-    return path

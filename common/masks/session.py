@@ -12,8 +12,8 @@ from common.protocol import Request, Task
 _DOMAIN = b"fedtransfer masks 1\0"
 _OF_A_SITE = {"backbone", "weights", "feature-statistics", "store", "threads", "strict"}  # which may have its own
 _OF_THE_SERVER = {
-    "data", "public-data", "prepared", "out", "resume", "log-json", "callbacks", "baselines", "engine", "ray-address",
-    "client-cpus", "client-gpus", "join-timeout", "round-timeout", "round-retries",
+    "data", "public-data", "prepared", "out", "resume", "log-json", "callbacks", "baselines", "models", "engine",
+    "ray-address", "client-cpus", "client-gpus", "join-timeout", "round-timeout", "round-retries",
 }  # fmt: skip
 
 

@@ -45,7 +45,8 @@ class MLflow(Callback):
         if summary["accuracy"] is not None:
             self._client.log_metric(self._run, "final/accuracy", summary["accuracy"])
         for file in ("summary.json", "head.npz", "model.keras"):
-            self._client.log_artifact(self._run, str(self._folder / file))
+            if (path := self._folder / file).exists():  # a run need not write its model
+                self._client.log_artifact(self._run, str(path))
         self._client.set_terminated(self._run)
 
     def on_error(self, error: BaseException) -> None:

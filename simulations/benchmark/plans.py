@@ -129,6 +129,7 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             own = {
                 "seed": run_seed(seed, setting),
                 "baselines": False,
+                "models": False,
                 "out": str(out.absolute() / "runs" / setting / folder),
             }
             return Cell(setting, method, seed, make_config({**shared, **chosen, **tried, **own}, source), tried)
@@ -173,7 +174,7 @@ def same_run(one: RunConfig, other: RunConfig) -> bool:
 
 
 def _determining(config: RunConfig) -> dict[str, Value]:
-    left_out = {"out", "store", "threads", "resume"} | ({"sites"} if config.partition == "natural" else set())
+    left_out = {"out", "store", "threads", "resume", "models"} | ({"sites"} if config.partition == "natural" else set())
     if config.hides_counts:  # a simulation declares the classes of its data
         left_out |= {"classes", "class-names"}
     return {key: value for key, value in config.to_flat().items() if key not in left_out}

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_predict(colours: Path, tmp_path: Path) -> None:
     assert answer["probability"] == pytest.approx(answer["probabilities"]["red"])
     out, _ = command("predict", str(colours / "run"), str(tmp_path / "new blue.jpg"))
     assert "blue" in out
+
+
+def test_a_model_that_was_not_written_is_made_when_it_is_asked_for(colours: Path, tmp_path: Path) -> None:
+    picture(COLOURS["blue"], 7_000).save(tmp_path / "new.png")
+    run, answers = tmp_path / "run", []
+    shutil.copytree(colours / "run", run)
+    for _ in range(2):
+        answers.append(command("predict", str(run), str(tmp_path / "new.png"), "--json")[0])
+        (run / "model.keras").unlink()
+    assert answers[0] == answers[1]
+    out, _ = command("evaluate", str(run), str(colours / "data"), "--json")
+    assert json.loads(out)["accuracy"] > 0.9
+
+    command("simulate", "--resume", str(run), "--rounds", "16", "--no-models")
+    assert not list(run.glob("*model.keras")), "a run that goes on leaves no model of a head that it had before"
+    assert "blue" in command("predict", str(run), str(tmp_path / "new.png"))[0]
 
 
 def test_predict_names_what_it_cannot_read(colours: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.deployment.results import keep_personal_head, keep_result, newest_result, result_model
+from client.deployment.results import keep_personal_head, keep_result, newest_result
 from common.backbone import configured_backbone, load_backbone
 from common.config import BUNDLED, RunConfig
 from common.errors import UserError
@@ -48,23 +48,23 @@ def test_the_newest_is_found_with_the_settings_of_its_run(results: Path) -> None
 
 def test_a_run_that_is_delivered_again_replaces_its_own_result_and_model(results: Path) -> None:
     keep(results, 7)
-    model = result_model(newest_result(results))
+    model = newest_result(results).model()
     before = model.read_bytes()
     keep(results, 7, replace(TASK, head=(np.zeros((256, 3), np.float32), np.zeros(3, np.float32))))
     assert len(list(results.iterdir())) == 1
     image = np.zeros((40, 40, 3), np.uint8)
-    again = result_model(newest_result(results))
+    again = newest_result(results).model()
     assert (again, again.read_bytes() != before) == (model, True)
     np.testing.assert_allclose(load_model(again).predict(image), [1 / 3] * 3, atol=1e-6)
     (model.parent / "model.keras").unlink()
-    assert result_model(newest_result(results)) == model
+    assert newest_result(results).model() == model
 
 
 def test_a_model_is_made_once(results: Path) -> None:
     keep(results, 7)
     kept = newest_result(results)
-    made = result_model(kept).stat().st_mtime_ns
-    assert result_model(kept).stat().st_mtime_ns == made
+    made = kept.model().stat().st_mtime_ns
+    assert kept.model().stat().st_mtime_ns == made
     assert [path.name for path in kept.folder.glob("*.keras")] == ["model.keras"]
 
 
@@ -74,16 +74,16 @@ def test_a_model_of_standardised_features_is_made_from_what_is_kept(results: Pat
     moments = (rng.uniform(0, 1, 256), rng.uniform(0.5, 2, 256))
     kernel = rng.normal(size=(256, 3)).astype(np.float32)
     keep(results, 1, replace(TASK, head=(kernel, np.zeros(3, np.float32))), standardise="none", normalise=False)
-    raw = load_model(result_model(newest_result(results)))
+    raw = load_model(newest_result(results).model())
     raised = ((kernel * moments[1][:, None]).astype(np.float32), (moments[0] @ kernel).astype(np.float32))
     told = replace(TASK, head=raised, extra={MOMENTS: moments})
     keep(results, 2, told, standardise="federated", normalise=False)
     image = rng.integers(0, 256, (40, 40, 3), np.uint8)
-    again = load_model(result_model(newest_result(results)))
+    again = load_model(newest_result(results).model())
     np.testing.assert_allclose(again.predict(image), raw.predict(image), atol=1e-4)
     keep(results, 3, TASK, standardise="federated")
     with pytest.raises(UserError, match="mean and deviation are not there"):
-        result_model(newest_result(results))
+        newest_result(results).model()
 
 
 @pytest.mark.parametrize("layer", ["head", "conv5_block2"])
@@ -103,18 +103,18 @@ def test_a_personal_head_stands_beside_the_result(results: Path, layer: str) -> 
     assert len(list(results.iterdir())) == 1
     image = np.zeros((40, 40, 3), np.uint8)
     for personal, expected in shares.items():
-        model = result_model(newest_result(results, personal=personal))
+        model = newest_result(results, personal=personal).model()
         assert model.name == ("personal-model.keras" if personal else "model.keras")
         np.testing.assert_allclose(load_model(model).predict(image), expected, atol=1e-6)
     keep_personal_head(results, tasks[False], config, backbone.fingerprint, 7)
-    again = load_model(result_model(newest_result(results, personal=True)))
+    again = load_model(newest_result(results, personal=True).model())
     np.testing.assert_allclose(again.predict(image), shares[False], atol=1e-6)
 
 
 def test_another_backbone_than_that_of_the_run_is_refused(results: Path) -> None:
     keep_result(results, TASK, RunConfig(), "0123456789abcdef" * 4, 7)
     with pytest.raises(UserError) as caught:
-        result_model(newest_result(results))
+        newest_result(results).model()
     own = load_backbone(BUNDLED).fingerprint[:16]
     for words in (
         "trained on backbone 0123456789abcdef…",
@@ -129,4 +129,4 @@ def test_a_damaged_head_is_said_to_be_one(results: Path) -> None:
     kept = newest_result(results)
     (kept.folder / "head.npz").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"head\.npz: not a head that fedtransfer wrote"):
-        result_model(kept)
+        kept.model()
