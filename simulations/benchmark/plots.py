@@ -8,6 +8,8 @@ from common.pictures import save_figure
 from simulations.benchmark.plans import Plan
 from simulations.benchmark.tables import Line
 
+_MARKERS = "osD^vP*X"  # so that lines differ without colour too
+
 
 def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
     """Draw accuracy against ε on a logarithmic axis, with 95 % intervals; dotted: the same method without noise.
@@ -28,12 +30,12 @@ def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
     for axes, setting in zip(panels, settings, strict=True):
         mine = [line for line in lines if line.setting == setting and (setting, line.method) in configs]
         for name, points in _series(mine, configs).items():
-            color = f"C{names.index(name)}"
+            color, marker = f"C{names.index(name)}", _MARKERS[names.index(name) % len(_MARKERS)]
             private = sorted((e, line) for e, line in points if e)
             if private:
                 x, y = [e for e, _ in private], [line.mean["accuracy"] for _, line in private]
                 bars = [line.interval["accuracy"] for _, line in private]
-                axes.errorbar(x, y, bars, label=name, color=color, marker="o", capsize=3)
+                axes.errorbar(x, y, bars, label=name, color=color, marker=marker, capsize=3)
             for line in (line for e, line in points if not e):
                 axes.axhline(line.mean["accuracy"], color=color, linestyle=":", linewidth=1.5)
         axes.set(title=setting, xlabel="ε at the plan's δ (add or remove one unit)", xscale="log")
@@ -42,7 +44,7 @@ def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy on the common test set")
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles),
