@@ -95,7 +95,7 @@ def run(
     from simulations.benchmark.plans import bundled_plan, read_plan
     from simulations.benchmark.record import write_record
     from simulations.benchmark.runs import run_plan
-    from simulations.benchmark.terminal import shown
+    from simulations.benchmark.terminal import not_run, shown
     from simulations.report import write_report
 
     if (plan is None) == (not preset):
@@ -125,6 +125,8 @@ def run(
     if json_output:
         table = [plain(line.columns) for line in measured.lines]
         print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
+    for remark in not_run(read.expected, measured.lines):
+        say(remark)
     for name, error in measured.failures.items():
         say(f"failed: {name}: {error}")
     if measured.failures:

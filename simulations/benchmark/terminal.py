@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from common.words import size
+from simulations.benchmark.plan_file import Expected
 from simulations.benchmark.tables import Line
 
 _COLUMNS = ("method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
@@ -37,6 +38,16 @@ def shown(lines: Sequence[Line]) -> Table:
             table.add_row(f"[bold]{line.setting}[/bold]")
         table.add_row(*(row[k] for k in kept))
     return table
+
+
+def not_run(expected: Sequence[Expected], lines: Sequence[Line]) -> list[str]:
+    """Say which numbers from elsewhere stand beside nothing, since what they are compared with was not run."""
+    run = {(line.setting, line.method) for line in lines}
+    return [
+        f"not run: {entry.setting}, {entry.method}; elsewhere {100 * entry.accuracy:.1f} % ({entry.source})"
+        for entry in expected
+        if (entry.setting, entry.method) not in run
+    ]
 
 
 def _cells(line: Line) -> list[str]:

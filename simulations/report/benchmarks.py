@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -218,11 +218,8 @@ def _how(benchmark: Benchmark) -> list[Section]:
     for key, caption in (("tuning", "What was tuned"), ("expected", "Beside numbers from elsewhere")):
         if entries := about.get(key):
             columns = tuple(dict.fromkeys(name for entry in entries for name in entry))
-            tables.append(
-                Table(
-                    caption, columns, tuple(tuple(_any(entry.get(name)) for name in columns) for entry in entries)
-                ).shortened(where="benchmark.json")
-            )
+            told = tuple(tuple(_told(entry, name) for name in columns) for entry in entries)
+            tables.append(Table(caption, columns, told).shortened(where="benchmark.json"))
     seconds = about.get("seconds")
     if isinstance(seconds, dict):
         tables.append(
@@ -240,6 +237,10 @@ def _how(benchmark: Benchmark) -> list[Section]:
     if command := about.get("command"):
         sections.append(Section("repeat", "To repeat it", code=(shown(command, 2000),)))
     return sections
+
+
+def _told(entry: Mapping[str, object], name: str) -> str:
+    return "not run" if name == "measured" and entry.get(name) is None else _any(entry.get(name))
 
 
 def _any(value: object) -> str:

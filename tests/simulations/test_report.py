@@ -251,6 +251,7 @@ def test_a_benchmark_names_the_best_method_of_each_setting(tmp_path: Path) -> No
     ):
         assert title in page.text
     assert "the paper's table 2" in page.text
+    assert page.text.count("not run") == 1, "a number from elsewhere whose like was not run here"
     assert "fedtransfer benchmark --preset privacy" in page.text
 
 

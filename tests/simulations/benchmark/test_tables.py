@@ -26,7 +26,7 @@ from simulations.benchmark.tables import (
     write_cells,
     write_table,
 )
-from simulations.benchmark.terminal import shown
+from simulations.benchmark.terminal import not_run, shown
 from simulations.benchmark.tuning import choose, with_choices
 
 
@@ -190,3 +190,9 @@ def test_what_a_person_sees_fits_120_columns() -> None:
     text = console.file.getvalue()
     assert "…" not in text
     assert all(word in text for word in ("part-of-the-sites", "48 (1/2)", "123 MB", "60.0", "- fedavg"))
+
+
+def test_what_was_not_run_is_said_beside_the_number_from_elsewhere() -> None:
+    run, absent = (Expected(setting="s", method=name, accuracy=0.538, source="table 13") for name in ("m", "other"))
+    lines = summarise([row("m", 0, 0.5)], [run])
+    assert not_run([run, absent], lines) == ["not run: s, other; elsewhere 53.8 % (table 13)"]
