@@ -30,7 +30,8 @@ def read_settings(path: Path, kind: type[_T]) -> _T:
     try:
         return kind.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; use it as the user whose file it is") from None
+        whose = "; use it as the user whose file it is" if isinstance(error, PermissionError) else ""
+        raise UserError(f"{path}: {error.strerror}{whose}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:

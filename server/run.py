@@ -63,7 +63,7 @@ def settings_of(path: Path) -> RunConfig:
         UserError: there is no run.
     """
     if not (path / "config.toml").is_file():
-        raise UserError(f"--resume {path}: no run there; expected a run folder, which has a config.toml")
+        raise UserError(f"{path}: no run there; expected a run folder, which has a config.toml")
     config = make_config(read_toml(path / "config.toml"), str(path / "config.toml"))
     return config.model_copy(update={"out": str(path.absolute()), "resume": True})
 

@@ -1,6 +1,7 @@
 """A simulated federation from config to run folder: sites are made, features extracted, rounds run, baselines scored."""
 
 import logging
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ from simulations.display import Display
 from simulations.engine import SimulatedSite, run_in_process
 from simulations.plots import plot_partition
 from simulations.privacy_strength import delta_warning, strength
-from simulations.sites import sites_of, write_sites
+from simulations.sites import sites_of, taken_for_classes, write_sites
 from simulations.unseen import adapt_unseen, set_aside
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         extraction.keys,
         [split for mine in splits.values() for split in mine],
     ) + examine_sites(splits)
-    warnings += _compare_noise(config, splits, display)
+    warnings += taken_for_classes(config) + _compare_noise(config, splits, display)
     for warning in warnings:
         display.warn(warning)
 
@@ -127,8 +128,12 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         with deployed(manifests, config, display.print) as federation:
             federation.run()
     else:
-        with display.rounds(config) as shown:
-            run_on_engine(make_app([shown]), manifests, config)
+        try:
+            with display.rounds(config) as shown:
+                run_on_engine(make_app([shown]), manifests, config)
+        except KeyboardInterrupt:
+            display.print(f"Stopped. To go on: fedtransfer simulate --resume {shlex.quote(str(folder))}")
+            raise
         forget_sites()
 
     summary = read_summary(folder)

@@ -8,9 +8,11 @@ from pathlib import Path
 from common.config import RunConfig
 from common.errors import UserError
 from common.images import Image, Problem
-from common.sources import read_source, write_manifest
+from common.sources import SPLIT_FOLDERS, read_source, write_manifest
 from simulations.datasets import read_sites, resolve_data
 from simulations.partition import partition
+
+_SHOWN = 4
 
 
 def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
@@ -51,3 +53,24 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
         else:
             write_manifest(path, images_of[name])
     return manifests
+
+
+def taken_for_classes(config: RunConfig) -> list[str]:
+    """Warn where the folders that are taken for classes look like sites: each has folders of the same names inside."""
+    path = resolve_data(config.data)
+    if config.partition == "natural" or not path.is_dir():
+        return []
+    folders = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
+    inside = [{entry.name for entry in folder.iterdir() if entry.is_dir()} for folder in folders]
+    shared = sorted(set.intersection(*inside)) if len(folders) > 1 else []
+    if len(shared) < 2 or all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
+        return []
+    names, classes = (_some([folder.name for folder in folders]), _some(shared))
+    return [
+        f"{path}: its folders ({names}) are taken for classes, but all of them have the same folders inside ({classes}); if they "
+        "are sites with a folder a class, give --partition natural"
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

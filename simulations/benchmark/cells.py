@@ -2,8 +2,9 @@
 
 import json
 import math
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from client.statistics import site_sums
 from common.backbone import configured_backbone
 from common.compute import keras
 from common.config import RunConfig
+from common.extraction import Progress
 from common.feature_map import Moments, moments_of
 from common.head import load_head, load_layer, load_moments
 from common.preparation import extract_all
@@ -29,7 +31,7 @@ from simulations.benchmark.plans import Cell, same_run
 from simulations.datasets import declare_classes
 from simulations.display import Display
 from simulations.federation import simulate
-from simulations.sites import sites_of
+from simulations.sites import sites_of, taken_for_classes
 from simulations.unseen import set_aside
 
 
@@ -38,13 +40,12 @@ class Features:
     """What a setting's images are seen through, and what it took.
 
     Attributes:
-        extracted: images that were not in the store.
+        told: what a person is told of them.
         facts: backbone, resolution, preprocessing and fingerprint.
         peak_mb: of the process until then.
     """
 
-    extracted: int
-    seconds: float
+    told: Sequence[str]
     facts: Mapping[str, str]
     peak_mb: float
 
@@ -54,14 +55,32 @@ def extract_features(config: RunConfig) -> Features:
     began = time.monotonic()
     backbone = configured_backbone(config)
     images = [image for images in sites_of(config)[0].values() for image in images]
-    extraction, _ = extract_all(backbone, images, config)
+    extraction, _ = extract_all(backbone, images, config, _lines_of("features", "images"))
     facts = {
         "backbone": backbone.name,
         "resolution": str(backbone.resolution),
         "preprocessing": config.preprocessing,
         "fingerprint": backbone.fingerprint,
     }
-    return Features(extraction.extracted, time.monotonic() - began, facts, peak_mb())
+    classes = natural_order(image.label for image in images)
+    named = ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")
+    told = [
+        f"{len(images):,} images of {len(classes)} classes ({named}); {extraction.extracted:,} extracted in {time.monotonic() - began:.1f} s"
+    ]
+    return Features([*told, *taken_for_classes(config)], facts, peak_mb())
+
+
+def _lines_of(what: str, unit: str) -> Progress:
+    """Return a progress that prints a line each ten seconds, for a process whose terminal is another's."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() > last + 10:
+            last = time.monotonic()
+            print(f"{what}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+
+    return progress
 
 
 def measure_baselines(cell: Cell) -> dict[str, Score]:

@@ -93,7 +93,7 @@ def run(
     from rich.console import Console
 
     from simulations.benchmark.plans import bundled_plan, read_plan
-    from simulations.benchmark.record import write_record
+    from simulations.benchmark.record import open_folder, write_record
     from simulations.benchmark.runs import run_plan
     from simulations.benchmark.terminal import not_run, shown
     from simulations.report import write_report
@@ -114,8 +114,13 @@ def run(
     read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
     for remark in read.remarks:
         say(remark)
-    folder.mkdir(parents=True, exist_ok=True)
-    measured = run_plan(read, folder, processes, cores, say)
+    open_folder(folder, read)
+    try:
+        measured = run_plan(read, folder, processes, cores, say)
+    except KeyboardInterrupt:
+        done = sum((Path(cell.config.out) / "measured.json").is_file() for cell in read.cells)
+        say(f"stopped: {done} of {len(read.cells)} runs are done; the same command goes on")
+        raise typer.Exit(130) from None
     command = shlex.join(["fedtransfer", *sys.argv[1:]])
     write_record(folder, command, read, measured)
     write_report([folder], folder / "report.html", command)

@@ -111,14 +111,13 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
     baselines: list[Cell] = []
     tuning: list[Cell] = []
     remarks: list[str] = []
+    named: set[str] = set()
     for setting, given in settings.items():
         here = file.settings[given.name].get("methods", {})
         shared = {**given.values, **({"store": store} if store else {})}
         wanted = str(shared.get("data", RunConfig().data))
+        named.add(wanted)
         shared["data"] = data.get(wanted, wanted)
-        if shared["data"] not in NAMES and not Path(str(shared["data"])).expanduser().exists():
-            remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {wanted}=PATH")
-            continue
         shared |= {key: _absolute(str(shared[key])) for key in _PATHS if key in shared}
 
         def cell(
@@ -134,17 +133,23 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             }
             return Cell(setting, method, seed, make_config({**shared, **chosen, **tried, **own}, source), tried)
 
-        for seed in file.seeds:
-            baselines.append(cell("", seed, {}, f"seed-{seed}", {}))
-            cells += [
-                cell(name, seed, method.values | here.get(method.name, {}), f"seed-{seed}/{name}", {})
-                for name, method in methods.items()
-            ]
-        for name, method in methods.items():
-            for number, tried in enumerate(tried_for.get(method.name, ())):
-                assert file.tuning is not None
-                chosen = method.values | here.get(method.name, {})
-                tuning.append(cell(name, file.tuning.seed, chosen, f"tuning/{name}/{number}", tried))
+        chosen = {name: method.values | here.get(method.name, {}) for name, method in methods.items()}
+        scored = [cell("", seed, {}, f"seed-{seed}", {}) for seed in file.seeds]
+        runs = [cell(name, seed, chosen[name], f"seed-{seed}/{name}", {}) for seed in file.seeds for name in methods]
+        tried = [
+            cell(name, file.tuning.seed, chosen[name], f"tuning/{name}/{number}", values)
+            for name, method in methods.items()
+            for number, values in enumerate(tried_for.get(method.name, ()))
+            if file.tuning
+        ]
+        if shared["data"] in NAMES or Path(str(shared["data"])).expanduser().exists():
+            baselines += scored
+            cells += runs
+            tuning += tried
+        else:
+            remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {wanted}=PATH")
+    if unknown := sorted(data.keys() - named):
+        raise UserError(f"--data {unknown[0]}: {path} has no data of this name; {nearest(unknown[0], sorted(named))}")
     if not baselines:
         raise UserError("\n".join([f"{path}: none of its data are there", *remarks]))
     if private := {str(c.method) for c in tuning if c.config.private}:

@@ -1,11 +1,14 @@
 """Processes that make runs, as many at a time as cores and memory allow."""
 
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
 from typing import Any
 
 from common.errors import UserError
@@ -27,7 +30,7 @@ class Workers(Executor):
 
     def _started(self) -> ProcessPoolExecutor:
         spawn = get_context("spawn")  # TensorFlow does not survive a fork
-        return ProcessPoolExecutor(self._processes, mp_context=spawn, initializer=_quietly)
+        return ProcessPoolExecutor(self._processes, mp_context=spawn, initializer=_begin)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a process call a function."""
@@ -44,10 +47,14 @@ class Workers(Executor):
 
 @contextmanager
 def workers(processes: int) -> Iterator[Executor]:
-    """Open a pool of so many processes."""
+    """Open a pool of so many processes; what they are at when this one is stopped is left for the next time."""
     pool = Workers(processes)
     try:
         yield pool
+    except BaseException:
+        for process in active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -82,14 +89,24 @@ def results(
                 say(f"{cell}: its process, or one beside it, was killed; once more by itself")
             elif error:
                 failures[str(cell)] = told(error)
-                say(f"{cell}: failed")
+                say(f"{cell}: failed: {told(error)}")
             else:
                 yield cell, future.result()
 
 
-def _quietly() -> None:
-    """Leave warnings of runs to their summary.json: here nobody could tell which run they are of."""
+def _begin() -> None:
+    """Prepare a process: warnings of runs are left to their summary.json, since here nobody could tell which run they are of;
+    and the process that began this one says when it ends, however that ends itself.
+    """
     logging.getLogger().setLevel(logging.ERROR)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is sent to all of its processes
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def told(error: BaseException) -> str:

@@ -1,16 +1,32 @@
-"""``benchmark.json`` and ``plan.toml``: how a benchmark's tables were made, and of what."""
+"""A benchmark's folder, with ``plan.toml`` and ``benchmark.json``: of what its tables were made, and how."""
 
 import json
 from pathlib import Path
 
+from common.errors import UserError
 from common.words import plain
 from server.run import write_whole
 from simulations.benchmark.plans import Plan
 from simulations.benchmark.runs import Measured
 
 
+def open_folder(folder: Path, plan: Plan) -> None:
+    """Make a benchmark's folder, or take up the one there is, and write its ``plan.toml``.
+
+    Raises:
+        UserError: there is something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}: is a file; expected a folder")
+    begun = (folder / "plan.toml").is_file() and (folder / "runs").is_dir()
+    if folder.is_dir() and any(folder.iterdir()) and not begun:
+        raise UserError(f"--out {folder}: exists and is no benchmark; choose another folder")
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "plan.toml", plan.text)
+
+
 def write_record(folder: Path, command: str, plan: Plan, measured: Measured) -> None:
-    """Write both files.
+    """Write ``benchmark.json``.
 
     Args:
         folder: of the benchmark.
@@ -33,5 +49,4 @@ def write_record(folder: Path, command: str, plan: Plan, measured: Measured) -> 
         "left_out": list(plan.remarks),
         "failures": measured.failures,
     }
-    write_whole(folder / "plan.toml", plan.text)
     write_whole(folder / "benchmark.json", json.dumps(plain(record), indent=2, ensure_ascii=False) + "\n")

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.run import settings_of
 from simulations.benchmark.measures import Row, fairness
 from simulations.benchmark.memory import available_mb, processes_that_fit
-from simulations.benchmark.plans import Cell, Plan
+from simulations.benchmark.plans import Cell, Plan, same_run
 from simulations.benchmark.plots import plot_epsilon
 from simulations.benchmark.pool import Say, results, told, workers
 from simulations.benchmark.tables import Line, summarise, with_differences, write_cells, write_table
@@ -67,6 +68,7 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say) -> Mea
         say: tells a person how far it is.
     """
     measured = Measured()
+    say(_about(plan))
     with workers(processes or cores) as pool:
         with _timed(measured.seconds, "features"):
             features = _extract(pool, plan, say, measured.failures)
@@ -106,18 +108,20 @@ class _Work:
     def baselines(self, cells: Sequence[Cell]) -> dict[tuple[str, int], Mapping[str, "Score"]]:
         """Score the baselines of each setting and seed."""
         scores = {}
-        for cell, result in self._results(self._possible(cells), lambda cell: (_measure_baselines, cell)):
+        cells = self._possible(cells)
+        for cell, result in self._results(cells, lambda cell: (_measure_baselines, cell)):
             scores[cell.place] = result
             pooled = ", ".join(f"{name} {100 * score.common:.1f} %" for name, score in result.items())
-            self.say(f"{cell}: {pooled}")
+            self.say(f"{len(scores)}/{len(cells)} {cell}: {pooled}")
         return scores
 
     def losses(self, cells: Sequence[Cell]) -> dict[str, float]:
         """Return run → validation loss of the runs that choose settings."""
         losses = {}
-        for cell, row in self._results(self._possible(cells), lambda cell: (_run_cell, cell, {}, {})):
+        cells = self._possible(cells)
+        for cell, row in self._results(cells, lambda cell: (_run_cell, cell, {}, {})):
             losses[str(cell)] = row.measures["nll"]
-            self.say(f"{cell}: validation loss {row.measures['nll']:.4f}")
+            self.say(f"{len(losses)}/{len(cells)} {cell}: validation loss {row.measures['nll']:.4f}")
         return losses
 
     def runs(self, cells: Sequence[Cell], baselines: Mapping[tuple[str, int], Mapping[str, "Score"]]) -> list[Row]:
@@ -162,9 +166,10 @@ def _extract(pool: Executor, plan: Plan, say: Say, failures: dict[str, str]) -> 
             features[key] = pool.submit(_extract_features, cell).result()
         except Exception as error:
             failures[what] = told(error)
-            say(f"{what}: failed; the rest goes on")
+            say(f"{what}: failed; the rest goes on: {told(error)}")
         else:
-            say(f"{what}: {features[key].extracted} extracted in {features[key].seconds:.1f} s")
+            for line in features[key].told:
+                say(f"{what}: {line}")
     return features
 
 
@@ -173,6 +178,19 @@ def _key(cell: Cell) -> Key:
     c = cell.config
     statistics = c.feature_statistics, c.standardise == "public", c.project == "pca"
     return c.data, c.backbone, c.weights, c.preprocessing, c.resolution, c.precision, *statistics
+
+
+def _about(plan: Plan) -> str:
+    """Say how much there is to do, and what of the folder a changed plan has made again."""
+    tuning = f", after {len(plan.tuning)} that choose settings" if plan.tuning else ""
+    text = f"{len(plan.cells)} runs{tuning}; baselines of {len(plan.baselines)} settings and seeds"
+    changed = 0
+    for cell in (*plan.cells, *plan.tuning):
+        folder = Path(cell.config.out)
+        changed += (folder / "config.toml").is_file() and not same_run(settings_of(folder), cell.config)
+    return text + (
+        f"; {changed} runs in the folder have other settings than the plan, and are made again" if changed else ""
+    )
 
 
 def _about_processes(processes: int, wished: int, cores: int, need: float) -> str:

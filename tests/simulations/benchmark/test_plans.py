@@ -41,11 +41,23 @@ learning-rate = [0.5, 4.0]
 def plan_of(folder: Path, text: str = PLAN) -> Plan:
     path = folder / "plan.toml"
     path.write_text(text)
-    return read_plan(path, folder / "out", {"pictures": str(folder)})
+    return read_plan(path, folder / "out", {"pictures": str(folder)} if '"pictures"' in text else {})
+
+
+def test_data_that_a_plan_does_not_name_are_refused(tmp_path: Path) -> None:
+    plan_of(tmp_path)
+    with pytest.raises(UserError, match=r"--data picture: .*has no data of this name; did you mean 'pictures'"):
+        read_plan(tmp_path / "plan.toml", tmp_path, {"picture": str(tmp_path)})
+
+
+def test_settings_are_checked_where_data_are_not_there_too(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="alhpa"):
+        plan_of(tmp_path, PLAN.replace('data = "not-there"', 'data = "not-there"\nalhpa = 0.1'))
 
 
 def bundled(name: str, folder: Path) -> Plan:
-    return read_plan(bundled_plan(name), Path("out"), {"pacs": str(folder)})
+    data = {"pacs": str(folder)} if name in ("heads", "depths") else {}
+    return read_plan(bundled_plan(name), Path("out"), data)
 
 
 def test_every_plan_that_comes_with_it_is_a_preset() -> None:

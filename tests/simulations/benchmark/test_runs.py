@@ -86,7 +86,7 @@ def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
     assert {int(cell.method): value for cell, value in done} == {0: 0, 1: 1, 2: 4, 5: 25}
     assert most == 2
     assert failures == {"s, 3, seed 0": "three is refused", "s, 4, seed 0": "ValueError: four"}
-    assert said == ["s, 3, seed 0: failed", "s, 4, seed 0: failed"]
+    assert said == [f"{cell}: failed: {why}" for cell, why in failures.items()]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,22 @@ def test_help_of_plans_comes_with_and_without_their_name() -> None:
     assert "alpha = [0.1, 0.5]" in with_name
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "table.csv").write_text("mine")
+    for out, words in (
+        (mine, "exists and is no benchmark; choose another folder"),
+        (plan, "is a file; expected a folder"),
+    ):
+        with pytest.raises(UserError, match=words):
+            CliRunner().invoke(
+                app, ["benchmark", str(plan), "--out", str(out), "--data", f"pictures={mine}"], catch_exceptions=False
+            )
+    assert [path.name for path in mine.iterdir()] == ["table.csv"]
+
+
 def table(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
@@ -127,8 +143,8 @@ def table(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> None:
-    """Killed in the middle, a benchmark goes on: what is finished stays as it is, but for a run whose settings are others
-    now, which is made again.
+    """Killed or stopped in the middle, a benchmark goes on: what is finished stays as it is, but for a run whose settings are
+    others now, which is made again. Its processes end with it.
     """
     images, out = folder_of_classes(24), tmp_path / "out"
     told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
@@ -139,10 +155,15 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     while not list(runs.glob("seed-*/*/measured.json")):
         assert first.poll() is None, log.read_text()
         time.sleep(0.02)
-    os.killpg(first.pid, signal.SIGKILL)
+    workers = [int(pid) for pid in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
+    first.kill()
     first.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        time.sleep(0.02)
+    _stopped_by_a_person(told, log)
     finished = {path.parent: path.stat().st_mtime_ns for path in runs.rglob("measured.json")}
     assert 5 <= len(finished) < 8, "the tuning runs, and some of the others"
+    assert f"stopped: {len(finished) - 4} of 4 runs are done; the same command goes on" in log.read_text()
     assert not (out / "table.csv").exists()
 
     changed = next(folder for folder in finished if folder.parent.parent.name != "tuning")
@@ -153,10 +174,24 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     assert set(json.loads(done.stdout)["seconds"]) == {"features", "baselines", "tuning", "runs"}
     again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
     assert again == {changed}, "nothing else is made again"
+    assert "4 runs, after 4 that choose settings" in done.stderr
+    assert "1 runs in the folder have other settings than the plan, and are made again" in done.stderr
     assert done.stderr.count("was there") == len(finished) - 5
     assert (changed / "head.npz").read_bytes() == head, "the same run gives the same head"
     _tables_agree(out)
     _only_scores_are_taken(runs / "seed-0" / "robust")
+
+
+def _stopped_by_a_person(told: Sequence[str], log: Path) -> None:
+    """Start the benchmark, and stop it as a terminal's Ctrl-C does, before it has made a run."""
+    with log.open("w") as file:
+        again = subprocess.Popen(told, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+    while " runs at a time" not in log.read_text():
+        assert again.poll() is None, log.read_text()
+        time.sleep(0.02)
+    os.killpg(again.pid, signal.SIGINT)
+    assert again.wait() == 130, log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def _only_scores_are_taken(folder: Path) -> None:
