@@ -233,6 +233,17 @@ def test_force_replaces_a_run_only_by_one_that_starts(demo: Result, tmp_path: Pa
     assert run(tmp_path / "run", rounds=2, force=True).summary["rounds"] == 2
 
 
+def test_a_stopped_run_says_how_to_go_on(tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simulations.federation.run_on_engine", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", data=str(folder_of_classes(24)), sites=2, alpha=100.0)
+    told = (tmp_path / "screen.txt").read_text().replace("\n", "").replace(" ", "")
+    assert f"fedtransfersimulate--resume{tmp_path}/run" in told
+
+
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / "data" / label).mkdir(parents=True)
