@@ -17,6 +17,7 @@ from client.statistics import site_sums
 from common.backbone import configured_backbone
 from common.compute import keras
 from common.config import RunConfig
+from common.config_reading import make_config
 from common.extraction import Progress
 from common.feature_map import Moments, moments_of
 from common.head import load_head, load_layer, load_moments
@@ -89,9 +90,11 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
     The scores of ``local only`` are means over the heads of the sites that trained alone, each on the common test set, and
     ``own`` is what each has on its own test images.
     """
-    path, settings = Path(cell.config.out) / "baselines.json", cell.config.to_toml()
-    if path.exists() and (kept := json.loads(path.read_text("utf-8")))["settings"] == settings:
-        return {name: Score(**score) for name, score in kept["scores"].items()}
+    path = Path(cell.config.out) / "baselines.json"
+    if path.exists():
+        kept = json.loads(path.read_text("utf-8"))
+        if same_run(make_config(kept["settings"], str(path)), cell.config):
+            return {name: Score(**score) for name, score in kept["scores"].items()}
     images_of, _ = set_aside(sites_of(cell.config)[0], cell.config)
     config = declare_classes(cell.config, images_of)
     classes = natural_order(image.label for images in images_of.values() for image in images)
@@ -109,7 +112,7 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
         "majority class": told.majority,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"settings": settings, "scores": {name: asdict(score) for name, score in scores.items()}}
+    kept = {"settings": cell.config.to_flat(), "scores": {name: asdict(score) for name, score in scores.items()}}
     write_whole(path, json.dumps(kept, indent=2) + "\n")
     return scores
 

@@ -20,7 +20,7 @@ from common.errors import UserError
 from fedtransfer import app
 from server.run import settings_of
 from simulations.benchmark import PRESETS
-from simulations.benchmark.cells import run_cell
+from simulations.benchmark.cells import measure_baselines, run_cell
 from simulations.benchmark.plan_file import BASELINES
 from simulations.benchmark.plans import Cell
 from simulations.benchmark.pool import results, workers
@@ -180,6 +180,7 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     assert (changed / "head.npz").read_bytes() == head, "the same run gives the same head"
     _tables_agree(out)
     _only_scores_are_taken(runs / "seed-0" / "robust")
+    _baselines_are_those_that_were_there(runs / "seed-0")
 
 
 def _stopped_by_a_person(told: Sequence[str], log: Path) -> None:
@@ -201,6 +202,18 @@ def _only_scores_are_taken(folder: Path) -> None:
     row = run_cell(Cell("few", "robust", 0, settings_of(folder)), {}, {})
     assert row.measures["accuracy"] == before["measures"]["accuracy"]
     assert np.isnan(row.measures["peak_mb"])
+
+
+def _baselines_are_those_that_were_there(folder: Path) -> None:
+    """With another number of threads, which makes no difference to scores."""
+    file = folder / "baselines.json"
+    kept, written = json.loads(file.read_text()), file.stat().st_mtime_ns
+    config = RunConfig.model_validate({**kept["settings"], "threads": 7})
+    scores = measure_baselines(Cell("few", "", 0, config))
+    assert {name: score.measures for name, score in scores.items()} == {
+        name: score["measures"] for name, score in kept["scores"].items()
+    }
+    assert file.stat().st_mtime_ns == written, "not made again"
 
 
 def _tables_agree(out: Path) -> None:
