@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from platform import python_version
 
@@ -46,6 +47,11 @@ class Page:
     lead: str
     facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
+
+    @property
+    def parts(self) -> list[list[Section]]:
+        """The sections, those about one thing together."""
+        return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
 
 
 def write(folders: Sequence[Path], out: Path, command: str) -> None:
@@ -109,7 +115,7 @@ def _under(number: int, part: Page) -> list[Section]:
     """Return a part of a page about several things: its answer, then its sections, under keys of their own."""
     answer = Section("answer", "The answer", (part.lead,), part.facts)
     return [
-        replace(section, key=f"part-{number}-{section.key}", title=f"{part.title}: {section.title}")
+        replace(section, key=f"part-{number}-{section.key}", title=section.title, part=part.title)
         for section in (answer, *part.sections)
     ]
 
