@@ -1,5 +1,6 @@
 """The figures of a benchmark's setting: by method, by round, against ε and against bytes; a method has one colour in all."""
 
+import math
 import re
 from collections.abc import Sequence
 from itertools import combinations
@@ -20,30 +21,29 @@ def figures(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> tuple[Fi
     """Draw what there is to see of a setting."""
     drawn = (
         _methods(benchmark, setting, rows),
-        _by_round(benchmark, setting, rows),
+        _by_round(benchmark, setting),
         _by_epsilon(benchmark, setting, rows),
         _by_bytes(benchmark, setting, rows),
     )
     return tuple(figure for figure in drawn if figure)
 
 
-def _families(benchmark: Benchmark) -> dict[str, int]:
-    """Return a number for each family of methods, in the order of the table: their look on the page."""
-    return {
-        name: i
-        for i, name in enumerate(
-            dict.fromkeys(_family(row) for row in benchmark.table if row["method"] not in BASELINES)
-        )
-    }
+def _families(benchmark: Benchmark) -> dict[str, tuple[str, int]]:
+    """Return method → its family, the methods that differ in their ε alone, and the number of the look that this has.
 
-
-def _family(row: Row) -> str:
-    """Return what methods share that differ in their ε alone, by their names: ``fed3r, ε`` for ``fed3r+epsilon=0.5``."""
-    method = row["method"]
-    if not row.get("epsilon"):
-        return method
-    found = re.sub(r"[\s,+_-]*\(?(?:epsilon|eps|ε)?\s*=?\s*[\d.]+\)?$", "", method) or method
-    return found if found == method else f"{found}, ε"
+    Methods are told to do so by their names: ``fed3r+epsilon=0.5`` is of the family ``fed3r``, or ``fed3r with ε`` beside a
+    ``fed3r`` without.
+    """
+    rows = [row for row in benchmark.table if row["method"] not in BASELINES]
+    bare = {row["method"] for row in rows if not row.get("epsilon")}
+    families, looks = dict[str, tuple[str, int]](), dict[str, int]()
+    for row in rows:
+        family = row["method"]
+        if row.get("epsilon"):
+            family = re.sub(r"[\s,+_-]*\(?(?:epsilon|eps|ε)?\s*=?\s*[\d.]+\)?$", "", family) or family
+            family += " with ε" * (family in bare and family != row["method"])
+        families[row["method"]] = family, looks.setdefault(family, len(looks))
+    return families
 
 
 def _methods(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figure | None:
@@ -51,24 +51,27 @@ def _methods(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figure 
     if not known:
         return None
     families, dots = _families(benchmark), []
+    columns = ("federated", "baseline") if any(row["method"] in families for row in known) else ("baseline",)
     for row in known:
         mean, ends = real(row["accuracy"]), measure(benchmark, row, "accuracy").ends
-        place = row["method"] in BASELINES
-        look = None if place else families[_family(row)]
-        values, intervals = ((float("nan"), mean), (None, ends)) if place else ((mean, float("nan")), (ends, None))
-        dots.append(Dot(row["method"], values, intervals, look))
+        if row["method"] in families:
+            dots.append(Dot(row["method"], (mean, math.nan), (ends, None), families[row["method"]][1]))
+        else:
+            dots.append(Dot(row["method"], (math.nan, mean)[-len(columns) :], (None, ends)[-len(columns) :]))
     first, last = known[0], known[-1]
     description = (
         f"Best first: {shown(first['method'], 40)} {told(benchmark, first, 'accuracy')}; last: "
-        f"{shown(last['method'], 40)} {told(benchmark, last, 'accuracy')}. Federated methods are in the colours of the other "
-        f"figures, baselines grey and open.{bars(benchmark)}"
+        f"{shown(last['method'], 40)} {told(benchmark, last, 'accuracy')}."
     )
+    if len(columns) > 1:
+        description += " Federated methods are in the colours of the other figures, baselines grey and open."
+    description += bars(benchmark)
     axis = Axis("accuracy on the common test set", kind="percent")
     return dot_chart(
         f"Accuracy by method, {shown(setting, 40)}",
         description,
         dots,
-        ("federated", "baseline"),
+        columns,
         axis,
         (),
         "method",
@@ -76,12 +79,11 @@ def _methods(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figure 
     )
 
 
-def _by_round(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figure | None:
+def _by_round(benchmark: Benchmark, setting: str) -> Figure | None:
     """Draw each method's accuracy by round, a mean over the seeds whose run folders are there."""
     families = _families(benchmark)
-    looks = {row["method"]: families[_family(row)] for row in rows if row["method"] not in BASELINES}
     lines = [
-        Series(method, list(map(float, range(len(curve)))), curve, look=looks.get(method))
+        Series(method, list(map(float, range(len(curve)))), curve, look=families[method][1])
         for method, curve in curves(benchmark, setting).items()
     ]
     if not lines:
@@ -146,11 +148,11 @@ def _together(a: Row, b: Row) -> bool:
 
 def _lines(benchmark: Benchmark, rows: Sequence[Row], against: str) -> list[Series]:
     """Return a series a family: lines against ε; against bytes points, each with its ε beside it."""
-    families, groups = _families(benchmark), dict[str, list[Row]]()
+    families, groups = _families(benchmark), dict[tuple[str, int], list[Row]]()
     for row in rows:
-        groups.setdefault(_family(row), []).append(row)
+        groups.setdefault(families[row["method"]], []).append(row)
     lines = []
-    for name, mine in groups.items():
+    for (name, look), mine in groups.items():
         mine.sort(key=lambda row: real(row["epsilon"] or "nan"))
         x = [real(row["epsilon"]) if against == "epsilon" else bytes_of(row) for row in mine]
         lines.append(
@@ -160,7 +162,7 @@ def _lines(benchmark: Benchmark, rows: Sequence[Row], against: str) -> list[Seri
                 [real(row["accuracy"]) for row in mine],
                 [measure(benchmark, row, "accuracy").ends for row in mine],
                 joined=against == "epsilon",
-                look=families[name],
+                look=look,
                 labels=[f"ε = {epsilon(real(row['epsilon']))}" if row.get("epsilon") else "" for row in mine]
                 if against == "bytes"
                 else (),

@@ -28,11 +28,11 @@ def runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
 
 
 def described(benchmark: Benchmark, setting: str) -> str:
-    """Say what a setting is: ``cifar10, 10 sites, images dealt evenly at random``; "" where no run folder tells."""
+    """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random``; "" where no run folder tells."""
     for folder in runs_of(benchmark, setting)[:1]:
         config, summary = _config(folder), folder / "summary.json"
         if config and summary.is_file():
-            return f"{data_name(config)}, {counted(json_of(summary)['sites'], 'site')}, {divided(config)}"
+            return f"On {data_name(config)}: {counted(json_of(summary)['sites'], 'site')}, {divided(config)}"
     return ""
 
 

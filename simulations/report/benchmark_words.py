@@ -38,7 +38,7 @@ def lead(benchmark: Benchmark) -> str:
         f"{shown(told['name'], 60)} at {told.get('resolution', '?')} px" for told in about.get("backbones", [])
     ]
     return (
-        f"A benchmark of {counted(len(methods), 'method')} in {counted(len(by_setting(benchmark)), 'setting')} on "
+        f"A benchmark of {counted(len(methods), 'method') if methods else 'baselines alone'} in {counted(len(by_setting(benchmark)), 'setting')} on "
         f"{data or 'data that it does not name'}, {seeds_each(benchmark)}. Frozen "
         f"{'backbones' if len(backbones) > 1 else 'backbone'}: {listed(backbones) or '?'}."
     )
@@ -56,6 +56,10 @@ def _made(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["method"] not in BASELINES]
 
 
+def _pooled(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["method"].startswith("pooled") and row["accuracy"]]
+
+
 def _best(rows: Sequence[Row]) -> Row:
     return max(rows, key=lambda row: real(row["accuracy"]))
 
@@ -64,11 +68,17 @@ def _how_good(benchmark: Benchmark) -> Fact:
     sentences = []
     settings = by_setting(benchmark)
     for setting, rows in [*settings.items()][:_SETTINGS]:
-        if made := [row for row in _made(rows) if row["accuracy"]]:
-            pooled = [row for row in rows if row["method"].startswith("pooled") and row["accuracy"]]
+        made, pooled = [row for row in _made(rows) if row["accuracy"]], _pooled(rows)
+        if made:
             sentences.append(_of_setting(benchmark, setting, made, pooled))
+        elif pooled:
+            best = _best(pooled)
+            sentences.append(
+                f"{shown(setting, 60)}: no method was run; the best baseline is {shown(best['method'], 40)}, all images in one "
+                f"place, with {told(benchmark, best, 'accuracy')}."
+            )
     if len(settings) > _SETTINGS:
-        sentences.append(f"And {len(settings) - _SETTINGS} more settings, below.")
+        sentences.append(f"And {counted(len(settings) - _SETTINGS, 'more setting')}, below.")
     sentences.append(
         f"{certainty(benchmark)} What is called best is so on the test images that it is scored on: of many methods, or of few "
         "that are close, another may be as good."
@@ -116,6 +126,8 @@ def _headline(benchmark: Benchmark) -> str:
     parts = [f"{_span(bare)} without differential privacy"] if bare else []
     levels = sorted(at.items(), key=lambda item: -_value(item[0]))
     parts += [f"{_span(values)} at ε = {level}" for level, values in _few(levels)]
+    if not parts and (pooled := [_best(mine) for rows in by_setting(benchmark).values() if (mine := _pooled(rows))]):
+        return f"{_span([real(row['accuracy']) for row in pooled])} with all images in one place"
     return ", ".join(parts) or "–"
 
 
@@ -166,7 +178,7 @@ def _how_private(benchmark: Benchmark) -> Fact:
         told_.append(
             f"No promise of privacy is made by {methods_}, in some setting at least: nothing bounds what can be learnt there."
         )
-    return Fact("How private?", number, tuple(told_))
+    return Fact("How private?", number, tuple(told_) or ("Nothing was federated: baselines alone were made.",))
 
 
 def _at_what_cost(benchmark: Benchmark) -> Fact:

@@ -14,10 +14,14 @@ from simulations.report.benchmark_measures import (
     told,
 )
 from simulations.report.benchmark_runs import described
-from simulations.report.blocks import Section, Table, epsilon, percent, shown
+from simulations.report.blocks import Section, Table, epsilon, listed, percent, shown
 from simulations.report.reading import Benchmark, Row, real
 
 _SCORES = {**SHARES, **POINTS, **NUMBERS}
+_MAY_AGREE = {
+    "balanced_accuracy": "accuracy",
+    "bottom_decile": "worst_site",
+}  # where classes, or sites, are alike or few
 
 
 def sections(benchmark: Benchmark) -> list[Section]:
@@ -32,7 +36,7 @@ def _setting(benchmark: Benchmark, i: int, setting: str, rows: Sequence[Row]) ->
     return Section(
         f"setting-{i}",
         shown(setting, 100),
-        (f"{what[0].upper()}{what[1:]}.",) if what else (),
+        (f"{what}.",) if what else (),
         figures=figures(benchmark, setting, rows),
         tables=tuple(table for table in tables if len(table.columns) > 1),
     )
@@ -41,8 +45,11 @@ def _setting(benchmark: Benchmark, i: int, setting: str, rows: Sequence[Row]) ->
 def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     """Lay out the scores that at least one row has, with ε beside the method."""
     names = [name for name in _SCORES if any(row.get(name) for row in rows)]
-    if all(row.get("bottom_decile") == row.get("worst_site") for row in rows):  # of ten sites a tenth is one
-        names = [name for name in names if name != "bottom_decile"]
+    same = [
+        name for name, other in _MAY_AGREE.items()
+        if name in names and all(row.get(name) == row.get(other) for row in rows)
+    ]  # fmt: skip
+    names = [name for name in names if name not in same]
     facts = [name for name in ("expected", "source") if any(row.get(name) for row in rows)]
     private, seeds = any(row.get("epsilon") for row in rows), len({row.get("seeds") for row in rows}) > 1
     federated = [row["accuracy"] for row in rows if row["method"] not in BASELINES and row["accuracy"]]
@@ -68,6 +75,8 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
         for row in rows
     )
     note = certainty(benchmark) + (" In bold the most accurate federated method." if marked else "")
+    if same:
+        note += f" Not shown: {listed([f'{_SCORES[name]} (here the {_SCORES[_MAY_AGREE[name]]})' for name in same])}."
     return Table("Scores", columns, laid_out, note, marked).shortened(where="table.csv")
 
 

@@ -82,7 +82,7 @@ def line_chart(
         for i, (line, look) in enumerate(zip(named, _looks(named), strict=True)):
             dashes = look["linestyle"] if line.joined else "none"
             if not line.joined:  # points that fall together are seen as such: open, and the later ones smaller
-                look |= {"markerfacecolor": "none", "markersize": 7.5 - 4 * i / len(named), "markeredgewidth": 1.5}
+                look |= {"markerfacecolor": "none", "markersize": 8 - 3 * i / len(named), "markeredgewidth": 1.5}
             look |= {"linestyle": dashes, "markevery": max(1, len(line.x) // 8) if line.joined else 1}
             axes.plot(line.x, line.y, zorder=3, label=shown(line.name, 40), **look)
             for x_, ends in zip(line.x, line.ends, strict=False):
@@ -170,7 +170,7 @@ def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: 
     notes = _levels(levels, show_y)
     if not any(line.joined for line in series):  # points: a row each
         points = [
-            (shown(" ".join([line.name, *line.labels[i : i + 1]]), 60), show_x(line.x[i]), _told(line, i, show_y))
+            (shown(", ".join([line.name, *filter(None, line.labels[i : i + 1])]), 60), show_x(line.x[i]), _told(line, i, show_y))
             for line in series for i in range(len(line.x))
         ]  # fmt: skip
         return Table(title, ("", told_x, y.label), tuple(points), " ".join(notes)).shortened(_TABLED)

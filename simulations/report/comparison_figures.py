@@ -54,7 +54,7 @@ def _by_round(runs: Sequence[Run], names: Sequence[str]) -> Figure | None:
     ]  # fmt: skip
     last = sorted(lines, key=lambda line: line.y[-1])
     description = f"{counted(len(lines), 'run')} with rounds of training"
-    if len(by_data(runs)) == 1:
+    if len(lines) > 1 and len(by_data(runs)) == 1:
         description += (
             f": after its last round the highest is {shown(last[-1].name, 40)} with {percent(last[-1].y[-1])}, the lowest "
             f"{shown(last[0].name, 40)} with {percent(last[0].y[-1])} of the test images"

@@ -80,6 +80,7 @@ def _how_good(runs: Sequence[Run], names: Sequence[str]) -> Fact | None:
         private = [pair for pair in known if not math.isinf(pair[0].epsilon)]
         if private and math.isinf(best.epsilon):
             run, name = max(private, key=lambda pair: pair[0].accuracy)
+            number_ += f" without differential privacy, {percent(run.accuracy)} at ε = {epsilon(run.epsilon)}"
             sentences.append(
                 f"The best with a promise of privacy is {shown(name, 60)}: {percent(run.accuracy)} at ε = {epsilon(run.epsilon)}."
             )

@@ -9,7 +9,7 @@ import numpy as np
 def rising(accuracy: Sequence[float]) -> float:
     """Return by how much the mean accuracy of the last fifth of rounds is above that of the fifth before; 0 unless clearly.
 
-    Clearly is by half a point, and by twice the standard error of the difference.
+    Clearly is by one point, and by twice the standard error of the difference.
 
     Args:
         accuracy: before the first round, and after each.
@@ -20,7 +20,7 @@ def rising(accuracy: Sequence[float]) -> float:
     last, before = np.array(accuracy[-fifth:]), np.array(accuracy[-2 * fifth : -fifth])
     rise = float(last.mean() - before.mean())
     error = math.sqrt((last.var(ddof=1) + before.var(ddof=1)) / fifth)
-    return rise if rise > max(0.005, 2 * error) else 0.0
+    return rise if rise > max(0.01, 2 * error) else 0.0
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

@@ -92,7 +92,7 @@ def page_of(sources: Sequence[Source], command: str) -> Page:
         [page] = parts
         return replace(page, sections=(*page.sections, _versions(command)))
     sections = [section for i, part in enumerate(parts, 1) for section in _under(i, part)]
-    return Page(listed([part.title for part in parts]), "", (), (*sections, _versions(command)))
+    return Page("; ".join(part.title for part in parts), "", (), (*sections, _versions(command)))
 
 
 def _of_runs(found: Sequence[Run], names: Sequence[str]) -> Page:

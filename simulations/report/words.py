@@ -200,14 +200,14 @@ def divided(config: RunConfig) -> str:
         case "iid":
             return "images dealt evenly at random"
         case "dirichlet":
-            few = (
+            uneven = (
                 "few classes a site"
-                if config.alpha <= 0.3
+                if config.alpha <= 0.1
                 else "uneven classes"
                 if config.alpha <= 1
-                else "mildly uneven classes"
+                else "nearly even"
             )
-            return f"dealt by Dirichlet({config.alpha:g}): {few}"
+            return f"dealt by Dirichlet({config.alpha:g}), {uneven}"
         case "pathological":
             return f"{counted(config.classes_per_site, 'class', 'classes')} a site"
 
