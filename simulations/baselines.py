@@ -99,6 +99,7 @@ class Baselines:
                 "pooled_worst": self.pooled.own_worst,
                 "local_mean": sum(own) / len(own) if own else float("nan"),
                 "local_worst": min(own, default=float("nan")),
+                "local": {name: score.own_mean for name, score in self.local.items() if score.own},
                 "majority": self.majority.own_mean,
                 "local_majority": sum(score.own_mean for score in local_majority if score.own) / max(1, len(own)),
             },

@@ -153,6 +153,7 @@ def run_folder(
             "pooled_worst": 0.5,
             "local_mean": 0.71,
             "local_worst": 0.47,
+            "local": dict.fromkeys(sites, 0.6),
             "majority": 0.14,
         }
         summary["baselines_local_sites"] = len(sites)
@@ -256,10 +257,15 @@ def benchmark_folder(path: Path, settings: Sequence[str] = ("iid", "alpha-0.3"),
             ]
             elsewhere = [0.67, "the paper's table 2"] if method == "fed3r" else ["", ""]
             rows.append([setting, method, seeds, *pairs, *facts, *elsewhere])
+            off = np.linspace(-0.01, 0.01, seeds) if seeds > 1 else [0.0]
+            cells += [[setting, method, seed, mean + off[seed]] for seed in range(seeds)]
         for seed in range(seeds):
             for method in ("fedavg", "fedprox", "scaffold"):
-                cells.append([setting, method, seed, 0.66])
                 run_folder(path / "runs" / setting / f"seed-{seed}" / method, seed=seed, simulated=False)
+        run_folder(
+            path / "runs" / setting / "seed-0" / "dp-sgd ε=8", simulated=False, privacy={}, dp="image", epsilon=8.0,
+            weighting="uniform",
+        )  # fmt: skip
     write_csv(path / "table.csv", columns, rows)
     write_csv(path / "cells.csv", ("setting", "method", "seed", "accuracy"), cells)
     (path / "plan.toml").write_text('seeds = [0, 1, 2]\n\n[settings.iid]\npartition = "iid"\n', "utf-8")

@@ -1,157 +1,192 @@
-"""What a benchmark found, in sentences, and how its measures are told."""
+"""What a benchmark found, in sentences."""
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 from common.words import size
-from simulations.report.blocks import Fact, counted, listed, number, percent, power, shown, span
+from simulations.report.benchmark_measures import (
+    BASELINES,
+    by_setting,
+    bytes_of,
+    certainty,
+    measure,
+    seeds_each,
+    told,
+)
+from simulations.report.benchmark_runs import curves, promised
+from simulations.report.blocks import Fact, counted, epsilon, listed, percent, power, shown, span
+from simulations.report.estimates import rising
 from simulations.report.reading import Benchmark, Row, real
 
-BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")
-SHARES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_precision": "macro precision",
-    "macro_f1": "macro F1",
-    "worst_site": "worst site",
-    "bottom_decile": "worst tenth of sites",
-    "worse_than_local": "sites worse off than alone",
-    "difference": "difference to fedavg",
-    "personal": "personal heads",
-    "personal_mixed": "personal heads, mixed",
-    "personal_worse": "worse by personal heads",
-    "unseen": "unseen sites",
-    "unseen_adapted": "unseen sites, adapted",
-}
-NUMBERS = {"auroc": "AUROC", "nll": "log loss, nats", "ece": "calibration error"}
-COSTS = {
-    "rounds": "rounds to 95 % of pooled",
-    "reached": "seeds that got there",
-    "bytes": "bytes to 95 % of pooled",
-    "bytes_up": "bytes sent",
-    "bytes_down": "bytes received",
-    "seconds_features": "s, features",
-    "seconds_training": "s, training",
-    "seconds_aggregation": "s, aggregation",
-    "peak_mb": "peak memory",
-}
+_Level = TypeVar("_Level")
+_SETTINGS = 6  # at most so many are told of one by one
+_LEVELS = 3  # of ε in the headline
 
 
 def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
     """Answer: how good, how private, at what cost."""
-    good, best = [], []
-    for setting, rows in by_setting(benchmark).items():
-        made = [row for row in rows if row["method"] not in BASELINES and row["accuracy"]]
-        if not made:
-            continue
-        top = max(made, key=lambda row: real(row["accuracy"]))
-        best.append(real(top["accuracy"]))
-        pooled = [row for row in rows if row["method"].startswith("pooled") and row["accuracy"]]
-        sentence = (
-            f"{shown(setting, 60)}: the best of {counted(len(made), 'method')} is {shown(top['method'], 40)} with "
-            f"{pair(top, 'accuracy')}"
+    return _how_good(benchmark), _how_private(benchmark), _at_what_cost(benchmark)
+
+
+def lead(benchmark: Benchmark) -> str:
+    """Say what was compared on what."""
+    about = benchmark.about
+    methods = list(dict.fromkeys(row["method"] for row in _made(benchmark.table)))
+    data = listed([shown(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6])
+    backbones = [
+        f"{shown(told['name'], 60)} at {told.get('resolution', '?')} px" for told in about.get("backbones", [])
+    ]
+    return (
+        f"A benchmark of {counted(len(methods), 'method') if methods else 'baselines alone'} in {counted(len(by_setting(benchmark)), 'setting')} on "
+        f"{data or 'data that it does not name'}, {seeds_each(benchmark)}. Frozen "
+        f"{'backbones' if len(backbones) > 1 else 'backbone'}: {listed(backbones) or '?'}."
+    )
+
+
+def rising_methods(benchmark: Benchmark, setting: str) -> str:
+    """Say which methods would gain by more rounds: ``fedavg and fedprox were still rising at their last round``; or ""."""
+    names = [shown(name, 40) for name, curve in curves(benchmark, setting).items() if rising(curve)]
+    if len(names) > 4:
+        names = [*names[:3], f"{len(names) - 3} more"]
+    return f"{listed(names)} {'was' if len(names) == 1 else 'were'} still rising at the last round" if names else ""
+
+
+def _made(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["method"] not in BASELINES]
+
+
+def _pooled(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["method"].startswith("pooled") and row["accuracy"]]
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    return max(rows, key=lambda row: real(row["accuracy"]))
+
+
+def _how_good(benchmark: Benchmark) -> Fact:
+    sentences = []
+    settings = by_setting(benchmark)
+    for setting, rows in [*settings.items()][:_SETTINGS]:
+        made, pooled = [row for row in _made(rows) if row["accuracy"]], _pooled(rows)
+        if made:
+            sentences.append(_of_setting(benchmark, setting, made, pooled))
+        elif pooled:
+            best = _best(pooled)
+            sentences.append(
+                f"{shown(setting, 60)}: no method was run; the best baseline is {shown(best['method'], 40)}, all images in one "
+                f"place, with {told(benchmark, best, 'accuracy')}."
+            )
+    if len(settings) > _SETTINGS:
+        sentences.append(f"And {counted(len(settings) - _SETTINGS, 'more setting')}, below.")
+    sentences.append(
+        f"{certainty(benchmark)} What is called best is so on the test images that it is scored on: of many methods, or of few "
+        "that are close, another may be as good."
+    )
+    return Fact("How good?", _headline(benchmark), tuple(sentences))
+
+
+def _of_setting(benchmark: Benchmark, setting: str, made: Sequence[Row], pooled: Sequence[Row]) -> str:
+    def with_score(row: Row) -> str:
+        return f"{shown(row['method'], 40)} with {told(benchmark, row, 'accuracy')}"
+
+    top = _best(made)
+    parts = [f"{shown(setting, 60)}: the best of {counted(len(made), 'method')} is {with_score(top)}"]
+    if pooled:
+        reference = _best(pooled)
+        parts.append(
+            f"{shown(reference['method'], 40)}, all images in one place, has {told(benchmark, reference, 'accuracy')}"
         )
-        if pooled:
-            reference = max(pooled, key=lambda row: real(row["accuracy"]))
-            sentence += (
-                f"; {shown(reference['method'], 40)}, all images in one place, has {pair(reference, 'accuracy')}"
-            )
-        private = [row for row in made if row.get("epsilon")]
-        if private and not top.get("epsilon"):
-            most = max(private, key=lambda row: real(row["accuracy"]))
-            sentence += (
-                f"; with differential privacy the best is {shown(most['method'], 40)} with {pair(most, 'accuracy')} at ε = "
-                f"{number(real(most['epsilon']))}"
-            )
-        good.append(f"{sentence}.")
+    levels = _by_epsilon(made)
+    if not top.get("epsilon"):
+        parts += [f"at ε = {level} the best is {with_score(_best(rows))}" for level, rows in _few(levels)]
+    sentence = "; ".join(parts) + "."
+    alone = [share for row in made if not math.isnan(share := measure(benchmark, row, "worse_than_local").mean)]
+    if alone and not math.isnan(share := measure(benchmark, top, "worse_than_local").mean):
+        least, most = percent(min(alone), 0), percent(max(alone), 0)
+        others = "" if least == most else f" (by method, from {least} to {most})"
+        sentence += (
+            f" {percent(share, 0)} of sites do better alone on their own test images than with {shown(top['method'], 40)}"
+            f"{others}."
+        )
+    if rise := rising_methods(benchmark, setting):
+        sentence += f" {rise[0].upper() if rise[0].isdigit() else rise[0]}{rise[1:]}: more rounds may give more."
+    return sentence
+
+
+def _headline(benchmark: Benchmark) -> str:
+    """Pair accuracies with what they are promised: the best without a promise and the best at each ε, over settings."""
+    bare, at = list[float](), dict[str, list[float]]()
+    for rows in by_setting(benchmark).values():
+        made = [row for row in _made(rows) if row["accuracy"]]
+        if unprotected := [row for row in made if not row.get("epsilon")]:
+            bare.append(real(_best(unprotected)["accuracy"]))
+        for level, mine in _by_epsilon(made):
+            at.setdefault(level, []).append(real(_best(mine)["accuracy"]))
+    parts = [f"{_span(bare)} without differential privacy"] if bare else []
+    levels = sorted(at.items(), key=lambda item: -_value(item[0]))
+    parts += [f"{_span(values)} at ε = {level}" for level, values in _few(levels)]
+    if not parts and (pooled := [_best(mine) for rows in by_setting(benchmark).values() if (mine := _pooled(rows))]):
+        return f"{_span([real(row['accuracy']) for row in pooled])} with all images in one place"
+    return ", ".join(parts) or "–"
+
+
+def _span(shares: Sequence[float]) -> str:
+    return span(f"{100 * min(shares):.0f}", f"{100 * max(shares):.0f}") + "\u00a0%"
+
+
+def _by_epsilon(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Return ε and its rows, from the largest."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("epsilon"):
+            groups.setdefault(epsilon(real(row["epsilon"])), []).append(row)
+    return sorted(groups.items(), key=lambda item: -_value(item[0]))
+
+
+def _value(level: str) -> float:
+    return math.inf if level == "∞" else float(level.replace(",", ""))
+
+
+def _few(levels: Sequence[_Level]) -> Sequence[_Level]:
+    """Return the first and the last of many."""
+    return levels if len(levels) <= _LEVELS else (levels[0], levels[-1])
+
+
+def _how_private(benchmark: Benchmark) -> Fact:
     private = [row for row in benchmark.table if row.get("epsilon")]
-    none = [row for row in benchmark.table if not row.get("epsilon") and row["method"] not in BASELINES]
-    told = []
+    none = [row for row in _made(benchmark.table) if not row.get("epsilon")]
+    told_, number = [], "no promise"
     if private:
         deltas = sorted({power(real(row.get("delta"))) for row in private})
-        least, greatest = (f(real(row["epsilon"]) for row in private) for f in (min, max))
-        told.append(
-            f"Differential privacy is promised in {counted(len(private), 'row')} of the table, with ε from {number(least)} to "
-            f"{number(greatest)} at δ = {listed(deltas)}; unit and neighbours stand in each run's folder."
-        )
+        values = [real(row["epsilon"]) for row in private]
+        range_ = span(epsilon(min(values)), epsilon(max(values)))
+        methods = {row["method"] for row in private}
+        number = f"ε = {range_} by {len(methods)} of {counted(len({row['method'] for row in _made(benchmark.table)}), 'method')}"
+        protected = promised(benchmark, private)
+        promise = f"Differential privacy with ε = {range_} at δ = {listed(deltas)} is promised by {counted(len(methods), 'method')}"
+        if not protected:
+            told_.append(f"{promise}; unit and neighbours stand in each run's folder.")
+        elif len(protected) == 1:
+            told_.append(f"{promise}, for {next(iter(protected))}.")
+        else:
+            told_.append(f"{promise}:")
+            told_ += [f"for {what}: {listed([shown(name, 40) for name in mine])}." for what, mine in protected.items()]
+        told_.append("That is of each run by itself; together they promise less.")
     if none:
-        methods = counted(len({row["method"] for row in none}), "method")
-        told.append(
-            f"No promise of privacy is made by {methods}, in some setting at least: nothing bounds what can be learnt there."
+        methods_ = counted(len({row["method"] for row in none}), "method")
+        told_.append(
+            f"No promise of privacy is made by {methods_}, in some setting at least: nothing bounds what can be learnt there."
         )
-    bytes_ = [
-        spent
-        for row in benchmark.table
-        if row["method"] not in BASELINES and not math.isnan(spent := bytes_of(row)) and spent > 0
-    ]
+    return Fact("How private?", number, tuple(told_) or ("Nothing was federated: baselines alone were made.",))
+
+
+def _at_what_cost(benchmark: Benchmark) -> Fact:
+    bytes_ = [spent for row in _made(benchmark.table) if not math.isnan(spent := bytes_of(row)) and spent > 0]
     seconds = benchmark.about.get("seconds")
     total = sum(seconds.values()) if isinstance(seconds, dict) else real(seconds)
     cost = [f"To and from a site in a whole run: from {size(min(bytes_))} to {size(max(bytes_))}."] if bytes_ else []
     if not math.isnan(total):
         took = f"{total / 60:,.0f} minutes" if total >= 120 else f"{total:,.0f} s"
         cost.append(f"The benchmark took {took} on the machine that made it.")
-    return (
-        Fact(
-            "How good?",
-            span(percent(min(best)), percent(max(best))) if best else "–",
-            (
-                *good[:6],
-                *([f"And {len(good) - 6} more settings, below."] if len(good) > 6 else []),
-                "± is half of the 95 % interval over seeds. What is called best is so on the test images that it is scored on: "
-                "of many methods, or of few that are close, another may be as good.",
-            ),
-        ),
-        Fact(
-            "How private?",
-            f"ε = {span(number(least), number(greatest))}" if private else "no promise",
-            tuple(told),
-        ),
-        Fact("At what cost?", span(size(min(bytes_)), size(max(bytes_))) if bytes_ else "–", tuple(cost)),
-    )
-
-
-def lead(benchmark: Benchmark) -> str:
-    """Say what was compared on what."""
-    about = benchmark.about
-    methods = list(dict.fromkeys(row["method"] for row in benchmark.table if row["method"] not in BASELINES))
-    data = listed([shown(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6])
-    seeds = sorted({int(real(row["seeds"])) for row in benchmark.table if row.get("seeds")})
-    backbones = [
-        f"{shown(told['name'], 60)} at {told.get('resolution', '?')} px" for told in about.get("backbones", [])
-    ]
-    return (
-        f"A benchmark of {counted(len(methods), 'method')} in {counted(len(by_setting(benchmark)), 'setting')} on "
-        f"{data or 'data that it does not name'}, "
-        f"{span(str(seeds[0]), str(seeds[-1])) if seeds else '?'} seeds each. Frozen "
-        f"{'backbones' if len(backbones) > 1 else 'backbone'}: {listed(backbones) or '?'}."
-    )
-
-
-def by_setting(benchmark: Benchmark) -> dict[str, list[Row]]:
-    """Return setting → its rows of the table."""
-    groups: dict[str, list[Row]] = {}
-    for row in benchmark.table:
-        groups.setdefault(row["setting"], []).append(row)
-    return groups
-
-
-def bytes_of(row: Row) -> float:
-    """Return bytes to and from a site in a whole run, or until 95 % of pooled where only these are known."""
-    both = real(row.get("bytes_up")) + real(row.get("bytes_down"))
-    return real(row.get("bytes")) if math.isnan(both) else both
-
-
-def pair(row: Row, name: str) -> str:
-    """Return a measure as it is told: mean ± half of the 95 % interval; an empty text where there is none."""
-    mean, half = real(row.get(name)), real(row.get(f"{name}_interval"))
-    if math.isnan(mean):
-        return ""
-    tail = not math.isnan(half)
-    if name in SHARES:
-        return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if tail else "") + "\u00a0%"
-    if name.startswith("bytes"):
-        return size(mean)
-    if name == "peak_mb":
-        return f"{mean:,.0f} MB"
-    if name in NUMBERS:
-        return f"{mean:.3f}" + (f" ± {half:.3f}" if tail else "")
-    return f"{mean:,.0f}" if name == "reached" else f"{mean:,.1f}" + (f" ± {half:,.1f}" if tail else "")
+    return Fact("At what cost?", span(size(min(bytes_)), size(max(bytes_))) if bytes_ else "–", tuple(cost))

@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Context
 from itertools import groupby
 from typing import Any
 
@@ -98,7 +99,11 @@ class Fact:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading."""
+    """A part of the page under a heading.
+
+    Attributes:
+        part: on a page about several things, the name of the one that it is about.
+    """
 
     key: str
     title: str
@@ -109,6 +114,7 @@ class Section:
     gallery: Gallery | None = None
     code: tuple[str, ...] = ()
     folded: bool = False
+    part: str = ""
 
 
 def shown(text: Any, length: int = 80) -> str:
@@ -133,6 +139,15 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or math.isnan(value):
         return NONE
     return "∞" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def epsilon(value: float) -> str:
+    """Return an ε in three digits at most, rounded up, so that no less is told than was spent: ``8`` for 7.99999."""
+    return number(
+        float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(float(value))))
+        if math.isfinite(value)
+        else value
+    )
 
 
 def power(value: float) -> str:

@@ -1,25 +1,27 @@
-"""Charts: lines, dots with intervals, and matrices as bubbles or shades, each with the table of its numbers."""
+"""Charts: lines, and dots with intervals, each with the table of its numbers."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.words import size
-from simulations.report.blocks import Figure, Table, number, percent, shown
-from simulations.report.svg import ACCENT, DASHES, INK, MARKERS, MUTED, PAPER, SERIES, SHADE, elements, sheet
+from simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
+from simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
 
 TOLD = len(SERIES)  # series that a person can tell apart by colour, dashes and markers together
 NAMED = 40  # rows or columns with names at them
-_BUBBLES, _NUMBERED, _TABLED = 400, 150, 26
+_TABLED, _THINNED = 300, 26  # so many points are told, and so many of more
 _FORMATS: dict[str, Callable[[float | None], str]] = {
     "percent": percent,
     "number": number,
     "bytes": lambda value: size(value or 0.0),
+    "epsilon": lambda value: epsilon(math.nan if value is None else value),
 }
+Ends = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,21 @@ class Series:
     """A line: its name, and points from left to right.
 
     Attributes:
-        half: half the width of each point's interval, where there is one.
+        ends: of each point's interval, where there is one.
         joined: whether the points are joined by a line.
         faint: drawn thin and grey, without a name: one of many.
+        look: number of its colour, marker and dashes, where it has the same ones in other figures; else its place.
+        labels: a text beside each point.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    half: Sequence[float] = ()
+    ends: Sequence[Ends] = ()
     joined: bool = True
     faint: bool = False
+    look: int | None = None
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis shows: label, scale and kind of number (``percent``, ``number``, ``bytes``)."""
+    """What an axis shows: label, scale and kind of number (``percent``, ``number``, ``bytes``, ``epsilon``)."""
 
     label: str
     log: bool = False
@@ -72,18 +78,20 @@ def line_chart(
             axes.plot(
                 line.x, line.y, color=MUTED, linewidth=0.7, alpha=0.45, zorder=1, marker="" if len(line.x) > 1 else "."
             )
-        for i, line in enumerate(line for line in series if not line.faint):
-            look = {
-                "color": SERIES[i % TOLD],
-                "marker": MARKERS[i % TOLD],
-                "markersize": 4,
-                "zorder": 3,
-                "label": shown(line.name, 40),
-            }
-            look |= {"linestyle": DASHES[i % TOLD] if line.joined else "none", "markevery": max(1, len(line.x) // 8)}
-            axes.plot(line.x, line.y, **look)
-            if len(line.half) and not all(math.isnan(half) for half in line.half):
-                axes.errorbar(line.x, line.y, line.half, fmt="none", ecolor=SERIES[i % TOLD], elinewidth=1.2, capsize=3)
+        named = [line for line in series if not line.faint]
+        for i, (line, look) in enumerate(zip(named, _looks(named), strict=True)):
+            dashes = look["linestyle"] if line.joined else "none"
+            if not line.joined:  # points that fall together are seen as such: open, and the later ones smaller
+                look |= {"markerfacecolor": "none", "markersize": 8 - 3 * i / len(named), "markeredgewidth": 1.5}
+            look |= {"linestyle": dashes, "markevery": max(1, len(line.x) // 8) if line.joined else 1}
+            axes.plot(line.x, line.y, zorder=3, label=shown(line.name, 40), **look)
+            for x_, ends in zip(line.x, line.ends, strict=False):
+                if ends:
+                    axes.plot([x_, x_], ends, color=look["color"], linewidth=1.2, marker="_", markersize=6, zorder=2)
+            for x_, y_, text in zip(line.x, line.y, line.labels, strict=False):
+                axes.annotate(
+                    text, (x_, y_), (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False
+                )
         for i, level in enumerate(levels):
             axes.axhline(
                 level.y,
@@ -102,6 +110,24 @@ def line_chart(
     return Figure(
         key, "Line chart", title, description, view, body, _line_table(title, series, x, y, levels), note=note
     )
+
+
+def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """Return colour, marker and dashes of each; series of one look have its colour, and differ in the others."""
+    chosen, times = [], Counter[int]()
+    for i, line in enumerate(series):
+        look = i if line.look is None else line.look
+        other = look + look // TOLD + times[look]
+        times[look] += 1
+        chosen.append(
+            {
+                "color": SERIES[look % TOLD],
+                "marker": MARKERS[other % TOLD],
+                "linestyle": DASHES[other % TOLD],
+                "markersize": 4,
+            }
+        )
+    return chosen
 
 
 def _dress(axis: Any, told: Axis) -> None:
@@ -139,20 +165,34 @@ def _few_ticks(axis: Any) -> None:
 
 
 def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: Sequence[Level]) -> Table:
+    show_x, show_y = (_FORMATS.get(axis.kind, number) for axis in (x, y))
+    told_x = f"{x.label}" if x.label else "x"
+    notes = _levels(levels, show_y)
+    if not any(line.joined for line in series):  # points: a row each
+        points = [
+            (shown(", ".join([line.name, *filter(None, line.labels[i : i + 1])]), 60), show_x(line.x[i]), _told(line, i, show_y))
+            for line in series for i in range(len(line.x))
+        ]  # fmt: skip
+        return Table(title, ("", told_x, y.label), tuple(points), " ".join(notes)).shortened(_TABLED)
     named = [line for line in series if not line.faint]
     at = sorted({value for line in named for value in line.x})
-    kept = at if len(at) <= _TABLED else [at[round(i)] for i in np.linspace(0, len(at) - 1, _TABLED)]
-    values = [dict(zip(line.x, line.y, strict=True)) for line in named]
-    told_x = f"{x.label}" if x.label else "x"
-    show_x, show_y = (_FORMATS.get(axis.kind, number) for axis in (x, y))
+    kept = at if len(at) <= _TABLED else [at[round(i)] for i in np.linspace(0, len(at) - 1, _THINNED)]
+    values = [{value: _told(line, i, show_y) for i, value in enumerate(line.x)} for line in named]
     rows = tuple(
-        (f"{value:g}" if x.whole else show_x(value), *(show_y(mine[value]) if value in mine else "" for mine in values))
-        for value in kept
+        (f"{value:g}" if x.whole else show_x(value), *(mine.get(value, "") for mine in values)) for value in kept
     )
-    notes = [f"{len(kept)} of {len(at):,} points."] if len(kept) < len(at) else []
-    notes += _levels(levels, show_y)
+    if len(kept) < len(at):
+        notes = [f"{len(kept)} of {len(at):,} points.", *notes]
     columns = (told_x, *(shown(line.name, 40) for line in named))
     return Table(title, columns, rows, " ".join(notes))
+
+
+def _told(line: Series, i: int, show: Callable[[float | None], str]) -> str:
+    return _with_ends(line.y[i], line.ends[i] if line.ends else None, show)
+
+
+def _with_ends(value: float, ends: Ends, show: Callable[[float | None], str]) -> str:
+    return show(value) + (f" ({show(ends[0])} to {show(ends[1])})" if ends else "")
 
 
 def _levels(levels: Sequence[Level], show: Callable[[float | None], str]) -> list[str]:
@@ -161,11 +201,16 @@ def _levels(levels: Sequence[Level], show: Callable[[float | None], str]) -> lis
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot chart: its name, and a value for each column, NaN where there is none, with intervals."""
+    """A row of a dot chart: its name, and a value for each column, NaN where there is none, with intervals.
+
+    Attributes:
+        look: number of the colour that its first value has in other figures too; then others are grey.
+    """
 
     name: str
     values: tuple[float, ...]
-    intervals: tuple[tuple[float, float] | None, ...] = ()
+    intervals: tuple[Ends, ...] = ()
+    look: int | None = None
 
 
 def dot_chart(
@@ -177,22 +222,28 @@ def dot_chart(
     height = 1.2 + (0.26 if named else 0.0) * len(dots) + (0 if named else 4.2)
     with sheet(5, height) as (figure, axes):
         y = np.arange(len(dots))
+        looks = [dot.look for dot in dots]
+        coloured = any(look is not None for look in looks)
         for i, column in enumerate(columns):
             x = np.array([dot.values[i] for dot in dots], float)
             # The last column stands in front: where two fall together, an open marker shows that there are two.
-            look = {"color": SERIES[i % TOLD], "marker": MARKERS[i % TOLD], "markersize": 5.5 if named else 2.5}
+            usual = MUTED if coloured else SERIES[i % TOLD]
+            colours = [SERIES[look % TOLD] if look is not None and i == 0 else usual for look in looks]
+            look = {"color": usual, "marker": MARKERS[i % TOLD], "markersize": 5.5 if named else 2.5}
             axes.plot(
                 x,
                 y,
                 linestyle="none",
                 label=column,
                 zorder=3 + i,
-                markerfacecolor=SERIES[i % TOLD] if i == 0 else PAPER,
+                markerfacecolor=usual if i == 0 else PAPER,
                 **look,
             )
-            for row, dot in enumerate(dots):
+            for row, (dot, colour) in enumerate(zip(dots, colours, strict=True)):
+                if colour != usual:
+                    axes.plot(x[row], row, zorder=3 + i, **(look | {"color": colour}))
                 if dot.intervals and (ends := dot.intervals[i]):
-                    axes.plot(ends, [row, row], color=SERIES[i % TOLD], linewidth=1.2, zorder=2)
+                    axes.plot(ends, [row, row], color=colour, linewidth=1.2, zorder=2)
         for i, level in enumerate(levels):
             axes.axvline(
                 level.y,
@@ -213,75 +264,23 @@ def dot_chart(
             figure.legend(loc="outside lower left", ncols=2 if max(map(len, labels)) < 32 else 1)
         key, view, body = elements(figure, title)
     show = _FORMATS.get(axis.kind, number)
-    rows = tuple((shown(dot.name), *(_with_interval(dot, i, show) for i in range(len(columns)))) for dot in dots)
+    rows = tuple((shown(dot.name), *(_of_dot(dot, i, show) for i in range(len(columns)))) for dot in dots)
     table = Table(title, (first, *columns), rows, " ".join(_levels(levels, show))).shortened(where=where)
     return Figure(key, "Dot chart", title, description, view, body, table)
 
 
-def _with_interval(dot: Dot, i: int, show: Callable[[float | None], str]) -> str:
-    ends = dot.intervals[i] if dot.intervals else None
-    return show(dot.values[i]) + (f" ({show(ends[0])} to {show(ends[1])})" if ends else "")
+def _of_dot(dot: Dot, i: int, show: Callable[[float | None], str]) -> str:
+    return _with_ends(dot.values[i], dot.intervals[i] if dot.intervals else None, show)
 
 
-def matrix_chart(
-    title: str, description: str, counts: NDArray[Any], rows: Sequence[str], columns: Sequence[str],
-    labels: tuple[str, str], table: Table, *, by_count: bool = False,
-) -> Figure:  # fmt: skip
-    """Draw a matrix of counts: bubbles whose area is the count, or shades by the share of the row or the count.
-
-    Args:
-        counts: (rows, columns).
-        labels: what the columns and what the rows are.
-        table: the numbers, or the most telling of them.
-        by_count: show counts, as bubbles if there are few enough, not shares of rows.
-    """
-    r, c = counts.shape
-    bubbles = by_count and counts.size <= _BUBBLES
-    wide = max(r, c) > 14
-    width = 7.6 if wide else 5.0
-    cell = min(0.42 if wide else 0.34, (width - 1.4) / c, 5.5 / r)
-    with sheet(width, 1.1 + max(cell, 0.02) * r + 0.055 * _longest(columns) * (c > 6)) as (figure, axes):
-        if bubbles:
-            where = np.argwhere(counts)
-            sizes = counts[counts > 0] / max(counts.max(), 1) * (cell * 72 * 0.95) ** 2
-            axes.scatter(where[:, 1], where[:, 0], s=sizes, color=ACCENT, alpha=0.75, linewidths=0)
-        else:
-            share = counts if by_count else counts / np.maximum(counts.sum(1, keepdims=True), 1)
-            depth = 0.65 * (share / max(share.max(), 1e-12)) ** 0.7  # so that small shares are seen among many classes
-            shade = np.concatenate([np.broadcast_to(SHADE, (r, c, 3)), depth[..., None]], axis=2)
-            axes.imshow(shade, aspect="auto", interpolation="none")
-            if counts.size <= _NUMBERED:
-                for (i, j), count in np.ndenumerate(counts):
-                    if count:
-                        axes.text(
-                            j, i, f"{count:,}", ha="center", va="center", fontsize=6.5 if c > 8 else 7.5, color=INK
-                        )
-        axes.set(xlim=(-0.5, c - 0.5), ylim=(r - 0.5, -0.5), xlabel=labels[0], ylabel=labels[1])
-        axes.grid(visible=bubbles)
-        axes.spines[["left", "bottom"]].set_visible(False)
-        axes.tick_params(length=0)
-        axes.set_xticks(range(c) if c <= NAMED else [], [shown(name, 16) for name in columns] if c <= NAMED else [])
-        axes.set_yticks(range(r) if r <= NAMED else [], [shown(name, 16) for name in rows] if r <= NAMED else [])
-        if c > 6 or _longest(columns) > 8:
-            axes.tick_params(axis="x", rotation=90 if c > 20 else 45)
-            for label in axes.get_xticklabels():
-                label.set(ha="center" if c > 20 else "right", rotation_mode="default" if c > 20 else "anchor")
-        key, view, body = elements(figure, title)
-    return Figure(key, "Matrix", title, description, view, body, table, wide=wide)
-
-
-def _longest(names: Sequence[str]) -> int:
-    return min(16, max(map(len, names), default=0)) if len(names) <= NAMED else 0
-
-
-def distinct(series: Sequence[Series], rank: Callable[[Series], float]) -> tuple[list[Series], str]:
+def distinct(series: Sequence[Series], rank: Callable[[Series], float], most: int = TOLD) -> tuple[list[Series], str]:
     """Keep as many series in colour as can be told apart, those that rank highest; the others become faint.
 
     Returns:
         The series, faint ones first, and a note that says so, "" where all are told apart.
     """
-    if len(series) <= TOLD:
+    if len(series) <= most:
         return list(series), ""
-    best = sorted(series, key=rank, reverse=True)[: TOLD - 1]
-    rest = [Series(line.name, line.x, line.y, faint=True) for line in series if line not in best]
+    best = sorted(series, key=rank, reverse=True)[: most - 1]
+    rest = [replace(line, faint=True) for line in series if line not in best]
     return [*rest, *best], f"In colour the {len(best)} best; the other {len(rest)} are thin grey lines."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.words import size
-from simulations.report.blocks import Fact, counted, listed, number, numbers_in_words, percent, shown
+from simulations.report.blocks import Fact, counted, epsilon, listed, numbers_in_words, percent, shown
 from simulations.report.reading import Run
 from simulations.report.words import LEAKS, METHOD, at_what_cost, data_name, epsilon_or_none, how_private, promise
 
@@ -17,18 +17,25 @@ def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
     seeds = sorted({run.config.seed for run in runs})
     over = f"{len(seeds)} seeds" if len(seeds) == len(runs) else f"{len(runs)} runs with {counted(len(seeds), 'seed')}"
     over += f" ({numbers_in_words(seeds)})"
-    spread = float(np.std(accuracy, ddof=1))
+    mean, least, most = float(np.mean(accuracy)), percent(min(accuracy)), percent(max(accuracy))
+    if len(runs) < 3:  # two values say little of their spread
+        number_, spread = (
+            f"{least} to {most}",
+            f"from {least} to {most}; two are too few to tell how much a seed changes.",
+        )
+    else:
+        deviation = 100 * float(np.std(accuracy, ddof=1))
+        number_ = f"{100 * mean:.1f} ± {deviation:.1f} %"
+        spread = f"standard deviation {deviation:.1f} percentage points; worst {least}, best {most}."
     good = [
-        f"On average the head is right on {percent(float(np.mean(accuracy)))} of the test images over {over}, "
-        f"standard deviation {100 * spread:.1f} percentage points; worst {percent(min(accuracy))}, best "
-        f"{percent(max(accuracy))}.",
+        f"On average the head is right on {percent(mean)} of the test images over {over}, {spread}",
         "The seed moves partition, splits and batches.",
     ]
     if pooled := [run.summary["baselines"]["pooled"] for run in runs if "baselines" in run.summary]:
         good.append(f"With all images in one place it would be {percent(float(np.mean(pooled)))}.")
     first = runs[0]
     return (
-        Fact("How good?", f"{100 * float(np.mean(accuracy)):.1f} ± {100 * spread:.1f} %", tuple(good)),
+        Fact("How good?", number_, tuple(good)),
         Fact(
             "How private?",
             epsilon_or_none(first),
@@ -42,29 +49,54 @@ def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
     )
 
 
-def of_several(runs: Sequence[Run], names: Sequence[str]) -> tuple[Fact, ...]:
-    """Answer for runs that differ: the best, the cheapest, and what they promise."""
-    known = [(run, name) for run, name in zip(runs, names, strict=True) if not math.isnan(run.accuracy)]
-    facts = []
-    if known:
+def by_data(runs: Sequence[Run]) -> dict[str, list[int]]:
+    """Return data → the numbers of the runs on them."""
+    groups: dict[str, list[int]] = {}
+    for i, run in enumerate(runs):
+        groups.setdefault(run.config.data, []).append(i)
+    return groups
+
+
+def _how_good(runs: Sequence[Run], names: Sequence[str]) -> Fact | None:
+    """Tell the best, and the best with a promise of privacy; of each data by itself, for others do not compare."""
+    groups = by_data(runs)
+    number_, sentences = "", []
+    for mine in groups.values():
+        known = [(runs[i], names[i]) for i in mine if not math.isnan(runs[i].accuracy)]
+        if not known:
+            continue
+        on = f"On {data_name(known[0][0].config)} " if len(groups) > 1 else ""
         best, name = max(known, key=lambda pair: pair[0].accuracy)
         worst, other = min(known, key=lambda pair: pair[0].accuracy)
-        sentences = [
-            f"The best of {counted(len(runs), 'run')} is {shown(name, 60)} with {percent(best.accuracy)} of its test images "
-            f"right; the lowest, {shown(other, 60)}, has {percent(worst.accuracy)}."
-        ]
-        if not any(not math.isinf(run.epsilon) for run, _ in known) or math.isinf(best.epsilon):
-            private = [pair for pair in known if not math.isinf(pair[0].epsilon)]
-            if private:
-                run, name = max(private, key=lambda pair: pair[0].accuracy)
-                sentences.append(
-                    f"The best with a promise of privacy is {shown(name, 60)}: {percent(run.accuracy)} at ε = {number(run.epsilon)}."
-                )
-        if len({run.config.data for run in runs}) > 1:
-            sentences.append("The runs are on different data, so their accuracies do not compare.")
-        if len({run.config.seed for run in runs}) == 1:
-            sentences.append("All have the same seed: what differs by a point or two may differ by chance.")
-        facts.append(Fact("How good?", percent(best.accuracy), tuple(sentences)))
+        number_ = percent(best.accuracy)
+        if len(known) == 1:
+            sentences.append(f"{on or 'Of the runs '}{shown(name, 60)} has {number_} of its test images right.")
+            continue
+        the = f"{on}the best" if on else "The best"
+        sentences.append(
+            f"{the} of {counted(len(mine), 'run')} is {shown(name, 60)} with {number_} of its test images right; the lowest, "
+            f"{shown(other, 60)}, has {percent(worst.accuracy)}."
+        )
+        private = [pair for pair in known if not math.isinf(pair[0].epsilon)]
+        if private and math.isinf(best.epsilon):
+            run, name = max(private, key=lambda pair: pair[0].accuracy)
+            number_ += f" without differential privacy, {percent(run.accuracy)} at ε = {epsilon(run.epsilon)}"
+            sentences.append(
+                f"The best with a promise of privacy is {shown(name, 60)}: {percent(run.accuracy)} at ε = {epsilon(run.epsilon)}."
+            )
+    if not sentences:
+        return None
+    if len(groups) > 1:
+        number_ = f"{counted(len(groups), 'data set')}, no comparison"
+        sentences.append("The runs are on different data, so their accuracies do not compare.")
+    if len({run.config.seed for run in runs}) == 1:
+        sentences.append("All have the same seed: what differs by a point or two may differ by chance.")
+    return Fact("How good?", number_, tuple(sentences))
+
+
+def of_several(runs: Sequence[Run], names: Sequence[str]) -> tuple[Fact, ...]:
+    """Answer for runs that differ: the best, the cheapest, and what they promise."""
+    facts = [good] if (good := _how_good(runs, names)) else []
     promised = [run for run in runs if run.privacy]
     none = len(runs) - len(promised)
     told = [f"Differential privacy is promised by {counted(len(promised), 'run')} of {len(runs)}."] if promised else []

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from platform import python_version
 
@@ -47,6 +48,11 @@ class Page:
     facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
 
+    @property
+    def parts(self) -> list[list[Section]]:
+        """The sections, those about one thing together."""
+        return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
+
 
 def write(folders: Sequence[Path], out: Path, command: str) -> None:
     """Read the folders and write the page; see ``simulations.report.write_report``."""
@@ -86,7 +92,7 @@ def page_of(sources: Sequence[Source], command: str) -> Page:
         [page] = parts
         return replace(page, sections=(*page.sections, _versions(command)))
     sections = [section for i, part in enumerate(parts, 1) for section in _under(i, part)]
-    return Page(listed([part.title for part in parts]), "", (), (*sections, _versions(command)))
+    return Page("; ".join(part.title for part in parts), "", (), (*sections, _versions(command)))
 
 
 def _of_runs(found: Sequence[Run], names: Sequence[str]) -> Page:
@@ -109,7 +115,7 @@ def _under(number: int, part: Page) -> list[Section]:
     """Return a part of a page about several things: its answer, then its sections, under keys of their own."""
     answer = Section("answer", "The answer", (part.lead,), part.facts)
     return [
-        replace(section, key=f"part-{number}-{section.key}", title=f"{part.title}: {section.title}")
+        replace(section, key=f"part-{number}-{section.key}", title=section.title, part=part.title)
         for section in (answer, *part.sections)
     ]
 

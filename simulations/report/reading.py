@@ -104,6 +104,14 @@ class Benchmark:
     cells: Sequence[Row]
     plan: str
 
+    @cached_property
+    def seeds_of(self) -> Mapping[tuple[str, str], Sequence[Row]]:
+        """Setting and method → their rows of ``cells.csv``, one a seed."""
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for cell in self.cells:
+            groups.setdefault((cell["setting"], cell["method"]), []).append(cell)
+        return groups
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -135,17 +143,23 @@ def read_folder(folder: Path) -> Source:
     if (folder / "benchmark.json").is_file():
         plan = folder / "plan.toml"
         return Benchmark(
-            name, folder, _json(folder / "benchmark.json"), rows_of(folder / "table.csv", ("setting", "method", "accuracy")),
+            name, folder, json_of(folder / "benchmark.json"), rows_of(folder / "table.csv", ("setting", "method", "accuracy")),
             rows_of(folder / "cells.csv", ("setting", "method", "seed")) if (folder / "cells.csv").is_file() else (),
             _text(plan) if plan.is_file() else "",
         )  # fmt: skip
     if (folder / "audit.json").is_file():
         roc = folder / "roc.csv"
         return Audit(
-            name, folder, _json(folder / "audit.json"), rows_of(folder / "table.csv", ("attack", "measure", "value")),
+            name, folder, json_of(folder / "audit.json"), rows_of(folder / "table.csv", ("attack", "measure", "value")),
             rows_of(roc, ("attack", "fpr", "tpr")) if roc.is_file() else (),
         )  # fmt: skip
     if not (folder / "config.toml").is_file():
+        if any(folder.glob("runs/*/seed-*/")):
+            raise UserError(
+                f"{folder}: a benchmark that is not finished (it has no benchmark.json); start its command, `fedtransfer "
+                f"benchmark … --out {folder}`, again: it goes on with what is missing. A finished run of it, such as "
+                f"{folder}/runs/SETTING/seed-0/METHOD, has a report of its own"
+            )
         raise UserError(
             f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a run "
             "folder "
@@ -158,7 +172,7 @@ def read_folder(folder: Path) -> Source:
             f"{folder}`"
         )
     config = make_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
-    summary = _json(folder / "summary.json")
+    summary = json_of(folder / "summary.json")
     if missing := {"accuracy", "classes", "backbone", "rounds"} - set(summary):
         raise UserError(
             f"{folder / 'summary.json'}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes"
@@ -182,6 +196,18 @@ def rows_of(file: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
             f"{file}: has no column {', '.join(sorted(missing))}; expected the file that fedtransfer writes"
         )
     return rows
+
+
+def json_of(file: Path) -> dict[str, Any]:
+    """Read a JSON file with an object.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return dict(json.loads(_text(file)))
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
 
 
 def told_apart(sources: Sequence[Source]) -> list[str]:
@@ -216,11 +242,4 @@ def _text(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(_text(file)))
-    except ValueError as error:
         raise UserError(f"{file}: cannot be read ({error})") from None

@@ -9,7 +9,8 @@ import numpy as np
 from common.config import RunConfig
 from common.settings.option import changed
 from common.words import size
-from simulations.report.blocks import Fact, counted, number, numbers_in_words, percent, power, shown
+from simulations.report.blocks import Fact, counted, epsilon, number, numbers_in_words, percent, power, shown
+from simulations.report.estimates import rising, wilson
 from simulations.report.reading import Run
 
 LEAKS = "label counts of every site, features of small classes and, with effort, approximate images"
@@ -74,10 +75,19 @@ def _how_good(run: Run) -> list[str]:
             + " That was measured from outside the simulated federation."
             * (outside and run.config.masks)
         )
-    if alone := summary.get("baselines_on_own_test_images"):
-        better = "more" if alone["local_mean"] > measured["mean_site_accuracy"] else "less"
+    if mean := summary.get("baselines_on_own_test_images"):
+        better = "more" if mean["local_mean"] > measured["mean_site_accuracy"] else "less"
         sentences.append(
-            f"A head trained at a site alone has {percent(alone['local_mean'])} there (mean), {better} than the federation's."
+            f"A head trained at a site alone has {percent(mean['local_mean'])} there (mean), {better} than the federation's."
+        )
+        alone = {site: accuracy for site, accuracy in mean.get("local", {}).items() if site in own}
+        if alone:
+            ahead = sum(accuracy > own[site] for site, accuracy in alone.items())
+            sentences.append(f"{ahead} of {counted(len(alone), 'site')} {'does' if ahead == 1 else 'do'} better alone.")
+    if rise := rising(run.curve("accuracy")[1]):
+        sentences.append(
+            f"Accuracy was still rising at the last round, by {100 * rise:.1f} points from one fifth of the rounds to the next: "
+            "more rounds may give more."
         )
     return sentences
 
@@ -119,9 +129,9 @@ def how_private(run: Run) -> list[str]:
 def promise(run: Run) -> str:
     """Say what a run with differential privacy promises."""
     told = run.privacy or {}
-    epsilon = "unbounded" if told["epsilon"] is None else number(told["epsilon"])
+    spent = "unbounded" if told["epsilon"] is None else epsilon(told["epsilon"])
     return (
-        f"Differential privacy with ε = {epsilon} at δ = {power(told['delta'])}; the unit is one {told['unit']}, "
+        f"Differential privacy with ε = {spent} at δ = {power(told['delta'])}; the unit is one {told['unit']}, "
         "neighbours: "
         f"{told['neighbours']}. "
         f"Noise multiplier {number(told['noise_multiplier'], 4)}, clip {told['clip']:g}, "
@@ -134,7 +144,7 @@ def epsilon_or_none(run: Run) -> str:
     """Return ε, or that there is no promise."""
     if run.privacy is None:
         return "no promise"
-    return "ε unbounded" if math.isinf(run.epsilon) else f"ε = {number(run.epsilon)}"
+    return "ε unbounded" if math.isinf(run.epsilon) else f"ε = {epsilon(run.epsilon)}"
 
 
 def at_what_cost(run: Run) -> list[str]:
@@ -173,18 +183,33 @@ def on_what(run: Run, seeds: Sequence[int] = ()) -> str:
     split = summary.get("images_by_split") or {}
     splits = f" ({', '.join(f'{count:,} {name}' for name, count in split.items())})" if split else ""
     simulated = bool(run.images[0])
-    divided = {
-        "natural": "a folder a site",
-        "iid": "divided evenly at random",
-        "dirichlet": f"divided by Dirichlet({config.alpha:g})",
-    }.get(config.partition, f"divided by {config.partition}")
-    where = f"{data_name(config)}, {divided}" if simulated else "their own images"
+    where = f"{data_name(config)}, {divided(config)}" if simulated else "their own images"
     return (
         f"{METHOD.get(config.strategy, config.strategy)} on {where}: {images}{splits} in "
         f"{counted(len(run.classes), 'class', 'classes')} at {counted(summary['sites'], 'site')}"
         f"{', simulated' if simulated else ''}. Frozen backbone {shown(backbone['name'], 60)} at {backbone['resolution']} "
         f"px. {'Seeds' if len(seeds) > 1 else 'Seed'} {numbers_in_words(seeds or [config.seed])}."
     )
+
+
+def divided(config: RunConfig) -> str:
+    """Say how the images are spread over the sites of a simulation."""
+    match config.partition:
+        case "natural":
+            return "a folder a site"
+        case "iid":
+            return "images dealt evenly at random"
+        case "dirichlet":
+            uneven = (
+                "few classes a site"
+                if config.alpha <= 0.1
+                else "uneven classes"
+                if config.alpha <= 1
+                else "nearly even"
+            )
+            return f"dealt by Dirichlet({config.alpha:g}), {uneven}"
+        case "pathological":
+            return f"{counted(config.classes_per_site, 'class', 'classes')} a site"
 
 
 def data_name(config: RunConfig) -> str:
@@ -206,11 +231,3 @@ def options(config: RunConfig) -> str:
                 else [option, str(value)]
             )
     return shlex.join(parts)
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of so many (Wilson 1927)."""
-    z = 1.959964
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return middle - half, middle + half

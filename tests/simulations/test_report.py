@@ -1,3 +1,4 @@
+import csv
 import html
 import json
 import re
@@ -6,13 +7,18 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
-from report_folders import audit_folder, benchmark_folder, run_folder
+from hypothesis import given
+from hypothesis import strategies as st
+from report_folders import audit_folder, benchmark_folder, run_folder, write_csv
 from typer.testing import CliRunner
 
 import fedtransfer
 from common.errors import UserError
 from simulations.report import write_report
+from simulations.report.blocks import epsilon, span
+from simulations.report.estimates import rising
 
 HOSTILE = [
     "<script>alert(1)</script>", "a & b \"quoted\" 'x'", "x" * 300, "שלום עולם", "👩‍⚕️ clinic 🏥", "$\\alpha$ {{7*7}} \u202eevil\x07",
@@ -219,6 +225,38 @@ def test_runs_that_differ_are_compared(run: Path, tmp_path: Path) -> None:
     assert told == {"learning-rate": "2.5", "rounds": "12", "weighting": "examples", "dp": "none", "epsilon": "0"}
 
 
+def test_runs_on_different_data_have_no_winner(run: Path, tmp_path: Path) -> None:
+    other = run_folder(tmp_path / "other", data="pacs", seed=1)
+    same = written([run, run_folder(tmp_path / "same", seed=1, rounds=3)], tmp_path / "same.html")
+    assert "In bold the highest accuracy." in same.text
+    page = written([run, other], tmp_path / "report.html")
+    assert "2 data sets, no comparison" in page.text
+    assert "On pacs other has" in page.text
+    assert "best of" not in page.text
+    assert "highest" not in page.text
+    assert "marked" not in re.findall(r'<section id="runs".*?</section>', page.source, re.S)[0]
+
+
+def test_a_one_shot_head_has_no_rounds(run: Path, tmp_path: Path) -> None:
+    once = run_folder(tmp_path / "once", strategy="fedncm", rounds=30, server_learning_rate=0.3)
+    page = written([run, once], tmp_path / "report.html")
+    settings = page.source[page.source.index('id="settings"') : page.source.index('id="repeat"')]
+    assert re.findall(r"<bdi>rounds</bdi></th><td><bdi>(.*?)</bdi></td><td><bdi>(.*?)</bdi>", settings) == [("12", "—")]
+    assert "71.0 %" in page.text, "the mean of sites alone is in the table"
+
+
+def test_a_run_has_one_colour_in_all_figures(run: Path, tmp_path: Path) -> None:
+    private = run_folder(tmp_path / "private", privacy={}, dp="image", epsilon=2.0, weighting="uniform")
+    page = written([private, run], tmp_path / "report.html")
+    drawn = {
+        title: set(re.findall(r"stroke: var\(--(s\d)\)", body))
+        for body in re.findall(r"<figure.*?</figure>", page.source, re.S)
+        for title in re.findall(r'<title id="\S+">(.*?)</title>', body)
+    }
+    assert drawn["Accuracy by round"] == {"s2"}, "the first has no curve: the second keeps its colour"
+    assert drawn["Accuracy by site"] == {"s1", "s2"}
+
+
 def test_seeds_of_one_setting_have_mean_and_spread(tmp_path: Path) -> None:
     runs = [run_folder(tmp_path / f"seed-{i}", seed=i) for i in range(3)]
     accuracy = [json.loads((folder / "summary.json").read_text("utf-8"))["accuracy"] for folder in runs]
@@ -227,6 +265,9 @@ def test_seeds_of_one_setting_have_mean_and_spread(tmp_path: Path) -> None:
     page = written(runs, tmp_path / "report.html")
     assert f"{100 * mean:.1f} ± {100 * spread:.1f} %" in page.text
     assert "over 3 seeds (0 to 2)" in page.text
+    two = written(runs[:2], tmp_path / "two.html")
+    assert "two are too few to tell how much a seed changes" in two.text
+    assert "±" not in two.text
 
 
 def test_many_runs_are_drawn_with_the_best_told_apart(run: Path, tmp_path: Path) -> None:
@@ -238,10 +279,21 @@ def test_many_runs_are_drawn_with_the_best_told_apart(run: Path, tmp_path: Path)
     assert "The first 50 of 60 rows" in page.text
 
 
-def test_a_benchmark_names_the_best_method_of_each_setting(tmp_path: Path) -> None:
-    page = written([benchmark_folder(tmp_path / "bench")], tmp_path / "report.html")
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return benchmark_folder(tmp_path_factory.mktemp("benchmarks") / "bench")
+
+
+@pytest.fixture(scope="module")
+def bench_page(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return written([bench], tmp_path_factory.mktemp("page") / "report.html")
+
+
+def test_a_benchmark_names_the_best_method_of_each_setting(bench_page: Page) -> None:
+    page = bench_page
     assert "iid: the best of 15 methods is fed3r with 66.9 ± 0.8 %" in page.text
-    assert "Differential privacy is promised in 20 rows of the table, with ε from 0.5 to 8 at δ = 10⁻⁵" in page.text
+    promise = "Differential privacy with ε = 0.5 to 8 at δ = 10⁻⁵ is promised by 10 methods, for one training image added or removed."
+    assert promise in page.text
     assert page.headings[:3] == ["The answer", "iid", "alpha-0.3"]
     for title in (
         "Accuracy by method, iid",
@@ -253,6 +305,120 @@ def test_a_benchmark_names_the_best_method_of_each_setting(tmp_path: Path) -> No
     assert "the paper's table 2" in page.text
     assert page.text.count("not run") == 1, "a number from elsewhere whose like was not run here"
     assert "fedtransfer benchmark --preset privacy" in page.text
+
+
+@pytest.fixture
+def tables(bench: Path, tmp_path: Path) -> Path:
+    """A copy of the benchmark without its runs, to be altered."""
+    return shutil.copytree(bench, tmp_path / "bench", ignore=shutil.ignore_patterns("runs"))
+
+
+def altered(folder: Path, change: Callable[[dict[str, str]], dict[str, str]], file: str = "table.csv") -> Path:
+    """Change each row of a table of a folder."""
+    with (folder / file).open(encoding="utf-8", newline="") as lines:
+        rows = [change(dict(row)) for row in csv.DictReader(lines)]
+    write_csv(folder / file, list(rows[0]), [list(row.values()) for row in rows])
+    return folder
+
+
+def test_accuracies_stand_beside_the_epsilon_that_they_are_had_at(tables: Path, tmp_path: Path) -> None:
+    """And ε is rounded up: what was spent of a budget of 8 is told as 8, in sentences, tables and figures."""
+
+    def spent(row: dict[str, str]) -> dict[str, str]:
+        return {**row, "epsilon": str(0.99999 * float(row["epsilon"]))} if row["epsilon"] else row
+
+    folder = altered(tables, spent)
+    best = dict[tuple[str, str], float]()
+    for row in csv.DictReader((folder / "table.csv").open(encoding="utf-8")):
+        if not row["method"].startswith(("pooled", "local", "majority")):
+            level = f"{float(row['epsilon']):.0f}" if row["epsilon"] else ""
+            best[row["setting"], level] = max(best.get((row["setting"], level), 0), float(row["accuracy"]))
+    bare, most = (span(*(f"{100 * best[name, level]:.0f}" for name in ("alpha-0.3", "iid"))) for level in ("", "8"))
+    page = written([folder], tmp_path / "report.html")
+    assert f"How good? {bare} % without differential privacy, {most} % at ε = 8, " in page.text
+    assert f"at ε = 8 the best is fed3r ε=8 with {100 * best['iid', '8']:.1f} ± 0.8 %" in page.text
+    assert "7.9" not in page.text.split("To repeat it")[0]
+
+
+def test_sites_that_do_better_alone_are_told_of(run: Path, page: Page, tables: Path, tmp_path: Path) -> None:
+    altered(tables, lambda row: {**row, "worse_than_local": "0.88" if row["method"] == "fed3r" else "1.0"})
+    told = written([tables], tmp_path / "report.html").text
+    assert (
+        "88 % of sites do better alone on their own test images than with fed3r (by method, from 88 % to 100 %)" in told
+    )
+    own = json.loads((run / "summary.json").read_text("utf-8"))["site_accuracy"]
+    assert f"{sum(accuracy < 0.6 for accuracy in own.values())} of 5 sites do better alone" in page.text
+    assert "the site alone" in page.text
+
+
+def test_of_two_seeds_both_values_are_told_and_of_one_that_it_is_one(tmp_path: Path) -> None:
+    two = written([benchmark_folder(tmp_path / "two", ("iid",), 2)], tmp_path / "two.html")
+    accuracy = next(csv.DictReader((tmp_path / "two" / "table.csv").open(encoding="utf-8")))["accuracy"]
+    low, high = (f"{100 * (float(accuracy) + off):.1f}" for off in (-0.01, 0.01))
+    assert f"{100 * float(accuracy):.1f} ({low} to {high}) %" in two.text
+    assert "Bars span the values of two seeds" in two.text
+    assert "±" not in two.text
+    one = written([benchmark_folder(tmp_path / "one", ("iid",), 1)], tmp_path / "one.html")
+    assert "1 seed each" in one.text
+    assert "From one seed each" in one.text
+    assert "±" not in one.text
+    assert "95 % interval" not in one.text
+
+
+def test_a_benchmark_of_baselines_alone_tells_of_these(tables: Path, tmp_path: Path) -> None:
+    file = tables / "table.csv"
+    lines = file.read_text("utf-8").splitlines()
+    kept = [line for line in lines if line.split(",")[1].startswith(("method", "pooled", "local"))]
+    file.write_text("\n".join(kept) + "\n", "utf-8")
+    told = written([tables], tmp_path / "report.html").text
+    assert "A benchmark of baselines alone in 2 settings" in told
+    assert "% with all images in one place" in told
+    assert "iid: no method was run; the best baseline is pooled" in told
+
+
+def test_no_interval_leaves_the_axis(tables: Path, tmp_path: Path) -> None:
+    altered(tables, lambda row: {**row, "accuracy": "0.97", "accuracy_interval": "0.1"})
+    page = written([tables], tmp_path / "report.html")
+    assert "97.0 % (87.0 % to 100.0 %)" in page.text
+
+
+def test_a_curve_that_still_rises_is_named(tmp_path: Path) -> None:
+    folder = benchmark_folder(tmp_path / "bench", ("iid",), 1)
+    altered(
+        folder / "runs" / "iid" / "seed-0" / "fedavg",
+        lambda row: {**row, "accuracy": str(0.1 + 0.04 * int(row["round"]))},
+        "history.csv",
+    )
+    page = written([folder], tmp_path / "report.html")
+    assert "fedavg was still rising at the last round: more rounds may give more." in page.text
+    run = written([folder / "runs" / "iid" / "seed-0" / "fedavg"], tmp_path / "run.html")
+    assert "Accuracy was still rising at the last round, by 8.0 points" in run.text
+
+
+def test_the_scores_tell_epsilon_beside_the_method_and_leave_out_what_agrees(
+    bench_page: Page, tables: Path, tmp_path: Path
+) -> None:
+    columns = "".join(re.findall(r"<caption>Scores</caption>\s*<thead>(.*?)</thead>", bench_page.source, re.S))
+    assert re.findall(r"<bdi>(.*?)</bdi>", columns)[:3] == ["method", "ε", "accuracy"]
+    assert "worst tenth of sites" in columns
+    assert "difference to fedavg, points" in columns
+    altered(tables, lambda row: {**row, "bottom_decile": row["worst_site"], "difference": "-0.004"})
+    page = written([tables], tmp_path / "report.html")
+    assert "Not shown: worst tenth of sites (here the worst site)." in page.text
+    assert "−0.4 ± 0.8" in page.text
+
+
+def test_a_setting_is_described(bench_page: Page) -> None:
+    assert "iid On cifar10-demo: 5 sites, dealt by Dirichlet(0.3), uneven classes." in bench_page.text
+
+
+def test_every_point_is_among_the_numbers_with_its_interval(bench_page: Page) -> None:
+    figures = re.findall(r"<figure.*?</figure>", bench_page.source, re.S)
+    figure = next(found for found in figures if "Accuracy against bytes, iid" in found)
+    rows = re.findall(r'<th scope="row"><bdi>(.*?)</bdi></th><td.*?<bdi>.*?</bdi></td><td.*?<bdi>(.*?)</bdi>', figure)
+    assert len(rows) == 15
+    assert {"fedavg", "fed3r with ε, ε = 0.5", "dp-sgd, ε = 8"} <= {name for name, _ in rows}
+    assert all(" to " in told for _, told in rows)
 
 
 def test_runs_of_an_earlier_plan_are_not_drawn(tmp_path: Path) -> None:
@@ -301,6 +467,9 @@ def test_runs_benchmarks_and_audits_stand_on_one_page(run: Path, tmp_path: Path)
         "audit: The answer",
         "bench: The answer",
     ]
+    links = re.findall(r"<nav.*?</nav>", page.source, re.S)[0]
+    assert "<p><bdi>bench</bdi></p>" in links
+    assert "bench: " not in links, "a name stands once, over the links to what is about it"
 
 
 def _nothing(folder: Path) -> None:
@@ -310,6 +479,12 @@ def _nothing(folder: Path) -> None:
 def _unfinished(folder: Path) -> None:
     run_folder(folder)
     (folder / "summary.json").unlink()
+
+
+def _unfinished_benchmark(folder: Path) -> None:
+    benchmark_folder(folder, ("iid",), 1)
+    for name in ("benchmark.json", "table.csv", "cells.csv"):
+        (folder / name).unlink()
 
 
 def _cut_off(folder: Path) -> None:
@@ -331,7 +506,8 @@ def _wrong_pictures(folder: Path) -> None:
     ("made", "told"),
     [
         (_nothing, "expected a run folder"),
-        (_unfinished, "not finished"),
+        (_unfinished, "this run is not finished"),
+        (_unfinished_benchmark, "a benchmark that is not finished"),
         (_cut_off, "cannot be read"),
         (_other_columns, "has no column"),
         (_wrong_pictures, "cannot be read"),
@@ -367,3 +543,24 @@ def test_the_command_writes_into_the_folder_and_replaces_reports_only(
     assert report("run", "other").strip() == "report.html"
     assert "fedtransfer report run other" in (tmp_path / "report.html").read_text("utf-8")
     assert "is a folder" in report("run", "--out", str(tmp_path))
+
+
+@given(st.floats(1e-6, 1e6))
+def test_no_less_than_the_epsilon_spent_is_told(value: float) -> None:
+    told = float(epsilon(value).replace(",", ""))
+    assert value <= told <= 1.01 * value
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(7.99999, "8"), (0.999473, "1"), (0.3, "0.3"), (2.001, "2.01"), (1234.0, "1,240")]
+)
+def test_epsilon_has_three_digits(value: float, told: str) -> None:
+    assert epsilon(value) == told
+
+
+@given(st.integers(11, 200), st.integers(0, 2**32 - 1))
+def test_a_level_curve_is_not_called_rising_and_a_line_is(rounds: int, seed: int) -> None:
+    noise = 0.002 * np.random.default_rng(seed).standard_normal(rounds)
+    assert rising((0.7 + noise).tolist()) == 0, "less than a point"
+    line = np.linspace(0.1, 0.9, rounds)
+    assert rising(line.tolist()) == pytest.approx((rounds - 1) // 5 * (line[1] - line[0]))

@@ -73,6 +73,14 @@ def test_the_page_fits_a_phone(pages: list[Path], tab: Browser) -> None:
         assert tab.value("document.documentElement.scrollWidth") <= 390
 
 
+def test_commands_and_fingerprints_break_on_a_phone(pages: list[Path], tab: Browser) -> None:
+    tab.open(pages[0], width=390)
+    tab.value("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    cut = "[...document.querySelectorAll('pre, #repeat .scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert tab.value("document.querySelectorAll('pre, #repeat .scroll').length") > 2
+    assert tab.value(cut) == 0
+
+
 def test_every_scrolling_part_is_reached_by_keyboard(pages: list[Path], tab: Browser) -> None:
     for page in pages:
         tab.open(page, width=390)

@@ -69,6 +69,9 @@ def test_run_folder_and_summary(demo: Result) -> None:
     for key in ("accuracy", "macro_precision", "macro_recall", "macro_f1", "worst_site_accuracy"):
         assert 0 < summary[key] < 1
     assert set(summary["baselines"]) == {"pooled", "local_mean", "local_worst", "majority"}
+    alone = summary["baselines_on_own_test_images"]
+    assert set(alone["local"]) == set(summary["site_accuracy"])
+    assert np.mean([*alone["local"].values()]) == pytest.approx(alone["local_mean"])
     assert set(summary["seconds"]) == {"features", "rounds", "total"}
     assert set(summary["features"]) == {"extracted", "reused"}
     assert summary["backbone"] == {"name": BUNDLED, "fingerprint": load_backbone(BUNDLED).fingerprint, "resolution": 64}

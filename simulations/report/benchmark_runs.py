@@ -1,0 +1,78 @@
+"""What the runs behind a benchmark's tables say: their settings, promises and curves, as far as their folders are there."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config import RunConfig
+from common.config_reading import make_config, read_toml
+from common.errors import UserError
+from simulations.report.blocks import counted
+from simulations.report.reading import Benchmark, Row, json_of, real, rows_of
+from simulations.report.words import data_name, divided
+
+
+def runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
+    """Return the run folders of a setting, of one method or of all, that have a row in ``cells.csv``.
+
+    Folders of no row are left from another plan.
+    """
+    found = []
+    for (of_setting, of_method), cells in benchmark.seeds_of.items():
+        if of_setting == setting and method in ("", of_method):
+            folders = (benchmark.folder / "runs" / setting / f"seed-{cell['seed']}" / of_method for cell in cells)
+            found += [folder for folder in folders if (folder / "history.csv").is_file()]
+    return found
+
+
+def described(benchmark: Benchmark, setting: str) -> str:
+    """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random``; "" where no run folder tells."""
+    for folder in runs_of(benchmark, setting)[:1]:
+        config, summary = _config(folder), folder / "summary.json"
+        if config and summary.is_file():
+            return f"On {data_name(config)}: {counted(json_of(summary)['sites'], 'site')}, {divided(config)}"
+    return ""
+
+
+def promised(benchmark: Benchmark, rows: Sequence[Row]) -> Mapping[str, list[str]]:
+    """Return what is protected, in words → methods that promise it; of those whose run folders are there."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        for folder in runs_of(benchmark, row["setting"], row["method"])[:1]:
+            if (folder / "summary.json").is_file() and (promise := json_of(folder / "summary.json").get("privacy")):
+                methods = told.setdefault(_protected(promise), [])
+                methods += [row["method"]] * (row["method"] not in methods)
+    return told
+
+
+def _protected(promise: Mapping[str, Any]) -> str:
+    unit, neighbours = promise["unit"], promise["neighbours"]
+    if neighbours == f"add or remove one {unit}":
+        return f"one {'training image' if unit == 'image' else unit} added or removed"
+    return f"{neighbours}"
+
+
+def curves(benchmark: Benchmark, setting: str) -> dict[str, list[float]]:
+    """Return method → accuracy before its first round and after each, the mean over its seeds; of methods with rounds."""
+    found: dict[str, list[list[float]]] = {}
+    for folder in runs_of(benchmark, setting):
+        rows = [
+            row for row in rows_of(folder / "history.csv")
+            if row["status"] == "ok" and row["phase"] in ("train", "score") and row["accuracy"]
+        ]  # fmt: skip
+        if len(rows) > 1:
+            found.setdefault(folder.name, []).append([real(row["accuracy"]) for row in rows])
+    lengths = {method: min(map(len, mine)) for method, mine in found.items()}
+    return {
+        method: np.mean([curve[: lengths[method]] for curve in mine], axis=0).tolist() for method, mine in found.items()
+    }
+
+
+def _config(folder: Path) -> RunConfig | None:
+    file = folder / "config.toml"
+    try:
+        return make_config(read_toml(file), str(file)) if file.is_file() else None
+    except UserError:  # written by another version: its settings are not told
+        return None
