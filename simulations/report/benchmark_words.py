@@ -188,5 +188,7 @@ def _at_what_cost(benchmark: Benchmark) -> Fact:
     cost = [f"To and from a site in a whole run: from {size(min(bytes_))} to {size(max(bytes_))}."] if bytes_ else []
     if not math.isnan(total):
         took = f"{total / 60:,.0f} minutes" if total >= 120 else f"{total:,.0f} s"
-        cost.append(f"The benchmark took {took} on the machine that made it.")
+        cost.append(
+            f"Started last, the benchmark took {took} on the machine that made it; runs that were there are not made again."
+        )
     return Fact("At what cost?", span(size(min(bytes_)), size(max(bytes_))) if bytes_ else "–", tuple(cost))
