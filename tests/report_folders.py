@@ -40,9 +40,21 @@ TABLE = [
     "value",
     "low",
     "high",
+    "by_chance",
     "count",
     "note",
 ]
+
+
+CHANCES = {
+    "accuracy": 0.1,
+    "exact_share": 0.5,
+    "l1": 30.0,
+    "cosine@1": 0.76,
+    "auc": 0.5,
+    "tpr@1%": 0.01,
+    "tpr@0.1%": 0.001,
+}
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -309,6 +321,7 @@ def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()
         for protection, epsilon, strength in (("none", "", 1.0), ("masks", "", 0.5), ("dp", 2.0, 0.12)):
             case = [strategy, protection, epsilon, 5]
             table += [
+                [*case, "utility", "accuracy", 0.1 + 0.4 * strength, "", "", 1000, ""],
                 [*case, "labels", "exact_share", strength, "", "", 100, ""],
                 [*case, "labels", "l1", 40 * (1 - strength), "", "", 100, ""],
                 *(
@@ -362,7 +375,7 @@ def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()
                 [*case, "one run", "claimed", claimed, "", "", "", ""],
                 [*case, "one run", "epsilon_lower_bound", bound, "", "", 5000, "95 % confidence"],
             ]
-    write_csv(path / "table.csv", TABLE, table)
+    write_csv(path / "table.csv", TABLE, [[*row[:9], CHANCES.get(row[5], ""), *row[9:]] for row in table])
     write_csv(path / "roc.csv", ("strategy", "protection", "images_per_class", "attack", "fpr", "tpr"), roc)
     labels = labels or ["cat", "dog", "horse", "ship", "truck", "frog"]
     ramp = np.linspace(0, 255, 32)
@@ -390,6 +403,12 @@ def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()
         "backbone": BACKBONE,
         "resolution": 64,
         "seconds": 431.0,
+        "shadows": 64,
+        "sites": [10],
+        "federations": [
+            {"federation": f"fedavg, {name}", "dp": dp} for name, dp in (("none", "none"), ("dp", "image"))
+        ],
+        "promises": [{"unit": "image", "neighbours": "add or remove one image", "delta": 1e-5}],
         "config": {"rounds": 20, "sites": 10, "clip": 1.0},
         "claims": [],
     }

@@ -11,8 +11,10 @@ DIR/report.html
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from common.backbone import configured_backbone
 from common.config import Value
 from common.errors import UserError
 from common.head import Arrays, load_head
+from common.privacy.guarantee import guarantee
 from server.run import read_summary, settings_of, write_whole
 from simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
@@ -38,8 +41,9 @@ SHADOWS = 128  # of a run, where nothing else is asked for
 
 
 def audit_plan(
-    path: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str, *, force: bool
-) -> list[Finding]:
+    path: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str,
+    *, force: bool, pictures: bool = True,
+) -> list[Finding]:  # fmt: skip
     """Attack every federation of a plan, and write what came of it.
 
     Args:
@@ -50,13 +54,14 @@ def audit_plan(
         display: shows progress.
         command: that repeats the audit.
         force: replace an earlier audit in the folder.
+        pictures: leave original images, and what was rebuilt of them, in the folder and its report.
 
     Raises:
         UserError: the plan, its data or the folder are not usable.
     """
     _check(folder, force=force)
     plan = read_plan(path, changed)
-    audit = _Audit(folder, display, command, shadows or plan.shadows)
+    audit = _Audit(folder, display, command, shadows or plan.shadows, pictures=pictures)
     for each in dict.fromkeys(audited.each for audited in plan.audited):
         mine = [audited for audited in plan.audited if audited.each == each]
         with display.bar(f"Features, {each} a class", "images") as progress:
@@ -64,12 +69,13 @@ def audit_plan(
             population = others(mine[0].config, pool.classes, progress)
         for audited in mine:
             audit.attack(audited, pool, population)
-    return audit.finished(plan.audited[0])
+    return audit.finished(plan.audited, {"plan": path.stem})
 
 
 def audit_run(
-    run: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str, *, force: bool
-) -> list[Finding]:
+    run: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str,
+    *, force: bool, pictures: bool = True,
+) -> list[Finding]:  # fmt: skip
     """Attack a finished run: its first round, which its sites make again in memory, and the head of its last round.
 
     Raises:
@@ -88,17 +94,21 @@ def audit_run(
     refuse_unrepeatable(config)
     with display.bar("Features", "images") as progress:
         pool, population = pool_of_run(run, config, tuple(summary["classes"]), progress)
-    audit = _Audit(folder, display, command, shadows or SHADOWS)
+    audit = _Audit(folder, display, command, shadows or SHADOWS, pictures=pictures)
     audited = Audited(config.strategy, "", 0, config)
     audit.attack(audited, without_empty(pool), population, head)
-    return audit.finished(audited)
+    measured = summary.get("measured_outside_the_federation") or summary
+    about = {"name": run.resolve().name, "rounds": summary["rounds"], "accuracy": measured["accuracy"]}
+    return audit.finished([audited], {"run": about})
 
 
 class _Audit:
     """Findings as they come, and the folder that they end in."""
 
-    def __init__(self, folder: Path, display: Display, command: str, shadows: int) -> None:
+    def __init__(self, folder: Path, display: Display, command: str, shadows: int, *, pictures: bool = True) -> None:
         self._folder, self._display, self._command, self._shadows = folder, display, command, shadows
+        self._keep_pictures = pictures
+        self._sites: set[int] = set()
         self._findings: list[Finding] = []
         self._curves: list[Curve] = []
         self._originals: dict[int, Originals] = {}
@@ -115,21 +125,27 @@ class _Audit:
         kernel, bias = head or made
         accuracy = float(np.mean((population[0] @ kernel + bias).argmax(1) == population[1]))
         note = "of the head that comes out, on images that no site has"
-        self._findings.append(audited.found("utility", "accuracy", accuracy, count=len(population[1]), note=note))
-        self._findings += [audited.measured(measure) for measure in leaks(config, members, classes, rounds)]
+        if head:
+            note = "of the head of the run's last round, on the sites' test images"
+        majority, count = int(np.bincount(population[1]).max()), len(population[1])
+        self._sites.add(len(members))
+        self._findings.append(
+            audited.found("utility", "accuracy", accuracy, by_chance=majority / count, count=count, note=note)
+        )
+        self._findings += [audited.measured(measure) for measure in leaks(config, members, classes, rounds, population)]
         self._rebuild(audited, pool, rounds)
         self._infer(audited, pool, population, head)
         self._bound(audited)
 
-    def finished(self, audited: Audited) -> list[Finding]:
-        """Write the folder; return all findings."""
-        config, backbone = audited.config, configured_backbone(audited.config)
+    def finished(self, audited: Sequence[Audited], about: dict[str, Any]) -> list[Finding]:
+        """Write the folder, with what the audit is about; return all findings."""
+        config, backbone = audited[0].config, configured_backbone(audited[0].config)
         self._folder.mkdir(parents=True, exist_ok=True)
         write_findings(self._folder / "table.csv", self._findings)
         write_curves(self._folder / "roc.csv", self._curves)
         write_summary_table(self._folder / "summary.csv", summary(self._findings))
         (self._folder / "reconstructions.npz").unlink(missing_ok=True)  # of an audit that this one replaces
-        if self._pictures:
+        if self._pictures and self._keep_pictures:
             write_examples(self._folder / "reconstructions.npz", *self._pictures)
         facts = {
             "command": self._command,
@@ -138,7 +154,10 @@ class _Audit:
             "resolution": backbone.resolution,
             "shadows": self._shadows,
             "seconds": round(time.monotonic() - self._began, 1),
-            "config": config.to_flat(),
+            "sites": sorted(self._sites),
+            "promises": _promises(audited),
+            **about,
+            **_settings(audited),
         }
         write_whole(self._folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         write_report([self._folder], self._folder / "report.html", self._command)
@@ -187,11 +206,37 @@ class _Audit:
                 self._findings.append(audited.found("one run", "epsilon_lower_bound", math.nan, note=str(error)))
                 return
         audit = self._bounds[key]
-        note = f"{audit.right} of {audit.guesses} guesses right, on {audit.canaries} canaries; {audit.most:.2f} is the most that can be proven"
-        self._findings.append(
-            audited.found("one run", "epsilon_lower_bound", audit.bound, count=audit.guesses, note=note)
-        )
+        note = f"{audit.canaries} canaries, each in or out by a coin"
+        for measure, value, by_chance in (
+            ("right_guesses", audit.right / audit.guesses, 0.5),
+            ("epsilon_lower_bound", audit.bound, math.nan),
+            ("most_provable", audit.most, math.nan),
+        ):
+            found = audited.found("one run", measure, value, by_chance=by_chance, count=audit.guesses, note=note)
+            self._findings.append(found)
         self._findings.append(audited.found("one run", "claimed", audited.claim))
+
+
+def _promises(audited: Sequence[Audited]) -> list[dict[str, Any]]:
+    """Return what each promise of differential privacy among the federations is about, once."""
+    made = [promised for each in audited if (promised := guarantee(each.config))]
+    told = {(promised.unit, promised.neighbours, promised.delta) for promised in made}
+    return [{"unit": unit, "neighbours": neighbours, "delta": delta} for unit, neighbours, delta in sorted(told)]
+
+
+def _settings(audited: Sequence[Audited]) -> dict[str, Any]:
+    """Return the settings that all federations share, and of each strategy and protection those that differ."""
+    flat = {(each.strategy, each.protection): each.config.to_flat() for each in audited}
+    first = next(iter(flat.values()))
+    shared = {name for name, value in first.items() if all(mine[name] == value for mine in flat.values())}
+    differing = [
+        {"federation": f"{strategy}, {protection}", **{name: mine[name] for name in first if name not in shared}}
+        for (strategy, protection), mine in flat.items()
+    ]
+    return {
+        "config": {name: first[name] for name in first if name in shared},
+        "federations": differing if len(flat) > 1 else [],
+    }
 
 
 def _check(folder: Path, *, force: bool) -> None:

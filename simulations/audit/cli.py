@@ -43,6 +43,13 @@ def audit(
     ] = 0,
     data: Annotated[str, typer.Option(help="Other data than the plan's; not for a run.", show_default=False)] = "",
     store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Leave original training images, and what was rebuilt of them, in the folder and its report.",
+        ),
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace what an earlier audit left in the folder.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
@@ -77,11 +84,11 @@ def audit(
     changed: dict[str, Any] = {key: value for key, value in (("data", data), ("store", store)) if value}
     if run is not None:
         folder = out or run / "audit"
-        findings = audit_run(run, folder, shadows, changed, display, command, force=force)
+        findings = audit_run(run, folder, shadows, changed, display, command, force=force, pictures=pictures)
     else:
         path = plan or preset_file(preset)
         folder = out or Path("audits") / path.stem
-        findings = audit_plan(path, folder, shadows, changed, display, command, force=force)
+        findings = audit_plan(path, folder, shadows, changed, display, command, force=force, pictures=pictures)
     if json_output:
         print(json.dumps([plain(asdict(finding)) for finding in findings], indent=2, ensure_ascii=False))
     Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(summary(findings)))

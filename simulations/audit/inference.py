@@ -8,7 +8,7 @@ from common.errors import UserError
 from common.head import Arrays
 from common.seeds import generator
 from simulations.audit.federation import Split
-from simulations.audit.measures import attacked
+from simulations.audit.measures import RATES, attacked
 from simulations.audit.membership import Target, check_enough
 from simulations.audit.plan import Audited
 from simulations.audit.pool import Pool
@@ -52,6 +52,9 @@ def infer_members(
         others, note = int((~trained_on).sum()), f"the run's own head; {shadows} shadows"
     findings, curves = [], []
     for name, measures, points in attacked(run, generator(audited.config.seed, "bootstrap"), known):
-        findings += [audited.found(name, key, *estimate, count=others, note=note) for key, estimate in measures.items()]
+        findings += [
+            audited.found(name, key, *estimate, by_chance=RATES.get(key, 0.5), count=others, note=note)
+            for key, estimate in measures.items()
+        ]
         curves.append(Curve(audited.strategy, audited.protection, audited.each, name, points.fpr, points.tpr))
     return findings, curves

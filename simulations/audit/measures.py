@@ -98,9 +98,13 @@ def attacked(
 
 
 def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
-    """Return at most so many points of a curve, log-spaced in the false positive rate, for axes that are logarithmic."""
+    """Return at most so many points of a curve, log-spaced in the false positive rate, for axes that are logarithmic.
+
+    Those of ``RATES`` are among them, so that the curve says there what is measured there.
+    """
     least = whole.fpr[whole.fpr > 0][0]
-    fpr = np.unique(np.append(np.geomspace(least, 1.0, points - 1), 1.0))
+    told = [rate for rate in RATES.values() if rate > least]
+    fpr = np.unique(np.concatenate([np.geomspace(least, 1.0, points - 1 - len(told)), told, [1.0]]))
     return Curve(fpr, np.array([whole.at(rate) for rate in fpr]))
 
 

@@ -71,8 +71,9 @@ class Audited:
         """Return what was measured of it."""
         low, high = measure.interval or (math.nan, math.nan)
         return self.found(
-            measure.attack, measure.measure, measure.value, low, high, count=measure.count, note=measure.note
-        )
+            measure.attack, measure.measure, measure.value, low, high,
+            by_chance=measure.by_chance, count=measure.count, note=measure.note,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")

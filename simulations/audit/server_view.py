@@ -48,6 +48,7 @@ class Measure:
         value: the mean over ``count`` sites, or classes or images at sites; NaN for none.
         interval: 95 %, by the bootstrap over these; None for fewer than ten, of which it holds the truth far too seldom.
         note: what it is to be read with.
+        by_chance: what a guess comes to that needs nothing from the site; NaN for none.
     """
 
     attack: str
@@ -56,9 +57,12 @@ class Measure:
     interval: tuple[float, float] | None
     count: int
     note: str = ""
+    by_chance: float = float("nan")
 
     @classmethod
-    def of(cls, attack: str, measure: str, values: Sequence[float], note: str = "") -> "Measure":
+    def of(
+        cls, attack: str, measure: str, values: Sequence[float], note: str = "", by_chance: float = float("nan")
+    ) -> "Measure":
         """Make the measure of values that have been found."""
         if not len(values):
             return cls(attack, measure, float("nan"), None, 0, note)
@@ -68,7 +72,7 @@ class Measure:
                 (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(0)
             )
             interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
-        return cls(attack, measure, float(np.mean(values)), interval, len(values), note)
+        return cls(attack, measure, float(np.mean(values)), interval, len(values), note, by_chance)
 
 
 def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[Seen]) -> dict[str, Recovered]:
@@ -103,7 +107,9 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
     return found
 
 
-def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: Sequence[Seen]) -> list[Measure]:
+def leaks(
+    config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: Sequence[Seen], public: Split
+) -> list[Measure]:
     """Measure what the server reads off: label counts, features, and of one-shot sums single features.
 
     Args:
@@ -111,6 +117,7 @@ def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: S
         sites: name → its training images.
         classes: C.
         rounds: all that ``federate`` showed.
+        public: images that no site has: their class means are what a guess at features by class alone gives.
     """
     truth = {name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)}
     read = recovered(config, {name: int(true.sum()) for name, true in truth.items()}, rounds)
@@ -118,21 +125,25 @@ def leaks(config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: S
     exact = [float(np.mean(np.rint(read[name].counts) == true)) for name, true in truth.items()]
     wrong = [_share_wrong(read[name].counts, true) for name, true in truth.items()]
     even = np.mean([_share_wrong(np.full(classes, true.sum() / classes), true) for true in truth.values()])
+    commonest = np.unique(np.concatenate([*truth.values()]), return_counts=True)[1].max() / (len(truth) * classes)
     measures = [
-        Measure.of("labels", "exact_share", exact, "classes with the right number of images"),
-        Measure.of("labels", "l1", wrong, f"as a share of the images; equal counts would be {even:.2f} off"),
+        Measure.of("labels", "exact_share", exact, "classes with the right number of images", float(commonest)),
+        Measure.of("labels", "l1", wrong, "as a share of the images", float(even)),
     ]
+    guess = unit_rows(np.stack([public[0][public[1] == c].sum(0, np.float64) for c in range(classes)]))
     cosines = [
-        (true[c], float(read[name].directions[c] @ unit_rows(x[y == c].mean(0, np.float64)[None])[0]))
+        (true[c], float(read[name].directions[c] @ mean), float(guess[c] @ mean))
         for name, true in truth.items()
         for x, y in [sites[name]]
         for c in np.flatnonzero(true)
+        for mean in unit_rows(x[y == c].mean(0, np.float64)[None])
     ]
     for bucket, low, high in _BUCKETS:
-        values = [cosine for n, cosine in cosines if low <= n <= high]
-        measures.append(
-            Measure.of("features", bucket, values, "to the mean feature of a class at a site, by its images")
-        )
+        chosen = [(cosine, guessed) for n, cosine, guessed in cosines if low <= n <= high]
+        values, guessed = ([pair[i] for pair in chosen] for i in (0, 1))
+        by_chance = float(np.mean(guessed)) if guessed else float("nan")
+        note = "to the mean feature of a class at a site, by its images"
+        measures.append(Measure.of("features", bucket, values, note, by_chance))
     features = {name: sites[name][0] for name in truth}
     if config.strategy == "fed3r":
         return measures + _of_grams(config, features, rounds)
@@ -215,8 +226,8 @@ def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Seque
 def _largest(attack: str, what: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
     values = [largest_cosine(guesses[name], x) for name, x in features.items()]
     others = [largest_cosine(guesses[other], features[name]) for name, other in _pairs(features)]
-    beside = f"; with what was read off another site {np.mean(others):.3f}" if others else ""
-    return Measure.of(attack, "max_cosine", values, f"{what} to any feature of the site{beside}")
+    beside = float(np.mean(others)) if others else float("nan")
+    return Measure.of(attack, "max_cosine", values, f"{what} to any feature of the site", beside)
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:

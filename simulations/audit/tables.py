@@ -22,6 +22,7 @@ class Finding:
         attack, measure: which attack, and what is measured of it.
         value: NaN where it cannot be said.
         low, high: 95 % interval; NaN for none.
+        by_chance: what a guess comes to that needs nothing from the federation's sites; NaN where there is none.
         count: of what it is measured on.
         note: what else to know.
     """
@@ -35,6 +36,7 @@ class Finding:
     value: float
     low: float = math.nan
     high: float = math.nan
+    by_chance: float = math.nan
     count: int = 0
     note: str = ""
 

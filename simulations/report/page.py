@@ -82,7 +82,7 @@ def page_of(sources: Sequence[Source], command: str) -> Page:
         elif isinstance(source, Audit):
             parts.append(
                 Page(
-                    shown(names[source.folder]),
+                    audit_words.title(source, names[source.folder]),
                     audit_words.lead(source),
                     audit_words.facts(source),
                     tuple(audits.sections(source)),

@@ -457,6 +457,123 @@ def test_a_bound_above_its_claim_refutes_it(tmp_path: Path) -> None:
     assert "fed3r, dp, ε = 1: the bound 1.4 is above the claim 1." in page.text
 
 
+def of_a_run(folder: Path) -> Path:
+    """Make an audit folder one of a single run: no protection named, images as they are, too few to tell rates at 1 %."""
+    audit_folder(folder)
+    for name in ("table.csv", "roc.csv"):
+        header, *rows = list(csv.reader((folder / name).read_text("utf-8").splitlines()))
+        images, at = header.index("images_per_class"), {column: i for i, column in enumerate(header)}
+        kept = [row for row in rows if row[:2] == ["fedavg", "none"]]
+        for row in kept:
+            row[1], row[images] = "", "0"
+            if name == "table.csv":
+                row[at["count"]] = "300"
+                if row[at["measure"]].startswith("tpr"):
+                    row[at["value"]] = row[at["low"]] = row[at["high"]] = ""
+        write_csv(folder / name, header, kept)
+    about = json.loads((folder / "audit.json").read_text("utf-8"))
+    about |= {"federations": [], "run": {"name": "my-run", "rounds": 20, "accuracy": 0.52}, "promises": []}
+    (folder / "audit.json").write_text(json.dumps(about), "utf-8")
+    return folder
+
+
+def test_an_audit_of_a_run_is_about_that_run(tmp_path: Path) -> None:
+    page = written([of_a_run(tmp_path / "my-run" / "audit")], tmp_path / "report.html")
+    assert "Audit of my-run – fedtransfer report" in page.text
+    assert "What is learnt from this run, as it ran?" in page.text
+    assert "With ," not in page.text
+    assert "the run my-run, fedavg with no protection, on cifar10-demo" in page.text
+    assert "No ε is claimed, so nothing bounds what a better attack may find." in page.text
+    table = page.source[page.source.index('id="attacks"') : page.source.index('id="images"')]
+    assert "protection</bdi>" not in table
+    assert "images a class</bdi>" not in table
+    assert "last round: it is right on 50.0 % of test images. The run's summary tells 52.0 %" in page.text
+    assert "What does protection cost?" not in page.text
+
+
+def test_no_rate_is_told_in_words_where_the_table_declines(tmp_path: Path) -> None:
+    page = written([of_a_run(tmp_path / "audit")], tmp_path / "report.html")
+    assert "At 1 % false alarms there are too few answers to tell who finds most." in page.text
+    assert "Curves begin where false alarms are 10 answers, at 3.3 %." in page.text
+    assert "finds most members" not in page.text
+    assert "at 5 %" in page.text
+    assert "at 0.5 %" not in page.text
+
+
+def test_guesses_stand_beside_what_is_learnt(tmp_path: Path) -> None:
+    page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
+    for told in (
+        "Label counts: 12.0 % of them found exactly (fedavg, 5 images a class); the same number for all would be right for 50.0 %.",
+        "Features of a class's only image at a site: read off with a cosine of 0.12 to the true ones (fedavg, 5 images a "
+        "class); the mean of public images of the class has 0.76.",
+        "the head is right on 14.8 % of test images; guessing is right on 10.0 %.",
+        "Of accuracy; most is lost by fedavg, 5 images a class, under differential privacy: 14.8 % in place of 50.0 %.",
+        "ε = 1 to 4 at δ = 10⁻⁵, unit one image, neighbours: add or remove one image.",
+        "64 shadow federations of each. More of them, such as the 256 of the preset full, find more.",
+    ):
+        assert told in page.text, told
+    assert page.text.count("Features of a class's only image at a site") == 3
+    assert "up to 35.2 points" in page.text
+
+
+def test_settings_that_federations_share_and_those_that_differ_stand_apart(tmp_path: Path) -> None:
+    page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
+    assert "What differs among them federation dp fedavg, none none fedavg, dp image" in page.text
+    assert "Settings that all federations share setting value rounds 20" in page.text
+
+
+def test_what_differs_in_numbers_is_left_out_of_notes(tmp_path: Path) -> None:
+    folder = audit_folder(tmp_path / "audit")
+    rows = (folder / "table.csv").read_text("utf-8").splitlines()
+    for i, row in enumerate(rows):
+        if ",exact_share," in row:
+            rows[i] = f"{row}classes with the right number"
+        elif ",l1," in row:
+            rows[i] = f"{row}of {i} images"
+    (folder / "table.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    page = written([folder], tmp_path / "report.html")
+    assert "Counts found exactly: classes with the right number." in page.text
+    assert "L1 distance of counts:" not in page.text
+    assert "… images" not in page.text
+
+
+def test_what_was_measured_once_is_shown_once_and_as_the_table_says(tmp_path: Path) -> None:
+    """Masks leave the head as it is: findings under them are copies, of which one curve and one row are shown."""
+    folder = audit_folder(tmp_path / "audit")
+    for name in ("table.csv", "roc.csv"):
+        header, *rows = (folder / name).read_text("utf-8").splitlines()
+        kept = [
+            row for row in rows if ",masks," not in row or not any(word in row for word in ("LiRA", "RMIA", "loss"))
+        ]
+        copies = [
+            row.replace(",none,", ",masks,")
+            for row in kept
+            if ",none," in row and any(word in row for word in ("LiRA", "RMIA", "loss"))
+        ]
+        (folder / name).write_text("\n".join([header, *kept, *copies]) + "\n", "utf-8")
+    page = written([folder], tmp_path / "report.html")
+    assert "<bdi>fedavg, none, masks, 5 a class</bdi>" in page.source
+    assert "<bdi>fedavg, masks, 5 a class</bdi>" not in page.source
+    assert page.source.count("<bdi>none, masks</bdi>") == 2 * 4
+    top = max(
+        float(row["value"]) for row in csv.DictReader((folder / "table.csv").open()) if row["measure"] == "tpr@1%"
+    )
+    assert f"LiRA online finds most members: {100 * top:.1f} %; guessing would find 1 %." in page.text
+
+
+def test_a_page_says_that_it_shows_original_images(tmp_path: Path) -> None:
+    folder = audit_folder(tmp_path / "audit")
+    page = written([folder], tmp_path / "report.html")
+    assert (
+        "This page shows 6 original training images: whoever gets it, or reconstructions.npz, gets them." in page.text
+    )
+    (folder / "reconstructions.npz").unlink()
+    page = written([folder], tmp_path / "report.html")
+    assert "original training image" not in page.text
+    assert "img" not in page.elements
+    assert "the pictures were not kept" in page.text
+
+
 def test_runs_benchmarks_and_audits_stand_on_one_page(run: Path, tmp_path: Path) -> None:
     page = written(
         [run, audit_folder(tmp_path / "audit"), benchmark_folder(tmp_path / "bench", ("iid",), 1)],
@@ -464,7 +581,7 @@ def test_runs_benchmarks_and_audits_stand_on_one_page(run: Path, tmp_path: Path)
     )
     assert [heading for heading in page.headings if heading.endswith("The answer")] == [
         "plain: The answer",
-        "audit: The answer",
+        "Audit: audit: The answer",
         "bench: The answer",
     ]
     links = re.findall(r"<nav.*?</nav>", page.source, re.S)[0]

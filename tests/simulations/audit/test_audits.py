@@ -1,6 +1,7 @@
 """``fedtransfer audit``: plans and runs are attacked, what comes of it is written down, and what cannot be is refused."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from simulations.audit.audits import _Audit, audit_plan, audit_run
 from simulations.audit.decoder import may_be_known
 from simulations.audit.plan import PROTECTIONS, Audited, preset_file, read_plan
 from simulations.audit.pool import drawn_pool, others
+from simulations.audit.reconstruction import Originals, Target
+from simulations.audit.shown import shown, summary
+from simulations.audit.tables import Finding
 from simulations.display import Display
 from simulations.federation import simulate
 
@@ -74,6 +78,40 @@ def test_a_run_is_not_said_to_be_audited_on_other_data() -> None:
     result = CliRunner().invoke(app, ["audit", "runs/one", "--data", "elsewhere"])
     assert isinstance(result.exception, UserError)
     assert "--data elsewhere: a run is audited on its own images" in str(result.exception)
+
+
+@pytest.mark.parametrize(("option", "kept"), [([], True), (["--no-pictures"], False)])
+def test_pictures_are_kept_unless_the_command_says_no(
+    option: list[str], kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, bool] = {}
+
+    def audit(*_: object, **options: bool) -> list[Finding]:
+        asked.update(options)
+        return [Audited("fedavg", "none", 5, RunConfig()).found("utility", "accuracy", 0.5)]
+
+    monkeypatch.setattr("simulations.audit.audits.audit_plan", audit)
+    result = CliRunner().invoke(app, ["audit", "--preset", "quick", "--out", str(tmp_path), *option])
+    assert result.exit_code == 0
+    assert asked == {"force": False, "pictures": kept}
+
+
+def test_the_terminal_shows_guesses_beside_what_was_found() -> None:
+    audited = Audited("fedncm", "dp", 10, RunConfig(strategy="fedncm", dp="image", epsilon=2.0, sites=3))
+    rows = summary(
+        [
+            audited.found("labels", "exact_share", 0.26, by_chance=0.5),
+            audited.found("features", "cosine@1", 0.42, by_chance=0.76),
+            audited.found("images", "psnr", 10.04),
+            audited.found("images", "psnr_of_class_mean", 13.43),
+        ]
+    )
+    assert rows[0]["counts_by_chance"] == 0.5
+    console = Console(width=120, record=True, quiet=False, file=io.StringIO())
+    console.print(shown(rows))
+    told = console.export_text()
+    for cell in ("26.0 (50)", "0.42 (0.76)", "10.0 (13.4)", "│ 2 │"):
+        assert cell in told, cell
 
 
 def test_a_pool_has_as_many_members_as_others_and_no_image_that_the_decoder_knows() -> None:
@@ -139,6 +177,10 @@ def test_an_audit_leaves_every_attack_on_every_federation(audited: Path) -> None
         assert value[strategy, "dp", "one run", "epsilon_lower_bound"] < 2
         assert value[strategy, "none", "one run", "epsilon_lower_bound"] > 2
         assert value[strategy, "masks", "LiRA online", "auc"] == value[strategy, "none", "LiRA online", "auc"]
+    chance = {(r["attack"], r["measure"]): float(r["by_chance"] or "nan") for r in table}
+    assert chance["utility", "accuracy"] == 0.1
+    assert chance["RMIA", "tpr@1%"] == 0.01
+    assert chance["one run", "right_guesses"] == chance["RMIA", "auc"] == 0.5
     assert all(row["value"] == "" for row in table if row["measure"] == "tpr@0.1%")  # too few non-members to say
 
 
@@ -153,6 +195,14 @@ def test_an_audit_leaves_curves_pictures_a_summary_and_a_report(audited: Path) -
         assert list(file["names"][:2]) == ["fedavg, none", "fedavg, masks"]
     facts = json.loads((out / "audit.json").read_text("utf-8"))
     assert facts["command"] == "fedtransfer audit --plan plan.toml"
+    assert facts["plan"] == "plan"
+    assert facts["sites"] == [3]
+    assert facts["promises"] == [{"unit": "image", "neighbours": "add or remove one image", "delta": 1e-5}]
+    names = [f"{strategy}, {protection}" for strategy in ("fedavg", "fed3r") for protection in PROTECTIONS]
+    assert [each["federation"] for each in facts["federations"]] == names
+    assert {each["dp"] for each in facts["federations"]} == {"none", "image"}
+    assert "dp" not in facts["config"]
+    assert facts["config"]["rounds"] == 3
     assert "<html" in (out / "report.html").read_text("utf-8")
 
 
@@ -170,8 +220,21 @@ def test_pictures_of_a_replaced_audit_are_gone(tmp_path: Path) -> None:
     np.savez(pictures, originals=np.zeros((0, 32, 32, 3), np.uint8))
     audit = _Audit(tmp_path, QUIET, "", 4)
     audit._findings.append(audited.found("utility", "accuracy", 0.5))
-    audit.finished(audited)
+    audit.finished([audited], {})
     assert not pictures.exists()
+
+
+def test_pictures_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    image = np.full((1, 32, 32, 3), 9, np.uint8)
+    originals = Originals((Target("site", 0, 0),), image, image, ("cat",))
+    for pictures in (True, False):
+        audited = Audited("fedavg", "none", 5, RunConfig())
+        audit = _Audit(tmp_path, QUIET, "", 4, pictures=pictures)
+        audit._findings += [audited.found("utility", "accuracy", 0.5), audited.found("images", "psnr", 20.0)]
+        audit._pictures = originals, {"fedavg, none": image}
+        audit.finished([audited], {})
+        assert (tmp_path / "reconstructions.npz").exists() is pictures
+        assert ("<img" in (tmp_path / "report.html").read_text("utf-8")) is pictures
 
 
 @pytest.mark.slow

@@ -111,4 +111,5 @@ def test_points_for_logarithmic_axes_are_few_and_on_the_curve() -> None:
     assert (np.diff(points.fpr) > 0).all()
     assert (np.diff(points.tpr) >= 0).all()
     assert all(point == whole.at(fpr) for fpr, point in zip(*points, strict=True))
+    assert {0.01, 0.001} <= set(points.fpr.tolist())
     assert len(log_spaced(Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]))).fpr) == 1

@@ -30,13 +30,19 @@ def sites() -> dict[str, Split]:
     return made
 
 
+def public() -> Split:
+    """Images of the same classes at no site."""
+    x, y = drawn(np.full(CLASSES, 40), np.random.default_rng(0), D)
+    return x[20::40], y[20::40]
+
+
 def measured(**settings: Any) -> dict[str, Measure]:
     config = RunConfig(
         **{"rounds": 2, "batch_size": 30, "classes": "declared", "class_names": "a,b,c,d,e,f", **settings}
     )
     rounds: list[Seen] = []
     federate(config, sites(), CLASSES, 0, rounds.append, rng=np.random.default_rng(0))
-    return {f"{m.attack}/{m.measure}": m for m in leaks(config, sites(), CLASSES, rounds)}
+    return {f"{m.attack}/{m.measure}": m for m in leaks(config, sites(), CLASSES, rounds, public())}
 
 
 def value(measures: dict[str, Measure], name: str) -> float:
@@ -125,9 +131,20 @@ def test_a_masked_total_is_that_of_its_cohort() -> None:
     np.testing.assert_allclose(sum(each.counts for each in read.values()), true, atol=1)
 
 
+def test_a_guess_that_needs_nothing_from_a_site_stands_beside_what_is_read_off() -> None:
+    plain, private = measured(), measured(strategy="fedncm", **SUMS)
+    for found in (plain, private):
+        # Five sites with a class each of 0, 1, 3, 6, 8 and 12 images: one number for all is right in a class of six.
+        assert found["labels/exact_share"].by_chance == pytest.approx(1 / 6)
+        assert found["labels/l1"].by_chance == pytest.approx((5 + 4 + 2 + 1 + 3 + 7) / 30)
+        for bucket in ("1", "2-5", "6+"):
+            assert 0.3 < found[f"features/cosine@{bucket}"].by_chance < 0.8
+    assert value(private, "means/max_cosine") == pytest.approx(private["means/max_cosine"].by_chance, abs=0.3)
+
+
 def test_features_of_any_length_are_refused() -> None:
     with pytest.raises(UserError, match="normalise = true"):
-        leaks(RunConfig(normalise=False), sites(), CLASSES, [])
+        leaks(RunConfig(normalise=False), sites(), CLASSES, [], public())
 
 
 def test_a_measure_of_nothing_is_not_a_number() -> None:
