@@ -121,7 +121,13 @@ class _Audit:
         """Make all attacks on one federation; where ``head`` is given, membership inference is on that one."""
         config, members, classes = audited.config, pool.members, len(pool.classes)
         rounds: list[Seen] = []
-        made = federate(config, members, classes, observe=rounds.append)
+        with self._display.bar(f"{audited}", "rounds") as progress:
+
+            def seen(one: Seen) -> None:
+                rounds.append(one)
+                progress(len(rounds), max(len(rounds), config.training_rounds))
+
+            made = federate(config, members, classes, observe=seen)
         kernel, bias = head or made
         accuracy = float(np.mean((population[0] @ kernel + bias).argmax(1) == population[1]))
         note = "of the head that comes out, on images that no site has"
