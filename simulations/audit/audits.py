@@ -120,12 +120,17 @@ class _Audit:
     def attack(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None = None) -> None:
         """Make all attacks on one federation; where ``head`` is given, membership inference is on that one."""
         config, members, classes = audited.config, pool.members, len(pool.classes)
-        rounds: list[Seen] = []
+        rounds: list[Seen] = []  # those in which a site was seen for the first time, which is all that attacks look at
         with self._display.bar(f"{audited}", "rounds") as progress:
+            count, known = 0, set[str]()
 
             def seen(one: Seen) -> None:
-                rounds.append(one)
-                progress(len(rounds), max(len(rounds), config.training_rounds))
+                nonlocal count
+                count += 1
+                progress(count, max(count, config.training_rounds))
+                if not known.issuperset(one.cohort):
+                    rounds.append(one)
+                    known.update(one.cohort)
 
             made = federate(config, members, classes, observe=seen)
         kernel, bias = head or made

@@ -81,7 +81,7 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
     Args:
         config: the run's settings, which the server knows.
         images: site → its number of images, of all that have any.
-        rounds: all that ``federate`` showed.
+        rounds: those of ``federate`` in which a site was seen for the first time.
 
     Raises:
         UserError: features are not of length 1.
@@ -116,7 +116,7 @@ def leaks(
         config: the run's settings.
         sites: name → its training images.
         classes: C.
-        rounds: all that ``federate`` showed.
+        rounds: those of ``federate`` in which a site was seen for the first time.
         public: images that no site has: their class means are what a guess at features by class alone gives.
     """
     truth = {name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)}
