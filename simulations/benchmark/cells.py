@@ -147,7 +147,9 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
     peak_of_run = math.nan if kept["peak_mb"] is None else kept["peak_mb"]
     measures = dict(score.measures) | {"peak_mb": peak_of_run, **fairness(score, baselines)}
     pooled = baselines["pooled softmax"].common if "pooled softmax" in baselines else math.nan
-    measures |= run_measures(read_history(folder), summary, pooled, cell.config)
+    measures |= run_measures(
+        read_history(folder), summary, pooled, settings_of(folder)
+    )  # with the number of sites that there are
     privacy = summary.get("privacy", {})
     claimed = {name: "" if (value := privacy.get(name)) is None else f"{value:.6g}" for name in ("epsilon", "delta")}
     made_in = 0.0 if finished else time.monotonic() - began

@@ -1,0 +1,33 @@
+"""One run of a plan, as a process makes it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import COLOURS, picture
+
+from common.config import RunConfig
+from simulations.benchmark.cells import run_cell
+from simulations.benchmark.plans import Cell
+
+pytestmark = pytest.mark.slow
+
+
+def test_bytes_are_those_of_a_site_where_the_data_say_how_many_sites_there_are(tmp_path: Path) -> None:
+    """A plan of a natural partition need not say how many sites it has."""
+    for s, site in enumerate(("north", "south")):
+        for c, (label, colour) in enumerate(COLOURS.items()):
+            (tmp_path / "data" / site / label).mkdir(parents=True)
+            for i in range(12):
+                picture(colour, 1000 * s + 100 * c + i).save(tmp_path / "data" / site / label / f"{i}.png")
+    config = RunConfig(
+        data=str(tmp_path / "data"), partition="natural", rounds=3, baselines=False, models=False, out=str(tmp_path / "run"),
+    )  # fmt: skip
+    row = run_cell(Cell("clinics", "fedavg", 0, config), {}, {})
+    with (tmp_path / "run" / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    for way in ("up", "down"):
+        assert row.measures[f"bytes_{way}"] == pytest.approx(
+            np.sum([float(r[f"bytes_{way}_per_site"]) for r in history])
+        )
