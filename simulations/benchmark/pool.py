@@ -34,11 +34,12 @@ class Workers(Executor):
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a process call a function."""
-        try:
-            return self._pool.submit(function, *args, **kwargs)
-        except BrokenProcessPool:
-            self._pool = self._started()
-            return self._pool.submit(function, *args, **kwargs)
+        with _deaf():
+            try:
+                return self._pool.submit(function, *args, **kwargs)
+            except BrokenProcessPool:
+                self._pool = self._started()
+                return self._pool.submit(function, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the processes end."""
@@ -94,12 +95,23 @@ def results(
                 yield cell, future.result()
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore interrupts, as a process that is started meanwhile does for good: a terminal's Ctrl-C is sent to all of its
+    processes, and this one ends the others.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _begin() -> None:
     """Prepare a process: warnings of runs are left to their summary.json, since here nobody could tell which run they are of;
     and the process that began this one says when it ends, however that ends itself.
     """
     logging.getLogger().setLevel(logging.ERROR)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is sent to all of its processes
     Thread(target=_end_with_parent, daemon=True).start()
 
 

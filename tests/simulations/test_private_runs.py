@@ -17,6 +17,7 @@ from common.sources import read_source
 from simulations.display import Display
 from simulations.federation import Result, simulate
 from simulations.report import write_report
+from simulations.report.blocks import epsilon
 
 pytestmark = pytest.mark.slow
 CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
@@ -76,7 +77,7 @@ def test_its_report_promises_what_the_summary_does(private: tuple[Result, str], 
     write_report([result.folder], tmp_path / "report.html", "")
     page = (tmp_path / "report.html").read_text("utf-8")
     assert (
-        f"ε = {told['epsilon']:.3g} at δ = 10⁻⁵; the unit is one {told['unit']}, neighbours: {told['neighbours']}."
+        f"ε = {epsilon(told['epsilon'])} at δ = 10⁻⁵; the unit is one {told['unit']}, neighbours: {told['neighbours']}."
         in page
     )
     assert "measured from outside the simulated federation" in page
