@@ -29,6 +29,15 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
         raise UserError("\n".join(f"{source}: {_explain(problem)}" for problem in error.errors())) from None
 
 
+def read_config(path: Path) -> RunConfig:
+    """Read a run's ``config.toml``.
+
+    Raises:
+        UserError: as ``read_toml`` and ``make_config`` say.
+    """
+    return make_config(read_toml(path), str(path))
+
+
 def _explain(problem: Any) -> str:
     if problem["type"] == "value_error":  # our own texts, complete as they are
         return str(problem["ctx"]["error"])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from common.backbone import Backbone, configured_backbone, resizing_layer
 from common.compute import keras, tf
 from common.config import RunConfig
-from common.config_reading import make_config, read_toml
+from common.config_reading import read_config
 from common.cut import HEAD, cut
 from common.errors import UserError
 from common.feature_map import FeatureMap, feature_map
@@ -134,8 +134,7 @@ def load_model(path: Path) -> Classifier:
     """
     file = path / "model.keras" if path.is_dir() else path
     if path.is_dir() and not file.exists() and (path / "head.npz").is_file():
-        settings = path / "config.toml"
-        file = model_of_head(path / "head.npz", make_config(read_toml(settings), str(settings)))
+        file = model_of_head(path / "head.npz", read_config(path / "config.toml"))
     if not file.is_file():
         raise UserError(f"{file}: no such file; expected a run folder with a finished run's model.keras")
     try:

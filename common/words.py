@@ -1,7 +1,7 @@
 """Times, sizes and choices as people say them, and scores as JSON can hold them."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,11 @@ def size(number: float) -> str:
 def counted(number: int, what: str) -> str:
     """Return a number of things, regular nouns: ``1 round``, ``1,000 rounds``."""
     return f"{number:,} {what}" + "s" * (number != 1)
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Return the first names, separated by commas, and dots where there are more."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from common.config import RunConfig
-from common.config_reading import make_config, read_toml
+from common.config_reading import read_config
 from common.errors import UserError
 from common.words import plain
 
@@ -64,7 +64,7 @@ def settings_of(path: Path) -> RunConfig:
     """
     if not (path / "config.toml").is_file():
         raise UserError(f"{path}: no run there; expected a run folder, which has a config.toml")
-    config = make_config(read_toml(path / "config.toml"), str(path / "config.toml"))
+    config = read_config(path / "config.toml")
     return config.model_copy(update={"out": str(path.absolute()), "resume": True})
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.config import RunConfig
-from common.config_reading import make_config, read_toml
+from common.config_reading import read_config
 from common.errors import UserError
 from common.images import Image, Problem
 from common.sources import read_source
@@ -30,7 +30,7 @@ def choose_images(
         UserError: the data have a class that the model does not know, or no image in this split.
     """
     settings = run / "config.toml"
-    config = make_config(read_toml(settings), str(settings)) if settings.is_file() else RunConfig()
+    config = read_config(settings) if settings.is_file() else RunConfig()
     path = resolve_data(data)
     own = settings.is_file() and resolve_data(config.data).resolve() == path.resolve()
     if own and config.partition == "natural":

@@ -9,6 +9,7 @@ from common.config import RunConfig
 from common.errors import UserError
 from common.images import Image, Problem
 from common.sources import SPLIT_FOLDERS, read_source, write_manifest
+from common.words import some
 from simulations.datasets import read_sites, resolve_data
 from simulations.partition import partition
 
@@ -61,16 +62,15 @@ def taken_for_classes(config: RunConfig) -> list[str]:
     if config.partition == "natural" or not path.is_dir():
         return []
     folders = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-    inside = [{entry.name for entry in folder.iterdir() if entry.is_dir()} for folder in folders]
+    try:
+        inside = [{entry.name for entry in os.scandir(folder) if entry.is_dir()} for folder in folders]
+    except OSError:  # a folder that cannot be read is told of where images are
+        return []
     shared = sorted(set.intersection(*inside)) if len(folders) > 1 else []
     if len(shared) < 2 or all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
         return []
-    names, classes = (_some([folder.name for folder in folders]), _some(shared))
+    names, classes = some([folder.name for folder in folders], _SHOWN), some(shared, _SHOWN)
     return [
         f"{path}: its folders ({names}) are taken for classes, but all of them have the same folders inside ({classes}); if they "
         "are sites with a folder a class, give --partition natural"
     ]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

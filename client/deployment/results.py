@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import RunConfig
-from common.config_reading import make_config, read_toml
+from common.config_reading import read_config
 from common.errors import UserError
 from common.head import save_head
 from common.model import model_of_head
@@ -69,8 +69,7 @@ def newest_result(results: Path, *, personal: bool = False) -> Kept:
     folders = sorted(path.parent for path in results.glob("*/head.npz"))
     if not folders:
         raise UserError(f"{results}: no result yet; a site gets one at the end of each run that it took part in")
-    settings = folders[-1] / "config.toml"
-    kept = Kept(folders[-1], make_config(read_toml(settings), str(settings)), PERSONAL if personal else "")
+    kept = Kept(folders[-1], read_config(folders[-1] / "config.toml"), PERSONAL if personal else "")
     if not kept.path("head.npz").exists():
         raise UserError(
             f"{folders[-1]}: the newest result has no personal head; runs make one with --personal-epochs, and with "

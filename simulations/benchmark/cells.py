@@ -23,6 +23,7 @@ from common.feature_map import Moments, moments_of
 from common.head import load_head, load_layer, load_moments
 from common.preparation import extract_all
 from common.sources import natural_order, read_source
+from common.words import some
 from server.callbacks.tables import read_history
 from server.run import read_summary, settings_of, write_whole
 from simulations.baselines import Score, measure, pooled_one_shot, run_baselines
@@ -64,10 +65,8 @@ def extract_features(config: RunConfig) -> Features:
         "fingerprint": backbone.fingerprint,
     }
     classes = natural_order(image.label for image in images)
-    named = ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")
-    told = [
-        f"{len(images):,} images of {len(classes)} classes ({named}); {extraction.extracted:,} extracted in {time.monotonic() - began:.1f} s"
-    ]
+    took = f"{extraction.extracted:,} extracted in {time.monotonic() - began:.1f} s"
+    told = [f"{len(images):,} images of {len(classes)} classes ({some(classes, 6)}); {took}"]
     return Features([*told, *taken_for_classes(config)], facts, peak_mb())
 
 

@@ -81,10 +81,10 @@ def _methods(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figure 
 
 def _by_round(benchmark: Benchmark, setting: str) -> Figure | None:
     """Draw each method's accuracy by round, a mean over the seeds whose run folders are there."""
-    families = _families(benchmark)
+    families, known = _families(benchmark), curves(benchmark, setting)
     lines = [
         Series(method, list(map(float, range(len(curve)))), curve, look=families[method][1])
-        for method, curve in curves(benchmark, setting).items()
+        for method, curve in known.items()
     ]
     if not lines:
         return None
@@ -94,7 +94,7 @@ def _by_round(benchmark: Benchmark, setting: str) -> Figure | None:
         f"{counted(len(lines), 'method')} with rounds of training, means over seeds; highest in the end: "
         f"{shown(best.name, 40)} with {percent(best.y[-1])}."
     )
-    if rise := rising_methods(benchmark, setting):
+    if rise := rising_methods(known):
         description += (
             f" {rise}: the mean accuracy of the last fifth of rounds is clearly above that of the fifth before."
         )

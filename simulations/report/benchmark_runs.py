@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.config import RunConfig
-from common.config_reading import make_config, read_toml
+from common.config_reading import read_config
 from common.errors import UserError
 from simulations.report.blocks import counted
 from simulations.report.reading import Benchmark, Row, json_of, real, rows_of
@@ -73,6 +73,6 @@ def curves(benchmark: Benchmark, setting: str) -> dict[str, list[float]]:
 def _config(folder: Path) -> RunConfig | None:
     file = folder / "config.toml"
     try:
-        return make_config(read_toml(file), str(file)) if file.is_file() else None
+        return read_config(file) if file.is_file() else None
     except UserError:  # written by another version: its settings are not told
         return None

@@ -1,7 +1,7 @@
 """What a benchmark found, in sentences."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from common.words import size
@@ -44,9 +44,9 @@ def lead(benchmark: Benchmark) -> str:
     )
 
 
-def rising_methods(benchmark: Benchmark, setting: str) -> str:
+def rising_methods(curves_: Mapping[str, Sequence[float]]) -> str:
     """Say which methods would gain by more rounds: ``fedavg and fedprox were still rising at their last round``; or ""."""
-    names = [shown(name, 40) for name, curve in curves(benchmark, setting).items() if rising(curve)]
+    names = [shown(name, 40) for name, curve in curves_.items() if rising(curve)]
     if len(names) > 4:
         names = [*names[:3], f"{len(names) - 3} more"]
     return f"{listed(names)} {'was' if len(names) == 1 else 'were'} still rising at the last round" if names else ""
@@ -109,7 +109,7 @@ def _of_setting(benchmark: Benchmark, setting: str, made: Sequence[Row], pooled:
             f" {percent(share, 0)} of sites do better alone on their own test images than with {shown(top['method'], 40)}"
             f"{others}."
         )
-    if rise := rising_methods(benchmark, setting):
+    if rise := rising_methods(curves(benchmark, setting)):
         sentence += f" {rise[0].upper() if rise[0].isdigit() else rise[0]}{rise[1:]}: more rounds may give more."
     return sentence
 

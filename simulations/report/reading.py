@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import RunConfig
-from common.config_reading import make_config, read_toml
+from common.config_reading import read_config
 from common.errors import UserError
 
 Row = Mapping[str, str]
@@ -171,7 +171,7 @@ def read_folder(folder: Path) -> Source:
             f"{folder}: this run is not finished (it has no summary.json); go on with it by `fedtransfer simulate --resume "
             f"{folder}`"
         )
-    config = make_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
+    config = read_config(folder / "config.toml")
     summary = json_of(folder / "summary.json")
     if missing := {"accuracy", "classes", "backbone", "rounds"} - set(summary):
         raise UserError(
