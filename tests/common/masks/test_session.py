@@ -7,7 +7,7 @@ from common.masks.session import common_settings
 
 OWN = {
     "data", "strict", "backbone", "weights", "feature-statistics", "store", "threads", "engine", "ray-address",
-    "client-cpus", "client-gpus", "baselines", "out", "prepared", "resume", "log-json", "callbacks", "public-data",
+    "client-cpus", "client-gpus", "baselines", "models", "out", "prepared", "resume", "log-json", "callbacks", "public-data",
     "join-timeout", "round-timeout", "round-retries",
 }  # fmt: skip
 
