@@ -1,11 +1,11 @@
 """The figures of a benchmark's setting: by method, by round, against ε and against bytes; a method has one colour in all."""
 
 import math
-import re
 from collections.abc import Sequence
 from itertools import combinations
 
 from common.words import size
+from simulations.report.benchmark_best import family, federated
 from simulations.report.benchmark_measures import BASELINES, bars, bytes_of, measure, told
 from simulations.report.benchmark_runs import curves
 from simulations.report.benchmark_words import rising_methods
@@ -38,11 +38,11 @@ def _families(benchmark: Benchmark) -> dict[str, tuple[str, int]]:
     bare = {row["method"] for row in rows if not row.get("epsilon")}
     families, looks = dict[str, tuple[str, int]](), dict[str, int]()
     for row in rows:
-        family = row["method"]
+        name = row["method"]
         if row.get("epsilon"):
-            family = re.sub(r"[\s,+_-]*\(?(?:epsilon|eps|ε)?\s*=?\s*[\d.]+\)?$", "", family) or family
-            family += " with ε" * (family in bare and family != row["method"])
-        families[row["method"]] = family, looks.setdefault(family, len(looks))
+            name = family(row["method"])
+            name += " with ε" * (name in bare and name != row["method"])
+        families[row["method"]] = name, looks.setdefault(name, len(looks))
     return families
 
 
@@ -118,7 +118,7 @@ def _by_epsilon(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figu
 
 
 def _by_bytes(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figure | None:
-    made = [row for row in rows if row["method"] not in BASELINES and row["accuracy"] and bytes_of(row) > 0]
+    made = [row for row in federated(rows) if bytes_of(row) > 0]
     if len(made) < 2:
         return None
     least, best = min(made, key=bytes_of), max(made, key=lambda row: real(row["accuracy"]))

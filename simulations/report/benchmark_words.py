@@ -2,26 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 from common.words import size
-from simulations.report.benchmark_measures import (
-    BASELINES,
-    by_setting,
-    bytes_of,
-    certainty,
-    measure,
-    seeds_each,
-    told,
-)
+from simulations.report.benchmark_best import alone, best, by_epsilon, falling, federated, few, pooled
+from simulations.report.benchmark_measures import by_setting, bytes_of, certainty, seeds_each, told
 from simulations.report.benchmark_runs import curves, promised
 from simulations.report.blocks import Fact, counted, epsilon, listed, percent, power, shown, span
 from simulations.report.estimates import rising
 from simulations.report.reading import Benchmark, Row, real
-
-_Level = TypeVar("_Level")
-_SETTINGS = 6  # at most so many are told of one by one
-_LEVELS = 3  # of ε in the headline
 
 
 def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
@@ -32,7 +20,7 @@ def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
 def lead(benchmark: Benchmark) -> str:
     """Say what was compared on what."""
     about = benchmark.about
-    methods = list(dict.fromkeys(row["method"] for row in _made(benchmark.table)))
+    methods = list(dict.fromkeys(row["method"] for row in federated(benchmark.table)))
     data = listed([shown(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6])
     backbones = [
         f"{shown(told['name'], 60)} at {told.get('resolution', '?')} px" for told in about.get("backbones", [])
@@ -52,82 +40,76 @@ def rising_methods(curves_: Mapping[str, Sequence[float]]) -> str:
     return f"{listed(names)} {'was' if len(names) == 1 else 'were'} still rising at the last round" if names else ""
 
 
-def _made(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["method"] not in BASELINES]
+def of_setting(benchmark: Benchmark, rows: Sequence[Row]) -> str:
+    """Say which method of a setting is best, also at each ε, what all images in one place give, and who does better alone."""
+    made, together = federated(rows), pooled(rows)
 
-
-def _pooled(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["method"].startswith("pooled") and row["accuracy"]]
-
-
-def _best(rows: Sequence[Row]) -> Row:
-    return max(rows, key=lambda row: real(row["accuracy"]))
-
-
-def _how_good(benchmark: Benchmark) -> Fact:
-    sentences = []
-    settings = by_setting(benchmark)
-    for setting, rows in [*settings.items()][:_SETTINGS]:
-        made, pooled = [row for row in _made(rows) if row["accuracy"]], _pooled(rows)
-        if made:
-            sentences.append(_of_setting(benchmark, setting, made, pooled))
-        elif pooled:
-            best = _best(pooled)
-            sentences.append(
-                f"{shown(setting, 60)}: no method was run; the best baseline is {shown(best['method'], 40)}, all images in one "
-                f"place, with {told(benchmark, best, 'accuracy')}."
-            )
-    if len(settings) > _SETTINGS:
-        sentences.append(f"And {counted(len(settings) - _SETTINGS, 'more setting')}, below.")
-    sentences.append(
-        f"{certainty(benchmark)} What is called best is so on the test images that it is scored on: of many methods, or of few "
-        "that are close, another may be as good."
-    )
-    return Fact("How good?", _headline(benchmark), tuple(sentences))
-
-
-def _of_setting(benchmark: Benchmark, setting: str, made: Sequence[Row], pooled: Sequence[Row]) -> str:
     def with_score(row: Row) -> str:
         return f"{shown(row['method'], 40)} with {told(benchmark, row, 'accuracy')}"
 
-    top = _best(made)
-    parts = [f"{shown(setting, 60)}: the best of {counted(len(made), 'method')} is {with_score(top)}"]
-    if pooled:
-        reference = _best(pooled)
+    if not made:
+        return (
+            f"No method was run; the best baseline is {shown(best(together)['method'], 40)}, all images in one place, with "
+            f"{told(benchmark, best(together), 'accuracy')}."
+            if together
+            else ""
+        )
+    top = best(made)
+    parts = [f"The best of {counted(len(made), 'method')} is {with_score(top)}"]
+    if together:
+        reference = best(together)
         parts.append(
             f"{shown(reference['method'], 40)}, all images in one place, has {told(benchmark, reference, 'accuracy')}"
         )
-    levels = _by_epsilon(made)
     if not top.get("epsilon"):
-        parts += [f"at ε = {level} the best is {with_score(_best(rows))}" for level, rows in _few(levels)]
+        levels = few(list(by_epsilon(made).items()))
+        parts += [f"at ε = {level} the best is {with_score(best(mine))}" for level, mine in levels]
     sentence = "; ".join(parts) + "."
-    alone = [share for row in made if not math.isnan(share := measure(benchmark, row, "worse_than_local").mean)]
-    if alone and not math.isnan(share := measure(benchmark, top, "worse_than_local").mean):
-        least, most = percent(min(alone), 0), percent(max(alone), 0)
+    shares = [share for row in made if not math.isnan(share := alone(benchmark, row))]
+    if shares and not math.isnan(share := alone(benchmark, top)):
+        least, most = percent(min(shares), 0), percent(max(shares), 0)
         others = "" if least == most else f" (by method, from {least} to {most})"
         sentence += (
             f" {percent(share, 0)} of sites do better alone on their own test images than with {shown(top['method'], 40)}"
             f"{others}."
         )
-    if rise := rising_methods(curves(benchmark, setting)):
+    if rise := rising_methods(curves(benchmark, rows[0]["setting"])):
         sentence += f" {rise[0].upper() if rise[0].isdigit() else rise[0]}{rise[1:]}: more rounds may give more."
     return sentence
+
+
+def _how_good(benchmark: Benchmark) -> Fact:
+    settings = by_setting(benchmark)
+    tops = {shown(name, 40): best(made) for name, rows in settings.items() if (made := federated(rows))}
+    sentences = [of_setting(benchmark, rows) for rows in settings.values()] if len(settings) == 1 else []
+    shares = {name: share for name, top in tops.items() if not math.isnan(share := alone(benchmark, top))}
+    if not sentences and shares:
+        least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+        range_ = f"{percent(shares[least], 0)} ({least}) to {percent(shares[most], 0)} ({most})"
+        if shares[least] == shares[most]:
+            range_ = percent(shares[least], 0)
+        sentences.append(f"{range_} of sites do better alone on their own test images than with the best method.")
+    if tops:
+        sentences.append(
+            "What is called best is so on the test images that it is scored on: of many methods, or of few that are close, "
+            "another may be as good."
+        )
+    return Fact("How good?", _headline(benchmark), (*filter(None, sentences), certainty(benchmark)))
 
 
 def _headline(benchmark: Benchmark) -> str:
     """Pair accuracies with what they are promised: the best without a promise and the best at each ε, over settings."""
     bare, at = list[float](), dict[str, list[float]]()
     for rows in by_setting(benchmark).values():
-        made = [row for row in _made(rows) if row["accuracy"]]
+        made = federated(rows)
         if unprotected := [row for row in made if not row.get("epsilon")]:
-            bare.append(real(_best(unprotected)["accuracy"]))
-        for level, mine in _by_epsilon(made):
-            at.setdefault(level, []).append(real(_best(mine)["accuracy"]))
+            bare.append(real(best(unprotected)["accuracy"]))
+        for level, mine in by_epsilon(made).items():
+            at.setdefault(level, []).append(real(best(mine)["accuracy"]))
     parts = [f"{_span(bare)} without differential privacy"] if bare else []
-    levels = sorted(at.items(), key=lambda item: -_value(item[0]))
-    parts += [f"{_span(values)} at ε = {level}" for level, values in _few(levels)]
-    if not parts and (pooled := [_best(mine) for rows in by_setting(benchmark).values() if (mine := _pooled(rows))]):
-        return f"{_span([real(row['accuracy']) for row in pooled])} with all images in one place"
+    parts += [f"{_span(at[level])} at ε = {level}" for level in few(falling(at))]
+    if not parts and (bests := [best(mine) for rows in by_setting(benchmark).values() if (mine := pooled(rows))]):
+        return f"{_span([real(row['accuracy']) for row in bests])} with all images in one place"
     return ", ".join(parts) or "–"
 
 
@@ -135,34 +117,16 @@ def _span(shares: Sequence[float]) -> str:
     return span(f"{100 * min(shares):.0f}", f"{100 * max(shares):.0f}") + "\u00a0%"
 
 
-def _by_epsilon(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Return ε and its rows, from the largest."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.get("epsilon"):
-            groups.setdefault(epsilon(real(row["epsilon"])), []).append(row)
-    return sorted(groups.items(), key=lambda item: -_value(item[0]))
-
-
-def _value(level: str) -> float:
-    return math.inf if level == "∞" else float(level.replace(",", ""))
-
-
-def _few(levels: Sequence[_Level]) -> Sequence[_Level]:
-    """Return the first and the last of many."""
-    return levels if len(levels) <= _LEVELS else (levels[0], levels[-1])
-
-
 def _how_private(benchmark: Benchmark) -> Fact:
     private = [row for row in benchmark.table if row.get("epsilon")]
-    none = [row for row in _made(benchmark.table) if not row.get("epsilon")]
+    none = [row for row in federated(benchmark.table) if not row.get("epsilon")]
     told_, number = [], "no promise"
     if private:
         deltas = sorted({power(real(row.get("delta"))) for row in private})
         values = [real(row["epsilon"]) for row in private]
         range_ = span(epsilon(min(values)), epsilon(max(values)))
         methods = {row["method"] for row in private}
-        number = f"ε = {range_} by {len(methods)} of {counted(len({row['method'] for row in _made(benchmark.table)}), 'method')}"
+        number = f"ε = {range_} by {len(methods)} of {counted(len({row['method'] for row in federated(benchmark.table)}), 'method')}"
         protected = promised(benchmark, private)
         promise = f"Differential privacy with ε = {range_} at δ = {listed(deltas)} is promised by {counted(len(methods), 'method')}"
         if not protected:
@@ -182,7 +146,7 @@ def _how_private(benchmark: Benchmark) -> Fact:
 
 
 def _at_what_cost(benchmark: Benchmark) -> Fact:
-    bytes_ = [spent for row in _made(benchmark.table) if not math.isnan(spent := bytes_of(row)) and spent > 0]
+    bytes_ = [spent for row in federated(benchmark.table) if not math.isnan(spent := bytes_of(row)) and spent > 0]
     seconds = benchmark.about.get("seconds")
     total = sum(seconds.values()) if isinstance(seconds, dict) else real(seconds)
     cost = [f"To and from a site in a whole run: from {size(min(bytes_))} to {size(max(bytes_))}."] if bytes_ else []

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from simulations.report.benchmark_best import best, federated, glance
 from simulations.report.benchmark_figures import figures
 from simulations.report.benchmark_measures import (
-    BASELINES,
     COSTS,
     NUMBERS,
     POINTS,
@@ -14,6 +14,7 @@ from simulations.report.benchmark_measures import (
     told,
 )
 from simulations.report.benchmark_runs import described
+from simulations.report.benchmark_words import of_setting
 from simulations.report.blocks import Section, Table, epsilon, listed, percent, shown
 from simulations.report.reading import Benchmark, Row, real
 
@@ -25,18 +26,22 @@ _MAY_AGREE = {
 
 
 def sections(benchmark: Benchmark) -> list[Section]:
-    """Return a section a setting, and how the benchmark was made."""
-    made = [_setting(benchmark, i, setting, rows) for i, (setting, rows) in enumerate(by_setting(benchmark).items())]
-    return [*made, *_how(benchmark)]
+    """Return all settings at a glance, a section a setting, and how the benchmark was made."""
+    settings = by_setting(benchmark)
+    made = [_setting(benchmark, f"setting-{i}", rows, len(settings) > 1) for i, rows in enumerate(settings.values())]
+    return [*glance(benchmark), *made, *_how(benchmark)]
 
 
-def _setting(benchmark: Benchmark, i: int, setting: str, rows: Sequence[Row]) -> Section:
-    what = described(benchmark, setting)
+def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool) -> Section:
+    setting = rows[0]["setting"]
+    text = [f"{what}." if (what := described(benchmark, setting)) else ""]
+    if several:  # what is found in the only one, the answer above says
+        text.append(of_setting(benchmark, rows))
     tables = (_scores(benchmark, rows), _costs(benchmark, rows))
     return Section(
-        f"setting-{i}",
+        key,
         shown(setting, 100),
-        (f"{what}.",) if what else (),
+        tuple(filter(None, text)),
         figures=figures(benchmark, setting, rows),
         tables=tuple(table for table in tables if len(table.columns) > 1),
     )
@@ -52,11 +57,9 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     names = [name for name in names if name not in same]
     facts = [name for name in ("expected", "source") if any(row.get(name) for row in rows)]
     private, seeds = any(row.get("epsilon") for row in rows), len({row.get("seeds") for row in rows}) > 1
-    federated = [row["accuracy"] for row in rows if row["method"] not in BASELINES and row["accuracy"]]
-    best = max(federated, key=real, default="")
-    marked = frozenset(
-        i for i, row in enumerate(rows) if best and row["accuracy"] == best and row["method"] not in BASELINES
-    )
+    made = federated(rows)
+    highest = best(made)["accuracy"] if made else ""
+    marked = frozenset(i for i, row in enumerate(rows) if row in made and row["accuracy"] == highest)
     columns = (
         "method",
         *(["ε"] if private else []),
@@ -81,7 +84,7 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
 
 
 def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    made = [row for row in rows if row["method"] not in BASELINES]
+    made = federated(rows)
     names = [name for name in COSTS if any(row.get(name) for row in made)]
     laid_out = tuple((shown(row["method"], 60), *(told(benchmark, row, name) for name in names)) for row in made)
     columns = ("method", *(COSTS[name] for name in names))

@@ -291,10 +291,10 @@ def bench_page(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_a_benchmark_names_the_best_method_of_each_setting(bench_page: Page) -> None:
     page = bench_page
-    assert "iid: the best of 15 methods is fed3r with 66.9 ± 0.8 %" in page.text
+    assert "The best of 15 methods is fed3r with 66.9 ± 0.8 %" in page.text
     promise = "Differential privacy with ε = 0.5 to 8 at δ = 10⁻⁵ is promised by 10 methods, for one training image added or removed."
     assert promise in page.text
-    assert page.headings[:3] == ["The answer", "iid", "alpha-0.3"]
+    assert page.headings[:4] == ["The answer", "At a glance", "iid", "alpha-0.3"]
     for title in (
         "Accuracy by method, iid",
         "Accuracy by round, iid",
@@ -337,6 +337,18 @@ def test_accuracies_stand_beside_the_epsilon_that_they_are_had_at(tables: Path, 
     page = written([folder], tmp_path / "report.html")
     assert f"How good? {bare} % without differential privacy, {most} % at ε = 8, " in page.text
     assert f"at ε = 8 the best is fed3r ε=8 with {100 * best['iid', '8']:.1f} ± 0.8 %" in page.text
+    glance = re.findall(r'<section id="glance".*?</section>', page.source, re.S)[0]
+    columns = re.findall(r'<th scope="col"><bdi>(.*?)</bdi>', glance)
+    rows = {
+        re.findall(r'<th scope="row"><bdi>(.*?)</bdi>', row)[0]: re.findall(r"<td.*?><bdi>(.*?)</bdi>", row)
+        for row in re.findall(r"<tr.*?</tr>", glance.split("<tbody>")[1], re.S)
+    }
+    assert columns[:3] == ["setting", "best without differential privacy", "best at ε = 8"]
+    for setting, cells in rows.items():
+        assert cells[0].startswith(f"{100 * best[setting, '']:.1f} ± ")
+        assert cells[1].startswith(f"{100 * best[setting, '8']:.1f} ± ")
+        assert cells[1].endswith(", fed3r"), "without the ε that the column names"
+    assert set(rows) == {"iid", "alpha-0.3"}
     assert "7.9" not in page.text.split("To repeat it")[0]
 
 
@@ -373,7 +385,7 @@ def test_a_benchmark_of_baselines_alone_tells_of_these(tables: Path, tmp_path: P
     told = written([tables], tmp_path / "report.html").text
     assert "A benchmark of baselines alone in 2 settings" in told
     assert "% with all images in one place" in told
-    assert "iid: no method was run; the best baseline is pooled" in told
+    assert "No method was run; the best baseline is pooled" in told
 
 
 def test_no_interval_leaves_the_axis(tables: Path, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The most accurate methods of a benchmark's settings: federated or not, and at each ε; and all settings at a glance."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from simulations.report.benchmark_measures import BASELINES, by_setting, certainty, measure, told
+from simulations.report.blocks import Section, Table, epsilon, percent, shown
+from simulations.report.reading import Benchmark, Row, real
+
+_LEVELS = 3  # of ε that are told of
+_Level = TypeVar("_Level")
+
+
+def federated(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of methods that have an accuracy, baselines left out."""
+    return [row for row in rows if row["method"] not in BASELINES and row["accuracy"]]
+
+
+def pooled(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of heads of all images in one place that have an accuracy."""
+    return [row for row in rows if row["method"].startswith("pooled") and row["accuracy"]]
+
+
+def best(rows: Sequence[Row]) -> Row:
+    """Return the row of the highest accuracy."""
+    return max(rows, key=lambda row: real(row["accuracy"]))
+
+
+def by_epsilon(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return ε, as it is told → its rows, from the largest."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("epsilon"):
+            groups.setdefault(epsilon(real(row["epsilon"])), []).append(row)
+    return {level: groups[level] for level in falling(groups)}
+
+
+def falling(levels: Iterable[str]) -> list[str]:
+    """Return values of ε, as they are told, from the largest."""
+    return sorted(levels, key=lambda level: -(math.inf if level == "∞" else float(level.replace(",", ""))))
+
+
+def few(levels: Sequence[_Level]) -> Sequence[_Level]:
+    """Return the first and the last of many."""
+    return levels if len(levels) <= _LEVELS else (levels[0], levels[-1])
+
+
+def family(method: str) -> str:
+    """Return a method's name without the ε in it: ``fed3r`` for ``fed3r+epsilon=0.5`` and ``fed3r ε=0.5``."""
+    return re.sub(r"[\s,+_-]*\(?(?:epsilon|eps|ε)?\s*=?\s*[\d.]+\)?$", "", method) or method
+
+
+def alone(benchmark: Benchmark, row: Row) -> float:
+    """Return the share of sites that do better alone on their own test images than with a method, NaN if not known."""
+    return measure(benchmark, row, "worse_than_local").mean
+
+
+def glance(benchmark: Benchmark) -> list[Section]:
+    """Return a section with a row a setting, where there are several: the best of each kind, and what it is worth."""
+    settings = by_setting(benchmark)
+    levels = few(falling({level for rows in settings.values() for level in by_epsilon(federated(rows))}))
+    rows = [(shown(setting, 60), *_best_of_each(benchmark, mine, levels)) for setting, mine in settings.items()]
+    columns = (
+        "setting",
+        "best without differential privacy" if levels else "best method",
+        *(f"best at ε = {level}" for level in levels),
+        "all images in one place",
+        "each site alone",
+        "sites that do better alone",
+    )
+    kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    note = f"Accuracy on the common test set. {certainty(benchmark)}"
+    if len(columns) - 1 in kept:
+        note += " The last column is of sites' own test images, beside the best method of the row."
+    laid_out = tuple(tuple(row[i] for i in kept) for row in rows)
+    table = Table("At a glance", tuple(columns[i] for i in kept), laid_out, note, texts=True)
+    return [Section("glance", "At a glance", tables=(table.shortened(),))] if len(rows) > 1 else []
+
+
+def _best_of_each(benchmark: Benchmark, rows: Sequence[Row], levels: Sequence[str]) -> list[str]:
+    made, at = federated(rows), by_epsilon(federated(rows))
+    kinds = [[row for row in made if not row.get("epsilon")], *(at.get(level, []) for level in levels), pooled(rows)]
+    cells = [_named(benchmark, best(kind)) if kind else "" for kind in kinds]
+    local = [told(benchmark, row, "accuracy") for row in rows if row["method"] == "local only"]
+    share = alone(benchmark, best(made)) if made else math.nan
+    return [*cells, *(local or [""]), "" if math.isnan(share) else percent(share, 0)]
+
+
+def _named(benchmark: Benchmark, row: Row) -> str:
+    name = family(row["method"]) if row.get("epsilon") else row["method"]
+    return f"{told(benchmark, row, 'accuracy')}, {shown(name, 40)}"
