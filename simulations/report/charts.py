@@ -88,10 +88,6 @@ def line_chart(
             for x_, ends in zip(line.x, line.ends, strict=False):
                 if ends:
                     axes.plot([x_, x_], ends, color=look["color"], linewidth=1.2, marker="_", markersize=6, zorder=2)
-            for x_, y_, text in zip(line.x, line.y, line.labels, strict=False):
-                axes.annotate(
-                    text, (x_, y_), (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False
-                )
         for i, level in enumerate(levels):
             axes.axhline(
                 level.y,
@@ -102,6 +98,7 @@ def line_chart(
             )
         _dress(axes.xaxis, x)
         _dress(axes.yaxis, y)
+        _label_points(axes, named)
         axes.set(xlabel=x.label, ylabel=y.label)
         labels = axes.get_legend_handles_labels()
         if labels[1]:
@@ -110,6 +107,16 @@ def line_chart(
     return Figure(
         key, "Line chart", title, description, view, body, _line_table(title, series, x, y, levels), note=note
     )
+
+
+def _label_points(axes: Any, series: Sequence[Series]) -> None:
+    """Write a text beside each point that has one, but where it would stand on another's; the table names all."""
+    taken = list[Any]()
+    for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
+        place = axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
+        if text and not any((abs(place - other) < (40, 7)).all() for other in taken):
+            taken.append(place)
+            axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
 
 
 def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
