@@ -1,7 +1,7 @@
 """What becomes of features between the backbone and the head: standardised, projected to fewer, scaled to length 1."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ Moments = tuple[NDArray[np.float64], ...]  # mean (d,) and deviation (d,) over a
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """x → ((x - offset) · scale) @ matrix → length 1; None for a step that is left out.
+    """x → ((x - offset) · scale) @ matrix → length 1; None for a step that is left out. Equal to another of equal numbers.
 
     Attributes:
         features: d, numbers in a raw feature vector.
@@ -37,6 +37,17 @@ class FeatureMap:
     def width(self) -> int:
         """d', numbers in a vector that a head sees."""
         return self.features if self.matrix is None else self.matrix.shape[1]
+
+    @cached_property
+    def _numbers(self) -> tuple[Any, ...]:
+        arrays = (self.offset, self.scale, self.matrix)
+        return self.features, self.unit, *(None if array is None else array.tobytes() for array in arrays)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeatureMap) and self._numbers == other._numbers
+
+    def __hash__(self) -> int:
+        return hash(self._numbers)
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map raw features (n, d) float32 to those that a head sees, (n, d') float32."""

@@ -5,7 +5,7 @@ than the head is trained, the convolutions above a cut of the backbone (``common
 feature map stands between the two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from common.compute import keras
 from common.config import RunConfig
 from common.cut import HEAD, Above
 from common.errors import UserError
-from common.feature_map import Moments
+from common.feature_map import FeatureMap, Moments
 from common.protocol import Arrays as Arrays
 from common.seeds import generator
 
@@ -36,7 +36,7 @@ class HeadSpec:
         l1: L1 penalty on all kernels that are trained, those of convolutions too.
         l2: L2 penalty on the same.
         above: what is trained of the backbone; None: the head alone.
-        feature_map: with ``above``, what turns a Keras tensor of pooled features into the (n, d) that the head sees.
+        feature_map: with ``above``, what turns pooled features into the (n, d) that the head sees.
     """
 
     features: int
@@ -46,7 +46,7 @@ class HeadSpec:
     l1: float = 0.0
     l2: float = 0.0
     above: Above | None = None
-    feature_map: Callable[[Any], Any] | None = None
+    feature_map: FeatureMap | None = None
 
     @classmethod
     def from_config(
@@ -55,7 +55,7 @@ class HeadSpec:
         features: int,
         classes: int,
         above: Above | None = None,
-        feature_map: Callable[[Any], Any] | None = None,
+        feature_map: FeatureMap | None = None,
     ) -> "HeadSpec":
         """Read the head's settings from a run config."""
         return cls(features, classes, config.hidden_units, config.dropout, config.l1, config.l2, above, feature_map)
@@ -114,7 +114,7 @@ def build_above(spec: HeadSpec) -> Any:
         return None
     model = spec.above.build()
     if spec.feature_map:
-        model = keras.Model(model.input, spec.feature_map(model.output), name="above")
+        model = keras.Model(model.input, spec.feature_map.as_layers(model.output), name="above")
     for variable in model.trainable_variables:
         variable.regularizer = spec.penalty if variable.name.endswith("kernel") else None
     return model

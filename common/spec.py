@@ -23,5 +23,5 @@ def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = 
         UserError: the backbone cannot be cut there.
     """
     width, above = feature_width(config, backbone), cut(backbone, layer).above
-    mapped = feature_map(config, backbone).as_layers if above else None
+    mapped = feature_map(config, backbone) if above else None
     return HeadSpec.from_config(config, width, classes, above, mapped)

@@ -15,6 +15,7 @@ from common.config import BUNDLED, Optimizer, RunConfig
 from common.head import HeadSpec, build_head, initial_head
 from common.metrics import cross_entropy
 from common.seeds import generator
+from common.spec import head_spec
 
 SPEC = HeadSpec(12, 3)
 
@@ -315,6 +316,17 @@ def test_one_model_is_built_however_often_it_is_used() -> None:
     with trainer(SPEC, recipe) as second, trainer(SPEC, recipe) as at_the_same_time:
         assert first is second
         assert second is not at_the_same_time
+
+
+def test_runs_that_differ_in_their_seed_share_what_is_built_above_a_cut() -> None:
+    """Or a process that makes many runs would hold the convolutions of each."""
+    backbone, recipe = load_backbone(BUNDLED), Recipe("adam", 0.1, 16, 1)
+    one, other = (head_spec(RunConfig(seed=seed), backbone, 3, "conv5_block2") for seed in (0, 1))
+    assert head_spec(RunConfig(seed=0, normalise=False), backbone, 3, "conv5_block2") != one
+    with trainer(one, recipe) as first:
+        pass
+    with trainer(other, recipe) as second:
+        assert first is second
 
 
 def test_the_backbone_is_frozen_bit_for_bit() -> None:
