@@ -15,7 +15,7 @@ from client.inference import classify, evaluate_model, images_at, plot_confusion
 from common.errors import UserError
 from common.images import Image, Problem
 from common.model import Classifier
-from common.terminal import percent, progress_bar
+from common.terminal import percent, progress_bar, table_console
 from common.words import plain
 
 
@@ -52,7 +52,7 @@ def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bo
         else:
             table.add_row(image.path, best, percent(share), ", ".join(f"{name} {percent(p)}" for name, p in others))
     if table.row_count:
-        Console().print(table)
+        table_console().print(table)
     if unreadable:
         print(f"{unreadable} of {len(images)} files could not be read", file=sys.stderr)
     return unreadable
@@ -87,7 +87,7 @@ def show_evaluation(
     if json_output:
         print(json.dumps(plain({"split": split, **result.summary}), indent=2, ensure_ascii=False))
     else:
-        Console().print(_evaluation_table(result.summary, split))
+        table_console().print(_evaluation_table(result.summary, split))
     console.print(f"confusion matrix: {picture}", highlight=False, soft_wrap=True)
 
 

@@ -108,8 +108,9 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
     if json_output:
         print(json.dumps([{**vars(report), "path": str(report.path)} for report in reports], indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from common.terminal import table_console
 
     table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
     for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):
@@ -124,4 +125,4 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
             str(r.damaged),
             str(r.left_over),
         )
-    Console().print(table)
+    table_console().print(table)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from common.images import Image
+from common.words import counted
 
 _SHOWN = 3
 
@@ -29,7 +30,9 @@ def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Seque
             f"{len(leaked)} test images are among the training or validation images too, so scores are too good: {_name(images, leaked)}"
         )
     if contradicted:
-        warnings.append(f"{len(contradicted)} images stand under more than one label: {_name(images, contradicted)}")
+        warnings.append(
+            f"{counted(len(contradicted), 'image')} under more than one label, all of which are kept: {_name(images, contradicted)}"
+        )
     folded: dict[str, set[str]] = defaultdict(set)
     for label in {image.label for image in images}:
         folded[label.casefold().strip()].add(label)

@@ -1,5 +1,6 @@
 """What commands show while they work, and how they write numbers."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -51,6 +52,11 @@ def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callab
         yield update
         if seen == 0 and progress.tasks[0].total is None:
             progress.update(task, completed=1, total=1)
+
+
+def table_console() -> Console:
+    """Return a console for tables on standard output; where that is no terminal, rows are as long as they need to be."""
+    return Console(width=None if sys.stdout.isatty() else 10_000)
 
 
 def percent(share: float | None) -> str:

@@ -14,6 +14,7 @@ from common.config_reading import make_config, resolve_config
 from common.errors import UserError
 from common.options import refuse_missing, with_config_options
 from common.presets import PRESETS
+from common.words import counted
 
 NOT_AN_OPTION = {"out", "resume", "prepared"}  # what a resumed run may have otherwise, but not by an option
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)]
@@ -92,7 +93,7 @@ def simulate(
     display = Display(console)
     result = run(resolved, display, force=force, began=began)
     if result.problems:
-        display.print(f"\n{len(result.problems)} files were left out:")
+        display.print(f"\n{counted(len(result.problems), 'file')} left out:")
         for problem in result.problems[:20]:
             display.print(f"  {problem.path}: {problem.reason}")
         if len(result.problems) > 20:

@@ -84,6 +84,11 @@ class Display:
         each site's own accuracy where sites are few.
         """
         self.console.print(_accuracy_table(summary, baselines))
+        if (kept := summary["best_round"] - 1) < summary["rounds"]:
+            self.print(
+                f"Kept is the head after {kept} of {summary['rounds']} rounds: its validation loss is the lowest. The head after all "
+                "of them, last-head.npz, has the accuracy of the round called final."
+            )
         if "privacy" in summary:
             for line in privacy_in_words(summary):
                 self.print(line)
@@ -159,7 +164,9 @@ def _rounds_table(rounds: list[Round], columns: tuple[str, ...]) -> Table:
 
 
 def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Table:
-    table = _table("Accuracy on test images", "method", "common test set", "own images, mean", "worst site")
+    images = (summary["images_by_split"] or {}).get("test")  # nobody knows, under differential privacy
+    title = f"Accuracy on {counted(images, 'test image')}" if images else "Accuracy on test images"
+    table = _table(title, "method", "common test set", "own images, mean", "worst site")
     columns = ("accuracy", "mean_site_accuracy", "worst_site_accuracy")
     if summary["scored_on"] == "public-data":
         table.add_row("federated, on public images", percent(summary["accuracy"]), "", "")

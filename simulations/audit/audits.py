@@ -23,6 +23,7 @@ from common.config import Value
 from common.errors import UserError
 from common.head import Arrays, load_head
 from common.privacy.guarantee import guarantee
+from common.words import counted
 from server.run import read_summary, settings_of, write_whole
 from simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
@@ -62,6 +63,7 @@ def audit_plan(
     _check(folder, force=force)
     plan = read_plan(path, changed)
     audit = _Audit(folder, display, command, shadows or plan.shadows, pictures=pictures)
+    audit.announce(len(plan.audited))
     for each in dict.fromkeys(audited.each for audited in plan.audited):
         mine = [audited for audited in plan.audited if audited.each == each]
         with display.bar(f"Features, {each} a class", "images") as progress:
@@ -92,9 +94,10 @@ def audit_run(
         changed = {"ridge": chosen["ridge"], **changed} if config.strategy != "fedncm" else changed
     config = config.model_copy(update={**changed, "resume": False})
     refuse_unrepeatable(config)
+    audit = _Audit(folder, display, command, shadows or SHADOWS, pictures=pictures)
+    audit.announce(1)
     with display.bar("Features", "images") as progress:
         pool, population = pool_of_run(run, config, tuple(summary["classes"]), progress)
-    audit = _Audit(folder, display, command, shadows or SHADOWS, pictures=pictures)
     audited = Audited(config.strategy, "", 0, config)
     audit.attack(audited, without_empty(pool), population, head)
     measured = summary.get("measured_outside_the_federation") or summary
@@ -116,6 +119,13 @@ class _Audit:
         self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
         self._bounds: dict[tuple[str, bool], OneRun] = {}
         self._began = time.monotonic()
+
+    def announce(self, federations: int) -> None:
+        """Say how much there is to do, and where it ends."""
+        self._display.print(
+            f"{counted(federations, 'federation')} to attack, with {self._shadows} shadow federations each; findings are in "
+            f"{self._folder} once all is done (stopped, an audit begins anew)"
+        )
 
     def attack(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None = None) -> None:
         """Make all attacks on one federation; where ``head`` is given, membership inference is on that one."""

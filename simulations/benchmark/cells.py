@@ -15,6 +15,7 @@ from rich.console import Console
 from client.site import Site, prepare_site
 from client.statistics import site_sums
 from common.backbone import configured_backbone
+from common.checks import examine
 from common.compute import keras
 from common.config import RunConfig
 from common.config_reading import make_config
@@ -36,6 +37,8 @@ from simulations.federation import simulate
 from simulations.sites import sites_of, taken_for_classes
 from simulations.unseen import set_aside
 
+_SHOWN = 10  # files that are left out are named
+
 
 @dataclass(frozen=True)
 class Features:
@@ -56,7 +59,8 @@ def extract_features(config: RunConfig) -> Features:
     """Bring the features of a setting's images into the store."""
     began = time.monotonic()
     backbone = configured_backbone(config)
-    images = [image for images in sites_of(config)[0].values() for image in images]
+    images_of, problems = sites_of(config)
+    images = [image for images in images_of.values() for image in images]
     extraction, _ = extract_all(backbone, images, config, _lines_of("features", "images"))
     facts = {
         "backbone": backbone.name,
@@ -65,8 +69,15 @@ def extract_features(config: RunConfig) -> Features:
         "fingerprint": backbone.fingerprint,
     }
     classes = natural_order(image.label for image in images)
-    took = f"{extraction.extracted:,} extracted in {time.monotonic() - began:.1f} s"
-    told = [f"{len(images):,} images of {len(classes)} classes ({some(classes, 6)}); {took}"]
+    usable = sum(key is not None for key in extraction.keys)
+    took = (
+        f"{extraction.extracted:,} extracted in {time.monotonic() - began:.1f} s" if extraction.extracted else "stored"
+    )
+    told = [f"{usable:,} images of {len(classes)} classes ({some(classes, 6)}); {took}"]
+    problems += extraction.problems
+    told += [f"left out {problem.path}: {problem.reason}" for problem in problems[:_SHOWN]]
+    told += [f"left out {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
+    told += examine(images, extraction.keys, [image.split for image in images])
     return Features([*told, *taken_for_classes(config)], facts, peak_mb())
 
 

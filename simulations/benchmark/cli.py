@@ -114,7 +114,8 @@ def run(
     read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
     for remark in read.remarks:
         say(remark)
-    open_folder(folder, read)
+    if remark := open_folder(folder, read):
+        say(remark)
     try:
         measured = run_plan(read, folder, processes, cores, say)
     except KeyboardInterrupt:

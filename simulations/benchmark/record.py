@@ -10,8 +10,11 @@ from simulations.benchmark.plans import Plan
 from simulations.benchmark.runs import Measured
 
 
-def open_folder(folder: Path, plan: Plan) -> None:
+def open_folder(folder: Path, plan: Plan) -> str:
     """Make a benchmark's folder, or take up the one there is, and write its ``plan.toml``.
+
+    Returns:
+        What a person should know of a folder that another plan began; "" where none did.
 
     Raises:
         UserError: there is something else.
@@ -22,7 +25,13 @@ def open_folder(folder: Path, plan: Plan) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not begun:
         raise UserError(f"--out {folder}: exists and is no benchmark; choose another folder")
     (folder / "runs").mkdir(parents=True, exist_ok=True)
+    another = begun and (folder / "plan.toml").read_text("utf-8") != plan.text
     write_whole(folder / "plan.toml", plan.text)
+    return (
+        f"{folder}: was begun by another plan, which this one replaces; runs that only that one asked for stay there, and are not tabled"
+        if another
+        else ""
+    )
 
 
 def write_record(folder: Path, command: str, plan: Plan, measured: Measured) -> None:

@@ -136,9 +136,10 @@ class _Work:
             rows.append(row)
             made += bool(row.seconds)
             passed = time.monotonic() - began
-            left = f"about {passed / made * (len(cells) - done) / 60:.0f} min left" if row.seconds else "was there"
-            accuracy = 100 * row.measures["accuracy"]
-            self.say(f"{done}/{len(cells)} {cell}: {accuracy:.1f} %, {row.seconds:.1f} s, {left}")
+            told = [f"{100 * row.measures['accuracy']:.1f} %", f"{row.seconds:.1f} s" if row.seconds else "was there"]
+            if row.seconds and made > self.measured.processes:  # the first of each waits for TensorFlow
+                told.append(f"about {passed / made * (len(cells) - done) / 60:.0f} min left")
+            self.say(f"{done}/{len(cells)} {cell}: {', '.join(told)}")
         return rows
 
     def _results(self, cells: Sequence[Cell], work: Any) -> Iterator[tuple[Cell, Any]]:
@@ -188,9 +189,8 @@ def _about(plan: Plan) -> str:
     for cell in (*plan.cells, *plan.tuning):
         folder = Path(cell.config.out)
         changed += (folder / "config.toml").is_file() and not same_run(settings_of(folder), cell.config)
-    return text + (
-        f"; {changed} runs in the folder have other settings than the plan, and are made again" if changed else ""
-    )
+    other = "run in the folder has" if changed == 1 else "runs in the folder have"
+    return text + (f"; {changed} {other} other settings than the plan, and will be made again" if changed else "")
 
 
 def _about_processes(processes: int, wished: int, cores: int, need: float) -> str:

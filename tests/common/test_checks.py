@@ -15,7 +15,9 @@ def test_a_test_image_in_training_is_named() -> None:
 def test_many_copies_are_counted_and_a_few_named() -> None:
     images = [Image(f"{i}-{label}.png", label) for i in range(5) for label in ("cat", "dog")]
     [warning] = examine(images, [bytes([i // 2]) for i in range(10)], ["train"] * 10)
-    assert warning.startswith("5 images stand under more than one label: 0-cat.png (cat) = 0-dog.png (dog); ")
+    assert warning.startswith(
+        "5 images under more than one label, all of which are kept: 0-cat.png (cat) = 0-dog.png (dog); "
+    )
     assert warning.endswith("; and 2 more")
 
 

@@ -71,8 +71,11 @@ def test_predict(colours: Path, tmp_path: Path) -> None:
     answer = json.loads(out)
     assert answer["class"] == "red"
     assert answer["probability"] == pytest.approx(answer["probabilities"]["red"])
-    out, _ = command("predict", str(colours / "run"), str(tmp_path / "new blue.jpg"))
-    assert "blue" in out
+    far = tmp_path.joinpath(*["a folder with a long name"] * 6)
+    far.mkdir(parents=True)
+    (tmp_path / "new blue.jpg").rename(far / "new blue.jpg")
+    out, _ = command("predict", str(colours / "run"), str(far))
+    assert [line.split("new blue.jpg")[1].split()[0] for line in out.splitlines() if str(far) in line] == ["blue"]
 
 
 def test_a_model_that_was_not_written_is_made_when_it_is_asked_for(colours: Path, tmp_path: Path) -> None:

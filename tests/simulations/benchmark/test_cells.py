@@ -8,7 +8,7 @@ import pytest
 from pictures import COLOURS, picture
 
 from common.config import RunConfig
-from simulations.benchmark.cells import run_cell
+from simulations.benchmark.cells import extract_features, run_cell
 from simulations.benchmark.plans import Cell
 
 pytestmark = pytest.mark.slow
@@ -31,3 +31,18 @@ def test_bytes_are_those_of_a_site_where_the_data_say_how_many_sites_there_are(t
         assert row.measures[f"bytes_{way}"] == pytest.approx(
             np.sum([float(r[f"bytes_{way}_per_site"]) for r in history])
         )
+
+
+def test_what_is_wrong_with_the_images_is_said_before_any_run(tmp_path: Path, folder_of_classes) -> None:
+    images = folder_of_classes(8)
+    (images / "red" / "broken.png").write_bytes(b"no picture")
+    (images / "blue" / "copy.png").write_bytes((images / "red" / "0.png").read_bytes())
+    config = RunConfig(data=str(images), store=str(tmp_path / "store"), sites=2, partition="iid")
+    usable = 8 * len(COLOURS) + 1
+    for stored in (False, True):
+        first, *others = extract_features(config).told
+        assert first.startswith(f"{usable} images of {len(COLOURS)} classes (")
+        assert first.endswith("stored" if stored else " s")
+        assert others[0].startswith(f"left out {images / 'red' / 'broken.png'}: ")
+        assert others[1].startswith("1 image under more than one label, all of which are kept: ")
+        assert len(others) == 2

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from server.run import settings_of
 from simulations.benchmark import PRESETS
 from simulations.benchmark.cells import measure_baselines, run_cell
 from simulations.benchmark.plan_file import BASELINES
-from simulations.benchmark.plans import Cell
+from simulations.benchmark.plans import Cell, read_plan
 from simulations.benchmark.pool import results, workers
+from simulations.benchmark.record import open_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
@@ -136,6 +138,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in mine.iterdir()] == ["table.csv"]
 
 
+def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None:
+    plan, out = read_plan(plan_file(tmp_path), tmp_path / "out", {"pictures": str(tmp_path)}, ""), tmp_path / "out"
+    assert [open_folder(out, plan), open_folder(out, plan)] == ["", ""]
+    changed = replace(plan, text=plan.text + "# one more line")
+    assert "was begun by another plan, which this one replaces" in open_folder(out, changed)
+    assert (out / "plan.toml").read_text() == changed.text
+
+
 def table(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
@@ -175,7 +185,7 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
     assert again == {changed}, "nothing else is made again"
     assert "4 runs, after 4 that choose settings" in done.stderr
-    assert "1 runs in the folder have other settings than the plan, and are made again" in done.stderr
+    assert "1 run in the folder has other settings than the plan, and will be made again" in done.stderr
     assert done.stderr.count("was there") == len(finished) - 5
     assert (changed / "head.npz").read_bytes() == head, "the same run gives the same head"
     _tables_agree(out)
