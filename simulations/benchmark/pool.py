@@ -97,14 +97,19 @@ def results(
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ignore interrupts, as a process that is started meanwhile does for good: a terminal's Ctrl-C is sent to all of its
-    processes, and this one ends the others.
+    """Hold interrupts back until the end, as a process that is started meanwhile does for good: a terminal's Ctrl-C is sent to
+    all of its processes, and this one ends the others.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heard = list[int]()  # by other threads, for which this one's mask is not
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin() -> None:

@@ -13,6 +13,7 @@ from client.trainer import Recipe, batches, trainer
 from common.backbone import Backbone
 from common.compute import keras, tf
 from common.cut import Cut, cut
+from common.feature_map import FeatureMap
 from common.head import HeadSpec, build_above, initial_head
 
 N, CLASSES = 22, 3
@@ -20,6 +21,7 @@ Y = np.arange(N) % CLASSES
 
 
 def centred(backbone: Backbone) -> Callable[[Any], Any]:
+    """What the feature map of the parts does, in layers of its own."""
     return lambda x: keras.layers.UnitNormalization()(keras.layers.Rescaling(1.0, (-backbone.mean).tolist())(x))
 
 
@@ -27,7 +29,8 @@ def parts_of(layer: str) -> tuple[Backbone, Cut, HeadSpec, np.ndarray]:
     """A backbone, its cut, what is trained above, and the images' values at the cut."""
     backbone = small_backbone()
     parts = cut(backbone, layer)
-    spec = HeadSpec(backbone.features, CLASSES, above=parts.above, feature_map=centred(backbone))
+    mapped = FeatureMap(backbone.features, np.asarray(backbone.mean, np.float32))
+    spec = HeadSpec(backbone.features, CLASSES, above=parts.above, feature_map=mapped)
     return backbone, parts, spec, parts.below.network(pixels(N), training=False).numpy()
 
 

@@ -91,6 +91,28 @@ def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
     assert said == [f"{cell}: failed: {why}" for cell, why in failures.items()]
 
 
+def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with workers(1) as pool:
+            start, interrupted = pool._pool.submit, []
+
+            def slowly(*arguments: object) -> object:
+                os.kill(os.getpid(), signal.SIGINT)
+                future = start(*arguments)
+                interrupted.append(False)
+                return future
+
+            pool._pool.submit = slowly
+            try:
+                pool.submit(abs, -1)
+            except KeyboardInterrupt:
+                interrupted.append(True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interrupted == [False, True], "after the process has started, and not lost"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
