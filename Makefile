@@ -7,8 +7,6 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 # Tests run a file at a time in each of two processes, each of which holds TensorFlow; make test PARALLEL= has one alone.
 PARALLEL ?= --numprocesses 2 --dist loadfile
-# Those of real deployments wait more than they compute.
-WAITING ?= --numprocesses 3 --dist loadfile
 
 .PHONY: help install simulate federation test test-deployment test-fast check lock flower-config clean
 
@@ -30,7 +28,7 @@ test: .venv/installed-dev          ## install with the test tools, then run ever
 	$(BIN)/python -m pytest -m "not deployment" $(PARALLEL)
 
 test-deployment: .venv/installed-dev ## coordinators and sites as real processes, killed, cut off, attacked (15 minutes)
-	$(BIN)/python -m pytest -m deployment $(WAITING)
+	$(BIN)/python -m pytest -m deployment $(PARALLEL)
 
 test-fast: .venv/installed-dev     ## the tests that start no whole run and no process
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
