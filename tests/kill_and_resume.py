@@ -95,11 +95,12 @@ def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -
         os._exit(code)
 
 
-def finish(child: int) -> None:
+def finish(child: int, log: Path) -> None:
     """Wait for a worker that must end well."""
     _, status = os.waitpid(child, 0)
     if status:
-        raise SystemExit(f"a worker ended with status {status}; see its log")
+        said = "\n".join(log.read_text().splitlines()[-20:])
+        raise SystemExit(f"a worker ended with status {status}; the end of what workers said:\n{said}")
 
 
 def traces(out: Path) -> dict[str, object]:
@@ -126,7 +127,7 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
             for _ in range(2):  # the second time the disk cache is warm, as it is later on
                 shutil.rmtree(root / name, ignore_errors=True)
                 began = time.monotonic()
-                finish(start(root, root / name, settings, resume=False))
+                finish(start(root, root / name, settings, resume=False), root / "worker.log")
                 seconds[name] = time.monotonic() - began
             expected[name] = traces(root / name)
         done = 0
@@ -148,7 +149,7 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
                 done += 1
                 stages[_stage(out)] += 1
             if not (out / "summary.json").exists():
-                finish(start(root, out, STRATEGIES[name], resume=True))
+                finish(start(root, out, STRATEGIES[name], resume=True), root / "worker.log")
             found = traces(out)
             if differing := [key for key in found if found[key] != expected[name][key]]:
                 for key in differing:
@@ -184,7 +185,7 @@ def soak_private(kills: int, seed: int = 0) -> Counter[str]:
                 if charged[: len(before)] != before or set(range(1, finished + 1)) - set(charged):
                     raise SystemExit(f"charged {before}, then {charged}, with {finished} rounds finished")
             if not (out / "summary.json").exists():
-                finish(start(root, out, PRIVATE, resume=True))
+                finish(start(root, out, PRIVATE, resume=True), root / "worker.log")
             before, charged = charged, charges(out)
             told = json.loads((out / "summary.json").read_text())["privacy"]
             whole = set(charged) == set(range(1, ROUNDS + 1)) and told["rounds_charged"] == len(charged)

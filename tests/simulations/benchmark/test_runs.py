@@ -217,8 +217,12 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
 
 def _stopped_by_a_person(told: Sequence[str], log: Path) -> None:
     """Start the benchmark, and stop it as a terminal's Ctrl-C does, before it has made a run."""
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what a shell starts behind itself is deaf, and its children
     with log.open("w") as file:
         again = subprocess.Popen(told, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     while " runs at a time" not in log.read_text():
         assert again.poll() is None, log.read_text()
         time.sleep(0.02)
