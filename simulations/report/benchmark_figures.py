@@ -1,13 +1,12 @@
 """The figures of a benchmark's setting: by method, by round, against ε and against bytes; a method has one colour in all."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from common.words import size
 from simulations.report.benchmark_best import family, federated
 from simulations.report.benchmark_measures import BASELINES, bars, bytes_of, measure, told
-from simulations.report.benchmark_runs import curves
 from simulations.report.benchmark_words import rising_methods
 from simulations.report.blocks import Figure, counted, epsilon, listed, percent, power, shown
 from simulations.report.charts import TOLD, Axis, Dot, Series, distinct, dot_chart, line_chart
@@ -17,11 +16,13 @@ from simulations.report.runs import ACCURACY, BYTES, ROUNDS
 _NAMED = 2 * TOLD  # each colour with two markers
 
 
-def figures(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> tuple[Figure, ...]:
-    """Draw what there is to see of a setting."""
+def figures(
+    benchmark: Benchmark, setting: str, rows: Sequence[Row], known: Mapping[str, Sequence[float]]
+) -> tuple[Figure, ...]:
+    """Draw what there is to see of a setting, whose ``curves`` are known."""
     drawn = (
         _methods(benchmark, setting, rows),
-        _by_round(benchmark, setting),
+        _by_round(benchmark, setting, known),
         _by_epsilon(benchmark, setting, rows),
         _by_bytes(benchmark, setting, rows),
     )
@@ -79,9 +80,9 @@ def _methods(benchmark: Benchmark, setting: str, rows: Sequence[Row]) -> Figure 
     )
 
 
-def _by_round(benchmark: Benchmark, setting: str) -> Figure | None:
+def _by_round(benchmark: Benchmark, setting: str, known: Mapping[str, Sequence[float]]) -> Figure | None:
     """Draw each method's accuracy by round, a mean over the seeds whose run folders are there."""
-    families, known = _families(benchmark), curves(benchmark, setting)
+    families = _families(benchmark)
     lines = [
         Series(method, list(map(float, range(len(curve)))), curve, look=families[method][1])
         for method, curve in known.items()

@@ -40,19 +40,25 @@ def rising_methods(curves_: Mapping[str, Sequence[float]]) -> str:
     return f"{listed(names)} {'was' if len(names) == 1 else 'were'} still rising at the last round" if names else ""
 
 
-def of_setting(benchmark: Benchmark, rows: Sequence[Row]) -> str:
-    """Say which method of a setting is best, also at each ε, what all images in one place give, and who does better alone."""
+def of_setting(benchmark: Benchmark, rows: Sequence[Row], known: Mapping[str, Sequence[float]]) -> str:
+    """Say which method of a setting is best, also at each ε, what all images in one place give, and who does better alone.
+
+    Args:
+        benchmark: the whole.
+        rows: of the setting.
+        known: its ``curves``.
+    """
     made, together = federated(rows), pooled(rows)
 
     def with_score(row: Row) -> str:
         return f"{shown(row['method'], 40)} with {told(benchmark, row, 'accuracy')}"
 
+    if not made and not together:
+        return ""
     if not made:
         return (
             f"No method was run; the best baseline is {shown(best(together)['method'], 40)}, all images in one place, with "
             f"{told(benchmark, best(together), 'accuracy')}."
-            if together
-            else ""
         )
     top = best(made)
     parts = [f"The best of {counted(len(made), 'method')} is {with_score(top)}"]
@@ -73,7 +79,7 @@ def of_setting(benchmark: Benchmark, rows: Sequence[Row]) -> str:
             f" {percent(share, 0)} of sites do better alone on their own test images than with {shown(top['method'], 40)}"
             f"{others}."
         )
-    if rise := rising_methods(curves(benchmark, rows[0]["setting"])):
+    if rise := rising_methods(known):
         sentence += f" {rise[0].upper() if rise[0].isdigit() else rise[0]}{rise[1:]}: more rounds may give more."
     return sentence
 
@@ -81,7 +87,9 @@ def of_setting(benchmark: Benchmark, rows: Sequence[Row]) -> str:
 def _how_good(benchmark: Benchmark) -> Fact:
     settings = by_setting(benchmark)
     tops = {shown(name, 40): best(made) for name, rows in settings.items() if (made := federated(rows))}
-    sentences = [of_setting(benchmark, rows) for rows in settings.values()] if len(settings) == 1 else []
+    sentences = []
+    if len(settings) == 1:
+        sentences = [of_setting(benchmark, rows, curves(benchmark, name)) for name, rows in settings.items()]
     shares = {name: share for name, top in tops.items() if not math.isnan(share := alone(benchmark, top))}
     if not sentences and shares:
         least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)

@@ -13,7 +13,7 @@ from simulations.report.benchmark_measures import (
     certainty,
     told,
 )
-from simulations.report.benchmark_runs import described
+from simulations.report.benchmark_runs import curves, described
 from simulations.report.benchmark_words import of_setting
 from simulations.report.blocks import Section, Table, epsilon, listed, percent, shown
 from simulations.report.reading import Benchmark, Row, real
@@ -34,15 +34,16 @@ def sections(benchmark: Benchmark) -> list[Section]:
 
 def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool) -> Section:
     setting = rows[0]["setting"]
+    known = curves(benchmark, setting)
     text = [f"{what}." if (what := described(benchmark, setting)) else ""]
     if several:  # what is found in the only one, the answer above says
-        text.append(of_setting(benchmark, rows))
+        text.append(of_setting(benchmark, rows, known))
     tables = (_scores(benchmark, rows), _costs(benchmark, rows))
     return Section(
         key,
         shown(setting, 100),
         tuple(filter(None, text)),
-        figures=figures(benchmark, setting, rows),
+        figures=figures(benchmark, setting, rows, known),
         tables=tuple(table for table in tables if len(table.columns) > 1),
     )
 

@@ -217,9 +217,8 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
 
 def _stopped_by_a_person(told: Sequence[str], log: Path) -> None:
     """Start the benchmark, and stop it as a terminal's Ctrl-C does, before it has made a run."""
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # what a shell starts behind itself is deaf, and its children
+    # What a shell starts behind itself is deaf, and so would this be.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("w") as file:
         again = subprocess.Popen(told, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
     signal.signal(signal.SIGINT, before)
