@@ -18,9 +18,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from common.errors import SiteError
-from common.head import Arrays
 from common.metrics import Counts
-from common.protocol import VERSION, Extra, ProtocolError, Task
+from common.protocol import VERSION, Arrays, Extra, ProtocolError, Task
 
 _LARGEST = 2**53  # beyond it float64 and int64 lose count
 _LAYOUT = "layout"  # which field has which arrays, in order: [name, [[type, length, length, …], …]]
