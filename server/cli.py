@@ -242,15 +242,11 @@ def stop(
     """Stop the coordinator; a run in progress goes on when it is started again. With --run, end the run for good."""
     from common.processes import stop_running
     from server.deployment.coordinator import Coordinator
-    from server.deployment.current import changing
+    from server.deployment.submission import end_run
 
     coordinator = Coordinator.open(folder)
     if run:
-        with changing(coordinator) as current:
-            if not current or not current.is_open:
-                raise UserError("no run is going on")
-            current.status = "stopping"
-        print(f"run {current.name} will be stopped; go on with it: fedtransfer server run --resume {current.name}")
+        print(end_run(coordinator))
         return
     if not stop_running(coordinator.state):
         raise UserError(f"{coordinator.folder}: the coordinator does not run")

@@ -67,6 +67,37 @@ def test_help_is_quick_because_it_loads_no_tensorflow(arguments: list[str]) -> N
     assert result.stdout.rstrip().endswith("[]"), result.stdout[-200:]
 
 
+def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
+    coordinator, site = tmp_path / "coordinator", tmp_path / "site"
+    (tmp_path / "images").mkdir()
+    init = [
+        "client",
+        "init",
+        str(site),
+        "--name",
+        "north",
+        "--coordinator",
+        "localhost:1",
+        "--data",
+        str(tmp_path / "images"),
+    ]
+    for words in (
+        ["server", "init", str(coordinator), "--host", "localhost"],
+        [*init, "--ca", str(coordinator / "certificates" / "ca.crt")],
+        ["server", "enroll", str(site / "site.pub"), "--dir", str(coordinator)],
+        ["server", "status", "--dir", str(coordinator)],
+        ["client", "status", "--dir", str(site)],
+        ["client", "log", "--dir", str(site)],
+    ):
+        code = (
+            f"import sys; sys.argv[1:] = {words!r}\nimport fedtransfer\n"
+            "try: fedtransfer.main()\nexcept SystemExit: pass\n"
+            "print(sorted({'tensorflow', 'keras', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert result.stdout.rstrip().endswith("[]"), (words, result.stdout[-200:])
+
+
 def test_another_package_named_common_is_noticed(tmp_path: Path) -> None:
     """The short names of the house could be hidden by others on sys.path."""
     (tmp_path / "common").mkdir()

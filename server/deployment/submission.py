@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.protection import refuse_undeclared
 from server.deployment import OF_SIMULATIONS
 from server.deployment.coordinator import Coordinator
-from server.deployment.current import Current, read_current, write_current
+from server.deployment.current import Current, changing, read_current, write_current
 from server.deployment.enrolment import enrolled
 from server.run import read_summary, settings_of
 
@@ -73,6 +73,22 @@ def resume_run(coordinator: Coordinator, name: str) -> Current:
     if planned >= config.training_rounds:
         raise UserError(f"--resume {name}: this run is finished; its result is in {folder}")
     return _want(coordinator, config, name)
+
+
+def end_run(coordinator: Coordinator) -> str:
+    """End the run in progress: at once if it was never submitted, else when the supervisor next looks; say which.
+
+    Raises:
+        UserError: none is going on.
+    """
+    with changing(coordinator) as current:
+        if not current or not current.is_open:
+            raise UserError("no run is going on")
+        if not current.submissions:
+            current.status = "stopped"
+            return f"run {current.name} is taken back; it had not begun"
+        current.status = "stopping"
+    return f"run {current.name} will be stopped; go on with it: fedtransfer server run --resume {current.name}"
 
 
 def _want(coordinator: Coordinator, config: RunConfig, name: str) -> Current:

@@ -12,7 +12,7 @@ from common.errors import UserError
 from server.deployment.coordinator import Coordinator, Settings
 from server.deployment.current import changing, read_current
 from server.deployment.enrolment import enrol
-from server.deployment.submission import request_run, resume_run
+from server.deployment.submission import end_run, request_run, resume_run
 from server.run import write_settings
 
 
@@ -78,6 +78,20 @@ def test_one_run_at_a_time_and_no_folder_twice(coordinator: Coordinator) -> None
     end(coordinator, "finished")
     with pytest.raises(UserError, match=r"runs/one exists already; choose another --name, or go on with it"):
         request_run(coordinator, None, {}, "one")
+
+
+def test_a_run_that_never_began_is_ended_at_once_and_one_that_did_by_the_supervisor(coordinator: Coordinator) -> None:
+    """A coordinator that is down would never get to it, and no other run could be asked for."""
+    request_run(coordinator, None, {}, "one")
+    assert end_run(coordinator) == "run one is taken back; it had not begun"
+    with pytest.raises(UserError, match="no run is going on"):
+        end_run(coordinator)
+    request_run(coordinator, None, {}, "two")
+    with changing(coordinator) as current:
+        assert current
+        current.submissions.append(1)
+    assert end_run(coordinator).startswith("run two will be stopped; go on with it")
+    assert read_current(coordinator).status == "stopping"  # type: ignore[union-attr]
 
 
 def test_a_run_without_sites_is_refused(tmp_path: Path) -> None:
