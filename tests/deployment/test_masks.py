@@ -123,7 +123,12 @@ def test_heads_are_those_of_the_plain_run(world: World, strategy: str, settings:
 
 def test_a_site_killed_in_a_masked_round(world: World) -> None:
     """Others have masks in common with it already; the total is that of those who remain, and says so."""
-    settings = {"rounds": 1, "local_epochs": LONG, "learning_rate": 0.5}
+    settings = {
+        "rounds": 1,
+        "local_epochs": LONG,
+        "learning_rate": 0.5,
+        "join_timeout": 20.0,
+    }  # for the head that awaits dora
     expected = world.plain("killed", SITES[:3], **settings)
     dora = world.sites["dora"]
     world.begin("killed", **settings)
