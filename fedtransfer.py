@@ -1,6 +1,7 @@
 """The front door: one command line, made of the three wings' commands."""
 
 import logging
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -68,8 +69,16 @@ def _check_packages() -> None:
         )
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Run the command line; errors that a user can mend are printed without a traceback."""
+    """Run the command line; errors that a user can mend are printed without a traceback.
+
+    SIGTERM, by which schedulers and service managers end a process, does what Ctrl-C does.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         _check_packages()
         spare_proxies_this_machine()

@@ -1,7 +1,6 @@
 """``fedtransfer client start``: the warm worker and SuperNode, started and watched over."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -42,7 +41,6 @@ def run_site(site: SiteFolder, told: Callable[[str], None]) -> None:
         lock.acquire(timeout=1)  # who asks whether it runs holds it for a moment
     except Timeout:
         raise UserError(f"{site.folder}: this site is running already; see fedtransfer client status") from None
-    signal.signal(signal.SIGTERM, _interrupt)
     (site.state / "pid").write_text(str(os.getpid()))
     running = _Running(site, told)
     try:
@@ -142,7 +140,3 @@ class _Running:
         self._pause = min(2 * self._pause, PAUSE_SECONDS[1]) if soon else PAUSE_SECONDS[0]
         self._last_death = time.monotonic()
         time.sleep(self._pause)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -7,7 +7,6 @@ why it cannot go on.
 
 import logging
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -54,7 +53,6 @@ def supervise(coordinator: Coordinator, told: Callable[[str], None]) -> None:
         raise UserError(
             f"{coordinator.folder}: this coordinator is running already; see fedtransfer server status"
         ) from None
-    signal.signal(signal.SIGTERM, _interrupt)
     (coordinator.state / "pid").write_text(str(os.getpid()))
     supervisor = _Supervisor(coordinator, told)
     try:
@@ -153,10 +151,6 @@ def _answers(coordinator: Coordinator) -> bool:
 
 def _changed(path: Path) -> int:
     return path.stat().st_mtime_ns
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def attend(coordinator: Coordinator, link: SuperLink, told: Callable[[str], None]) -> None:

@@ -97,19 +97,23 @@ def results(
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Hold interrupts back until the end, as a process that is started meanwhile does for good: a terminal's Ctrl-C is sent to
-    all of its processes, and this one ends the others.
+    """Hold what would end this process back until the end. A process that is started meanwhile never hears Ctrl-C, which a
+    terminal sends to all of its processes: this one ends the others.
     """
-    heard = list[int]()  # by other threads, for which this one's mask is not
-    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    heard = list[int]()
+    handlers = {
+        number: signal.signal(number, lambda number, _: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         if heard:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(heard[0])
 
 
 def _begin() -> None:

@@ -31,21 +31,34 @@ def command(*arguments: str) -> str:
     return result.stderr
 
 
-@pytest.fixture
-def killed(tmp_path: Path, folder_of_classes) -> Path:
-    """A run killed with -9 in the middle of its rounds."""
-    data = str(folder_of_classes(20))
-    arguments = ["simulate", "--data", data, *SETTINGS, "--out", str(tmp_path / "killed")]
-    child = subprocess.Popen([sys.executable, "-m", "fedtransfer", *arguments], stderr=subprocess.PIPE)
-    checkpoints, deadline = tmp_path / "killed" / "checkpoints", time.monotonic() + 120
-    while not any(int(path.name[6:12]) >= 5 for path in checkpoints.glob("round-*")):
+def ended_in_a_round(folder: Path, data: str, how: signal.Signals) -> tuple[int, str]:
+    """Start a run, and end it in the middle of its rounds; return its exit status and what it said."""
+    arguments = ["simulate", "--data", data, *SETTINGS, "--out", str(folder)]
+    child = subprocess.Popen([sys.executable, "-m", "fedtransfer", *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(int(path.name[6:12]) >= 5 for path in (folder / "checkpoints").glob("round-*")):
         assert child.poll() is None, child.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not (tmp_path / "killed" / "summary.json").exists()
+    child.send_signal(how)
+    said = child.communicate()[1]
+    assert not (folder / "summary.json").exists()
+    return child.returncode, said
+
+
+@pytest.fixture
+def killed(tmp_path: Path, folder_of_classes) -> Path:
+    """A run killed with -9 in the middle of its rounds."""
+    ended_in_a_round(tmp_path / "killed", str(folder_of_classes(20)), signal.SIGKILL)
     return tmp_path / "killed"
+
+
+def test_a_run_that_a_scheduler_ends_says_how_to_go_on(tmp_path: Path, folder_of_classes) -> None:
+    status, said = ended_in_a_round(tmp_path / "ended", str(folder_of_classes(20)), signal.SIGTERM)
+    assert status == 130
+    assert f"Stopped. To go on: fedtransfer simulate --resume {tmp_path / 'ended'}" in said.replace("\n", "")
+    assert "Traceback" not in said
+    assert "Resumed after round" in command("simulate", "--resume", str(tmp_path / "ended"))
 
 
 def test_a_killed_run_is_resumed_to_the_same_bits(killed: Path, tmp_path: Path) -> None:

@@ -91,14 +91,15 @@ def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
     assert said == [f"{cell}: failed: {why}" for cell, why in failures.items()]
 
 
-def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then(what: signal.Signals) -> None:
+    before = signal.signal(what, signal.default_int_handler)
     try:
         with workers(1) as pool:
             start, interrupted = pool._pool.submit, []
 
             def slowly(*arguments: object) -> object:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), what)
                 future = start(*arguments)
                 interrupted.append(False)
                 return future
@@ -109,7 +110,7 @@ def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then() -> None:
             except KeyboardInterrupt:
                 interrupted.append(True)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(what, before)
     assert interrupted == [False, True], "after the process has started, and not lost"
 
 
