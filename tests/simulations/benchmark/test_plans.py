@@ -154,6 +154,8 @@ def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
         ('"median"', '"mean"', r"settings.few with methods.robust: strategy: got 'mean'; did you mean 'median'"),
         ("[methods.plain]", '[methods."a/b"]', r"'a/b' names a folder"),
         ("seeds", "seed", r"unknown key 'seed'; did you mean 'seeds'"),
+        ("seeds = [0, 1]\n", "", r"plan.toml: seeds is missing; for example seeds = \[0, 1, 2\]"),
+        ("[0, 1]", "[0, 1, 0]", r"seeds: got \[0, 1, 0\]; 0 is there 2 times; give each seed once"),
         ("sites = 2", "sites = []", r"settings.few: sites: got \[\]; expected a value, or a list of values"),
         ("sites = 2", "sites = {a = 1}", r"settings.few: sites: got \{'a': 1\}; expected a value"),
         ("sites = 2", "sites = [2, 2]", r"few\+sites=2 is there twice; give each value once"),
