@@ -63,12 +63,19 @@ def run(
     processes: Annotated[
         int, typer.Option(help="Runs made at a time (0: one a core, as far as memory allows).", min=0)
     ] = 0,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make finished runs again that have other settings in the plan now, and lose the old."
+        ),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Run every setting x method x seed of a plan, and table them beside baselines, with 95 % intervals.
 
     The word `plan` may be left out. Stopped and started again it goes on where
-    it was. Runs that fail are named in the end, and the exit status is 1. The
+    it was, and a plan may get more seeds, methods and settings meanwhile; where
+    finished runs have other settings now, it is refused. Runs that fail are named in the end, and the exit status is 1. The
     folder gets table.csv, cells.csv, benchmark.json, report.html and a run
     folder a run.
 
@@ -114,10 +121,10 @@ def run(
     read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
     for remark in read.remarks:
         say(remark)
-    if remark := open_folder(folder, read):
+    for remark in open_folder(folder, read, force):
         say(remark)
     try:
-        measured = run_plan(read, folder, processes, cores, say)
+        measured = run_plan(read, folder, processes, cores, say, force)
     except KeyboardInterrupt:
         done = sum((Path(cell.config.out) / "measured.json").is_file() for cell in read.cells)
         say(f"stopped: {done} of {len(read.cells)} runs are done; the same command goes on")

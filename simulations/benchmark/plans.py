@@ -175,7 +175,14 @@ def run_seed(seed: int, setting: str) -> int:
 
 def same_run(one: RunConfig, other: RunConfig) -> bool:
     """Whether two configs give the same result; where and with how many threads it is made does not count."""
-    return _determining(one) == _determining(other)
+    return not differing(one, other)
+
+
+def differing(one: RunConfig, other: RunConfig) -> dict[str, tuple[Value | None, Value | None]]:
+    """Return setting → its values in both, of those that decide a result; None where a config's others leave it no say."""
+    mine, others = _determining(one), _determining(other)
+    pairs = {key: (mine.get(key), others.get(key)) for key in (*mine, *others)}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _determining(config: RunConfig) -> dict[str, Value]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +23,13 @@ from server.run import settings_of
 from simulations.benchmark import PRESETS
 from simulations.benchmark.cells import measure_baselines, run_cell
 from simulations.benchmark.plan_file import BASELINES
-from simulations.benchmark.plans import Cell, read_plan
+from simulations.benchmark.plans import Cell, Plan, read_plan
 from simulations.benchmark.pool import results, workers
 from simulations.benchmark.record import open_folder
+from simulations.benchmark.standing import refuse_to_replace, standing, tuned
+from simulations.benchmark.tuning import with_choices
 
+CHOSEN = {"setting": "few", "method": "fedavg", "chosen": {"learning-rate": 4.0}}
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
 seeds = [0, 1]
@@ -162,10 +165,62 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None:
     plan, out = read_plan(plan_file(tmp_path), tmp_path / "out", {"pictures": str(tmp_path)}, ""), tmp_path / "out"
-    assert [open_folder(out, plan), open_folder(out, plan)] == ["", ""]
+    assert [open_folder(out, plan), open_folder(out, plan)] == [[], []]
     changed = replace(plan, text=plan.text + "# one more line")
-    assert "was begun by another plan, which this one replaces" in open_folder(out, changed)
+    [remark] = open_folder(out, changed)
+    assert "was begun by another plan, which this one replaces" in remark
     assert (out / "plan.toml").read_text() == changed.text
+
+
+def finished(cells: Iterable[Cell]) -> None:
+    """Write what finished runs and baselines leave, as far as it says that they are finished, and with what settings."""
+    for cell in cells:
+        folder = Path(cell.config.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        if cell.method:
+            (folder / "config.toml").write_text(cell.config.to_toml())
+            (folder / "summary.json").write_text("{}")
+        else:
+            (folder / "baselines.json").write_text(json.dumps({"settings": cell.config.to_flat(), "scores": {}}))
+
+
+def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def plan(*changes: tuple[str, str]) -> Plan:
+        text = PLAN
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        return read_plan(plan_file(tmp_path, text), out, {"pictures": str(tmp_path)})
+
+    first = plan()
+    assert open_folder(out, first) == []
+    chosen = {"fedavg": 0.001, "robust": 4.0}
+    finished(
+        [replace(c, config=c.config.model_copy(update={"learning_rate": chosen[c.method]})) for c in first.cells[:3]]
+    )
+    finished((*first.baselines, *first.tuning))
+    assert open_folder(out, first) == [], "what tuning chose is no change"
+    more = plan(
+        ("seeds = [0, 1]", "seeds = [1, 2]"),
+        ("[settings.few]", '[settings.new]\ndata = "pictures"\nrounds = 7\n[settings.few]'),
+    )
+    [remark] = open_folder(out, more)
+    assert "another plan" in remark, "seeds and settings may come and go"
+
+    other = plan(("rounds = 3", "rounds = 4"))
+    words = r"7 finished runs and 2 sets of baselines there have other settings than the plan now: few, fedavg, seed 0: rounds was 3, is 4\."
+    with pytest.raises(UserError, match=rf"--out .*{words} .*choose another --out, or give --force"):
+        open_folder(out, other)
+    assert (out / "plan.toml").read_text() == more.text, "nothing was written"
+    assert "they are made again" in open_folder(out, other, force=True)[1]
+
+    one = plan(('strategy = "median"', 'strategy = "trimmed-mean"'))
+    assert {cell.method for cell in standing(one).changed} == {"robust"}
+    assert len(standing(one).done) == 6
+    with pytest.raises(UserError, match=r"1 finished run there has .* learning-rate was 0.001, is 4.0"):
+        refuse_to_replace(tuned(with_choices(first.cells[:1], [CHOSEN])), out)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -176,7 +231,7 @@ def table(path: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> None:
     """Killed or stopped in the middle, a benchmark goes on: what is finished stays as it is, but for a run whose settings are
-    others now, which is made again. Its processes end with it.
+    others now, which is made again where that is asked for. Its processes end with it.
     """
     images, out = folder_of_classes(24), tmp_path / "out"
     told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
@@ -201,13 +256,19 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     changed = next(folder for folder in finished if folder.parent.parent.name != "tuning")
     head, settings = (changed / "head.npz").read_bytes(), (changed / "config.toml").read_text()
     (changed / "config.toml").write_text(settings.replace("rounds = 3", "rounds = 2"))
-    done = subprocess.run(told, capture_output=True, text=True, cwd=ROOT)
+    refused = subprocess.run(told, capture_output=True, text=True, cwd=ROOT)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    changes = "1 finished run there has other settings than the plan now: "
+    assert changes in refused.stderr
+    assert "rounds was 2, is 3" in refused.stderr
+    assert not (out / "table.csv").exists()
+    done = subprocess.run([*told, "--force"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["seconds"]) == {"features", "baselines", "tuning", "runs"}
     again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
     assert again == {changed}, "nothing else is made again"
     assert "4 runs, after 4 that choose settings" in done.stderr
-    assert "1 run in the folder has other settings than the plan, and will be made again" in done.stderr
+    assert changes in done.stderr
     assert done.stderr.count("was there") == len(finished) - 5
     assert (changed / "head.npz").read_bytes() == head, "the same run gives the same head"
     _tables_agree(out)
