@@ -99,6 +99,7 @@ def run(
 
     from rich.console import Console
 
+    from simulations.benchmark.failures import told_once
     from simulations.benchmark.plans import bundled_plan, read_plan
     from simulations.benchmark.record import open_folder, write_record
     from simulations.benchmark.runs import run_plan
@@ -140,9 +141,10 @@ def run(
         print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
     for remark in not_run(read.expected, measured.lines):
         say(remark)
-    for name, error in measured.failures.items():
-        say(f"failed: {name}: {error}")
+    for failed in told_once(measured.failures, {line.setting for line in measured.lines}):
+        say(str(failed))
     if measured.failures:
+        say(f"A copy of {folder / 'plan.toml'}, with other settings, is a plan too")
         raise typer.Exit(1)
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import UserError
+from simulations.benchmark.failures import told_once
 from simulations.benchmark.measures import Row, fairness
 from simulations.benchmark.memory import available_mb, processes_that_fit
 from simulations.benchmark.plans import Cell, Plan
@@ -69,13 +71,15 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say, force:
         force: whether finished runs are made again where tuning chooses otherwise now.
 
     Raises:
-        UserError: such runs are there, without ``force``.
+        UserError: such runs are there, without ``force``; or nothing at all could be made.
     """
     measured = Measured()
     say(_about(plan))
     with workers(processes or cores) as pool:
         with _timed(measured.seconds, "features"):
             features = _extract(pool, plan, say, measured.failures)
+        if not features:
+            raise _nothing_made(measured)
         need = max((found.peak_mb for found in features.values()), default=0.0)
         measured.processes = processes or processes_that_fit(cores, available_mb(), need)
         say(_about_processes(measured.processes, processes, cores, need))
@@ -93,6 +97,8 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say, force:
             rows = work.runs(cells, baselines)
     measured.backbones = list({found.facts["fingerprint"]: found.facts for found in features.values()}.values())
     rows = with_differences([*_sorted(plan, rows), *_baseline_rows(plan, baselines, features)])
+    if not rows:
+        raise _nothing_made(measured)
     settings = list(dict.fromkeys(cell.setting for cell in plan.baselines))
     rows.sort(key=lambda row: settings.index(row.setting))
     write_cells(out / "cells.csv", rows)
@@ -173,8 +179,8 @@ def _extract(pool: Executor, plan: Plan, say: Say, failures: dict[str, str]) -> 
         try:
             features[key] = pool.submit(_extract_features, cell).result()
         except Exception as error:
-            failures[what] = told(error)
-            say(f"{what}: failed; the rest goes on: {told(error)}")
+            failures.update({f"{each.setting}, features": told(error) for each in plan.baselines if _key(each) == key})
+            say(f"{what}: failed: {told(error)}")
         else:
             for line in features[key].told:
                 say(f"{what}: {line}")
@@ -185,7 +191,20 @@ def _key(cell: Cell) -> Key:
     """What the features of a setting depend on."""
     c = cell.config
     statistics = c.feature_statistics, c.standardise == "public", c.project == "pca"
-    return c.data, c.backbone, c.weights, c.preprocessing, c.resolution, c.precision, *statistics
+    return (
+        c.data,
+        c.partition == "natural",
+        c.backbone,
+        c.weights,
+        c.preprocessing,
+        c.resolution,
+        c.precision,
+        *statistics,
+    )
+
+
+def _nothing_made(measured: Measured) -> UserError:
+    return UserError("\n".join(["nothing of the plan could be made", *map(str, told_once(measured.failures, ()))]))
 
 
 def _about(plan: Plan) -> str:

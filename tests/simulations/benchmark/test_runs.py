@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from common.config import RunConfig
 from common.errors import UserError
+from common.sources import read_source
 from fedtransfer import app
 from server.run import settings_of
-from simulations.benchmark import PRESETS
+from simulations.benchmark import PRESETS, runs
 from simulations.benchmark.cells import measure_baselines, run_cell
 from simulations.benchmark.plan_file import BASELINES
 from simulations.benchmark.plans import Cell, Plan, read_plan
@@ -85,13 +86,14 @@ def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
             raise ValueError("four")
         return number * number
 
-    cells = [Cell("s", str(i), 0, RunConfig()) for i in range(6)]
+    cells = [Cell("s", str(i), 0, RunConfig()) for i in range(6)] + [Cell("s", "3", 1, RunConfig())]
     with ThreadPoolExecutor(6) as pool:
         done = list(results(pool, 2, cells, lambda cell: (work, int(cell.method)), said.append, failures))
     assert {int(cell.method): value for cell, value in done} == {0: 0, 1: 1, 2: 4, 5: 25}
     assert most == 2
-    assert failures == {"s, 3, seed 0": "three is refused", "s, 4, seed 0": "ValueError: four"}
-    assert said == [f"{cell}: failed: {why}" for cell, why in failures.items()]
+    refused = {"s, 3, seed 0": "three is refused", "s, 4, seed 0": "ValueError: four"}
+    assert failures == {**refused, "s, 3, seed 1": "three is refused"}
+    assert said == [f"{cell}: failed: {why}" for cell, why in refused.items()], "each once"
 
 
 def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then() -> None:
@@ -221,6 +223,25 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     assert len(standing(one).done) == 6
     with pytest.raises(UserError, match=r"1 finished run there has .* learning-rate was 0.001, is 4.0"):
         refuse_to_replace(tuned(with_choices(first.cells[:1], [CHOSEN])), out)
+
+
+def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, out = tmp_path / "empty", tmp_path / "out"
+    empty.mkdir()
+
+    def extract(cell: Cell) -> None:  # as the worker does, in a thread of this process
+        read_source(Path(cell.config.data))
+
+    monkeypatch.setattr(runs, "workers", ThreadPoolExecutor)
+    monkeypatch.setattr(runs, "_extract_features", extract)
+    arguments = [str(plan_file(tmp_path)), "--out", str(out), "--data", f"pictures={empty}"]
+    with pytest.raises(
+        UserError, match=r"^nothing of the plan could be made\nfew: features failed: .*/empty: found no image"
+    ):
+        CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False)
+    assert not [*out.glob("*.html"), *out.glob("*.csv")]
 
 
 def table(path: Path) -> list[dict[str, str]]:
