@@ -142,7 +142,7 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             for number, values in enumerate(tried_for.get(method.name, ()))
             if file.tuning
         ]
-        if shared["data"] in NAMES or Path(str(shared["data"])).expanduser().exists():
+        if _is_there(str(shared["data"])):
             baselines += scored
             cells += runs
             tuning += tried
@@ -150,6 +150,8 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {wanted}=PATH")
     if unknown := sorted(data.keys() - named):
         raise UserError(f"--data {unknown[0]}: {path} has no data of this name; {nearest(unknown[0], sorted(named))}")
+    if gone := [f"--data {name}={place}: no such file or folder" for name, place in data.items() if not _is_there(place)]:
+        raise UserError("\n".join(gone))
     if not baselines:
         raise UserError("\n".join([f"{path}: none of its data are there", *remarks]))
     if private := {str(c.method) for c in tuning if c.config.private}:
@@ -190,6 +192,10 @@ def _determining(config: RunConfig) -> dict[str, Value]:
     if config.hides_counts:  # a simulation declares the classes of its data
         left_out |= {"classes", "class-names"}
     return {key: value for key, value in config.to_flat().items() if key not in left_out}
+
+
+def _is_there(data: str) -> bool:
+    return data in NAMES or Path(data).expanduser().exists()
 
 
 def _absolute(value: str) -> str:

@@ -48,6 +48,8 @@ def test_data_that_a_plan_does_not_name_are_refused(tmp_path: Path) -> None:
     plan_of(tmp_path)
     with pytest.raises(UserError, match=r"--data picture: .*has no data of this name; did you mean 'pictures'"):
         read_plan(tmp_path / "plan.toml", tmp_path, {"picture": str(tmp_path)})
+    with pytest.raises(UserError, match=r"^--data pictures=no/where: no such file or folder$"):
+        read_plan(tmp_path / "plan.toml", tmp_path, {"pictures": "no/where"})
 
 
 def test_settings_are_checked_where_data_are_not_there_too(tmp_path: Path) -> None:
