@@ -150,7 +150,9 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {wanted}=PATH")
     if unknown := sorted(data.keys() - named):
         raise UserError(f"--data {unknown[0]}: {path} has no data of this name; {nearest(unknown[0], sorted(named))}")
-    if gone := [f"--data {name}={place}: no such file or folder" for name, place in data.items() if not _is_there(place)]:
+    if gone := [
+        f"--data {name}={place}: no such file or folder" for name, place in data.items() if not _is_there(place)
+    ]:
         raise UserError("\n".join(gone))
     if not baselines:
         raise UserError("\n".join([f"{path}: none of its data are there", *remarks]))

@@ -137,7 +137,15 @@ def test_what_to_run_is_said_once(arguments: list[str], words: str) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_teaches_plans_and_the_machine(arguments: list[str]) -> None:
     shown = CliRunner().invoke(app, ["benchmark", *arguments]).output
-    for word in ("benchmark PLAN.toml", "--preset NAME", *PRESETS, "speed", "extraction", "federation"):
+    for word in (
+        "benchmark PLAN.toml",
+        "--preset NAME",
+        *(f"{name} (" for name in PRESETS),
+        "--dry-run",
+        "speed",
+        "extraction",
+        "federation",
+    ):
         assert word in shown
 
 
@@ -242,6 +250,49 @@ def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
     ):
         CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False)
     assert not [*out.glob("*.html"), *out.glob("*.csv")]
+
+
+def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out, images = tmp_path / "out", tmp_path / "mine"
+    images.mkdir()
+    more = """
+[settings.downloaded]
+data = "cifar10"
+[settings.absent]
+data = "not-there"
+[settings.own]
+data = "cifar10-demo"
+backbone = "nowhere.keras"
+[methods.fedavg]"""
+    plan = plan_file(tmp_path, PLAN.replace("\n[methods.fedavg]", more))
+    ours = read_plan(plan, out, {"pictures": str(images)})
+    finished((*ours.cells[:3], ours.tuning[0], ours.baselines[0]))
+    before = sorted(tmp_path.rglob("*"))
+
+    def told(*more: str) -> dict[str, str]:
+        arguments = [str(plan), "--out", str(out), "--data", f"pictures={images}", "--dry-run", "--json", *more]
+        return dict(json.loads(CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False).stdout))
+
+    assert told() == {
+        "settings": "3: few, downloaded, own",
+        "left out": "absent is left out: there is no not-there; give --data not-there=PATH",
+        "methods": "2: fedavg, robust",
+        "seeds": "2: 0, 1",
+        "tuning": "11 to make, 1 there",
+        "runs": "9 to make, 3 there",
+        "baselines": "5 to make, 1 there; of each setting and seed",
+        "data": f"{images}: there\ncifar10: to be downloaded by Keras, or taken from its cache; or --data cifar10=FILE.npz"
+        "\ncifar10-demo: comes with fedtransfer",
+        "backbones": "resnet18v2-tinyimagenet: comes with fedtransfer\nnowhere.keras: missing",
+        "folder": str(out),
+    }  # fmt: skip
+    assert sorted(tmp_path.rglob("*")) == before
+    plan.write_text(plan.read_text().replace("rounds = 3", "rounds = 4"))
+    assert "rounds was 3, is 4; --force makes them again" in told()["refused"]
+    preset = CliRunner().invoke(app, ["benchmark", "--preset", "quick", "--out", str(out), "--dry-run"])
+    assert "90 to make, 0 there" in preset.stdout
+    assert "2 minutes on 2 cores, roughly" in preset.stdout
 
 
 def table(path: Path) -> list[dict[str, str]]:
