@@ -40,14 +40,15 @@ def read_settings(path: Path, kind: type[_T]) -> _T:
 
 def _explain(problem: Any, kind: type[Table]) -> str:
     *tables, key = map(str, problem["loc"])
+    for name in tables:
+        kind = _within(kind, name)
     if problem["type"] == "extra_forbidden":
-        for name in tables:
-            kind = _within(kind, name)
         known = [str(field.alias) for field in kind.model_fields.values()]
         return f"{''.join(f'{name}: ' for name in tables)}unknown key {key!r}; {nearest(key, known)}"
     where, value, reason = ".".join([*tables, key]), problem["input"], problem["msg"]
     if problem["type"] == "missing":
-        return f"{where} is missing"
+        examples = next((field.examples for field in kind.model_fields.values() if field.alias == key), None)
+        return f"{where} is missing" + (f"; for example {key} = {examples[0]}" if examples else "")
     if problem["type"] == "value_error":
         reason = str(problem["ctx"]["error"])
     return f"{where}: got {value!r}; {reason[0].lower()}{reason[1:]}"

@@ -69,20 +69,27 @@ def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
         weight.assign(arrays[name])
 
 
+def imagenet_file(name: str) -> Path:
+    """Return where Keras keeps the ImageNet weights of an architecture, whether they are there or not."""
+    from keras.src.backend.config import keras_home
+
+    return Path(keras_home()) / "models" / f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
 def imagenet_weights(name: str) -> Path:
     """Return the ImageNet weights file from Keras' cache, downloading it the first time."""
     from keras.src.applications import resnet
-    from keras.src.backend.config import keras_home
 
-    file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    folder = Path(keras_home()) / "models"
-    url = resnet.BASE_WEIGHTS_PATH + file
+    file = imagenet_file(name)
+    url = resnet.BASE_WEIGHTS_PATH + file.name
     try:
-        return Path(keras.utils.get_file(file, url, cache_subdir="models", file_hash=resnet.WEIGHTS_HASHES[name][1]))
+        return Path(
+            keras.utils.get_file(file.name, url, cache_subdir="models", file_hash=resnet.WEIGHTS_HASHES[name][1])
+        )
     except Exception as error:
         raise UserError(
             f"{name}: the ImageNet weights are not on this machine and could not be downloaded ({type(error).__name__}).\n"
-            f"Keras wants the file {file} and looks for it in {folder}.\n"
+            f"Keras wants the file {file.name} and looks for it in {file.parent}.\n"
             f"Fetch it on a machine with a network from {url} and put it there, or name it with --weights FILE."
         ) from None
 

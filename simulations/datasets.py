@@ -34,14 +34,19 @@ def resolve_data(data: str) -> Path:
     if data == "cifar10-demo":
         with as_file(files("fedtransfer_assets") / "cifar10-demo.npz") as path:
             return path
-    if data in _KERAS:
-        return _keras_archive(data)
+    if archive := archive_of(data):
+        return _fetched(data, archive)
     path = Path(data).expanduser()
     if not path.exists():
         raise UserError(
             f"--data: got {data!r}; there is no such file or folder, and the named data sets are {', '.join(NAMES)}"
         )
     return path
+
+
+def archive_of(name: str) -> Path | None:
+    """Return where a named data set is kept once it has been downloaded; None for one that comes with the package."""
+    return default_store().parent / "datasets" / f"{name}.npz" if name in _KERAS else None
 
 
 def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
@@ -65,10 +70,9 @@ def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
     return sites, (*problems, *(problem for source in sites.values() for problem in source.problems))
 
 
-def _keras_archive(name: str) -> Path:
-    """Fetch a data set through keras.datasets and keep it as one .npz archive."""
+def _fetched(name: str, path: Path) -> Path:
+    """Fetch a data set through keras.datasets and keep it as one .npz archive, unless it is there."""
     module, class_names = _KERAS[name]
-    path = default_store().parent / "datasets" / f"{name}.npz"
     if not path.exists():
         from common.compute import keras
 

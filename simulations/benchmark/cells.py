@@ -56,10 +56,11 @@ class Features:
 
 
 def extract_features(config: RunConfig) -> Features:
-    """Bring the features of a setting's images into the store."""
+    """Bring the features of a setting's images into the store; how sites divide them makes no difference."""
     began = time.monotonic()
     backbone = configured_backbone(config)
-    images_of, problems = sites_of(config)
+    undivided = {} if config.partition == "natural" else {"partition": "iid", "sites": 1, "min_images": 1}
+    images_of, problems = sites_of(config.model_copy(update=undivided))
     images = [image for images in images_of.values() for image in images]
     extraction, _ = extract_all(backbone, images, config, _lines_of("features", "images"))
     facts = {

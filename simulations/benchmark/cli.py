@@ -15,6 +15,8 @@ from common.errors import UserError
 from common.words import plain
 from simulations.benchmark import PRESETS
 
+_PRESETS = ", ".join(f"{name} ({time})" for name, time in PRESETS.items())
+
 
 class PlanFirst(TyperGroup):
     """A group whose command ``plan`` is meant where no other is named: ``fedtransfer benchmark PLAN.toml``."""
@@ -35,7 +37,10 @@ benchmark = typer.Typer(
     [bold]fedtransfer benchmark PLAN.toml[/bold] runs every setting x method x seed of a plan; its options are told by
     [bold]fedtransfer benchmark plan --help[/bold].
 
-    [bold]fedtransfer benchmark --preset NAME[/bold] runs one that comes with it: {", ".join(PRESETS)}.
+    [bold]fedtransfer benchmark --preset NAME[/bold] runs one that comes with it.
+    Each with about its time on 2 cores: {_PRESETS}.
+
+    [bold]--dry-run[/bold] says beforehand what either would make, and what it needs.
 
     [bold]fedtransfer benchmark speed[/bold], [bold]extraction[/bold] and [bold]federation[/bold] measure this machine.
     """,
@@ -45,7 +50,9 @@ benchmark = typer.Typer(
 @benchmark.command("plan")
 def run(
     plan: Annotated[Path | None, typer.Argument(help="What to run.", metavar="[PLAN.toml]", show_default=False)] = None,
-    preset: Annotated[str, typer.Option(help=f"Run a plan that comes with it: {', '.join(PRESETS)}.")] = "",
+    preset: Annotated[
+        str, typer.Option(help=f"Run a plan that comes with it, and about how long on 2 cores: {_PRESETS}.")
+    ] = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -63,12 +70,22 @@ def run(
     processes: Annotated[
         int, typer.Option(help="Runs made at a time (0: one a core, as far as memory allows).", min=0)
     ] = 0,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make finished runs again that have other settings in the plan now, and lose the old."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be made and what it needs, and make nothing.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Run every setting x method x seed of a plan, and table them beside baselines, with 95 % intervals.
 
     The word `plan` may be left out. Stopped and started again it goes on where
-    it was. Runs that fail are named in the end, and the exit status is 1. The
+    it was, and a plan may get more seeds, methods and settings meanwhile; where
+    finished runs have other settings now, it is refused. Runs that fail are named in the end, and the exit status is 1. The
     folder gets table.csv, cells.csv, benchmark.json, report.html and a run
     folder a run.
 
@@ -86,12 +103,13 @@ def run(
 
     fedtransfer benchmark --preset quick
 
-    fedtransfer benchmark PLAN.toml --out runs/mine --data pacs=FOLDER
+    fedtransfer benchmark PLAN.toml --out runs/mine --data pacs=FOLDER --dry-run
     """
     import os
 
     from rich.console import Console
 
+    from simulations.benchmark.failures import told_once
     from simulations.benchmark.plans import bundled_plan, read_plan
     from simulations.benchmark.record import open_folder, write_record
     from simulations.benchmark.runs import run_plan
@@ -112,12 +130,17 @@ def run(
     folder = out or Path("runs") / f"benchmark-{path.stem}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
+    if dry_run:
+        from simulations.benchmark.dry_run import described
+
+        told = described(read, folder) | ({"time": f"{PRESETS[preset]} on 2 cores, roughly"} if preset else {})
+        return _print_described(told, json_output)
     for remark in read.remarks:
         say(remark)
-    if remark := open_folder(folder, read):
+    for remark in open_folder(folder, read, force):
         say(remark)
     try:
-        measured = run_plan(read, folder, processes, cores, say)
+        measured = run_plan(read, folder, processes, cores, say, force)
     except KeyboardInterrupt:
         done = sum((Path(cell.config.out) / "measured.json").is_file() for cell in read.cells)
         say(f"stopped: {done} of {len(read.cells)} runs are done; the same command goes on")
@@ -133,9 +156,10 @@ def run(
         print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
     for remark in not_run(read.expected, measured.lines):
         say(remark)
-    for name, error in measured.failures.items():
-        say(f"failed: {name}: {error}")
+    for failed in told_once(measured.failures, {line.setting for line in measured.lines}):
+        say(str(failed))
     if measured.failures:
+        say(f"A copy of {folder / 'plan.toml'}, with other settings, is a plan too")
         raise typer.Exit(1)
 
 
@@ -182,6 +206,19 @@ def federation(
 
     for line in measure(sites, rounds):
         _print(line, json_output)
+
+
+def _print_described(told: dict[str, str], json_output: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if json_output:
+        return print(json.dumps(told, indent=2))
+    grid = Table.grid(padding=(0, 2))
+    for what, text in told.items():
+        grid.add_row(what, Text(text))
+    Console(highlight=False).print(grid)
 
 
 def _named(pair: str) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from common.config import Value
 from common.errors import UserError
@@ -64,12 +64,19 @@ class Expected(Table):
 class PlanFile(Table):
     """What a plan's file holds."""
 
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1, examples=["[0, 1, 2]"])
     common: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = Field(min_length=1)
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tuning: Tuning | None = None
     expected: list[Expected] = Field(default_factory=list)
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if twice := [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]:
+            raise ValueError(f"{twice[0]} is there {seeds.count(twice[0])} times; give each seed once")
+        return seeds
 
 
 def grids(file: PlanFile, path: Path) -> dict[str, list[dict[str, Value]]]:

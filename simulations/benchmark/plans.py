@@ -142,7 +142,7 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             for number, values in enumerate(tried_for.get(method.name, ()))
             if file.tuning
         ]
-        if shared["data"] in NAMES or Path(str(shared["data"])).expanduser().exists():
+        if _is_there(str(shared["data"])):
             baselines += scored
             cells += runs
             tuning += tried
@@ -150,6 +150,10 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {wanted}=PATH")
     if unknown := sorted(data.keys() - named):
         raise UserError(f"--data {unknown[0]}: {path} has no data of this name; {nearest(unknown[0], sorted(named))}")
+    if gone := [
+        f"--data {name}={place}: no such file or folder" for name, place in data.items() if not _is_there(place)
+    ]:
+        raise UserError("\n".join(gone))
     if not baselines:
         raise UserError("\n".join([f"{path}: none of its data are there", *remarks]))
     if private := {str(c.method) for c in tuning if c.config.private}:
@@ -175,7 +179,14 @@ def run_seed(seed: int, setting: str) -> int:
 
 def same_run(one: RunConfig, other: RunConfig) -> bool:
     """Whether two configs give the same result; where and with how many threads it is made does not count."""
-    return _determining(one) == _determining(other)
+    return not differing(one, other)
+
+
+def differing(one: RunConfig, other: RunConfig) -> dict[str, tuple[Value | None, Value | None]]:
+    """Return setting → its values in both, of those that decide a result; None where a config's others leave it no say."""
+    mine, others = _determining(one), _determining(other)
+    pairs = {key: (mine.get(key), others.get(key)) for key in (*mine, *others)}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _determining(config: RunConfig) -> dict[str, Value]:
@@ -183,6 +194,10 @@ def _determining(config: RunConfig) -> dict[str, Value]:
     if config.hides_counts:  # a simulation declares the classes of its data
         left_out |= {"classes", "class-names"}
     return {key: value for key, value in config.to_flat().items() if key not in left_out}
+
+
+def _is_there(data: str) -> bool:
+    return data in NAMES or Path(data).expanduser().exists()
 
 
 def _absolute(value: str) -> str:

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 from common.errors import UserError
+from simulations.benchmark.failures import in_a_plan
 from simulations.benchmark.plans import Cell
 
 Say = Callable[[str], None]
@@ -64,7 +65,8 @@ def results(
     pool: Executor, at_a_time: int, cells: Sequence[Cell], work: Callable[[Cell], tuple[Any, ...]], say: Say,
     failures: dict[str, str],
 ) -> Iterator[tuple[Cell, Any]]:  # fmt: skip
-    """Yield each cell that went well with what came of it, as they come; note the others with their error.
+    """Yield each cell that went well with what came of it, as they come; note the others with their error, and tell each error
+    of a setting once.
 
     Nobody knows which cell a killed process was at, so all that ran then are worked on again, one at a time, with the memory of
     all to itself. One whose process is killed again has failed.
@@ -78,6 +80,7 @@ def results(
         failures: cell → error.
     """
     waiting, running, alone = list(reversed(cells)), dict[Future[Any], Cell](), set[str]()
+    said = set[tuple[str, str]]()
     while waiting or running:
         while waiting and len(running) < (1 if alone & set(map(str, (waiting[-1], *running.values()))) else at_a_time):
             cell = waiting.pop()
@@ -89,8 +92,11 @@ def results(
                 waiting.append(cell)
                 say(f"{cell}: its process, or one beside it, was killed; once more by itself")
             elif error:
+                again = (cell.setting, told(error)) in said
+                said.add((cell.setting, told(error)))
                 failures[str(cell)] = told(error)
-                say(f"{cell}: failed: {told(error)}")
+                if not again:
+                    say(f"{cell}: failed: {told(error)}")
             else:
                 yield cell, future.result()
 
@@ -131,5 +137,5 @@ def _end_with_parent() -> None:
 
 
 def told(error: BaseException) -> str:
-    """Say what went wrong: our own words as they are, others with their kind."""
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    """Say what went wrong: our own words as a plan has them, others with their kind."""
+    return in_a_plan(str(error)) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

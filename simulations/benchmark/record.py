@@ -8,30 +8,41 @@ from common.words import plain
 from server.run import write_whole
 from simulations.benchmark.plans import Plan
 from simulations.benchmark.runs import Measured
+from simulations.benchmark.standing import refuse_to_replace, standing
 
 
-def open_folder(folder: Path, plan: Plan) -> str:
+def open_folder(folder: Path, plan: Plan, force: bool = False) -> list[str]:
     """Make a benchmark's folder, or take up the one there is, and write its ``plan.toml``.
 
+    Args:
+        folder: of the benchmark.
+        plan: what is to be run.
+        force: whether finished runs that have other settings now are made again.
+
     Returns:
-        What a person should know of a folder that another plan began; "" where none did.
+        What a person should know of a folder that another plan began.
 
     Raises:
-        UserError: there is something else.
+        UserError: there is something else, or finished runs would be replaced without ``force``.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: is a file; expected a folder")
     begun = (folder / "plan.toml").is_file() and (folder / "runs").is_dir()
     if folder.is_dir() and any(folder.iterdir()) and not begun:
         raise UserError(f"--out {folder}: exists and is no benchmark; choose another folder")
+    found, remarks = standing(plan), list[str]()
+    if not force:
+        refuse_to_replace(found, folder)
+    if begun and (folder / "plan.toml").read_text("utf-8") != plan.text:
+        remarks.append(
+            f"{folder}: was begun by another plan, which this one replaces; runs that only that one asked for stay there, "
+            "and are not tabled"
+        )
+    if found.changed:
+        remarks.append(f"{folder}: {found}; they are made again")
     (folder / "runs").mkdir(parents=True, exist_ok=True)
-    another = begun and (folder / "plan.toml").read_text("utf-8") != plan.text
     write_whole(folder / "plan.toml", plan.text)
-    return (
-        f"{folder}: was begun by another plan, which this one replaces; runs that only that one asked for stay there, and are not tabled"
-        if another
-        else ""
-    )
+    return remarks
 
 
 def write_record(folder: Path, command: str, plan: Plan, measured: Measured) -> None:

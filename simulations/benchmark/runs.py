@@ -20,12 +20,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.run import settings_of
+from common.errors import UserError
+from simulations.benchmark.failures import told_once
 from simulations.benchmark.measures import Row, fairness
 from simulations.benchmark.memory import available_mb, processes_that_fit
-from simulations.benchmark.plans import Cell, Plan, same_run
+from simulations.benchmark.plans import Cell, Plan
 from simulations.benchmark.plots import plot_epsilon
 from simulations.benchmark.pool import Say, results, told, workers
+from simulations.benchmark.standing import refuse_to_replace, tuned
 from simulations.benchmark.tables import Line, summarise, with_differences, write_cells, write_table
 from simulations.benchmark.tuning import choose, with_choices
 
@@ -57,7 +59,7 @@ class Measured:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say) -> Measured:
+def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say, force: bool = False) -> Measured:
     """Make all runs of a plan that are not there yet, and the tables of all.
 
     Args:
@@ -66,12 +68,18 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say) -> Mea
         processes: runs made at a time (0: one a core, as far as there is memory).
         cores: that they share.
         say: tells a person how far it is.
+        force: whether finished runs are made again where tuning chooses otherwise now.
+
+    Raises:
+        UserError: such runs are there, without ``force``; or nothing at all could be made.
     """
     measured = Measured()
     say(_about(plan))
     with workers(processes or cores) as pool:
         with _timed(measured.seconds, "features"):
             features = _extract(pool, plan, say, measured.failures)
+        if not features:
+            raise _nothing_made(measured)
         need = max((found.peak_mb for found in features.values()), default=0.0)
         measured.processes = processes or processes_that_fit(cores, available_mb(), need)
         say(_about_processes(measured.processes, processes, cores, need))
@@ -82,10 +90,15 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say) -> Mea
             measured.tuning = choose(plan.tuning, work.losses(plan.tuning))
         for choice in measured.tuning:
             say(f"tuned: {choice['setting']}, {choice['method']}: {choice['chosen'] or 'no run of the grid went well'}")
+        cells = with_choices(plan.cells, measured.tuning)
+        if not force:
+            refuse_to_replace(tuned(cells), out)
         with _timed(measured.seconds, "runs"):
-            rows = work.runs(with_choices(plan.cells, measured.tuning), baselines)
+            rows = work.runs(cells, baselines)
     measured.backbones = list({found.facts["fingerprint"]: found.facts for found in features.values()}.values())
     rows = with_differences([*_sorted(plan, rows), *_baseline_rows(plan, baselines, features)])
+    if not rows:
+        raise _nothing_made(measured)
     settings = list(dict.fromkeys(cell.setting for cell in plan.baselines))
     rows.sort(key=lambda row: settings.index(row.setting))
     write_cells(out / "cells.csv", rows)
@@ -166,8 +179,8 @@ def _extract(pool: Executor, plan: Plan, say: Say, failures: dict[str, str]) -> 
         try:
             features[key] = pool.submit(_extract_features, cell).result()
         except Exception as error:
-            failures[what] = told(error)
-            say(f"{what}: failed; the rest goes on: {told(error)}")
+            failures.update({f"{each.setting}, features": told(error) for each in plan.baselines if _key(each) == key})
+            say(f"{what}: failed: {told(error)}")
         else:
             for line in features[key].told:
                 say(f"{what}: {line}")
@@ -178,19 +191,25 @@ def _key(cell: Cell) -> Key:
     """What the features of a setting depend on."""
     c = cell.config
     statistics = c.feature_statistics, c.standardise == "public", c.project == "pca"
-    return c.data, c.backbone, c.weights, c.preprocessing, c.resolution, c.precision, *statistics
+    return (
+        c.data,
+        c.partition == "natural",
+        c.backbone,
+        c.weights,
+        c.preprocessing,
+        c.resolution,
+        c.precision,
+        *statistics,
+    )
+
+
+def _nothing_made(measured: Measured) -> UserError:
+    return UserError("\n".join(["nothing of the plan could be made", *map(str, told_once(measured.failures, ()))]))
 
 
 def _about(plan: Plan) -> str:
-    """Say how much there is to do, and what of the folder a changed plan has made again."""
     tuning = f", after {len(plan.tuning)} that choose settings" if plan.tuning else ""
-    text = f"{len(plan.cells)} runs{tuning}; baselines of {len(plan.baselines)} settings and seeds"
-    changed = 0
-    for cell in (*plan.cells, *plan.tuning):
-        folder = Path(cell.config.out)
-        changed += (folder / "config.toml").is_file() and not same_run(settings_of(folder), cell.config)
-    other = "run in the folder has" if changed == 1 else "runs in the folder have"
-    return text + (f"; {changed} {other} other settings than the plan, and will be made again" if changed else "")
+    return f"{len(plan.cells)} runs{tuning}; baselines of {len(plan.baselines)} settings and seeds"
 
 
 def _about_processes(processes: int, wished: int, cores: int, need: float) -> str:

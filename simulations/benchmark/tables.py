@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulations.benchmark.measures import Row
@@ -34,6 +34,7 @@ class Line:
         reached: runs that reached 95 % of pooled, NaN where nobody knows; rounds and bytes are means over these.
         facts: of features and privacy.
         expected: a number from elsewhere that it stands beside.
+        pair: measure → the lesser and the greater value, where there are two: too few for an interval that says much.
     """
 
     setting: str
@@ -44,6 +45,7 @@ class Line:
     reached: float
     facts: dict[str, str]
     expected: Expected | None = None
+    pair: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, object]:
@@ -79,12 +81,24 @@ def summarise(rows: Iterable[Row], expected: Sequence[Expected] = ()) -> list[Li
     lines = []
     for (setting, method), mine in groups.items():
         values = {name: [row.measures.get(name, math.nan) for row in mine] for name in MEASURES}
-        told = {name: mean_and_interval([x for x in numbers if not math.isnan(x)]) for name, numbers in values.items()}
+        there = {name: sorted(x for x in numbers if not math.isnan(x)) for name, numbers in values.items()}
+        told = {name: mean_and_interval(numbers) for name, numbers in there.items()}
+        pair = {name: (numbers[0], numbers[1]) for name, numbers in there.items() if len(numbers) == 2}
         means, halves = ({name: pair[i] for name, pair in told.items()} for i in (0, 1))
         known = [x for row in mine if not math.isnan(x := row.measures.get("reached", math.nan))]
         reached = sum(known) if known else math.nan
         lines.append(
-            Line(setting, method, len(mine), means, halves, reached, dict(mine[0].facts), beside.get((setting, method)))
+            Line(
+                setting,
+                method,
+                len(mine),
+                means,
+                halves,
+                reached,
+                dict(mine[0].facts),
+                beside.get((setting, method)),
+                pair,
+            )
         )
     return lines
 

@@ -19,7 +19,7 @@ def shown(lines: Sequence[Line]) -> Table:
         title="In %, on the common test set; worst: the site that does worst on its own test images",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="mean ± half of the 95 % interval over seeds; differences to fedavg are paired by seed\n"
+        caption=f"{_certainty(lines)}; differences to fedavg are paired by seed\n"
         "bytes that a site sends in the whole run; rounds until 95 % of pooled softmax, over the seeds that got there",
         title_style="bold",
         caption_style="dim",
@@ -50,15 +50,21 @@ def not_run(expected: Sequence[Expected], lines: Sequence[Line]) -> list[str]:
     ]
 
 
+def _certainty(lines: Sequence[Line]) -> str:
+    if any({"accuracy", "difference"} & line.pair.keys() for line in lines):
+        return "mean (both values) of two seeds, too few for an interval; ± is half of the 95 % interval of more"
+    return "mean ± half of the 95 % interval over seeds"
+
+
 def _cells(line: Line) -> list[str]:
-    mean, interval = line.mean, line.interval
+    mean = line.mean
     some = f" ({line.reached:.0f}/{line.seeds})" if line.reached < line.seeds else ""
     return [
         f" {line.method}",
-        _pair(100 * mean["accuracy"], 100 * interval["accuracy"]),
-        _pair(100 * mean["difference"], 100 * interval["difference"], "+"),
-        _pair(100 * mean["balanced_accuracy"], math.nan),
-        _pair(100 * mean["worst_site"], math.nan),
+        _percent(line, "accuracy"),
+        _percent(line, "difference", "+"),
+        _mean(line, "balanced_accuracy"),
+        _mean(line, "worst_site"),
         "" if math.isnan(mean["ece"]) else f"{mean['ece']:.3f}",
         "" if math.isnan(mean["bytes_up"]) else size(mean["bytes_up"]),
         "" if math.isnan(mean["rounds"]) else f"{mean['rounds']:.0f}{some}",
@@ -67,5 +73,16 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _pair(mean: float, half: float, sign: str = "") -> str:
-    return "" if math.isnan(mean) else f"{mean:{sign}.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")
+def _percent(line: Line, name: str, sign: str = "") -> str:
+    """Tell a share in % with its interval; of two seeds with both values."""
+    mean = _mean(line, name, sign)
+    if name in line.pair:
+        least, most = (f"{100 * value:{sign}.1f}" for value in line.pair[name])
+        return f"{mean} ({least}, {most})"
+    half = line.interval[name]
+    return mean if math.isnan(half) else f"{mean} ± {100 * half:.1f}"
+
+
+def _mean(line: Line, name: str, sign: str = "") -> str:
+    value = line.mean[name]
+    return "" if math.isnan(value) else f"{100 * value:{sign}.1f}"

@@ -9,6 +9,7 @@ import numpy as np
 from common.config import RunConfig
 from common.config_reading import read_config
 from common.errors import UserError
+from simulations.benchmark.failures import Failed, told_once
 from simulations.report.blocks import counted
 from simulations.report.reading import Benchmark, Row, json_of, real, rows_of
 from simulations.report.words import data_name, divided
@@ -25,6 +26,11 @@ def runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
             folders = (benchmark.folder / "runs" / setting / f"seed-{cell['seed']}" / of_method for cell in cells)
             found += [folder for folder in folders if (folder / "history.csv").is_file()]
     return found
+
+
+def failures(benchmark: Benchmark) -> list[Failed]:
+    """Return what failed, each once."""
+    return told_once(benchmark.about.get("failures") or {}, {row["setting"] for row in benchmark.table})
 
 
 def described(benchmark: Benchmark, setting: str) -> str:

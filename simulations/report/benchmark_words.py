@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from common.words import size
 from simulations.report.benchmark_best import alone, best, by_epsilon, falling, federated, few, pooled
 from simulations.report.benchmark_measures import by_setting, bytes_of, certainty, seeds_each, told
-from simulations.report.benchmark_runs import curves, promised
+from simulations.report.benchmark_runs import curves, failures, promised
 from simulations.report.blocks import Fact, counted, epsilon, listed, percent, power, shown, span
 from simulations.report.estimates import rising
 from simulations.report.reading import Benchmark, Row, real
@@ -102,7 +102,8 @@ def _how_good(benchmark: Benchmark) -> Fact:
             "What is called best is so on the test images that it is scored on: of many methods, or of few that are close, "
             "another may be as good."
         )
-    return Fact("How good?", _headline(benchmark), (*filter(None, sentences), certainty(benchmark)))
+    missing = [f"Nothing is known of {shown(failed, 600)}." for failed in failures(benchmark) if failed.wholly]
+    return Fact("How good?", _headline(benchmark), (*missing, *filter(None, sentences), certainty(benchmark)))
 
 
 def _headline(benchmark: Benchmark) -> str:

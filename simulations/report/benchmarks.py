@@ -13,7 +13,7 @@ from simulations.report.benchmark_measures import (
     certainty,
     told,
 )
-from simulations.report.benchmark_runs import curves, described
+from simulations.report.benchmark_runs import curves, described, failures
 from simulations.report.benchmark_words import of_setting
 from simulations.report.blocks import Section, Table, epsilon, listed, percent, shown
 from simulations.report.reading import Benchmark, Row, real
@@ -126,9 +126,7 @@ def _how(benchmark: Benchmark) -> list[Section]:
             )
         )
     text = [f"Left out: {shown(remark, 300)}" for remark in about.get("left_out") or []]
-    text += [
-        f"Failed: {shown(name, 100)}: {shown(error, 300)}" for name, error in (about.get("failures") or {}).items()
-    ]
+    text += [f"{shown(failed, 600)}." for failed in failures(benchmark)]
     sections = [Section("how", "How it was done", tuple(text[:40]), tables=tuple(tables))] if tables or text else []
     if benchmark.plan:
         sections.append(Section("plan", "Configuration: the plan", code=(benchmark.plan,), folded=True))

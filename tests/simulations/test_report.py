@@ -388,6 +388,21 @@ def test_a_benchmark_of_baselines_alone_tells_of_these(tables: Path, tmp_path: P
     assert "No method was run; the best baseline is pooled" in told
 
 
+def test_a_setting_that_failed_wholly_is_named_in_the_answer_and_every_failure_once(
+    tables: Path, tmp_path: Path
+) -> None:
+    about = json.loads((tables / "benchmark.json").read_text("utf-8"))
+    about["failures"] = {f"alpha-0.1, fedavg, seed {seed}": "too few images" for seed in range(3)}
+    about["failures"] |= {f"iid, fed3r, seed {seed}": "no memory" for seed in range(2)}
+    (tables / "benchmark.json").write_text(json.dumps(about), "utf-8")
+    page = written([tables], tmp_path / "report.html")
+    answer, rest = page.text.split("At a glance", 1)
+    assert "Nothing is known of alpha-0.1: all 3 runs failed: too few images." in answer
+    assert "no memory" not in answer
+    assert rest.count("too few images") == rest.count("no memory") == 1
+    assert "iid: 2 runs of fed3r failed: no memory." in rest
+
+
 def test_no_interval_leaves_the_axis(tables: Path, tmp_path: Path) -> None:
     altered(tables, lambda row: {**row, "accuracy": "0.97", "accuracy_interval": "0.1"})
     page = written([tables], tmp_path / "report.html")

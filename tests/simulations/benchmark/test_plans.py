@@ -48,6 +48,8 @@ def test_data_that_a_plan_does_not_name_are_refused(tmp_path: Path) -> None:
     plan_of(tmp_path)
     with pytest.raises(UserError, match=r"--data picture: .*has no data of this name; did you mean 'pictures'"):
         read_plan(tmp_path / "plan.toml", tmp_path, {"picture": str(tmp_path)})
+    with pytest.raises(UserError, match=r"^--data pictures=no/where: no such file or folder$"):
+        read_plan(tmp_path / "plan.toml", tmp_path, {"pictures": "no/where"})
 
 
 def test_settings_are_checked_where_data_are_not_there_too(tmp_path: Path) -> None:
@@ -154,6 +156,8 @@ def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
         ('"median"', '"mean"', r"settings.few with methods.robust: strategy: got 'mean'; did you mean 'median'"),
         ("[methods.plain]", '[methods."a/b"]', r"'a/b' names a folder"),
         ("seeds", "seed", r"unknown key 'seed'; did you mean 'seeds'"),
+        ("seeds = [0, 1]\n", "", r"plan.toml: seeds is missing; for example seeds = \[0, 1, 2\]"),
+        ("[0, 1]", "[0, 1, 0]", r"seeds: got \[0, 1, 0\]; 0 is there 2 times; give each seed once"),
         ("sites = 2", "sites = []", r"settings.few: sites: got \[\]; expected a value, or a list of values"),
         ("sites = 2", "sites = {a = 1}", r"settings.few: sites: got \{'a': 1\}; expected a value"),
         ("sites = 2", "sites = [2, 2]", r"few\+sites=2 is there twice; give each value once"),

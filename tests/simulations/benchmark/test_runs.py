@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +18,19 @@ from typer.testing import CliRunner
 
 from common.config import RunConfig
 from common.errors import UserError
+from common.sources import read_source
 from fedtransfer import app
 from server.run import settings_of
-from simulations.benchmark import PRESETS
+from simulations.benchmark import PRESETS, runs
 from simulations.benchmark.cells import measure_baselines, run_cell
 from simulations.benchmark.plan_file import BASELINES
-from simulations.benchmark.plans import Cell, read_plan
+from simulations.benchmark.plans import Cell, Plan, read_plan
 from simulations.benchmark.pool import results, workers
 from simulations.benchmark.record import open_folder
+from simulations.benchmark.standing import refuse_to_replace, standing, tuned
+from simulations.benchmark.tuning import with_choices
 
+CHOSEN = {"setting": "few", "method": "fedavg", "chosen": {"learning-rate": 4.0}}
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
 seeds = [0, 1]
@@ -82,13 +86,14 @@ def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
             raise ValueError("four")
         return number * number
 
-    cells = [Cell("s", str(i), 0, RunConfig()) for i in range(6)]
+    cells = [Cell("s", str(i), 0, RunConfig()) for i in range(6)] + [Cell("s", "3", 1, RunConfig())]
     with ThreadPoolExecutor(6) as pool:
         done = list(results(pool, 2, cells, lambda cell: (work, int(cell.method)), said.append, failures))
     assert {int(cell.method): value for cell, value in done} == {0: 0, 1: 1, 2: 4, 5: 25}
     assert most == 2
-    assert failures == {"s, 3, seed 0": "three is refused", "s, 4, seed 0": "ValueError: four"}
-    assert said == [f"{cell}: failed: {why}" for cell, why in failures.items()]
+    refused = {"s, 3, seed 0": "three is refused", "s, 4, seed 0": "ValueError: four"}
+    assert failures == {**refused, "s, 3, seed 1": "three is refused"}
+    assert said == [f"{cell}: failed: {why}" for cell, why in refused.items()], "each once"
 
 
 @pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
@@ -133,7 +138,15 @@ def test_what_to_run_is_said_once(arguments: list[str], words: str) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_teaches_plans_and_the_machine(arguments: list[str]) -> None:
     shown = CliRunner().invoke(app, ["benchmark", *arguments]).output
-    for word in ("benchmark PLAN.toml", "--preset NAME", *PRESETS, "speed", "extraction", "federation"):
+    for word in (
+        "benchmark PLAN.toml",
+        "--preset NAME",
+        *(f"{name} (" for name in PRESETS),
+        "--dry-run",
+        "speed",
+        "extraction",
+        "federation",
+    ):
         assert word in shown
 
 
@@ -163,10 +176,124 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None:
     plan, out = read_plan(plan_file(tmp_path), tmp_path / "out", {"pictures": str(tmp_path)}, ""), tmp_path / "out"
-    assert [open_folder(out, plan), open_folder(out, plan)] == ["", ""]
+    assert [open_folder(out, plan), open_folder(out, plan)] == [[], []]
     changed = replace(plan, text=plan.text + "# one more line")
-    assert "was begun by another plan, which this one replaces" in open_folder(out, changed)
+    [remark] = open_folder(out, changed)
+    assert "was begun by another plan, which this one replaces" in remark
     assert (out / "plan.toml").read_text() == changed.text
+
+
+def finished(cells: Iterable[Cell]) -> None:
+    """Write what finished runs and baselines leave, as far as it says that they are finished, and with what settings."""
+    for cell in cells:
+        folder = Path(cell.config.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        if cell.method:
+            (folder / "config.toml").write_text(cell.config.to_toml())
+            (folder / "summary.json").write_text("{}")
+        else:
+            (folder / "baselines.json").write_text(json.dumps({"settings": cell.config.to_flat(), "scores": {}}))
+
+
+def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def plan(*changes: tuple[str, str]) -> Plan:
+        text = PLAN
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        return read_plan(plan_file(tmp_path, text), out, {"pictures": str(tmp_path)})
+
+    first = plan()
+    assert open_folder(out, first) == []
+    chosen = {"fedavg": 0.001, "robust": 4.0}
+    finished(
+        [replace(c, config=c.config.model_copy(update={"learning_rate": chosen[c.method]})) for c in first.cells[:3]]
+    )
+    finished((*first.baselines, *first.tuning))
+    assert open_folder(out, first) == [], "what tuning chose is no change"
+    more = plan(
+        ("seeds = [0, 1]", "seeds = [1, 2]"),
+        ("[settings.few]", '[settings.new]\ndata = "pictures"\nrounds = 7\n[settings.few]'),
+    )
+    [remark] = open_folder(out, more)
+    assert "another plan" in remark, "seeds and settings may come and go"
+
+    other = plan(("rounds = 3", "rounds = 4"))
+    words = r"7 finished runs and 2 sets of baselines there have other settings than the plan now: few, fedavg, seed 0: rounds was 3, is 4\."
+    with pytest.raises(UserError, match=rf"--out .*{words} .*choose another --out, or give --force"):
+        open_folder(out, other)
+    assert (out / "plan.toml").read_text() == more.text, "nothing was written"
+    assert "they are made again" in open_folder(out, other, force=True)[1]
+
+    one = plan(('strategy = "median"', 'strategy = "trimmed-mean"'))
+    assert {cell.method for cell in standing(one).changed} == {"robust"}
+    assert len(standing(one).done) == 6
+    with pytest.raises(UserError, match=r"1 finished run there has .* learning-rate was 0.001, is 4.0"):
+        refuse_to_replace(tuned(with_choices(first.cells[:1], [CHOSEN])), out)
+
+
+def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, out = tmp_path / "empty", tmp_path / "out"
+    empty.mkdir()
+
+    def extract(cell: Cell) -> None:  # as the worker does, in a thread of this process
+        read_source(Path(cell.config.data))
+
+    monkeypatch.setattr(runs, "workers", ThreadPoolExecutor)
+    monkeypatch.setattr(runs, "_extract_features", extract)
+    arguments = [str(plan_file(tmp_path)), "--out", str(out), "--data", f"pictures={empty}"]
+    with pytest.raises(
+        UserError, match=r"^nothing of the plan could be made\nfew: features failed: .*/empty: found no image"
+    ):
+        CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False)
+    assert not [*out.glob("*.html"), *out.glob("*.csv")]
+
+
+def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out, images = tmp_path / "out", tmp_path / "mine"
+    images.mkdir()
+    more = """
+[settings.downloaded]
+data = "cifar10"
+[settings.absent]
+data = "not-there"
+[settings.own]
+data = "cifar10-demo"
+backbone = "nowhere.keras"
+[methods.fedavg]"""
+    plan = plan_file(tmp_path, PLAN.replace("\n[methods.fedavg]", more))
+    ours = read_plan(plan, out, {"pictures": str(images)})
+    finished((*ours.cells[:3], ours.tuning[0], ours.baselines[0]))
+    before = sorted(tmp_path.rglob("*"))
+
+    def told(*more: str) -> dict[str, str]:
+        arguments = [str(plan), "--out", str(out), "--data", f"pictures={images}", "--dry-run", "--json", *more]
+        return dict(json.loads(CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False).stdout))
+
+    assert told() == {
+        "settings": "3: few, downloaded, own",
+        "left out": "absent is left out: there is no not-there; give --data not-there=PATH",
+        "methods": "2: fedavg, robust",
+        "seeds": "2: 0, 1",
+        "tuning": "11 to make, 1 there",
+        "runs": "9 to make, 3 there",
+        "baselines": "5 to make, 1 there; of each setting and seed",
+        "data": f"{images}: there\ncifar10: to be downloaded by Keras, or taken from its cache; or --data cifar10=FILE.npz"
+        "\ncifar10-demo: comes with fedtransfer",
+        "backbones": "resnet18v2-tinyimagenet: comes with fedtransfer\nnowhere.keras: missing",
+        "folder": str(out),
+    }  # fmt: skip
+    assert sorted(tmp_path.rglob("*")) == before
+    plan.write_text(plan.read_text().replace("rounds = 3", "rounds = 4"))
+    assert "rounds was 3, is 4; --force makes them again" in told()["refused"]
+    preset = CliRunner().invoke(app, ["benchmark", "--preset", "quick", "--out", str(out), "--dry-run"])
+    assert "90 to make, 0 there" in preset.stdout
+    assert "2 minutes on 2 cores, roughly" in preset.stdout
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -177,7 +304,7 @@ def table(path: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> None:
     """Killed or stopped in the middle, a benchmark goes on: what is finished stays as it is, but for a run whose settings are
-    others now, which is made again. Its processes end with it.
+    others now, which is made again where that is asked for. Its processes end with it.
     """
     images, out = folder_of_classes(24), tmp_path / "out"
     told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
@@ -202,13 +329,19 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     changed = next(folder for folder in finished if folder.parent.parent.name != "tuning")
     head, settings = (changed / "head.npz").read_bytes(), (changed / "config.toml").read_text()
     (changed / "config.toml").write_text(settings.replace("rounds = 3", "rounds = 2"))
-    done = subprocess.run(told, capture_output=True, text=True, cwd=ROOT)
+    refused = subprocess.run(told, capture_output=True, text=True, cwd=ROOT)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    changes = "1 finished run there has other settings than the plan now: "
+    assert changes in refused.stderr
+    assert "rounds was 2, is 3" in refused.stderr
+    assert not (out / "table.csv").exists()
+    done = subprocess.run([*told, "--force"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["seconds"]) == {"features", "baselines", "tuning", "runs"}
     again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
     assert again == {changed}, "nothing else is made again"
     assert "4 runs, after 4 that choose settings" in done.stderr
-    assert "1 run in the folder has other settings than the plan, and will be made again" in done.stderr
+    assert changes in done.stderr
     assert done.stderr.count("was there") == len(finished) - 5
     assert (changed / "head.npz").read_bytes() == head, "the same run gives the same head"
     _tables_agree(out)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -190,6 +191,11 @@ def test_what_a_person_sees_fits_120_columns() -> None:
     text = console.file.getvalue()
     assert "…" not in text
     assert all(word in text for word in ("part-of-the-sites", "48 (1/2)", "123 MB", "60.0", "- fedavg"))
+    assert "56.1 (12.3, 100.0)" in text, "an interval of two seeds is 13 times as wide as they are apart"
+    assert "-43.9 (-100.0, +12.3)" in text
+    assert "±" not in text.split("mean (both values) of two seeds")[0]
+    console.print(shown(summarise([*rows, replace(rows[0], seed=2)])))
+    assert "41.5 ± " in console.file.getvalue()
 
 
 def test_what_was_not_run_is_said_beside_the_number_from_elsewhere() -> None:
