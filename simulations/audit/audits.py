@@ -145,15 +145,18 @@ class _Audit:
             made = federate(config, members, classes, observe=seen)
         kernel, bias = head or made
         accuracy = float(np.mean((population[0] @ kernel + bias).argmax(1) == population[1]))
-        note = "of the head that comes out, on images that no site has"
+        whose, note = "test images that no site has", "of the head that comes out, on images that no site has"
         if head:
+            whose = "the sites' own test images, which an outsider does not have"
             note = "of the head of the run's last round, on the sites' test images"
         majority, count = int(np.bincount(population[1]).max()), len(population[1])
         self._sites.add(len(members))
         self._findings.append(
             audited.found("utility", "accuracy", accuracy, by_chance=majority / count, count=count, note=note)
         )
-        self._findings += [audited.measured(measure) for measure in leaks(config, members, classes, rounds, population)]
+        self._findings += [
+            audited.measured(measure) for measure in leaks(config, members, classes, rounds, population, whose)
+        ]
         self._rebuild(audited, pool, rounds)
         self._infer(audited, pool, population, head)
         self._bound(audited)
@@ -227,7 +230,7 @@ class _Audit:
                 self._findings.append(audited.found("one run", "epsilon_lower_bound", math.nan, note=str(error)))
                 return
         audit = self._bounds[key]
-        note = f"{audit.canaries} canaries, each in or out by a coin"
+        note = f"{audit.canaries} canaries, made-up features in a federation of their own, each in or out by a coin"
         for measure, value, by_chance in (
             ("right_guesses", audit.right / audit.guesses, 0.5),
             ("epsilon_lower_bound", audit.bound, math.nan),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from simulations.report import audit_curves, audit_tables, audit_words
+from simulations.report import audit_best, audit_curves, audit_tables, audit_words
 from simulations.report.audit_names import SHORT, bounds_of
 from simulations.report.blocks import Gallery, Picture, Section, Table, counted, shown
 from simulations.report.reading import Audit
@@ -17,7 +17,7 @@ _COLUMNS = 12  # pictures beside each other
 
 def sections(audit: Audit) -> list[Section]:
     """Return what there is to show of an audit."""
-    made = []
+    made = [] if audit.about.get("run") else audit_best.glance(audit)
     if curves := audit_curves.roc_figures(audit):
         told = [
             "Who was in the training data? A point says how many members an attack finds, at the price of how many false "
