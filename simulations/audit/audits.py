@@ -83,6 +83,8 @@ def audit_run(
     Raises:
         UserError: the run is not there, not finished, or one that cannot be repeated in memory.
     """
+    if any(run.glob("runs/*/seed-*/")) and not (run / "config.toml").is_file():
+        raise UserError(f"{run}: it is a benchmark: audit one of its runs, {run}/runs/SETTING/seed-S/METHOD")
     config = settings_of(run)
     if not (run / "summary.json").is_file():
         raise UserError(f"{run}: not finished; go on with it first: fedtransfer simulate --resume {run}")
@@ -115,7 +117,7 @@ class _Audit:
         self._findings: list[Finding] = []
         self._curves: list[Curve] = []
         self._originals: dict[int, Originals] = {}
-        self._pictures: tuple[Originals, dict[str, Pictures]] | None = None
+        self._pictures: tuple[Originals, dict[str, Pictures], int] | None = None
         self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
         self._bounds: dict[tuple[str, bool], OneRun] = {}
         self._began = time.monotonic()
@@ -203,7 +205,7 @@ class _Audit:
         images = rebuilt(originals, read, decoder)
         self._findings += [audited.measured(measure) for measure in measures(originals, images)]
         if not self._pictures or self._pictures[0].targets == originals.targets:  # those of the pool that came first
-            self._pictures = self._pictures or (originals, {})
+            self._pictures = self._pictures or (originals, {}, audited.each)
             self._pictures[1][f"{audited.strategy}, {audited.protection or 'as it ran'}"] = images
 
     def _infer(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None) -> None:

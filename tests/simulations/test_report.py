@@ -445,11 +445,15 @@ def test_runs_of_an_earlier_plan_are_not_drawn(tmp_path: Path) -> None:
 def test_an_audit_tells_what_is_learnt_and_that_no_claim_is_refuted(tmp_path: Path) -> None:
     page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
     assert "In 4 audits of one run each, on canaries, no lower bound of ε" in page.text
-    assert "Canaries are made-up features, 2,000 or more in a federation of their own with the mechanism of each" in page.text
+    assert (
+        "Canaries are made-up features, 2,000 or more in a federation of their own with the mechanism of each"
+        in page.text
+    )
     assert "too few" in page.text
     assert page.elements.count("img") == 4 * 6
     alternatives = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert alternatives[0] == "cat: original"
+    assert alternatives[0] == "cat, site-0: original"
+    assert "each the only one of its class at its site, where federations have 5 images a class, and what" in page.text
     assert "image-rendering: pixelated" in page.source
 
 
@@ -512,6 +516,17 @@ def test_no_rate_is_told_in_words_where_the_table_declines(tmp_path: Path) -> No
     assert "at 0.5 %" not in page.text
 
 
+def test_a_figure_tells_where_the_curves_of_each_number_of_images_begin(tmp_path: Path) -> None:
+    folder = audit_folder(tmp_path / "audit")
+    for name in ("table.csv", "roc.csv"):
+        header, *rows = list(csv.reader((folder / name).read_text("utf-8").splitlines()))
+        images = header.index("images_per_class")
+        more = [[*row[:images], "25", *(cell.replace("2000", "5000") for cell in row[images + 1 :])] for row in rows]
+        write_csv(folder / name, header, [*rows, *more])
+    page = written([folder], tmp_path / "report.html")
+    assert "Curves begin where false alarms are 10 answers, at 0.5 % (5 a class) and 0.2 % (25 a class)." in page.text
+
+
 def test_an_audit_of_a_plan_is_told_at_a_glance(tmp_path: Path) -> None:
     """A row a protection, a column a question: the most that was found, who has it, and what a guess comes to."""
     page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
@@ -570,7 +585,10 @@ def test_a_run_that_claims_nothing_is_told_what_canaries_show(tmp_path: Path) ->
         for measure, value in (("right_guesses", 1), ("epsilon_lower_bound", 6.344), ("most_provable", 6.344)):
             file.write(f"fedavg,,,0,one run,{measure},{value},,,,1800,\n")
     page = written([folder], tmp_path / "report.html")
-    assert "100.0 % of 1,800 guesses about canaries were right: ε is above 6.34, the most that they can prove." in page.text
+    assert (
+        "100.0 % of 1,800 guesses about canaries were right: ε is above 6.34, the most that they can prove."
+        in page.text
+    )
     assert "with the mechanism of this run: the bound tests the mechanism, not your images." in page.text
 
 
