@@ -33,8 +33,8 @@ def sections(audit: Audit) -> list[Section]:
         made.append(
             Section("bounds", "Bounds from one run beside claims", figures=(audit_curves.bound_figure(bounds),))
         )
-    if audit.pictures:
-        gallery, kept = _gallery(audit)
+    gallery, kept = _gallery(audit) if audit.pictures else (None, 0)
+    if gallery and kept:
         text = (
             "Below each original, the mean of public images of its class (what a guess by class alone would give) and what the "
             "attack rebuilt from what the server sees."

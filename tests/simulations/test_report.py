@@ -650,6 +650,19 @@ def test_a_page_says_that_it_shows_original_images(tmp_path: Path) -> None:
     assert "the pictures were not kept" in page.text
 
 
+def test_without_a_class_of_one_image_there_is_no_gallery(tmp_path: Path) -> None:
+    folder = audit_folder(tmp_path / "audit")
+    images = np.empty((0, 32, 32, 3), np.uint8)
+    names, labels = np.array(["fedavg, none"]), np.array([], np.str_)
+    np.savez(
+        folder / "reconstructions.npz",
+        originals=images, class_means=images, rebuilt=images[None], names=names, labels=labels, sites=labels,
+    )  # fmt: skip
+    page = written([folder], tmp_path / "report.html")
+    assert "Images rebuilt" not in page.headings
+    assert "original training image" not in page.text
+
+
 def test_runs_benchmarks_and_audits_stand_on_one_page(run: Path, tmp_path: Path) -> None:
     page = written(
         [run, audit_folder(tmp_path / "audit"), benchmark_folder(tmp_path / "bench", ("iid",), 1)],
