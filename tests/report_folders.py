@@ -389,13 +389,15 @@ def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()
     )
     means = originals * 0.5 + 64
     rebuilt = np.stack([originals + rng.normal(0, scale, originals.shape) for scale in (20, 90)])
-    names = np.array(["fedavg, none", "fedavg, dp"])
+    names, sites = np.array(["fedavg, none", "fedavg, dp"]), np.array([f"site-{i % 3}" for i in range(len(labels))])
     images = {
         "originals": originals.astype(np.uint8),
         "class_means": means.astype(np.uint8),
         "rebuilt": np.clip(rebuilt, 0, 255).astype(np.uint8),
     }
-    np.savez(path / "reconstructions.npz", labels=np.array(labels), names=names, **images)
+    np.savez(
+        path / "reconstructions.npz", labels=np.array(labels), names=names, sites=sites, images_per_class=5, **images
+    )
     about = {
         "command": "fedtransfer audit --preset small --out audit",
         "data": "cifar10-demo",

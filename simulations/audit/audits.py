@@ -83,6 +83,8 @@ def audit_run(
     Raises:
         UserError: the run is not there, not finished, or one that cannot be repeated in memory.
     """
+    if any(run.glob("runs/*/seed-*/")) and not (run / "config.toml").is_file():
+        raise UserError(f"{run}: it is a benchmark: audit one of its runs, {run}/runs/SETTING/seed-S/METHOD")
     config = settings_of(run)
     if not (run / "summary.json").is_file():
         raise UserError(f"{run}: not finished; go on with it first: fedtransfer simulate --resume {run}")
@@ -115,7 +117,7 @@ class _Audit:
         self._findings: list[Finding] = []
         self._curves: list[Curve] = []
         self._originals: dict[int, Originals] = {}
-        self._pictures: tuple[Originals, dict[str, Pictures]] | None = None
+        self._pictures: tuple[Originals, dict[str, Pictures], int] | None = None
         self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
         self._bounds: dict[tuple[str, bool], OneRun] = {}
         self._began = time.monotonic()
@@ -145,15 +147,18 @@ class _Audit:
             made = federate(config, members, classes, observe=seen)
         kernel, bias = head or made
         accuracy = float(np.mean((population[0] @ kernel + bias).argmax(1) == population[1]))
-        note = "of the head that comes out, on images that no site has"
+        whose, note = "test images that no site has", "of the head that comes out, on images that no site has"
         if head:
+            whose = "the sites' own test images, which an outsider does not have"
             note = "of the head of the run's last round, on the sites' test images"
         majority, count = int(np.bincount(population[1]).max()), len(population[1])
         self._sites.add(len(members))
         self._findings.append(
             audited.found("utility", "accuracy", accuracy, by_chance=majority / count, count=count, note=note)
         )
-        self._findings += [audited.measured(measure) for measure in leaks(config, members, classes, rounds, population)]
+        self._findings += [
+            audited.measured(measure) for measure in leaks(config, members, classes, rounds, population, whose)
+        ]
         self._rebuild(audited, pool, rounds)
         self._infer(audited, pool, population, head)
         self._bound(audited)
@@ -200,7 +205,7 @@ class _Audit:
         images = rebuilt(originals, read, decoder)
         self._findings += [audited.measured(measure) for measure in measures(originals, images)]
         if not self._pictures or self._pictures[0].targets == originals.targets:  # those of the pool that came first
-            self._pictures = self._pictures or (originals, {})
+            self._pictures = self._pictures or (originals, {}, audited.each)
             self._pictures[1][f"{audited.strategy}, {audited.protection or 'as it ran'}"] = images
 
     def _infer(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None) -> None:
@@ -227,7 +232,7 @@ class _Audit:
                 self._findings.append(audited.found("one run", "epsilon_lower_bound", math.nan, note=str(error)))
                 return
         audit = self._bounds[key]
-        note = f"{audit.canaries} canaries, each in or out by a coin"
+        note = f"{audit.canaries} canaries, made-up features in a federation of their own, each in or out by a coin"
         for measure, value, by_chance in (
             ("right_guesses", audit.right / audit.guesses, 0.5),
             ("epsilon_lower_bound", audit.bound, math.nan),

@@ -77,7 +77,7 @@ def audit(
     from common.words import plain
     from simulations.audit.audits import audit_plan, audit_run
     from simulations.audit.plan import preset_file
-    from simulations.audit.shown import shown, summary
+    from simulations.audit.shown import shown
     from simulations.display import Display
 
     display, command = Display(Console(stderr=True)), shlex.join(["fedtransfer", *sys.argv[1:]])
@@ -91,5 +91,5 @@ def audit(
         findings = audit_plan(path, folder, shadows, changed, display, command, force=force, pictures=pictures)
     if json_output:
         print(json.dumps([plain(asdict(finding)) for finding in findings], indent=2, ensure_ascii=False))
-    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(summary(findings)))
+    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(findings))
     display.print(f"Report: {folder / 'report.html'}")

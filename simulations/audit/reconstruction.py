@@ -67,7 +67,7 @@ class Originals:
         """
         if unknown := sorted(set(classes) - decoder.class_means.keys()):
             raise UserError(
-                f"images cannot be rebuilt for the classes {', '.join(unknown)}: the decoder knows images of "
+                f"images cannot be rebuilt for the class{'es' * (len(unknown) > 1)} {', '.join(unknown)}: the decoder knows images of "
                 f"{', '.join(decoder.class_means)}"
             )
         targets = tuple(
@@ -104,13 +104,14 @@ def measures(originals: Originals, images: Pictures) -> list[Measure]:
     ]  # fmt: skip
 
 
-def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], most: int = 24) -> None:
-    """Write the first images under attack for a report: originals, class means, and each way's rebuilt images.
+def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24) -> None:
+    """Write the first images under attack for a report: originals, class means, whose they are, and each way's rebuilt images.
 
     Args:
         path: ``reconstructions.npz``.
         originals: images under attack (m, 32, 32, 3).
         images: "strategy, protection" → rebuilt images (m, 32, 32, 3).
+        each: training images of every class in the federation; 0 where a run has what it has.
         most: so many images, spread evenly over all.
     """
     count = len(originals.targets)
@@ -122,6 +123,8 @@ def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictur
         labels=np.array(originals.labels, np.str_)[rows],
         rebuilt=np.array([made[rows] for made in images.values()], np.uint8).reshape(len(images), len(rows), 32, 32, 3),
         names=np.array(list(images), np.str_),
+        sites=np.array([target.site for target in originals.targets], np.str_)[rows],
+        images_per_class=each,
     )
 
 

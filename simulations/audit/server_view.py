@@ -108,7 +108,12 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
 
 
 def leaks(
-    config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: Sequence[Seen], public: Split
+    config: RunConfig,
+    sites: Mapping[str, Split],
+    classes: int,
+    rounds: Sequence[Seen],
+    others: Split,
+    whose: str,
 ) -> list[Measure]:
     """Measure what the server reads off: label counts, features, and of one-shot sums single features.
 
@@ -117,7 +122,8 @@ def leaks(
         sites: name → its training images.
         classes: C.
         rounds: those of ``federate`` in which a site was seen for the first time.
-        public: images that no site has: their class means are what a guess at features by class alone gives.
+        others: images that were not trained on: their class means are what a guess at features by class alone gives.
+        whose: these are, in words.
     """
     truth = {name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)}
     read = recovered(config, {name: int(true.sum()) for name, true in truth.items()}, rounds)
@@ -130,7 +136,7 @@ def leaks(
         Measure.of("labels", "exact_share", exact, "classes with the right number of images", float(commonest)),
         Measure.of("labels", "l1", wrong, "as a share of the images", float(even)),
     ]
-    guess = unit_rows(np.stack([public[0][public[1] == c].sum(0, np.float64) for c in range(classes)]))
+    guess = unit_rows(np.stack([others[0][others[1] == c].sum(0, np.float64) for c in range(classes)]))
     cosines = [
         (true[c], float(read[name].directions[c] @ mean), float(guess[c] @ mean))
         for name, true in truth.items()
@@ -142,7 +148,7 @@ def leaks(
         chosen = [(cosine, guessed) for n, cosine, guessed in cosines if low <= n <= high]
         values, guessed = ([pair[i] for pair in chosen] for i in (0, 1))
         by_chance = float(np.mean(guessed)) if guessed else float("nan")
-        note = "to the mean feature of a class at a site, by its images"
+        note = f"to the mean feature of a class at a site, by its images; the guess is the class's mean over {whose}"
         measures.append(Measure.of("features", bucket, values, note, by_chance))
     features = {name: sites[name][0] for name in truth}
     if config.strategy == "fed3r":

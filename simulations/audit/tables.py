@@ -55,8 +55,12 @@ class Curve:
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write a row a finding; what is not a number is left empty."""
-    header = [field.name for field in fields(Finding)]
-    write_csv(path, header, ([_cell(value) for value in asdict(finding).values()] for finding in findings))
+    write_csv(path, [field.name for field in fields(Finding)], (cells(finding).values() for finding in findings))
+
+
+def cells(finding: Finding) -> dict[str, str]:
+    """Return a finding as a row of ``table.csv``."""
+    return {name: str(_cell(value)) for name, value in asdict(finding).items()}
 
 
 def write_curves(path: Path, curves: Iterable[Curve]) -> None:

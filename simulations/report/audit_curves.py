@@ -26,6 +26,7 @@ class _Line:
     points: Points
     told: Mapping[str, float]
     least: float  # false alarms that are answers enough
+    images: str  # a class, "" where a run has what it has
     case: str = ""  # where a figure has several
 
     @property
@@ -77,7 +78,7 @@ def roc_figures(audit: Audit) -> list[Figure]:
         lines = []
         for attack, points in curves:
             key = strategy, images, protections[0], attack
-            lines.append(_Line(attack, points, told.get(key, {}), ABOVE / counts.get(key, np.inf)))
+            lines.append(_Line(attack, points, told.get(key, {}), ABOVE / counts.get(key, np.inf), images))
         if len(cases) <= _CURVES:
             figures[case_of(strategy, protections, images)] = lines
         else:
@@ -91,7 +92,8 @@ def _figure(name: str, lines: Sequence[_Line]) -> Figure:
     lines = [line for line in lines if len(line.series.x) > 1]
     places = {line.name: i for i, line in enumerate(sorted(lines, key=lambda line: line.rank))}
     series, note = distinct([line.series for line in lines], lambda line: places[line.name])
-    best, least = max(lines, key=lambda line: line.rank), max(line.least for line in lines)
+    best = max(lines, key=lambda line: line.rank)
+    begin = {line.images: line.least for line in lines if line.least > _LEFT}
     case = f" ({best.case})" if best.case else ""
     if np.isnan(at := best.found(0.01)):
         description = "Logarithmic axes. At 1\u00a0% false alarms there are too few answers to tell who finds most."
@@ -100,9 +102,11 @@ def _figure(name: str, lines: Sequence[_Line]) -> Figure:
             f"Logarithmic axes. At 1\u00a0% false alarms {shown(best.attack, 40)} finds most members: {percent(at)}{case}; "
             "guessing would find 1\u00a0%."
         )
-    if least > _LEFT:
-        description += f" Curves begin where false alarms are {ABOVE} answers, at {percent(least)}."
-    low = max(_LEFT, 0.8 * least)
+    if begin:
+        several = len({line.images for line in lines}) > 1
+        told = [f"{100 * at:.2g}\u00a0%" + f" ({images} a class)" * several for images, at in begin.items()]
+        description += f" Curves begin where false alarms are {ABOVE} answers, at {listed(told)}."
+    low = max(_LEFT, 0.8 * min(line.least for line in lines))
     lowest = min(min(line.y) for line in series)
     alarms, found = (
         Axis(label, log=True, kind="percent", low=end, high=1.25)

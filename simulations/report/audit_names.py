@@ -46,9 +46,9 @@ MEASURES = {
 CHANCE = {
     "exact_share": "by one number for all",
     "l1": "by equal counts",
-    "cosine@1": "of the public class mean",
-    "cosine@2-5": "of the public class mean",
-    "cosine@6+": "of the public class mean",
+    "cosine@1": "of the class's mean",
+    "cosine@2-5": "of the class's mean",
+    "cosine@6+": "of the class's mean",
     "max_cosine": "with another site's",
 }
 

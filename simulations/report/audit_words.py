@@ -1,9 +1,9 @@
 """What an audit found, in sentences, each number with what a guess comes to beside it."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from simulations.report import audit_best
 from simulations.report.audit_names import (
     bounds_of,
     chance_of,
@@ -17,7 +17,14 @@ from simulations.report.blocks import NONE, Fact, counted, listed, number, perce
 from simulations.report.blocks import epsilon as epsilon_words
 from simulations.report.reading import Audit, Row, real
 
-_COSINES = {"cosine@1": "of a class's only image", "cosine@2-5": "of classes of 2 to 5", "cosine@6+": "of classes of 6"}
+_COSINES = {
+    "cosine@1": "of a class's only image",
+    "cosine@2-5": "of classes with 2 to 5 images",
+    "cosine@6+": "of classes with 6 images or more",
+}
+_GUESS = (
+    "The guess is the mean of the sites' own test images of the class, which an outsider does not have: a strong one."
+)
 
 
 def title(audit: Audit, name: str) -> str:
@@ -29,19 +36,13 @@ def title(audit: Audit, name: str) -> str:
 
 
 def facts(audit: Audit) -> tuple[Fact, ...]:
-    """Answer: what can be learnt without protection and with it, whether the claims hold, and what protection costs."""
-    found: dict[str, list[Row]] = {}
-    for row in audit.table:
-        if row["attack"] != "one run":
-            found.setdefault(protected(row["protection"], row["epsilon"]), []).append(row)
-    # One measure of features in all answers, so that they can be compared.
-    cosine = next((measure for measure in _COSINES if highest(audit.table, measure)), "")
-    learnt = [
-        Fact(_question(name), _headline(rows), tuple(_learnt(rows, cosine)) or ("No attack gave a number.",))
-        for name, rows in found.items()
-    ]
+    """Answer: what is learnt, whether the claims hold, and what protection costs."""
+    if audit.about.get("run"):
+        rows = [row for row in audit.table if row["attack"] != "one run"]
+        told = tuple(_learnt(rows)) or ("No attack gave a number.",)
+        return Fact("What is learnt from this run, as it ran?", _headline(rows), told), _claims(audit)
     cost = _cost(audit)
-    return (*learnt[:5], _claims(audit), *([cost] if cost else []))
+    return (*audit_best.answer(audit), _claims(audit), *([cost] if cost else []))
 
 
 def lead(audit: Audit) -> str:
@@ -77,8 +78,10 @@ def how(audit: Audit) -> Iterator[str]:
         "out. All attacks are passive. One that fails proves nothing: a better one may not."
     )
     if shadows := about.get("shadows"):
-        few = f" More of them, such as the {_FULL} of the preset full, find more." if shadows < _FULL else ""
+        few = f" More of them find more: --shadows {_FULL}." if shadows < _FULL else ""
         yield f"Membership is inferred with {shadows} shadow federations{'' if about.get('run') else ' of each'}.{few}"
+        if about.get("run"):
+            yield "RMIA compares with the sites' own test images, too, which an outsider does not have."
     if any(row["epsilon"] for row in audit.table):
         yield "What is under differential privacy is one draw of noise: another audit comes to other numbers."
     if not audit.pictures and highest(audit.table, "psnr"):
@@ -87,7 +90,7 @@ def how(audit: Audit) -> Iterator[str]:
         yield f"The audit took {real(seconds):,.0f} s on the machine that made it."
 
 
-_FULL = 256  # shadows
+_FULL = 256  # shadows, as in the preset full
 
 
 def _protection(about: Mapping[str, Any]) -> str:
@@ -108,53 +111,44 @@ def _promise(audit: Audit) -> str:
     return f"Differential privacy with ε = {span(epsilon_words(epsilons[0]), epsilon_words(epsilons[-1]))} {told}. "
 
 
-def _question(name: str) -> str:
-    if name.startswith("as it ran"):
-        return f"What is learnt from this run, {name}?"
-    return "What is learnt without protection?" if name == "no protection" else f"With {name}, what is learnt?"
-
-
-def _case(row: Row, rows: Sequence[Row]) -> str:
-    """Name a row's case in parentheses, where there are several."""
-    strategy = row["strategy"] if len({other["strategy"] for other in rows}) > 1 else ""
-    told = _named(strategy, images_of(row))
-    return f" ({told})" if told else ""
-
-
-def _named(strategy: str, images: str) -> str:
-    return ", ".join(filter(None, (shown(strategy, 40), f"{images} images a class" if images else "")))
-
-
-def _learnt(rows: Sequence[Row], cosine: str) -> Iterator[str]:
-    """Say what the attacks under one protection found at most, and what guesses come to there."""
+def _learnt(rows: Sequence[Row]) -> Iterator[str]:
+    """Say what the attacks on a run found, and what guesses come to there."""
     if top := highest(rows, "tpr@1%"):
         yield (
-            f"Membership: {shown(top['attack'], 40)} finds {value_of(top)} of the members at 1\u00a0% false "
-            f"alarms{_case(top, rows)}; guessing finds 1\u00a0%."
+            f"Membership: {shown(top['attack'], 40)} finds {value_of(top)} of the members at 1\u00a0% false alarms; "
+            "guessing finds 1\u00a0%."
         )
     elif top := highest(rows, "auc"):
         yield (
-            f"Membership: {shown(top['attack'], 40)} has an area under the ROC curve of {value_of(top)}{_case(top, rows)}; "
-            "guessing has 0.5."
+            f"Membership: {shown(top['attack'], 40)} has an area under the ROC curve of {value_of(top)}; guessing has 0.5."
         )
     if top := highest(rows, "exact_share"):
         guess = f"; the same number for all would be right for {chance_of(top)}" if chance_of(top) else ""
-        yield f"Label counts: {percent(real(top['value']))} of them found exactly{_case(top, rows)}{guess}."
-    if top := highest(rows, cosine):
-        guess = f"; the mean of public images of the class has {chance_of(top)}" if chance_of(top) else ""
-        yield (
-            f"Features {_COSINES[cosine]} at a site: read off with a cosine of {decimals(real(top['value']))} to the "
-            f"true ones{_case(top, rows)}{guess}."
-        )
+        told = f"Label counts: {percent(real(top['value']))} of them found exactly{guess}."
+        if wrong := highest(rows, "l1"):
+            guess = f"; equal counts by {chance_of(wrong)}" if chance_of(wrong) else ""
+            told += f" They are off by {value_of(wrong)} of the images{guess}."
+        yield told
+    if sizes := sorted((row for row in rows if row["measure"] in _COSINES and row["value"]), key=_gain, reverse=True):
+        yield " ".join([*map(_cosine, sizes), _GUESS])
     if top := highest(rows, "psnr"):
-        same = [row for row in rows if (row["strategy"], images_of(row)) == (top["strategy"], images_of(top))]
-        mean = highest(same, "psnr_of_class_mean")
-        guess = f"; the mean of public images of the class has {decimals(real(mean['value']))} dB" if mean else ""
-        yield f"Images: rebuilt at {decimals(real(top['value']))} dB PSNR{_case(top, rows)}{guess}."
-    if accuracies := sorted((row for row in rows if row["measure"] == "accuracy"), key=lambda row: real(row["value"])):
-        reached = span(*(percent(real(row["value"])) for row in (accuracies[0], accuracies[-1])))
-        guess = f"; guessing is right on {chance_of(accuracies[-1])}" if chance_of(accuracies[-1]) else ""
-        yield f"What it is worth: the head is right on {reached} of test images{guess}."
+        mean = highest(rows, "psnr_of_class_mean")
+        guess = f"; the mean of public images of the class has {real(mean['value']):.1f} dB" if mean else ""
+        yield f"Images: rebuilt at {real(top['value']):.1f} dB PSNR{guess}."
+    if top := highest(rows, "accuracy"):
+        guess = f"; guessing is right on {chance_of(top)}" if chance_of(top) else ""
+        yield f"What it is worth: the head is right on {percent(real(top['value']))} of test images{guess}."
+
+
+def _gain(row: Row) -> float:
+    """Return by how much a cosine exceeds that of the guess."""
+    return real(row["value"]) - real(row["by_chance"] or 0)
+
+
+def _cosine(row: Row) -> str:
+    guess = f"; a guess has {chance_of(row)}" if chance_of(row) else ""
+    count = int(real(row["count"]))
+    return f"Features {_COSINES[row['measure']]} ({count} of them): cosine {decimals(real(row['value']))}{guess}."
 
 
 def _headline(rows: Sequence[Row]) -> str:
@@ -180,7 +174,8 @@ def _claims(audit: Audit) -> Fact:
             return Fact(
                 question, "not tested", ("The audit has no lower bound from an attack beside the ε that is claimed.",)
             )
-        return Fact(question, "nothing to test", ("No ε is claimed, so nothing bounds what a better attack may find.",))
+        unbounded = "No ε is claimed, so nothing bounds what a better attack may find."
+        return Fact(question, "nothing to test", (unbounded, *_on_canaries(audit)))
     stand_for = sum(bound.cases for bound in bounds)
     cases = f", which stand for {stand_for} cases" if stand_for > len(bounds) else ""
     share = max(bound.bound / bound.claimed for bound in bounds)
@@ -188,16 +183,35 @@ def _claims(audit: Audit) -> Fact:
         question,
         "none refuted",
         (
-            f"In {counted(len(bounds), 'audit')} of one run each{cases}, no lower bound of ε (95 % confidence) is above the ε "
+            f"In {counted(len(bounds), 'audit')} of one run each, on canaries{cases}, no lower bound of ε (95 % confidence) is above the ε "
             f"that is claimed; the nearest reaches {percent(share)} of it.",
             "That is no proof of the claim: it is what these attacks could show.",
+            *_on_canaries(audit),
         ),
     )
 
 
+def _on_canaries(audit: Audit) -> Iterator[str]:
+    """Say what canaries are, and of a run that claims nothing what they show."""
+    by_measure = {row["measure"]: row for row in audit.table if row["attack"] == "one run" and row["value"]}
+    if "epsilon_lower_bound" not in by_measure:
+        return
+    run = audit.about.get("run")
+    bound, right = by_measure["epsilon_lower_bound"], by_measure.get("right_guesses")
+    if run and right and not bound["epsilon"]:
+        told = f"{percent(real(right['value']))} of {int(real(right['count'])):,} guesses about canaries were right"
+        most = ", the most that they can prove" if bound["value"] == by_measure["most_provable"]["value"] else ""
+        yield f"{told}: ε is above {decimals(real(bound['value']))}{most}."
+    yield (
+        "Canaries are made-up features, 2,000 or more in a federation of their own with the mechanism of "
+        f"{'this run' if run else 'each strategy'}: the bound tests the mechanism, not {'your' if run else 'the'} images."
+    )
+
+
 def _cost(audit: Audit) -> Fact | None:
-    """Say what protection costs in accuracy; None where there is nothing to compare with."""
+    """Say what differential privacy costs in accuracy; None where there is nothing to compare with."""
     by_case: dict[tuple[str, str], dict[str, float]] = {}
+    private = {protected(row["protection"], row["epsilon"]) for row in audit.table if row["epsilon"]}
     for row in audit.table:
         if row["measure"] == "accuracy" and row["value"]:
             mine = by_case.setdefault((row["strategy"], images_of(row)), {})
@@ -208,27 +222,18 @@ def _cost(audit: Audit) -> Fact | None:
         for case, mine in by_case.items()
         if bare in mine
         for name, accuracy in mine.items()
-        if name != bare
+        if name in private
     }
     if not losses:
         return None
-    measured = [row for row in audit.table if row["measure"] == "accuracy" and row["epsilon"]]
-    one = len({epsilon_words(real(row["epsilon"])) for row in measured}) < 2
-    short = {name: name.split(", ε")[0] if one else name for _, name in losses}
-    most = max((real(images) for _, images in by_case if images), default=math.nan)
-    told = [
-        f"{_named(strategy, images)}: {percent(mine[bare])} without protection, "
-        f"{listed([f'{percent(accuracy)} with {short[name]}' for name, accuracy in mine.items() if name != bare])}."
-        for (strategy, images), mine in by_case.items()
-        if bare in mine and (not images or real(images) == most)
-    ]
-    case, name = max(losses, key=lambda each: losses[each])
-    most_lost = f"{_named(*case)}, under {short[name]}"
-    return Fact(
-        "What does protection cost?",
-        f"up to {max(100 * losses[case, name], 0):.1f} points",
-        (
-            f"Of accuracy; most is lost by {most_lost}: {percent(by_case[case][name])} in place of {percent(by_case[case][bare])}.",
-            *told[:6],
-        ),
-    )
+    most, least = max(losses, key=lambda each: losses[each]), min(losses, key=lambda each: losses[each])
+    told = [f"Of accuracy; most is lost by {_lost(*most, by_case, bare)}."]
+    if least != most:
+        told += [f"Least by {_lost(*least, by_case, bare)}."]
+    return Fact("What does protection cost?", f"up to {max(100 * losses[most], 0):.1f} points", tuple(told))
+
+
+def _lost(case: tuple[str, str], name: str, by_case: Mapping[tuple[str, str], Mapping[str, float]], bare: str) -> str:
+    strategy, images = case
+    named = f"{shown(strategy, 40)}, {images} images a class" if images else shown(strategy, 40)
+    return f"{named}, under {name}: {percent(by_case[case][name])} in place of {percent(by_case[case][bare])}"

@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from simulations.report import audit_curves, audit_tables, audit_words
+from simulations.report import audit_best, audit_curves, audit_tables, audit_words
 from simulations.report.audit_names import SHORT, bounds_of
-from simulations.report.blocks import Gallery, Picture, Section, Table, counted, shown
+from simulations.report.blocks import Gallery, Picture, Section, Table, counted, listed, shown
 from simulations.report.reading import Audit
 
 _COLUMNS = 12  # pictures beside each other
+_PICTURES = ("originals", "class_means", "labels", "rebuilt", "names")
 
 
 def sections(audit: Audit) -> list[Section]:
     """Return what there is to show of an audit."""
-    made = []
+    made = [] if audit.about.get("run") else audit_best.glance(audit)
     if curves := audit_curves.roc_figures(audit):
         told = [
             "Who was in the training data? A point says how many members an attack finds, at the price of how many false "
@@ -32,8 +33,8 @@ def sections(audit: Audit) -> list[Section]:
         made.append(
             Section("bounds", "Bounds from one run beside claims", figures=(audit_curves.bound_figure(bounds),))
         )
-    if audit.pictures:
-        gallery, kept = _gallery(audit)
+    gallery, kept = _gallery(audit) if audit.pictures else (None, 0)
+    if gallery and kept:
         text = (
             "Below each original, the mean of public images of its class (what a guess by class alone would give) and what the "
             "attack rebuilt from what the server sees."
@@ -55,25 +56,28 @@ def _gallery(audit: Audit) -> tuple[Gallery, int]:
     """Return the first pictures, and how many there are."""
     try:
         with np.load(audit.pictures, allow_pickle=False) as archive:  # type: ignore[arg-type]
-            originals, means, labels, rebuilt, names = (
-                archive[key] for key in ("originals", "class_means", "labels", "rebuilt", "names")
-            )
+            originals, means, labels, rebuilt, names = (archive[key] for key in _PICTURES)
+            # Older audits do not say whose the images are.
+            sites, each = archive.get("sites", [""] * len(labels)), archive.get("images_per_class", 0)
         ok = (
             originals.shape == means.shape
             and rebuilt.shape == (len(names), *originals.shape)
-            and len(labels) == len(originals)
+            and len(labels) == len(sites) == len(originals)
             and originals.ndim == 4
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{audit.pictures}: cannot be read ({error}); expected originals, class_means, labels, rebuilt and names"
+            f"{audit.pictures}: cannot be read ({error}); expected {listed(_PICTURES)}, as fedtransfer audit writes them"
         ) from None
     if not ok:
         raise UserError(
             f"{audit.pictures}: shapes {originals.shape}, {means.shape} and {rebuilt.shape} do not fit together; expected (m, "
             "32, 32, 3) twice and (k, m, 32, 32, 3)"
         )
-    shown_labels = [shown(label, 24) for label in labels[:_COLUMNS]]
+    shown_labels = [
+        ", ".join(shown(name, 24) for name in (label, site) if name)
+        for label, site in zip(labels[:_COLUMNS], sites, strict=False)
+    ]
     rows = [
         ("original", originals),
         ("mean of its class", means),
@@ -90,7 +94,10 @@ def _gallery(audit: Audit) -> tuple[Gallery, int]:
         for name, images in rows
     )
     shortened = f" (the first {_COLUMNS} of {len(originals)})" if len(originals) > _COLUMNS else ""
-    caption = f"Original images and what was rebuilt of them{shortened}"
+    few = f", where federations have {each} images a class" if each else ""
+    caption = (
+        f"Original images, each the only one of its class at its site{few}, and what was rebuilt of them{shortened}"
+    )
     return Gallery(caption, tuple(shown_labels), told), len(originals)
 
 

@@ -459,12 +459,16 @@ def test_runs_of_an_earlier_plan_are_not_drawn(tmp_path: Path) -> None:
 
 def test_an_audit_tells_what_is_learnt_and_that_no_claim_is_refuted(tmp_path: Path) -> None:
     page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
-    assert "Label counts: 100.0 % of them found exactly" in page.text
-    assert "In 4 audits of one run each, no lower bound of ε" in page.text
+    assert "In 4 audits of one run each, on canaries, no lower bound of ε" in page.text
+    assert (
+        "Canaries are made-up features, 2,000 or more in a federation of their own with the mechanism of each"
+        in page.text
+    )
     assert "too few" in page.text
     assert page.elements.count("img") == 4 * 6
     alternatives = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert alternatives[0] == "cat: original"
+    assert alternatives[0] == "cat, site-0: original"
+    assert "each the only one of its class at its site, where federations have 5 images a class, and what" in page.text
     assert "image-rendering: pixelated" in page.source
 
 
@@ -475,7 +479,7 @@ def test_one_run_that_stands_for_several_cases_is_counted_once(tmp_path: Path) -
     table += [line.replace(",dp,", ",both,", 1) for line in table if ",one run," in line]
     (folder / "table.csv").write_text("\n".join(table) + "\n", "utf-8")
     page = written([folder], tmp_path / "report.html")
-    assert "In 4 audits of one run each, which stand for 8 cases, no lower bound of ε" in page.text
+    assert "In 4 audits of one run each, on canaries, which stand for 8 cases, no lower bound of ε" in page.text
 
 
 def test_a_bound_above_its_claim_refutes_it(tmp_path: Path) -> None:
@@ -527,20 +531,80 @@ def test_no_rate_is_told_in_words_where_the_table_declines(tmp_path: Path) -> No
     assert "at 0.5 %" not in page.text
 
 
-def test_guesses_stand_beside_what_is_learnt(tmp_path: Path) -> None:
+def test_a_figure_tells_where_the_curves_of_each_number_of_images_begin(tmp_path: Path) -> None:
+    folder = audit_folder(tmp_path / "audit")
+    for name in ("table.csv", "roc.csv"):
+        header, *rows = list(csv.reader((folder / name).read_text("utf-8").splitlines()))
+        images = header.index("images_per_class")
+        more = [[*row[:images], "25", *(cell.replace("2000", "5000") for cell in row[images + 1 :])] for row in rows]
+        write_csv(folder / name, header, [*rows, *more])
+    page = written([folder], tmp_path / "report.html")
+    assert "Curves begin where false alarms are 10 answers, at 0.5 % (5 a class) and 0.2 % (25 a class)." in page.text
+
+
+def test_an_audit_of_a_plan_is_told_at_a_glance(tmp_path: Path) -> None:
+    """A row a protection, a column a question: the most that was found, who has it, and what a guess comes to."""
     page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
     for told in (
-        "Label counts: 12.0 % of them found exactly (fedavg, 5 images a class); the same number for all would be right for 50.0 %.",
-        "Features of a class's only image at a site: read off with a cosine of 0.12 to the true ones (fedavg, 5 images a "
-        "class); the mean of public images of the class has 0.76.",
-        "the head is right on 14.8 % of test images; guessing is right on 10.0 %.",
-        "Of accuracy; most is lost by fedavg, 5 images a class, under differential privacy: 14.8 % in place of 50.0 %.",
-        "ε = 1 to 4 at δ = 10⁻⁵, unit one image, neighbours: add or remove one image.",
-        "64 shadow federations of each. More of them, such as the 256 of the preset full, find more.",
+        "no protection 100.0 %, fedavg and fed3r 0.98, fedavg and fed3r 16.0 dB, fedavg and fed3r 13.5 %, fedavg by LiRA online "
+        "and fed3r by LiRA online 50.0 %",
+        "differential privacy, ε = 2 12.0 %, fedavg and fed3r 0.12, fedavg and fed3r 12.5 dB, fedavg and fed3r 1.9 %, fedavg by "
+        "LiRA online and fed3r by LiRA online 14.8 %",
+        "a guess 50.0 % 0.76 13.1 dB 1.0 % 10.0 %",
+        "All with 5 images a class, the fewest of this audit, where attacks show most.",
     ):
         assert told in page.text, told
-    assert page.text.count("Features of a class's only image at a site") == 3
+
+
+def test_the_answer_of_a_plan_is_short(tmp_path: Path) -> None:
+    page = written([audit_folder(tmp_path / "audit")], tmp_path / "report.html")
+    for told in (
+        "How many members are found? 13.5 %; 1.9 % at ε = 2",
+        "Members found at 1 % false alarms, with 5 images a class.",
+        "At ε = 2: 1.9 %, fedavg by LiRA online and fed3r by LiRA online. These heads are right on 14.8 % of test images.",
+        "Guessing has 1.0 %, and is right on 10.0 % of test images.",
+        "Of accuracy; most is lost by fedavg, 5 images a class, under differential privacy, ε = 2: 14.8 % in place of 50.0 %.",
+        "ε = 1 to 4 at δ = 10⁻⁵, unit one image, neighbours: add or remove one image.",
+        "64 shadow federations of each. More of them find more: --shadows 256.",
+    ):
+        assert told in page.text, told
     assert "up to 35.2 points" in page.text
+    assert page.source.count('<p class="number') == 3
+
+
+def test_what_is_learnt_from_a_run_begins_with_what_is_most_above_its_guess(tmp_path: Path) -> None:
+    folder = of_a_run(tmp_path / "my-run" / "audit")
+    header, *rows = list(csv.reader((folder / "table.csv").read_text("utf-8").splitlines()))
+    at = {column: i for i, column in enumerate(header)}
+    for row in rows:
+        cosines = {"cosine@1": (0.1, 0.24, 1), "cosine@2-5": (0.95, 0.74, 2), "cosine@6+": (0.97, 0.91, 4)}
+        if numbers := cosines.get(row[at["measure"]]):
+            for column, number in zip(("value", "by_chance", "count"), numbers, strict=True):
+                row[at[column]] = str(number)
+        elif row[at["measure"]] == "l1":
+            row[at["value"]], row[at["by_chance"]] = "0.16", "0.97"
+    write_csv(folder / "table.csv", header, rows)
+    page = written([folder], tmp_path / "report.html")
+    assert (
+        "Features of classes with 2 to 5 images (2 of them): cosine 0.95; a guess has 0.74. Features of classes with 6 images or "
+        "more (4 of them): cosine 0.97; a guess has 0.91. Features of a class's only image (1 of them): cosine 0.10; a guess "
+        "has 0.24. The guess is the mean of the sites' own test images of the class, which an outsider does not have"
+    ) in page.text
+    assert "They are off by 0.16 of the images; equal counts by 0.97." in page.text
+    assert "At a glance" not in page.text
+
+
+def test_a_run_that_claims_nothing_is_told_what_canaries_show(tmp_path: Path) -> None:
+    folder = of_a_run(tmp_path / "my-run" / "audit")
+    with (folder / "table.csv").open("a", encoding="utf-8") as file:
+        for measure, value in (("right_guesses", 1), ("epsilon_lower_bound", 6.344), ("most_provable", 6.344)):
+            file.write(f"fedavg,,,0,one run,{measure},{value},,,,1800,\n")
+    page = written([folder], tmp_path / "report.html")
+    assert (
+        "100.0 % of 1,800 guesses about canaries were right: ε is above 6.34, the most that they can prove."
+        in page.text
+    )
+    assert "with the mechanism of this run: the bound tests the mechanism, not your images." in page.text
 
 
 def test_settings_that_federations_share_and_those_that_differ_stand_apart(tmp_path: Path) -> None:
@@ -599,6 +663,19 @@ def test_a_page_says_that_it_shows_original_images(tmp_path: Path) -> None:
     assert "original training image" not in page.text
     assert "img" not in page.elements
     assert "the pictures were not kept" in page.text
+
+
+def test_without_a_class_of_one_image_there_is_no_gallery(tmp_path: Path) -> None:
+    folder = audit_folder(tmp_path / "audit")
+    images = np.empty((0, 32, 32, 3), np.uint8)
+    names, labels = np.array(["fedavg, none"]), np.array([], np.str_)
+    np.savez(
+        folder / "reconstructions.npz",
+        originals=images, class_means=images, rebuilt=images[None], names=names, labels=labels, sites=labels,
+    )  # fmt: skip
+    page = written([folder], tmp_path / "report.html")
+    assert "Images rebuilt" not in page.headings
+    assert "original training image" not in page.text
 
 
 def test_runs_benchmarks_and_audits_stand_on_one_page(run: Path, tmp_path: Path) -> None:

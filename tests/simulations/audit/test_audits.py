@@ -96,22 +96,70 @@ def test_pictures_are_kept_unless_the_command_says_no(
     assert asked == {"force": False, "pictures": kept}
 
 
-def test_the_terminal_shows_guesses_beside_what_was_found() -> None:
+def told_in_a_terminal(findings: list[Finding]) -> str:
+    console = Console(width=120, record=True, quiet=False, file=io.StringIO())
+    console.print(shown(findings))
+    return console.export_text()
+
+
+def on_members(audited: Audited, **found: tuple[float, float]) -> list[Finding]:
+    """Return what attacks found, by name: AUC and true positive rate."""
+    return [
+        audited.found(attack, measure, value)
+        for attack, values in found.items()
+        for measure, value in zip(("auc", "tpr@1%"), values, strict=True)
+    ]
+
+
+def test_the_terminal_shows_guesses_and_the_best_attack_by_name() -> None:
+    plain = Audited("fedavg", "none", 10, RunConfig())
     audited = Audited("fedncm", "dp", 10, RunConfig(strategy="fedncm", dp="image", epsilon=2.0, sites=3))
-    rows = summary(
+    told = told_in_a_terminal(
         [
+            *on_members(plain, LiRA=(0.9, 0.07), RMIA=(0.8, 0.146)),
             audited.found("labels", "exact_share", 0.26, by_chance=0.5),
             audited.found("features", "cosine@1", 0.42, by_chance=0.76),
             audited.found("images", "psnr", 10.04),
             audited.found("images", "psnr_of_class_mean", 13.43),
         ]
     )
-    assert rows[0]["counts_by_chance"] == 0.5
-    console = Console(width=120, record=True, quiet=False, file=io.StringIO())
-    console.print(shown(rows))
-    told = console.export_text()
-    for cell in ("26.0 (50)", "0.42 (0.76)", "10.0 (13.4)", "│ 2 │"):
+    for cell in ("26.0 (50)", "0.42 (0.76)", "10.0 (13.4)", "│ fedncm, 10 │ dp, ε = 2  │", "│ 0.80 │   14.6 │ RMIA"):
         assert cell in told, cell
+    assert "…" not in told
+
+
+def test_the_terminal_shows_all_measures_of_a_run() -> None:
+    """Not of classes of one image alone, where larger ones may leak more."""
+    run = Audited("fedavg", "", 0, RunConfig())
+    told = told_in_a_terminal(
+        [
+            run.found("labels", "l1", 0.16, by_chance=0.97, count=3),
+            run.found("features", "cosine@1", 0.1, by_chance=0.24, count=1),
+            run.found("features", "cosine@2-5", 0.95, by_chance=0.74, count=2),
+            run.found("RMIA", "tpr@1%", float("nan")),
+        ]
+    )
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines()]
+    assert ["features", "cosine, classes of 2 to 5", "0.95", "0.74", "2"] in lines
+    assert ["labels", "L1 distance of counts", "0.16", "0.97", "3"] in lines
+    assert "RMIA" not in told
+
+
+@pytest.mark.parametrize(
+    ("found", "best"),
+    [
+        ({"LiRA": (0.9, 0.07), "RMIA": (0.8, 0.146)}, "RMIA"),
+        ({"LiRA": (0.75, np.nan), "RMIA": (0.79, np.nan)}, "RMIA"),
+        ({"LiRA": (0.76, 0.05), "RMIA": (0.75, 0.05)}, "LiRA"),
+        ({}, ""),
+    ],
+)
+def test_the_best_attack_finds_most_at_few_false_alarms(found: dict[str, tuple[float, float]], best: str) -> None:
+    audited = Audited("fedavg", "none", 10, RunConfig())
+    [row] = summary([audited.found("labels", "exact_share", 0.26, by_chance=0.5), *on_members(audited, **found)])
+    assert row["best_attack"] == best
+    assert row["counts_by_chance"] == 0.5
+    np.testing.assert_equal(row["best_auc"], found.get(best, (np.nan,))[0])
 
 
 def test_a_pool_has_as_many_members_as_others_and_no_image_that_the_decoder_knows() -> None:
@@ -231,7 +279,7 @@ def test_pictures_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
         audited = Audited("fedavg", "none", 5, RunConfig())
         audit = _Audit(tmp_path, QUIET, "", 4, pictures=pictures)
         audit._findings += [audited.found("utility", "accuracy", 0.5), audited.found("images", "psnr", 20.0)]
-        audit._pictures = originals, {"fedavg, none": image}
+        audit._pictures = originals, {"fedavg, none": image}, 5
         audit.finished([audited], {})
         assert (tmp_path / "reconstructions.npz").exists() is pictures
         assert ("<img" in (tmp_path / "report.html").read_text("utf-8")) is pictures
@@ -255,4 +303,10 @@ def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run there; expected a run folder"):
+        audit_run(tmp_path, tmp_path / "audit", 0, {}, QUIET, "", force=False)
+
+
+def test_of_a_benchmark_a_run_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "iid" / "seed-0" / "fedavg").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"it is a benchmark: audit one of its runs, .*/runs/SETTING/seed-S/METHOD"):
         audit_run(tmp_path, tmp_path / "audit", 0, {}, QUIET, "", force=False)

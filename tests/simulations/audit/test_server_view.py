@@ -42,7 +42,7 @@ def measured(**settings: Any) -> dict[str, Measure]:
     )
     rounds: list[Seen] = []
     federate(config, sites(), CLASSES, 0, rounds.append, rng=np.random.default_rng(0))
-    return {f"{m.attack}/{m.measure}": m for m in leaks(config, sites(), CLASSES, rounds, public())}
+    return {f"{m.attack}/{m.measure}": m for m in leaks(config, sites(), CLASSES, rounds, public(), "their own images")}
 
 
 def value(measures: dict[str, Measure], name: str) -> float:
@@ -144,7 +144,7 @@ def test_a_guess_that_needs_nothing_from_a_site_stands_beside_what_is_read_off()
 
 def test_features_of_any_length_are_refused() -> None:
     with pytest.raises(UserError, match="normalise = true"):
-        leaks(RunConfig(normalise=False), sites(), CLASSES, [], public())
+        leaks(RunConfig(normalise=False), sites(), CLASSES, [], public(), "")
 
 
 def test_a_measure_of_nothing_is_not_a_number() -> None:
