@@ -14,6 +14,7 @@ SHARES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_precision": "macro precision",
     "macro_f1": "macro F1",
+    "own_mean": "own images, mean of sites",
     "worst_site": "worst site",
     "bottom_decile": "worst tenth of sites",
     "worse_than_local": "sites worse off than alone",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from common.words import size
-from simulations.report.benchmark_best import alone, best, by_epsilon, falling, federated, few, pooled
+from simulations.report.benchmark_best import alone, best, by_epsilon, falling, federated, few, on_own_images, pooled
 from simulations.report.benchmark_measures import by_setting, bytes_of, certainty, seeds_each, told
 from simulations.report.benchmark_runs import curves, promised
 from simulations.report.blocks import Fact, counted, epsilon, listed, percent, power, shown, span
@@ -79,6 +79,9 @@ def of_setting(benchmark: Benchmark, rows: Sequence[Row], known: Mapping[str, Se
             f" {percent(share, 0)} of sites do better alone on their own test images than with {shown(top['method'], 40)}"
             f"{others}."
         )
+        own = on_own_images(benchmark, rows)
+        if not any(map(math.isnan, own)):
+            sentence += f" In the mean over sites it has {percent(own[0])} there, each site alone {percent(own[1])}."
     if rise := rising_methods(known):
         sentence += f" {rise[0].upper() if rise[0].isdigit() else rise[0]}{rise[1:]}: more rounds may give more."
     return sentence
@@ -97,6 +100,18 @@ def _how_good(benchmark: Benchmark) -> Fact:
         if shares[least] == shares[most]:
             range_ = percent(shares[least], 0)
         sentences.append(f"{range_} of sites do better alone on their own test images than with the best method.")
+        on_own = {
+            shown(name, 40): own
+            for name, rows in settings.items()
+            if not any(map(math.isnan, own := on_own_images(benchmark, rows)))
+        }
+        told_ = [
+            f"{percent(on_own[name][0])} and {percent(on_own[name][1])} ({name})"
+            for name in dict.fromkeys((least, most))
+            if name in on_own
+        ]
+        if told_:
+            sentences.append(f"There the best method has, and each site alone, in the mean over sites: {', '.join(told_)}.")
     if tops:
         sentences.append(
             "What is called best is so on the test images that it is scored on: of many methods, or of few that are close, "

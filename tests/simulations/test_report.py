@@ -220,6 +220,7 @@ def test_runs_that_differ_are_compared(run: Path, tmp_path: Path) -> None:
     other = run_folder(tmp_path / "other", privacy={}, dp="image", epsilon=2.0, weighting="uniform", rounds=20)
     page = written([run, other], tmp_path / "report.html")
     assert "No promise of privacy is made by 1 run of 2" in page.text
+    assert "in the mean over sites, and 71.0 % with one that it trained alone." in page.text
     settings = page.source[page.source.index('id="settings"') : page.source.index('id="repeat"')]
     told = dict(re.findall(r'<th scope="row"><bdi>(\S+?)</bdi></th><td><bdi>(.*?)</bdi>', settings))
     assert told == {"learning-rate": "2.5", "rounds": "12", "weighting": "examples", "dp": "none", "epsilon": "0"}
@@ -305,6 +306,19 @@ def test_a_benchmark_names_the_best_method_of_each_setting(bench_page: Page) -> 
     assert "the paper's table 2" in page.text
     assert page.text.count("not run") == 1, "a number from elsewhere whose like was not run here"
     assert "fedtransfer benchmark --preset privacy" in page.text
+
+
+def test_what_sites_have_on_their_own_images_stands_beside_what_each_has_alone(
+    bench_page: Page, tables: Path, tmp_path: Path
+) -> None:
+    assert "In the mean over sites it has 68.9 % there, each site alone 71.2 %." in bench_page.text
+    assert "each site alone, on all classes own images: best method / alone sites that do better alone" in bench_page.text
+    assert "68.9 % / 71.2 %" in bench_page.text
+    altered(tables, lambda row: {name: cell for name, cell in row.items() if not name.startswith("own_mean")})
+    older = written([tables], tmp_path / "older.html").text
+    assert "own images: best method" not in older
+    assert "In the mean over sites" not in older
+    assert "30 % of sites do better alone" in older
 
 
 @pytest.fixture
