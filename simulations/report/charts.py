@@ -138,7 +138,7 @@ def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
 
 
 def _dress(axis: Any, told: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
     scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
@@ -149,12 +149,12 @@ def _dress(axis: Any, told: Axis) -> None:
         axis.set_major_locator(MaxNLocator(6, integer=True))
     if told.low is not None or told.high is not None:
         limits(told.low, told.high)
-    if told.kind == "percent" and told.log:
-        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-    elif told.kind == "percent":
-        low, high = axis.get_view_interval()
-        limits(max(low, -0.02), min(high, 1.02))  # an interval may reach further
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    if told.kind == "percent":
+        if not told.log:
+            low, high = axis.get_view_interval()
+            limits(max(low, -0.02), min(high, 1.02))  # an interval may reach further
+            axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g} %"))
     elif told.kind == "bytes":
         axis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     elif told.log:
