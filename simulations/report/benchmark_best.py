@@ -6,10 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from simulations.report.benchmark_measures import BASELINES, by_setting, certainty, measure, told
+from simulations.report.benchmark_runs import same_test_images
 from simulations.report.blocks import Section, Table, epsilon, percent, shown
 from simulations.report.reading import Benchmark, Row, real
 
 _LEVELS = 3  # of ε that are told of
+_OWN_TESTS = {
+    True: "",
+    False: "Each setting has its own test images: compare within a row. ",
+    None: "Settings may have test images of their own: compare within a row. ",
+}
 _Level = TypeVar("_Level")
 
 
@@ -81,7 +87,7 @@ def glance(benchmark: Benchmark) -> list[Section]:
         "sites that do better alone",
     )
     kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
-    note = f"Accuracy on the common test set. {certainty(benchmark)}"
+    note = f"Accuracy on the common test set. {_OWN_TESTS[same_test_images(benchmark)]}{certainty(benchmark)}"
     if {len(columns) - 1, len(columns) - 2} & {*kept}:
         note += " What sites do alone on their own test images is beside the best method of the row, in the mean over sites."
     laid_out = tuple(tuple(row[i] for i in kept) for row in rows)

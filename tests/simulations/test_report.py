@@ -402,6 +402,38 @@ def test_a_benchmark_of_baselines_alone_tells_of_these(tables: Path, tmp_path: P
     assert "No method was run; the best baseline is pooled" in told
 
 
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        ([], "Settings may have test images of their own: compare within a row."),
+        ([["a", ""], ["b", ""]], "Each setting has its own test images: compare within a row."),
+        ([["a", "test"], ["b", "development"]], ""),
+    ],
+)
+def test_settings_on_other_test_images_are_not_to_be_compared(
+    splits: list[list[str]], told: str, tmp_path: Path
+) -> None:
+    folder = benchmark_folder(tmp_path / "bench", seeds=1)
+    for setting in ("iid", "alpha-0.3") if splits else ():
+        run = folder / "runs" / setting / "seed-0" / "fedavg"
+        write_csv(run / "sites" / "north" / "images.csv", ("path", "split"), splits)
+    text = written([folder], tmp_path / "report.html").text
+    assert told in text
+    assert ("compare within a row" in text) is bool(told)
+
+
+def test_ticks_say_where_they_are(tables: Path, tmp_path: Path) -> None:
+    """At steps of 2.5 points they would be told as 75, 78, 80, 82 %."""
+    steps = {name: 0.74 + 0.021 * i for i, name in enumerate(("dp-sgd ε=0.5", "dp-sgd ε=1", "dp-sgd ε=8"))}
+    altered(tables, lambda row: {**row, "accuracy": str(steps.get(row["method"], 0.94)), "accuracy_interval": ""})
+    page = written([tables], tmp_path / "report.html")
+    figures = re.findall(r"<figure.*?</figure>", page.source, re.S)
+    figure = next(found for found in figures if "Accuracy against ε, iid" in found)
+    ticks = [float(text) for text in re.findall(r">(\d[\d.]*) %</text>", figure)]
+    assert len(ticks) > 3
+    assert np.ptp(np.diff(ticks)) < 1e-9
+
+
 def test_no_interval_leaves_the_axis(tables: Path, tmp_path: Path) -> None:
     altered(tables, lambda row: {**row, "accuracy": "0.97", "accuracy_interval": "0.1"})
     page = written([tables], tmp_path / "report.html")
