@@ -106,12 +106,12 @@ def _how_good(benchmark: Benchmark) -> Fact:
             if not any(map(math.isnan, own := on_own_images(benchmark, rows)))
         }
         told_ = [
-            f"{percent(on_own[name][0])} and {percent(on_own[name][1])} ({name})"
+            f"{percent(on_own[name][0])} with that and {percent(on_own[name][1])} alone ({name})"
             for name in dict.fromkeys((least, most))
             if name in on_own
         ]
         if told_:
-            sentences.append(f"There the best method has, and each site alone, in the mean over sites: {', '.join(told_)}.")
+            sentences.append(f"In the mean over sites they have there {'; '.join(told_)}.")
     if tops:
         sentences.append(
             "What is called best is so on the test images that it is scored on: of many methods, or of few that are close, "

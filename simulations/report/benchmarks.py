@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from simulations.report.benchmark_best import best, federated, glance
 from simulations.report.benchmark_figures import figures
 from simulations.report.benchmark_measures import (
+    ADAPTED,
     COSTS,
     NUMBERS,
     POINTS,
@@ -15,14 +16,10 @@ from simulations.report.benchmark_measures import (
 )
 from simulations.report.benchmark_runs import curves, described
 from simulations.report.benchmark_words import of_setting
-from simulations.report.blocks import Section, Table, epsilon, listed, percent, shown
+from simulations.report.blocks import Section, Table, epsilon, percent, shown
 from simulations.report.reading import Benchmark, Row, real
 
 _SCORES = {**SHARES, **POINTS, **NUMBERS}
-_MAY_AGREE = {
-    "balanced_accuracy": "accuracy",
-    "bottom_decile": "worst_site",
-}  # where classes, or sites, are alike or few
 
 
 def sections(benchmark: Benchmark) -> list[Section]:
@@ -38,7 +35,12 @@ def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool)
     text = [f"{what}." if (what := described(benchmark, setting)) else ""]
     if several:  # what is found in the only one, the answer above says
         text.append(of_setting(benchmark, rows, known))
-    tables = (_scores(benchmark, rows), _costs(benchmark, rows))
+    made = federated(rows)
+    tables = (
+        _scores(benchmark, rows),
+        _measures(benchmark, made, "Heads adapted to a site, on its own test images", ADAPTED),
+        _measures(benchmark, made, "Costs", COSTS),
+    )
     return Section(
         key,
         shown(setting, 100),
@@ -51,11 +53,8 @@ def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool)
 def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     """Lay out the scores that at least one row has, with ε beside the method."""
     names = [name for name in _SCORES if any(row.get(name) for row in rows)]
-    same = [
-        name for name, other in _MAY_AGREE.items()
-        if name in names and all(row.get(name) == row.get(other) for row in rows)
-    ]  # fmt: skip
-    names = [name for name in names if name not in same]
+    few = all(row.get("bottom_decile") == row.get("worst_site") for row in rows)
+    names = [name for name in names if name != ("bottom_decile" if few else "worst_site")]
     facts = [name for name in ("expected", "source") if any(row.get(name) for row in rows)]
     private, seeds = any(row.get("epsilon") for row in rows), len({row.get("seeds") for row in rows}) > 1
     made = federated(rows)
@@ -79,17 +78,16 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
         for row in rows
     )
     note = certainty(benchmark) + (" In bold the most accurate federated method." if marked else "")
-    if same:
-        note += f" Not shown: {listed([f'{_SCORES[name]} (here the {_SCORES[_MAY_AGREE[name]]})' for name in same])}."
+    note += " Every measure is in table.csv."
     return Table("Scores", columns, laid_out, note, marked).shortened(where="table.csv")
 
 
-def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    made = federated(rows)
-    names = [name for name in COSTS if any(row.get(name) for row in made)]
-    laid_out = tuple((shown(row["method"], 60), *(told(benchmark, row, name) for name in names)) for row in made)
-    columns = ("method", *(COSTS[name] for name in names))
-    return Table("Costs", columns, laid_out, certainty(benchmark)).shortened(where="table.csv")
+def _measures(benchmark: Benchmark, rows: Sequence[Row], caption: str, measures: Mapping[str, str]) -> Table:
+    """Lay out the measures that at least one row has."""
+    names = [name for name in measures if any(row.get(name) for row in rows)]
+    laid_out = tuple((shown(row["method"], 60), *(told(benchmark, row, name) for name in names)) for row in rows)
+    columns = ("method", *(measures[name] for name in names))
+    return Table(caption, columns, laid_out, certainty(benchmark)).shortened(where="table.csv")
 
 
 def _epsilon(row: Row) -> str:

@@ -459,10 +459,13 @@ def test_the_scores_tell_epsilon_beside_the_method_and_leave_out_what_agrees(
     columns = "".join(re.findall(r"<caption>Scores</caption>\s*<thead>(.*?)</thead>", bench_page.source, re.S))
     assert re.findall(r"<bdi>(.*?)</bdi>", columns)[:3] == ["method", "ε", "accuracy"]
     assert "worst tenth of sites" in columns
+    assert "worst site" not in columns
+    assert "precision" not in columns
+    assert "Every measure is in table.csv." in bench_page.text
     assert "difference to fedavg, points" in columns
     altered(tables, lambda row: {**row, "bottom_decile": row["worst_site"], "difference": "-0.004"})
     page = written([tables], tmp_path / "report.html")
-    assert "Not shown: worst tenth of sites (here the worst site)." in page.text
+    assert "worst tenth of sites" not in page.text
     assert "−0.4 ± 0.8" in page.text
 
 
