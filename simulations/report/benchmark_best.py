@@ -34,6 +34,16 @@ def best(rows: Sequence[Row]) -> Row:
     return max(rows, key=lambda row: real(row["accuracy"]))
 
 
+def as_good(benchmark: Benchmark, rows: Sequence[Row]) -> list[Row]:
+    """Return the best row, and those whose accuracy has an interval, or values of two seeds, that overlaps with its own."""
+    if not rows:
+        return []
+    top = best(rows)
+    ends = {id(row): measure(benchmark, row, "accuracy").ends for row in rows}
+    least = ends[id(top)]
+    return [row for row in rows if row is top or (least and (mine := ends[id(row)]) and mine[1] >= least[0])]
+
+
 def by_epsilon(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return ε, as it is told → its rows, from the largest."""
     groups: dict[str, list[Row]] = {}

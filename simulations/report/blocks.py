@@ -11,7 +11,11 @@ from typing import Any
 ROWS = 50  # of a table; longer ones are shortened, with a note
 NONE = "—"
 _IN_A_ROW = 10  # numbers with intervals that fit the page
-_ON_A_PHONE, _LETTERS_OF_A_PHONE, _LETTERS_OF_TEXT = 4, 45, 13  # columns, letters in a line, at least in a column of texts
+_ON_A_PHONE, _LETTERS_OF_A_PHONE, _LETTERS_OF_TEXT = (
+    4,
+    45,
+    13,
+)  # columns, letters in a line, at least in a column of texts
 _JOINERS = "\u200c\u200d"  # of scripts and emoji: the only invisible characters that are kept
 
 

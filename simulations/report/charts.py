@@ -10,7 +10,7 @@ import numpy as np
 
 from common.words import size
 from simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
-from simulations.report.offsets import SAID, bars_apart, in_a_row
+from simulations.report.offsets import SAID, bars_apart, in_a_row, label_points
 from simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
 
 TOLD = len(SERIES)  # series that a person can tell apart by colour, dashes and markers together
@@ -100,7 +100,7 @@ def line_chart(
             )
         _dress(axes.xaxis, x)
         _dress(axes.yaxis, y)
-        _label_points(axes, named)
+        label_points(axes, named)
         axes.set(xlabel=x.label, ylabel=y.label)
         labels = axes.get_legend_handles_labels()
         if labels[1]:
@@ -110,21 +110,6 @@ def line_chart(
     return Figure(
         key, "Line chart", title, description, view, body, _line_table(title, series, x, y, levels), note=note
     )
-
-
-def _label_points(axes: Any, series: Sequence[Series]) -> None:
-    """Write a text beside each point that has one, but where it would stand on another's or a point; the table names all."""
-
-    def placed(at: Sequence[float]) -> Any:
-        return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
-
-    taken, points = list[Any](), [placed(at) for line in series for at in zip(line.x, line.y, strict=True)]
-    for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
-        place = placed(at)
-        covered = any(0 < right < 30 and abs(up) < 6 for right, up in (point - place for point in points))
-        if text and not covered and not any((abs(place - other) < (40, 7)).all() for other in taken):
-            taken.append(place)
-            axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
 
 
 def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:

@@ -8,7 +8,16 @@ import numpy as np
 from common.words import size
 from simulations.report.blocks import Fact, counted, epsilon, listed, numbers_in_words, percent, shown
 from simulations.report.reading import Run, real
-from simulations.report.words import LEAKS, METHOD, at_what_cost, data_name, epsilon_or_none, how_private, promise
+from simulations.report.words import (
+    LEAKS,
+    METHOD,
+    at_what_cost,
+    backbones,
+    data_name,
+    epsilon_or_none,
+    how_private,
+    promise,
+)
 
 
 def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
@@ -153,12 +162,11 @@ def on_several(runs: Sequence[Run]) -> str:
         {name(run.config) for run in runs}
         for name in (data_name, lambda config: METHOD.get(config.strategy, config.strategy))
     )
-    backbones = {
+    networks = {
         f"{shown(run.summary['backbone']['name'], 60)} at {run.summary['backbone']['resolution']} px" for run in runs
     }
-    frozen = "Frozen backbone" if len(backbones) == 1 else "Frozen backbones"
     seeds = {run.config.seed for run in runs}
     return (
-        f"{listed(sorted(methods))} on {listed(sorted(data))}. {frozen} {listed(sorted(backbones))}. "
+        f"{listed(sorted(methods))} on {listed(sorted(data))}. {backbones(sorted(networks), [run.config for run in runs])}. "
         f"{'Seed' if len(seeds) == 1 else 'Seeds'} {numbers_in_words(seeds)}."
     )

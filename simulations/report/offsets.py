@@ -1,9 +1,12 @@
-"""Small offsets of points that would lie on one another, the same ones every time; tables tell the true places."""
+"""Small offsets of points that would lie on one another, the same ones every time, and labels where no point is; tables tell
+the true places."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from simulations.report.svg import MUTED
 
 if TYPE_CHECKING:
     from simulations.report.charts import Series
@@ -60,6 +63,21 @@ def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
                 at = places[group[n]] + (place - (len(touching) - 1) / 2) * step
                 xs[s][i] = 10**at if log else at
     return [line if x == [*line.x] else replace(line, x=x) for line, x in zip(series, xs, strict=True)]
+
+
+def label_points(axes: Any, series: "Sequence[Series]") -> None:
+    """Write a text beside each point that has one, but where it would stand on another's or a point; the table names all."""
+
+    def placed(at: Sequence[float]) -> Any:
+        return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
+
+    taken, points = list[Any](), [placed(at) for line in series for at in zip(line.x, line.y, strict=True)]
+    for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
+        place = placed(at)
+        covered = any(0 < right < 30 and abs(up) < 6 for right, up in (point - place for point in points))
+        if text and not covered and not any((abs(place - other) < (40, 7)).all() for other in taken):
+            taken.append(place)
+            axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
 
 
 def _bar(line: "Series", i: int) -> tuple[float, float]:

@@ -15,7 +15,9 @@ from report_folders import audit_folder, benchmark_folder, run_folder, write_csv
 from typer.testing import CliRunner
 
 import fedtransfer
+from common.config import RunConfig
 from common.errors import UserError
+from server.run import write_settings
 from simulations.report import write_report
 from simulations.report.blocks import epsilon, span
 from simulations.report.estimates import rising
@@ -312,7 +314,9 @@ def test_what_sites_have_on_their_own_images_stands_beside_what_each_has_alone(
     bench_page: Page, tables: Path, tmp_path: Path
 ) -> None:
     assert "In the mean over sites it has 68.9 % there, each site alone 71.2 %." in bench_page.text
-    assert "each site alone, on all classes own images: best method / alone sites that do better alone" in bench_page.text
+    assert (
+        "each site alone, on all classes own images: best method / alone sites that do better alone" in bench_page.text
+    )
     assert "68.9 % / 71.2 %" in bench_page.text
     altered(tables, lambda row: {name: cell for name, cell in row.items() if not name.startswith("own_mean")})
     older = written([tables], tmp_path / "older.html").text
@@ -400,6 +404,64 @@ def test_a_benchmark_of_baselines_alone_tells_of_these(tables: Path, tmp_path: P
     assert "A benchmark of baselines alone in 2 settings" in told
     assert "% with all images in one place" in told
     assert "No method was run; the best baseline is pooled" in told
+
+
+def test_costs_are_those_of_the_best_methods_with_their_names(bench_page: Page) -> None:
+    assert (
+        "270 KB for the best without differential privacy, 270 KB for the best at ε = 8, 270 KB for the best at ε = 0.5"
+        in bench_page.text
+    )
+    assert "Of all methods least by fedncm, 10.3 KB, most by scaffold, 4.2 MB." in bench_page.text
+    assert "Its last start took 15 min 18 s" in bench_page.text
+
+
+def test_who_promises_no_privacy_is_told_by_setting_where_methods_differ_in_it(tables: Path, tmp_path: Path) -> None:
+    told = written([tables], tmp_path / "some.html").text
+    assert "No promise of privacy is made by 5 methods: nothing bounds what can be learnt there." in told
+    assert "some setting" not in told
+    private = {"method": "dp-sgd ε=8", "setting": "iid"}
+    altered(tables, lambda row: {**row, "epsilon": ""} if private.items() <= row.items() else row)
+    told = written([tables], tmp_path / "sometimes.html").text
+    assert "No promise of privacy is made by 5 methods" in told
+    assert "In some settings none is made by dp-sgd ε=8: nothing bounds" in told
+    altered(tables, lambda row: {**row, "epsilon": ""})
+    told = written([tables], tmp_path / "none.html").text
+    assert "None of the 15 methods promises privacy: nothing bounds what can be learnt." in told
+    assert "for the best method" in told
+
+
+def test_methods_whose_intervals_overlap_with_the_best_are_in_bold_with_it(tables: Path, tmp_path: Path) -> None:
+    best = {"fed3r": "0.70", "fedavg": "0.69", "fedprox": "0.68"}
+    altered(tables, lambda row: {**row, "accuracy": best.get(row["method"], "0.5"), "accuracy_interval": "0.006"})
+    page = written([tables], tmp_path / "report.html")
+    scores = re.findall(r"<caption>Scores</caption>.*?</table>", page.source, re.S)
+    for table in scores:
+        marked = re.findall(r'<tr class="marked"><th scope="row"><bdi>(.*?)</bdi>', table)
+        assert marked == ["fedavg", "fed3r"]
+    assert "and those whose intervals or values overlap with its own." in page.text
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [("head", "Frozen backbone {}."), ("conv5", "Backbone {}, frozen but where it is trained from conv5 on.")],
+)
+def test_a_backbone_that_is_trained_is_not_called_frozen(layer: str, told: str, tmp_path: Path) -> None:
+    folder = benchmark_folder(tmp_path / "bench", ("iid",), 1)
+    run = folder / "runs" / "iid" / "seed-0" / "fedavg"
+    write_settings(run, RunConfig(rounds=12, trainable=layer))
+    name = "resnet18v2-tinyimagenet at 64 px"
+    text = written([folder], tmp_path / "report.html").text
+    assert told.format(name) in text
+    alone = written([run], tmp_path / "run.html").text
+    assert (f"Frozen backbone {name}." if layer == "head" else f"Backbone {name}, trained from conv5 on.") in alone
+
+
+def test_where_pooled_softmax_is_no_upper_bound_costs_say_so(bench_page: Page, tables: Path, tmp_path: Path) -> None:
+    assert "getting there says little" not in bench_page.text
+    altered(tables, lambda row: {**row, "accuracy": "0.6"} if row["method"] == "pooled softmax" else row)
+    text = written([tables], tmp_path / "report.html").text
+    assert "is of pooled softmax, which itself has 60.0 %, less than 95 % of the " in text
+    assert "of pooled ridge: it has as many epochs as a site in all rounds, too few here" in text
 
 
 @pytest.mark.parametrize(
