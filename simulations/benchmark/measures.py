@@ -32,14 +32,15 @@ class Row:
 
 
 def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, float]:
-    """Return what single sites have on their own test images: the worst, the mean of the worst tenth of them (one at
-    least), and the share that is worse off than with a head of its own, of those that trained one.
+    """Return what single sites have on their own test images: the mean, the worst, the mean of the worst tenth of them (one
+    at least), and the share that is worse off than with a head of its own, of those that trained one.
     """
     own = sorted(score.own.values())
     worst = own[: max(1, len(own) // 10)]
     alone = baselines["local only"].own if "local only" in baselines else {}
     both = [score.own[name] < accuracy for name, accuracy in alone.items() if name in score.own]
     return {
+        "own_mean": score.own_mean,
         "worst_site": own[0] if own else math.nan,
         "bottom_decile": sum(worst) / len(worst) if own else math.nan,
         "worse_than_local": sum(both) / len(both) if both else math.nan,

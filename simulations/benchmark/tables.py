@@ -11,13 +11,13 @@ from simulations.benchmark.plan_file import Expected
 from simulations.csv_files import write_csv
 
 # In the order of the tables' columns. Accuracy and the like are of the delivered head on the common test set; auroc_off is
-# the most that auroc can be off for being made of histograms; worst_site, bottom_decile and worse_than_local on each site's
-# own test images, as are those from personal on; difference is to fedavg in the same setting and seed; rounds and bytes are
+# the most that auroc can be off for being made of histograms; own_mean, worst_site, bottom_decile and worse_than_local on each
+# site's own test images, as are those from personal on; difference is to fedavg in the same setting and seed; rounds and bytes are
 # those until a head reached 95 % of the pooled softmax head's accuracy, bytes_up and bytes_down those of the whole run, at a
 # site in the mean; seconds_features is what a run took to find its features in the store.
 MEASURES = (
-    "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece", "worst_site", "bottom_decile",
-    "worse_than_local", "difference", "rounds", "bytes", "bytes_up", "bytes_down", "seconds_features", "seconds_training",
+    "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece", "own_mean", "worst_site",
+    "bottom_decile", "worse_than_local", "difference", "rounds", "bytes", "bytes_up", "bytes_down", "seconds_features", "seconds_training",
     "seconds_aggregation", "peak_mb", "personal", "personal_mixed", "personal_worse", "unseen", "unseen_adapted",
 )  # fmt: skip
 FACTS = ("epsilon", "delta", "backbone", "resolution", "preprocessing", "fingerprint")

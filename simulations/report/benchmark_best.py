@@ -6,10 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from simulations.report.benchmark_measures import BASELINES, by_setting, certainty, measure, told
+from simulations.report.benchmark_runs import same_test_images
 from simulations.report.blocks import Section, Table, epsilon, percent, shown
 from simulations.report.reading import Benchmark, Row, real
 
 _LEVELS = 3  # of ε that are told of
+_OWN_TESTS = {
+    True: "",
+    False: "Each setting has its own test images: compare within a row. ",
+    None: "Settings may have test images of their own: compare within a row. ",
+}
 _Level = TypeVar("_Level")
 
 
@@ -26,6 +32,16 @@ def pooled(rows: Iterable[Row]) -> list[Row]:
 def best(rows: Sequence[Row]) -> Row:
     """Return the row of the highest accuracy."""
     return max(rows, key=lambda row: real(row["accuracy"]))
+
+
+def as_good(benchmark: Benchmark, rows: Sequence[Row]) -> list[Row]:
+    """Return the best row, and those whose accuracy has an interval, or values of two seeds, that overlaps with its own."""
+    if not rows:
+        return []
+    top = best(rows)
+    ends = {id(row): measure(benchmark, row, "accuracy").ends for row in rows}
+    least = ends[id(top)]
+    return [row for row in rows if row is top or (least and (mine := ends[id(row)]) and mine[1] >= least[0])]
 
 
 def by_epsilon(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -57,6 +73,15 @@ def alone(benchmark: Benchmark, row: Row) -> float:
     return measure(benchmark, row, "worse_than_local").mean
 
 
+def on_own_images(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[float, float]:
+    """Return the accuracy on sites' own test images, in the mean over sites: of a setting's best method, and of each site
+    alone; NaN where it is not known.
+    """
+    local = next((row for row in rows if row["method"] == "local only"), {})
+    made = federated(rows)
+    return real(best(made).get("own_mean")) if made else math.nan, real(local.get("own_mean"))
+
+
 def glance(benchmark: Benchmark) -> list[Section]:
     """Return a section with a row a setting, where there are several: the best of each kind, and what it is worth."""
     settings = by_setting(benchmark)
@@ -67,13 +92,14 @@ def glance(benchmark: Benchmark) -> list[Section]:
         "best without differential privacy" if levels else "best method",
         *(f"best at ε = {level}" for level in levels),
         "all images in one place",
-        "each site alone",
+        "each site alone, on all classes",
+        "own images: best method / alone",
         "sites that do better alone",
     )
     kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
-    note = f"Accuracy on the common test set. {certainty(benchmark)}"
-    if len(columns) - 1 in kept:
-        note += " The last column is of sites' own test images, beside the best method of the row."
+    note = f"Accuracy on the common test set. {_OWN_TESTS[same_test_images(benchmark)]}{certainty(benchmark)}"
+    if {len(columns) - 1, len(columns) - 2} & {*kept}:
+        note += " What sites do alone on their own test images is beside the best method of the row, in the mean over sites."
     laid_out = tuple(tuple(row[i] for i in kept) for row in rows)
     table = Table("At a glance", tuple(columns[i] for i in kept), laid_out, note, texts=True)
     return [Section("glance", "At a glance", tables=(table.shortened(),))] if len(rows) > 1 else []
@@ -85,7 +111,9 @@ def _best_of_each(benchmark: Benchmark, rows: Sequence[Row], levels: Sequence[st
     cells = [_named(benchmark, best(kind)) if kind else "" for kind in kinds]
     local = [told(benchmark, row, "accuracy") for row in rows if row["method"] == "local only"]
     share = alone(benchmark, best(made)) if made else math.nan
-    return [*cells, *(local or [""]), "" if math.isnan(share) else percent(share, 0)]
+    own = on_own_images(benchmark, rows)
+    on_own = "" if any(map(math.isnan, own)) else " / ".join(map(percent, own))
+    return [*cells, *(local or [""]), on_own, "" if math.isnan(share) else percent(share, 0)]
 
 
 def _named(benchmark: Benchmark, row: Row) -> str:

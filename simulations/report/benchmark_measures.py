@@ -11,12 +11,12 @@ from simulations.report.reading import Benchmark, Row, real
 BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")
 SHARES = {
     "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_precision": "macro precision",
-    "macro_f1": "macro F1",
+    "own_mean": "own images, mean of sites",
     "worst_site": "worst site",
     "bottom_decile": "worst tenth of sites",
     "worse_than_local": "sites worse off than alone",
+}
+ADAPTED = {
     "personal": "personal heads",
     "personal_mixed": "personal heads, mixed",
     "personal_worse": "worse by personal heads",
@@ -132,7 +132,7 @@ def told(benchmark: Benchmark, row: Row, name: str) -> str:
         return f"{found.mean:,.0f} MB"
     if name == "reached":
         return f"{found.mean:,.0f}"
-    factor, digits = (100, 1) if name in SHARES or name in POINTS else (1, 3 if name in NUMBERS else 1)
+    factor, digits = (100, 1) if name in {**SHARES, **ADAPTED, **POINTS} else (1, 3 if name in NUMBERS else 1)
     sign = "+" if name in POINTS else ""
 
     def written(value: float) -> str:
@@ -143,4 +143,4 @@ def told(benchmark: Benchmark, row: Row, name: str) -> str:
         text += f" ± {factor * found.half:,.{digits}f}"
     elif found.values:
         text += f" ({written(found.values[0])} to {written(found.values[1])})"
-    return text + "\u00a0%" * (name in SHARES)
+    return text + "\u00a0%" * (name in SHARES or name in ADAPTED)

@@ -14,6 +14,8 @@ from simulations.report.blocks import counted
 from simulations.report.reading import Benchmark, Row, json_of, real, rows_of
 from simulations.report.words import data_name, divided
 
+_DRAWN = frozenset([""])  # test images that are a run's own choice
+
 
 def runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
     """Return the run folders of a setting, of one method or of all, that have a row in ``cells.csv``.
@@ -33,6 +35,12 @@ def failures(benchmark: Benchmark) -> list[Failed]:
     return told_once(benchmark.about.get("failures") or {}, {row["setting"] for row in benchmark.table})
 
 
+def configs(benchmark: Benchmark) -> list[RunConfig]:
+    """Return the settings of a run of each setting and method, of those that are there."""
+    folders = [folder for key in benchmark.seeds_of for folder in runs_of(benchmark, *key)[:1]]
+    return [config for folder in folders if (config := _config(folder))]
+
+
 def described(benchmark: Benchmark, setting: str) -> str:
     """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random``; "" where no run folder tells."""
     for folder in runs_of(benchmark, setting)[:1]:
@@ -40,6 +48,30 @@ def described(benchmark: Benchmark, setting: str) -> str:
         if config and summary.is_file():
             return f"On {data_name(config)}: {counted(json_of(summary)['sites'], 'site')}, {divided(config)}"
     return ""
+
+
+def same_test_images(benchmark: Benchmark) -> bool | None:
+    """Whether all settings are scored on the same test images; None where no run folder tells.
+
+    They are where the data bring them. Else each setting draws its own, and sites set aside take theirs with them.
+    """
+    settings = {row["setting"] for row in benchmark.table}
+    found = [
+        images for setting in settings for folder in runs_of(benchmark, setting)[:1] if (images := _tested(folder))
+    ]
+    if len({*found}) > 1 or _DRAWN in found:
+        return False
+    return True if len(found) == len(settings) else None
+
+
+def _tested(folder: Path) -> frozenset[str]:
+    """Return the test images that a run's data brought, ``_DRAWN`` where it drew its own; empty where its sites are not there."""
+    rows = [row for file in folder.glob("sites/*/images.csv") for row in rows_of(file, ("path", "split"))]
+    return (
+        _DRAWN
+        if any(not row["split"] for row in rows)
+        else frozenset(row["path"] for row in rows if row["split"] == "test")
+    )
 
 
 def promised(benchmark: Benchmark, rows: Sequence[Row]) -> Mapping[str, list[str]]:

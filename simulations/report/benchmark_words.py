@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from common.words import size
-from simulations.report.benchmark_best import alone, best, by_epsilon, falling, federated, few, pooled
+from simulations.report.benchmark_best import alone, best, by_epsilon, falling, federated, few, on_own_images, pooled
 from simulations.report.benchmark_measures import by_setting, bytes_of, certainty, seeds_each, told
-from simulations.report.benchmark_runs import curves, failures, promised
+from simulations.report.benchmark_runs import configs, curves, failures, promised
 from simulations.report.blocks import Fact, counted, epsilon, listed, percent, power, shown, span
 from simulations.report.estimates import rising
 from simulations.report.reading import Benchmark, Row, real
+from simulations.report.words import backbones
 
 
 def facts(benchmark: Benchmark) -> tuple[Fact, ...]:
@@ -22,13 +23,11 @@ def lead(benchmark: Benchmark) -> str:
     about = benchmark.about
     methods = list(dict.fromkeys(row["method"] for row in federated(benchmark.table)))
     data = listed([shown(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6])
-    backbones = [
-        f"{shown(told['name'], 60)} at {told.get('resolution', '?')} px" for told in about.get("backbones", [])
-    ]
+    networks = [f"{shown(told['name'], 60)} at {told.get('resolution', '?')} px" for told in about.get("backbones", [])]
     return (
         f"A benchmark of {counted(len(methods), 'method') if methods else 'baselines alone'} in {counted(len(by_setting(benchmark)), 'setting')} on "
-        f"{data or 'data that it does not name'}, {seeds_each(benchmark)}. Frozen "
-        f"{'backbones' if len(backbones) > 1 else 'backbone'}: {listed(backbones) or '?'}."
+        f"{data or 'data that it does not name'}, {seeds_each(benchmark)}. "
+        f"{backbones(networks or ['?'], configs(benchmark))}."
     )
 
 
@@ -79,6 +78,9 @@ def of_setting(benchmark: Benchmark, rows: Sequence[Row], known: Mapping[str, Se
             f" {percent(share, 0)} of sites do better alone on their own test images than with {shown(top['method'], 40)}"
             f"{others}."
         )
+        own = on_own_images(benchmark, rows)
+        if not any(map(math.isnan, own)):
+            sentence += f" In the mean over sites it has {percent(own[0])} there, each site alone {percent(own[1])}."
     if rise := rising_methods(known):
         sentence += f" {rise[0].upper() if rise[0].isdigit() else rise[0]}{rise[1:]}: more rounds may give more."
     return sentence
@@ -97,6 +99,18 @@ def _how_good(benchmark: Benchmark) -> Fact:
         if shares[least] == shares[most]:
             range_ = percent(shares[least], 0)
         sentences.append(f"{range_} of sites do better alone on their own test images than with the best method.")
+        on_own = {
+            shown(name, 40): own
+            for name, rows in settings.items()
+            if not any(map(math.isnan, own := on_own_images(benchmark, rows)))
+        }
+        told_ = [
+            f"{percent(on_own[name][0])} with that and {percent(on_own[name][1])} alone ({name})"
+            for name in dict.fromkeys((least, most))
+            if name in on_own
+        ]
+        if told_:
+            sentences.append(f"In the mean over sites they have there {'; '.join(told_)}.")
     if tops:
         sentences.append(
             "What is called best is so on the test images that it is scored on: of many methods, or of few that are close, "
@@ -108,18 +122,23 @@ def _how_good(benchmark: Benchmark) -> Fact:
 
 def _headline(benchmark: Benchmark) -> str:
     """Pair accuracies with what they are promised: the best without a promise and the best at each ε, over settings."""
-    bare, at = list[float](), dict[str, list[float]]()
-    for rows in by_setting(benchmark).values():
-        made = federated(rows)
-        if unprotected := [row for row in made if not row.get("epsilon")]:
-            bare.append(real(best(unprotected)["accuracy"]))
-        for level, mine in by_epsilon(made).items():
-            at.setdefault(level, []).append(real(best(mine)["accuracy"]))
-    parts = [f"{_span(bare)} without differential privacy"] if bare else []
-    parts += [f"{_span(at[level])} at ε = {level}" for level in few(falling(at))]
+    parts = [f"{_span([real(row['accuracy']) for row in mine])} {what}" for what, mine in _bests(benchmark).items()]
     if not parts and (bests := [best(mine) for rows in by_setting(benchmark).values() if (mine := pooled(rows))]):
         return f"{_span([real(row['accuracy']) for row in bests])} with all images in one place"
     return ", ".join(parts) or "–"
+
+
+def _bests(benchmark: Benchmark) -> dict[str, list[Row]]:
+    """Return what is promised, in words → the best of each setting that promise it."""
+    bare, at = list[Row](), dict[str, list[Row]]()
+    for rows in by_setting(benchmark).values():
+        made = federated(rows)
+        if unprotected := [row for row in made if not row.get("epsilon")]:
+            bare.append(best(unprotected))
+        for level, mine in by_epsilon(made).items():
+            at.setdefault(level, []).append(best(mine))
+    protected = {f"at ε = {level}": at[level] for level in few(falling(at))}
+    return {**({"without differential privacy": bare} if bare else {}), **protected}
 
 
 def _span(shares: Sequence[float]) -> str:
@@ -128,16 +147,17 @@ def _span(shares: Sequence[float]) -> str:
 
 def _how_private(benchmark: Benchmark) -> Fact:
     private = [row for row in benchmark.table if row.get("epsilon")]
-    none = [row for row in federated(benchmark.table) if not row.get("epsilon")]
+    protecting = {row["method"] for row in private}
+    bare = dict.fromkeys(row["method"] for row in federated(benchmark.table) if not row.get("epsilon"))
+    never, sometimes = ([name for name in bare if (name in protecting) is some] for some in (False, True))
     told_, number = [], "no promise"
     if private:
         deltas = sorted({power(real(row.get("delta"))) for row in private})
         values = [real(row["epsilon"]) for row in private]
         range_ = span(epsilon(min(values)), epsilon(max(values)))
-        methods = {row["method"] for row in private}
-        number = f"ε = {range_} by {len(methods)} of {counted(len({row['method'] for row in federated(benchmark.table)}), 'method')}"
+        number = f"ε = {range_} by {len(protecting)} of {counted(len({row['method'] for row in federated(benchmark.table)}), 'method')}"
         protected = promised(benchmark, private)
-        promise = f"Differential privacy with ε = {range_} at δ = {listed(deltas)} is promised by {counted(len(methods), 'method')}"
+        promise = f"Differential privacy with ε = {range_} at δ = {listed(deltas)} is promised by {counted(len(protecting), 'method')}"
         if not protected:
             told_.append(f"{promise}; unit and neighbours stand in each run's folder.")
         elif len(protected) == 1:
@@ -146,22 +166,40 @@ def _how_private(benchmark: Benchmark) -> Fact:
             told_.append(f"{promise}:")
             told_ += [f"for {what}: {listed([shown(name, 40) for name in mine])}." for what, mine in protected.items()]
         told_.append("That is of each run by itself; together they promise less.")
-    if none:
-        methods_ = counted(len({row["method"] for row in none}), "method")
+    if never and not private:
+        none = f"None of the {len(never)} methods promises" if len(never) > 1 else f"{shown(never[0], 40)} promises no"
+        told_.append(f"{none} privacy: nothing bounds what can be learnt.")
+    elif never:
         told_.append(
-            f"No promise of privacy is made by {methods_}, in some setting at least: nothing bounds what can be learnt there."
+            f"No promise of privacy is made by {counted(len(never), 'method')}: nothing bounds what can be learnt there."
+        )
+    if sometimes:
+        told_.append(
+            f"In some settings none is made by {listed([shown(name, 40) for name in sometimes])}: nothing bounds what can be "
+            "learnt there."
         )
     return Fact("How private?", number, tuple(told_) or ("Nothing was federated: baselines alone were made.",))
 
 
 def _at_what_cost(benchmark: Benchmark) -> Fact:
-    bytes_ = [spent for row in federated(benchmark.table) if not math.isnan(spent := bytes_of(row)) and spent > 0]
+    spending = [row for row in federated(benchmark.table) if bytes_of(row) > 0]
     seconds = benchmark.about.get("seconds")
     total = sum(seconds.values()) if isinstance(seconds, dict) else real(seconds)
-    cost = [f"To and from a site in a whole run: from {size(min(bytes_))} to {size(max(bytes_))}."] if bytes_ else []
-    if not math.isnan(total):
-        took = f"{total / 60:,.0f} minutes" if total >= 120 else f"{total:,.0f} s"
+    cost, parts = list[str](), list[str]()
+    bests = _bests(benchmark)
+    for what, rows in bests.items():
+        if spent := [bytes_of(row) for row in rows if bytes_of(row) > 0]:
+            parts.append(
+                f"{span(size(min(spent)), size(max(spent)))} for the best {what if len(bests) > 1 else 'method'}"
+            )
+    if spending:
+        least, most = min(spending, key=bytes_of), max(spending, key=bytes_of)
         cost.append(
-            f"Started last, the benchmark took {took} on the machine that made it; runs that were there are not made again."
+            f"To and from a site in a whole run. Of all methods least by {shown(least['method'], 40)}, {size(bytes_of(least))}, "
+            f"most by {shown(most['method'], 40)}, {size(bytes_of(most))}."
         )
-    return Fact("At what cost?", span(size(min(bytes_)), size(max(bytes_))) if bytes_ else "–", tuple(cost))
+    if not math.isnan(total):
+        minutes, seconds_ = divmod(round(total), 60)
+        took = f"{minutes:,} min {seconds_} s" if minutes else f"{seconds_} s"
+        cost.append(f"Its last start took {took} on the machine that made it; runs that were there are not made again.")
+    return Fact("At what cost?", ", ".join(parts) or "–", tuple(cost))

@@ -1,10 +1,13 @@
 """The sections about a benchmark: every setting's methods beside each other, and how it was done."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from simulations.report.benchmark_best import best, federated, glance
+from simulations.benchmark.measures import REACHED
+from simulations.report.benchmark_best import as_good, best, federated, glance, pooled
 from simulations.report.benchmark_figures import figures
 from simulations.report.benchmark_measures import (
+    ADAPTED,
     COSTS,
     NUMBERS,
     POINTS,
@@ -15,14 +18,10 @@ from simulations.report.benchmark_measures import (
 )
 from simulations.report.benchmark_runs import curves, described, failures
 from simulations.report.benchmark_words import of_setting
-from simulations.report.blocks import Section, Table, epsilon, listed, percent, shown
+from simulations.report.blocks import Section, Table, epsilon, percent, shown
 from simulations.report.reading import Benchmark, Row, real
 
 _SCORES = {**SHARES, **POINTS, **NUMBERS}
-_MAY_AGREE = {
-    "balanced_accuracy": "accuracy",
-    "bottom_decile": "worst_site",
-}  # where classes, or sites, are alike or few
 
 
 def sections(benchmark: Benchmark) -> list[Section]:
@@ -38,7 +37,12 @@ def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool)
     text = [f"{what}." if (what := described(benchmark, setting)) else ""]
     if several:  # what is found in the only one, the answer above says
         text.append(of_setting(benchmark, rows, known))
-    tables = (_scores(benchmark, rows), _costs(benchmark, rows))
+    made = federated(rows)
+    tables = (
+        _scores(benchmark, rows),
+        _measures(benchmark, made, "Heads adapted to a site, on its own test images", ADAPTED),
+        _costs(benchmark, rows),
+    )
     return Section(
         key,
         shown(setting, 100),
@@ -51,16 +55,13 @@ def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool)
 def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     """Lay out the scores that at least one row has, with ε beside the method."""
     names = [name for name in _SCORES if any(row.get(name) for row in rows)]
-    same = [
-        name for name, other in _MAY_AGREE.items()
-        if name in names and all(row.get(name) == row.get(other) for row in rows)
-    ]  # fmt: skip
-    names = [name for name in names if name not in same]
+    few = all(row.get("bottom_decile") == row.get("worst_site") for row in rows)
+    names = [name for name in names if name != ("bottom_decile" if few else "worst_site")]
     facts = [name for name in ("expected", "source") if any(row.get(name) for row in rows)]
     private, seeds = any(row.get("epsilon") for row in rows), len({row.get("seeds") for row in rows}) > 1
     made = federated(rows)
-    highest = best(made)["accuracy"] if made else ""
-    marked = frozenset(i for i, row in enumerate(rows) if row in made and row["accuracy"] == highest)
+    close = as_good(benchmark, made)
+    marked = frozenset(i for i, row in enumerate(rows) if row in close)
     columns = (
         "method",
         *(["ε"] if private else []),
@@ -78,18 +79,37 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
         )
         for row in rows
     )
-    note = certainty(benchmark) + (" In bold the most accurate federated method." if marked else "")
-    if same:
-        note += f" Not shown: {listed([f'{_SCORES[name]} (here the {_SCORES[_MAY_AGREE[name]]})' for name in same])}."
+    note = certainty(benchmark) + (" In bold the most accurate federated method" if marked else "")
+    note += (
+        (", and those whose intervals or values overlap with its own." if len(marked) > 1 else ".") if marked else ""
+    )
+    note += " Every measure is in table.csv."
     return Table("Scores", columns, laid_out, note, marked).shortened(where="table.csv")
 
 
+def _measures(benchmark: Benchmark, rows: Sequence[Row], caption: str, measures: Mapping[str, str]) -> Table:
+    """Lay out the measures that at least one row has."""
+    names = [name for name in measures if any(row.get(name) for row in rows)]
+    laid_out = tuple((shown(row["method"], 60), *(told(benchmark, row, name) for name in names)) for row in rows)
+    columns = ("method", *(measures[name] for name in names))
+    return Table(caption, columns, laid_out, certainty(benchmark)).shortened(where="table.csv")
+
+
 def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    made = federated(rows)
-    names = [name for name in COSTS if any(row.get(name) for row in made)]
-    laid_out = tuple((shown(row["method"], 60), *(told(benchmark, row, name) for name in names)) for row in made)
-    columns = ("method", *(COSTS[name] for name in names))
-    return Table("Costs", columns, laid_out, certainty(benchmark)).shortened(where="table.csv")
+    """Lay out the costs, and say where 95 % of pooled softmax says little, since that itself is far from pooled heads' best."""
+    table = _measures(benchmark, federated(rows), "Costs", COSTS)
+    softmax = next((row for row in pooled(rows) if row["method"] == "pooled softmax"), None)
+    if not softmax or COSTS["rounds"] not in table.columns:
+        return table
+    top = best(pooled(rows))
+    if real(softmax["accuracy"]) >= REACHED * real(top["accuracy"]):
+        return table
+    return replace(
+        table,
+        note=f"{table.note} “95 % of pooled” is of pooled softmax, which itself has {percent(real(softmax['accuracy']))}, less "
+        f"than 95 % of the {percent(real(top['accuracy']))} of {top['method']}: it has as many epochs as a site in all rounds, "
+        "too few here, so getting there says little.",
+    )
 
 
 def _epsilon(row: Row) -> str:

@@ -10,6 +10,12 @@ from typing import Any
 
 ROWS = 50  # of a table; longer ones are shortened, with a note
 NONE = "—"
+_IN_A_ROW = 10  # numbers with intervals that fit the page
+_ON_A_PHONE, _LETTERS_OF_A_PHONE, _LETTERS_OF_TEXT = (
+    4,
+    45,
+    13,
+)  # columns, letters in a line, at least in a column of texts
 _JOINERS = "\u200c\u200d"  # of scripts and emoji: the only invisible characters that are kept
 
 
@@ -37,6 +43,28 @@ class Table:
         return tuple(
             i > 0 and not self.texts and all(_is_number(cell) for cell in column) for i, column in enumerate(columns)
         )
+
+    def breaks(self, cell: str) -> bool:
+        """Whether a number may take two lines: it has two values beside it, or is one of many in a row."""
+        return "(" in cell or len(self.columns) > _IN_A_ROW
+
+    @property
+    def stacked(self) -> bool:
+        """Whether a phone shows a row's cells under each other: they are texts, and too many to stand in a line."""
+        return self.texts and len(self.columns) > _ON_A_PHONE
+
+    @property
+    def sideways(self) -> bool:
+        """Whether it is wider than a phone, which then says that it scrolls: by the letters that stay in a line."""
+        cells = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
+        letters = [
+            max((len(part) for cell in column for part in (cell.split() if self.breaks(cell) else [cell])), default=0)
+            if numeric
+            else _LETTERS_OF_TEXT
+            for column, numeric in zip(cells, self.numeric, strict=True)
+        ]
+        headers = [max(map(len, name.replace("-", "- ").split()), default=0) for name in self.columns]
+        return not self.stacked and sum(map(max, letters, headers)) + len(letters) > _LETTERS_OF_A_PHONE
 
     def shortened(self, rows: int = ROWS, where: str = "") -> "Table":
         """Return the first rows, and a note that says how many more there are and where they stand."""

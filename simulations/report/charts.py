@@ -10,6 +10,7 @@ import numpy as np
 
 from common.words import size
 from simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
+from simulations.report.offsets import SAID, bars_apart, in_a_row, label_points
 from simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
 
 TOLD = len(SERIES)  # series that a person can tell apart by colour, dashes and markers together
@@ -78,7 +79,8 @@ def line_chart(
             axes.plot(
                 line.x, line.y, color=MUTED, linewidth=0.7, alpha=0.45, zorder=1, marker="" if len(line.x) > 1 else "."
             )
-        named = [line for line in series if not line.faint]
+        told = [line for line in series if not line.faint]
+        named = bars_apart(told, x.log)
         for i, (line, look) in enumerate(zip(named, _looks(named), strict=True)):
             dashes = look["linestyle"] if line.joined else "none"
             if not line.joined:  # points that fall together are seen as such: open, and the later ones smaller
@@ -98,25 +100,16 @@ def line_chart(
             )
         _dress(axes.xaxis, x)
         _dress(axes.yaxis, y)
-        _label_points(axes, named)
+        label_points(axes, named)
         axes.set(xlabel=x.label, ylabel=y.label)
         labels = axes.get_legend_handles_labels()
         if labels[1]:
             figure.legend(*labels, loc="outside lower left", ncols=2 if max(map(len, labels[1])) < 32 else 1)
         key, view, body = elements(figure, title)
+    note = f"{note} {SAID * (named != told)}".strip()
     return Figure(
         key, "Line chart", title, description, view, body, _line_table(title, series, x, y, levels), note=note
     )
-
-
-def _label_points(axes: Any, series: Sequence[Series]) -> None:
-    """Write a text beside each point that has one, but where it would stand on another's; the table names all."""
-    taken = list[Any]()
-    for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
-        place = axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
-        if text and not any((abs(place - other) < (40, 7)).all() for other in taken):
-            taken.append(place)
-            axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
 
 
 def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
@@ -138,7 +131,7 @@ def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
 
 
 def _dress(axis: Any, told: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
     scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
@@ -149,12 +142,12 @@ def _dress(axis: Any, told: Axis) -> None:
         axis.set_major_locator(MaxNLocator(6, integer=True))
     if told.low is not None or told.high is not None:
         limits(told.low, told.high)
-    if told.kind == "percent" and told.log:
-        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-    elif told.kind == "percent":
-        low, high = axis.get_view_interval()
-        limits(max(low, -0.02), min(high, 1.02))  # an interval may reach further
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    if told.kind == "percent":
+        if not told.log:
+            low, high = axis.get_view_interval()
+            limits(max(low, -0.02), min(high, 1.02))  # an interval may reach further
+            axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g} %"))
     elif told.kind == "bytes":
         axis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     elif told.log:
@@ -229,17 +222,19 @@ def dot_chart(
     height = 1.2 + (0.26 if named else 0.0) * len(dots) + (0 if named else 4.2)
     with sheet(5, height) as (figure, axes):
         y = np.arange(len(dots))
+        known = [value for dot in dots for value in dot.values if not math.isnan(value)]
+        length = max(known) - min(known) if named and known else 0.0
+        moved = np.array([in_a_row(dot.values, length) if named else [0.0] * len(columns) for dot in dots])
         looks = [dot.look for dot in dots]
         coloured = any(look is not None for look in looks)
         for i, column in enumerate(columns):
             x = np.array([dot.values[i] for dot in dots], float)
-            # The last column stands in front: where two fall together, an open marker shows that there are two.
             usual = MUTED if coloured else SERIES[i % TOLD]
             colours = [SERIES[look % TOLD] if look is not None and i == 0 else usual for look in looks]
             look = {"color": usual, "marker": MARKERS[i % TOLD], "markersize": 5.5 if named else 2.5}
             axes.plot(
                 x,
-                y,
+                y + moved[:, i],
                 linestyle="none",
                 label=column,
                 zorder=3 + i,
@@ -247,10 +242,11 @@ def dot_chart(
                 **look,
             )
             for row, (dot, colour) in enumerate(zip(dots, colours, strict=True)):
+                at = row + moved[row, i]
                 if colour != usual:
-                    axes.plot(x[row], row, zorder=3 + i, **(look | {"color": colour}))
+                    axes.plot(x[row], at, zorder=3 + i, **(look | {"color": colour}))
                 if dot.intervals and (ends := dot.intervals[i]):
-                    axes.plot(ends, [row, row], color=colour, linewidth=1.2, zorder=2)
+                    axes.plot(ends, [at, at], color=colour, linewidth=1.2, zorder=2)
         for i, level in enumerate(levels):
             axes.axvline(
                 level.y,
@@ -273,7 +269,7 @@ def dot_chart(
     show = _FORMATS.get(axis.kind, number)
     rows = tuple((shown(dot.name), *(_of_dot(dot, i, show) for i in range(len(columns)))) for dot in dots)
     table = Table(title, (first, *columns), rows, " ".join(_levels(levels, show))).shortened(where=where)
-    return Figure(key, "Dot chart", title, description, view, body, table)
+    return Figure(key, "Dot chart", title, description, view, body, table, note=SAID if moved.any() else "")
 
 
 def _of_dot(dot: Dot, i: int, show: Callable[[float | None], str]) -> str:

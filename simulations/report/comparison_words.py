@@ -7,8 +7,17 @@ import numpy as np
 
 from common.words import size
 from simulations.report.blocks import Fact, counted, epsilon, listed, numbers_in_words, percent, shown
-from simulations.report.reading import Run
-from simulations.report.words import LEAKS, METHOD, at_what_cost, data_name, epsilon_or_none, how_private, promise
+from simulations.report.reading import Run, real
+from simulations.report.words import (
+    LEAKS,
+    METHOD,
+    at_what_cost,
+    backbones,
+    data_name,
+    epsilon_or_none,
+    how_private,
+    promise,
+)
 
 
 def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
@@ -33,6 +42,7 @@ def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
     ]
     if pooled := [run.summary["baselines"]["pooled"] for run in runs if "baselines" in run.summary]:
         good.append(f"With all images in one place it would be {percent(float(np.mean(pooled)))}.")
+    good += _on_own_images(runs, "the federation's head")
     first = runs[0]
     return (
         Fact("How good?", number_, tuple(good)),
@@ -47,6 +57,22 @@ def of_seeds(runs: Sequence[Run]) -> tuple[Fact, ...]:
             ("Bytes are means over the runs; of the first run:", *at_what_cost(first)),
         ),
     )
+
+
+def _on_own_images(runs: Sequence[Run], head: str) -> list[str]:
+    """Say what sites have on their own test images with a federation's head and alone, in the mean of the runs."""
+    pairs = [
+        (real(run.measured.get("mean_site_accuracy")), real(own.get("local_mean")))
+        for run in runs
+        if (own := run.summary.get("baselines_on_own_test_images"))
+    ]
+    together, alone = np.mean(pairs, axis=0) if pairs else (math.nan, math.nan)
+    if math.isnan(together) or math.isnan(alone):
+        return []
+    return [
+        f"On its own test images a site has {percent(together)} with {head}, in the mean over sites, and {percent(alone)} "
+        "with one that it trained alone."
+    ]
 
 
 def by_data(runs: Sequence[Run]) -> dict[str, list[int]]:
@@ -71,12 +97,14 @@ def _how_good(runs: Sequence[Run], names: Sequence[str]) -> Fact | None:
         number_ = percent(best.accuracy)
         if len(known) == 1:
             sentences.append(f"{on or 'Of the runs '}{shown(name, 60)} has {number_} of its test images right.")
+            sentences += _on_own_images([best], "that head")
             continue
         the = f"{on}the best" if on else "The best"
         sentences.append(
             f"{the} of {counted(len(mine), 'run')} is {shown(name, 60)} with {number_} of its test images right; the lowest, "
             f"{shown(other, 60)}, has {percent(worst.accuracy)}."
         )
+        sentences += _on_own_images([best], f"the head of {shown(name, 60)}")
         private = [pair for pair in known if not math.isinf(pair[0].epsilon)]
         if private and math.isinf(best.epsilon):
             run, name = max(private, key=lambda pair: pair[0].accuracy)
@@ -134,12 +162,11 @@ def on_several(runs: Sequence[Run]) -> str:
         {name(run.config) for run in runs}
         for name in (data_name, lambda config: METHOD.get(config.strategy, config.strategy))
     )
-    backbones = {
+    networks = {
         f"{shown(run.summary['backbone']['name'], 60)} at {run.summary['backbone']['resolution']} px" for run in runs
     }
-    frozen = "Frozen backbone" if len(backbones) == 1 else "Frozen backbones"
     seeds = {run.config.seed for run in runs}
     return (
-        f"{listed(sorted(methods))} on {listed(sorted(data))}. {frozen} {listed(sorted(backbones))}. "
+        f"{listed(sorted(methods))} on {listed(sorted(data))}. {backbones(sorted(networks), [run.config for run in runs])}. "
         f"{'Seed' if len(seeds) == 1 else 'Seeds'} {numbers_in_words(seeds)}."
     )

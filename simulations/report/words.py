@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from common.config import RunConfig
+from common.depth import layers
 from common.settings.option import changed
 from common.words import size
-from simulations.report.blocks import Fact, counted, epsilon, number, numbers_in_words, percent, power, shown
+from simulations.report.blocks import Fact, counted, epsilon, listed, number, numbers_in_words, percent, power, shown
 from simulations.report.estimates import rising, wilson
 from simulations.report.reading import Run
 
@@ -183,13 +184,29 @@ def on_what(run: Run, seeds: Sequence[int] = ()) -> str:
     split = summary.get("images_by_split") or {}
     splits = f" ({', '.join(f'{count:,} {name}' for name, count in split.items())})" if split else ""
     simulated = bool(run.images[0])
+    network = f"{shown(backbone['name'], 60)} at {backbone['resolution']} px"
     where = f"{data_name(config)}, {divided(config)}" if simulated else "their own images"
     return (
         f"{METHOD.get(config.strategy, config.strategy)} on {where}: {images}{splits} in "
         f"{counted(len(run.classes), 'class', 'classes')} at {counted(summary['sites'], 'site')}"
-        f"{', simulated' if simulated else ''}. Frozen backbone {shown(backbone['name'], 60)} at {backbone['resolution']} "
-        f"px. {'Seeds' if len(seeds) > 1 else 'Seed'} {numbers_in_words(seeds or [config.seed])}."
+        f"{', simulated' if simulated else ''}. {backbones([network], [config])}. "
+        f"{'Seeds' if len(seeds) > 1 else 'Seed'} {numbers_in_words(seeds or [config.seed])}."
     )
+
+
+def backbones(names: Sequence[str], configs: Sequence[RunConfig]) -> str:
+    """Say which backbones there are and what of them is trained: ``Frozen backbone resnet50v2 at 64 px``.
+
+    Args:
+        names: with their resolutions.
+        configs: of the runs, or one of each method; without any nothing is said of training.
+    """
+    what = f"ackbone{'s' if len(names) > 1 else ''} {listed(names)}"
+    deepest = [layers(config)[-1] for config in configs]
+    trained = " or ".join(dict.fromkeys(layer for layer in deepest if layer != "head"))
+    if not trained:
+        return f"Frozen b{what}" if configs else f"B{what}"
+    return f"B{what}, {'frozen but where it is trained' if 'head' in deepest else 'trained'} from {trained} on"
 
 
 def divided(config: RunConfig) -> str:

@@ -15,7 +15,9 @@ from report_folders import audit_folder, benchmark_folder, run_folder, write_csv
 from typer.testing import CliRunner
 
 import fedtransfer
+from common.config import RunConfig
 from common.errors import UserError
+from server.run import write_settings
 from simulations.report import write_report
 from simulations.report.blocks import epsilon, span
 from simulations.report.estimates import rising
@@ -220,6 +222,7 @@ def test_runs_that_differ_are_compared(run: Path, tmp_path: Path) -> None:
     other = run_folder(tmp_path / "other", privacy={}, dp="image", epsilon=2.0, weighting="uniform", rounds=20)
     page = written([run, other], tmp_path / "report.html")
     assert "No promise of privacy is made by 1 run of 2" in page.text
+    assert "in the mean over sites, and 71.0 % with one that it trained alone." in page.text
     settings = page.source[page.source.index('id="settings"') : page.source.index('id="repeat"')]
     told = dict(re.findall(r'<th scope="row"><bdi>(\S+?)</bdi></th><td><bdi>(.*?)</bdi>', settings))
     assert told == {"learning-rate": "2.5", "rounds": "12", "weighting": "examples", "dp": "none", "epsilon": "0"}
@@ -305,6 +308,21 @@ def test_a_benchmark_names_the_best_method_of_each_setting(bench_page: Page) -> 
     assert "the paper's table 2" in page.text
     assert page.text.count("not run") == 1, "a number from elsewhere whose like was not run here"
     assert "fedtransfer benchmark --preset privacy" in page.text
+
+
+def test_what_sites_have_on_their_own_images_stands_beside_what_each_has_alone(
+    bench_page: Page, tables: Path, tmp_path: Path
+) -> None:
+    assert "In the mean over sites it has 68.9 % there, each site alone 71.2 %." in bench_page.text
+    assert (
+        "each site alone, on all classes own images: best method / alone sites that do better alone" in bench_page.text
+    )
+    assert "68.9 % / 71.2 %" in bench_page.text
+    altered(tables, lambda row: {name: cell for name, cell in row.items() if not name.startswith("own_mean")})
+    older = written([tables], tmp_path / "older.html").text
+    assert "own images: best method" not in older
+    assert "In the mean over sites" not in older
+    assert "30 % of sites do better alone" in older
 
 
 @pytest.fixture
@@ -403,6 +421,96 @@ def test_a_setting_that_failed_wholly_is_named_in_the_answer_and_every_failure_o
     assert "iid: 2 runs of fed3r failed: no memory." in rest
 
 
+def test_costs_are_those_of_the_best_methods_with_their_names(bench_page: Page) -> None:
+    assert (
+        "270 KB for the best without differential privacy, 270 KB for the best at ε = 8, 270 KB for the best at ε = 0.5"
+        in bench_page.text
+    )
+    assert "Of all methods least by fedncm, 10.3 KB, most by scaffold, 4.2 MB." in bench_page.text
+    assert "Its last start took 15 min 18 s" in bench_page.text
+
+
+def test_who_promises_no_privacy_is_told_by_setting_where_methods_differ_in_it(tables: Path, tmp_path: Path) -> None:
+    told = written([tables], tmp_path / "some.html").text
+    assert "No promise of privacy is made by 5 methods: nothing bounds what can be learnt there." in told
+    assert "some setting" not in told
+    private = {"method": "dp-sgd ε=8", "setting": "iid"}
+    altered(tables, lambda row: {**row, "epsilon": ""} if private.items() <= row.items() else row)
+    told = written([tables], tmp_path / "sometimes.html").text
+    assert "No promise of privacy is made by 5 methods" in told
+    assert "In some settings none is made by dp-sgd ε=8: nothing bounds" in told
+    altered(tables, lambda row: {**row, "epsilon": ""})
+    told = written([tables], tmp_path / "none.html").text
+    assert "None of the 15 methods promises privacy: nothing bounds what can be learnt." in told
+    assert "for the best method" in told
+
+
+def test_methods_whose_intervals_overlap_with_the_best_are_in_bold_with_it(tables: Path, tmp_path: Path) -> None:
+    best = {"fed3r": "0.70", "fedavg": "0.69", "fedprox": "0.68"}
+    altered(tables, lambda row: {**row, "accuracy": best.get(row["method"], "0.5"), "accuracy_interval": "0.006"})
+    page = written([tables], tmp_path / "report.html")
+    scores = re.findall(r"<caption>Scores</caption>.*?</table>", page.source, re.S)
+    for table in scores:
+        marked = re.findall(r'<tr class="marked"><th scope="row"><bdi>(.*?)</bdi>', table)
+        assert marked == ["fedavg", "fed3r"]
+    assert "and those whose intervals or values overlap with its own." in page.text
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [("head", "Frozen backbone {}."), ("conv5", "Backbone {}, frozen but where it is trained from conv5 on.")],
+)
+def test_a_backbone_that_is_trained_is_not_called_frozen(layer: str, told: str, tmp_path: Path) -> None:
+    folder = benchmark_folder(tmp_path / "bench", ("iid",), 1)
+    run = folder / "runs" / "iid" / "seed-0" / "fedavg"
+    write_settings(run, RunConfig(rounds=12, trainable=layer))
+    name = "resnet18v2-tinyimagenet at 64 px"
+    text = written([folder], tmp_path / "report.html").text
+    assert told.format(name) in text
+    alone = written([run], tmp_path / "run.html").text
+    assert (f"Frozen backbone {name}." if layer == "head" else f"Backbone {name}, trained from conv5 on.") in alone
+
+
+def test_where_pooled_softmax_is_no_upper_bound_costs_say_so(bench_page: Page, tables: Path, tmp_path: Path) -> None:
+    assert "getting there says little" not in bench_page.text
+    altered(tables, lambda row: {**row, "accuracy": "0.6"} if row["method"] == "pooled softmax" else row)
+    text = written([tables], tmp_path / "report.html").text
+    assert "is of pooled softmax, which itself has 60.0 %, less than 95 % of the " in text
+    assert "of pooled ridge: it has as many epochs as a site in all rounds, too few here" in text
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        ([], "Settings may have test images of their own: compare within a row."),
+        ([["a", ""], ["b", ""]], "Each setting has its own test images: compare within a row."),
+        ([["a", "test"], ["b", "development"]], ""),
+    ],
+)
+def test_settings_on_other_test_images_are_not_to_be_compared(
+    splits: list[list[str]], told: str, tmp_path: Path
+) -> None:
+    folder = benchmark_folder(tmp_path / "bench", seeds=1)
+    for setting in ("iid", "alpha-0.3") if splits else ():
+        run = folder / "runs" / setting / "seed-0" / "fedavg"
+        write_csv(run / "sites" / "north" / "images.csv", ("path", "split"), splits)
+    text = written([folder], tmp_path / "report.html").text
+    assert told in text
+    assert ("compare within a row" in text) is bool(told)
+
+
+def test_ticks_say_where_they_are(tables: Path, tmp_path: Path) -> None:
+    """At steps of 2.5 points they would be told as 75, 78, 80, 82 %."""
+    steps = {name: 0.74 + 0.021 * i for i, name in enumerate(("dp-sgd ε=0.5", "dp-sgd ε=1", "dp-sgd ε=8"))}
+    altered(tables, lambda row: {**row, "accuracy": str(steps.get(row["method"], 0.94)), "accuracy_interval": ""})
+    page = written([tables], tmp_path / "report.html")
+    figures = re.findall(r"<figure.*?</figure>", page.source, re.S)
+    figure = next(found for found in figures if "Accuracy against ε, iid" in found)
+    ticks = [float(text) for text in re.findall(r">(\d[\d.]*) %</text>", figure)]
+    assert len(ticks) > 3
+    assert np.ptp(np.diff(ticks)) < 1e-9
+
+
 def test_no_interval_leaves_the_axis(tables: Path, tmp_path: Path) -> None:
     altered(tables, lambda row: {**row, "accuracy": "0.97", "accuracy_interval": "0.1"})
     page = written([tables], tmp_path / "report.html")
@@ -428,10 +536,13 @@ def test_the_scores_tell_epsilon_beside_the_method_and_leave_out_what_agrees(
     columns = "".join(re.findall(r"<caption>Scores</caption>\s*<thead>(.*?)</thead>", bench_page.source, re.S))
     assert re.findall(r"<bdi>(.*?)</bdi>", columns)[:3] == ["method", "ε", "accuracy"]
     assert "worst tenth of sites" in columns
+    assert "worst site" not in columns
+    assert "precision" not in columns
+    assert "Every measure is in table.csv." in bench_page.text
     assert "difference to fedavg, points" in columns
     altered(tables, lambda row: {**row, "bottom_decile": row["worst_site"], "difference": "-0.004"})
     page = written([tables], tmp_path / "report.html")
-    assert "Not shown: worst tenth of sites (here the worst site)." in page.text
+    assert "worst tenth of sites" not in page.text
     assert "−0.4 ± 0.8" in page.text
 
 

@@ -73,6 +73,36 @@ def test_the_page_fits_a_phone(pages: list[Path], tab: Browser) -> None:
         assert tab.value("document.documentElement.scrollWidth") <= 390
 
 
+CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_scores_fit_a_window_and_the_paper(tmp_path: Path, tab: Browser, seeds: int) -> None:
+    write_report([benchmark_folder(tmp_path / "bench", ("iid",), seeds)], tmp_path / "bench.html", "x")
+    tab.open(tmp_path / "bench.html", width=1200)
+    assert "calibration error" in tab.value("document.querySelector('#setting-0').textContent")
+    assert tab.value(f"{CUT}.length") == 0
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    tab.call("Emulation.setDeviceMetricsOverride", width=680, height=900, deviceScaleFactor=1, mobile=False)
+    assert tab.value(f"{CUT}.length") == 0, "A4 less its margins"
+    tab.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_phone_says_what_scrolls_and_stacks_the_settings(tmp_path: Path, tab: Browser) -> None:
+    write_report([benchmark_folder(tmp_path / "bench", ("iid", "alpha-0.3"), 3)], tmp_path / "bench.html", "x")
+    tab.open(tmp_path / "bench.html", width=390)
+    seen = "getComputedStyle(e.previousElementSibling ?? e).display === 'block' && e.previousElementSibling?.matches('.sideways')"
+    assert tab.value(f"{CUT}.length") > 1
+    assert tab.value(f"{CUT}.filter(e => !({seen})).map(e => e.ariaLabel).join()") == ""
+    glance = "document.querySelector('#glance .scroll')"
+    assert tab.value(f"{glance}.scrollWidth - {glance}.clientWidth") <= 0
+    before = f"getComputedStyle({glance}.querySelector('td:last-child'), '::before').content"
+    assert "sites that do better alone" in tab.value(f"{glance}.querySelector('td:last-child').dataset.column"), before
+    assert tab.value(before) == 'attr(data-column) ": "' or "sites that do better alone" in tab.value(before)
+    tab.open(tmp_path / "bench.html", width=1200)
+    assert tab.value("[...document.querySelectorAll('.sideways')].every(e => getComputedStyle(e).display === 'none')")
+
+
 def test_commands_and_fingerprints_break_on_a_phone(pages: list[Path], tab: Browser) -> None:
     tab.open(pages[0], width=390)
     tab.value("document.querySelectorAll('details').forEach(one => { one.open = true })")

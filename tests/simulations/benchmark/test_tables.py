@@ -74,7 +74,10 @@ def test_fairness_looks_at_single_sites() -> None:
     own = {f"site-{i:02}": i / 20 for i in range(20)}
     local = Score({}, {"site-00": 0.5, "site-19": 0.5, "elsewhere": 1.0})
     told = fairness(Score({}, own), {"local only": local})
-    assert told == pytest.approx({"worst_site": 0.0, "bottom_decile": 0.025, "worse_than_local": 0.5})
+    assert told == pytest.approx(
+        {"own_mean": 0.475, "worst_site": 0.0, "bottom_decile": 0.025, "worse_than_local": 0.5}
+    )
+    assert fairness(local, {})["own_mean"] == pytest.approx(2 / 3), "of sites alone, each by its own head"
     assert fairness(Score({}, {"a": 0.3, "b": 0.4}), {})["bottom_decile"] == 0.3, "one site at least"
     assert all(math.isnan(value) for value in fairness(Score({}, {}), {}).values())
 

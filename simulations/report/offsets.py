@@ -1,0 +1,96 @@
+"""Small offsets of points that would lie on one another, the same ones every time, and labels where no point is; tables tell
+the true places."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from simulations.report.svg import MUTED
+
+if TYPE_CHECKING:
+    from simulations.report.charts import Series
+
+_NEAR = 0.02  # of the axis: points that are closer cover each other
+_STEP, _MOST = 0.018, 0.05  # of the axis, from bar to bar and of all together
+SAID = "Points that would cover each other stand side by side."
+
+
+def _groups(places: Sequence[float], near: float) -> list[list[int]]:
+    """Return the numbers of places that are no further apart than ``near`` from one to the next; NaN is in none."""
+    order = sorted((i for i, place in enumerate(places) if not math.isnan(place)), key=lambda i: places[i])
+    found: list[list[int]] = []
+    for i in order:
+        if found and places[i] - places[found[-1][-1]] <= near:
+            found[-1].append(i)
+        else:
+            found.append([i])
+    return [sorted(group) for group in found if len(group) > 1]
+
+
+def in_a_row(values: Sequence[float], length: float) -> list[float]:
+    """Return how far each of a row's points is moved across the row, in rows: 0 where it stands free.
+
+    Args:
+        values: along the axis, NaN where there is none.
+        length: of the axis.
+    """
+    moved = [0.0] * len(values)
+    for group in _groups(values, _NEAR * length):
+        step = min(0.3, 0.7 / len(group))
+        for place, i in enumerate(group):
+            moved[i] = (place - (len(group) - 1) / 2) * step
+    return moved
+
+
+def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
+    """Return series whose bars stand side by side where they would lie on one another.
+
+    Args:
+        series: of which points with ``ends`` have a bar.
+        log: whether the axis is logarithmic: steps are shares of the axis.
+    """
+    scale = math.log10 if log else float
+    points = [(s, i) for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends]
+    places = [scale(series[s].x[i]) for s, i in points]
+    length = (max(places) - min(places)) or 1.0 if places else 1.0
+    xs = [list(line.x) for line in series]
+    for group in _groups(places, _NEAR * length):
+        for touching in _touching([_bar(series[s], i) for s, i in (points[n] for n in group)]):
+            step = min(_STEP, _MOST / (len(touching) - 1)) * length
+            for place, n in enumerate(touching):
+                s, i = points[group[n]]
+                at = places[group[n]] + (place - (len(touching) - 1) / 2) * step
+                xs[s][i] = 10**at if log else at
+    return [line if x == [*line.x] else replace(line, x=x) for line, x in zip(series, xs, strict=True)]
+
+
+def label_points(axes: Any, series: "Sequence[Series]") -> None:
+    """Write a text beside each point that has one, but where it would stand on another's or a point; the table names all."""
+
+    def placed(at: Sequence[float]) -> Any:
+        return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
+
+    taken, points = list[Any](), [placed(at) for line in series for at in zip(line.x, line.y, strict=True)]
+    for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
+        place = placed(at)
+        covered = any(0 < right < 30 and abs(up) < 6 for right, up in (point - place for point in points))
+        if text and not covered and not any((abs(place - other) < (40, 7)).all() for other in taken):
+            taken.append(place)
+            axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
+
+
+def _bar(line: "Series", i: int) -> tuple[float, float]:
+    ends = line.ends[i]
+    return ends if ends else (line.y[i], line.y[i])
+
+
+def _touching(bars: Sequence[tuple[float, float]]) -> list[list[int]]:
+    """Return the numbers of bars that overlap, one or over others."""
+    found: list[tuple[list[int], float]] = []
+    for i in sorted(range(len(bars)), key=lambda i: bars[i]):
+        if found and bars[i][0] <= found[-1][1]:
+            found[-1] = [*found[-1][0], i], max(found[-1][1], bars[i][1])
+        else:
+            found.append(([i], bars[i][1]))
+    return [sorted(group) for group, _ in found if len(group) > 1]
