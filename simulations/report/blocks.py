@@ -45,8 +45,8 @@ class Table:
         )
 
     def breaks(self, cell: str) -> bool:
-        """Whether a number may take two lines: it has two values beside it, or is one of many in a row."""
-        return "(" in cell or len(self.columns) > _IN_A_ROW
+        """Whether a number may take two lines: it has two values beside it, or an interval in a row of many."""
+        return "(" in cell or ("±" in cell and len(self.columns) > _IN_A_ROW)
 
     @property
     def stacked(self) -> bool:
