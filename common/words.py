@@ -26,9 +26,9 @@ def size(number: float) -> str:
     return f"{number:.3g} {unit}"
 
 
-def counted(number: int, what: str) -> str:
-    """Return a number of things, regular nouns: ``1 round``, ``1,000 rounds``."""
-    return f"{number:,} {what}" + "s" * (number != 1)
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number of things: ``1 round``, ``1,000 rounds``; ``many`` for nouns that are not regular."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def some(names: Sequence[str], most: int) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.personal import KINDS
-from simulations.report.blocks import NONE, Section, Table, counted, percent
+from common.words import counted
+from simulations.report.blocks import NONE, Section, Table, percent
 from simulations.report.reading import Run
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from common.words import counted
 from simulations.report import audit_best
 from simulations.report.audit_names import (
     bounds_of,
@@ -13,7 +14,7 @@ from simulations.report.audit_names import (
     protected,
     value_of,
 )
-from simulations.report.blocks import NONE, Fact, counted, listed, number, percent, power, shown, span
+from simulations.report.blocks import NONE, Fact, listed, number, percent, power, shown, span
 from simulations.report.blocks import epsilon as epsilon_words
 from simulations.report.reading import Audit, Row, real
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from common.words import size
+from common.words import counted, size
 from simulations.report.benchmark_best import family, federated
 from simulations.report.benchmark_measures import BASELINES, bars, bytes_of, measure, told
 from simulations.report.benchmark_words import rising_methods
-from simulations.report.blocks import Figure, counted, epsilon, listed, percent, power, shown
+from simulations.report.blocks import Figure, epsilon, listed, percent, power, shown
 from simulations.report.charts import TOLD, Axis, Dot, Series, distinct, dot_chart, line_chart
 from simulations.report.reading import Benchmark, Row, real
 from simulations.report.runs import ACCURACY, BYTES, ROUNDS

@@ -4,8 +4,8 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from common.words import size
-from simulations.report.blocks import counted, span
+from common.words import counted, size
+from simulations.report.blocks import span
 from simulations.report.reading import Benchmark, Row, real
 
 BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")

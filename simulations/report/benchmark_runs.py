@@ -9,8 +9,8 @@ import numpy as np
 from common.config import RunConfig
 from common.config_reading import read_config
 from common.errors import UserError
+from common.words import counted
 from simulations.benchmark.failures import Failed, told_once
-from simulations.report.blocks import counted
 from simulations.report.reading import Benchmark, Row, json_of, real, rows_of
 from simulations.report.words import data_name, divided
 

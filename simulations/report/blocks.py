@@ -11,11 +11,9 @@ from typing import Any
 ROWS = 50  # of a table; longer ones are shortened, with a note
 NONE = "—"
 _IN_A_ROW = 10  # numbers with intervals that fit the page
-_ON_A_PHONE, _LETTERS_OF_A_PHONE, _LETTERS_OF_TEXT = (
-    4,
-    45,
-    13,
-)  # columns, letters in a line, at least in a column of texts
+_ON_A_PHONE = 4  # columns that fit
+_LETTERS_OF_A_PHONE = 45  # in a line
+_LETTERS_OF_TEXT = 13  # at least in a column of texts
 _JOINERS = "\u200c\u200d"  # of scripts and emoji: the only invisible characters that are kept
 
 
@@ -183,11 +181,6 @@ def power(value: float) -> str:
     digits, exponent = f"{value:.1e}".split("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if digits == "1.0" else f"{digits.removesuffix('.0')} × 10{raised}"
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return ``1 site``, ``1,000 sites``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def span(low: str, high: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.settings.option import outside
-from common.words import size
-from simulations.report.blocks import NONE, Section, Table, counted, epsilon, percent, power, shown
+from common.words import counted, size
+from simulations.report.blocks import NONE, Section, Table, epsilon, percent, power, shown
 from simulations.report.comparison_figures import figures
 from simulations.report.comparison_words import by_data
 from simulations.report.reading import Run

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from common.words import size
-from simulations.report.blocks import Figure, Section, counted, epsilon, percent, power, shown
+from common.words import counted, size
+from simulations.report.blocks import Figure, Section, epsilon, percent, power, shown
 from simulations.report.charts import TOLD, Axis, Dot, Level, Series, dot_chart, line_chart
 from simulations.report.comparison_words import by_data
 from simulations.report.reading import Run

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.words import size
-from simulations.report.blocks import Fact, counted, epsilon, listed, numbers_in_words, percent, shown
+from common.words import counted, size
+from simulations.report.blocks import Fact, epsilon, listed, numbers_in_words, percent, shown
 from simulations.report.reading import Run, real
 from simulations.report.words import (
     LEAKS,

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.sources import natural_order
-from simulations.report.blocks import Figure, Table, counted, percent, shown, span
+from common.words import counted
+from simulations.report.blocks import Figure, Table, percent, shown, span
 from simulations.report.charts import NAMED
 from simulations.report.reading import Run
 from simulations.report.svg import ACCENT, INK, SHADE, elements, sheet

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.errors import UserError
+from common.words import counted
 from simulations.report import (
     audit_words,
     audits,
@@ -22,7 +23,7 @@ from simulations.report import (
     runs,
     words,
 )
-from simulations.report.blocks import Fact, Section, Table, counted, listed, shown
+from simulations.report.blocks import Fact, Section, Table, listed, shown
 from simulations.report.reading import Audit, Benchmark, Run, Source, read_folder, told_apart
 
 MARK = '<meta name="generator" content="fedtransfer report">'

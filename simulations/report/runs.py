@@ -8,8 +8,9 @@ import numpy as np
 
 from common.config import RunConfig
 from common.settings.option import changed, outside
+from common.words import counted
 from simulations.report import adaptation
-from simulations.report.blocks import Figure, Section, Table, counted, epsilon, percent, power, shown
+from simulations.report.blocks import Figure, Section, Table, epsilon, percent, power, shown
 from simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart
 from simulations.report.counts import confusion, partition
 from simulations.report.reading import Run, real

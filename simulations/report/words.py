@@ -9,8 +9,8 @@ import numpy as np
 from common.config import RunConfig
 from common.depth import layers
 from common.settings.option import changed
-from common.words import size
-from simulations.report.blocks import Fact, counted, epsilon, listed, number, numbers_in_words, percent, power, shown
+from common.words import counted, size
+from simulations.report.blocks import Fact, epsilon, listed, number, numbers_in_words, percent, power, shown
 from simulations.report.estimates import rising, wilson
 from simulations.report.reading import Run
 
