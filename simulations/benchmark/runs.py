@@ -91,7 +91,7 @@ def run_plan(plan: Plan, out: Path, processes: int, cores: int, say: Say, force:
         for choice in measured.tuning:
             say(f"tuned: {choice['setting']}, {choice['method']}: {choice['chosen'] or 'no run of the grid went well'}")
         cells = with_choices(plan.cells, measured.tuning)
-        if not force:
+        if plan.tuning and not force:  # else nothing has changed since the folder was opened
             refuse_to_replace(tuned(cells), out)
         with _timed(measured.seconds, "runs"):
             rows = work.runs(cells, baselines)
@@ -191,16 +191,8 @@ def _key(cell: Cell) -> Key:
     """What the features of a setting depend on."""
     c = cell.config
     statistics = c.feature_statistics, c.standardise == "public", c.project == "pca"
-    return (
-        c.data,
-        c.partition == "natural",
-        c.backbone,
-        c.weights,
-        c.preprocessing,
-        c.resolution,
-        c.precision,
-        *statistics,
-    )
+    images = c.data, c.partition == "natural"
+    return *images, c.backbone, c.weights, c.preprocessing, c.resolution, c.precision, *statistics
 
 
 def _nothing_made(measured: Measured) -> UserError:
