@@ -5,10 +5,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Tests run a file at a time in each of two processes, each of which holds TensorFlow; make test PARALLEL= has one alone.
-PARALLEL ?= --numprocesses 2 --dist loadfile
+# Two processes share the tests, each of which holds TensorFlow; make test PARALLEL= has one alone, with its output at once.
+PARALLEL ?= --numprocesses 2 --dist worksteal
+PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install simulate federation test test-deployment test-fast check lock flower-config clean
+.PHONY: help install simulate federation test test-fast test-all check lock flower-config clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,14 +25,14 @@ simulate: .venv/installed          ## install, then run a federation on the bund
 federation: .venv/installed        ## a real federation on this machine: four sites, TLS, keys, separate processes
 	$(BIN)/fedtransfer simulate --engine deployment --rounds 5 $(if $(DATA),--data $(DATA) --partition natural,--sites 4)
 
-test: .venv/installed-dev          ## install with the test tools, then run every test but those of real deployments
-	$(BIN)/python -m pytest -m "not deployment" $(PARALLEL)
+test: .venv/installed-dev          ## install with the test tools, then test every module, and one run of each kind (5 minutes)
+	$(PYTEST) -m "not full" $(PARALLEL)
 
-test-deployment: .venv/installed-dev ## coordinators and sites as real processes, killed, cut off, attacked (15 minutes)
-	$(BIN)/python -m pytest -m deployment $(PARALLEL)
+test-fast: .venv/installed-dev     ## the tests that start no process and no whole run (a minute)
+	$(PYTEST) -m "not process and not run and not deployment and not full" $(PARALLEL)
 
-test-fast: .venv/installed-dev     ## the tests that start no whole run and no process
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+test-all: .venv/installed-dev      ## every test (20 minutes)
+	$(PYTEST) $(PARALLEL)
 
 check: .venv/installed-dev         ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,16 +1,26 @@
-"""What all tests share: a cache of their own, and small real images."""
+"""What all tests share: a cache of their own, small real images, and a guard against processes in tests that have none."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from pictures import COLOURS, picture
+from waiting import patient
 
 settings.register_profile("without timing", deadline=None)  # a busy machine is no failure
 settings.load_profile("without timing")
 
 PACS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pacs"
+MAY_START_PROCESSES = ("process", "run", "deployment")
+_test: pytest.Item | None = None  # the one that runs now
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Scale the limit of a test."""
+    config._env_timeout = patient(float(config.getini("timeout")))  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,6 +28,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "deployment" and item.path.parent.parent.name == "tests":
             item.add_marker("deployment")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Remember which test runs."""
+    global _test
+    _test = item
+    try:
+        return (yield)
+    finally:
+        _test = None
+
+
+def _refuse_processes(event: str, _: tuple[Any, ...]) -> None:
+    """A tier is what its tests need: a process takes seconds where a test of `make test-fast` may take a tenth of one."""
+    if event not in ("subprocess.Popen", "os.fork", "os.posix_spawn") or _test is None:
+        return
+    if not any(_test.get_closest_marker(name) for name in MAY_START_PROCESSES):
+        raise RuntimeError(f"{_test.nodeid} starts a process; mark it with pytest.mark.process")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,6 +49,7 @@ def ended_and_loaded(arguments: list[str]) -> tuple[int, set[str]]:
     return int(status), set(modules)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -75,6 +76,7 @@ def test_help_is_quick_because_it_loads_no_tensorflow(arguments: list[str]) -> N
     assert not {"tensorflow", "keras", "flwr", "ray", "sklearn", "matplotlib", "jinja2"} & loaded
 
 
+@pytest.mark.process
 def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
     coordinator, site, images = (str(tmp_path / name) for name in ("coordinator", "site", "images"))
     Path(images).mkdir()
@@ -92,6 +94,7 @@ def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
         assert not {"tensorflow", "keras", "sklearn", "matplotlib"} & loaded, words
 
 
+@pytest.mark.process
 def test_another_package_named_common_is_noticed(tmp_path: Path) -> None:
     """The short names of the house could be hidden by others on sys.path."""
     (tmp_path / "common").mkdir()

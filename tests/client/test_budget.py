@@ -62,6 +62,7 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         Budget(tmp_path / "privacy.jsonl").charge("train", "7", 1, RELEASE, 20, 0.5)
 
 
+@pytest.mark.process
 def test_what_was_charged_stays_when_the_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "privacy.jsonl"
     program = (

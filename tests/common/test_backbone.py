@@ -124,7 +124,7 @@ def test_bfloat16_features_are_near_those_of_float32(monkeypatch: pytest.MonkeyP
     }
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_local_weights_of_each_kind_give_the_same_features(tmp_path: Path) -> None:
     network = keras.applications.ResNet50V2(include_top=False, weights=None, pooling="avg")
     files = [tmp_path / "a.weights.h5", tmp_path / "b.keras"]

@@ -119,7 +119,7 @@ print("extracted", result.extracted, flush=True)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_killed_extraction_leaves_a_right_store_and_resumes(tmp_path: Path, folder_of_classes) -> None:
     """kill -9 after different numbers of batches, a second process waiting for the lock all the while."""
     root, backbone = folder_of_classes(200), load_backbone(BUNDLED)
@@ -147,7 +147,7 @@ def test_killed_extraction_leaves_a_right_store_and_resumes(tmp_path: Path, fold
     np.testing.assert_allclose(store.read(keys), reference.read(keys), atol=2e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_extraction_waits_for_another_process(store: FeatureStore, folder_of_classes) -> None:
     root = folder_of_classes(3)
     with store.lock:

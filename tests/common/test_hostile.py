@@ -161,7 +161,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return simulate(config, Display(Console(file=(root / "screen.txt").open("w"))))
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_a_hostile_folder_does_not_stop_a_run(hostile: Result) -> None:
     assert hostile.summary["images"] == 5 * 15 + len(READABLE) + 2
     assert hostile.summary["classes"] == ["A.B,C", "a.b,c", "école", "ولد", "犬 und Katze", "😀 smile"]
@@ -169,7 +169,7 @@ def test_a_hostile_folder_does_not_stop_a_run(hostile: Result) -> None:
     assert hostile.summary["features"] == {"extracted": hostile.summary["images"] - 2, "reused": 2}
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_each_file_that_cannot_be_read_is_named_with_the_reason(hostile: Result) -> None:
     found = {Path(problem.path).name: problem.reason for problem in hostile.problems}
     for name, (_, words) in UNREADABLE.items():
@@ -180,7 +180,7 @@ def test_each_file_that_cannot_be_read_is_named_with_the_reason(hostile: Result)
     assert found == {}
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_what_is_allowed_but_rarely_meant_is_warned_of(hostile: Result) -> None:
     warnings = "\n".join(hostile.summary["warnings"])
     assert "under more than one label, all of which are kept" in warnings

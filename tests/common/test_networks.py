@@ -206,7 +206,7 @@ FORMATS: dict[str, Callable[[keras.Model, Path], None]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.run
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_of_weights_gives_the_same_features(tmp_path: Path, resnet, name: str) -> None:
     model, expected = resnet
@@ -215,7 +215,7 @@ def test_every_format_of_weights_gives_the_same_features(tmp_path: Path, resnet,
     np.testing.assert_allclose(backbone.network(PIXELS, training=False), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_unmatched_variables_are_listed(tmp_path: Path, resnet) -> None:
     arrays = named(resnet[0])
     arrays["conv1_conv/kernel_of_another_name"] = arrays.pop("conv1_conv/kernel")

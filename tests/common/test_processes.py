@@ -29,6 +29,7 @@ def lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 def test_a_child_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
@@ -43,6 +44,7 @@ def test_a_child_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -
         time.sleep(0.05)
 
 
+@pytest.mark.process
 def test_output_goes_to_the_log_and_flower_is_kept_quiet(tmp_path: Path) -> None:
     code = "import os; print(os.environ['FLWR_TELEMETRY_ENABLED'], os.environ['MORE'])"
     spawn([sys.executable, "-c", code], tmp_path / "state" / "log", {"MORE": "x"}).wait()
@@ -50,6 +52,7 @@ def test_output_goes_to_the_log_and_flower_is_kept_quiet(tmp_path: Path) -> None
     assert last_lines(tmp_path / "none") == ""
 
 
+@pytest.mark.process
 def test_a_process_that_does_not_end_when_told_is_made_to(tmp_path: Path) -> None:
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(100)"
@@ -74,6 +77,7 @@ def test_a_log_that_has_grown_is_put_aside_while_it_is_written(tmp_path: Path, m
     assert (tmp_path / "log.1").read_bytes() == b"x" * 101
 
 
+@pytest.mark.process
 def test_who_runs_is_told_by_the_lock_not_by_a_number_that_was_left(tmp_path: Path) -> None:
     assert running_pid(tmp_path) is None
     (tmp_path / "pid").write_text(str(os.getpid()))
@@ -111,6 +115,7 @@ def test_one_that_is_just_ending_is_no_error(tmp_path: Path, monkeypatch: pytest
     assert running_pid(tmp_path) is None
 
 
+@pytest.mark.process
 def test_what_is_started_in_the_background_is_waited_for(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     code = "import pathlib, sys, time; time.sleep(0.3); pathlib.Path(sys.argv[1]).touch(); time.sleep(1)"

@@ -9,6 +9,7 @@ import pytest
 from common.units import service_unit
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["plain", "heart study", "100%d", "$HOME", "it's", 'a "b"', "a\\b"])
 @pytest.mark.parametrize("role", ["server", "client"])
 def test_systemd_understands_the_unit(tmp_path: Path, name: str, role: str) -> None:

@@ -10,7 +10,7 @@ from deployment.federation import CoordinatorParty, SiteParty, start_all, stoppi
 from deployment.network import Relay, why_no_loss
 from pictures import class_folders
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 LIMIT = 20  # seconds that a round may take
 

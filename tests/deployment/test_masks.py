@@ -20,7 +20,7 @@ from server.app import make_app
 from simulations.federation import run_on_engine
 from simulations.sites import write_sites
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 SITES = ("anna", "bert", "carl", "dora")
 CLASSES = {"classes": "declared", "class_names": "red,green,blue"}

@@ -14,7 +14,7 @@ from pictures import class_folders
 
 from server.deployment.coordinator import Coordinator
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 ROUNDS = 2
 LARGE = 20_000_000  # bytes of a head with 20,000 hidden units; Flower sends them in pieces of 5 MiB

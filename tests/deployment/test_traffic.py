@@ -34,7 +34,7 @@ from common import protocol, wire
 from common.errors import SiteError
 from server.deployment.certificates import issue_server_certificate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 PATIENT = "Müller-Anna-1957-03-12"
 FEATURES = 256  # of the bundled backbone

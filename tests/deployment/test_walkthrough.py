@@ -10,7 +10,7 @@ import pytest
 from deployment.federation import ROOT, arrays
 from pictures import COLOURS, picture
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 BIN = Path(sys.executable).parent
 

@@ -18,7 +18,7 @@ from server.callbacks.tables import HISTORY, Tables
 from server.records import Round
 from simulations.engine import SimulatedSite, run_in_process
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 
 @pytest.fixture

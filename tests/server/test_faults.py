@@ -26,7 +26,7 @@ from common.wire import _padded, array_bytes, pack, unpack
 from server.app import make_app
 from simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 HONEST = ("anna", "bert", "carl")
 Tamper = Callable[[Message], RecordDict | Message | None]

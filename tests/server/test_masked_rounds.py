@@ -134,7 +134,7 @@ def test_totals_of_100_sites_with_the_most_dropouts(tmp_path: Path, stage: str) 
     drop_and_check(tmp_path, "fedavg", 100, stage, 33)
 
 
-@pytest.mark.slow
+@pytest.mark.run
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("number", [0, 1, 33])
 @pytest.mark.parametrize("method", ANSWERS)

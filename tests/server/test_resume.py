@@ -195,14 +195,14 @@ def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, mon
     assert checkpoints.latest().round == 4
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_killed_and_resumed_runs_end_bit_equal() -> None:
     script = Path(__file__).resolve().parents[1] / "kill_and_resume.py"
     done = subprocess.run([sys.executable, script, "20"], capture_output=True, text=True, timeout=900)
     assert "20 kills, all resumed to the same bits" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_killed_private_runs_keep_every_charge() -> None:
     script = Path(__file__).resolve().parents[1] / "kill_and_resume.py"
     done = subprocess.run([sys.executable, script, "6", "private"], capture_output=True, text=True, timeout=300)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from common.errors import UserError
 from fedtransfer import app
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,6 +15,7 @@ from simulations import deployment_engine
 from simulations.sites import write_sites
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "settings",
     [

@@ -88,7 +88,7 @@ def test_bytes_of_a_whole_run() -> None:
     assert begun["bytes_up"] == both
 
 
-@pytest.mark.slow
+@pytest.mark.run
 @pytest.mark.parametrize("name", ["resnet18v2-tinyimagenet", "resnet50v2"])
 def test_sizes_of_backbones_are_those_of_the_networks(name: str) -> None:
     from common.backbone import load_backbone
@@ -112,6 +112,7 @@ def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
         sizes("resnet50", 10, 100)
 
 
+@pytest.mark.process
 def test_the_command_lists_all_without_tensorflow() -> None:
     code = (
         "import sys; sys.argv[1:] = ['methods', '--classes', '100', '--backbone', 'resnet50v2', '--json']\n"

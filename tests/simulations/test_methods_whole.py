@@ -30,7 +30,7 @@ from fedtransfer import app
 from simulations.display import Display
 from simulations.federation import simulate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 TRAINED = ("head.npz", "last-head.npz")
 DEEP = {"trainable": "conv5_block2", "learning_rate": 0.3}

@@ -29,7 +29,7 @@ def test_resolution_grows_after_four_sevenths_of_the_epochs() -> None:
     assert [PretrainingRecipe().resolution_of(epoch) for epoch in (0, 7, 8, 13)] == [48, 48, 64, 64]
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_killed_and_resumed_it_ends_as_if_undisturbed(folder_of_classes, tmp_path: Path) -> None:
     """kill -9 after an epoch; the backbone has the weights of a run without the kill."""
     data = folder_of_classes(16)

@@ -19,7 +19,7 @@ from simulations.federation import Result, simulate
 from simulations.report import write_report
 from simulations.report.blocks import epsilon
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
 SITE = {
     "dp": "site", "noise_multiplier": 1.0, "clip": 0.3, "weighting": "uniform", "sampling": "poisson", "fraction": 0.5,

@@ -26,7 +26,7 @@ from simulations.ray_engine import run_on_ray
 from simulations.sites import write_sites
 
 ray = pytest.importorskip("ray", reason="Flower's simulation extra is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 ROOT = Path(__file__).resolve().parents[2]
 

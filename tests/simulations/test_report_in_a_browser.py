@@ -10,7 +10,10 @@ from report_folders import audit_folder, benchmark_folder, run_folder
 
 from simulations.report import write_report
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)"),
+]
 
 # For each text its contrast to what stands behind it, by WCAG's formula; returns those below 4.5.
 FAINT = """(() => {

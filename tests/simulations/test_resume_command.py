@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from common.errors import UserError
 from fedtransfer import app
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 SETTINGS = ["--sites", "3", "--alpha", "5", "--rounds", "60", "--strategy", "fedadagrad", "--fraction", "0.7"]
 

@@ -22,7 +22,7 @@ from simulations.display import Display
 from simulations.federation import Result, simulate
 from simulations.report import write_report
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 FILES = {
     "config.toml",

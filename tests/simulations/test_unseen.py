@@ -105,7 +105,7 @@ def test_a_good_head_can_get_worse_by_adapting() -> None:
     assert told["adapted"]["1"]["got_worse"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.run
 class TestRuns:
     def run(self, out: Path, data: Path, screen: StringIO | None = None, **settings: object) -> Result:
         config = RunConfig(out=str(out), data=str(data), sites=4, alpha=5.0, min_images=5, rounds=3, **settings)

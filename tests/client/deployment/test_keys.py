@@ -43,6 +43,7 @@ def ssh_keygen(*words: str) -> str:
     return subprocess.run(["ssh-keygen", *words], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.process
 def test_fingerprint_is_that_of_ssh_keygen(key: Path) -> None:
     listed = ssh_keygen("-lf", str(key.with_suffix(".pub")))
     assert fingerprint(key.with_suffix(".pub").read_text()) == listed.split()[1]
@@ -80,6 +81,7 @@ def test_a_key_of_another_kind_is_refused(key: Path) -> None:
         load_keys(key)
 
 
+@pytest.mark.process
 def test_a_key_with_a_passphrase_is_refused(key: Path) -> None:
     ssh_keygen("-p", "-N", "open sesame", "-f", str(key))
     with pytest.raises(UserError, match="not a private key in OpenSSH's form without a passphrase"):

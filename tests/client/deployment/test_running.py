@@ -25,6 +25,9 @@ class Coordinator:
         return self.died
 
 
+pytestmark = pytest.mark.process
+
+
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Watch over real processes that do nothing; return the watcher, what it told, and the coordinator's word."""

@@ -84,6 +84,7 @@ def launch(site: SiteFolder, token: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, env={"PATH": str(_only_launcher(site))}, capture_output=True, text=True, timeout=30)
 
 
+@pytest.mark.process
 def test_the_launcher_hands_over_address_and_token(site: SiteFolder, done: list[dict[str, Any]]) -> None:
     assert launch(site, "secret").returncode == 0
     assert done == [{"ask": "task", "address": "127.0.0.1:9", "token": "secret"}]
@@ -92,11 +93,13 @@ def test_the_launcher_hands_over_address_and_token(site: SiteFolder, done: list[
     assert (told["done"], told["last"], told["doing_since"]) == (1, {"kind": "train"}, None)
 
 
+@pytest.mark.process
 def test_a_message_that_cannot_be_done_is_an_exit_status(site: SiteFolder, done: list[dict[str, Any]]) -> None:
     assert launch(site, "bad").returncode == 1
     assert launch(site, "good").returncode == 0, "and the next one is done"
 
 
+@pytest.mark.process
 def test_a_message_that_never_comes_whole_does_not_hold_up_the_next(
     site: SiteFolder, done: list[dict[str, Any]]
 ) -> None:
@@ -109,6 +112,7 @@ def test_a_message_that_never_comes_whole_does_not_hold_up_the_next(
     assert [request["token"] for request in done] == ["next", "late"]
 
 
+@pytest.mark.process
 def test_nothing_else_can_be_started_at_a_site(site: SiteFolder) -> None:
     """Flower knows other kinds of task, which would unpack a bundle and run it: SuperExec must not find them."""
     folder = _only_launcher(site)
@@ -148,6 +152,7 @@ def test_a_path_too_long_for_a_socket_is_replaced(tmp_path: Path) -> None:
     path.unlink()
 
 
+@pytest.mark.process
 def test_the_launcher_waits_for_a_worker_that_is_just_starting(site: SiteFolder) -> None:
     path = worker.socket_of(site)
 

@@ -198,7 +198,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_an_audit_leaves_every_attack_on_every_federation(audited: Path) -> None:
     table = rows(audited / "out" / "table.csv")
     attacks = {
@@ -232,7 +232,7 @@ def test_an_audit_leaves_every_attack_on_every_federation(audited: Path) -> None
     assert all(row["value"] == "" for row in table if row["measure"] == "tpr@0.1%")  # too few non-members to say
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_an_audit_leaves_curves_pictures_a_summary_and_a_report(audited: Path) -> None:
     out = audited / "out"
     curves = rows(out / "roc.csv")
@@ -254,7 +254,7 @@ def test_an_audit_leaves_curves_pictures_a_summary_and_a_report(audited: Path) -
     assert "<html" in (out / "report.html").read_text("utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_an_earlier_audit_is_replaced_only_if_asked(audited: Path) -> None:
     with pytest.raises(UserError, match="exists already; give --force to replace the audit in it"):
         audit_plan(audited / "plan.toml", audited / "out", 0, {}, QUIET, "", force=False)
@@ -285,7 +285,7 @@ def test_pictures_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
         assert ("<img" in (tmp_path / "report.html").read_text("utf-8")) is pictures
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
     run = tmp_path / "run"
     simulate(RunConfig(out=str(run), sites=4, rounds=3, baselines=False), QUIET)

@@ -51,7 +51,7 @@ def test_images_of_other_sizes_are_refused(tmp_path: Path) -> None:
         public_images(read_source(tmp_path / "a.npz"))
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_a_few_steps_lower_the_loss_and_what_is_saved_is_what_was_trained(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from common.config import RunConfig
 from simulations.benchmark.cells import extract_features, run_cell
 from simulations.benchmark.plans import Cell
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.run
 
 
 def test_bytes_are_those_of_a_site_where_the_data_say_how_many_sites_there_are(tmp_path: Path) -> None:

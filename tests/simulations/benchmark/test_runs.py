@@ -301,7 +301,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
+@pytest.mark.run
 def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> None:
     """Killed or stopped in the middle, a benchmark goes on: what is finished stays as it is, but for a run whose settings are
     others now, which is made again where that is asked for. Its processes end with it.
