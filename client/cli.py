@@ -164,14 +164,16 @@ def start(
     """Check the site, then take part in federations until stopped."""
     from client.deployment.settings import SiteFolder
     from common.processes import start_in_background
+    from common.terminal import print_with_time
 
     site = SiteFolder.open(folder)
     if background:
         from client.deployment.status import is_up
 
         command = [sys.executable, "-P", "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
-        start_in_background(command, site.state / "site.log", lambda: is_up(site))
-        print(f"{site.settings.name} is up; its log: {site.state / 'site.log'}")
+        log = site.state / "site.log"
+        start_in_background(f"site {site.settings.name}", command, log, lambda: is_up(site), print_with_time)
+        print(f"{site.settings.name} is up; its log: {log}")
         return
     # In a process of its own, since loading the backbone takes 0.7 GB that this one has no other use for.
     check = [sys.executable, "-P", "-m", "fedtransfer", "client", "check", "--quick", "--dir", str(site.folder)]
@@ -179,7 +181,7 @@ def start(
         raise UserError("not started: mend what the check found, then start again")
     from client.deployment.running import run_site
 
-    run_site(site, lambda line: print(time.strftime("%H:%M:%S"), line, flush=True))
+    run_site(site, print_with_time)
 
 
 @client.command()

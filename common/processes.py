@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 from common.errors import UserError
 
 LOG_BYTES = 10_000_000  # a log above this is put aside (one generation)
+START_SECONDS = 600.0  # the longest that a process may take to come up: minutes on a machine with a load of 20
+REPORT_SECONDS = 10.0  # after which a wait says what it waits for
 _PR_SET_PDEATHSIG = 1
 
 # Flower's own switches: nothing is sent to or fetched from anyone but the other side.
@@ -97,11 +99,20 @@ def rotate(log: Path) -> None:
         os.truncate(log, 0)
 
 
-def start_in_background(command: Sequence[str], log: Path, ready: Callable[[], bool], seconds: float = 180.0) -> None:
+def start_in_background(
+    what: str, command: Sequence[str], log: Path, ready: Callable[[], bool], say: Callable[[str], None]
+) -> None:
     """Start a process that outlives this one, and return once it is ready.
 
+    Args:
+        what: the process in words.
+        command: its command line.
+        log: where its output goes.
+        ready: whether it is up.
+        say: is given a line every ten seconds.
+
     Raises:
-        UserError: it ends before that, or takes too long.
+        UserError: it ended before it was up, or is not up after ``START_SECONDS``.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     before = log.stat().st_size if log.exists() else 0
@@ -109,13 +120,52 @@ def start_in_background(command: Sequence[str], log: Path, ready: Callable[[], b
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    deadline = time.monotonic() + seconds
+    try:
+        wait_until_up(what, process, ready, log, say, before)
+    except UserError:
+        end(process)
+        raise
+
+
+def wait_until_up(
+    what: str,
+    process: subprocess.Popen[bytes],
+    ready: Callable[[], bool],
+    log: Path,
+    say: Callable[[str], None],
+    begin: int = 0,
+    seconds: float = START_SECONDS,
+    setting: str = "",
+) -> None:
+    """Wait until a process that was just started is ready; say every ten seconds what it does meanwhile.
+
+    Args:
+        what: the process in words, such as "site north".
+        process: the process.
+        ready: whether it is up.
+        log: where its output goes: its last line is what it does.
+        say: is given a line every ten seconds.
+        begin: where in the log the output of this process begins, in bytes.
+        seconds: the longest that it may take.
+        setting: what the user set these seconds with, such as "--join-timeout 120 for each of 4 sites".
+
+    Raises:
+        UserError: it ended before it was up, or is not up in time.
+    """
+    began = reported = time.monotonic()
     while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            end(process)
-            said = log.read_bytes()[before:].decode("utf-8", "replace").strip()
-            raise UserError(f"it does not come up:\n{said}\n(the log: {log})")
-        time.sleep(0.2)
+        now = time.monotonic()
+        ended = process.poll() is not None
+        if ended or now - began > seconds:
+            how = f"ended with exit status {process.returncode}" if ended else f"was not up after {seconds:g} s"
+            how += f" ({setting})" if setting and not ended else ""
+            said = last_lines(log, begin=begin) or "  nothing"
+            raise UserError(f"{what} {how}; the end of its log says:\n{said}\n(the log: {log})")
+        if now - reported >= REPORT_SECONDS:
+            reported = now
+            doing = last_lines(log, 1, begin).strip() or "it has said nothing yet"
+            say(f"waiting for {what}, {now - began:.0f} s: {doing}")
+        time.sleep(0.1)
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
@@ -129,11 +179,12 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
             process.wait()
 
 
-def last_lines(log: Path, number: int = 5) -> str:
-    """Return the last lines of a log, for an error text."""
+def last_lines(log: Path, number: int = 5, begin: int = 0) -> str:
+    """Return the last lines of a log, or of what stands in it from byte ``begin`` on, for an error text."""
     if not log.exists():
         return ""
-    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    text = log.read_bytes()[begin:].decode("utf-8", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(f"  {line}" for line in lines[-number:])
 
 

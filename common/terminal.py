@@ -1,6 +1,7 @@
 """What commands show while they work, and how they write numbers."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -57,6 +58,11 @@ def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callab
 def table_console() -> Console:
     """Return a console for tables on standard output; where that is no terminal, rows are as long as they need to be."""
     return Console(width=None if sys.stdout.isatty() else 10_000)
+
+
+def print_with_time(line: str) -> None:
+    """Print a line behind the time of day, at once."""
+    print(time.strftime("%H:%M:%S"), line, flush=True)
 
 
 def percent(share: float | None) -> str:

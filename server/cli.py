@@ -147,6 +147,7 @@ def start(
     Keeps running, and starts again what dies; a run goes on from its last checkpoint.
     """
     from common.processes import start_in_background
+    from common.terminal import print_with_time
     from server.deployment.coordinator import Coordinator
     from server.deployment.status import describe
     from server.deployment.supervisor import supervise
@@ -154,10 +155,11 @@ def start(
     coordinator = Coordinator.open(folder)
     if background:
         command = [sys.executable, "-P", "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
-        start_in_background(command, coordinator.state / "supervisor.log", lambda: describe(coordinator)["serving"])
-        print(f"the coordinator serves; its log: {coordinator.state / 'supervisor.log'}")
+        log = coordinator.state / "supervisor.log"
+        start_in_background("the coordinator", command, log, lambda: describe(coordinator)["serving"], print_with_time)
+        print(f"the coordinator serves; its log: {log}")
         return
-    supervise(coordinator, _timed)
+    supervise(coordinator, print_with_time)
 
 
 @server.command()
@@ -256,17 +258,18 @@ def stop(
 def _follow(coordinator: Any, run: Path) -> int:
     """Print a run's events as they come; return 0 once it is finished, 1 if it fails or is stopped."""
     from common.processes import running_pid
+    from common.terminal import print_with_time
     from server.deployment.current import read_current
     from server.deployment.status import event_in_words, events
 
     shown = len(list(events(run)))
     if not running_pid(coordinator.state):
-        _timed(f"waits for the coordinator: fedtransfer server start --dir {coordinator.folder}")
+        print_with_time(f"waits for the coordinator: fedtransfer server start --dir {coordinator.folder}")
     try:
         while True:
             current = read_current(coordinator)
             for event in list(events(run))[shown:]:
-                _timed(event_in_words(event))
+                print_with_time(event_in_words(event))
                 shown += 1
             if current is None or current.folder != run or not current.is_open:
                 break
@@ -279,7 +282,3 @@ def _follow(coordinator: Any, run: Path) -> int:
         return 0
     print(f"{current.status if current else 'gone'}: {current.why if current else ''}", file=sys.stderr)
     return 1
-
-
-def _timed(line: str) -> None:
-    print(time.strftime("%H:%M:%S"), line, flush=True)

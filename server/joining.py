@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -28,9 +28,11 @@ from server.exchange import exchange
 log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]  # site, images done, images to do
+Waiting = Callable[[Sequence[str], float], None]  # the sites that are connected, seconds waited
 
 _UNNAMED = "node "
 POLL_SECONDS = 0.2
+REPORT_SECONDS = 10.0  # after which a wait says what it waits for
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,20 @@ class Federation:
         )
 
 
-def join(grid: Grid, config: RunConfig, backbone: Backbone, report: Report) -> Federation:
+def join(
+    grid: Grid, config: RunConfig, backbone: Backbone, report: Report, waiting: Waiting = lambda *_: None
+) -> Federation:
     """Wait for the sites, and ask each what it has.
 
     A site's name is the one under which it is enrolled. Only the nodes of a simulation have none; there it is the
-    prepared site that the node works for. ``report`` is told how far sites are that still prepare their features.
+    prepared site that the node works for. ``report`` is told how far sites are that still prepare their features, and
+    ``waiting``, every ten seconds, who is connected already.
 
     Raises:
         UserError: too few sites connect or can take part, or none of them can train.
     """
     refuse_undeclared(config)
-    connected, needed = _wait(grid, config), quorum(config.participants, config.min_sites)
+    connected, needed = _wait(grid, config, waiting), quorum(config.participants, config.min_sites)
     nodes = {label: node.node_id for label, node in connected.items()}
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
     answers = _ask(grid, nodes, query, config, report)
@@ -158,13 +163,15 @@ def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, 
     return result
 
 
-def _wait(grid: Grid, config: RunConfig) -> dict[str, NodeInfo]:
+def _wait(grid: Grid, config: RunConfig, waiting: Waiting) -> dict[str, NodeInfo]:
     """Wait until all sites are connected, or at least a quorum when the time is up; return label → node."""
-    deadline, needed = time.monotonic() + config.join_timeout, quorum(config.participants, config.min_sites)
+    began = reported = time.monotonic()
+    needed = quorum(config.participants, config.min_sites)
     while True:
         connected = list(grid.get_nodes())
         labels = [node.name or f"{_UNNAMED}{node.node_id}" for node in connected]
-        late = time.monotonic() > deadline
+        now = time.monotonic()
+        late = now - began > config.join_timeout
         if len(connected) >= config.participants or (late and len(connected) >= needed):
             _refuse_same_names(labels)
             if len(connected) < config.participants:
@@ -178,6 +185,9 @@ def _wait(grid: Grid, config: RunConfig) -> dict[str, NodeInfo]:
                 f"{len(connected)} of {config.participants} sites connected within {config.join_timeout:g} s, {needed} are needed: "
                 f"{', '.join(sorted(labels)) or 'none'} did; start the others, or set --sites, --min-sites or --join-timeout"
             )
+        if now - reported >= REPORT_SECONDS:
+            reported = now
+            waiting(sorted(labels), now - began)
         time.sleep(POLL_SECONDS)
 
 

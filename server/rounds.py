@@ -70,7 +70,11 @@ def federate(
         for callback in callbacks:
             callback.on_preparing(site, done, total)
 
-    federation = join(grid, config, backbone, report)
+    def waiting(connected: Sequence[str], seconds: float) -> None:
+        for callback in callbacks:
+            callback.on_waiting(connected, config.participants, seconds)
+
+    federation = join(grid, config, backbone, report, waiting)
     checkpoints = Checkpoints(folder / "checkpoints", config, backbone.fingerprint, federation.classes)
     terms = Terms.of(config, backbone, federation.classes)
     cuts(backbone, layers(config))  # refuses what cannot be cut, before any round

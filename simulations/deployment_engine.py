@@ -22,14 +22,13 @@ from client.deployment.status import is_up
 from common.config import BUNDLED, RunConfig
 from common.errors import UserError
 from common.features import default_store
-from common.processes import end, free_port, last_lines, spawn
+from common.processes import end, free_port, spawn, wait_until_up
+from common.words import counted
 from server.deployment.coordinator import Coordinator
 from server.deployment.current import Current, changing, read_current, write_current
 from server.deployment.enrolment import enrol
 from server.deployment.founding import found_coordinator
 from server.deployment.status import describe, event_in_words, events
-
-READY_SECONDS = 60.0  # for the coordinator, and for each site besides
 
 
 @dataclass
@@ -82,7 +81,7 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[s
         told: is given a line for each thing that happens.
 
     Raises:
-        UserError: a process does not come up.
+        UserError: a process ends while it starts, or the sites are not up within ``--join-timeout`` times their number.
     """
     if config.log_json:
         raise UserError(
@@ -95,11 +94,17 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[s
     server = _spawn("server", coordinator.folder)
     federation = Deployed(coordinator, config, [], told)
     try:
-        _wait(server, coordinator.folder, lambda: bool(describe(coordinator)["serving"]), 1)
+        wait_until_up(
+            "the coordinator", server, lambda: bool(describe(coordinator)["serving"]), _log(coordinator.folder), told
+        )
         told(f"coordinator: {coordinator.folder}")
         federation._sites += [_spawn("client", site.folder) for site in sites]
+        told(f"{counted(len(sites), 'site')} start; each imports TensorFlow twice, which takes 10 s or more on a core")
+        seconds = config.join_timeout * len(sites)
+        setting = f"--join-timeout {config.join_timeout:g} for each of {counted(len(sites), 'site')}"
         for site, process in zip(sites, federation._sites, strict=True):
-            _wait(process, site.folder, partial(is_up, site), len(sites))
+            name, log = f"site {site.settings.name}", _log(site.folder)
+            wait_until_up(name, process, partial(is_up, site), log, told, seconds=seconds, setting=setting)
             told(f"site: {site.folder}")
         yield federation
     finally:
@@ -135,12 +140,8 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
 
 def _spawn(role: str, folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "fedtransfer", role, "start", "--dir", str(folder)]
-    return spawn(command, folder / "state" / "out.log", {})
+    return spawn(command, _log(folder), {})
 
 
-def _wait(process: subprocess.Popen[bytes], folder: Path, ready: Callable[[], bool], number: int) -> None:
-    deadline = time.monotonic() + READY_SECONDS * number
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise UserError(f"{folder} does not come up; its log says:\n{last_lines(folder / 'state' / 'out.log')}")
-        time.sleep(0.3)
+def _log(folder: Path) -> Path:
+    return folder / "state" / "out.log"

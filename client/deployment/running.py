@@ -14,10 +14,9 @@ from client.deployment.settings import SiteFolder
 from client.deployment.supernode import start_supernode
 from client.deployment.worker import worker_status
 from common.errors import UserError
-from common.processes import end, last_lines, rotate, spawn
+from common.processes import end, rotate, spawn, wait_until_up
 
 TICK_SECONDS = 0.5
-WORKER_SECONDS = 120.0  # the longest that importing TensorFlow may take
 NOTICE_SECONDS = 2.0  # in which the coordinator notices that a SuperNode is gone
 PAUSE_SECONDS = (1.0, 30.0)  # before a process that died is started again: first, and at most
 # What Flower 1.41's SuperNode logs when a run ends while it receives one of its messages. It then keeps the half of it,
@@ -70,12 +69,10 @@ class _Running:
         """Start the worker, and wait until it is ready."""
         command = [sys.executable, "-P", "-m", "client.deployment", str(self._site.folder)]
         log = self._site.state / "worker.log"
+        self._told("starting the worker, which imports TensorFlow")
+        begin = log.stat().st_size if log.exists() else 0
         self._processes["worker"] = process = spawn(command, log, {})
-        deadline = time.monotonic() + WORKER_SECONDS
-        while worker_status(self._site) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise UserError(f"the worker does not come up; its log says:\n{last_lines(log)}")
-            time.sleep(0.2)
+        wait_until_up("the worker", process, lambda: worker_status(self._site) is not None, log, self._told, begin)
         self._told("the worker is ready")
 
     def start_supernode(self) -> None:

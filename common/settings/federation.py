@@ -108,7 +108,12 @@ class TrustSettings(Settings):
         "Least number of sites whose answers a round needs (0: half of those that are asked; with --masks two thirds, and 3 at least).",
         ge=0,
     )
-    join_timeout: float = option(120.0, "Trust", "Seconds to wait for all sites to connect.", gt=0)
+    join_timeout: float = option(
+        120.0,
+        "Trust",
+        "Seconds to wait for all sites to connect; with --engine deployment, which starts them all on this machine, this for each site.",
+        gt=0,
+    )
     round_timeout: float = option(3600.0, "Trust", "Seconds to wait for the answers of a round.", gt=0)
     round_retries: int = option(
         2, "Trust", "Times that a round with too few usable answers is tried again before the run stops.", ge=0

@@ -3,7 +3,7 @@
 A callback of your own is a subclass of ``Callback`` that can be imported: ``--callbacks my_module:MyCallback``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +39,9 @@ class Start:
 
 class Callback:
     """Is told what happens, in this order; each method may be left out. What it raises ends the run."""
+
+    def on_waiting(self, connected: Sequence[str], wanted: int, seconds: float) -> None:
+        """Sites are missing still: these are connected, of the number wanted, after so many seconds."""
 
     def on_preparing(self, site: str, done: int, total: int) -> None:
         """A site's features are not all there yet: so many images of those that must be are through the backbone."""

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,10 @@ class JsonLog(Callback):
             raise UserError(
                 f"--log-json {path}: {error.strerror}; name a file in a folder that can be written"
             ) from None
+
+    def on_waiting(self, connected: Sequence[str], wanted: int, seconds: float) -> None:
+        """Say which sites are connected already."""
+        self._write("waiting", connected=connected, wanted=wanted, seconds=round(seconds))
 
     def on_preparing(self, site: str, done: int, total: int) -> None:
         """Say how far a site's features are."""

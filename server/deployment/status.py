@@ -96,6 +96,9 @@ def events(folder: Path) -> Iterator[dict[str, Any]]:
 def event_in_words(event: dict[str, Any]) -> str:
     """Say one event of a run in a line."""
     kind = event["event"]
+    if kind == "waiting":
+        connected = f" ({', '.join(event['connected'])})" if event["connected"] else ""
+        return f"waiting for sites, {event['seconds']} s: {len(event['connected'])} of {event['wanted']} are connected{connected}"
     if kind == "preparing":
         return f"{event['site']} prepares its features: {event['done']} of {event['total'] or '?'} images"
     if kind == "start":

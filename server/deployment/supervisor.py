@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from common.errors import UserError
 from common.health import is_serving
-from common.processes import end, last_lines, rotate
+from common.processes import end, rotate, wait_until_up
 from server.deployment import certificates
 from server.deployment.coordinator import Coordinator
 from server.deployment.current import Current, changing, read_current
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 WARN_SECONDS = 24 * 3600.0
-START_SECONDS = 60.0  # the longest that SuperLink may take to come up
 IDLE_SUBMISSIONS = 3  # in a row without a new checkpoint, after which a run has failed
 SAID_WHY = (
     "ServerApp failed with exception: "  # how Flower begins when the ServerApp raised; a process that died does not
@@ -82,15 +81,21 @@ class _Supervisor:
         """Start SuperLink, and take up the run that the one before was ended in."""
         folder = self._coordinator
         self._certificate = _changed(folder.certificates / "server.crt")
+        log = folder.state / "superlink.log"
+        begin = log.stat().st_size if log.exists() else 0
         self._superlink = process = start_superlink(folder)
-        deadline = time.monotonic() + START_SECONDS
-        while not (is_serving(folder.health_address) and _answers(folder)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise UserError(
-                    f"SuperLink does not come up; are the ports {folder.settings.superlink_port} and "
-                    f"{folder.settings.health_port} free? Its log says:\n{last_lines(folder.state / 'superlink.log')}"
-                )
-            time.sleep(0.1)
+        try:
+            wait_until_up(
+                "SuperLink",
+                process,
+                lambda: is_serving(folder.health_address) and _answers(folder),
+                log,
+                self._told,
+                begin,
+            )
+        except UserError as error:
+            ports = f"{folder.settings.superlink_port} and {folder.settings.health_port}"
+            raise UserError(f"are the ports {ports} free? {error}") from None
         self._told(f"SuperLink serves at {folder.superlink_address}")
         with connect(folder) as link, changing(folder) as current:
             if current and current.status == "running":

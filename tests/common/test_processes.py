@@ -10,8 +10,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from common import processes
-from common.errors import UserError
-from common.processes import end, free_port, last_lines, rotate, running_pid, spawn, start_in_background
+from common.processes import end, free_port, last_lines, rotate, running_pid, spawn
 
 PARENT = """
 import sys, time
@@ -113,16 +112,6 @@ def test_one_that_is_just_ending_is_no_error(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("common.processes.FileLock", Held)
     assert running_pid(tmp_path) == 1
     assert running_pid(tmp_path) is None
-
-
-@pytest.mark.process
-def test_what_is_started_in_the_background_is_waited_for(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-    code = "import pathlib, sys, time; time.sleep(0.3); pathlib.Path(sys.argv[1]).touch(); time.sleep(1)"
-    start_in_background([sys.executable, "-c", code, str(ready)], tmp_path / "log", ready.exists)
-    assert ready.exists()
-    with pytest.raises(UserError, match=r"(?s)it does not come up:\nout of luck\n\(the log: .*log\)"):
-        start_in_background([sys.executable, "-c", "print('out of luck')"], tmp_path / "log", lambda: False)
 
 
 def test_a_free_port_is_free() -> None:

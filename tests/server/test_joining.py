@@ -201,3 +201,17 @@ def test_declared_classes_that_one_site_alone_has_are_pointed_out_too(caplog: py
     assert federation.classes == ("dog", "owl", "cat", "mule 9", "mule 10")
     assert federation.training_images.tolist() == [7, 0, 5, 7, 0]
     assert "2 of 5 classes" in caplog.text
+
+
+def test_who_is_connected_is_reported_while_sites_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.joining.REPORT_SECONDS", 0.0)
+    config = RunConfig(sites=2, min_sites=2, join_timeout=0.5)
+    grid = InProcessGrid(ClientApp(), [SimulatedSite("anna", {})], config.to_flat(), 1)
+    reported: list[tuple[object, ...]] = []
+    try:
+        with pytest.raises(UserError, match="join-timeout"):
+            join(grid, config, load_backbone(BUNDLED), lambda *_: None, lambda *who: reported.append(who))
+    finally:
+        grid.close()
+    assert {tuple(connected) for connected, _ in reported} == {("anna",)}
+    assert all(0 <= seconds <= 0.6 for _, seconds in reported)

@@ -10,6 +10,7 @@ import pytest
 from client.deployment.place import real_place
 from common import protocol
 from common.config import RunConfig
+from common.errors import UserError
 from common.sources import read_source
 from simulations import deployment_engine
 from simulations.sites import write_sites
@@ -46,3 +47,29 @@ def test_its_sites_hold_all_that_the_run_names(
             files = (own.backbone, own.weights, own.feature_statistics)
             assert files == (config.backbone, config.weights, config.feature_statistics)
             assert len(place.images()) == 6
+
+
+@pytest.mark.process
+def test_sites_that_do_not_come_up_are_given_up_after_join_timeout_each(
+    tmp_path: Path, folder_of_classes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        deployment_engine,
+        "spawn",
+        lambda *_: subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE),
+    )
+    monkeypatch.setattr(deployment_engine, "describe", lambda _: {"serving": True})
+    monkeypatch.setattr(deployment_engine, "is_up", lambda site: site.settings.name == "a")
+    monkeypatch.setattr("common.processes.REPORT_SECONDS", 0.0)
+    config = RunConfig(out=str(tmp_path / "run"), engine="deployment", sites=2, join_timeout=0.2)
+    images = read_source(folder_of_classes(4)).images
+    manifests = write_sites(tmp_path / "run", config, {"a": images[::2], "b": images[1::2]})
+    said: list[str] = []
+    with (
+        pytest.raises(UserError, match=r"site b .*0\.4 s.*--join-timeout 0\.2") as error,
+        deployment_engine.deployed(manifests, config, said.append),
+    ):
+        pass
+    assert str(tmp_path / "run" / "deployment" / "b") in str(error.value), "where its log is"
+    assert any("waiting for site b" in line for line in said)
+    assert not any("waiting for site a" in line for line in said), "it is up"
