@@ -1,10 +1,15 @@
 """The rules of the house: which folder may know which, and what must not be loaded early."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import forked
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,6 +20,7 @@ FORBIDDEN = {
 }
 
 
+@cache
 def imports(file: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -37,22 +43,42 @@ def test_tensorflow_is_imported_in_one_place() -> None:
     assert users == [ROOT / "common" / "compute.py"]
 
 
-def ended_and_loaded(arguments: list[str]) -> tuple[int, set[str]]:
-    """Run the command line in a process of its own; return its exit status and the modules that it loaded."""
-    code = (
-        f"import sys; sys.argv[1:] = {arguments!r}\nimport fedtransfer\nstatus = 0\n"
-        "try: fedtransfer.main()\nexcept SystemExit as e: status = e.code or 0\n"
-        "print('\\n', status, *sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    status, *modules = done.stdout.splitlines()[-1].split()
-    return int(status), set(modules)
+HEAVY = {"tensorflow", "keras", "flwr", "ray", "sklearn", "matplotlib", "jinja2"}
+COMMANDS = """
+import json, sys
+import fedtransfer
+
+for line in sys.argv[1:]:
+    sys.argv[1:], status = json.loads(line), 0
+    try:
+        fedtransfer.main()
+    except SystemExit as end:
+        status = end.code or 0
+    print()
+    print("LOADED", json.dumps([status, sorted(name for name in sys.modules if "." not in name)]))
+"""
+
+
+def loaded_by(output: str) -> list[tuple[int, set[str]]]:
+    """Return from the output of COMMANDS the exit status of each command and the packages loaded after it."""
+    lines = [json.loads(line.removeprefix("LOADED ")) for line in output.splitlines() if line.startswith("LOADED ")]
+    return [(status, set(names)) for status, names in lines]
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_importing_the_package_and_asking_for_help_load_nothing_heavy() -> None:
+    """In a cold process; the other tests of this kind run in a fork of one that has imported the package alone."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, '["--help"]'], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    [(status, loaded)] = loaded_by(done.stdout)
+    assert (status, HEAVY & loaded) == (0, set())
+    assert "fedtransfer" in loaded
+
+
+@pytest.mark.process
+def test_help_is_quick_because_it_loads_no_tensorflow() -> None:
+    commands = [
         ["--help"],
         ["simulate", "--help"],
         ["predict", "--help"],
@@ -68,19 +94,17 @@ def ended_and_loaded(arguments: list[str]) -> tuple[int, set[str]]:
         ["server", "run", "--help"],
         ["client", "check", "--help"],
         ["--version"],
-    ],
-)
-def test_help_is_quick_because_it_loads_no_tensorflow(arguments: list[str]) -> None:
-    status, loaded = ended_and_loaded(arguments)
-    assert status == 0
-    assert not {"tensorflow", "keras", "flwr", "ray", "sklearn", "matplotlib", "jinja2"} & loaded
+    ]
+    done = forked.run("-c", COMMANDS, *map(json.dumps, commands), modules=forked.COMMAND_LINE, check=True)
+    for command, (status, loaded) in zip(commands, loaded_by(done.stdout), strict=True):
+        assert (status, HEAVY & loaded) == (0, set()), command
 
 
 @pytest.mark.process
 def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
     coordinator, site, images = (str(tmp_path / name) for name in ("coordinator", "site", "images"))
     Path(images).mkdir()
-    for words in (
+    commands = [
         ["server", "init", coordinator, "--host", "localhost"],
         ["client", "init", site, "--name", "north", "--coordinator", "localhost:1", "--data", images,
          "--ca", f"{coordinator}/certificates/ca.crt"],
@@ -88,10 +112,11 @@ def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
         ["server", "status", "--dir", coordinator],
         ["client", "status", "--dir", site],
         ["client", "log", "--dir", site],
-    ):  # fmt: skip
-        status, loaded = ended_and_loaded(words)
-        assert status == ("status" in words), "what is asked for its status does not run"
-        assert not {"tensorflow", "keras", "sklearn", "matplotlib"} & loaded, words
+    ]  # fmt: skip
+    done = forked.run("-c", COMMANDS, *map(json.dumps, commands), modules=forked.COMMAND_LINE, check=True)
+    for command, (status, loaded) in zip(commands, loaded_by(done.stdout), strict=True):
+        assert status == ("status" in command), "neither coordinator nor site runs, which is what a status says"
+        assert not {"tensorflow", "keras", "sklearn", "matplotlib"} & loaded, command
 
 
 @pytest.mark.process
@@ -101,9 +126,9 @@ def test_another_package_named_common_is_noticed(tmp_path: Path) -> None:
     for name in ("__init__", "errors", "config", "options", "features", "housekeeping", "words"):
         (tmp_path / "common" / f"{name}.py").write_bytes((ROOT / "common" / f"{name}.py").read_bytes())
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = ['--version']\nimport fedtransfer\nfedtransfer.main()"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    result = forked.run("-c", code, modules=())
     assert result.returncode == 2
-    assert "another package named 'common'" in result.stderr
+    assert "'common'" in result.stderr
     assert str(tmp_path) in result.stderr
 
 
@@ -115,3 +140,34 @@ def test_no_module_has_grown_past_one_idea() -> None:
         if (n := len(file.read_text("utf-8").splitlines())) > 300
     }
     assert not long
+
+
+LONGEST_SLEEP = 0.2
+SLEEPERS = {  # files of tests that still sleep longer: to be emptied
+    "deployment/test_traffic.py",
+    "simulations/benchmark/test_runs.py",
+    "simulations/test_ray_engine.py",
+}
+
+
+def sleeps(file: Path) -> Iterator[tuple[int, float]]:
+    """Yield line and seconds of each sleep for a fixed time, in the file's code and in code that it holds as text."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "sleep":
+            known = ast.unparse(node.func) in ("time.sleep", "asyncio.sleep", "sleep")
+            if known and node.args and isinstance(node.args[0], ast.Constant):
+                yield node.lineno, node.args[0].value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for seconds in re.findall(r"\bsleep\(([\d.]+)\)", node.value):
+                yield node.lineno, float(seconds)
+
+
+def test_no_test_sleeps_for_long() -> None:
+    """It waits for an event instead (waiting.wait_until), and a child that only has to live waits for a signal."""
+    folder = ROOT / "tests"
+    long = {
+        str(file.relative_to(folder)): [f"line {line}: {seconds} s" for line, seconds in found]
+        for file in folder.rglob("*.py")
+        if (found := [(line, seconds) for line, seconds in sleeps(file) if seconds > LONGEST_SLEEP])
+    }
+    assert not {name: lines for name, lines in long.items() if name not in SLEEPERS}
