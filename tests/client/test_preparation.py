@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flwr.app import Message
+from waiting import patient, wait_until
 
 from client.app import app
 from client.place import Place
@@ -24,11 +25,11 @@ def test_progress_then_the_site() -> None:
     def prepare(report):
         report(3, 9)
         begun.set()
-        go.wait(10)
+        assert go.wait(patient(60))
         return "the site"
 
     preparation = Preparation(prepare)
-    begun.wait(10)
+    assert begun.wait(patient(60)), "preparation begins"
     assert preparation.site(0.01) is None
     assert (preparation.done, preparation.total) == (3, 9)
     go.set()
@@ -50,7 +51,7 @@ def test_a_query_is_answered_with_progress_until_the_site_is_ready(
 
     class Slow(Place):
         def images(self):
-            go.wait(20)
+            assert go.wait(patient(60))
             return super().images()
 
     monkeypatch.setattr("client.app.place_of", lambda node, config: Slow(str(data), tmp_path, patience=0.05))
@@ -64,11 +65,14 @@ def test_a_query_is_answered_with_progress_until_the_site_is_ready(
 
     assert ask(Description, Preparing) == Preparing(0, 0)
     go.set()
-    for _ in range(200):
-        if isinstance(told := ask(Description, Preparing), Description):
-            break
-    assert isinstance(told, Description)
-    assert sum(sum(counts) for counts in told.images.values()) == 36
+
+    def description() -> Description | None:
+        found = ask(Description, Preparing)
+        return found if isinstance(found, Description) else None
+
+    found = wait_until(description, "the site is ready")
+    assert found
+    assert sum(sum(counts) for counts in found.images.values()) == 36
     grid.close()
 
 
@@ -89,7 +93,7 @@ def test_how_far_it_is_tells_how_many_images_it_has(
     def prepare(images, config, report, least_images):
         report(7, 36)
         begun.set()
-        go.wait(20)
+        go.wait(patient(60))
         raise UserError("enough")
 
     class There(Place):
@@ -97,7 +101,7 @@ def test_how_far_it_is_tells_how_many_images_it_has(
             return ()
 
     monkeypatch.setattr("client.app.prepare_site", prepare)
-    monkeypatch.setattr("client.app.place_of", lambda node, config: There("", tmp_path, patience=0.3))
+    monkeypatch.setattr("client.app.place_of", lambda node, config: There("", tmp_path, patience=0.05))
     config = RunConfig(classes="declared", class_names="a,b", **settings)
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
@@ -105,7 +109,7 @@ def test_how_far_it_is_tells_how_many_images_it_has(
     try:
         for _ in range(2):  # once it has begun for sure
             [reply] = grid.send_and_receive([Message(wire.pack(query), 1, protocol.QUERY)])
-            begun.wait(10)
+            assert begun.wait(patient(60)), "preparation begins"
         assert wire.unpack(reply.content, Preparing) == told
     finally:
         go.set()
@@ -116,7 +120,7 @@ def test_a_site_whose_images_are_mended_is_tried_again(
     tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "client.app.place_of", lambda node, config: Place(str(tmp_path / "images"), tmp_path, patience=20)
+        "client.app.place_of", lambda node, config: Place(str(tmp_path / "images"), tmp_path, patience=patient(60))
     )
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint)

@@ -3,21 +3,21 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
+from waiting import wait_until
 
 from common import processes
 from common.processes import end, free_port, last_lines, rotate, running_pid, spawn
 
 PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from common.processes import spawn
-print(spawn([sys.executable, "-c", "import time; time.sleep(100)"], Path(sys.argv[1]), {}).pid, flush=True)
-time.sleep(100)
+print(spawn([sys.executable, "-c", "import signal; signal.pause()"], Path(sys.argv[1]), {}).pid, flush=True)
+signal.pause()
 """
 
 
@@ -37,10 +37,7 @@ def test_a_child_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -
     assert lives(child)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
-    while lives(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not lives(child), "the child has ended too")
 
 
 @pytest.mark.process
@@ -53,12 +50,9 @@ def test_output_goes_to_the_log_and_flower_is_kept_quiet(tmp_path: Path) -> None
 
 @pytest.mark.process
 def test_a_process_that_does_not_end_when_told_is_made_to(tmp_path: Path) -> None:
-    code = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(100)"
-    )
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); signal.pause()"
     process = spawn([sys.executable, "-c", code], tmp_path / "log", {})
-    while "on" not in last_lines(tmp_path / "log"):
-        time.sleep(0.05)
+    wait_until(lambda: "on" in last_lines(tmp_path / "log"), "it ignores SIGTERM", lambda: process.poll() is not None)
     end(process, 0.2)
     assert process.returncode == -9
     end(process)
@@ -81,7 +75,7 @@ def test_who_runs_is_told_by_the_lock_not_by_a_number_that_was_left(tmp_path: Pa
     assert running_pid(tmp_path) is None
     (tmp_path / "pid").write_text(str(os.getpid()))
     assert running_pid(tmp_path) is None
-    code = "import sys, time\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire()\nprint(1, flush=True)\ntime.sleep(100)"
+    code = "import signal, sys\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire()\nprint(1, flush=True)\nsignal.pause()"
     lock = tmp_path / "running.lock"
     holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE)
     assert holder.stdout

@@ -10,18 +10,19 @@ from common.units import service_unit
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", ["plain", "heart study", "100%d", "$HOME", "it's", 'a "b"', "a\\b"])
-@pytest.mark.parametrize("role", ["server", "client"])
-def test_systemd_understands_the_unit(tmp_path: Path, name: str, role: str) -> None:
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("there is no systemd-analyze")
     program = tmp_path / "50% $HOME" / "fedtransfer"  # systemd wants no quotes nor backslashes in a program's path
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / "fedtransfer.service"
-    unit.write_text(service_unit(role, "Something", tmp_path / name, "daemon", program))
-    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    units = []
+    for role in ("server", "client"):
+        for name in ("plain", "heart study", "100%d", "$HOME", "it's", 'a "b"', "a\\b"):
+            units.append(tmp_path / f"fedtransfer-{len(units)}.service")
+            units[-1].write_text(service_unit(role, "Something", tmp_path / name, "daemon", program))
+    result = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
     complaints = [line for line in (result.stdout + result.stderr).splitlines() if "fedtransfer" in line]
     assert (result.returncode, complaints) == (0, [])
 

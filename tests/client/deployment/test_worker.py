@@ -9,11 +9,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import patient
 
-from client.deployment import worker
+from client.deployment import launcher, worker
 from client.deployment.launcher import ask
 from client.deployment.settings import SiteFolder
 from client.deployment.supernode import _only_launcher
@@ -30,13 +32,15 @@ class Message:
     """A message that is there at once, but for one that comes late."""
 
     late = threading.Event()
+    waiting = threading.Event()
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.request = request
 
     def fetch(self) -> None:
         if self.request["token"] == "late":
-            self.late.wait(30)
+            self.waiting.set()
+            self.late.wait(patient(60))
 
     def close(self) -> None:
         pass
@@ -81,7 +85,9 @@ def launch(site: SiteFolder, token: str) -> subprocess.CompletedProcess[str]:
         "--parent-pid",
         "1",
     ]
-    return subprocess.run(words, env={"PATH": str(_only_launcher(site))}, capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        words, env={"PATH": str(_only_launcher(site))}, capture_output=True, text=True, timeout=patient(60)
+    )
 
 
 @pytest.mark.process
@@ -105,10 +111,10 @@ def test_a_message_that_never_comes_whole_does_not_hold_up_the_next(
 ) -> None:
     with ThreadPoolExecutor() as pool:
         late = pool.submit(launch, site, "late")
-        time.sleep(0.5)
+        assert Message.waiting.wait(patient(60)), "the late message is being fetched"
         assert launch(site, "next").returncode == 0
         Message.late.set()
-        assert late.result(20).returncode == 0
+        assert late.result(patient(60)).returncode == 0
     assert [request["token"] for request in done] == ["next", "late"]
 
 
@@ -152,20 +158,35 @@ def test_a_path_too_long_for_a_socket_is_replaced(tmp_path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.process
-def test_the_launcher_waits_for_a_worker_that_is_just_starting(site: SiteFolder) -> None:
-    path = worker.socket_of(site)
+def test_the_launcher_waits_for_a_worker_that_is_just_starting(
+    site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker starts while the launcher pauses after it was not there."""
+    path, heard = worker.socket_of(site), []
 
-    def late() -> None:
-        time.sleep(1.0)
-        with worker._listen(path) as listener:
+    def work(listener: socket.socket) -> None:
+        with listener:
             for _ in range(2):
                 connection, _address = listener.accept()
                 with connection:
-                    connection.makefile().readline()
+                    heard.append(json.loads(connection.makefile().readline())["ask"])
                     connection.sendall(json.dumps({"code": 0}).encode() + b"\n")
 
-    thread = threading.Thread(target=late)
-    thread.start()
-    assert launch(site, "secret").returncode == 0
-    thread.join()
+    def pause(seconds: float) -> None:
+        threading.Thread(target=work, args=(worker._listen(path),)).start()
+
+    monkeypatch.setattr(launcher, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    assert launcher.main(str(path), ["--runtime-api-address", "127.0.0.1:9", "--token", "secret"]) == 0
+    assert heard == ["status", "task"]
+
+
+def test_the_launcher_gives_up_a_worker_that_never_starts(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def pause(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(launcher, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=pause))
+    path = worker.socket_of(site)
+    assert launcher.main(str(path), ["--runtime-api-address", "127.0.0.1:9", "--token", "secret"]) == 1
+    assert launcher.WAIT_SECONDS < clock[0] < launcher.WAIT_SECONDS + 5
