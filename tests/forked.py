@@ -1,7 +1,7 @@
-"""Python processes for tests, forked from one that has imported what they need: a command starts in 0.1 s, not in 7.
+"""Python processes for tests, forked from one that has imported what they need: a command starts in 0.2 s, not in 7.
 
-A template process imports the modules once, then forks a child for each request. A child is a process like any other:
-it has its own session if asked, its own working directory, environment and output, and it can be killed.
+A template process imports modules once, then forks a child for each request. A child is a process like any other, with
+its own working directory, environment and output; it can be killed, and it ends when the test process ends.
 
     done = run("-m", "fedtransfer", "simulate", "--optimizer", "adm")
     assert done.returncode == 2
@@ -10,7 +10,10 @@ it has its own session if asked, its own working directory, environment and outp
     wait_until(lambda: list(folder.glob("checkpoints/round-*")), "the first round is done", child.died)
     child.kill()
 
-What a template must not do is run TensorFlow: a fork does not survive that. Importing it is harmless.
+With ``nested``, processes that the child starts itself by ``sys.executable``, or by a command next to it, are forked
+too: a small script in their place (``forked_stand_in.py``) asks the template, waits, and passes signals on.
+
+A template must not run TensorFlow: a fork does not survive that. Importing it is harmless.
 """
 
 import atexit
@@ -20,8 +23,10 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -33,18 +38,20 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND_LINE = ("fedtransfer",)  # what every command imports: half a second
-EVERYTHING = (*COMMAND_LINE, "client.app", "server.app", "simulations.federation")  # TensorFlow, Flower: seven seconds
+EVERYTHING = (  # TensorFlow, and Flower's commands: seven seconds
+    *COMMAND_LINE, "client.app", "server.app", "simulations.federation", "client.deployment.eager_supernode", "client.deployment.task",
+    "flwr.superlink.cli", "flwr.supercore.cli",
+)  # fmt: skip
+TOOLS = ("python", "fedtransfer", "flower-superlink", "flower-superexec", "flwr-serverapp")
 
 
 class Process:
-    """A forked child; its exit status comes over a pipe, because the template is its parent."""
+    """A forked child."""
 
-    def __init__(self, pid: int, ended: int, words: Sequence[str], output: Path | None) -> None:
-        self.pid, self.returncode = pid, None
-        self.words, self.output = words, output
-        self._ended = ended
-
-    returncode: int | None
+    def __init__(self, connection: socket.socket, pid: int, words: Sequence[str], output: Path | None) -> None:
+        self.pid, self.words, self.output = pid, words, output
+        self.returncode: int | None = None
+        self._connection = connection  # says how it ended; closing it kills
 
     def poll(self) -> int | None:
         """Return the exit status, negative for a signal; None while it runs."""
@@ -58,7 +65,7 @@ class Process:
         """
         status = self._read(seconds)
         if status is None:
-            raise subprocess.TimeoutExpired(list(self.words), seconds or 0, self.said())
+            raise subprocess.TimeoutExpired(list(self.words), seconds or 0, self.said().encode())
         return status
 
     def send_signal(self, number: int) -> None:
@@ -83,55 +90,76 @@ class Process:
         return "" if self.poll() is None else f"exit status {self.returncode}: {self.said()}"
 
     def _read(self, seconds: float | None) -> int | None:
-        if self.returncode is None and select.select([self._ended], [], [], seconds)[0]:
-            status = os.read(self._ended, 16)
-            os.close(self._ended)
-            self.returncode = int(status or -signal.SIGKILL)  # the template itself was killed
+        if self.returncode is None and select.select([self._connection], [], [], seconds)[0]:
+            with suppress(ConnectionError):
+                self.returncode = int(self._connection.recv(64) or -signal.SIGKILL)  # no word: the template was killed
+            self._connection.close()
         return self.returncode
 
 
 class Template:
-    """A process that has imported some modules and forks."""
+    """A process that has imported some modules and forks.
+
+    Attributes:
+        folder: its socket, ``bin`` with the stand-ins for Python and the commands next to it, and ``forked``: the number
+            of a stand-in's process → that of the child which does its work.
+    """
 
     def __init__(self, modules: Sequence[str]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        self.folder = Path(tempfile.mkdtemp(prefix="forked-"))
+        (self.folder / "bin").mkdir()
+        (self.folder / "forked").mkdir()
+        for name in TOOLS:
+            words = f'"{sys.executable}" -I -S "{ROOT}/tests/forked_stand_in.py" "{self.folder}" {name} "$@"'
+            (self.folder / "bin" / name).write_text(f"#!/bin/sh\nexec {words}\n")
+            (self.folder / "bin" / name).chmod(0o755)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(self.folder / "socket"))
+            listener.listen(64)
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno()), *modules], pass_fds=[theirs.fileno()], cwd=ROOT
-            )
-        self._control = ours
+                [sys.executable, __file__, str(listener.fileno()), str(self.folder), *modules],
+                pass_fds=[listener.fileno()], stdin=subprocess.PIPE, cwd=ROOT,
+            )  # fmt: skip
         atexit.register(self.end)
 
-    def start(
-        self, words: Sequence[str], cwd: Path, env: Mapping[str, str], files: Sequence[int], new_session: bool
-    ) -> tuple[int, int]:
-        """Fork a child that does what ``python WORDS`` does; return its number and the pipe of its exit status."""
-        ended, write = os.pipe()
-        request = {"words": list(words), "cwd": str(cwd), "env": dict(env), "new_session": new_session}
-        try:
-            socket.send_fds(self._control, [json.dumps(request).encode()], [*files, write])
-        finally:
-            os.close(write)
-        try:
-            return int(self._control.recv(64)), ended
-        except (ValueError, ConnectionError):
-            raise RuntimeError("the template process has ended; what it printed says why") from None
+    def start(self, request: Mapping[str, Any], files: Sequence[int]) -> tuple[socket.socket, int]:
+        """Fork a child; return its connection and its number."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(str(self.folder / "socket"))
+        socket.send_fds(connection, [json.dumps(request).encode()], files)
+        answer = connection.recv(64)
+        assert answer, "the template process has ended; what it printed says why"
+        return connection, int(answer)
 
     def end(self) -> None:
-        """End it; children live on."""
-        self._control.close()
+        """End it, and all children."""
+        assert self._process.stdin
+        self._process.stdin.close()
         self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_templates: list[Template] = []
 
 
 @cache
 def template(modules: tuple[str, ...] = EVERYTHING) -> Template:
-    """Return the template of these modules, started when a test first needs it and ended with pytest."""
-    return Template(modules)
+    """Return the template of these modules, started when a test first needs it."""
+    _templates.append(Template(modules))
+    return _templates[-1]
+
+
+def forked_for(stand_in: int) -> int | None:
+    """Return the child that does the work of a stand-in's process; None where there is none."""
+    for made in _templates:
+        with suppress(FileNotFoundError, ValueError):
+            return int((made.folder / "forked" / str(stand_in)).read_text())
+    return None
 
 
 def start(
     *words: str, output: Path, errors: Path | None = None, cwd: Path = ROOT, env: Mapping[str, str] | None = None,
-    new_session: bool = False, modules: tuple[str, ...] = EVERYTHING,
+    new_session: bool = False, nested: bool = False, modules: tuple[str, ...] = EVERYTHING,
 ) -> Process:  # fmt: skip
     """Start ``python WORDS``, where words are ``-m MODULE …`` or ``-c CODE …``.
 
@@ -141,16 +169,20 @@ def start(
         cwd: its working directory.
         env: its environment; None for that of this process.
         new_session: whether it leads a process group of its own, as after ``setsid``.
+        nested: whether the processes that it starts are forked too.
         modules: what the template has imported.
     """
+    request = {
+        "words": words, "cwd": str(cwd), "env": dict(os.environ if env is None else env), "new_session": new_session,
+        "nested": nested, "numbers": [0, 1, 2],
+    }  # fmt: skip
     with open(os.devnull) as nothing, output.open("ab") as out, (errors or output).open("ab") as err:
-        files = [nothing.fileno(), out.fileno(), err.fileno()]
-        found = template(modules).start(words, cwd, os.environ if env is None else env, files, new_session)
+        found = template(modules).start(request, [nothing.fileno(), out.fileno(), err.fileno()])
     return Process(*found, words, errors or output)
 
 
 def run(
-    *words: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, seconds: float = 300.0,
+    *words: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, seconds: float = 300.0, nested: bool = False,
     modules: tuple[str, ...] = EVERYTHING, check: bool = False,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """Run ``python WORDS`` to its end, as ``subprocess.run`` with captured output would.
@@ -161,7 +193,7 @@ def run(
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = start(*words, output=out, errors=err, cwd=cwd, env=env, modules=modules)
+        process = start(*words, output=out, errors=err, cwd=cwd, env=env, nested=nested, modules=modules)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -173,52 +205,98 @@ def run(
     return done
 
 
-def _serve(control: socket.socket, modules: Sequence[str]) -> dict[str, Any] | None:
-    """Fork a child a request; return in each child with its request, and in the template, at the end, with None."""
-    for module in modules:
-        importlib.import_module(module)
-    gc.freeze()  # children share these pages
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    running: dict[int, int] = {}  # process → the pipe for its exit status
-    while True:
-        ready = select.select([control, woken], [], [])[0]
-        if woken in ready:
-            os.read(woken, 4096)
-            _report_ends(running)
-        if control in ready:
-            message, files, _, _ = socket.recv_fds(control, 1 << 20, 4)
-            if not message:
+class _Server:
+    """The template's side."""
+
+    def __init__(self, listener: socket.socket, folder: Path) -> None:
+        self._listener, self._folder = listener, folder
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        self._children: dict[socket.socket, int] = {}  # connection → child, 0 before its request has come
+
+    def serve(self) -> dict[str, Any] | None:
+        """Fork a child a request; return in each child with its request, and in the template, at the end, with None."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        while True:
+            ready = select.select([0, self._listener, self._woken, *self._children], [], [])[0]
+            if 0 in ready:  # the tests have ended
+                for child in filter(None, self._children.values()):
+                    os.kill(child, signal.SIGKILL)
                 return None
-            if not (child := os.fork()):
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for descriptor in (woken, wake, control.detach(), files[3], *running.values()):
-                    os.close(descriptor)
-                for number, file in enumerate(files[:3]):
-                    os.dup2(file, number)
-                    os.close(file)
-                return dict(json.loads(message))
-            for file in files[:3]:
-                os.close(file)
-            running[child] = files[3]
-            control.send(str(child).encode())
+            if self._woken in ready:
+                os.read(self._woken, 4096)
+                self._report_ends()
+            if self._listener in ready:
+                self._children[self._listener.accept()[0]] = 0
+            for connection in [each for each in self._children if each in ready]:
+                if self._children[connection]:  # who asked has gone
+                    os.kill(self._children[connection], signal.SIGKILL)
+                    self._forget(connection)
+                elif request := self._begin(connection):
+                    return request
+
+    def _begin(self, connection: socket.socket) -> dict[str, Any] | None:
+        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 250)
+        if not message:
+            self._forget(connection)
+            return None
+        request = dict(json.loads(message))
+        if not (child := os.fork()):
+            self._leave()
+            _place(files, request["numbers"])
+            return request
+        for file in files:
+            os.close(file)
+        self._children[connection] = child
+        self._by_peer(connection).write_text(str(child))
+        connection.send(str(child).encode())
+        return None
+
+    def _leave(self) -> None:
+        """Let go, in a child, of what is the template's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for descriptor in (self._woken, self._wake):
+            os.close(descriptor)
+        for opened in (self._listener, *self._children):
+            opened.close()
+
+    def _report_ends(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for connection in [each for each, child in self._children.items() if child == pid]:
+                with suppress(OSError):  # who asked has gone
+                    connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+                self._forget(connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        self._by_peer(connection).unlink(missing_ok=True)
+        del self._children[connection]
+        connection.close()
+
+    def _by_peer(self, connection: socket.socket) -> Path:
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return self._folder / "forked" / str(struct.unpack("3i", peer)[0])
 
 
-def _report_ends(running: dict[int, int]) -> None:
-    while running:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        pipe = running.pop(pid)
-        with suppress(BrokenPipeError):  # nobody asks any more
-            os.write(pipe, str(os.waitstatus_to_exitcode(status)).encode())
-        os.close(pipe)
+def _place(files: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give open files the numbers that they have where they come from."""
+    above = max((*files, *numbers)) + 1
+    kept = [os.dup2(file, above + i) for i, file in enumerate(files)]
+    for file in files:
+        os.close(file)
+    for file, number in zip(kept, numbers, strict=True):
+        os.dup2(file, number, inheritable=True)
+        os.close(file)
 
 
-def _become(request: dict[str, Any]) -> None:
+def _become(request: dict[str, Any], folder: Path) -> None:
     """Do what ``python WORDS`` would."""
     if request["new_session"]:
         os.setsid()
@@ -226,19 +304,31 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     tempfile.tempdir = None
+    if request["nested"]:
+        import multiprocessing
+
+        sys.executable = str(folder / "bin" / "python")
+        multiprocessing.set_executable(sys.executable)
+    words = list(request["words"])
+    while words[0].startswith("-") and words[0] not in ("-m", "-c"):  # of Python itself: -P, -u, -X NAME
+        words[: 2 if words[0] in ("-X", "-W") else 1] = []
     sys.path[0:1] = [request["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    how, what, *arguments = request["words"]
-    if how == "-m":
-        sys.argv = [what, *arguments]
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        assert how == "-c", how
-        sys.argv = ["-c", *arguments]
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+    sys.argv = words if words[0] not in ("-m", "-c") else words[1:]
+    if words[0] == "-m":
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv[0] = "-c"
+        exec(compile(words[1], "<string>", "exec"), vars(sys.modules["__main__"]))
+    else:  # a script
+        runpy.run_path(words[0], run_name="__main__")
 
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not this folder: tests/server would hide server
-    asked = _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
-    if asked:
-        _become(asked)
+    here = Path(sys.argv[2])
+    server = _Server(socket.socket(fileno=int(sys.argv[1])), here)
+    for module in sys.argv[3:]:
+        importlib.import_module(module)
+    gc.freeze()  # children share these pages
+    if asked := server.serve():
+        _become(asked, here)

@@ -1,4 +1,8 @@
-"""A federation of real processes for tests, driven by the commands that people type."""
+"""A federation of real processes for tests, driven by the commands that people type.
+
+The processes are forked from a template (``forked.py``), so that TensorFlow is imported once and not twice a site. A party
+with a network of its own is started as people start it.
+"""
 
 import json
 import os
@@ -7,13 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
+from waiting import patient, wait_until
+
+from client.deployment.settings import SiteFolder
+from client.deployment.status import is_up as is_site_up
+from server.deployment.coordinator import Coordinator
+from server.deployment.status import describe as describe_coordinator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,14 +32,6 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-def wait_until(true: Callable[[], Any], seconds: float, what: str) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
-    return value
 
 
 def arrays(path: Path) -> list[np.ndarray]:
@@ -47,57 +49,78 @@ class Party:
 
     def __init__(self, folder: Path, inside: Sequence[str] = ()) -> None:
         self.folder, self.inside = folder, tuple(inside)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | forked.Process | None = None
 
-    def command(self, *words: str, check: bool = True, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, check: bool = True, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run ``fedtransfer ROLE WORDS --dir FOLDER``."""
-        line = [*self.inside, sys.executable, "-m", "fedtransfer", self.role, *words]
+        line = ["-m", "fedtransfer", self.role, *words]
         if words[0] != "init":
             line += ["--dir", str(self.folder)]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+        if self.inside:
+            line = [*self.inside, sys.executable, *line]
+            done = subprocess.run(line, capture_output=True, text=True, timeout=patient(seconds), cwd=ROOT)
+        else:
+            done = forked.run(*line, seconds=patient(seconds))
         assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     def start(self, *, wait: bool = True) -> None:
-        """Start in a process group of its own."""
-        log = (self.folder / "state" / "test.log").open("ab")
-        line = [*self.inside, sys.executable, "-m", "fedtransfer", self.role, "start", "--dir", str(self.folder)]
-        self.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT)
-        log.close()
+        """Start it, and wait until it is up."""
+        line = ["-m", "fedtransfer", self.role, "start", "--dir", str(self.folder)]
+        path = self.folder / "state" / "test.log"
+        if self.inside:
+            with path.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [*self.inside, sys.executable, *line], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT
+                )
+        else:
+            self.process = forked.start(*line, output=path, nested=True)
         if wait:
             self.wait()
 
-    def wait(self, seconds: float = 120.0) -> None:
+    def wait(self) -> None:
         """Wait until it is up."""
-        wait_until(lambda: self.is_up() or self._ended(), seconds, f"{self.folder} is up: {self.log()}")
-        assert not self._ended(), self.log()
+        wait_until(self.is_up, f"{self.folder} is up", self.died)
 
     def is_up(self) -> bool:
-        return self.command("status", check=False).returncode == 0
+        raise NotImplementedError
+
+    def died(self) -> str:
+        """Say how its process ended; "" while it runs."""
+        if self.process is None or self.process.poll() is None:
+            return ""
+        return f"exit status {self.process.returncode}: {self.log()}"
 
     def log(self) -> str:
         path = self.folder / "state" / "test.log"
         return path.read_text("utf-8", "replace")[-4000:] if path.exists() else ""
 
     def processes(self) -> list[int]:
-        """The processes of this party: those that name its folder, and their children."""
+        """The processes of this party: those that name its folder, their children, and those forked for them."""
         listing = subprocess.run(["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True).stdout
         rows = [(int(a), int(b), c) for a, b, c in re.findall(r"^\s*(\d+)\s+(\d+)\s+(.*)$", listing, re.MULTILINE)]
         mine = {pid for pid, _, args in rows if str(self.folder) in args and "-m pytest" not in args}
-        while more := {pid for pid, parent, _ in rows if parent in mine} - mine:
+        if self.process and self.process.poll() is None:
+            mine.add(self.process.pid)
+        while True:
+            work = {forked.forked_for(pid) for pid in mine}
+            more = {pid for pid, parent, _ in rows if parent in mine or pid in work} - mine
+            if not more:
+                break
             mine |= more
         return sorted(mine - {os.getpid()})
 
     def kill(self) -> None:
         """Kill -9 all at once, as a power cut would: those too that one of them started while they were listed."""
-        deadline = time.monotonic() + 60
-        while left := self.processes():
+
+        def are_gone() -> bool:
+            left = self.processes()
             for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            states = ["ps", "-ww", "-o", "pid,ppid,stat,etimes,args", "-p", ",".join(map(str, left))]
-            assert time.monotonic() < deadline, subprocess.run(states, capture_output=True, text=True).stdout
-            time.sleep(0.2)
+            return not left
+
+        wait_until(are_gone, f"no process of {self.folder} is left")
         if self.process:
             self.process.wait(30)
 
@@ -105,12 +128,9 @@ class Party:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(40)
+                self.process.wait(patient(40))
             except subprocess.TimeoutExpired:
                 self.kill()
-
-    def _ended(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
 
 
 class CoordinatorParty(Party):
@@ -126,9 +146,12 @@ class CoordinatorParty(Party):
     def authority(self) -> Path:
         return self.folder / "certificates" / "ca.crt"
 
-    def run(self, *options: str, name: str = "run", timeout: float = 400.0) -> Path:
+    def is_up(self) -> bool:
+        return bool(self.status()["serving"])
+
+    def run(self, *options: str, name: str = "run") -> Path:
         """Run a federation to its end; return the run folder."""
-        self.command("run", "--name", name, *options, timeout=timeout)
+        self.command("run", "--name", name, *options)
         return self.folder / "runs" / name
 
     def events(self, name: str = "run", kind: str = "") -> list[dict[str, Any]]:
@@ -140,21 +163,30 @@ class CoordinatorParty(Party):
         """The rounds of training that counted."""
         return [e for e in self.events(name, "round") if e["phase"] == "train" and not e["failure"]]
 
-    def wait_for_round(self, number: int, name: str = "run", seconds: float = 200.0) -> None:
-        wait_until(lambda: any(e["round"] >= number for e in self.rounds(name)), seconds, f"round {number} is done")
+    def wait_for_round(self, number: int, name: str = "run") -> None:
+        wait_until(
+            lambda: any(e["round"] >= number for e in self.rounds(name)), f"round {number} of {name} is done",
+            lambda: self.died() or self._failed(name), seconds=200,
+        )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
-        return dict(json.loads(self.command("status", "--json", check=False).stdout))
+        """Return what ``server status --json`` prints."""
+        if self.inside:
+            return dict(json.loads(self.command("status", "--json", check=False).stdout))
+        return describe_coordinator(Coordinator.open(self.folder))
 
-    def wait_for_end(self, name: str = "run", seconds: float = 400.0) -> Path:
+    def wait_for_end(self, name: str = "run") -> Path:
         """Wait until the run is finished; return its folder."""
-        path = self.folder / "state" / "run.json"
-        wait_until(
-            lambda: json.loads(path.read_text())["status"] not in ("wanted", "running"), seconds, "the run ended"
-        )
-        run = json.loads(path.read_text())
-        assert run["status"] == "finished", run["why"]
+        wait_until(lambda: self._run()["status"] not in ("wanted", "running"), f"the run {name} ended", self.died, 250)
+        assert not self._failed(name)
         return self.folder / "runs" / name
+
+    def _run(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "state" / "run.json").read_text()))
+
+    def _failed(self, name: str) -> str:
+        run = self._run()
+        return f"the run {name} {run['status']}: {run['why']}" if run["status"] in ("failed", "stopped") else ""
 
 
 class SiteParty(Party):
@@ -173,6 +205,11 @@ class SiteParty(Party):
         )  # fmt: skip
         if enrol:
             coordinator.command("enroll", str(folder / "site.pub"))
+
+    def is_up(self) -> bool:
+        if self.inside:
+            return self.command("status", check=False).returncode == 0
+        return is_site_up(SiteFolder.open(self.folder))
 
     def settings(self, old: str, new: str) -> None:
         """Change a line of site.toml."""
@@ -197,10 +234,10 @@ def stopping(*parties: Party) -> Iterator[None]:
 
 
 def start_all(coordinator: CoordinatorParty, *sites: SiteParty) -> None:
-    """Start them side by side; asking for their status all the while would take the processors from them."""
+    """Start them side by side."""
     coordinator.start()
     for site in sites:
         site.start(wait=False)
     for site in sites:
-        wait_until(lambda site=site: "waiting for runs" in site.log() or site._ended(), 150, f"{site.name} is up")
+        wait_until(lambda site=site: "waiting for runs" in site.log(), f"{site.name} is up", site.died)
         site.wait()

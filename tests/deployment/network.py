@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deployment.federation import wait_until
+from waiting import wait_until
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 IPV6 = Path("/proc/net/if_inet6").exists()
@@ -227,8 +227,7 @@ def nginx(folder: Path, site: str, inside: Sequence[str] = ()) -> Iterator[None]
     process = subprocess.Popen([*inside, NGINX, "-p", folder, "-c", "nginx.conf", "-e", "error.log"])
     try:
         up = folder / "nginx.pid"  # written once it listens
-        wait_until(lambda: up.exists() or process.poll() is not None, 20, "nginx is up")
-        assert process.poll() is None, (folder / "error.log").read_text()
+        wait_until(up.exists, "nginx is up", lambda: process.poll() is not None and (folder / "error.log").read_text())
         yield
     finally:
         process.terminate()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping, wait_until
+from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping
 from deployment.network import Relay, why_no_loss
 from pictures import class_folders
+from waiting import wait_until
 
 pytestmark = pytest.mark.run
 
@@ -43,8 +44,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             coordinator.command("run", "--detach", "--name", "run", *options)
             yield Pair(coordinator, path)
             coordinator.command("stop", "--run")
-            wait_until(lambda: coordinator.status()["run"]["status"] == "stopped", 30, "the run is stopped")
-    wait_until(lambda: not coordinator.processes(), 30, "no process is left behind")
+            wait_until(lambda: coordinator.status()["run"]["status"] == "stopped", "the run is stopped")
+    wait_until(lambda: not coordinator.processes(), "no process is left behind")
 
 
 def test_a_site_200_ms_away_takes_part_in_every_round(pair: Pair) -> None:
@@ -60,13 +61,13 @@ def test_a_site_that_was_cut_off_is_left_out_and_comes_back(pair: Pair) -> None:
     pair.coordinator.wait_for_round(1)
     pair.path.cut()
     cut = time.time()
-    left_out = wait_until(lambda: pair.rounds("refused", cut), 90, "the site is left out")[0]
+    left_out = wait_until(lambda: pair.rounds("refused", cut), "the site is left out")[0]
     assert left_out["present"] == ["near"]  # the run goes on
     assert left_out["refused"] == {"far": "did not answer in time"}
-    wait_until(lambda: time.time() > cut + LIMIT + 2, 60, "it was cut off for longer than a round may take")
+    wait_until(lambda: time.time() > cut + LIMIT + 2, "it was cut off for longer than a round may take")
     pair.path.heal()
     healed = time.time()
-    back = wait_until(lambda: pair.rounds("present", healed), 150, "the site takes part again")[0]
+    back = wait_until(lambda: pair.rounds("present", healed), "the site takes part again", seconds=150)[0]
     rounds = pair.rounds()
     between = [each["round"] for each in rounds if left_out["round"] <= each["round"] < back["round"]]
     print(f"\ncut off for {healed - cut:.0f} s, left out of rounds {between}, back after {back['time'] - healed:.0f} s")

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping, wait_until
+from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping
 from pictures import class_folders
+from waiting import wait_until
 
 from client.deployment.ledger import Ledger
 from common import bundle
@@ -181,7 +182,7 @@ def test_bundle_that_is_not_the_installed_one(world: World, monkeypatch: pytest.
     with connect(coordinator) as link:
 
         def ended(run: int) -> RunStatus:
-            status = wait_until(lambda: (s := link.run(run)) and s.status == "finished" and s, 60, "the run is over")
+            status = wait_until(lambda: (s := link.run(run)) and s.status == "finished" and s, "the run is over")
             assert status.outcome == "failed"
             return status
 

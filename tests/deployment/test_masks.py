@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deployment.federation import CoordinatorParty, SiteParty, arrays, start_all, stopping, wait_until
+from deployment.federation import CoordinatorParty, SiteParty, arrays, start_all, stopping
 from pictures import class_folders
+from waiting import wait_until
 
 from client.deployment.settings import SiteFolder
 from client.deployment.worker import worker_status
@@ -132,7 +133,7 @@ def test_a_site_killed_in_a_masked_round(world: World) -> None:
     expected = world.plain("killed", SITES[:3], **settings)
     dora = world.sites["dora"]
     world.begin("killed", **settings)
-    wait_until(lambda: is_training(dora), 200, "dora trains")
+    wait_until(lambda: is_training(dora), "dora trains")
     dora.kill()
     try:
         folder = world.coordinator.wait_for_end("killed")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deployment.federation import CoordinatorParty, SiteParty, arrays, stopping, wait_until
+from deployment.federation import CoordinatorParty, SiteParty, arrays, stopping
 from pictures import COLOURS, picture
+from waiting import wait_until
 
 from client.deployment.settings import SiteFolder
 from client.deployment.worker import worker_status
@@ -96,7 +97,7 @@ def test_a_site_killed_in_training(everyone: Everyone) -> None:
     north = everyone.sites[0]
     everyone.begin("site-in-training")
     everyone.coordinator.wait_for_round(1, "site-in-training")
-    wait_until(lambda: is_working(north), 60, "north trains")
+    wait_until(lambda: is_working(north), "north trains")
     before = shards(north)
     north.kill()
     north.start()
@@ -111,7 +112,7 @@ def test_a_site_killed_between_rounds(everyone: Everyone) -> None:
     north = everyone.sites[0]
     everyone.begin("site-between-rounds")
     everyone.coordinator.wait_for_round(1, "site-between-rounds")
-    wait_until(lambda: not is_working(north), 60, "north is idle")
+    wait_until(lambda: not is_working(north), "north is idle")
     north.kill()
     north.start()
     everyone.check("site-between-rounds")
@@ -121,7 +122,7 @@ def test_the_coordinator_killed_in_a_round(everyone: Everyone) -> None:
     coordinator = everyone.coordinator
     everyone.begin("coordinator")
     coordinator.wait_for_round(1, "coordinator")
-    wait_until(lambda: is_working(everyone.sites[0]), 60, "a round is going on")
+    wait_until(lambda: is_working(everyone.sites[0]), "a round is going on")
     coordinator.kill()
     coordinator.start()
     everyone.check("coordinator")
@@ -133,7 +134,7 @@ def test_both_killed_at_once(everyone: Everyone) -> None:
     coordinator, south = everyone.coordinator, everyone.sites[1]
     everyone.begin("both")
     coordinator.wait_for_round(2, "both")
-    wait_until(lambda: is_working(south), 60, "a round is going on")
+    wait_until(lambda: is_working(south), "a round is going on")
     coordinator.kill()
     south.kill()
     coordinator.start()

@@ -11,10 +11,11 @@ from socket import SHUT_RDWR, create_server, socket
 
 import httpx
 import pytest
-from deployment.federation import CoordinatorParty, SiteParty, free_port, stopping, wait_until
+from deployment.federation import CoordinatorParty, SiteParty, free_port, stopping
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.node_pb2 import Node
 from pictures import class_folders
+from waiting import wait_until
 
 from client.deployment.fleet import connect
 from client.deployment.preflight import check_site
@@ -90,7 +91,7 @@ def test_unknown_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
     assert not (site.folder / "state" / "worker.log").exists()
     assert "stranger" not in statuses(coordinator)
     coordinator.command("enroll", str(site.folder / "site.pub"))
-    wait_until(lambda: is_sound(site), 15, "the coordinator knows the key")
+    wait_until(lambda: is_sound(site), "the coordinator knows the key")
 
 
 def test_no_site_acts_for_another(coordinator: CoordinatorParty, data: Path, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_no_site_acts_for_another(coordinator: CoordinatorParty, data: Path, tmp
     numbers = {}
     sites = [SiteParty(tmp_path / name, name, coordinator, data, enrol=name != "eve") for name in ("one", "two", "eve")]
     for site in sites[:2]:
-        wait_until(lambda site=site: is_sound(site), 15, "the coordinator knows the key")
+        wait_until(lambda site=site: is_sound(site), "the coordinator knows the key")
         numbers[site.name] = int((site.folder / "state" / "node-id").read_text())
     for name, victim in (("one", "two"), ("eve", "two")):
         with connect(SiteFolder.open(tmp_path / name)) as fleet:
@@ -196,8 +197,8 @@ def test_revoked_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
     site = SiteParty(tmp_path / "site", "leaver", coordinator, data)
     with stopping(site):
         site.start(wait=False)
-        wait_until(lambda: "waiting for runs" in site.log(), 120, "the site is up")
-        wait_until(lambda: statuses(coordinator)["leaver"] == "online", 30, "it is connected")
+        wait_until(lambda: "waiting for runs" in site.log(), "the site is up", site.died)
+        wait_until(lambda: statuses(coordinator)["leaver"] == "online", "it is connected", site.died)
         coordinator.command("revoke", "leaver")
         assert site.process
         assert site.process.wait(40) == 2
@@ -213,4 +214,4 @@ def test_revoked_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
     assert refusal(site)[0] == "enrolment"
     site.command("new-key")
     coordinator.command("enroll", str(site.folder / "site.pub"))
-    wait_until(lambda: is_sound(site), 15, "the coordinator knows the new key")
+    wait_until(lambda: is_sound(site), "the coordinator knows the new key")

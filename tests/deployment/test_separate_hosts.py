@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from deployment.federation import ROOT, CoordinatorParty, Party, SiteParty, arrays, start_all, stopping, wait_until
+from deployment.federation import ROOT, CoordinatorParty, Party, SiteParty, arrays, start_all, stopping
 from deployment.network import NGINX, Cable, Network, network, nginx, why_no_namespaces
 from pictures import class_folders
+from waiting import wait_until
 
 from server.deployment.coordinator import Coordinator
 
@@ -136,7 +137,7 @@ def test_nobody_outside_can_start_or_list_runs(hosts: Hosts) -> None:
 
 def test_a_host_sends_nothing_but_tcp_to_the_coordinators_port(hosts: Hosts) -> None:
     cable = hosts.cables["heart"]
-    wait_until(lambda: cable.counted() == sum(cable.size.values()), 20, "what was captured is what the kernel counted")
+    wait_until(lambda: cable.counted() == sum(cable.size.values()), "what was captured is what the kernel counted")
     assert cable.missed() == 0
     to_coordinator = f"TCP, {cable.address} to {hosts.network.coordinator}:{hosts.port}"
     print(
