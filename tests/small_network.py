@@ -1,8 +1,10 @@
-"""A small residual network whose BatchNorms all do something, for tests of what is cut and trained."""
+"""Small residual networks: of the bundled kind, with BatchNorms that all do something, and of Keras' own ResNetV2."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
+from keras.src.applications.resnet import ResNet, stack_residual_blocks_v2
 
 from common.backbone import Backbone
 from common.resnet import small_resnet
@@ -27,6 +29,23 @@ def moved(network: Any, seed: int = 0) -> Any:
 def small_backbone(resolution: int = 16) -> Backbone:
     """Three stages, ``conv2`` to ``conv4``, of two blocks; eight features."""
     return Backbone("small", resolution, moved(small_resnet((4, 6, 8))), np.linspace(0, 1, 8, dtype=np.float32))
+
+
+@cache
+def shared_backbone() -> Backbone:
+    """Return a small backbone for tests that leave it as it is: it is built once."""
+    return small_backbone()
+
+
+def thin_resnet50v2(**options: Any) -> Any:
+    """Stand in for ``keras.applications.ResNet50V2``: Keras' own parts and names, but 100 times fewer weights."""
+
+    def stacks(x: Any) -> Any:
+        for stage, width in ((2, 2), (3, 3), (4, 4)):
+            x = stack_residual_blocks_v2(x, width, 2, name=f"conv{stage}")
+        return stack_residual_blocks_v2(x, 5, 2, stride1=1, name="conv5")
+
+    return ResNet(stacks, True, True, **{"name": "resnet50v2", "weights_name": "resnet50v2", **options})
 
 
 def pixels(n: int, resolution: int = 16, seed: int = 0) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Training above a cut, against the whole network with the rest frozen."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from small_network import pixels, small_backbone
+from small_network import pixels, shared_backbone, small_backbone
 
 from client.keras_trainer import KerasTrainer
 from client.linear_trainer import LinearTrainer
@@ -25,10 +26,14 @@ def centred(backbone: Backbone) -> Callable[[Any], Any]:
     return lambda x: keras.layers.UnitNormalization()(keras.layers.Rescaling(1.0, (-backbone.mean).tolist())(x))
 
 
+@cache
+def shared_cut(layer: str) -> Cut:
+    return cut(shared_backbone(), layer)
+
+
 def parts_of(layer: str) -> tuple[Backbone, Cut, HeadSpec, np.ndarray]:
     """A backbone, its cut, what is trained above, and the images' values at the cut."""
-    backbone = small_backbone()
-    parts = cut(backbone, layer)
+    backbone, parts = shared_backbone(), shared_cut(layer)
     mapped = FeatureMap(backbone.features, np.asarray(backbone.mean, np.float32))
     spec = HeadSpec(backbone.features, CLASSES, above=parts.above, feature_map=mapped)
     return backbone, parts, spec, parts.below.network(pixels(N), training=False).numpy()
@@ -41,8 +46,15 @@ def start(spec: HeadSpec) -> tuple[np.ndarray, ...]:
     return (*head[:-2], *(rng.normal(size=array.shape).astype(np.float32) for array in head[-2:]))
 
 
-@pytest.mark.parametrize("layer", ["conv4_block2", "conv4", "conv3", "conv1"])
-@pytest.mark.parametrize(("l1", "l2", "proximal"), [(0.0, 0.0, 0.0), (1e-3, 1e-2, 0.1)])
+@pytest.mark.parametrize(
+    ("layer", "l1", "l2", "proximal"),
+    [
+        ("conv4_block2", 0.0, 0.0, 0.0),
+        ("conv4", 1e-3, 1e-2, 0.1),
+        ("conv3", 0.0, 0.0, 0.0),
+        pytest.param("conv1", 1e-3, 1e-2, 0.1, marks=pytest.mark.full),
+    ],
+)
 def test_it_is_training_the_full_network_with_the_rest_frozen(
     layer: str, l1: float, l2: float, proximal: float
 ) -> None:

@@ -238,7 +238,7 @@ recipes = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(recipes, st.integers(1, 90), st.integers(1, 4), st.floats(0.01, 1), st.booleans(), st.integers(0, 99))
 def test_both_trainers_give_the_same_head(
     recipe: Recipe, n: int, epochs: int, rate: float, weighted: bool, seed: int

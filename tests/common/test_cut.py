@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import picture
-from small_network import moved, pixels, small_backbone
+from small_network import moved, pixels, shared_backbone, small_backbone, thin_resnet50v2
 
 from common.backbone import Backbone, load_backbone
 from common.compute import keras
@@ -39,14 +40,26 @@ def test_both_parts_make_the_whole_and_the_whole_stays_as_it_is() -> None:
     assert not backbone.network.trainable_variables
 
 
+def check_resnet(build: Callable[..., keras.Model], expected: dict[str, int]) -> Backbone:
+    """At the end of conv4 the shortcut is pooled by a layer of another name."""
+    network = moved(build(include_top=False, weights=None, pooling="avg"))
+    backbone, images = Backbone("resnet50v2", 64, network, None), pixels(2, 64) / 127.5 - 1
+    whole = network(images, training=False).numpy()
+    for layer, width in expected.items():
+        np.testing.assert_allclose(features(backbone, layer, images), whole, rtol=1e-5, atol=1e-5)
+        assert cut(backbone, layer).below.features == width
+    return backbone
+
+
+def test_a_resnet_of_keras_is_cut_with_its_shortcuts_whole() -> None:
+    check_resnet(thin_resnet50v2, {"conv5": 2 * 2 * 16, "conv4_block2": 4 * 4 * 16})
+
+
+@pytest.mark.run
+@pytest.mark.full
 def test_resnet50v2_is_cut_with_its_shortcuts_whole() -> None:
-    network = moved(keras.applications.ResNet50V2(include_top=False, weights=None, pooling="avg"))
-    for resolution, expected in ((64, {"conv5": 4096, "conv4_block6": 16384}), (224, {"conv5": 50176})):
-        backbone, images = Backbone("resnet50v2", resolution, network, None), pixels(2, resolution) / 127.5 - 1
-        whole = network(images, training=False).numpy()
-        for layer, width in expected.items():  # conv4_block6 has its shortcut pooled by a layer of another name
-            np.testing.assert_allclose(features(backbone, layer, images), whole, rtol=1e-5, atol=1e-5)
-            assert cut(backbone, layer).below.features == width
+    backbone = check_resnet(keras.applications.ResNet50V2, {"conv5": 4096, "conv4_block6": 16384})
+    assert cut(replace(backbone, resolution=224), "conv5").below.features == 50176
 
 
 @pytest.mark.parametrize("preprocessing", ["auto", "caffe"])
@@ -71,7 +84,7 @@ def test_a_network_that_calls_a_layer_twice_and_adds_without_a_layer(tmp_path: P
 
 
 def test_only_convolutions_are_trained_from_the_cut_upwards() -> None:
-    backbone = small_backbone()
+    backbone = shared_backbone()
     names = [cut(backbone, layer).above.names for layer in LAYERS]
     assert names[0] == ("conv4_block2_1_conv/kernel", "conv4_block2_2_conv/kernel")
     for shallow, deep in pairwise(names):
@@ -98,7 +111,7 @@ def test_equal_are_the_same_cuts_of_the_same_backbone() -> None:
 
 
 def test_the_head_alone_leaves_the_backbone_whole() -> None:
-    backbone = small_backbone()
+    backbone = shared_backbone()
     parts = cut(backbone, "head")
     assert parts.below is backbone
     assert parts.above is None
@@ -121,11 +134,11 @@ def test_where_it_cannot_be_cut_the_names_that_can_be_given_are_listed(layer: st
         r"conv3 \(3,420 .*\), conv2_block2 \(3,708 .*\), conv2 \(3,996 .*\), conv1 \(4,104 parameters\)$"
     )
     with pytest.raises(UserError, match=f"layer '{layer}' of small: {why}.*; {names}"):
-        cut(small_backbone(), layer)
+        cut(shared_backbone(), layer)
 
 
 def test_each_layer_must_be_deeper_than_the_one_before() -> None:
-    backbone = small_backbone()
+    backbone = shared_backbone()
     assert [parts.layer for parts in cuts(backbone, ["head", "conv4_block2", "conv3"])] == [
         "head",
         "conv4_block2",
@@ -138,7 +151,7 @@ def test_each_layer_must_be_deeper_than_the_one_before() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_crosses_the_cut_is_stored_as_features_are(tmp_path: Path, precision: str) -> None:
-    backbone = replace(small_backbone(), precision=precision)
+    backbone = replace(shared_backbone(), precision=precision)
     for i in range(3):
         picture((90, 40 * i, 90), i, (30, 20)).save(tmp_path / f"{i}.png")
     images = [Image(str(tmp_path / f"{i}.png"), "x") for i in range(3)]

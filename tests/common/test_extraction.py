@@ -1,12 +1,12 @@
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
+from small_network import small_backbone
+from waiting import patient, wait_until
 
 from common.backbone import load_backbone
 from common.config import BUNDLED
@@ -52,8 +52,9 @@ def test_features_are_those_of_the_network(store: FeatureStore, folder_of_classe
     )
 
 
-def test_threads_do_not_change_bits(tmp_path: Path, folder_of_classes) -> None:
-    root, backbone = folder_of_classes(40), load_backbone(BUNDLED)
+def test_threads_do_not_change_bits(tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.extraction.BATCH", {True: 8})
+    root, backbone = folder_of_classes(10), load_backbone(BUNDLED)
     features = []
     for threads in (1, 2):
         own = open_store(backbone, str(tmp_path / f"store-{threads}"))
@@ -101,45 +102,73 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 EXTRACT = """
-import sys
-from common.config import BUNDLED
-import common.extraction
-common.extraction.SHARD_IMAGES = 64  # many shards, so that a kill hits one being written
+import logging, os, signal, sys
 from pathlib import Path
-from common.backbone import load_backbone
+
+import common.extraction, common.features
 from common.extraction import extract, open_store
 from common.sources import read_source
-backbone = load_backbone(BUNDLED)
+
+sys.path.append("tests")
+from small_network import small_backbone
+
+common.extraction.BATCH = {True: 8}
+common.extraction.SHARD_IMAGES = 8  # a shard a batch
+at, calls = sys.argv[3], 0
+
+def stop(*arguments):  # before it does this for the third time
+    global calls
+    calls += 1
+    if calls == 3:
+        print("stopped", flush=True)
+        signal.pause()
+    return function(*arguments)
+
+backbone = small_backbone()
 store = open_store(backbone, sys.argv[1])
-def tell(done, total):
-    if done: print(done, flush=True)
-print("ready", flush=True)
-result = extract(store, backbone, read_source(Path(sys.argv[2])).images, threads=1, progress=tell)
+if at:
+    place = os if at == "replace" else common.features
+    function = getattr(place, at)
+    setattr(place, at, stop)
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+logging.getLogger("filelock").setLevel(logging.DEBUG)  # it says when it does not get a lock
+result = extract(store, backbone, read_source(Path(sys.argv[2])).images, threads=1)
 print("extracted", result.extracted, flush=True)
 """
 
 
-@pytest.mark.run
+def extracting(tmp_path: Path, images: Path, stop_before: str = "", name: str = "log") -> forked.Process:
+    """Start another process that extracts into the store; it stops before it calls a function for the third time."""
+    words = ("-c", EXTRACT, str(tmp_path / "store"), str(images), stop_before)
+    return forked.start(*words, output=tmp_path / name)
+
+
+def contains(log: Path, words: str) -> bool:
+    return words in log.read_text()
+
+
+def extracted(process: forked.Process) -> int:
+    assert process.wait(patient(120)) == 0, process.said()
+    return int(process.said().split()[-1])
+
+
+@pytest.mark.process
 def test_killed_extraction_leaves_a_right_store_and_resumes(tmp_path: Path, folder_of_classes) -> None:
-    """kill -9 after different numbers of batches, a second process waiting for the lock all the while."""
-    root, backbone = folder_of_classes(200), load_backbone(BUNDLED)
+    """kill -9 while a shard is being written, and when it is there but not known yet; then two processes at a time."""
+    root, backbone = folder_of_classes(20), small_backbone()
     images = read_source(root).images
-    command = [sys.executable, "-c", EXTRACT, str(tmp_path / "store"), str(root)]
-    for batches in (2, 3):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().strip() == "ready"
-            for _ in range(batches):
-                process.stdout.readline()
-            process.send_signal(signal.SIGKILL)
-        store = open_store(backbone, str(tmp_path / "store"))  # readable at once
-        assert 0 < len(store) < len(images)
-    left = len(images) - len(store)
-    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in pair]
-    assert sorted(int(output.split()[-1]) for output in outputs) == [0, left], (
-        "the second looks again once it has the lock"
-    )
+    store, done = open_store(backbone, str(tmp_path / "store")), 0
+    for stop_before, shards in (("replace", 2), ("_sync_folder", 3)):
+        log = tmp_path / f"log-{stop_before}"
+        process = extracting(tmp_path, root, stop_before, log.name)
+        wait_until(partial(contains, log, "stopped"), "it writes its third shard", process.died)
+        process.kill()
+        process.wait()
+        store.refresh()  # readable at once
+        done += 8 * shards
+        assert len(store) == done
+    pair = [extracting(tmp_path, root, name=f"log-{number}") for number in range(2)]
+    assert sorted(map(extracted, pair)) == [0, 60 - done], "the second looks again once it has the lock"
     reference = open_store(backbone, str(tmp_path / "reference"))
     extract(reference, backbone, images, threads=1)
     keys = [content_key(image.read()) for image in images]
@@ -147,15 +176,13 @@ def test_killed_extraction_leaves_a_right_store_and_resumes(tmp_path: Path, fold
     np.testing.assert_allclose(store.read(keys), reference.read(keys), atol=2e-5)
 
 
-@pytest.mark.run
-def test_extraction_waits_for_another_process(store: FeatureStore, folder_of_classes) -> None:
+@pytest.mark.process
+def test_extraction_waits_for_another_process(tmp_path: Path, folder_of_classes) -> None:
     root = folder_of_classes(3)
+    store = open_store(small_backbone(), str(tmp_path / "store"))
     with store.lock:
-        command = [sys.executable, "-c", EXTRACT, str(store.folder.parent), str(root)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == "ready"
-        time.sleep(2)
-        assert process.poll() is None
-        assert len(FeatureStore(store.folder, store.width)) == 0
-    assert process.communicate(timeout=120)[0].split()[-1] == "9"
+        process = extracting(tmp_path, root)
+        wait_until(lambda: process.said().count("not acquired") > 1, "it waits for the lock", process.died)
+        store.refresh()
+        assert len(store) == 0
+    assert extracted(process) == 9

@@ -1,10 +1,12 @@
 """Backbones of the user's own: every format gives the same features, and what cannot be used is refused in words."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_network import thin_resnet50v2
 
 from common.backbone import load_backbone
 from common.compute import keras, tf
@@ -157,15 +159,26 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
 # --- weights of a named architecture
 
 
-@pytest.fixture(scope="module")
-def resnet() -> tuple[keras.Model, np.ndarray]:
-    """ResNet50V2 with random weights, and its features of PIXELS."""
+Architecture = tuple[keras.Model, np.ndarray]  # with random weights, and its features of PIXELS
+WHOLE = keras.applications.ResNet50V2
+
+
+@cache
+def resnet(build: Callable[..., keras.Model]) -> Architecture:
+    """ResNet50V2 as Keras builds it, or a thin one."""
     keras.utils.set_random_seed(0)
-    model = keras.applications.ResNet50V2(include_top=True, weights=None)
+    model = build(include_top=True, weights=None)
     body = keras.Model(model.input, model.get_layer("avg_pool").output)
-    inside = keras.applications.ResNet50V2(include_top=False, weights=None, pooling="avg")
+    inside = build(include_top=False, weights=None, pooling="avg")
     inside.set_weights(body.get_weights())
     return model, np.asarray(inside(keras.applications.resnet_v2.preprocess_input(PIXELS.copy()), training=False))
+
+
+@pytest.fixture
+def thin(monkeypatch: pytest.MonkeyPatch) -> Architecture:
+    """What ``resnet50v2`` names, with fewer blocks and filters."""
+    monkeypatch.setattr(keras.applications, "ResNet50V2", thin_resnet50v2)
+    return resnet(thin_resnet50v2)
 
 
 def named(model: keras.Model) -> dict[str, np.ndarray]:
@@ -206,20 +219,28 @@ FORMATS: dict[str, Callable[[keras.Model, Path], None]] = {
 }
 
 
-@pytest.mark.run
-@pytest.mark.parametrize("name", FORMATS)
-def test_every_format_of_weights_gives_the_same_features(tmp_path: Path, resnet, name: str) -> None:
-    model, expected = resnet
-    FORMATS[name](model, tmp_path / name)
-    backbone = load_backbone("resnet50v2", str(tmp_path / name), 40)
+def check_format(folder: Path, name: str, model: keras.Model, expected: np.ndarray) -> None:
+    FORMATS[name](model, folder / name)
+    backbone = load_backbone("resnet50v2", str(folder / name), 40)
     np.testing.assert_allclose(backbone.network(PIXELS, training=False), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_of_weights_gives_the_same_features(tmp_path: Path, thin: Architecture, name: str) -> None:
+    check_format(tmp_path, name, *thin)
+
+
 @pytest.mark.run
-def test_unmatched_variables_are_listed(tmp_path: Path, resnet) -> None:
-    arrays = named(resnet[0])
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["full.weights.h5", "keras2-checkpoint"])
+def test_the_whole_architecture_takes_weights(tmp_path: Path, name: str) -> None:
+    check_format(tmp_path, name, *resnet(WHOLE))
+
+
+def test_unmatched_variables_are_listed(tmp_path: Path, thin: Architecture) -> None:
+    arrays = named(thin[0])
     arrays["conv1_conv/kernel_of_another_name"] = arrays.pop("conv1_conv/kernel")
-    arrays["post_bn/gamma"] = arrays["post_bn/gamma"][:100]
+    arrays["post_bn/gamma"] = arrays["post_bn/gamma"][:10]
     path = tmp_path / "other"
     tf.raw_ops.SaveV2(
         prefix=str(path), tensor_names=list(arrays), shape_and_slices=[""] * len(arrays), tensors=list(arrays.values())
@@ -230,12 +251,12 @@ def test_unmatched_variables_are_listed(tmp_path: Path, resnet) -> None:
         "not weights of resnet50v2",
         "1 variables of the network are missing in the file: conv1_conv/kernel",
         "1 variables of the file are unknown to the network: conv1_conv/kernel_of_another_name",
-        "1 variables have another shape: post_bn/gamma (100,), expected (2048,)",
+        "1 variables have another shape: post_bn/gamma (10,), expected (20,)",
     ):
         assert words in str(caught.value)
 
 
-def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint(tmp_path: Path, thin: Architecture) -> None:
     (tmp_path / "bad.index").write_bytes(b"nothing")
     with pytest.raises(UserError, match="bad: not a readable TensorFlow checkpoint"):
         load_backbone("resnet50v2", str(tmp_path / "bad"))
