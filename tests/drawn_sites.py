@@ -1,14 +1,19 @@
 """Federations of sites whose features are drawn by a seed: the real server, the real work of sites, no images."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from waiting import wait_until
 
 from client import work
 from client.mask_secrets import Safe, Steps
@@ -198,6 +203,34 @@ class Drawn:
         app.query("survivors")(answer(messages.Survivors))
         app.query("unmask")(answer(messages.Unmasking))
         return app
+
+
+@contextmanager
+def hanging() -> Iterator[Callable[[], None]]:
+    """Yield a function that hangs until the block ends.
+
+    Time passes by events: an exchange times out when a site hangs and all others have answered. So no test waits for a
+    clock, and no sound site has to hurry on a busy machine.
+    """
+    end, hung = threading.Event(), []
+
+    def hang() -> None:
+        hung.append(1)
+        end.wait()
+
+    def wait(futures: Sequence[Future[Message]], timeout: float | None) -> None:
+        def answered() -> bool:
+            return sum(not future.done() for future in futures) <= len(hung)
+
+        wait_until(answered, "all sites that do not hang have answered")
+        hung.clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulations.engine.wait", wait)
+        try:
+            yield hang
+        finally:
+            end.set()
 
 
 def losses_of(head: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray, factor: float = 1.0) -> float:

@@ -1,6 +1,7 @@
 """Masked rounds over the in-process engine: totals, dropouts at every stage, and whole runs of every method."""
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn_sites import Drawn, Stopped, assert_same, draw, three_sites
+from drawn_sites import Drawn, Stopped, assert_same, draw, hanging, three_sites
 
 from common import protocol
 from common.backbone import configured_backbone
@@ -31,7 +32,7 @@ ANSWERS = {"fedavg": Update, "fedncm": Sums, "fed3r": Sums}
 
 
 def many(sites: int) -> dict:
-    """So many small sites of different sizes."""
+    """Small sites of different sizes."""
     return {
         f"site-{k:03}": {"train": draw(k, 4 + k % 5), "validation": draw(500 + k, 3), "test": draw(900 + k, 3)}
         for k in range(sites)
@@ -120,7 +121,7 @@ def drop_and_check(tmp_path: Path, method: str, sites: int, stage: str, number: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("sites", [5, 20])
+@pytest.mark.parametrize("sites", [5, pytest.param(20, marks=pytest.mark.run)])
 @pytest.mark.parametrize("method", ANSWERS)
 def test_totals_are_plain_sums_of_those_who_remain(tmp_path: Path, method: str, sites: int, stage: str) -> None:
     for number in dict.fromkeys((0, 1, most(sites, stage))):
@@ -128,60 +129,80 @@ def test_totals_are_plain_sums_of_those_who_remain(tmp_path: Path, method: str, 
             drop_and_check(tmp_path, method, sites, stage, number)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_totals_of_100_sites_with_the_most_dropouts(tmp_path: Path, stage: str) -> None:
-    assert most(100, stage) == 33
-    drop_and_check(tmp_path, "fedavg", 100, stage, 33)
+# Beyond 32 sites the graph is sparse: it knows sites and neighbours, neither the method nor what is added up.
+SPARSE = {"keys": "fedncm", "shares": "fed3r", "answer": "fedavg", "survivors": "fed3r", "unmask": "fedavg"}
+
+
+def drop_from_sparse(tmp_path: Path, method: str, sites: int, stage: str, number: int) -> None:
+    assert graph(sites, Drawn(many(1), Path()).config(sites=sites, **DECLARED)).neighbours < sites - 1
+    drop_and_check(tmp_path, method, sites, stage, number)
 
 
 @pytest.mark.run
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("number", [0, 1, 33])
-@pytest.mark.parametrize("method", ANSWERS)
-def test_totals_of_100_sites(tmp_path: Path, method: str, number: int, stage: str) -> None:
-    drop_and_check(tmp_path, method, 100, stage, number)
+def test_totals_where_not_all_share_masks_with_all(tmp_path: Path, stage: str) -> None:
+    drop_from_sparse(tmp_path, SPARSE[stage], 40, stage, most(40, stage))
+
+
+@pytest.mark.run
+@pytest.mark.full
+@pytest.mark.parametrize("stage", STAGES)
+def test_totals_of_100_sites_with_the_most_dropouts(tmp_path: Path, stage: str) -> None:
+    assert most(100, stage) == 33
+    drop_from_sparse(tmp_path, SPARSE[stage], 100, stage, 33)
+
+
+@pytest.mark.run
+@pytest.mark.full
+@pytest.mark.parametrize(("stage", "number"), [("keys", 0), ("answer", 1)])
+def test_totals_of_100_sites(tmp_path: Path, stage: str, number: int) -> None:
+    drop_from_sparse(tmp_path, "fedavg", 100, stage, number)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The head of a masked round of eight sites."""
+    return Drawn(many(8), tmp_path_factory.mktemp("undisturbed")).run(rounds=1, **DECLARED).best.head
 
 
 FAILURES = {
-    "keys": "13 of 20 sites gave keys for masks, 14 are needed",
-    "shares": "13 of 20 sites shared the secrets of their masks, 14 are needed",
-    "answer": "13 of 20 sites answered under masks, 14 are needed",
-    "survivors": "10 of 20 sites agreed to whose answers are added up, 11 are needed",
-    "unmask": "the shares of site-000 came from 9 of its neighbours, 10 are needed to unmask the sum",
+    "keys": r"5 of 8 .*keys.* 6 are",
+    "shares": r"5 of 8 .*shared.* 6 are",
+    "answer": r"5 of 8 .*answered.* 6 are",
+    "survivors": r"4 of 8 .*agreed.* 5 are",
+    "unmask": r"site-000 .* 3 of .* 4 are",
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_dropout_more_than_allowed_is_tried_again_and_said_so(tmp_path: Path, stage: str) -> None:
-    number, failed = most(20, stage) + 1, []
+def test_one_dropout_more_than_allowed_is_tried_again_and_said_so(tmp_path: Path, undisturbed: Any, stage: str) -> None:
+    number, failed = most(8, stage) + 1, []
 
     def misbehave(site: str, request: Any, value: Any) -> Any:
         wanted = isinstance(request, STAGES[stage]) and not isinstance(request, Trial)
-        if wanted and len(failed) < number and int(site[-3:]) >= 20 - number:
+        if wanted and len(failed) < number and int(site[-3:]) >= 8 - number:
             failed.append(site)
             raise SiteError("tired", "not now")
         return value
 
-    run = Drawn(many(20), tmp_path, misbehave)
+    run = Drawn(many(8), tmp_path, misbehave)
     outcome = run.run(Tables(), rounds=1, **DECLARED)
     first, second = (record for record in run.records if record.phase == "train")
-    assert (first.attempt, first.failure) == (1, FAILURES[stage])
+    assert first.attempt == 1
+    assert re.search(FAILURES[stage], first.failure)
     assert set(first.refused) == set(failed), "who was missing is in the history"
     assert not set(first.refused) & set(first.answers)
-    assert (second.attempt, second.failure, len(second.answers)) == (2, "", 20)
-    undisturbed = Drawn(many(20), tmp_path / "undisturbed").run(rounds=1, **DECLARED)
-    assert_close(outcome.best.head, undisturbed.best.head)
+    assert (second.attempt, second.failure, len(second.answers)) == (2, "", 8)
+    assert_close(outcome.best.head, undisturbed)
     with (tmp_path / "history.csv").open() as file:
         rows = [(row["attempt"], row["status"]) for row in csv.DictReader(file) if row["phase"] == "train"]
-    assert rows == [("1", FAILURES[stage]), ("2", "ok")]
+    assert rows == [("1", first.failure), ("2", "ok")]
 
 
 def test_a_run_whose_totals_never_come_stops_with_the_reason(tmp_path: Path) -> None:
     misbehave = dropping("unmask", 3)
     misbehave.sites = 5  # type: ignore[attr-defined]
-    with pytest.raises(
-        UserError, match=r"round 1: the shares of site-000 came from 1 of its neighbours, 3 are needed.*tried 2 times"
-    ):
+    with pytest.raises(UserError, match=r"round 1: .*site-000 .* 1 of .* 3 are .*tried 2 times"):
         Drawn(many(5), tmp_path, misbehave).run(rounds=1, round_retries=1, **DECLARED)
 
 
@@ -224,10 +245,15 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+QUICK = ("fedavg", "scaffold", "personal", "fedncm")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.run]) for name in METHODS]
+)
 def test_a_masked_run_ends_where_a_plain_one_does(tmp_path: Path, method: str) -> None:
     settings = {**METHODS[method], "classes": "declared", "class_names": "a,b,c"}
-    plain, masked = (Drawn(many(6), tmp_path / name) for name in ("plain", "masked"))
+    plain, masked = (Drawn(many(5), tmp_path / name) for name in ("plain", "masked"))
     expected, outcome = plain.run(**settings), masked.run(masks=True, **settings)
     assert_close(outcome.progress.state.head, expected.progress.state.head, 1e-4)
     assert_close(outcome.best.head, expected.best.head, 1e-4)
@@ -326,7 +352,7 @@ def test_a_key_that_is_none_is_left_out_with_its_site(tmp_path: Path, key: str, 
     run = Drawn(many(5), tmp_path, misbehave)
     asked = total_of(run, "fedncm")
     assert_sum_of(asked, run, sorted(run.data)[:4], 5)
-    assert asked.refused == {"site-004": "sent a part of its masks of another shape than it must have"}
+    assert list(asked.refused) == ["site-004"]
 
 
 def test_false_shares_or_vectors_fail_the_attempt_and_never_pass_for_a_total(tmp_path: Path) -> None:
@@ -336,7 +362,7 @@ def test_false_shares_or_vectors_fail_the_attempt_and_never_pass_for_a_total(tmp
         return value
 
     asked = total_of(Drawn(many(5), tmp_path, shares), "fedavg")
-    assert asked.admission.failure == "a total that no vectors of the sites add up to"
+    assert asked.admission.failure
     assert asked.answers == []
 
     def vectors(site: str, request: Any, value: Any) -> Any:
@@ -354,19 +380,19 @@ def test_a_site_whose_numbers_are_too_large_says_so_and_the_others_go_on(tmp_pat
     run = Drawn(data, tmp_path)
     asked = total_of(run, "fed3r", normalise=False)
     assert_sum_of(asked, run, sorted(data)[:4], 5)
-    assert asked.refused["site-004"].startswith("beyond-bound: this site's answer has a number that is not finite, or")
+    assert asked.refused["site-004"].startswith("beyond-bound: ")
 
 
 def test_a_site_that_hangs_is_left_out(tmp_path: Path) -> None:
-    import threading
+    with hanging() as hang:
 
-    def slow(site: str, request: Any, value: Any) -> Any:
-        if site == "site-004" and isinstance(request, Peers):
-            threading.Event().wait(4)
-        return value
+        def slow(site: str, request: Any, value: Any) -> Any:
+            if site == "site-004" and isinstance(request, Peers):
+                hang()
+            return value
 
-    run = Drawn(many(5), tmp_path, slow)
-    asked = total_of(run, "fedavg", round_timeout=2.0)
+        run = Drawn(many(5), tmp_path, slow)
+        asked = total_of(run, "fedavg")
     assert_sum_of(asked, run, sorted(run.data)[:4], 5)
     assert asked.refused == {"site-004": "did not answer in time"}
 
@@ -374,7 +400,7 @@ def test_a_site_that_hangs_is_left_out(tmp_path: Path) -> None:
 def test_two_sites_have_no_total(tmp_path: Path) -> None:
     """A third was to come."""
     run = Drawn(many(2), tmp_path)
-    with pytest.raises(UserError, match=r"masks: 2 sites, 1 of which share masks with each, .* 3 are needed"):
+    with pytest.raises(UserError, match=r"masks: 2 sites, .* 3 are needed"):
         run.run(rounds=1, sites=3, join_timeout=0.5, **DECLARED)
     assert not run.requests(Invitation)
 

@@ -1,11 +1,10 @@
 """Sites whose sums of features do not come, come late, or cannot be: left out, or the run stops by the quorum."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_sites import Drawn, assert_same, three_sites
+from drawn_sites import Drawn, assert_same, hanging, three_sites
 
 from common.errors import SiteError, UserError
 from common.protocol import Gather, Sums, Trial
@@ -41,18 +40,15 @@ def test_a_site_that_refuses_to_sum_is_left_out_of_the_sums_only(tmp_path: Path,
 
 
 def test_a_silent_site_is_left_out_of_the_sums(tmp_path: Path) -> None:
-    end = threading.Event()
+    with hanging() as hang:
 
-    def silent(site: str, request, value):
-        if site == "anna" and isinstance(request, Gather):
-            end.wait(60)
-        return value
+        def silent(site: str, request, value):
+            if site == "anna" and isinstance(request, Gather):
+                hang()
+            return value
 
-    run = Drawn(DATA, tmp_path, silent)
-    try:
-        outcome = run.run(strategy="fedncm", round_timeout=2.0, round_retries=0)
-    finally:
-        end.set()
+        run = Drawn(DATA, tmp_path, silent)
+        outcome = run.run(strategy="fedncm", round_retries=0)
     assert run.records[0].refused == {"anna": "did not answer in time"}
     without = Drawn({site: DATA[site] for site in ("bert", "carl")}, tmp_path / "without").run(strategy="fedncm")
     scale = without.progress.chosen["factor"] / outcome.progress.chosen["factor"]

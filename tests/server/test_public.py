@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, losses_of, three_sites
+from pictures import class_folders
 
 from common.backbone import configured_backbone
 from common.config import RunConfig
@@ -31,9 +32,10 @@ DATA = {
 }
 
 
-@pytest.fixture
-def images(folder_of_classes, tmp_path: Path) -> dict[str, str]:
-    return {"public_data": str(folder_of_classes(5)), "store": str(tmp_path / "store"), "augment": 0}
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("public")
+    return {"public_data": str(class_folders(folder / "images", 0, 5)), "store": str(folder / "store"), "augment": 0}
 
 
 def seen(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
