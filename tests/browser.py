@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from waiting import patient, wait_until
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _FLAGS = (
     "--headless=new",
@@ -24,7 +26,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One tab. ``told`` holds the requests and complaints since it was last opened."""
+    """One tab, with the requests and complaints since it was last opened."""
 
     def __init__(self, send: int, receive: int) -> None:
         self._send, self._receive, self._buffer, self._number, self._session = send, receive, b"", 0, ""
@@ -49,7 +51,8 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            assert select.select([self._receive], [], [], 60)[0], "the browser says nothing for a minute"
+            limit = patient(60)
+            assert select.select([self._receive], [], [], limit)[0], f"the browser has said nothing for {limit:g} s"
             more = os.read(self._receive, 1 << 20)
             assert more, "the browser has gone"
             self._buffer += more
@@ -71,8 +74,7 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         self.call("Page.navigate", url=page.as_uri())
-        while self.value("document.readyState") != "complete":
-            pass
+        wait_until(lambda: self.value("document.readyState") == "complete", f"{page.name} is loaded")
         self.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
 
     def value(self, expression: str) -> Any:
@@ -111,4 +113,4 @@ def browser(home: Path) -> Iterator[Browser]:
         os.close(to_send)
         os.close(from_read)
         process.terminate()
-        process.wait(20)
+        process.wait(patient(60))

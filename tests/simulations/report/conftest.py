@@ -42,6 +42,13 @@ def bench_page(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 @pytest.fixture(scope="session")
+def one_seed_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page about a benchmark of one setting with one seed."""
+    home = tmp_path_factory.mktemp("page")
+    return _of_words(benchmark_folder(home / "bench", ("iid",), 1), home)
+
+
+@pytest.fixture(scope="session")
 def audit_page(audit: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return _of_words(audit, tmp_path_factory.mktemp("page"))
 
@@ -72,6 +79,14 @@ def drawn(tmp_path: Path) -> Words:
 def tables(bench: Path, tmp_path: Path) -> Path:
     """A copy of the benchmark without its runs, to be altered."""
     return shutil.copytree(bench, tmp_path / "bench", ignore=shutil.ignore_patterns("runs"))
+
+
+@pytest.fixture
+def iid_tables(tmp_path: Path) -> Path:
+    """A benchmark of one setting, without its runs, to be altered."""
+    folder = benchmark_folder(tmp_path / "bench", ("iid",))
+    shutil.rmtree(folder / "runs")
+    return folder
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from report_folders import audit_folder, with_more_images
 from report_pages import Page
 
@@ -37,6 +38,7 @@ def test_a_bound_above_its_claim_refutes_it(tmp_path: Path, words) -> None:
     assert claims.says("fed3r, dp, ε = 1", "1.4", "the claim 1")
 
 
+@pytest.mark.run
 def test_a_figure_tells_where_the_curves_of_each_number_of_images_begin(tmp_path: Path, words) -> None:
     page = words(with_more_images(tmp_path / "audit"))
     assert page.figures["fedavg"].says("at 0.5 % (5 a class) and 0.2 % (25 a class)")

@@ -18,9 +18,9 @@ def test_methods_whose_intervals_overlap_with_the_best_are_in_bold_with_it(table
     assert page.sections["setting-0"].says("bold", "overlap")
 
 
-def test_no_interval_leaves_the_axis(tables: Path, words) -> None:
-    altered(tables, lambda row: {**row, "accuracy": "0.97", "accuracy_interval": "0.1"})
-    table = words(tables).figures["Accuracy by method, iid"].table
+def test_no_interval_leaves_the_axis(iid_tables: Path, words) -> None:
+    altered(iid_tables, lambda row: {**row, "accuracy": "0.97", "accuracy_interval": "0.1"})
+    table = words(iid_tables).figures["Accuracy by method, iid"].table
     assert table["fedavg"]["federated"] == "97.0 % (87.0 % to 100.0 %)"
 
 
@@ -36,15 +36,15 @@ def test_a_curve_that_still_rises_is_named(tmp_path: Path, words) -> None:
 
 
 def test_the_scores_tell_epsilon_beside_the_method_and_leave_out_what_agrees(
-    bench_page: Page, tables: Path, words
+    bench_page: Page, iid_tables: Path, words
 ) -> None:
     columns = scores(bench_page).columns
     assert columns[:3] == ("method", "ε", "accuracy")
     assert {"worst tenth of sites", "difference to fedavg, points"} <= set(columns)
     assert not [column for column in columns if "worst site" in column or "precision" in column]
     assert bench_page.sections["setting-0"].says("table.csv")
-    altered(tables, lambda row: {**row, "bottom_decile": row["worst_site"], "difference": "-0.004"})
-    page = words(tables)
+    altered(iid_tables, lambda row: {**row, "bottom_decile": row["worst_site"], "difference": "-0.004"})
+    page = words(iid_tables)
     assert "worst tenth of sites" not in scores(page).columns
     assert scores(page)["fedavg"]["difference to fedavg, points"] == "−0.4 ± 0.8"
 
@@ -56,10 +56,10 @@ def test_every_point_is_among_the_numbers_with_its_interval(bench_page: Page) ->
     assert all(" to " in accuracy for accuracy in table.column("accuracy"))
 
 
-def test_runs_of_an_earlier_plan_are_not_drawn(tmp_path: Path, words) -> None:
+def test_runs_of_an_earlier_plan_are_not_drawn(one_seed_page: Page, tmp_path: Path, words) -> None:
     """Their folders stay where a plan is changed and the benchmark goes on; the tables have rows of the new plan alone."""
+    assert one_seed_page.figures["Accuracy by round, iid"].table.columns[1:] == ("fedavg", "fedprox", "scaffold")
     folder = benchmark_folder(tmp_path / "bench", ("iid",), 1)
-    assert words(folder).figures["Accuracy by round, iid"].table.columns[1:] == ("fedavg", "fedprox", "scaffold")
     cells = (folder / "cells.csv").read_text("utf-8").splitlines()
     (folder / "cells.csv").write_text("\n".join(cells[:2]) + "\n", "utf-8")
     assert words(folder).figures["Accuracy by round, iid"].table.columns[1:] == ("fedavg",)

@@ -78,6 +78,7 @@ def test_anything_else_is_refused(made: Callable[[Path], None], told: str, tmp_p
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.run
 @pytest.mark.usefixtures("no_drawings")
 def test_the_command_writes_into_the_folder_and_replaces_reports_only(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
