@@ -3,12 +3,11 @@
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
+from waiting import wait_until
 
 from client.budget import Budget, charge_reply, refuse_beyond_budget
 from common import protocol
@@ -72,13 +71,12 @@ def test_what_was_charged_stays_when_the_process_is_killed(tmp_path: Path) -> No
         "    Budget(Path(sys.argv[1])).charge('train', '7', i, Release(0.05, 1.3), 20, 0.5)\n"
         "    print(i + 1, flush=True)  # this is the reply, which leaves\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    for _ in range(50):
-        process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    left = 50 + len(process.stdout.readlines())
+    replies = tmp_path / "replies"
+    process = forked.start("-c", program, str(path), output=replies)
+    wait_until(lambda: replies.read_text().count("\n") >= 50, "50 replies have left", process.died)
+    process.kill()
     process.wait()
+    left = replies.read_text().count("\n")
     assert left <= Budget(path).spent()[RELEASE] / 20 <= left + 1
 
 

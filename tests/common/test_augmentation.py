@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import picture
 from PIL import Image as Pillow
+from small_network import shared_backbone
 
 from common.augmentation import training_views, view, view_key
 from common.backbone import load_backbone
@@ -73,7 +74,7 @@ def images_of(root: Path) -> list[Image]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_only_training_images_get_views(tmp_path: Path, folder_of_classes, seed: int) -> None:
-    images, backbone = images_of(folder_of_classes(12)), load_backbone(BUNDLED)
+    images, backbone = images_of(folder_of_classes(12)), shared_backbone()
     config = RunConfig(seed=seed, augment=2)
     store = open_store(backbone, str(tmp_path / "store"))
     calls: list[tuple[int, int]] = []
@@ -91,7 +92,7 @@ def test_only_training_images_get_views(tmp_path: Path, folder_of_classes, seed:
 
 
 def test_a_store_is_used_again_whatever_the_seed(tmp_path: Path, folder_of_classes) -> None:
-    images, backbone = images_of(folder_of_classes(12)), load_backbone(BUNDLED)
+    images, backbone = images_of(folder_of_classes(12)), shared_backbone()
     store = open_store(backbone, str(tmp_path / "store"))
     first = extract(store, backbone, images, views=training_views(RunConfig(augment=1)))
     training = {key for key in first.keys if key and view_key(key, 1) in store}
@@ -110,7 +111,9 @@ def test_a_store_is_used_again_whatever_the_seed(tmp_path: Path, folder_of_class
     assert len(store) == before + len(new - training) + 2 * len(training)
 
 
-def test_features_of_views_are_those_of_the_network_whatever_the_batches(tmp_path: Path) -> None:
+def test_features_of_views_are_those_of_the_network_whatever_the_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Grey, tiny, wide and large images; many views straddle batches; with one thread and two."""
     backbone = load_backbone(BUNDLED)
     pictures = {
@@ -123,7 +126,8 @@ def test_features_of_views_are_those_of_the_network_whatever_the_batches(tmp_pat
     for name, drawn in pictures.items():
         drawn.save(tmp_path / "images" / "one" / name)
     images = [Image(str(tmp_path / "images" / "one" / name), "one", "train") for name in pictures]
-    count = 40
+    count = 12
+    monkeypatch.setattr("common.extraction.BATCH", {True: 16})
     stores = []
     for threads in (1, 2):
         store = open_store(backbone, str(tmp_path / f"store-{threads}"))
@@ -142,7 +146,7 @@ def test_features_of_views_are_those_of_the_network_whatever_the_batches(tmp_pat
 
 
 def test_copies_share_their_views_and_get_the_most_that_is_wanted(tmp_path: Path) -> None:
-    backbone, buffer = load_backbone(BUNDLED), io.BytesIO()
+    backbone, buffer = shared_backbone(), io.BytesIO()
     picture((90, 90, 90), 1).save(buffer, "PNG")
     paths = [tmp_path / name for name in ("a.png", "b.png")]
     for path in paths:
@@ -154,7 +158,7 @@ def test_copies_share_their_views_and_get_the_most_that_is_wanted(tmp_path: Path
 
 
 def test_an_image_that_vanishes_before_its_views_are_made_is_left_out(tmp_path: Path, folder_of_classes) -> None:
-    root, backbone = folder_of_classes(3), load_backbone(BUNDLED)
+    root, backbone = folder_of_classes(3), shared_backbone()
     images = images_of(root)
     store = open_store(backbone, str(tmp_path / "store"))
     extract(store, backbone, images)
@@ -170,7 +174,7 @@ def test_an_image_that_vanishes_before_its_views_are_made_is_left_out(tmp_path: 
 
 
 def test_content_that_changes_meanwhile_is_left_out_unless_all_its_views_are_there(tmp_path: Path) -> None:
-    backbone, path = load_backbone(BUNDLED), tmp_path / "a.png"
+    backbone, path = shared_backbone(), tmp_path / "a.png"
     picture((90, 90, 90), 1).save(path)
     store = open_store(backbone, str(tmp_path / "store"))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.config import RunConfig
@@ -33,6 +33,7 @@ def test_every_setting_is_a_command_line_option() -> None:
     assert {f"--{key}" for key in RunConfig().to_flat()} - options == {"--prepared"}, "which `flwr run` alone is given"
 
 
+@settings(max_examples=30)
 @given(
     st.fixed_dictionaries(
         {},
@@ -45,14 +46,14 @@ def test_every_setting_is_a_command_line_option() -> None:
         },
     )
 )
-def test_config_survives_toml_and_flower(settings: dict) -> None:
-    config = make_config(settings, "test")
+def test_config_survives_toml_and_flower(values: dict) -> None:
+    config = make_config(values, "test")
     assert make_config(tomllib.loads(config.to_toml()), "toml") == config
     assert make_config(config.to_flat(), "flower") == config
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("changes", "words"),
     [
         ({"roundz": 3}, ["unknown key 'roundz'", "did you mean 'rounds'"]),
         ({"local_epochs": 3}, ["unknown key 'local_epochs'", "did you mean 'local-epochs'"]),
@@ -67,9 +68,9 @@ def test_config_survives_toml_and_flower(settings: dict) -> None:
         ({"preprocessing": "tf"}, ["preprocessing", "leave it at auto"]),
     ],
 )
-def test_bad_settings_are_refused_by_name(settings: dict, words: list[str]) -> None:
+def test_bad_settings_are_refused_by_name(changes: dict, words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        make_config(settings, "somewhere")
+        make_config(changes, "somewhere")
     assert all(word in str(caught.value) for word in ["somewhere", *words]), caught.value
 
 
@@ -110,7 +111,7 @@ def test_unknown_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("changes", "words"),
     [
         ({"proximal": 0.5}, "proximal: fedavg does not use it; it goes with --strategy fedprox"),
         ({"second-momentum": 0.5, "strategy": "fedadagrad"}, "goes with --strategy fedadam or fedyogi"),
@@ -125,6 +126,6 @@ def test_unknown_preset() -> None:
         ({"strategy": "fedadm"}, "strategy: got 'fedadm'; did you mean 'fedadam'"),
     ],
 )
-def test_settings_that_do_not_combine_are_refused_with_the_reason(settings: dict, words: str) -> None:
+def test_settings_that_do_not_combine_are_refused_with_the_reason(changes: dict, words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
-        make_config(settings, "options")
+        make_config(changes, "options")

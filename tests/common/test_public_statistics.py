@@ -26,11 +26,11 @@ def raw(n: int = 300) -> np.ndarray:
     return (rng.gamma(1, 1, (n, D)) @ rng.normal(0, 0.1, (D, D)) + 3).astype(np.float32)
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    bundled = load_backbone(BUNDLED)
-    write_statistics(tmp_path / "public.npz", raw(), bundled.identity, 64)
-    return tmp_path / "public.npz"
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bundled, path = load_backbone(BUNDLED), tmp_path_factory.mktemp("statistics") / "public.npz"
+    write_statistics(path, raw(), bundled.identity, 64)
+    return path
 
 
 def test_the_file_holds_mean_deviation_and_axes_by_falling_variance(file: Path) -> None:

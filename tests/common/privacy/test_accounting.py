@@ -52,7 +52,13 @@ def loss_distributions_composed(rate: float, z: float, times: int, delta: float)
 
 @pytest.mark.parametrize(
     ("rate", "noise", "times"),
-    [(16384 / IMAGES, 21.05, 250), (0.05, 2.0, 500), (0.02, 1.0, 500), (0.5, 30.0, 1000), (0.01, 0.8, 200)],
+    [
+        (0.05, 2.0, 500),
+        (0.5, 30.0, 1000),
+        pytest.param(16384 / IMAGES, 21.05, 250, marks=pytest.mark.full),
+        pytest.param(0.02, 1.0, 500, marks=pytest.mark.full),
+        pytest.param(0.01, 0.8, 200, marks=pytest.mark.full),
+    ],
 )
 def test_loss_distributions_agree_with_another_implementation(rate: float, noise: float, times: int) -> None:
     spent = {Release(rate, noise): times}
@@ -152,13 +158,13 @@ def test_sampled_discrete_noise_is_bounded_in_both_directions(rate: float) -> No
             assert divergence(without, mixed, order) < charged
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(rate=st.floats(0.001, 1), noise=st.floats(0.5, 50), times=st.integers(1, 2000))
 def test_discrete_noise_is_never_charged_less_than_gaussian(rate: float, noise: float, times: int) -> None:
     assert epsilon({Release(rate, noise, True): times}, DELTA) >= epsilon({Release(rate, noise): times}, DELTA)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(rate=st.floats(0.001, 1), noise=st.floats(0.5, 50), times=st.integers(1, 1000), discrete=st.booleans())
 def test_more_releases_units_or_less_noise_cost_more(rate: float, noise: float, times: int, discrete: bool) -> None:
     cost = epsilon({Release(rate, noise, discrete): times}, DELTA)
@@ -181,8 +187,19 @@ def test_extremes() -> None:
     assert 35 < epsilon({Release(0.05, 2): 500}, 1e-300) < 60  # below what loss distributions are exact for
 
 
-@pytest.mark.parametrize("release", [Release(1, 1), Release(0.05, 1), Release(1, 1, True), Release(0.05, 1, True)])
-@pytest.mark.parametrize("target", [0.1, 3])
+@pytest.mark.parametrize(
+    ("release", "target"),
+    [
+        (Release(1, 1), 0.1),
+        (Release(1, 1), 3),
+        (Release(1, 1, True), 0.1),
+        (Release(1, 1, True), 3),
+        (Release(0.05, 1), 3),
+        pytest.param(Release(0.05, 1), 0.1, marks=pytest.mark.full),
+        pytest.param(Release(0.05, 1, True), 0.1, marks=pytest.mark.full),
+        pytest.param(Release(0.05, 1, True), 3, marks=pytest.mark.full),
+    ],
+)
 def test_the_noise_found_is_enough_and_hardly_more(release: Release, target: float) -> None:
     def spent(noise: float) -> dict[Release, int]:
         return {Release(release.rate, noise, release.discrete): 100}
@@ -192,8 +209,8 @@ def test_the_noise_found_is_enough_and_hardly_more(release: Release, target: flo
 
 
 def test_targets_that_no_noise_fits_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"epsilon 1e-12 at delta 1e-10: even noise of 1e\+06 times"):
+    with pytest.raises(ValueError, match=r"epsilon 1e-12 at delta 1e-10"):
         noise_for(lambda noise: {Release(1, noise): 100}, 1e-12, 1e-10)
     for target in (1e9, math.inf):
-        with pytest.raises(ValueError, match="which protects nothing; give a smaller epsilon"):
+        with pytest.raises(ValueError, match="smaller epsilon"):
             noise_for(lambda noise: {Release(1, noise): 1}, target, DELTA)

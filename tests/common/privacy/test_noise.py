@@ -7,7 +7,18 @@ from common.privacy.noise import NoiseSource
 from common.privacy.randomness import secret_generator
 
 
-@pytest.mark.parametrize(("size", "vectors"), [(1, 1), (1, 3), (2, 1), (7, 1), (7, 14_285), (20_490, 1), (20_490, 8)])
+@pytest.mark.parametrize(
+    ("size", "vectors"),
+    [
+        pytest.param(1, 1, marks=pytest.mark.full),
+        pytest.param(1, 3, marks=pytest.mark.full),
+        (2, 1),
+        (7, 1),
+        (7, 14_285),
+        (20_490, 1),
+        (20_490, 8),
+    ],
+)
 def test_draws_are_normal_independent_and_new_each_time(size: int, vectors: int) -> None:
     """As many vectors as the source was told of, or more, or fewer."""
     source = NoiseSource(size, 0.5, np.random.default_rng(1), vectors)
