@@ -4,10 +4,12 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
+from small_network import moved
 
 from common.backbone import load_backbone
 from common.compute import keras
@@ -17,6 +19,7 @@ from common.errors import UserError
 from common.head import load_head
 from common.images import decode
 from common.model import load_model
+from common.resnet import small_resnet
 from common.sources import read_source
 from simulations.display import Display
 from simulations.federation import Result, simulate
@@ -41,9 +44,10 @@ FILES = {
 }
 
 
-def run(out: Path, *, force: bool = False, **settings: object) -> Result:
+def run(out: Path, *, force: bool = False, models: bool = False, **settings: object) -> Result:
+    """Run a federation; its models take half a second, so only where they are looked at."""
     console = Console(file=(out.parent / "screen.txt").open("a"))
-    return simulate(RunConfig(out=str(out), **settings), Display(console), force=force)
+    return simulate(RunConfig(out=str(out), models=models, **settings), Display(console), force=force)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -54,7 +58,7 @@ def table(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A short run on the bundled images."""
-    return run(tmp_path_factory.mktemp("runs") / "demo", rounds=6)
+    return run(tmp_path_factory.mktemp("runs") / "demo", rounds=6, models=True)
 
 
 def test_run_folder_and_summary(demo: Result) -> None:
@@ -106,14 +110,14 @@ def test_the_best_head_by_validation_is_what_everyone_holds(demo: Result) -> Non
 
 def test_same_command_same_bits_and_no_image_extracted_again(demo: Result, tmp_path: Path) -> None:
     for threads in (1, 2, 3):
-        again = run(tmp_path / f"threads-{threads}", rounds=6, threads=threads)
+        again = run(tmp_path / f"threads-{threads}", rounds=6, threads=threads, baselines=False)
         assert (again.folder / "head.npz").read_bytes() == (demo.folder / "head.npz").read_bytes()
         assert again.summary["features"] == {"extracted": 0, "reused": 3000}
         for row, other in zip(table(again.folder / "history.csv"), table(demo.folder / "history.csv"), strict=True):
             times = {"seconds": "", "seconds_aggregating": ""}
             assert row | times == other | times
             assert 0 <= float(row["seconds_aggregating"]) <= float(row["seconds"])
-    other = run(tmp_path / "seed", rounds=6, seed=1)
+    other = run(tmp_path / "seed", rounds=6, seed=1, baselines=False)
     assert (other.folder / "head.npz").read_bytes() != (demo.folder / "head.npz").read_bytes()
 
 
@@ -153,12 +157,12 @@ def test_defaults_federate_well(tmp_path: Path) -> None:
 
 def test_plain_fedavg_partial_participation_and_a_hidden_layer(tmp_path: Path) -> None:
     settings = {"server_momentum": 0.0, "server_learning_rate": 1.0, "fraction": 0.3, "hidden_units": 16, "dropout": 0.1, "l2": 1e-4,
-                "optimizer": "adam", "learning_rate": 0.01, "rounds": 12, "local_epochs": 3, "patience": 1,
+                "optimizer": "adam", "learning_rate": 0.01, "rounds": 8, "local_epochs": 3, "patience": 1,
                 "partition": "pathological", "classes_per_site": 5}  # fmt: skip
-    result, again = (run(tmp_path / name, **settings) for name in ("one", "two"))
+    result, again = run(tmp_path / "one", **settings), run(tmp_path / "two", **settings, baselines=False)
     assert (result.folder / "head.npz").read_bytes() == (again.folder / "head.npz").read_bytes()
     sites = table(result.folder / "sites.csv")
-    assert [sum(int(row["round"]) == number for row in sites) for number in range(1, 14)] == [3] * 12 + [10]
+    assert [sum(int(row["round"]) == number for row in sites) for number in range(1, 10)] == [3] * 8 + [10]
     assert result.summary["accuracy"] > 0.25
 
 
@@ -180,31 +184,41 @@ def test_folders_of_sites(tmp_path: Path, folder_of_classes) -> None:
         run(tmp_path / "strict", data=str(tmp_path / "hospitals"), partition="natural", strict=True)
 
 
+@pytest.mark.full
 def test_four_domains(pacs: Path, tmp_path: Path) -> None:
     result = run(tmp_path / "pacs", data=str(pacs), partition="natural", rounds=30)
     assert set(result.summary["site_accuracy"]) == {"art_painting", "cartoon", "photo", "sketch"}
     assert result.summary["accuracy"] > result.summary["baselines"]["local_mean"] + 0.05
 
 
+def test_a_network_of_ones_own(tmp_path: Path, folder_of_classes) -> None:
+    """The whole path of a file, with a small network of random weights; its features are of another scale than the bundled ones."""
+    moved(small_resnet((4, 6, 8))).save(tmp_path / "own.keras")
+    result = run(
+        tmp_path / "run", data=str(folder_of_classes(10)), backbone=str(tmp_path / "own.keras"), resolution=32, sites=2,
+        min_images=3, alpha=100.0, rounds=3, models=True,
+    )  # fmt: skip
+    assert (result.summary["backbone"]["name"], result.summary["backbone"]["resolution"]) == ("own", 32)
+    _agrees_with_its_head(result, 8)
+
+
+@pytest.mark.full
 def test_resnet50v2_at_224_from_a_local_file(tmp_path: Path, folder_of_classes) -> None:
     """Random weights saved to a file exercise the whole path."""
     keras.utils.set_random_seed(0)
     weights = tmp_path / "resnet50v2.weights.h5"
     keras.applications.ResNet50V2(include_top=False, weights=None, pooling="avg").save_weights(weights)
-    data = folder_of_classes(10)
     result = run(
-        tmp_path / "run",
-        data=str(data),
-        backbone="resnet50v2",
-        weights=str(weights),
-        sites=2,
-        min_images=3,
-        alpha=100.0,
-        rounds=5,
-    )
+        tmp_path / "run", data=str(folder_of_classes(8)), backbone="resnet50v2", weights=str(weights), sites=2,
+        min_images=3, alpha=100.0, rounds=3, baselines=False, models=True,
+    )  # fmt: skip
     assert (result.summary["backbone"]["name"], result.summary["backbone"]["resolution"]) == ("resnet50v2", 224)
+    _agrees_with_its_head(result, 2048)
+
+
+def _agrees_with_its_head(result: Result, width: int) -> None:
     arrays, _, _ = load_head(result.folder / "head.npz")
-    assert arrays[0].shape == (2048, 3)
+    assert arrays[0].shape == (width, 3)
     assert load_model(result.folder).predict(np.zeros((50, 80, 3), np.uint8)).sum() == pytest.approx(1)
 
 
@@ -226,14 +240,18 @@ def test_data_that_cannot_be_federated(tmp_path: Path, folder_of_classes, settin
     assert not (tmp_path / "run").exists(), "nothing is left behind by a run that did not start"
 
 
-def test_force_replaces_a_run_only_by_one_that_starts(demo: Result, tmp_path: Path) -> None:
-    run(tmp_path / "run", rounds=1)
+def test_force_replaces_a_run_only_by_one_that_starts(tmp_path: Path, folder_of_classes) -> None:
+    def again(**settings: Any) -> Result:
+        return run(tmp_path / "run", data=str(data), baselines=False, **{"sites": 2, "alpha": 9.0, **settings})
+
+    data = folder_of_classes(24)
+    again(rounds=1)
     with pytest.raises(UserError, match="already exists"):
-        run(tmp_path / "run", rounds=1)
+        again(rounds=1)
     with pytest.raises(UserError, match="too few"):
-        run(tmp_path / "run", sites=5000, force=True)
-    assert (tmp_path / "run" / "model.keras").exists()
-    assert run(tmp_path / "run", rounds=2, force=True).summary["rounds"] == 2
+        again(sites=5000, force=True)
+    assert (tmp_path / "run" / "head.npz").exists()
+    assert again(rounds=2, force=True).summary["rounds"] == 2
 
 
 def test_a_stopped_run_says_how_to_go_on(tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
