@@ -6,10 +6,10 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Two processes share the tests, each of which holds TensorFlow; make test PARALLEL= has one alone, with its output at once.
-PARALLEL ?= --numprocesses 2 --dist worksteal
+PARALLEL ?= --numprocesses 2 --dist loadgroup
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install simulate federation test test-fast test-all check lock flower-config clean
+.PHONY: help install simulate federation test test-fast test-all approve check lock flower-config clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,9 @@ test-fast: .venv/installed-dev     ## the tests that start no process and no who
 
 test-all: .venv/installed-dev      ## every test (20 minutes)
 	$(PYTEST) $(PARALLEL)
+
+approve: .venv/installed-dev       ## write the approved texts of the report's pages anew; look at the difference before you commit it
+	$(BIN)/python tests/approved/update.py
 
 check: .venv/installed-dev         ## lint, format and types
 	$(BIN)/ruff check .

@@ -24,10 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in tests/deployment."""
+    """Mark what is in tests/deployment; keep tests of one file in one worker where they share runs or processes."""
     for item in items:
         if item.path.parent.name == "deployment" and item.path.parent.parent.name == "tests":
             item.add_marker("deployment")
+        if any(item.get_closest_marker(name) for name in MAY_START_PROCESSES):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True)

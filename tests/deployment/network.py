@@ -254,6 +254,7 @@ class Relay:
     Attributes:
         port: where it listens, on this machine only.
         connections: every one so far.
+        open: the number of those that have not ended.
     """
 
     def __init__(self, target: int, latency: float = 0.0, certificates: Path | None = None) -> None:
@@ -271,6 +272,10 @@ class Relay:
         self._tasks: set[Any] = set()  # asyncio forgets those that wait for what never comes
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    @property
+    def open(self) -> int:
+        return len(self._tasks)
 
     def __enter__(self) -> "Relay":
         self._thread.start()

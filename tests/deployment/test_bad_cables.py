@@ -9,11 +9,11 @@ import pytest
 from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping
 from deployment.network import Relay, why_no_loss
 from pictures import class_folders
-from waiting import wait_until
+from waiting import patient, wait_until
 
-pytestmark = pytest.mark.run
+pytestmark = pytest.mark.full
 
-LIMIT = 20  # seconds that a round may take
+LIMIT = patient(10)  # seconds that a round may take
 
 
 @dataclass

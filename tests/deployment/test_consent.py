@@ -21,7 +21,7 @@ from common.config_reading import make_config
 from server.deployment.coordinator import Coordinator
 from server.deployment.superlink import RunStatus, connect
 
-pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")]
+pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")]
 
 DECLARED = ("--classes", "declared", "--class-names", "red,green,yellow")
 SECRET = ("melanosis", "purpura")  # classes that no coordinator is to hear of: one not declared, one too rare

@@ -21,11 +21,11 @@ from server.app import make_app
 from simulations.federation import run_on_engine
 from simulations.sites import write_sites
 
-pytestmark = pytest.mark.run
+pytestmark = pytest.mark.full
 
 SITES = ("anna", "bert", "carl", "dora")
 CLASSES = {"classes": "declared", "class_names": "red,green,blue"}
-LONG = 30_000  # epochs enough that training takes seconds, so that a site can be killed in the middle of it
+LONG = 20_000  # epochs enough that training takes seconds, so that a site can be killed in the middle of it
 
 
 class World:

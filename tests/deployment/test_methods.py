@@ -18,7 +18,7 @@ from server.app import make_app
 from simulations.federation import run_on_engine
 from simulations.sites import write_sites
 
-pytestmark = pytest.mark.run
+pytestmark = pytest.mark.full
 
 SITES = ("north", "south")
 

@@ -22,7 +22,7 @@ from client.deployment.preflight import check_site
 from client.deployment.settings import SiteFolder
 from server.deployment.certificates import issue_server_certificate, make_authority
 
-pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")]
+pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")]
 
 
 @pytest.fixture(scope="module")

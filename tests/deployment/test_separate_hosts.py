@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from server.deployment.coordinator import Coordinator
 
-pytestmark = pytest.mark.run
+pytestmark = pytest.mark.full
 
 ROUNDS = 2
 LARGE = 20_000_000  # bytes of a head with 20,000 hidden units; Flower sends them in pieces of 5 MiB

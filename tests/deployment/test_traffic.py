@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import threading
-import time
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id, iterate_o
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
 from pictures import COLOURS, class_folders
+from waiting import wait_until
 
 from client.deployment.keys import load_keys
 from client.deployment.ledger import Ledger
@@ -34,7 +34,7 @@ from common import protocol, wire
 from common.errors import SiteError
 from server.deployment.certificates import issue_server_certificate
 
-pytestmark = pytest.mark.run
+pytestmark = pytest.mark.full
 
 PATIENT = "Müller-Anna-1957-03-12"
 FEATURES = 256  # of the bundled backbone
@@ -215,7 +215,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captured]:
             assert refused.returncode == 1
             assert "unknown-class" in refused.stdout + refused.stderr
             site.stop()
-            time.sleep(0.5)
+            wait_until(lambda: not relay.open and not wire.open, "all that was under way has passed")
         yield Captured(relay, wire, watch, site, coordinator, pictures)
 
 

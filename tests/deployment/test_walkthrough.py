@@ -10,8 +10,6 @@ import pytest
 from deployment.federation import ROOT, arrays
 from pictures import COLOURS, picture
 
-pytestmark = pytest.mark.run
-
 BIN = Path(sys.executable).parent
 
 
@@ -34,6 +32,7 @@ def bash(script: str, folder: Path, timeout: float) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.full
 def test_make_federation_ends_with_the_head_of_the_simulation(pacs: Path, tmp_path: Path) -> None:
     """A coordinator and the four domains of PACS, with TLS and keys, five rounds."""
     makefile = (ROOT / "Makefile").read_text("utf-8")
