@@ -1,7 +1,8 @@
 """Bad replies and faults, driven through whole runs of the real apps. The table is in docs/faults.md.
 
-Four sites on real images; ``mallory`` misbehaves. The run must end with the head that a run without her ends with, bit
-for bit, or stop with the right message.
+Four sites on real images; ``mallory`` misbehaves, in each round in another way: most of a short run is its end, when it
+exports models. The run must end with the head that a run without her ends with, bit for bit, or stop with the right
+message.
 """
 
 import csv
@@ -9,7 +10,6 @@ import errno
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,11 +17,16 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
+from pictures import COLOURS, picture
+from waiting import patient
 
 from client.app import app as client_app
-from common.config import RunConfig
+from common.backbone import load_backbone
+from common.config import BUNDLED, RunConfig
 from common.errors import SiteError, UserError
+from common.extraction import extract, open_store
 from common.protocol import Update, classes_digest
+from common.sources import read_source
 from common.wire import _padded, array_bytes, pack, unpack
 from server.app import make_app
 from simulations.engine import InProcessGrid, SimulatedSite, run_in_process
@@ -198,8 +203,6 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    from pictures import COLOURS, picture
-
     root, data = tmp_path_factory.mktemp("faults"), {}
     for k, name in enumerate((*HONEST, "mallory")):
         for c, (label, colour) in enumerate(COLOURS.items()):
@@ -208,12 +211,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             for i in range(10 + 3 * k):
                 picture(colour, 1000 * k + 100 * c + i).save(folder / f"{i}.png")
         data[name] = root / "images" / name
+    backbone, config = load_backbone(BUNDLED), RunConfig()
+    for folder in data.values():  # here, not within a round whose time is short
+        extract(open_store(backbone, config.store), backbone, read_source(folder).images)
     return World(root, data)
 
 
 @pytest.fixture(scope="module")
 def without_mallory(world: World) -> dict[str, bytes]:
     return heads(world.run("without", sites=HONEST))
+
+
+ADAPTIVE = {"strategy": "fedadam", "fraction": 0.5, "server_learning_rate": 0.1}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world: World) -> dict[str, bytes]:
+    return heads(world.run("undisturbed", **ADAPTIVE))
 
 
 def heads(folder: Path) -> dict[str, bytes]:
@@ -226,28 +240,33 @@ def told(folder: Path, site: str = "mallory") -> list[str]:
         return [row["status"] for row in csv.DictReader(file) if row["site"] == site]
 
 
-@pytest.mark.parametrize("fault", BAD_REPLIES)
-def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, without_mallory, fault: str) -> None:
-    tamper, words = BAD_REPLIES[fault]
-    folder = world.run(fault.replace(" ", "-"), tamper)
-    assert heads(folder) == without_mallory
-    status = told(folder)
-    assert all(words in text for text in status[:3]), status
-    assert status[3:5] == ["set aside until round 9"] * 2, "after three failures in a row she is not drawn"
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["sites_left_out"]["mallory"]["times"] >= 3
-    assert "mallory" in summary["sites_without_result"]
+def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, one a round."""
+    faults, rounds = list(BAD_REPLIES), len(BAD_REPLIES)
+    monkeypatch.setattr("server.standing.FAILURES", rounds + 1)  # she is never set aside
+
+    def tamper(reply: Message) -> RecordDict | Message | None:
+        return BAD_REPLIES[faults[head_of(reply)["round"] - 1]][0](reply)
+
+    folder = world.run("all-faults", tamper, rounds=rounds)
+    status = dict(zip(faults, told(folder), strict=False))
+    assert {fault: status[fault] for fault, (_, words) in BAD_REPLIES.items() if words not in status[fault]} == {}
+    assert heads(folder) == heads(world.run("no-faults", sites=HONEST, rounds=rounds))
+    assert json.loads((folder / "summary.json").read_text())["sites_left_out"]["mallory"]["times"] >= rounds
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_any_mix_of_bad_replies_is_as_good_as_none(world: World, seed: int) -> None:
-    """Up to two of four sites misbehave in every round, each in its own way: as if they had not answered at all."""
-    rng, kinds = np.random.default_rng(seed), list(BAD_REPLIES)
-    plan = {
-        (int(node), round): kinds[rng.integers(len(kinds))]
-        for round in range(1, 6)
+def test_any_mix_of_bad_replies_is_as_good_as_none(world: World) -> None:
+    """Up to two of four sites misbehave in every round, each in its own way: as if they had not answered at all.
+
+    By this seed some are set aside after three such rounds, and no round lacks its quorum.
+    """
+    rng, rounds = np.random.default_rng(7), 30
+    when = [
+        (int(node), round)
+        for round in range(1, rounds + 1)
         for node in rng.choice([1, 2, 3, 4], rng.integers(0, 3), replace=False)
-    }
+    ]
+    plan = dict(zip(when, np.random.default_rng(1).choice(list(BAD_REPLIES), len(when)), strict=True))
 
     def mixed(reply: Message) -> RecordDict | Message | None:
         key = reply.metadata.src_node_id, head_of(reply)["round"]
@@ -259,14 +278,15 @@ def test_any_mix_of_bad_replies_is_as_good_as_none(world: World, seed: int) -> N
         return reply
 
     everyone = (*HONEST, "mallory")
-    folders = [world.run(f"{tamper.__name__}-{seed}", tamper, who=everyone) for tamper in (mixed, silent)]
+    folders = [world.run(tamper.__name__, tamper, who=everyone, rounds=rounds) for tamper in (mixed, silent)]
     assert heads(folders[0]) == heads(folders[1])
     rows = [list(csv.DictReader((folder / "sites.csv").open())) for folder in folders]
     present = [[(row["round"], row["site"]) for row in table if row["status"] == "ok"] for table in rows]
     assert present[0] == present[1]
+    assert any(row["status"].startswith("set aside") for row in rows[0])
 
 
-def test_a_site_that_answers_twice_is_left_out(world: World, without_mallory) -> None:
+def test_a_site_that_answers_twice_is_left_out_and_then_set_aside(world: World, without_mallory) -> None:
     def twice(replies: list[Message]) -> list[Message]:
         if len(replies) == 4 and replies[3].has_content() and array_bytes(replies[3].content):
             return [*replies, replies[3]]
@@ -274,7 +294,12 @@ def test_a_site_that_answers_twice_is_left_out(world: World, without_mallory) ->
 
     folder = world.run("twice", lambda reply: reply, grid_fault=twice)
     assert heads(folder) == without_mallory
-    assert told(folder)[0] == "answered 2 times, expected once"
+    status = told(folder)
+    assert status[:3] == ["answered 2 times, expected once"] * 3
+    assert status[3:5] == ["set aside until round 9"] * 2, "after three failures in a row she is not drawn"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["sites_left_out"]["mallory"]["times"] >= 3
+    assert "mallory" in summary["sites_without_result"]
 
 
 def test_a_reply_of_a_node_that_was_not_asked_is_dropped(world: World, without_mallory) -> None:
@@ -286,39 +311,43 @@ def test_a_reply_of_a_node_that_was_not_asked_is_dropped(world: World, without_m
     assert heads(world.run("foreign", sites=HONEST, grid_fault=foreign)) == without_mallory
 
 
-@pytest.mark.parametrize("seconds", [4.5, None], ids=["late", "hangs for ever"])
-def test_a_site_that_is_late_or_hangs_is_left_out(world: World, without_mallory, seconds: float | None) -> None:
-    never = threading.Event()
+def test_a_site_that_hangs_or_is_late_is_left_out(world: World, without_mallory) -> None:
+    """She hangs in round 1, and what she answers to round 2 comes in round 3."""
+    late, never = threading.Event(), threading.Event()
 
     def slow(reply: Message) -> Message:
-        never.wait(seconds)
+        match head_of(reply)["round"]:
+            case 1:
+                never.wait()
+            case 2:
+                late.wait()
+            case _:
+                late.set()
+                raise RuntimeError("too much to do")
         return reply
 
-    folder = world.run(f"slow-{seconds}", slow, round_timeout=3.0)
+    try:
+        folder = world.run("slow", slow, round_timeout=patient(2.5))
+    finally:
+        never.set()
     assert heads(folder) == without_mallory
-    assert told(folder)[0] == "did not answer in time"
+    assert told(folder)[:2] == ["did not answer in time"] * 2
 
 
-def test_only_bad_replies_change_nothing_and_stop_the_run_which_is_then_resumed(world: World) -> None:
-    undisturbed = heads(world.run("undisturbed", strategy="fedadam", fraction=0.5, server_learning_rate=0.1))
+def test_only_bad_replies_change_nothing_and_stop_the_run_which_is_then_resumed(world: World, undisturbed) -> None:
     everyone = (*HONEST, "mallory")
 
     def from_round_three(reply: Message) -> RecordDict | Message:
         return filled(np.nan)(reply) if head_of(reply)["round"] >= 3 else reply
 
-    settings = {"strategy": "fedadam", "fraction": 0.5, "server_learning_rate": 0.1}
-    with pytest.raises(
-        UserError, match=r"round 3: 0 of 2 sites gave a usable answer, 1 are needed; tried 2 times"
-    ) as caught:
-        world.run("all-bad", from_round_three, who=everyone, round_retries=1, **settings)
-    assert "so it can be resumed" in str(caught.value)
+    with pytest.raises(UserError, match=r"round 3: 0 of 2 .* 1 are needed; tried 2 times(.|\n)* resumed"):
+        world.run("all-bad", from_round_three, who=everyone, round_retries=1, **ADAPTIVE)
     folder = world.root / "all-bad"
     with (folder / "history.csv").open() as file:
-        rows = [(row["round"], row["attempt"], row["status"]) for row in csv.DictReader(file)]
-    failed = "0 of 2 sites gave a usable answer, 1 are needed"
-    assert rows == [("1", "1", "ok"), ("2", "1", "ok"), ("3", "1", failed), ("3", "2", failed)]
+        rows = [(row["round"], row["attempt"], row["status"][:6]) for row in csv.DictReader(file)]
+    assert rows == [("1", "1", "ok"), ("2", "1", "ok"), ("3", "1", "0 of 2"), ("3", "2", "0 of 2")]
     assert not (folder / "summary.json").exists(), "no half result"
-    world.run("all-bad", resume=True, **settings)
+    world.run("all-bad", resume=True, **ADAPTIVE)
     assert heads(folder) == undisturbed
 
 
@@ -331,22 +360,21 @@ def test_an_attempt_that_fails_once_is_made_again(world: World) -> None:
 
     folder = world.run("once", once, who=(*HONEST, "mallory"), cohort_size=1)
     with (folder / "history.csv").open() as file:
-        rows = [(row["round"], row["attempt"], row["status"]) for row in csv.DictReader(file)]
-    assert rows[1] == ("2", "1", "0 of 1 sites gave a usable answer, 1 are needed")
+        rows = [(row["round"], row["attempt"], row["status"][:6]) for row in csv.DictReader(file)]
+    assert rows[1] == ("2", "1", "0 of 1")
     assert rows[2] == ("2", "2", "ok")
 
 
 def test_a_head_that_would_overflow_is_not_taken(world: World) -> None:
-    with pytest.raises(
-        UserError, match=r"round 1: the head would overflow; lower the learning rates, or set --max-upd"
-    ):
+    with pytest.raises(UserError, match=r"round 1: the head would overflow; .* --max-update-norm"):
         world.run(
             "overflow", filled(3e38), who=HONEST, sites=HONEST, max_update_norm=0.0, server_learning_rate=1e6, round_retries=0
         )  # fmt: skip
 
 
-def test_a_full_disk_stops_the_run_with_its_checkpoints_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed = heads(world.run("disk-undisturbed"))
+def test_a_full_disk_stops_the_run_with_its_checkpoints_whole(
+    world: World, undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writes, fsync = iter(range(1000)), os.fsync
 
     def full(descriptor: int) -> None:
@@ -356,17 +384,13 @@ def test_a_full_disk_stops_the_run_with_its_checkpoints_whole(world: World, monk
 
     with monkeypatch.context() as patch:
         patch.setattr("common.round_files.os.fsync", full)
-        with pytest.raises(
-            UserError, match=r"round-000004.*No space left on device; the last good one is round-000003"
-        ):
-            world.run("disk")
-    world.run("disk", resume=True)
+        with pytest.raises(UserError, match=r"round-000004.*No space left on device; .* round-000003"):
+            world.run("disk", **ADAPTIVE)
+    world.run("disk", resume=True, **ADAPTIVE)
     assert heads(world.root / "disk") == undisturbed
 
 
-def test_every_wait_is_bounded(world: World) -> None:
-    began = time.monotonic()
-
+def test_waiting_for_sites_is_bounded(world: World) -> None:
     class Alone(InProcessGrid):
         def get_nodes(self) -> list:
             return list(super().get_nodes())[:1]
@@ -374,8 +398,5 @@ def test_every_wait_is_bounded(world: World) -> None:
     config = RunConfig(sites=4, join_timeout=0.5, out=str(world.root / "alone"))
     grid: Grid = Alone(client_app, [SimulatedSite("anna", {})], config.to_flat(), 1)
     context = Context(1, 1, {}, RecordDict(), config.to_flat())
-    with pytest.raises(
-        UserError, match=r"1 of 4 sites connected within 0.5 s, 2 are needed: anna did; start the others"
-    ):
+    with pytest.raises(UserError, match=r"1 of 4 sites connected within 0.5 s, 2 are needed: anna did"):
         make_app()(grid, context)
-    assert time.monotonic() - began < 30
