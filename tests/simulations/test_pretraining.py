@@ -1,11 +1,10 @@
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from common.backbone import _architecture, load_backbone
 from common.compute import keras
@@ -29,23 +28,32 @@ def test_resolution_grows_after_four_sevenths_of_the_epochs() -> None:
     assert [PretrainingRecipe().resolution_of(epoch) for epoch in (0, 7, 8, 13)] == [48, 48, 64, 64]
 
 
-@pytest.mark.run
-def test_killed_and_resumed_it_ends_as_if_undisturbed(folder_of_classes, tmp_path: Path) -> None:
+SMALL = """
+from pathlib import Path
+from simulations import pretraining
+whole = pretraining.small_resnet
+pretraining.small_resnet = lambda: whole((4, 6), 1)
+pretraining.pretrain(
+    Path({data!r}), Path({out!r}), pretraining.PretrainingRecipe(4, 32, 16, 0.05), lambda line: print(line, flush=True)
+)
+"""
+
+
+@pytest.mark.process
+def test_killed_and_resumed_it_ends_as_if_undisturbed(
+    folder_of_classes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """kill -9 after an epoch; the backbone has the weights of a run without the kill."""
+    monkeypatch.setattr("simulations.pretraining.small_resnet", lambda: small_resnet((4, 6), 1))
     data = folder_of_classes(16)
     lines: list[str] = []
     straight = pretrain(data, tmp_path / "straight.keras", RECIPE, lines.append)
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from simulations.pretraining import *\n"
-        f"pretrain(Path({str(data)!r}), Path({str(tmp_path / 'killed.keras')!r}), PretrainingRecipe(4, 32, 16, 0.05), "
-        "lambda line: print(line, flush=True))"
+    process = forked.start(
+        "-c", SMALL.format(data=str(data), out=str(tmp_path / "killed.keras")), output=(log := tmp_path / "log")
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while "epoch 3" not in process.stdout.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
+    wait_until(lambda: "epoch 2" in log.read_text(), "the second epoch is done", process.died)
+    process.kill()
+    process.wait()
     resumed: list[str] = []
     killed = pretrain(data, tmp_path / "killed.keras", RECIPE, resumed.append)
     assert any(line.startswith("resuming after epoch ") for line in resumed)
