@@ -42,10 +42,14 @@ def bench_page(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 @pytest.fixture(scope="session")
-def one_seed_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The page about a benchmark of one setting with one seed."""
-    home = tmp_path_factory.mktemp("page")
-    return _of_words(benchmark_folder(home / "bench", ("iid",), 1), home)
+def one_seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A benchmark of one setting with one seed."""
+    return benchmark_folder(tmp_path_factory.mktemp("benchmarks") / "bench", ("iid",), 1)
+
+
+@pytest.fixture(scope="session")
+def one_seed_page(one_seed: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return _of_words(one_seed, tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +97,13 @@ def iid_tables(tmp_path: Path) -> Path:
 def audit_copy(audit: Path, tmp_path: Path) -> Path:
     """A copy of the audit, to be altered."""
     return shutil.copytree(audit, tmp_path / "audit")
+
+
+@pytest.fixture
+def audit_tables(audit_copy: Path) -> Path:
+    """A copy of the audit without its curves, to be altered."""
+    (audit_copy / "roc.csv").unlink()
+    return audit_copy
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ def test_an_audit_tells_what_is_learnt_and_that_no_claim_is_refuted(audit_page: 
     assert "image-rendering: pixelated" in audit_page.source
 
 
-def test_one_run_that_stands_for_several_cases_is_counted_once(audit_copy: Path, words) -> None:
+def test_one_run_that_stands_for_several_cases_is_counted_once(audit_tables: Path, words) -> None:
     """Masks change nothing of a mechanism, so its bound is told of both; it was tested once."""
-    table = (audit_copy / "table.csv").read_text("utf-8").splitlines()
+    table = (audit_tables / "table.csv").read_text("utf-8").splitlines()
     table += [line.replace(",dp,", ",both,", 1) for line in table if ",one run," in line]
-    (audit_copy / "table.csv").write_text("\n".join(table) + "\n", "utf-8")
-    _, claims, _ = words(audit_copy).answer
+    (audit_tables / "table.csv").write_text("\n".join(table) + "\n", "utf-8")
+    _, claims, _ = words(audit_tables).answer
     assert claims.says("4 audits", "8 cases")
 
 
@@ -74,15 +74,15 @@ def test_settings_that_federations_share_and_those_that_differ_stand_apart(audit
     assert share["rounds"]["value"] == "20"
 
 
-def test_what_differs_in_numbers_is_left_out_of_notes(audit_copy: Path, words) -> None:
-    rows = (audit_copy / "table.csv").read_text("utf-8").splitlines()
+def test_what_differs_in_numbers_is_left_out_of_notes(audit_tables: Path, words) -> None:
+    rows = (audit_tables / "table.csv").read_text("utf-8").splitlines()
     for i, row in enumerate(rows):
         if ",exact_share," in row:
             rows[i] = f"{row}classes with the right number"
         elif ",l1," in row:
             rows[i] = f"{row}of {i} images"
-    (audit_copy / "table.csv").write_text("\n".join(rows) + "\n", "utf-8")
-    attacks = words(audit_copy).sections["attacks"]
+    (audit_tables / "table.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    attacks = words(audit_tables).sections["attacks"]
     assert attacks.says("classes with the right number")
     assert not [paragraph for paragraph in attacks.paragraphs if " images" in paragraph and "of " in paragraph]
 
@@ -106,22 +106,22 @@ def test_what_was_measured_once_is_shown_once_and_as_the_table_says(audit_copy: 
     assert page.figures["fedavg, none, masks, 5 a class"].says(f"LiRA online finds most members: {100 * top:.1f} %")
 
 
-def test_a_page_says_that_it_shows_original_images(audit_page: Page, audit_copy: Path, words) -> None:
+def test_a_page_says_that_it_shows_original_images(audit_page: Page, audit_tables: Path, words) -> None:
     assert audit_page.sections["images"].says("6 original training images", "reconstructions.npz")
-    (audit_copy / "reconstructions.npz").unlink()
-    page = words(audit_copy)
+    (audit_tables / "reconstructions.npz").unlink()
+    page = words(audit_tables)
     assert "original training image" not in page.text
     assert "img" not in page.tags()
     assert page.says("pictures were not kept")
 
 
-def test_without_a_class_of_one_image_there_is_no_gallery(audit_copy: Path, words) -> None:
+def test_without_a_class_of_one_image_there_is_no_gallery(audit_tables: Path, words) -> None:
     images = np.empty((0, 32, 32, 3), np.uint8)
     names, labels = np.array(["fedavg, none"]), np.array([], np.str_)
     np.savez(
-        audit_copy / "reconstructions.npz",
+        audit_tables / "reconstructions.npz",
         originals=images, class_means=images, rebuilt=images[None], names=names, labels=labels, sites=labels,
     )  # fmt: skip
-    page = words(audit_copy)
+    page = words(audit_tables)
     assert "images" not in page.sections
     assert "original training image" not in page.text

@@ -36,9 +36,9 @@ def test_every_figure_has_title_description_and_a_table_of_its_numbers(drawn_run
         assert len(figure.table.rows) > 1
 
 
-def test_drawings_change_no_words(drawn_run: Page, run_page: Page, drawn, bench: Path, bench_page: Page) -> None:
+def test_drawings_change_no_words(drawn_run: Page, run_page: Page, drawn, one_seed: Path, one_seed_page: Page) -> None:
     """So pages without drawings, which other tests read, say what whole ones do."""
-    for whole, part in ((drawn_run, run_page), (drawn(bench), bench_page)):
+    for whole, part in ((drawn_run, run_page), (drawn(one_seed), one_seed_page)):
         assert [section.text for section in whole.sections.values()] == [
             section.text for section in part.sections.values()
         ]
@@ -66,11 +66,11 @@ def test_hostile_names_are_texts(tmp_path: Path, drawn) -> None:
     assert "img" not in page.tags()
 
 
-def test_ticks_say_where_they_are(tables: Path, drawn) -> None:
+def test_ticks_say_where_they_are(iid_tables: Path, drawn) -> None:
     """At steps of 2.5 points they would be told as 75, 78, 80, 82 %."""
     steps = {name: 0.74 + 0.021 * i for i, name in enumerate(("dp-sgd ε=0.5", "dp-sgd ε=1", "dp-sgd ε=8"))}
-    altered(tables, lambda row: {**row, "accuracy": str(steps.get(row["method"], 0.94)), "accuracy_interval": ""})
-    labels = drawn(tables).figures["Accuracy against ε, iid"].labels
+    altered(iid_tables, lambda row: {**row, "accuracy": str(steps.get(row["method"], 0.94)), "accuracy_interval": ""})
+    labels = drawn(iid_tables).figures["Accuracy against ε, iid"].labels
     ticks = [float(label.removesuffix(" %")) for label in labels if re.fullmatch(r"\d[\d.]* %", label)]
     assert len(ticks) > 3
     assert np.ptp(np.diff(ticks)) < 1e-9

@@ -1,7 +1,8 @@
 """The report in Chromium: nothing is asked for, nothing complains, it fits a phone, has contrast, and prints."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,22 +33,33 @@ FAINT = """(() => {
 })()"""
 
 
+KINDS = ["run", pytest.param("audit", marks=pytest.mark.full), pytest.param("bench", marks=pytest.mark.full)]
+OPENED = "document.querySelectorAll('details').forEach(one => { one.open = true })"
+CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+
+
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the file of a page of some kind, which is written when it is first asked for."""
     home = tmp_path_factory.mktemp("pages")
-    run = run_folder(
-        home / "run",
-        sites=["<img src=x onerror=alert(1)>", "b" * 60, "c"],
-        classes=["<script>alert(1)</script>", "dog", "cat"],
-    )
-    folders = {
-        "run": [run],
-        "audit": [audit_folder(home / "audit")],
-        "bench": [benchmark_folder(home / "bench", ("iid",), 1)],
+    hostile = {
+        "sites": ["<img src=x onerror=alert(1)>", "b" * 60, "c"],
+        "classes": ["<script>alert(1)</script>", "dog", "cat"],
     }
-    for name, mine in folders.items():
-        write_report(mine, home / f"{name}.html", "x")
-    return [home / f"{name}.html" for name in folders]
+
+    @cache
+    def file(kind: str) -> Path:
+        folder = home / kind
+        if kind == "run":
+            run_folder(folder, **hostile)
+        elif kind == "audit":
+            audit_folder(folder)
+        else:
+            benchmark_folder(folder, ("iid",), 1)
+        write_report([folder], home / f"{kind}.html", "x")
+        return home / f"{kind}.html"
+
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -56,30 +68,54 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_asked_for_nothing_complains_and_texts_have_contrast(
-    pages: list[Path], tab: Browser, dark: bool
+    page_file: Callable[[str], Path], tab: Browser, kind: str, dark: bool
 ) -> None:
-    for page in pages:
-        tab.open(page, dark=dark)
-        assert [url for url in tab.requests if not url.startswith("data:image/png")] == [page.as_uri()]
-        assert not tab.complaints
-        assert json.loads(tab.value(FAINT)) == []
-        paper = tab.value("getComputedStyle(document.body).backgroundColor")
-        assert (paper == "rgb(255, 255, 255)") is not dark
+    page = page_file(kind)
+    tab.open(page, dark=dark)
+    assert [url for url in tab.requests if not url.startswith("data:image/png")] == [page.as_uri()]
+    assert not tab.complaints
+    assert json.loads(tab.value(FAINT)) == []
+    paper = tab.value("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") is not dark
 
 
-def test_the_page_fits_a_phone(pages: list[Path], tab: Browser) -> None:
-    for page in pages:
-        tab.open(page, width=390)
-        tab.value("document.querySelectorAll('details').forEach(one => { one.open = true })")
-        assert tab.value("document.documentElement.scrollWidth") <= 390
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_fits_a_phone_and_every_scrolling_part_is_reached_by_keyboard(
+    page_file: Callable[[str], Path], tab: Browser, kind: str
+) -> None:
+    tab.open(page_file(kind), width=390)
+    tab.value(OPENED)
+    assert tab.value("document.documentElement.scrollWidth") <= 390
+    unreached = (
+        "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0)"
+    )
+    assert tab.value(f"{unreached}.length") == 0
 
 
-CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+def test_commands_and_fingerprints_break_on_a_phone(page_file: Callable[[str], Path], tab: Browser) -> None:
+    tab.open(page_file("run"), width=390)
+    tab.value(OPENED)
+    cut = "[...document.querySelectorAll('pre, #repeat .scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert tab.value("document.querySelectorAll('pre, #repeat .scroll').length") > 2
+    assert tab.value(cut) == 0
 
 
+def test_it_prints_in_light_with_its_configuration(page_file: Callable[[str], Path], tab: Browser) -> None:
+    tab.open(page_file("run"), dark=True)
+    assert tab.printed().startswith(b"%PDF")
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert tab.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.value("document.querySelector('#configuration table').getBoundingClientRect().height") > 50
+    assert tab.value("getComputedStyle(document.querySelector('nav')).display") == "none"
+    tab.call("Emulation.setEmulatedMedia", media="", features=[])
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.usefixtures("no_drawings")
 def test_scores_fit_a_window_and_the_paper(tmp_path: Path, tab: Browser, seeds: int) -> None:
     write_report([benchmark_folder(tmp_path / "bench", ("iid",), seeds)], tmp_path / "bench.html", "x")
     tab.open(tmp_path / "bench.html", width=1200)
@@ -91,8 +127,10 @@ def test_scores_fit_a_window_and_the_paper(tmp_path: Path, tab: Browser, seeds: 
     tab.call("Emulation.setEmulatedMedia", media="")
 
 
-def test_a_phone_says_what_scrolls_and_stacks_the_settings(tmp_path: Path, tab: Browser) -> None:
-    write_report([benchmark_folder(tmp_path / "bench", ("iid", "alpha-0.3"), 3)], tmp_path / "bench.html", "x")
+@pytest.mark.full
+@pytest.mark.usefixtures("no_drawings")
+def test_a_phone_says_what_scrolls_and_stacks_the_settings(tmp_path: Path, tab: Browser, bench: Path) -> None:
+    write_report([bench], tmp_path / "bench.html", "x")
     tab.open(tmp_path / "bench.html", width=390)
     seen = "getComputedStyle(e.previousElementSibling ?? e).display === 'block' && e.previousElementSibling?.matches('.sideways')"
     assert tab.value(f"{CUT}.length") > 1
@@ -104,29 +142,3 @@ def test_a_phone_says_what_scrolls_and_stacks_the_settings(tmp_path: Path, tab: 
     assert tab.value(before) == 'attr(data-column) ": "' or "sites that do better alone" in tab.value(before)
     tab.open(tmp_path / "bench.html", width=1200)
     assert tab.value("[...document.querySelectorAll('.sideways')].every(e => getComputedStyle(e).display === 'none')")
-
-
-def test_commands_and_fingerprints_break_on_a_phone(pages: list[Path], tab: Browser) -> None:
-    tab.open(pages[0], width=390)
-    tab.value("document.querySelectorAll('details').forEach(one => { one.open = true })")
-    cut = "[...document.querySelectorAll('pre, #repeat .scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
-    assert tab.value("document.querySelectorAll('pre, #repeat .scroll').length") > 2
-    assert tab.value(cut) == 0
-
-
-def test_every_scrolling_part_is_reached_by_keyboard(pages: list[Path], tab: Browser) -> None:
-    for page in pages:
-        tab.open(page, width=390)
-        tab.value("document.querySelectorAll('details').forEach(one => { one.open = true })")
-        unreached = "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0).length"
-        assert tab.value(unreached) == 0
-
-
-def test_it_prints_in_light_with_its_configuration(pages: list[Path], tab: Browser) -> None:
-    tab.open(pages[0], dark=True)
-    assert tab.printed().startswith(b"%PDF")
-    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    assert tab.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert tab.value("document.querySelector('#configuration table').getBoundingClientRect().height") > 50
-    assert tab.value("getComputedStyle(document.querySelector('nav')).display") == "none"
-    tab.call("Emulation.setEmulatedMedia", media="", features=[])
