@@ -17,6 +17,7 @@ A template must not run TensorFlow: a fork does not survive that. Importing it i
 """
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -42,6 +43,7 @@ EVERYTHING = (  # TensorFlow, and Flower's commands: seven seconds
     *COMMAND_LINE, "client.app", "server.app", "simulations.federation", "client.deployment.eager_supernode", "client.deployment.task",
     "flwr.superlink.cli", "flwr.supercore.cli",
 )  # fmt: skip
+_NEWNET = 0x40000000  # of Linux's setns
 TOOLS = ("python", "fedtransfer", "flower-superlink", "flower-superexec", "flwr-serverapp")
 
 
@@ -149,6 +151,11 @@ def template(modules: tuple[str, ...] = EVERYTHING) -> Template:
     return _templates[-1]
 
 
+def python() -> str:
+    """Return what stands for Python in a command line: its process has the template fork the one that does the work."""
+    return str(template().folder / "bin" / "python")
+
+
 def forked_for(stand_in: int) -> int | None:
     """Return the child that does the work of a stand-in's process; None where there is none."""
     for made in _templates:
@@ -243,6 +250,7 @@ class _Server:
             return None
         request = dict(json.loads(message))
         if not (child := os.fork()):
+            _join_network(_peer(connection))
             self._leave()
             _place(files, request["numbers"])
             return request
@@ -281,8 +289,21 @@ class _Server:
         connection.close()
 
     def _by_peer(self, connection: socket.socket) -> Path:
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return self._folder / "forked" / str(struct.unpack("3i", peer)[0])
+        return self._folder / "forked" / str(_peer(connection))
+
+
+def _peer(connection: socket.socket) -> int:
+    """Return the process at the other end."""
+    return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+
+def _join_network(process: int) -> None:
+    """Be on the network of another process, as after ``ip netns exec``."""
+    theirs = Path(f"/proc/{process}/ns/net")
+    if theirs.readlink() != Path("/proc/self/ns/net").readlink():
+        with theirs.open() as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
 
 
 def _place(files: Sequence[int], numbers: Sequence[int]) -> None:

@@ -1,7 +1,6 @@
 """A federation of real processes for tests, driven by the commands that people type.
 
-The processes are forked from a template (``forked.py``), so that TensorFlow is imported once and not twice a site. A party
-with a network of its own is started as people start it.
+The processes are forked from a template (``forked.py``), so that TensorFlow is imported once and not twice a site.
 """
 
 import json
@@ -10,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,7 +55,7 @@ class Party:
         if words[0] != "init":
             line += ["--dir", str(self.folder)]
         if self.inside:
-            line = [*self.inside, sys.executable, *line]
+            line = [*self.inside, forked.python(), *line]
             done = subprocess.run(line, capture_output=True, text=True, timeout=patient(seconds), cwd=ROOT)
         else:
             done = forked.run(*line, seconds=patient(seconds))
@@ -71,7 +69,7 @@ class Party:
         if self.inside:
             with path.open("ab") as log:
                 self.process = subprocess.Popen(
-                    [*self.inside, sys.executable, *line], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT
+                    [*self.inside, forked.python(), *line], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT
                 )
         else:
             self.process = forked.start(*line, output=path, nested=True)

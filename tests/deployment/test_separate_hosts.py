@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import pytest
 from deployment.federation import ROOT, CoordinatorParty, Party, SiteParty, arrays, start_all, stopping
 from deployment.network import NGINX, Cable, Network, network, nginx, why_no_namespaces
@@ -18,8 +18,8 @@ from server.deployment.coordinator import Coordinator
 pytestmark = pytest.mark.full
 
 ROUNDS = 2
-LARGE = 20_000_000  # bytes of a head with 20,000 hidden units; Flower sends them in pieces of 5 MiB
-OPTIONS = ("--hidden-units", "20000", "--local-epochs", "3", "--learning-rate", "0.01")
+LARGE = 8_000_000  # bytes of a head with 8,000 hidden units; Flower sends them in pieces of 5 MiB
+OPTIONS = ("--hidden-units", "8000", "--local-epochs", "3", "--learning-rate", "0.01")
 
 # What a stranger would try, with Flower's own client, at an address; it prints how often each was refused, and how.
 STRANGER = """\
@@ -66,7 +66,7 @@ class Hosts:
         """Ask for these, where a party is; return what came of each."""
         words = [host, str(port), str(self.coordinator.authority), *asked]
         done = subprocess.run(
-            [*party.inside, sys.executable, "-c", STRANGER, *words],
+            [*party.inside, forked.python(), "-c", STRANGER, *words],
             capture_output=True, text=True, timeout=120, cwd=ROOT,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
