@@ -15,97 +15,99 @@ from common.config_reading import make_config, resolve_config
 from common.errors import UserError
 from common.presets import PRESETS
 
+# settings and what the refusal must hold, in this order: facts, with any words between them
 REFUSED: list[tuple[dict, str]] = [
-    ({"cohort-size": 3, "fraction": 0.5}, "cohort-size 3 and fraction 0.5: both say how many sites train; give one"),
+    ({"cohort-size": 3, "fraction": 0.5}, "cohort-size 3 … fraction 0.5:"),
     (
         {"cohort-size": 3, "sampling": "poisson"},
-        "cohort-size: Poisson sampling draws each site by itself, so cohorts have no fixed size; give --fraction",
+        "cohort-size: … --fraction",
     ),
     ({"cohort-size": 3, "min-sites": 4}, "min-sites 4 can never be reached by cohorts of 3 sites"),
-    ({"class-names": "a,b"}, "class-names: goes with --classes declared; without it the classes are those found at the sites"),
+    ({"class-names": "a,b"}, "class-names: … --classes declared"),
     (
         {"classes": "declared"},
-        "class-names: got ''; expected two or more different names, such as cat,dog",
+        "class-names: … ''",
     ),
-    ({"classes": "declared", "class-names": "cat"}, "class-names: got 'cat'; expected two or more different names"),
-    ({"classes": "declared", "class-names": "a,b, a"}, "class-names: got 'a,b, a'; expected two or more different names"),
-    ({"dimensions": 8}, "dimensions: goes with --project pca or random; without it features keep their width"),
-    ({"project": "pca"}, "project pca: give the width to project to by --dimensions, such as 64"),
+    ({"classes": "declared", "class-names": "cat"}, "class-names: … 'cat'"),
+    ({"classes": "declared", "class-names": "a,b, a"}, "class-names: … 'a,b, a'"),
+    ({"dimensions": 8}, "dimensions: … --project pca"),
+    ({"project": "pca"}, "project pca: … --dimensions … 64"),
     (
         {"feature-statistics": "x.npz", "standardise": "none"},
-        "feature-statistics: --standardise none with --project none uses no public statistics; they go with",
+        "feature-statistics: … --standardise none … --project none",
     ),
     (
         {"feature-statistics": "x.npz", "standardise": "federated", "project": "random", "dimensions": 8},
-        "feature-statistics: --standardise federated with --project random uses no public statistics",
+        "feature-statistics: … --standardise federated … --project random",
     ),
-    ({"second-momentum": 0.5}, "second-momentum: fedavg does not use it; it goes with --strategy fedadam or fedyogi"),
-    ({"adaptivity": 0.5}, "adaptivity: fedavg does not use it; it goes with --strategy fedadam or fedyogi or fedadagrad"),
-    ({"proximal": 0.5}, "proximal: fedavg does not use it; it goes with --strategy fedprox"),
-    ({"trim": 0.2}, "trim: fedavg does not use it; it goes with --strategy trimmed-mean"),
-    ({"inner-rate": 0.2}, "inner-rate: fedavg does not use it; it goes with --strategy perfedavg"),
-    ({"server-optimizer": "sgd"}, "server-optimizer: fedavg does not use it; it goes with --strategy fedopt"),
+    ({"second-momentum": 0.5}, "second-momentum: … --strategy fedadam"),
+    ({"adaptivity": 0.5}, "adaptivity: … --strategy fedadam"),
+    ({"proximal": 0.5}, "proximal: … --strategy fedprox"),
+    ({"trim": 0.2}, "trim: … --strategy trimmed-mean"),
+    ({"inner-rate": 0.2}, "inner-rate: … --strategy perfedavg"),
+    ({"server-optimizer": "sgd"}, "server-optimizer: … --strategy fedopt"),
     *[
-        ({"strategy": name, "weighting": "uniform"}, f"weighting: {name} counts every site once, whatever its size")
+        ({"strategy": name, "weighting": "uniform"}, f"weighting: … {name}")
         for name in ("median", "trimmed-mean", "reptile")
     ],
-    ({"strategy": "reptile", "server-momentum": 0.5}, "server-momentum: reptile has none; --strategy fedavg has it"),
+    ({"strategy": "reptile", "server-momentum": 0.5}, "server-momentum: … --strategy fedavg"),
     (
         {"strategy": "fedopt", "server-momentum": 0.5},
-        "server-momentum: fedopt has none; --server-optimizer momentum has it",
+        "server-momentum: … --server-optimizer momentum",
     ),
     *[
-        ({"strategy": name, "optimizer": "adam"}, f"optimizer adam: {name} is defined for plain SGD steps; leave it at sgd")
+        ({"strategy": name, "optimizer": "adam"}, f"optimizer adam: … {name}")
         for name in ("scaffold", "perfedavg")
     ],
-    ({"strategy": "scaffold", "max-update-norm": 1.0}, "max-update-norm: it bounds updates, but not the changes of scaffold's"),
-    ({"strategy": "scaffold", "patience": 2}, "patience: scaffold's variates divide by the number of steps"),
-    ({"weight-decay": 0.1, "optimizer": "ftrl"}, "weight-decay: ftrl makes each weight anew from its accumulators"),
-    ({"final-rate": 0.5}, "final-rate: goes with --schedule linear, cosine or exponential; a constant rate ends as it"),
-    ({"warmup-rounds": 100}, "warmup-rounds 100: the run has 100 rounds only; give fewer"),
-    ({"warmup-rounds": 3, "rounds": 2}, "warmup-rounds 3: the run has 2 rounds only; give fewer"),
+    ({"strategy": "scaffold", "max-update-norm": 1.0}, "max-update-norm: … scaffold"),
+    ({"strategy": "scaffold", "patience": 2}, "patience: … scaffold"),
+    ({"weight-decay": 0.1, "optimizer": "ftrl"}, "weight-decay: … ftrl"),
+    ({"final-rate": 0.5}, "final-rate: … --schedule linear"),
+    ({"warmup-rounds": 100}, "warmup-rounds 100: … 100"),
+    ({"warmup-rounds": 3, "rounds": 2}, "warmup-rounds 3: … 2"),
     *[
         (
             {"strategy": name, "fraction": 0.5, "dropout": 0.1},
-            f"fraction, dropout: {name} makes one linear head of sums, in closed form and without rounds of training; to "
-            f"train on from it, give --init {name} and another --strategy",
+            f"fraction, dropout: … {name} … --init {name} … --strategy",
         )
         for name in ONE_SHOT
     ],
-    ({"init": "fed3r", "hidden-units": 8}, "hidden-units: fed3r makes a single linear layer; leave it at 0"),
-    ({"lda": True}, "lda: goes with --strategy fed3r or --init fed3r, whose sums it is made of"),
-    ({"lda": True, "strategy": "fedcof"}, "lda: goes with --strategy fed3r or --init fed3r"),
-    ({"ridge": 1.0}, "ridge: goes with fed3r or fedcof, as --strategy or --init"),
-    ({"ridge": 1.0, "strategy": "fedncm"}, "ridge: goes with fed3r or fedcof, as --strategy or --init"),
+    ({"init": "fed3r", "hidden-units": 8}, "hidden-units: … 0"),
+    ({"lda": True}, "lda: … --strategy fed3r … --init fed3r"),
+    ({"lda": True, "strategy": "fedcof"}, "lda: … --strategy fed3r … --init fed3r"),
+    ({"ridge": 1.0}, "ridge: … --strategy … --init"),
+    ({"ridge": 1.0, "strategy": "fedncm"}, "ridge: … --strategy … --init"),
     (
         {"init": "fed3r", "trainable": "conv5"},
-        "init fed3r: it needs pooled features, and --trainable conv5 stores those at the cut; begin with the head and go "
-        "deeper by --unfreeze-at 2:conv5",
+        "init fed3r: … --trainable conv5 … --unfreeze-at 2:conv5",
     ),
     (
         {"unfreeze-at": "2:conv5", "ema": 0.5, "interpolate": True},
-        "ema, interpolate: the first head and the last have different arrays under --unfreeze-at, so there is none "
-        "between them; give --trainable instead",
+        "ema, interpolate: … --unfreeze-at … --trainable",
     ),
-    ({"unfreeze-at": "2:conv5", "strategy": "scaffold"}, "unfreeze-at: scaffold's variates have the shapes of the head"),
+    ({"unfreeze-at": "2:conv5", "strategy": "scaffold"}, "unfreeze-at: … scaffold"),
     *[
-        ({**deep, "standardise": "federated"}, "standardise federated: its statistics are of pooled features")
+        ({**deep, "standardise": "federated"}, "standardise federated:")
         for deep in ({"trainable": "conv5"}, {"unfreeze-at": "2:conv5"})
     ],
-    ({"unfreeze-at": "conv5"}, "unfreeze-at: got 'conv5'; expected ROUND:LAYER, as in 20:conv5_block2,40:conv5"),
-    ({"unfreeze-at": "1:conv5"}, "unfreeze-at: got round 1 after round 1 in a run of 100; rounds must rise, from 2 to"),
-    ({"unfreeze-at": "5:conv5", "rounds": 4}, "unfreeze-at: got round 5 after round 1 in a run of 4"),
-    ({"unfreeze-at": "5:head"}, "unfreeze-at: head is trained from the start or named twice; name deeper layers only"),
-    ({"backbone-rate": 0.5}, "backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate"),
+    ({"unfreeze-at": "conv5"}, "unfreeze-at: … 'conv5' … ROUND:LAYER"),
+    ({"unfreeze-at": "1:conv5"}, "unfreeze-at: … round 1 … round 1 … 100"),
+    ({"unfreeze-at": "5:conv5", "rounds": 4}, "unfreeze-at: … round 5 … round 1 … 4"),
+    ({"unfreeze-at": "5:head"}, "unfreeze-at: … head"),
+    ({"backbone-rate": 0.5}, "backbone-rate: … --trainable … --unfreeze-at … --learning-rate"),
     (
         {"strategy": "scaffold", "trainable": "conv5"},
-        "backbone-rate: scaffold divides by one rate for all that is trained; give --backbone-rate 1 and a --learning-rate "
-        "that suits convolutions, such as 0.05",
+        "backbone-rate: … --backbone-rate 1 … --learning-rate … 0.05",
     ),
-    ({"client-cpus": 2.0}, "client-cpus: goes with --engine ray; the in-process engine knows --threads"),
-    ({"client-gpus": 1.0}, "client-gpus: goes with --engine ray"),
-    ({"ray-address": "auto"}, "ray-address: goes with --engine ray"),
+    ({"client-cpus": 2.0}, "client-cpus: … --engine ray … --threads"),
+    ({"client-gpus": 1.0}, "client-gpus: … --engine ray"),
+    ({"ray-address": "auto"}, "ray-address: … --engine ray"),
 ]  # fmt: skip
+
+
+def in_order(facts: str) -> str:
+    """Return the pattern of a text that holds these facts, whatever stands between them."""
+    return "(?s)" + ".*".join(map(re.escape, facts.split(" … ")))
 
 
 def name(case: object) -> str:
@@ -114,9 +116,8 @@ def name(case: object) -> str:
 
 @pytest.mark.parametrize(("settings", "words"), REFUSED, ids=name)
 def test_refusals_say_what_and_why(settings: dict, words: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=in_order(words)):
         make_config(settings, "options")
-    assert words in str(caught.value)
 
 
 def test_every_refusal_there_is_has_a_test() -> None:
@@ -130,7 +131,7 @@ def test_every_refusal_there_is_has_a_test() -> None:
         there |= {(file, node.lineno) for node in raises}
     for settings, words in REFUSED:
         given = {key.replace("-", "_"): value for key, value in settings.items()}
-        with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        with pytest.raises(ValueError, match=in_order(words)) as caught:
             combinations.refuse_contradictions(RunConfig.model_construct(**RunConfig().model_dump() | given))
         last = traceback.extract_tb(caught.value.__traceback__)[-1]
         reached.add((last.filename, last.lineno))
