@@ -15,17 +15,26 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+from waiting import wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from client.app import app as client_app
+from common.backbone import load_backbone
+from common.compute import keras
 from common.config import RunConfig
+from common.extraction import open_store
+from common.images import Image, content_key
+from common.sources import write_manifest
 from server.app import make_app
 from simulations.engine import SimulatedSite, run_in_process
 
@@ -40,45 +49,47 @@ PRIVATE = {
     "fraction": 0.5, "classes": "declared", "class_names": "0,1,2,3",
 }  # fmt: skip
 
-_PREPARE = """
-import sys
-from pathlib import Path
-import numpy as np
-from common.backbone import load_backbone
-from common.compute import keras
-from common.extraction import open_store
-from common.images import Image, content_key
-from common.sources import write_manifest
-root, sites, images, width = Path(sys.argv[1]), *map(int, sys.argv[2:])
-pixels = keras.Input((32, 32, 3))
-wide = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(width, 1)(pixels))
-keras.Model(pixels, wide).save(root / "wide.keras")
-store = open_store(load_backbone(str(root / "wide.keras")), str(root / "store"))
-for k in range(sites):
-    rng = np.random.default_rng(k)
-    y = rng.integers(0, 4, images)
-    stand_ins = rng.integers(0, 256, (images, 2, 2, 3), np.uint8)
-    np.savez(root / f"{k}.npz", x_train=stand_ins, y_train=y)
-    features = rng.normal(size=(images, width)) + 3 * np.eye(4, width)[y]
-    store.add([content_key(image) for image in stand_ins], features.astype(np.float32))
-    write_manifest(root / f"{k}.csv", [Image(f"{root / str(k)}.npz#x_train/{i}", str(y[i])) for i in range(images)])
-"""
 
-
-def prepare(root: Path) -> None:
-    """Make backbone, features and manifests in another process: this one must not run TensorFlow before it forks."""
-    command = [sys.executable, "-c", _PREPARE, str(root), *map(str, (SITES, IMAGES, WIDTH))]
-    subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
-
-
-def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -> int:
-    """Fork a worker that runs the federation into ``out``; return its process id."""
+def fork(work: Callable[[], object], log: Path) -> int:
+    """Do some work in a forked process whose errors go to a file; return its process id."""
     sys.stdout.flush()
     if child := os.fork():
         return child
     code = 1
     try:
-        os.dup2(os.open(root / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        work()
+        code = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        os._exit(code)
+
+
+def prepare(root: Path) -> None:
+    """Make backbone, features and manifests in another process: this one must not run TensorFlow before it forks."""
+    finish(fork(partial(_prepare, root), root / "worker.log"), root / "worker.log")
+
+
+def _prepare(root: Path) -> None:
+    pixels = keras.Input((32, 32, 3))
+    wide = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(WIDTH, 1)(pixels))
+    keras.Model(pixels, wide).save(root / "wide.keras")
+    store = open_store(load_backbone(str(root / "wide.keras")), str(root / "store"))
+    for k in range(SITES):
+        rng = np.random.default_rng(k)
+        y = rng.integers(0, 4, IMAGES)
+        stand_ins = rng.integers(0, 256, (IMAGES, 2, 2, 3), np.uint8)
+        np.savez(root / f"{k}.npz", x_train=stand_ins, y_train=y)
+        features = rng.normal(size=(IMAGES, WIDTH)) + 3 * np.eye(4, WIDTH)[y]
+        store.add([content_key(image) for image in stand_ins], features.astype(np.float32))
+        write_manifest(root / f"{k}.csv", [Image(f"{root / str(k)}.npz#x_train/{i}", str(y[i])) for i in range(IMAGES)])
+
+
+def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -> int:
+    """Fork a worker that runs the federation into ``out``; return its process id."""
+
+    def work() -> None:
         config = RunConfig(
             data="soak", sites=SITES, rounds=ROUNDS, backbone=str(root / "wide.keras"), store=str(root / "store"),
             out=str(out), resume=resume, learning_rate=0.5, **settings,
@@ -88,11 +99,8 @@ def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -
             for k in range(SITES)
         ]
         run_in_process(make_app(), client_app, sites, config.to_flat(), 2)
-        code = 0
-    except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    finally:
-        os._exit(code)
+
+    return fork(work, root / "worker.log")
 
 
 def finish(child: int, log: Path) -> None:
@@ -113,7 +121,7 @@ def traces(out: Path) -> dict[str, object]:
 
 
 def soak(kills: int, seed: int = 0) -> Counter[str]:
-    """Kill so many times; return how often a kill fell into which stage of a run.
+    """Kill this many times; return how often a kill fell into which stage of a run.
 
     Raises:
         SystemExit: a resumed run left something else than an undisturbed one.
@@ -124,11 +132,9 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
         prepare(root)
         expected, seconds = {}, {}
         for name, settings in STRATEGIES.items():
-            for _ in range(2):  # the second time the disk cache is warm, as it is later on
-                shutil.rmtree(root / name, ignore_errors=True)
-                began = time.monotonic()
-                finish(start(root, root / name, settings, resume=False), root / "worker.log")
-                seconds[name] = time.monotonic() - began
+            began = time.monotonic()
+            finish(start(root, root / name, settings, resume=False), root / "worker.log")
+            seconds[name] = time.monotonic() - began
             expected[name] = traces(root / name)
         done = 0
         while done < kills:
@@ -140,7 +146,7 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
                 if rng.random() < 0.5:  # at any moment …
                     time.sleep(rng.uniform(0, 1.05 * seconds[name]))
                 else:  # … or within the rounds, which are a small part of so short a run
-                    _wait_for_round(out, rng.randint(1, ROUNDS), 1.05 * seconds[name])
+                    _wait_for_round(out, rng.randint(1, ROUNDS), child)
                     time.sleep(rng.uniform(0, 0.02))
                 os.kill(child, signal.SIGKILL)
                 _, status = os.waitpid(child, 0)
@@ -159,7 +165,7 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
 
 
 def soak_private(kills: int, seed: int = 0) -> Counter[str]:
-    """Kill private runs so many times; return how often a kill fell into which stage.
+    """Kill private runs this many times; return how often a kill fell into which stage.
 
     Raises:
         SystemExit: a charge was lost, or a round was finished that had not been charged.
@@ -173,7 +179,7 @@ def soak_private(kills: int, seed: int = 0) -> Counter[str]:
             shutil.rmtree(out, ignore_errors=True)
             for attempt in range(rng.randint(1, 3)):
                 child = start(root, out, PRIVATE, resume=attempt > 0)
-                _wait_for_round(out, rng.randint(1, ROUNDS - 1), 60)
+                _wait_for_round(out, rng.randint(1, ROUNDS - 1), child)
                 time.sleep(rng.uniform(0, 0.02))
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
@@ -199,12 +205,11 @@ def charges(out: Path) -> list[int]:
     return [json.loads(line)["round"] for line in (out / "privacy.jsonl").read_text().splitlines()]
 
 
-def _wait_for_round(out: Path, number: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if any(int(path.name[6:12]) >= number for path in (out / "checkpoints").glob("round-*")):
-            return
-        time.sleep(0.001)
+def _wait_for_round(out: Path, number: int, child: int) -> None:
+    """Wait until a round is in a checkpoint, or the worker has ended."""
+    reached = lambda: any(int(path.name[6:12]) >= number for path in (out / "checkpoints").glob("round-*"))  # noqa: E731
+    ended = lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None  # noqa: E731
+    wait_until(lambda: reached() or ended(), f"round {number} is in a checkpoint")
 
 
 def _stage(out: Path) -> str:

@@ -4,6 +4,8 @@ import gc
 import weakref
 from pathlib import Path
 
+import pytest
+
 from client.app import app as client_app
 from common.config import RunConfig
 from server.app import make_app
@@ -12,6 +14,7 @@ from server.records import Round
 from simulations.engine import SimulatedSite, run_in_process
 
 
+@pytest.mark.run
 def test_replies_are_let_go_after_their_round(folder_of_classes, tmp_path: Path) -> None:
     """Memory must not grow with sites times rounds: a reply weighs as much as a head."""
     data = folder_of_classes(12)

@@ -113,9 +113,11 @@ def test_the_bound_follows_the_paper() -> None:
 @pytest.mark.parametrize("start", [1e-2, 50.0])
 def test_the_bound_comes_to_the_quantile(quantile: float, start: float) -> None:
     mechanism, rng, bound, late = SiteLevel(100.0, 1.0, quantile), np.random.default_rng(3), start, []
-    for number in range(300):
+    one = delta(1.0)
+    for number in range(250):
         sizes = rng.lognormal(0, 1, 100)
-        bound = mechanism.next_bound([delta(size) for size in sizes], bound, rng)
+        updates = [tuple(np.float32(size) * array for array in one) for size in sizes]
+        bound = mechanism.next_bound(updates, bound, rng)
         late += [bound] if number >= 150 else []
     below = np.mean(np.random.default_rng(4).lognormal(0, 1, 10**5) <= np.mean(late))
     assert below == pytest.approx(quantile, abs=0.03)

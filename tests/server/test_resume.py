@@ -3,15 +3,15 @@
 import errno
 import os
 import re
-import subprocess
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import patient
 
 from common.config import RunConfig
 from common.errors import UserError
@@ -195,15 +195,24 @@ def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, mon
     assert checkpoints.latest().round == 4
 
 
-@pytest.mark.run
-def test_killed_and_resumed_runs_end_bit_equal() -> None:
-    script = Path(__file__).resolve().parents[1] / "kill_and_resume.py"
-    done = subprocess.run([sys.executable, script, "20"], capture_output=True, text=True, timeout=900)
-    assert "20 kills, all resumed to the same bits" in done.stdout, done.stdout + done.stderr
+def soak(*words: str) -> str:
+    """Kill and resume runs as ``python tests/kill_and_resume.py WORDS`` does; return what it says."""
+    tests = Path(__file__).resolve().parents[1]
+    code = f"import runpy; runpy.run_path({str(tests / 'kill_and_resume.py')!r}, run_name='__main__')"
+    done = forked.run("-c", code, *words, env={**os.environ, "PYTHONPATH": str(tests)}, seconds=patient(240))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.run
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.full)])
+def test_killed_and_resumed_runs_end_bit_equal(kills: int) -> None:
+    assert f"{kills} kills, all resumed to the same bits" in soak(str(kills))
+
+
+@pytest.mark.process
+@pytest.mark.run
+@pytest.mark.full
 def test_killed_private_runs_keep_every_charge() -> None:
-    script = Path(__file__).resolve().parents[1] / "kill_and_resume.py"
-    done = subprocess.run([sys.executable, script, "6", "private"], capture_output=True, text=True, timeout=300)
-    assert "6 kills, every charge kept" in done.stdout, done.stdout + done.stderr
+    assert "6 kills, every charge kept" in soak("6", "private")

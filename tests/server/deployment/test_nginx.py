@@ -131,7 +131,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         yield Front(port, certificates / "ca.crt", asked)
 
 
-@pytest.mark.run
+@pytest.mark.process
 @pytest.mark.parametrize("size", [0, 6 * MIB, 30 * MIB])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_sites_get_through_with_all_they_bring(front: Front, size: int, host: str) -> None:
@@ -145,13 +145,13 @@ def test_sites_get_through_with_all_they_bring(front: Front, size: int, host: st
     }
 
 
-@pytest.mark.run
+@pytest.mark.process
 @pytest.mark.skipif(not IPV6, reason="there is no IPv6")
 def test_ipv6_is_served(front: Front) -> None:
     assert front.post("/v1/fleet/pull-messages", host="::1")[0] == 200
 
 
-@pytest.mark.run
+@pytest.mark.process
 @pytest.mark.parametrize("path", TRICKS)
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_only_paths_of_sites_reach_superlink(front: Front, method: str, path: str) -> None:
@@ -161,7 +161,7 @@ def test_only_paths_of_sites_reach_superlink(front: Front, method: str, path: st
     assert front.asked == []
 
 
-@pytest.mark.run
+@pytest.mark.process
 def test_a_second_request_in_the_same_breath_is_judged_too(front: Front) -> None:
     front.asked.clear()
     first = b"POST /v1/fleet/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
@@ -170,12 +170,12 @@ def test_a_second_request_in_the_same_breath_is_judged_too(front: Front) -> None
     assert front.asked == ["/v1/fleet/x"]
 
 
-@pytest.mark.run
+@pytest.mark.process
 def test_who_is_refused_is_told_so(front: Front) -> None:
     assert front.post("/v1/control/start-run") == (403, b"Only sites of the federation are served here.\n")
 
 
-@pytest.mark.run
+@pytest.mark.process
 def test_bodies_have_a_bound(front: Front) -> None:
     front.asked.clear()
     connection = http.client.HTTPSConnection("localhost", front.port, timeout=30, context=front.trust())
@@ -187,7 +187,7 @@ def test_bodies_have_a_bound(front: Front) -> None:
     assert front.asked == []
 
 
-@pytest.mark.run
+@pytest.mark.process
 def test_without_tls_nobody_is_heard(front: Front) -> None:
     front.asked.clear()
     with socket.create_connection(("127.0.0.1", front.port), 30) as plain:
@@ -196,7 +196,7 @@ def test_without_tls_nobody_is_heard(front: Front) -> None:
     assert front.asked == []
 
 
-@pytest.mark.run
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @pytest.mark.parametrize("version", ["TLSv1_1", "TLSv1_2", "TLSv1_3"])
 def test_tls_is_recent(front: Front, version: str) -> None:
@@ -212,7 +212,7 @@ def test_tls_is_recent(front: Front, version: str) -> None:
                 assert tls.version() == version.replace("_", ".")
 
 
-@pytest.mark.run
+@pytest.mark.process
 def test_nothing_is_passed_to_an_impostor_of_superlink(tmp_path: Path) -> None:
     if not NGINX:
         pytest.skip("there is no nginx")
