@@ -17,6 +17,7 @@ from common.cut import Cut, cut
 from common.feature_map import FeatureMap
 from common.head import HeadSpec, build_above, initial_head
 
+pytestmark = pytest.mark.run  # it trains whole networks
 N, CLASSES = 22, 3
 Y = np.arange(N) % CLASSES
 

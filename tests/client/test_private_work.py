@@ -88,8 +88,8 @@ def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(prepa
         query = Query("name", 32, "0" * 64, CLASSES)
         shown.append((work.describe(query, site), site.site.images_by_class(), work.train(TASK, site).examples))
     assert shown[0] == shown[1]
-    assert "left out: 1 images of classes that the run does not declare" in caplog.text
-    with pytest.raises(SiteError, match=r"asked for other classes; the run's settings say blue, green, red"):
+    assert "left out: 1 " in caplog.text
+    with pytest.raises(SiteError, match="blue, green, red"):
         refuse_beyond(replace(TASK, classes=("blue", "green")), protocol.EVALUATE, site.config)
 
 
@@ -99,10 +99,10 @@ def test_the_rate_and_the_rounds_are_those_of_the_settings(settings: dict) -> No
     config = RunConfig(**{**IMAGE, **settings}, rounds=5, schedule="cosine", warmup_rounds=1)
     for number in range(1, 6):
         refuse_beyond(replace(TASK, round=number, rate=rate(config, number)), protocol.TRAIN, config)
-        with pytest.raises(SiteError, match=rf"of the learning rate in round {number}; the run's settings say"):
+        with pytest.raises(SiteError, match=rf"learning rate in round {number}"):
             refuse_beyond(replace(TASK, round=number, rate=0.9 * rate(config, number)), protocol.TRAIN, config)
     for number in (0, 6, 1_000_000):
-        with pytest.raises(SiteError, match="the run's settings say rounds 1 to 5"):
+        with pytest.raises(SiteError, match="rounds 1 to 5"):
             refuse_beyond(replace(TASK, round=number, rate=rate(config, 5)), protocol.TRAIN, config)
     once = RunConfig(**{**IMAGE, "local_steps": 0, "image_rate": 0.05, "weighting": "examples"}, strategy="fed3r")
     with pytest.raises(SiteError, match="the run's settings say no training"):
@@ -169,6 +169,6 @@ def test_nobody_gets_scores_of_private_images(settings: dict) -> None:
     config = RunConfig(**{**IMAGE, **settings})
     trial = Trial("the site", 0, CLASSES, (TASK.head,))
     for request, kind in ((trial, protocol.TRIAL), (TASK, protocol.PERSONAL)):
-        with pytest.raises(SiteError, match="asked for scores of private images; the run's settings say none"):
+        with pytest.raises(SiteError, match="scores of private images"):
             refuse_beyond(request, kind, config)
     refuse_beyond(TASK, protocol.EVALUATE, config)

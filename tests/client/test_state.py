@@ -83,7 +83,7 @@ def test_a_write_that_is_cut_off_leaves_the_states_before(tmp_path: Path, monkey
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"round-000002.*cannot be written: No space left on device; make room"):
+    with pytest.raises(UserError, match=r"round-000002.* No space left on device"):
         state.keep(2, arrays(2))
     assert files(tmp_path) == ["round-000001"]
     assert same(state.before(3), arrays(1))
@@ -104,7 +104,7 @@ def test_only_the_runs_used_last_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../../etc", "00FF00FF", "0123abc", "a" * 65, "0123abcd/x", "0123abcd\n", "runs"])
 def test_a_run_name_that_could_be_a_path_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SiteError, match=r"8 to 64 hexadecimal digits .* got \d+ characters") as refused:
+    with pytest.raises(SiteError, match=r"8 to 64 .* got \d+ ") as refused:
         SiteState(tmp_path, name)
     assert refused.value.code == "run-name"
     assert len(name) < 3 or name not in refused.value.text

@@ -47,6 +47,7 @@ def fit_by_keras(spec: HeadSpec, optimizer: str, rate: float, head, x, y, epochs
     return model.get_weights()
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     ("optimizer", "rate", "spec"),
     [
@@ -248,6 +249,7 @@ recipes = st.builds(
 
 @settings(deadline=None, max_examples=8)
 @given(recipes, st.integers(1, 90), st.integers(1, 4), st.floats(0.01, 1), st.booleans(), st.integers(0, 99))
+@pytest.mark.run
 def test_both_trainers_give_the_same_head(
     recipe: Recipe, n: int, epochs: int, rate: float, weighted: bool, seed: int
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_store_is_used_again_whatever_the_seed(tmp_path: Path, folder_of_class
     assert len(store) == before + len(new - training) + 2 * len(training)
 
 
+@pytest.mark.run
 def test_features_of_views_are_those_of_the_network_whatever_the_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

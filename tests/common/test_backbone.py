@@ -101,6 +101,7 @@ def test_missing_imagenet_weights_say_which_file_and_where(monkeypatch: pytest.M
         assert words in str(caught.value)
 
 
+@pytest.mark.run
 def test_weights_that_are_none(tmp_path: Path, thin: None) -> None:
     with pytest.raises(UserError, match=r"--weights .*gone\.h5: no such file"):
         load_backbone("resnet50v2", str(tmp_path / "gone.h5"))
@@ -131,6 +132,7 @@ def test_bfloat16_features_are_near_those_of_float32(monkeypatch: pytest.MonkeyP
     }
 
 
+@pytest.mark.run
 def test_local_weights_of_each_kind_give_the_same_features(tmp_path: Path, thin: None) -> None:
     network = keras.applications.ResNet50V2(include_top=False, weights=None, pooling="avg")
     files = [tmp_path / "a.weights.h5", tmp_path / "b.keras"]

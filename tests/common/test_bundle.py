@@ -86,10 +86,8 @@ def test_a_bundle_made_for_other_sources_is_refused() -> None:
     refuse_other_sources(sources_digest())
     with pytest.raises(UserError) as caught:
         refuse_other_sources("0123456789abcdef" * 4)
-    assert str(caught.value) == (
-        f"the bundle was made for sources 0123456789abcdef…, installed here are {sources_digest()[:16]}… "
-        f"(fedtransfer {version('fedtransfer')}); install the same version on both sides"
-    )
+    for fact in ("0123456789abcdef…", f"{sources_digest()[:16]}…", f"fedtransfer {version('fedtransfer')}"):
+        assert fact in str(caught.value)
 
 
 def test_the_code_of_a_bundle_is_what_is_installed() -> None:

@@ -15,15 +15,15 @@ def test_a_test_image_in_training_is_named() -> None:
 def test_many_copies_are_counted_and_a_few_named() -> None:
     images = [Image(f"{i}-{label}.png", label) for i in range(5) for label in ("cat", "dog")]
     [warning] = examine(images, [bytes([i // 2]) for i in range(10)], ["train"] * 10)
-    assert warning.startswith(
-        "5 images under more than one label, all of which are kept: 0-cat.png (cat) = 0-dog.png (dog); "
-    )
+    assert warning.startswith("5 images ")
+    assert ": 0-cat.png (cat) = 0-dog.png (dog); " in warning
     assert warning.endswith("; and 2 more")
 
 
 def test_sites_too_small_to_divide_are_named() -> None:
     splits = {"a": ["train", "validation", "test"], "b": ["train", "test"], "c": ["train"]}
-    assert examine_sites(splits) == [
-        "2 sites have no validation image and have no say in which head is kept: b, c",
-        "1 sites have no test image and are scored on the common test set only: c",
-    ]
+    validation, test = examine_sites(splits)
+    assert validation.startswith("2 sites have no validation image")
+    assert validation.endswith(": b, c")
+    assert test.startswith("1 sites have no test image")
+    assert test.endswith(": c")

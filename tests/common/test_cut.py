@@ -51,6 +51,7 @@ def check_resnet(build: Callable[..., keras.Model], expected: dict[str, int]) ->
     return backbone
 
 
+@pytest.mark.run
 def test_a_resnet_of_keras_is_cut_with_its_shortcuts_whole() -> None:
     check_resnet(thin_resnet50v2, {"conv4_block2": 4 * 4 * 16})
 
@@ -62,6 +63,7 @@ def test_resnet50v2_is_cut_with_its_shortcuts_whole() -> None:
     assert cut(replace(backbone, resolution=224), "conv5").below.features == 50176
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("preprocessing", [pytest.param("auto", marks=pytest.mark.full), "caffe"])
 def test_a_file_of_ones_own_is_cut_inside_the_model_in_it(tmp_path: Path, preprocessing: str) -> None:
     moved(small_resnet((4, 8))).save(tmp_path / "own.keras")
@@ -145,7 +147,7 @@ def test_each_layer_must_be_deeper_than_the_one_before() -> None:
         "conv3",
     ]
     for layers in (["conv4", "conv4_block2"], ["head", "conv4", "conv4_block1"], ["conv4", "head"]):
-        with pytest.raises(UserError, match=f"{layers[-1]} trains no more of small than {layers[-2]} before it; give"):
+        with pytest.raises(UserError, match=f"{layers[-1]} .* small than {layers[-2]}"):
             cuts(backbone, layers)
 
 

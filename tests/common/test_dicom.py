@@ -23,11 +23,11 @@ def test_a_ct_slice_is_shown_over_the_whole_range() -> None:
 
 
 def test_a_file_without_a_picture_says_so() -> None:
-    with pytest.raises(ValueError, match="a DICOM file without a readable picture"):
+    with pytest.raises(ValueError, match="DICOM"):
         decode(dicom("CT_small.dcm")[:3000])
 
 
 def test_without_the_extra_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(ValueError, match=r"pip install 'fedtransfer\[dicom\]' to read it, or convert it to PNG"):
+    with pytest.raises(ValueError, match=r"pip install 'fedtransfer\[dicom\]'"):
         decode(dicom("CT_small.dcm"))

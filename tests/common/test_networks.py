@@ -86,7 +86,7 @@ def test_a_chosen_preprocessing_is_part_of_the_fingerprint(tmp_path: Path) -> No
 def test_a_fixed_size_is_the_resolution(tmp_path: Path) -> None:
     path = saved(small_model(size=40), tmp_path / "net.keras")
     assert load_backbone(path).resolution == 40
-    with pytest.raises(UserError, match="takes images of 40 x 40 only, got --resolution 64"):
+    with pytest.raises(UserError, match=r"40 x 40 .*--resolution 64"):
         load_backbone(path, "", 64)
 
 
@@ -128,15 +128,15 @@ def overflowing() -> keras.Model:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (two_inputs, "has 2 inputs and 1 outputs; expected one image and one output"),
-        (grey, r"input has shape \(None, 8, 8, 1\); expected RGB"),
+        (two_inputs, "2 inputs and 1 outputs"),
+        (grey, r"\(None, 8, 8, 1\); expected RGB"),
         (oblong, r"\(None, 8, 16, 3\); expected square"),
         (
             lambda: small_model(pool=False, top=False),
-            r"no global pooling layer \(its last layers: .*bn \(BatchNormalization\)",
+            r"no global pooling layer .*bn \(BatchNormalization\)",
         ),
-        (with_nan, "weights that are NaN or infinite; the file is damaged"),
-        (overflowing, "features that are NaN or infinite; does --preprocessing fit"),
+        (with_nan, "weights that are NaN or infinite"),
+        (overflowing, "features that are NaN or infinite; .*--preprocessing"),
         (blind, "the same features for different images"),
     ],
 )
@@ -149,10 +149,10 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--backbone .*gone\.keras: no such file"):
         load_backbone(str(tmp_path / "gone.keras"))
     (tmp_path / "bad.keras").write_bytes(b"no")
-    with pytest.raises(UserError, match=r"bad\.keras: Keras cannot load it(.|\n)*--backbone NAME --weights FILE"):
+    with pytest.raises(UserError, match=r"bad\.keras: (.|\n)*--backbone NAME --weights FILE"):
         load_backbone(str(tmp_path / "bad.keras"))
     small_model().save_weights(tmp_path / "only.weights.h5")
-    with pytest.raises(UserError, match=r"Keras cannot load it(.|\n)*--weights FILE"):
+    with pytest.raises(UserError, match=r"only\.weights\.h5: (.|\n)*--weights FILE"):
         load_backbone(str(tmp_path / "only.weights.h5"))
 
 
@@ -225,6 +225,7 @@ def check_format(folder: Path, name: str, model: keras.Model, expected: np.ndarr
     np.testing.assert_allclose(backbone.network(PIXELS, training=False), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_of_weights_gives_the_same_features(tmp_path: Path, thin: Architecture, name: str) -> None:
     check_format(tmp_path, name, *thin)
@@ -249,9 +250,9 @@ def test_unmatched_variables_are_listed(tmp_path: Path, thin: Architecture) -> N
         load_backbone("resnet50v2", str(path))
     for words in (
         "not weights of resnet50v2",
-        "1 variables of the network are missing in the file: conv1_conv/kernel",
-        "1 variables of the file are unknown to the network: conv1_conv/kernel_of_another_name",
-        "1 variables have another shape: post_bn/gamma (10,), expected (20,)",
+        "missing in the file: conv1_conv/kernel",
+        "unknown to the network: conv1_conv/kernel_of_another_name",
+        "post_bn/gamma (10,), expected (20,)",
     ):
         assert words in str(caught.value)
 

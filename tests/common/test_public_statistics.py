@@ -107,14 +107,15 @@ def test_what_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         configured_backbone(RunConfig(project="pca", dimensions=5))
     for words in (
-        f"--project pca: the public statistics of {BUNDLED}'s features hold no axes",
+        "--project pca: ",
+        BUNDLED,
         "`fedtransfer features statistics IMAGES --out FILE.npz`",
         "--feature-statistics FILE.npz",
     ):
         assert words in str(caught.value)
     image = keras.Input((32, 32, 3))
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)).save(tmp_path / "plain.keras")
-    with pytest.raises(UserError, match="--standardise public: the public statistics of plain's features hold no dev"):
+    with pytest.raises(UserError, match=r"--standardise public: .*plain"):
         configured_backbone(RunConfig(backbone=str(tmp_path / "plain.keras"), standardise="public"))
 
 

@@ -33,5 +33,5 @@ def test_a_roster_that_is_not_right(tmp_path: Path, text: str, told: str) -> Non
 
 
 def test_a_roster_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.toml: no such file; expected a roster, as fedtransfer server roster"):
+    with pytest.raises(UserError, match=r"gone\.toml: .*fedtransfer server roster"):
         read_roster(tmp_path / "gone.toml")

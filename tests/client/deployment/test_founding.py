@@ -52,22 +52,22 @@ def test_any_name_and_path_can_be_written_down(tmp_path: Path, name: str) -> Non
 def test_a_site_is_not_made_twice(tmp_path: Path, data: Path) -> None:
     site = found_site(tmp_path / "site", "anna", ADDRESS, None, data)
     before = site.key.read_bytes()
-    with pytest.raises(UserError, match=r"is a site's folder already; edit .*site\.toml, or choose another folder"):
+    with pytest.raises(UserError, match=r"already; .*site\.toml"):
         found_site(tmp_path / "site", "bert", ADDRESS, None, data)
     assert SiteFolder.open(site.folder).settings.name == "anna"
     assert site.key.read_bytes() == before
 
 
 def test_files_that_are_not_there(tmp_path: Path, authority: Path, data: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.crt: no such file or folder; expected the coordinator's ca\.crt"):
+    with pytest.raises(UserError, match=r"gone\.crt: .*ca\.crt"):
         found_site(tmp_path / "site", "anna", ADDRESS, tmp_path / "gone.crt", data)
-    with pytest.raises(UserError, match=r"gone: no such file or folder; expected the site's images"):
+    with pytest.raises(UserError, match=r"gone: no such"):
         found_site(tmp_path / "site", "anna", ADDRESS, authority, tmp_path / "gone")
     assert not (tmp_path / "site").exists()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, authority: Path, data: Path) -> None:
-    with pytest.raises(UserError, match=r"given\.crt: cannot be written: .*; choose another folder"):
+    with pytest.raises(UserError, match=r"given\.crt: cannot be written"):
         found_site(authority, "anna", ADDRESS, authority, data)
 
 

@@ -73,10 +73,10 @@ def test_sites_know_each_other_by_signature(sites: dict[str, SiteFolder], pinned
     for name in NAMES:
         known[name].verify("anna", b"survivors", signature)
         for who, data in (("bert", b"survivors"), ("anna", b"survivors and one more")):
-            with pytest.raises(SiteError, match=f"what came as from '{who}' is not signed by its key") as caught:
+            with pytest.raises(SiteError, match=f"'{who}' is not signed") as caught:
                 known[name].verify(who, data, signature)
             assert caught.value.code == "wrong-signature"
-    with pytest.raises(SiteError, match="the coordinator gave no key of 'dora'"):
+    with pytest.raises(SiteError, match="no key of 'dora'"):
         known["bert"].verify("dora", b"survivors", signature)
 
 
@@ -92,16 +92,16 @@ def test_with_a_roster_an_invented_site_is_refused_by_name(sites: dict[str, Site
     key = openssh(ec.generate_private_key(ec.SECP384R1()))
     told = refusal(sites["anna"], lines(sites) | {"zoe": key})
     assert told.code == "not-on-roster"
-    assert told.text.startswith(f"'zoe', to which the coordinator gives key {fingerprint(key)}, is not on this site's")
-    assert "compare the fingerprint with that site's by telephone and add it to roster.toml, or the run" in told.text
+    for fact in ("'zoe'", fingerprint(key), "roster.toml"):
+        assert fact in told.text
 
 
 def test_with_a_roster_another_key_of_a_known_name_is_refused(sites: dict[str, SiteFolder]) -> None:
     pin_all(sites)
     told = refusal(sites["anna"], lines(sites) | {"bert": openssh(ec.generate_private_key(ec.SECP384R1()))})
     assert told.code == "not-on-roster"
-    assert "'bert', to which" in told.text
-    assert "has another key on this site's roster; if it has a new one" in told.text
+    assert "'bert'" in told.text
+    assert "has another key" in told.text, "not that it is unknown"
     swapped = lines(sites) | {"bert": line(sites["carl"]), "carl": line(sites["bert"])}
     assert refusal(sites["anna"], swapped).code == "not-on-roster"
 
@@ -172,7 +172,7 @@ def test_check_says_whose_word_is_taken(sites: dict[str, SiteFolder], monkeypatc
     pin(anna, {name: fingerprint(line(sites[name])) for name in ("bert", "carl")})
     level, text = checked(anna)
     assert level == "warning"
-    assert f"this site's own key, {fingerprint(line(anna))}, is not among the 2" in text
+    assert fingerprint(line(anna)) in text
     (anna.folder / "roster.toml").write_text("[sites]\n")
     assert checked(anna)[0] == "error"
 
@@ -184,7 +184,8 @@ def test_fingerprints_to_be_compared_by_telephone(sites: dict[str, SiteFolder], 
         return f"{result.output}{result.exception or ''}"
 
     keys = {name: fingerprint(line) for name, line in lines(sites).items()}
-    assert shown() == f"{keys['anna']}  this site; it has no roster, see fedtransfer client roster --help\n"
+    assert shown().startswith(f"{keys['anna']}  ")
+    assert "fedtransfer client roster --help" in shown()
     (tmp_path / "got.toml").write_text(roster_text(keys))
     told = f"{keys['anna']}  anna, this site\n{keys['bert']}  bert\n{keys['carl']}  carl\n"
     assert shown(str(tmp_path / "got.toml")) == told

@@ -59,32 +59,28 @@ def test_a_key_is_never_overwritten(key: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 def test_a_key_that_others_may_read_is_refused(key: Path, mode: int) -> None:
     key.chmod(mode)
-    with pytest.raises(UserError, match=rf"site\.key: others on this machine may read it; run: chmod 600 {key}"):
+    with pytest.raises(UserError, match=rf"chmod 600 {key}"):
         load_keys(key)
     key.chmod(0o600)
     load_keys(key)
 
 
 def test_no_key(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"site\.key: No such file or directory; fedtransfer client new-key makes a new"
-    ):
+    with pytest.raises(UserError, match=r"site\.key: .*fedtransfer client new-key"):
         load_keys(tmp_path / "site.key")
 
 
 def test_a_key_of_another_kind_is_refused(key: Path) -> None:
     other = ed25519.Ed25519PrivateKey.generate()
     key.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    with pytest.raises(
-        UserError, match=r"site\.key: expected an elliptic-curve key; fedtransfer client new-key makes the right"
-    ):
+    with pytest.raises(UserError, match=r"site\.key: .*fedtransfer client new-key"):
         load_keys(key)
 
 
 @pytest.mark.process
 def test_a_key_with_a_passphrase_is_refused(key: Path) -> None:
     ssh_keygen("-p", "-N", "open sesame", "-f", str(key))
-    with pytest.raises(UserError, match="not a private key in OpenSSH's form without a passphrase"):
+    with pytest.raises(UserError, match=r"OpenSSH.* passphrase"):
         load_keys(key)
 
 
@@ -97,5 +93,5 @@ def unknown_kind(secret: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [lambda b: b[:200], lambda b: b"", lambda b: b"\xff\0" + b[50:], unknown_kind])
 def test_a_damaged_key_is_refused(key: Path, damage: object) -> None:
     key.write_bytes(damage(key.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(UserError, match=r"site\.key: not a private key in OpenSSH's form without a passphrase: "):
+    with pytest.raises(UserError, match=r"site\.key: .*OpenSSH.* passphrase"):
         load_keys(key)

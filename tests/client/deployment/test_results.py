@@ -62,6 +62,7 @@ def test_the_newest_is_found_with_the_settings_of_its_run(results: Path, keep: C
     assert len(list(results.iterdir())) == 2
 
 
+@pytest.mark.run
 def test_a_run_that_is_delivered_again_replaces_its_own_result_and_model(
     results: Path, keep: Callable[..., None]
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_model_is_made_once(results: Path, keep: Callable[..., None]) -> None:
     assert [path.name for path in kept.folder.glob("*.keras")] == ["model.keras"]
 
 
+@pytest.mark.run
 def test_a_model_of_standardised_features_is_made_from_what_is_kept(results: Path, keep: Callable[..., None]) -> None:
     """A head on ((x - m) / s) against the same head on raw features, made up for it."""
     rng = np.random.default_rng(0)
@@ -104,6 +106,7 @@ def test_a_model_of_standardised_features_is_made_from_what_is_kept(results: Pat
         newest_result(results).model()
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("layer", [pytest.param("head", marks=pytest.mark.full), "conv4_block2"])
 def test_a_personal_head_stands_beside_the_result(results: Path, network: str, layer: str) -> None:
     config = RunConfig(backbone=network, resolution=32, trainable=layer)

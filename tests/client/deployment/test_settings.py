@@ -39,9 +39,7 @@ def test_what_is_not_said_asks_nothing_and_forbids_nothing(folder: Path) -> None
 
 
 def test_a_folder_that_is_no_sites(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"is no site's folder \(it has no site\.toml\); make one with fedtransfer client"
-    ):
+    with pytest.raises(UserError, match=r"site\.toml.*fedtransfer client init"):
         SiteFolder.open(tmp_path / "nowhere")
 
 
@@ -57,29 +55,29 @@ def test_a_file_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", forbidden)  # chmod would not stop root
-    with pytest.raises(UserError, match=r"site\.toml: Permission denied; use it as the user whose file it is"):
+    with pytest.raises(UserError, match=r"site\.toml: Permission denied"):
         SiteFolder.open(folder)
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("colour = 1", "unknown key 'colour'; expected one of: name, coordinator, "),
+        ("colour = 1", "unknown key 'colour'; expected one of: name, "),
         ("thread = 1", "unknown key 'thread'; did you mean 'threads'?"),
         ("[consent]\nmethod = []", "consent: unknown key 'method'; did you mean 'methods'?"),
         (
             '[consent]\nmethods = ["fedprocks"]',
             "methods: got ['fedprocks']; unknown fedprocks; this version has fedavg, ",
         ),
-        ("[consent]\nrounds-a-day = -1", "consent.rounds-a-day: got -1; input should be greater than or equal to 0"),
-        ("[consent]\nleast-images = 0", "consent.least-images: got 0; input should be greater than or equal to 1"),
-        ("[consent]\nbundles = []", 'bundles: got []; expected "installed", or hashes of 64 hexadecimal digits'),
-        ('[consent]\nbundles = ["instaled"]', "bundles: got ['instaled']; expected \"installed\", or hashes of"),
-        ("[classes]\nblue = 3", "classes.blue: got 3; input should be a valid string"),
-        ("[privacy]\nepsilon = -1", "privacy.epsilon: got -1; input should be greater than or equal to 0"),
-        ("[privacy]\ndelta = 0", "privacy.delta: got 0; input should be greater than 0"),
+        ("[consent]\nrounds-a-day = -1", "consent.rounds-a-day: got -1; "),
+        ("[consent]\nleast-images = 0", "consent.least-images: got 0; "),
+        ("[consent]\nbundles = []", 'bundles: got []; expected "installed"'),
+        ('[consent]\nbundles = ["instaled"]', "bundles: got ['instaled']; expected \"installed\""),
+        ("[classes]\nblue = 3", "classes.blue: got 3; "),
+        ("[privacy]\nepsilon = -1", "privacy.epsilon: got -1; "),
+        ("[privacy]\ndelta = 0", "privacy.delta: got 0; "),
         ("[privacy]\nepsilom = 1", "privacy: unknown key 'epsilom'; did you mean 'epsilon'?"),
-        ("threads = -2", "threads: got -2; input should be greater than or equal to 0"),
+        ("threads = -2", "threads: got -2; "),
     ],
 )
 def test_settings_that_are_not_right(folder: Path, line: str, told: str) -> None:
@@ -93,7 +91,7 @@ def test_settings_that_are_not_right(folder: Path, line: str, told: str) -> None
 )  # fmt: skip
 def test_an_address_that_is_none(folder: Path, address: str) -> None:
     told = refusal(folder, SETTINGS.replace("fed.example.org:9443", address))
-    assert f"coordinator: got '{address}'; expected host:port, as in fed.example.org:9443" in told
+    assert f"coordinator: got '{address}'; expected host:port" in told
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ def test_every_mistake_is_told_at_once(folder: Path) -> None:
     told = refusal(folder, 'coordinator = "here"\ndata = ""\nthread = 2\n')
     assert len(told.splitlines()) == 4  # the name is missing, too
     assert "name is missing" in told
-    assert "data: got ''; string should have at least 1 character" in told
+    assert "data: got ''" in told
 
 
 def test_own_files_threads_and_strictness_stand_for_those_of_a_run(folder: Path) -> None:

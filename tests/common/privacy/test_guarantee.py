@@ -62,9 +62,7 @@ def test_a_budget_ends_before_it_would_be_exceeded() -> None:
 
 @pytest.mark.parametrize("rounds", [1, 2, 30])
 def test_a_budget_that_the_first_round_exceeds_is_refused(rounds: int) -> None:
-    with pytest.raises(
-        UserError, match=r"epsilon 0.5 is not enough for one round: .* it takes 4.38 at delta 1e-05; give more"
-    ):
+    with pytest.raises(UserError, match=r"epsilon 0\.5 .* 4\.38 at delta 1e-05"):
         promised(**SITE, epsilon=0.5, noise_multiplier=1, rounds=rounds)
 
 
