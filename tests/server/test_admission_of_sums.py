@@ -70,8 +70,8 @@ def put(number: int, place: object, value: float):
     ("changes", "words"),
     [
         ({}, "^$"),
-        ({"examples": 0}, "0 training images, expected at least one"),
-        ({"examples": 51}, "51 training images, above --max-examples 50"),
+        ({"examples": 0}, "0 training images"),
+        ({"examples": 51}, "--max-examples 50"),
         ({"change": lambda *a: a[:-1]}, r"^sent sums .*expected \(\("),
         ({"change": lambda *a: (*a, a[0])}, r"^sent sums .*expected \(\("),
         ({"change": lambda *a: (a[0][..., :-1], *a[1:])}, r"^sent sums .*expected \(\("),
@@ -87,15 +87,15 @@ def test_sums_must_be_those_that_were_asked_for(what: str, changes: dict, words:
 @pytest.mark.parametrize(
     ("what", "changes", "words"),
     [
-        ("classes", {"examples": 6}, "numbers of images by class that do not make up its 6 training images"),
+        ("classes", {"examples": 6}, "its 6 training images"),
         ("classes", {"change": put(1, 0, -2)}, "do not make up its 5"),
-        ("classes", {"change": put(0, 2, 1.0)}, "sums of a class that it has no images of"),
+        ("classes", {"change": put(0, 2, 1.0)}, "no images"),
         ("gram", {"examples": 4}, "do not make up its 4"),
         ("gram", {"change": put(1, (-1, slice(None)), [2.5, 2.5, 0])}, "do not make up its 5"),
-        ("gram", {"change": put(0, 0, -1.0)}, "sums of squares that 5 images cannot have"),
-        ("gram", {"change": put(0, D, 3.0)}, "a Gram matrix and sums by class that contradict each other"),
-        ("moments", {"change": put(0, (1, 0), -1.0)}, "sums of squares that 5 images cannot have"),
-        ("moments", {"change": put(0, (0, 0), 100.0)}, "sums of squares that 5 images cannot have"),
+        ("gram", {"change": put(0, 0, -1.0)}, "sums of squares that 5 images"),
+        ("gram", {"change": put(0, D, 3.0)}, "contradict each other"),
+        ("moments", {"change": put(0, (1, 0), -1.0)}, "sums of squares that 5 images"),
+        ("moments", {"change": put(0, (0, 0), 100.0)}, "sums of squares that 5 images"),
     ],
 )
 def test_sums_that_no_images_have_are_left_out(what: str, changes: dict, words: str) -> None:
@@ -176,5 +176,5 @@ def test_a_total_of_sums_has_numbers_of_images_that_agree() -> None:
         request = Gather("", 2, CLASSES, what)
         check_total(sums(what), request, TERMS)
         if what in ("classes", "gram"):
-            with pytest.raises(ProtocolError, match="by class that do not make up its 6 training images"):
+            with pytest.raises(ProtocolError, match="its 6 training images"):
                 check_total(sums(what, examples=6), request, TERMS)

@@ -4,10 +4,13 @@ import csv
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import class_folders
 
 from client.app import app as client_app
 from common.config import RunConfig
@@ -21,10 +24,17 @@ from simulations.engine import SimulatedSite, run_in_process
 pytestmark = pytest.mark.run
 
 
-@pytest.fixture
-def run(folder_of_classes, tmp_path: Path):
-    data = folder_of_classes(12)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("callbacks") / "images", 0)
 
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path):
+    return run_in(tmp_path, data)
+
+
+def run_in(tmp_path: Path, data: Path):
     def start(*callbacks: Callback, **settings: object) -> Path:
         config = RunConfig(**{"sites": 2, "rounds": 3, "out": str(tmp_path / "run"), **settings})
         sites = [SimulatedSite(name, {"data": str(data), "state": str(tmp_path / name)}) for name in ("anna", "bert")]
@@ -54,11 +64,28 @@ class Diary(Callback):
         self.events.append("close")
 
 
-def test_a_callback_is_told_of_everything_in_order(run) -> None:
-    diary = Diary()
-    run(diary)
+@dataclass(frozen=True)
+class Seen:
+    """A run that everything has looked on at."""
+
+    folder: Path
+    diary: Diary
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def seen(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    folder, diary = tmp_path_factory.mktemp("seen"), Diary()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        callbacks = "mlflow" if find_spec("mlflow") else ""
+        run = run_in(folder, data)(diary, callbacks=callbacks, log_json=str(folder / "events.jsonl"))
+    return Seen(run, diary, [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()])
+
+
+def test_a_callback_is_told_of_everything_in_order(seen: Seen) -> None:
     rounds = ["train 1", "train 2", "train 3", "score 4"]
-    assert diary.events == ["start anna, bert", *rounds, "end 3", "close"]
+    assert seen.diary.events == ["start anna, bert", *rounds, "end 3", "close"]
 
 
 def test_a_callback_is_told_why_a_run_stops(run) -> None:
@@ -78,7 +105,7 @@ def test_callbacks_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert load_callbacks("") == []
     for name, words in (
         ("my_callbacks:Other", "Other is no server.callbacks.Callback"),
-        ("my_callbacks:Gone", "cannot be made .*expected mlflow or module:Class"),
+        ("my_callbacks:Gone", "cannot be made .* module:Class"),
         ("nowhere:It", "cannot be made .*No module named 'nowhere'"),
         ("nonsense", "cannot be made"),
     ):
@@ -86,28 +113,29 @@ def test_callbacks_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
             load_callbacks(name)
 
 
-def test_json_log_has_an_event_a_line(run, tmp_path: Path) -> None:
-    run(log_json=str(tmp_path / "events.jsonl"))
-    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+def test_json_log_has_an_event_a_line(seen: Seen) -> None:
+    events = seen.events
     assert [event["event"] for event in events] == ["start", "round", "round", "round", "round", "end"]
     assert events[0]["sites"] == ["anna", "bert"]
     assert events[1]["present"] == ["anna", "bert"]
     assert events[1]["round"] == 1
     assert events[-1]["rounds"] == 3
+
+
+def test_json_log_has_the_error_of_a_run_that_stops(run, seen: Seen, tmp_path: Path) -> None:
     with pytest.raises(UserError):
-        run(log_json=str(tmp_path / "failed.jsonl"), out=str(tmp_path / "run"))
+        run(log_json=str(tmp_path / "failed.jsonl"), out=str(seen.folder))
     assert json.loads((tmp_path / "failed.jsonl").read_text())["event"] == "error"
 
 
 def test_a_json_log_that_cannot_be_written_is_told(run, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--log-json .*gone/events.jsonl: No such file or directory; name a file in a"):
+    with pytest.raises(UserError, match=r"--log-json .*gone/events.jsonl: No such file"):
         run(log_json=str(tmp_path / "gone" / "events.jsonl"))
 
 
-def test_mlflow_gets_parameters_scores_and_the_model(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_gets_parameters_scores_and_the_model(seen: Seen) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    folder = run(callbacks="mlflow")
+    folder = seen.folder
     client = mlflow.MlflowClient(tracking_uri=(folder / "mlruns").as_uri())
     [found] = client.search_runs([client.get_experiment_by_name("fedtransfer").experiment_id])
     assert found.info.status == "FINISHED"
@@ -122,7 +150,7 @@ def test_mlflow_gets_parameters_scores_and_the_model(run, monkeypatch: pytest.Mo
 
 def test_missing_mlflow_is_told_before_the_first_round(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(UserError, match="MLflow is not installed; pip install mlflow-skinny"):
+    with pytest.raises(UserError, match="pip install mlflow-skinny"):
         run(callbacks="mlflow")
 
 
@@ -133,13 +161,13 @@ def test_tables_of_a_resumed_run_go_on_after_the_checkpoint(tmp_path: Path) -> N
     (tmp_path / "history.csv").write_text(text)
     (tmp_path / "sites.csv").write_text("round,attempt,site,status,examples,accuracy,loss,test_images,")
     start = Start(RunConfig(), tmp_path, (), {}, (), resumed_after=2)
-    with pytest.raises(UserError, match=r"sites.csv: has other columns than this fedtransfer writes"):
+    with pytest.raises(UserError, match=r"sites.csv: .* columns"):
         Tables().on_start(start)
     (tmp_path / "sites.csv").unlink()
-    with pytest.raises(UserError, match=r"sites.csv: cannot be read .*it is needed to resume the run"):
+    with pytest.raises(UserError, match=r"sites.csv: cannot be read"):
         Tables().on_start(start)
     with (tmp_path / "history.csv").open() as file:
         assert [row[0] for row in csv.reader(file)] == ["round", "1", "2"]
     later = Start(RunConfig(), tmp_path, (), {}, (), resumed_after=7)
-    with pytest.raises(UserError, match=r"history.csv: lacks round 3, which the checkpoint of round 7 builds on"):
+    with pytest.raises(UserError, match=r"history.csv: .*round 3, .*round 7"):
         Tables().on_start(later)

@@ -71,28 +71,26 @@ def test_nodes_of_a_simulation_go_by_their_prepared_sites() -> None:
 
 
 def test_a_node_without_any_name_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="node 2 has neither an enrolled name nor a prepared site; enrol it under a name"
-    ):
+    with pytest.raises(UserError, match=r"node 2 .*; enrol it"):
         joined(("anna", ""), ("", ""))
 
 
 def test_two_nodes_of_one_name_are_refused() -> None:
     for sites in ((("anna", ""), ("anna", "")), (("", "site-0"), ("", "site-0")), (("site-0", ""), ("", "site-0"))):
-        with pytest.raises(UserError, match=r"several nodes go by the name (anna|site-0); a name must belong to one"):
+        with pytest.raises(UserError, match=r"several nodes .* (anna|site-0);"):
             joined(*sites)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"min_sites": 3, "sites": 2}, "2 of 2 sites can take part, 3 are needed"),
-        ({"cohort_size": 3}, "cohort-size is 3, but only 2 sites have training images"),
+        ({"min_sites": 3, "sites": 2}, "2 of 2 .* 3 are needed"),
+        ({"cohort_size": 3}, "cohort-size is 3, .* 2 sites"),
         (
             {"min_sites": 2, "fraction": 0.5},
-            "min-sites is 2, but a cohort has 1 sites only; lower it, or raise fraction",
+            "min-sites is 2, .* 1 sites .* fraction",
         ),
-        ({"images": (0, 2, 2)}, "none of the 2 sites has a training image"),
+        ({"images": (0, 2, 2)}, "none of the 2 sites"),
     ],
 )
 def test_what_can_never_work_is_refused_before_the_first_round(settings: dict, words: str) -> None:
@@ -133,9 +131,9 @@ def test_a_site_that_is_just_starting_anew_is_waited_for() -> None:
 
 
 def test_neither_is_waited_for_longer_than_was_said() -> None:
-    with pytest.raises(UserError, match=r"0 of 1 sites can take part.*\n  anna: is no longer connected"):
+    with pytest.raises(UserError, match=r"0 of 1 sites .*\n  anna: is no longer connected"):
         answering(*[GONE] * 100, join_timeout=0.5)
-    with pytest.raises(UserError, match=r"anna: still prepared its features after 0\.3 s \(--round-timeout\)"):
+    with pytest.raises(UserError, match=r"anna: .* 0\.3 s \(--round-timeout\)"):
         answering(*[Preparing(1, 2)] * 10_000, round_timeout=0.3)
 
 

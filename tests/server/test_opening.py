@@ -154,7 +154,7 @@ def test_a_one_shot_run_is_resumed_from_its_head(tmp_path: Path) -> None:
             raise SiteError("tired", "not now")
         return value
 
-    with pytest.raises(UserError, match="round 1: 0 of 3 sites gave a usable answer"):
+    with pytest.raises(UserError, match="round 1: 0 of 3 sites"):
         Drawn(DATA, tmp_path, unwell).run(strategy="fed3r")
     resumed = Drawn(DATA, tmp_path)
     outcome = resumed.run(strategy="fed3r", resume=True)
@@ -214,5 +214,5 @@ def test_with_a_schedule_a_run_is_not_resumed_to_other_rounds(tmp_path: Path) ->
     """All its rates would have been others."""
     run = Drawn(DATA, tmp_path)
     run.run(init="fedncm", schedule="cosine", rounds=3)
-    with pytest.raises(UserError, match="belongs to another run: rounds was 3 and is 5"):
+    with pytest.raises(UserError, match="rounds was 3 and is 5"):
         Drawn(DATA, tmp_path).run(init="fedncm", schedule="cosine", rounds=5, resume=True)

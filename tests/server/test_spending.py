@@ -64,7 +64,7 @@ def test_the_last_round_is_the_one_before_the_budget_is_exceeded(tmp_path: Path)
         assert spending.epsilon <= 4
     assert spending.promised.epsilon(number) <= 4 < spending.promised.epsilon(number + 1)
     assert 1 < number < 20
-    with pytest.raises(UserError, match=rf"round 9: one more would spend more than epsilon 4; {number} are charged in"):
+    with pytest.raises(UserError, match=rf"round 9: .* epsilon 4; {number} are charged"):
         spending.charge(9)
     assert len((tmp_path / FILE).read_text().splitlines()) == number
     assert not ledger(tmp_path, epsilon=4.0).affords
@@ -88,7 +88,7 @@ def test_without_a_budget_there_is_no_end(tmp_path: Path) -> None:
 
 
 def test_a_budget_for_no_round_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"epsilon 0.01 is not enough for one round: with noise multiplier 1 it takes"):
+    with pytest.raises(UserError, match=r"epsilon 0.01 .* one round: .* noise multiplier 1 "):
         ledger(tmp_path, epsilon=0.01)
     assert not (tmp_path / FILE).exists()
 
@@ -102,7 +102,7 @@ def test_releases_of_another_kind_are_not_added_up(tmp_path: Path, change: dict)
 
 def test_what_cannot_be_written_is_not_spent(tmp_path: Path) -> None:
     spending = ledger(tmp_path / "gone")
-    with pytest.raises(UserError, match="cannot be written: No such file or directory; nothing may be spent without"):
+    with pytest.raises(UserError, match="cannot be written: No such file"):
         spending.charge(1)
 
 
@@ -117,7 +117,7 @@ def test_what_the_summary_says(tmp_path: Path) -> None:
         "noise_multiplier": 1.0, "clip": 1.0, "releases": 2, "rounds_charged": 2, "budget": 30.0, "stopped_by_budget": True,
         "trust": "",
     }  # fmt: skip
-    assert told["trust"].startswith("the coordinator: it sees each site's update")
+    assert told["trust"].startswith("the coordinator: ")
 
 
 def test_an_infinite_epsilon_is_none_in_what_is_written(tmp_path: Path) -> None:

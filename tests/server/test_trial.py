@@ -79,8 +79,6 @@ def test_a_site_without_an_answer_is_left_out_where_there_is_a_quorum_and_else_a
     found = held(run, Trial("", 4, ("a", "b", "c"), ENDS))
     assert_equal(found, expected(run, {site: DATA[site] for site in ("anna", "bert")}, ENDS, (1.0,)))
     assert [site for site, request in run.asked if isinstance(request, Trial)].count("carl") == 1
-    with pytest.raises(
-        UserError, match=r"round 4: 2 of 3 sites gave a usable answer, 3 are needed(.|\n)*carl: tired: no"
-    ):
+    with pytest.raises(UserError, match=r"round 4: 2 of 3 .* 3 are (.|\n)*carl: tired"):
         held(run, Trial("", 4, ("a", "b", "c"), ENDS), min_sites=3)
     assert [site for site, request in run.asked if isinstance(request, Trial)].count("carl") == 1 + 3

@@ -95,7 +95,7 @@ def test_a_renewed_authority_vouches_for_what_it_signed_before(folder: Path, tmp
 
 
 def test_an_expired_authority_signs_nothing_until_it_is_renewed(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"ca\.crt expired on .*; run fedtransfer server renew --authority, then give"):
+    with pytest.raises(UserError, match=r"ca\.crt expired on .* server renew --authority"):
         issue_server_certificate(folder, [], now=datetime.now(UTC) + timedelta(days=CA_DAYS + 1))
     renew_authority(folder, 0)
     with pytest.raises(UserError, match="expired"):
@@ -157,14 +157,14 @@ def test_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 def test_key_and_certificate_are_replaced_together_or_not_at_all(folder: Path) -> None:
     before = [(folder / name).read_bytes() for name in FILES]
     (folder / ".server.crt.tmp").mkdir()
-    with pytest.raises(UserError, match=r"certificates: cannot be written: .*; choose another folder"):
+    with pytest.raises(UserError, match=r"certificates: cannot be written: .*another folder"):
         issue_server_certificate(folder, [])
     assert [(folder / name).read_bytes() for name in FILES] == before
 
 
 def test_an_authority_is_never_replaced(folder: Path) -> None:
     before = (folder / "ca.key").read_bytes()
-    with pytest.raises(UserError, match=r"ca\.key already exists, and sites trust .* choose another folder"):
+    with pytest.raises(UserError, match=r"ca\.key already exists, .* another folder"):
         make_authority(folder, "again")
     assert (folder / "ca.key").read_bytes() == before
 
@@ -183,25 +183,25 @@ def test_the_authority_needs_a_name_that_fits(tmp_path: Path, name: str) -> None
      "a." * 127 + "org", "fl.example.org\n"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(folder: Path, host: str) -> None:
-    with pytest.raises(UserError, match=r"expected a host name or an IP address alone.*leave out scheme") as caught:
+    with pytest.raises(UserError, match=r"expected a host name or an IP address") as caught:
         issue_server_certificate(folder, ["fine.example.org", host])
     assert repr(host) in str(caught.value)
 
 
 def test_missing_and_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none/ca\.crt: cannot be read: No such file .* fedtransfer server init"):
+    with pytest.raises(UserError, match=r"none/ca\.crt: .*No such file .* server init"):
         issue_server_certificate(tmp_path / "none", [])
     with pytest.raises(UserError, match=r"server\.crt: cannot be read"):
         read_certificate(tmp_path / "none" / "server.crt")
     (folder / "server.crt").write_text("-----BEGIN CERTIFICATE-----\nmoth-eaten\n-----END CERTIFICATE-----\n")
-    with pytest.raises(UserError, match=r"server\.crt: expected a certificate in PEM; restore it"):
+    with pytest.raises(UserError, match=r"server\.crt: expected a certificate in PEM"):
         read_certificate(folder / "server.crt")
     make_authority(tmp_path / "other", "other")
     (folder / "ca.key").write_bytes((tmp_path / "other" / "ca.key").read_bytes())
-    with pytest.raises(UserError, match=r"ca\.key is not the key of the ca\.crt beside it"):
+    with pytest.raises(UserError, match=r"ca\.key .*not the key of .*ca\.crt"):
         renew_authority(folder)
     (folder / "ca.key").write_text("moth-eaten")
-    with pytest.raises(UserError, match=r"ca\.key: expected an unencrypted private key in PEM"):
+    with pytest.raises(UserError, match=r"ca\.key: expected .*private key"):
         renew_authority(folder)
 
 

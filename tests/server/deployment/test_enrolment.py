@@ -47,9 +47,7 @@ def test_keys_that_flower_takes(coordinator: Coordinator, tmp_path: Path, curve:
 
 def test_the_coordinator_decides_the_name(coordinator: Coordinator, tmp_path: Path) -> None:
     key = key_file(tmp_path / "site.pub", "St. Anna, Aachen")
-    with pytest.raises(
-        UserError, match=r"'St\. Anna, Aachen' cannot be a site's name; give one of letters.* with --name"
-    ):
+    with pytest.raises(UserError, match=r"'St\. Anna, Aachen' .* --name"):
         enrol(coordinator, key)
     assert enrol(coordinator, key, "st.anna").name == "st.anna"
     assert [site.name for site in enrolled(coordinator)] == ["st.anna"]
@@ -81,14 +79,12 @@ def test_a_private_key_given_by_mistake(coordinator: Coordinator, tmp_path: Path
 )  # fmt: skip
 def test_what_is_no_key(coordinator: Coordinator, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "site.pub").write_bytes(content)
-    with pytest.raises(
-        UserError, match=r"site\.pub: expected a public key in OpenSSH's form .*; got no key; ask for the"
-    ):
+    with pytest.raises(UserError, match=r"site\.pub: expected a public key .*; got no key"):
         enrol(coordinator, tmp_path / "site.pub", "anna")
 
 
 def test_no_file(coordinator: Coordinator, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.pub: No such file or directory; expected a site's public key file"):
+    with pytest.raises(UserError, match=r"gone\.pub: No such file or directory; expected "):
         enrol(coordinator, tmp_path / "gone.pub")
 
 
@@ -99,17 +95,15 @@ def test_no_file(coordinator: Coordinator, tmp_path: Path) -> None:
 def test_kinds_of_keys_that_flower_does_not_take(
     coordinator: Coordinator, tmp_path: Path, key: object, kind: str
 ) -> None:
-    with pytest.raises(
-        UserError, match=rf"expected an elliptic-curve key \(NIST P-256, P-384 or P-521\), got {kind}; "
-    ):
+    with pytest.raises(UserError, match=rf"P-256, P-384 .*got {kind}; "):
         enrol(coordinator, key_file(tmp_path / "site.pub", "anna", key))
 
 
 def test_a_name_or_a_key_that_is_enrolled_already(coordinator: Coordinator, tmp_path: Path) -> None:
     anna = enrol(coordinator, key_file(tmp_path / "anna.pub"))
-    with pytest.raises(UserError, match=r"enrolled already, with another key; .* fedtransfer server revoke anna"):
+    with pytest.raises(UserError, match=r"another key; .* server revoke anna"):
         enrol(coordinator, key_file(tmp_path / "other.pub"))
-    with pytest.raises(UserError, match=r"this key is enrolled already, as anna; every site needs a key of its own"):
+    with pytest.raises(UserError, match=r"key is enrolled already, as anna"):
         enrol(coordinator, tmp_path / "anna.pub", "bert")
     with pytest.raises(UserError, match=r"this key is enrolled already, as anna"):
         enrol(coordinator, tmp_path / "anna.pub")
@@ -121,7 +115,7 @@ def test_a_revoked_key_comes_back_under_no_name(coordinator: Coordinator, tmp_pa
     revoke(coordinator, "anna")
     assert enrolled(coordinator) == []
     for name in ("anna", "bert"):
-        with pytest.raises(UserError, match=r"was revoked, and Flower takes a revoked key no more; .* client new-key"):
+        with pytest.raises(UserError, match=r"revoked.* client new-key"):
             enrol(coordinator, tmp_path / "old.pub", name)
     new = enrol(coordinator, key_file(tmp_path / "new.pub"))
     assert enrolled(coordinator) == [new]
@@ -144,11 +138,11 @@ def test_two_keys_of_one_name_revoked_within_a_second_are_both_remembered(
 
 @pytest.mark.parametrize("name", ["bert", "../sites/anna", ""])
 def test_revoking_who_is_not_there(coordinator: Coordinator, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=rf"no site named '{name}' is enrolled; enrolled are: none"):
+    with pytest.raises(UserError, match=rf"'{name}' is enrolled; .*: none"):
         revoke(coordinator, name)
     enrol(coordinator, key_file(tmp_path / "anna.pub"))
     enrol(coordinator, key_file(tmp_path / "zoe.pub", "zoe"))
-    with pytest.raises(UserError, match=rf"no site named '{name}' is enrolled; enrolled are: anna, zoe"):
+    with pytest.raises(UserError, match=rf"'{name}' is enrolled; .*: anna, zoe"):
         revoke(coordinator, name)
 
 

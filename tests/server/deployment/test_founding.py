@@ -28,9 +28,7 @@ def test_everything_that_a_coordinator_needs_is_there(tmp_path: Path) -> None:
 
 def test_it_is_made_once(tmp_path: Path) -> None:
     made(tmp_path)
-    with pytest.raises(
-        UserError, match=r"is a coordinator's folder already; to replace its certificate: .*server renew"
-    ):
+    with pytest.raises(UserError, match=r"folder already; .*server renew"):
         made(tmp_path)
 
 
@@ -65,7 +63,5 @@ def test_settings_that_are_not_right_are_named(tmp_path: Path, text: str, words:
 
 
 def test_another_folder_is_none(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"no coordinator's folder \(it has no coordinator.toml\); make one with fedtransfer"
-    ):
+    with pytest.raises(UserError, match=r"no coordinator.toml\); .* fedtransfer"):
         Coordinator.open(tmp_path)

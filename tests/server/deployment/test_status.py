@@ -29,47 +29,48 @@ def test_who_is_connected_since_when() -> None:
     ]
     never = {**SITE, "status": "registered", "since": None}
     assert "  a: never seen yet" in in_words({**STATUS, "sites": [never]})
-    assert "No site is enrolled: fedtransfer server enroll SITE.pub" in in_words({**STATUS, "sites": []})
+    assert "fedtransfer server enroll SITE.pub" in "\n".join(in_words({**STATUS, "sites": []}))
 
 
 def test_what_does_not_run_is_said_with_the_remedy() -> None:
     told = in_words({**STATUS, "supervisor": None, "serving": False, "warnings": ["the end is near"]})
-    assert told[0] == "The coordinator in /srv/federation does not run: fedtransfer server start."
+    assert "/srv/federation" in told[0]
+    assert "fedtransfer server start" in told[0]
     assert told[1:3] == ["SuperLink does not answer.", "Warning: the end is near"]
 
 
 def test_what_runs() -> None:
     last = {"event": "preparing", "time": time.time(), "site": "a", "done": 3, "total": 9}
     run = {"name": "one", "status": "running", "why": "", "rounds": 7, "last": last}
-    assert in_words({**STATUS, "run": run})[-2:] == [
-        "Run one (7 rounds): running",
-        "  a prepares its features: 3 of 9 images, 0 s ago",
-    ]
+    title, latest = in_words({**STATUS, "run": run})[-2:]
+    assert all(part in title for part in ("one", "7 rounds", "running"))
+    assert all(part in latest for part in (" a ", "3 of 9", "0 s ago"))
 
 
 @pytest.mark.parametrize(
-    ("event", "words"),
+    ("event", "parts"),
     [
-        ({"event": "preparing", "site": "a", "done": 0, "total": 0}, "a prepares its features: 0 of ? images"),
+        ({"event": "preparing", "site": "a", "done": 0, "total": 0}, ("a ", "0 of ?")),
         (
             {"event": "start", "sites": ["a"], "rounds": 5, "resumed_after": 2, "absent": {"b": "no-data: none"}},
-            "1 sites take part, 5 rounds, going on after round 2; b takes no part: no-data: none",
+            ("1 sites", "5 rounds", "after round 2", "b ", "no-data: none"),
         ),
         (
             {"event": "round", "round": 3, "phase": "train", "failure": "", "present": ["a"], "planned": ["a", "b"],
              "accuracy": 0.5, "seconds": 4.25, "refused": {"b": "did not answer in time"}},
-            "round 3: 1 of 2 sites, accuracy 50.0 %, 4.2 s; b is left out: did not answer in time",
+            ("round 3: 1 of 2 sites", "50.0 %", "4.2 s", "b ", "did not answer in time"),
         ),
         (
             {"event": "round", "round": 3, "phase": "train", "failure": "too few", "refused": {"b": "gone"}},
-            "round 3: too few; b is left out: gone",
+            ("round 3: too few", "b ", "gone"),
         ),
-        ({"event": "end", "accuracy": None, "best_round": 4}, "finished: the head after 3 rounds of training is kept"),
-        ({"event": "error", "text": "no room"}, "stopped: no room"),
+        ({"event": "end", "accuracy": None, "best_round": 4}, ("finished", "3 rounds")),
+        ({"event": "error", "text": "no room"}, ("stopped", "no room")),
     ],
 )  # fmt: skip
-def test_events_in_words(event: dict[str, object], words: str) -> None:
-    assert event_in_words(event) == words
+def test_events_in_words(event: dict[str, object], parts: tuple[str, ...]) -> None:
+    words = event_in_words(event)
+    assert [part for part in parts if part not in words] == []
 
 
 def test_a_line_cut_off_by_a_kill_is_passed_over(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ def test_settings_come_from_the_folder_a_file_and_options(coordinator: Coordinat
 @pytest.mark.parametrize(
     ("settings", "name", "words"),
     [
-        ({"data": "images"}, "", "data: of simulations only; here every site brings its own images.*Leave it out"),
-        ({"engine": "ray", "out": "x"}, "", "engine, out: of simulations only.*Leave them out"),
+        ({"data": "images"}, "", "data: .*Leave it out"),
+        ({"engine": "ray", "out": "x"}, "", "engine, out: .*Leave them out"),
         ({"rounds": 0}, "", "rounds: got 0"),
         ({}, "../x", r"--name '\.\./x': expected letters"),
     ],
@@ -73,10 +73,10 @@ def test_what_a_deployment_has_no_use_for_is_refused(
 
 def test_one_run_at_a_time_and_no_folder_twice(coordinator: Coordinator) -> None:
     request_run(coordinator, None, {}, "one")
-    with pytest.raises(UserError, match=r"run one is going on; wait for it .* server stop --run"):
+    with pytest.raises(UserError, match=r"run one .* server stop --run"):
         request_run(coordinator, None, {}, "two")
     end(coordinator, "finished")
-    with pytest.raises(UserError, match=r"runs/one exists already; choose another --name, or go on with it"):
+    with pytest.raises(UserError, match=r"runs/one exists .*--name"):
         request_run(coordinator, None, {}, "one")
 
 
@@ -96,9 +96,7 @@ def test_a_run_that_never_began_is_ended_at_once_and_one_that_did_by_the_supervi
 
 def test_a_run_without_sites_is_refused(tmp_path: Path) -> None:
     empty = Coordinator.create(tmp_path / "empty", Settings.model_validate({"hosts": ["localhost"]}))
-    with pytest.raises(
-        UserError, match="no site is enrolled; enrol each with its public key: fedtransfer server enroll"
-    ):
+    with pytest.raises(UserError, match=r"no site is enrolled; .*: fedtransfer server enroll"):
         request_run(empty, None, {}, "")
 
 
