@@ -4,21 +4,18 @@ import csv
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
-from pictures import COLOURS, picture
+from pictures import COLOURS, class_folders, picture
 from typer.testing import CliRunner
 
 from common.errors import UserError
 from fedtransfer import app
 
 pytestmark = pytest.mark.run
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments: str, ok: bool = True) -> tuple[str, str]:
@@ -35,28 +32,15 @@ def command(*arguments: str, ok: bool = True) -> tuple[str, str]:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that can tell colours, beside its data."""
     root = tmp_path_factory.mktemp("colours")
-    for c, (label, colour) in enumerate(COLOURS.items()):
-        (root / "data" / label).mkdir(parents=True)
-        for i in range(30):
-            picture(colour, 100 * c + i).save(root / "data" / label / f"{i}.png")
+    class_folders(root / "data", 0, n=30)
     out, err = command(
-        "simulate",
-        "--data",
-        str(root / "data"),
-        "--sites",
-        "3",
-        "--alpha",
-        "5",
-        "--rounds",
-        "15",
-        "--out",
-        str(root / "run"),
-        "--json",
-    )
+        "simulate", "--data", str(root / "data"), "--sites", "3", "--alpha", "5", "--rounds", "15",
+        "--out", str(root / "run"), "--json",
+    )  # fmt: skip
     summary = json.loads(out)
     assert summary == json.loads((root / "run" / "summary.json").read_text())
-    for words in ("federated", "pooled", "local only, mean", "majority class", "Run folder", "fedtransfer predict"):
-        assert words in err
+    for words in ("pooled", str(root / "run"), "fedtransfer predict"):
+        assert words in err.replace("\n", ""), words
     return root
 
 
@@ -119,14 +103,8 @@ def test_evaluate(colours: Path, tmp_path: Path) -> None:
     assert scores["accuracy"] == pytest.approx(summary["accuracy"])
     assert scores["macro_f1"] == pytest.approx(summary["macro_f1"])
     assert set(scores["classes"]["red"]) == {
-        "images",
-        "precision",
-        "recall",
-        "f1",
-        "sensitivity",
-        "specificity",
-        "auroc",
-    }
+        "images", "precision", "recall", "f1", "sensitivity", "specificity", "auroc",
+    }  # fmt: skip
     assert (colours / "run" / "confusion-matrix.png").read_bytes()[:4] == b"\x89PNG"
     out, _ = command(
         "evaluate", str(colours / "run"), str(colours / "data"), "--split", "all", "--picture", str(tmp_path / "c.png")
@@ -171,20 +149,9 @@ def test_evaluation_scores_are_those_of_scikit_learn() -> None:
 def test_features_commands(tmp_path: Path, colours: Path) -> None:
     store = tmp_path / "store"
     command(
-        "simulate",
-        "--data",
-        str(colours / "data"),
-        "--sites",
-        "2",
-        "--alpha",
-        "5",
-        "--rounds",
-        "1",
-        "--out",
-        str(tmp_path / "r"),
-        "--store",
-        str(store),
-    )
+        "simulate", "--data", str(colours / "data"), "--sites", "2", "--alpha", "5", "--rounds", "1",
+        "--out", str(tmp_path / "r"), "--store", str(store), "--no-models", "--no-baselines",
+    )  # fmt: skip
     [report] = json.loads(command("features", "show", "--store", str(store), "--json")[0])
     assert (report["images"], report["shards"], report["damaged"]) == (90, 1, 0)
     assert "resnet18v2" in command("features", "verify", "--store", str(store))[0]
@@ -198,9 +165,13 @@ def test_features_commands(tmp_path: Path, colours: Path) -> None:
 
 PLAIN = """
 import sys
+for name in list(sys.modules):
+    if name.split(".")[0] in ("common", "client", "server", "simulations", "fedtransfer", "flwr"):
+        del sys.modules[name]
 for name in ("common", "client", "server", "simulations", "fedtransfer", "flwr"):
     sys.modules[name] = None
 import json, zipfile, keras, numpy as np
+assert not keras.saving.get_custom_objects()
 model = keras.models.load_model(sys.argv[1])
 image = np.load(sys.argv[2])
 assert json.loads(zipfile.ZipFile(sys.argv[1]).read("fedtransfer.json"))["classes"] == ["blue", "green", "red"]
@@ -208,13 +179,15 @@ print(json.dumps(model.predict(image[None], verbose=0)[0].tolist()))
 """
 
 
+@pytest.mark.process
 def test_model_loads_with_plain_keras(colours: Path, tmp_path: Path) -> None:
     from common.model import load_model
 
     image = np.asarray(picture(COLOURS["green"], 3))
     np.save(tmp_path / "image.npy", image)
-    line = [sys.executable, "-c", PLAIN, str(colours / "run" / "model.keras"), str(tmp_path / "image.npy")]
-    result = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
+    model = colours / "run" / "model.keras"
+    result = forked.run("-c", PLAIN, str(model), str(tmp_path / "image.npy"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
     np.testing.assert_allclose(
         json.loads(result.stdout.splitlines()[-1]), load_model(colours / "run").predict(image), atol=1e-5
     )
@@ -223,15 +196,22 @@ def test_model_loads_with_plain_keras(colours: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["simulate", "--optimizer", "adm"], "error: options: optimizer: got 'adm'; did you mean 'adam'?"),
-        (["simulate", "--data", "nowhere"], "error: --data: got 'nowhere'; there is no such file or folder"),
+        (["--optimizer", "adm"], ("optimizer", "'adm'", "did you mean 'adam'?")),
+        (["--data", "nowhere"], ("--data", "'nowhere'")),
     ],
 )
-def test_errors_are_told_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "fedtransfer", *arguments], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert result.returncode == 2
-    assert words in result.stderr
+def test_an_error_says_what_was_received(arguments: list[str], words: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        command("simulate", *arguments, "--out", str(tmp_path / "run"), ok=False)
+    for word in words:
+        assert word in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.process
+def test_no_traceback_leaks(tmp_path: Path) -> None:
+    result = forked.run("-m", "fedtransfer", "simulate", "--data", "nowhere", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "error: --data: got 'nowhere'" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Context, Message
+from waiting import patient
 
 from client.app import app as client_app
 from common.config import RunConfig
@@ -52,34 +53,27 @@ def arrays(out: str | Path) -> list[np.ndarray]:
         return [file[name] for name in sorted(file.files) if name.startswith("array")]
 
 
-def test_ray_and_in_process_agree(prepared) -> None:
-    heads = []
-    for engine in ("inprocess", "ray"):
-        manifests, config = prepared(engine, engine=engine, rounds=4, strategy="fedyogi", fraction=0.5)
-        run_on_engine(make_app(), manifests, config)
-        heads.append(arrays(config.out))
-        with (Path(config.out) / "history.csv").open() as file:
-            assert [row["sites_present"] for row in csv.DictReader(file)] == ["2"] * 4 + ["4"]
-    for a, b in zip(*heads, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("settings", "phases"),
     [
-        ({"strategy": "scaffold", "cohort_size": 3, "personal_epochs": 1, "class_balance": 0.99}, {"personal"}),
-        ({"init": "fed3r", "standardise": "federated", "interpolate": True, "ema": 0.5}, {"sums", "trial"}),
-        ({"trainable": "conv5_block2", "learning_rate": 0.3}, set()),
+        (
+            {"strategy": "scaffold", "fraction": 0.5, "personal_epochs": 1, "init": "fed3r",
+             "standardise": "federated", "interpolate": True, "ema": 0.5},
+            {"sums", "trial", "personal"},
+        ),
+        pytest.param({"trainable": "conv5_block2", "learning_rate": 0.3}, set(), marks=pytest.mark.full),
     ],
-    ids=["site-state", "sums", "deep"],
-)
-def test_every_kind_of_message_and_the_state_of_sites(prepared, settings: dict[str, Any], phases: set[str]) -> None:
+    ids=["every kind of message, and the state of sites", "deep"],
+)  # fmt: skip
+def test_ray_and_in_process_agree(prepared, settings: dict[str, Any], phases: set[str]) -> None:
     folders = []
     for engine in ("inprocess", "ray"):
         manifests, config = prepared(engine, engine=engine, rounds=3, **settings)
         run_on_engine(make_app(), manifests, config)
         with (Path(config.out) / "history.csv").open() as file:
-            assert {row["phase"] for row in csv.DictReader(file)} == {"train", "score"} | phases
+            present = {row["phase"]: row["sites_present"] for row in csv.DictReader(file)}
+        assert present.keys() == {"train", "score"} | phases
+        assert (present["train"], present["score"]) == ("2" if "fraction" in settings else "4", "4")
         folders.append(Path(config.out))
     here, there = ({path.relative_to(folder) for path in folder.rglob("*.npz")} for folder in folders)
     heads = {path for path in here if path.name.endswith("head.npz")}
@@ -118,31 +112,31 @@ class Mishap:
         return True
 
 
+@pytest.mark.full
 def test_sites_that_die_or_hang_are_told_in_words_and_the_run_goes_on(prepared, tmp_path: Path) -> None:
-    manifests, config = prepared("mishap", engine="ray", rounds=3, round_timeout=40.0, min_sites=2)
+    manifests, config = prepared("mishap", engine="ray", rounds=3, round_timeout=patient(40.0), min_sites=2)
     config = config.model_copy(update={"prepared": config.out})
     began = time.monotonic()
     run_on_ray(make_app(), Mishap(tmp_path), len(manifests), config)
-    assert time.monotonic() - began < 400, "a worker that hangs must not hold up the end"
+    assert time.monotonic() - began < patient(400), "a worker that hangs must not hold up the end"
     with (Path(config.out) / "sites.csv").open() as file:
         status = {(row["round"], row["site"]): row["status"] for row in csv.DictReader(file)}
     assert status["1", "site-0"] == "ok"
     assert status["1", "site-1"] == "ok", "killed once: its message is given once more"
     assert {status[r, "site-2"] for r in "123"} >= {"ok", "did not answer in time"}
     for r in "123":
-        assert status[r, "site-3"].startswith("its worker died, most likely killed for want of memory; let fewer"), (
-            status
-        )
+        assert "its worker died" in status[r, "site-3"], status
 
 
-def test_ray_says_what_it_lacks(prepared) -> None:
+def test_ray_says_what_it_lacks(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "memory": 1e9})
     manifests, config = prepared("greedy", engine="ray", client_cpus=1e4)
-    with pytest.raises(
-        UserError, match=r"too little for one site: it wants 10000 CPU \(there are \d+\); lower --client"
-    ):
+    with pytest.raises(UserError, match=r"10000 CPU \(there are 2\).*--client-cpus"):
         run_on_engine(make_app(), manifests, config)
 
 
+@pytest.mark.full
 def test_flwr_run_works_from_a_clean_copy_without_network(tmp_path: Path, folder_of_classes) -> None:
     """As the README says it, in an empty FLWR_HOME, with every proxy a dead end."""
     copy, home, folder = tmp_path / "copy", tmp_path / "home", tmp_path / "prepared"
@@ -172,7 +166,7 @@ def test_flwr_run_works_from_a_clean_copy_without_network(tmp_path: Path, folder
     command = ["flwr", "run", str(copy), "--run-config", str(folder / "config.toml"), "--federation-config", size]
     try:
         done = subprocess.run(
-            [*command, "--stream"], env=environment, capture_output=True, text=True, timeout=400, cwd=home
+            [*command, "--stream"], env=environment, capture_output=True, text=True, timeout=patient(400), cwd=home
         )
         assert (folder / "run" / "summary.json").exists(), done.stdout[-3000:] + done.stderr[-3000:]
     finally:
