@@ -1,4 +1,7 @@
-"""A callback that stops a run in the middle of its third round, or before the closing scores where there are no rounds."""
+"""Callbacks that stop a run in the middle of a round, or hold it there until it is killed."""
+
+import os
+import time
 
 from server.callbacks import Callback
 from server.records import Round
@@ -9,8 +12,19 @@ class Stopped(Exception):
 
 
 class Stop(Callback):
-    """Sites have answered round 3, and kept their state of it, but the server has not taken it in: the last checkpoint is of round 2."""
+    """Stops in the third round, or before the closing scores if there are no rounds.
+
+    Sites have answered round 3, and kept their state of it, but the server has not taken it in: the last checkpoint is of round 2.
+    """
 
     def on_round(self, record: Round) -> None:
         if (record.phase, record.round) == ("train", 3) or record.phase == "score":
             raise Stopped
+
+
+class Hold(Callback):
+    """Waits in the sixth round for a signal, in a process whose environment has ``FEDTRANSFER_HOLD``."""
+
+    def on_round(self, record: Round) -> None:
+        while (record.phase, record.round) == ("train", 6) and "FEDTRANSFER_HOLD" in os.environ:
+            time.sleep(0.05)
