@@ -24,7 +24,7 @@ def test_an_audit_tells_what_is_learnt_and_that_no_claim_is_refuted(audit_page: 
 
 
 def test_one_run_that_stands_for_several_cases_is_counted_once(audit_tables: Path, words) -> None:
-    """Masks change nothing of a mechanism, so its bound is told of both; it was tested once."""
+    """Masks change nothing of a mechanism, so its bound is that of both; it was tested once."""
     table = (audit_tables / "table.csv").read_text("utf-8").splitlines()
     table += [line.replace(",dp,", ",both,", 1) for line in table if ",one run," in line]
     (audit_tables / "table.csv").write_text("\n".join(table) + "\n", "utf-8")
@@ -45,7 +45,7 @@ def test_a_figure_tells_where_the_curves_of_each_number_of_images_begin(tmp_path
 
 
 def test_an_audit_of_a_plan_is_told_at_a_glance(audit_page: Page) -> None:
-    """A row a protection, a column a question: the most that was found, who has it, and what a guess comes to."""
+    """A row a protection, a column a question: the most that was found, who has it, and what a guess has."""
     [glance] = audit_page.sections["glance"].tables.values()
     both, lira = ", fedavg and fed3r", ", fedavg by LiRA online and fed3r by LiRA online"
     assert [tuple(row.values()) for row in glance.rows if not row[""].startswith("masks")] == [

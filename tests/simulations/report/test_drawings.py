@@ -67,7 +67,7 @@ def test_hostile_names_are_texts(tmp_path: Path, drawn) -> None:
 
 
 def test_ticks_say_where_they_are(iid_tables: Path, drawn) -> None:
-    """At steps of 2.5 points they would be told as 75, 78, 80, 82 %."""
+    """At steps of 2.5 points they would be labelled 75, 78, 80, 82 %."""
     steps = {name: 0.74 + 0.021 * i for i, name in enumerate(("dp-sgd ε=0.5", "dp-sgd ε=1", "dp-sgd ε=8"))}
     altered(iid_tables, lambda row: {**row, "accuracy": str(steps.get(row["method"], 0.94)), "accuracy_interval": ""})
     labels = drawn(iid_tables).figures["Accuracy against ε, iid"].labels

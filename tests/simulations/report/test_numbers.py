@@ -1,4 +1,4 @@
-"""Numbers as the page tells them."""
+"""Numbers as the page writes them."""
 
 import numpy as np
 import pytest
