@@ -271,7 +271,13 @@ def test_both_trainers_give_the_same_head(
     np.testing.assert_allclose(*(t.predict(head, x) for t in trainers), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        name if name in ("sgd", "momentum", "adam", "adadelta") else pytest.param(name, marks=pytest.mark.full)
+        for name in get_args(Optimizer)
+    ],
+)
 def test_every_optimizer_learns_and_starts_anew_each_time(optimizer: str) -> None:
     x, y = data()
     rate = 0.05 if optimizer not in ("adadelta",) else 5.0

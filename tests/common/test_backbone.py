@@ -117,6 +117,7 @@ def test_bfloat16_is_refused_where_the_hardware_has_none(monkeypatch: pytest.Mon
         load_backbone(BUNDLED, resolution=96, precision="bfloat16")  # no other test has loaded it so
 
 
+@pytest.mark.run
 def test_bfloat16_features_are_near_those_of_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("common.backbone.why_no_bfloat16", lambda: "")  # computed anywhere, if slowly
     exact, fast = load_backbone(BUNDLED), load_backbone(BUNDLED, precision="bfloat16")

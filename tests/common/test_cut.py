@@ -28,6 +28,7 @@ def features(backbone: Backbone, layer: str, images: np.ndarray) -> np.ndarray:
     return parts.above.build()(at_the_cut, training=False).numpy()
 
 
+@pytest.mark.run
 def test_both_parts_make_the_whole_and_the_whole_stays_as_it_is() -> None:
     backbone, images = small_backbone(), pixels(5)
     before, layers = backbone.network.get_weights(), [len(layer._outbound_nodes) for layer in backbone.network.layers]
