@@ -47,18 +47,25 @@ def start(spec: HeadSpec) -> tuple[np.ndarray, ...]:
     return (*head[:-2], *(rng.normal(size=array.shape).astype(np.float32) for array in head[-2:]))
 
 
+PENALTIES = {"none": (0.0, 0.0, 0.0), "all": (1e-3, 1e-2, 0.1)}  # l1, l2, proximal
+
+
 @pytest.mark.parametrize(
-    ("layer", "l1", "l2", "proximal"),
+    ("layer", "penalties"),
     [
-        ("conv4_block2", 0.0, 0.0, 0.0),
-        ("conv4", 1e-3, 1e-2, 0.1),
-        pytest.param("conv3", 0.0, 0.0, 0.0, marks=pytest.mark.full),
-        pytest.param("conv1", 1e-3, 1e-2, 0.1, marks=pytest.mark.full),
+        ("conv4_block2", "none"),
+        ("conv4", "all"),
+        *(
+            pytest.param(layer, penalties, marks=pytest.mark.full)
+            for layer, penalties in (
+                ("conv4_block2", "all"), ("conv4", "none"),
+                ("conv3", "none"), ("conv3", "all"), ("conv1", "none"), ("conv1", "all"),
+            )
+        ),
     ],
-)
-def test_it_is_training_the_full_network_with_the_rest_frozen(
-    layer: str, l1: float, l2: float, proximal: float
-) -> None:
+)  # fmt: skip
+def test_it_is_training_the_full_network_with_the_rest_frozen(layer: str, penalties: str) -> None:
+    l1, l2, proximal = PENALTIES[penalties]
     backbone, _, spec, at_the_cut = parts_of(layer)
     spec = HeadSpec(spec.features, CLASSES, l1=l1, l2=l2, above=spec.above, feature_map=spec.feature_map)
     head = start(spec)
