@@ -77,7 +77,7 @@ def test_uniform_weights_differ_on_sites_of_different_sizes(tmp_path: Path) -> N
     assert np.linalg.norm(heads[0][0] - heads[1][0]) > 1e-3 * np.linalg.norm(heads[0][0])
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 3))
 def test_fedprox_goes_to_fedavg_as_mu_goes_to_0(tmp_path_factory, seed: int, sites: int, epochs: int) -> None:
     data = scattered(seed, 40, sites)

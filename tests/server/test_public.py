@@ -91,7 +91,7 @@ def test_it_takes_the_place_of_the_sites_own_without_privacy_too(images: dict[st
     assert outcome.public[0].mean_loss == pytest.approx(least, rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"hidden_units": 7}, {"trainable": "conv5"}])
+@pytest.mark.parametrize("settings", [{"hidden_units": 7}, pytest.param({"trainable": "conv5"}, marks=pytest.mark.run)])
 def test_other_heads_are_scored_as_well(images: dict[str, str], settings: dict) -> None:
     config = RunConfig(**images, **settings)
     public = public_images(config, CLASSES)
