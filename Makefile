@@ -31,8 +31,8 @@ test: .venv/installed-dev          ## install with the test tools, then test eve
 test-fast: .venv/installed-dev     ## the tests that start no process and no whole run (a minute)
 	$(PYTEST) -m "not process and not run and not deployment and not full" $(PARALLEL)
 
-test-all: .venv/installed-dev      ## every test (20 minutes)
-	$(PYTEST) $(PARALLEL)
+test-all: .venv/installed-dev      ## every test, with all examples of each (20 minutes)
+	FEDTRANSFER_EXAMPLES=all $(PYTEST) $(PARALLEL)
 
 approve: .venv/installed-dev       ## write the approved texts of the report's pages anew; look at the difference before you commit it
 	$(BIN)/python tests/approved/update.py

@@ -3,7 +3,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client.keras_trainer import KerasTrainer
@@ -247,7 +248,7 @@ recipes = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=8)
+@examples(8, 20)
 @given(recipes, st.integers(1, 90), st.integers(1, 4), st.floats(0.01, 1), st.booleans(), st.integers(0, 99))
 @pytest.mark.run
 def test_both_trainers_give_the_same_head(

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import RunConfig
@@ -32,7 +33,7 @@ def test_every_setting_is_a_command_line_option() -> None:
     assert {f"--{key}" for key in RunConfig().to_flat()} - options == {"--prepared"}, "which `flwr run` alone is given"
 
 
-@settings(max_examples=30)
+@examples(30, 100)
 @given(
     st.fixed_dictionaries(
         {},

@@ -233,7 +233,7 @@ def test_every_format_of_weights_gives_the_same_features(tmp_path: Path, thin: A
 
 @pytest.mark.run
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["full.weights.h5", "keras2-checkpoint"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_the_whole_architecture_takes_weights(tmp_path: Path, name: str) -> None:
     check_format(tmp_path, name, *resnet(WHOLE))
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp, ndtr
 
@@ -158,13 +159,13 @@ def test_sampled_discrete_noise_is_bounded_in_both_directions(rate: float) -> No
             assert divergence(without, mixed, order) < charged
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8, 20)
 @given(rate=st.floats(0.001, 1), noise=st.floats(0.5, 50), times=st.integers(1, 2000))
 def test_discrete_noise_is_never_charged_less_than_gaussian(rate: float, noise: float, times: int) -> None:
     assert epsilon({Release(rate, noise, True): times}, DELTA) >= epsilon({Release(rate, noise): times}, DELTA)
 
 
-@settings(max_examples=6, deadline=None)
+@examples(6, 12)
 @given(rate=st.floats(0.001, 1), noise=st.floats(0.5, 50), times=st.integers(1, 1000), discrete=st.booleans())
 def test_more_releases_units_or_less_noise_cost_more(rate: float, noise: float, times: int, discrete: bool) -> None:
     cost = epsilon({Release(rate, noise, discrete): times}, DELTA)
