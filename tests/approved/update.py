@@ -1,4 +1,4 @@
-"""Approved texts: what three representative pages of the report say, line by line, for a person to read and approve.
+"""Approved texts: what representative pages of the report say, line by line, for a person to read and approve.
 
     .venv/bin/python tests/approved/update.py
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     sys.path[:1] = [str(HERE.parent), str(HERE.parents[1])]
 
-from report_folders import audit_folder, benchmark_folder, run_folder  # noqa: E402
+from report_folders import audit_folder, audit_of_a_run, benchmark_folder, run_folder  # noqa: E402
 from report_pages import Page, lines, text_of, without_drawings, written  # noqa: E402
 
 COMMAND = ".venv/bin/python tests/approved/update.py"
@@ -25,8 +25,11 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "run": lambda home: run_folder(home / "plain", learning_rate=2.5),
     "benchmark": lambda home: benchmark_folder(home / "bench"),
     "audit": lambda home: audit_folder(home / "audit"),
+    "private-run": lambda home: run_folder(home / "private", privacy={}, dp="image", epsilon=2.0, weighting="uniform"),
+    "audit-of-a-run": lambda home: audit_of_a_run(home / "my-run" / "audit"),
 }
-SHORTENED = {"run": {"versions": "Python", "configuration": "●"}}  # sections, and how the rows begin that are left
+_RUN = {"versions": "Python", "configuration": "●"}
+SHORTENED = {"run": _RUN, "private-run": _RUN}  # sections, and how the rows begin that are left
 
 
 def file_of(kind: str) -> Path:
@@ -52,7 +55,7 @@ def _shorten(body: Element, start: str) -> None:
 
 
 def main() -> None:
-    """Make the three pages and write their texts."""
+    """Make the pages and write their texts."""
     with TemporaryDirectory() as home, without_drawings():
         for kind, make in FOLDERS.items():
             folder = make(Path(home).resolve() / kind)
