@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from drawn_sites import WIDTH, Drawn, draw, numbers, seen, three_sites, together
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,7 +78,7 @@ def test_uniform_weights_differ_on_sites_of_different_sizes(tmp_path: Path) -> N
     assert np.linalg.norm(heads[0][0] - heads[1][0]) > 1e-3 * np.linalg.norm(heads[0][0])
 
 
-@settings(max_examples=5)
+@examples(5, 10)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 3))
 def test_fedprox_goes_to_fedavg_as_mu_goes_to_0(tmp_path_factory, seed: int, sites: int, epochs: int) -> None:
     data = scattered(seed, 40, sites)
