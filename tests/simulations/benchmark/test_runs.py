@@ -12,9 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
+from killed_work import killed_or_not
 from typer.testing import CliRunner
+from waiting import patient, wait_until
 
 from common.config import RunConfig
 from common.errors import UserError
@@ -67,8 +70,9 @@ def plan_file(folder: Path, text: str = PLAN) -> Path:
 
 
 def command(plan: Sequence[str], out: Path, images: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "fedtransfer", "benchmark", *plan, "--out", str(out), "--data", f"pictures={images}",
-            "--store", str(out.parent / "store"), "--processes", "2", "--json", *more]  # fmt: skip
+    """One process makes all runs: each imports TensorFlow first."""
+    return ["-m", "fedtransfer", "benchmark", *plan, "--out", str(out), "--data", f"pictures={images}",
+            "--store", str(out.parent / "store"), "--processes", "1", "--json", *more]  # fmt: skip
 
 
 def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
@@ -310,16 +314,12 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
 
     log = tmp_path / "first.log"
-    with log.open("w") as file:
-        first = subprocess.Popen(told, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
-    while not list(runs.glob("seed-*/*/measured.json")):
-        assert first.poll() is None, log.read_text()
-        time.sleep(0.02)
+    first = forked.start(*told, output=log, new_session=True, modules=forked.COMMAND_LINE)
+    wait_until(lambda: list(runs.glob("seed-*/*/measured.json")), "a run is made", first.died)
     workers = [int(pid) for pid in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
     first.kill()
     first.wait()
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        time.sleep(0.02)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "its processes have ended")
     _stopped_by_a_person(told, log)
     finished = {path.parent: path.stat().st_mtime_ns for path in runs.rglob("measured.json")}
     assert 5 <= len(finished) < 8, "the tuning runs, and some of the others"
@@ -329,13 +329,13 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     changed = next(folder for folder in finished if folder.parent.parent.name != "tuning")
     head, settings = (changed / "head.npz").read_bytes(), (changed / "config.toml").read_text()
     (changed / "config.toml").write_text(settings.replace("rounds = 3", "rounds = 2"))
-    refused = subprocess.run(told, capture_output=True, text=True, cwd=ROOT)
+    refused = forked.run(*told, modules=forked.COMMAND_LINE)
     assert (refused.returncode, refused.stdout) == (2, "")
     changes = "1 finished run there has other settings than the plan now: "
     assert changes in refused.stderr
     assert "rounds was 2, is 3" in refused.stderr
     assert not (out / "table.csv").exists()
-    done = subprocess.run([*told, "--force"], capture_output=True, text=True, cwd=ROOT)
+    done = forked.run(*told, "--force", modules=forked.COMMAND_LINE)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["seconds"]) == {"features", "baselines", "tuning", "runs"}
     again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
@@ -354,13 +354,14 @@ def _stopped_by_a_person(told: Sequence[str], log: Path) -> None:
     # What a shell starts behind itself is deaf, and so would this be.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("w") as file:
-        again = subprocess.Popen(told, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+        again = subprocess.Popen([sys.executable, *told], cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
     signal.signal(signal.SIGINT, before)
-    while " runs at a time" not in log.read_text():
-        assert again.poll() is None, log.read_text()
-        time.sleep(0.02)
+    wait_until(
+        lambda: " runs at a time" in log.read_text(), "it has all features",
+        lambda: "" if again.poll() is None else log.read_text(),
+    )  # fmt: skip
     os.killpg(again.pid, signal.SIGINT)
-    assert again.wait() == 130, log.read_text()
+    assert again.wait(patient(60)) == 130, log.read_text()
     assert "Traceback" not in log.read_text()
 
 
@@ -431,20 +432,15 @@ def _agrees_with_its_run(row: dict[str, str], folder: Path) -> None:
     assert row["rounds"] == row["bytes"] == ""
 
 
+@pytest.mark.process
 def test_a_killed_process_fails_its_own_run_alone(tmp_path: Path) -> None:
-    """As the system does where memory runs out: of four runs, two at a time, one is killed whenever it is made."""
+    """As the system does if memory runs out: of four runs, two at a time, one is killed whenever it is made."""
     cells = [Cell("s", name, 0, RunConfig()) for name in ("killed", "one", "two", "three")]
     failures: dict[str, str] = {}
     with workers(2) as pool:
         came = [
             cell.method
-            for cell, _ in results(pool, 2, cells, lambda cell: (_killed_or_not, cell.method), print, failures)
+            for cell, _ in results(pool, 2, cells, lambda cell: (killed_or_not, cell.method, tmp_path), print, failures)
         ]
     assert sorted(came) == ["one", "three", "two"]
     assert list(failures) == [str(cells[0])]
-
-
-def _killed_or_not(method: str) -> None:
-    if method == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.3)
