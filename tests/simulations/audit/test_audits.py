@@ -71,13 +71,13 @@ def test_a_preset_that_is_not_there_is_refused_by_name() -> None:
 def test_exactly_one_thing_is_audited(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["audit", *arguments])
     assert isinstance(result.exception, UserError)
-    assert "give a run's folder, --preset quick, or --plan FILE, and one of them only" in str(result.exception)
+    assert "one of them only" in str(result.exception)
 
 
 def test_a_run_is_not_said_to_be_audited_on_other_data() -> None:
     result = CliRunner().invoke(app, ["audit", "runs/one", "--data", "elsewhere"])
     assert isinstance(result.exception, UserError)
-    assert "--data elsewhere: a run is audited on its own images" in str(result.exception)
+    assert "--data elsewhere" in str(result.exception)
 
 
 @pytest.mark.parametrize(("option", "kept"), [([], True), (["--no-pictures"], False)])
@@ -162,6 +162,7 @@ def test_the_best_attack_finds_most_at_few_false_alarms(found: dict[str, tuple[f
     np.testing.assert_equal(row["best_auc"], found.get(best, (np.nan,))[0])
 
 
+@pytest.mark.run
 def test_a_pool_has_as_many_members_as_others_and_no_image_that_the_decoder_knows() -> None:
     config = RunConfig(sites=3, min_images=2)
     pool = drawn_pool(config, 4)
@@ -179,9 +180,7 @@ def test_a_pool_has_as_many_members_as_others_and_no_image_that_the_decoder_know
 
 
 def test_more_images_than_there_are_are_refused() -> None:
-    with pytest.raises(
-        UserError, match=r"class '\w+' has 200 training images; an audit of 101 images a class needs 202"
-    ):
+    with pytest.raises(UserError, match=r"'\w+' has 200 .* 101 images a class needs 202"):
         drawn_pool(RunConfig(sites=3), 101)
 
 
@@ -256,7 +255,7 @@ def test_an_audit_leaves_curves_pictures_a_summary_and_a_report(audited: Path) -
 
 @pytest.mark.run
 def test_an_earlier_audit_is_replaced_only_if_asked(audited: Path) -> None:
-    with pytest.raises(UserError, match="exists already; give --force to replace the audit in it"):
+    with pytest.raises(UserError, match="--force"):
         audit_plan(audited / "plan.toml", audited / "out", 0, {}, QUIET, "", force=False)
     with pytest.raises(UserError, match="is no audit; choose another --out"):
         audit_plan(audited / "plan.toml", audited, 0, {}, QUIET, "", force=True)
@@ -288,8 +287,8 @@ def test_pictures_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.run
 def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    simulate(RunConfig(out=str(run), sites=4, rounds=3, baselines=False), QUIET)
-    with pytest.raises(UserError, match=r"--shadows: 4 shadows are too few: .*; train more, such as 32"):
+    simulate(RunConfig(out=str(run), sites=4, rounds=3, baselines=False, models=False), QUIET)
+    with pytest.raises(UserError, match="4 shadows are too few"):
         audit_run(run, run / "audit", 4, {}, QUIET, "", force=False)
     findings = audit_run(run, run / "audit", 128, {}, QUIET, "fedtransfer audit RUN", force=False)
     value = {(found.attack, found.measure): found for found in findings}
@@ -302,11 +301,11 @@ def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run there; expected a run folder"):
+    with pytest.raises(UserError, match="no run there"):
         audit_run(tmp_path, tmp_path / "audit", 0, {}, QUIET, "", force=False)
 
 
 def test_of_a_benchmark_a_run_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "runs" / "iid" / "seed-0" / "fedavg").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"it is a benchmark: audit one of its runs, .*/runs/SETTING/seed-S/METHOD"):
+    with pytest.raises(UserError, match="/runs/SETTING/seed-S/METHOD"):
         audit_run(tmp_path, tmp_path / "audit", 0, {}, QUIET, "", force=False)

@@ -11,13 +11,14 @@ from simulations.audit.controls import CLAIMS, CONTROLS, Control
 
 RIGHT = [control for control in CONTROLS if not control.fault]
 BROKEN = [control for control in CONTROLS if control.fault]
+EACH_CLAIM = [pytest.param(claim, marks=() if claim == 2 else pytest.mark.full) for claim in CLAIMS]
 
 
 def name(control: Control) -> str:
     return f"{control.mechanism}: {control.fault or 'right'}"
 
 
-@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize("claim", EACH_CLAIM)
 @pytest.mark.parametrize("control", RIGHT, ids=name)
 def test_right_code_stays_below_its_claim(control: Control, claim: float) -> None:
     """By a margin, and not since the audit sees nothing at all."""
@@ -26,7 +27,7 @@ def test_right_code_stays_below_its_claim(control: Control, claim: float) -> Non
     assert sum(bounds) / 3 > 0.1 * claim
 
 
-@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize("claim", EACH_CLAIM)
 @pytest.mark.parametrize("control", BROKEN, ids=name)
 def test_broken_code_exceeds_its_claim(control: Control, claim: float) -> None:
     assert control.audit(claim, seed=0) > 1.1 * claim

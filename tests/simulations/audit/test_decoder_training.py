@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import COLOURS, picture
+from small_network import small_backbone
 
-from common.backbone import configured_backbone
-from common.config import RunConfig
 from common.errors import UserError
 from common.images import archive_arrays, content_key
 from common.sources import read_source
@@ -57,7 +56,7 @@ def test_a_few_steps_lower_the_loss_and_what_is_saved_is_what_was_trained(
 ) -> None:
     source = read_source(archive)
     images, labels = public_images(source)
-    backbone = configured_backbone(RunConfig())
+    backbone = small_backbone(32)
     losses: list[float] = []
     monkeypatch.setattr("simulations.audit.decoder_training._REPORTED", 8)
     network = train_decoder(images, backbone, 40, 8, lambda step, loss: losses.append(loss), widths=(16, 16, 8, 8))
@@ -66,7 +65,7 @@ def test_a_few_steps_lower_the_loss_and_what_is_saved_is_what_was_trained(
 
     save_decoder(tmp_path / "d.npz", network, backbone, images, labels, source.classes)
     loaded = Decoder(tmp_path / "d.npz")
-    features = unit_rows(np.random.default_rng(0).standard_normal((5, 256))).astype(np.float32)
+    features = unit_rows(np.random.default_rng(0).standard_normal((5, backbone.features))).astype(np.float32)
     made = to_uint8(network(features).numpy())
     assert np.abs(loaded.images(features).astype(int) - made).max() <= 2  # float16
     assert set(loaded.class_means) == {"cat", "dog"}
