@@ -8,6 +8,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from waiting import patient
 
 from simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 
@@ -80,13 +81,13 @@ def test_an_exception_is_an_error_reply(make_grid) -> None:
 
 def test_timeouts_are_honoured_and_late_replies_dropped(make_grid) -> None:
     release = threading.Event()
-    grid = make_grid(echo_app(lambda number: release.wait(10) if number == 1 else None), 6)
+    grid = make_grid(echo_app(lambda number: release.wait(60) if number == 1 else None), 6)
     began = time.monotonic()
-    assert numbers(grid.send_and_receive(messages(grid), timeout=0.5)) == [0, 2, 3, 4, 5]
-    assert time.monotonic() - began < 5
+    assert numbers(grid.send_and_receive(messages(grid), timeout=patient(0.7))) == [0, 2, 3, 4, 5]
+    assert time.monotonic() - began < 30
     release.set()
     time.sleep(0.1)
-    assert numbers(grid.send_and_receive(messages(grid), timeout=5)) == list(range(6))
+    assert numbers(grid.send_and_receive(messages(grid), timeout=patient(30))) == list(range(6))
 
 
 def test_push_and_pull(make_grid) -> None:

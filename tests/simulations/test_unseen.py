@@ -108,7 +108,9 @@ def test_a_good_head_can_get_worse_by_adapting() -> None:
 @pytest.mark.run
 class TestRuns:
     def run(self, out: Path, data: Path, screen: StringIO | None = None, **settings: object) -> Result:
-        config = RunConfig(out=str(out), data=str(data), sites=4, alpha=5.0, min_images=5, rounds=3, **settings)
+        config = RunConfig(
+            out=str(out), data=str(data), sites=4, alpha=5.0, min_images=5, rounds=3, models=False, **settings
+        )
         display = Display(Console(file=screen or StringIO(), width=80))
         result = simulate(config, display)
         display.summary(result.summary, result.baselines)
@@ -159,7 +161,9 @@ class TestRuns:
     def test_classes_that_only_an_unseen_site_has(self, tmp_path: Path, folder_of_classes) -> None:
         for seed, name in enumerate(("anna", "berta")):
             folder_of_classes(20, f"sites/{name}", seed)
-        config = RunConfig(data=str(tmp_path / "sites"), partition="natural", unseen_sites=1, rounds=2, baselines=False)
+        config = RunConfig(
+            data=str(tmp_path / "sites"), partition="natural", unseen_sites=1, rounds=2, baselines=False, models=False
+        )
         [aside] = set_aside({"anna": 0, "berta": 0}, config)[1]
         display, told = Display(Console(file=StringIO(), width=80)), {}
         for number, label in enumerate(("red", "green", "blue"), 1):

@@ -18,6 +18,7 @@ def name(control: Control) -> str:
     return f"{control.mechanism}: {control.fault or 'right'}"
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("claim", EACH_CLAIM)
 @pytest.mark.parametrize("control", RIGHT, ids=name)
 def test_right_code_stays_below_its_claim(control: Control, claim: float) -> None:
@@ -27,6 +28,7 @@ def test_right_code_stays_below_its_claim(control: Control, claim: float) -> Non
     assert sum(bounds) / 3 > 0.1 * claim
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("claim", EACH_CLAIM)
 @pytest.mark.parametrize("control", BROKEN, ids=name)
 def test_broken_code_exceeds_its_claim(control: Control, claim: float) -> None:

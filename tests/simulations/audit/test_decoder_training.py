@@ -1,16 +1,18 @@
 """A decoder can be trained anew: on public images only, and a few steps lower its loss."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pictures import COLOURS, picture
 from small_network import small_backbone
 
+from common.backbone import Backbone
 from common.errors import UserError
 from common.images import archive_arrays, content_key
-from common.sources import read_source
-from simulations.audit.decoder import Decoder, may_be_known, to_uint8
+from common.sources import Source, read_source
+from simulations.audit.decoder import Decoder, build_decoder, may_be_known, to_uint8
 from simulations.audit.decoder_training import public_images, save_decoder, train_decoder
 from simulations.audit.leaks import unit_rows
 from simulations.datasets import resolve_data
@@ -50,23 +52,34 @@ def test_images_of_other_sizes_are_refused(tmp_path: Path) -> None:
         public_images(read_source(tmp_path / "a.npz"))
 
 
+def test_what_is_saved_is_loaded(archive: Path, tmp_path: Path) -> None:
+    source, backbone = read_source(archive), small_backbone(32)
+    _comes_back(build_decoder(backbone.features, (8, 8, 8, 8)), backbone, source, tmp_path / "d.npz")
+
+
+def _comes_back(network: Any, backbone: Backbone, source: Source, path: Path) -> None:
+    """Check that a decoder is the same once it is read from its file."""
+    images, labels = public_images(source)
+    save_decoder(path, network, backbone, images, labels, source.classes)
+    loaded = Decoder(path)
+    features = unit_rows(np.random.default_rng(0).standard_normal((5, backbone.features))).astype(np.float32)
+    made = to_uint8(network(features).numpy())
+    assert np.abs(loaded.images(features).astype(int) - made).max() <= 2  # float16
+    assert set(loaded.class_means) == {"cat", "dog"}
+    np.testing.assert_array_equal(loaded.class_means["dog"], np.rint(images[labels == 1].mean(0)))
+
+
 @pytest.mark.run
+@pytest.mark.full
 def test_a_few_steps_lower_the_loss_and_what_is_saved_is_what_was_trained(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = read_source(archive)
-    images, labels = public_images(source)
+    images, _ = public_images(source)
     backbone = small_backbone(32)
     losses: list[float] = []
     monkeypatch.setattr("simulations.audit.decoder_training._REPORTED", 8)
     network = train_decoder(images, backbone, 40, 8, lambda step, loss: losses.append(loss), widths=(16, 16, 8, 8))
     assert len(losses) == 5
     assert losses[-1] < 0.8 * losses[0]
-
-    save_decoder(tmp_path / "d.npz", network, backbone, images, labels, source.classes)
-    loaded = Decoder(tmp_path / "d.npz")
-    features = unit_rows(np.random.default_rng(0).standard_normal((5, backbone.features))).astype(np.float32)
-    made = to_uint8(network(features).numpy())
-    assert np.abs(loaded.images(features).astype(int) - made).max() <= 2  # float16
-    assert set(loaded.class_means) == {"cat", "dog"}
-    np.testing.assert_array_equal(loaded.class_means["dog"], np.rint(images[labels == 1].mean(0)))
+    _comes_back(network, backbone, source, tmp_path / "d.npz")

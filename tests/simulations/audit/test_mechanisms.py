@@ -11,6 +11,7 @@ from common.privacy.guarantee import guarantee
 from simulations.audit.mechanisms import one_run_bound
 from simulations.audit.one_run import lower_bound
 
+pytestmark = pytest.mark.run
 DECLARED = {"classes": "declared", "class_names": "a,b"}
 SITES = {"dp": "site", "weighting": "uniform", "sites": 1000, **DECLARED}
 STEPS = {"dp": "image", "weighting": "uniform", "local_steps": 5, "image_rate": 0.3, **DECLARED}
