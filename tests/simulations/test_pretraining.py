@@ -56,7 +56,7 @@ def test_killed_and_resumed_it_ends_as_if_undisturbed(
     process.wait()
     resumed: list[str] = []
     killed = pretrain(data, tmp_path / "killed.keras", RECIPE, resumed.append)
-    assert any(line.startswith("resuming after epoch ") for line in resumed)
+    assert sum(line.startswith("epoch") for line in resumed) < 4, "it went on"
     for a, b in zip(straight.network.get_weights(), killed.network.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)
     assert sum(line.startswith("epoch") for line in lines) == 4
@@ -72,7 +72,7 @@ def test_killed_and_resumed_it_ends_as_if_undisturbed(
 def test_a_checkpoint_of_another_run_is_refused(folder_of_classes, tmp_path: Path) -> None:
     (tmp_path / "b.checkpoint.json").write_text(json.dumps({"identity": "other", "history": []}))
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "b.checkpoint.keras")
-    with pytest.raises(UserError, match=r"b\.checkpoint\.keras is the checkpoint of another run"):
+    with pytest.raises(UserError, match=r"b\.checkpoint\.keras .*another run"):
         pretrain(folder_of_classes(12), tmp_path / "b.keras", RECIPE, lambda line: None)
 
 
@@ -82,5 +82,5 @@ def test_what_cannot_be_trained_on(folder_of_classes, tmp_path: Path) -> None:
     (folder_of_classes(2) / "red").rename(one / "red")
     with pytest.raises(UserError, match="one class only"):
         pretrain(one, tmp_path / "b.keras", RECIPE, lambda line: None)
-    with pytest.raises(UserError, match=r"expected a file name that ends in \.keras"):
+    with pytest.raises(UserError, match=r"b\.h5: .*\.keras"):
         pretrain(one, tmp_path / "b.h5", RECIPE, lambda line: None)

@@ -43,7 +43,7 @@ def test_draws_of_other_seeds_differ() -> None:
 
 def test_at_least_one_site_must_take_part() -> None:
     for unseen in (10, 11):
-        with pytest.raises(UserError, match=rf"unseen-sites {unseen}: there are 10 sites.* to 9 or less, or have more"):
+        with pytest.raises(UserError, match=rf"unseen-sites {unseen}: .*10 sites.* 9 or less"):
             set_aside(SITES, RunConfig(unseen_sites=unseen))
 
 
@@ -150,7 +150,7 @@ class TestRuns:
         resumed = simulate(again, Display(Console(quiet=True)))
         assert resumed.summary["unseen_sites"]["names"] == aside
         assert resumed.summary["rounds"] == 5
-        with pytest.raises(UserError, match="unseen-sites 4: there are 4 sites"):
+        with pytest.raises(UserError, match=r"unseen-sites 4: .*4 sites"):
             self.run(tmp_path / "none", data, unseen_sites=4)
 
     def test_prepared_sites_leave_them_out(self, tmp_path: Path, folder_of_classes) -> None:

@@ -66,7 +66,7 @@ def test_so_many_guesses_are_needed_for_a_claim_and_no_fewer(claim: float) -> No
 
 
 def test_a_claim_that_so_few_canaries_cannot_refute_is_refused() -> None:
-    with pytest.raises(ValueError, match="100 canaries cannot refute epsilon 4; more are needed, about 164"):
+    with pytest.raises(ValueError, match=r"100 canaries .* epsilon 4; .*164"):
         guesses_for(4.0, 100, 1e-5)
 
 

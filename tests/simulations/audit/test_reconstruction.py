@@ -157,9 +157,7 @@ def test_images_that_the_decoder_may_have_seen_are_refused(decoder: Decoder) -> 
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, 256, (50, 32, 32, 3), np.uint8)
     known = next(image for image in drawn if may_be_known(image))
-    with pytest.raises(
-        UserError, match="1 of 1 images under attack may be among those that the decoder was trained on"
-    ):
+    with pytest.raises(UserError, match="1 of 1 images under attack"):
         Originals.of({"a": np.array([0])}, {"a": known[None]}, CLASSES, decoder)
 
 

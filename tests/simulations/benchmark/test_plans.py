@@ -46,7 +46,7 @@ def plan_of(folder: Path, text: str = PLAN) -> Plan:
 
 def test_data_that_a_plan_does_not_name_are_refused(tmp_path: Path) -> None:
     plan_of(tmp_path)
-    with pytest.raises(UserError, match=r"--data picture: .*has no data of this name; did you mean 'pictures'"):
+    with pytest.raises(UserError, match=r"--data picture: .*did you mean 'pictures'"):
         read_plan(tmp_path / "plan.toml", tmp_path, {"picture": str(tmp_path)})
     with pytest.raises(UserError, match=r"^--data pictures=no/where: no such file or folder$"):
         read_plan(tmp_path / "plan.toml", tmp_path, {"pictures": "no/where"})
@@ -144,7 +144,7 @@ def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
         ("few", seed, method) for seed in (0, 1) for method in ("plain", "robust")
     ]
     assert len(plan.remarks) == 1
-    assert "absent is left out: there is no not-there; give --data not-there=PATH" in plan.remarks[0]
+    assert all(words in plan.remarks[0] for words in ("absent", "--data not-there=PATH"))
     with pytest.raises(UserError, match="none of its data are there"):
         read_plan(tmp_path / "plan.toml", tmp_path / "out", {})
 
@@ -188,7 +188,7 @@ def test_a_plan_that_is_wrong_is_refused(tmp_path: Path, old: str, new: str, wor
 
 
 def test_a_preset_that_is_not_there_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="--preset: got 'quik'; did you mean 'quick'"):
+    with pytest.raises(UserError, match="'quik'; did you mean 'quick'"):
         bundled_plan("quik")
 
 

@@ -126,8 +126,8 @@ def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then(what: sign
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["plan"], "got neither a plan nor --preset; expected one of PLAN.toml and --preset NAME"),
-        (["plan.toml", "--preset", "quick"], "got a plan and --preset; expected one of"),
+        (["plan"], "PLAN.toml and --preset NAME"),
+        (["plan.toml", "--preset", "quick"], "got a plan and --preset"),
         (["--preset", "quik"], "--preset: got 'quik'; did you mean 'quick'"),
         (["not-there.toml"], "not-there.toml: No such file"),
         (["plan.toml", "--data", "here"], "--data: got 'here'; expected NAME=PATH"),
@@ -168,8 +168,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     mine.mkdir()
     (mine / "table.csv").write_text("mine")
     for out, words in (
-        (mine, "exists and is no benchmark; choose another folder"),
-        (plan, "is a file; expected a folder"),
+        (mine, "is no benchmark"),
+        (plan, "is a file"),
     ):
         with pytest.raises(UserError, match=words):
             CliRunner().invoke(
@@ -183,7 +183,7 @@ def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None
     assert [open_folder(out, plan), open_folder(out, plan)] == [[], []]
     changed = replace(plan, text=plan.text + "# one more line")
     [remark] = open_folder(out, changed)
-    assert "was begun by another plan, which this one replaces" in remark
+    assert "another plan" in remark
     assert (out / "plan.toml").read_text() == changed.text
 
 
@@ -225,8 +225,7 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     assert "another plan" in remark, "seeds and settings may come and go"
 
     other = plan(("rounds = 3", "rounds = 4"))
-    words = r"7 finished runs and 2 sets of baselines there have other settings than the plan now: few, fedavg, seed 0: rounds was 3, is 4\."
-    with pytest.raises(UserError, match=rf"--out .*{words} .*choose another --out, or give --force"):
+    with pytest.raises(UserError, match=r"7 finished runs and 2 .* few, fedavg, seed 0: rounds was 3, is 4\..*--force"):
         open_folder(out, other)
     assert (out / "plan.toml").read_text() == more.text, "nothing was written"
     assert "they are made again" in open_folder(out, other, force=True)[1]
@@ -250,9 +249,7 @@ def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
     monkeypatch.setattr(runs, "workers", ThreadPoolExecutor)
     monkeypatch.setattr(runs, "_extract_features", extract)
     arguments = [str(plan_file(tmp_path)), "--out", str(out), "--data", f"pictures={empty}"]
-    with pytest.raises(
-        UserError, match=r"^nothing of the plan could be made\nfew: features failed: .*/empty: found no image"
-    ):
+    with pytest.raises(UserError, match=r"(?s)few: features failed: .*/empty: found no image"):
         CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False)
     assert not [*out.glob("*.html"), *out.glob("*.csv")]
 
@@ -323,7 +320,7 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     _stopped_by_a_person(told, log)
     finished = {path.parent: path.stat().st_mtime_ns for path in runs.rglob("measured.json")}
     assert 5 <= len(finished) < 8, "the tuning runs, and some of the others"
-    assert f"stopped: {len(finished) - 4} of 4 runs are done; the same command goes on" in log.read_text()
+    assert f"{len(finished) - 4} of 4 runs are done" in log.read_text()
     assert not (out / "table.csv").exists()
 
     changed = next(folder for folder in finished if folder.parent.parent.name != "tuning")
@@ -331,9 +328,9 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     (changed / "config.toml").write_text(settings.replace("rounds = 3", "rounds = 2"))
     refused = forked.run(*told, modules=forked.COMMAND_LINE)
     assert (refused.returncode, refused.stdout) == (2, "")
-    changes = "1 finished run there has other settings than the plan now: "
+    changes = "rounds was 2, is 3"
     assert changes in refused.stderr
-    assert "rounds was 2, is 3" in refused.stderr
+    assert "1 finished run" in refused.stderr
     assert not (out / "table.csv").exists()
     done = forked.run(*told, "--force", modules=forked.COMMAND_LINE)
     assert done.returncode == 0, done.stderr
