@@ -30,6 +30,8 @@ CALIBRATED = {"LiRA offline", "LiRA online", "RMIA"}
 DECLARED = {"dp": "image", "classes": "declared", "class_names": ",".join("abcdefghij")}
 Every = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 
+pytestmark = pytest.mark.run
+
 
 def made_up(seed: int, number: int = 12, n: int = 30, m: int = 40) -> tuple[Target, Shadows]:
     rng = np.random.default_rng(seed)

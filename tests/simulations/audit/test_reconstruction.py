@@ -85,6 +85,7 @@ def test_the_only_images_of_their_class_are_found(
         np.testing.assert_array_equal(images[target.row], image)
 
 
+@pytest.mark.run
 def test_plain_updates_give_images_that_beat_the_guess_by_class(
     sites: dict[str, tuple[np.ndarray, ...]], originals: Originals, decoder: Decoder
 ) -> None:
@@ -100,6 +101,7 @@ def test_plain_updates_give_images_that_beat_the_guess_by_class(
 STEPS = {"weighting": "uniform", "image_rate": 0.5, "batch_size": EACH // 2}
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     ("method", "epsilon"), [(STEPS, 2.0), ({"strategy": "fedncm"}, 1.0), ({"strategy": "fedncm"}, 2.0)], ids=str
 )
