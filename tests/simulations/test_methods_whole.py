@@ -147,7 +147,7 @@ def test_the_model_says_what_the_head_says_and_the_commands_work_with_it(
     assert (layer == "head") == (method not in ("conv5_block2", "unfreeze"))
     everything = [replace(image, split="train") for image in read_source(images).images]
     site = prepare_site(everything, config.model_copy(update={"augment": 0}))
-    x, _ = site.data("train", classes, load_moments(folder / "head.npz"), layer)
+    x, y = site.data("train", classes, load_moments(folder / "head.npz"), layer)
     spec = head_spec(config, configured_backbone(config), len(classes), layer)
     with trainer(spec, Recipe.from_config(config)) as t:
         expected = t.predict(head, x)
@@ -157,6 +157,8 @@ def test_the_model_says_what_the_head_says_and_the_commands_work_with_it(
     np.testing.assert_allclose(got, expected[::5], atol=1e-5)
     assert np.ptp(expected, axis=0).min() > 0.01, "it is no model that says the same of all images"
 
+    told = json.loads(command("evaluate", str(folder), str(images), "--split", "all", "--json"))
+    assert told["accuracy"] == pytest.approx((expected.argmax(1) == y).mean())
     scored = json.loads(command("evaluate", str(folder), str(images), "--json"))
     summary, _ = without_times(folder)
     assert [scored[key] for key in ("accuracy", "loss")] == pytest.approx(

@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,9 +68,8 @@ def plan_file(folder: Path, text: str = PLAN) -> Path:
 
 
 def command(plan: Sequence[str], out: Path, images: Path, *more: str) -> list[str]:
-    """One process makes all runs: each imports TensorFlow first."""
     return ["-m", "fedtransfer", "benchmark", *plan, "--out", str(out), "--data", f"pictures={images}",
-            "--store", str(out.parent / "store"), "--processes", "1", "--json", *more]  # fmt: skip
+            "--store", str(out.parent / "store"), "--processes", "2", "--json", *more]  # fmt: skip
 
 
 def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
@@ -311,9 +308,11 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
 
     log = tmp_path / "first.log"
-    first = forked.start(*told, output=log, new_session=True, modules=forked.COMMAND_LINE)
+    first = forked.start(*told, output=log, new_session=True, nested=True)
     wait_until(lambda: list(runs.glob("seed-*/*/measured.json")), "a run is made", first.died)
-    workers = [int(pid) for pid in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
+    children = [int(pid) for pid in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
+    workers = [*children, *filter(None, map(forked.forked_for, children))]
+    assert len(workers) >= 4, "two, and what stands for each"
     first.kill()
     first.wait()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "its processes have ended")
@@ -326,13 +325,13 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     changed = next(folder for folder in finished if folder.parent.parent.name != "tuning")
     head, settings = (changed / "head.npz").read_bytes(), (changed / "config.toml").read_text()
     (changed / "config.toml").write_text(settings.replace("rounds = 3", "rounds = 2"))
-    refused = forked.run(*told, modules=forked.COMMAND_LINE)
+    refused = forked.run(*told)
     assert (refused.returncode, refused.stdout) == (2, "")
     changes = "rounds was 2, is 3"
     assert changes in refused.stderr
     assert "1 finished run" in refused.stderr
     assert not (out / "table.csv").exists()
-    done = forked.run(*told, "--force", modules=forked.COMMAND_LINE)
+    done = forked.run(*told, "--force", nested=True)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["seconds"]) == {"features", "baselines", "tuning", "runs"}
     again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
@@ -348,17 +347,11 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
 
 def _stopped_by_a_person(told: Sequence[str], log: Path) -> None:
     """Start the benchmark, and stop it as a terminal's Ctrl-C does, before it has made a run."""
-    # What a shell starts behind itself is deaf, and so would this be.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with log.open("w") as file:
-        again = subprocess.Popen([sys.executable, *told], cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
-    signal.signal(signal.SIGINT, before)
-    wait_until(
-        lambda: " runs at a time" in log.read_text(), "it has all features",
-        lambda: "" if again.poll() is None else log.read_text(),
-    )  # fmt: skip
+    log.write_text("")
+    again = forked.start(*told, output=log, new_session=True, nested=True)
+    wait_until(lambda: " runs at a time" in log.read_text(), "it has all features", again.died)
     os.killpg(again.pid, signal.SIGINT)
-    assert again.wait(patient(60)) == 130, log.read_text()
+    assert again.wait(patient(60)) == 130, again.said()
     assert "Traceback" not in log.read_text()
 
 
