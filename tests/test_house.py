@@ -143,10 +143,6 @@ def test_no_module_has_grown_past_one_idea() -> None:
 
 
 LONGEST_SLEEP = 0.2
-SLEEPERS = {  # files of tests that still sleep longer: to be emptied
-    "simulations/benchmark/test_runs.py",
-    "simulations/test_ray_engine.py",
-}
 
 
 def sleeps(file: Path) -> Iterator[tuple[int, float]]:
@@ -170,4 +166,4 @@ def test_no_test_sleeps_for_long() -> None:
         for file in folder.rglob("*.py")
         if (found := [(line, seconds) for line, seconds in sleeps(file) if seconds > LONGEST_SLEEP])
     }
-    assert not {name: lines for name, lines in long.items() if name not in SLEEPERS}
+    assert not long
