@@ -8,6 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Two processes share the tests, each of which holds TensorFlow; make test PARALLEL= has one alone, with its output at once.
 PARALLEL ?= --numprocesses 2 --dist loadgroup
 PYTEST := $(BIN)/python -m pytest
+unexport PYTHONDONTWRITEBYTECODE  # where it is set, every process would compile all sources and all tests anew
 
 .PHONY: help install simulate federation test test-fast test-all approve check lock flower-config clean
 
@@ -29,7 +30,7 @@ test: .venv/installed-dev          ## install with the test tools, then test eve
 	$(PYTEST) -m "not full" $(PARALLEL)
 
 test-fast: .venv/installed-dev     ## the tests that start no process and no whole run (a minute)
-	$(PYTEST) -m "not process and not run and not deployment and not full" $(PARALLEL)
+	$(PYTEST) -m "not process and not run and not deployment and not full" $(PARALLEL) $(if $(PARALLEL),--dist worksteal)
 
 test-all: .venv/installed-dev      ## every test, with all examples of each (20 minutes)
 	FEDTRANSFER_EXAMPLES=all $(PYTEST) $(PARALLEL)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import settings
 from pictures import COLOURS, picture
 from waiting import patient
 
-settings.register_profile("without timing", deadline=None)  # a busy machine is no failure
-settings.load_profile("without timing")
+settings.register_profile("tier", examples(40, 100))  # without a deadline: a busy machine is no failure
+settings.load_profile("tier")
 
 PACS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pacs"
 MAY_START_PROCESSES = ("process", "run", "deployment")
