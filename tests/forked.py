@@ -93,8 +93,11 @@ class Process:
 
     def _read(self, seconds: float | None) -> int | None:
         if self.returncode is None and select.select([self._connection], [], [], seconds)[0]:
-            with suppress(ConnectionError):
-                self.returncode = int(self._connection.recv(64) or -signal.SIGKILL)  # no word: the template was killed
+            try:
+                word = self._connection.recv(64)
+            except ConnectionError:
+                word = b""
+            self.returncode = int(word or -signal.SIGKILL)  # no word: the template was killed
             self._connection.close()
         return self.returncode
 
@@ -265,6 +268,7 @@ class _Server:
         """Let go, in a child, of what is the template's."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is behind it deaf to Ctrl-C
         for descriptor in (self._woken, self._wake):
             os.close(descriptor)
         for opened in (self._listener, *self._children):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ class Pair:
 
     coordinator: CoordinatorParty
     path: Relay  # to the one far away
+    first: list[dict[str, Any]] = field(default_factory=list)  # rounds, before any test has cut the path
 
     def rounds(self, which: str = "", after: float = 0.0) -> list[dict[str, Any]]:
         """Return the rounds in which the far site was ``present`` or ``refused``, or all."""
@@ -42,23 +43,23 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             start_all(coordinator, near, far)
             options = ("--rounds", "1000", "--round-timeout", str(LIMIT), "--min-sites", "1")
             coordinator.command("run", "--detach", "--name", "run", *options)
-            yield Pair(coordinator, path)
+            pair = Pair(coordinator, path)
+            coordinator.wait_for_round(3)
+            pair.first = pair.rounds()[:3]
+            yield pair
             coordinator.command("stop", "--run")
             wait_until(lambda: coordinator.status()["run"]["status"] == "stopped", "the run is stopped")
     wait_until(lambda: not coordinator.processes(), "no process is left behind")
 
 
 def test_a_site_200_ms_away_takes_part_in_every_round(pair: Pair) -> None:
-    pair.coordinator.wait_for_round(3)
-    first = pair.rounds()[:3]
-    print("\n200 ms: rounds of", [round(each["seconds"], 1) for each in first], "s")
-    assert [(each["round"], each["present"], each["refused"]) for each in first] == [
+    print("\n200 ms: rounds of", [round(each["seconds"], 1) for each in pair.first], "s")
+    assert [(each["round"], each["present"], each["refused"]) for each in pair.first] == [
         (number, ["far", "near"], {}) for number in (1, 2, 3)
     ]
 
 
 def test_a_site_that_was_cut_off_is_left_out_and_comes_back(pair: Pair) -> None:
-    pair.coordinator.wait_for_round(1)
     pair.path.cut()
     cut = time.time()
     left_out = wait_until(lambda: pair.rounds("refused", cut), "the site is left out")[0]
