@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from filelock import FileLock
 from common.config import RunConfig
 from common.errors import UserError
 from server.deployment import supervisor
+from server.deployment.certificates import issue_server_certificate
 from server.deployment.coordinator import Coordinator, Settings
 from server.deployment.current import Current, read_current, write_current
+from server.deployment.founding import found_coordinator
 from server.deployment.superlink import RunStatus
 from server.deployment.supervisor import IDLE_SUBMISSIONS, attend
 
@@ -166,3 +169,16 @@ def test_after_any_outage_the_coordinator_comes_back(
     current = read_current(coordinator)
     assert current
     assert (current.status, link.stopped) == (status, stopped)
+
+
+def test_an_expired_certificate_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = found_coordinator(
+        tmp_path / "coordinator", ["localhost"], port=9443, superlink_port=1, health_port=2, user=""
+    )
+    issue_server_certificate(folder.certificates, ["localhost"], 1, now=datetime.now(UTC) - timedelta(days=3))
+    monkeypatch.setattr(supervisor, "start_superlink", lambda folder: pytest.fail("SuperLink was started"))
+    with pytest.raises(UserError, match=r"expired.*fedtransfer server renew"):
+        supervisor.supervise(folder, print)
+    assert not (folder.state / "pid").exists()
