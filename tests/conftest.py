@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config._env_timeout = patient(float(config.getini("timeout")))  # type: ignore[attr-defined]
 
 
+@pytest.hookimpl(trylast=True)  # after the order was shuffled
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in tests/deployment; keep tests of one file in one worker where they share runs or processes."""
+    """Mark what is in tests/deployment; put files that take long first, those that wait between those that compute."""
+    files: dict[Path, int] = {}  # file → 0: waits for processes, 1: makes runs, 2: neither
     for item in items:
         if item.path.parent.name == "deployment" and item.path.parent.parent.name == "tests":
             item.add_marker("deployment")
-        if any(item.get_closest_marker(name) for name in MAY_START_PROCESSES):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        kind = 0 if item.get_closest_marker("deployment") else 1 if item.get_closest_marker("run") else 2
+        files[item.path] = min(kind, files.get(item.path, kind))
+    waiting, running, others = ([file for file, kind in files.items() if kind == wanted] for wanted in range(3))
+    pairs = [file for pair in zip_longest(waiting, running) for file in pair if file]
+    place = {file: i for i, file in enumerate([*pairs, *others])}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.hookimpl(wrapper=True)
