@@ -69,7 +69,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("consent"))
     with stopping(*world.sites.values(), world.coordinator):
         world.start()
@@ -77,6 +77,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for site in world.sites.values():  # all at once
             assert site.process
             site.process.terminate()
+
+
+@pytest.fixture
+def world(running: World) -> World:
+    """The same, with no wish but those that a test has."""
+    for name in running.sites:
+        running.wish(name)
+    return running
 
 
 def test_unknown_class_and_another_backbone(world: World) -> None:

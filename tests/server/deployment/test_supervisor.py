@@ -182,3 +182,24 @@ def test_an_expired_certificate_is_refused_before_anything_starts(
     with pytest.raises(UserError, match=r"expired.*fedtransfer server renew"):
         supervisor.supervise(folder, print)
     assert not (folder.state / "pid").exists()
+
+
+def test_a_superlink_that_does_not_start_names_its_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        returncode = 1
+
+        def poll(self) -> int:
+            return self.returncode
+
+    folder = found_coordinator(
+        tmp_path / "coordinator", ["localhost"], port=9443, superlink_port=7071, health_port=7072, user=""
+    )
+    folder.state.mkdir(exist_ok=True)
+    (folder.state / "superlink.log").write_text("of an earlier start\n")
+    monkeypatch.setattr(supervisor, "start_superlink", lambda folder: Ended())
+    monkeypatch.setattr(supervisor, "is_serving", lambda address: False)
+    with pytest.raises(UserError) as error:
+        supervisor._Supervisor(folder, print).bring_up()
+    for fact in ("7071", "7072", "exit status 1"):
+        assert fact in str(error.value)
+    assert "earlier" not in str(error.value)
