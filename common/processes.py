@@ -115,7 +115,7 @@ def start_in_background(
         UserError: it ended before it was up, or is not up after ``START_SECONDS``.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    before = log.stat().st_size if log.exists() else 0
+    before = log_size(log)
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -179,11 +179,17 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
             process.wait()
 
 
+def log_size(log: Path) -> int:
+    """Return the size of a log in bytes, which is where the output of the next process begins."""
+    return log.stat().st_size if log.exists() else 0
+
+
 def last_lines(log: Path, number: int = 5, begin: int = 0) -> str:
     """Return the last lines of a log, or of what stands in it from byte ``begin`` on, for an error text."""
     if not log.exists():
         return ""
-    text = log.read_bytes()[begin:].decode("utf-8", "replace")
+    content = log.read_bytes()
+    text = content[begin if begin <= len(content) else 0 :].decode("utf-8", "replace")  # it may have been rotated since
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(f"  {line}" for line in lines[-number:])
 

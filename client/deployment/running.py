@@ -14,7 +14,7 @@ from client.deployment.settings import SiteFolder
 from client.deployment.supernode import start_supernode
 from client.deployment.worker import worker_status
 from common.errors import UserError
-from common.processes import end, rotate, spawn, wait_until_up
+from common.processes import end, log_size, rotate, spawn, wait_until_up
 
 TICK_SECONDS = 0.5
 NOTICE_SECONDS = 2.0  # in which the coordinator notices that a SuperNode is gone
@@ -70,7 +70,7 @@ class _Running:
         command = [sys.executable, "-P", "-m", "client.deployment", str(self._site.folder)]
         log = self._site.state / "worker.log"
         self._told("starting the worker, which imports TensorFlow")
-        begin = log.stat().st_size if log.exists() else 0
+        begin = log_size(log)
         self._processes["worker"] = process = spawn(command, log, {})
         wait_until_up("the worker", process, lambda: worker_status(self._site) is not None, log, self._told, begin)
         self._told("the worker is ready")

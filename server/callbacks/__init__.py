@@ -41,7 +41,7 @@ class Callback:
     """Is told what happens, in this order; each method may be left out. What it raises ends the run."""
 
     def on_waiting(self, connected: Sequence[str], wanted: int, seconds: float) -> None:
-        """Sites are missing still: these are connected, of the number wanted, after so many seconds."""
+        """Some sites are still missing: ``connected`` are there, ``wanted`` are expected, after ``seconds`` of waiting."""
 
     def on_preparing(self, site: str, done: int, total: int) -> None:
         """A site's features are not all there yet: so many images of those that must be are through the backbone."""

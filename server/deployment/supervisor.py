@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from common.errors import UserError
 from common.health import is_serving
-from common.processes import end, rotate, wait_until_up
+from common.processes import end, log_size, rotate, wait_until_up
 from server.deployment import certificates
 from server.deployment.coordinator import Coordinator
 from server.deployment.current import Current, changing, read_current
@@ -82,7 +82,7 @@ class _Supervisor:
         folder = self._coordinator
         self._certificate = _changed(folder.certificates / "server.crt")
         log = folder.state / "superlink.log"
-        begin = log.stat().st_size if log.exists() else 0
+        begin = log_size(log)
         self._superlink = process = start_superlink(folder)
         try:
             wait_until_up(

@@ -9,7 +9,7 @@ import pytest
 
 from common import processes
 from common.errors import UserError
-from common.processes import spawn, start_in_background, wait_until_up
+from common.processes import last_lines, spawn, start_in_background, wait_until_up
 
 pytestmark = pytest.mark.process
 
@@ -88,3 +88,8 @@ def test_what_does_not_start_in_the_background_is_ended_and_says_why(tmp_path: P
     assert "out of luck" in str(error.value)
     assert str(tmp_path / "log") in str(error.value)
     assert "earlier" not in str(error.value)
+
+
+def test_a_log_that_was_rotated_meanwhile_is_read_from_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("the port is taken\n")
+    assert last_lines(tmp_path / "log", begin=10_000_001).strip() == "the port is taken"
