@@ -25,13 +25,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config._env_timeout = patient(float(config.getini("timeout")))  # type: ignore[attr-defined]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is in tests/deployment: before `-m` selects."""
+    if item.path.parent.name == "deployment" and item.path.parent.parent.name == "tests":
+        item.add_marker("deployment")
+
+
 @pytest.hookimpl(trylast=True)  # after the order was shuffled
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in tests/deployment; put files that take long first, those that wait between those that compute."""
+    """Put files that take long first, those that wait between those that compute."""
     files: dict[Path, int] = {}  # file → 0: waits for processes, 1: makes runs, 2: neither
     for item in items:
-        if item.path.parent.name == "deployment" and item.path.parent.parent.name == "tests":
-            item.add_marker("deployment")
         kind = 0 if item.get_closest_marker("deployment") else 1 if item.get_closest_marker("run") else 2
         files[item.path] = min(kind, files.get(item.path, kind))
     waiting, running, others = ([file for file, kind in files.items() if kind == wanted] for wanted in range(3))
