@@ -39,7 +39,13 @@ test-all: .venv/installed-dev      ## every test, with all examples of each (20 
 approve: .venv/installed-dev       ## write the approved texts of the report's pages anew; look at the difference before you commit it
 	$(BIN)/python tests/approved/update.py
 
-check: .venv/installed-dev         ## lint, format and types
+# For mypy: the package as it is installed, made of links to the folders.
+.types: Makefile
+	mkdir -p .types/fedtransfer
+	ln -sfn $(addprefix ../../,$(wildcard fedtransfer/*.py) fedtransfer/py.typed client common server simulations) .types/fedtransfer/
+	touch .types
+
+check: .venv/installed-dev .types  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,10 +54,10 @@ lock: .venv/installed-dev          ## refresh constraints.txt to the newest vers
 	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --no-header --no-annotate pyproject.toml --output-file constraints.txt
 
 flower-config: .venv/installed-dev ## write [tool.flwr.app.config] in pyproject.toml from common/config.py
-	$(BIN)/python -m common.flower_config
+	$(BIN)/python -m fedtransfer.common.flower_config
 
 clean:          ## remove the environment and everything that the tools left
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .types build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

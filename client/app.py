@@ -5,25 +5,24 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from fedtransfer.client import work
+from fedtransfer.client.budget import charge_reply
+from fedtransfer.client.limits import refuse_beyond
+from fedtransfer.client.mask_secrets import Safe, Steps
+from fedtransfer.client.masking import Masking
+from fedtransfer.client.place import Place, place_of
+from fedtransfer.client.preparation import Preparation
+from fedtransfer.client.site import Site, prepare_site
+from fedtransfer.client.work import Work
+from fedtransfer.common import wire
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.masks import messages
+from fedtransfer.common.protocol import Gather, Preparing, Query, Request, Task, Trial
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-
-from client import work
-from client.budget import charge_reply
-from client.limits import refuse_beyond
-from client.mask_secrets import Safe, Steps
-from client.masking import Masking
-from client.place import Place, place_of
-from client.preparation import Preparation
-from client.site import Site, prepare_site
-from client.work import Work
-from common import wire
-from common.backbone import configured_backbone
-from common.config import RunConfig, Value
-from common.config_reading import make_config
-from common.errors import SiteError, UserError
-from common.masks import messages
-from common.protocol import Gather, Preparing, Query, Request, Task, Trial
 
 log = logging.getLogger(__name__)
 app = ClientApp()

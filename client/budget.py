@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from common.config import RunConfig
-from common.errors import SiteError, UserError
-from common.privacy.accounting import Release, Spent, epsilon
-from common.privacy.guarantee import guarantee
-from common.protocol import GATHER, QUERY, TRAIN, Request, Task
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.privacy.accounting import Release, Spent, epsilon
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.protocol import GATHER, QUERY, TRAIN, Request, Task
 
 _TORN = b" torn\n"
 _STEP = 1.1

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from common.errors import UserError
-from common.options import refuse_missing
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.options import refuse_missing
 
 client = typer.Typer(
     no_args_is_help=True,
@@ -39,8 +38,8 @@ def init(
 
     fedtransfer client init site --name st-elsewhere --coordinator fed.example.org:9443 --ca ca.crt --data /data/images
     """
-    from client.deployment.founding import UNIT, found_site
-    from common.keys import fingerprint
+    from fedtransfer.client.deployment.founding import UNIT, found_site
+    from fedtransfer.common.keys import fingerprint
 
     site = found_site(folder, name, coordinator, ca, data)
     public = site.key.with_suffix(".pub")
@@ -59,9 +58,9 @@ def init(
 @client.command("new-key")
 def new_key(folder: Dir = HERE) -> None:
     """Make a new key pair, when the old one was lost or revoked; the old one is put aside."""
-    from client.deployment.founding import replace_key
-    from client.deployment.settings import SiteFolder
-    from common.keys import fingerprint
+    from fedtransfer.client.deployment.founding import replace_key
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.common.keys import fingerprint
 
     site = SiteFolder.open(folder)
     line = replace_key(site)
@@ -86,10 +85,10 @@ def roster(
 
     3. Each puts the file into the site's folder, and into site.toml: roster = "roster.toml"
     """
-    from client.deployment.keys import load_keys
-    from client.deployment.settings import SiteFolder
-    from common.keys import fingerprint, public_line
-    from common.roster import read_roster
+    from fedtransfer.client.deployment.keys import load_keys
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.common.keys import fingerprint, public_line
+    from fedtransfer.common.roster import read_roster
 
     site = SiteFolder.open(folder)
     own = fingerprint(public_line(load_keys(site.key)[1]))
@@ -111,8 +110,8 @@ def check(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Check all that a site needs, one line each, with the remedy. Exit status 1 if something is missing."""
-    from client.deployment.preflight import check_site
-    from client.deployment.settings import SiteFolder
+    from fedtransfer.client.deployment.preflight import check_site
+    from fedtransfer.client.deployment.settings import SiteFolder
 
     signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
     sound = True
@@ -135,18 +134,17 @@ def prepare(
     folder: Dir = HERE,
 ) -> None:
     """Make the features of all images now, so that the first round need not wait for them."""
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.common.config_reading import resolve_config
+    from fedtransfer.common.terminal import progress_bar
     from rich.console import Console
-
-    from client.deployment.settings import SiteFolder
-    from common.config_reading import resolve_config
-    from common.terminal import progress_bar
 
     site = SiteFolder.open(folder)
     settings = site.apply(resolve_config(preset="", file=config, overrides={}))
     console = Console(stderr=True)
     console.print("Starting TensorFlow …", style="dim")
-    from client.deployment.place import site_images
-    from client.site import prepare_site
+    from fedtransfer.client.deployment.place import site_images
+    from fedtransfer.client.site import prepare_site
 
     with progress_bar(console, "Features", "images") as progress:
         ready = prepare_site(site_images(site), settings, progress, site.settings.consent.least_images)
@@ -162,13 +160,13 @@ def start(
     background: Annotated[bool, typer.Option("--background", help="Return once it is up; it goes on.")] = False,
 ) -> None:
     """Check the site, then take part in federations until stopped."""
-    from client.deployment.settings import SiteFolder
-    from common.processes import start_in_background
-    from common.terminal import print_with_time
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.common.processes import start_in_background
+    from fedtransfer.common.terminal import print_with_time
 
     site = SiteFolder.open(folder)
     if background:
-        from client.deployment.status import is_up
+        from fedtransfer.client.deployment.status import is_up
 
         command = [sys.executable, "-P", "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
         log = site.state / "site.log"
@@ -179,7 +177,7 @@ def start(
     check = [sys.executable, "-P", "-m", "fedtransfer", "client", "check", "--quick", "--dir", str(site.folder)]
     if subprocess.run(check).returncode:
         raise UserError("not started: mend what the check found, then start again")
-    from client.deployment.running import run_site
+    from fedtransfer.client.deployment.running import run_site
 
     run_site(site, print_with_time)
 
@@ -187,8 +185,8 @@ def start(
 @client.command()
 def stop(folder: Dir = HERE) -> None:
     """Stop taking part."""
-    from client.deployment.settings import SiteFolder
-    from client.deployment.status import stop_site
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.client.deployment.status import stop_site
 
     stop_site(SiteFolder.open(folder))
     print("stopped")
@@ -199,8 +197,8 @@ def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Say whether the site is up, since when, what it does, and which results it holds."""
-    from client.deployment.settings import SiteFolder
-    from client.deployment.status import describe, in_words
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.client.deployment.status import describe, in_words
 
     told = describe(SiteFolder.open(folder))
     print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
@@ -214,8 +212,8 @@ def log(
     lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20,
 ) -> None:
     """Show what left the site: the last messages of its append-only log."""
-    from client.deployment.ledger import Ledger
-    from client.deployment.settings import SiteFolder
+    from fedtransfer.client.deployment.ledger import Ledger
+    from fedtransfer.client.deployment.settings import SiteFolder
 
     ledger = Ledger(SiteFolder.open(folder).ledger)
     for line in list(ledger.lines())[-lines:]:
@@ -238,8 +236,8 @@ def model(
     """Say which result the site holds, as a Keras model: image in, class probabilities out. Needs no coordinator."""
     import shutil
 
-    from client.deployment.results import newest_result
-    from client.deployment.settings import SiteFolder
+    from fedtransfer.client.deployment.results import newest_result
+    from fedtransfer.client.deployment.settings import SiteFolder
 
     path = newest_result(SiteFolder.open(folder).results, personal=personal).model()
     if out:
@@ -260,10 +258,10 @@ def predict(
 ) -> None:
     """Classify pictures with the newest result. Needs no coordinator."""
     refuse_missing(paths)
-    from client.answers import show_predictions
-    from client.deployment.results import newest_result
-    from client.deployment.settings import SiteFolder
-    from common.model import load_model
+    from fedtransfer.client.answers import show_predictions
+    from fedtransfer.client.deployment.results import newest_result
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.common.model import load_model
 
     result = load_model(newest_result(SiteFolder.open(folder).results, personal=personal).model())
     if show_predictions(result, paths, csv_output=csv_output, json_output=json_output):
@@ -278,13 +276,12 @@ def evaluate(
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Score the newest result on the site's own images, divided as they were in the run. Needs no coordinator."""
+    from fedtransfer.client.answers import show_evaluation
+    from fedtransfer.client.deployment.place import own_images
+    from fedtransfer.client.deployment.results import newest_result
+    from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.common.model import load_model
     from rich.console import Console
-
-    from client.answers import show_evaluation
-    from client.deployment.place import own_images
-    from client.deployment.results import newest_result
-    from client.deployment.settings import SiteFolder
-    from common.model import load_model
 
     site = SiteFolder.open(folder)
     kept = newest_result(site.results, personal=personal)

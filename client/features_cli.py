@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from common.config import BUNDLED
-from common.errors import UserError
-from common.features import default_store
-from common.housekeeping import StoreReport, prune_store, survey_store
+from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features import default_store
+from fedtransfer.common.housekeeping import StoreReport, prune_store, survey_store
 
 features = typer.Typer(
     no_args_is_help=True,
@@ -70,11 +69,10 @@ def statistics(
     store: StorePath = None,
 ) -> None:
     """Write mean, deviation and principal axes of public images' features, for --standardise public and --project pca."""
+    from fedtransfer.common.config_reading import resolve_config
+    from fedtransfer.common.sources import read_source
+    from fedtransfer.common.terminal import progress_bar
     from rich.console import Console
-
-    from common.config_reading import resolve_config
-    from common.sources import read_source
-    from common.terminal import progress_bar
 
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: expected a file name that ends in .npz")
@@ -85,9 +83,9 @@ def statistics(
     source = read_source(images)
     console = Console(stderr=True)
     console.print("Starting TensorFlow …", style="dim")
-    from common.backbone import configured_backbone
-    from common.extraction import extract, open_store
-    from common.public_statistics import write_statistics
+    from fedtransfer.common.backbone import configured_backbone
+    from fedtransfer.common.extraction import extract, open_store
+    from fedtransfer.common.public_statistics import write_statistics
 
     network = configured_backbone(config)
     features = open_store(network, config.store)
@@ -108,9 +106,8 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
     if json_output:
         print(json.dumps([{**vars(report), "path": str(report.path)} for report in reports], indent=2))
         return
+    from fedtransfer.common.terminal import table_console
     from rich.table import Table
-
-    from common.terminal import table_console
 
     table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
     for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):

@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from fedtransfer.common import protocol
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.depth import layers
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather, Request, Task, Trial
+from fedtransfer.common.schedule import rate
+from fedtransfer.common.spec import head_spec
+from fedtransfer.common.sums import asked_in
 from numpy.typing import NDArray
-
-from common import protocol
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.depth import layers
-from common.errors import SiteError
-from common.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather, Request, Task, Trial
-from common.schedule import rate
-from common.spec import head_spec
-from common.sums import asked_in
 
 HEADS, FACTORS = 11, 10  # that a trial may have
 

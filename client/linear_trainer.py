@@ -7,10 +7,9 @@ than the compiled Keras trainer (``docs/performance.md``) and gives the same hea
 from collections.abc import Callable
 
 import numpy as np
+from fedtransfer.client.trainer import Features, Labels, Recipe, Trainer, batches, pairs
+from fedtransfer.common.head import Arrays
 from numpy.typing import NDArray
-
-from client.trainer import Features, Labels, Recipe, Trainer, batches, pairs
-from common.head import Arrays
 
 Weights = NDArray[np.float32]
 

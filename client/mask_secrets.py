@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.masks.session import Session
 from flwr.app import ConfigRecord, RecordDict
-
-from common.errors import SiteError
-from common.masks.session import Session
 
 _RECORD = "masks"
 _REMEMBERED = 2**17  # sites of sessions: more than can be under way at a time
@@ -31,7 +30,7 @@ class Held:
         done: the last stage that is done.
         key, box: the secrets that its two keys are derived from.
         seed: the secret of its own pad.
-        names, masks, boxes, enrolled: of all sites of the session, as in ``common.masks.messages.Peers``.
+        names, masks, boxes, enrolled: of all sites of the session, as in ``fedtransfer.common.masks.messages.Peers``.
         sharers: whose shares came.
         received: neighbour → its shares, of its seed and of its key.
         survivors: the list that the site agreed to.

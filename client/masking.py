@@ -12,21 +12,20 @@ from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-from client.mask_secrets import AGREED, ANSWERED, INVITED, SHARED, Held, Safe
-from client.place import Place
-from client.shared_noise import with_share
-from common.config import RunConfig
-from common.errors import SiteError
-from common.masks import messages, shamir
-from common.masks.graph import Graph, graph, least_sites
-from common.masks.messages import Masked, Stage
-from common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
-from common.masks.session import Session, common_part, common_settings
-from common.masks.vector import encode, places
-from common.metrics import Counts
-from common.privacy.randomness import secret_generator
-from common.protocol import FINISH, Answer, Confusion, Request
+from fedtransfer.client.mask_secrets import AGREED, ANSWERED, INVITED, SHARED, Held, Safe
+from fedtransfer.client.place import Place
+from fedtransfer.client.shared_noise import with_share
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.masks import messages, shamir
+from fedtransfer.common.masks.graph import Graph, graph, least_sites
+from fedtransfer.common.masks.messages import Masked, Stage
+from fedtransfer.common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
+from fedtransfer.common.masks.session import Session, common_part, common_settings
+from fedtransfer.common.masks.vector import encode, places
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.protocol import FINISH, Answer, Confusion, Request
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from fedtransfer.client.trainer import Features, Labels, Recipe, Trainer, trainer
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays, HeadSpec, initial_head, mix
+from fedtransfer.common.metrics import cross_entropy
+from fedtransfer.common.personal import KINDS
+from fedtransfer.common.seeds import generator
 from numpy.typing import NDArray
-
-from client.trainer import Features, Labels, Recipe, Trainer, trainer
-from common.config import RunConfig
-from common.head import Arrays, HeadSpec, initial_head, mix
-from common.metrics import cross_entropy
-from common.personal import KINDS
-from common.seeds import generator
 
 SHARES = tuple(k / 10 for k in range(10, -1, -1))  # of the global head; the largest first, so that it wins ties
 Split = tuple[Features, Labels]
@@ -31,7 +30,7 @@ class PersonalHeads:
     """The heads of a site and how they do.
 
     Attributes:
-        heads: kind → arrays, in the order of ``common.personal.KINDS``.
+        heads: kind → arrays, in the order of ``fedtransfer.common.personal.KINDS``.
         losses: kind → mean cross-entropy on the site's validation images; 0 for all where it has none.
         correct: images of the site's test split that each gives to their class, (4,) int64, in that order.
         share: a, of the global head in the mixed one.

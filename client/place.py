@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from client.budget import Budget
-from common.config import RunConfig, Value
-from common.errors import SiteError
-from common.head import save_head
-from common.images import Image
-from common.protocol import MOMENTS, Task
-from common.signatures import Identity
-from common.sources import read_source
+from fedtransfer.client.budget import Budget
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.head import save_head
+from fedtransfer.common.images import Image
+from fedtransfer.common.protocol import MOMENTS, Task
+from fedtransfer.common.signatures import Identity
+from fedtransfer.common.sources import read_source
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def place_of(node: Mapping[str, Value], config: RunConfig) -> Place:
         SiteError: neither says where.
     """
     if "site" in node:
-        from client.deployment.place import real_place
+        from fedtransfer.client.deployment.place import real_place
 
         return real_place(str(node["site"]))
     if "data" in node:

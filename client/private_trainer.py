@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from fedtransfer.client.trainer import Features, Labels, Recipe
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.privacy.noise import NoiseSource
 from numpy.typing import NDArray
-
-from client.trainer import Features, Labels, Recipe
-from common.head import Arrays
-from common.privacy.guarantee import Guarantee
-from common.privacy.noise import NoiseSource
 
 _LOST = np.float32(1e-30)  # more than squares too small for float32 add up to, and less than tells beside others
 _MARGIN = np.float32(1 - 1e-5)  # of the bound, for what is rounded in float32
@@ -71,7 +70,7 @@ def clipped_gradient_sum(
 ) -> Arrays:
     """Return the sum of the clipped gradients of a Poisson sample, shaped as ``head``: what others are yet to put noise on.
 
-    It is in float64, as what is rounded to whole numbers must be (``common.privacy.discrete``). One image, added or removed,
+    It is in float64, as what is rounded to whole numbers must be (``fedtransfer.common.privacy.discrete``). One image, added or removed,
     changes it by at most ``promised.clip`` in Euclidean norm. The arguments are those of ``train_privately``.
     """
     total = np.empty(head[0].size + head[1].size, np.float64)

@@ -8,8 +8,7 @@ c_k⁺ = c_k - c + (x - y) / (K η). It stays at the site; the change c_k⁺ - c
 import math
 
 import numpy as np
-
-from common.head import Arrays
+from fedtransfer.common.head import Arrays
 
 
 def local_steps(images: int, batch_size: int, epochs: int) -> int:

@@ -7,15 +7,14 @@ as long as ``config.honest_sites`` of them are honest; a site's own share would 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-
-from common.config import RunConfig
-from common.errors import SiteError
-from common.masks.vector import Whole, places
-from common.privacy.clipping import clipped
-from common.privacy.closed_form import sensitivity
-from common.privacy.discrete import integer_sensitivity, rounded, share
-from common.privacy.guarantee import guarantee
-from common.protocol import Answer, Gather, Request, Sums, Task, Update
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.masks.vector import Whole, places
+from fedtransfer.common.privacy.clipping import clipped
+from fedtransfer.common.privacy.closed_form import sensitivity
+from fedtransfer.common.privacy.discrete import integer_sensitivity, rounded, share
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.protocol import Answer, Gather, Request, Sums, Task, Update
 
 
 def with_share(

@@ -10,19 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from fedtransfer.common.augmentation import view_key
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.cut import HEAD
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.extraction import Progress
+from fedtransfer.common.feature_map import FeatureMap, Moments, feature_map
+from fedtransfer.common.features import FeatureStore
+from fedtransfer.common.images import Image
+from fedtransfer.common.preparation import extract_all
+from fedtransfer.common.splits import split_of
 from numpy.typing import NDArray
-
-from common.augmentation import view_key
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.cut import HEAD
-from common.errors import SiteError
-from common.extraction import Progress
-from common.feature_map import FeatureMap, Moments, feature_map
-from common.features import FeatureStore
-from common.images import Image
-from common.preparation import extract_all
-from common.splits import split_of
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.round_files import read_round, round_files, write_round
 from numpy.typing import NDArray
-
-from common.errors import SiteError, UserError
-from common.head import Arrays
-from common.round_files import read_round, round_files, write_round
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Closed-form statistics: sums over a site's training images, of which the server makes a head or scales features.
 
-They are exact whatever the other sites hold, and laid out as ``common.sums`` says. Images are taken a few thousand at a
+They are exact whatever the other sites hold, and laid out as ``fedtransfer.common.sums`` says. Images are taken a few thousand at a
 time, so beside the sums themselves memory does not grow with their number.
 """
 
@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from fedtransfer.client.trainer import Features, Labels
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.privacy.clipping import clipped_rows
+from fedtransfer.common.privacy.closed_form import gram_vector, site_deviation
+from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
 from numpy.typing import NDArray
-
-from client.trainer import Features, Labels
-from common.config import RunConfig
-from common.errors import SiteError
-from common.privacy.clipping import clipped_rows
-from common.privacy.closed_form import gram_vector, site_deviation
-from common.privacy.gaussian import noised
-from common.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
 
 BLOCK = 4096  # images at a time; they become float64, 64 MB at d = 2048
 
@@ -51,7 +50,7 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
         y: class numbers (n,).
         classes: C, the number of classes that the run declares.
         config: the run's settings.
-        rng: source of the noise; a secret one (``common.privacy.randomness``) outside tests.
+        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
     """
     sums = clipped_sums(one_shot_sums(config), x, y, classes, config.clip)
     if config.noise == "shared":
@@ -60,7 +59,7 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
 
 
 def clipped_sums(what: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
-    """Return sums of features of which one image changes no more than ``common.privacy.closed_form.sensitivity`` says.
+    """Return sums of features of which one image changes no more than ``fedtransfer.common.privacy.closed_form.sensitivity`` says.
 
     Args:
         what: ``noisy classes`` or ``noisy gram``, before the noise.

@@ -1,7 +1,7 @@
 """Fine-tune a head on features. Nothing of one message is left for the next: each starts from the head it brings.
 
-Two trainers do the same arithmetic: ``client.linear_trainer`` for the default, one softmax layer under plain SGD, and
-``client.keras_trainer`` for every other head and optimizer.
+Two trainers do the same arithmetic: ``fedtransfer.client.linear_trainer`` for the default, one softmax layer under plain SGD, and
+``fedtransfer.client.keras_trainer`` for every other head and optimizer.
 """
 
 import math
@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays, HeadSpec
+from fedtransfer.common.metrics import cross_entropy
 from numpy.typing import NDArray
-
-from common.config import RunConfig
-from common.head import Arrays, HeadSpec
-from common.metrics import cross_entropy
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -180,8 +179,8 @@ def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:
 
 
 def _build(spec: HeadSpec, recipe: Recipe) -> Trainer:
-    from client.keras_trainer import KerasTrainer
-    from client.linear_trainer import LinearTrainer
+    from fedtransfer.client.keras_trainer import KerasTrainer
+    from fedtransfer.client.linear_trainer import LinearTrainer
 
     if recipe.optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes):
         return LinearTrainer(recipe)

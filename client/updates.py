@@ -1,15 +1,14 @@
 """What a site's training in a round comes to: the head it leads to, and how that is told."""
 
 import numpy as np
+from fedtransfer.client.private_trainer import clipped_gradient_sum, train_privately
+from fedtransfer.client.trainer import Features, Labels, Recipe, trainer
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays, HeadSpec
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.protocol import CLASS_WEIGHTS, Task
+from fedtransfer.common.seeds import generator
 from numpy.typing import NDArray
-
-from client.private_trainer import clipped_gradient_sum, train_privately
-from client.trainer import Features, Labels, Recipe, trainer
-from common.config import RunConfig
-from common.head import Arrays, HeadSpec
-from common.privacy.guarantee import guarantee
-from common.protocol import CLASS_WEIGHTS, Task
-from common.seeds import generator
 
 
 def trained(
@@ -44,7 +43,7 @@ def private_update(task: Task, x: Features, y: Labels, config: RunConfig, rng: n
         task: the head to begin at.
         x, y: features (n, d) and class numbers (n,).
         config: the recipe, and what is promised.
-        rng: draws batches and noise; a secret one (``common.privacy.randomness``) outside tests.
+        rng: draws batches and noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
     """
     recipe, promised = Recipe.from_config(config), guarantee(config)
     assert promised

@@ -4,23 +4,21 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-
-from client.personal import make_personal
-from client.place import Place
-from client.scaffold import correction, local_steps, next_control
-from client.site import SPLITS, Site
-from client.state import SiteState
-from client.statistics import released_sums, site_sums
-from client.trainer import Recipe, trainer
-from client.updates import private_update, trained, weighted_change
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.errors import SiteError
-from common.head import Arrays, HeadSpec, mix
-from common.metrics import Counts, confusion_matrix, cross_entropy
-from common.privacy.randomness import secret_generator
-from common.protocol import (
+from fedtransfer.client.personal import make_personal
+from fedtransfer.client.place import Place
+from fedtransfer.client.scaffold import correction, local_steps, next_control
+from fedtransfer.client.site import SPLITS, Site
+from fedtransfer.client.state import SiteState
+from fedtransfer.client.statistics import released_sums, site_sums
+from fedtransfer.client.trainer import Recipe, trainer
+from fedtransfer.client.updates import private_update, trained, weighted_change
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.head import Arrays, HeadSpec, mix
+from fedtransfer.common.metrics import Counts, confusion_matrix, cross_entropy
+from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.protocol import (
     CONTROL,
     MOMENTS,
     Confusion,
@@ -38,7 +36,8 @@ from common.protocol import (
     classes_digest,
     weight_of,
 )
-from common.spec import head_spec
+from fedtransfer.common.spec import head_spec
+from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,8 @@
 """The bundle that a coordinator submits to Flower: a name for the code, not the code.
 
 A Flower app bundle usually carries the app, and every site runs what it is sent. Ours carries the settings' defaults and
-the digest of the installed sources; both sides run what is installed with them. So nothing in a bundle can hide a
-package of ours, a site compares 64 hexadecimal digits with those of its own installation, and another version of
-fedtransfer is another bundle.
+the digest of the installed sources; both sides run what is installed with them. A site compares 64 hexadecimal digits
+with those of its own installation, and another version of fedtransfer is another bundle.
 """
 
 import hashlib
@@ -11,14 +10,12 @@ import io
 import zipfile
 from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import tomli_w
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
 from flwr.cli.build import build_fab_from_files
-
-from common.config import RunConfig
-from common.errors import UserError
 
 PACKAGES = ("client", "common", "server")
 PUBLISHER = "fedtransfer"
@@ -26,11 +23,11 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 _APP = '''"""{what} of the fedtransfer that is installed here."""
 
-from common.bundle import refuse_other_sources
+from fedtransfer.common.bundle import refuse_other_sources
 
 refuse_other_sources("{digest}")
 
-from {package}.app import app  # noqa: E402
+from fedtransfer.{package}.app import app  # noqa: E402
 
 __all__ = ["app"]
 '''
@@ -54,28 +51,11 @@ def refuse_other_sources(digest: str) -> None:
     Raises:
         UserError: they are others.
     """
-    refuse_hidden_packages()
     if digest != sources_digest():
         raise UserError(
             f"the bundle was made for sources {digest[:16]}…, installed here are {sources_digest()[:16]}… "
             f"(fedtransfer {version('fedtransfer')}); install the same version on both sides"
         )
-
-
-def refuse_hidden_packages() -> None:
-    """Check that the packages of our short names are ours, all from one place.
-
-    Raises:
-        UserError: another installed package, or a folder on the path, hides one.
-    """
-    root = Path(__file__).resolve().parents[1]
-    for package in PACKAGES:
-        found = find_spec(package)
-        if found is None or found.origin is None or Path(found.origin).resolve().parent.parent != root:
-            raise UserError(
-                f"another package named {package!r} ({found.origin if found else 'none'}) hides fedtransfer's own "
-                f"({root / package}); install fedtransfer in a virtual environment of its own"
-            )
 
 
 def build_bundle() -> tuple[bytes, str]:

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from common.images import Image
-from common.words import counted
+from fedtransfer.common.images import Image
+from fedtransfer.common.words import counted
 
 _SHOWN = 3
 

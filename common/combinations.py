@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from common.depth import schedule
-from common.protection import refuse_unprotected
-from common.settings.option import changed, outside
+from fedtransfer.common.depth import schedule
+from fedtransfer.common.protection import refuse_unprotected
+from fedtransfer.common.settings.option import changed, outside
 
 if TYPE_CHECKING:
-    from common.config import RunConfig
+    from fedtransfer.common.config import RunConfig
 
 _STRATEGIES_THAT_USE = {
     "second_momentum": ("fedadam", "fedyogi"),

@@ -8,15 +8,20 @@ subject in ``common/settings/``.
 from typing import Literal, Self, get_args
 
 import tomli_w
+from fedtransfer.common.combinations import refuse_contradictions
+from fedtransfer.common.settings.federation import (
+    FederationSettings,
+    OneShot,
+    Strategy,
+    StrategySettings,
+    TrustSettings,
+)
+from fedtransfer.common.settings.images import BUNDLED, KERAS_BACKBONES, BackboneSettings, DataSettings, FeatureSettings
+from fedtransfer.common.settings.option import Settings, Value, option
+from fedtransfer.common.settings.privacy import PrivacySettings
+from fedtransfer.common.settings.training import HeadSettings, Optimizer, TrainingSettings
+from fedtransfer.common.words import nearest
 from pydantic import model_validator
-
-from common.combinations import refuse_contradictions
-from common.settings.federation import FederationSettings, OneShot, Strategy, StrategySettings, TrustSettings
-from common.settings.images import BUNDLED, KERAS_BACKBONES, BackboneSettings, DataSettings, FeatureSettings
-from common.settings.option import Settings, Value, option
-from common.settings.privacy import PrivacySettings
-from common.settings.training import HeadSettings, Optimizer, TrainingSettings
-from common.words import nearest
 
 ONE_SHOT: tuple[str, ...] = get_args(OneShot)
 BESIDE = ("federated-statistics", "deeper-layers")  # what a run may ask for besides, and a site refuse

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.presets import PRESETS
+from fedtransfer.common.words import nearest
 from pydantic import ValidationError
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.presets import PRESETS
-from common.words import nearest
 
 
 def make_config(values: Mapping[str, Any], source: str) -> RunConfig:

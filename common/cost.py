@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-
-from common.backbone import Backbone
-from common.config import RunConfig
-from common.cut import HEAD, cuts
-from common.depth import schedule
-from common.spec import head_spec
-from common.words import size
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.cut import HEAD, cuts
+from fedtransfer.common.depth import schedule
+from fedtransfer.common.spec import head_spec
+from fedtransfer.common.words import size
 
 KEY_BYTES = 32  # stored with each image's features
 

@@ -15,11 +15,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.errors import UserError
 from numpy.typing import NDArray
-
-from common.backbone import Backbone
-from common.compute import keras
-from common.errors import UserError
 
 HEAD = "head"  # the layer to name where nothing of the network is trained
 _LOCK = threading.Lock()  # Keras' name scopes are not for several threads

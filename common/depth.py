@@ -4,8 +4,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from common.config import RunConfig
-    from common.head import Arrays, HeadSpec
+    from fedtransfer.common.config import RunConfig
+    from fedtransfer.common.head import Arrays, HeadSpec
 
 _STEP = re.compile(r"\s*(\d+)\s*:\s*([^\s:]+)\s*")
 
@@ -14,7 +14,7 @@ def schedule(config: "RunConfig") -> tuple[tuple[int, str], ...]:
     """Return (round, layer) for each step: from that round on, all from that layer on is trained.
 
     The first is (1, ``trainable``). That each layer is deeper than the one before is for the backbone to say:
-    ``common.cut.cuts``.
+    ``fedtransfer.common.cut.cuts``.
 
     Raises:
         ValueError: ``unfreeze_at`` cannot be read, or its rounds do not rise within the run's.

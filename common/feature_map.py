@@ -5,13 +5,12 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.seeds import generator
 from numpy.typing import NDArray
-
-from common.backbone import Backbone
-from common.compute import keras
-from common.config import RunConfig
-from common.errors import UserError
-from common.seeds import generator
 
 Moments = tuple[NDArray[np.float64], ...]  # mean (d,) and deviation (d,) over all sites' training images
 

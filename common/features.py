@@ -2,7 +2,7 @@
 
 A store is a folder for each backbone and resolution. In it stand immutable shards, each a NumPy file of records
 (key, feature) that is named by the SHA-256 of its own bytes; key is the SHA-256 of the image's content, or stands for
-an augmented view of it (``common.augmentation``). A shard is
+an augmented view of it (``fedtransfer.common.augmentation``). A shard is
 written to a temporary file, flushed to disk and renamed, so a reader sees whole shards only, whatever happens to the
 writer. Features are stored raw, as the backbone gives them.
 """
@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from fedtransfer.common.errors import UserError
 from filelock import FileLock
 from numpy.typing import NDArray
-
-from common.errors import UserError
 
 log = logging.getLogger(__name__)
 

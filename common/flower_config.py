@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from common.config import RunConfig
+from fedtransfer.common.config import RunConfig
 
 HEADING = "[tool.flwr.app.config]\n"
 

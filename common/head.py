@@ -1,7 +1,7 @@
 """The trainable head: a small Keras model from normalised features to class scores, and its arrays.
 
 By default one linear layer, trained from zeros; its softmax is part of the loss and of the exported model. Where more
-than the head is trained, the convolutions above a cut of the backbone (``common.cut``) are its first arrays, and a
+than the head is trained, the convolutions above a cut of the backbone (``fedtransfer.common.cut``) are its first arrays, and a
 feature map stands between the two.
 """
 
@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.cut import HEAD, Above
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import FeatureMap, Moments
+from fedtransfer.common.protocol import Arrays as Arrays
+from fedtransfer.common.seeds import generator
 from numpy.typing import NDArray
-
-from common.compute import keras
-from common.config import RunConfig
-from common.cut import HEAD, Above
-from common.errors import UserError
-from common.feature_map import FeatureMap, Moments
-from common.protocol import Arrays as Arrays
-from common.seeds import generator
 
 _MOMENTS = ("mean", "deviation")  # their names in a head's file
 

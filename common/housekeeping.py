@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from common.errors import UserError
-from common.features import open_shard
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features import open_shard
 
 _ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that is gone
 

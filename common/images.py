@@ -11,11 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from fedtransfer.common.errors import UserError
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
-
-from common.errors import UserError
 
 MAX_BYTES = 2**30  # a larger file is no photograph
 _ARCHIVE_ROW = re.compile(r"(?P<archive>.+\.npz)#(?P<member>\w+)/(?P<row>\d+)$", re.IGNORECASE)
@@ -90,7 +89,7 @@ def decode(content: Content) -> NDArray[np.uint8]:
     if not content:
         raise ValueError("the file is empty")
     if content[128:132] == b"DICM":
-        from common.dicom import decode_dicom
+        from fedtransfer.common.dicom import decode_dicom
 
         return decode_dicom(content)
     try:

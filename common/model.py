@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.backbone import Backbone, configured_backbone, resizing_layer
+from fedtransfer.common.compute import keras, tf
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.cut import HEAD, cut
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import FeatureMap, feature_map
+from fedtransfer.common.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
+from fedtransfer.common.spec import head_spec
 from numpy.typing import NDArray
-
-from common.backbone import Backbone, configured_backbone, resizing_layer
-from common.compute import keras, tf
-from common.config import RunConfig
-from common.config_reading import read_config
-from common.cut import HEAD, cut
-from common.errors import UserError
-from common.feature_map import FeatureMap, feature_map
-from common.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
-from common.spec import head_spec
 
 _CARD = "fedtransfer.json"
 

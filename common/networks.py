@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.compute import keras
-from common.config import BUNDLED, KERAS_BACKBONES
-from common.errors import UserError
-from common.weights import imagenet_weights, load_weights
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.weights import imagenet_weights, load_weights
 
 _POOLING = ("GlobalAveragePooling2D", "GlobalMaxPooling2D")
 _CLASSIFIER = ("Dense", "Softmax")
@@ -21,7 +20,7 @@ _CLASSIFIER = ("Dense", "Softmax")
 
 def bundled_network() -> Any:
     """Load the bundled network."""
-    with as_file(files("fedtransfer_assets") / f"{BUNDLED}.keras") as file:
+    with as_file(files("fedtransfer.assets") / f"{BUNDLED}.keras") as file:
         return keras.models.load_model(file, compile=False)
 
 

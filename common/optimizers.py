@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from common.compute import keras
+from fedtransfer.common.compute import keras
 
 
 def make_optimizer(name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0) -> Any:
     """Build a Keras optimizer of ``variables``; ``momentum`` and ``nesterov`` are SGD with momentum 0.9.
 
     Args:
-        name: one of ``common.config.Optimizer``.
+        name: one of ``fedtransfer.common.config.Optimizer``.
         learning_rate: its rate.
         variables: what it is to move.
         weight_decay: λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and not on biases. 0

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import typer
-
-from common.config import RunConfig
-from common.errors import UserError
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
 
 
 def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from common.augmentation import training_views
-from common.backbone import Backbone
-from common.config import RunConfig
-from common.cut import cuts
-from common.depth import layers
-from common.extraction import Extraction, Progress, extract, open_store
-from common.features import FeatureStore
-from common.images import Image
+from fedtransfer.common.augmentation import training_views
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.cut import cuts
+from fedtransfer.common.depth import layers
+from fedtransfer.common.extraction import Extraction, Progress, extract, open_store
+from fedtransfer.common.features import FeatureStore
+from fedtransfer.common.images import Image
 
 
 def extract_all(

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from common.errors import UserError
-from common.settings.option import changed, outside
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.settings.option import changed, outside
 
 if TYPE_CHECKING:
-    from common.config import RunConfig
+    from fedtransfer.common.config import RunConfig
 
 LEAST_NOISE = 0.01  # of a noise multiplier: ε is in the thousands there
 _SUMMED = ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile")  # use the sum of updates only
@@ -234,7 +234,7 @@ def cohort_under_masks(config: "RunConfig") -> int:
 
 def _check_cohorts(config: "RunConfig") -> None:
     """Refuse cohorts that no masks are safe for, before sites do any work."""
-    from common.masks.graph import graph, least_sites  # which need the config's type
+    from fedtransfer.common.masks.graph import graph, least_sites  # which need the config's type
 
     sites = cohort_under_masks(config)
     if sites < (least := least_sites(sites, config)):

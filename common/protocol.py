@@ -1,4 +1,4 @@
-"""What travels between server and sites, as typed values; ``common.wire`` turns them into Flower's records.
+"""What travels between server and sites, as typed values; ``fedtransfer.common.wire`` turns them into Flower's records.
 
 Replies carry sums (n · delta, n, counts by class), so totals are plain sums over sites. A site's refusal is a code and
 a short text of our own; the text of any other exception stays at the site, since it could name a patient.
@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.metrics import Counts
 from numpy.typing import NDArray
-
-from common.metrics import Counts
 
 VERSION = 6
 # Flower message types
@@ -85,7 +84,7 @@ class Request:
         classes: names of the C classes, in the order of the head's columns.
         extra: ``moments``, the federation's mean and deviation of features, each (d,) float64; ``control``, SCAFFOLD's
             server variate, shaped as the head, float32; ``class weights``, one (C,) float32.
-        nonce: of the session of secure aggregation (``common.masks``) that it is answered in; "" for an open answer.
+        nonce: of the session of secure aggregation (``fedtransfer.common.masks``) that it is answered in; "" for an open answer.
         sharers: in such a session, the sites whose shares came.
         boxes: one array, the boxes sealed for this site by its neighbours among the sharers, (number, bytes) uint8.
     """
@@ -125,7 +124,7 @@ class Gather(Request):
     """Asks for sums of the training images' features.
 
     Attributes:
-        what: ``classes``, ``gram`` or ``moments`` (``client.statistics``).
+        what: ``classes``, ``gram`` or ``moments`` (``fedtransfer.client.statistics``).
     """
 
     what: str
@@ -213,7 +212,7 @@ class Sums(Answer):
 
     Attributes:
         examples: n.
-        arrays: the sums, as ``client.statistics`` lays them out.
+        arrays: the sums, as ``fedtransfer.client.statistics`` lays them out.
     """
 
     examples: int

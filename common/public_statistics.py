@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES
+from fedtransfer.common.errors import UserError
 from numpy.typing import NDArray
-
-from common.config import BUNDLED, KERAS_BACKBONES
-from common.errors import UserError
 
 _ROWS = 4096  # features that are made float64 at a time
 _MAKE = "`fedtransfer features statistics IMAGES --out FILE.npz` makes them from public images"
@@ -55,7 +54,7 @@ class PublicStatistics:
 def own_statistics(backbone: str) -> Traversable | None:
     """Return the file of statistics that comes with a backbone: with the bundled one, or beside a model file."""
     if backbone == BUNDLED:
-        return files("fedtransfer_assets") / f"{BUNDLED}.feature-statistics.npz"
+        return files("fedtransfer.assets") / f"{BUNDLED}.feature-statistics.npz"
     if backbone in KERAS_BACKBONES:
         return None
     beside = Path(backbone).expanduser().with_suffix(".feature-statistics.npz")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from common.compute import keras
+from fedtransfer.common.compute import keras
 
 FILTERS = (32, 64, 128, 256)
 

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.toml_settings import Table, read_settings
 from pydantic import Field, field_validator
-
-from common.errors import UserError
-from common.toml_settings import Table, read_settings
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 

@@ -2,7 +2,7 @@
 
 import math
 
-from common.config import RunConfig
+from fedtransfer.common.config import RunConfig
 
 
 def rate(config: RunConfig, round: int) -> float:

@@ -6,7 +6,7 @@ Each image says to which split its source assigns it:
 - ``development``: not test; the content decides between train and validation;
 - ``train``, ``validation``, ``test``: as supplied.
 
-``common.splits`` makes that choice.
+``fedtransfer.common.splits`` makes that choice.
 """
 
 import csv
@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from common.errors import UserError
-from common.images import Image, Problem, archive_arrays
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.images import Image, Problem, archive_arrays
 
 SPLIT_FOLDERS = {
     "train": "train",

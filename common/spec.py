@@ -2,11 +2,11 @@
 
 from functools import lru_cache
 
-from common.backbone import Backbone
-from common.config import RunConfig
-from common.cut import HEAD, cut
-from common.feature_map import feature_map, feature_width
-from common.head import HeadSpec
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.cut import HEAD, cut
+from fedtransfer.common.feature_map import feature_map, feature_width
+from fedtransfer.common.head import HeadSpec
 
 
 @lru_cache(maxsize=32)

@@ -3,8 +3,8 @@
 So an image is on the same side at every site and in every partition, and so are its exact copies.
 """
 
-from common.images import Image
-from common.seeds import uniform
+from fedtransfer.common.images import Image
+from fedtransfer.common.seeds import uniform
 
 
 def split_of(image: Image, key: bytes, seed: int, test_fraction: float, validation_fraction: float) -> str:

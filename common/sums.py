@@ -13,7 +13,7 @@ Under differential privacy of images x is clipped, each entry has Gaussian noise
 
 ============= =============================================================================
 noisy classes sums of x by class (C, d) float32
-noisy gram    Σ x xᵀ as ``common.privacy.closed_form.gram_vector`` lays it out
+noisy gram    Σ x xᵀ as ``fedtransfer.common.privacy.closed_form.gram_vector`` lays it out
               (d(d+1)/2,) float32; Σ x yᵀ (d, C) float32
 ============= =============================================================================
 
@@ -25,10 +25,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.protocol import ProtocolError, Sums
 from numpy.typing import NDArray
-
-from common.config import RunConfig
-from common.protocol import ProtocolError, Sums
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each array
 

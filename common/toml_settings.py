@@ -4,10 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import nearest
 from pydantic import BaseModel, ConfigDict, ValidationError
-
-from common.errors import UserError
-from common.words import nearest
 
 
 class Table(BaseModel):

@@ -11,9 +11,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-
-from common.compute import keras, tf
-from common.errors import UserError
+from fedtransfer.common.compute import keras, tf
+from fedtransfer.common.errors import UserError
 
 Arrays = dict[str, Any]  # variable name, such as conv1_conv/kernel → array
 _TOPS = ("predictions", "probs", "fc1000", "classifier", "head", "logits")  # names of classification tops

@@ -14,12 +14,11 @@ from itertools import count, takewhile
 from typing import Any, get_type_hints
 
 import numpy as np
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import VERSION, Arrays, Extra, ProtocolError, Task
 from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
-
-from common.errors import SiteError
-from common.metrics import Counts
-from common.protocol import VERSION, Arrays, Extra, ProtocolError, Task
 
 _LARGEST = 2**53  # beyond it float64 and int64 lose count
 _LAYOUT = "layout"  # which field has which arrays, in order: [name, [[type, length, length, …], …]]

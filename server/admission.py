@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Message
-from flwr.common.constant import ErrorCode
-from numpy.typing import NDArray
-
-from common.backbone import Backbone
-from common.config import RunConfig
-from common.errors import SiteError
-from common.feature_map import feature_width
-from common.head import HeadSpec
-from common.metrics import Counts
-from common.protocol import (
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.feature_map import feature_width
+from fedtransfer.common.head import HeadSpec
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import (
     CONTROL,
     Answer,
     Confusion,
@@ -32,9 +28,12 @@ from common.protocol import (
     classes_digest,
     weight_of,
 )
-from common.spec import head_spec
-from common.sums import check_numbers, check_sums
-from common.wire import unpack
+from fedtransfer.common.spec import head_spec
+from fedtransfer.common.sums import check_numbers, check_sums
+from fedtransfer.common.wire import unpack
+from flwr.app import Message
+from flwr.common.constant import ErrorCode
+from numpy.typing import NDArray
 
 _FAULTS = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "could not load its ClientApp; install the same fedtransfer there",

@@ -5,27 +5,26 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fedtransfer.common.backbone import Backbone, configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import feature_map
+from fedtransfer.common.head import Arrays, save_head
+from fedtransfer.common.model import export_models
+from fedtransfer.common.spec import head_spec
+from fedtransfer.server.callbacks import Callback, load_callbacks
+from fedtransfer.server.callbacks.json_log import JsonLog
+from fedtransfer.server.callbacks.tables import Tables, read_history, read_left_out
+from fedtransfer.server.callbacks.tensorboard import TensorBoard
+from fedtransfer.server.closing import write_points
+from fedtransfer.server.plots import plot_curves, plot_points
+from fedtransfer.server.records import Outcome
+from fedtransfer.server.rounds import federate
+from fedtransfer.server.run import open_folder, read_summary, write_summary
+from fedtransfer.server.summary import summarise
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-
-from common.backbone import Backbone, configured_backbone
-from common.config import RunConfig
-from common.config_reading import make_config
-from common.errors import UserError
-from common.feature_map import feature_map
-from common.head import Arrays, save_head
-from common.model import export_models
-from common.spec import head_spec
-from server.callbacks import Callback, load_callbacks
-from server.callbacks.json_log import JsonLog
-from server.callbacks.tables import Tables, read_history, read_left_out
-from server.callbacks.tensorboard import TensorBoard
-from server.closing import write_points
-from server.plots import plot_curves, plot_points
-from server.records import Outcome
-from server.rounds import federate
-from server.run import open_folder, read_summary, write_summary
-from server.summary import summarise
 
 
 def make_app(callbacks: Iterable[Callback] = ()) -> ServerApp:

@@ -8,21 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import TRAIN, Request, Scores
+from fedtransfer.server.admission import Admission, Terms, admit
+from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.cohort import quorum
+from fedtransfer.server.exchange import exchange
+from fedtransfer.server.joining import Federation, wait_for_return
+from fedtransfer.server.masking import ask_masked
+from fedtransfer.server.public import PublicImages
+from fedtransfer.server.records import Round
+from fedtransfer.server.spending import Spending
 from flwr.serverapp import Grid
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.metrics import Counts
-from common.protocol import TRAIN, Request, Scores
-from server.admission import Admission, Terms, admit
-from server.callbacks import Callback
-from server.cohort import quorum
-from server.exchange import exchange
-from server.joining import Federation, wait_for_return
-from server.masking import ask_masked
-from server.public import PublicImages
-from server.records import Round
-from server.spending import Spending
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Checkpoints: the progress of a run, a file a round, written so that a kill at any moment leaves a whole one.
 
-In ``checkpoints/``, as ``common.round_files`` says: NumPy arrays and a JSON text; the one before it is kept.
+In ``checkpoints/``, as ``fedtransfer.common.round_files`` says: NumPy arrays and a JSON text; the one before it is kept.
 """
 
 import json
@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.config import RunConfig, Value
-from common.errors import UserError
-from common.round_files import read_round, round_files, write_round
-from server.progress import Candidate, Progress
-from server.standing import Standing
-from server.strategies.state import State
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.round_files import read_round, round_files, write_round
+from fedtransfer.server.progress import Candidate, Progress
+from fedtransfer.server.standing import Standing
+from fedtransfer.server.strategies.state import State
 
 VERSION = 2
 KEEP = 2

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from common.errors import UserError
-from common.options import with_config_options
-from server.deployment import OF_SIMULATIONS
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.options import with_config_options
+from fedtransfer.server.deployment import OF_SIMULATIONS
 
 server = typer.Typer(
     no_args_is_help=True,
@@ -41,8 +40,8 @@ def init(
 
     fedtransfer server init federation --host fed.example.org
     """
-    from server.deployment import certificates
-    from server.deployment.founding import UNIT, found_coordinator
+    from fedtransfer.server.deployment import certificates
+    from fedtransfer.server.deployment.founding import UNIT, found_coordinator
 
     coordinator = found_coordinator(
         folder, host, port=port, superlink_port=superlink_port, health_port=health_port, user=user
@@ -71,8 +70,8 @@ def enroll(
     folder: Dir = HERE,
 ) -> None:
     """Let a site in, by its public key."""
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.enrolment import enrol
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.enrolment import enrol
 
     site = enrol(Coordinator.open(folder), key, name)
     print(f"enrolled {site.name}; compare this fingerprint with the site's people: {site.fingerprint}")
@@ -83,8 +82,8 @@ def revoke(
     name: Annotated[str, typer.Argument(help="The site's name.", show_default=False)], folder: Dir = HERE
 ) -> None:
     """Let a site in no more; one that is connected is cut off within seconds."""
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.enrolment import revoke
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.enrolment import revoke
 
     revoke(Coordinator.open(folder), name)
     print(f"revoked {name}; its key cannot be enrolled again")
@@ -93,8 +92,8 @@ def revoke(
 @server.command()
 def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the enrolled sites with their keys' fingerprints, and whether they are connected."""
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.status import describe
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.status import describe
 
     listed = describe(Coordinator.open(folder))["sites"]
     if json_output:
@@ -107,9 +106,9 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
 @server.command()
 def roster(folder: Dir = HERE) -> None:
     """Print the enrolled sites' roster, for sites that will not take your word for it: fedtransfer client roster --help."""
-    from common.roster import roster_text
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.enrolment import enrolled
+    from fedtransfer.common.roster import roster_text
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.enrolment import enrolled
 
     print(roster_text({site.name: site.fingerprint for site in enrolled(Coordinator.open(folder))}), end="")
 
@@ -123,9 +122,9 @@ def renew(
     folder: Dir = HERE,
 ) -> None:
     """Renew the server's certificate (397 days), for further names too; with --authority also the authority's (ten years)."""
-    from server.deployment import certificates
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.founding import renew
+    from fedtransfer.server.deployment import certificates
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.founding import renew
 
     coordinator = renew(Coordinator.open(folder), host or [], authority=authority)
     if authority:
@@ -146,11 +145,11 @@ def start(
 
     Keeps running, and starts again what dies; a run goes on from its last checkpoint.
     """
-    from common.processes import start_in_background
-    from common.terminal import print_with_time
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.status import describe
-    from server.deployment.supervisor import supervise
+    from fedtransfer.common.processes import start_in_background
+    from fedtransfer.common.terminal import print_with_time
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.status import describe
+    from fedtransfer.server.deployment.supervisor import supervise
 
     coordinator = Coordinator.open(folder)
     if background:
@@ -186,8 +185,8 @@ def run(
 
     fedtransfer server run --rounds 50 --strategy fedprox
     """
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.submission import request_run, resume_run
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.submission import request_run, resume_run
 
     coordinator = Coordinator.open(folder)
     if resume and (settings or config or name):
@@ -203,8 +202,8 @@ def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Say who is connected, since when, and what runs."""
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.status import describe, in_words
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.status import describe, in_words
 
     told = describe(Coordinator.open(folder))
     print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
@@ -221,10 +220,10 @@ def logs(
     folder: Dir = HERE,
 ) -> None:
     """Show what happened last: the run's events, or SuperLink's own log."""
-    from common.processes import last_lines
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.current import read_current
-    from server.deployment.status import event_in_words, events
+    from fedtransfer.common.processes import last_lines
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.current import read_current
+    from fedtransfer.server.deployment.status import event_in_words, events
 
     coordinator = Coordinator.open(folder)
     current = read_current(coordinator)
@@ -242,9 +241,9 @@ def stop(
     run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
 ) -> None:
     """Stop the coordinator; a run in progress goes on when it is started again. With --run, end the run for good."""
-    from common.processes import stop_running
-    from server.deployment.coordinator import Coordinator
-    from server.deployment.submission import end_run
+    from fedtransfer.common.processes import stop_running
+    from fedtransfer.server.deployment.coordinator import Coordinator
+    from fedtransfer.server.deployment.submission import end_run
 
     coordinator = Coordinator.open(folder)
     if run:
@@ -257,10 +256,10 @@ def stop(
 
 def _follow(coordinator: Any, run: Path) -> int:
     """Print a run's events as they come; return 0 once it is finished, 1 if it fails or is stopped."""
-    from common.processes import running_pid
-    from common.terminal import print_with_time
-    from server.deployment.current import read_current
-    from server.deployment.status import event_in_words, events
+    from fedtransfer.common.processes import running_pid
+    from fedtransfer.common.terminal import print_with_time
+    from fedtransfer.server.deployment.current import read_current
+    from fedtransfer.server.deployment.status import event_in_words, events
 
     shown = len(list(events(run)))
     if not running_pid(coordinator.state):

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common import protocol
-from common.errors import UserError
-from common.head import mix
-from common.protocol import Confusion, Personal, Scores, Task, Trial
-from server.admission import Admission
-from server.asking import Asked, Asker
-from server.personal import summarise_personal, summarise_total
-from server.progress import AVERAGE, BEFORE, EMA, FIRST, Candidate, Progress
-from server.records import Point
-from server.requests import Requests
-from server.trial import TEST, VALIDATION, hold_trial
+from fedtransfer.common import protocol
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import mix
+from fedtransfer.common.protocol import Confusion, Personal, Scores, Task, Trial
+from fedtransfer.server.admission import Admission
+from fedtransfer.server.asking import Asked, Asker
+from fedtransfer.server.personal import summarise_personal, summarise_total
+from fedtransfer.server.progress import AVERAGE, BEFORE, EMA, FIRST, Candidate, Progress
+from fedtransfer.server.records import Point
+from fedtransfer.server.requests import Requests
+from fedtransfer.server.trial import TEST, VALIDATION, hold_trial
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 
 import numpy as np
-
-from common.config import RunConfig
-from common.seeds import generator
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.seeds import generator
 
 
 def cohort_size(sites: int, config: RunConfig) -> int:

@@ -8,22 +8,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from fedtransfer.common import protocol
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.keys import line_of_pem
+from fedtransfer.common.masks.graph import graph
+from fedtransfer.common.protection import refuse_undeclared
+from fedtransfer.common.protocol import Description, Preparing, Query
+from fedtransfer.common.sources import natural_order
+from fedtransfer.server.admission import Admission, admit, is_gone
+from fedtransfer.server.cohort import cohort_size, quorum
+from fedtransfer.server.exchange import exchange
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
-
-from common import protocol
-from common.backbone import Backbone
-from common.config import RunConfig
-from common.errors import UserError
-from common.keys import line_of_pem
-from common.masks.graph import graph
-from common.protection import refuse_undeclared
-from common.protocol import Description, Preparing, Query
-from common.sources import natural_order
-from server.admission import Admission, admit, is_gone
-from server.cohort import cohort_size, quorum
-from server.exchange import exchange
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Secure aggregation, the server's part: five exchanges, of which it learns one total over enough sites, or none.
 
-Bonawitz et al. 2017 (doi 10.1145/3133956.3133982), Figure 4, on the graph of ``common.masks.graph``. A site may fail in
+Bonawitz et al. 2017 (doi 10.1145/3133956.3133982), Figure 4, on the graph of ``fedtransfer.common.masks.graph``. A site may fail in
 any of them; as long as enough are left, the total is the sum over those whose masked answers came. An attempt that fails
 ends with a reason, and another begins from fresh keys. Every wait is bounded.
 """
@@ -12,22 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.masks import messages, shamir
+from fedtransfer.common.masks.graph import graph, least_sites
+from fedtransfer.common.masks.messages import Masked, Stage
+from fedtransfer.common.masks.secrecy import SEALED, is_public
+from fedtransfer.common.masks.session import Session, common_part
+from fedtransfer.common.masks.vector import decode, length, places
+from fedtransfer.common.protocol import Answer, ProtocolError, Request
+from fedtransfer.server.admission import Admission, Terms, admit, check_total
+from fedtransfer.server.exchange import exchange
+from fedtransfer.server.joining import Federation
+from fedtransfer.server.totals import template
+from fedtransfer.server.unmasking import Cohort, StillMasked
 from flwr.serverapp import Grid
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.masks import messages, shamir
-from common.masks.graph import graph, least_sites
-from common.masks.messages import Masked, Stage
-from common.masks.secrecy import SEALED, is_public
-from common.masks.session import Session, common_part
-from common.masks.vector import decode, length, places
-from common.protocol import Answer, ProtocolError, Request
-from server.admission import Admission, Terms, admit, check_total
-from server.exchange import exchange
-from server.joining import Federation
-from server.totals import template
-from server.unmasking import Cohort, StillMasked
 
 log = logging.getLogger(__name__)
 

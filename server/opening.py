@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-
-from common import protocol
-from common.feature_map import Moments, moments_of
-from common.head import Arrays, HeadSpec, initial_head
-from common.privacy.closed_form import total_deviation
-from common.protocol import Gather, Sums, Trial
-from common.sums import one_shot_sums
-from server.asking import Asker
-from server.strategies import strategy
-from server.strategies.one_shot import NEVER
-from server.trial import VALIDATION, hold_trial
+from fedtransfer.common import protocol
+from fedtransfer.common.feature_map import Moments, moments_of
+from fedtransfer.common.head import Arrays, HeadSpec, initial_head
+from fedtransfer.common.privacy.closed_form import total_deviation
+from fedtransfer.common.protocol import Gather, Sums, Trial
+from fedtransfer.common.sums import one_shot_sums
+from fedtransfer.server.asking import Asker
+from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies.one_shot import NEVER
+from fedtransfer.server.trial import VALIDATION, hold_trial
 
 # The class scores of a closed-form head say which class is likeliest, but not how much: a head that is to be trained
 # on, or whose loss is looked at, wants the factor that suits its softmax. Powers of two change no digit of it.

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.personal import KINDS
+from fedtransfer.common.protocol import Description, Personal
 from numpy.typing import NDArray
-
-from common.personal import KINDS
-from common.protocol import Description, Personal
 
 
 def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[str, Description]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.pictures import save_figure
-from server.records import Point
+from fedtransfer.common.pictures import save_figure
+from fedtransfer.server.records import Point
 
 _FEW = 10  # rounds, up to which each is marked
 _CURVES = {

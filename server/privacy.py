@@ -22,20 +22,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from common import protocol
-from common.config import RunConfig
-from common.errors import UserError
-from common.head import Arrays
-from common.metrics import Counts
-from common.privacy.clipping import clipped, norm
-from common.privacy.gaussian import noised
-from common.privacy.guarantee import Guarantee
-from common.protocol import Request, Update, classes_digest
-from server.admission import Admission
-from server.asking import Asked, Asker
-from server.exchange import carried
-from server.strategies.state import Contribution, summed, zeros
+from fedtransfer.common import protocol
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.privacy.clipping import clipped, norm
+from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.protocol import Request, Update, classes_digest
+from fedtransfer.server.admission import Admission
+from fedtransfer.server.asking import Asked, Asker
+from fedtransfer.server.exchange import carried
+from fedtransfer.server.strategies.state import Contribution, summed, zeros
 
 RATE = 0.2  # of the bound's steps
 BITS = 20  # m / σ_b

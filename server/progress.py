@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.depth import layer_at
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.metrics import Counts
+from fedtransfer.server.standing import Standing
+from fedtransfer.server.strategies.state import Delta, State, moved
 from numpy.typing import NDArray
-
-from common.config import RunConfig
-from common.depth import layer_at
-from common.head import Arrays
-from common.metrics import Counts
-from server.standing import Standing
-from server.strategies.state import Delta, State, moved
 
 Kept = tuple[NDArray, ...]  # type: ignore[type-arg]
 # Arrays that are kept from round to round beside the state, by name

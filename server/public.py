@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.backbone import Backbone, configured_backbone
+from fedtransfer.common.compute import tf
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.cut import HEAD
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import Moments, feature_map
+from fedtransfer.common.features import FeatureStore
+from fedtransfer.common.head import Arrays, HeadSpec, build_above, build_head
+from fedtransfer.common.metrics import Counts, confusion_matrix
+from fedtransfer.common.preparation import extract_all
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.spec import head_spec
+from fedtransfer.common.words import nearest
+from fedtransfer.server.progress import MOMENTS, Candidate, Progress
 from numpy.typing import NDArray
-
-from common.backbone import Backbone, configured_backbone
-from common.compute import tf
-from common.config import RunConfig
-from common.cut import HEAD
-from common.errors import UserError
-from common.feature_map import Moments, feature_map
-from common.features import FeatureStore
-from common.head import Arrays, HeadSpec, build_above, build_head
-from common.metrics import Counts, confusion_matrix
-from common.preparation import extract_all
-from common.sources import read_source
-from common.spec import head_spec
-from common.words import nearest
-from server.progress import MOMENTS, Candidate, Progress
 
 _TOGETHER = 256  # images that go through a network at a time
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.feature_map import Moments
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import Answer, Confusion
+from fedtransfer.server.joining import Federation
+from fedtransfer.server.progress import MOMENTS, Candidate, Progress
 from numpy.typing import NDArray
-
-from common.feature_map import Moments
-from common.metrics import Counts
-from common.protocol import Answer, Confusion
-from server.joining import Federation
-from server.progress import MOMENTS, Candidate, Progress
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Point:
     """A head between two, and how it did.
 
     Attributes:
-        curve: which two (``server.closing.interpolate``).
+        curve: which two (``fedtransfer.server.closing.interpolate``).
         share: of the second.
         validation, test: (accuracy, loss) on the images of all sites; NaN without any.
     """

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common import protocol
-from common.config import RunConfig
-from common.protocol import Extra, Task
-from common.schedule import rate
-from server.balance import class_weights
-from server.joining import Federation
-from server.progress import MOMENTS, Candidate, Progress
-from server.strategies import strategy
+from fedtransfer.common import protocol
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.protocol import Extra, Task
+from fedtransfer.common.schedule import rate
+from fedtransfer.server.balance import class_weights
+from fedtransfer.server.joining import Federation
+from fedtransfer.server.progress import MOMENTS, Candidate, Progress
+from fedtransfer.server.strategies import strategy
 
 
 @dataclass(frozen=True)

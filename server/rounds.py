@@ -17,34 +17,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.common import protocol
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.cut import cuts
+from fedtransfer.common.depth import deepen, layer_at, layers
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.protocol import Update
+from fedtransfer.server import closing
+from fedtransfer.server.admission import Admission, Terms
+from fedtransfer.server.asking import Asker, too_few
+from fedtransfer.server.callbacks import Callback, Start
+from fedtransfer.server.checkpoint import Checkpoints
+from fedtransfer.server.cohort import cohort_size, draw_cohort, draw_secretly, quorum
+from fedtransfer.server.joining import Federation, join
+from fedtransfer.server.opening import open_run
+from fedtransfer.server.privacy import SiteLevel, unnamed
+from fedtransfer.server.progress import CLIP, MOMENTS, Progress
+from fedtransfer.server.public import public_images
+from fedtransfer.server.records import Outcome
+from fedtransfer.server.requests import Requests
+from fedtransfer.server.spending import Spending
+from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies.state import Contribution, Delta, State, zeros
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
-
-from common import protocol
-from common.backbone import Backbone
-from common.config import RunConfig
-from common.cut import cuts
-from common.depth import deepen, layer_at, layers
-from common.errors import UserError
-from common.metrics import Counts
-from common.privacy.randomness import secret_generator
-from common.protocol import Update
-from server import closing
-from server.admission import Admission, Terms
-from server.asking import Asker, too_few
-from server.callbacks import Callback, Start
-from server.checkpoint import Checkpoints
-from server.cohort import cohort_size, draw_cohort, draw_secretly, quorum
-from server.joining import Federation, join
-from server.opening import open_run
-from server.privacy import SiteLevel, unnamed
-from server.progress import CLIP, MOMENTS, Progress
-from server.public import public_images
-from server.records import Outcome
-from server.requests import Requests
-from server.spending import Spending
-from server.strategies import strategy
-from server.strategies.state import Contribution, Delta, State, zeros
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import plain
 from filelock import FileLock, Timeout
-
-from common.config import RunConfig
-from common.config_reading import read_config
-from common.errors import UserError
-from common.words import plain
 
 
 def open_folder(path: Path, config: RunConfig) -> FileLock:

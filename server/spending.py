@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from common.config import RunConfig
-from common.errors import UserError
-from common.privacy.guarantee import Guarantee, guarantee
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 
 FILE = "privacy.jsonl"
 _RELEASE = ("releases", "rate", "noise_multiplier", "discrete")

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.metrics import Counts
+from fedtransfer.server.records import Outcome
 from numpy.typing import NDArray
-
-from common.backbone import Backbone
-from common.config import RunConfig
-from common.metrics import Counts
-from server.records import Outcome
 
 
 def summarise(

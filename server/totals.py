@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from common.metrics import Counts
-from common.protocol import (
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import (
     CONTROL,
     Answer,
     Confusion,
@@ -22,8 +20,9 @@ from common.protocol import (
     Update,
     classes_digest,
 )
-from common.sums import layout
-from server.admission import Terms
+from fedtransfer.common.sums import layout
+from fedtransfer.server.admission import Terms
+from numpy.typing import NDArray
 
 
 def template(answer: type[Any], request: Request, terms: Terms) -> Answer:

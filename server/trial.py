@@ -3,11 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from fedtransfer.common import protocol
+from fedtransfer.common.protocol import Tally, Trial
+from fedtransfer.server.asking import Asker
 from numpy.typing import NDArray
-
-from common import protocol
-from common.protocol import Tally, Trial
-from server.asking import Asker
 
 VALIDATION, TEST = 0, 1
 

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from fedtransfer.common.masks import shamir
+from fedtransfer.common.masks.graph import Graph
+from fedtransfer.common.masks.secrecy import Words, agreed, agreement_key, derived, pad, public
+from fedtransfer.common.masks.session import Session
 from numpy.typing import NDArray
-
-from common.masks import shamir
-from common.masks.graph import Graph
-from common.masks.secrecy import Words, agreed, agreement_key, derived, pad, public
-from common.masks.session import Session
 
 
 class StillMasked(Exception):

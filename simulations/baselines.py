@@ -10,26 +10,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from fedtransfer.client.personal import plain_recipe, train_alone
+from fedtransfer.client.site import Site
+from fedtransfer.client.statistics import site_sums
+from fedtransfer.client.trainer import Trainer, trainer
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.depth import layers
+from fedtransfer.common.feature_map import Moments
+from fedtransfer.common.head import Arrays, initial_head
+from fedtransfer.common.metrics import cross_entropy
+from fedtransfer.common.protocol import Sums
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.spec import head_spec
+from fedtransfer.common.sums import one_shot_sums
+from fedtransfer.server.opening import FACTORS
+from fedtransfer.server.strategies import strategy
+from fedtransfer.simulations.scores import Evaluation
 from numpy.typing import NDArray
 from scipy.special import softmax
-
-from client.personal import plain_recipe, train_alone
-from client.site import Site
-from client.statistics import site_sums
-from client.trainer import Trainer, trainer
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.depth import layers
-from common.feature_map import Moments
-from common.head import Arrays, initial_head
-from common.metrics import cross_entropy
-from common.protocol import Sums
-from common.seeds import generator
-from common.spec import head_spec
-from common.sums import one_shot_sums
-from server.opening import FACTORS
-from server.strategies import strategy
-from simulations.scores import Evaluation
 
 LOCAL_SITES = 50  # at most as many sites train alone
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from common.config import RunConfig
-from common.config_reading import make_config, resolve_config
-from common.errors import UserError
-from common.options import refuse_missing, with_config_options
-from common.presets import PRESETS
-from common.words import counted
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import make_config, resolve_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.options import refuse_missing, with_config_options
+from fedtransfer.common.presets import PRESETS
+from fedtransfer.common.words import counted
 
 NOT_AN_OPTION = {"out", "resume", "prepared"}  # what a resumed run may have otherwise, but not by an option
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)]
@@ -74,13 +73,13 @@ def simulate(
 
     console = Console(stderr=True)
     if resolved.private:
-        from common.privacy.guarantee import guarantee
+        from fedtransfer.common.privacy.guarantee import guarantee
 
         guarantee(resolved)  # refuses what cannot be kept, before any work
     console.print("Starting TensorFlow …", style="dim")
-    from simulations.display import Display
-    from simulations.federation import prepare as prepare_only
-    from simulations.federation import simulate as run
+    from fedtransfer.simulations.display import Display
+    from fedtransfer.simulations.federation import prepare as prepare_only
+    from fedtransfer.simulations.federation import simulate as run
 
     if prepare:
         sites = prepare_only(resolved, prepare, force=force)
@@ -113,8 +112,8 @@ def simulate(
 
 def _resumed(run: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
     """Take a run's own settings, with those changed that may be."""
-    from server.checkpoint import FREE
-    from server.run import settings_of
+    from fedtransfer.server.checkpoint import FREE
+    from fedtransfer.server.run import settings_of
 
     if wrong := [name for name, value in others.items() if value]:
         raise UserError(f"--resume takes up a run with its own settings; leave out {', '.join(wrong)}")
@@ -143,8 +142,8 @@ def predict(
 
     fedtransfer predict runs/NAME holiday.jpg photos/
     """
-    from client.answers import show_predictions
-    from common.model import load_model
+    from fedtransfer.client.answers import show_predictions
+    from fedtransfer.common.model import load_model
 
     refuse_missing(paths)
     if show_predictions(load_model(run), paths, csv_output=csv_output, json_output=json_output):
@@ -178,11 +177,10 @@ def evaluate(
 
     fedtransfer evaluate runs/NAME my-test-images
     """
+    from fedtransfer.client.answers import show_evaluation
+    from fedtransfer.common.model import load_model
+    from fedtransfer.simulations.evaluation import choose_images
     from rich.console import Console
-
-    from client.answers import show_evaluation
-    from common.model import load_model
-    from simulations.evaluation import choose_images
 
     model = load_model(run)
     images, chosen, problems = choose_images(run, data, split.value if split else "", model.classes)
@@ -224,8 +222,8 @@ def pretrain(
 
     os.environ["FEDTRANSFER_THREADS_PER_OPERATION"] = "0"  # one large job, not many small ones
     print("Starting TensorFlow …", file=sys.stderr)
-    from simulations.pretraining import PretrainingRecipe
-    from simulations.pretraining import pretrain as run
+    from fedtransfer.simulations.pretraining import PretrainingRecipe
+    from fedtransfer.simulations.pretraining import pretrain as run
 
     recipe = PretrainingRecipe(epochs, resolution, batch_size, learning_rate, weight_decay, seed=seed)
     backbone = run(data, out, recipe, lambda line: print(line, file=sys.stderr, flush=True))

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.features import default_store
-from common.images import Image, Problem
-from common.sources import Source, natural_order, read_source
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features import default_store
+from fedtransfer.common.images import Image, Problem
+from fedtransfer.common.sources import Source, natural_order, read_source
 
 # Class names as the data sets' authors give them; MNIST's are its digits.
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -32,7 +31,7 @@ def resolve_data(data: str) -> Path:
         UserError: neither, or the download failed.
     """
     if data == "cifar10-demo":
-        with as_file(files("fedtransfer_assets") / "cifar10-demo.npz") as path:
+        with as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path:
             return path
     if archive := archive_of(data):
         return _fetched(data, archive)
@@ -74,7 +73,7 @@ def _fetched(name: str, path: Path) -> Path:
     """Fetch a data set through keras.datasets and keep it as one .npz archive, unless it is there."""
     module, class_names = _KERAS[name]
     if not path.exists():
-        from common.compute import keras
+        from fedtransfer.common.compute import keras
 
         load: Callable[[], Any] = getattr(keras.datasets, module).load_data
         try:

@@ -15,20 +15,19 @@ from functools import partial
 from pathlib import Path
 
 import tomli_w
-
-from client.deployment.founding import found_site
-from client.deployment.settings import SETTINGS, SiteFolder
-from client.deployment.status import is_up
-from common.config import BUNDLED, RunConfig
-from common.errors import UserError
-from common.features import default_store
-from common.processes import end, free_port, spawn, wait_until_up
-from common.words import counted
-from server.deployment.coordinator import Coordinator
-from server.deployment.current import Current, changing, read_current, write_current
-from server.deployment.enrolment import enrol
-from server.deployment.founding import found_coordinator
-from server.deployment.status import describe, event_in_words, events
+from fedtransfer.client.deployment.founding import found_site
+from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
+from fedtransfer.client.deployment.status import is_up
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features import default_store
+from fedtransfer.common.processes import end, free_port, spawn, wait_until_up
+from fedtransfer.common.words import counted
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.current import Current, changing, read_current, write_current
+from fedtransfer.server.deployment.enrolment import enrol
+from fedtransfer.server.deployment.founding import found_coordinator
+from fedtransfer.server.deployment.status import describe, event_in_words, events
 
 
 @dataclass

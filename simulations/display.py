@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.personal import KINDS
+from fedtransfer.common.terminal import percent, progress_bar
+from fedtransfer.common.words import counted
+from fedtransfer.server.callbacks import Callback, Start
+from fedtransfer.server.records import Round
+from fedtransfer.simulations.baselines import Baselines
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-
-from common.config import RunConfig
-from common.personal import KINDS
-from common.terminal import percent, progress_bar
-from common.words import counted
-from server.callbacks import Callback, Start
-from server.records import Round
-from simulations.baselines import Baselines
 
 _VISIBLE_ROUNDS = 12
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from common.config import RunConfig
-from common.config_reading import read_config
-from common.errors import UserError
-from common.images import Image, Problem
-from common.sources import read_source
-from common.splits import split_of
-from common.words import nearest
-from simulations.datasets import read_sites, resolve_data
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.images import Image, Problem
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.splits import split_of
+from fedtransfer.common.words import nearest
+from fedtransfer.simulations.datasets import read_sites, resolve_data
 
 
 def choose_images(

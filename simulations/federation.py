@@ -10,36 +10,35 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.client.app import app as client_app
+from fedtransfer.client.app import forget_sites
+from fedtransfer.client.site import prepare_site
+from fedtransfer.common.backbone import Backbone, configured_backbone
+from fedtransfer.common.checks import examine, examine_sites
+from fedtransfer.common.compute import CORES, device
+from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.cost import costs
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import Extraction
+from fedtransfer.common.feature_map import feature_width
+from fedtransfer.common.head import load_head, load_layer, load_moments
+from fedtransfer.common.images import Image, Problem
+from fedtransfer.common.preparation import extract_all
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.spec import head_spec
+from fedtransfer.common.splits import split_of
+from fedtransfer.server.app import make_app
+from fedtransfer.server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
+from fedtransfer.simulations.baselines import Baselines, measure, run_baselines
+from fedtransfer.simulations.datasets import NAMES, declare_classes, resolve_data
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.engine import SimulatedSite, run_in_process
+from fedtransfer.simulations.plots import plot_partition
+from fedtransfer.simulations.privacy_strength import delta_warning, strength
+from fedtransfer.simulations.sites import sites_of, taken_for_classes, write_sites
+from fedtransfer.simulations.unseen import adapt_unseen, set_aside
 from flwr.serverapp import ServerApp
-
-from client.app import app as client_app
-from client.app import forget_sites
-from client.site import prepare_site
-from common.backbone import Backbone, configured_backbone
-from common.checks import examine, examine_sites
-from common.compute import CORES, device
-from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from common.cost import costs
-from common.errors import UserError
-from common.extraction import Extraction
-from common.feature_map import feature_width
-from common.head import load_head, load_layer, load_moments
-from common.images import Image, Problem
-from common.preparation import extract_all
-from common.privacy.guarantee import guarantee
-from common.sources import read_source
-from common.spec import head_spec
-from common.splits import split_of
-from server.app import make_app
-from server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
-from simulations.baselines import Baselines, measure, run_baselines
-from simulations.datasets import NAMES, declare_classes, resolve_data
-from simulations.display import Display
-from simulations.engine import SimulatedSite, run_in_process
-from simulations.plots import plot_partition
-from simulations.privacy_strength import delta_warning, strength
-from simulations.sites import sites_of, taken_for_classes, write_sites
-from simulations.unseen import adapt_unseen, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     write_settings(folder, config)  # first: a run killed from here on is known as one, and can be resumed
     manifests = write_sites(folder, config, taking_part)
     if config.engine == "deployment":
-        from simulations.deployment_engine import deployed
+        from fedtransfer.simulations.deployment_engine import deployed
 
         with deployed(manifests, config, display.print) as federation:
             federation.run()
@@ -168,7 +167,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:
     """Run the apps for these sites on the engine that the config names, in process or on Ray."""
     if config.engine == "ray":
-        from simulations.ray_engine import run_on_ray
+        from fedtransfer.simulations.ray_engine import run_on_ray
 
         run_on_ray(server_app, client_app, len(manifests), config.model_copy(update={"prepared": config.out}))
         return

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-
-from common.config import BUNDLED, RunConfig
+from fedtransfer.common.config import BUNDLED, RunConfig
 
 
 def methods(
@@ -25,7 +24,7 @@ def methods(
 
     fedtransfer methods --backbone resnet50v2 --classes 100
     """
-    from simulations.methods import METHODS, sizes, told
+    from fedtransfer.simulations.methods import METHODS, sizes, told
 
     rows = [told(method, sizes(backbone, classes, rounds)) for method in METHODS]
     if json_output:

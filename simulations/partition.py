@@ -7,12 +7,11 @@ proportions as the others, so that each site's own test images look like its tra
 from collections.abc import Sequence
 
 import numpy as np
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.images import Image
+from fedtransfer.common.seeds import generator
 from numpy.typing import NDArray
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.images import Image
-from common.seeds import generator
 
 Labels = NDArray[np.int64]
 Shares = NDArray[np.float64]  # (C, K): the share of class c that goes to site k; rows sum to 1

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-
-from common.pictures import save_heat_map
+from fedtransfer.common.pictures import save_heat_map
 
 
 def plot_partition(

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.backbone import Backbone, load_backbone, resizing_layer
+from fedtransfer.common.compute import CORES, keras, tf
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.images import Image, content_key, decode
+from fedtransfer.common.resnet import small_resnet
+from fedtransfer.common.seeds import digest
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.splits import split_of
 from numpy.typing import NDArray
-
-from common.backbone import Backbone, load_backbone, resizing_layer
-from common.compute import CORES, keras, tf
-from common.errors import UserError
-from common.images import Image, content_key, decode
-from common.resnet import small_resnet
-from common.seeds import digest
-from common.sources import read_source
-from common.splits import split_of
 
 Pixels = NDArray[np.uint8]
 Report = Callable[[str], None]

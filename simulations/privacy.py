@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from common.config import RunConfig
-from common.masks.graph import graph
-from common.privacy.accounting import epsilon_by_orders
-from common.privacy.guarantee import guarantee
-from common.protection import cohort_under_masks
-from simulations.methods import METHODS, sizes
-from simulations.privacy_strength import delta_warning, strength
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.masks.graph import graph
+from fedtransfer.common.privacy.accounting import epsilon_by_orders
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.protection import cohort_under_masks
+from fedtransfer.simulations.methods import METHODS, sizes
+from fedtransfer.simulations.privacy_strength import delta_warning, strength
 
 _NEVER = (
     "That images stay at their sites is no promise of privacy: what is made of them travels, and tells of them.",

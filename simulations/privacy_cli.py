@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from common.config_reading import resolve_config
-from common.options import with_config_options
-from common.presets import PRESETS
-from common.words import counted
+from fedtransfer.common.config_reading import resolve_config
+from fedtransfer.common.options import with_config_options
+from fedtransfer.common.presets import PRESETS
+from fedtransfer.common.words import counted
 
 
 @with_config_options()
@@ -43,7 +42,7 @@ def privacy(
 
     config = resolve_config(preset=preset, file=file, overrides=settings)
     with Console(stderr=True).status("Accounting …"):
-        from simulations.privacy import statement
+        from fedtransfer.simulations.privacy import statement
 
         told = statement(config, len(config.declared_classes) or 10, images)
     if json_output:

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from common.config import RunConfig
-from common.privacy.closed_form import total_deviation
-from common.privacy.guarantee import Guarantee
-from common.sums import NOISY_GRAM, one_shot_sums
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.privacy.closed_form import total_deviation
+from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.sums import NOISY_GRAM, one_shot_sums
 
 # The norm of the mean of clipped gradients, over --clip 1, on the demo images' features (centred, of length 1): 0.075 at the
 # head of zeros, 0.067 after ten whole steps at the default rate, 0.044 after fifty, 0.028 after a hundred.

@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedtransfer.common.compute import CORES
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.errors import UserError
 from flwr.app import Context, Message
 from flwr.serverapp import Grid
-
-from common.compute import CORES
-from common.config import RunConfig, Value
-from common.errors import UserError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

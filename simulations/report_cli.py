@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from common.errors import UserError
+from fedtransfer.common.errors import UserError
 
 
 class Open(StrEnum):
@@ -46,8 +45,8 @@ def report(
 
     fedtransfer report runs/plain runs/private --out compared.html --open yes
     """
-    from simulations.report import write_report
-    from simulations.report.page import is_report
+    from fedtransfer.simulations.report import write_report
+    from fedtransfer.simulations.report.page import is_report
 
     target = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if target.is_dir():

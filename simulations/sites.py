@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.config import RunConfig
-from common.errors import UserError
-from common.images import Image, Problem
-from common.sources import SPLIT_FOLDERS, read_source, write_manifest
-from common.words import some
-from simulations.datasets import read_sites, resolve_data
-from simulations.partition import partition
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.images import Image, Problem
+from fedtransfer.common.sources import SPLIT_FOLDERS, read_source, write_manifest
+from fedtransfer.common.words import some
+from fedtransfer.simulations.datasets import read_sites, resolve_data
+from fedtransfer.simulations.partition import partition
 
 _SHOWN = 4
 

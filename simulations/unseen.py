@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+from fedtransfer.client.personal import Split, adaptation_recipe
+from fedtransfer.client.trainer import Features, Labels, Trainer, trainer
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import Progress
+from fedtransfer.common.head import Arrays, HeadSpec, initial_head
+from fedtransfer.common.seeds import generator
 from numpy.typing import NDArray
-
-from client.personal import Split, adaptation_recipe
-from client.trainer import Features, Labels, Trainer, trainer
-from common.config import RunConfig
-from common.errors import UserError
-from common.extraction import Progress
-from common.head import Arrays, HeadSpec, initial_head
-from common.seeds import generator
 
 SHOTS = (1, 5, 20)
 Thing = TypeVar("Thing")
@@ -55,7 +54,7 @@ def adapt_unseen(
 ) -> dict[str, Any]:
     """Adapt the global head at each unseen site; return what ``summary.json`` says of it.
 
-    Both heads train for ``config.adaptation_epochs``, at least one, as ``client.personal.adaptation_recipe`` says; there
+    Both heads train for ``config.adaptation_epochs``, at least one, as ``fedtransfer.client.personal.adaptation_recipe`` says; there
     is no validation, since so few images leave none to spare. Accuracies and shares are over the sites that have test
     images; NaN where none has.
 

@@ -1,8 +1,7 @@
 """Features drawn by a seed that are to each other as those of real images."""
 
 import numpy as np
-
-from simulations.audit.leaks import unit_rows
+from fedtransfer.simulations.audit.leaks import unit_rows
 
 
 def drawn(counts: np.ndarray, rng: np.random.Generator, d: int = 32) -> tuple[np.ndarray, np.ndarray]:

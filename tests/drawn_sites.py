@@ -10,28 +10,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedtransfer.client import work
+from fedtransfer.client.mask_secrets import Safe, Steps
+from fedtransfer.client.masking import Masking
+from fedtransfer.client.place import Place
+from fedtransfer.client.site import SPLITS, Site
+from fedtransfer.client.work import Work
+from fedtransfer.common import wire
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.feature_map import Moments, feature_map
+from fedtransfer.common.masks import messages
+from fedtransfer.common.protocol import Gather, Query, Request, Task, Trial
+from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.records import Outcome, Round
+from fedtransfer.server.rounds import federate
+from fedtransfer.simulations.engine import SimulatedSite, run_in_process
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from waiting import wait_until
-
-from client import work
-from client.mask_secrets import Safe, Steps
-from client.masking import Masking
-from client.place import Place
-from client.site import SPLITS, Site
-from client.work import Work
-from common import wire
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.errors import SiteError
-from common.feature_map import Moments, feature_map
-from common.masks import messages
-from common.protocol import Gather, Query, Request, Task, Trial
-from server.callbacks import Callback
-from server.records import Outcome, Round
-from server.rounds import federate
-from simulations.engine import SimulatedSite, run_in_process
 
 WIDTH = 256  # of the bundled backbone's features
 Split = tuple[np.ndarray, np.ndarray]  # features (n, WIDTH), class names (n,)
@@ -226,7 +225,7 @@ def hanging() -> Iterator[Callable[[], None]]:
         hung.clear()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulations.engine.wait", wait)
+        patch.setattr("fedtransfer.simulations.engine.wait", wait)
         try:
             yield hang
         finally:

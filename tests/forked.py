@@ -38,9 +38,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND_LINE = ("fedtransfer",)  # what every command imports: half a second
+COMMAND_LINE = ("fedtransfer.cli",)  # what every command imports: half a second
 EVERYTHING = (  # TensorFlow, and Flower's commands: seven seconds
-    *COMMAND_LINE, "client.app", "server.app", "simulations.federation", "client.deployment.eager_supernode", "client.deployment.task",
+    *COMMAND_LINE, "fedtransfer.client.app", "fedtransfer.server.app", "fedtransfer.simulations.federation",
+    "fedtransfer.client.deployment.eager_supernode", "fedtransfer.client.deployment.task",
     "flwr.superlink.cli", "flwr.supercore.cli",
 )  # fmt: skip
 _NEWNET = 0x40000000  # of Linux's setns

@@ -5,18 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from fedtransfer.client.mask_secrets import Safe, Steps
+from fedtransfer.client.masking import Masking
+from fedtransfer.client.place import Place
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.masks import messages
+from fedtransfer.common.masks.graph import graph
+from fedtransfer.common.masks.messages import Boxes, Masked, PublicKeys
+from fedtransfer.common.masks.session import Session
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import TRAIN, Task, Update
 from flwr.app import RecordDict
-
-from client.mask_secrets import Safe, Steps
-from client.masking import Masking
-from client.place import Place
-from common.config import RunConfig
-from common.masks import messages
-from common.masks.graph import graph
-from common.masks.messages import Boxes, Masked, PublicKeys
-from common.masks.session import Session
-from common.metrics import Counts
-from common.protocol import TRAIN, Task, Update
 
 WIDTH, CLASSES = 64, 4
 NOTHING = Counts.empty(CLASSES)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.config import RunConfig
-from server.run import write_settings, write_summary
+from fedtransfer.common.config import RunConfig
+from fedtransfer.server.run import write_settings, write_summary
 
 BACKBONE = {"name": "resnet18v2-tinyimagenet", "fingerprint": "e51d" * 16, "resolution": 64}
 HISTORY = (

@@ -4,10 +4,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.resnet import small_resnet
 from keras.src.applications.resnet import ResNet, stack_residual_blocks_v2
-
-from common.backbone import Backbone
-from common.resnet import small_resnet
 
 
 def moved(network: Any, seed: int = 0) -> Any:

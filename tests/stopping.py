@@ -3,8 +3,8 @@
 import os
 import time
 
-from server.callbacks import Callback
-from server.records import Round
+from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.records import Round
 
 
 class Stopped(Exception):

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from common.errors import UserError
-from simulations.benchmark.docs import pages, rewritten, sources
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.benchmark.docs import pages, rewritten, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 CSV = """method,setting,seeds,accuracy,accuracy_interval,reached,rounds,bytes
@@ -30,7 +29,7 @@ PIVOT = 'across = "setting"\ncell = "{cell}"\nnames = {{iid = "equal"}}'
 
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
 def test_tables_are_those_of_their_files(page: Path) -> None:
-    assert rewritten(page) == page.read_text("utf-8"), "run python -m simulations.benchmark.docs"
+    assert rewritten(page) == page.read_text("utf-8"), "run python -m fedtransfer.simulations.benchmark.docs"
 
 
 def test_every_file_of_results_is_in_a_table() -> None:

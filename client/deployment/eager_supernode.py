@@ -4,7 +4,7 @@ Flower 1.41 waits 3 s after every look for a message that found none, and 0.5 s 
 in its loop. That is most of a round, and a masked round is five exchanges. Here the first look comes after 0.2 s and each
 wait that follows is half as long again, up to Flower's 3 s: a site that is not asked makes no more requests than before.
 
-    python -m client.deployment.eager_supernode ARGUMENTS OF flower-supernode
+    python -m fedtransfer.client.deployment.eager_supernode ARGUMENTS OF flower-supernode
 """
 
 import time

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import tomli_w
-
-from client.deployment.keys import make_keys
-from client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
-from common.errors import UserError
-from common.processes import tool
-from common.units import service_unit
+from fedtransfer.client.deployment.keys import make_keys
+from fedtransfer.client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.processes import tool
+from fedtransfer.common.units import service_unit
 
 UNIT = "fedtransfer-site.service"
 

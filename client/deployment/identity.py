@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from client.deployment.keys import load_keys
-from client.deployment.settings import SiteFolder
-from common.errors import SiteError
-from common.keys import fingerprint, public_line, read_line
-from common.roster import Roster, read_roster
-from common.signatures import is_signed, sign
+from fedtransfer.client.deployment.keys import load_keys
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.keys import fingerprint, public_line, read_line
+from fedtransfer.common.roster import Roster, read_roster
+from fedtransfer.common.signatures import is_signed, sign
 
 _SHOWN = 64  # characters of a name that somebody else gave
 

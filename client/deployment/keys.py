@@ -6,9 +6,8 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from common.errors import UserError
-from common.keys import public_line
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.keys import public_line
 
 FleetKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
 

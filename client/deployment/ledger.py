@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.protocol import GATHER, TRAIN
+from fedtransfer.common.wire import content_bytes, digest, shapes
 from flwr.app import Message
-
-from common.protocol import GATHER, TRAIN
-from common.wire import content_bytes, digest, shapes
 
 _START = "0" * 64
 

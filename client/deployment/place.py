@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from client.budget import Budget, refuse_beyond_budget
-from client.deployment.identity import SiteIdentity, identity_among
-from client.deployment.ledger import Ledger
-from client.deployment.results import keep_personal_head, keep_result
-from client.deployment.settings import MECHANISMS, SETTINGS, UNPINNED, SiteFolder
-from client.place import Place
-from client.site import SPLITS
-from common import protocol
-from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from common.errors import SiteError, UserError
-from common.images import Image, Problem
-from common.protocol import Task
-from common.sources import read_source
-from common.splits import split_of
+from fedtransfer.client.budget import Budget, refuse_beyond_budget
+from fedtransfer.client.deployment.identity import SiteIdentity, identity_among
+from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.client.deployment.results import keep_personal_head, keep_result
+from fedtransfer.client.deployment.settings import MECHANISMS, SETTINGS, UNPINNED, SiteFolder
+from fedtransfer.client.place import Place
+from fedtransfer.client.site import SPLITS
+from fedtransfer.common import protocol
+from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.images import Image, Problem
+from fedtransfer.common.protocol import Task
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.splits import split_of
 
 log = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import RunConfig
-from common.config_reading import read_config
-from common.errors import UserError
-from common.head import save_head
-from common.model import model_of_head
-from common.protocol import MOMENTS, Task
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import save_head
+from fedtransfer.common.model import model_of_head
+from fedtransfer.common.protocol import MOMENTS, Task
 
 PERSONAL = "personal-"
 

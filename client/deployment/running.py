@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 
 import httpx
+from fedtransfer.client.deployment.fleet import connect
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.supernode import start_supernode
+from fedtransfer.client.deployment.worker import worker_status
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.processes import end, log_size, rotate, spawn, wait_until_up
 from filelock import FileLock, Timeout
-
-from client.deployment.fleet import connect
-from client.deployment.settings import SiteFolder
-from client.deployment.supernode import start_supernode
-from client.deployment.worker import worker_status
-from common.errors import UserError
-from common.processes import end, log_size, rotate, spawn, wait_until_up
 
 TICK_SECONDS = 0.5
 NOTICE_SECONDS = 2.0  # in which the coordinator notices that a SuperNode is gone
@@ -67,7 +66,7 @@ class _Running:
 
     def start_worker(self) -> None:
         """Start the worker, and wait until it is ready."""
-        command = [sys.executable, "-P", "-m", "client.deployment", str(self._site.folder)]
+        command = [sys.executable, "-P", "-m", "fedtransfer.client.deployment", str(self._site.folder)]
         log = self._site.state / "worker.log"
         self._told("starting the worker, which imports TensorFlow")
         begin = log_size(log)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from fedtransfer.common.config import BESIDE, BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.toml_settings import Table, read_settings
 from pydantic import Field, field_validator
-
-from common.config import BESIDE, BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
-from common.errors import UserError
-from common.toml_settings import Table, read_settings
 
 SETTINGS = "site.toml"
 MECHANISMS: Mapping[

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import tomli_w
-
-from client.deployment import launcher
-from client.deployment.settings import SiteFolder
-from client.deployment.worker import socket_of
-from common.processes import free_port, spawn, tool
+from fedtransfer.client.deployment import launcher
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.worker import socket_of
+from fedtransfer.common.processes import free_port, spawn, tool
 
 
 def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
@@ -30,7 +29,7 @@ def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
     port, health = free_port(), free_port()
     runtime = f"127.0.0.1:{port}"
     supernode = [
-        sys.executable, "-P", "-m", "client.deployment.eager_supernode",
+        sys.executable, "-P", "-m", "fedtransfer.client.deployment.eager_supernode",
         "--superlink", site.settings.coordinator,
         "--root-certificates", str(site.authority),
         "--auth-supernode-private-key", str(site.key),

@@ -19,9 +19,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from client.deployment.launcher import ask
-from client.deployment.settings import SiteFolder
-from common.errors import UserError
+from fedtransfer.client.deployment.launcher import ask
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.common.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def serve(folder: Path) -> None:
     """
     site = SiteFolder.open(folder)
     with _listen(socket_of(site)) as listener:
-        from client.app import app  # with TensorFlow: ready before the first message comes
-        from client.deployment.task import Task
+        from fedtransfer.client.app import app  # with TensorFlow: ready before the first message comes
+        from fedtransfer.client.deployment.task import Task
 
         worker = _Worker(
             lambda request: Task(site, request["address"], request["token"]),

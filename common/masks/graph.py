@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from common.config import RunConfig
-from common.errors import UserError
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
 
 ALL_UP_TO = 32
 FAILURE = 2.0**-40

@@ -15,10 +15,9 @@ unmask      ``Unmasking``: a quorum of signatures                ``Shares``: of 
 from dataclasses import dataclass
 
 import numpy as np
+from fedtransfer.common.masks.session import Session
+from fedtransfer.common.protocol import Answer
 from numpy.typing import NDArray
-
-from common.masks.session import Session
-from common.protocol import Answer
 
 KEYS, PEERS, SURVIVORS, UNMASK = "query.keys", "query.peers", "query.survivors", "query.unmask"  # Flower message types
 KINDS = (KEYS, PEERS, SURVIVORS, UNMASK)

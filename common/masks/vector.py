@@ -18,12 +18,11 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.masks.secrecy import Words
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import Answer, Gather, Request
 from numpy.typing import NDArray
-
-from common.errors import SiteError
-from common.masks.secrecy import Words
-from common.metrics import Counts
-from common.protocol import Answer, Gather, Request
 
 PLACES, COARSE = 28, 20  # binary places
 SUM_BITS = 59  # of the 63 beside the sign

@@ -76,7 +76,7 @@ def share(size: int, sensitivity: float, noise_multiplier: float, honest: int, r
         sensitivity: what one unit changes the sum of integers by (``integer_sensitivity``).
         noise_multiplier: standard deviation of the whole noise over the sensitivity.
         honest: fewest sites of a total that keep their shares to themselves.
-        rng: source of the noise; a secret one (``common.privacy.randomness``) outside tests.
+        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
 
     Raises:
         ValueError: the share is below 8 steps or beyond 2**55: too few for the sum of shares to be as good as one

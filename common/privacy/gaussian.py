@@ -1,16 +1,15 @@
 """The Gaussian mechanism (Dwork and Roth 2014, section 3.5.3): the same noise on every entry of a sum.
 
 Noise and sum are of float64. That the low bits of such numbers tell a little of the sum (Mironov 2012) is not accounted
-for; ``common.privacy.discrete`` is free of it.
+for; ``fedtransfer.common.privacy.discrete`` is free of it.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.privacy.clipping import Arrays
 from numpy.typing import NDArray
-
-from common.privacy.clipping import Arrays
 
 
 def noised(arrays: Sequence[NDArray[Any]], deviation: float, rng: np.random.Generator) -> Arrays:
@@ -19,7 +18,7 @@ def noised(arrays: Sequence[NDArray[Any]], deviation: float, rng: np.random.Gene
     Args:
         arrays: a sum over units, each bounded. One of no unit is zeros, and gets the same noise.
         deviation: standard deviation of the noise, in the arrays' unit.
-        rng: source of the noise; a secret one (``common.privacy.randomness``) outside tests.
+        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
 
     Raises:
         ValueError: the deviation is negative, infinite or NaN.

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from common.config import RunConfig
-from common.errors import UserError
-from common.privacy.accounting import Release, epsilon, noise_for
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.privacy.accounting import Release, epsilon, noise_for
 
 _STEP = 1.25  # the ε shown during a run is worked out at rounds that grow by this factor
 

@@ -1,6 +1,6 @@
 """Secret randomness, which nobody may repeat: noise, private sampling, rounding.
 
-Everything else that is random in the project comes of the run's seed (``common.seeds``), which server and sites know.
+Everything else that is random in the project comes of the run's seed (``fedtransfer.common.seeds``), which server and sites know.
 """
 
 import os

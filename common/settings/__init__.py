@@ -1,1 +1,1 @@
-"""The settings of a run, by subject; ``common.config`` joins them."""
+"""The settings of a run, by subject; ``fedtransfer.common.config`` joins them."""

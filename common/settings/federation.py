@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from common.settings.option import Settings, option
-from common.settings.training import Optimizer
+from fedtransfer.common.settings.option import Settings, option
+from fedtransfer.common.settings.training import Optimizer
 
 OneShot = Literal["fedncm", "fed3r", "fedcof"]
 Strategy = Literal[

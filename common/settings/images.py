@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from common.settings.option import Settings, option
+from fedtransfer.common.settings.option import Settings, option
 
 BUNDLED = "resnet18v2-tinyimagenet"
 KERAS_BACKBONES = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}

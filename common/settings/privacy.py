@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from common.settings.option import Settings, option
+from fedtransfer.common.settings.option import Settings, option
 
 PANEL = "Privacy"
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from common.settings.option import Settings, option
+from fedtransfer.common.settings.option import Settings, option
 
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta", "rmsprop", "adafactor",

@@ -9,10 +9,9 @@ images of a data set that are not of its test split are for training.
 import argparse
 
 import numpy as np
-
-from client.site import prepare_site
-from common.config_reading import make_config
-from simulations.sites import sites_of
+from fedtransfer.client.site import prepare_site
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.simulations.sites import sites_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("file", help="where x_train, y_train, x_test and y_test go")

@@ -16,12 +16,11 @@ import time
 from importlib.metadata import version
 
 import numpy as np
-
-from client.private_trainer import train_privately
-from client.trainer import Recipe
-from common.config_reading import make_config
-from common.privacy.guarantee import guarantee
-from common.privacy.randomness import secret_generator
+from fedtransfer.client.private_trainer import train_privately
+from fedtransfer.client.trainer import Recipe
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.privacy.randomness import secret_generator
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("features", help="of features.py")

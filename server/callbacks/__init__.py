@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from common.config import RunConfig
-from common.errors import UserError
-from server.records import Round
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.records import Round
 
-NAMED = {"mlflow": "server.callbacks.mlflow:MLflow"}
+NAMED = {"mlflow": "fedtransfer.server.callbacks.mlflow:MLflow"}
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,5 @@ def _load(name: str) -> Callback:
             f"--callbacks {name}: cannot be made ({error}); expected {', '.join(NAMED)} or module:Class, installed here"
         ) from None
     if not isinstance(made, Callback):
-        raise UserError(f"--callbacks {name}: {attribute} is no server.callbacks.Callback")
+        raise UserError(f"--callbacks {name}: {attribute} is no fedtransfer.server.callbacks.Callback")
     return made

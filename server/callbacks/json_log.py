@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from common.errors import UserError
-from common.words import plain
-from server.callbacks import Callback, Start
-from server.records import Round
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import plain
+from fedtransfer.server.callbacks import Callback, Start
+from fedtransfer.server.records import Round
 
 
 class JsonLog(Callback):

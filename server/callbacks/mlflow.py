@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from common.errors import UserError
-from server.callbacks import Callback, Start
-from server.records import Round
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.callbacks import Callback, Start
+from fedtransfer.server.records import Round
 
 
 class MLflow(Callback):

@@ -4,11 +4,11 @@ import csv
 from pathlib import Path
 from typing import IO, Any
 
-from common.errors import UserError
-from common.metrics import Counts
-from common.protocol import Scores
-from server.callbacks import Callback, Start
-from server.records import Round
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import Scores
+from fedtransfer.server.callbacks import Callback, Start
+from fedtransfer.server.records import Round
 
 HISTORY = (
     "round", "attempt", "phase", "status", "accuracy", "loss", "validation_accuracy", "validation_loss",

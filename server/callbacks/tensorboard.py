@@ -2,8 +2,8 @@
 
 import time
 
-from server.callbacks import Callback, Start
-from server.records import Round
+from fedtransfer.server.callbacks import Callback, Start
+from fedtransfer.server.records import Round
 
 
 class TensorBoard(Callback):

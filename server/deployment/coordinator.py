@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.toml_settings import Table, read_settings
+from fedtransfer.server.run import write_whole
 from pydantic import Field
-
-from common.errors import UserError
-from common.toml_settings import Table, read_settings
-from server.run import write_whole
 
 SETTINGS = "coordinator.toml"
 

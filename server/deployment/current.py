@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.run import write_whole
 from filelock import FileLock
-
-from common.config import RunConfig
-from common.config_reading import make_config
-from server.deployment.coordinator import Coordinator
-from server.run import write_whole
 
 OPEN = ("wanted", "running", "stopping")
 

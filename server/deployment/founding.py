@@ -4,11 +4,11 @@ import getpass
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.processes import tool
-from common.units import service_unit
-from server.deployment import certificates
-from server.deployment.coordinator import Coordinator, Settings
-from server.deployment.nginx import nginx_site
+from fedtransfer.common.processes import tool
+from fedtransfer.common.units import service_unit
+from fedtransfer.server.deployment import certificates
+from fedtransfer.server.deployment.coordinator import Coordinator, Settings
+from fedtransfer.server.deployment.nginx import nginx_site
 
 UNIT = "fedtransfer-coordinator.service"
 

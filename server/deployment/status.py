@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.health import is_serving
-from common.processes import running_pid
-from common.words import ago
-from server.deployment.certificates import expiry_warnings, read_certificate
-from server.deployment.coordinator import Coordinator
-from server.deployment.current import read_current
-from server.deployment.enrolment import enrolled
-from server.deployment.superlink import connect
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.health import is_serving
+from fedtransfer.common.processes import running_pid
+from fedtransfer.common.words import ago
+from fedtransfer.server.deployment.certificates import expiry_warnings, read_certificate
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.current import read_current
+from fedtransfer.server.deployment.enrolment import enrolled
+from fedtransfer.server.deployment.superlink import connect
 
 _SCORED_ON = {"sites": "the sites' test images", "public-data": "public images"}
 

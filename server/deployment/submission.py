@@ -6,17 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config_reading import make_config, read_toml
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.protection import refuse_undeclared
+from fedtransfer.server.deployment import OF_SIMULATIONS
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.current import Current, changing, read_current, write_current
+from fedtransfer.server.deployment.enrolment import enrolled
+from fedtransfer.server.run import read_summary, settings_of
 from filelock import FileLock
-
-from common.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from common.config_reading import make_config, read_toml
-from common.errors import UserError
-from common.protection import refuse_undeclared
-from server.deployment import OF_SIMULATIONS
-from server.deployment.coordinator import Coordinator
-from server.deployment.current import Current, changing, read_current, write_current
-from server.deployment.enrolment import enrolled
-from server.run import read_summary, settings_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 

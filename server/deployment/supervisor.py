@@ -12,16 +12,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.health import is_serving
+from fedtransfer.common.processes import end, log_size, rotate, wait_until_up
+from fedtransfer.server.deployment import certificates
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.current import Current, changing, read_current
+from fedtransfer.server.deployment.enrolment import bring_in_line
+from fedtransfer.server.deployment.superlink import SuperLink, connect, start_superlink
 from filelock import FileLock, Timeout
-
-from common.errors import UserError
-from common.health import is_serving
-from common.processes import end, log_size, rotate, wait_until_up
-from server.deployment import certificates
-from server.deployment.coordinator import Coordinator
-from server.deployment.current import Current, changing, read_current
-from server.deployment.enrolment import bring_in_line
-from server.deployment.superlink import SuperLink, connect, start_superlink
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,12 @@ kept, one that is nothing but noise is held down.
 from collections.abc import Sequence
 
 import numpy as np
-
-from common.config import RunConfig
-from common.head import Arrays
-from common.privacy.closed_form import gram_matrix
-from common.protocol import Sums
-from common.sums import unpack_triangle
-from server.strategies.one_shot import Matrix, added, by_ridge, head, solved
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.privacy.closed_form import gram_matrix
+from fedtransfer.common.protocol import Sums
+from fedtransfer.common.sums import unpack_triangle
+from fedtransfer.server.strategies.one_shot import Matrix, added, by_ridge, head, solved
 
 
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:

@@ -3,10 +3,10 @@
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 2.
 """
 
-from common.config import RunConfig
-from server.strategies.adaptive import adapt, start
-from server.strategies.fedavg import combine
-from server.strategies.state import Delta, State
+from fedtransfer.common.config import RunConfig
+from fedtransfer.server.strategies.adaptive import adapt, start
+from fedtransfer.server.strategies.fedavg import combine
+from fedtransfer.server.strategies.state import Delta, State
 
 
 def step(state: State, delta: Delta, config: RunConfig) -> State:

@@ -9,9 +9,9 @@ mean update as a gradient and follows it with momentum β and rate η. With β =
 
 from collections.abc import Sequence
 
-from common.config import RunConfig
-from common.head import Arrays
-from server.strategies.state import Contribution, Delta, State, moved, summed, zeros
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.server.strategies.state import Contribution, Delta, State, moved, summed, zeros
 
 
 def start(head: Arrays, config: RunConfig) -> State:

@@ -16,12 +16,11 @@ The server must see each site's own class means, not their sum alone: masks that
 from collections.abc import Sequence
 
 import numpy as np
-
-from common.config import RunConfig
-from common.head import Arrays
-from common.protocol import Sums
-from server.strategies.fedncm import class_means
-from server.strategies.one_shot import Matrix, added, by_ridge, head, solved, unit_columns
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.protocol import Sums
+from fedtransfer.server.strategies.fedncm import class_means
+from fedtransfer.server.strategies.one_shot import Matrix, added, by_ridge, head, solved, unit_columns
 
 
 def within_scatter(sums: Sequence[Sums]) -> Matrix:

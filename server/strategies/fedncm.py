@@ -11,11 +11,10 @@ have one direction, so numbers of images are not missed; but a class without ima
 from collections.abc import Sequence
 
 import numpy as np
-
-from common.config import RunConfig
-from common.head import Arrays
-from common.protocol import Sums
-from server.strategies.one_shot import Matrix, added, head, unit_columns
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.protocol import Sums
+from fedtransfer.server.strategies.one_shot import Matrix, added, head, unit_columns
 
 
 def class_means(sums: Sequence[Sums]) -> Matrix:

@@ -8,13 +8,12 @@ optimizer as Keras has it, bias correction and all. Its variables are the state'
 from typing import Any
 
 import numpy as np
-
-from common.compute import keras
-from common.config import RunConfig
-from common.head import Arrays
-from common.optimizers import make_optimizer
-from server.strategies.fedavg import combine
-from server.strategies.state import Delta, State
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.optimizers import make_optimizer
+from fedtransfer.server.strategies.fedavg import combine
+from fedtransfer.server.strategies.state import Delta, State
 
 
 def start(head: Arrays, config: RunConfig) -> State:

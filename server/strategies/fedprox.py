@@ -1,10 +1,10 @@
 """FedProx.
 
 Li et al. 2020, "Federated Optimization in Heterogeneous Networks" (arXiv 1812.06127): a site's loss gets
-μ/2 · ‖w - w_t‖², which holds it near the head w_t that it was sent. That is the site's part (``client.trainer``); the
+μ/2 · ‖w - w_t‖², which holds it near the head w_t that it was sent. That is the site's part (``fedtransfer.client.trainer``); the
 server does what it does in FedAvg.
 """
 
-from server.strategies.fedavg import combine, start, step
+from fedtransfer.server.strategies.fedavg import combine, start, step
 
 __all__ = ["combine", "start", "step"]

@@ -8,10 +8,9 @@ once, whatever its size. The server then steps as in FedAvg.
 from collections.abc import Sequence
 
 import numpy as np
-
-from common.config import RunConfig
-from server.strategies.fedavg import start, step
-from server.strategies.state import Contribution, Delta
+from fedtransfer.common.config import RunConfig
+from fedtransfer.server.strategies.fedavg import start, step
+from fedtransfer.server.strategies.state import Contribution, Delta
 
 
 def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:

@@ -1,6 +1,6 @@
 """What the one-shot heads share: heads from sums of features, which add up over sites, in one round.
 
-Each module has ``solve(sums, config)``: λ → head, from the sums that ``common.sums`` names for it. Those that work under
+Each module has ``solve(sums, config)``: λ → head, from the sums that ``fedtransfer.common.sums`` names for it. Those that work under
 differential privacy have ``solve_noisy(sums, config, deviation)`` as well: one λ and its head, from the noisy sums.
 """
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.protocol import Sums
 from numpy.typing import NDArray
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.head import Arrays
-from common.protocol import Sums
 
 Matrix = NDArray[np.float64]
 

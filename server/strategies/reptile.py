@@ -8,10 +8,9 @@ size; ε is the server's learning rate.
 from collections.abc import Sequence
 
 import numpy as np
-
-from common.config import RunConfig
-from common.head import Arrays
-from server.strategies.state import Contribution, Delta, State, moved
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.server.strategies.state import Contribution, Delta, State, moved
 
 
 def start(head: Arrays, config: RunConfig) -> State:

@@ -1,7 +1,7 @@
 """SCAFFOLD.
 
 Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv 1910.06378),
-Algorithm 1: sites correct their gradients by c - c_k (``client.scaffold``). Of the cohort S of N sites,
+Algorithm 1: sites correct their gradients by c - c_k (``fedtransfer.client.scaffold``). Of the cohort S of N sites,
 
     x ← x + η_g · mean of (y_k - x),    c ← c + 1/N · Σ_S (c_k⁺ - c_k).
 
@@ -12,12 +12,11 @@ uniform and momentum 0 this is the paper's algorithm.
 from collections.abc import Sequence
 
 import numpy as np
-
-from common.config import RunConfig
-from common.head import Arrays
-from common.protocol import CONTROL, Extra
-from server.strategies import fedavg
-from server.strategies.state import Contribution, Delta, State, summed, zeros
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.protocol import CONTROL, Extra
+from fedtransfer.server.strategies import fedavg
+from fedtransfer.server.strategies.state import Contribution, Delta, State, summed, zeros
 
 
 def start(head: Arrays, config: RunConfig) -> State:

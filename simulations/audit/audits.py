@@ -17,26 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.backbone import configured_backbone
-from common.config import Value
-from common.errors import UserError
-from common.head import Arrays, load_head
-from common.privacy.guarantee import guarantee
-from common.words import counted
-from server.run import read_summary, settings_of, write_whole
-from simulations.audit.decoder import SIDE, Pictures, bundled_decoder
-from simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
-from simulations.audit.inference import infer_members
-from simulations.audit.mechanisms import OneRun, one_run_bound
-from simulations.audit.plan import Audited, read_plan
-from simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
-from simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
-from simulations.audit.server_view import leaks, recovered
-from simulations.audit.shown import summary, write_summary_table
-from simulations.audit.tables import Curve, Finding, write_curves, write_findings
-from simulations.display import Display
-from simulations.report import write_report
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import Value
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import Arrays, load_head
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.words import counted
+from fedtransfer.server.run import read_summary, settings_of, write_whole
+from fedtransfer.simulations.audit.decoder import SIDE, Pictures, bundled_decoder
+from fedtransfer.simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
+from fedtransfer.simulations.audit.inference import infer_members
+from fedtransfer.simulations.audit.mechanisms import OneRun, one_run_bound
+from fedtransfer.simulations.audit.plan import Audited, read_plan
+from fedtransfer.simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
+from fedtransfer.simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
+from fedtransfer.simulations.audit.server_view import leaks, recovered
+from fedtransfer.simulations.audit.shown import summary, write_summary_table
+from fedtransfer.simulations.audit.tables import Curve, Finding, write_curves, write_findings
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.report import write_report
 
 SHADOWS = 128  # of a run, where nothing else is asked for
 

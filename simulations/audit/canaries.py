@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.head import Arrays
 from numpy.typing import NDArray
-
-from common.head import Arrays
 
 Scores = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ adding or removing one site, then
 so a threshold that both errors are rare at refutes small ε. It is chosen on the first half of the runs; the errors on the
 second half are bounded by Clopper and Pearson 1934.
 
-``python -m simulations.audit.canary_site --out FILE`` writes a table: what the server does, right or weighting sites by
+``python -m fedtransfer.simulations.audit.canary_site --out FILE`` writes a table: what the server does, right or weighting sites by
 their numbers of images, and the lower bounds of ε that are found.
 """
 
@@ -23,14 +23,13 @@ from unittest.mock import patch
 
 import numpy as np
 import typer
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.privacy.clipping import clipped
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.server.privacy import SiteLevel
 from numpy.typing import NDArray
 from scipy.stats import beta
-
-from common.config import RunConfig
-from common.head import Arrays
-from common.privacy.clipping import clipped
-from common.privacy.guarantee import guarantee
-from server.privacy import SiteLevel
 
 CLAIMS = (1.0, 2.0, 4.0)
 SEEDS = range(20)
@@ -109,7 +108,7 @@ def weighted_by_images(sites: int = SITES) -> Iterator[None]:
     def weighted(update: Arrays, bound: float) -> Any:
         return tuple(weight * array for array in clipped(update, bound))
 
-    with patch("server.privacy.clipped", weighted):
+    with patch("fedtransfer.server.privacy.clipped", weighted):
         yield
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from common.errors import UserError
+from fedtransfer.common.errors import UserError
 
 
 def audit(
@@ -72,13 +71,12 @@ def audit(
         raise UserError("fedtransfer audit: give a run's folder, --preset quick, or --plan FILE, and one of them only")
     if run is not None and data:
         raise UserError(f"--data {data}: a run is audited on its own images; leave it out, or give --preset or --plan")
+    from fedtransfer.common.words import plain
+    from fedtransfer.simulations.audit.audits import audit_plan, audit_run
+    from fedtransfer.simulations.audit.plan import preset_file
+    from fedtransfer.simulations.audit.shown import shown
+    from fedtransfer.simulations.display import Display
     from rich.console import Console
-
-    from common.words import plain
-    from simulations.audit.audits import audit_plan, audit_run
-    from simulations.audit.plan import preset_file
-    from simulations.audit.shown import shown
-    from simulations.display import Display
 
     display, command = Display(Console(stderr=True)), shlex.join(["fedtransfer", *sys.argv[1:]])
     changed: dict[str, Any] = {key: value for key, value in (("data", data), ("store", store)) if value}

@@ -1,6 +1,6 @@
 """Negative controls: the mechanisms as they are stay below the ε that they claim, and those broken on purpose do not.
 
-``python -m simulations.audit.controls --out FILE`` writes a table of that: for each mechanism, fault and claim the lower
+``python -m fedtransfer.simulations.audit.controls --out FILE`` writes a table of that: for each mechanism, fault and claim the lower
 bounds of ε that audits of one run find. Faults are put in place of single functions, while an audit runs.
 """
 
@@ -16,15 +16,13 @@ from unittest.mock import patch
 
 import numpy as np
 import typer
-from threadpoolctl import threadpool_limits
-
-from client import private_trainer
-from client.private_trainer import ClippedGradients, batches
-from common.privacy.clipping import clipped
-from common.privacy.gaussian import noised
-from common.privacy.noise import NoiseSource
-from simulations.audit.canaries import Canaries
-from simulations.audit.mechanisms import (
+from fedtransfer.client import private_trainer
+from fedtransfer.client.private_trainer import ClippedGradients, batches
+from fedtransfer.common.privacy.clipping import clipped
+from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.noise import NoiseSource
+from fedtransfer.simulations.audit.canaries import Canaries
+from fedtransfer.simulations.audit.mechanisms import (
     DELTA,
     SITES,
     STEPS,
@@ -36,7 +34,8 @@ from simulations.audit.mechanisms import (
     site_level,
     site_level_singly,
 )
-from simulations.audit.one_run import guesses_for, lower_bound, right_guesses
+from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
+from threadpoolctl import threadpool_limits
 
 CLAIMS = (1.0, 2.0, 4.0)
 SEEDS = {True: range(20), False: range(5)}  # of right code, and of broken
@@ -135,28 +134,28 @@ _draw = NoiseSource.draw
 CONTROLS = (
     Control("DP-SGD", "", dp_sgd),
     Control("DP-SGD", "noise off", dp_sgd, partial(patch.object, NoiseSource, "draw", lambda source: 0 * _draw(source))),
-    Control("DP-SGD", "clip off", dp_sgd, _replaced("client.private_trainer.ClippedGradients", _unbounded_gradients)),
+    Control("DP-SGD", "clip off", dp_sgd, _replaced("fedtransfer.client.private_trainer.ClippedGradients", _unbounded_gradients)),
     Control("DP-SGD", "all images in every batch, a sample accounted for", dp_sgd,
-            _replaced("client.private_trainer.batches", lambda n, rate, steps, rng: [np.arange(n)] * steps)),
+            _replaced("fedtransfer.client.private_trainer.batches", lambda n, rate, steps, rng: [np.arange(n)] * steps)),
     Control("DP-SGD", f"{STEPS} steps, one accounted for", partial(dp_sgd, counted=1)),
     Control("DP-SGD, one image or none", "", dp_sgd_singly),
     Control("DP-SGD, one image or none", "no noise on empty batches", dp_sgd_singly, _silent_on_empty_batches),
     Control("DP-FedNCM", "", dp_fedncm),
-    Control("DP-FedNCM", "noise off", dp_fedncm, _replaced("client.statistics.noised", _silent)),
-    Control("DP-FedNCM", "clip off", dp_fedncm, _replaced("client.statistics.clipped_rows", lambda x, bound: x)),
+    Control("DP-FedNCM", "noise off", dp_fedncm, _replaced("fedtransfer.client.statistics.noised", _silent)),
+    Control("DP-FedNCM", "clip off", dp_fedncm, _replaced("fedtransfer.client.statistics.clipped_rows", lambda x, bound: x)),
     Control("DP-Fed3R", "", dp_fed3r),
-    Control("DP-Fed3R", "noise off", dp_fed3r, _replaced("client.statistics.noised", _silent)),
-    Control("DP-Fed3R", "clip off", dp_fed3r, _replaced("client.statistics.clipped_rows", lambda x, bound: x)),
+    Control("DP-Fed3R", "noise off", dp_fed3r, _replaced("fedtransfer.client.statistics.noised", _silent)),
+    Control("DP-Fed3R", "clip off", dp_fed3r, _replaced("fedtransfer.client.statistics.clipped_rows", lambda x, bound: x)),
     Control("site level", "", site_level),
-    Control("site level", "noise off", site_level, _replaced("server.privacy.noised", _silent)),
-    Control("site level", "clip off", site_level, _replaced("server.privacy.clipped", lambda delta, bound: delta)),
+    Control("site level", "noise off", site_level, _replaced("fedtransfer.server.privacy.noised", _silent)),
+    Control("site level", "clip off", site_level, _replaced("fedtransfer.server.privacy.clipped", lambda delta, bound: delta)),
     Control("site level", "sites weighted by their images", site_level,
-            _replaced("server.privacy.clipped", partial(_times, _by_images()))),
+            _replaced("fedtransfer.server.privacy.clipped", partial(_times, _by_images()))),
     Control("site level", "divided by the sites that answered", site_level,
-            _replaced("server.privacy.clipped", partial(_times, SITES / _INSIDE))),
+            _replaced("fedtransfer.server.privacy.clipped", partial(_times, SITES / _INSIDE))),
     Control("site level, one site or none", "", site_level_singly),
     Control("site level, one site or none", "no noise on empty cohorts", site_level_singly,
-            _replaced("server.privacy.noised", _silent_on_zeros)),
+            _replaced("fedtransfer.server.privacy.noised", _silent_on_zeros)),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Features of a frozen backbone are no secret code: whoever has the backbone can t
 features tell of the image (Dosovitskiy and Brox 2016, arXiv 1506.02753). MAUI (arXiv 2509.11451) rebuilds images of sites of
 a federation from features that were read off updates of heads; here a decoder takes its second step.
 
-The decoder that comes with the project is for the bundled backbone at 64 pixels. ``simulations.audit.decoder_training`` says
+The decoder that comes with the project is for the bundled backbone at 64 pixels. ``fedtransfer.simulations.audit.decoder_training`` says
 how it was trained, and on which images; ``may_be_known`` tells whether an image could have been among them.
 """
 
@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.client.trainer import Features
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.images import content_key
 from numpy.typing import NDArray
-
-from client.trainer import Features
-from common.backbone import Backbone
-from common.compute import keras
-from common.config import RunConfig
-from common.errors import UserError
-from common.images import content_key
 
 Pictures = NDArray[np.uint8]  # (n, 32, 32, 3), RGB
 
@@ -109,7 +108,7 @@ class Decoder:
 @lru_cache(maxsize=1)
 def bundled_decoder() -> Decoder:
     """Load the decoder that comes with the project, once a process."""
-    with as_file(files("fedtransfer_assets") / "decoder-cifar10.npz") as path:
+    with as_file(files("fedtransfer.assets") / "decoder-cifar10.npz") as path:
         return Decoder(path)
 
 
@@ -130,5 +129,5 @@ def may_be_known(image: NDArray[np.uint8]) -> bool:
 @lru_cache(maxsize=1)
 def demo_keys() -> frozenset[bytes]:
     """Return the content keys of the demo images, which are kept from the decoder."""
-    with as_file(files("fedtransfer_assets") / "cifar10-demo.npz") as path, np.load(path, allow_pickle=False) as file:
+    with as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path, np.load(path, allow_pickle=False) as file:
         return frozenset(content_key(image) for name in ("x_train", "x_test") for image in file[name])

@@ -1,4 +1,6 @@
-"""Train the decoder that ``simulations.audit.decoder`` loads: ``python -m simulations.audit.decoder_training DATA --out FILE``.
+"""Train the decoder that ``fedtransfer.simulations.audit.decoder`` loads.
+
+``python -m fedtransfer.simulations.audit.decoder_training DATA --out FILE``.
 
 DATA is CIFAR-10, all of it: ``cifar10``, or an archive with x_train, y_train, x_test and y_test. Trained on are those of its
 training images whose content's SHA-256 begins with a byte below 200, but none of the demo images and none whose equal is
@@ -15,19 +17,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from fedtransfer.client.trainer import Features
+from fedtransfer.common.backbone import Backbone, configured_backbone
+from fedtransfer.common.compute import GPUS, keras, tf
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import feature_map
+from fedtransfer.common.images import content_key, decode
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.sources import Source, read_source
+from fedtransfer.simulations.audit.decoder import SIDE, TRAINING, WIDTHS, Pictures, build_decoder, demo_keys
+from fedtransfer.simulations.datasets import resolve_data
 from numpy.typing import NDArray
-
-from client.trainer import Features
-from common.backbone import Backbone, configured_backbone
-from common.compute import GPUS, keras, tf
-from common.config import RunConfig
-from common.errors import UserError
-from common.feature_map import feature_map
-from common.images import content_key, decode
-from common.seeds import generator
-from common.sources import Source, read_source
-from simulations.audit.decoder import SIDE, TRAINING, WIDTHS, Pictures, build_decoder, demo_keys
-from simulations.datasets import resolve_data
 
 _SHIFT = 3  # pixels
 _RATE, _DECAY, _WARMUP = 2e-3, 0.02, 300  # of AdamW; steps

@@ -12,32 +12,31 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+from fedtransfer.client.shared_noise import with_share
+from fedtransfer.client.statistics import released_sums, site_sums
+from fedtransfer.client.trainer import Features, Labels
+from fedtransfer.client.updates import private_update, trained, weighted_change
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import Arrays, HeadSpec, initial_head
+from fedtransfer.common.masks.graph import graph
+from fedtransfer.common.masks.vector import decode, encode, places
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.privacy.closed_form import total_deviation
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.protocol import CLASS_WEIGHTS, Gather, Request, Sums, Task, Update, weight_of
+from fedtransfer.common.schedule import rate
+from fedtransfer.common.seeds import Key, digest
+from fedtransfer.common.settings.option import changed, outside
+from fedtransfer.common.sums import one_shot_sums
+from fedtransfer.server.balance import class_weights
+from fedtransfer.server.cohort import cohort_size, draw_cohort, draw_secretly
+from fedtransfer.server.opening import PRIVATE_FACTOR
+from fedtransfer.server.privacy import SiteLevel
+from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies.state import Contribution, State
 from numpy.typing import NDArray
-
-from client.shared_noise import with_share
-from client.statistics import released_sums, site_sums
-from client.trainer import Features, Labels
-from client.updates import private_update, trained, weighted_change
-from common.config import RunConfig
-from common.errors import UserError
-from common.head import Arrays, HeadSpec, initial_head
-from common.masks.graph import graph
-from common.masks.vector import decode, encode, places
-from common.metrics import Counts
-from common.privacy.closed_form import total_deviation
-from common.privacy.guarantee import guarantee
-from common.privacy.randomness import secret_generator
-from common.protocol import CLASS_WEIGHTS, Gather, Request, Sums, Task, Update, weight_of
-from common.schedule import rate
-from common.seeds import Key, digest
-from common.settings.option import changed, outside
-from common.sums import one_shot_sums
-from server.balance import class_weights
-from server.cohort import cohort_size, draw_cohort, draw_secretly
-from server.opening import PRIVATE_FACTOR
-from server.privacy import SiteLevel
-from server.strategies import strategy
-from server.strategies.state import Contribution, State
 
 Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, class numbers (n,)
 TOTAL = "total"  # stands for the site where sites' answers come added up
@@ -59,7 +58,7 @@ class Sent:
     """What the server gets of a site in a round; under masks of all sites together.
 
     Attributes:
-        arrays: float64: weight · change of the head in a round of training, else the sums of ``common.sums``.
+        arrays: float64: weight · change of the head in a round of training, else the sums of ``fedtransfer.common.sums``.
         images: n as it is sent, under masks the sum over sites; None where it is kept secret.
     """
 

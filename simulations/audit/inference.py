@@ -3,17 +3,16 @@
 from collections.abc import Callable
 
 import numpy as np
-
-from common.errors import UserError
-from common.head import Arrays
-from common.seeds import generator
-from simulations.audit.federation import Split
-from simulations.audit.measures import RATES, attacked
-from simulations.audit.membership import Target, check_enough
-from simulations.audit.plan import Audited
-from simulations.audit.pool import Pool
-from simulations.audit.shadows import coins, pooled, run_shadows
-from simulations.audit.tables import Curve, Finding
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.seeds import generator
+from fedtransfer.simulations.audit.federation import Split
+from fedtransfer.simulations.audit.measures import RATES, attacked
+from fedtransfer.simulations.audit.membership import Target, check_enough
+from fedtransfer.simulations.audit.plan import Audited
+from fedtransfer.simulations.audit.pool import Pool
+from fedtransfer.simulations.audit.shadows import coins, pooled, run_shadows
+from fedtransfer.simulations.audit.tables import Curve, Finding
 
 
 def infer_members(

@@ -1,7 +1,7 @@
 """The mechanisms of the project on canaries alone, and how what they release is read; each may be audited as a run asks for it.
 
 ``one_run_bound`` audits all that a run's config releases. The functions below it take what they need of a config, so
-that negative controls (``simulations.audit.controls``) can put faults in.
+that negative controls (``fedtransfer.simulations.audit.controls``) can put faults in.
 """
 
 from collections.abc import Callable
@@ -9,22 +9,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from fedtransfer.client.private_trainer import train_privately
+from fedtransfer.client.statistics import released_sums, site_sums
+from fedtransfer.client.trainer import Recipe, trainer
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import HeadSpec
+from fedtransfer.common.privacy.closed_form import gram_matrix
+from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.sums import one_shot_sums
+from fedtransfer.server.cohort import draw_secretly
+from fedtransfer.server.privacy import SiteLevel
+from fedtransfer.simulations.audit.canaries import Canaries, Scores
+from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 from numpy.typing import NDArray
-
-from client.private_trainer import train_privately
-from client.statistics import released_sums, site_sums
-from client.trainer import Recipe, trainer
-from common.config import RunConfig
-from common.errors import UserError
-from common.head import HeadSpec
-from common.privacy.closed_form import gram_matrix
-from common.privacy.guarantee import Guarantee, guarantee
-from common.seeds import generator
-from common.sums import one_shot_sums
-from server.cohort import draw_secretly
-from server.privacy import SiteLevel
-from simulations.audit.canaries import Canaries, Scores
-from simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 
 Kernel = NDArray[np.floating[Any]]
 Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]

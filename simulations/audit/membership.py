@@ -1,7 +1,7 @@
 """Membership inference: was an image among those that a head was trained on?
 
 Each attack gives a target's answers for n images as scores (n,), higher for images that it takes for members, from the
-confidences (``simulations.audit.shadows``) that the target and its shadows have in them. They are pure functions; who attacks knows
+confidences (``fedtransfer.simulations.audit.shadows``) that the target and its shadows have in them. They are pure functions; who attacks knows
 the features and class of each image, the target's head, and a pool of images to train shadows on, but not who is in.
 """
 
@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from fedtransfer.common.head import Arrays
+from fedtransfer.simulations.audit.federation import Split
+from fedtransfer.simulations.audit.shadows import Confidences, Members, Shadows, confidences
 from numpy.typing import NDArray
 from scipy.special import log_expit
 from scipy.stats import norm
-
-from common.head import Arrays
-from simulations.audit.federation import Split
-from simulations.audit.shadows import Confidences, Members, Shadows, confidences
 
 Scores = NDArray[np.float64]
 

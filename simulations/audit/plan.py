@@ -1,6 +1,6 @@
 """A plan of audits: strategies x protections x images a class, each a federation that is attacked.
 
-Presets are plans that come with the program (``fedtransfer_assets/audits/NAME.toml``).
+Presets are plans that come with the program (``fedtransfer/assets/audits/NAME.toml``).
 """
 
 import math
@@ -10,18 +10,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.sources import natural_order, read_source
+from fedtransfer.common.toml_settings import Table, read_settings
+from fedtransfer.common.words import nearest
+from fedtransfer.simulations.audit.server_view import Measure
+from fedtransfer.simulations.audit.tables import Finding
+from fedtransfer.simulations.datasets import resolve_data
 from pydantic import Field
-
-from common.config import RunConfig, Value
-from common.config_reading import make_config
-from common.errors import UserError
-from common.privacy.guarantee import guarantee
-from common.sources import natural_order, read_source
-from common.toml_settings import Table, read_settings
-from common.words import nearest
-from simulations.audit.server_view import Measure
-from simulations.audit.tables import Finding
-from simulations.datasets import resolve_data
 
 PROTECTIONS = ("none", "masks", "dp", "both")
 Settings = dict[str, Value]
@@ -93,7 +92,7 @@ def preset_file(name: str) -> Path:
     Raises:
         UserError: there is none of this name.
     """
-    folder = files("fedtransfer_assets") / "audits"
+    folder = files("fedtransfer.assets") / "audits"
     names = sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
     if name not in names:
         raise UserError(f"--preset: got {name!r}; {nearest(name, names)}")

@@ -4,24 +4,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import Progress
+from fedtransfer.common.feature_map import Moments, feature_map
+from fedtransfer.common.head import load_moments
+from fedtransfer.common.images import Image, decode
+from fedtransfer.common.preparation import extract_all
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.sources import natural_order, read_source
+from fedtransfer.common.splits import split_of
+from fedtransfer.simulations.audit.decoder import may_be_known
+from fedtransfer.simulations.audit.federation import Split
+from fedtransfer.simulations.datasets import resolve_data
+from fedtransfer.simulations.partition import partition
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.errors import UserError
-from common.extraction import Progress
-from common.feature_map import Moments, feature_map
-from common.head import load_moments
-from common.images import Image, decode
-from common.preparation import extract_all
-from common.seeds import generator
-from common.sources import natural_order, read_source
-from common.splits import split_of
-from simulations.audit.decoder import may_be_known
-from simulations.audit.federation import Split
-from simulations.datasets import resolve_data
-from simulations.partition import partition
 
 
 @dataclass(frozen=True)

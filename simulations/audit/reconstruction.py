@@ -1,7 +1,7 @@
 """Images rebuilt from what a site sent, beside the originals and the best guess by class alone.
 
 Attacked are images that are the only one of their class at their site: the sum of features that the server reads off
-(``simulations.audit.server_view``) is then that image's feature, and a decoder makes an image of it. Two steps as in MAUI
+(``fedtransfer.simulations.audit.server_view``) is then that image's feature, and a decoder makes an image of it. Two steps as in MAUI
 (arXiv 2509.11451). What it is measured against is the mean of public images of the class, which needs nothing from the site.
 """
 
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.audit.decoder import Decoder, Pictures, may_be_known
+from fedtransfer.simulations.audit.leaks import Recovered
+from fedtransfer.simulations.audit.server_view import Measure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-
-from common.errors import UserError
-from simulations.audit.decoder import Decoder, Pictures, may_be_known
-from simulations.audit.leaks import Recovered
-from simulations.audit.server_view import Measure
 
 _SIGMA, _RADIUS = 1.5, 5  # of SSIM's window: 11 x 11 pixels
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -82,7 +81,7 @@ class Originals:
         if known := sum(map(may_be_known, chosen)):
             raise UserError(
                 f"{known} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
-                "images for which simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
+                "images for which fedtransfer.simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
             )
         names = tuple(classes[t.label] for t in targets)
         return cls(targets, chosen, np.stack([decoder.class_means[name] for name in names]), names)

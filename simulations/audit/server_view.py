@@ -1,7 +1,7 @@
 """What the server of a run can read off each site, and how near that comes to the truth.
 
 The server is curious, not malicious: it runs the federation as it should be run and works on what it gets
-(``simulations.audit.federation.Seen``). Each site is attacked in the first round that it is in, when the head that it got is
+(``fedtransfer.simulations.audit.federation.Seen``). Each site is attacked in the first round that it is in, when the head that it got is
 the least trained and its update tells most. How many images a site has it is taken to know, even where that is not sent.
 Under masks there is a total only, of which each site is taken to have a share by its number of images. Where each site adds
 noise to its own answer the server may add the answers up itself, and does where that stands out from its noise more.
@@ -13,18 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.stats
-from numpy.typing import NDArray
-
-from client.trainer import Features
-from common.config import RunConfig
-from common.errors import UserError
-from common.privacy.closed_form import gram_matrix
-from common.privacy.guarantee import guarantee
-from common.protocol import weight_of
-from common.schedule import rate
-from common.sums import NOISY_GRAM, one_shot_sums, unpack_triangle
-from simulations.audit.federation import TOTAL, Seen, Sent, Split
-from simulations.audit.leaks import (
+from fedtransfer.client.trainer import Features
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.privacy.closed_form import gram_matrix
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.protocol import weight_of
+from fedtransfer.common.schedule import rate
+from fedtransfer.common.sums import NOISY_GRAM, one_shot_sums, unpack_triangle
+from fedtransfer.simulations.audit.federation import TOTAL, Seen, Sent, Split
+from fedtransfer.simulations.audit.leaks import (
     Matrix,
     Recovered,
     from_sums,
@@ -34,6 +32,7 @@ from simulations.audit.leaks import (
     largest_cosine,
     unit_rows,
 )
+from numpy.typing import NDArray
 
 _ENOUGH = 10
 _BUCKETS = (("cosine@1", 1, 1), ("cosine@2-5", 2, 5), ("cosine@6+", 6, np.inf))

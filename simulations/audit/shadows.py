@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from fedtransfer.client.trainer import Features, Labels
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays
+from fedtransfer.common.seeds import generator
+from fedtransfer.simulations.audit.federation import Split, federate
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-
-from client.trainer import Features, Labels
-from common.config import RunConfig
-from common.head import Arrays
-from common.seeds import generator
-from simulations.audit.federation import Split, federate
 
 Confidences = NDArray[np.float64]
 Members = NDArray[np.bool_]
@@ -58,7 +57,7 @@ def run_shadows(
     No two share a random stream: coins and draws are keyed by seed and number, and noise is nobody's to repeat.
 
     Args:
-        config: what each runs (``simulations.audit.federation``).
+        config: what each runs (``fedtransfer.simulations.audit.federation``).
         pool: site → images that it may have. Columns of the result are in the order of ``pooled``.
         population: images that none has, from where the pool's come from.
         classes: C.

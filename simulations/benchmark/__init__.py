@@ -1,6 +1,6 @@
 """Benchmarks: of methods by a plan, and of this machine."""
 
-# The plans that come with it, in fedtransfer_assets/plans/, and how long one takes on two cores: as measured, or else "hours".
+# The plans that come with it, in fedtransfer/assets/plans/, and how long one takes on two cores: as measured, or else "hours".
 PRESETS = {
     "quick": "2 minutes",
     "demo": "5 minutes",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from common.config import Value
-from common.errors import UserError
+from fedtransfer.common.config import Value
+from fedtransfer.common.errors import UserError
 
 
 @dataclass(frozen=True)

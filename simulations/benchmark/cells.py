@@ -10,32 +10,31 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from fedtransfer.client.site import Site, prepare_site
+from fedtransfer.client.statistics import site_sums
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.checks import examine
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.extraction import Progress
+from fedtransfer.common.feature_map import Moments, moments_of
+from fedtransfer.common.head import load_head, load_layer, load_moments
+from fedtransfer.common.preparation import extract_all
+from fedtransfer.common.sources import natural_order, read_source
+from fedtransfer.common.words import some
+from fedtransfer.server.callbacks.tables import read_history
+from fedtransfer.server.run import read_summary, settings_of, write_whole
+from fedtransfer.simulations.baselines import Score, measure, pooled_one_shot, run_baselines
+from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
+from fedtransfer.simulations.benchmark.memory import forget_peak, peak_mb
+from fedtransfer.simulations.benchmark.plans import Cell, same_run
+from fedtransfer.simulations.datasets import declare_classes
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import simulate
+from fedtransfer.simulations.sites import sites_of, taken_for_classes
+from fedtransfer.simulations.unseen import set_aside
 from rich.console import Console
-
-from client.site import Site, prepare_site
-from client.statistics import site_sums
-from common.backbone import configured_backbone
-from common.checks import examine
-from common.compute import keras
-from common.config import RunConfig
-from common.config_reading import make_config
-from common.extraction import Progress
-from common.feature_map import Moments, moments_of
-from common.head import load_head, load_layer, load_moments
-from common.preparation import extract_all
-from common.sources import natural_order, read_source
-from common.words import some
-from server.callbacks.tables import read_history
-from server.run import read_summary, settings_of, write_whole
-from simulations.baselines import Score, measure, pooled_one_shot, run_baselines
-from simulations.benchmark.measures import Row, fairness, run_measures
-from simulations.benchmark.memory import forget_peak, peak_mb
-from simulations.benchmark.plans import Cell, same_run
-from simulations.datasets import declare_classes
-from simulations.display import Display
-from simulations.federation import simulate
-from simulations.sites import sites_of, taken_for_classes
-from simulations.unseen import set_aside
 
 _SHOWN = 10  # files that are left out are named
 

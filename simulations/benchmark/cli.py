@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import click
 import typer
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import plain
+from fedtransfer.simulations.benchmark import PRESETS
 from typer.core import TyperGroup
-
-from common.errors import UserError
-from common.words import plain
-from simulations.benchmark import PRESETS
 
 _PRESETS = ", ".join(f"{name} ({time})" for name, time in PRESETS.items())
 
@@ -107,14 +106,13 @@ def run(
     """
     import os
 
+    from fedtransfer.simulations.benchmark.failures import told_once
+    from fedtransfer.simulations.benchmark.plans import bundled_plan, read_plan
+    from fedtransfer.simulations.benchmark.record import open_folder, write_record
+    from fedtransfer.simulations.benchmark.runs import run_plan
+    from fedtransfer.simulations.benchmark.terminal import not_run, shown
+    from fedtransfer.simulations.report import write_report
     from rich.console import Console
-
-    from simulations.benchmark.failures import told_once
-    from simulations.benchmark.plans import bundled_plan, read_plan
-    from simulations.benchmark.record import open_folder, write_record
-    from simulations.benchmark.runs import run_plan
-    from simulations.benchmark.terminal import not_run, shown
-    from simulations.report import write_report
 
     if (plan is None) == (not preset):
         raise UserError(
@@ -131,7 +129,7 @@ def run(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     read = read_plan(path, folder, dict(_named(pair) for pair in data or []), store)
     if dry_run:
-        from simulations.benchmark.dry_run import described
+        from fedtransfer.simulations.benchmark.dry_run import described
 
         told = described(read, folder) | ({"time": f"{PRESETS[preset]} on 2 cores, roughly"} if preset else {})
         return _print_described(told, json_output)
@@ -202,7 +200,7 @@ def federation(
 
     Coordinator, TLS and keys are the same; the app that does nothing runs on Flower's SuperNodes as they come.
     """
-    from simulations.benchmark.federation import measure
+    from fedtransfer.simulations.benchmark.federation import measure
 
     for line in measure(sites, rounds):
         _print(line, json_output)
@@ -232,7 +230,7 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> dict[str, An
     import os
     import subprocess
 
-    command = [sys.executable, "-m", "simulations.benchmark.speed", *arguments]
+    command = [sys.executable, "-m", "fedtransfer.simulations.benchmark.speed", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
     if done.returncode:
         raise UserError(f"measurement {arguments} failed with exit status {done.returncode}; its message stands above")

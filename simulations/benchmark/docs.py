@@ -1,4 +1,4 @@
-"""Tables of the documentation, made of the CSV files under docs/results: ``python -m simulations.benchmark.docs``.
+"""Tables of the documentation, made of the CSV files under docs/results: ``python -m fedtransfer.simulations.benchmark.docs``.
 
 A table stands between two comments, and the first says in TOML what it is made of:
 
@@ -24,11 +24,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.toml_settings import Table
+from fedtransfer.server.run import write_whole
 from pydantic import Field, ValidationError
-
-from common.errors import UserError
-from common.toml_settings import Table
-from server.run import write_whole
 
 _BLOCK = re.compile(r"(<!-- table\n(?P<toml>.*?)-->\n).*?(<!-- end of table -->)", re.DOTALL)
 _NOTHING = "–"

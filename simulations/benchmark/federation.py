@@ -16,19 +16,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.client.deployment.founding import found_site
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.processes import end, free_port, spawn, tool
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.enrolment import enrol
+from fedtransfer.server.deployment.superlink import connect
+from fedtransfer.server.exchange import POLL_SECONDS
+from fedtransfer.simulations.datasets import resolve_data
+from fedtransfer.simulations.deployment_engine import deployed
+from fedtransfer.simulations.sites import sites_of, write_sites
 from flwr.cli.build import build_fab_from_files
-
-from client.deployment.founding import found_site
-from common.config import RunConfig, Value
-from common.errors import UserError
-from common.processes import end, free_port, spawn, tool
-from server.deployment.coordinator import Coordinator
-from server.deployment.enrolment import enrol
-from server.deployment.superlink import connect
-from server.exchange import POLL_SECONDS
-from simulations.datasets import resolve_data
-from simulations.deployment_engine import deployed
-from simulations.sites import sites_of, write_sites
 
 _PROJECT = """\
 [project]

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from common.config import RunConfig
+from fedtransfer.common.config import RunConfig
 
 if TYPE_CHECKING:
-    from simulations.baselines import Score
+    from fedtransfer.simulations.baselines import Score
 
 REACHED = 0.95  # of the pooled softmax head's accuracy
 
@@ -18,7 +18,7 @@ class Row:
     """A run, or a baseline.
 
     Attributes:
-        measures: name (``simulations.benchmark.tables.MEASURES``) → value; NaN or absent where there is none.
+        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or absent where there is none.
         facts: of its features, and the ε and δ that it claims.
         seconds: that the run took as a whole; 0 where it had been made before.
     """

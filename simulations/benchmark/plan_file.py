@@ -33,13 +33,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.config import Value
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.toml_settings import Table
+from fedtransfer.common.words import nearest
+from fedtransfer.simulations.benchmark.axes import expanded
 from pydantic import Field, field_validator
-
-from common.config import Value
-from common.errors import UserError
-from common.toml_settings import Table
-from common.words import nearest
-from simulations.benchmark.axes import expanded
 
 BASELINES = ("local only", "pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "majority class")
 

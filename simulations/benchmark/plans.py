@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from common.config import RunConfig, Value
-from common.config_reading import make_config
-from common.errors import UserError
-from common.seeds import digest
-from common.toml_settings import read_settings
-from common.words import nearest
-from simulations.benchmark import PRESETS
-from simulations.benchmark.axes import expanded
-from simulations.benchmark.plan_file import Expected, PlanFile, check_names, grids
-from simulations.datasets import NAMES
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.seeds import digest
+from fedtransfer.common.toml_settings import read_settings
+from fedtransfer.common.words import nearest
+from fedtransfer.simulations.benchmark import PRESETS
+from fedtransfer.simulations.benchmark.axes import expanded
+from fedtransfer.simulations.benchmark.plan_file import Expected, PlanFile, check_names, grids
+from fedtransfer.simulations.datasets import NAMES
 
 _NAME = re.compile(r"[\w.+=-]+")
 _PATHS = ("data", "backbone", "weights", "store")
@@ -81,7 +81,7 @@ def bundled_plan(name: str) -> Path:
     """
     if name not in PRESETS:
         raise UserError(f"--preset: got {name!r}; {nearest(name, list(PRESETS))}")
-    return Path(str(files("fedtransfer_assets") / "plans" / f"{name}.toml"))
+    return Path(str(files("fedtransfer.assets") / "plans" / f"{name}.toml"))
 
 
 def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -> Plan:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.config import RunConfig
-from common.pictures import save_figure
-from simulations.benchmark.plans import Plan
-from simulations.benchmark.tables import Line
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.pictures import save_figure
+from fedtransfer.simulations.benchmark.plans import Plan
+from fedtransfer.simulations.benchmark.tables import Line
 
 _MARKERS = "osD^vP*X"  # so that lines differ without colour too
 

@@ -11,9 +11,9 @@ from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import Any
 
-from common.errors import UserError
-from simulations.benchmark.failures import in_a_plan
-from simulations.benchmark.plans import Cell
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.benchmark.failures import in_a_plan
+from fedtransfer.simulations.benchmark.plans import Cell
 
 Say = Callable[[str], None]
 

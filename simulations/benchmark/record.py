@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from common.errors import UserError
-from common.words import plain
-from server.run import write_whole
-from simulations.benchmark.plans import Plan
-from simulations.benchmark.runs import Measured
-from simulations.benchmark.standing import refuse_to_replace, standing
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import plain
+from fedtransfer.server.run import write_whole
+from fedtransfer.simulations.benchmark.plans import Plan
+from fedtransfer.simulations.benchmark.runs import Measured
+from fedtransfer.simulations.benchmark.standing import refuse_to_replace, standing
 
 
 def open_folder(folder: Path, plan: Plan, force: bool = False) -> list[str]:

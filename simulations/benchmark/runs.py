@@ -20,20 +20,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.errors import UserError
-from simulations.benchmark.failures import told_once
-from simulations.benchmark.measures import Row, fairness
-from simulations.benchmark.memory import available_mb, processes_that_fit
-from simulations.benchmark.plans import Cell, Plan
-from simulations.benchmark.plots import plot_epsilon
-from simulations.benchmark.pool import Say, results, told, workers
-from simulations.benchmark.standing import refuse_to_replace, tuned
-from simulations.benchmark.tables import Line, summarise, with_differences, write_cells, write_table
-from simulations.benchmark.tuning import choose, with_choices
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.benchmark.failures import told_once
+from fedtransfer.simulations.benchmark.measures import Row, fairness
+from fedtransfer.simulations.benchmark.memory import available_mb, processes_that_fit
+from fedtransfer.simulations.benchmark.plans import Cell, Plan
+from fedtransfer.simulations.benchmark.plots import plot_epsilon
+from fedtransfer.simulations.benchmark.pool import Say, results, told, workers
+from fedtransfer.simulations.benchmark.standing import refuse_to_replace, tuned
+from fedtransfer.simulations.benchmark.tables import Line, summarise, with_differences, write_cells, write_table
+from fedtransfer.simulations.benchmark.tuning import choose, with_choices
 
 if TYPE_CHECKING:
-    from simulations.baselines import Score
-    from simulations.benchmark.cells import Features
+    from fedtransfer.simulations.baselines import Score
+    from fedtransfer.simulations.benchmark.cells import Features
 
 Key = tuple[object, ...]
 
@@ -239,18 +239,18 @@ def _baseline_rows(
 
 
 def _extract_features(cell: Cell) -> "Features":
-    from simulations.benchmark.cells import extract_features
+    from fedtransfer.simulations.benchmark.cells import extract_features
 
     return extract_features(cell.config.model_copy(update={"threads": 0}))
 
 
 def _measure_baselines(cell: Cell) -> Mapping[str, "Score"]:
-    from simulations.benchmark.cells import measure_baselines
+    from fedtransfer.simulations.benchmark.cells import measure_baselines
 
     return measure_baselines(cell)
 
 
 def _run_cell(cell: Cell, baselines: Mapping[str, "Score"], facts: Mapping[str, str]) -> Row:
-    from simulations.benchmark.cells import run_cell
+    from fedtransfer.simulations.benchmark.cells import run_cell
 
     return run_cell(cell, baselines, facts)

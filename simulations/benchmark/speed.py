@@ -14,22 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedtransfer.client.app import app as client_app
+from fedtransfer.common.backbone import configured_backbone, load_backbone
+from fedtransfer.common.compute import CORES, keras
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.extraction import BATCH, extract, open_store
+from fedtransfer.common.feature_map import feature_map
+from fedtransfer.common.head import load_head
+from fedtransfer.common.images import Image, content_key, decode
+from fedtransfer.common.sources import read_source, write_manifest
+from fedtransfer.server.app import make_app
+from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.records import Round
+from fedtransfer.simulations.datasets import resolve_data
+from fedtransfer.simulations.engine import SimulatedSite, run_in_process
 from numpy.typing import NDArray
-
-from client.app import app as client_app
-from common.backbone import configured_backbone, load_backbone
-from common.compute import CORES, keras
-from common.config import BUNDLED, RunConfig
-from common.extraction import BATCH, extract, open_store
-from common.feature_map import feature_map
-from common.head import load_head
-from common.images import Image, content_key, decode
-from common.sources import read_source, write_manifest
-from server.app import make_app
-from server.callbacks import Callback
-from server.records import Round
-from simulations.datasets import resolve_data
-from simulations.engine import SimulatedSite, run_in_process
 
 CLIENTS, IMAGES, WIDTH, CLASSES = 10, 500, 2048, 10
 TEST = 99  # the number of the client whose data are the test set

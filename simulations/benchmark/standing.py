@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import RunConfig
-from common.config_reading import make_config
-from common.errors import UserError
-from common.words import counted
-from server.run import settings_of
-from simulations.benchmark.plans import Cell, Plan, differing
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import counted
+from fedtransfer.server.run import settings_of
+from fedtransfer.simulations.benchmark.plans import Cell, Plan, differing
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simulations.benchmark.measures import Row
-from simulations.benchmark.plan_file import Expected
-from simulations.csv_files import write_csv
+from fedtransfer.simulations.benchmark.measures import Row
+from fedtransfer.simulations.benchmark.plan_file import Expected
+from fedtransfer.simulations.csv_files import write_csv
 
 # In the order of the tables' columns. Accuracy and the like are of the delivered head on the common test set; auroc_off is
 # the most that auroc can be off for being made of histograms; own_mean, worst_site, bottom_decile and worse_than_local on each

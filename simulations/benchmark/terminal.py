@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from fedtransfer.common.words import size
+from fedtransfer.simulations.benchmark.plan_file import Expected
+from fedtransfer.simulations.benchmark.tables import Line
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-
-from common.words import size
-from simulations.benchmark.plan_file import Expected
-from simulations.benchmark.tables import Line
 
 _COLUMNS = ("method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
 

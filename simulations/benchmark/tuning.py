@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from common.config_reading import make_config
-from simulations.benchmark.plans import Cell
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.simulations.benchmark.plans import Cell
 
 
 def choose(tuning: Sequence[Cell], losses: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -15,6 +15,6 @@ def write_report(folders: Sequence[Path], out: Path, command: str = "") -> None:
     Raises:
         UserError: a folder is none of the three, or cannot be read.
     """
-    from simulations.report.page import write
+    from fedtransfer.simulations.report.page import write
 
     write(folders, out, command)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.personal import KINDS
-from common.words import counted
-from simulations.report.blocks import NONE, Section, Table, percent
-from simulations.report.reading import Run
+from fedtransfer.common.personal import KINDS
+from fedtransfer.common.words import counted
+from fedtransfer.simulations.report.blocks import NONE, Section, Table, percent
+from fedtransfer.simulations.report.reading import Run
 
 
 def sections(run: Run) -> list[Section]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from simulations.report.audit_names import MEMBERSHIP, chance_of, decimals, highest, images_of, protected
-from simulations.report.blocks import NONE, Fact, Section, Table, listed, percent, shown, span
-from simulations.report.blocks import epsilon as epsilon_words
-from simulations.report.reading import Audit, Row, real
+from fedtransfer.simulations.report.audit_names import MEMBERSHIP, chance_of, decimals, highest, images_of, protected
+from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, listed, percent, shown, span
+from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
+from fedtransfer.simulations.report.reading import Audit, Row, real
 
 # Questions, each with the measures that answer it and their headings: the first that the audit has is told.
 _QUESTIONS = (

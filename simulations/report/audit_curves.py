@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from simulations.audit.measures import ABOVE
-from simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
-from simulations.report.blocks import Figure, Table, listed, percent, shown
-from simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
-from simulations.report.reading import Audit, real
+from fedtransfer.simulations.audit.measures import ABOVE
+from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
+from fedtransfer.simulations.report.blocks import Figure, Table, listed, percent, shown
+from fedtransfer.simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
+from fedtransfer.simulations.report.reading import Audit, real
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
 _ALARMS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # that are told in numbers

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from simulations.report.blocks import NONE, number, percent, shown
-from simulations.report.blocks import epsilon as epsilon_words
-from simulations.report.reading import Audit, Row, real
+from fedtransfer.simulations.report.blocks import NONE, number, percent, shown
+from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
+from fedtransfer.simulations.report.reading import Audit, Row, real
 
 _PROTECTION = {
     "": "as it ran",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from simulations.report.audit_names import (
+from fedtransfer.simulations.report.audit_names import (
     CHANCE,
     MEASURES,
     MEMBERSHIP,
@@ -13,8 +13,8 @@ from simulations.report.audit_names import (
     protected_shortly,
     value_of,
 )
-from simulations.report.blocks import NONE, Table, listed, shown
-from simulations.report.reading import Audit, Row, real
+from fedtransfer.simulations.report.blocks import NONE, Table, listed, shown
+from fedtransfer.simulations.report.reading import Audit, Row, real
 
 _FAMILIES = {  # attack or family → its heading, and what its numbers are counts of
     "utility": ("Accuracy of the heads", "test images"),

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common.words import counted
-from simulations.report import audit_best
-from simulations.report.audit_names import (
+from fedtransfer.common.words import counted
+from fedtransfer.simulations.report import audit_best
+from fedtransfer.simulations.report.audit_names import (
     bounds_of,
     chance_of,
     decimals,
@@ -14,9 +14,9 @@ from simulations.report.audit_names import (
     protected,
     value_of,
 )
-from simulations.report.blocks import NONE, Fact, listed, number, percent, power, shown, span
-from simulations.report.blocks import epsilon as epsilon_words
-from simulations.report.reading import Audit, Row, real
+from fedtransfer.simulations.report.blocks import NONE, Fact, listed, number, percent, power, shown, span
+from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
+from fedtransfer.simulations.report.reading import Audit, Row, real
 
 _COSINES = {
     "cosine@1": "of a class's only image",

@@ -5,13 +5,12 @@ import io
 from typing import Any
 
 import numpy as np
-
-from common.errors import UserError
-from common.words import counted
-from simulations.report import audit_best, audit_curves, audit_tables, audit_words
-from simulations.report.audit_names import SHORT, bounds_of
-from simulations.report.blocks import Gallery, Picture, Section, Table, listed, shown
-from simulations.report.reading import Audit
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import counted
+from fedtransfer.simulations.report import audit_best, audit_curves, audit_tables, audit_words
+from fedtransfer.simulations.report.audit_names import SHORT, bounds_of
+from fedtransfer.simulations.report.blocks import Gallery, Picture, Section, Table, listed, shown
+from fedtransfer.simulations.report.reading import Audit
 
 _COLUMNS = 12  # pictures beside each other
 _PICTURES = ("originals", "class_means", "labels", "rebuilt", "names")

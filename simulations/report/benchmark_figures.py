@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from common.words import counted, size
-from simulations.report.benchmark_best import family, federated
-from simulations.report.benchmark_measures import BASELINES, bars, bytes_of, measure, told
-from simulations.report.benchmark_words import rising_methods
-from simulations.report.blocks import Figure, epsilon, listed, percent, power, shown
-from simulations.report.charts import TOLD, Axis, Dot, Series, distinct, dot_chart, line_chart
-from simulations.report.reading import Benchmark, Row, real
-from simulations.report.runs import ACCURACY, BYTES, ROUNDS
+from fedtransfer.common.words import counted, size
+from fedtransfer.simulations.report.benchmark_best import family, federated
+from fedtransfer.simulations.report.benchmark_measures import BASELINES, bars, bytes_of, measure, told
+from fedtransfer.simulations.report.benchmark_words import rising_methods
+from fedtransfer.simulations.report.blocks import Figure, epsilon, listed, percent, power, shown
+from fedtransfer.simulations.report.charts import TOLD, Axis, Dot, Series, distinct, dot_chart, line_chart
+from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.report.runs import ACCURACY, BYTES, ROUNDS
 
 _NAMED = 2 * TOLD  # each colour with two markers
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from common.words import counted, size
-from simulations.report.blocks import span
-from simulations.report.reading import Benchmark, Row, real
+from fedtransfer.common.words import counted, size
+from fedtransfer.simulations.report.blocks import span
+from fedtransfer.simulations.report.reading import Benchmark, Row, real
 
 BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")
 SHARES = {

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from common.config import RunConfig
-from common.config_reading import read_config
-from common.errors import UserError
-from common.words import counted
-from simulations.benchmark.failures import Failed, told_once
-from simulations.report.reading import Benchmark, Row, json_of, real, rows_of
-from simulations.report.words import data_name, divided
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import counted
+from fedtransfer.simulations.benchmark.failures import Failed, told_once
+from fedtransfer.simulations.report.reading import Benchmark, Row, json_of, real, rows_of
+from fedtransfer.simulations.report.words import data_name, divided
 
 _DRAWN = frozenset([""])  # test images that are a run's own choice
 

@@ -3,14 +3,23 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from common.words import counted, size
-from simulations.report.benchmark_best import alone, best, by_epsilon, falling, federated, few, on_own_images, pooled
-from simulations.report.benchmark_measures import by_setting, bytes_of, certainty, seeds_each, told
-from simulations.report.benchmark_runs import configs, curves, failures, promised
-from simulations.report.blocks import Fact, epsilon, listed, percent, power, shown, span
-from simulations.report.estimates import rising
-from simulations.report.reading import Benchmark, Row, real
-from simulations.report.words import backbones
+from fedtransfer.common.words import counted, size
+from fedtransfer.simulations.report.benchmark_best import (
+    alone,
+    best,
+    by_epsilon,
+    falling,
+    federated,
+    few,
+    on_own_images,
+    pooled,
+)
+from fedtransfer.simulations.report.benchmark_measures import by_setting, bytes_of, certainty, seeds_each, told
+from fedtransfer.simulations.report.benchmark_runs import configs, curves, failures, promised
+from fedtransfer.simulations.report.blocks import Fact, epsilon, listed, percent, power, shown, span
+from fedtransfer.simulations.report.estimates import rising
+from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.report.words import backbones
 
 
 def facts(benchmark: Benchmark) -> tuple[Fact, ...]:

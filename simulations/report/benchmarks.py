@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from simulations.benchmark.measures import REACHED
-from simulations.report.benchmark_best import as_good, best, federated, glance, pooled
-from simulations.report.benchmark_figures import figures
-from simulations.report.benchmark_measures import (
+from fedtransfer.simulations.benchmark.measures import REACHED
+from fedtransfer.simulations.report.benchmark_best import as_good, best, federated, glance, pooled
+from fedtransfer.simulations.report.benchmark_figures import figures
+from fedtransfer.simulations.report.benchmark_measures import (
     ADAPTED,
     COSTS,
     NUMBERS,
@@ -16,10 +16,10 @@ from simulations.report.benchmark_measures import (
     certainty,
     told,
 )
-from simulations.report.benchmark_runs import curves, described, failures
-from simulations.report.benchmark_words import of_setting
-from simulations.report.blocks import Section, Table, epsilon, percent, shown
-from simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.report.benchmark_runs import curves, described, failures
+from fedtransfer.simulations.report.benchmark_words import of_setting
+from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
+from fedtransfer.simulations.report.reading import Benchmark, Row, real
 
 _SCORES = {**SHARES, **POINTS, **NUMBERS}
 

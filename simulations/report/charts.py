@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-
-from common.words import size
-from simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
-from simulations.report.offsets import SAID, bars_apart, in_a_row, label_points
-from simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
+from fedtransfer.common.words import size
+from fedtransfer.simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
+from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row, label_points
+from fedtransfer.simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
 
 TOLD = len(SERIES)  # series that a person can tell apart by colour, dashes and markers together
 NAMED = 40  # rows or columns with names at them

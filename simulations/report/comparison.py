@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from common.settings.option import outside
-from common.words import counted, size
-from simulations.report.blocks import NONE, Section, Table, epsilon, percent, power, shown
-from simulations.report.comparison_figures import figures
-from simulations.report.comparison_words import by_data
-from simulations.report.reading import Run
-from simulations.report.runs import setting
+from fedtransfer.common.settings.option import outside
+from fedtransfer.common.words import counted, size
+from fedtransfer.simulations.report.blocks import NONE, Section, Table, epsilon, percent, power, shown
+from fedtransfer.simulations.report.comparison_figures import figures
+from fedtransfer.simulations.report.comparison_words import by_data
+from fedtransfer.simulations.report.reading import Run
+from fedtransfer.simulations.report.runs import setting
 
 _PLACES = {"out", "store", "prepared", "resume", "log_json", "threads"}  # settings that change no result
 _BESIDE = 6  # at most as many runs stand beside each other as columns

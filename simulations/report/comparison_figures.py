@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from common.words import counted, size
-from simulations.report.blocks import Figure, Section, epsilon, percent, power, shown
-from simulations.report.charts import TOLD, Axis, Dot, Level, Series, dot_chart, line_chart
-from simulations.report.comparison_words import by_data
-from simulations.report.reading import Run
-from simulations.report.runs import ACCURACY, BYTES, ROUNDS
+from fedtransfer.common.words import counted, size
+from fedtransfer.simulations.report.blocks import Figure, Section, epsilon, percent, power, shown
+from fedtransfer.simulations.report.charts import TOLD, Axis, Dot, Level, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.comparison_words import by_data
+from fedtransfer.simulations.report.reading import Run
+from fedtransfer.simulations.report.runs import ACCURACY, BYTES, ROUNDS
 
 _BY_SITE = 6  # at most so many runs stand beside each other at a site
 

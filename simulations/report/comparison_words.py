@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-
-from common.words import counted, size
-from simulations.report.blocks import Fact, epsilon, listed, numbers_in_words, percent, shown
-from simulations.report.reading import Run, real
-from simulations.report.words import (
+from fedtransfer.common.words import counted, size
+from fedtransfer.simulations.report.blocks import Fact, epsilon, listed, numbers_in_words, percent, shown
+from fedtransfer.simulations.report.reading import Run, real
+from fedtransfer.simulations.report.words import (
     LEAKS,
     METHOD,
     at_what_cost,

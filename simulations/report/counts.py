@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from fedtransfer.common.sources import natural_order
+from fedtransfer.common.words import counted
+from fedtransfer.simulations.report.blocks import Figure, Table, percent, shown, span
+from fedtransfer.simulations.report.charts import NAMED
+from fedtransfer.simulations.report.reading import Run
+from fedtransfer.simulations.report.svg import ACCENT, INK, SHADE, elements, sheet
 from numpy.typing import NDArray
-
-from common.sources import natural_order
-from common.words import counted
-from simulations.report.blocks import Figure, Table, percent, shown, span
-from simulations.report.charts import NAMED
-from simulations.report.reading import Run
-from simulations.report.svg import ACCENT, INK, SHADE, elements, sheet
 
 _BUBBLES, _NUMBERED = 400, 150  # at most so many cells are bubbles, and have their numbers written in them
 _WORST = 20  # confusions told

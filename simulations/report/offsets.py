@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from simulations.report.svg import MUTED
+from fedtransfer.simulations.report.svg import MUTED
 
 if TYPE_CHECKING:
-    from simulations.report.charts import Series
+    from fedtransfer.simulations.report.charts import Series
 
 _NEAR = 0.02  # of the axis: points that are closer cover each other
 _STEP, _MOST = 0.018, 0.05  # of the axis, from bar to bar and of all together

@@ -8,12 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from platform import python_version
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from common.errors import UserError
-from common.words import counted
-from simulations.report import (
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.words import counted
+from fedtransfer.simulations.report import (
     audit_words,
     audits,
     benchmark_words,
@@ -23,8 +20,10 @@ from simulations.report import (
     runs,
     words,
 )
-from simulations.report.blocks import Fact, Section, Table, listed, shown
-from simulations.report.reading import Audit, Benchmark, Run, Source, read_folder, told_apart
+from fedtransfer.simulations.report.blocks import Fact, Section, Table, listed, shown
+from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, read_folder, told_apart
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 MARK = '<meta name="generator" content="fedtransfer report">'
 _SHOWN_VERSIONS = (
@@ -56,7 +55,7 @@ class Page:
 
 
 def write(folders: Sequence[Path], out: Path, command: str) -> None:
-    """Read the folders and write the page; see ``simulations.report.write_report``."""
+    """Read the folders and write the page; see ``fedtransfer.simulations.report.write_report``."""
     page = page_of([read_folder(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)], command)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +123,7 @@ def _under(number: int, part: Page) -> list[Section]:
 def rendered(page: Page) -> str:
     """Return the page as HTML; every text is escaped, and only the drawings' elements are taken as they are."""
     environment = Environment(
-        loader=PackageLoader("simulations.report"),
+        loader=PackageLoader("fedtransfer.simulations.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

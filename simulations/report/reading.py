@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.config import RunConfig
-from common.config_reading import read_config
-from common.errors import UserError
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.errors import UserError
 
 Row = Mapping[str, str]
 

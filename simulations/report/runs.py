@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from common.config import RunConfig
-from common.settings.option import changed, outside
-from common.words import counted
-from simulations.report import adaptation
-from simulations.report.blocks import Figure, Section, Table, epsilon, percent, power, shown
-from simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart
-from simulations.report.counts import confusion, partition
-from simulations.report.reading import Run, real
-from simulations.report.words import options
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.settings.option import changed, outside
+from fedtransfer.common.words import counted
+from fedtransfer.simulations.report import adaptation
+from fedtransfer.simulations.report.blocks import Figure, Section, Table, epsilon, percent, power, shown
+from fedtransfer.simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.counts import confusion, partition
+from fedtransfer.simulations.report.reading import Run, real
+from fedtransfer.simulations.report.words import options
 
 ACCURACY = Axis("accuracy", kind="percent")
 ROUNDS = Axis("rounds of training", whole=True)
@@ -124,7 +123,7 @@ def _by_bytes(run: Run) -> list[Figure]:
     x, y = run.traffic()
     if len(x) < 2:
         return []
-    from common.words import size
+    from fedtransfer.common.words import size
 
     description = f"After {size(x[0])} to and from a site accuracy is {percent(y[0])}, after {size(x[-1])} it is {percent(y[-1])}."
     return [

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-
-from common.config import RunConfig
-from common.depth import layers
-from common.settings.option import changed
-from common.words import counted, size
-from simulations.report.blocks import Fact, epsilon, listed, number, numbers_in_words, percent, power, shown
-from simulations.report.estimates import rising, wilson
-from simulations.report.reading import Run
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.depth import layers
+from fedtransfer.common.settings.option import changed
+from fedtransfer.common.words import counted, size
+from fedtransfer.simulations.report.blocks import Fact, epsilon, listed, number, numbers_in_words, percent, power, shown
+from fedtransfer.simulations.report.estimates import rising, wilson
+from fedtransfer.simulations.report.reading import Run
 
 LEAKS = "label counts of every site, features of small classes and, with effort, approximate images"
 METHOD = {

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import forked
 import pytest
+from fedtransfer.client.budget import Budget, charge_reply, refuse_beyond_budget
+from fedtransfer.common import protocol
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.privacy.accounting import Release, epsilon
+from fedtransfer.common.protocol import Gather, Task
 from waiting import wait_until
-
-from client.budget import Budget, charge_reply, refuse_beyond_budget
-from common import protocol
-from common.config import RunConfig
-from common.errors import SiteError, UserError
-from common.privacy.accounting import Release, epsilon
-from common.protocol import Gather, Task
 
 RELEASE, OTHER = Release(0.05, 1.3), Release(1.0, 0.1 + 0.2, True)
 DECLARED = {"classes": "declared", "class_names": "red,green", "weighting": "uniform"}
@@ -66,8 +65,8 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_what_was_charged_stays_when_the_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "privacy.jsonl"
     program = (
-        "import sys; from pathlib import Path; from client.budget import Budget\n"
-        "from common.privacy.accounting import Release\n"
+        "import sys; from pathlib import Path; from fedtransfer.client.budget import Budget\n"
+        "from fedtransfer.common.privacy.accounting import Release\n"
         "for i in range(1_000_000):\n"
         "    Budget(Path(sys.argv[1])).charge('train', '7', i, Release(0.05, 1.3), 20, 0.5)\n"
         "    print(i + 1, flush=True)  # this is the reply, which leaves\n"
@@ -214,8 +213,8 @@ def test_a_bound_is_kept_by_no_run_without_noise_at_the_site(tmp_path: Path, con
 
 
 def test_without_a_bound_nothing_is_read_or_computed(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.budget.epsilon", None)
-    monkeypatch.setattr("client.budget.guarantee", None)
+    monkeypatch.setattr("fedtransfer.client.budget.epsilon", None)
+    monkeypatch.setattr("fedtransfer.client.budget.guarantee", None)
     budget.path.write_bytes(b"no JSON\n")
     for kind in protocol.KINDS:
         assert refusal(budget, math.inf, run(), kind) is None

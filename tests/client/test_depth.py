@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedtransfer.client.keras_trainer import KerasTrainer
+from fedtransfer.client.linear_trainer import LinearTrainer
+from fedtransfer.client.trainer import Recipe, batches, trainer
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.compute import keras, tf
+from fedtransfer.common.cut import Cut, cut
+from fedtransfer.common.feature_map import FeatureMap
+from fedtransfer.common.head import HeadSpec, build_above, initial_head
 from small_network import pixels, shared_backbone, small_backbone
-
-from client.keras_trainer import KerasTrainer
-from client.linear_trainer import LinearTrainer
-from client.trainer import Recipe, batches, trainer
-from common.backbone import Backbone
-from common.compute import keras, tf
-from common.cut import Cut, cut
-from common.feature_map import FeatureMap
-from common.head import HeadSpec, build_above, initial_head
 
 pytestmark = pytest.mark.run  # it trains whole networks
 N, CLASSES = 22, 3
@@ -128,8 +127,8 @@ def test_nothing_depends_on_how_much_is_handed_over_at_a_time(monkeypatch: pytes
     spec = HeadSpec(spec.features, CLASSES, dropout=0.5, above=spec.above, feature_map=spec.feature_map)
     t, head = KerasTrainer(spec, Recipe("adam", 0.01, 8, 1)), start(spec)
     together = t.train(head, at_the_cut, Y, np.random.default_rng(0), 2), [t.predict(head, at_the_cut)]
-    monkeypatch.setattr("client.keras_trainer.CHUNK", 1)
-    monkeypatch.setattr("client.keras_trainer.TOGETHER", 3)
+    monkeypatch.setattr("fedtransfer.client.keras_trainer.CHUNK", 1)
+    monkeypatch.setattr("fedtransfer.client.keras_trainer.TOGETHER", 3)
     apart = t.train(head, at_the_cut, Y, np.random.default_rng(0), 2), [t.predict(head, at_the_cut)]
     for a, b in zip(together[0], apart[0], strict=True):
         np.testing.assert_array_equal(a, b)

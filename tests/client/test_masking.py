@@ -7,23 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from fedtransfer.client.deployment.settings import SiteFolder, SiteSettings
+from fedtransfer.client.mask_secrets import Safe
+from fedtransfer.client.masking import Masking
+from fedtransfer.client.place import Place
+from fedtransfer.common import protocol
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.keys import public_line, read_line
+from fedtransfer.common.masks import messages, shamir
+from fedtransfer.common.masks.secrecy import agreement_key, derived, pad, public
+from fedtransfer.common.masks.session import common_part
+from fedtransfer.common.masks.vector import decode, encode, rounding_error
+from fedtransfer.common.protocol import TRAIN, Confusion, Task, Update
+from fedtransfer.common.signatures import is_signed, sign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from masked_sites import CLASSES, Cluster, masked_config, update
-
-from client.deployment.settings import SiteFolder, SiteSettings
-from client.mask_secrets import Safe
-from client.masking import Masking
-from client.place import Place
-from common import protocol
-from common.errors import SiteError
-from common.keys import public_line, read_line
-from common.masks import messages, shamir
-from common.masks.secrecy import agreement_key, derived, pad, public
-from common.masks.session import common_part
-from common.masks.vector import decode, encode, rounding_error
-from common.protocol import TRAIN, Confusion, Task, Update
-from common.signatures import is_signed, sign
 
 FIVE = tuple(f"site-{i:03}" for i in range(5))
 ANNA, DROPPED = FIVE[0], FIVE[4]
@@ -400,7 +399,7 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
     cluster.mask(left)
     signatures = {site: cluster.sites[site].answer(cluster.survivors(site, left)).signature for site in left}
     shown = {site: cluster.sites[site].answer(cluster.unmasking(site, signatures, left)).shares for site in left}
-    from server.unmasking import Cohort
+    from fedtransfer.server.unmasking import Cohort
 
     keys = {name: bytes.fromhex(cluster.keys[name].mask) for name in cluster.names}
     around = {name: cluster.around(name) for name in cluster.names}

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from client.deployment.results import keep_personal_head, keep_result, newest_result
-from client.personal import PersonalHeads, make_personal
-from client.place import Place
-from common.config import RunConfig
-from common.head import Arrays, HeadSpec, initial_head, load_head
-from common.protocol import Task
+from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
+from fedtransfer.client.personal import PersonalHeads, make_personal
+from fedtransfer.client.place import Place
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import Arrays, HeadSpec, initial_head, load_head
+from fedtransfer.common.protocol import Task
 
 WIDTH, CLASSES = 6, 3
 SPEC = HeadSpec(WIDTH, CLASSES)

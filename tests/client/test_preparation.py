@@ -5,18 +5,17 @@ from threading import Event
 from typing import Any
 
 import pytest
+from fedtransfer.client.app import app
+from fedtransfer.client.place import Place
+from fedtransfer.client.preparation import Preparation
+from fedtransfer.common import protocol, wire
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.protocol import Description, Preparing, Query
+from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
 from flwr.app import Message
 from waiting import patient, wait_until
-
-from client.app import app
-from client.place import Place
-from client.preparation import Preparation
-from common import protocol, wire
-from common.backbone import load_backbone
-from common.config import BUNDLED, RunConfig
-from common.errors import SiteError, UserError
-from common.protocol import Description, Preparing, Query
-from simulations.engine import InProcessGrid, SimulatedSite
 
 
 def test_progress_then_the_site() -> None:
@@ -54,7 +53,9 @@ def test_a_query_is_answered_with_progress_until_the_site_is_ready(
             assert go.wait(patient(60))
             return super().images()
 
-    monkeypatch.setattr("client.app.place_of", lambda node, config: Slow(str(data), tmp_path, patience=0.05))
+    monkeypatch.setattr(
+        "fedtransfer.client.app.place_of", lambda node, config: Slow(str(data), tmp_path, patience=0.05)
+    )
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint)
     grid = InProcessGrid(app, [SimulatedSite("a", {})], RunConfig().to_flat(), 1)
@@ -100,8 +101,8 @@ def test_how_far_it_is_tells_how_many_images_it_has(
         def images(self):
             return ()
 
-    monkeypatch.setattr("client.app.prepare_site", prepare)
-    monkeypatch.setattr("client.app.place_of", lambda node, config: There("", tmp_path, patience=0.05))
+    monkeypatch.setattr("fedtransfer.client.app.prepare_site", prepare)
+    monkeypatch.setattr("fedtransfer.client.app.place_of", lambda node, config: There("", tmp_path, patience=0.05))
     config = RunConfig(classes="declared", class_names="a,b", **settings)
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
@@ -120,7 +121,8 @@ def test_a_site_whose_images_are_mended_is_tried_again(
     tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "client.app.place_of", lambda node, config: Place(str(tmp_path / "images"), tmp_path, patience=patient(60))
+        "fedtransfer.client.app.place_of",
+        lambda node, config: Place(str(tmp_path / "images"), tmp_path, patience=patient(60)),
     )
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint)

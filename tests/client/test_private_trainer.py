@@ -3,17 +3,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fedtransfer.client.private_trainer import clipped_gradient_sum, train_privately
+from fedtransfer.client.trainer import Recipe
+from fedtransfer.common.compute import keras, tf
+from fedtransfer.common.head import HeadSpec, build_head
+from fedtransfer.common.privacy.accounting import Release
+from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.privacy.randomness import secret_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, chisquare, kstest
-
-from client.private_trainer import clipped_gradient_sum, train_privately
-from client.trainer import Recipe
-from common.compute import keras, tf
-from common.head import HeadSpec, build_head
-from common.privacy.accounting import Release
-from common.privacy.guarantee import Guarantee
-from common.privacy.randomness import secret_generator
 
 RECIPE = Recipe("sgd", 0.5, 16, 1)
 

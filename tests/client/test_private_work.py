@@ -7,24 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from client import work
-from client.budget import Budget
-from client.limits import refuse_beyond
-from client.place import Place
-from client.private_trainer import clipped_gradient_sum
-from client.site import prepare_site
-from client.trainer import Recipe
-from client.work import Work
-from common import protocol, wire
-from common.config import RunConfig
-from common.errors import SiteError, UserError
-from common.head import HeadSpec, initial_head
-from common.privacy.accounting import Release
-from common.privacy.clipping import norm
-from common.privacy.guarantee import guarantee
-from common.protocol import Query, Task, Trial, Update
-from common.schedule import rate
+from fedtransfer.client import work
+from fedtransfer.client.budget import Budget
+from fedtransfer.client.limits import refuse_beyond
+from fedtransfer.client.place import Place
+from fedtransfer.client.private_trainer import clipped_gradient_sum
+from fedtransfer.client.site import prepare_site
+from fedtransfer.client.trainer import Recipe
+from fedtransfer.client.work import Work
+from fedtransfer.common import protocol, wire
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.head import HeadSpec, initial_head
+from fedtransfer.common.privacy.accounting import Release
+from fedtransfer.common.privacy.clipping import norm
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.protocol import Query, Task, Trial, Update
+from fedtransfer.common.schedule import rate
 
 CLASSES = ("blue", "green", "red")
 DECLARED = {"classes": "declared", "class_names": ",".join(CLASSES), "weighting": "uniform"}
@@ -123,10 +122,9 @@ def test_a_site_without_training_images_answers_with_noise(prepared, tmp_path: P
 def test_a_reply_is_charged_before_it_leaves(
     tmp_path: Path, folder_of_classes: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from fedtransfer.client.app import app
+    from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
     from flwr.app import Message
-
-    from client.app import app
-    from simulations.engine import InProcessGrid, SimulatedSite
 
     budget = Budget(tmp_path / "state" / "privacy.jsonl")
     site = SimulatedSite("the site", {"data": str(folder_of_classes(12)), "state": str(tmp_path / "state")})

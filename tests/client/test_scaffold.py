@@ -4,18 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from client import scaffold
-from client.keras_trainer import KerasTrainer
-from client.linear_trainer import LinearTrainer
-from client.state import SiteState
-from client.trainer import Recipe, batches
-from common.config import RunConfig
-from common.head import HeadSpec
-from common.protocol import CONTROL
-from common.seeds import generator
-from server.strategies import scaffold as server
-from server.strategies.state import Contribution
+from fedtransfer.client import scaffold
+from fedtransfer.client.keras_trainer import KerasTrainer
+from fedtransfer.client.linear_trainer import LinearTrainer
+from fedtransfer.client.state import SiteState
+from fedtransfer.client.trainer import Recipe, batches
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import HeadSpec
+from fedtransfer.common.protocol import CONTROL
+from fedtransfer.common.seeds import generator
+from fedtransfer.server.strategies import scaffold as server
+from fedtransfer.server.strategies.state import Contribution
 
 SPEC = HeadSpec(6, 3)
 SITES, ROUNDS, EPOCHS, SIZE, ETA = 5, 6, 2, 8, 0.4

@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fedtransfer.client.shared_noise import with_share
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.masks.vector import PLACES, decode, encode
+from fedtransfer.common.privacy.clipping import norm
+from fedtransfer.common.privacy.discrete import integer_sensitivity
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.protocol import Gather, Sums, Task
 from masked_sites import CLASSES, WIDTH, masked_config, update
-
-from client.shared_noise import with_share
-from common.errors import SiteError
-from common.masks.vector import PLACES, decode, encode
-from common.privacy.clipping import norm
-from common.privacy.discrete import integer_sensitivity
-from common.privacy.guarantee import guarantee
-from common.protocol import Gather, Sums, Task
 
 SIZE = CLASSES * (WIDTH + 1)
 SITE = {"dp": "site", "noise": "shared", "noise_multiplier": 2.0, "weighting": "uniform", "min_sites": 5, "clip": 0.25}
@@ -106,7 +105,7 @@ def test_nothing_is_noised_without_shared_noise_and_of_other_answers(monkeypatch
     alone = masked_config(5, dp="image", noise_multiplier=1.0, weighting="uniform")
     assert with_share(update(0), TASK, alone, rng) == {}
     scores = update(0)
-    from common.protocol import Scores
+    from fedtransfer.common.protocol import Scores
 
     answer = Scores(scores.round, scores.fingerprint, scores.classes, scores.validation, scores.test)
     assert with_share(answer, TASK, masked_config(5, **SITE), rng) == {}

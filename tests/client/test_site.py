@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from client.site import Site, prepare_site
-from common.config import RunConfig
-from common.errors import UserError
-from common.feature_map import moments_of
-from common.features import FeatureStore
-from common.sources import read_source
+from fedtransfer.client.site import Site, prepare_site
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import moments_of
+from fedtransfer.common.features import FeatureStore
+from fedtransfer.common.sources import read_source
 
 
 @pytest.mark.parametrize(("least", "classes"), [(0, {"blue", "green", "red"}), (3, {"green", "red"}), (100, set())])

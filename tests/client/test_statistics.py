@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from fedtransfer.client import statistics
+from fedtransfer.client.statistics import site_sums
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.sums import KINDS, layout, unpack_triangle
 from hypothesis import given
 from hypothesis import strategies as st
-
-from client import statistics
-from client.statistics import site_sums
-from common.errors import SiteError
-from common.sums import KINDS, layout, unpack_triangle
 
 
 def images(seed: int, n: int, d: int = 5, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

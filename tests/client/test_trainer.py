@@ -4,19 +4,18 @@ from typing import get_args
 import numpy as np
 import pytest
 from examples import examples
+from fedtransfer.client.keras_trainer import KerasTrainer
+from fedtransfer.client.linear_trainer import LinearTrainer
+from fedtransfer.client.trainer import Recipe, Trainer, batches, pairs, trainer
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import BUNDLED, Optimizer, RunConfig
+from fedtransfer.common.head import HeadSpec, build_head, initial_head
+from fedtransfer.common.metrics import cross_entropy
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.spec import head_spec
 from hypothesis import given
 from hypothesis import strategies as st
-
-from client.keras_trainer import KerasTrainer
-from client.linear_trainer import LinearTrainer
-from client.trainer import Recipe, Trainer, batches, pairs, trainer
-from common.backbone import load_backbone
-from common.compute import keras
-from common.config import BUNDLED, Optimizer, RunConfig
-from common.head import HeadSpec, build_head, initial_head
-from common.metrics import cross_entropy
-from common.seeds import generator
-from common.spec import head_spec
 
 SPEC = HeadSpec(12, 3)
 

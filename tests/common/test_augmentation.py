@@ -5,19 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.augmentation import training_views, view, view_key
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.extraction import extract, open_store
+from fedtransfer.common.images import Image, content_key, decode
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.splits import split_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import picture
 from PIL import Image as Pillow
 from small_network import shared_backbone
-
-from common.augmentation import training_views, view, view_key
-from common.backbone import load_backbone
-from common.config import BUNDLED, RunConfig
-from common.extraction import extract, open_store
-from common.images import Image, content_key, decode
-from common.sources import read_source
-from common.splits import split_of
 
 KEY = b"k" * 32
 
@@ -128,7 +127,7 @@ def test_features_of_views_are_those_of_the_network_whatever_the_batches(
         drawn.save(tmp_path / "images" / "one" / name)
     images = [Image(str(tmp_path / "images" / "one" / name), "one", "train") for name in pictures]
     count = 12
-    monkeypatch.setattr("common.extraction.BATCH", {True: 16})
+    monkeypatch.setattr("fedtransfer.common.extraction.BATCH", {True: 16})
     stores = []
     for threads in (1, 2):
         store = open_store(backbone, str(tmp_path / f"store-{threads}"))

@@ -2,15 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.backbone import Backbone, load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import open_store
 from keras.src.backend.config import keras_home
 from pictures import picture
 from small_network import thin_resnet50v2
-
-from common.backbone import Backbone, load_backbone
-from common.compute import keras
-from common.config import BUNDLED
-from common.errors import UserError
-from common.extraction import open_store
 
 
 def test_bundled_backbone_is_the_one_that_sites_agree_on() -> None:
@@ -112,14 +111,14 @@ def test_weights_that_are_none(tmp_path: Path, thin: None) -> None:
 
 
 def test_bfloat16_is_refused_where_the_hardware_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.backbone.why_no_bfloat16", lambda: "this abacus has beads only")
+    monkeypatch.setattr("fedtransfer.common.backbone.why_no_bfloat16", lambda: "this abacus has beads only")
     with pytest.raises(UserError, match=r"bfloat16 .*this abacus has beads only.* float32"):
         load_backbone(BUNDLED, resolution=96, precision="bfloat16")  # no other test has loaded it so
 
 
 @pytest.mark.run
 def test_bfloat16_features_are_near_those_of_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("common.backbone.why_no_bfloat16", lambda: "")  # computed anywhere, if slowly
+    monkeypatch.setattr("fedtransfer.common.backbone.why_no_bfloat16", lambda: "")  # computed anywhere, if slowly
     exact, fast = load_backbone(BUNDLED), load_backbone(BUNDLED, precision="bfloat16")
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
     a, b = (backbone.extractor(4)(pixels).numpy() for backbone in (exact, fast))

@@ -7,11 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-
-from common import bundle
-from common.bundle import PACKAGES, build_bundle, refuse_other_sources, sources_digest
-from common.config import RunConfig
-from common.errors import UserError
+from fedtransfer.common import bundle
+from fedtransfer.common.bundle import PACKAGES, build_bundle, refuse_other_sources, sources_digest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")
 
@@ -91,7 +90,7 @@ def test_a_bundle_made_for_other_sources_is_refused() -> None:
 
 
 def test_the_code_of_a_bundle_is_what_is_installed() -> None:
-    from server.app import app
+    from fedtransfer.server.app import app
 
     names: dict[str, object] = {}
     content, _ = build_bundle()

@@ -1,5 +1,5 @@
-from common.checks import examine, examine_sites
-from common.images import Image
+from fedtransfer.common.checks import examine, examine_sites
+from fedtransfer.common.images import Image
 
 
 def test_a_test_image_in_training_is_named() -> None:

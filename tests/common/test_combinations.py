@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-
-from common import combinations, depth
-from common.config import ONE_SHOT, RunConfig, Strategy
-from common.config_reading import make_config, resolve_config
-from common.errors import UserError
-from common.presets import PRESETS
+from fedtransfer.common import combinations, depth
+from fedtransfer.common.config import ONE_SHOT, RunConfig, Strategy
+from fedtransfer.common.config_reading import make_config, resolve_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.presets import PRESETS
 
 # settings and what the refusal must hold, in this order: facts, with any words between them
 REFUSED: list[tuple[dict, str]] = [

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-
-from common.backbone import load_backbone
-from common.compute import CORES, GPUS, device, tf
-from common.config import BUNDLED
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.compute import CORES, GPUS, device, tf
+from fedtransfer.common.config import BUNDLED
 
 
 def test_the_device_is_named() -> None:

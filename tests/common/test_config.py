@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 import typer
 from examples import examples
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import make_config, resolve_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.flower_config import with_flower_config
+from fedtransfer.common.presets import PRESETS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import RunConfig
-from common.config_reading import make_config, resolve_config
-from common.errors import UserError
-from common.flower_config import with_flower_config
-from common.presets import PRESETS
-from fedtransfer import app
+from fedtransfer.cli import app
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.backbone import Backbone, load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.cut import cut, cuts
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import extract, open_store
+from fedtransfer.common.images import Image
+from fedtransfer.common.resnet import small_resnet
 from pictures import picture
 from small_network import moved, pixels, shared_backbone, small_backbone, thin_resnet50v2
-
-from common.backbone import Backbone, load_backbone
-from common.compute import keras
-from common.cut import cut, cuts
-from common.errors import UserError
-from common.extraction import extract, open_store
-from common.images import Image
-from common.resnet import small_resnet
 
 LAYERS = ("conv4_block2", "conv4", "conv3_block2", "conv3", "conv2_block2", "conv2", "conv1")
 

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from common.images import decode
+from fedtransfer.common.images import decode
 
 pydicom = pytest.importorskip("pydicom")
 

@@ -5,16 +5,15 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import extract, open_store
+from fedtransfer.common.features import FeatureStore
+from fedtransfer.common.images import content_key
+from fedtransfer.common.sources import read_source
 from small_network import small_backbone
 from waiting import patient, wait_until
-
-from common.backbone import load_backbone
-from common.config import BUNDLED
-from common.errors import UserError
-from common.extraction import extract, open_store
-from common.features import FeatureStore
-from common.images import content_key
-from common.sources import read_source
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_features_are_those_of_the_network(store: FeatureStore, folder_of_classe
     backbone = load_backbone(BUNDLED)
     images = read_source(folder_of_classes(2)).images
     result = extract(store, backbone, images)
-    from common.images import decode
+    from fedtransfer.common.images import decode
 
     pixels = np.concatenate([backbone.resize(decode(image.read())[None]) for image in images])
     np.testing.assert_allclose(
@@ -53,7 +52,7 @@ def test_features_are_those_of_the_network(store: FeatureStore, folder_of_classe
 
 
 def test_threads_do_not_change_bits(tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.extraction.BATCH", {True: 8})
+    monkeypatch.setattr("fedtransfer.common.extraction.BATCH", {True: 8})
     root, backbone = folder_of_classes(10), load_backbone(BUNDLED)
     features = []
     for threads in (1, 2):
@@ -105,15 +104,15 @@ EXTRACT = """
 import logging, os, signal, sys
 from pathlib import Path
 
-import common.extraction, common.features
-from common.extraction import extract, open_store
-from common.sources import read_source
+import fedtransfer.common.extraction, fedtransfer.common.features
+from fedtransfer.common.extraction import extract, open_store
+from fedtransfer.common.sources import read_source
 
 sys.path.append("tests")
 from small_network import small_backbone
 
-common.extraction.BATCH = {True: 8}
-common.extraction.SHARD_IMAGES = 8  # a shard a batch
+fedtransfer.common.extraction.BATCH = {True: 8}
+fedtransfer.common.extraction.SHARD_IMAGES = 8  # a shard a batch
 at, calls = sys.argv[3], 0
 
 def stop(*arguments):  # before it does this for the third time
@@ -127,7 +126,7 @@ def stop(*arguments):  # before it does this for the third time
 backbone = small_backbone()
 store = open_store(backbone, sys.argv[1])
 if at:
-    place = os if at == "replace" else common.features
+    place = os if at == "replace" else fedtransfer.common.features
     function = getattr(place, at)
     setattr(place, at, stop)
 logging.basicConfig(stream=sys.stdout, format="%(message)s")

@@ -5,19 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.backbone import Backbone, load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import feature_map, feature_width, moments_of
+from fedtransfer.common.head import HeadSpec, initial_head
+from fedtransfer.common.model import export_models, load_model
+from fedtransfer.common.public_statistics import PublicStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import StandardScaler
-
-from common.backbone import Backbone, load_backbone
-from common.compute import keras
-from common.config import BUNDLED, RunConfig
-from common.errors import UserError
-from common.feature_map import feature_map, feature_width, moments_of
-from common.head import HeadSpec, initial_head
-from common.model import export_models, load_model
-from common.public_statistics import PublicStatistics
 
 D = 6
 

@@ -2,11 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import HeadSpec, build_head, initial_head, load_head, load_moments, mix, save_head
 from hypothesis import given
 from hypothesis import strategies as st
-
-from common.errors import UserError
-from common.head import HeadSpec, build_head, initial_head, load_head, load_moments, mix, save_head
 
 
 @pytest.mark.parametrize("hidden", [0, 7])

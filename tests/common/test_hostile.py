@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.images import MAX_BYTES, decode
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import Result, simulate
 from pictures import COLOURS, picture
 from PIL import Image as Pillow
 from rich.console import Console
-
-from common.config import RunConfig
-from common.images import MAX_BYTES, decode
-from simulations.display import Display
-from simulations.federation import Result, simulate
 
 BASE = picture(COLOURS["red"], 5, (48, 36))
 GREY = BASE.convert("L")

@@ -6,16 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from fedtransfer.common import processes
+from fedtransfer.common.processes import end, free_port, last_lines, rotate, running_pid, spawn
 from filelock import FileLock, Timeout
 from waiting import wait_until
-
-from common import processes
-from common.processes import end, free_port, last_lines, rotate, running_pid, spawn
 
 PARENT = """
 import signal, sys
 from pathlib import Path
-from common.processes import spawn
+from fedtransfer.common.processes import spawn
 print(spawn([sys.executable, "-c", "import signal; signal.pause()"], Path(sys.argv[1]), {}).pid, flush=True)
 signal.pause()
 """
@@ -103,7 +102,7 @@ def test_one_that_is_just_ending_is_no_error(tmp_path: Path, monkeypatch: pytest
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr("common.processes.FileLock", Held)
+    monkeypatch.setattr("fedtransfer.common.processes.FileLock", Held)
     assert running_pid(tmp_path) == 1
     assert running_pid(tmp_path) is None
 

@@ -7,11 +7,10 @@ import traceback
 from pathlib import Path
 
 import pytest
-
-from common import protection
-from common.config import RunConfig
-from common.config_reading import make_config
-from common.errors import UserError
+from fedtransfer.common import protection
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.errors import UserError
 
 DECLARED = {"classes": "declared", "class-names": "cat,dog"}
 SITE = {"dp": "site", "epsilon": 8.0, "weighting": "uniform", **DECLARED}

@@ -4,17 +4,20 @@ from typing import cast
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from common.errors import SiteError
-from common.masks.messages import Boxes, Consent, Invitation, Masked, Peers, PublicKeys, Shares, Survivors, Unmasking
-from common.metrics import Counts
-from common.protocol import (
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.masks.messages import (
+    Boxes,
+    Consent,
+    Invitation,
+    Masked,
+    Peers,
+    PublicKeys,
+    Shares,
+    Survivors,
+    Unmasking,
+)
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import (
     Confusion,
     Description,
     Gather,
@@ -28,7 +31,13 @@ from common.protocol import (
     Trial,
     Update,
 )
-from common.wire import array_bytes, digest, pack, shapes, unpack
+from fedtransfer.common.wire import array_bytes, digest, pack, shapes, unpack
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ENVELOPE = 2048  # bytes around the payload
 

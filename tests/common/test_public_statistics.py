@@ -4,19 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.client.features_cli import features
+from fedtransfer.common.backbone import configured_backbone, load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import extract, open_store
+from fedtransfer.common.feature_map import feature_map
+from fedtransfer.common.public_statistics import write_statistics
+from fedtransfer.common.sources import read_source
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
-
-from client.features_cli import features
-from common.backbone import configured_backbone, load_backbone
-from common.compute import keras
-from common.config import BUNDLED, RunConfig
-from common.errors import UserError
-from common.extraction import extract, open_store
-from common.feature_map import feature_map
-from common.public_statistics import write_statistics
-from common.sources import read_source
 
 D = 256
 

@@ -1,9 +1,8 @@
 from pathlib import Path
 
 import pytest
-
-from common.errors import UserError
-from common.roster import read_roster, roster_text
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.roster import read_roster, roster_text
 
 ANNA, BERT = "SHA256:" + "a" * 43, "SHA256:" + "B/+" + "b" * 40
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from common.round_files import read_round, round_files, write_round
+from fedtransfer.common.round_files import read_round, round_files, write_round
 
 HEAD = {"array 0": np.arange(12.0).reshape(3, 4), "array 1": np.zeros(4, np.float32)}
 
@@ -35,7 +34,7 @@ def test_a_process_that_dies_while_it_writes_leaves_the_files_before(
     write_round(tmp_path, 1, HEAD)
     before = round_files(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(f"common.round_files.os.{moment}", die)
+        patch.setattr(f"fedtransfer.common.round_files.os.{moment}", die)
         with pytest.raises(Killed):
             write_round(tmp_path, 2, HEAD)
     assert round_files(tmp_path) == before, "no name of a round before its content is on the disk"

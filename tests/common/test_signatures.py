@@ -1,8 +1,7 @@
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from common.signatures import DOMAIN, is_signed, sign
+from fedtransfer.common.signatures import DOMAIN, is_signed, sign
 
 
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])

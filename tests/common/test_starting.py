@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from common import processes
-from common.errors import UserError
-from common.processes import last_lines, spawn, start_in_background, wait_until_up
+from fedtransfer.common import processes
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.processes import last_lines, spawn, start_in_background, wait_until_up
 
 pytestmark = pytest.mark.process
 

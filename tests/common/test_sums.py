@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedtransfer.client.statistics import site_sums
+from fedtransfer.common.protocol import ProtocolError, Sums
+from fedtransfer.common.sums import KINDS, check_sums, layout, pack_triangle, unpack_triangle
 from hypothesis import given
 from hypothesis import strategies as st
-
-from client.statistics import site_sums
-from common.protocol import ProtocolError, Sums
-from common.sums import KINDS, check_sums, layout, pack_triangle, unpack_triangle
 
 D, C, N = 4, 3, 20
 

@@ -2,9 +2,8 @@
 
 import io
 
+from fedtransfer.common.terminal import progress_bar
 from rich.console import Console
-
-from common.terminal import progress_bar
 
 
 def lines(seconds_a_step: float) -> list[str]:

@@ -5,8 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from common.units import service_unit
+from fedtransfer.common.units import service_unit
 
 
 @pytest.mark.process

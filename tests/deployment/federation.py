@@ -16,12 +16,11 @@ from typing import Any
 
 import forked
 import numpy as np
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.status import is_up as is_site_up
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.status import describe as describe_coordinator
 from waiting import patient, wait_until
-
-from client.deployment.settings import SiteFolder
-from client.deployment.status import is_up as is_site_up
-from server.deployment.coordinator import Coordinator
-from server.deployment.status import describe as describe_coordinator
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping
+from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.common import bundle
+from fedtransfer.common.bundle import build_bundle, sources_digest
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.superlink import RunStatus, connect
 from pictures import class_folders
 from waiting import wait_until
-
-from client.deployment.ledger import Ledger
-from common import bundle
-from common.bundle import build_bundle, sources_digest
-from common.compute import keras
-from common.config_reading import make_config
-from server.deployment.coordinator import Coordinator
-from server.deployment.superlink import RunStatus, connect
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")]
 

@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, arrays, stopping
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.worker import worker_status
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.sources import read_source
+from fedtransfer.server.app import make_app
+from fedtransfer.simulations.federation import run_on_engine
+from fedtransfer.simulations.sites import write_sites
 from pictures import COLOURS, picture
 from waiting import wait_until
-
-from client.deployment.settings import SiteFolder
-from client.deployment.worker import worker_status
-from common.config import RunConfig
-from common.sources import read_source
-from server.app import make_app
-from simulations.federation import run_on_engine
-from simulations.sites import write_sites
 
 pytestmark = pytest.mark.full
 

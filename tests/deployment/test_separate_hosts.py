@@ -10,10 +10,9 @@ import forked
 import pytest
 from deployment.federation import ROOT, CoordinatorParty, Party, SiteParty, arrays, start_all, stopping
 from deployment.network import NGINX, Cable, Network, network, nginx, why_no_namespaces
+from fedtransfer.server.deployment.coordinator import Coordinator
 from pictures import class_folders
 from waiting import wait_until
-
-from server.deployment.coordinator import Coordinator
 
 pytestmark = pytest.mark.full
 
@@ -29,7 +28,7 @@ from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
-from common.bundle import build_bundle
+from fedtransfer.common.bundle import build_bundle
 
 host, port, authority = sys.argv[1], sys.argv[2], sys.argv[3]
 client = ControlHttpClient.from_server_address(f"{host}:{port}", False, open(authority, "rb").read(), [])

@@ -3,23 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.head import HeadSpec
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import CONTROL, MOMENTS, Answer, Confusion, Request, Task, Update, classes_digest
+from fedtransfer.common.wire import pack
+from fedtransfer.server.admission import Terms, admit
 from flwr.app import Error, Message
-
-from common.errors import SiteError
-from common.head import HeadSpec
-from common.metrics import Counts
-from common.protocol import (
-    CONTROL,
-    MOMENTS,
-    Answer,
-    Confusion,
-    Request,
-    Task,
-    Update,
-    classes_digest,
-)
-from common.wire import pack
-from server.admission import Terms, admit
 
 SPEC = HeadSpec(4, 3)
 CLASSES = ("a", "b", "c")

@@ -6,12 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from common.head import HeadSpec
-from common.protocol import Answer, Gather, Personal, ProtocolError, Request, Sums, Tally, Task, Trial, classes_digest
-from common.sums import NOISY_CLASSES, NOISY_GRAM, pack_triangle
-from common.wire import pack
-from server.admission import Terms, admit, check_total
+from fedtransfer.common.head import HeadSpec
+from fedtransfer.common.protocol import (
+    Answer,
+    Gather,
+    Personal,
+    ProtocolError,
+    Request,
+    Sums,
+    Tally,
+    Task,
+    Trial,
+    classes_digest,
+)
+from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM, pack_triangle
+from fedtransfer.common.wire import pack
+from fedtransfer.server.admission import Terms, admit, check_total
 
 CLASSES = ("a", "b", "c")
 TASK = Task("site", 2, CLASSES, ())

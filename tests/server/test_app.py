@@ -5,13 +5,12 @@ import weakref
 from pathlib import Path
 
 import pytest
-
-from client.app import app as client_app
-from common.config import RunConfig
-from server.app import make_app
-from server.callbacks import Callback
-from server.records import Round
-from simulations.engine import SimulatedSite, run_in_process
+from fedtransfer.client.app import app as client_app
+from fedtransfer.common.config import RunConfig
+from fedtransfer.server.app import make_app
+from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.records import Round
+from fedtransfer.simulations.engine import SimulatedSite, run_in_process
 
 
 @pytest.mark.run

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fedtransfer.client.app import app as client_app
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.app import make_app
+from fedtransfer.server.callbacks import Callback, Start, load_callbacks
+from fedtransfer.server.callbacks.tables import HISTORY, Tables
+from fedtransfer.server.records import Round
+from fedtransfer.simulations.engine import SimulatedSite, run_in_process
 from pictures import class_folders
-
-from client.app import app as client_app
-from common.config import RunConfig
-from common.errors import UserError
-from server.app import make_app
-from server.callbacks import Callback, Start, load_callbacks
-from server.callbacks.tables import HISTORY, Tables
-from server.records import Round
-from simulations.engine import SimulatedSite, run_in_process
 
 pytestmark = pytest.mark.run
 
@@ -97,14 +96,14 @@ def test_a_callback_is_told_why_a_run_stops(run) -> None:
 
 def test_callbacks_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_callbacks.py").write_text(
-        "from server.callbacks import Callback\nclass Mine(Callback):\n    pass\nclass Other:\n    pass\n"
+        "from fedtransfer.server.callbacks import Callback\nclass Mine(Callback):\n    pass\nclass Other:\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     [mine] = load_callbacks(" my_callbacks:Mine ")
     assert type(mine).__name__ == "Mine"
     assert load_callbacks("") == []
     for name, words in (
-        ("my_callbacks:Other", "Other is no server.callbacks.Callback"),
+        ("my_callbacks:Other", "Other is no fedtransfer.server.callbacks.Callback"),
         ("my_callbacks:Gone", "cannot be made .* module:Class"),
         ("nowhere:It", "cannot be made .*No module named 'nowhere'"),
         ("nonsense", "cannot be made"),

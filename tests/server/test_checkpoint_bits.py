@@ -5,12 +5,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
-
-from common.config import OneShot, RunConfig, Strategy
-from server.checkpoint import Checkpoints
-from server.progress import Progress
-from server.strategies import strategy
-from server.strategies.state import Arrays, Contribution, Delta, State
+from fedtransfer.common.config import OneShot, RunConfig, Strategy
+from fedtransfer.server.checkpoint import Checkpoints
+from fedtransfer.server.progress import Progress
+from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies.state import Arrays, Contribution, Delta, State
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
 OF_ROUNDS = [name for name in get_args(Strategy) if name not in get_args(OneShot)]

@@ -2,11 +2,10 @@ import math
 from collections import Counter
 
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.server.cohort import cohort_size, draw_cohort, quorum
 from hypothesis import given
 from hypothesis import strategies as st
-
-from common.config import RunConfig
-from server.cohort import cohort_size, draw_cohort, quorum
 
 
 @given(

@@ -15,21 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.client.app import app as client_app
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.extraction import extract, open_store
+from fedtransfer.common.protocol import Update, classes_digest
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.wire import _padded, array_bytes, pack, unpack
+from fedtransfer.server.app import make_app
+from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 from pictures import COLOURS, picture
 from waiting import patient
-
-from client.app import app as client_app
-from common.backbone import load_backbone
-from common.config import BUNDLED, RunConfig
-from common.errors import SiteError, UserError
-from common.extraction import extract, open_store
-from common.protocol import Update, classes_digest
-from common.sources import read_source
-from common.wire import _padded, array_bytes, pack, unpack
-from server.app import make_app
-from simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 
 pytestmark = pytest.mark.run
 
@@ -243,7 +242,7 @@ def told(folder: Path, site: str = "mallory") -> list[str]:
 def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them, one a round."""
     faults, rounds = list(BAD_REPLIES), len(BAD_REPLIES)
-    monkeypatch.setattr("server.standing.FAILURES", rounds + 1)  # she is never set aside
+    monkeypatch.setattr("fedtransfer.server.standing.FAILURES", rounds + 1)  # she is never set aside
 
     def tamper(reply: Message) -> RecordDict | Message | None:
         return BAD_REPLIES[faults[head_of(reply)["round"] - 1]][0](reply)
@@ -383,7 +382,7 @@ def test_a_full_disk_stops_the_run_with_its_checkpoints_whole(
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr("common.round_files.os.fsync", full)
+        patch.setattr("fedtransfer.common.round_files.os.fsync", full)
         with pytest.raises(UserError, match=r"round-000004.*No space left on device; .* round-000003"):
             world.run("disk", **ADAPTIVE)
     world.run("disk", resume=True, **ADAPTIVE)

@@ -3,18 +3,17 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.protocol import Description, Preparing
+from fedtransfer.common.wire import pack
+from fedtransfer.server.joining import Federation, join
+from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
-
-from common.backbone import load_backbone
-from common.config import BUNDLED, RunConfig
-from common.errors import UserError
-from common.protocol import Description, Preparing
-from common.wire import pack
-from server.joining import Federation, join
-from simulations.engine import InProcessGrid, SimulatedSite
 
 
 def joined(*sites: tuple[str, str], images: tuple[int, int, int] = (5, 2, 2), **settings: object) -> Federation:
@@ -202,7 +201,7 @@ def test_declared_classes_that_one_site_alone_has_are_pointed_out_too(caplog: py
 
 
 def test_who_is_connected_is_reported_while_sites_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.joining.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("fedtransfer.server.joining.REPORT_SECONDS", 0.0)
     config = RunConfig(sites=2, min_sites=2, join_timeout=0.5)
     grid = InProcessGrid(ClientApp(), [SimulatedSite("anna", {})], config.to_flat(), 1)
     reported: list[tuple[object, ...]] = []

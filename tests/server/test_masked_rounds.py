@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_sites import Drawn, Stopped, assert_same, draw, hanging, three_sites
-
-from common import protocol
-from common.backbone import configured_backbone
-from common.errors import SiteError, UserError
-from common.head import initial_head, load_head
-from common.masks.graph import graph, least_sites
-from common.masks.messages import Invitation, Masked, Peers, PublicKeys, Survivors, Unmasking
-from common.masks.vector import COARSE, rounding_error
-from common.protocol import Confusion, Gather, Personal, Query, Request, Sums, Task, Trial, Update
-from server.admission import Terms
-from server.asking import Asked, Asker
-from server.callbacks.tables import Tables
-from server.joining import join
+from fedtransfer.common import protocol
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.head import initial_head, load_head
+from fedtransfer.common.masks.graph import graph, least_sites
+from fedtransfer.common.masks.messages import Invitation, Masked, Peers, PublicKeys, Survivors, Unmasking
+from fedtransfer.common.masks.vector import COARSE, rounding_error
+from fedtransfer.common.protocol import Confusion, Gather, Personal, Query, Request, Sums, Task, Trial, Update
+from fedtransfer.server.admission import Terms
+from fedtransfer.server.asking import Asked, Asker
+from fedtransfer.server.callbacks.tables import Tables
+from fedtransfer.server.joining import join
 
 DECLARED = {"masks": True, "classes": "declared", "class_names": "a,b,c"}
 STAGES: dict[str, type[Any]] = {
@@ -436,7 +435,7 @@ PRIVATE = {"dp": "site", "noise": "shared", "weighting": "uniform", "min_sites":
 
 def test_shared_noise_of_sites_is_in_the_masked_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With next to no noise, and a bound above all updates, the head is the plain one; with noise it is not."""
-    monkeypatch.setattr("common.protection.LEAST_NOISE", 0.0)
+    monkeypatch.setattr("fedtransfer.common.protection.LEAST_NOISE", 0.0)
     uniform = {"weighting": "uniform", "rounds": 1, "classes": "declared", "class_names": "a,b,c"}
     plain = Drawn(many(5), tmp_path / "plain").run(**uniform).progress.state.head
     heads = {

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, assert_same, hanging, three_sites
-
-from common.errors import SiteError, UserError
-from common.protocol import Gather, Sums, Trial
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.protocol import Gather, Sums, Trial
 
 DATA = three_sites()
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, numbers, seen, three_sites, together
+from fedtransfer.client.statistics import released_sums
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.privacy.closed_form import gram_vector, total_deviation
+from fedtransfer.common.protocol import Gather, Sums, Trial
+from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM
+from fedtransfer.server.strategies import fed3r, fedncm
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestCentroid
-
-from client.statistics import released_sums
-from common.config import RunConfig
-from common.privacy.closed_form import gram_vector, total_deviation
-from common.protocol import Gather, Sums, Trial
-from common.sums import NOISY_CLASSES, NOISY_GRAM
-from server.strategies import fed3r, fedncm
 
 PRIVATE = {"dp": "image", "noise_multiplier": 1.0, "classes": "declared", "class_names": "a,b,c"}
 QUIET = PRIVATE | {"noise_multiplier": 1e-9}
@@ -22,7 +21,7 @@ QUIET = PRIVATE | {"noise_multiplier": 1e-9}
 
 @pytest.fixture(autouse=True)
 def _let_in_what_protects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.protection.LEAST_NOISE", 0.0)
+    monkeypatch.setattr("fedtransfer.common.protection.LEAST_NOISE", 0.0)
 
 
 DATA = three_sites()

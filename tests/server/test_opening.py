@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import WIDTH, Drawn, Stopped, assert_same, draw, losses_of, numbers, seen, three_sites, together
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.protocol import MOMENTS, Gather, Query, Task, Trial
+from fedtransfer.server.callbacks.tables import Tables, read_history
+from fedtransfer.server.opening import FACTORS
+from fedtransfer.server.strategies.one_shot import GRID, NEVER
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from common.errors import SiteError, UserError
-from common.protocol import MOMENTS, Gather, Query, Task, Trial
-from server.callbacks.tables import Tables, read_history
-from server.opening import FACTORS
-from server.strategies.one_shot import GRID, NEVER
 
 DATA = three_sites()
 HEAD_BYTES = 4 * (WIDTH + 1) * 3

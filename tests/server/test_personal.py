@@ -2,9 +2,8 @@ import math
 
 import numpy as np
 import pytest
-
-from common.protocol import Description, Personal
-from server.personal import summarise_personal
+from fedtransfer.common.protocol import Description, Personal
+from fedtransfer.server.personal import summarise_personal
 
 
 def personal(images: int, *correct: int, share: float = 1.0) -> Personal:

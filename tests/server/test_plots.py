@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from server import plots
+from fedtransfer.server import plots
 
 
 def drawn(history: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Any:

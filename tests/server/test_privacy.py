@@ -4,16 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.privacy.accounting import Release
+from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
+from fedtransfer.server.privacy import SiteLevel
+from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies.state import Contribution
 from hypothesis import given
 from hypothesis import strategies as st
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.privacy.accounting import Release
-from common.privacy.guarantee import Guarantee, guarantee
-from server.privacy import SiteLevel
-from server.strategies import strategy
-from server.strategies.state import Contribution
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
 SUMMED = ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile")

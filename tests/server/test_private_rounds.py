@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, Stopped, assert_same, three_sites
-
-from common.errors import SiteError, UserError
-from common.privacy.clipping import clipped
-from common.protocol import Scores, Tally, Task, Trial, Update
-from server.callbacks.json_log import JsonLog
-from server.callbacks.tables import Tables, read_history
-from server.callbacks.tensorboard import TensorBoard
-from server.exchange import carried
-from server.spending import FILE
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.privacy.clipping import clipped
+from fedtransfer.common.protocol import Scores, Tally, Task, Trial, Update
+from fedtransfer.server.callbacks.json_log import JsonLog
+from fedtransfer.server.callbacks.tables import Tables, read_history
+from fedtransfer.server.callbacks.tensorboard import TensorBoard
+from fedtransfer.server.exchange import carried
+from fedtransfer.server.spending import FILE
 
 DATA = three_sites()
 NAMES = sorted(DATA)

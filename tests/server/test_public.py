@@ -5,20 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, losses_of, three_sites
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.extraction import extract, open_store
+from fedtransfer.common.feature_map import feature_map
+from fedtransfer.common.protocol import Task
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.spec import head_spec
+from fedtransfer.server.callbacks.tables import Tables, read_history
+from fedtransfer.server.progress import Candidate, Progress
+from fedtransfer.server.public import public_images
+from fedtransfer.server.strategies.state import State
 from pictures import class_folders
-
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.errors import UserError
-from common.extraction import extract, open_store
-from common.feature_map import feature_map
-from common.protocol import Task
-from common.sources import read_source
-from common.spec import head_spec
-from server.callbacks.tables import Tables, read_history
-from server.progress import Candidate, Progress
-from server.public import public_images
-from server.strategies.state import State
 
 CLASSES = ("blue", "green", "red")
 PRIVATE = {

@@ -8,21 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common import protocol, wire
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import Confusion, Description, Scores, Task, Update
+from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.cohort import draw_cohort
+from fedtransfer.server.records import Outcome, Round
+from fedtransfer.server.rounds import federate
+from fedtransfer.simulations.engine import SimulatedSite, run_in_process
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-
-from common import protocol, wire
-from common.backbone import load_backbone
-from common.config import BUNDLED, RunConfig
-from common.errors import SiteError, UserError
-from common.metrics import Counts
-from common.protocol import Confusion, Description, Scores, Task, Update
-from server.callbacks import Callback
-from server.cohort import draw_cohort
-from server.records import Outcome, Round
-from server.rounds import federate
-from simulations.engine import SimulatedSite, run_in_process
 
 CLASSES = ("a", "b")
 SITES = [SimulatedSite(name, {"name": name}) for name in ("anna", "bert", "carl")]

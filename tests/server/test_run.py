@@ -2,10 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-
-from common.config import RunConfig
-from common.errors import UserError
-from server.run import check_folder, clear_folder, open_folder, write_summary
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.run import check_folder, clear_folder, open_folder, write_summary
 
 
 def test_a_run_is_never_overwritten_without_force(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, Stopped, three_sites
-
-from client.state import SiteState
-from common.errors import SiteError
-from common.protocol import CONTROL, Task, Update
-from server.records import Outcome
+from fedtransfer.client.state import SiteState
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.protocol import CONTROL, Task, Update
+from fedtransfer.server.records import Outcome
 
 DATA = three_sites()
 HOW = {"strategy": "scaffold", "learning_rate": 1.0, "rounds": 6, "local_epochs": 2}

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.privacy.accounting import Release
-from server.spending import FILE, Spending
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.privacy.accounting import Release
+from fedtransfer.server.spending import FILE, Spending
 
 
 def config(**settings) -> RunConfig:

@@ -5,13 +5,12 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import OneShot, Optimizer, RunConfig, Strategy
+from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies.state import Contribution, State
 from hypothesis import given
 from hypothesis import strategies as st
-
-from common.compute import keras
-from common.config import OneShot, Optimizer, RunConfig, Strategy
-from server.strategies import strategy
-from server.strategies.state import Contribution, State
 
 PLAIN = RunConfig(server_learning_rate=1.0, server_momentum=0.0)
 

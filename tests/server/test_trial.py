@@ -5,16 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import WIDTH, Drawn, losses_of, numbers, seen, three_sites, together
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.head import mix
+from fedtransfer.common.protocol import Trial
+from fedtransfer.server.admission import Terms
+from fedtransfer.server.asking import Asker
+from fedtransfer.server.joining import join
+from fedtransfer.server.trial import TrialResult, hold_trial
 from flwr.serverapp import Grid
-
-from common.backbone import configured_backbone
-from common.errors import SiteError, UserError
-from common.head import mix
-from common.protocol import Trial
-from server.admission import Terms
-from server.asking import Asker
-from server.joining import join
-from server.trial import TrialResult, hold_trial
 
 DATA = three_sites()
 FACTORS = (1.0, 2.0)

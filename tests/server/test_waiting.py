@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 from drawn_sites import Drawn, three_sites
-
-from server.callbacks import Callback
-from server.callbacks.json_log import JsonLog
-from server.deployment.status import event_in_words
+from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.callbacks.json_log import JsonLog
+from fedtransfer.server.deployment.status import event_in_words
 
 
 def test_missing_sites_are_reported_while_they_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.joining.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("fedtransfer.server.joining.REPORT_SECONDS", 0.0)
     events = tmp_path / "events.jsonl"
     Drawn(three_sites(), tmp_path / "run").run(
         Callback(), JsonLog(str(events)), rounds=1, sites=4, min_sites=2, join_timeout=0.5

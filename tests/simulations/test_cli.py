@@ -11,11 +11,11 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from fedtransfer.common.errors import UserError
 from pictures import COLOURS, class_folders, picture
 from typer.testing import CliRunner
 
-from common.errors import UserError
-from fedtransfer import app
+from fedtransfer.cli import app
 
 pytestmark = pytest.mark.run
 
@@ -129,10 +129,9 @@ def test_evaluate_on_other_data(colours: Path, tmp_path: Path) -> None:
 
 
 def test_evaluation_scores_are_those_of_scikit_learn() -> None:
+    from fedtransfer.client.inference import _class_scores
+    from fedtransfer.common.metrics import Counts
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
-
-    from client.inference import _class_scores
-    from common.metrics import Counts
 
     rng = np.random.default_rng(0)
     p, y = rng.dirichlet(np.ones(3), 80).astype(np.float32), rng.integers(0, 3, 80)
@@ -179,7 +178,7 @@ print(json.dumps(model.predict(image[None], verbose=0)[0].tolist()))
 
 @pytest.mark.process
 def test_model_loads_with_plain_keras(colours: Path, tmp_path: Path) -> None:
-    from common.model import load_model
+    from fedtransfer.common.model import load_model
 
     image = np.asarray(picture(COLOURS["green"], 3))
     np.save(tmp_path / "image.npy", image)

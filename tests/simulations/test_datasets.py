@@ -2,11 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from common.compute import keras
-from common.errors import UserError
-from common.sources import read_source
-from simulations.datasets import read_sites, resolve_data
+from fedtransfer.common.compute import keras
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.sources import read_source
+from fedtransfer.simulations.datasets import read_sites, resolve_data
 
 
 def test_demo_images_are_balanced() -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from client.deployment.place import real_place
-from common import protocol
-from common.config import RunConfig
-from common.errors import UserError
-from common.sources import read_source
-from simulations import deployment_engine
-from simulations.sites import write_sites
+from fedtransfer.client.deployment.place import real_place
+from fedtransfer.common import protocol
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.sources import read_source
+from fedtransfer.simulations import deployment_engine
+from fedtransfer.simulations.sites import write_sites
 
 
 @pytest.mark.process
@@ -60,7 +59,7 @@ def test_sites_that_do_not_come_up_are_given_up_after_join_timeout_each(
     )
     monkeypatch.setattr(deployment_engine, "describe", lambda _: {"serving": True})
     monkeypatch.setattr(deployment_engine, "is_up", lambda site: site.settings.name == "a")
-    monkeypatch.setattr("common.processes.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("fedtransfer.common.processes.REPORT_SECONDS", 0.0)
     config = RunConfig(out=str(tmp_path / "run"), engine="deployment", sites=2, join_timeout=0.2)
     images = read_source(folder_of_classes(4)).images
     manifests = write_sites(tmp_path / "run", config, {"a": images[::2], "b": images[1::2]})

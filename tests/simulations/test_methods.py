@@ -8,16 +8,15 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from fedtransfer.common.config import RunConfig, Strategy
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import HeadSpec, initial_head
+from fedtransfer.common.metrics import Counts
+from fedtransfer.common.protocol import CONTROL, Sums, Task, Trial, Update
+from fedtransfer.common.wire import pack
+from fedtransfer.simulations.methods import CONVOLUTIONS, METHODS, RIDGES, WIDTHS, Sizes, sizes, told
 from hypothesis import given
 from hypothesis import strategies as st
-
-from common.config import RunConfig, Strategy
-from common.errors import UserError
-from common.head import HeadSpec, initial_head
-from common.metrics import Counts
-from common.protocol import CONTROL, Sums, Task, Trial, Update
-from common.wire import pack
-from simulations.methods import CONVOLUTIONS, METHODS, RIDGES, WIDTHS, Sizes, sizes, told
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVELOPE = 2048
@@ -91,8 +90,8 @@ def test_bytes_of_a_whole_run() -> None:
 @pytest.mark.run
 @pytest.mark.parametrize("name", ["resnet18v2-tinyimagenet", "resnet50v2"])
 def test_sizes_of_backbones_are_those_of_the_networks(name: str) -> None:
-    from common.backbone import load_backbone
-    from common.compute import keras
+    from fedtransfer.common.backbone import load_backbone
+    from fedtransfer.common.compute import keras
 
     make = keras.applications.ResNet50V2 if name == "resnet50v2" else None  # its weights need not be there
     network = make(include_top=False, weights=None, pooling="avg") if make else load_backbone(name).network
@@ -116,7 +115,7 @@ def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
 def test_the_command_lists_all_without_tensorflow() -> None:
     code = (
         "import sys; sys.argv[1:] = ['methods', '--classes', '100', '--backbone', 'resnet50v2', '--json']\n"
-        "import fedtransfer\ntry: fedtransfer.main()\nexcept SystemExit as e: assert not e.code\n"
+        "import fedtransfer.cli\ntry: fedtransfer.cli.main()\nexcept SystemExit as e: assert not e.code\n"
         "assert not {'tensorflow', 'keras', 'flwr', 'ray', 'sklearn', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

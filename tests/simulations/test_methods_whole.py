@@ -12,24 +12,24 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from _pytest.mark import ParameterSet
+from fedtransfer.client.site import prepare_site
+from fedtransfer.client.trainer import Recipe, trainer
+from fedtransfer.common.backbone import configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.head import load_head, load_layer, load_moments
+from fedtransfer.common.images import decode
+from fedtransfer.common.model import load_model
+from fedtransfer.common.settings.federation import Strategy
+from fedtransfer.common.sources import read_source
+from fedtransfer.common.spec import head_spec
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import simulate
 from pictures import class_folders
 from rich.console import Console
 from stopping import Stopped
 from typer.testing import CliRunner
 
-from client.site import prepare_site
-from client.trainer import Recipe, trainer
-from common.backbone import configured_backbone
-from common.config import RunConfig
-from common.head import load_head, load_layer, load_moments
-from common.images import decode
-from common.model import load_model
-from common.settings.federation import Strategy
-from common.sources import read_source
-from common.spec import head_spec
-from fedtransfer import app
-from simulations.display import Display
-from simulations.federation import simulate
+from fedtransfer.cli import app
 
 pytestmark = pytest.mark.run
 
@@ -81,7 +81,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Run a federation of three sites over four rounds, without a picture of it; return the run folder."""
-    for picture in ("server.app.plot_curves", "server.app.plot_points", "simulations.federation.plot_partition"):
+    for picture in (
+        "fedtransfer.server.app.plot_curves",
+        "fedtransfer.server.app.plot_points",
+        "fedtransfer.simulations.federation.plot_partition",
+    ):
         monkeypatch.setattr(picture, lambda *_, **__: None)
 
     def run(name: str, **settings: Any) -> Path:

@@ -4,14 +4,13 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from fedtransfer.common.backbone import _architecture, load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.resnet import small_resnet
+from fedtransfer.simulations.pretraining import PretrainingRecipe, pretrain
 from waiting import wait_until
-
-from common.backbone import _architecture, load_backbone
-from common.compute import keras
-from common.config import BUNDLED
-from common.errors import UserError
-from common.resnet import small_resnet
-from simulations.pretraining import PretrainingRecipe, pretrain
 
 RECIPE = PretrainingRecipe(epochs=4, resolution=32, batch_size=16, learning_rate=0.05)
 
@@ -30,7 +29,7 @@ def test_resolution_grows_after_four_sevenths_of_the_epochs() -> None:
 
 SMALL = """
 from pathlib import Path
-from simulations import pretraining
+from fedtransfer.simulations import pretraining
 whole = pretraining.small_resnet
 pretraining.small_resnet = lambda: whole((4, 6), 1)
 pretraining.pretrain(
@@ -44,7 +43,7 @@ def test_killed_and_resumed_it_ends_as_if_undisturbed(
     folder_of_classes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill -9 after an epoch; the backbone has the weights of a run without the kill."""
-    monkeypatch.setattr("simulations.pretraining.small_resnet", lambda: small_resnet((4, 6), 1))
+    monkeypatch.setattr("fedtransfer.simulations.pretraining.small_resnet", lambda: small_resnet((4, 6), 1))
     data = folder_of_classes(16)
     lines: list[str] = []
     straight = pretrain(data, tmp_path / "straight.keras", RECIPE, lines.append)

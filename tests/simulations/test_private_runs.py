@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.client.site import prepare_site
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.feature_map import feature_map
+from fedtransfer.common.head import load_head
+from fedtransfer.common.sources import read_source
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import Result, simulate
+from fedtransfer.simulations.report import write_report
+from fedtransfer.simulations.report.blocks import epsilon
 from rich.console import Console
-
-from client.site import prepare_site
-from common.backbone import load_backbone
-from common.config import BUNDLED, RunConfig
-from common.feature_map import feature_map
-from common.head import load_head
-from common.sources import read_source
-from simulations.display import Display
-from simulations.federation import Result, simulate
-from simulations.report import write_report
-from simulations.report.blocks import epsilon
 
 pytestmark = pytest.mark.run
 CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"

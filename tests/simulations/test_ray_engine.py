@@ -16,16 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedtransfer.client.app import app as client_app
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.app import make_app
+from fedtransfer.simulations.federation import prepare, run_on_engine
+from fedtransfer.simulations.ray_engine import run_on_ray
+from fedtransfer.simulations.sites import write_sites
 from flwr.app import Context, Message
 from waiting import patient
-
-from client.app import app as client_app
-from common.config import RunConfig
-from common.errors import UserError
-from server.app import make_app
-from simulations.federation import prepare, run_on_engine
-from simulations.ray_engine import run_on_ray
-from simulations.sites import write_sites
 
 ray = pytest.importorskip("ray", reason="Flower's simulation extra is not installed")
 pytestmark = pytest.mark.run
@@ -36,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def prepared(tmp_path: Path, folder_of_classes):
     """Prepare four sites, and return their manifests and a config for a run folder."""
-    from common.sources import read_source
+    from fedtransfer.common.sources import read_source
 
     images = read_source(folder_of_classes(24)).images
 

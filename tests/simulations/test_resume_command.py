@@ -11,12 +11,12 @@ from pathlib import Path
 import forked
 import pytest
 import stopping
+from fedtransfer.common.errors import UserError
 from pictures import class_folders, picture
 from typer.testing import CliRunner
 from waiting import patient, wait_until
 
-from common.errors import UserError
-from fedtransfer import app
+from fedtransfer.cli import app
 
 pytestmark = pytest.mark.run
 

@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.config_reading import resolve_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import load_head
+from fedtransfer.common.images import decode
+from fedtransfer.common.model import load_model
+from fedtransfer.common.resnet import small_resnet
+from fedtransfer.common.sources import read_source
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import Result, simulate
+from fedtransfer.simulations.report import write_report
 from rich.console import Console
 from small_network import moved
-
-from common.backbone import load_backbone
-from common.compute import keras
-from common.config import BUNDLED, RunConfig
-from common.config_reading import resolve_config
-from common.errors import UserError
-from common.head import load_head
-from common.images import decode
-from common.model import load_model
-from common.resnet import small_resnet
-from common.sources import read_source
-from simulations.display import Display
-from simulations.federation import Result, simulate
-from simulations.report import write_report
 
 pytestmark = pytest.mark.run
 
@@ -130,9 +129,9 @@ def test_a_run_is_repeated_from_its_config(demo: Result, tmp_path: Path) -> None
 
 def test_model_agrees_with_the_run(demo: Result) -> None:
     """The exported model on decoded images against head on stored features."""
-    from common.extraction import extract, open_store
-    from common.feature_map import feature_map
-    from simulations.datasets import resolve_data
+    from fedtransfer.common.extraction import extract, open_store
+    from fedtransfer.common.feature_map import feature_map
+    from fedtransfer.simulations.datasets import resolve_data
 
     backbone, model = load_backbone(BUNDLED), load_model(demo.folder)
     images = [image for image in read_source(resolve_data("cifar10-demo")).images if image.split == "test"][:200]
@@ -258,7 +257,7 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path: Path, folder_of_classes, monk
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simulations.federation.run_on_engine", stopped)
+    monkeypatch.setattr("fedtransfer.simulations.federation.run_on_engine", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", data=str(folder_of_classes(24)), sites=2, alpha=100.0)
     told = (tmp_path / "screen.txt").read_text().replace("\n", "").replace(" ", "")

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from common.config import RunConfig
-from simulations.sites import taken_for_classes
+from fedtransfer.common.config import RunConfig
+from fedtransfer.simulations.sites import taken_for_classes
 
 
 @pytest.fixture

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import HeadSpec, initial_head, load_head
+from fedtransfer.server.run import settings_of
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import Result, prepare, simulate
+from fedtransfer.simulations.unseen import adapt_unseen, few_images, set_aside
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.head import HeadSpec, initial_head, load_head
-from server.run import settings_of
-from simulations.display import Display
-from simulations.federation import Result, prepare, simulate
-from simulations.unseen import adapt_unseen, few_images, set_aside
 
 SITES = {f"site-{i}": i for i in range(10)}
 SPEC = HeadSpec(5, 3)

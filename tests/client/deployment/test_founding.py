@@ -2,11 +2,10 @@ import stat
 from pathlib import Path
 
 import pytest
-
-from client.deployment.founding import found_site, replace_key
-from client.deployment.keys import load_keys
-from client.deployment.settings import SiteFolder
-from common.errors import UserError
+from fedtransfer.client.deployment.founding import found_site, replace_key
+from fedtransfer.client.deployment.keys import load_keys
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.common.errors import UserError
 
 ADDRESS = "fed.example.org:9443"
 

@@ -5,19 +5,18 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fedtransfer.client.cli import client
+from fedtransfer.client.deployment.founding import found_site, replace_key
+from fedtransfer.client.deployment.identity import SiteIdentity
+from fedtransfer.client.deployment.place import real_place
+from fedtransfer.client.deployment.preflight import check_site
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.place import Place
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.keys import fingerprint
+from fedtransfer.common.roster import roster_text
+from fedtransfer.common.signatures import Identity
 from typer.testing import CliRunner
-
-from client.cli import client
-from client.deployment.founding import found_site, replace_key
-from client.deployment.identity import SiteIdentity
-from client.deployment.place import real_place
-from client.deployment.preflight import check_site
-from client.deployment.settings import SiteFolder
-from client.place import Place
-from common.errors import SiteError, UserError
-from common.keys import fingerprint
-from common.roster import roster_text
-from common.signatures import Identity
 
 NAMES = ("anna", "bert", "carl")
 
@@ -157,7 +156,7 @@ def checked(site: SiteFolder) -> tuple[str, str]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")
 def test_check_says_whose_word_is_taken(sites: dict[str, SiteFolder], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.deployment.preflight._backbone", lambda site: ("ok", ""))
+    monkeypatch.setattr("fedtransfer.client.deployment.preflight._backbone", lambda site: ("ok", ""))
     anna = sites["anna"]
     level, text = checked(anna)
     assert level == "ok"

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-from client.deployment.keys import load_keys, make_keys
-from common.errors import UserError
-from common.keys import fingerprint
+from fedtransfer.client.deployment.keys import load_keys, make_keys
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.keys import fingerprint
 
 
 @pytest.fixture

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from client.budget import Budget
-from client.deployment.founding import found_site
-from client.deployment.ledger import Ledger
-from client.deployment.place import RealPlace, own_images, real_place, site_images
-from client.deployment.settings import SiteFolder
-from client.deployment.status import spent_in_words
-from common import protocol
-from common.config import RunConfig
-from common.errors import SiteError, UserError
-from common.images import Image
-from common.privacy.accounting import Release, epsilon
+from fedtransfer.client.budget import Budget
+from fedtransfer.client.deployment.founding import found_site
+from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.client.deployment.place import RealPlace, own_images, real_place, site_images
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.status import spent_in_words
+from fedtransfer.common import protocol
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.images import Image
+from fedtransfer.common.privacy.accounting import Release, epsilon
 
 
 @pytest.fixture

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
+from fedtransfer.common.backbone import configured_backbone, load_backbone
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import initial_head, load_head
+from fedtransfer.common.model import load_model
+from fedtransfer.common.protocol import MOMENTS, Task
+from fedtransfer.common.spec import head_spec
 from small_network import shared_backbone
-
-from client.deployment.results import keep_personal_head, keep_result, newest_result
-from common.backbone import configured_backbone, load_backbone
-from common.config import BUNDLED, RunConfig
-from common.errors import UserError
-from common.head import initial_head, load_head
-from common.model import load_model
-from common.protocol import MOMENTS, Task
-from common.spec import head_spec
 
 D = 8  # features of the small backbone
 CLASSES = ("blue", "green", "red")
@@ -32,7 +31,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where results are kept; the clock is a counter."""
     hours = iter(range(10, 24))
-    monkeypatch.setattr("client.deployment.results.time.strftime", lambda *_: f"20261124T{next(hours)}0000Z")
+    monkeypatch.setattr(
+        "fedtransfer.client.deployment.results.time.strftime", lambda *_: f"20261124T{next(hours)}0000Z"
+    )
     return tmp_path / "results"
 
 

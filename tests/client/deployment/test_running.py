@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from client.deployment import running
-from client.deployment.settings import SiteFolder
-from common.errors import UserError
+from fedtransfer.client.deployment import running
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.common.errors import UserError
 
 
 class Coordinator:

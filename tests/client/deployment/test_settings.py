@@ -2,10 +2,9 @@ import math
 from pathlib import Path
 
 import pytest
-
-from client.deployment.settings import METHODS, SiteFolder
-from common.config import BUNDLED, RunConfig
-from common.errors import UserError
+from fedtransfer.client.deployment.settings import METHODS, SiteFolder
+from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import UserError
 
 SETTINGS = """\
 name = "anna"

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from client.deployment.status import in_words
+from fedtransfer.client.deployment.status import in_words
 
 
 def told(**changes: Any) -> str:

@@ -13,12 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fedtransfer.client.deployment import launcher, worker
+from fedtransfer.client.deployment.launcher import ask
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.supernode import _only_launcher
 from waiting import patient
-
-from client.deployment import launcher, worker
-from client.deployment.launcher import ask
-from client.deployment.settings import SiteFolder
-from client.deployment.supernode import _only_launcher
 
 
 @pytest.fixture

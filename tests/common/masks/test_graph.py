@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.masks.graph import FAILURE, Graph, graph, least_sites
 from masked_sites import masked_config
-
-from common.errors import UserError
-from common.masks.graph import FAILURE, Graph, graph, least_sites
 
 
 @pytest.mark.parametrize("colluding", [0, 1, 5])
@@ -52,7 +51,7 @@ def test_fewer_neighbours_leave_room_for_fewer_dropouts() -> None:
 
 def test_the_chance_of_failure_is_bounded_by_exact_enumeration() -> None:
     """The bound for one more dropout is above 2^-40, for those allowed below."""
-    from common.masks.graph import _fails
+    from fedtransfer.common.masks.graph import _fails
 
     made = graph(100, masked_config(100, mask_neighbours=40))
     allowed = max(d for d in range(100) if _fails(100, 40, made.threshold, d, 0) <= FAILURE)

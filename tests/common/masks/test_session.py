@@ -1,9 +1,8 @@
 """What all sites of a session must have in common."""
 
 import pytest
-
-from common.config import RunConfig
-from common.masks.session import common_settings
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.masks.session import common_settings
 
 OWN = {
     "data", "strict", "backbone", "weights", "feature-statistics", "store", "threads", "engine", "ray-address",

@@ -4,15 +4,20 @@ import math
 
 import numpy as np
 import pytest
+from fedtransfer.client.statistics import clipped_sums, released_sums
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.privacy.closed_form import (
+    gram_matrix,
+    gram_vector,
+    sensitivity,
+    site_deviation,
+    total_deviation,
+)
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM, NOISY_KINDS, layout, one_shot_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from client.statistics import clipped_sums, released_sums
-from common.config import RunConfig
-from common.privacy.closed_form import gram_matrix, gram_vector, sensitivity, site_deviation, total_deviation
-from common.privacy.guarantee import guarantee
-from common.sums import NOISY_CLASSES, NOISY_GRAM, NOISY_KINDS, layout, one_shot_sums
 
 D, C = 5, 3
 STRATEGIES = ("fedncm", "fed3r")

@@ -5,10 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from fedtransfer.common.privacy.discrete import discrete_gaussian, integer_sensitivity, rounded, share
+from fedtransfer.common.privacy.randomness import secret_generator
 from scipy.stats import chi2, chisquare, kstest
-
-from common.privacy.discrete import discrete_gaussian, integer_sensitivity, rounded, share
-from common.privacy.randomness import secret_generator
 
 SCALE = 2.0**28
 

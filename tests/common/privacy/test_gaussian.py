@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.randomness import secret_generator
 from scipy.stats import chi2, kstest
-
-from common.privacy.gaussian import noised
-from common.privacy.randomness import secret_generator
 
 
 @pytest.mark.parametrize("deviation", [1e-3, 2.5, 1e6])

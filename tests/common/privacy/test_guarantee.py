@@ -3,11 +3,10 @@
 import math
 
 import pytest
-
-from common.config import RunConfig
-from common.errors import UserError
-from common.privacy.accounting import Release, epsilon
-from common.privacy.guarantee import Guarantee, guarantee
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.privacy.accounting import Release, epsilon
+from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 
 DECLARED = {"classes": "declared", "class_names": "a,b"}
 SITE = {"dp": "site", "weighting": "uniform", **DECLARED}

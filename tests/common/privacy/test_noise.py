@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from fedtransfer.common.privacy import noise
+from fedtransfer.common.privacy.noise import NoiseSource
+from fedtransfer.common.privacy.randomness import secret_generator
 from scipy.stats import kstest
-
-from common.privacy import noise
-from common.privacy.noise import NoiseSource
-from common.privacy.randomness import secret_generator
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from common.errors import UserError
-from server.deployment.certificates import (
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.deployment.certificates import (
     CA_DAYS,
     SERVER_DAYS,
     expiry_warnings,

@@ -5,16 +5,15 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.keys import fingerprint
+from fedtransfer.common.roster import read_roster
+from fedtransfer.server.cli import server
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.enrolment import Enrolled, bring_in_line, enrol, enrolled, revoke
+from fedtransfer.server.deployment.founding import found_coordinator
+from fedtransfer.server.deployment.superlink import Node
 from typer.testing import CliRunner
-
-from common.errors import UserError
-from common.keys import fingerprint
-from common.roster import read_roster
-from server.cli import server
-from server.deployment.coordinator import Coordinator
-from server.deployment.enrolment import Enrolled, bring_in_line, enrol, enrolled, revoke
-from server.deployment.founding import found_coordinator
-from server.deployment.superlink import Node
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-
-from common.errors import UserError
-from server.deployment.certificates import read_certificate
-from server.deployment.coordinator import SETTINGS, Coordinator
-from server.deployment.founding import UNIT, found_coordinator, renew
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.deployment.certificates import read_certificate
+from fedtransfer.server.deployment.coordinator import SETTINGS, Coordinator
+from fedtransfer.server.deployment.founding import UNIT, found_coordinator, renew
 
 
 def made(folder: Path) -> Coordinator:

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-from common.words import ago
-from server.deployment.status import event_in_words, events, in_words
+from fedtransfer.common.words import ago
+from fedtransfer.server.deployment.status import event_in_words, events, in_words
 
 SITE = {
     "name": "a",

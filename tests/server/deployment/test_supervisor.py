@@ -6,17 +6,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.server.deployment import supervisor
+from fedtransfer.server.deployment.certificates import issue_server_certificate
+from fedtransfer.server.deployment.coordinator import Coordinator, Settings
+from fedtransfer.server.deployment.current import Current, read_current, write_current
+from fedtransfer.server.deployment.founding import found_coordinator
+from fedtransfer.server.deployment.superlink import RunStatus
+from fedtransfer.server.deployment.supervisor import IDLE_SUBMISSIONS, attend
 from filelock import FileLock
-
-from common.config import RunConfig
-from common.errors import UserError
-from server.deployment import supervisor
-from server.deployment.certificates import issue_server_certificate
-from server.deployment.coordinator import Coordinator, Settings
-from server.deployment.current import Current, read_current, write_current
-from server.deployment.founding import found_coordinator
-from server.deployment.superlink import RunStatus
-from server.deployment.supervisor import IDLE_SUBMISSIONS, attend
 
 RUNNING, DONE = RunStatus("running", "", ""), RunStatus("finished", "completed", "")
 DIED = RunStatus("finished", "failed", "No heartbeat received from the task")

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.audit.audits import _Audit, audit_plan, audit_run
+from fedtransfer.simulations.audit.decoder import may_be_known
+from fedtransfer.simulations.audit.plan import PROTECTIONS, Audited, preset_file, read_plan
+from fedtransfer.simulations.audit.pool import drawn_pool, others
+from fedtransfer.simulations.audit.reconstruction import Originals, Target
+from fedtransfer.simulations.audit.shown import shown, summary
+from fedtransfer.simulations.audit.tables import Finding
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import simulate
 from rich.console import Console
 from typer.testing import CliRunner
 
-from common.config import RunConfig
-from common.errors import UserError
-from fedtransfer import app
-from simulations.audit.audits import _Audit, audit_plan, audit_run
-from simulations.audit.decoder import may_be_known
-from simulations.audit.plan import PROTECTIONS, Audited, preset_file, read_plan
-from simulations.audit.pool import drawn_pool, others
-from simulations.audit.reconstruction import Originals, Target
-from simulations.audit.shown import shown, summary
-from simulations.audit.tables import Finding
-from simulations.display import Display
-from simulations.federation import simulate
+from fedtransfer.cli import app
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 QUIET = Display(Console(quiet=True))
@@ -90,7 +90,7 @@ def test_pictures_are_kept_unless_the_command_says_no(
         asked.update(options)
         return [Audited("fedavg", "none", 5, RunConfig()).found("utility", "accuracy", 0.5)]
 
-    monkeypatch.setattr("simulations.audit.audits.audit_plan", audit)
+    monkeypatch.setattr("fedtransfer.simulations.audit.audits.audit_plan", audit)
     result = CliRunner().invoke(app, ["audit", "--preset", "quick", "--out", str(tmp_path), *option])
     assert result.exit_code == 0
     assert asked == {"force": False, "pictures": kept}

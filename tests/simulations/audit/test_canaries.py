@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from client.statistics import site_sums
-from simulations.audit.canaries import Canaries
+from fedtransfer.client.statistics import site_sums
+from fedtransfer.simulations.audit.canaries import Canaries
 
 INSIDE = np.array([True, False, True, True, False, False, True])
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.privacy.accounting import Release, epsilon
+from fedtransfer.simulations.audit import canary_site
+from fedtransfer.simulations.audit.canary_site import audit, configured, threshold_bound, weighted_by_images
 from scipy.stats import norm
-
-from common.privacy.accounting import Release, epsilon
-from simulations.audit import canary_site
-from simulations.audit.canary_site import audit, configured, threshold_bound, weighted_by_images
 
 RUNS = 500
 

@@ -5,9 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
-from simulations.audit import controls
-from simulations.audit.controls import CLAIMS, CONTROLS, Control
+from fedtransfer.simulations.audit import controls
+from fedtransfer.simulations.audit.controls import CLAIMS, CONTROLS, Control
 
 RIGHT = [control for control in CONTROLS if not control.fault]
 BROKEN = [control for control in CONTROLS if control.fault]

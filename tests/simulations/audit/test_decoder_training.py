@@ -5,17 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedtransfer.common.backbone import Backbone
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.images import archive_arrays, content_key
+from fedtransfer.common.sources import Source, read_source
+from fedtransfer.simulations.audit.decoder import Decoder, build_decoder, may_be_known, to_uint8
+from fedtransfer.simulations.audit.decoder_training import public_images, save_decoder, train_decoder
+from fedtransfer.simulations.audit.leaks import unit_rows
+from fedtransfer.simulations.datasets import resolve_data
 from pictures import COLOURS, picture
 from small_network import small_backbone
-
-from common.backbone import Backbone
-from common.errors import UserError
-from common.images import archive_arrays, content_key
-from common.sources import Source, read_source
-from simulations.audit.decoder import Decoder, build_decoder, may_be_known, to_uint8
-from simulations.audit.decoder_training import public_images, save_decoder, train_decoder
-from simulations.audit.leaks import unit_rows
-from simulations.datasets import resolve_data
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_a_few_steps_lower_the_loss_and_what_is_saved_is_what_was_trained(
     images, _ = public_images(source)
     backbone = small_backbone(32)
     losses: list[float] = []
-    monkeypatch.setattr("simulations.audit.decoder_training._REPORTED", 8)
+    monkeypatch.setattr("fedtransfer.simulations.audit.decoder_training._REPORTED", 8)
     network = train_decoder(images, backbone, 40, 8, lambda step, loss: losses.append(loss), widths=(16, 16, 8, 8))
     assert len(losses) == 5
     assert losses[-1] < 0.8 * losses[0]

@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, assert_same, numbers, seen, three_sites
-
-from client import work
-from common.config import RunConfig
-from common.errors import UserError
-from common.protocol import Sums, Update
-from simulations.audit.federation import TOTAL, Seen, Split, federate
+from fedtransfer.client import work
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.protocol import Sums, Update
+from fedtransfer.simulations.audit.federation import TOTAL, Seen, Split, federate
 
 DATA = three_sites(validation=0)
 CLASSES = "abc"

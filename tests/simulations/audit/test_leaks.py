@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 from drawn_features import drawn
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from client.linear_trainer import LinearTrainer
-from client.statistics import site_sums
-from client.trainer import Recipe
-from common.head import Arrays
-from simulations.audit.leaks import (
+from fedtransfer.client.linear_trainer import LinearTrainer
+from fedtransfer.client.statistics import site_sums
+from fedtransfer.client.trainer import Recipe
+from fedtransfer.common.head import Arrays
+from fedtransfer.simulations.audit.leaks import (
     Recovered,
     from_sums,
     from_update,
@@ -19,6 +16,8 @@ from simulations.audit.leaks import (
     largest_cosine,
     unit_rows,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 RATE = 4.0
 

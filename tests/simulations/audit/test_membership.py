@@ -6,14 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
-
-from common.config import RunConfig
-from simulations.audit.federation import Split, federate
-from simulations.audit.measures import attacked, curve, measured
-from simulations.audit.membership import (
+from fedtransfer.common.config import RunConfig
+from fedtransfer.simulations.audit.federation import Split, federate
+from fedtransfer.simulations.audit.measures import attacked, curve, measured
+from fedtransfer.simulations.audit.membership import (
     ATTACKS,
     Attack,
     Target,
@@ -23,7 +19,10 @@ from simulations.audit.membership import (
     loss_threshold,
     rmia,
 )
-from simulations.audit.shadows import Shadows, coins, pooled, run_shadows
+from fedtransfer.simulations.audit.shadows import Shadows, coins, pooled, run_shadows
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
 
 SEEDS = st.integers(0, 2**32 - 1)
 CALIBRATED = {"LiRA offline", "LiRA online", "RMIA"}

@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from common.backbone import Backbone, configured_backbone
-from common.config import RunConfig
-from common.errors import UserError
-from common.feature_map import feature_map
-from common.images import archive_arrays, content_key
-from simulations.audit.decoder import Decoder, bundled_decoder, demo_keys, may_be_known
-from simulations.audit.federation import Seen, federate
-from simulations.audit.reconstruction import Originals, measures, psnr, rebuilt, ssim, write_examples
-from simulations.audit.server_view import recovered
-from simulations.datasets import resolve_data
+from fedtransfer.common.backbone import Backbone, configured_backbone
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.feature_map import feature_map
+from fedtransfer.common.images import archive_arrays, content_key
+from fedtransfer.simulations.audit.decoder import Decoder, bundled_decoder, demo_keys, may_be_known
+from fedtransfer.simulations.audit.federation import Seen, federate
+from fedtransfer.simulations.audit.reconstruction import Originals, measures, psnr, rebuilt, ssim, write_examples
+from fedtransfer.simulations.audit.server_view import recovered
+from fedtransfer.simulations.datasets import resolve_data
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SITES, EACH = 8, 12
@@ -191,7 +190,7 @@ def test_psnr_is_of_the_mean_squared_error() -> None:
 
 
 def test_ssim_is_that_of_tensorflow(pictures: Mapping[str, np.ndarray]) -> None:
-    from common.compute import tf
+    from fedtransfer.common.compute import tf
 
     a, b = pictures["x_test"][:20], pictures["x_test"][20:40]
     np.testing.assert_allclose(ssim(a, b), tf.image.ssim(a, b, 255).numpy(), atol=2e-4)

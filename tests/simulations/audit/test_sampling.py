@@ -4,21 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
-
-from client import private_trainer
-from common.config import RunConfig
-from common.privacy.accounting import Release
-from common.privacy.guarantee import Guarantee
-from common.privacy.randomness import secret_generator
-from server.cohort import draw_cohort, draw_secretly
-from simulations.audit.sampling import (
+from fedtransfer.client import private_trainer
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.privacy.accounting import Release
+from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.server.cohort import draw_cohort, draw_secretly
+from fedtransfer.simulations.audit.sampling import (
     batches_of_training,
     binomial_p_value,
     cohorts_of_rounds,
     poisson_p_value,
     used_in,
 )
+from scipy.stats import kstest
 
 SEEDS = 20
 FALSE_ALARMS = 1e-3  # of a right sampler, in all seeds of one test together

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_features import drawn
-
-from common.config import RunConfig
-from common.errors import UserError
-from simulations.audit.federation import Seen, Split, federate
-from simulations.audit.server_view import Measure, leaks, recovered
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.audit.federation import Seen, Split, federate
+from fedtransfer.simulations.audit.server_view import Measure, leaks, recovered
 
 CLASSES, D = 6, 32
 MASKS = {"masks": True, "min_sites": 5}

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.simulations.benchmark.cells import extract_features, run_cell
+from fedtransfer.simulations.benchmark.plans import Cell
 from pictures import COLOURS, picture
-
-from common.config import RunConfig
-from simulations.benchmark.cells import extract_features, run_cell
-from simulations.benchmark.plans import Cell
 
 pytestmark = pytest.mark.run
 

@@ -1,6 +1,6 @@
 """What failed is told once, with its count, and its remedy in words of a plan."""
 
-from simulations.benchmark.failures import in_a_plan, told_once
+from fedtransfer.simulations.benchmark.failures import in_a_plan, told_once
 
 FEW = "too few images"
 

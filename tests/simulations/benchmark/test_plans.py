@@ -4,11 +4,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-
-from common.errors import UserError
-from common.seeds import generator
-from simulations.benchmark import PRESETS
-from simulations.benchmark.plans import Plan, bundled_plan, read_plan, run_seed, same_run
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.seeds import generator
+from fedtransfer.simulations.benchmark import PRESETS
+from fedtransfer.simulations.benchmark.plans import Plan, bundled_plan, read_plan, run_seed, same_run
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
@@ -63,7 +62,7 @@ def bundled(name: str, folder: Path) -> Plan:
 
 
 def test_every_plan_that_comes_with_it_is_a_preset() -> None:
-    assert {path.stem for path in (ROOT / "fedtransfer_assets" / "plans").glob("*.toml")} == set(PRESETS)
+    assert {path.stem for path in (ROOT / "fedtransfer" / "assets" / "plans").glob("*.toml")} == set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -13,23 +13,23 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.sources import read_source
+from fedtransfer.server.run import settings_of
+from fedtransfer.simulations.benchmark import PRESETS, runs
+from fedtransfer.simulations.benchmark.cells import measure_baselines, run_cell
+from fedtransfer.simulations.benchmark.plan_file import BASELINES
+from fedtransfer.simulations.benchmark.plans import Cell, Plan, read_plan
+from fedtransfer.simulations.benchmark.pool import results, workers
+from fedtransfer.simulations.benchmark.record import open_folder
+from fedtransfer.simulations.benchmark.standing import refuse_to_replace, standing, tuned
+from fedtransfer.simulations.benchmark.tuning import with_choices
 from killed_work import killed_or_not
 from typer.testing import CliRunner
 from waiting import patient, wait_until
 
-from common.config import RunConfig
-from common.errors import UserError
-from common.sources import read_source
-from fedtransfer import app
-from server.run import settings_of
-from simulations.benchmark import PRESETS, runs
-from simulations.benchmark.cells import measure_baselines, run_cell
-from simulations.benchmark.plan_file import BASELINES
-from simulations.benchmark.plans import Cell, Plan, read_plan
-from simulations.benchmark.pool import results, workers
-from simulations.benchmark.record import open_folder
-from simulations.benchmark.standing import refuse_to_replace, standing, tuned
-from simulations.benchmark.tuning import with_choices
+from fedtransfer.cli import app
 
 CHOSEN = {"setting": "few", "method": "fedavg", "chosen": {"learning-rate": 4.0}}
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,18 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.console import Console
-from scipy import stats
-
-from common.config import RunConfig
-from simulations.baselines import Score
-from simulations.benchmark.measures import Row, fairness, run_measures
-from simulations.benchmark.memory import available_mb, forget_peak, peak_mb, processes_that_fit
-from simulations.benchmark.plan_file import Expected
-from simulations.benchmark.plans import Cell
-from simulations.benchmark.tables import (
+from fedtransfer.common.config import RunConfig
+from fedtransfer.simulations.baselines import Score
+from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
+from fedtransfer.simulations.benchmark.memory import available_mb, forget_peak, peak_mb, processes_that_fit
+from fedtransfer.simulations.benchmark.plan_file import Expected
+from fedtransfer.simulations.benchmark.plans import Cell
+from fedtransfer.simulations.benchmark.tables import (
     MEASURES,
     mean_and_interval,
     summarise,
@@ -27,8 +22,12 @@ from simulations.benchmark.tables import (
     write_cells,
     write_table,
 )
-from simulations.benchmark.terminal import not_run, shown
-from simulations.benchmark.tuning import choose, with_choices
+from fedtransfer.simulations.benchmark.terminal import not_run, shown
+from fedtransfer.simulations.benchmark.tuning import choose, with_choices
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy import stats
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9, unique=True))

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.report import write_report
 from report_folders import audit_folder, audit_of_a_run, benchmark_folder, run_folder
 from report_pages import text_of
 from typer.testing import CliRunner
 
-import fedtransfer
-from common.errors import UserError
-from simulations.report import write_report
+import fedtransfer.cli
 
 
 @pytest.mark.run
@@ -89,7 +89,7 @@ def test_the_command_writes_into_the_folder_and_replaces_reports_only(
     runner = CliRunner()
 
     def report(*arguments: str) -> str:
-        result = runner.invoke(fedtransfer.app, ["report", *arguments])
+        result = runner.invoke(fedtransfer.cli.app, ["report", *arguments])
         return result.output if result.exception is None else str(result.exception)
 
     assert report("run").strip() == "run/report.html"

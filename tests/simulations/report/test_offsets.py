@@ -2,11 +2,10 @@
 
 import math
 
+from fedtransfer.simulations.report.charts import Axis, Dot, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row
 from hypothesis import given
 from hypothesis import strategies as st
-
-from simulations.report.charts import Axis, Dot, Series, dot_chart, line_chart
-from simulations.report.offsets import SAID, bars_apart, in_a_row
 
 PERCENT = Axis("accuracy", kind="percent")
 

@@ -1,26 +1,24 @@
-"""The front door: one command line, made of the three wings' commands."""
+"""The command line: one program made of the commands of server, client and simulations."""
 
 import logging
 import signal
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import common
-from client.cli import client
-from client.features_cli import features
-from common.errors import UserError
-from common.processes import spare_proxies_this_machine
-from server.cli import server
-from simulations.audit.cli import audit
-from simulations.benchmark.cli import benchmark
-from simulations.cli import evaluate, predict, pretrain, simulate
-from simulations.methods_cli import methods
-from simulations.privacy_cli import privacy
-from simulations.report_cli import report
+from fedtransfer.client.cli import client
+from fedtransfer.client.features_cli import features
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.processes import spare_proxies_this_machine
+from fedtransfer.server.cli import server
+from fedtransfer.simulations.audit.cli import audit
+from fedtransfer.simulations.benchmark.cli import benchmark
+from fedtransfer.simulations.cli import evaluate, predict, pretrain, simulate
+from fedtransfer.simulations.methods_cli import methods
+from fedtransfer.simulations.privacy_cli import privacy
+from fedtransfer.simulations.report_cli import report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,16 +57,6 @@ def _options(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
 
 
-def _check_packages() -> None:
-    """Refuse to run when another installed package hides ours: the names ``common``, ``client``, … are short."""
-    ours = Path(__file__).resolve().parent / "common" / "__init__.py"
-    if common.__file__ is None or Path(common.__file__).resolve() != ours:
-        raise UserError(
-            f"another package named 'common' ({common.__file__}) hides fedtransfer's own ({ours}); "
-            "install fedtransfer in a virtual environment of its own"
-        )
-
-
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -80,7 +68,6 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _check_packages()
         spare_proxies_this_machine()
         app()
     except UserError as error:
@@ -89,7 +76,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

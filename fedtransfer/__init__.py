@@ -1,0 +1,1 @@
+"""Federated transfer learning: sites that share a frozen, pretrained network fine-tune a small head together."""
