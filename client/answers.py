@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from fedtransfer.client.inference import classify, evaluate_model, images_at, plot_confusion
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.images import Image, Problem
 from fedtransfer.common.model import Classifier
 from fedtransfer.common.terminal import percent, progress_bar, table_console
 from fedtransfer.common.words import plain
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 
 def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bool, json_output: bool) -> int:

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
 from fedtransfer.client import work
 from fedtransfer.client.budget import charge_reply
 from fedtransfer.client.limits import refuse_beyond
@@ -21,8 +24,6 @@ from fedtransfer.common.config_reading import make_config
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.masks import messages
 from fedtransfer.common.protocol import Gather, Preparing, Query, Request, Task, Trial
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
 
 log = logging.getLogger(__name__)
 app = ClientApp()

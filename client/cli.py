@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.options import refuse_missing
 
@@ -134,10 +135,11 @@ def prepare(
     folder: Dir = HERE,
 ) -> None:
     """Make the features of all images now, so that the first round need not wait for them."""
+    from rich.console import Console
+
     from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.config_reading import resolve_config
     from fedtransfer.common.terminal import progress_bar
-    from rich.console import Console
 
     site = SiteFolder.open(folder)
     settings = site.apply(resolve_config(preset="", file=config, overrides={}))
@@ -276,12 +278,13 @@ def evaluate(
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Score the newest result on the site's own images, divided as they were in the run. Needs no coordinator."""
+    from rich.console import Console
+
     from fedtransfer.client.answers import show_evaluation
     from fedtransfer.client.deployment.place import own_images
     from fedtransfer.client.deployment.results import newest_result
     from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.model import load_model
-    from rich.console import Console
 
     site = SiteFolder.open(folder)
     kept = newest_result(site.results, personal=personal)

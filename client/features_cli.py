@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from fedtransfer.common.config import BUNDLED
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features import default_store
@@ -69,10 +70,11 @@ def statistics(
     store: StorePath = None,
 ) -> None:
     """Write mean, deviation and principal axes of public images' features, for --standardise public and --project pca."""
+    from rich.console import Console
+
     from fedtransfer.common.config_reading import resolve_config
     from fedtransfer.common.sources import read_source
     from fedtransfer.common.terminal import progress_bar
-    from rich.console import Console
 
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: expected a file name that ends in .npz")
@@ -106,8 +108,9 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
     if json_output:
         print(json.dumps([{**vars(report), "path": str(report.path)} for report in reports], indent=2))
         return
-    from fedtransfer.common.terminal import table_console
     from rich.table import Table
+
+    from fedtransfer.common.terminal import table_console
 
     table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
     for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):

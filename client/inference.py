@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.compute import CORES
 from fedtransfer.common.images import Image, Problem, decode
 from fedtransfer.common.metrics import Counts, confusion_matrix
 from fedtransfer.common.model import Classifier
 from fedtransfer.common.pictures import save_heat_map
-from numpy.typing import NDArray
 
 
 def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.float32] | Problem]:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features, Labels, Recipe, Trainer, batches, pairs
 from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.head import Arrays, HeadSpec, build_above, build_head
 from fedtransfer.common.optimizers import make_optimizer
-from numpy.typing import NDArray
 
 TOGETHER = 256  # images that go through convolutions at a time when they are scored
 CHUNK = 1 << 26  # bytes of features that are copied to TensorFlow at a time

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common import protocol
 from fedtransfer.common.backbone import configured_backbone
 from fedtransfer.common.config import RunConfig
@@ -18,7 +20,6 @@ from fedtransfer.common.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather,
 from fedtransfer.common.schedule import rate
 from fedtransfer.common.spec import head_spec
 from fedtransfer.common.sums import asked_in
-from numpy.typing import NDArray
 
 HEADS, FACTORS = 11, 10  # that a trial may have
 

@@ -7,9 +7,10 @@ than the compiled Keras trainer (``docs/performance.md``) and gives the same hea
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features, Labels, Recipe, Trainer, batches, pairs
 from fedtransfer.common.head import Arrays
-from numpy.typing import NDArray
 
 Weights = NDArray[np.float32]
 

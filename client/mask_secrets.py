@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
+from flwr.app import ConfigRecord, RecordDict
+
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.session import Session
-from flwr.app import ConfigRecord, RecordDict
 
 _RECORD = "masks"
 _REMEMBERED = 2**17  # sites of sessions: more than can be under way at a time

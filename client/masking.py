@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from fedtransfer.client.mask_secrets import AGREED, ANSWERED, INVITED, SHARED, Held, Safe
 from fedtransfer.client.place import Place
 from fedtransfer.client.shared_noise import with_share

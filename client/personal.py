@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features, Labels, Recipe, Trainer, trainer
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays, HeadSpec, initial_head, mix
 from fedtransfer.common.metrics import cross_entropy
 from fedtransfer.common.personal import KINDS
 from fedtransfer.common.seeds import generator
-from numpy.typing import NDArray
 
 SHARES = tuple(k / 10 for k in range(10, -1, -1))  # of the global head; the largest first, so that it wins ties
 Split = tuple[Features, Labels]

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features, Labels, Recipe
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.privacy.guarantee import Guarantee
 from fedtransfer.common.privacy.noise import NoiseSource
-from numpy.typing import NDArray
 
 _LOST = np.float32(1e-30)  # more than squares too small for float32 add up to, and less than tells beside others
 _MARGIN = np.float32(1 - 1e-5)  # of the bound, for what is rounded in float32

@@ -8,6 +8,7 @@ c_k⁺ = c_k - c + (x - y) / (K η). It stays at the site; the change c_k⁺ - c
 import math
 
 import numpy as np
+
 from fedtransfer.common.head import Arrays
 
 

@@ -7,6 +7,7 @@ as long as ``config.honest_sites`` of them are honest; a site's own share would 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.vector import Whole, places

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.augmentation import view_key
 from fedtransfer.common.backbone import configured_backbone
 from fedtransfer.common.config import RunConfig
@@ -21,7 +23,6 @@ from fedtransfer.common.features import FeatureStore
 from fedtransfer.common.images import Image
 from fedtransfer.common.preparation import extract_all
 from fedtransfer.common.splits import split_of
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

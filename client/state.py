@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.round_files import read_round, round_files, write_round
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

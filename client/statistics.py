@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features, Labels
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import SiteError
@@ -15,7 +17,6 @@ from fedtransfer.common.privacy.clipping import clipped_rows
 from fedtransfer.common.privacy.closed_form import gram_vector, site_deviation
 from fedtransfer.common.privacy.gaussian import noised
 from fedtransfer.common.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
-from numpy.typing import NDArray
 
 BLOCK = 4096  # images at a time; they become float64, 64 MB at d = 2048
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays, HeadSpec
 from fedtransfer.common.metrics import cross_entropy
-from numpy.typing import NDArray
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]

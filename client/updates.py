@@ -1,6 +1,8 @@
 """What a site's training in a round comes to: the head it leads to, and how that is told."""
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.private_trainer import clipped_gradient_sum, train_privately
 from fedtransfer.client.trainer import Features, Labels, Recipe, trainer
 from fedtransfer.common.config import RunConfig
@@ -8,7 +10,6 @@ from fedtransfer.common.head import Arrays, HeadSpec
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.protocol import CLASS_WEIGHTS, Task
 from fedtransfer.common.seeds import generator
-from numpy.typing import NDArray
 
 
 def trained(

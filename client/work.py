@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.personal import make_personal
 from fedtransfer.client.place import Place
 from fedtransfer.client.scaffold import correction, local_steps, next_control
@@ -37,7 +39,6 @@ from fedtransfer.common.protocol import (
     weight_of,
 )
 from fedtransfer.common.spec import head_spec
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.images import Image
 from fedtransfer.common.seeds import generator
 from fedtransfer.common.splits import split_of
-from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 Views = Callable[[Image, bytes], int]  # an image and its content key → how many views of it are wanted
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.compute import keras, tf, why_no_bfloat16
 from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.networks import bundled_network, check_network, in_bfloat16, named_network, own_network
 from fedtransfer.common.public_statistics import PublicStatistics, check_origin, choose, own_statistics, read_statistics
-from numpy.typing import NDArray
 
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
 # What of a layer's configuration decides what it computes; names and Keras' own bookkeeping do not.

@@ -13,9 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import tomli_w
+from flwr.cli.build import build_fab_from_files
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
-from flwr.cli.build import build_fab_from_files
 
 PACKAGES = ("client", "common", "server")
 PUBLISHER = "fedtransfer"

@@ -8,6 +8,8 @@ subject in ``common/settings/``.
 from typing import Literal, Self, get_args
 
 import tomli_w
+from pydantic import model_validator
+
 from fedtransfer.common.combinations import refuse_contradictions
 from fedtransfer.common.settings.federation import (
     FederationSettings,
@@ -21,7 +23,6 @@ from fedtransfer.common.settings.option import Settings, Value, option
 from fedtransfer.common.settings.privacy import PrivacySettings
 from fedtransfer.common.settings.training import HeadSettings, Optimizer, TrainingSettings
 from fedtransfer.common.words import nearest
-from pydantic import model_validator
 
 ONE_SHOT: tuple[str, ...] = get_args(OneShot)
 BESIDE = ("federated-statistics", "deeper-layers")  # what a run may ask for besides, and a site refuse

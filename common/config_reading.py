@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.presets import PRESETS
 from fedtransfer.common.words import nearest
-from pydantic import ValidationError
 
 
 def make_config(values: Mapping[str, Any], source: str) -> RunConfig:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.cut import HEAD, cuts

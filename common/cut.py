@@ -15,10 +15,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.errors import UserError
-from numpy.typing import NDArray
 
 HEAD = "head"  # the layer to name where nothing of the network is trained
 _LOCK = threading.Lock()  # Keras' name scopes are not for several threads

@@ -10,13 +10,14 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.augmentation import Views, no_views, view, view_key
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.compute import CORES
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features import FeatureStore, default_store
 from fedtransfer.common.images import Image, Problem, content_key, decode
-from numpy.typing import NDArray
 
 Progress = Callable[[int, int], None]  # images done, images to do; each view counts
 Piece = tuple[int, int]  # an image's place in the list, and which view of it

@@ -5,12 +5,13 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import generator
-from numpy.typing import NDArray
 
 Moments = tuple[NDArray[np.float64], ...]  # mean (d,) and deviation (d,) over all sites' training images
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from fedtransfer.common.errors import UserError
 from filelock import FileLock
 from numpy.typing import NDArray
+
+from fedtransfer.common.errors import UserError
 
 log = logging.getLogger(__name__)
 

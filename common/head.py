@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.cut import HEAD, Above
@@ -18,7 +20,6 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.feature_map import FeatureMap, Moments
 from fedtransfer.common.protocol import Arrays as Arrays
 from fedtransfer.common.seeds import generator
-from numpy.typing import NDArray
 
 _MOMENTS = ("mean", "deviation")  # their names in a head's file
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features import open_shard
 

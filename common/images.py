@@ -11,10 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from fedtransfer.common.errors import UserError
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
+
+from fedtransfer.common.errors import UserError
 
 MAX_BYTES = 2**30  # a larger file is no photograph
 _ARCHIVE_ROW = re.compile(r"(?P<archive>.+\.npz)#(?P<member>\w+)/(?P<row>\d+)$", re.IGNORECASE)

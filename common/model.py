@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.backbone import Backbone, configured_backbone, resizing_layer
 from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.config import RunConfig
@@ -21,7 +23,6 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.feature_map import FeatureMap, feature_map
 from fedtransfer.common.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
 from fedtransfer.common.spec import head_spec
-from numpy.typing import NDArray
 
 _CARD = "fedtransfer.json"
 

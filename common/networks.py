@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES
 from fedtransfer.common.errors import UserError

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import typer
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fedtransfer.common.errors import UserError
 from filelock import FileLock, Timeout
+
+from fedtransfer.common.errors import UserError
 
 LOG_BYTES = 10_000_000  # a log above this is put aside (one generation)
 START_SECONDS = 600.0  # the longest that a process may take to come up: minutes on a machine with a load of 20

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fedtransfer.common.metrics import Counts
 from numpy.typing import NDArray
+
+from fedtransfer.common.metrics import Counts
 
 VERSION = 6
 # Flower message types

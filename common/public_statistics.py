@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES
 from fedtransfer.common.errors import UserError
-from numpy.typing import NDArray
 
 _ROWS = 4096  # features that are made float64 at a time
 _MAKE = "`fedtransfer features statistics IMAGES --out FILE.npz` makes them from public images"

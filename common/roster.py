@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
+from pydantic import Field, field_validator
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.toml_settings import Table, read_settings
-from pydantic import Field, field_validator
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.images import Image, Problem, archive_arrays
 

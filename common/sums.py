@@ -25,9 +25,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.protocol import ProtocolError, Sums
-from numpy.typing import NDArray
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each array
 

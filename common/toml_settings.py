@@ -4,9 +4,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.words import nearest
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Table(BaseModel):

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+
 from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.errors import UserError
 

@@ -14,11 +14,12 @@ from itertools import count, takewhile
 from typing import Any, get_type_hints
 
 import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import VERSION, Arrays, Extra, ProtocolError, Task
-from flwr.app import ConfigRecord, Message, RecordDict
-from numpy.typing import NDArray
 
 _LARGEST = 2**53  # beyond it float64 and int64 lose count
 _LAYOUT = "layout"  # which field has which arrays, in order: [name, [[type, length, length, …], …]]

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from flwr.app import Message
+from flwr.common.constant import ErrorCode
+from numpy.typing import NDArray
+
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import SiteError
@@ -31,9 +35,6 @@ from fedtransfer.common.protocol import (
 from fedtransfer.common.spec import head_spec
 from fedtransfer.common.sums import check_numbers, check_sums
 from fedtransfer.common.wire import unpack
-from flwr.app import Message
-from flwr.common.constant import ErrorCode
-from numpy.typing import NDArray
 
 _FAULTS = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "could not load its ClientApp; install the same fedtransfer there",

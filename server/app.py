@@ -5,6 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
 from fedtransfer.common.backbone import Backbone, configured_backbone
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.config_reading import make_config
@@ -23,8 +26,6 @@ from fedtransfer.server.records import Outcome
 from fedtransfer.server.rounds import federate
 from fedtransfer.server.run import open_folder, read_summary, write_summary
 from fedtransfer.server.summary import summarise
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
 
 
 def make_app(callbacks: Iterable[Callback] = ()) -> ServerApp:

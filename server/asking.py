@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flwr.serverapp import Grid
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.metrics import Counts
@@ -21,7 +23,6 @@ from fedtransfer.server.masking import ask_masked
 from fedtransfer.server.public import PublicImages
 from fedtransfer.server.records import Round
 from fedtransfer.server.spending import Spending
-from flwr.serverapp import Grid
 
 log = logging.getLogger(__name__)
 

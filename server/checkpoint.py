@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.round_files import read_round, round_files, write_round

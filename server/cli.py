@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.options import with_config_options
 from fedtransfer.server.deployment import OF_SIMULATIONS

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common import protocol
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head import mix

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.seeds import generator
 

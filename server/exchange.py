@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from fedtransfer.common import wire
 from flwr.app import Message
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
+
+from fedtransfer.common import wire
 
 POLL_SECONDS = 0.2
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
 from fedtransfer.common import protocol
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.config import RunConfig
@@ -20,9 +24,6 @@ from fedtransfer.common.sources import natural_order
 from fedtransfer.server.admission import Admission, admit, is_gone
 from fedtransfer.server.cohort import cohort_size, quorum
 from fedtransfer.server.exchange import exchange
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from flwr.serverapp import Grid
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.masks import messages, shamir
@@ -26,7 +28,6 @@ from fedtransfer.server.exchange import exchange
 from fedtransfer.server.joining import Federation
 from fedtransfer.server.totals import template
 from fedtransfer.server.unmasking import Cohort, StillMasked
-from flwr.serverapp import Grid
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from fedtransfer.common import protocol
 from fedtransfer.common.feature_map import Moments, moments_of
 from fedtransfer.common.head import Arrays, HeadSpec, initial_head

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.personal import KINDS
 from fedtransfer.common.protocol import Description, Personal
-from numpy.typing import NDArray
 
 
 def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[str, Description]) -> dict[str, Any]:

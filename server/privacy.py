@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from fedtransfer.common import protocol
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError

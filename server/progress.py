@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.depth import layer_at
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.metrics import Counts
 from fedtransfer.server.standing import Standing
 from fedtransfer.server.strategies.state import Delta, State, moved
-from numpy.typing import NDArray
 
 Kept = tuple[NDArray, ...]  # type: ignore[type-arg]
 # Arrays that are kept from round to round beside the state, by name

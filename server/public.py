@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.backbone import Backbone, configured_backbone
 from fedtransfer.common.compute import tf
 from fedtransfer.common.config import RunConfig
@@ -21,7 +23,6 @@ from fedtransfer.common.sources import read_source
 from fedtransfer.common.spec import head_spec
 from fedtransfer.common.words import nearest
 from fedtransfer.server.progress import MOMENTS, Candidate, Progress
-from numpy.typing import NDArray
 
 _TOGETHER = 256  # images that go through a network at a time
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.feature_map import Moments
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import Answer, Confusion
 from fedtransfer.server.joining import Federation
 from fedtransfer.server.progress import MOMENTS, Candidate, Progress
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
 from fedtransfer.common import protocol
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.config import RunConfig
@@ -42,8 +45,6 @@ from fedtransfer.server.requests import Requests
 from fedtransfer.server.spending import Spending
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Contribution, Delta, State, zeros
-from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.config_reading import read_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.words import plain
-from filelock import FileLock, Timeout
 
 
 def open_folder(path: Path, config: RunConfig) -> FileLock:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.metrics import Counts
 from fedtransfer.server.records import Outcome
-from numpy.typing import NDArray
 
 
 def summarise(

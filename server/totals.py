@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import (
     CONTROL,
@@ -22,7 +24,6 @@ from fedtransfer.common.protocol import (
 )
 from fedtransfer.common.sums import layout
 from fedtransfer.server.admission import Terms
-from numpy.typing import NDArray
 
 
 def template(answer: type[Any], request: Request, terms: Terms) -> Answer:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common import protocol
 from fedtransfer.common.protocol import Tally, Trial
 from fedtransfer.server.asking import Asker
-from numpy.typing import NDArray
 
 VALIDATION, TEST = 0, 1
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.masks import shamir
 from fedtransfer.common.masks.graph import Graph
 from fedtransfer.common.masks.secrecy import Words, agreed, agreement_key, derived, pad, public
 from fedtransfer.common.masks.session import Session
-from numpy.typing import NDArray
 
 
 class StillMasked(Exception):

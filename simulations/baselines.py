@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
 from fedtransfer.client.personal import plain_recipe, train_alone
 from fedtransfer.client.site import Site
 from fedtransfer.client.statistics import site_sums
@@ -27,8 +30,6 @@ from fedtransfer.common.sums import one_shot_sums
 from fedtransfer.server.opening import FACTORS
 from fedtransfer.server.strategies import strategy
 from fedtransfer.simulations.scores import Evaluation
-from numpy.typing import NDArray
-from scipy.special import softmax
 
 LOCAL_SITES = 50  # at most as many sites train alone
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]

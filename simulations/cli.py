@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.config_reading import make_config, resolve_config
 from fedtransfer.common.errors import UserError
@@ -177,10 +178,11 @@ def evaluate(
 
     fedtransfer evaluate runs/NAME my-test-images
     """
+    from rich.console import Console
+
     from fedtransfer.client.answers import show_evaluation
     from fedtransfer.common.model import load_model
     from fedtransfer.simulations.evaluation import choose_images
-    from rich.console import Console
 
     model = load_model(run)
     images, chosen, problems = choose_images(run, data, split.value if split else "", model.classes)

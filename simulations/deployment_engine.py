@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import tomli_w
+
 from fedtransfer.client.deployment.founding import found_site
 from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
 from fedtransfer.client.deployment.status import is_up

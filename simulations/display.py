@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.personal import KINDS
 from fedtransfer.common.terminal import percent, progress_bar
@@ -16,10 +21,6 @@ from fedtransfer.common.words import counted
 from fedtransfer.server.callbacks import Callback, Start
 from fedtransfer.server.records import Round
 from fedtransfer.simulations.baselines import Baselines
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 _VISIBLE_ROUNDS = 12
 

@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flwr.serverapp import ServerApp
+
 from fedtransfer.client.app import app as client_app
 from fedtransfer.client.app import forget_sites
 from fedtransfer.client.site import prepare_site
@@ -38,7 +40,6 @@ from fedtransfer.simulations.plots import plot_partition
 from fedtransfer.simulations.privacy_strength import delta_warning, strength
 from fedtransfer.simulations.sites import sites_of, taken_for_classes, write_sites
 from fedtransfer.simulations.unseen import adapt_unseen, set_aside
-from flwr.serverapp import ServerApp
 
 log = logging.getLogger(__name__)
 

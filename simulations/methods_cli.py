@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
+
 from fedtransfer.common.config import BUNDLED, RunConfig
 
 

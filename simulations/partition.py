@@ -7,11 +7,12 @@ proportions as the others, so that each site's own test images look like its tra
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.images import Image
 from fedtransfer.common.seeds import generator
-from numpy.typing import NDArray
 
 Labels = NDArray[np.int64]
 Shares = NDArray[np.float64]  # (C, K): the share of class c that goes to site k; rows sum to 1

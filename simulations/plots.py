@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
 from fedtransfer.common.pictures import save_heat_map
 
 

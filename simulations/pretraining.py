@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.backbone import Backbone, load_backbone, resizing_layer
 from fedtransfer.common.compute import CORES, keras, tf
 from fedtransfer.common.errors import UserError
@@ -23,7 +25,6 @@ from fedtransfer.common.resnet import small_resnet
 from fedtransfer.common.seeds import digest
 from fedtransfer.common.sources import read_source
 from fedtransfer.common.splits import split_of
-from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Report = Callable[[str], None]

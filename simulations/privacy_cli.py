@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from fedtransfer.common.config_reading import resolve_config
 from fedtransfer.common.options import with_config_options
 from fedtransfer.common.presets import PRESETS

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flwr.app import Context, Message
+from flwr.serverapp import Grid
+
 from fedtransfer.common.compute import CORES
 from fedtransfer.common.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
-from flwr.app import Context, Message
-from flwr.serverapp import Grid
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -11,8 +11,9 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-from fedtransfer.common.metrics import confusion_matrix, cross_entropy
 from numpy.typing import NDArray
+
+from fedtransfer.common.metrics import confusion_matrix, cross_entropy
 
 CALIBRATION_BINS = 15
 LARGEST, WIDTH = 16.0, 1 / 128  # of log-odds: the largest told apart, and the width of a bin

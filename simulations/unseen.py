@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.personal import Split, adaptation_recipe
 from fedtransfer.client.trainer import Features, Labels, Trainer, trainer
 from fedtransfer.common.config import RunConfig
@@ -16,7 +18,6 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.extraction import Progress
 from fedtransfer.common.head import Arrays, HeadSpec, initial_head
 from fedtransfer.common.seeds import generator
-from numpy.typing import NDArray
 
 SHOTS = (1, 5, 20)
 Thing = TypeVar("Thing")

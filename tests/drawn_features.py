@@ -1,6 +1,7 @@
 """Features drawn by a seed that are to each other as those of real images."""
 
 import numpy as np
+
 from fedtransfer.simulations.audit.leaks import unit_rows
 
 

@@ -10,6 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from waiting import wait_until
+
 from fedtransfer.client import work
 from fedtransfer.client.mask_secrets import Safe, Steps
 from fedtransfer.client.masking import Masking
@@ -27,10 +32,6 @@ from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.records import Outcome, Round
 from fedtransfer.server.rounds import federate
 from fedtransfer.simulations.engine import SimulatedSite, run_in_process
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
-from waiting import wait_until
 
 WIDTH = 256  # of the bundled backbone's features
 Split = tuple[np.ndarray, np.ndarray]  # features (n, WIDTH), class names (n,)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from flwr.app import RecordDict
+
 from fedtransfer.client.mask_secrets import Safe, Steps
 from fedtransfer.client.masking import Masking
 from fedtransfer.client.place import Place
@@ -15,7 +17,6 @@ from fedtransfer.common.masks.messages import Boxes, Masked, PublicKeys
 from fedtransfer.common.masks.session import Session
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import TRAIN, Task, Update
-from flwr.app import RecordDict
 
 WIDTH, CLASSES = 64, 4
 NOTHING = Counts.empty(CLASSES)

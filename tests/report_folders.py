@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.server.run import write_settings, write_summary
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 
 import pytest
-from fedtransfer.simulations.report.page import write  # imports TensorFlow, which must not happen within a test
 from matplotlib.figure import Figure as Drawing
+
+from fedtransfer.simulations.report.page import write  # imports TensorFlow, which must not happen within a test
 
 VOID = {"meta", "link", "img", "br"}
 INLINE = {"a", "bdi", "span", "code"}

@@ -4,9 +4,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from keras.src.applications.resnet import ResNet, stack_residual_blocks_v2
+
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.resnet import small_resnet
-from keras.src.applications.resnet import ResNet, stack_residual_blocks_v2
 
 
 def moved(network: Any, seed: int = 0) -> Any:

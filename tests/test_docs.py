@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.benchmark.docs import pages, rewritten, sources
 

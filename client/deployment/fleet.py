@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-from fedtransfer.client.deployment.keys import load_keys
-from fedtransfer.client.deployment.settings import SiteFolder
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
 from flwr.proto.node_pb2 import Node
@@ -13,6 +11,9 @@ from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from fedtransfer.client.deployment.keys import load_keys
+from fedtransfer.client.deployment.settings import SiteFolder
 
 
 class Fleet:

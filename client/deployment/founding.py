@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import tomli_w
+
 from fedtransfer.client.deployment.keys import make_keys
 from fedtransfer.client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
 from fedtransfer.common.errors import UserError

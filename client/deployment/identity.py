@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import SiteError

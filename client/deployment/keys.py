@@ -6,6 +6,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.keys import public_line
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flwr.app import Message
+
 from fedtransfer.common.protocol import GATHER, TRAIN
 from fedtransfer.common.wire import content_bytes, digest, shapes
-from flwr.app import Message
 
 _START = "0" * 64
 

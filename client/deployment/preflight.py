@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 from cryptography import x509
+
 from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.ledger import Ledger

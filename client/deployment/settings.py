@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from pydantic import Field, field_validator
+
 from fedtransfer.common.config import BESIDE, BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.toml_settings import Table, read_settings
-from pydantic import Field, field_validator
 
 SETTINGS = "site.toml"
 MECHANISMS: Mapping[

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import tomli_w
+
 from fedtransfer.client.deployment import launcher
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import socket_of

@@ -10,13 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedtransfer.client.deployment.ledger import Ledger
-from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.common import protocol, wire
-from fedtransfer.common.bundle import build_bundle
-from fedtransfer.common.config import Value
-from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.masks import messages
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode, SubStatus
@@ -27,6 +20,14 @@ from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.common import protocol, wire
+from fedtransfer.common.bundle import build_bundle
+from fedtransfer.common.config import Value
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.masks import messages
 
 log = logging.getLogger(__name__)
 

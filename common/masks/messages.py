@@ -15,9 +15,10 @@ unmask      ``Unmasking``: a quorum of signatures                ``Shares``: of 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.masks.session import Session
 from fedtransfer.common.protocol import Answer
-from numpy.typing import NDArray
 
 KEYS, PEERS, SURVIVORS, UNMASK = "query.keys", "query.peers", "query.survivors", "query.unmask"  # Flower message types
 KINDS = (KEYS, PEERS, SURVIVORS, UNMASK)

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from fedtransfer.common.masks.shamir import BYTES
 from numpy.typing import NDArray
+
+from fedtransfer.common.masks.shamir import BYTES
 
 Words = NDArray[np.uint64]  # numbers modulo 2^64
 

@@ -18,11 +18,12 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.secrecy import Words
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import Answer, Gather, Request
-from numpy.typing import NDArray
 
 PLACES, COARSE = 28, 20  # binary places
 SUM_BITS = 59  # of the 63 beside the sign

@@ -15,10 +15,11 @@ noise on the vector's entries is a symmetric matrix of noise with 1/√2 of the 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM, one_shot_sums, pack_triangle, unpack_triangle
-from numpy.typing import NDArray
 
 
 def sensitivity(what: str, clip: float) -> float:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from fedtransfer.common.privacy.clipping import Arrays
 from numpy.typing import NDArray
+
+from fedtransfer.common.privacy.clipping import Arrays
 
 
 def noised(arrays: Sequence[NDArray[Any]], deviation: float, rng: np.random.Generator) -> Arrays:

@@ -9,6 +9,7 @@ images of a data set that are not of its test split are for training.
 import argparse
 
 import numpy as np
+
 from fedtransfer.client.site import prepare_site
 from fedtransfer.common.config_reading import make_config
 from fedtransfer.simulations.sites import sites_of

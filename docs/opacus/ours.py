@@ -16,6 +16,7 @@ import time
 from importlib.metadata import version
 
 import numpy as np
+
 from fedtransfer.client.private_trainer import train_privately
 from fedtransfer.client.trainer import Recipe
 from fedtransfer.common.config_reading import make_config

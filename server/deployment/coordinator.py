@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
+from pydantic import Field
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.toml_settings import Table, read_settings
 from fedtransfer.server.run import write_whole
-from pydantic import Field
 
 SETTINGS = "coordinator.toml"
 

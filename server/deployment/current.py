@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.config_reading import make_config
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.run import write_whole
-from filelock import FileLock
 
 OPEN = ("wanted", "running", "stopping")
 

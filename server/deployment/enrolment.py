@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.keys import CURVES, fingerprint
 from fedtransfer.server.deployment.coordinator import Coordinator

@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.config_reading import make_config, read_toml
 from fedtransfer.common.errors import UserError
@@ -15,7 +17,6 @@ from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, changing, read_current, write_current
 from fedtransfer.server.deployment.enrolment import enrolled
 from fedtransfer.server.run import read_summary, settings_of
-from filelock import FileLock
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 

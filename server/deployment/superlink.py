@@ -12,11 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import httpx
-from fedtransfer.common.bundle import build_bundle
-from fedtransfer.common.config import RunConfig, Value
-from fedtransfer.common.errors import UserError
-from fedtransfer.common.processes import spawn, tool
-from fedtransfer.server.deployment.coordinator import Coordinator
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -29,6 +24,12 @@ from flwr.proto.control_pb2 import (
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.fab import Fab
+
+from fedtransfer.common.bundle import build_bundle
+from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.processes import spawn, tool
+from fedtransfer.server.deployment.coordinator import Coordinator
 
 
 @dataclass(frozen=True)

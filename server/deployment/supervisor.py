@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.health import is_serving
 from fedtransfer.common.processes import end, log_size, rotate, wait_until_up
@@ -20,7 +22,6 @@ from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, changing, read_current
 from fedtransfer.server.deployment.enrolment import bring_in_line
 from fedtransfer.server.deployment.superlink import SuperLink, connect, start_superlink
-from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,11 @@ arXiv 2003.00295: m ← β₁m + (1 - β₁)Δ, v ← its own rule, w ← w + η
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.server.strategies.state import Delta, State, moved, zeros
-from numpy.typing import NDArray
 
 SecondMoment = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]  # (v, Δ²) → next v
 

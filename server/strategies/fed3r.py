@@ -19,6 +19,7 @@ kept, one that is nothing but noise is held down.
 from collections.abc import Sequence
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.privacy.closed_form import gram_matrix

@@ -16,6 +16,7 @@ The server must see each site's own class means, not their sum alone: masks that
 from collections.abc import Sequence
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.protocol import Sums

@@ -11,6 +11,7 @@ have one direction, so numbers of images are not missed; but a class without ima
 from collections.abc import Sequence
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.protocol import Sums

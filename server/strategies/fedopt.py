@@ -8,6 +8,7 @@ optimizer as Keras has it, bias correction and all. Its variables are the state'
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays

@@ -8,6 +8,7 @@ once, whatever its size. The server then steps as in FedAvg.
 from collections.abc import Sequence
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.server.strategies.fedavg import start, step
 from fedtransfer.server.strategies.state import Contribution, Delta

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.protocol import Sums
-from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 

@@ -8,6 +8,7 @@ size; ε is the server's learning rate.
 from collections.abc import Sequence
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.server.strategies.state import Contribution, Delta, State, moved

@@ -12,6 +12,7 @@ uniform and momentum 0 this is the paper's algorithm.
 from collections.abc import Sequence
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.protocol import CONTROL, Extra

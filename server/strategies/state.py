@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fedtransfer.common.head import Arrays
 from numpy.typing import NDArray
+
+from fedtransfer.common.head import Arrays
 
 Delta = tuple[NDArray[np.float64], ...]  # a change of the head, array by array
 Numbers = tuple[NDArray[np.floating[Any]], ...]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.backbone import configured_backbone
 from fedtransfer.common.config import Value
 from fedtransfer.common.errors import UserError

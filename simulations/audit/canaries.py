@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from fedtransfer.common.head import Arrays
 from numpy.typing import NDArray
+
+from fedtransfer.common.head import Arrays
 
 Scores = NDArray[np.float64]
 

@@ -23,13 +23,14 @@ from unittest.mock import patch
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
+from scipy.stats import beta
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.privacy.clipping import clipped
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.server.privacy import SiteLevel
-from numpy.typing import NDArray
-from scipy.stats import beta
 
 CLAIMS = (1.0, 2.0, 4.0)
 SEEDS = range(20)

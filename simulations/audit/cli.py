@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from fedtransfer.common.errors import UserError
 
 
@@ -71,12 +72,13 @@ def audit(
         raise UserError("fedtransfer audit: give a run's folder, --preset quick, or --plan FILE, and one of them only")
     if run is not None and data:
         raise UserError(f"--data {data}: a run is audited on its own images; leave it out, or give --preset or --plan")
+    from rich.console import Console
+
     from fedtransfer.common.words import plain
     from fedtransfer.simulations.audit.audits import audit_plan, audit_run
     from fedtransfer.simulations.audit.plan import preset_file
     from fedtransfer.simulations.audit.shown import shown
     from fedtransfer.simulations.display import Display
-    from rich.console import Console
 
     display, command = Display(Console(stderr=True)), shlex.join(["fedtransfer", *sys.argv[1:]])
     changed: dict[str, Any] = {key: value for key, value in (("data", data), ("store", store)) if value}

@@ -16,6 +16,8 @@ from unittest.mock import patch
 
 import numpy as np
 import typer
+from threadpoolctl import threadpool_limits
+
 from fedtransfer.client import private_trainer
 from fedtransfer.client.private_trainer import ClippedGradients, batches
 from fedtransfer.common.privacy.clipping import clipped
@@ -35,7 +37,6 @@ from fedtransfer.simulations.audit.mechanisms import (
     site_level_singly,
 )
 from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
-from threadpoolctl import threadpool_limits
 
 CLAIMS = (1.0, 2.0, 4.0)
 SEEDS = {True: range(20), False: range(5)}  # of right code, and of broken

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.images import content_key
-from numpy.typing import NDArray
 
 Pictures = NDArray[np.uint8]  # (n, 32, 32, 3), RGB
 

@@ -17,6 +17,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features
 from fedtransfer.common.backbone import Backbone, configured_backbone
 from fedtransfer.common.compute import GPUS, keras, tf
@@ -28,7 +30,6 @@ from fedtransfer.common.seeds import generator
 from fedtransfer.common.sources import Source, read_source
 from fedtransfer.simulations.audit.decoder import SIDE, TRAINING, WIDTHS, Pictures, build_decoder, demo_keys
 from fedtransfer.simulations.datasets import resolve_data
-from numpy.typing import NDArray
 
 _SHIFT = 3  # pixels
 _RATE, _DECAY, _WARMUP = 2e-3, 0.02, 300  # of AdamW; steps

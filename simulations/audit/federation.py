@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.shared_noise import with_share
 from fedtransfer.client.statistics import released_sums, site_sums
 from fedtransfer.client.trainer import Features, Labels
@@ -36,7 +38,6 @@ from fedtransfer.server.opening import PRIVATE_FACTOR
 from fedtransfer.server.privacy import SiteLevel
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Contribution, State
-from numpy.typing import NDArray
 
 Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, class numbers (n,)
 TOTAL = "total"  # stands for the site where sites' answers come added up

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.seeds import generator

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from fedtransfer.simulations.audit.membership import ATTACKS, Scores, Target, leave_one_out
-from fedtransfer.simulations.audit.shadows import Members, Shadows
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import auc, roc_curve
+
+from fedtransfer.simulations.audit.membership import ATTACKS, Scores, Target, leave_one_out
+from fedtransfer.simulations.audit.shadows import Members, Shadows
 
 RATES = {"tpr@1%": 0.01, "tpr@0.1%": 0.001}
 ABOVE = 10  # answers for non-members that a false positive rate must be made of

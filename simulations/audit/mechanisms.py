@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.private_trainer import train_privately
 from fedtransfer.client.statistics import released_sums, site_sums
 from fedtransfer.client.trainer import Recipe, trainer
@@ -23,7 +25,6 @@ from fedtransfer.server.cohort import draw_secretly
 from fedtransfer.server.privacy import SiteLevel
 from fedtransfer.simulations.audit.canaries import Canaries, Scores
 from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
-from numpy.typing import NDArray
 
 Kernel = NDArray[np.floating[Any]]
 Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]

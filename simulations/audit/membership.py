@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from fedtransfer.common.head import Arrays
-from fedtransfer.simulations.audit.federation import Split
-from fedtransfer.simulations.audit.shadows import Confidences, Members, Shadows, confidences
 from numpy.typing import NDArray
 from scipy.special import log_expit
 from scipy.stats import norm
+
+from fedtransfer.common.head import Arrays
+from fedtransfer.simulations.audit.federation import Split
+from fedtransfer.simulations.audit.shadows import Confidences, Members, Shadows, confidences
 
 Scores = NDArray[np.float64]
 

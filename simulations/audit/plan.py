@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from fedtransfer.common.config import RunConfig, Value
 from fedtransfer.common.config_reading import make_config
 from fedtransfer.common.errors import UserError
@@ -20,7 +22,6 @@ from fedtransfer.common.words import nearest
 from fedtransfer.simulations.audit.server_view import Measure
 from fedtransfer.simulations.audit.tables import Finding
 from fedtransfer.simulations.datasets import resolve_data
-from pydantic import Field
 
 PROTECTIONS = ("none", "masks", "dp", "both")
 Settings = dict[str, Value]

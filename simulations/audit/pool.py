@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
 from fedtransfer.common.backbone import configured_backbone
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
@@ -19,8 +22,6 @@ from fedtransfer.simulations.audit.decoder import may_be_known
 from fedtransfer.simulations.audit.federation import Split
 from fedtransfer.simulations.datasets import resolve_data
 from fedtransfer.simulations.partition import partition
-from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 
 @dataclass(frozen=True)

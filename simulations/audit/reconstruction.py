@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.decoder import Decoder, Pictures, may_be_known
 from fedtransfer.simulations.audit.leaks import Recovered
 from fedtransfer.simulations.audit.server_view import Measure
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 _SIGMA, _RADIUS = 1.5, 5  # of SSIM's window: 11 x 11 pixels
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

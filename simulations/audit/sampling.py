@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, chisquare
+
 from fedtransfer.client import private_trainer
 from fedtransfer.client.private_trainer import ClippedGradients, train_privately
 from fedtransfer.client.trainer import Recipe
 from fedtransfer.common.privacy.guarantee import Guarantee
-from numpy.typing import NDArray
-from scipy.stats import binom, chisquare
 
 Used = NDArray[np.bool_]
 _EXPECTED = 5.0  # counts a cell, at least, for χ² to be near its distribution

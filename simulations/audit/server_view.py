@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
+
 from fedtransfer.client.trainer import Features
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
@@ -32,7 +34,6 @@ from fedtransfer.simulations.audit.leaks import (
     largest_cosine,
     unit_rows,
 )
-from numpy.typing import NDArray
 
 _ENOUGH = 10
 _BUCKETS = (("cosine@1", 1, 1), ("cosine@2-5", 2, 5), ("cosine@6+", 6, np.inf))

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
 from fedtransfer.client.trainer import Features, Labels
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.head import Arrays
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.audit.federation import Split, federate
-from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 Confidences = NDArray[np.float64]
 Members = NDArray[np.bool_]

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.table import Table
+
 from fedtransfer.simulations.audit.tables import Finding, cells
 from fedtransfer.simulations.csv_files import write_csv
 from fedtransfer.simulations.report.audit_names import MEASURES, chance_of, value_of
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
-from rich.table import Table
 
 Row = dict[str, float | str]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedtransfer.simulations.csv_files import write_csv
 from numpy.typing import NDArray
+
+from fedtransfer.simulations.csv_files import write_csv
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+
 from fedtransfer.client.site import Site, prepare_site
 from fedtransfer.client.statistics import site_sums
 from fedtransfer.common.backbone import configured_backbone
@@ -34,7 +36,6 @@ from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
 from fedtransfer.simulations.sites import sites_of, taken_for_classes
 from fedtransfer.simulations.unseen import set_aside
-from rich.console import Console
 
 _SHOWN = 10  # files that are left out are named
 

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import click
 import typer
+from typer.core import TyperGroup
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.words import plain
 from fedtransfer.simulations.benchmark import PRESETS
-from typer.core import TyperGroup
 
 _PRESETS = ", ".join(f"{name} ({time})" for name, time in PRESETS.items())
 
@@ -106,13 +107,14 @@ def run(
     """
     import os
 
+    from rich.console import Console
+
     from fedtransfer.simulations.benchmark.failures import told_once
     from fedtransfer.simulations.benchmark.plans import bundled_plan, read_plan
     from fedtransfer.simulations.benchmark.record import open_folder, write_record
     from fedtransfer.simulations.benchmark.runs import run_plan
     from fedtransfer.simulations.benchmark.terminal import not_run, shown
     from fedtransfer.simulations.report import write_report
-    from rich.console import Console
 
     if (plan is None) == (not preset):
         raise UserError(

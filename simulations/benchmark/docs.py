@@ -24,10 +24,11 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from pydantic import Field, ValidationError
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.toml_settings import Table
 from fedtransfer.server.run import write_whole
-from pydantic import Field, ValidationError
 
 _BLOCK = re.compile(r"(<!-- table\n(?P<toml>.*?)-->\n).*?(<!-- end of table -->)", re.DOTALL)
 _NOTHING = "–"

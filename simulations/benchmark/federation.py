@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flwr.cli.build import build_fab_from_files
+
 from fedtransfer.client.deployment.founding import found_site
 from fedtransfer.common.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
@@ -27,7 +29,6 @@ from fedtransfer.server.exchange import POLL_SECONDS
 from fedtransfer.simulations.datasets import resolve_data
 from fedtransfer.simulations.deployment_engine import deployed
 from fedtransfer.simulations.sites import sites_of, write_sites
-from flwr.cli.build import build_fab_from_files
 
 _PROJECT = """\
 [project]

@@ -33,12 +33,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, field_validator
+
 from fedtransfer.common.config import Value
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.toml_settings import Table
 from fedtransfer.common.words import nearest
 from fedtransfer.simulations.benchmark.axes import expanded
-from pydantic import Field, field_validator
 
 BASELINES = ("local only", "pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "majority class")
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.backbone import configured_backbone, load_backbone
 from fedtransfer.common.compute import CORES, keras
@@ -28,7 +30,6 @@ from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.records import Round
 from fedtransfer.simulations.datasets import resolve_data
 from fedtransfer.simulations.engine import SimulatedSite, run_in_process
-from numpy.typing import NDArray
 
 CLIENTS, IMAGES, WIDTH, CLASSES = 10, 500, 2048, 10
 TEST = 99  # the number of the client whose data are the test set

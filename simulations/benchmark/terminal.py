@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
 from fedtransfer.common.words import size
 from fedtransfer.simulations.benchmark.plan_file import Expected
 from fedtransfer.simulations.benchmark.tables import Line
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 _COLUMNS = ("method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from fedtransfer.simulations.audit.measures import ABOVE
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
 from fedtransfer.simulations.report.blocks import Figure, Table, listed, percent, shown

@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.words import counted
 from fedtransfer.simulations.report import audit_best, audit_curves, audit_tables, audit_words

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.config_reading import read_config
 from fedtransfer.common.errors import UserError

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.words import size
 from fedtransfer.simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
 from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row, label_points

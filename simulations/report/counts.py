@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.sources import natural_order
 from fedtransfer.common.words import counted
 from fedtransfer.simulations.report.blocks import Figure, Table, percent, shown, span
 from fedtransfer.simulations.report.charts import NAMED
 from fedtransfer.simulations.report.reading import Run
 from fedtransfer.simulations.report.svg import ACCENT, INK, SHADE, elements, sheet
-from numpy.typing import NDArray
 
 _BUBBLES, _NUMBERED = 400, 150  # at most so many cells are bubbles, and have their numbers written in them
 _WORST = 20  # confusions told

@@ -8,6 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from platform import python_version
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.words import counted
 from fedtransfer.simulations.report import (
@@ -22,8 +25,6 @@ from fedtransfer.simulations.report import (
 )
 from fedtransfer.simulations.report.blocks import Fact, Section, Table, listed, shown
 from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, read_folder, told_apart
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 MARK = '<meta name="generator" content="fedtransfer report">'
 _SHOWN_VERSIONS = (

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.settings.option import changed, outside
 from fedtransfer.common.words import counted

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.depth import layers
 from fedtransfer.common.settings.option import changed

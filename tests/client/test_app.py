@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message
+from flwr.common.serde import message_to_proto
+
 from fedtransfer.client.app import app
 from fedtransfer.common import protocol, wire
 from fedtransfer.common.backbone import load_backbone
@@ -14,8 +17,6 @@ from fedtransfer.common.features import FeatureStore
 from fedtransfer.common.head import HeadSpec, initial_head, load_head, load_moments
 from fedtransfer.common.protocol import Confusion, Description, Gather, Query, Scores, Sums, Task, Trial, Update
 from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
-from flwr.app import Message
-from flwr.common.serde import message_to_proto
 
 CLASSES = ("blue", "green", "red")
 PRIVATE = {"dp": "image", "noise_multiplier": 1.0, "classes": "declared", "class_names": "blue,green,red"}

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import forked
 import pytest
+from waiting import wait_until
+
 from fedtransfer.client.budget import Budget, charge_reply, refuse_beyond_budget
 from fedtransfer.common import protocol
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.privacy.accounting import Release, epsilon
 from fedtransfer.common.protocol import Gather, Task
-from waiting import wait_until
 
 RELEASE, OTHER = Release(0.05, 1.3), Release(1.0, 0.1 + 0.2, True)
 DECLARED = {"classes": "declared", "class_names": "red,green", "weighting": "uniform"}

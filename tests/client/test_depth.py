@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_network import pixels, shared_backbone, small_backbone
+
 from fedtransfer.client.keras_trainer import KerasTrainer
 from fedtransfer.client.linear_trainer import LinearTrainer
 from fedtransfer.client.trainer import Recipe, batches, trainer
@@ -14,7 +16,6 @@ from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.cut import Cut, cut
 from fedtransfer.common.feature_map import FeatureMap
 from fedtransfer.common.head import HeadSpec, build_above, initial_head
-from small_network import pixels, shared_backbone, small_backbone
 
 pytestmark = pytest.mark.run  # it trains whole networks
 N, CLASSES = 22, 3

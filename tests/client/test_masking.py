@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from masked_sites import CLASSES, Cluster, masked_config, update
+
 from fedtransfer.client.deployment.settings import SiteFolder, SiteSettings
 from fedtransfer.client.mask_secrets import Safe
 from fedtransfer.client.masking import Masking
@@ -20,9 +24,6 @@ from fedtransfer.common.masks.session import common_part
 from fedtransfer.common.masks.vector import decode, encode, rounding_error
 from fedtransfer.common.protocol import TRAIN, Confusion, Task, Update
 from fedtransfer.common.signatures import is_signed, sign
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from masked_sites import CLASSES, Cluster, masked_config, update
 
 FIVE = tuple(f"site-{i:03}" for i in range(5))
 ANNA, DROPPED = FIVE[0], FIVE[4]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
 from fedtransfer.client.personal import PersonalHeads, make_personal
 from fedtransfer.client.place import Place

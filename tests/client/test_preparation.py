@@ -5,6 +5,9 @@ from threading import Event
 from typing import Any
 
 import pytest
+from flwr.app import Message
+from waiting import patient, wait_until
+
 from fedtransfer.client.app import app
 from fedtransfer.client.place import Place
 from fedtransfer.client.preparation import Preparation
@@ -14,8 +17,6 @@ from fedtransfer.common.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.protocol import Description, Preparing, Query
 from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
-from flwr.app import Message
-from waiting import patient, wait_until
 
 
 def test_progress_then_the_site() -> None:

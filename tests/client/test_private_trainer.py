@@ -3,6 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, chisquare, kstest
+
 from fedtransfer.client.private_trainer import clipped_gradient_sum, train_privately
 from fedtransfer.client.trainer import Recipe
 from fedtransfer.common.compute import keras, tf
@@ -10,9 +14,6 @@ from fedtransfer.common.head import HeadSpec, build_head
 from fedtransfer.common.privacy.accounting import Release
 from fedtransfer.common.privacy.guarantee import Guarantee
 from fedtransfer.common.privacy.randomness import secret_generator
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import binom, chisquare, kstest
 
 RECIPE = Recipe("sgd", 0.5, 16, 1)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedtransfer.client import work
 from fedtransfer.client.budget import Budget
 from fedtransfer.client.limits import refuse_beyond
@@ -122,9 +123,10 @@ def test_a_site_without_training_images_answers_with_noise(prepared, tmp_path: P
 def test_a_reply_is_charged_before_it_leaves(
     tmp_path: Path, folder_of_classes: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from flwr.app import Message
+
     from fedtransfer.client.app import app
     from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
-    from flwr.app import Message
 
     budget = Budget(tmp_path / "state" / "privacy.jsonl")
     site = SimulatedSite("the site", {"data": str(folder_of_classes(12)), "state": str(tmp_path / "state")})

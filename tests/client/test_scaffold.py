@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedtransfer.client import scaffold
 from fedtransfer.client.keras_trainer import KerasTrainer
 from fedtransfer.client.linear_trainer import LinearTrainer

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from masked_sites import CLASSES, WIDTH, masked_config, update
+
 from fedtransfer.client.shared_noise import with_share
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.vector import PLACES, decode, encode
@@ -11,7 +13,6 @@ from fedtransfer.common.privacy.clipping import norm
 from fedtransfer.common.privacy.discrete import integer_sensitivity
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.protocol import Gather, Sums, Task
-from masked_sites import CLASSES, WIDTH, masked_config, update
 
 SIZE = CLASSES * (WIDTH + 1)
 SITE = {"dp": "site", "noise": "shared", "noise_multiplier": 2.0, "weighting": "uniform", "min_sites": 5, "clip": 0.25}

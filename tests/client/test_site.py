@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedtransfer.client.site import Site, prepare_site
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError

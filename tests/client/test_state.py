@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedtransfer.client.state import SiteState
-from fedtransfer.common.errors import SiteError, UserError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.client.state import SiteState
+from fedtransfer.common.errors import SiteError, UserError
 
 RUN = "00ff00ff00ff00ff"
 

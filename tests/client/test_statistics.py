@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedtransfer.client import statistics
 from fedtransfer.client.statistics import site_sums
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.sums import KINDS, layout, unpack_triangle
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def images(seed: int, n: int, d: int = 5, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,9 @@ from typing import get_args
 import numpy as np
 import pytest
 from examples import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedtransfer.client.keras_trainer import KerasTrainer
 from fedtransfer.client.linear_trainer import LinearTrainer
 from fedtransfer.client.trainer import Recipe, Trainer, batches, pairs, trainer
@@ -14,8 +17,6 @@ from fedtransfer.common.head import HeadSpec, build_head, initial_head
 from fedtransfer.common.metrics import cross_entropy
 from fedtransfer.common.seeds import generator
 from fedtransfer.common.spec import head_spec
-from hypothesis import given
-from hypothesis import strategies as st
 
 SPEC = HeadSpec(12, 3)
 

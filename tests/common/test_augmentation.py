@@ -5,6 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import picture
+from PIL import Image as Pillow
+from small_network import shared_backbone
+
 from fedtransfer.common.augmentation import training_views, view, view_key
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.config import BUNDLED, RunConfig
@@ -12,11 +18,6 @@ from fedtransfer.common.extraction import extract, open_store
 from fedtransfer.common.images import Image, content_key, decode
 from fedtransfer.common.sources import read_source
 from fedtransfer.common.splits import split_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pictures import picture
-from PIL import Image as Pillow
-from small_network import shared_backbone
 
 KEY = b"k" * 32
 

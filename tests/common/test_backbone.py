@@ -2,14 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keras.src.backend.config import keras_home
+from pictures import picture
+from small_network import thin_resnet50v2
+
 from fedtransfer.common.backbone import Backbone, load_backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import BUNDLED
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.extraction import open_store
-from keras.src.backend.config import keras_home
-from pictures import picture
-from small_network import thin_resnet50v2
 
 
 def test_bundled_backbone_is_the_one_that_sites_agree_on() -> None:

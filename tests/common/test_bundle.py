@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common import bundle
 from fedtransfer.common.bundle import PACKAGES, build_bundle, refuse_other_sources, sources_digest
 from fedtransfer.common.config import RunConfig

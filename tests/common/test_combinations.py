@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+
 from fedtransfer.common import combinations, depth
 from fedtransfer.common.config import ONE_SHOT, RunConfig, Strategy
 from fedtransfer.common.config_reading import make_config, resolve_config

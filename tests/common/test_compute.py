@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.compute import CORES, GPUS, device, tf
 from fedtransfer.common.config import BUNDLED

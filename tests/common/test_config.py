@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 import typer
 from examples import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedtransfer.cli import app
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.config_reading import make_config, resolve_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.flower_config import with_flower_config
 from fedtransfer.common.presets import PRESETS
-from hypothesis import given
-from hypothesis import strategies as st
-
-from fedtransfer.cli import app
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 

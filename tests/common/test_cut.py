@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import picture
+from small_network import moved, pixels, shared_backbone, small_backbone, thin_resnet50v2
+
 from fedtransfer.common.backbone import Backbone, load_backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.cut import cut, cuts
@@ -12,8 +15,6 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.extraction import extract, open_store
 from fedtransfer.common.images import Image
 from fedtransfer.common.resnet import small_resnet
-from pictures import picture
-from small_network import moved, pixels, shared_backbone, small_backbone, thin_resnet50v2
 
 LAYERS = ("conv4_block2", "conv4", "conv3_block2", "conv3", "conv2_block2", "conv2", "conv1")
 

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_network import small_backbone
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.cost import costs
 from fedtransfer.common.cut import cut, cuts
 from fedtransfer.common.depth import deepen, layer_at, layers, schedule
 from fedtransfer.common.head import HeadSpec, initial_head
 from fedtransfer.common.words import size
-from hypothesis import given
-from hypothesis import strategies as st
-from small_network import small_backbone
 
 
 @given(st.lists(st.integers(2, 100), unique=True, max_size=5), st.integers(1, 100))

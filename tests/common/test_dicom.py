@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedtransfer.common.images import decode
 
 pydicom = pytest.importorskip("pydicom")

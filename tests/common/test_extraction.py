@@ -5,6 +5,9 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from small_network import small_backbone
+from waiting import patient, wait_until
+
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.config import BUNDLED
 from fedtransfer.common.errors import UserError
@@ -12,8 +15,6 @@ from fedtransfer.common.extraction import extract, open_store
 from fedtransfer.common.features import FeatureStore
 from fedtransfer.common.images import content_key
 from fedtransfer.common.sources import read_source
-from small_network import small_backbone
-from waiting import patient, wait_until
 
 
 @pytest.fixture

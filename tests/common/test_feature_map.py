@@ -5,6 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.preprocessing import StandardScaler
+
 from fedtransfer.common.backbone import Backbone, load_backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import BUNDLED, RunConfig
@@ -13,10 +18,6 @@ from fedtransfer.common.feature_map import feature_map, feature_width, moments_o
 from fedtransfer.common.head import HeadSpec, initial_head
 from fedtransfer.common.model import export_models, load_model
 from fedtransfer.common.public_statistics import PublicStatistics
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from sklearn.preprocessing import StandardScaler
 
 D = 6
 

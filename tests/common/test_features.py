@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedtransfer.common.features import FeatureStore
-from fedtransfer.common.housekeeping import prune_store, survey_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedtransfer.common.features import FeatureStore
+from fedtransfer.common.housekeeping import prune_store, survey_store
 
 
 def key(i: int) -> bytes:

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import HeadSpec, build_head, initial_head, load_head, load_moments, mix, save_head
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head import HeadSpec, build_head, initial_head, load_head, load_moments, mix, save_head
 
 
 @pytest.mark.parametrize("hidden", [0, 7])

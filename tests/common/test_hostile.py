@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import COLOURS, picture
+from PIL import Image as Pillow
+from rich.console import Console
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.images import MAX_BYTES, decode
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, simulate
-from pictures import COLOURS, picture
-from PIL import Image as Pillow
-from rich.console import Console
 
 BASE = picture(COLOURS["red"], 5, (48, 36))
 GREY = BASE.convert("L")

@@ -2,9 +2,10 @@ import io
 
 import numpy as np
 import pytest
-from fedtransfer.common.images import content_key, decode
 from pictures import picture
 from PIL import Image as Pillow
+
+from fedtransfer.common.images import content_key, decode
 
 
 def encoded(image: Pillow.Image, kind: str = "PNG", **options: object) -> bytes:

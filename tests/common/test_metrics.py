@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from fedtransfer.common import metrics
-from fedtransfer.common.metrics import Counts
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
+
+from fedtransfer.common import metrics
+from fedtransfer.common.metrics import Counts
 
 
 def sample(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_network import thin_resnet50v2
+
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.networks import preprocess
-from small_network import thin_resnet50v2
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 40, 40, 3)).astype(np.float32)
 layers = keras.layers

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from fedtransfer.common import processes
-from fedtransfer.common.processes import end, free_port, last_lines, rotate, running_pid, spawn
 from filelock import FileLock, Timeout
 from waiting import wait_until
+
+from fedtransfer.common import processes
+from fedtransfer.common.processes import end, free_port, last_lines, rotate, running_pid, spawn
 
 PARENT = """
 import signal, sys

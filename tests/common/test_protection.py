@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common import protection
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.config_reading import make_config

@@ -4,6 +4,13 @@ from typing import cast
 
 import numpy as np
 import pytest
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.messages import (
     Boxes,
@@ -32,12 +39,6 @@ from fedtransfer.common.protocol import (
     Update,
 )
 from fedtransfer.common.wire import array_bytes, digest, pack, shapes, unpack
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ENVELOPE = 2048  # bytes around the payload
 

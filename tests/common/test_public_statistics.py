@@ -4,6 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
+
 from fedtransfer.client.features_cli import features
 from fedtransfer.common.backbone import configured_backbone, load_backbone
 from fedtransfer.common.compute import keras
@@ -13,9 +17,6 @@ from fedtransfer.common.extraction import extract, open_store
 from fedtransfer.common.feature_map import feature_map
 from fedtransfer.common.public_statistics import write_statistics
 from fedtransfer.common.sources import read_source
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
-from typer.testing import CliRunner
 
 D = 256
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.roster import read_roster, roster_text
 

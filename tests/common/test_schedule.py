@@ -1,10 +1,11 @@
 import math
 
 import pytest
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.schedule import rate
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.schedule import rate
 
 kinds = st.sampled_from(["linear", "cosine", "exponential"])
 

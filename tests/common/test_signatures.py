@@ -1,6 +1,7 @@
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from fedtransfer.common.signatures import DOMAIN, is_signed, sign
 
 

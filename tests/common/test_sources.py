@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import picture
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.images import Image, decode
 from fedtransfer.common.sources import natural_order, read_source, write_manifest
-from pictures import picture
 
 
 def test_class_folders(folder_of_classes) -> None:

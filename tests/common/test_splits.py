@@ -1,9 +1,10 @@
 from collections import Counter
 
-from fedtransfer.common.images import Image
-from fedtransfer.common.splits import split_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.common.images import Image
+from fedtransfer.common.splits import split_of
 
 KEYS = st.binary(min_size=32, max_size=32)
 

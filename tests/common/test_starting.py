@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common import processes
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.processes import last_lines, spawn, start_in_background, wait_until_up

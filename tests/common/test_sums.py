@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedtransfer.client.statistics import site_sums
 from fedtransfer.common.protocol import ProtocolError, Sums
 from fedtransfer.common.sums import KINDS, check_sums, layout, pack_triangle, unpack_triangle
-from hypothesis import given
-from hypothesis import strategies as st
 
 D, C, N = 4, 3, 20
 

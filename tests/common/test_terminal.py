@@ -2,8 +2,9 @@
 
 import io
 
-from fedtransfer.common.terminal import progress_bar
 from rich.console import Console
+
+from fedtransfer.common.terminal import progress_bar
 
 
 def lines(seconds_a_step: float) -> list[str]:

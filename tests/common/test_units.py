@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.units import service_unit
 
 

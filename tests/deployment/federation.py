@@ -16,11 +16,12 @@ from typing import Any
 
 import forked
 import numpy as np
+from waiting import patient, wait_until
+
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import is_up as is_site_up
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.status import describe as describe_coordinator
-from waiting import patient, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping
+from pictures import class_folders
+from waiting import wait_until
+
 from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.common import bundle
 from fedtransfer.common.bundle import build_bundle, sources_digest
@@ -17,8 +20,6 @@ from fedtransfer.common.compute import keras
 from fedtransfer.common.config_reading import make_config
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.superlink import RunStatus, connect
-from pictures import class_folders
-from waiting import wait_until
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")]
 

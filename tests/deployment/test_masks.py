@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, arrays, start_all, stopping
+from pictures import class_folders
+from waiting import patient, wait_until
+
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.config import RunConfig
@@ -17,8 +20,6 @@ from fedtransfer.common.sources import read_source
 from fedtransfer.server.app import make_app
 from fedtransfer.simulations.federation import run_on_engine
 from fedtransfer.simulations.sites import write_sites
-from pictures import class_folders
-from waiting import patient, wait_until
 
 pytestmark = pytest.mark.full
 

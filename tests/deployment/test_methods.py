@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, arrays, start_all, stopping
+from pictures import class_folders
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.sources import read_source
 from fedtransfer.server.app import make_app
 from fedtransfer.simulations.federation import run_on_engine
 from fedtransfer.simulations.sites import write_sites
-from pictures import class_folders
 
 pytestmark = pytest.mark.full
 

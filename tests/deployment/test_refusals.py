@@ -12,14 +12,15 @@ from socket import SHUT_RDWR, create_server, socket
 import httpx
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, free_port, stopping
-from fedtransfer.client.deployment.fleet import connect
-from fedtransfer.client.deployment.preflight import check_site
-from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.server.deployment.certificates import issue_server_certificate, make_authority
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.node_pb2 import Node
 from pictures import class_folders
 from waiting import wait_until
+
+from fedtransfer.client.deployment.fleet import connect
+from fedtransfer.client.deployment.preflight import check_site
+from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.server.deployment.certificates import issue_server_certificate, make_authority
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")]
 

@@ -10,9 +10,10 @@ import forked
 import pytest
 from deployment.federation import ROOT, CoordinatorParty, Party, SiteParty, arrays, start_all, stopping
 from deployment.network import NGINX, Cable, Network, network, nginx, why_no_namespaces
-from fedtransfer.server.deployment.coordinator import Coordinator
 from pictures import class_folders
 from waiting import wait_until
+
+from fedtransfer.server.deployment.coordinator import Coordinator
 
 pytestmark = pytest.mark.full
 

@@ -18,11 +18,6 @@ import numpy as np
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, stopping
 from deployment.network import Relay
-from fedtransfer.client.deployment.keys import load_keys
-from fedtransfer.client.deployment.ledger import Ledger
-from fedtransfer.common import protocol, wire
-from fedtransfer.common.errors import SiteError
-from fedtransfer.server.deployment.certificates import issue_server_certificate
 from flwr.app import Message
 from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto import fab_pb2, fleet_pb2, heartbeat_pb2, message_pb2, run_pb2
@@ -32,6 +27,12 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
 from pictures import COLOURS, class_folders
 from waiting import wait_until
+
+from fedtransfer.client.deployment.keys import load_keys
+from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.common import protocol, wire
+from fedtransfer.common.errors import SiteError
+from fedtransfer.server.deployment.certificates import issue_server_certificate
 
 pytestmark = pytest.mark.full
 

@@ -3,13 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
+
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head import HeadSpec
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import CONTROL, MOMENTS, Answer, Confusion, Request, Task, Update, classes_digest
 from fedtransfer.common.wire import pack
 from fedtransfer.server.admission import Terms, admit
-from flwr.app import Error, Message
 
 SPEC = HeadSpec(4, 3)
 CLASSES = ("a", "b", "c")

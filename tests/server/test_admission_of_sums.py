@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedtransfer.common.head import HeadSpec
 from fedtransfer.common.protocol import (
     Answer,

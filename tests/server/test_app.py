@@ -5,6 +5,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.config import RunConfig
 from fedtransfer.server.app import make_app

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import class_folders
+
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
@@ -18,7 +20,6 @@ from fedtransfer.server.callbacks import Callback, Start, load_callbacks
 from fedtransfer.server.callbacks.tables import HISTORY, Tables
 from fedtransfer.server.records import Round
 from fedtransfer.simulations.engine import SimulatedSite, run_in_process
-from pictures import class_folders
 
 pytestmark = pytest.mark.run
 

@@ -5,6 +5,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+
 from fedtransfer.common.config import OneShot, RunConfig, Strategy
 from fedtransfer.server.checkpoint import Checkpoints
 from fedtransfer.server.progress import Progress

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, losses_of, numbers, seen, three_sites, together
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import Confusion, Personal, Scores, Task, Trial
 from fedtransfer.server.closing import write_points
 from fedtransfer.server.progress import EMA
 from fedtransfer.server.records import Outcome, Point
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 DATA = three_sites()
 BOTH = {"interpolate": True, "ema": 0.8, "server_learning_rate": 0.5, "rounds": 4, "learning_rate": 20.0}

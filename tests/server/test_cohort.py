@@ -2,10 +2,11 @@ import math
 from collections import Counter
 
 import pytest
-from fedtransfer.common.config import RunConfig
-from fedtransfer.server.cohort import cohort_size, draw_cohort, quorum
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.common.config import RunConfig
+from fedtransfer.server.cohort import cohort_size, draw_cohort, quorum
 
 
 @given(

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 
 import pytest
+from flwr.app import Message
+from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
+from flwr.supercore.task_identity import TaskIdentity
+
 from fedtransfer.common import protocol, wire
 from fedtransfer.common.protocol import Preparing, Query
 from fedtransfer.server.admission import admit
 from fedtransfer.server.exchange import exchange
-from flwr.app import Message
-from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
-from flwr.supercore.task_identity import TaskIdentity
 
 NODES = {"near": 11, "gone": 22, "late": 33}
 

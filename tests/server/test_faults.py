@@ -15,6 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid
+from pictures import COLOURS, picture
+from waiting import patient
+
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.config import BUNDLED, RunConfig
@@ -25,10 +30,6 @@ from fedtransfer.common.sources import read_source
 from fedtransfer.common.wire import _padded, array_bytes, pack, unpack
 from fedtransfer.server.app import make_app
 from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite, run_in_process
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.serverapp import Grid
-from pictures import COLOURS, picture
-from waiting import patient
 
 pytestmark = pytest.mark.run
 

@@ -3,6 +3,11 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
+
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
@@ -10,10 +15,6 @@ from fedtransfer.common.protocol import Description, Preparing
 from fedtransfer.common.wire import pack
 from fedtransfer.server.joining import Federation, join
 from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
-from flwr.app import Context, Error, Message
-from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
-from flwr.proto.node_pb2 import NodeInfo
 
 
 def joined(*sites: tuple[str, str], images: tuple[int, int, int] = (5, 2, 2), **settings: object) -> Federation:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_sites import Drawn, Stopped, assert_same, draw, hanging, three_sites
+
 from fedtransfer.common import protocol
 from fedtransfer.common.backbone import configured_backbone
 from fedtransfer.common.errors import SiteError, UserError

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, assert_same, hanging, three_sites
+
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.protocol import Gather, Sums, Trial
 

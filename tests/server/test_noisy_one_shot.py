@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, numbers, seen, three_sites, together
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestCentroid
+
 from fedtransfer.client.statistics import released_sums
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.privacy.closed_form import gram_vector, total_deviation
 from fedtransfer.common.protocol import Gather, Sums, Trial
 from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM
 from fedtransfer.server.strategies import fed3r, fedncm
-from sklearn.linear_model import Ridge
-from sklearn.neighbors import NearestCentroid
 
 PRIVATE = {"dp": "image", "noise_multiplier": 1.0, "classes": "declared", "class_names": "a,b,c"}
 QUIET = PRIVATE | {"noise_multiplier": 1e-9}

@@ -4,13 +4,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from fedtransfer.client.statistics import site_sums
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.errors import UserError
-from fedtransfer.common.protocol import Sums
-from fedtransfer.common.sums import OF_ONE_SHOT
-from fedtransfer.server.strategies import fed3r, fedcof, fedncm
-from fedtransfer.server.strategies.one_shot import GRID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
@@ -18,6 +11,14 @@ from sklearn.covariance import empirical_covariance
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestCentroid
+
+from fedtransfer.client.statistics import site_sums
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.protocol import Sums
+from fedtransfer.common.sums import OF_ONE_SHOT
+from fedtransfer.server.strategies import fed3r, fedcof, fedncm
+from fedtransfer.server.strategies.one_shot import GRID
 
 LAMBDA = 0.5
 RIDGE = RunConfig(strategy="fed3r", ridge=LAMBDA)

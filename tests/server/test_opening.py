@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import WIDTH, Drawn, Stopped, assert_same, draw, losses_of, numbers, seen, three_sites, together
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.protocol import MOMENTS, Gather, Query, Task, Trial
 from fedtransfer.server.callbacks.tables import Tables, read_history
 from fedtransfer.server.opening import FACTORS
 from fedtransfer.server.strategies.one_shot import GRID, NEVER
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 DATA = three_sites()
 HEAD_BYTES = 4 * (WIDTH + 1) * 3

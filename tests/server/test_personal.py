@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from fedtransfer.common.protocol import Description, Personal
 from fedtransfer.server.personal import summarise_personal
 

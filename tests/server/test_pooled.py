@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 from drawn_sites import WIDTH, Drawn, draw, numbers, seen, three_sites, together
 from examples import examples
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.protocol import Task
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedtransfer.common.config import RunConfig
+from fedtransfer.common.protocol import Task
 
 CLASSES = "abc"
 

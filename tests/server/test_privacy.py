@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import Release
@@ -11,8 +14,6 @@ from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 from fedtransfer.server.privacy import SiteLevel
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Contribution
-from hypothesis import given
-from hypothesis import strategies as st
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
 SUMMED = ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, Stopped, assert_same, three_sites
+
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.privacy.clipping import clipped
 from fedtransfer.common.protocol import Scores, Tally, Task, Trial, Update

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, losses_of, three_sites
+from pictures import class_folders
+
 from fedtransfer.common.backbone import configured_backbone
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
@@ -17,7 +19,6 @@ from fedtransfer.server.callbacks.tables import Tables, read_history
 from fedtransfer.server.progress import Candidate, Progress
 from fedtransfer.server.public import public_images
 from fedtransfer.server.strategies.state import State
-from pictures import class_folders
 
 CLASSES = ("blue", "green", "red")
 PRIVATE = {

@@ -9,15 +9,16 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from waiting import patient
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.checkpoint import Checkpoints
 from fedtransfer.server.progress import Candidate, Progress
 from fedtransfer.server.standing import Standing
 from fedtransfer.server.strategies.state import State
-from hypothesis import given
-from hypothesis import strategies as st
-from waiting import patient
 
 HEAD = (np.ones((4, 3), np.float32), np.zeros(3, np.float32))
 

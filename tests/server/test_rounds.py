@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
 from fedtransfer.common import protocol, wire
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.config import BUNDLED, RunConfig
@@ -19,9 +23,6 @@ from fedtransfer.server.cohort import draw_cohort
 from fedtransfer.server.records import Outcome, Round
 from fedtransfer.server.rounds import federate
 from fedtransfer.simulations.engine import SimulatedSite, run_in_process
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
 
 CLASSES = ("a", "b")
 SITES = [SimulatedSite(name, {"name": name}) for name in ("anna", "bert", "carl")]

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.run import check_folder, clear_folder, open_folder, write_summary

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, Stopped, three_sites
+
 from fedtransfer.client.state import SiteState
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.protocol import CONTROL, Task, Update

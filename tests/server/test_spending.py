@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import Release

@@ -5,12 +5,13 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import OneShot, Optimizer, RunConfig, Strategy
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Contribution, State
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLAIN = RunConfig(server_learning_rate=1.0, server_momentum=0.0)
 

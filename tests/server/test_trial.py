@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import WIDTH, Drawn, losses_of, numbers, seen, three_sites, together
+from flwr.serverapp import Grid
+
 from fedtransfer.common.backbone import configured_backbone
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.head import mix
@@ -13,7 +15,6 @@ from fedtransfer.server.admission import Terms
 from fedtransfer.server.asking import Asker
 from fedtransfer.server.joining import join
 from fedtransfer.server.trial import TrialResult, hold_trial
-from flwr.serverapp import Grid
 
 DATA = three_sites()
 FACTORS = (1.0, 2.0)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from drawn_sites import Drawn, three_sites
+
 from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.deployment.status import event_in_words

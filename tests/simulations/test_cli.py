@@ -11,11 +11,11 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
-from fedtransfer.common.errors import UserError
 from pictures import COLOURS, class_folders, picture
 from typer.testing import CliRunner
 
 from fedtransfer.cli import app
+from fedtransfer.common.errors import UserError
 
 pytestmark = pytest.mark.run
 
@@ -129,9 +129,10 @@ def test_evaluate_on_other_data(colours: Path, tmp_path: Path) -> None:
 
 
 def test_evaluation_scores_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
     from fedtransfer.client.inference import _class_scores
     from fedtransfer.common.metrics import Counts
-    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
     rng = np.random.default_rng(0)
     p, y = rng.dirichlet(np.ones(3), 80).astype(np.float32), rng.integers(0, 3, 80)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedtransfer.common.compute import keras
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.sources import read_source

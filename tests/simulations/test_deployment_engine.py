@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fedtransfer.client.deployment.place import real_place
 from fedtransfer.common import protocol
 from fedtransfer.common.config import RunConfig

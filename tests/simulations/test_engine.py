@@ -5,11 +5,12 @@ import time
 
 import flwr
 import pytest
-from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from waiting import patient
+
+from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite, run_in_process
 
 SITES = [SimulatedSite(f"site-{i}", {"number": i}) for i in range(6)]
 

@@ -8,6 +8,9 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedtransfer.common.config import RunConfig, Strategy
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head import HeadSpec, initial_head
@@ -15,8 +18,6 @@ from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import CONTROL, Sums, Task, Trial, Update
 from fedtransfer.common.wire import pack
 from fedtransfer.simulations.methods import CONVOLUTIONS, METHODS, RIDGES, WIDTHS, Sizes, sizes, told
-from hypothesis import given
-from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVELOPE = 2048

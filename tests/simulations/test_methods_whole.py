@@ -12,6 +12,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from _pytest.mark import ParameterSet
+from pictures import class_folders
+from rich.console import Console
+from stopping import Stopped
+from typer.testing import CliRunner
+
+from fedtransfer.cli import app
 from fedtransfer.client.site import prepare_site
 from fedtransfer.client.trainer import Recipe, trainer
 from fedtransfer.common.backbone import configured_backbone
@@ -24,12 +30,6 @@ from fedtransfer.common.sources import read_source
 from fedtransfer.common.spec import head_spec
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
-from pictures import class_folders
-from rich.console import Console
-from stopping import Stopped
-from typer.testing import CliRunner
-
-from fedtransfer.cli import app
 
 pytestmark = pytest.mark.run
 

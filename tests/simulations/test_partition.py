@@ -2,12 +2,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.images import Image
 from fedtransfer.simulations.partition import partition
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def images(classes: int = 5, each: int = 60, test: int = 20) -> list[Image]:

@@ -4,13 +4,14 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from waiting import wait_until
+
 from fedtransfer.common.backbone import _architecture, load_backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import BUNDLED
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.resnet import small_resnet
 from fedtransfer.simulations.pretraining import PretrainingRecipe, pretrain
-from waiting import wait_until
 
 RECIPE = PretrainingRecipe(epochs=4, resolution=32, batch_size=16, learning_rate=0.05)
 

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from fedtransfer.common.config_reading import make_config
-from fedtransfer.simulations.privacy import statement
 from typer.testing import CliRunner
 
 from fedtransfer.cli import app
+from fedtransfer.common.config_reading import make_config
+from fedtransfer.simulations.privacy import statement
 
 SITE = {"dp": "site", "epsilon": 2.0, "weighting": "uniform"}
 IMAGE = {"dp": "image", "epsilon": 2.0, "weighting": "uniform", "rounds": 20, "batch-size": 200}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from fedtransfer.client.site import prepare_site
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.config import BUNDLED, RunConfig
@@ -16,7 +18,6 @@ from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, simulate
 from fedtransfer.simulations.report import write_report
 from fedtransfer.simulations.report.blocks import epsilon
-from rich.console import Console
 
 pytestmark = pytest.mark.run
 CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Context, Message
+from waiting import patient
+
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
@@ -23,8 +26,6 @@ from fedtransfer.server.app import make_app
 from fedtransfer.simulations.federation import prepare, run_on_engine
 from fedtransfer.simulations.ray_engine import run_on_ray
 from fedtransfer.simulations.sites import write_sites
-from flwr.app import Context, Message
-from waiting import patient
 
 ray = pytest.importorskip("ray", reason="Flower's simulation extra is not installed")
 pytestmark = pytest.mark.run

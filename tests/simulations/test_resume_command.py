@@ -11,12 +11,12 @@ from pathlib import Path
 import forked
 import pytest
 import stopping
-from fedtransfer.common.errors import UserError
 from pictures import class_folders, picture
 from typer.testing import CliRunner
 from waiting import patient, wait_until
 
 from fedtransfer.cli import app
+from fedtransfer.common.errors import UserError
 
 pytestmark = pytest.mark.run
 

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from fedtransfer.simulations.scores import CALIBRATION_BINS, Evaluation, total
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
+
+from fedtransfer.simulations.scores import CALIBRATION_BINS, Evaluation, total
 
 
 def predictions(seed: int, n: int, classes: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
+from small_network import moved
+
 from fedtransfer.common.backbone import load_backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config import BUNDLED, RunConfig
@@ -21,8 +24,6 @@ from fedtransfer.common.sources import read_source
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, simulate
 from fedtransfer.simulations.report import write_report
-from rich.console import Console
-from small_network import moved
 
 pytestmark = pytest.mark.run
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.simulations.sites import taken_for_classes
 

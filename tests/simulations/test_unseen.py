@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head import HeadSpec, initial_head, load_head
@@ -14,9 +18,6 @@ from fedtransfer.server.run import settings_of
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, prepare, simulate
 from fedtransfer.simulations.unseen import adapt_unseen, few_images, set_aside
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.console import Console
 
 SITES = {f"site-{i}": i for i in range(10)}
 SPEC = HeadSpec(5, 3)

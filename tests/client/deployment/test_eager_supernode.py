@@ -5,8 +5,9 @@ import inspect
 import time
 
 import pytest
-from fedtransfer.client.deployment.eager_supernode import IDLE_SECONDS, Pace
 from flwr.supernode import start_client_internal
+
+from fedtransfer.client.deployment.eager_supernode import IDLE_SECONDS, Pace
 
 
 def test_flowers_loop_uses_time_as_we_take_it_to() -> None:

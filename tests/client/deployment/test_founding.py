@@ -2,6 +2,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.client.deployment.founding import found_site, replace_key
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import SiteFolder

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typer.testing import CliRunner
+
 from fedtransfer.client.cli import client
 from fedtransfer.client.deployment.founding import found_site, replace_key
 from fedtransfer.client.deployment.identity import SiteIdentity
@@ -16,7 +18,6 @@ from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.keys import fingerprint
 from fedtransfer.common.roster import roster_text
 from fedtransfer.common.signatures import Identity
-from typer.testing import CliRunner
 
 NAMES = ("anna", "bert", "carl")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from fedtransfer.client.deployment.keys import load_keys, make_keys
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.keys import fingerprint

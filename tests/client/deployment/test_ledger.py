@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
 from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import Description, Personal, Sums, Tally, Update
 from fedtransfer.common.wire import content_bytes, pack
-from flwr.app import Error, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 COUNTS = Counts(*np.ones((3, 2), np.int64), 0.5)
 UPDATE = Update(3, "f" * 64, "c" * 16, COUNTS, COUNTS, 12, (np.ones((4, 2), np.float32), np.zeros(2, np.float32)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fedtransfer.client.budget import Budget
 from fedtransfer.client.deployment.founding import found_site
 from fedtransfer.client.deployment.ledger import Ledger

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_network import shared_backbone
+
 from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
 from fedtransfer.common.backbone import configured_backbone, load_backbone
 from fedtransfer.common.config import BUNDLED, RunConfig
@@ -12,7 +14,6 @@ from fedtransfer.common.head import initial_head, load_head
 from fedtransfer.common.model import load_model
 from fedtransfer.common.protocol import MOMENTS, Task
 from fedtransfer.common.spec import head_spec
-from small_network import shared_backbone
 
 D = 8  # features of the small backbone
 CLASSES = ("blue", "green", "red")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.client.deployment import running
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import UserError

@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.client.deployment.settings import METHODS, SiteFolder
 from fedtransfer.common.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import patient
+
 from fedtransfer.client.deployment import launcher, worker
 from fedtransfer.client.deployment.launcher import ask
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.supernode import _only_launcher
-from waiting import patient
 
 
 @pytest.fixture

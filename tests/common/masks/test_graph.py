@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from masked_sites import masked_config
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.masks.graph import FAILURE, Graph, graph, least_sites
-from masked_sites import masked_config
 
 
 @pytest.mark.parametrize("colluding", [0, 1, 5])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fedtransfer.common.masks.secrecy import agreed, agreement_key, derived, pad, public, seal, unseal
 from fedtransfer.common.masks.session import Session
 

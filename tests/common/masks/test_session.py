@@ -1,6 +1,7 @@
 """What all sites of a session must have in common."""
 
 import pytest
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.masks.session import common_settings
 

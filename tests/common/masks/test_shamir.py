@@ -1,9 +1,10 @@
 """Any t shares give a secret; fewer fit every secret."""
 
 import pytest
-from fedtransfer.common.masks.shamir import PRIME, combine, draw, split
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.common.masks.shamir import PRIME, combine, draw, split
 
 SECRETS = st.integers(0, PRIME - 1)
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.vector import COARSE, PLACES, decode, encode, largest, length, places, rounding_error
 from fedtransfer.common.metrics import Counts
 from fedtransfer.common.protocol import Confusion, Gather, Personal, Scores, Sums, Tally, Task, Update
-from hypothesis import given
-from hypothesis import strategies as st
 
 STATED = (1, "f" * 64, "c" * 16)
 

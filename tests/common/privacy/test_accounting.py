@@ -7,10 +7,11 @@ import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant
 from examples import examples
-from fedtransfer.common.privacy.accounting import Release, epsilon, epsilon_by_orders, noise_for
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp, ndtr
+
+from fedtransfer.common.privacy.accounting import Release, epsilon, epsilon_by_orders, noise_for
 
 DELTA = 1e-5
 IMAGES = 50_000

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from fedtransfer.common.privacy.clipping import clipped, clipped_rows, norm
-from fedtransfer.common.privacy.discrete import integer_sensitivity, rounded
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+
+from fedtransfer.common.privacy.clipping import clipped, clipped_rows, norm
+from fedtransfer.common.privacy.discrete import integer_sensitivity, rounded
 
 ROUNDING = 1 + 1e-12
 BOUNDS = st.floats(1e-10, 1e10)

@@ -4,6 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
 from fedtransfer.client.statistics import clipped_sums, released_sums
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.privacy.closed_form import (
@@ -15,9 +19,6 @@ from fedtransfer.common.privacy.closed_form import (
 )
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM, NOISY_KINDS, layout, one_shot_sums
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 D, C = 5, 3
 STRATEGIES = ("fedncm", "fed3r")

@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import chi2, chisquare, kstest
+
 from fedtransfer.common.privacy.discrete import discrete_gaussian, integer_sensitivity, rounded, share
 from fedtransfer.common.privacy.randomness import secret_generator
-from scipy.stats import chi2, chisquare, kstest
 
 SCALE = 2.0**28
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import Release, epsilon

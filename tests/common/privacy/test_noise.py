@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy.stats import kstest
+
 from fedtransfer.common.privacy import noise
 from fedtransfer.common.privacy.noise import NoiseSource
 from fedtransfer.common.privacy.randomness import secret_generator
-from scipy.stats import kstest
 
 
 @pytest.mark.parametrize(

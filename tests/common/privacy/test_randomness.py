@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 from fedtransfer.common.privacy.randomness import secret_generator
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment.certificates import (
     CA_DAYS,

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from typer.testing import CliRunner
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.keys import fingerprint
 from fedtransfer.common.roster import read_roster
@@ -13,7 +15,6 @@ from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.enrolment import Enrolled, bring_in_line, enrol, enrolled, revoke
 from fedtransfer.server.deployment.founding import found_coordinator
 from fedtransfer.server.deployment.superlink import Node
-from typer.testing import CliRunner
 
 
 @pytest.fixture

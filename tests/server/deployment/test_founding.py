@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment.certificates import read_certificate
 from fedtransfer.server.deployment.coordinator import SETTINGS, Coordinator

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from deployment.federation import free_port
 from deployment.network import IPV6, NGINX, nginx
+
 from fedtransfer.server.deployment.certificates import issue_server_certificate, make_authority
 from fedtransfer.server.deployment.nginx import nginx_site
 

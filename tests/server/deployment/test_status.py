@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.words import ago
 from fedtransfer.server.deployment.status import event_in_words, events, in_words
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment import supervisor
@@ -15,7 +17,6 @@ from fedtransfer.server.deployment.current import Current, read_current, write_c
 from fedtransfer.server.deployment.founding import found_coordinator
 from fedtransfer.server.deployment.superlink import RunStatus
 from fedtransfer.server.deployment.supervisor import IDLE_SUBMISSIONS, attend
-from filelock import FileLock
 
 RUNNING, DONE = RunStatus("running", "", ""), RunStatus("finished", "completed", "")
 DIED = RunStatus("finished", "failed", "No heartbeat received from the task")

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from fedtransfer.cli import app
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.audits import _Audit, audit_plan, audit_run
@@ -18,10 +22,6 @@ from fedtransfer.simulations.audit.shown import shown, summary
 from fedtransfer.simulations.audit.tables import Finding
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
-from rich.console import Console
-from typer.testing import CliRunner
-
-from fedtransfer.cli import app
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 QUIET = Display(Console(quiet=True))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fedtransfer.client.statistics import site_sums
 from fedtransfer.simulations.audit.canaries import Canaries
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+
 from fedtransfer.common.privacy.accounting import Release, epsilon
 from fedtransfer.simulations.audit import canary_site
 from fedtransfer.simulations.audit.canary_site import audit, configured, threshold_bound, weighted_by_images
-from scipy.stats import norm
 
 RUNS = 500
 

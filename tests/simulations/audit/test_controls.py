@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.simulations.audit import controls
 from fedtransfer.simulations.audit.controls import CLAIMS, CONTROLS, Control
 

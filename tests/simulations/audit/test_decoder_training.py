@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures import COLOURS, picture
+from small_network import small_backbone
+
 from fedtransfer.common.backbone import Backbone
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.images import archive_arrays, content_key
@@ -13,8 +16,6 @@ from fedtransfer.simulations.audit.decoder import Decoder, build_decoder, may_be
 from fedtransfer.simulations.audit.decoder_training import public_images, save_decoder, train_decoder
 from fedtransfer.simulations.audit.leaks import unit_rows
 from fedtransfer.simulations.datasets import resolve_data
-from pictures import COLOURS, picture
-from small_network import small_backbone
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_sites import Drawn, assert_same, numbers, seen, three_sites
+
 from fedtransfer.client import work
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError

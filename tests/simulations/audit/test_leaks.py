@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from drawn_features import drawn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedtransfer.client.linear_trainer import LinearTrainer
 from fedtransfer.client.statistics import site_sums
 from fedtransfer.client.trainer import Recipe
@@ -16,8 +19,6 @@ from fedtransfer.simulations.audit.leaks import (
     largest_cosine,
     unit_rows,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 RATE = 4.0
 

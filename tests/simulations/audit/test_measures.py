@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from fedtransfer.simulations.audit.measures import POINTS, Curve, curve, log_spaced, measured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
+
+from fedtransfer.simulations.audit.measures import POINTS, Curve, curve, log_spaced, measured
 
 
 def gaussian(targets: int, images: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

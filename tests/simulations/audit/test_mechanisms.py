@@ -4,6 +4,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.guarantee import guarantee

@@ -6,6 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.simulations.audit.federation import Split, federate
 from fedtransfer.simulations.audit.measures import attacked, curve, measured
@@ -20,9 +24,6 @@ from fedtransfer.simulations.audit.membership import (
     rmia,
 )
 from fedtransfer.simulations.audit.shadows import Shadows, coins, pooled, run_shadows
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
 
 SEEDS = st.integers(0, 2**32 - 1)
 CALIBRATED = {"LiRA offline", "LiRA online", "RMIA"}

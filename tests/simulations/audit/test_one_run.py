@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 
 
 @pytest.mark.parametrize(

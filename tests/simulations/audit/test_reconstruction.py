@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedtransfer.common.backbone import Backbone, configured_backbone
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
+
 from fedtransfer.client import private_trainer
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.privacy.accounting import Release
@@ -17,7 +19,6 @@ from fedtransfer.simulations.audit.sampling import (
     poisson_p_value,
     used_in,
 )
-from scipy.stats import kstest
 
 SEEDS = 20
 FALSE_ALARMS = 1e-3  # of a right sampler, in all seeds of one test together

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_features import drawn
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.federation import Seen, Split, federate

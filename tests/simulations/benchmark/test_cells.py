@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import COLOURS, picture
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.simulations.benchmark.cells import extract_features, run_cell
 from fedtransfer.simulations.benchmark.plans import Cell
-from pictures import COLOURS, picture
 
 pytestmark = pytest.mark.run
 

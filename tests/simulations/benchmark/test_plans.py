@@ -4,6 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.benchmark import PRESETS

@@ -13,6 +13,11 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from killed_work import killed_or_not
+from typer.testing import CliRunner
+from waiting import patient, wait_until
+
+from fedtransfer.cli import app
 from fedtransfer.common.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.sources import read_source
@@ -25,11 +30,6 @@ from fedtransfer.simulations.benchmark.pool import results, workers
 from fedtransfer.simulations.benchmark.record import open_folder
 from fedtransfer.simulations.benchmark.standing import refuse_to_replace, standing, tuned
 from fedtransfer.simulations.benchmark.tuning import with_choices
-from killed_work import killed_or_not
-from typer.testing import CliRunner
-from waiting import patient, wait_until
-
-from fedtransfer.cli import app
 
 CHOSEN = {"setting": "few", "method": "fedavg", "chosen": {"learning-rate": 4.0}}
 ROOT = Path(__file__).resolve().parents[3]

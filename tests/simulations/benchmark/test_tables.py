@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy import stats
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.simulations.baselines import Score
 from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
@@ -24,10 +29,6 @@ from fedtransfer.simulations.benchmark.tables import (
 )
 from fedtransfer.simulations.benchmark.terminal import not_run, shown
 from fedtransfer.simulations.benchmark.tuning import choose, with_choices
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.console import Console
-from scipy import stats
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9, unique=True))

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from report_folders import altered, baselines_alone, benchmark_folder, write_csv
+from report_pages import Page
+
 from fedtransfer.common.config import RunConfig
 from fedtransfer.server.run import write_settings
 from fedtransfer.simulations.report.blocks import span
-from report_folders import altered, baselines_alone, benchmark_folder, write_csv
-from report_pages import Page
 
 ALONE = "sites that do better alone"
 

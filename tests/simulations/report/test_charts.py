@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+
 from fedtransfer.simulations.report.blocks import Figure
 from fedtransfer.simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart
 

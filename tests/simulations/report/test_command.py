@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.report import write_report
 from report_folders import audit_folder, audit_of_a_run, benchmark_folder, run_folder
 from report_pages import text_of
 from typer.testing import CliRunner
 
 import fedtransfer.cli
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.report import write_report
 
 
 @pytest.mark.run

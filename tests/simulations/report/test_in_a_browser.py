@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser, browser
-from fedtransfer.simulations.report import write_report
 from report_folders import audit_folder, benchmark_folder, run_folder
+
+from fedtransfer.simulations.report import write_report
 
 pytestmark = [
     pytest.mark.process,

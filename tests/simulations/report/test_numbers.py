@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from fedtransfer.simulations.report.blocks import epsilon
-from fedtransfer.simulations.report.estimates import rising
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.simulations.report.blocks import epsilon
+from fedtransfer.simulations.report.estimates import rising
 
 
 @given(st.floats(1e-6, 1e6))

@@ -2,10 +2,11 @@
 
 import math
 
-from fedtransfer.simulations.report.charts import Axis, Dot, Series, dot_chart, line_chart
-from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedtransfer.simulations.report.charts import Axis, Dot, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row
 
 PERCENT = Axis("accuracy", kind="percent")
 
