@@ -53,8 +53,8 @@ check: .venv/installed-dev .types  ## lint, format and types
 lock: .venv/installed-dev          ## refresh constraints.txt to the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --no-header --no-annotate pyproject.toml --output-file constraints.txt
 
-flower-config: .venv/installed-dev ## write [tool.flwr.app.config] in pyproject.toml from common/config.py
-	$(BIN)/python -m fedtransfer.common.flower_config
+flower-config: .venv/installed-dev ## write [tool.flwr.app.config] in pyproject.toml from common/config/config.py
+	$(BIN)/python tools/flower_config.py
 
 clean:          ## remove the environment and everything that the tools left
 	rm -rf .venv .types build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

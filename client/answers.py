@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from fedtransfer.client.inference import classify, evaluate_model, images_at, plot_confusion
+from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.images import Image, Problem
-from fedtransfer.common.model import Classifier
-from fedtransfer.common.terminal import percent, progress_bar, table_console
-from fedtransfer.common.words import plain
+from fedtransfer.common.head.model import Classifier
+from fedtransfer.common.support.terminal import percent, progress_bar, table_console
+from fedtransfer.common.support.text import plain
 
 
 def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bool, json_output: bool) -> int:

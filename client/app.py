@@ -8,22 +8,22 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedtransfer.client import work
-from fedtransfer.client.budget import charge_reply
-from fedtransfer.client.limits import refuse_beyond
-from fedtransfer.client.mask_secrets import Safe, Steps
-from fedtransfer.client.masking import Masking
-from fedtransfer.client.place import Place, place_of
+from fedtransfer.client import tasks as work
+from fedtransfer.client.consent.budget import charge_reply
+from fedtransfer.client.consent.limits import refuse_beyond
+from fedtransfer.client.data import Site, prepare_site
+from fedtransfer.client.masking.masking import Masking
+from fedtransfer.client.masking.secrets import Safe, Steps
+from fedtransfer.client.node import Place, place_of
 from fedtransfer.client.preparation import Preparation
-from fedtransfer.client.site import Site, prepare_site
-from fedtransfer.client.work import Work
-from fedtransfer.common import wire
-from fedtransfer.common.backbone import configured_backbone
-from fedtransfer.common.config import RunConfig, Value
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.client.tasks import Work
+from fedtransfer.common.backbone.backbone import configured_backbone
+from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.config.reading import make_config
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.masks import messages
-from fedtransfer.common.protocol import Gather, Preparing, Query, Request, Task, Trial
+from fedtransfer.common.wire import records as wire
+from fedtransfer.common.wire.protocol import Gather, Preparing, Query, Request, Task, Trial
 
 log = logging.getLogger(__name__)
 app = ClientApp()

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from fedtransfer.common.config.options import refuse_missing
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.options import refuse_missing
 
 client = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +40,7 @@ def init(
     fedtransfer client init site --name st-elsewhere --coordinator fed.example.org:9443 --ca ca.crt --data /data/images
     """
     from fedtransfer.client.deployment.founding import UNIT, found_site
-    from fedtransfer.common.keys import fingerprint
+    from fedtransfer.common.support.keys import fingerprint
 
     site = found_site(folder, name, coordinator, ca, data)
     public = site.key.with_suffix(".pub")
@@ -61,7 +61,7 @@ def new_key(folder: Dir = HERE) -> None:
     """Make a new key pair, when the old one was lost or revoked; the old one is put aside."""
     from fedtransfer.client.deployment.founding import replace_key
     from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.common.keys import fingerprint
+    from fedtransfer.common.support.keys import fingerprint
 
     site = SiteFolder.open(folder)
     line = replace_key(site)
@@ -88,8 +88,8 @@ def roster(
     """
     from fedtransfer.client.deployment.keys import load_keys
     from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.common.keys import fingerprint, public_line
-    from fedtransfer.common.roster import read_roster
+    from fedtransfer.common.support.keys import fingerprint, public_line
+    from fedtransfer.common.support.roster import read_roster
 
     site = SiteFolder.open(folder)
     own = fingerprint(public_line(load_keys(site.key)[1]))
@@ -138,15 +138,15 @@ def prepare(
     from rich.console import Console
 
     from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.common.config_reading import resolve_config
-    from fedtransfer.common.terminal import progress_bar
+    from fedtransfer.common.config.reading import resolve_config
+    from fedtransfer.common.support.terminal import progress_bar
 
     site = SiteFolder.open(folder)
     settings = site.apply(resolve_config(preset="", file=config, overrides={}))
     console = Console(stderr=True)
     console.print("Starting TensorFlow …", style="dim")
-    from fedtransfer.client.deployment.place import site_images
-    from fedtransfer.client.site import prepare_site
+    from fedtransfer.client.data import prepare_site
+    from fedtransfer.client.deployment.node import site_images
 
     with progress_bar(console, "Features", "images") as progress:
         ready = prepare_site(site_images(site), settings, progress, site.settings.consent.least_images)
@@ -163,8 +163,8 @@ def start(
 ) -> None:
     """Check the site, then take part in federations until stopped."""
     from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.common.processes import start_in_background
-    from fedtransfer.common.terminal import print_with_time
+    from fedtransfer.common.support.processes import start_in_background
+    from fedtransfer.common.support.terminal import print_with_time
 
     site = SiteFolder.open(folder)
     if background:
@@ -263,7 +263,7 @@ def predict(
     from fedtransfer.client.answers import show_predictions
     from fedtransfer.client.deployment.results import newest_result
     from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.common.model import load_model
+    from fedtransfer.common.head.model import load_model
 
     result = load_model(newest_result(SiteFolder.open(folder).results, personal=personal).model())
     if show_predictions(result, paths, csv_output=csv_output, json_output=json_output):
@@ -281,10 +281,10 @@ def evaluate(
     from rich.console import Console
 
     from fedtransfer.client.answers import show_evaluation
-    from fedtransfer.client.deployment.place import own_images
+    from fedtransfer.client.deployment.node import own_images
     from fedtransfer.client.deployment.results import newest_result
     from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.common.model import load_model
+    from fedtransfer.common.head.model import load_model
 
     site = SiteFolder.open(folder)
     kept = newest_result(site.results, personal=personal)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features import default_store
-from fedtransfer.common.housekeeping import StoreReport, prune_store, survey_store
+from fedtransfer.common.features.housekeeping import StoreReport, prune_store, survey_store
+from fedtransfer.common.features.store import default_store
 
 features = typer.Typer(
     no_args_is_help=True,
@@ -72,9 +72,9 @@ def statistics(
     """Write mean, deviation and principal axes of public images' features, for --standardise public and --project pca."""
     from rich.console import Console
 
-    from fedtransfer.common.config_reading import resolve_config
-    from fedtransfer.common.sources import read_source
-    from fedtransfer.common.terminal import progress_bar
+    from fedtransfer.common.config.reading import resolve_config
+    from fedtransfer.common.data.sources import read_source
+    from fedtransfer.common.support.terminal import progress_bar
 
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: expected a file name that ends in .npz")
@@ -85,9 +85,9 @@ def statistics(
     source = read_source(images)
     console = Console(stderr=True)
     console.print("Starting TensorFlow …", style="dim")
-    from fedtransfer.common.backbone import configured_backbone
-    from fedtransfer.common.extraction import extract, open_store
-    from fedtransfer.common.public_statistics import write_statistics
+    from fedtransfer.common.backbone.backbone import configured_backbone
+    from fedtransfer.common.backbone.public_statistics import write_statistics
+    from fedtransfer.common.features.extraction import extract, open_store
 
     network = configured_backbone(config)
     features = open_store(network, config.store)
@@ -110,7 +110,7 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
         return
     from rich.table import Table
 
-    from fedtransfer.common.terminal import table_console
+    from fedtransfer.common.support.terminal import table_console
 
     table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
     for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.compute import CORES
-from fedtransfer.common.images import Image, Problem, decode
-from fedtransfer.common.metrics import Counts, confusion_matrix
-from fedtransfer.common.model import Classifier
-from fedtransfer.common.pictures import save_heat_map
+from fedtransfer.common.data.images import Image, Problem, decode
+from fedtransfer.common.head.metrics import Counts, confusion_matrix
+from fedtransfer.common.head.model import Classifier
+from fedtransfer.common.support.pictures import save_heat_map
 
 
 def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.float32] | Problem]:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from threading import Thread
 
-from fedtransfer.client.site import Site
-from fedtransfer.common.extraction import Progress
+from fedtransfer.client.data import Site
+from fedtransfer.common.features.extraction import Progress
 
 
 class Preparation:

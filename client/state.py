@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.head import Arrays
-from fedtransfer.common.round_files import read_round, round_files, write_round
+from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.support.round_files import read_round, round_files, write_round
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ import typer
 from fedtransfer.client.cli import client
 from fedtransfer.client.features_cli import features
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.processes import spare_proxies_this_machine
+from fedtransfer.common.support.processes import spare_proxies_this_machine
 from fedtransfer.server.cli import server
 from fedtransfer.simulations.audit.cli import audit
 from fedtransfer.simulations.benchmark.cli import benchmark
 from fedtransfer.simulations.cli import evaluate, predict, pretrain, simulate
 from fedtransfer.simulations.methods_cli import methods
-from fedtransfer.simulations.privacy_cli import privacy
+from fedtransfer.simulations.privacy.cli import privacy
 from fedtransfer.simulations.report_cli import report
 
 app = typer.Typer(

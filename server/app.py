@@ -8,24 +8,24 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedtransfer.common.backbone import Backbone, configured_backbone
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import make_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.feature_map import feature_map
-from fedtransfer.common.head import Arrays, save_head
-from fedtransfer.common.model import export_models
-from fedtransfer.common.spec import head_spec
+from fedtransfer.common.features.feature_map import feature_map
+from fedtransfer.common.head.head import Arrays, save_head
+from fedtransfer.common.head.model import export_models
+from fedtransfer.common.head.spec import head_spec
 from fedtransfer.server.callbacks import Callback, load_callbacks
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.callbacks.tables import Tables, read_history, read_left_out
 from fedtransfer.server.callbacks.tensorboard import TensorBoard
-from fedtransfer.server.closing import write_points
-from fedtransfer.server.plots import plot_curves, plot_points
-from fedtransfer.server.records import Outcome
-from fedtransfer.server.rounds import federate
-from fedtransfer.server.run import open_folder, read_summary, write_summary
-from fedtransfer.server.summary import summarise
+from fedtransfer.server.rounds.after import write_points
+from fedtransfer.server.rounds.loop import federate
+from fedtransfer.server.run_folder.folder import open_folder, read_summary, write_summary
+from fedtransfer.server.run_folder.plots import plot_curves, plot_points
+from fedtransfer.server.run_folder.records import Outcome
+from fedtransfer.server.run_folder.summary import summarise
 
 
 def make_app(callbacks: Iterable[Callback] = ()) -> ServerApp:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fedtransfer.common.config.options import with_config_options
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.options import with_config_options
 from fedtransfer.server.deployment import OF_SIMULATIONS
 
 server = typer.Typer(
@@ -107,7 +107,7 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
 @server.command()
 def roster(folder: Dir = HERE) -> None:
     """Print the enrolled sites' roster, for sites that will not take your word for it: fedtransfer client roster --help."""
-    from fedtransfer.common.roster import roster_text
+    from fedtransfer.common.support.roster import roster_text
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.enrolment import enrolled
 
@@ -146,8 +146,8 @@ def start(
 
     Keeps running, and starts again what dies; a run goes on from its last checkpoint.
     """
-    from fedtransfer.common.processes import start_in_background
-    from fedtransfer.common.terminal import print_with_time
+    from fedtransfer.common.support.processes import start_in_background
+    from fedtransfer.common.support.terminal import print_with_time
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.status import describe
     from fedtransfer.server.deployment.supervisor import supervise
@@ -221,7 +221,7 @@ def logs(
     folder: Dir = HERE,
 ) -> None:
     """Show what happened last: the run's events, or SuperLink's own log."""
-    from fedtransfer.common.processes import last_lines
+    from fedtransfer.common.support.processes import last_lines
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.current import read_current
     from fedtransfer.server.deployment.status import event_in_words, events
@@ -242,7 +242,7 @@ def stop(
     run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
 ) -> None:
     """Stop the coordinator; a run in progress goes on when it is started again. With --run, end the run for good."""
-    from fedtransfer.common.processes import stop_running
+    from fedtransfer.common.support.processes import stop_running
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.submission import end_run
 
@@ -257,8 +257,8 @@ def stop(
 
 def _follow(coordinator: Any, run: Path) -> int:
     """Print a run's events as they come; return 0 once it is finished, 1 if it fails or is stopped."""
-    from fedtransfer.common.processes import running_pid
-    from fedtransfer.common.terminal import print_with_time
+    from fedtransfer.common.support.processes import running_pid
+    from fedtransfer.common.support.terminal import print_with_time
     from fedtransfer.server.deployment.current import read_current
     from fedtransfer.server.deployment.status import event_in_words, events
 

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.config_reading import make_config, resolve_config
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.options import refuse_missing, with_config_options
+from fedtransfer.common.config.presets import PRESETS
+from fedtransfer.common.config.reading import make_config, resolve_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.options import refuse_missing, with_config_options
-from fedtransfer.common.presets import PRESETS
-from fedtransfer.common.words import counted
+from fedtransfer.common.support.text import counted
 
 NOT_AN_OPTION = {"out", "resume", "prepared"}  # what a resumed run may have otherwise, but not by an option
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)]
@@ -113,8 +113,8 @@ def simulate(
 
 def _resumed(run: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
     """Take a run's own settings, with those changed that may be."""
-    from fedtransfer.server.checkpoint import FREE
-    from fedtransfer.server.run import settings_of
+    from fedtransfer.server.run_folder.checkpoint import FREE
+    from fedtransfer.server.run_folder.folder import settings_of
 
     if wrong := [name for name, value in others.items() if value]:
         raise UserError(f"--resume takes up a run with its own settings; leave out {', '.join(wrong)}")
@@ -144,7 +144,7 @@ def predict(
     fedtransfer predict runs/NAME holiday.jpg photos/
     """
     from fedtransfer.client.answers import show_predictions
-    from fedtransfer.common.model import load_model
+    from fedtransfer.common.head.model import load_model
 
     refuse_missing(paths)
     if show_predictions(load_model(run), paths, csv_output=csv_output, json_output=json_output):
@@ -181,8 +181,8 @@ def evaluate(
     from rich.console import Console
 
     from fedtransfer.client.answers import show_evaluation
-    from fedtransfer.common.model import load_model
-    from fedtransfer.simulations.evaluation import choose_images
+    from fedtransfer.common.head.model import load_model
+    from fedtransfer.simulations.scoring.evaluation import choose_images
 
     model = load_model(run)
     images, chosen, problems = choose_images(run, data, split.value if split else "", model.classes)

@@ -14,13 +14,13 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.personal import KINDS
-from fedtransfer.common.terminal import percent, progress_bar
-from fedtransfer.common.words import counted
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.support.terminal import percent, progress_bar
+from fedtransfer.common.support.text import counted
+from fedtransfer.common.wire.personal import KINDS
 from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.records import Round
-from fedtransfer.simulations.baselines import Baselines
+from fedtransfer.server.run_folder.records import Round
+from fedtransfer.simulations.scoring.baselines import Baselines
 
 _VISIBLE_ROUNDS = 12
 

@@ -14,32 +14,39 @@ from flwr.serverapp import ServerApp
 
 from fedtransfer.client.app import app as client_app
 from fedtransfer.client.app import forget_sites
-from fedtransfer.client.site import prepare_site
-from fedtransfer.common.backbone import Backbone, configured_backbone
-from fedtransfer.common.checks import examine, examine_sites
+from fedtransfer.client.data import prepare_site
+from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
 from fedtransfer.common.compute import CORES, device
-from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from fedtransfer.common.cost import costs
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.data.checks import examine, examine_sites
+from fedtransfer.common.data.images import Image, Problem
+from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.extraction import Extraction
-from fedtransfer.common.feature_map import feature_width
-from fedtransfer.common.head import load_head, load_layer, load_moments
-from fedtransfer.common.images import Image, Problem
-from fedtransfer.common.preparation import extract_all
+from fedtransfer.common.features.extraction import Extraction
+from fedtransfer.common.features.feature_map import feature_width
+from fedtransfer.common.features.preparation import extract_all
+from fedtransfer.common.head.cost import costs
+from fedtransfer.common.head.head import load_head, load_layer, load_moments
+from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.sources import read_source
-from fedtransfer.common.spec import head_spec
-from fedtransfer.common.splits import split_of
 from fedtransfer.server.app import make_app
-from fedtransfer.server.run import check_folder, clear_folder, read_summary, write_settings, write_summary, write_whole
-from fedtransfer.simulations.baselines import Baselines, measure, run_baselines
-from fedtransfer.simulations.datasets import NAMES, declare_classes, resolve_data
+from fedtransfer.server.run_folder.folder import (
+    check_folder,
+    clear_folder,
+    read_summary,
+    write_settings,
+    write_summary,
+    write_whole,
+)
+from fedtransfer.simulations.data.datasets import NAMES, declare_classes, resolve_data
+from fedtransfer.simulations.data.sites import sites_of, taken_for_classes, write_sites
+from fedtransfer.simulations.data.unseen import adapt_unseen, set_aside
 from fedtransfer.simulations.display import Display
-from fedtransfer.simulations.engine import SimulatedSite, run_in_process
+from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 from fedtransfer.simulations.plots import plot_partition
-from fedtransfer.simulations.privacy_strength import delta_warning, strength
-from fedtransfer.simulations.sites import sites_of, taken_for_classes, write_sites
-from fedtransfer.simulations.unseen import adapt_unseen, set_aside
+from fedtransfer.simulations.privacy.strength import delta_warning, strength
+from fedtransfer.simulations.scoring.baselines import Baselines, measure, run_baselines
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +130,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     write_settings(folder, config)  # first: a run killed from here on is known as one, and can be resumed
     manifests = write_sites(folder, config, taking_part)
     if config.engine == "deployment":
-        from fedtransfer.simulations.deployment_engine import deployed
+        from fedtransfer.simulations.engines.deployment import deployed
 
         with deployed(manifests, config, display.print) as federation:
             federation.run()
@@ -168,7 +175,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
 def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:
     """Run the apps for these sites on the engine that the config names, in process or on Ray."""
     if config.engine == "ray":
-        from fedtransfer.simulations.ray_engine import run_on_ray
+        from fedtransfer.simulations.engines.ray import run_on_ray
 
         run_on_ray(server_app, client_app, len(manifests), config.model_copy(update={"prepared": config.out}))
         return

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.words import nearest
+from fedtransfer.common.support.text import nearest
 
 WIDTHS = {BUNDLED: 256, "resnet50v2": 2048, "resnet101v2": 2048, "resnet152v2": 2048}
 _KERAS_BLOCKS = {"conv5": 14_950_400, "conv5_block2": 8_916_992, "conv5_block3": 4_458_496}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.config.config import BUNDLED, RunConfig
 
 
 def methods(

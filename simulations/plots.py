@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedtransfer.common.pictures import save_heat_map
+from fedtransfer.common.support.pictures import save_heat_map
 
 
 def plot_partition(

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone import Backbone, load_backbone, resizing_layer
+from fedtransfer.common.backbone.backbone import Backbone, load_backbone, resizing_layer
+from fedtransfer.common.backbone.resnet import small_resnet
 from fedtransfer.common.compute import CORES, keras, tf
+from fedtransfer.common.data.images import Image, content_key, decode
+from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.images import Image, content_key, decode
-from fedtransfer.common.resnet import small_resnet
 from fedtransfer.common.seeds import digest
-from fedtransfer.common.sources import read_source
-from fedtransfer.common.splits import split_of
 
 Pixels = NDArray[np.uint8]
 Report = Callable[[str], None]

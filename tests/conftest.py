@@ -77,8 +77,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a failed round again at once. Where the module is not loaded it is not loaded for this, which takes seconds."""
-    if "fedtransfer.server.asking" in sys.modules:
-        monkeypatch.setattr("fedtransfer.server.asking.PAUSE_SECONDS", 0.0)
+    if "fedtransfer.server.sites.messenger" in sys.modules:
+        monkeypatch.setattr("fedtransfer.server.sites.messenger.PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -15,23 +15,23 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from waiting import wait_until
 
-from fedtransfer.client import work
-from fedtransfer.client.mask_secrets import Safe, Steps
-from fedtransfer.client.masking import Masking
-from fedtransfer.client.place import Place
-from fedtransfer.client.site import SPLITS, Site
-from fedtransfer.client.work import Work
-from fedtransfer.common import wire
-from fedtransfer.common.backbone import configured_backbone
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client import tasks as work
+from fedtransfer.client.data import SPLITS, Site
+from fedtransfer.client.masking.masking import Masking
+from fedtransfer.client.masking.secrets import Safe, Steps
+from fedtransfer.client.node import Place
+from fedtransfer.client.tasks import Work
+from fedtransfer.common.backbone.backbone import configured_backbone
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.feature_map import Moments, feature_map
+from fedtransfer.common.features.feature_map import Moments, feature_map
 from fedtransfer.common.masks import messages
-from fedtransfer.common.protocol import Gather, Query, Request, Task, Trial
+from fedtransfer.common.wire import records as wire
+from fedtransfer.common.wire.protocol import Gather, Query, Request, Task, Trial
 from fedtransfer.server.callbacks import Callback
-from fedtransfer.server.records import Outcome, Round
-from fedtransfer.server.rounds import federate
-from fedtransfer.simulations.engine import SimulatedSite, run_in_process
+from fedtransfer.server.rounds.loop import federate
+from fedtransfer.server.run_folder.records import Outcome, Round
+from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 WIDTH = 256  # of the bundled backbone's features
 Split = tuple[np.ndarray, np.ndarray]  # features (n, WIDTH), class names (n,)
@@ -226,7 +226,7 @@ def hanging() -> Iterator[Callable[[], None]]:
         hung.clear()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedtransfer.simulations.engine.wait", wait)
+        patch.setattr("fedtransfer.simulations.engines.inprocess.wait", wait)
         try:
             yield hang
         finally:

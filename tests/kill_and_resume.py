@@ -29,14 +29,14 @@ from waiting import wait_until
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fedtransfer.client.app import app as client_app
-from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.extraction import open_store
-from fedtransfer.common.images import Image, content_key
-from fedtransfer.common.sources import write_manifest
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import Image, content_key
+from fedtransfer.common.data.sources import write_manifest
+from fedtransfer.common.features.extraction import open_store
 from fedtransfer.server.app import make_app
-from fedtransfer.simulations.engine import SimulatedSite, run_in_process
+from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 SITES, IMAGES, WIDTH, ROUNDS = 6, 40, 64, 40
 STRATEGIES = {

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from flwr.app import RecordDict
 
-from fedtransfer.client.mask_secrets import Safe, Steps
-from fedtransfer.client.masking import Masking
-from fedtransfer.client.place import Place
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client.masking.masking import Masking
+from fedtransfer.client.masking.secrets import Safe, Steps
+from fedtransfer.client.node import Place
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks import messages
 from fedtransfer.common.masks.graph import graph
 from fedtransfer.common.masks.messages import Boxes, Masked, PublicKeys
 from fedtransfer.common.masks.session import Session
-from fedtransfer.common.metrics import Counts
-from fedtransfer.common.protocol import TRAIN, Task, Update
+from fedtransfer.common.wire.protocol import TRAIN, Task, Update
 
 WIDTH, CLASSES = 64, 4
 NOTHING = Counts.empty(CLASSES)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.server.run import write_settings, write_summary
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.server.run_folder.folder import write_settings, write_summary
 
 BACKBONE = {"name": "resnet18v2-tinyimagenet", "fingerprint": "e51d" * 16, "resolution": 64}
 HISTORY = (

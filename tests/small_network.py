@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from keras.src.applications.resnet import ResNet, stack_residual_blocks_v2
 
-from fedtransfer.common.backbone import Backbone
-from fedtransfer.common.resnet import small_resnet
+from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.backbone.resnet import small_resnet
 
 
 def moved(network: Any, seed: int = 0) -> Any:

@@ -4,7 +4,7 @@ import os
 import time
 
 from fedtransfer.server.callbacks import Callback
-from fedtransfer.server.records import Round
+from fedtransfer.server.run_folder.records import Round
 
 
 class Stopped(Exception):

@@ -10,8 +10,8 @@ import tomli_w
 from fedtransfer.client.deployment.keys import make_keys
 from fedtransfer.client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.processes import tool
-from fedtransfer.common.units import service_unit
+from fedtransfer.common.support.processes import tool
+from fedtransfer.common.support.units import service_unit
 
 UNIT = "fedtransfer-site.service"
 

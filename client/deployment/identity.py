@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.keys import fingerprint, public_line, read_line
-from fedtransfer.common.roster import Roster, read_roster
-from fedtransfer.common.signatures import is_signed, sign
+from fedtransfer.common.support.keys import fingerprint, public_line, read_line
+from fedtransfer.common.support.roster import Roster, read_roster
+from fedtransfer.common.support.signatures import is_signed, sign
 
 _SHOWN = 64  # characters of a name that somebody else gave
 

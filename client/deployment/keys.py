@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.keys import public_line
+from fedtransfer.common.support.keys import public_line
 
 FleetKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from flwr.app import Message
 
-from fedtransfer.common.protocol import GATHER, TRAIN
-from fedtransfer.common.wire import content_bytes, digest, shapes
+from fedtransfer.common.wire.protocol import GATHER, TRAIN
+from fedtransfer.common.wire.records import content_bytes, digest, shapes
 
 _START = "0" * 64
 

@@ -19,16 +19,16 @@ from cryptography import x509
 from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.ledger import Ledger
-from fedtransfer.client.deployment.place import site_images
+from fedtransfer.client.deployment.node import site_images
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.client.deployment.status import spent_in_words
 from fedtransfer.client.deployment.task import allowed_bundles
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import decode
+from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.images import decode
-from fedtransfer.common.keys import fingerprint, public_line
-from fedtransfer.common.roster import read_roster
-from fedtransfer.common.sources import read_source
+from fedtransfer.common.support.keys import fingerprint, public_line
+from fedtransfer.common.support.roster import read_roster
 
 DISK_BYTES = 2e9
 MEMORY_BYTES = 2e9
@@ -200,7 +200,7 @@ def _ledger(site: SiteFolder) -> tuple[str, str]:
 
 
 def _backbone(site: SiteFolder) -> tuple[str, str]:
-    from fedtransfer.common.backbone import configured_backbone
+    from fedtransfer.common.backbone.backbone import configured_backbone
 
     backbone = configured_backbone(site.apply(RunConfig(feature_statistics=site.settings.feature_statistics)))
     return "ok", f"{backbone.name} at {backbone.resolution} px, fingerprint {backbone.fingerprint[:16]}…"

@@ -4,12 +4,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import save_head
-from fedtransfer.common.model import model_of_head
-from fedtransfer.common.protocol import MOMENTS, Task
+from fedtransfer.common.head.head import save_head
+from fedtransfer.common.head.model import model_of_head
+from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 PERSONAL = "personal-"
 

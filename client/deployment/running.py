@@ -14,7 +14,7 @@ from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.supernode import start_supernode
 from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.processes import end, log_size, rotate, spawn, wait_until_up
+from fedtransfer.common.support.processes import end, log_size, rotate, spawn, wait_until_up
 
 TICK_SECONDS = 0.5
 NOTICE_SECONDS = 2.0  # in which the coordinator notices that a SuperNode is gone

@@ -9,9 +9,9 @@ from typing import get_args
 
 from pydantic import Field, field_validator
 
-from fedtransfer.common.config import BESIDE, BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
+from fedtransfer.common.config.config import BESIDE, BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
+from fedtransfer.common.config.toml_settings import Table, read_settings
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.toml_settings import Table, read_settings
 
 SETTINGS = "site.toml"
 MECHANISMS: Mapping[

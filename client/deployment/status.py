@@ -3,15 +3,15 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from fedtransfer.client.budget import Budget
+from fedtransfer.client.consent.budget import Budget
 from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.health import is_serving
 from fedtransfer.common.privacy.accounting import epsilon
-from fedtransfer.common.processes import running_pid, stop_running
-from fedtransfer.common.words import ago
+from fedtransfer.common.support.health import is_serving
+from fedtransfer.common.support.processes import running_pid, stop_running
+from fedtransfer.common.support.text import ago
 
 
 def describe(site: SiteFolder) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import tomli_w
 from fedtransfer.client.deployment import launcher
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import socket_of
-from fedtransfer.common.processes import free_port, spawn, tool
+from fedtransfer.common.support.processes import free_port, spawn, tool
 
 
 def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:

@@ -23,11 +23,12 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.common import protocol, wire
-from fedtransfer.common.bundle import build_bundle
-from fedtransfer.common.config import Value
+from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.masks import messages
+from fedtransfer.common.wire import protocol
+from fedtransfer.common.wire import records as wire
+from fedtransfer.common.wire.bundle import build_bundle
 
 log = logging.getLogger(__name__)
 

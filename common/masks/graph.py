@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 
 ALL_UP_TO = 32

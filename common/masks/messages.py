@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.masks.session import Session
-from fedtransfer.common.protocol import Answer
+from fedtransfer.common.wire.protocol import Answer
 
 KEYS, PEERS, SURVIVORS, UNMASK = "query.keys", "query.peers", "query.survivors", "query.unmask"  # Flower message types
 KINDS = (KEYS, PEERS, SURVIVORS, UNMASK)

@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fedtransfer.common import wire
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.protocol import Request, Task
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.wire import records as wire
+from fedtransfer.common.wire.protocol import Request, Task
 
 _DOMAIN = b"fedtransfer masks 1\0"
 _OF_A_SITE = {"backbone", "weights", "feature-statistics", "store", "threads", "strict"}  # which may have its own

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.errors import SiteError
+from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks.secrecy import Words
-from fedtransfer.common.metrics import Counts
-from fedtransfer.common.protocol import Answer, Gather, Request
+from fedtransfer.common.wire.protocol import Answer, Gather, Request
 
 PLACES, COARSE = 28, 20  # binary places
 SUM_BITS = 59  # of the 63 beside the sign

@@ -17,16 +17,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM, one_shot_sums, pack_triangle, unpack_triangle
+from fedtransfer.common.wire.sums import NOISY_CLASSES, NOISY_GRAM, one_shot_sums, pack_triangle, unpack_triangle
 
 
 def sensitivity(what: str, clip: float) -> float:
     """Return the Euclidean norm by which one image, added or removed, changes a site's sums at most, before any noise.
 
     Args:
-        what: ``NOISY_CLASSES`` or ``NOISY_GRAM`` of ``fedtransfer.common.sums``.
+        what: ``NOISY_CLASSES`` or ``NOISY_GRAM`` of ``fedtransfer.common.wire.sums``.
         clip: c, bound of the norm of an image's features.
     """
     return {NOISY_CLASSES: clip, NOISY_GRAM: math.hypot(clip**2, clip)}[what]

@@ -10,9 +10,9 @@ import argparse
 
 import numpy as np
 
-from fedtransfer.client.site import prepare_site
-from fedtransfer.common.config_reading import make_config
-from fedtransfer.simulations.sites import sites_of
+from fedtransfer.client.data import prepare_site
+from fedtransfer.common.config.reading import make_config
+from fedtransfer.simulations.data.sites import sites_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("file", help="where x_train, y_train, x_test and y_test go")

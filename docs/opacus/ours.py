@@ -17,9 +17,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from fedtransfer.client.private_trainer import train_privately
-from fedtransfer.client.trainer import Recipe
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.client.training.private import train_privately
+from fedtransfer.client.training.trainer import Recipe
+from fedtransfer.common.config.reading import make_config
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.privacy.randomness import secret_generator
 

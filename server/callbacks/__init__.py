@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.records import Round
+from fedtransfer.server.run_folder.records import Round
 
 NAMED = {"mlflow": "fedtransfer.server.callbacks.mlflow:MLflow"}
 

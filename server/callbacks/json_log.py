@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.words import plain
+from fedtransfer.common.support.text import plain
 from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.records import Round
+from fedtransfer.server.run_folder.records import Round
 
 
 class JsonLog(Callback):

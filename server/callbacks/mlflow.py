@@ -10,7 +10,7 @@ from typing import Any
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.records import Round
+from fedtransfer.server.run_folder.records import Round
 
 
 class MLflow(Callback):

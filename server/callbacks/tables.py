@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.metrics import Counts
-from fedtransfer.common.protocol import Scores
+from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.wire.protocol import Scores
 from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.records import Round
+from fedtransfer.server.run_folder.records import Round
 
 HISTORY = (
     "round", "attempt", "phase", "status", "accuracy", "loss", "validation_accuracy", "validation_loss",

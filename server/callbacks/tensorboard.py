@@ -3,7 +3,7 @@
 import time
 
 from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.records import Round
+from fedtransfer.server.run_folder.records import Round
 
 
 class TensorBoard(Callback):

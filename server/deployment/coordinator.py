@@ -13,9 +13,9 @@ from pathlib import Path
 import tomli_w
 from pydantic import Field
 
+from fedtransfer.common.config.toml_settings import Table, read_settings
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.toml_settings import Table, read_settings
-from fedtransfer.server.run import write_whole
+from fedtransfer.server.run_folder.folder import write_whole
 
 SETTINGS = "coordinator.toml"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import make_config
 from fedtransfer.server.deployment.coordinator import Coordinator
-from fedtransfer.server.run import write_whole
+from fedtransfer.server.run_folder.folder import write_whole
 
 OPEN = ("wanted", "running", "stopping")
 

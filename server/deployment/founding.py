@@ -4,8 +4,8 @@ import getpass
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedtransfer.common.processes import tool
-from fedtransfer.common.units import service_unit
+from fedtransfer.common.support.processes import tool
+from fedtransfer.common.support.units import service_unit
 from fedtransfer.server.deployment import certificates
 from fedtransfer.server.deployment.coordinator import Coordinator, Settings
 from fedtransfer.server.deployment.nginx import nginx_site

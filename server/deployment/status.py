@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.health import is_serving
-from fedtransfer.common.processes import running_pid
-from fedtransfer.common.words import ago
+from fedtransfer.common.support.health import is_serving
+from fedtransfer.common.support.processes import running_pid
+from fedtransfer.common.support.text import ago
 from fedtransfer.server.deployment.certificates import expiry_warnings, read_certificate
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import read_current

@@ -8,15 +8,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from fedtransfer.common.config_reading import make_config, read_toml
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.privacy_rules import refuse_undeclared
+from fedtransfer.common.config.reading import make_config, read_toml
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.protection import refuse_undeclared
 from fedtransfer.server.deployment import OF_SIMULATIONS
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, changing, read_current, write_current
 from fedtransfer.server.deployment.enrolment import enrolled
-from fedtransfer.server.run import read_summary, settings_of
+from fedtransfer.server.run_folder.folder import read_summary, settings_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 

@@ -25,10 +25,10 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.fab import Fab
 
-from fedtransfer.common.bundle import build_bundle
-from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.processes import spawn, tool
+from fedtransfer.common.support.processes import spawn, tool
+from fedtransfer.common.wire.bundle import build_bundle
 from fedtransfer.server.deployment.coordinator import Coordinator
 
 

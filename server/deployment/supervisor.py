@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.health import is_serving
-from fedtransfer.common.processes import end, log_size, rotate, wait_until_up
+from fedtransfer.common.support.health import is_serving
+from fedtransfer.common.support.processes import end, log_size, rotate, wait_until_up
 from fedtransfer.server.deployment import certificates
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, changing, read_current

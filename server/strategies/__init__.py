@@ -2,7 +2,7 @@
 
 Each module has ``start(head, config)``, ``combine(updates, config)`` and ``step(state, delta, config)``; one whose sites
 need more than the head to train has ``extra(state)`` too. ``config.sites`` is the number of sites that train. A one-shot
-head has ``solve(sums, config)`` instead, from the sums that ``fedtransfer.common.sums`` names for it, and ``solve_noisy(sums, config,
+head has ``solve(sums, config)`` instead, from the sums that ``fedtransfer.common.wire.sums`` names for it, and ``solve_noisy(sums, config,
 deviation)`` where it works under differential privacy.
 """
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.server.strategies.state import Delta, State, moved, zeros
 
 SecondMoment = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]  # (v, Δ²) → next v

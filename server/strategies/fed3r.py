@@ -20,11 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.privacy.closed_form import gram_matrix
-from fedtransfer.common.protocol import Sums
-from fedtransfer.common.sums import unpack_triangle
+from fedtransfer.common.wire.protocol import Sums
+from fedtransfer.common.wire.sums import unpack_triangle
 from fedtransfer.server.strategies.one_shot import Matrix, added, by_ridge, head, solved
 
 

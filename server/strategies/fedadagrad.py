@@ -3,7 +3,7 @@
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 2.
 """
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.strategies.adaptive import adapt, start
 from fedtransfer.server.strategies.fedavg import combine
 from fedtransfer.server.strategies.state import Delta, State

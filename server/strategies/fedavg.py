@@ -9,8 +9,8 @@ mean update as a gradient and follows it with momentum β and rate η. With β =
 
 from collections.abc import Sequence
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.server.strategies.state import Contribution, Delta, State, moved, summed, zeros
 
 

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
-from fedtransfer.common.protocol import Sums
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.wire.protocol import Sums
 from fedtransfer.server.strategies.fedncm import class_means
 from fedtransfer.server.strategies.one_shot import Matrix, added, by_ridge, head, solved, unit_columns
 

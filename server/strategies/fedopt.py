@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
-from fedtransfer.common.optimizers import make_optimizer
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.head.optimizers import make_optimizer
 from fedtransfer.server.strategies.fedavg import combine
 from fedtransfer.server.strategies.state import Delta, State
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.strategies.fedavg import start, step
 from fedtransfer.server.strategies.state import Contribution, Delta
 

@@ -1,6 +1,6 @@
 """What the one-shot heads share: heads from sums of features, which add up over sites, in one round.
 
-Each module has ``solve(sums, config)``: λ → head, from the sums that ``fedtransfer.common.sums`` names for it. Those that work under
+Each module has ``solve(sums, config)``: λ → head, from the sums that ``fedtransfer.common.wire.sums`` names for it. Those that work under
 differential privacy have ``solve_noisy(sums, config, deviation)`` as well: one λ and its head, from the noisy sums.
 """
 
@@ -11,10 +11,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import Arrays
-from fedtransfer.common.protocol import Sums
+from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.wire.protocol import Sums
 
 Matrix = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.server.strategies.state import Contribution, Delta, State, moved
 
 

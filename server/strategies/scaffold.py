@@ -1,7 +1,7 @@
 """SCAFFOLD.
 
 Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv 1910.06378),
-Algorithm 1: sites correct their gradients by c - c_k (``fedtransfer.client.scaffold``). Of the cohort S of N sites,
+Algorithm 1: sites correct their gradients by c - c_k (``fedtransfer.client.training.scaffold``). Of the cohort S of N sites,
 
     x ← x + η_g · mean of (y_k - x),    c ← c + 1/N · Σ_S (c_k⁺ - c_k).
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
-from fedtransfer.common.protocol import CONTROL, Extra
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.wire.protocol import CONTROL, Extra
 from fedtransfer.server.strategies import fedavg
 from fedtransfer.server.strategies.state import Contribution, Delta, State, summed, zeros
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.head.head import Arrays
 
 Delta = tuple[NDArray[np.float64], ...]  # a change of the head, array by array
 Numbers = tuple[NDArray[np.floating[Any]], ...]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.head.head import Arrays
 
 Scores = NDArray[np.float64]
 

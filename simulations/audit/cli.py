@@ -74,7 +74,7 @@ def audit(
         raise UserError(f"--data {data}: a run is audited on its own images; leave it out, or give --preset or --plan")
     from rich.console import Console
 
-    from fedtransfer.common.words import plain
+    from fedtransfer.common.support.text import plain
     from fedtransfer.simulations.audit.audits import audit_plan, audit_run
     from fedtransfer.simulations.audit.plan import preset_file
     from fedtransfer.simulations.audit.shown import shown

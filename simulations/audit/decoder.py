@@ -4,7 +4,7 @@ Features of a frozen backbone are no secret code: whoever has the backbone can t
 features tell of the image (Dosovitskiy and Brox 2016, arXiv 1506.02753). MAUI (arXiv 2509.11451) rebuilds images of sites of
 a federation from features that were read off updates of heads; here a decoder takes its second step.
 
-The decoder that comes with the project is for the bundled backbone at 64 pixels. ``fedtransfer.simulations.audit.decoder_training`` says
+The decoder that comes with the project is for the bundled backbone at 64 pixels. ``decoder_training`` says
 how it was trained, and on which images; ``may_be_known`` tells whether an image could have been among them.
 """
 
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.trainer import Features
-from fedtransfer.common.backbone import Backbone
+from fedtransfer.client.training.trainer import Features
+from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import content_key
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.images import content_key
 
 Pictures = NDArray[np.uint8]  # (n, 32, 32, 3), RGB
 

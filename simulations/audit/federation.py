@@ -14,28 +14,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.shared_noise import with_share
-from fedtransfer.client.statistics import released_sums, site_sums
-from fedtransfer.client.trainer import Features, Labels
-from fedtransfer.client.updates import private_update, trained, weighted_change
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client.masking.shared_noise import with_share
+from fedtransfer.client.training.statistics import released_sums, site_sums
+from fedtransfer.client.training.trainer import Features, Labels
+from fedtransfer.client.training.updates import private_update, trained, weighted_change
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import Arrays, HeadSpec, initial_head
+from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head
+from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.head.schedule import rate
 from fedtransfer.common.masks.graph import graph
 from fedtransfer.common.masks.vector import decode, encode, places
-from fedtransfer.common.metrics import Counts
 from fedtransfer.common.privacy.closed_form import total_deviation
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.privacy.randomness import secret_generator
-from fedtransfer.common.protocol import CLASS_WEIGHTS, Gather, Request, Sums, Task, Update, weight_of
-from fedtransfer.common.schedule import rate
 from fedtransfer.common.seeds import Key, digest
-from fedtransfer.common.settings.option import changed, outside
-from fedtransfer.common.sums import one_shot_sums
-from fedtransfer.server.balance import class_weights
-from fedtransfer.server.cohort import cohort_size, draw_cohort, draw_secretly
-from fedtransfer.server.opening import PRIVATE_FACTOR
-from fedtransfer.server.privacy import SiteLevel
+from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, Gather, Request, Sums, Task, Update, weight_of
+from fedtransfer.common.wire.sums import one_shot_sums
+from fedtransfer.server.privacy.mechanism import SiteLevel
+from fedtransfer.server.rounds.balance import class_weights
+from fedtransfer.server.rounds.before import PRIVATE_FACTOR
+from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Contribution, State
 
@@ -59,7 +59,7 @@ class Sent:
     """What the server gets of a site in a round; under masks of all sites together.
 
     Attributes:
-        arrays: float64: weight · change of the head in a round of training, else the sums of ``fedtransfer.common.sums``.
+        arrays: float64: weight · change of the head in a round of training, else the sums of ``fedtransfer.common.wire.sums``.
         images: n as it is sent, under masks the sum over sites; None where it is kept secret.
     """
 

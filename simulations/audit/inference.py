@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.audit.federation import Split
 from fedtransfer.simulations.audit.measures import RATES, attacked

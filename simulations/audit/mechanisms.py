@@ -1,7 +1,7 @@
 """The mechanisms of the project on canaries alone, and how what they release is read; each may be audited as a run asks for it.
 
 ``one_run_bound`` audits all that a run's config releases. The functions below it take what they need of a config, so
-that negative controls (``fedtransfer.simulations.audit.controls``) can put faults in.
+that negative controls (``evidence.controls``) can put faults in.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.private_trainer import train_privately
-from fedtransfer.client.statistics import released_sums, site_sums
-from fedtransfer.client.trainer import Recipe, trainer
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client.training.private import train_privately
+from fedtransfer.client.training.statistics import released_sums, site_sums
+from fedtransfer.client.training.trainer import Recipe, trainer
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import HeadSpec
+from fedtransfer.common.head.head import HeadSpec
 from fedtransfer.common.privacy.closed_form import gram_matrix
 from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 from fedtransfer.common.seeds import generator
-from fedtransfer.common.sums import one_shot_sums
-from fedtransfer.server.cohort import draw_secretly
-from fedtransfer.server.privacy import SiteLevel
+from fedtransfer.common.wire.sums import one_shot_sums
+from fedtransfer.server.privacy.mechanism import SiteLevel
+from fedtransfer.server.sites.cohort import draw_secretly
 from fedtransfer.simulations.audit.canaries import Canaries, Scores
 from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 

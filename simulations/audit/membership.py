@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 from scipy.stats import norm
 
-from fedtransfer.common.head import Arrays
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.simulations.audit.federation import Split
 from fedtransfer.simulations.audit.shadows import Confidences, Members, Shadows, confidences
 

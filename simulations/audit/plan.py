@@ -12,16 +12,16 @@ from typing import Any
 
 from pydantic import Field
 
-from fedtransfer.common.config import RunConfig, Value
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.toml_settings import Table, read_settings
+from fedtransfer.common.data.sources import natural_order, read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.sources import natural_order, read_source
-from fedtransfer.common.toml_settings import Table, read_settings
-from fedtransfer.common.words import nearest
+from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.audit.server_view import Measure
 from fedtransfer.simulations.audit.tables import Finding
-from fedtransfer.simulations.datasets import resolve_data
+from fedtransfer.simulations.data.datasets import resolve_data
 
 PROTECTIONS = ("none", "masks", "dp", "both")
 Settings = dict[str, Value]

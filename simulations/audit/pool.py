@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from fedtransfer.common.backbone import configured_backbone
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.backbone.backbone import configured_backbone
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import Image, decode
+from fedtransfer.common.data.sources import natural_order, read_source
+from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.extraction import Progress
-from fedtransfer.common.feature_map import Moments, feature_map
-from fedtransfer.common.head import load_moments
-from fedtransfer.common.images import Image, decode
-from fedtransfer.common.preparation import extract_all
+from fedtransfer.common.features.extraction import Progress
+from fedtransfer.common.features.feature_map import Moments, feature_map
+from fedtransfer.common.features.preparation import extract_all
+from fedtransfer.common.head.head import load_moments
 from fedtransfer.common.seeds import generator
-from fedtransfer.common.sources import natural_order, read_source
-from fedtransfer.common.splits import split_of
 from fedtransfer.simulations.audit.decoder import may_be_known
 from fedtransfer.simulations.audit.federation import Split
-from fedtransfer.simulations.datasets import resolve_data
-from fedtransfer.simulations.partition import partition
+from fedtransfer.simulations.data.datasets import resolve_data
+from fedtransfer.simulations.data.partition import partition
 
 
 @dataclass(frozen=True)

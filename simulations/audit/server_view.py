@@ -15,14 +15,14 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from fedtransfer.client.trainer import Features
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client.training.trainer import Features
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.head.schedule import rate
 from fedtransfer.common.privacy.closed_form import gram_matrix
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.protocol import weight_of
-from fedtransfer.common.schedule import rate
-from fedtransfer.common.sums import NOISY_GRAM, one_shot_sums, unpack_triangle
+from fedtransfer.common.wire.protocol import weight_of
+from fedtransfer.common.wire.sums import NOISY_GRAM, one_shot_sums, unpack_triangle
 from fedtransfer.simulations.audit.federation import TOTAL, Seen, Sent, Split
 from fedtransfer.simulations.audit.leaks import (
     Matrix,

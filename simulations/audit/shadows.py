@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from fedtransfer.client.trainer import Features, Labels
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import Arrays
+from fedtransfer.client.training.trainer import Features, Labels
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.audit.federation import Split, federate
 

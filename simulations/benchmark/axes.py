@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from fedtransfer.common.config import Value
+from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import UserError
 
 

@@ -12,30 +12,30 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from fedtransfer.client.site import Site, prepare_site
-from fedtransfer.client.statistics import site_sums
-from fedtransfer.common.backbone import configured_backbone
-from fedtransfer.common.checks import examine
+from fedtransfer.client.data import Site, prepare_site
+from fedtransfer.client.training.statistics import site_sums
+from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.config_reading import make_config
-from fedtransfer.common.extraction import Progress
-from fedtransfer.common.feature_map import Moments, moments_of
-from fedtransfer.common.head import load_head, load_layer, load_moments
-from fedtransfer.common.preparation import extract_all
-from fedtransfer.common.sources import natural_order, read_source
-from fedtransfer.common.words import some
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.data.checks import examine
+from fedtransfer.common.data.sources import natural_order, read_source
+from fedtransfer.common.features.extraction import Progress
+from fedtransfer.common.features.feature_map import Moments, moments_of
+from fedtransfer.common.features.preparation import extract_all
+from fedtransfer.common.head.head import load_head, load_layer, load_moments
+from fedtransfer.common.support.text import some
 from fedtransfer.server.callbacks.tables import read_history
-from fedtransfer.server.run import read_summary, settings_of, write_whole
-from fedtransfer.simulations.baselines import Score, measure, pooled_one_shot, run_baselines
+from fedtransfer.server.run_folder.folder import read_summary, settings_of, write_whole
 from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
 from fedtransfer.simulations.benchmark.memory import forget_peak, peak_mb
 from fedtransfer.simulations.benchmark.plans import Cell, same_run
-from fedtransfer.simulations.datasets import declare_classes
+from fedtransfer.simulations.data.datasets import declare_classes
+from fedtransfer.simulations.data.sites import sites_of, taken_for_classes
+from fedtransfer.simulations.data.unseen import set_aside
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
-from fedtransfer.simulations.sites import sites_of, taken_for_classes
-from fedtransfer.simulations.unseen import set_aside
+from fedtransfer.simulations.scoring.baselines import Score, measure, pooled_one_shot, run_baselines
 
 _SHOWN = 10  # files that are left out are named
 

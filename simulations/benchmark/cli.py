@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.words import plain
+from fedtransfer.common.support.text import plain
 from fedtransfer.simulations.benchmark import PRESETS
 
 _PRESETS = ", ".join(f"{name} ({time})" for name, time in PRESETS.items())

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedtransfer.common.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.simulations.benchmark.plans import Cell, Plan
 from fedtransfer.simulations.benchmark.standing import standing
-from fedtransfer.simulations.datasets import NAMES, archive_of
+from fedtransfer.simulations.data.datasets import NAMES, archive_of
 
 
 def described(plan: Plan, out: Path) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _backbone(config: RunConfig) -> str:
     if config.backbone == BUNDLED:
         return f"{name}: comes with fedtransfer"
     if config.backbone in KERAS_BACKBONES and not config.weights:
-        from fedtransfer.common.weights import imagenet_file
+        from fedtransfer.common.backbone.weights import imagenet_file
 
         file = imagenet_file(config.backbone)
         return f"{name}: there, {file}" if file.is_file() else f"{name}: ImageNet weights to be downloaded by Keras"

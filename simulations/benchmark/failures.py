@@ -4,8 +4,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.words import counted
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.support.text import counted
 
 _GIVEN = {"data", "store", "out"}  # what the command line of a benchmark has too
 

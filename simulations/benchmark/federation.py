@@ -19,16 +19,16 @@ from typing import Any
 from flwr.cli.build import build_fab_from_files
 
 from fedtransfer.client.deployment.founding import found_site
-from fedtransfer.common.config import RunConfig, Value
+from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.processes import end, free_port, spawn, tool
+from fedtransfer.common.support.processes import end, free_port, spawn, tool
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.enrolment import enrol
 from fedtransfer.server.deployment.superlink import connect
-from fedtransfer.server.exchange import POLL_SECONDS
-from fedtransfer.simulations.datasets import resolve_data
-from fedtransfer.simulations.deployment_engine import deployed
-from fedtransfer.simulations.sites import sites_of, write_sites
+from fedtransfer.server.sites.exchange import POLL_SECONDS
+from fedtransfer.simulations.data.datasets import resolve_data
+from fedtransfer.simulations.data.sites import sites_of, write_sites
+from fedtransfer.simulations.engines.deployment import deployed
 
 _PROJECT = """\
 [project]

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 
 if TYPE_CHECKING:
-    from fedtransfer.simulations.baselines import Score
+    from fedtransfer.simulations.scoring.baselines import Score
 
 REACHED = 0.95  # of the pooled softmax head's accuracy
 

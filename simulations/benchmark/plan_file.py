@@ -35,10 +35,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from fedtransfer.common.config import Value
+from fedtransfer.common.config.config import Value
+from fedtransfer.common.config.toml_settings import Table
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.toml_settings import Table
-from fedtransfer.common.words import nearest
+from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.benchmark.axes import expanded
 
 BASELINES = ("local only", "pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "majority class")

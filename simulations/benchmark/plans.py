@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from fedtransfer.common.config import RunConfig, Value
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.toml_settings import read_settings
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import digest
-from fedtransfer.common.toml_settings import read_settings
-from fedtransfer.common.words import nearest
+from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.benchmark import PRESETS
 from fedtransfer.simulations.benchmark.axes import expanded
 from fedtransfer.simulations.benchmark.plan_file import Expected, PlanFile, check_names, grids
-from fedtransfer.simulations.datasets import NAMES
+from fedtransfer.simulations.data.datasets import NAMES
 
 _NAME = re.compile(r"[\w.+=-]+")
 _PATHS = ("data", "backbone", "weights", "store")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.pictures import save_figure
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.support.pictures import save_figure
 from fedtransfer.simulations.benchmark.plans import Plan
 from fedtransfer.simulations.benchmark.tables import Line
 

@@ -32,8 +32,8 @@ from fedtransfer.simulations.benchmark.tables import Line, summarise, with_diffe
 from fedtransfer.simulations.benchmark.tuning import choose, with_choices
 
 if TYPE_CHECKING:
-    from fedtransfer.simulations.baselines import Score
     from fedtransfer.simulations.benchmark.cells import Features
+    from fedtransfer.simulations.scoring.baselines import Score
 
 Key = tuple[object, ...]
 

@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.client.app import app as client_app
-from fedtransfer.common.backbone import configured_backbone, load_backbone
+from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
 from fedtransfer.common.compute import CORES, keras
-from fedtransfer.common.config import BUNDLED, RunConfig
-from fedtransfer.common.extraction import BATCH, extract, open_store
-from fedtransfer.common.feature_map import feature_map
-from fedtransfer.common.head import load_head
-from fedtransfer.common.images import Image, content_key, decode
-from fedtransfer.common.sources import read_source, write_manifest
+from fedtransfer.common.config.config import BUNDLED, RunConfig
+from fedtransfer.common.data.images import Image, content_key, decode
+from fedtransfer.common.data.sources import read_source, write_manifest
+from fedtransfer.common.features.extraction import BATCH, extract, open_store
+from fedtransfer.common.features.feature_map import feature_map
+from fedtransfer.common.head.head import load_head
 from fedtransfer.server.app import make_app
 from fedtransfer.server.callbacks import Callback
-from fedtransfer.server.records import Round
-from fedtransfer.simulations.datasets import resolve_data
-from fedtransfer.simulations.engine import SimulatedSite, run_in_process
+from fedtransfer.server.run_folder.records import Round
+from fedtransfer.simulations.data.datasets import resolve_data
+from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 CLIENTS, IMAGES, WIDTH, CLASSES = 10, 500, 2048, 10
 TEST = 99  # the number of the client whose data are the test set

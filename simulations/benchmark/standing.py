@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import make_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.words import counted
-from fedtransfer.server.run import settings_of
+from fedtransfer.common.support.text import counted
+from fedtransfer.server.run_folder.folder import settings_of
 from fedtransfer.simulations.benchmark.plans import Cell, Plan, differing
 
 

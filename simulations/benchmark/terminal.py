@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from fedtransfer.common.words import size
+from fedtransfer.common.support.text import size
 from fedtransfer.simulations.benchmark.plan_file import Expected
 from fedtransfer.simulations.benchmark.tables import Line
 

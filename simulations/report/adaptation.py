@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fedtransfer.common.personal import KINDS
-from fedtransfer.common.words import counted
+from fedtransfer.common.support.text import counted
+from fedtransfer.common.wire.personal import KINDS
 from fedtransfer.simulations.report.blocks import NONE, Section, Table, percent
 from fedtransfer.simulations.report.reading import Run
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fedtransfer.common.words import counted
+from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import audit_best
 from fedtransfer.simulations.report.audit_names import (
     bounds_of,

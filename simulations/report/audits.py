@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.words import counted
+from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import audit_best, audit_curves, audit_tables, audit_words
 from fedtransfer.simulations.report.audit_names import SHORT, bounds_of
 from fedtransfer.simulations.report.blocks import Gallery, Picture, Section, Table, listed, shown

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from fedtransfer.common.words import counted, size
+from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.benchmark_best import family, federated
 from fedtransfer.simulations.report.benchmark_measures import BASELINES, bars, bytes_of, measure, told
 from fedtransfer.simulations.report.benchmark_words import rising_methods

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from fedtransfer.common.words import counted, size
+from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.blocks import span
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 

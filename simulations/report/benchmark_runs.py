@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.config_reading import read_config
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.words import counted
+from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.benchmark.failures import Failed, told_once
 from fedtransfer.simulations.report.reading import Benchmark, Row, json_of, real, rows_of
 from fedtransfer.simulations.report.words import data_name, divided

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from fedtransfer.common.words import counted, size
+from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.benchmark_best import (
     alone,
     best,

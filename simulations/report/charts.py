@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedtransfer.common.words import size
+from fedtransfer.common.support.text import size
 from fedtransfer.simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
 from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row, label_points
 from fedtransfer.simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from fedtransfer.common.settings.option import outside
-from fedtransfer.common.words import counted, size
+from fedtransfer.common.config.settings.option import outside
+from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.blocks import NONE, Section, Table, epsilon, percent, power, shown
 from fedtransfer.simulations.report.comparison_figures import figures
 from fedtransfer.simulations.report.comparison_words import by_data

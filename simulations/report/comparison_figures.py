@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from fedtransfer.common.words import counted, size
+from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.blocks import Figure, Section, epsilon, percent, power, shown
 from fedtransfer.simulations.report.charts import TOLD, Axis, Dot, Level, Series, dot_chart, line_chart
 from fedtransfer.simulations.report.comparison_words import by_data

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedtransfer.common.words import counted, size
+from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.blocks import Fact, epsilon, listed, numbers_in_words, percent, shown
 from fedtransfer.simulations.report.reading import Run, real
 from fedtransfer.simulations.report.words import (

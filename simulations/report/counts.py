@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.sources import natural_order
-from fedtransfer.common.words import counted
+from fedtransfer.common.data.sources import natural_order
+from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report.blocks import Figure, Table, percent, shown, span
 from fedtransfer.simulations.report.charts import NAMED
 from fedtransfer.simulations.report.reading import Run

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.words import counted
+from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import (
     audit_words,
     audits,

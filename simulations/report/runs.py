@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.settings.option import changed, outside
-from fedtransfer.common.words import counted
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.settings.option import changed, outside
+from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import adaptation
 from fedtransfer.simulations.report.blocks import Figure, Section, Table, epsilon, percent, power, shown
 from fedtransfer.simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart
@@ -124,7 +124,7 @@ def _by_bytes(run: Run) -> list[Figure]:
     x, y = run.traffic()
     if len(x) < 2:
         return []
-    from fedtransfer.common.words import size
+    from fedtransfer.common.support.text import size
 
     description = f"After {size(x[0])} to and from a site accuracy is {percent(y[0])}, after {size(x[-1])} it is {percent(y[-1])}."
     return [

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.depth import layers
-from fedtransfer.common.settings.option import changed
-from fedtransfer.common.words import counted, size
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.settings.option import changed
+from fedtransfer.common.head.depth import layers
+from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.blocks import Fact, epsilon, listed, number, numbers_in_words, percent, power, shown
 from fedtransfer.simulations.report.estimates import rising, wilson
 from fedtransfer.simulations.report.reading import Run

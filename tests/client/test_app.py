@@ -9,14 +9,15 @@ from flwr.app import Message
 from flwr.common.serde import message_to_proto
 
 from fedtransfer.client.app import app
-from fedtransfer.common import protocol, wire
-from fedtransfer.common.backbone import load_backbone
-from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.features import FeatureStore
-from fedtransfer.common.head import HeadSpec, initial_head, load_head, load_moments
-from fedtransfer.common.protocol import Confusion, Description, Gather, Query, Scores, Sums, Task, Trial, Update
-from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
+from fedtransfer.common.features.store import FeatureStore
+from fedtransfer.common.head.head import HeadSpec, initial_head, load_head, load_moments
+from fedtransfer.common.wire import protocol
+from fedtransfer.common.wire import records as wire
+from fedtransfer.common.wire.protocol import Confusion, Description, Gather, Query, Scores, Sums, Task, Trial, Update
+from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite
 
 CLASSES = ("blue", "green", "red")
 PRIVATE = {"dp": "image", "noise_multiplier": 1.0, "classes": "declared", "class_names": "blue,green,red"}
@@ -193,7 +194,7 @@ def test_no_path_and_no_label_of_a_site_is_in_a_failure(ask, tmp_path: Path, cap
 
 def test_no_image_feature_or_backbone_tensor_travels(ask, tmp_path: Path) -> None:
     """Nothing in a reply has room for a feature vector, and no stored feature's bytes stand in it."""
-    from fedtransfer.common.extraction import open_store
+    from fedtransfer.common.features.extraction import open_store
 
     backbone = load_backbone(BUNDLED)
     for value, kind in (

@@ -9,14 +9,15 @@ from flwr.app import Message
 from waiting import patient, wait_until
 
 from fedtransfer.client.app import app
-from fedtransfer.client.place import Place
+from fedtransfer.client.node import Place
 from fedtransfer.client.preparation import Preparation
-from fedtransfer.common import protocol, wire
-from fedtransfer.common.backbone import load_backbone
-from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.protocol import Description, Preparing, Query
-from fedtransfer.simulations.engine import InProcessGrid, SimulatedSite
+from fedtransfer.common.wire import protocol
+from fedtransfer.common.wire import records as wire
+from fedtransfer.common.wire.protocol import Description, Preparing, Query
+from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite
 
 
 def test_progress_then_the_site() -> None:

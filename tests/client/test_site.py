@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedtransfer.client.site import Site, prepare_site
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client.data import Site, prepare_site
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.feature_map import moments_of
-from fedtransfer.common.features import FeatureStore
-from fedtransfer.common.sources import read_source
+from fedtransfer.common.features.feature_map import moments_of
+from fedtransfer.common.features.store import FeatureStore
 
 
 @pytest.mark.parametrize(("least", "classes"), [(0, {"blue", "green", "red"}), (3, {"green", "red"}), (100, set())])

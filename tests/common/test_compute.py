@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.compute import CORES, GPUS, device, tf
-from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.config.config import BUNDLED
 
 
 def test_the_device_is_named() -> None:

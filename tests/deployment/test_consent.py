@@ -14,10 +14,10 @@ from pictures import class_folders
 from waiting import wait_until
 
 from fedtransfer.client.deployment.ledger import Ledger
-from fedtransfer.common import bundle
-from fedtransfer.common.bundle import build_bundle, sources_digest
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config_reading import make_config
+from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.wire import bundle
+from fedtransfer.common.wire.bundle import build_bundle, sources_digest
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.superlink import RunStatus, connect
 

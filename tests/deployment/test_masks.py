@@ -13,13 +13,13 @@ from waiting import patient, wait_until
 
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.keys import fingerprint
-from fedtransfer.common.roster import read_roster, roster_text
-from fedtransfer.common.sources import read_source
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.support.keys import fingerprint
+from fedtransfer.common.support.roster import read_roster, roster_text
 from fedtransfer.server.app import make_app
+from fedtransfer.simulations.data.sites import write_sites
 from fedtransfer.simulations.federation import run_on_engine
-from fedtransfer.simulations.sites import write_sites
 
 pytestmark = pytest.mark.full
 

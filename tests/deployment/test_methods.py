@@ -12,11 +12,11 @@ import pytest
 from deployment.federation import CoordinatorParty, SiteParty, arrays, start_all, stopping
 from pictures import class_folders
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.sources import read_source
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.sources import read_source
 from fedtransfer.server.app import make_app
+from fedtransfer.simulations.data.sites import write_sites
 from fedtransfer.simulations.federation import run_on_engine
-from fedtransfer.simulations.sites import write_sites
 
 pytestmark = pytest.mark.full
 

@@ -29,7 +29,7 @@ from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
-from fedtransfer.common.bundle import build_bundle
+from fedtransfer.common.wire.bundle import build_bundle
 
 host, port, authority = sys.argv[1], sys.argv[2], sys.argv[3]
 client = ControlHttpClient.from_server_address(f"{host}:{port}", False, open(authority, "rb").read(), [])

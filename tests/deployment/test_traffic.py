@@ -30,8 +30,9 @@ from waiting import wait_until
 
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.ledger import Ledger
-from fedtransfer.common import protocol, wire
 from fedtransfer.common.errors import SiteError
+from fedtransfer.common.wire import protocol
+from fedtransfer.common.wire import records as wire
 from fedtransfer.server.deployment.certificates import issue_server_certificate
 
 pytestmark = pytest.mark.full

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from fedtransfer.client.app import app as client_app
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.app import make_app
 from fedtransfer.server.callbacks import Callback
-from fedtransfer.server.records import Round
-from fedtransfer.simulations.engine import SimulatedSite, run_in_process
+from fedtransfer.server.run_folder.records import Round
+from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 
 @pytest.mark.run

@@ -132,7 +132,7 @@ def test_evaluation_scores_are_those_of_scikit_learn() -> None:
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
     from fedtransfer.client.inference import _class_scores
-    from fedtransfer.common.metrics import Counts
+    from fedtransfer.common.head.metrics import Counts
 
     rng = np.random.default_rng(0)
     p, y = rng.dirichlet(np.ones(3), 80).astype(np.float32), rng.integers(0, 3, 80)
@@ -179,7 +179,7 @@ print(json.dumps(model.predict(image[None], verbose=0)[0].tolist()))
 
 @pytest.mark.process
 def test_model_loads_with_plain_keras(colours: Path, tmp_path: Path) -> None:
-    from fedtransfer.common.model import load_model
+    from fedtransfer.common.head.model import load_model
 
     image = np.asarray(picture(COLOURS["green"], 3))
     np.save(tmp_path / "image.npy", image)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.common.config import RunConfig, Strategy
+from fedtransfer.common.config.config import RunConfig, Strategy
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import HeadSpec, initial_head
-from fedtransfer.common.metrics import Counts
-from fedtransfer.common.protocol import CONTROL, Sums, Task, Trial, Update
-from fedtransfer.common.wire import pack
+from fedtransfer.common.head.head import HeadSpec, initial_head
+from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.wire.protocol import CONTROL, Sums, Task, Trial, Update
+from fedtransfer.common.wire.records import pack
 from fedtransfer.simulations.methods import CONVOLUTIONS, METHODS, RIDGES, WIDTHS, Sizes, sizes, told
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def test_bytes_of_a_whole_run() -> None:
 @pytest.mark.run
 @pytest.mark.parametrize("name", ["resnet18v2-tinyimagenet", "resnet50v2"])
 def test_sizes_of_backbones_are_those_of_the_networks(name: str) -> None:
-    from fedtransfer.common.backbone import load_backbone
+    from fedtransfer.common.backbone.backbone import load_backbone
     from fedtransfer.common.compute import keras
 
     make = keras.applications.ResNet50V2 if name == "resnet50v2" else None  # its weights need not be there

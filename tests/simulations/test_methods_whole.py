@@ -18,16 +18,16 @@ from stopping import Stopped
 from typer.testing import CliRunner
 
 from fedtransfer.cli import app
-from fedtransfer.client.site import prepare_site
-from fedtransfer.client.trainer import Recipe, trainer
-from fedtransfer.common.backbone import configured_backbone
-from fedtransfer.common.config import RunConfig
-from fedtransfer.common.head import load_head, load_layer, load_moments
-from fedtransfer.common.images import decode
-from fedtransfer.common.model import load_model
-from fedtransfer.common.settings.federation import Strategy
-from fedtransfer.common.sources import read_source
-from fedtransfer.common.spec import head_spec
+from fedtransfer.client.data import prepare_site
+from fedtransfer.client.training.trainer import Recipe, trainer
+from fedtransfer.common.backbone.backbone import configured_backbone
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.settings.federation import Strategy
+from fedtransfer.common.data.images import decode
+from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.head.head import load_head, load_layer, load_moments
+from fedtransfer.common.head.model import load_model
+from fedtransfer.common.head.spec import head_spec
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
 

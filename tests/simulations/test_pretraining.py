@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from waiting import wait_until
 
-from fedtransfer.common.backbone import _architecture, load_backbone
+from fedtransfer.common.backbone.backbone import _architecture, load_backbone
+from fedtransfer.common.backbone.resnet import small_resnet
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config import BUNDLED
+from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.resnet import small_resnet
 from fedtransfer.simulations.pretraining import PretrainingRecipe, pretrain
 
 RECIPE = PretrainingRecipe(epochs=4, resolution=32, batch_size=16, learning_rate=0.05)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedtransfer.client.site import prepare_site
-from fedtransfer.common.backbone import load_backbone
-from fedtransfer.common.config import BUNDLED, RunConfig
-from fedtransfer.common.feature_map import feature_map
-from fedtransfer.common.head import load_head
-from fedtransfer.common.sources import read_source
+from fedtransfer.client.data import prepare_site
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.config.config import BUNDLED, RunConfig
+from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.features.feature_map import feature_map
+from fedtransfer.common.head.head import load_head
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, simulate
 from fedtransfer.simulations.report import write_report

@@ -11,16 +11,16 @@ import pytest
 from rich.console import Console
 from small_network import moved
 
-from fedtransfer.common.backbone import load_backbone
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.backbone.resnet import small_resnet
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config import BUNDLED, RunConfig
-from fedtransfer.common.config_reading import resolve_config
+from fedtransfer.common.config.config import BUNDLED, RunConfig
+from fedtransfer.common.config.reading import resolve_config
+from fedtransfer.common.data.images import decode
+from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import load_head
-from fedtransfer.common.images import decode
-from fedtransfer.common.model import load_model
-from fedtransfer.common.resnet import small_resnet
-from fedtransfer.common.sources import read_source
+from fedtransfer.common.head.head import load_head
+from fedtransfer.common.head.model import load_model
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, simulate
 from fedtransfer.simulations.report import write_report
@@ -130,9 +130,9 @@ def test_a_run_is_repeated_from_its_config(demo: Result, tmp_path: Path) -> None
 
 def test_model_agrees_with_the_run(demo: Result) -> None:
     """The exported model on decoded images against head on stored features."""
-    from fedtransfer.common.extraction import extract, open_store
-    from fedtransfer.common.feature_map import feature_map
-    from fedtransfer.simulations.datasets import resolve_data
+    from fedtransfer.common.features.extraction import extract, open_store
+    from fedtransfer.common.features.feature_map import feature_map
+    from fedtransfer.simulations.data.datasets import resolve_data
 
     backbone, model = load_backbone(BUNDLED), load_model(demo.folder)
     images = [image for image in read_source(resolve_data("cifar10-demo")).images if image.split == "test"][:200]

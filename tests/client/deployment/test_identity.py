@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 from fedtransfer.client.cli import client
 from fedtransfer.client.deployment.founding import found_site, replace_key
 from fedtransfer.client.deployment.identity import SiteIdentity
-from fedtransfer.client.deployment.place import real_place
+from fedtransfer.client.deployment.node import real_place
 from fedtransfer.client.deployment.preflight import check_site
 from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.client.place import Place
+from fedtransfer.client.node import Place
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.keys import fingerprint
-from fedtransfer.common.roster import roster_text
-from fedtransfer.common.signatures import Identity
+from fedtransfer.common.support.keys import fingerprint
+from fedtransfer.common.support.roster import roster_text
+from fedtransfer.common.support.signatures import Identity
 
 NAMES = ("anna", "bert", "carl")
 

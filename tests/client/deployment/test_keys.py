@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fedtransfer.client.deployment.keys import load_keys, make_keys
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.keys import fingerprint
+from fedtransfer.common.support.keys import fingerprint
 
 
 @pytest.fixture

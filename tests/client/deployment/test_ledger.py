@@ -11,9 +11,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.metrics import Counts
-from fedtransfer.common.protocol import Description, Personal, Sums, Tally, Update
-from fedtransfer.common.wire import content_bytes, pack
+from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.wire.protocol import Description, Personal, Sums, Tally, Update
+from fedtransfer.common.wire.records import content_bytes, pack
 
 COUNTS = Counts(*np.ones((3, 2), np.int64), 0.5)
 UPDATE = Update(3, "f" * 64, "c" * 16, COUNTS, COUNTS, 12, (np.ones((4, 2), np.float32), np.zeros(2, np.float32)))

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from fedtransfer.client.budget import Budget
+from fedtransfer.client.consent.budget import Budget
 from fedtransfer.client.deployment.founding import found_site
 from fedtransfer.client.deployment.ledger import Ledger
-from fedtransfer.client.deployment.place import RealPlace, own_images, real_place, site_images
+from fedtransfer.client.deployment.node import RealPlace, own_images, real_place, site_images
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import spent_in_words
-from fedtransfer.common import protocol
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.images import Image
 from fedtransfer.common.privacy.accounting import Release, epsilon
+from fedtransfer.common.wire import protocol
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 from small_network import shared_backbone
 
 from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
-from fedtransfer.common.backbone import configured_backbone, load_backbone
-from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
+from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import initial_head, load_head
-from fedtransfer.common.model import load_model
-from fedtransfer.common.protocol import MOMENTS, Task
-from fedtransfer.common.spec import head_spec
+from fedtransfer.common.head.head import initial_head, load_head
+from fedtransfer.common.head.model import load_model
+from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 D = 8  # features of the small backbone
 CLASSES = ("blue", "green", "red")

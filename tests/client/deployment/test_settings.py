@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fedtransfer.client.deployment.settings import METHODS, SiteFolder
-from fedtransfer.common.config import BUNDLED, RunConfig
+from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
 
 SETTINGS = """\

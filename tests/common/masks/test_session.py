@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.masks.session import common_settings
 
 OWN = {

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.common.errors import SiteError
+from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks.vector import COARSE, PLACES, decode, encode, largest, length, places, rounding_error
-from fedtransfer.common.metrics import Counts
-from fedtransfer.common.protocol import Confusion, Gather, Personal, Scores, Sums, Tally, Task, Update
+from fedtransfer.common.wire.protocol import Confusion, Gather, Personal, Scores, Sums, Tally, Task, Update
 
 STATED = (1, "f" * 64, "c" * 16)
 

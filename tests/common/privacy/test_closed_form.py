@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedtransfer.client.statistics import clipped_sums, released_sums
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client.training.statistics import clipped_sums, released_sums
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.privacy.closed_form import (
     gram_matrix,
     gram_vector,
@@ -18,7 +18,7 @@ from fedtransfer.common.privacy.closed_form import (
     total_deviation,
 )
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.sums import NOISY_CLASSES, NOISY_GRAM, NOISY_KINDS, layout, one_shot_sums
+from fedtransfer.common.wire.sums import NOISY_CLASSES, NOISY_GRAM, NOISY_KINDS, layout, one_shot_sums
 
 D, C = 5, 3
 STRATEGIES = ("fedncm", "fed3r")

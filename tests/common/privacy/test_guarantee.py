@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import Release, epsilon
 from fedtransfer.common.privacy.guarantee import Guarantee, guarantee

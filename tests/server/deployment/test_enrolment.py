@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.keys import fingerprint
-from fedtransfer.common.roster import read_roster
+from fedtransfer.common.support.keys import fingerprint
+from fedtransfer.common.support.roster import read_roster
 from fedtransfer.server.cli import server
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.enrolment import Enrolled, bring_in_line, enrol, enrolled, revoke

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedtransfer.common.words import ago
+from fedtransfer.common.support.text import ago
 from fedtransfer.server.deployment.status import event_in_words, events, in_words
 
 SITE = {

@@ -7,13 +7,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment.coordinator import Coordinator, Settings
 from fedtransfer.server.deployment.current import changing, read_current
 from fedtransfer.server.deployment.enrolment import enrol
 from fedtransfer.server.deployment.submission import end_run, request_run, resume_run
-from fedtransfer.server.run import write_settings
+from fedtransfer.server.run_folder.folder import write_settings
 
 
 @pytest.fixture

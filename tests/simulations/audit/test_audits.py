@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fedtransfer.cli import app
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.audits import _Audit, audit_plan, audit_run
 from fedtransfer.simulations.audit.decoder import may_be_known

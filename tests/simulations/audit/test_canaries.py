@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedtransfer.client.statistics import site_sums
+from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.simulations.audit.canaries import Canaries
 
 INSIDE = np.array([True, False, True, True, False, False, True])

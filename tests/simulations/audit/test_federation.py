@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from drawn_sites import Drawn, assert_same, numbers, seen, three_sites
 
-from fedtransfer.client import work
-from fedtransfer.common.config import RunConfig
+from fedtransfer.client import tasks as work
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.protocol import Sums, Update
+from fedtransfer.common.wire.protocol import Sums, Update
 from fedtransfer.simulations.audit.federation import TOTAL, Seen, Split, federate
 
 DATA = three_sites(validation=0)

@@ -6,10 +6,10 @@ from drawn_features import drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedtransfer.client.linear_trainer import LinearTrainer
-from fedtransfer.client.statistics import site_sums
-from fedtransfer.client.trainer import Recipe
-from fedtransfer.common.head import Arrays
+from fedtransfer.client.training.linear import LinearTrainer
+from fedtransfer.client.training.statistics import site_sums
+from fedtransfer.client.training.trainer import Recipe
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.simulations.audit.leaks import (
     Recovered,
     from_sums,

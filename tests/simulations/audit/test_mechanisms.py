@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.simulations.audit.mechanisms import one_run_bound
@@ -42,7 +42,7 @@ def test_rounds_that_the_promise_does_not_count_are_seen() -> None:
     several, one = (RunConfig(**{**SITES, "rounds": rounds, "epsilon": 1.0}) for rounds in (12, 1))
     promised = guarantee(one)
     assert promised
-    with patch("fedtransfer.server.privacy.SiteLevel.noise_of_updates", promised.noise_multiplier):
+    with patch("fedtransfer.server.privacy.mechanism.SiteLevel.noise_of_updates", promised.noise_multiplier):
         found = one_run_bound(several, 0)
     assert found.claimed is not None
     assert found.claimed <= 1 < found.bound

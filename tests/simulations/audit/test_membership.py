@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.audit.federation import Split, federate
 from fedtransfer.simulations.audit.measures import attacked, curve, measured
 from fedtransfer.simulations.audit.membership import (

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedtransfer.common.backbone import Backbone, configured_backbone
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import archive_arrays, content_key
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.feature_map import feature_map
-from fedtransfer.common.images import archive_arrays, content_key
+from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.simulations.audit.decoder import Decoder, bundled_decoder, demo_keys, may_be_known
 from fedtransfer.simulations.audit.federation import Seen, federate
 from fedtransfer.simulations.audit.reconstruction import Originals, measures, psnr, rebuilt, ssim, write_examples
 from fedtransfer.simulations.audit.server_view import recovered
-from fedtransfer.simulations.datasets import resolve_data
+from fedtransfer.simulations.data.datasets import resolve_data
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SITES, EACH = 8, 12

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drawn_features import drawn
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.federation import Seen, Split, federate
 from fedtransfer.simulations.audit.server_view import Measure, leaks, recovered

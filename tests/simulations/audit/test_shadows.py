@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.audit.federation import Split, federate
 from fedtransfer.simulations.audit.shadows import coins, confidences, members, pooled, run_shadows
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pictures import COLOURS, picture
 
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.benchmark.cells import extract_features, run_cell
 from fedtransfer.simulations.benchmark.plans import Cell
 

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from waiting import patient, wait_until
 
 from fedtransfer.cli import app
-from fedtransfer.common.config import RunConfig
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.sources import read_source
-from fedtransfer.server.run import settings_of
+from fedtransfer.server.run_folder.folder import settings_of
 from fedtransfer.simulations.benchmark import PRESETS, runs
 from fedtransfer.simulations.benchmark.cells import measure_baselines, run_cell
 from fedtransfer.simulations.benchmark.plan_file import BASELINES

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.simulations.baselines import Score
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
 from fedtransfer.simulations.benchmark.memory import available_mb, forget_peak, peak_mb, processes_that_fit
 from fedtransfer.simulations.benchmark.plan_file import Expected
@@ -29,6 +28,7 @@ from fedtransfer.simulations.benchmark.tables import (
 )
 from fedtransfer.simulations.benchmark.terminal import not_run, shown
 from fedtransfer.simulations.benchmark.tuning import choose, with_choices
+from fedtransfer.simulations.scoring.baselines import Score
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9, unique=True))

@@ -9,8 +9,8 @@ import pytest
 from report_folders import altered, baselines_alone, benchmark_folder, write_csv
 from report_pages import Page
 
-from fedtransfer.common.config import RunConfig
-from fedtransfer.server.run import write_settings
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.server.run_folder.folder import write_settings
 from fedtransfer.simulations.report.blocks import span
 
 ALONE = "sites that do better alone"

@@ -1,0 +1,1 @@
+"""What a site agrees to: its limits and its privacy budget."""

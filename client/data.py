@@ -1,0 +1,177 @@
+"""One site's data: its images, each in its split, with their features ready to train on.
+
+A simulated site and a real one are the same thing: a list of images, each with its label, from a place
+(``client/place.py``).
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.backbone.backbone import configured_backbone
+from fedtransfer.common.backbone.cut import HEAD
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import Image
+from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.features.augmentation import view_key
+from fedtransfer.common.features.extraction import Progress
+from fedtransfer.common.features.feature_map import FeatureMap, Moments, feature_map
+from fedtransfer.common.features.preparation import extract_all
+from fedtransfer.common.features.store import FeatureStore
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Features and labels of one site. Features are read from the store when they are first worked with.
+
+    In training, the K augmented views of n images stand beside them: first all images, then the first view of each, and
+    so on, which makes n · (K + 1) rows.
+
+    Attributes:
+        keys: split → the images' keys in the feature store.
+        labels: split → class names (n,).
+        unreadable: images that were left out.
+        augment: K.
+    """
+
+    keys: dict[str, list[bytes]]
+    labels: dict[str, NDArray[np.str_]]
+    unreadable: int
+    augment: int
+    _stores: Mapping[str, FeatureStore] = field(repr=False)
+    _map: Callable[[Moments | None], FeatureMap] = field(repr=False)
+    _numbers: dict[tuple[str, tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    _mapped: dict[tuple[str, bytes], dict[str, NDArray[np.float32]]] = field(default_factory=dict, repr=False)
+
+    def images(self, split: str) -> int:
+        """Return the number of a split's images, without their views."""
+        return len(self.keys[split])
+
+    def raw(self, split: str, layer: str = HEAD) -> NDArray[np.float32]:
+        """Return a split's features as the backbone gives them at a cut, (rows, w) float32; those of training with the
+        views.
+        """
+        views = range(self.augment + 1 if split == "train" else 1)
+        return self._stores[layer].read([view_key(key, number) for number in views for key in self.keys[split]])
+
+    def features(self, moments: Moments | None = None, layer: str = HEAD) -> dict[str, NDArray[np.float32]]:
+        """Return split → features (rows, d') float32 as heads see them, and ``held out`` → as ``held_out`` does.
+
+        They are kept for the moments and the layer that were last asked for.
+
+        Args:
+            moments: the federation's, which the server sends where features are standardised by them.
+            layer: where the network is cut; there features are as the network gives them.
+
+        Raises:
+            UserError: the run's features need moments, and there are none.
+        """
+        key = layer, b"".join(array.tobytes() for array in moments or ())
+        if key not in self._mapped:
+            self._mapped.clear()
+            mapped = self._map(moments) if layer == HEAD else _as_it_is
+            validation = self.images("validation")
+            held_out = mapped(np.concatenate([self.raw("validation", layer), self.raw("test", layer)]))
+            self._mapped[key] = {
+                "train": mapped(self.raw("train", layer)),
+                "validation": held_out[:validation],
+                "test": held_out[validation:],
+                "held out": held_out,
+            }
+        return self._mapped[key]
+
+    def data(
+        self, split: str, classes: tuple[str, ...], moments: Moments | None = None, layer: str = HEAD
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return features (rows, d') and class numbers (rows,) of a split, numbered as ``classes`` are.
+
+        Raises:
+            SiteError: the site has a class that is not among ``classes``.
+            UserError: the run's features need moments, and there are none.
+        """
+        return self.features(moments, layer)[split], self.numbers(split, classes)
+
+    def numbers(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
+        """Return the class numbers (rows,) of a split, numbered as ``classes`` are.
+
+        Raises:
+            SiteError: the site has a class that is not among ``classes``.
+        """
+        if (split, classes) not in self._numbers:
+            number = {name: i for i, name in enumerate(classes)}
+            if set(self.labels[split].tolist()) - set(number):
+                raise SiteError("unknown-class", "the site has a class that the federation does not know")
+            numbers = np.array([number[name] for name in self.labels[split].tolist()], np.int64)
+            self._numbers[split, classes] = np.tile(numbers, self.augment + 1) if split == "train" else numbers
+        return self._numbers[split, classes]
+
+    def held_out(self, moments: Moments | None = None, layer: str = HEAD) -> NDArray[np.float32]:
+        """Features of the validation images, then of the test images: what a head is scored on, in one piece."""
+        return self.features(moments, layer)["held out"]
+
+    def images_by_class(self) -> dict[str, tuple[int, int, int]]:
+        """Count the images of each class in (train, validation, test)."""
+        counts = {split: Counter(self.labels[split].tolist()) for split in SPLITS}
+        names = sorted(set().union(*counts.values()))
+        return {name: (counts["train"][name], counts["validation"][name], counts["test"][name]) for name in names}
+
+
+def prepare_site(
+    images: Sequence[Image], config: RunConfig, progress: Progress | None = None, least_images: int = 0
+) -> Site:
+    """Extract what features are missing, and divide a site's images into train, validation and test.
+
+    Args:
+        images: the site's.
+        config: backbone, store, seed, shares, and what becomes of features; under differential privacy of images those of
+            classes that it does not declare are left out.
+        progress: told how many of the missing images are done.
+        least_images: a class with training images, but fewer different ones than this, is kept out.
+
+    Raises:
+        UserError: the images or the backbone are not usable.
+    """
+    if config.dp == "image":  # to refuse instead would tell of a single image
+        declared = [image for image in images if image.label in config.declared_classes]
+        if others := len(images) - len(declared):
+            log.warning("left out: %d images of classes that the run does not declare", others)
+        images = declared
+    backbone = configured_backbone(config)
+    extraction, stores = extract_all(backbone, images, config, progress)
+    keys: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    labels: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for image, key in zip(images, extraction.keys, strict=True):
+        if key is not None:
+            split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
+            keys[split].append(key)
+            labels[split].append(image.label)
+
+    different = {(key, label) for key, label in zip(keys["train"], labels["train"], strict=True)}
+    counts = Counter(label for _, label in different)
+    if rare := {label for label, number in counts.items() if number < least_images}:
+        log.warning("kept out for having fewer than %d training images: %s", least_images, ", ".join(sorted(rare)))
+        for split in SPLITS:
+            kept = [i for i, label in enumerate(labels[split]) if label not in rare]
+            keys[split], labels[split] = [keys[split][i] for i in kept], [labels[split][i] for i in kept]
+
+    return Site(
+        keys,
+        {split: np.array(labels[split], np.str_) for split in SPLITS},
+        len(extraction.problems),
+        config.augment,
+        stores,
+        lambda moments: feature_map(config, backbone, moments),
+    )
+
+
+def _as_it_is(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x

@@ -1,0 +1,121 @@
+"""Where a node finds its images and keeps its state, and what it may refuse.
+
+A node of a deployment is told the site's folder by its node config, and has a say of its own
+(``client/deployment/place.py``). A node of Flower's own simulation has a number only, and works for the prepared site
+of that number.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from fedtransfer.client.consent.budget import Budget
+from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.data.images import Image
+from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.head.head import save_head
+from fedtransfer.common.support.signatures import Identity
+from fedtransfer.common.wire.protocol import MOMENTS, Task
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node's place.
+
+    Attributes:
+        data: the site's images: folder, manifest or archive.
+        state: a folder of the site's own, where the result is kept.
+        partition: name of the prepared site, "" for a node that has a name of its own.
+        least_images: a class with fewer training images than this is kept out.
+        changed: when the site's settings last were, so that a site is prepared anew by new ones.
+        patience: seconds that a query waits for the features before it answers how far they are; None: to the end.
+    """
+
+    data: str
+    state: Path
+    partition: str = ""
+    least_images: int = 0
+    changed: int = 0
+    patience: float | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """What the site's training images have been part of."""
+        return Budget(self.state / "privacy.jsonl")
+
+    def settings(self, config: RunConfig) -> RunConfig:
+        """Return a run's settings as they are here: a simulated site has none of its own."""
+        return config
+
+    def refuse(self, config: RunConfig, kind: str) -> None:
+        """Raise a ``SiteError`` where a message asks for more than the site allows: a simulated one allows all."""
+
+    def identity(self, name: str, told: Mapping[str, str]) -> Identity | None:
+        """Return who the site is among those that it shares masks with, where it is enrolled by a key.
+
+        A simulated site is not, and signs nothing: all sites are one process there, with nobody between them.
+
+        Args:
+            name: the site's name, as the server says.
+            told: names → public keys (OpenSSH's one-line form) of the others, as the server says.
+        """
+        return None
+
+    def images(self) -> Sequence[Image]:
+        """List the site's images."""
+        return read_source(Path(self.data)).images
+
+    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
+        """Keep the head that a run ended with."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        save_head(
+            self.state / "head.npz", task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable
+        )
+
+    def keep_personal(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
+        """Keep the head in ``task``, which the site made of the result for itself."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        save_head(
+            self.state / "personal-head.npz",
+            task.head,
+            task.classes,
+            fingerprint,
+            task.extra.get(MOMENTS),
+            task.trainable,
+        )
+
+
+def place_of(node: Mapping[str, Value], config: RunConfig) -> Place:
+    """Find a node's place from its node config and the run config.
+
+    Raises:
+        SiteError: neither says where.
+    """
+    if "site" in node:
+        from fedtransfer.client.deployment.node import real_place
+
+        return real_place(str(node["site"]))
+    if "data" in node:
+        return Place(str(node["data"]), Path(str(node["state"])))
+    if "partition-id" not in node or not config.prepared:
+        raise SiteError(
+            "no-data",
+            "the node config names no site, and the run config no prepared folder; start the node with fedtransfer "
+            "client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
+        )
+    names, number = _prepared_sites(config.prepared), int(node["partition-id"])
+    if len(names) != int(node["num-partitions"]):
+        raise SiteError(
+            "other-size",
+            f"{len(names)} sites are prepared, but the federation has {node['num-partitions']} nodes; "
+            f"run it with num-supernodes={len(names)}",
+        )
+    folder = Path(config.prepared) / "sites" / names[number]
+    return Place(str(folder / "images.csv"), folder, names[number])
+
+
+@lru_cache(maxsize=4)
+def _prepared_sites(prepared: str) -> tuple[str, ...]:
+    return tuple(sorted(path.parent.name for path in Path(prepared).glob("sites/*/images.csv")))

@@ -1,0 +1,107 @@
+"""Personal heads: what a site makes of the global head for itself at the end of a run.
+
+Three heads stand beside the global one. *Local*: trained here alone, from where every run starts. *Fine-tuned*: the
+global head, trained on here. *Mixed*: a · global + (1 - a) · local, with the a in {0, 0.1, …, 1} that the site's
+validation images prefer; the interpolation of APFL (Deng, Kamani and Mahdavi 2020, arXiv 2003.13461), between finished
+heads. Without validation images a is 1: nothing speaks for another head than the one that all made.
+
+Of FedAvg with local fine-tuning, Motley (Wu et al. 2022, arXiv 2206.09262) found that it helps sites on average and
+harms some; hence all four are scored on the site's own test images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.client.training.trainer import Features, Labels, Recipe, Trainer, trainer
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head, mix
+from fedtransfer.common.head.metrics import cross_entropy
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.wire.personal import KINDS
+
+SHARES = tuple(k / 10 for k in range(10, -1, -1))  # of the global head; the largest first, so that it wins ties
+Split = tuple[Features, Labels]
+
+
+@dataclass(frozen=True)
+class PersonalHeads:
+    """The heads of a site and how they do.
+
+    Attributes:
+        heads: kind → arrays, in the order of ``fedtransfer.common.wire.personal.KINDS``.
+        losses: kind → mean cross-entropy on the site's validation images; 0 for all where it has none.
+        correct: images of the site's test split that each gives to their class, (4,) int64, in that order.
+        share: a, of the global head in the mixed one.
+    """
+
+    heads: Mapping[str, Arrays]
+    losses: Mapping[str, float]
+    correct: NDArray[np.int64]
+    share: float
+
+    @property
+    def best(self) -> str:
+        """The kind with the lowest validation loss; of equals the first, so without validation images the global."""
+        return min(KINDS, key=self.losses.__getitem__)
+
+
+def make_personal(
+    spec: HeadSpec, config: RunConfig, head: Arrays, data: Mapping[str, Split], site: str
+) -> PersonalHeads:
+    """Make a site's personal heads of the global ``head``, and score them.
+
+    Args:
+        spec: what the heads look like.
+        config: the run's settings; local training takes as many epochs as a site's in the federation, fine-tuning
+            ``config.adaptation_epochs``.
+        head: the global head.
+        data: ``train``, ``validation`` and ``test`` → features (n, d) and class numbers (n,).
+        site: the site's name; it keys the random draws.
+    """
+    train, validation, test = data["train"], data["validation"], data["test"]
+    recipe = adaptation_recipe(config)
+    with trainer(spec, recipe) as t:
+        rng = generator(config.seed, "fine-tuning", site)
+        tuned = t.train(head, *train, rng, config.adaptation_epochs, recipe.patience, validation)
+    with trainer(spec, plain_recipe(config)) as t:
+        local = train_alone(t, config, initial_head(spec, config.seed), train, validation, site)
+
+        def loss(candidate: Arrays) -> float:
+            if not len(validation[1]):
+                return 0.0
+            mean = cross_entropy(t.predict(candidate, validation[0]), validation[1]) / len(validation[1])
+            return mean if np.isfinite(mean) else float("inf")  # a head that overflowed is never the best
+
+        share = min(SHARES, key=lambda a: loss(mix(local, head, a)))
+        heads = dict(zip(KINDS, (head, local, tuned, mix(local, head, share)), strict=True))
+        correct = [int((t.predict(h, test[0]).argmax(1) == test[1]).sum()) for h in heads.values()]
+        return PersonalHeads(heads, {k: loss(h) for k, h in heads.items()}, np.array(correct, np.int64), share)
+
+
+def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, validation: Split, name: str) -> Arrays:
+    """Train for as many epochs as the federation does over all rounds, on these images only.
+
+    The epoch with the lowest validation loss is kept, or the last where there are no validation images.
+    """
+    epochs = config.rounds * config.local_epochs
+    return t.train(initial, *train, generator(config.seed, "baseline", name), epochs, epochs, validation)
+
+
+def plain_recipe(config: RunConfig) -> Recipe:
+    """Return how a site trains by itself: as under FedAvg, without what another strategy adds to its steps."""
+    return Recipe.from_config(config.model_copy(update={"strategy": "fedavg"}))
+
+
+def adaptation_recipe(config: RunConfig) -> Recipe:
+    """Return how a site adapts the global head: as it trains by itself, at the full learning rate.
+
+    Where that head was trained to be adapted by gradient steps of a certain size (Per-FedAvg, arXiv 2002.07948), by
+    such steps: SGD at ``config.inner_rate``.
+    """
+    recipe = plain_recipe(config)
+    return (
+        replace(recipe, optimizer="sgd", learning_rate=config.inner_rate) if config.strategy == "perfedavg" else recipe
+    )

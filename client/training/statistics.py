@@ -1,0 +1,123 @@
+"""Closed-form statistics: sums over a site's training images, of which the server makes a head or scales features.
+
+They are exact whatever the other sites hold, and laid out as ``fedtransfer.common.wire.sums`` says. Images are taken a few thousand at a
+time, so beside the sums themselves memory does not grow with their number.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.client.training.trainer import Features, Labels
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import SiteError
+from fedtransfer.common.privacy.clipping import clipped_rows
+from fedtransfer.common.privacy.closed_form import gram_vector, site_deviation
+from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.wire.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
+
+BLOCK = 4096  # images at a time; they become float64, 64 MB at d = 2048
+
+Arrays = tuple[NDArray[Any], ...]
+
+
+def site_sums(what: str, x: Features, y: Labels, classes: int) -> Arrays:
+    """Return sums over a site's images.
+
+    Args:
+        what: ``classes``, ``gram`` or ``moments``.
+        x: features (n, d).
+        y: class numbers (n,).
+        classes: C, the federation's number of classes.
+
+    Raises:
+        SiteError: no such sums are known.
+    """
+    if what not in _SUMS:
+        raise SiteError("unknown-sums", f"asked for the sums {what!r}, expected {' or '.join(KINDS)}")
+    return _SUMS[what](x, y, classes)
+
+
+def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: np.random.Generator) -> Arrays:
+    """Return the sums that a site sends under differential privacy of its images, for the run's one-shot head.
+
+    One without images sends noise as any other. With shared noise they are in float64 and have none yet: nothing may
+    leave the site before its share is on them.
+
+    Args:
+        x: features (n, d), as heads see them.
+        y: class numbers (n,).
+        classes: C, the number of classes that the run declares.
+        config: the run's settings.
+        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
+    """
+    sums = clipped_sums(one_shot_sums(config), x, y, classes, config.clip)
+    if config.noise == "shared":
+        return sums
+    return tuple(array.astype(np.float32) for array in noised(sums, site_deviation(config), rng))
+
+
+def clipped_sums(what: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
+    """Return sums of features of which one image changes no more than ``fedtransfer.common.privacy.closed_form.sensitivity`` says.
+
+    Args:
+        what: ``noisy classes`` or ``noisy gram``, before the noise.
+        x: features (n, d); those with NaN or infinite entries count as zeros.
+        y: class numbers (n,).
+        classes: C.
+        clip: norm that each image's features are clipped to.
+    """
+    d = x.shape[1]
+    gram, by_class = np.zeros((d, d)), np.zeros((classes, d))
+    for rows in _blocks(len(x)):
+        block = clipped_rows(x[rows], clip)
+        by_class += _by_class(block, y[rows], classes)
+        if what == NOISY_GRAM:
+            gram += block.T @ block
+    return (gram_vector(gram), by_class.T) if what == NOISY_GRAM else (by_class,)
+
+
+def _classes(x: Features, y: Labels, classes: int) -> Arrays:
+    return _by_class(x, y, classes).astype(np.float32), np.bincount(y, minlength=classes).astype(np.int64)
+
+
+def _gram(x: Features, y: Labels, classes: int) -> Arrays:
+    d = x.shape[1]
+    gram, z = np.zeros((d + 1, d + 1)), np.ones((min(len(x), BLOCK), d + 1))
+    for rows in _blocks(len(x)):
+        block = z[: len(x[rows])]
+        block[:, :d] = x[rows]
+        gram += block.T @ block  # one matrix by itself: BLAS makes half of it and mirrors the rest
+    by_class = np.vstack([_by_class(x, y, classes).T, np.bincount(y, minlength=classes)])
+    return pack_triangle(gram), by_class
+
+
+def _moments(x: Features, y: Labels, classes: int) -> Arrays:
+    moments = np.zeros((2, x.shape[1]))
+    for rows in _blocks(len(x)):
+        block = x[rows].astype(np.float64)
+        moments += np.stack([block.sum(0), np.square(block).sum(0)])
+    return (moments,)
+
+
+def _by_class(x: NDArray[np.floating[Any]], y: Labels, classes: int) -> NDArray[np.float64]:
+    """Return the sum of features of each class, (C, d)."""
+    sums = np.zeros((classes, x.shape[1]))
+    for rows in _blocks(len(x)):
+        block, labels = x[rows].astype(np.float64), y[rows]
+        for c in np.unique(labels):
+            sums[c] += block[labels == c].sum(0)
+    return sums
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
+
+
+_SUMS: dict[str, Callable[[Features, Labels, int], Arrays]] = {
+    "classes": _classes,
+    "gram": _gram,
+    "moments": _moments,
+}

@@ -1,0 +1,188 @@
+"""Fine-tune a head on features. Nothing of one message is left for the next: each starts from the head it brings.
+
+Two trainers do the same arithmetic: ``fedtransfer.client.training.linear`` for the default, one softmax layer under plain SGD, and
+``fedtransfer.client.training.keras`` for every other head and optimizer.
+"""
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays, HeadSpec
+from fedtransfer.common.head.metrics import cross_entropy
+
+Features = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is fine-tuned.
+
+    Attributes:
+        optimizer, learning_rate, batch_size, epochs, patience: as in the run config.
+        proximal: FedProx' μ: the loss gets μ/2 · ‖w - (the head it began at)‖².
+        weight_decay: λ: each step also shrinks kernels, not biases, by rate · λ.
+        label_smoothing: share of each label that is spread over all classes.
+        inner_rate: Per-FedAvg's α: a step takes two batches, and its gradient on the second where a step of α along
+            that on the first leads (0: plain steps).
+        corrected: steps take a correction of their gradients (SCAFFOLD).
+        backbone_rate: share of each step that arrays of the backbone make (discriminative rates; Howard and Ruder 2018,
+            arXiv 1801.06146).
+    """
+
+    optimizer: str
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    patience: int = 0
+    proximal: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    inner_rate: float = 0.0
+    corrected: bool = False
+    backbone_rate: float = 1.0
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> "Recipe":
+        """Read the local training settings from a run config."""
+        return cls(
+            config.optimizer,
+            config.learning_rate,
+            config.batch_size,
+            config.local_epochs,
+            config.patience,
+            proximal=config.proximal if config.strategy == "fedprox" else 0.0,
+            weight_decay=config.weight_decay,
+            label_smoothing=config.label_smoothing,
+            inner_rate=config.inner_rate if config.strategy == "perfedavg" else 0.0,
+            corrected=config.strategy == "scaffold",
+            backbone_rate=config.backbone_rate,
+        )
+
+
+class Trainer(ABC):
+    """Trains heads of one kind by one recipe. Not for several threads at once: borrow one with ``trainer``."""
+
+    @abstractmethod
+    def start(
+        self,
+        head: Arrays,
+        x: Features,
+        y: Labels,
+        rng: np.random.Generator,
+        *,
+        rate: float = 1.0,
+        correction: Arrays | None = None,
+        class_weights: NDArray[np.float32] | None = None,
+    ) -> Callable[[int], Arrays]:
+        """Begin at ``head`` with fresh optimizer state; return a function that trains so many more epochs.
+
+        The arguments are those of ``train``.
+        """
+
+    @abstractmethod
+    def predict(self, head: Arrays, x: Features) -> NDArray[np.float32]:
+        """Return class probabilities (n, C) of features (n, d) under ``head``."""
+
+    def train(
+        self,
+        head: Arrays,
+        x: Features,
+        y: Labels,
+        rng: np.random.Generator,
+        epochs: int,
+        patience: int = 0,
+        validation: tuple[Features, Labels] | None = None,
+        *,
+        rate: float = 1.0,
+        correction: Arrays | None = None,
+        class_weights: NDArray[np.float32] | None = None,
+    ) -> Arrays:
+        """Fine-tune ``head`` on features (n, d) and class numbers (n,); return the new head.
+
+        With ``patience`` and validation images, stop once the validation loss has not improved for that many epochs,
+        and return the head of the best epoch.
+
+        Args:
+            head, x, y: what is trained, and on what.
+            rng: draws batches and dropout.
+            epochs: passes over the images.
+            patience, validation: see above.
+            rate: share of the recipe's rates that holds.
+            correction: added to the gradient of each step, shaped as the head; for a corrected recipe only.
+            class_weights: (C,) factors on the images' losses, by class; a batch's sum is divided by its images.
+        """
+        advance = self.start(head, x, y, rng, rate=rate, correction=correction, class_weights=class_weights)
+        if not patience or validation is None or not len(validation[1]):
+            return advance(epochs)
+        best, best_loss, waited = head, math.inf, 0
+        for _ in range(epochs):
+            now = advance(1)
+            loss = cross_entropy(self.predict(now, validation[0]), validation[1])
+            waited += 1
+            if loss < best_loss:
+                best, best_loss, waited = now, loss, 0
+            elif waited >= patience:
+                break
+        return best
+
+
+def batches(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Shuffle n image numbers into rows of ``size``: one epoch's batches. The last row is padded with -1."""
+    order = np.full(math.ceil(n / size) * size, -1, np.int32)
+    order[:n] = rng.permutation(n)
+    return order.reshape(-1, size)
+
+
+def pairs(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Put an epoch's batches (B, size) two by two, (⌈B/2⌉, 2, size); the last of an odd number is paired with itself.
+
+    So every image is worked with once an epoch, and a site with a single batch trains too.
+    """
+    return np.concatenate([rows, rows[-1:]] if len(rows) % 2 else [rows]).reshape(-1, 2, rows.shape[1])
+
+
+class _Pool:
+    """Trainers of one kind, as many as are in use at a time: they are built once a process and memory stays flat."""
+
+    def __init__(self, spec: HeadSpec, recipe: Recipe) -> None:
+        self._kind = (spec, recipe)
+        self._free: list[Trainer] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def take(self) -> Iterator[Trainer]:
+        with self._lock:  # also held while one is built: Keras' name scopes are not for several threads
+            borrowed = self._free.pop() if self._free else _build(*self._kind)
+        try:
+            yield borrowed
+        finally:
+            with self._lock:
+                self._free.append(borrowed)
+
+
+_pool = lru_cache(maxsize=8)(_Pool)
+
+
+def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:
+    """Borrow a trainer: ``with trainer(spec, recipe) as t: t.train(…)``."""
+    recipe = replace(recipe, epochs=0, patience=0)  # they are said anew each time
+    return _pool(spec, recipe if spec.above else replace(recipe, backbone_rate=1.0)).take()
+
+
+def _build(spec: HeadSpec, recipe: Recipe) -> Trainer:
+    from fedtransfer.client.training.keras import KerasTrainer
+    from fedtransfer.client.training.linear import LinearTrainer
+
+    if recipe.optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes):
+        return LinearTrainer(recipe)
+    return KerasTrainer(spec, recipe)

@@ -1,0 +1,1 @@
+"""The frozen, pretrained network and where it is cut."""

@@ -1,0 +1,250 @@
+"""The network in two: what is below the cut runs once an image and never changes, what is above is trained.
+
+It can be cut wherever a single tensor crosses, so before a stage or a block of a residual network, whose shortcuts
+stay whole. What crosses is stored in place of the pooled features. Above the cut, convolutions are trained (kernels,
+and biases where there are any); BatchNormalization keeps its statistics, gamma and beta, and all layers run in
+inference mode.
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.errors import UserError
+
+HEAD = "head"  # the layer to name where nothing of the network is trained
+_LOCK = threading.Lock()  # Keras' name scopes are not for several threads
+
+
+@dataclass(frozen=True)
+class Above:
+    """What stands above a cut; equal to another where backbone and cut are.
+
+    Attributes:
+        fingerprint: of what is below, which stands for backbone and cut.
+        width: w, the values that cross the cut for an image.
+        features: d, the width of pooled features.
+        names: of the trained arrays, from the cut upwards: ``conv5_block1_1_conv/kernel``.
+        pretrained: their values in the backbone.
+    """
+
+    fingerprint: str
+    width: int = field(compare=False)
+    features: int = field(compare=False)
+    names: tuple[str, ...] = field(compare=False, repr=False)
+    pretrained: tuple[NDArray[np.float32], ...] = field(compare=False, repr=False)
+    _network: Any = field(compare=False, repr=False)
+    _crossing: Any = field(compare=False, repr=False)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the trained arrays."""
+        return tuple(array.shape for array in self.pretrained)
+
+    def build(self) -> Any:
+        """Build a Keras model of its own, flattened tensors at the cut (n, w) → pooled features (n, d).
+
+        Its ``trainable_variables`` are those of ``names``, at their pretrained values. Call it with ``training=False``.
+        """
+        return _upper(self._network, self._crossing)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A backbone in two.
+
+    Attributes:
+        layer: the stage, block or layer that training begins at, or ``head``.
+        below: what turns images into the flattened tensor at the cut; the whole backbone for ``head``.
+        above: the rest; None for ``head``.
+    """
+
+    layer: str
+    below: Backbone
+    above: Above | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Below(Backbone):
+    """The lower part as a backbone: its features are what crosses the cut."""
+
+    identity: str = ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Derived from that of the whole backbone and the place of the cut."""
+        return self.identity
+
+
+def cut(backbone: Backbone, layer: str) -> Cut:
+    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer; once a process.
+
+    Args:
+        backbone: the whole.
+        layer: the name of a layer, or what layers' names begin with before a ``_``; ``head`` cuts nothing off.
+
+    Raises:
+        UserError: no layer is called so, several tensors cross there, or no convolution is above; the names that can
+            be given are listed.
+    """
+    if layer == HEAD:
+        return Cut(HEAD, backbone, None)
+    with _LOCK:
+        return _cut(backbone, layer)
+
+
+def cuts(backbone: Backbone, layers: Sequence[str]) -> tuple[Cut, ...]:
+    """Cut a backbone before each of several layers, each of which must be deeper than the one before.
+
+    Raises:
+        UserError: one is not, or cannot be cut at.
+    """
+    found = tuple(cut(backbone, layer) for layer in layers)
+    for one, other in pairwise(found):
+        if _arrays(other) <= _arrays(one):
+            raise UserError(f"unfreeze-at: {other.layer} trains no more of {backbone.name} than {one.layer} before it; "
+                            f"{_offer(_flat(backbone))}")  # fmt: skip
+    return found
+
+
+def _arrays(cut: Cut) -> int:
+    return len(cut.above.names) if cut.above else 0
+
+
+@lru_cache(maxsize=8)
+def _cut(backbone: Backbone, layer: str) -> Cut:
+    network = _flat(backbone)
+    place = _find(network, layer)
+    if isinstance(place, str):
+        raise UserError(f"layer {layer!r} of {backbone.name}: {place}; {_offer(network)}")
+    at, crossing = place
+    lower = keras.Model(network.input, keras.layers.Flatten(name="at_the_cut")(crossing))
+    lower.trainable = False
+    identity = hashlib.sha256(f"{backbone.fingerprint} below node {at}".encode()).hexdigest()
+    name = f"{backbone.name}-below-{_operation(crossing).name.replace('/', '_')}"
+    below = _Below(name, backbone.resolution, lower, None, backbone.notes, backbone.precision, identity=identity)
+    trained = _upper(network, crossing).trainable_variables
+    names, values = tuple(v.path for v in trained), tuple(v.numpy() for v in trained)
+    return Cut(layer, below, Above(identity, below.features, backbone.features, names, values, network, crossing))
+
+
+@lru_cache(maxsize=2)
+def _flat(backbone: Backbone) -> Any:
+    """Copy a network, at its resolution and with models within it dissolved; the original stays as it is."""
+    image = keras.Input((backbone.resolution, backbone.resolution, 3), name="image")
+    return keras.Model(image, _replay(backbone.network, backbone.network.input, image))
+
+
+def _upper(network: Any, crossing: Any) -> Any:
+    flattened = keras.Input((int(np.prod(crossing.shape[1:])),), name="at_the_cut")
+    start = keras.layers.Reshape(crossing.shape[1:], name="shape_at_the_cut")(flattened)
+    model = keras.Model(flattened, _replay(network, crossing, start), name="above")
+    for layer in model.layers:
+        layer.trainable = _trains(layer)
+    return model
+
+
+def _replay(network: Any, begin: Any, start: Any, names: set[str] | None = None) -> Any:
+    """Apply copies of what follows the tensor ``begin`` in a network to the tensor ``start``; return the output."""
+    names = {"image"} if names is None else names
+    tensors, copies = {id(begin): start}, {}
+    for node in _nodes(network):
+        if node.is_input or any(id(tensor) not in tensors for tensor in node.input_tensors):
+            continue
+        arguments, options = node.arguments.fill_in(tensors)
+        operation = node.operation
+        inner = getattr(operation, "_functional", operation)
+        if hasattr(inner, "_nodes_by_depth"):
+            outputs = [_replay(inner, inner.inputs[0], arguments[0], names)]
+        else:
+            new = id(operation) not in copies
+            if new:
+                copies[id(operation)] = _copy(operation, names)
+            outputs = keras.tree.flatten(copies[id(operation)](*arguments, **options))
+            if new and isinstance(operation, keras.layers.Layer):
+                copies[id(operation)].set_weights(operation.get_weights())
+        tensors |= {id(old): new for old, new in zip(node.outputs, outputs, strict=True)}
+    return tensors[id(network.outputs[0])]
+
+
+def _copy(operation: Any, names: set[str]) -> Any:
+    name = operation.name
+    while name in names:  # two models in one may have layers of one name
+        name += "_"
+    names.add(name)
+    return type(operation).from_config({**operation.get_config(), "name": name})
+
+
+def _find(network: Any, layer: str) -> tuple[int, Any] | str:
+    """Return the number of nodes below a cut and the tensor that crosses it, or why it cannot be cut there."""
+    nodes = _nodes(network)
+    named = [not node.is_input and _is_named(node.operation.name, layer) for node in nodes]
+    if True not in named:
+        return "no layer's name is that or begins with it"
+    at, crossing = [place for place in _crossings(nodes, network.outputs[0]) if place[0] <= named.index(True)][-1]
+    # A layer without weights, such as a shortcut's pooling, may stand beside those that are named so; others may not.
+    reached: set[int] = set()
+    used: dict[int, Any] = {}
+    whole = True
+    for node, is_named in list(zip(nodes, named, strict=True))[at:]:
+        if is_named or any(id(tensor) in reached for tensor in node.input_tensors):
+            reached |= {id(tensor) for tensor in node.outputs}
+            used |= {id(tensor): tensor for tensor in node.input_tensors}
+        else:
+            whole = whole and not getattr(node.operation, "weights", [])
+    if not whole:
+        across = ", ".join(_operation(tensor).name for key, tensor in used.items() if key not in reached)
+        return f"several tensors cross the network there, the outputs of {across}, and only one can be stored"
+    if not any(_trains(node.operation) for node in nodes[at:]):
+        return "no convolution is left from there on"
+    return at, crossing
+
+
+def _crossings(nodes: list[Any], output: Any) -> Iterator[tuple[int, Any]]:
+    """Yield k and a tensor wherever all that the nodes after the first k need of these is that one tensor."""
+    last = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors} | {id(output): len(nodes)}
+    needed: dict[int, Any] = {}
+    for i, node in enumerate(nodes):
+        needed |= {id(tensor): tensor for tensor in node.outputs}
+        needed = {key: tensor for key, tensor in needed.items() if last.get(key, -1) > i}
+        if len(needed) == 1:
+            yield i + 1, *needed.values()
+
+
+def _offer(network: Any) -> str:
+    """List what can be given, from the head down, with the parameters that are trained; one name for each."""
+    nodes = _nodes(network)
+    parts = [node.operation.name.split("_") for node in nodes if _trains(node.operation)]
+    names = {"_".join(part[:n]): None for part in parts for n in range(1, len(part) + 1)}
+    offered: dict[int, str] = {}
+    for name in sorted(names, key=len):
+        if not isinstance(place := _find(network, name), str):
+            trained = {id(node.operation): node.operation for node in nodes[place[0] :] if _trains(node.operation)}
+            offered.setdefault(sum(layer.count_params() for layer in trained.values()), name)
+    return "give head, or one of " + ", ".join(f"{name} ({n:,} parameters)" for n, name in sorted(offered.items()))
+
+
+def _trains(operation: Any) -> bool:
+    return "Conv" in type(operation).__name__ and operation.name != "preprocess"
+
+
+def _is_named(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}_")
+
+
+def _operation(tensor: Any) -> Any:
+    return tensor._keras_history.operation
+
+
+def _nodes(network: Any) -> list[Any]:
+    """Return the nodes of a functional model's graph, each after those that it needs."""
+    return [node for depth in sorted(network._nodes_by_depth, reverse=True) for node in network._nodes_by_depth[depth]]

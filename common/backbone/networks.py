@@ -1,0 +1,168 @@
+"""Where a frozen network comes from: the bundle, a named architecture with a weights file, or a model file of the user's own.
+
+Whatever the source, the result is one Keras model from images (n, H, W, 3) float32, RGB 0 to 255, to features (n, d).
+"""
+
+import warnings
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedtransfer.common.backbone.weights import imagenet_weights, load_weights
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES
+from fedtransfer.common.errors import UserError
+
+_POOLING = ("GlobalAveragePooling2D", "GlobalMaxPooling2D")
+_CLASSIFIER = ("Dense", "Softmax")
+
+
+def bundled_network() -> Any:
+    """Load the bundled network."""
+    with as_file(files("fedtransfer.assets") / f"{BUNDLED}.keras") as file:
+        return keras.models.load_model(file, compile=False)
+
+
+def named_network(name: str, weights: str, preprocessing: str) -> Any:
+    """Build an architecture of keras.applications and give it weights: ImageNet's, or those of a file or checkpoint.
+
+    Raises:
+        UserError: the weights are not there, cannot be downloaded or do not fit.
+    """
+    image = keras.Input((None, None, 3), name="image")
+    build = getattr(keras.applications, KERAS_BACKBONES[name])
+    scaled = preprocess(image, "tf" if preprocessing == "auto" else preprocessing)
+    network = keras.Model(
+        image, build(include_top=False, weights=None, input_tensor=scaled, pooling="avg").output, name=name
+    )
+    load_weights(network, Path(weights).expanduser() if weights else imagenet_weights(name))
+    return network
+
+
+def own_network(path: Path, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
+    """Load a model file (.keras or .h5); return the network up to its features, and what was done to it.
+
+    A classification top is cut off at the last pooling layer.
+
+    Raises:
+        UserError: the file cannot be loaded, or holds no network from one RGB image to one pooled feature vector.
+    """
+    if not path.is_file():
+        raise UserError(f"--backbone {path}: no such file; expected a Keras model file (.keras or .h5), or a name")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise UserError(f"--backbone {path}: Keras cannot load it: {str(error).splitlines()[0]}\n"
+                        "A file of weights only needs its architecture: --backbone NAME --weights FILE") from None  # fmt: skip
+    _check_ends(model, path)
+    pools = [layer for layer in model.layers if type(layer).__name__ in _POOLING]
+    if not pools:
+        raise UserError(f"--backbone {path}: it has no global pooling layer (its last layers: {_names(model.layers[-3:])}); "
+                        "expected one, so that an image has one feature vector")  # fmt: skip
+    notes = []
+    top = model.layers[model.layers.index(pools[-1]) + 1 :]
+    output = model.output
+    if any(type(layer).__name__ in _CLASSIFIER for layer in top):
+        output = pools[-1].output
+        notes.append(f"{path.name}: cut at {pools[-1].name}; the classification top ({_names(top)}) is left away")
+    if preprocessing == "auto":
+        own = _own_preprocessing(model)
+        preprocessing = "none" if own else "tf"
+        notes.append(f"{path.name}: preprocessing " + (f"is its own ({_names(own)})" if own else "tf (to [-1, 1])"))
+    body = keras.Model(model.input, output)
+    image = keras.Input(model.input_shape[1:], name="image")
+    network = keras.Model(image, keras.layers.Flatten(name="features")(body(preprocess(image, preprocessing))))
+    return network, tuple(notes)
+
+
+def preprocess(image: Any, mode: str) -> Any:
+    """Scale an image tensor (RGB, 0 to 255) in one of Keras' modes: tf, torch, caffe, or none."""
+    if mode == "tf":
+        return keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
+    if mode == "torch":
+        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        scale, offset = (1 / (255 * deviation)).tolist(), (-mean / deviation).tolist()
+        return keras.layers.Rescaling(scale, offset, name="preprocess")(image)
+    if mode == "caffe":
+        # To BGR, minus the mean: a fixed 1 × 1 convolution, since Keras has no layer that swaps channels.
+        swap = keras.layers.Conv2D(3, 1, name="preprocess", dtype="float32")
+        swapped = swap(image)
+        swap.set_weights(
+            [np.eye(3, dtype=np.float32)[::-1][None, None], np.array([-103.939, -116.779, -123.68], np.float32)]
+        )
+        return swapped
+    return image
+
+
+def check_network(network: Any, name: str, resolution: int) -> None:
+    """Refuse weights or features that are not numbers, and a network that sees no difference between images.
+
+    Raises:
+        UserError: names the layer, or what was found.
+    """
+    for layer in network.layers:
+        if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
+            raise UserError(
+                f"backbone {name}: layer {layer.name} has weights that are NaN or infinite; the file is damaged"
+            )
+    probe = np.random.default_rng(0).uniform(0, 255, (2, resolution, resolution, 3)).astype(np.float32)
+    probe[1] = 255 - probe[1] * np.linspace(0, 1, resolution, dtype=np.float32)[:, None]
+    try:
+        features = network(probe, training=False).numpy()
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"backbone {name}: fails on an image of {resolution} x {resolution} ({reason}); try another --resolution"
+        ) from None
+    if not np.isfinite(features).all():
+        raise UserError(f"backbone {name}: gives features that are NaN or infinite; does --preprocessing fit the file?")
+    if np.allclose(features[0], features[1], rtol=1e-6, atol=0):
+        raise UserError(
+            f"backbone {name}: gives the same features for different images; does --preprocessing fit the file?"
+        )
+
+
+def _names(layers: list[Any]) -> str:
+    return ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in layers[:6])
+
+
+def _check_ends(model: Any, path: Path) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UserError(
+            f"--backbone {path}: it has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one image and one output"
+        )
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) != 4 or shape[3] != 3:
+        raise UserError(f"--backbone {path}: its input has shape {shape}; expected RGB images (n, height, width, 3)")
+    if shape[1] != shape[2]:
+        raise UserError(f"--backbone {path}: its input has shape {shape}; expected square images")
+
+
+def _own_preprocessing(model: Any) -> list[Any]:
+    """Return the layers, other than padding, that the image passes before the first convolution."""
+    found = []
+    for layer in model.layers:
+        if "Conv" in type(layer).__name__:
+            break
+        if type(layer).__name__ not in ("InputLayer", "ZeroPadding2D"):
+            found.append(layer)
+    return found
+
+
+def in_bfloat16(network: Any) -> Any:
+    """Copy a network so that it computes in bfloat16; weights, input scaling and all from the pooling on stay float32."""
+
+    def copy(layer: Any) -> Any:
+        config = layer.get_config()
+        vector = len(getattr(getattr(layer, "output", None), "shape", ())) == 2
+        if not vector and not isinstance(layer, keras.layers.Rescaling):
+            config["dtype"] = "mixed_bfloat16"
+        return type(layer).from_config(config)
+
+    clone = keras.models.clone_model(network, clone_function=copy, recursive=True)
+    clone.set_weights(network.get_weights())
+    return clone

@@ -1,0 +1,168 @@
+"""Settings that contradict each other, or that nothing would use: refused with the reason."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fedtransfer.common.config.privacy_rules import refuse_unprotected
+from fedtransfer.common.config.settings.option import changed, outside
+from fedtransfer.common.head.depth import schedule
+
+if TYPE_CHECKING:
+    from fedtransfer.common.config.config import RunConfig
+
+_STRATEGIES_THAT_USE = {
+    "second_momentum": ("fedadam", "fedyogi"),
+    "adaptivity": ("fedadam", "fedyogi", "fedadagrad"),
+    "proximal": ("fedprox",),
+    "trim": ("trimmed-mean",),
+    "inner_rate": ("perfedavg",),
+    "server_optimizer": ("fedopt",),
+}
+_RAY = ("ray_address", "client_cpus", "client_gpus")
+# What a head in closed form leaves without a use: there is no round of training, and one layer only.
+_OF_ROUNDS = (
+    "init", "server_learning_rate", "server_momentum", "weighting", "fraction", "cohort_size", "sampling",
+    "early_stopping", "min_delta", "ema", "interpolate", "schedule", "warmup_rounds", "class_balance",
+    "max_update_norm", "unfreeze_at",
+)  # fmt: skip
+_OF_THE_HEAD = ("hidden_units", "dropout", "l1", "l2", "trainable")
+
+
+def refuse_contradictions(config: "RunConfig") -> None:
+    """Check how settings go together.
+
+    Raises:
+        ValueError: they do not; the text says which and why.
+    """
+    _check_cohorts(config)
+    _check_classes(config)
+    _check_features(config)
+    _check_strategy(config)
+    _check_one_shot(config)
+    _check_depth(config)
+    refuse_unprotected(config)
+    for name in _RAY:
+        if changed(config, name) and config.engine != "ray":
+            raise ValueError(f"{outside(name)}: goes with --engine ray; the in-process engine knows --threads")
+
+
+def _check_cohorts(config: "RunConfig") -> None:
+    size, fraction = config.cohort_size, config.fraction
+    if size and fraction < 1:
+        raise ValueError(f"cohort-size {size} and fraction {fraction}: both say how many sites train; give one")
+    if size and config.sampling == "poisson":
+        raise ValueError(
+            "cohort-size: Poisson sampling draws each site by itself, so cohorts have no fixed size; give --fraction"
+        )
+    if size and config.min_sites > size:
+        raise ValueError(f"min-sites {config.min_sites} can never be reached by cohorts of {size} sites")
+
+
+def _check_classes(config: "RunConfig") -> None:
+    names = config.declared_classes
+    if config.classes == "union" and names:
+        raise ValueError(
+            "class-names: goes with --classes declared; without it the classes are those found at the sites"
+        )
+    if config.classes == "declared" and len(set(names)) < max(2, len(names)):
+        raise ValueError(
+            f"class-names: got {config.class_names!r}; expected two or more different names, such as cat,dog"
+        )
+
+
+def _check_features(config: "RunConfig") -> None:
+    if config.project == "none" and config.dimensions:
+        raise ValueError("dimensions: goes with --project pca or random; without it features keep their width")
+    if config.project != "none" and not config.dimensions:
+        raise ValueError(f"project {config.project}: give the width to project to by --dimensions, such as 64")
+    if config.feature_statistics and config.standardise in ("none", "federated") and config.project != "pca":
+        raise ValueError(
+            f"feature-statistics: --standardise {config.standardise} with --project {config.project} uses no public "
+            "statistics; they go with --standardise centre or public, or --project pca"
+        )
+
+
+def _check_strategy(config: "RunConfig") -> None:
+    name = config.strategy
+    for setting, strategies in _STRATEGIES_THAT_USE.items():
+        if changed(config, setting) and name not in strategies:
+            raise ValueError(
+                f"{outside(setting)}: {name} does not use it; it goes with --strategy {' or '.join(strategies)}"
+            )
+    if name in ("median", "trimmed-mean", "reptile") and config.weighting == "uniform":
+        raise ValueError(f"weighting: {name} counts every site once, whatever its size; leave it at its default")
+    if name in ("reptile", "fedopt") and config.server_momentum and changed(config, "server_momentum"):
+        other = "--strategy fedavg has it" if name == "reptile" else "--server-optimizer momentum has it"
+        raise ValueError(f"server-momentum: {name} has none; {other}")
+    if name in ("scaffold", "perfedavg") and config.optimizer != "sgd":
+        raise ValueError(f"optimizer {config.optimizer}: {name} is defined for plain SGD steps; leave it at sgd")
+    if name == "scaffold" and config.max_update_norm:
+        raise ValueError(
+            "max-update-norm: it bounds updates, but not the changes of scaffold's variates, which would pass it by; "
+            "leave it at 0, or choose another strategy"
+        )
+    if name == "scaffold" and config.patience:
+        raise ValueError(
+            "patience: scaffold's variates divide by the number of steps, which early stopping at a site would leave "
+            "open; leave it at 0"
+        )
+    if config.weight_decay and config.optimizer == "ftrl":
+        raise ValueError(
+            "weight-decay: ftrl makes each weight anew from its accumulators, so what decays between steps comes back; "
+            "give --l2"
+        )
+    if config.schedule == "constant" and changed(config, "final_rate"):
+        raise ValueError(
+            "final-rate: goes with --schedule linear, cosine or exponential; a constant rate ends as it began"
+        )
+    if config.warmup_rounds >= config.rounds and config.warmup_rounds:
+        raise ValueError(f"warmup-rounds {config.warmup_rounds}: the run has {config.rounds} rounds only; give fewer")
+
+
+def _check_one_shot(config: "RunConfig") -> None:
+    if config.closed_form and (unused := _names(config, (*_OF_ROUNDS, *_OF_THE_HEAD))):
+        raise ValueError(
+            f"{unused}: {config.strategy} makes one linear head of sums, in closed form and without rounds of "
+            f"training; to train on from it, give --init {config.strategy} and another --strategy"
+        )
+    if config.one_shot and config.hidden_units:
+        raise ValueError(f"hidden-units: {config.one_shot} makes a single linear layer; leave it at 0")
+    if config.lda and config.one_shot != "fed3r":
+        raise ValueError("lda: goes with --strategy fed3r or --init fed3r, whose sums it is made of")
+    if config.ridge and config.one_shot not in ("fed3r", "fedcof"):
+        raise ValueError("ridge: goes with fed3r or fedcof, as --strategy or --init")
+
+
+def _check_depth(config: "RunConfig") -> None:
+    deep = config.trainable != "head" or config.unfreeze_at
+    schedule(config)
+    if config.init != "zeros" and config.trainable != "head":
+        raise ValueError(
+            f"init {config.init}: it needs pooled features, and --trainable {config.trainable} stores those at the cut; "
+            f"begin with the head and go deeper by --unfreeze-at 2:{config.trainable}"
+        )
+    if config.unfreeze_at and (unused := _names(config, ("ema", "interpolate"))):
+        raise ValueError(
+            f"{unused}: the first head and the last have different arrays under --unfreeze-at, so there is none "
+            "between them; give --trainable instead"
+        )
+    if config.unfreeze_at and config.strategy == "scaffold":
+        raise ValueError(
+            "unfreeze-at: scaffold's variates have the shapes of the head they were made for; give --trainable instead"
+        )
+    if not deep and changed(config, "backbone_rate"):
+        raise ValueError("backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate")
+    if deep and config.strategy == "scaffold" and config.backbone_rate != 1:
+        raise ValueError(
+            "backbone-rate: scaffold divides by one rate for all that is trained; give --backbone-rate 1 and a "
+            "--learning-rate that suits convolutions, such as 0.05"
+        )
+    if deep and config.standardise == "federated":
+        raise ValueError(
+            "standardise federated: its statistics are of pooled features, which change once the backbone is trained; "
+            "give --standardise public or centre"
+        )
+
+
+def _names(config: "RunConfig", names: Iterable[str]) -> str:
+    return ", ".join(outside(name) for name in names if changed(config, name))

@@ -1,0 +1,1 @@
+"""The settings of a run, by subject; ``fedtransfer.common.config.config`` joins them."""

@@ -1,0 +1,126 @@
+"""Settings of the rounds, of the server's strategy, and of what is trusted."""
+
+from typing import Literal
+
+from fedtransfer.common.config.settings.option import Settings, option
+from fedtransfer.common.config.settings.training import Optimizer
+
+OneShot = Literal["fedncm", "fed3r", "fedcof"]
+Strategy = Literal[
+    "fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile", "perfedavg", "median",
+    "trimmed-mean", "fedncm", "fed3r", "fedcof",
+]  # fmt: skip
+
+
+class FederationSettings(Settings):
+    """Rounds, cohorts and classes."""
+
+    rounds: int = option(100, "Federation", "Rounds of training.", ge=1)
+    weighting: Literal["examples", "uniform"] = option(
+        "examples", "Federation", "What a site's update counts for: its number of training images, or the same for all."
+    )
+    fraction: float = option(1.0, "Federation", "Share of the sites that train in a round (at least one).", gt=0, le=1)
+    cohort_size: int = option(0, "Federation", "Number of sites that train in a round (0: by --fraction).", ge=0)
+    sampling: Literal["fixed", "poisson"] = option(
+        "fixed",
+        "Federation",
+        "Cohorts of fixed size, or each site by its own draw with probability --fraction (an empty round changes nothing).",
+    )
+    early_stopping: int = option(
+        0,
+        "Federation",
+        "Stop when the federated validation loss has not improved for this many rounds (0: run all of them).",
+        ge=0,
+    )
+    min_delta: float = option(0.0, "Federation", "Least fall of that loss that counts as an improvement.", ge=0)
+    classes: Literal["union", "declared"] = option(
+        "union",
+        "Federation",
+        "The federation's classes: all that some site has, or those of --class-names only; a site may lack some"
+        " of these, but one that has another is refused.",
+    )
+    class_names: str = option("", "Federation", "With --classes declared: the class names, separated by commas.")
+
+
+class StrategySettings(Settings):
+    """What the server does with the sites' answers."""
+
+    strategy: Strategy = option("fedavg", "Strategy", "How the server turns updates into the next head.")
+    init: Literal["zeros", "fedncm", "fed3r", "fedcof"] = option(
+        "zeros", "Strategy", "What the first round begins at: zeros, or a one-shot head made of sums that sites send."
+    )
+    server_learning_rate: float = option(0.3, "Strategy", "Step of the server along the combined update.", gt=0)
+    server_momentum: float = option(
+        0.9,
+        "Strategy",
+        "Momentum of the server (in fedadam, fedyogi and fedadagrad: beta 1); 0 with --server-learning-rate 1 is plain FedAvg.",
+        ge=0,
+        lt=1,
+    )
+    second_momentum: float = option(
+        0.99, "Strategy", "Beta 2 of fedadam and fedyogi: decay of the squared updates.", ge=0, lt=1
+    )
+    adaptivity: float = option(
+        0.01, "Strategy", "Tau of fedadam, fedyogi and fedadagrad: the smaller, the more they adapt.", gt=0
+    )
+    server_optimizer: Optimizer = option(
+        "adam", "Strategy", "With fedopt: the Keras optimizer that follows the combined update as a gradient."
+    )
+    proximal: float = option(
+        0.01, "Strategy", "Mu of fedprox: how strongly a site is held near the head it was sent.", gt=0
+    )
+    trim: float = option(
+        0.1, "Strategy", "Share of the sites that trimmed-mean leaves out at each end, in each entry.", gt=0, lt=0.5
+    )
+    inner_rate: float = option(
+        1.0, "Strategy", "Alpha of perfedavg: rate of the step after which its gradient is taken.", gt=0
+    )
+    ridge: float = option(
+        0.0,
+        "Strategy",
+        "Lambda of fed3r and fedcof, on the scale of the summed Gram matrix (0: chosen by the sites' validation loss).",
+        ge=0,
+    )
+    lda: bool = option(
+        False, "Strategy", "fed3r: linear discriminant analysis, by the scatter within classes, in place of ridge."
+    )
+    ema: float = option(
+        0.0,
+        "Strategy",
+        "Decay of a running mean of the global heads, which may be kept in the end (0: none).",
+        ge=0,
+        lt=1,
+    )
+    interpolate: bool = option(
+        False,
+        "Strategy",
+        "In the end score the heads between two: before and after the last round's average, first and last, last and"
+        " running mean. The curves are kept, and the best by validation loss.",
+    )
+
+
+class TrustSettings(Settings):
+    """What is waited for, and what is let in."""
+
+    min_sites: int = option(
+        0,
+        "Trust",
+        "Least number of sites whose answers a round needs (0: half of those that are asked; with --masks two thirds, and 3 at least).",
+        ge=0,
+    )
+    join_timeout: float = option(
+        120.0,
+        "Trust",
+        "Seconds to wait for all sites to connect; with --engine deployment, which starts them all on this machine, this for each site.",
+        gt=0,
+    )
+    round_timeout: float = option(3600.0, "Trust", "Seconds to wait for the answers of a round.", gt=0)
+    round_retries: int = option(
+        2, "Trust", "Times that a round with too few usable answers is tried again before the run stops.", ge=0
+    )
+    max_update_norm: float = option(
+        0.0, "Trust", "Refuse an update whose Euclidean norm is above this (0: no bound).", ge=0
+    )
+    max_examples: int = option(
+        0, "Trust", "Refuse an update that claims more training images than this (0: no bound).", ge=0
+    )

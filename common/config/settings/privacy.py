@@ -1,0 +1,90 @@
+"""Settings of what protects the sites: differential privacy, and masks that show the server sums alone."""
+
+from typing import Literal
+
+from fedtransfer.common.config.settings.option import Settings, option
+
+PANEL = "Privacy"
+
+
+class PrivacySettings(Settings):
+    """Differential privacy and secure aggregation."""
+
+    dp: Literal["none", "site", "image"] = option(
+        "none",
+        PANEL,
+        "Differential privacy: of a site's taking part (the server clips updates and adds noise to their sum, and is trusted), or"
+        " of each training image (noise at each site, which need not trust the server; with --strategy fedncm or fed3r on"
+        " their sums, once).",
+    )
+    epsilon: float = option(
+        0.0,
+        PANEL,
+        "Epsilon that the run may spend. The noise that it takes is found from it; with --noise-multiplier too, the"
+        " run stops before it would spend more (0: no bound, the noise is given).",
+        ge=0,
+    )
+    delta: float = option(1e-5, PANEL, "Delta of the guarantee; below 1 / number of protected units.", gt=0, lt=0.1)
+    noise_multiplier: float = option(
+        0.0,
+        PANEL,
+        "Standard deviation of the noise on a sum over what one unit can change it by (0: found from --epsilon).",
+        ge=0,
+    )
+    clip: float = option(
+        1.0,
+        PANEL,
+        "Bound of what one unit adds: Euclidean norm of a site's update, or of an image's gradient (one-shot heads: of its"
+        " features, which have length 1).",
+        gt=0,
+    )
+    clip_quantile: float = option(
+        0.0,
+        PANEL,
+        "With --dp site: adapt --clip from round to round to this quantile of the updates' norms (arXiv 1905.03871; 0: fixed).",
+        ge=0,
+        lt=1,
+    )
+    image_rate: float = option(
+        0.05,
+        PANEL,
+        "With --dp image: chance of each training image to be in a step's batch. Sums over a batch are divided by --batch-size:"
+        " a larger one makes smaller steps and so damps noise; with few images leave it above this share of a site's images.",
+        gt=0,
+        le=1,
+    )
+    local_steps: int = option(
+        0,
+        PANEL,
+        "With --dp image: steps at a site in a round (0: --local-epochs passes, 1 / --image-rate steps each).",
+        ge=0,
+    )
+    noise: Literal["alone", "shared"] = option(
+        "alone",
+        PANEL,
+        "Who adds the noise: the server (--dp site) or each site all of it for itself (--dp image); shared: with --masks, every site adds a"
+        " share, so that the sum over --min-sites of them is private, and no site's update is seen.",
+    )
+    masks: bool = option(
+        False,
+        PANEL,
+        "Secure aggregation: sites mask what they send, and the server learns totals over at least --min-sites of them only.",
+    )
+    mask_neighbours: int = option(
+        0,
+        PANEL,
+        "With --masks: sites that each site shares masks with (0: all up to 32 sites, then as many as keep a round safe).",
+        ge=0,
+    )
+    colluding_sites: int = option(
+        0,
+        PANEL,
+        "With --masks: so many sites may tell the server all they know, and the rest is still protected.",
+        ge=0,
+    )
+    public_data: str = option(
+        "",
+        PANEL,
+        "Public labelled images at the server (folder, manifest, archive or data set): heads are scored on them in each"
+        " round, in place of the sites' own.",
+    )

@@ -1,0 +1,140 @@
+"""One image: where it is, its content, and what a person sees in it."""
+
+import errno
+import hashlib
+import io
+import os
+import re
+import stat
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from fedtransfer.common.errors import UserError
+
+MAX_BYTES = 2**30  # a larger file is no photograph
+_ARCHIVE_ROW = re.compile(r"(?P<archive>.+\.npz)#(?P<member>\w+)/(?P<row>\d+)$", re.IGNORECASE)
+
+Content = bytes | NDArray[np.uint8]  # a file's bytes, or an array (H, W[, 1 or 3])
+
+
+@dataclass(frozen=True)
+class Image:
+    """One labelled image, not read yet. ``path`` is a file, or ``archive.npz#member/row``."""
+
+    path: str
+    label: str
+    split: str = ""
+    group: str = ""
+
+    def read(self) -> Content:
+        """Return the image's content: a file's bytes, or an archive's array.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if row := _ARCHIVE_ROW.match(self.path):
+            return archive_arrays(row["archive"])[row["member"]][int(row["row"])]
+        status = os.stat(self.path)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"too large: {status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
+        return Path(self.path).read_bytes()
+
+    def key(self) -> bytes:
+        """Return the content key; for a row of an archive it is worked out once a process.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if row := _ARCHIVE_ROW.match(self.path):
+            archive = row["archive"]
+            keys = _archive_keys(archive, os.stat(archive).st_mtime_ns)
+            place = row["member"], int(row["row"])
+            if place not in keys:
+                keys[place] = content_key(self.read())
+            return keys[place]
+        return content_key(self.read())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a source that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+def content_key(content: Content) -> bytes:
+    """Return the 32-byte SHA-256 of an image's content (for arrays: type, shape and bytes)."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).digest()
+    return hashlib.sha256(f"{content.dtype.str}{content.shape}".encode() + content.tobytes()).digest()
+
+
+def decode(content: Content) -> NDArray[np.uint8]:
+    """Decode an image to RGB, shape (H, W, 3), as a person sees it: upright, and on white where it is transparent.
+
+    Raises:
+        ValueError: the content is empty, is no image, is damaged or is too large; the text says which.
+    """
+    if isinstance(content, np.ndarray):
+        image = content[..., None] if content.ndim == 2 else content
+        return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    if not content:
+        raise ValueError("the file is empty")
+    if content[128:132] == b"DICM":
+        from fedtransfer.common.data.dicom import decode_dicom
+
+        return decode_dicom(content)
+    try:
+        with Pillow.open(io.BytesIO(content)) as file:
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(file)))
+    except UnidentifiedImageError:
+        raise ValueError("not an image, or of a kind that Pillow cannot read") from None
+    except Pillow.DecompressionBombError as error:
+        raise ValueError(f"too large: {error}") from None
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        raise ValueError(f"damaged: {error}") from None
+
+
+def _to_rgb(image: Pillow.Image) -> Pillow.Image:
+    """Bring any mode to 8-bit RGB; what has no fixed white (32-bit whole and real numbers) is spread over the range."""
+    if image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        low, high = values.min(), values.max()
+        return Pillow.fromarray((255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I;16"):
+        return Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Pillow.alpha_composite(Pillow.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def archive_arrays(path: str) -> dict[str, NDArray[np.uint8]]:
+    """Read an .npz archive once, as long as it does not change on disk."""
+    return _load_archive(path, os.stat(path).st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _archive_keys(path: str, modified: int) -> dict[tuple[str, int], bytes]:
+    """Return the content keys of an archive's rows that are known so far."""
+    return {}
+
+
+@lru_cache(maxsize=2)
+def _load_archive(path: str, modified: int) -> dict[str, NDArray[np.uint8]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except Exception as error:  # a damaged zip or array, or pickled objects
+        raise UserError(f"{path}: not a readable .npz archive of plain arrays: {error}") from None

@@ -1,0 +1,1 @@
+"""Feature vectors: their store on disk, and how images become features."""

@@ -1,0 +1,138 @@
+"""The feature store: an image passes through a backbone once, ever.
+
+A store is a folder for each backbone and resolution. In it stand immutable shards, each a NumPy file of records
+(key, feature) that is named by the SHA-256 of its own bytes; key is the SHA-256 of the image's content, or stands for
+an augmented view of it (``fedtransfer.common.features.augmentation``). A shard is
+written to a temporary file, flushed to disk and renamed, so a reader sees whole shards only, whatever happens to the
+writer. Features are stored raw, as the backbone gives them.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from fedtransfer.common.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def default_store() -> Path:
+    """Return the store's place where none is configured: below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedtransfer" / "features"
+
+
+@dataclass
+class FeatureStore:
+    """Features of one backbone at one resolution.
+
+    Attributes:
+        folder: where the shards are.
+        width: d, the length of a feature vector.
+    """
+
+    folder: Path
+    width: int
+    _rows: dict[bytes, tuple[NDArray[np.void], int]] = field(default_factory=dict, repr=False)
+    _shards: set[str] = field(default_factory=set, repr=False)
+    _refreshing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)  # "last used", for `fedtransfer features prune --unused-days`
+        except OSError as error:
+            raise UserError(
+                f"feature store {self.folder}: cannot be made: {error.strerror}; name another folder with --store"
+            ) from None
+        self.refresh()
+
+    @property
+    def lock(self) -> FileLock:
+        """The extraction lock: hold it, then ``refresh``, then extract what is still missing."""
+        return FileLock(self.folder / "extraction.lock")
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def refresh(self) -> None:
+        """Take in shards that have come since; a damaged one is set aside, and its images are extracted anew."""
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        for name in sorted({name for name in os.listdir(self.folder) if name.endswith(".npy")} - self._shards):
+            path = self.folder / name
+            records = open_shard(path)
+            self._shards.add(name)
+            if records is None or records["feature"].shape[1:] != (self.width,):
+                log.warning("feature store: %s is damaged; set aside, its images will be extracted again", path)
+                path.rename(path.with_suffix(".damaged"))
+            else:
+                self._rows.update((key, (records, row)) for row, key in enumerate(_keys(records)))
+
+    def read(self, keys: Sequence[bytes]) -> NDArray[np.float32]:
+        """Return the raw features of ``keys``, shape (n, d) float32, from memory-mapped shards.
+
+        Raises:
+            KeyError: a key is not in the store.
+        """
+        features = np.empty((len(keys), self.width), np.float32)
+        for i, key in enumerate(keys):
+            records, row = self._rows[key]
+            features[i] = records[row]["feature"]
+        return features
+
+    def add(self, keys: Sequence[bytes], features: NDArray[np.float32]) -> None:
+        """Store features (n, d) float32 under their keys as one new shard; on return they are on disk."""
+        records = np.empty(len(keys), [("key", "u1", (32,)), ("feature", "<f4", (self.width,))])
+        records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+        records["feature"] = features
+        buffer = io.BytesIO()
+        np.save(buffer, records, allow_pickle=False)
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", suffix=".tmp", delete=False) as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, self.folder / f"{hashlib.sha256(buffer.getbuffer()).hexdigest()}.npy")
+        _sync_folder(self.folder)
+        self.refresh()
+
+
+def open_shard(path: Path) -> NDArray[np.void] | None:
+    """Memory-map a shard after checking it against the hash in its name; None where it is damaged."""
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
+            return None
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _keys(records: NDArray[np.void]) -> Iterable[bytes]:
+    joined = records["key"].tobytes()
+    return (joined[i : i + 32] for i in range(0, len(joined), 32))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; file systems that cannot sync a folder do without."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,74 @@
+"""What training so deep costs, told before a run starts: parameters, bytes of a message, bytes in store and memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.backbone.cut import HEAD, cuts
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.depth import schedule
+from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.support.text import size
+
+KEY_BYTES = 32  # stored with each image's features
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is trained from some round on, and what that takes.
+
+    Attributes:
+        round: the first round of it.
+        layer: from which layer on is trained; ``head`` for the head alone.
+        parameters: numbers that are trained.
+        message: bytes of a message to or from a site, but for the 2 KB around it.
+        image: bytes of an image's features.
+        images: how many there are.
+    """
+
+    round: int
+    layer: str
+    parameters: int
+    message: int
+    image: int
+    images: int
+
+    @property
+    def stored(self) -> int:
+        """Bytes in the feature store."""
+        return self.images * (self.image + KEY_BYTES)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of features in memory while sites train."""
+        return self.images * self.image
+
+    def __str__(self) -> str:
+        what = "the head alone" if self.layer == HEAD else f"all convolutions from {self.layer} on"
+        return (
+            f"From round {self.round}, {what} ({self.parameters:,} parameters): {size(self.message)} to a site and back"
+            f" each round, {size(self.image)} an image, {size(self.stored)} on disk and {size(self.memory)} in memory"
+            f" for {self.images:,} images."
+        )
+
+
+def costs(config: RunConfig, backbone: Backbone, classes: int, images: int) -> tuple[Cost, ...]:
+    """Say what each step of a run costs.
+
+    Args:
+        config: what is trained, and when.
+        backbone: whose features.
+        classes: C.
+        images: whose features are stored, augmented views included; those of one machine, or of all.
+
+    Raises:
+        UserError: the backbone cannot be cut so.
+    """
+    found = []
+    copies = 2 if config.strategy == "scaffold" else 1  # its variate travels beside
+    steps = schedule(config)
+    for (first, layer), cut in zip(steps, cuts(backbone, [layer for _, layer in steps]), strict=True):
+        parameters = sum(int(np.prod(shape)) for shape in head_spec(config, backbone, classes, layer).shapes)
+        found.append(Cost(first, layer, parameters, copies * 4 * parameters, 4 * cut.below.features, images))
+    return tuple(found)

@@ -1,0 +1,174 @@
+"""The trainable head: a small Keras model from normalised features to class scores, and its arrays.
+
+By default one linear layer, trained from zeros; its softmax is part of the loss and of the exported model. Where more
+than the head is trained, the convolutions above a cut of the backbone (``fedtransfer.common.backbone.cut``) are its first arrays, and a
+feature map stands between the two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.backbone.cut import HEAD, Above
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.feature_map import FeatureMap, Moments
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.wire.protocol import Arrays as Arrays
+
+_MOMENTS = ("mean", "deviation")  # their names in a head's file
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a head looks like: all that must be equal for two heads to be averaged, and its regularisation.
+
+    Attributes:
+        features: d, the width of a feature vector as the head sees it.
+        classes: C, the number of classes.
+        hidden_units: width of one hidden ReLU layer, 0 for none.
+        dropout: rate on the head's input.
+        l1: L1 penalty on all kernels that are trained, those of convolutions too.
+        l2: L2 penalty on the same.
+        above: what is trained of the backbone; None: the head alone.
+        feature_map: with ``above``, what turns pooled features into the (n, d) that the head sees.
+    """
+
+    features: int
+    classes: int
+    hidden_units: int = 0
+    dropout: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    above: Above | None = None
+    feature_map: FeatureMap | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        config: RunConfig,
+        features: int,
+        classes: int,
+        above: Above | None = None,
+        feature_map: FeatureMap | None = None,
+    ) -> "HeadSpec":
+        """Read the head's settings from a run config."""
+        return cls(features, classes, config.hidden_units, config.dropout, config.l1, config.l2, above, feature_map)
+
+    @property
+    def width(self) -> int:
+        """Values of an image that training begins with: what crosses the cut, or d."""
+        return self.above.width if self.above else self.features
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the trained arrays, in order."""
+        width = self.hidden_units or self.features
+        hidden = ((self.features, self.hidden_units), (self.hidden_units,)) if self.hidden_units else ()
+        return (*(self.above.shapes if self.above else ()), *hidden, (width, self.classes), (self.classes,))
+
+    @property
+    def penalty(self) -> Any:
+        """Keras regularizer of the kernels, or None."""
+        return keras.regularizers.L1L2(self.l1, self.l2) if self.l1 or self.l2 else None
+
+
+def initial_head(spec: HeadSpec, seed: int) -> Arrays:
+    """Return the head that training starts from: the softmax layer is zero, a hidden layer Glorot-uniform.
+
+    Convolutions above a cut are as they were pretrained.
+    """
+    arrays = [np.zeros(shape, np.float32) for shape in spec.shapes]
+    if spec.hidden_units:
+        limit = np.sqrt(6 / (spec.features + spec.hidden_units))
+        arrays[-4] = generator(seed, "initial head").uniform(-limit, limit, spec.shapes[-4]).astype(np.float32)
+    pretrained = spec.above.pretrained if spec.above else ()
+    return (*pretrained, *arrays[len(pretrained) :])
+
+
+def build_head(spec: HeadSpec) -> Any:
+    """Build the head as a Keras model, (n, d) float32 → (n, C) class scores before the softmax."""
+    penalty = spec.penalty
+    layers: list[Any] = [keras.Input((spec.features,), name="features")]
+    if spec.dropout:
+        layers.append(keras.layers.Dropout(spec.dropout, seed=0, name="dropout"))
+    if spec.hidden_units:
+        layers.append(keras.layers.Dense(spec.hidden_units, "relu", kernel_regularizer=penalty, name="hidden"))
+    layers.append(
+        keras.layers.Dense(spec.classes, kernel_initializer="zeros", kernel_regularizer=penalty, name="scores")
+    )
+    return keras.Sequential(layers, name="head")
+
+
+def build_above(spec: HeadSpec) -> Any:
+    """Build what is trained below the head, (n, w) float32 at the cut → (n, d) features; None where nothing is.
+
+    Call it with ``training=False``: all of it runs in inference mode.
+    """
+    if not spec.above:
+        return None
+    model = spec.above.build()
+    if spec.feature_map:
+        model = keras.Model(model.input, spec.feature_map.as_layers(model.output), name="above")
+    for variable in model.trainable_variables:
+        variable.regularizer = spec.penalty if variable.name.endswith("kernel") else None
+    return model
+
+
+def mix(start: Arrays, end: Arrays, share: float) -> Arrays:
+    """Return (1 - share) · start + share · end; at 0 and 1 these heads themselves."""
+    if share in (0, 1):  # exactly, even where the other one has overflown
+        return end if share else start
+    return tuple((a + share * (b - a)).astype(np.float32) for a, b in zip(start, end, strict=True))
+
+
+def save_head(
+    path: Path,
+    head: Sequence[NDArray[np.float32]],
+    classes: Sequence[str],
+    fingerprint: str,
+    moments: Moments | None = None,
+    layer: str = HEAD,
+) -> None:
+    """Write a head with its class names, its backbone's fingerprint, where its features are standardised by them the
+    federation's moments, and the layer of the backbone that its arrays begin at; equal heads give equal bytes.
+    """
+    named: dict[str, Any] = {f"array_{i}": array for i, array in enumerate(head)}
+    named |= dict(zip(_MOMENTS, moments or (), strict=bool(moments)))
+    if layer != HEAD:
+        named["layer"] = np.array(layer)
+    np.savez(path, classes=np.array(classes), fingerprint=np.array(fingerprint), **named)
+
+
+def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
+    """Read what ``save_head`` wrote: arrays, class names, fingerprint.
+
+    Raises:
+        UserError: the file is missing or not a head.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            number = sum(name.startswith("array_") for name in file.files)
+            arrays = tuple(file[f"array_{i}"] for i in range(number))
+            return arrays, tuple(map(str, file["classes"])), str(file["fingerprint"])
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a head that fedtransfer wrote ({error}); expected the head.npz of a run folder"
+        ) from None
+
+
+def load_moments(path: Path) -> Moments | None:
+    """Read the federation's mean and deviation (d,) float64 from a head's file; None where it holds none."""
+    with np.load(path, allow_pickle=False) as file:
+        return tuple(file[name] for name in _MOMENTS) if set(_MOMENTS) <= set(file.files) else None
+
+
+def load_layer(path: Path) -> str:
+    """Read from a head's file the layer of the backbone that its arrays begin at; ``head`` for the head alone."""
+    with np.load(path, allow_pickle=False) as file:
+        return str(file["layer"]) if "layer" in file.files else HEAD

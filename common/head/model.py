@@ -1,0 +1,147 @@
+"""The model a run ends with: image in, class probabilities out, in one ``.keras`` file that needs nothing of ours.
+
+Class names and origin stand inside the file as ``fedtransfer.json``; Keras ignores the extra entry.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.backbone.backbone import Backbone, configured_backbone, resizing_layer
+from fedtransfer.common.backbone.cut import HEAD, cut
+from fedtransfer.common.compute import keras, tf
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.feature_map import FeatureMap, feature_map
+from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
+from fedtransfer.common.head.spec import head_spec
+
+_CARD = "fedtransfer.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A loaded model.
+
+    Attributes:
+        network: Keras model, images ``(n, H, W, 3)`` in 0 to 255 → probabilities ``(n, C)``.
+        classes: the C class names.
+        card: where it comes from (backbone, fingerprint, resolution).
+    """
+
+    network: Any
+    classes: tuple[str, ...]
+    card: dict[str, Any]
+
+    @cached_property
+    def _call(self) -> Any:
+        signature = [tf.TensorSpec((None, None, 3), tf.uint8)]
+        return tf.function(
+            lambda image: self.network(tf.cast(image, tf.float32)[None], training=False)[0], signature, autograph=False
+        )
+
+    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the class probabilities (C,) of one decoded image (H, W, 3)."""
+        return self._call(image).numpy()
+
+
+def build_model(backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD) -> tuple[Any, list[Any]]:
+    """Join resize, backbone, feature map, head and softmax into one Keras model.
+
+    Returns:
+        The model, and its variables that the arrays of a head are for.
+    """
+    image = keras.Input((None, None, 3), name="image")
+    below = cut(backbone, layer).below.network(resizing_layer(backbone.resolution)(image))
+    above, top = build_above(spec), build_head(spec)
+    parts = [part for part in (above, top) if part]
+    variables = [variable for part in parts for variable in part.trainable_variables]
+    features = above(below, training=False) if above else mapped.as_layers(below)
+    model = keras.Model(image, keras.layers.Softmax(name="probabilities")(top(features)), name="fedtransfer")
+    model.trainable = False
+    return model, variables
+
+
+def export_models(
+    heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, classes: Sequence[str],
+    layer: str = HEAD,
+) -> None:  # fmt: skip
+    """Write a ``.keras`` file with class names for each head; ``mapped`` gives the features that the heads expect.
+
+    Args:
+        heads: file → arrays of a head.
+        backbone: whose features.
+        mapped: what becomes of them.
+        spec: what the heads look like.
+        classes: their class names.
+        layer: of the backbone, where the heads' arrays begin.
+    """
+    model, variables = build_model(backbone, mapped, spec, layer)
+    card = {
+        "classes": list(classes),
+        "backbone": backbone.name,
+        "resolution": backbone.resolution,
+        "fingerprint": backbone.fingerprint,
+    }
+    for path, head in heads.items():
+        for variable, array in zip(variables, head, strict=True):
+            variable.assign(array)
+        model.save(path)
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
+
+
+def model_of_head(file: Path, config: RunConfig) -> Path:
+    """Return the model of a ``head.npz``: the ``model.keras`` beside it, made when it is first wanted.
+
+    Args:
+        file: the head; ``last-head.npz`` has ``last-model.keras``.
+        config: of the run that it comes of.
+
+    Raises:
+        UserError: the backbone is no longer the one that the head was trained on.
+    """
+    path = file.with_name(file.name.replace("head.npz", "model.keras"))
+    if not path.exists():
+        backbone = configured_backbone(config)
+        head, classes, fingerprint = load_head(file)
+        if backbone.fingerprint != fingerprint:
+            raise UserError(
+                f"{file}: the head was trained on backbone {fingerprint[:16]}…, but {config.backbone} is now "
+                f"{backbone.fingerprint[:16]}…; bring back the file that it was"
+            )
+        mapped, layer = feature_map(config, backbone, load_moments(file)), load_layer(file)
+        spec = head_spec(config, backbone, len(classes), layer)
+        temporary = path.with_name("writing.keras")
+        export_models({temporary: head}, backbone, mapped, spec, classes, layer)
+        temporary.replace(path)
+    return path
+
+
+def load_model(path: Path) -> Classifier:
+    """Load the model of a run folder, made of its head where it was not written, or a ``model.keras`` itself.
+
+    Raises:
+        UserError: there is none, it is damaged, or its backbone is no longer what it was.
+    """
+    file = path / "model.keras" if path.is_dir() else path
+    if path.is_dir() and not file.exists() and (path / "head.npz").is_file():
+        file = model_of_head(path / "head.npz", read_config(path / "config.toml"))
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; expected a run folder with a finished run's model.keras")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            card = json.loads(archive.read(_CARD))
+        return Classifier(keras.models.load_model(file, compile=False), tuple(card["classes"]), card)
+    except Exception as error:
+        raise UserError(
+            f"{file}: not a model that fedtransfer exported, or damaged ({type(error).__name__}: {error})"
+        ) from None

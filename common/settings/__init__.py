@@ -1,1 +1,0 @@
-"""The settings of a run, by subject; ``fedtransfer.common.config`` joins them."""

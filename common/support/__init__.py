@@ -1,0 +1,1 @@
+"""What every part needs: files, processes, keys, text and terminals."""

@@ -1,0 +1,1 @@
+"""What travels: typed messages, their records in Flower, bundles, and sums that may be masked."""

@@ -1,0 +1,92 @@
+"""The bundle that a coordinator submits to Flower: a name for the code, not the code.
+
+A Flower app bundle usually carries the app, and every site runs what it is sent. Ours carries the settings' defaults and
+the digest of the installed sources; both sides run what is installed with them. A site compares 64 hexadecimal digits
+with those of its own installation, and another version of fedtransfer is another bundle.
+"""
+
+import hashlib
+import io
+import zipfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import tomli_w
+from flwr.cli.build import build_fab_from_files
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import UserError
+
+PACKAGES = ("client", "common", "server")
+PUBLISHER = "fedtransfer"
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+_APP = '''"""{what} of the fedtransfer that is installed here."""
+
+from fedtransfer.common.wire.bundle import refuse_other_sources
+
+refuse_other_sources("{digest}")
+
+from fedtransfer.{package}.app import app  # noqa: E402
+
+__all__ = ["app"]
+'''
+
+
+@cache
+def sources_digest() -> str:
+    """Return the SHA-256 over the installed source files of server, sites and what they share."""
+    root = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def refuse_other_sources(digest: str) -> None:
+    """Check that the installed sources are those that a bundle was made for.
+
+    Raises:
+        UserError: they are others.
+    """
+    if digest != sources_digest():
+        raise UserError(
+            f"the bundle was made for sources {digest[:16]}…, installed here are {sources_digest()[:16]}… "
+            f"(fedtransfer {version('fedtransfer')}); install the same version on both sides"
+        )
+
+
+def build_bundle() -> tuple[bytes, str]:
+    """Build the bundle of the installed fedtransfer; return it and its hash, by which Flower and the sites know it.
+
+    The archive is not compressed, so that its bytes do not depend on a machine's compression library.
+    """
+    project = {
+        "project": {"name": "fedtransfer", "version": version("fedtransfer"), "license": "Apache-2.0"},
+        "tool": {
+            "flwr": {
+                "app": {
+                    "publisher": PUBLISHER,
+                    "components": {"serverapp": "bundle_server:app", "clientapp": "bundle_client:app"},
+                    "config": RunConfig().to_flat(),
+                }
+            }
+        },
+    }
+    digest = sources_digest()
+    built, _ = build_fab_from_files(
+        {
+            "pyproject.toml": tomli_w.dumps(project).encode(),
+            "bundle_server.py": _APP.format(what="The ServerApp", package="server", digest=digest).encode(),
+            "bundle_client.py": _APP.format(what="The ClientApp", package="client", digest=digest).encode(),
+        }
+    )
+    stored = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(built)) as source, zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as target:
+        for name in source.namelist():
+            target.writestr(zipfile.ZipInfo(name, _DATE), source.read(name))
+    bundle = stored.getvalue()
+    return bundle, hashlib.sha256(bundle).hexdigest()

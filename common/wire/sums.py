@@ -1,0 +1,166 @@
+"""Sums of features over a site's training images: how they are laid out, which both sides must agree on.
+
+With x (n, d) the features, C classes and z = [x; 1]:
+
+======== ==================================================================================
+classes  sums of x by class (C, d) float32; images by class (C,) int64
+gram     G = Σ z zᵀ, its upper triangle row by row ((d+1)(d+2)/2,) float64;
+         B = Σ z yᵀ (d+1, C) float64, y one-hot: sums by class, images by class in the last row
+moments  Σ x and Σ x² (2, d) float64
+======== ==================================================================================
+
+Under differential privacy of images x is clipped, each entry has Gaussian noise, and numbers of images are not sent:
+
+============= =============================================================================
+noisy classes sums of x by class (C, d) float32
+noisy gram    Σ x xᵀ as ``fedtransfer.common.privacy.closed_form.gram_vector`` lays it out
+              (d(d+1)/2,) float32; Σ x yᵀ (d, C) float32
+============= =============================================================================
+
+All of them add up over sites. G and its like travel as float64: what ridge regression makes of them depends on small
+differences of large numbers; under noise these are lost anyway.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.wire.protocol import ProtocolError, Sums
+
+Layout = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each array
+
+_LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
+    "classes": lambda d, c: (("float32", (c, d)), ("int64", (c,))),
+    "gram": lambda d, c: (("float64", ((d + 1) * (d + 2) // 2,)), ("float64", (d + 1, c))),
+    "moments": lambda d, c: (("float64", (2, d)),),
+}
+KINDS = tuple(_LAYOUTS)
+NOISY_CLASSES, NOISY_GRAM = "noisy classes", "noisy gram"
+_NOISY_LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
+    NOISY_CLASSES: lambda d, c: (("float32", (c, d)),),
+    NOISY_GRAM: lambda d, c: (("float32", (d * (d + 1) // 2,)), ("float32", (d, c))),
+}
+NOISY_KINDS = tuple(_NOISY_LAYOUTS)
+OF_ONE_SHOT = {"fedncm": "classes", "fed3r": "gram", "fedcof": "classes"}
+_SLACK = 1e-6  # by how much numbers that must agree may differ, relatively: they were rounded on their way
+
+
+def asked_in(config: RunConfig) -> tuple[str, ...]:
+    """Return the sums that a run asks of its sites, in the order in which it does; a site gives no others."""
+    moments = ("moments",) if config.standardise == "federated" else ()
+    return (*moments, one_shot_sums(config)) if config.one_shot else moments
+
+
+def one_shot_sums(config: RunConfig) -> str:
+    """Return the sums that the run's one-shot head is made of; under differential privacy the noisy ones."""
+    what = OF_ONE_SHOT[config.one_shot]
+    return f"noisy {what}" if config.private else what
+
+
+def layout(what: str, features: int, classes: int) -> Layout:
+    """Return types and shapes of the arrays of ``what`` (of ``KINDS`` or ``NOISY_KINDS``), for d features and C classes."""
+    return (_LAYOUTS | _NOISY_LAYOUTS)[what](features, classes)
+
+
+def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper triangle of a symmetric matrix (m, m), row by row: (m(m+1)/2,)."""
+    return matrix[_upper(len(matrix))]
+
+
+def unpack_triangle(packed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the symmetric matrix (m, m) whose upper triangle ``pack_triangle`` gave."""
+    size = (int(np.sqrt(8 * len(packed) + 1)) - 1) // 2
+    matrix, upper = np.empty((size, size)), _upper(size)
+    matrix[upper] = packed
+    matrix.T[upper] = packed
+    return matrix
+
+
+def _upper(size: int) -> NDArray[np.bool_]:
+    return ~np.tri(size, k=-1, dtype=np.bool_)
+
+
+def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = False) -> None:
+    """Check that a site's sums can be what they are said to be: sums of ``what`` over ``sums.examples`` images.
+
+    Of noisy sums only that they are finite numbers, as many as were asked for: with noise on them they may be any.
+
+    Args:
+        sums: what a site sent.
+        what: what it was asked for, of ``KINDS`` or ``NOISY_KINDS``.
+        features: d.
+        classes: C.
+        unit: whether features have length 1, as heads see them, so that sums are bounded by numbers of images.
+
+    Raises:
+        ProtocolError: they cannot; the text says why.
+    """
+    found = tuple((str(array.dtype), array.shape) for array in sums.arrays)
+    expected = layout(what, features, classes)
+    if found != expected:
+        raise ProtocolError(f"sent sums {found}, expected {expected}")
+    if not all(np.isfinite(array).all() for array in sums.arrays):
+        raise ProtocolError("sent sums with NaN or infinite values")
+    check_numbers(sums, what)
+    if what == "classes":
+        _check_classes(*sums.arrays, unit=unit)
+    elif what == "gram":
+        _check_gram(sums.examples, *sums.arrays, unit=unit)
+    elif what == "moments":
+        _check_moments(sums.examples, *sums.arrays[0])
+
+
+def check_numbers(sums: Sums, what: str) -> None:
+    """Check numbers of images by class, which are exact in a total under masks too; some sums have none.
+
+    Raises:
+        ProtocolError: they do not make up ``sums.examples``.
+    """
+    if what in ("classes", "gram"):
+        images = sums.arrays[1] if what == "classes" else sums.arrays[1][-1]
+        if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != sums.examples:
+            raise ProtocolError(
+                f"sent numbers of images by class that do not make up its {sums.examples} training images"
+            )
+
+
+def _check_classes(totals: NDArray[Any], images: NDArray[Any], *, unit: bool) -> None:
+    """Check sums by class, (C, d) and (C,)."""
+    if totals[images == 0].any():
+        raise ProtocolError("sent sums of a class that it has no images of")
+    if unit and (np.linalg.norm(totals.astype(np.float64), axis=1) > (1 + _SLACK) * images + _SLACK).any():
+        raise ProtocolError("sent sums of a class that so many features of length 1 cannot have")
+
+
+def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool) -> None:
+    """Check the border of G, which B implies, its diagonal, and by the Cauchy-Schwarz inequality all else."""
+    _check_classes(by_class[:-1].T, by_class[-1], unit=unit)
+    lengths = np.arange(len(by_class), 0, -1)
+    ends = np.cumsum(lengths) - 1  # of the rows of the triangle
+    squares, totals = packed[ends - lengths + 1], packed[ends]
+    _check_moments(examples, totals, squares)
+    expected = np.append(by_class[:-1].sum(1), examples)
+    if (np.abs(totals - expected) > _SLACK * _bound(examples, squares)).any():
+        raise ProtocolError("sent a Gram matrix and sums by class that contradict each other")
+    sizes = np.sqrt(squares)
+    at = 0
+    for row, length in enumerate(lengths.tolist()):  # |G_ij| ≤ √(G_ii G_jj)
+        entries, at = packed[at : at + length], at + length
+        if (np.abs(entries) > (1 + _SLACK) * sizes[row] * sizes[row:] + np.finfo(np.float64).tiny).any():
+            raise ProtocolError("sent a Gram matrix that no features have")
+    if unit and squares[:-1].sum() > (1 + _SLACK) * examples:
+        raise ProtocolError("sent a Gram matrix that so many features of length 1 cannot have")
+
+
+def _check_moments(examples: int, totals: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
+    """Check Σ x and Σ x² by the Cauchy-Schwarz inequality."""
+    if (squares < 0).any() or (np.abs(totals) > (1 + _SLACK) * _bound(examples, squares)).any():
+        raise ProtocolError(f"sent sums and sums of squares that {examples} images cannot have")
+
+
+def _bound(examples: int, squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what |Σ x| is at most: √(n Σ x²)."""
+    return np.sqrt(squares) * np.sqrt(examples)

@@ -1,0 +1,123 @@
+"""Differential privacy of sites by a server that they trust: clip, sum, add noise, divide by a fixed number.
+
+McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963), Algorithm 1 with flat
+clipping, equal weights and the fixed denominator of its Lemma 1: with q the chance of a site to be in a cohort, N the
+number of sites and C the bound,
+
+    Δ = (Σ_k clip(Δ_k, C) + N(0, (z C)² I)) / (q N).
+
+A site that is not there, or whose answer is refused, adds zero; noise and denominator know nothing of it.
+
+With ``--clip-quantile`` γ the bound adapts: Andrew et al. 2021, "Differentially Private Learning with Adaptive Clipping"
+(arXiv 1905.03871), Algorithm 1. With b_k = 1 where the norm of Δ_k is at most C, m = q N and σ_b = m / 20,
+
+    b̃ = 1/2 + (Σ_k (b_k - 1/2) + N(0, σ_b²)) / m,   C ← C · exp(-0.2 (b̃ - γ)).
+
+A site changes Σ (b_k - 1/2) by 1/2. So that both sums together cost what one with noise multiplier z does, the updates
+get z_Δ = (z⁻² - (2 σ_b)⁻²)^(-1/2) (Theorem 1).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.privacy.clipping import clipped, norm
+from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.wire import protocol
+from fedtransfer.common.wire.protocol import Request, Update, classes_digest
+from fedtransfer.server.sites.admission import Admission
+from fedtransfer.server.sites.exchange import carried
+from fedtransfer.server.sites.messenger import Asked, Asker
+from fedtransfer.server.strategies.state import Contribution, summed, zeros
+
+RATE = 0.2  # of the bound's steps
+BITS = 20  # m / σ_b
+
+
+@dataclass(frozen=True)
+class SiteLevel:
+    """The mechanism of one run.
+
+    Attributes:
+        expected: m = q N, what sums are divided by: fixed and public, whoever answers.
+        noise_multiplier: z, of a round's release.
+        quantile: γ, to which the bound adapts; 0: it is fixed.
+        shared: sites clip and add the noise themselves, and what comes here is their sum.
+    """
+
+    expected: float
+    noise_multiplier: float
+    quantile: float = 0.0
+    shared: bool = False
+
+    @classmethod
+    def of(cls, config: RunConfig, promised: Guarantee) -> "SiteLevel":
+        """Return the mechanism that a run asks for.
+
+        Raises:
+            UserError: the bound cannot adapt, since there is more noise than so few sites can hide a count in.
+        """
+        made = cls(
+            config.fraction * config.participants,
+            promised.noise_multiplier,
+            config.clip_quantile,
+            config.noise == "shared",
+        )
+        if made.quantile and made.noise_multiplier >= 2 * made.expected / BITS:
+            raise UserError(
+                f"clip-quantile: to adapt the bound, sites are counted under noise of {made.expected / BITS:g}, a "
+                f"twentieth of the {made.expected:g} that are expected in a round, and that alone would cost more than "
+                f"noise multiplier {made.noise_multiplier:.4g} allows; it must be below {2 * made.expected / BITS:g}. Give a "
+                "fixed --clip, or have more sites in a round"
+            )
+        return made
+
+    @property
+    def noise_of_updates(self) -> float:
+        """z_Δ: z itself where the bound is fixed."""
+        if not self.quantile:
+            return self.noise_multiplier
+        return (self.noise_multiplier**-2 - (2 * self.expected / BITS) ** -2) ** -0.5
+
+    def release(self, deltas: Sequence[Arrays], head: Arrays, bound: float, rng: np.random.Generator) -> Contribution:
+        """Return the noisy sum of the sites' deltas, clipped to ``bound``, with the weight that it is divided by.
+
+        Args:
+            deltas: of the sites that answered, in site order; none is a release too.
+            head: shaped as each of them.
+            bound: C.
+            rng: draws the noise.
+        """
+        if self.shared:
+            return Contribution(summed([zeros(head), *deltas]), self.expected)
+        total = summed([zeros(head), *(clipped(delta, bound) for delta in deltas)])
+        return Contribution(noised(total, self.noise_of_updates * bound, rng), self.expected)
+
+    def next_bound(self, deltas: Sequence[Arrays], bound: float, rng: np.random.Generator) -> float:
+        """Return C of the next round."""
+        if not self.quantile:
+            return bound
+        centred = sum((norm(delta) <= bound) - 0.5 for delta in deltas)
+        below = 0.5 + (centred + self.expected / BITS * rng.standard_normal()) / self.expected
+        return bound * math.exp(-RATE * (below - self.quantile))
+
+
+def unnamed(asked: Asked, asker: Asker, request: Request, head: Arrays) -> Asked:
+    """Return what may be told of a secret cohort: nothing of who is in it, or of how many.
+
+    What a message carries is that of a stand-in, so that an empty cohort does not show by it.
+    """
+    nothing = Counts.empty(len(request.classes))
+    answer = Update(
+        request.round, asker.terms.fingerprint, classes_digest(request.classes), nothing, nothing, 1,
+        tuple(np.zeros_like(array) for array in head),
+    )  # fmt: skip
+    down, up = carried(request, protocol.TRAIN), carried(answer, protocol.TRAIN)
+    return replace(asked, admission=Admission({}, {}), bytes_down=down, bytes_up=up)

@@ -1,0 +1,166 @@
+"""Checkpoints: the progress of a run, a file a round, written so that a kill at any moment leaves a whole one.
+
+In ``checkpoints/``, as ``fedtransfer.common.support.round_files`` says: NumPy arrays and a JSON text; the one before it is kept.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.round_files import read_round, round_files, write_round
+from fedtransfer.server.rounds.progress import Candidate, Progress
+from fedtransfer.server.sites.standing import Standing
+from fedtransfer.server.strategies.state import State
+
+VERSION = 2
+KEEP = 2
+# What may differ between a run and its resumption: it changes how, how long or where, not what is computed.
+FREE = {
+    "rounds", "early-stopping", "threads", "out", "store", "engine", "resume", "log-json", "callbacks", "join-timeout",
+    "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus", "prepared",
+    "baselines", "models", "personal-epochs",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Attributes:
+        folder: where they are.
+        config: the run's settings.
+        fingerprint: of its backbone.
+        classes: its class names.
+    """
+
+    folder: Path
+    config: RunConfig
+    fingerprint: str
+    classes: tuple[str, ...]
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint, then remove all but the newest two.
+
+        Raises:
+            UserError: it cannot be written; those before it are as they were.
+        """
+        meta = np.array(json.dumps(self._meta(progress)))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_round(self.folder, progress.round, {"meta": meta, **_arrays(progress)})
+        except OSError as error:
+            last = self._files()[-1].name if self._files() else "none"
+            raise UserError(
+                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: {error.strerror}; the last good one is {last}. "
+                "Make room and resume the run"
+            ) from None
+        for old in self._files()[:-KEEP]:
+            old.unlink(missing_ok=True)
+
+    def latest(self) -> Progress | None:
+        """Read the newest checkpoint; None where the run has not finished a round yet.
+
+        Raises:
+            UserError: it is damaged, or belongs to another run.
+        """
+        files = self._files()
+        if not files:
+            return None
+        arrays = read_round(files[-1])
+        if arrays is None:
+            before = (
+                f"the last good one is {files[-2].name}: remove the damaged file to go on from there"
+                if len(files) > 1
+                else "there is no other, so start the run anew with --force"
+            )
+            raise UserError(
+                f"checkpoint {files[-1]} is damaged (its content does not match the hash in its name); {before}"
+            )
+        meta = json.loads(str(arrays.pop("meta")))
+        self._refuse_foreign(files[-1], meta)
+        return _progress(meta, arrays)
+
+    def _files(self) -> list[Path]:
+        return [path for _, path in round_files(self.folder)]
+
+    def _meta(self, progress: Progress) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "settings": self._settings(),
+            "fingerprint": self.fingerprint,
+            "classes": self.classes,
+            "round": progress.round,
+            "best": [progress.best.loss, progress.best.round, progress.best.trainable],
+            "trainable": progress.trainable,
+            "run": progress.run,
+            "chosen": dict(progress.chosen),
+            "counted": dict(progress.counted),
+            "early stopping": [progress.reference, progress.waited],
+            "failures": dict(progress.standing.failures),
+            "back": dict(progress.standing.back),
+        }
+
+    def _settings(self) -> dict[str, Value]:
+        config = self.config
+        # All rates would be others, or the noise that was found for so many rounds.
+        fixed = config.schedule != "constant" or (config.private and not config.noise_multiplier)
+        free = FREE - {"rounds"} if fixed else FREE
+        return {key: value for key, value in config.to_flat().items() if key not in free}
+
+    def _refuse_foreign(self, path: Path, meta: Mapping[str, Any]) -> None:
+        if meta.get("version") != VERSION:
+            raise UserError(
+                f"checkpoint {path} has format {meta.get('version')!r}, this fedtransfer reads {VERSION}; resume with the version that wrote it"
+            )
+        mine = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
+        theirs = {**meta["settings"], "fingerprint": meta["fingerprint"], "class names": meta["classes"]}
+        differing = [
+            f"{key} was {theirs.get(key)!r} and is {mine.get(key)!r}"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+        if differing:
+            raise UserError(
+                f"checkpoint {path} belongs to another run: {'; '.join(differing)}. Resume with what it began with, or start anew"
+            )
+
+
+def _arrays(progress: Progress) -> dict[str, Any]:
+    named: dict[str, Any] = {f"head/{i}": array for i, array in enumerate(progress.state.head)}
+    named |= {f"best/{i}": array for i, array in enumerate(progress.best.head)}
+    for kind, groups in (("slot", progress.state.slots), ("kept", progress.kept)):
+        for name, arrays in groups.items():
+            named |= {f"{kind}/{name}/{i}": array for i, array in enumerate(arrays)}
+    return named
+
+
+def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
+    def group(prefix: str) -> tuple[Any, ...]:
+        number = sum(name.startswith(f"{prefix}/") for name in arrays)
+        return tuple(arrays[f"{prefix}/{i}"] for i in range(number))
+
+    def groups(kind: str) -> dict[str, tuple[Any, ...]]:
+        names = sorted({name.split("/")[1] for name in arrays if name.startswith(f"{kind}/")})
+        return {name: group(f"{kind}/{name}") for name in names}
+
+    loss, best_round, layer = meta["best"]
+    reference, waited = meta["early stopping"]
+    return Progress(
+        meta["round"],
+        State(group("head"), groups("slot")),
+        Candidate(loss, best_round, group("best"), layer),
+        reference,
+        waited,
+        Standing(meta["failures"], meta["back"]),
+        meta["trainable"],
+        meta["run"],
+        groups("kept"),
+        meta["chosen"],
+        meta["counted"],
+    )

@@ -1,0 +1,1 @@
+"""Data of simulated sites: known data sets, partitions, and sites that are held out."""

@@ -1,0 +1,115 @@
+"""Named data sets, how a folder is read as several sites, and which classes there are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import Image, Problem
+from fedtransfer.common.data.sources import Source, natural_order, read_source
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.store import default_store
+
+# Class names as the data sets' authors give them; MNIST's are its digits.
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_KERAS: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "cifar10": ("cifar10", _CIFAR10),
+    "cifar100": ("cifar100", None),
+    "fashion-mnist": ("fashion_mnist", _FASHION),
+    "mnist": ("mnist", None),
+}
+NAMES = ("cifar10-demo", *_KERAS)
+
+
+def resolve_data(data: str) -> Path:
+    """Return the path behind ``--data``: a named data set (downloaded once) or the user's own.
+
+    Raises:
+        UserError: neither, or the download failed.
+    """
+    if data == "cifar10-demo":
+        with as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path:
+            return path
+    if archive := archive_of(data):
+        return _fetched(data, archive)
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"--data: got {data!r}; there is no such file or folder, and the named data sets are {', '.join(NAMES)}"
+        )
+    return path
+
+
+def archive_of(name: str) -> Path | None:
+    """Return where a named data set is kept once it has been downloaded; None for one that comes with the package."""
+    return default_store().parent / "datasets" / f"{name}.npz" if name in _KERAS else None
+
+
+def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
+    """Read each folder of ``root`` as one site with its class folders (``--partition natural``), and what is amiss.
+
+    Raises:
+        UserError: ``root`` is no folder, or has fewer than two sites in it.
+    """
+    if not root.is_dir():
+        raise UserError(
+            f"--partition natural: {root} is not a folder; expected a folder a site, each with its class folders"
+        )
+    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    if len(folders) < 2:
+        raise UserError(
+            f"--partition natural: {root} has {len(folders)} folders in it; expected one for each of at least two sites"
+        )
+    sites = {folder.name: read_source(folder) for folder in folders}
+    stray = sorted(entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    problems = [Problem(str(entry), "not inside a site's folder") for entry in stray]
+    return sites, (*problems, *(problem for source in sites.values() for problem in source.problems))
+
+
+def _fetched(name: str, path: Path) -> Path:
+    """Fetch a data set through keras.datasets and keep it as one .npz archive, unless it is there."""
+    module, class_names = _KERAS[name]
+    if not path.exists():
+        from fedtransfer.common.compute import keras
+
+        load: Callable[[], Any] = getattr(keras.datasets, module).load_data
+        try:
+            (x_train, y_train), (x_test, y_test) = load()
+        except Exception as error:
+            from keras.src.backend.config import keras_home
+
+            folder = Path(keras_home()) / "datasets"
+            raise UserError(
+                f"--data {name}: not on this machine and could not be downloaded ({type(error).__name__}: {error}).\n"
+                f"Keras keeps it in {folder}. Bring the files there from a machine with a network, or bring the images as an\n"
+                ".npz archive with x_train, y_train, x_test, y_test and class_names, and give its path to --data."
+            ) from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+        if class_names is not None:
+            arrays["class_names"] = np.array(class_names)
+        temporary = path.with_name(f".{name}.tmp.npz")
+        np.savez(temporary, **arrays)
+        temporary.replace(path)
+    return path
+
+
+def declare_classes(config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> RunConfig:
+    """Declare the data's classes where sites must not say theirs: those of a simulation's data are known.
+
+    Raises:
+        UserError: their names cannot stand in a list.
+    """
+    if not config.hides_counts or config.classes == "declared":
+        return config
+    names = natural_order(image.label for images in images_of.values() for image in images)
+    if unlisted := [name for name in names if "," in name or name != name.strip()]:
+        raise UserError(
+            f"class {unlisted[0]!r} cannot stand in a list of class names, which --dp and --masks need; rename it "
+            "without commas and spaces at its ends"
+        )
+    return config.model_copy(update={"classes": "declared", "class_names": ",".join(names)})

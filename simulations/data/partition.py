@@ -1,0 +1,100 @@
+"""Split one data set among simulated sites: IID, Dirichlet or pathological.
+
+Each function maps labels (n,) to site numbers (n,). Images of a supplied test split are spread in the same
+proportions as the others, so that each site's own test images look like its training images.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import Image
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.seeds import generator
+
+Labels = NDArray[np.int64]
+Shares = NDArray[np.float64]  # (C, K): the share of class c that goes to site k; rows sum to 1
+_TRIES = 1000
+
+
+def partition(images: Sequence[Image], config: RunConfig) -> list[list[Image]]:
+    """Give each image to one of ``config.sites`` sites.
+
+    Raises:
+        UserError: the images do not suffice for the number of sites.
+    """
+    classes = {name: i for i, name in enumerate(sorted({image.label for image in images}))}
+    labels = np.array([classes[image.label] for image in images], np.int64)
+    test = np.array([image.split == "test" for image in images])
+    rng = generator(config.seed, "partition")
+    if (~test).sum() < config.sites * config.min_images:
+        raise UserError(
+            f"{(~test).sum()} images for {config.sites} sites: too few for {config.min_images} each; lower --sites or --min-images"
+        )
+    for _ in range(1 if config.partition == "iid" else _TRIES):
+        shares = _shares(config, len(classes), rng)
+        site = np.empty(len(images), np.int64)
+        for part in (test, ~test):
+            site[part] = (
+                divide(labels[part], shares, rng) if shares is not None else deal(part.sum(), config.sites, rng)
+            )
+        if np.bincount(site[~test], minlength=config.sites).min() >= config.min_images:
+            members = np.split(
+                np.argsort(site, kind="stable"), np.cumsum(np.bincount(site, minlength=config.sites))[:-1]
+            )
+            return [[images[i] for i in mine.tolist()] for mine in members]
+    raise UserError(
+        f"no {config.partition} partition with at least {config.min_images} images at each of {config.sites} sites in {_TRIES} draws; "
+        "lower --sites or --min-images, or raise --alpha or --classes-per-site"
+    )
+
+
+def _shares(config: RunConfig, classes: int, rng: np.random.Generator) -> Shares | None:
+    if config.partition == "dirichlet":
+        return dirichlet_shares(classes, config.sites, config.alpha, rng)
+    if config.partition == "pathological":
+        return pathological_shares(classes, config.sites, config.classes_per_site, rng)
+    return None
+
+
+def dirichlet_shares(classes: int, sites: int, alpha: float, rng: np.random.Generator) -> Shares:
+    """Draw each class's shares from Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335; Yurochkin et al. 2019)."""
+    return rng.dirichlet(np.full(sites, alpha), size=classes)
+
+
+def pathological_shares(classes: int, sites: int, classes_per_site: int, rng: np.random.Generator) -> Shares:
+    """Give each site ``classes_per_site`` classes (McMahan et al. 2017, arXiv 1602.05629), each class to equally many
+    sites as far as that goes; a class's images are shared equally among its sites.
+
+    Raises:
+        UserError: there are fewer classes than that, or too few sites for every class to be somewhere.
+    """
+    if classes_per_site > classes:
+        raise UserError(f"--classes-per-site: got {classes_per_site}, but the data have {classes} classes")
+    if classes_per_site * sites < classes:
+        raise UserError(
+            f"{sites} sites with {classes_per_site} classes each cannot hold {classes} classes; raise --sites or --classes-per-site"
+        )
+    has = np.zeros((classes, sites))
+    for site in rng.permutation(sites):
+        # The least used classes so far, ties broken at random.
+        chosen = np.lexsort((rng.random(classes), has.sum(1)))[:classes_per_site]
+        has[chosen, site] = 1
+    return has / has.sum(1, keepdims=True)
+
+
+def deal(images: int, sites: int, rng: np.random.Generator) -> Labels:
+    """Deal shuffled images out one by one, whatever their class: sites differ by one image at most."""
+    return rng.permutation(np.arange(images) % sites)
+
+
+def divide(labels: Labels, shares: Shares, rng: np.random.Generator) -> Labels:
+    """Shuffle each class's images and cut them by its shares; return the site of each image."""
+    site = np.empty(len(labels), np.int64)
+    for c, share in enumerate(shares):
+        members = rng.permutation(np.flatnonzero(labels == c))
+        cuts = np.round(np.cumsum(share)[:-1] * len(members)).astype(int)
+        site[members] = np.searchsorted(cuts, np.arange(len(members)), side="right")
+    return site

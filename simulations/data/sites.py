@@ -1,0 +1,76 @@
+"""Simulated sites: which images each one has, and the manifests that say so in a run folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.images import Image, Problem
+from fedtransfer.common.data.sources import SPLIT_FOLDERS, read_source, write_manifest
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.text import some
+from fedtransfer.simulations.data.datasets import read_sites, resolve_data
+from fedtransfer.simulations.data.partition import partition
+
+_SHOWN = 4
+
+
+def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
+    """Read the data and give each site its images; return site → images, and what cannot be used.
+
+    Raises:
+        UserError: the data are not there, or cannot be divided.
+    """
+    path = resolve_data(config.data)
+    if config.partition == "natural":
+        sources, problems = read_sites(path)
+        return {name: list(source.images) for name, source in sources.items()}, problems
+    source = read_source(path)
+    if len(source.classes) < 2:
+        raise UserError(
+            f"{path}: one class only ({source.classes[0]}); there is nothing to tell apart. Expected a folder a class. "
+            "If each folder is a site with class folders inside, add --partition natural"
+        )
+    digits = len(str(config.sites - 1))
+    return {f"site-{k:0{digits}}": images for k, images in enumerate(partition(source.images, config))}, source.problems
+
+
+def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> dict[str, Path]:
+    """Write each site's manifest into a folder; return site → manifest.
+
+    Raises:
+        UserError: a run is resumed, and a site would not get the images that it had.
+    """
+    manifests = {name: folder / "sites" / name / "images.csv" for name in images_of}
+    for name, path in manifests.items():
+        if config.resume and path.exists():
+            now = [replace(image, path=os.path.abspath(image.path)) for image in images_of[name]]
+            if list(read_source(path).images) != now:
+                raise UserError(
+                    f"{config.data}: {name} would get other images than {path} says; the data have changed since the "
+                    "run began. Bring them back to what they were, or start a new run"
+                )
+        else:
+            write_manifest(path, images_of[name])
+    return manifests
+
+
+def taken_for_classes(config: RunConfig) -> list[str]:
+    """Warn where the folders that are taken for classes look like sites: each has folders of the same names inside."""
+    path = resolve_data(config.data)
+    if config.partition == "natural" or not path.is_dir():
+        return []
+    folders = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
+    try:
+        inside = [{entry.name for entry in os.scandir(folder) if entry.is_dir()} for folder in folders]
+    except OSError:  # a folder that cannot be read is told of where images are
+        return []
+    shared = sorted(set.intersection(*inside)) if len(folders) > 1 else []
+    if len(shared) < 2 or all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
+        return []
+    names, classes = some([folder.name for folder in folders], _SHOWN), some(shared, _SHOWN)
+    return [
+        f"{path}: its folders ({names}) are taken for classes, but all of them have the same folders inside ({classes}); if they "
+        "are sites with a folder a class, give --partition natural"
+    ]

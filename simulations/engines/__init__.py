@@ -1,0 +1,1 @@
+"""How simulated sites run: in this process, on Ray, or as separate processes."""

@@ -1,0 +1,147 @@
+"""The ``deployment`` engine: the simulated sites as a real federation on this machine.
+
+A coordinator and a process tree a site, with TLS, a key pair each, and Flower's SuperLink and SuperNodes between
+them, on loopback. Slow to start (each site imports TensorFlow) and to run (Flower polls); it is there to see, on one
+machine, what separate hosts would do. Their folders stay below the run folder, in ``deployment/``.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import tomli_w
+
+from fedtransfer.client.deployment.founding import found_site
+from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
+from fedtransfer.client.deployment.status import is_up
+from fedtransfer.common.config.config import BUNDLED, RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.store import default_store
+from fedtransfer.common.support.processes import end, free_port, spawn, wait_until_up
+from fedtransfer.common.support.text import counted
+from fedtransfer.server.deployment.coordinator import Coordinator
+from fedtransfer.server.deployment.current import Current, changing, read_current, write_current
+from fedtransfer.server.deployment.enrolment import enrol
+from fedtransfer.server.deployment.founding import found_coordinator
+from fedtransfer.server.deployment.status import describe, event_in_words, events
+
+
+@dataclass
+class Deployed:
+    """A federation of real processes; make one with ``deployed``."""
+
+    coordinator: Coordinator
+    config: RunConfig
+    _sites: list[subprocess.Popen[bytes]]
+    _told: Callable[[str], None]
+
+    def run(self) -> None:
+        """Run the config to its end.
+
+        Raises:
+            UserError: the run fails.
+        """
+        with changing(self.coordinator) as current:
+            goes_on = current is not None and current.is_open  # a run that is resumed: the supervisor has it already
+        if not goes_on:
+            write_current(self.coordinator, Current("run", self.config.to_flat()))
+        shown = 0
+        while True:
+            current = read_current(self.coordinator)
+            happened = list(events(Path(self.config.out)))
+            for event in happened[shown:]:
+                self._told(event_in_words(event))
+            shown = len(happened)
+            if current and not current.is_open:
+                break
+            time.sleep(0.3)
+        if current.status != "finished":
+            raise UserError(f"the run {current.status}: {current.why}; see {self.coordinator.state / 'superlink.log'}")
+
+    def stop_sites(self) -> None:
+        """Stop the sites, all at once."""
+        for process in self._sites:
+            process.terminate()
+        for process in self._sites:
+            end(process, 30.0)
+
+
+@contextmanager
+def deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[str], None]) -> Iterator[Deployed]:
+    """Start a coordinator and the sites, and stop them at the end.
+
+    Args:
+        manifests: site → its images.
+        config: the run config; the run folder is ``config.out``.
+        told: is given a line for each thing that happens.
+
+    Raises:
+        UserError: a process ends while it starts, or the sites are not up within ``--join-timeout`` times their number.
+    """
+    if config.log_json:
+        raise UserError(
+            "--log-json: with --engine deployment the events are in the run folder's events.jsonl; leave it out"
+        )
+    root = Path(config.out) / "deployment"
+    config = config.model_copy(update={"log_json": str(Path(config.out) / "events.jsonl")})
+    coordinator = _coordinator(root / "coordinator")
+    sites = [_site(root / name, name, coordinator, manifest, config) for name, manifest in manifests.items()]
+    server = _spawn("server", coordinator.folder)
+    federation = Deployed(coordinator, config, [], told)
+    try:
+        wait_until_up(
+            "the coordinator", server, lambda: bool(describe(coordinator)["serving"]), _log(coordinator.folder), told
+        )
+        told(f"coordinator: {coordinator.folder}")
+        federation._sites += [_spawn("client", site.folder) for site in sites]
+        told(f"{counted(len(sites), 'site')} start; each imports TensorFlow twice, which takes 10 s or more on a core")
+        seconds = config.join_timeout * len(sites)
+        setting = f"--join-timeout {config.join_timeout:g} for each of {counted(len(sites), 'site')}"
+        for site, process in zip(sites, federation._sites, strict=True):
+            name, log = f"site {site.settings.name}", _log(site.folder)
+            wait_until_up(name, process, partial(is_up, site), log, told, seconds=seconds, setting=setting)
+            told(f"site: {site.folder}")
+        yield federation
+    finally:
+        federation.stop_sites()
+        end(server, 30.0)
+
+
+def _coordinator(folder: Path) -> Coordinator:
+    if (folder / "coordinator.toml").exists():  # the run is resumed
+        return Coordinator.open(folder)
+    ports = {"superlink_port": free_port(), "health_port": free_port()}
+    return found_coordinator(folder, ["localhost"], port=9443, **ports, user="")
+
+
+def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, config: RunConfig) -> SiteFolder:
+    if (folder / SETTINGS).exists():
+        return SiteFolder.open(folder)
+    address = f"localhost:{coordinator.settings.superlink_port}"
+    site = found_site(folder, name, address, coordinator.certificates / "ca.crt", manifest)
+    own = {
+        "backbone": "" if config.backbone == BUNDLED else config.backbone,
+        "store": config.store or str(default_store()),
+        "threads": 1,
+        "strict": config.strict,
+        "weights": config.weights,
+        "feature_statistics": config.feature_statistics,
+    }
+    settings = site.settings.model_copy(update=own).model_dump(by_alias=True)
+    (folder / SETTINGS).write_text(tomli_w.dumps(settings), "utf-8")
+    enrol(coordinator, site.key.with_suffix(".pub"))
+    return SiteFolder.open(folder)
+
+
+def _spawn(role: str, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "fedtransfer", role, "start", "--dir", str(folder)]
+    return spawn(command, _log(folder), {})
+
+
+def _log(folder: Path) -> Path:
+    return folder / "state" / "out.log"

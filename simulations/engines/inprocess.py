@@ -1,0 +1,197 @@
+"""The in-process engine: a Flower ``Grid`` that drives the unchanged ServerApp and ClientApp, with no Ray and no network.
+
+Requests and replies go through Flower's wire messages, so both sides see exactly what a deployment would see. Sites are
+worked on by a few threads; replies come back in the order of the requests, so results do not depend on their number.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedtransfer.common.config.config import Value
+
+
+@dataclass(frozen=True)
+class SimulatedSite:
+    """A site's name and its node config, as ``flower-supernode --node-config`` would give it."""
+
+    name: str
+    node_config: Mapping[str, Value]
+
+
+class Workers:
+    """Threads that work on sites, and do not keep the program from ending: a site may hang for ever.
+
+    (The threads of ``concurrent.futures`` are waited for when Python ends.)
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._jobs: SimpleQueue[tuple[Future[Message], Callable[[], Message]] | None] = SimpleQueue()
+        self._threads = threads
+        for number in range(threads):
+            Thread(target=self._run, name=f"site-{number}", daemon=True).start()
+
+    def submit(self, work: Callable[..., Message], *arguments: Any) -> Future[Message]:
+        """Queue a piece of work."""
+        future: Future[Message] = Future()
+        self._jobs.put((future, partial(work, *arguments)))
+        return future
+
+    def close(self) -> None:
+        """End each thread after what it is at."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, work = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except BaseException as error:
+                    future.set_exception(error)
+            del job, future, work  # an idle thread must not keep a reply alive
+
+
+@dataclass
+class InProcessGrid(Grid):
+    """Carries messages between one ServerApp and the sites' ClientApp within this process.
+
+    Flower 1.41 keeps the identity of a task in a process-global, so one grid is in use at a time.
+    """
+
+    client_app: ClientApp
+    sites: Sequence[SimulatedSite]
+    run_config: Mapping[str, Value]
+    threads: int
+    _contexts: dict[int, Context] = field(default_factory=dict)
+    _pending: dict[str, Future[Message]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(7)))
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self._run.run_id, SUPERLINK_NODE_ID
+        self._work: Workers = Workers(self.threads)
+
+    def close(self) -> None:
+        """Let the threads go; a site that hangs is left behind."""
+        self._work.close()
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Create a message to a site."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all sites: 1 … K in the order given."""
+        return range(1, len(self.sites) + 1)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """Return all sites with their names, as a SuperLink does for enrolled ones."""
+        return [NodeInfo(node_id=node, name=site.name) for node, site in enumerate(self.sites, 1)]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to their sites; return ids to pull the replies with."""
+        ids = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = identity = os.urandom(16).hex()
+            self._pending[identity] = self._work.submit(self._deliver, message_to_proto(message), message)
+            ids.append(identity)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are ready, in the order of the ids."""
+        ready = [identity for identity in message_ids if (future := self._pending.get(identity)) and future.done()]
+        return [self._pending.pop(identity).result() for identity in ready]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages and return the replies that came within ``timeout`` seconds, in the order of the messages."""
+        ids = list(self.push_messages(messages))
+        wait([self._pending[identity] for identity in ids], timeout)
+        replies = list(self.pull_messages(ids))
+        late = [future for identity in ids if (future := self._pending.pop(identity, None))]
+        if [future for future in late if not future.cancel()]:  # at work still: its reply is dropped, its thread lost
+            self._work.close()
+            self._work = Workers(self.threads)
+        return replies
+
+    def _deliver(self, wire: ProtoMessage, request: Message) -> Message:
+        """Run the ClientApp on a message; like Flower's engines, turn an exception into an error reply."""
+        try:
+            message = message_from_proto(wire)
+            reply = self.client_app(message, self._context(request.metadata.dst_node_id))
+            reply.metadata.__dict__["_message_id"] = os.urandom(16).hex()
+            return message_from_proto(message_to_proto(reply))
+        except BaseException as error:  # sys.exit as well: it would end the process of a site, not the federation
+            code = (
+                ErrorCode.CLIENT_APP_RAISED_EXCEPTION if isinstance(error, Exception) else ErrorCode.CLIENT_APP_CRASHED
+            )
+            return Message(Error(code, f"{type(error).__name__}: {error}"), reply_to=request)
+
+    def _context(self, node: int) -> Context:
+        if node not in self._contexts:  # made when first needed, so that many sites cost nothing before they are
+            self._contexts[node] = Context(
+                run_id=self._run.run_id,
+                node_id=node,
+                node_config=dict(self.sites[node - 1].node_config),
+                state=RecordDict(),
+                run_config=dict(self.run_config),
+            )
+        return self._contexts[node]
+
+
+def run_in_process(
+    server_app: ServerApp,
+    client_app: ClientApp,
+    sites: Sequence[SimulatedSite],
+    run_config: Mapping[str, Value],
+    threads: int,
+) -> None:
+    """Run a federation to its end in this process.
+
+    Args:
+        server_app: drives the rounds; its exceptions are raised here.
+        client_app: answers for every site.
+        sites: the sites, by name.
+        run_config: what ``flwr run --run-config`` would give, for both apps.
+        threads: sites worked on at a time.
+    """
+    grid = InProcessGrid(client_app, sites, run_config, threads)
+    context = Context(
+        run_id=grid.run.run_id,
+        node_id=SUPERLINK_NODE_ID,
+        node_config={},
+        state=RecordDict(),
+        run_config=dict(run_config),
+    )
+    try:
+        server_app(grid, context)
+    finally:
+        grid.close()

@@ -1,0 +1,125 @@
+"""The ``ray`` engine: Flower's own simulation, with the same apps, on this machine's cores or a Ray cluster.
+
+Slower to start than the in-process engine (each of Ray's workers imports TensorFlow), it spreads sites over processes
+and machines. What Flower 1.41 leaves open is closed here: workers that die are started again and their message is
+given once more, workers that hang are ended with the run, and the run config reaches both apps.
+"""
+
+import gc
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.serverapp import Grid
+
+from fedtransfer.common.compute import CORES
+from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.errors import UserError
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+@dataclass(frozen=True)
+class _Configured:
+    """A ClientApp with a run config: Flower's Python call has no place for one."""
+
+    app: Callable[[Message, Context], Message]
+    run_config: Mapping[str, Value]
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        own = Context(context.run_id, context.node_id, context.node_config, context.state, dict(self.run_config))
+        reply = self.app(message, own)
+        if not isinstance(reply, Message):  # Flower would send nothing, and the server wait
+            raise TypeError(f"the ClientApp returned {type(reply).__name__}, expected a Message")
+        return reply
+
+
+def run_on_ray(
+    server_app: Callable[[Grid, Context], None],
+    client_app: Callable[[Message, Context], Message],
+    sites: int,
+    config: RunConfig,
+) -> None:
+    """Run a federation to its end on Ray.
+
+    Args:
+        server_app: drives the rounds; its exceptions are raised here.
+        client_app: answers for every site.
+        sites: how many of them are prepared in ``config.prepared``.
+        config: the run config of both apps, with ``ray_address``, ``client_cpus`` and ``client_gpus``.
+
+    Raises:
+        UserError: Ray is not installed, cannot be reached, or has too little for even one site.
+    """
+    try:
+        import ray
+        from flwr.simulation import run_simulation
+        from flwr.supercore.logger import FLOWER_LOGGER
+    except ImportError as error:
+        raise UserError(
+            f"--engine ray needs Flower's simulation extra ({error}); install it: pip install 'fedtransfer[ray]'"
+        ) from None
+
+    def server(grid: Grid, context: Context) -> None:
+        context.run_config = dict(config.to_flat())
+        try:
+            server_app(grid, context)
+        finally:
+            _end_busy_workers(ray)
+
+    resources = {"num_cpus": config.client_cpus, "num_gpus": config.client_gpus}
+    terminate, level = signal.getsignal(signal.SIGTERM), FLOWER_LOGGER.level
+    FLOWER_LOGGER.setLevel(logging.CRITICAL)  # its errors reach us as replies, and admission tells of them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray and Flower show what Python hides by default
+            _start_ray(ray, config)
+            run_simulation(
+                server,  # type: ignore[arg-type]  # Flower calls it as it does a ServerApp
+                _Configured(client_app, config.to_flat()),  # type: ignore[arg-type]
+                num_supernodes=sites,
+                # Without these a worker that died would fail every later message that it is given.
+                backend_config={"client_resources": {**resources, "max_restarts": -1, "max_task_retries": 1}},
+            )
+    finally:
+        FLOWER_LOGGER.setLevel(level)
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def _start_ray(ray: Any, config: RunConfig) -> None:
+    local = {} if config.ray_address else {"num_cpus": CORES, "include_dashboard": False}
+    environment = {"FLWR_TELEMETRY_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    try:
+        ray.init(
+            address=config.ray_address or None, log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment}, **local,
+        )  # fmt: skip
+    except Exception as error:
+        raise UserError(
+            f"Ray cannot be started or reached ({error}); see --ray-address, or use --engine inprocess"
+        ) from None
+    have, wanted = ray.cluster_resources(), {"CPU": config.client_cpus, "GPU": config.client_gpus}
+    if missing := [
+        f"{need:g} {kind} (there are {have.get(kind, 0):g})"
+        for kind, need in wanted.items()
+        if need > have.get(kind, 0)
+    ]:
+        raise UserError(
+            f"Ray has too little for one site: it wants {', '.join(missing)}; lower --client-cpus or --client-gpus"
+        )
+
+
+def _end_busy_workers(ray: Any) -> None:
+    """End the workers of sites that hang: Flower would wait for them for ever."""
+    from flwr.simulation.ray_transport.ray_actor import BasicActorPool
+
+    for pool in [thing for thing in gc.get_objects() if isinstance(thing, BasicActorPool)]:
+        for worker in list(pool._future_to_actor.values()):
+            ray.kill(worker)

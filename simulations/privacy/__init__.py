@@ -1,0 +1,1 @@
+"""What a configuration promises and does not promise about privacy."""

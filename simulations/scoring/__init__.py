@@ -1,0 +1,1 @@
+"""How good a run is: baselines, and scores on test images."""

@@ -1,0 +1,59 @@
+"""Which images ``fedtransfer evaluate`` scores on: never training images by accident."""
+
+from pathlib import Path
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.data.images import Image, Problem
+from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.text import nearest
+from fedtransfer.simulations.data.datasets import read_sites, resolve_data
+
+
+def choose_images(
+    run: Path, data: str, split: str, classes: tuple[str, ...]
+) -> tuple[list[Image], str, tuple[Problem, ...]]:
+    """Read ``data`` and keep one split of it.
+
+    Args:
+        run: the run folder; where ``data`` is what it was trained on, images are divided as they were then.
+        data: named data set, folder, manifest or archive.
+        split: ``all``, ``train``, ``validation``, ``test``, or "" for test where there is one, else all.
+        classes: the model's classes.
+
+    Returns:
+        The images, the split that they are, and what could not be used.
+
+    Raises:
+        UserError: the data have a class that the model does not know, or no image in this split.
+    """
+    settings = run / "config.toml"
+    config = read_config(settings) if settings.is_file() else RunConfig()
+    path = resolve_data(data)
+    own = settings.is_file() and resolve_data(config.data).resolve() == path.resolve()
+    if own and config.partition == "natural":
+        sites, problems = read_sites(path)
+        images = [image for source in sites.values() for image in source.images]
+    else:
+        source = read_source(path)
+        images, problems = list(source.images), source.problems
+    if unknown := {image.label for image in images} - set(classes):
+        first = min(unknown)
+        raise UserError(
+            f"{data} has {len(unknown)} classes that the model does not know, such as {first!r}; {nearest(first, list(classes))}"
+        )
+    split = split or ("test" if own or any(image.split == "test" for image in images) else "all")
+    if split != "all":
+        images = [image for image in images if _split(image, config) == split]
+    if not images:
+        raise UserError(f"{data} has no {split} images; try --split all")
+    return images, split, problems
+
+
+def _split(image: Image, config: RunConfig) -> str:
+    try:
+        return split_of(image, image.key(), config.seed, config.test_fraction, config.validation_fraction)
+    except OSError:
+        return ""

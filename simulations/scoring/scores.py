@@ -1,0 +1,116 @@
+"""How a head does on some images, in sums that add up over sites: every score of a benchmark is made of them.
+
+Beside the confusion matrix and the summed loss there are two kinds of histograms. Calibration: by the probability of
+the class that is chosen, in 15 equal bins (Guo et al. 2017, arXiv 1706.04599). Ranking: for each class, images of it and
+of the others by the log-odds of its probability, in bins of 1/128 between -16 and 16, with all beyond in the outermost.
+Two images in one bin count as a tie, so an AUROC is off by no more than half the share of its pairs that are.
+"""
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.head.metrics import confusion_matrix, cross_entropy
+
+CALIBRATION_BINS = 15
+LARGEST, WIDTH = 16.0, 1 / 128  # of log-odds: the largest told apart, and the width of a bin
+_BINS = round(2 * LARGEST / WIDTH)
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a head does on some images; those of several sites are added with ``+``.
+
+    Attributes:
+        confusion: images by true class and predicted class, (C, C).
+        loss: sum of the cross-entropy, nats.
+        chosen: images by the probability of the class chosen, (15,), how many of them are right, and the sum of that
+            probability: (3, 15) float64.
+        ranks: for each class, images of the others and of it by their log-odds, (C, 2, 4096).
+    """
+
+    confusion: Counts
+    loss: float
+    chosen: NDArray[np.float64]
+    ranks: Counts
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.float32], labels: Counts) -> "Evaluation":
+        """Evaluate probabilities (n, C) against class numbers (n,)."""
+        right = probabilities.argmax(1) == labels
+        top = probabilities.max(1, initial=0.0).astype(np.float64)
+        bins = np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+        chosen = [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (np.ones(len(top)), right, top)]
+        return cls(
+            confusion_matrix(probabilities, labels), cross_entropy(probabilities, labels), np.stack(chosen),
+            _ranks(probabilities, labels),
+        )  # fmt: skip
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        return Evaluation(
+            self.confusion + other.confusion,
+            self.loss + other.loss,
+            self.chosen + other.chosen,
+            self.ranks + other.ranks,
+        )
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Every score by name, macro means over the classes that have images; NaN for no images."""
+        of_class, given, right = self.confusion.sum(1), self.confusion.sum(0), np.diag(self.confusion)
+        here, n = of_class > 0, self.images
+        if not n:
+            names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece")
+            return dict.fromkeys(names, float("nan"))
+        _, hits, confidence = self.chosen
+        auroc, off = self.auroc
+        return {
+            "accuracy": float(right.sum() / n),
+            "balanced_accuracy": float(np.mean(right[here] / of_class[here])),
+            "macro_precision": float(np.mean(right[here] / np.maximum(given[here], 1))),
+            "macro_f1": float(np.mean(2 * right[here] / (of_class + given)[here])),
+            "auroc": auroc,
+            "auroc_off": off,
+            "nll": self.loss / n,
+            "ece": float(np.abs(hits - confidence).sum() / n),
+        }
+
+    @property
+    def auroc(self) -> tuple[float, float]:
+        """AUROC of each class against the others, mean over classes that have both, and the most that it can be off for
+        being made of histograms; NaN where no class has both.
+        """
+        values, errors = [], []
+        for others, own in self.ranks.astype(np.float64):
+            if pairs := others.sum() * own.sum():
+                below = np.cumsum(others) - others
+                ties = 0.5 * (own @ others) / pairs
+                values.append(own @ below / pairs + ties)
+                errors.append(ties)
+        return (float(np.mean(values)), float(np.mean(errors))) if values else (float("nan"), float("nan"))
+
+
+def total(evaluations: list[Evaluation]) -> Evaluation:
+    """Add up the evaluations of one or more sites."""
+    return reduce(add, evaluations)
+
+
+def _ranks(probabilities: NDArray[np.float32], labels: Counts) -> Counts:
+    classes = probabilities.shape[1]
+    p = probabilities.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        odds = np.clip(np.log(p) - np.log1p(-np.minimum(p, 1.0)), -LARGEST, LARGEST)
+    bins = np.minimum(((odds + LARGEST) / WIDTH).astype(np.int64), _BINS - 1)
+    own = labels[:, None] == np.arange(classes)
+    places = (2 * np.arange(classes) + own) * _BINS + bins
+    return np.bincount(places.ravel(), minlength=2 * classes * _BINS).reshape(classes, 2, _BINS).astype(np.int64)

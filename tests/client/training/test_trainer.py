@@ -1,0 +1,358 @@
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+from examples import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedtransfer.client.training.keras import KerasTrainer
+from fedtransfer.client.training.linear import LinearTrainer
+from fedtransfer.client.training.trainer import Recipe, Trainer, batches, pairs, trainer
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.compute import keras
+from fedtransfer.common.config.config import BUNDLED, Optimizer, RunConfig
+from fedtransfer.common.head.head import HeadSpec, build_head, initial_head
+from fedtransfer.common.head.metrics import cross_entropy
+from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.seeds import generator
+
+SPEC = HeadSpec(12, 3)
+
+
+def make(spec: HeadSpec, optimizer: str, rate: float, batch_size: int) -> Trainer:
+    with trainer(spec, Recipe(optimizer, rate, batch_size, 1)) as t:
+        return t
+
+
+def data(n: int = 70, seed: int = 0, features: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    x = rng.normal(size=(n, features)) + np.eye(3, features)[y] * 2
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), y
+
+
+def fit_by_keras(spec: HeadSpec, optimizer: str, rate: float, head, x, y, epochs: int) -> list[np.ndarray]:
+    """What Keras' own ``fit`` makes of the same batches."""
+    model = build_head(spec)
+    model.set_weights(head)
+    settings = {"learning_rate": rate, **({"momentum": 0.9} if optimizer == "momentum" else {})}
+    instance = keras.optimizers.get({"class_name": optimizer.replace("momentum", "sgd"), "config": settings})
+    model.compile(instance, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(5)
+    for _ in range(epochs):
+        order = batches(len(y), 32, rng)
+        order = order[order >= 0]
+        model.fit(x[order], y[order], batch_size=32, epochs=1, shuffle=False, verbose=0)
+    return model.get_weights()
+
+
+@pytest.mark.run
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "spec"),
+    [
+        ("sgd", 1.0, SPEC),
+        ("adam", 0.01, SPEC),
+        pytest.param("momentum", 0.1, SPEC, marks=pytest.mark.full),
+        pytest.param("adagrad", 0.1, SPEC, marks=pytest.mark.full),
+        ("sgd", 0.5, HeadSpec(12, 3, hidden_units=6)),
+        ("sgd", 0.5, HeadSpec(12, 3, l1=1e-3, l2=1e-2)),
+    ],
+)
+def test_training_is_what_keras_fit_does_on_the_samebatches(optimizer: str, rate: float, spec: HeadSpec) -> None:
+    x, y = data()
+    head = initial_head(spec, 1)
+    ours = make(spec, optimizer, rate, 32).train(head, x, y, np.random.default_rng(5), 3)
+    for a, b in zip(ours, fit_by_keras(spec, optimizer, rate, head, x, y, 3), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_fedprox_adds_the_pull_towards_the_head_it_began_at(optimizer: str) -> None:
+    x, y = data(40)
+    head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    moved = []
+    for proximal in (0.0, 0.5, 5.0):
+        with trainer(SPEC, Recipe(optimizer, 0.1, 8, 3, proximal=proximal)) as t:
+            after = t.train(head, x, y, np.random.default_rng(1), 3)
+            moved.append(sum(float(((a - b) ** 2).sum()) for a, b in zip(after, head, strict=True)))
+    assert moved[0] > moved[1] > moved[2] > 0
+
+
+def mean_loss(w, b, x, y, smoothing: float, class_weights) -> float:
+    """Cross-entropy with smoothed labels, each image's times the weight of its class, over the number of images."""
+    scores = x @ w + b
+    log_p = scores - scores.max(1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+    targets = (1 - smoothing) * np.eye(w.shape[1])[y] + smoothing / w.shape[1]
+    return float((-(targets * log_p).sum(1) * class_weights[y]).sum() / len(y))
+
+
+def slope(w, b, *batch) -> tuple[np.ndarray, np.ndarray]:
+    """Its gradient by central differences: no formula that a trainer could share."""
+    flat = np.concatenate([w.ravel(), b])
+
+    def at(point: np.ndarray) -> float:
+        return mean_loss(point[: w.size].reshape(w.shape), point[w.size :], *batch)
+
+    steps = np.eye(flat.size) * 1e-5
+    gradient = np.array([(at(flat + step) - at(flat - step)) / 2e-5 for step in steps])
+    return gradient[: w.size].reshape(w.shape), gradient[w.size :]
+
+
+def by_definition(head, x, y, rng, epochs, recipe: Recipe, rate=1.0, correction=None, class_weights=None):
+    """Every option of a plain SGD step, in float64, as its paper or its help text states it."""
+    w0, b0 = w, b = tuple(array.astype(np.float64) for array in head)
+    x, eta = x.astype(np.float64), recipe.learning_rate * rate
+    class_weights = np.ones(w.shape[1]) if class_weights is None else class_weights
+    for _ in range(epochs):
+        rows = [row[row >= 0] for row in batches(len(y), recipe.batch_size, rng)]
+        if recipe.inner_rate:
+            rows = [(rows[i], rows[min(i + 1, len(rows) - 1)]) for i in range(0, len(rows), 2)]
+        for row in rows:
+            at, last = (w, b), row
+            if recipe.inner_rate:
+                first, last = row
+                inner = slope(w, b, x[first], y[first], recipe.label_smoothing, class_weights)
+                at = tuple(v - recipe.inner_rate * g for v, g in zip((w, b), inner, strict=True))
+            dw, db = slope(*at, x[last], y[last], recipe.label_smoothing, class_weights)
+            dw, db = dw + recipe.proximal * (w - w0), db + recipe.proximal * (b - b0)
+            if correction is not None:
+                dw, db = dw + correction[0], db + correction[1]
+            w, b = w - eta * dw - eta * recipe.weight_decay * w, b - eta * db
+    return w, b
+
+
+PLAIN = Recipe("sgd", 0.5, 8, 1)
+LEAN = tuple(np.random.default_rng(7).normal(size=shape).astype(np.float32) / 4 for shape in SPEC.shapes)
+WEIGHTS = np.array([0.5, 2.0, 1.5], np.float32)
+
+
+@pytest.mark.parametrize("build", [LinearTrainer, lambda recipe: KerasTrainer(SPEC, recipe)])
+@pytest.mark.parametrize(
+    ("recipe", "how"),
+    [
+        (replace(PLAIN, proximal=0.3), {}),
+        (replace(PLAIN, weight_decay=0.1), {"rate": 0.5}),
+        (replace(PLAIN, label_smoothing=0.2), {"class_weights": WEIGHTS}),
+        (replace(PLAIN, corrected=True), {"correction": LEAN}),
+        (replace(PLAIN, inner_rate=0.7), {"rate": 0.25}),
+        (replace(PLAIN, inner_rate=0.7, weight_decay=0.1, label_smoothing=0.1), {"class_weights": WEIGHTS}),
+        (replace(PLAIN, proximal=0.3, weight_decay=0.2, corrected=True), {"rate": 0.5, "correction": LEAN}),
+    ],
+)  # fmt: skip
+def test_each_option_is_what_its_definition_says(build, recipe: Recipe, how: dict) -> None:
+    """With five batches: an odd number, and the last is short."""
+    x, y = data(36)
+    head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    got = build(recipe).train(head, x, y, np.random.default_rng(1), 2, **how)
+    wanted = by_definition(head, x, y, np.random.default_rng(1), 2, recipe, **how)
+    plain = by_definition(head, x, y, np.random.default_rng(1), 2, PLAIN)
+    for a, b, c in zip(got, wanted, plain, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert abs(a - c).max() > 1e-3, "the option makes a difference"
+
+
+@pytest.mark.parametrize("build", [LinearTrainer, lambda recipe: KerasTrainer(SPEC, recipe)])
+def test_options_that_do_nothing_leave_every_bit(build) -> None:
+    """FedProx with μ = 0 (or too small to count) and SCAFFOLD with c = c_k are FedAvg; weights of 1 are none."""
+    x, y = data()
+    head = initial_head(SPEC, 0)
+    plain = build(PLAIN).train(head, x, y, generator(0, "a"), 3)
+    nothing = tuple(np.zeros_like(array) for array in head)
+    how = {"correction": nothing, "class_weights": np.ones(3, np.float32)}
+    for other in (
+        build(replace(PLAIN, proximal=0.0)).train(head, x, y, generator(0, "a"), 3),
+        build(replace(PLAIN, proximal=1e-30)).train(head, x, y, generator(0, "a"), 3),
+        build(replace(PLAIN, corrected=True)).train(head, x, y, generator(0, "a"), 3, **how),
+        build(replace(PLAIN, corrected=True)).train(head, x, y, generator(0, "a"), 3),
+    ):
+        for a, b in zip(plain, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_recipe_takes_from_the_config_what_its_strategy_uses() -> None:
+    rest = {"weight_decay": 0.01, "label_smoothing": 0.1}
+    assert Recipe.from_config(RunConfig(**rest)) == Recipe("sgd", 4.0, 32, 1, **rest, backbone_rate=0.01)
+    assert Recipe.from_config(RunConfig(strategy="fedprox")).proximal == 0.01
+    assert Recipe.from_config(RunConfig(strategy="perfedavg")).inner_rate == 1.0
+    assert Recipe.from_config(RunConfig(strategy="scaffold")).corrected
+
+
+@given(st.integers(1, 60), st.integers(1, 20))
+def test_pairs_hold_every_batch_in_order_and_the_odd_one_twice(n: int, size: int) -> None:
+    rows = batches(n, size, np.random.default_rng(0))
+    paired = pairs(rows)
+    np.testing.assert_array_equal(paired.reshape(-1, size)[: len(rows)], rows)
+    assert paired.shape == (-(-len(rows) // 2), 2, size)
+    np.testing.assert_array_equal(paired[-1, 1], rows[-1])
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", "nesterov", *(pytest.param(name, marks=pytest.mark.full) for name in ("adam", "rmsprop"))]
+)
+def test_a_share_of_the_rate_is_that_rate_on_the_same_trainer(optimizer: str) -> None:
+    x, y = data()
+    head = initial_head(SPEC, 0)
+    t = make(SPEC, optimizer, 0.04, 32)
+    quarter = t.train(head, x, y, generator(0, "a"), 3, rate=0.25)
+    assert make(SPEC, optimizer, 0.04, 32) is t
+    for rate, got in ((0.01, quarter), (0.04, t.train(head, x, y, generator(0, "a"), 3))):
+        for a, b in zip(make(SPEC, optimizer, rate, 32).train(head, x, y, generator(0, "a"), 3), got, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        name if name in ("sgd", "adam", "adamw") else pytest.param(name, marks=pytest.mark.full)
+        for name in sorted({*get_args(Optimizer)} - {"ftrl"})
+    ],
+)
+def test_weight_decay_is_decoupled_and_spares_biases(optimizer: str) -> None:
+    """On images of nothing kernels have no gradient: all that moves them is the decay."""
+    head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    x, y = np.zeros((64, 12), np.float32), np.arange(64) % 3
+    after = {}
+    for decay in (0.0, 0.5):
+        t = KerasTrainer(SPEC, Recipe(optimizer, 0.1, 32, 1, weight_decay=decay))
+        after[decay] = t.train(head, x, y, np.random.default_rng(0), 3, rate=0.5)
+    np.testing.assert_allclose(after[0.5][0], head[0] * (1 - 0.05 * 0.5) ** 6, rtol=1e-5)
+    np.testing.assert_array_equal(after[0.5][1], after[0.0][1])
+    assert not np.array_equal(after[0.0][1], head[1])
+
+
+def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
+    assert isinstance(make(SPEC, "sgd", 1.0, 32), LinearTrainer)
+    for spec, optimizer in (
+        (SPEC, "adam"),
+        (HeadSpec(12, 3, l2=0.1), "sgd"),
+        (HeadSpec(12, 3, hidden_units=4), "sgd"),
+        (HeadSpec(12, 3, dropout=0.1), "sgd"),
+    ):
+        assert isinstance(make(spec, optimizer, 1.0, 32), KerasTrainer)
+
+
+recipes = st.builds(
+    Recipe,
+    st.just("sgd"),
+    st.floats(0.01, 1),
+    st.integers(1, 40),
+    st.just(1),
+    proximal=st.sampled_from([0.0, 0.3]),
+    weight_decay=st.sampled_from([0.0, 0.1]),
+    label_smoothing=st.sampled_from([0.0, 0.1]),
+    inner_rate=st.sampled_from([0.0, 0.5]),
+    corrected=st.booleans(),
+)
+
+
+@examples(8, 20)
+@given(recipes, st.integers(1, 90), st.integers(1, 4), st.floats(0.01, 1), st.booleans(), st.integers(0, 99))
+@pytest.mark.run
+def test_both_trainers_give_the_same_head(
+    recipe: Recipe, n: int, epochs: int, rate: float, weighted: bool, seed: int
+) -> None:
+    """On features of length one the loss has curvature at most 1, so up to rate 2 a step amplifies no rounding error.
+
+    Beyond that float32 results of any two programs part: at rate 7 and one image a step by 2e-4 after 40 steps.
+    """
+    x, y = data(n, seed)
+    head = tuple(np.random.default_rng(seed).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
+    trainers = (LinearTrainer(recipe), KerasTrainer(SPEC, recipe))
+    how = {
+        "rate": rate,
+        "correction": LEAN if recipe.corrected else None,
+        "class_weights": WEIGHTS if weighted else None,
+    }
+    heads = [t.train(head, x, y, np.random.default_rng(seed), epochs, **how) for t in trainers]
+    for a, b in zip(*heads, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*(t.predict(head, x) for t in trainers), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        name if name in ("sgd", "momentum", "adam", "adadelta") else pytest.param(name, marks=pytest.mark.full)
+        for name in get_args(Optimizer)
+    ],
+)
+def test_every_optimizer_learns_and_starts_anew_each_time(optimizer: str) -> None:
+    x, y = data()
+    rate = 0.05 if optimizer not in ("adadelta",) else 5.0
+    t = make(SPEC, optimizer, rate, 32)
+    head = initial_head(SPEC, 0)
+    first = t.train(head, x, y, generator(0, "a"), 5)
+    t.train(first, x, y, generator(0, "b"), 2)
+    again = t.train(head, x, y, generator(0, "a"), 5)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert cross_entropy(t.predict(first, x), y) < cross_entropy(t.predict(head, x), y)
+
+
+def test_dropout_draws_depend_on_the_generator_only() -> None:
+    x, y = data()
+    spec = HeadSpec(12, 3, dropout=0.5)
+    t = make(spec, "sgd", 1.0, 32)
+    head = initial_head(spec, 0)
+    one, two, other = (t.train(head, x, y, generator(0, name), 2)[0] for name in ("a", "a", "b"))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(t.predict(head, x), t.predict(head, x))
+
+
+def test_early_stopping_keeps_the_best_epoch() -> None:
+    x, y = data()
+    validation = data(30, 9)
+    t = make(SPEC, "sgd", 30.0, 8)
+    head = initial_head(SPEC, 0)
+    rng = np.random.default_rng(3)
+    heads = [head]
+    for _ in range(12):
+        # Plain SGD has no state, so single epochs in a row are the same training.
+        heads.append(t.train(heads[-1], x, y, rng, 1))
+    losses = [cross_entropy(t.predict(h, validation[0]), validation[1]) for h in heads[1:]]
+    patience = 2
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            break
+    kept = t.train(head, x, y, np.random.default_rng(3), 12, patience, validation)
+    np.testing.assert_array_equal(kept[0], heads[1 + best][0])
+    assert best < 11, "the case is one where stopping early matters"
+
+
+def test_one_model_is_built_however_often_it_is_used() -> None:
+    recipe = Recipe("sgd", 0.5, 16, 1)
+    with trainer(SPEC, recipe) as first:
+        pass
+    with trainer(SPEC, recipe) as second, trainer(SPEC, recipe) as at_the_same_time:
+        assert first is second
+        assert second is not at_the_same_time
+
+
+def test_runs_that_differ_in_their_seed_share_what_is_built_above_a_cut() -> None:
+    """Or a process that makes many runs would hold the convolutions of each."""
+    backbone, recipe = load_backbone(BUNDLED), Recipe("adam", 0.1, 16, 1)
+    one, other = (head_spec(RunConfig(seed=seed), backbone, 3, "conv5_block2") for seed in (0, 1))
+    assert head_spec(RunConfig(seed=0, normalise=False), backbone, 3, "conv5_block2") != one
+    with trainer(one, recipe) as first:
+        pass
+    with trainer(other, recipe) as second:
+        assert first is second
+
+
+def test_the_backbone_is_frozen_bit_for_bit() -> None:
+    backbone = load_backbone(BUNDLED)
+    before = [weight.copy() for weight in backbone.network.get_weights()]
+    images = np.random.default_rng(0).uniform(0, 255, (30, 64, 64, 3)).astype(np.float32)
+    features = backbone.extractor(30)(images).numpy()
+    spec = HeadSpec(backbone.features, 3)
+    with trainer(spec, Recipe("sgd", 1.0, 8, 3)) as t:
+        t.train(initial_head(spec, 0), features, np.arange(30) % 3, generator(0, "x"), 3)
+    for old, new in zip(before, backbone.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

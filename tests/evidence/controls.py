@@ -1,0 +1,163 @@
+"""Negative controls: the mechanisms as they are stay below the ε that they claim, and those broken on purpose do not.
+
+``python tests/evidence/controls.py --out FILE`` writes a table of that: for each mechanism, fault and claim the lower
+bounds of ε that audits of one run find. Faults are put in place of single functions, while an audit runs.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import typer
+from threadpoolctl import threadpool_limits
+
+from fedtransfer.client.training import private as private_trainer
+from fedtransfer.client.training.private import ClippedGradients, batches
+from fedtransfer.common.privacy.clipping import clipped
+from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.noise import NoiseSource
+from fedtransfer.simulations.audit.canaries import Canaries
+from fedtransfer.simulations.audit.mechanisms import (
+    DELTA,
+    SITES,
+    STEPS,
+    Mechanism,
+    dp_fed3r,
+    dp_fedncm,
+    dp_sgd,
+    dp_sgd_singly,
+    site_level,
+    site_level_singly,
+)
+from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
+
+CLAIMS = (1.0, 2.0, 4.0)
+SEEDS = {True: range(20), False: range(5)}  # of right code, and of broken
+CANARIES = 2000
+GUESSES = guesses_for(max(CLAIMS) + 1, CANARIES, DELTA)  # enough to refute every claim, and chosen beforehand
+
+_INSIDE = CANARIES / 2  # on average
+_IMAGES, _OF_OTHERS = 1000, 10  # at a canary's site, and at another
+
+
+class Control(NamedTuple):
+    """A mechanism with a fault, or with none.
+
+    Attributes:
+        mechanism: its name.
+        fault: what is wrong with it; "" for nothing.
+        run: scores canaries.
+        broken: puts the fault in place for as long as its context lasts.
+    """
+
+    mechanism: str
+    fault: str
+    run: Mechanism
+    broken: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def audit(self, claim: float, seed: int) -> float:
+        """Return the lower bound of ε that one run gives, with noise for ε = ``claim`` and all randomness from ``seed``."""
+        rng = np.random.default_rng(seed)
+        canaries = Canaries.drawn(CANARIES, rng)
+        with self.broken():
+            scores = self.run(claim, canaries, rng)
+        return lower_bound(right_guesses(scores, canaries.inside, GUESSES), GUESSES, CANARIES, DELTA)
+
+
+def main(out: Annotated[Path, typer.Option(help="File to write, CSV.")]) -> None:
+    """Audit every mechanism, right and broken, in one process a core."""
+    rows = [(number, claim) for number in range(len(CONTROLS)) for claim in CLAIMS]
+    with ProcessPoolExecutor() as pool, out.open("w", buffering=1, newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["mechanism", "fault", "claimed_epsilon", "runs", "lowest_bound", "mean_bound", "highest_bound"])
+        for (number, claim), bounds in zip(rows, pool.map(_bounds, *zip(*rows, strict=True)), strict=True):
+            numbers = (f"{bound:.2f}" for bound in (min(bounds), np.mean(bounds), max(bounds)))
+            control = CONTROLS[number]
+            table.writerow([control.mechanism, control.fault or "none", f"{claim:g}", len(bounds), *numbers])
+
+
+def _bounds(number: int, claim: float) -> list[float]:
+    with threadpool_limits(1):
+        control = CONTROLS[number]
+        return [control.audit(claim, seed) for seed in SEEDS[not control.fault]]
+
+
+def _replaced(target: str, function: Callable[..., Any]) -> Callable[[], AbstractContextManager[Any]]:
+    return partial(patch, target, function)
+
+
+def _silent(arrays: Any, deviation: float, rng: np.random.Generator) -> Any:
+    return arrays
+
+
+def _silent_on_zeros(arrays: Any, deviation: float, rng: np.random.Generator) -> Any:
+    return noised(arrays, deviation, rng) if any(array.any() for array in arrays) else arrays
+
+
+def _unbounded_gradients(x: Any, y: Any, clip: float, smoothing: float) -> ClippedGradients:
+    return ClippedGradients(x, y, math.inf, smoothing)
+
+
+def _times(factor: float, delta: Any, bound: float) -> Any:
+    return tuple(factor * array for array in clipped(delta, bound))
+
+
+@contextmanager
+def _silent_on_empty_batches() -> Iterator[None]:
+    draw, batch = NoiseSource.draw, [0]
+
+    def drawn(*arguments: Any) -> Any:
+        for rows in batches(*arguments):
+            batch[0] = len(rows)
+            yield rows
+
+    with (
+        patch.object(private_trainer, "batches", drawn),
+        patch.object(NoiseSource, "draw", lambda source: draw(source) * bool(batch[0])),
+    ):
+        yield
+
+
+def _by_images() -> float:
+    """Return a canary's weight, over that of equal shares, where sites are weighted by their numbers of images."""
+    others = SITES - CANARIES
+    return (_INSIDE + others) * _IMAGES / (_INSIDE * _IMAGES + others * _OF_OTHERS)
+
+
+_draw = NoiseSource.draw
+CONTROLS = (
+    Control("DP-SGD", "", dp_sgd),
+    Control("DP-SGD", "noise off", dp_sgd, partial(patch.object, NoiseSource, "draw", lambda source: 0 * _draw(source))),
+    Control("DP-SGD", "clip off", dp_sgd, _replaced("fedtransfer.client.training.private.ClippedGradients", _unbounded_gradients)),
+    Control("DP-SGD", "all images in every batch, a sample accounted for", dp_sgd,
+            _replaced("fedtransfer.client.training.private.batches", lambda n, rate, steps, rng: [np.arange(n)] * steps)),
+    Control("DP-SGD", f"{STEPS} steps, one accounted for", partial(dp_sgd, counted=1)),
+    Control("DP-SGD, one image or none", "", dp_sgd_singly),
+    Control("DP-SGD, one image or none", "no noise on empty batches", dp_sgd_singly, _silent_on_empty_batches),
+    Control("DP-FedNCM", "", dp_fedncm),
+    Control("DP-FedNCM", "noise off", dp_fedncm, _replaced("fedtransfer.client.training.statistics.noised", _silent)),
+    Control("DP-FedNCM", "clip off", dp_fedncm, _replaced("fedtransfer.client.training.statistics.clipped_rows", lambda x, bound: x)),
+    Control("DP-Fed3R", "", dp_fed3r),
+    Control("DP-Fed3R", "noise off", dp_fed3r, _replaced("fedtransfer.client.training.statistics.noised", _silent)),
+    Control("DP-Fed3R", "clip off", dp_fed3r, _replaced("fedtransfer.client.training.statistics.clipped_rows", lambda x, bound: x)),
+    Control("site level", "", site_level),
+    Control("site level", "noise off", site_level, _replaced("fedtransfer.server.privacy.mechanism.noised", _silent)),
+    Control("site level", "clip off", site_level, _replaced("fedtransfer.server.privacy.mechanism.clipped", lambda delta, bound: delta)),
+    Control("site level", "sites weighted by their images", site_level,
+            _replaced("fedtransfer.server.privacy.mechanism.clipped", partial(_times, _by_images()))),
+    Control("site level", "divided by the sites that answered", site_level,
+            _replaced("fedtransfer.server.privacy.mechanism.clipped", partial(_times, SITES / _INSIDE))),
+    Control("site level, one site or none", "", site_level_singly),
+    Control("site level, one site or none", "no noise on empty cohorts", site_level_singly,
+            _replaced("fedtransfer.server.privacy.mechanism.noised", _silent_on_zeros)),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    typer.run(main)
