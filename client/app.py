@@ -14,7 +14,8 @@ from fedtransfer.client.consent.limits import refuse_beyond
 from fedtransfer.client.data import Site, prepare_site
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
-from fedtransfer.client.node import Place, place_of
+from fedtransfer.client.node import Node
+from fedtransfer.client.node_lookup import find_node
 from fedtransfer.client.preparation import Preparation
 from fedtransfer.client.tasks import Work
 from fedtransfer.common.backbone.backbone import configured_backbone
@@ -36,13 +37,13 @@ def _config(settings: tuple[tuple[str, Value], ...]) -> RunConfig:
 
 
 @lru_cache(maxsize=16384)
-def _prepared(place: Place, settings: tuple[tuple[str, Value], ...], run: int) -> Site:
+def _prepared(place: Node, settings: tuple[tuple[str, Value], ...], run: int) -> Site:
     """Prepare a site once a process and run; later messages of the run find it ready."""
     return prepare_site(place.images(), place.settings(_config(settings)), least_images=place.least_images)
 
 
 @lru_cache(maxsize=2)
-def _preparation(place: Place, settings: tuple[tuple[str, Value], ...], run: int) -> Preparation:
+def _preparation(place: Node, settings: tuple[tuple[str, Value], ...], run: int) -> Preparation:
     """The same, in the background."""
     config = place.settings(_config(settings))
     return Preparation(lambda report: prepare_site(place.images(), config, report, place.least_images))
@@ -61,7 +62,7 @@ def _answer(
     try:
         settings, run = tuple(context.run_config.items()), message.metadata.run_id
         asked = wire.unpack(message.content, kind)
-        place = place_of(context.node_config, _config(settings))
+        place = find_node(context.node_config, _config(settings))
         config = place.settings(_config(settings))
         what = message.metadata.message_type
         place.refuse(config, what)
@@ -95,7 +96,7 @@ def _answer(
 
 
 def _when_ready(
-    place: Place, settings: tuple[tuple[str, Value], ...], run: int, handle: Callable[[Site], Any], asked: Any
+    place: Node, settings: tuple[tuple[str, Value], ...], run: int, handle: Callable[[Site], Any], asked: Any
 ) -> Any:
     """Handle a message with the prepared site; a query that would wait long is told how far the site is instead."""
     if place.patience is None:

@@ -7,22 +7,20 @@ of that number.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from fedtransfer.client.consent.budget import Budget
-from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.data.sources import read_source
-from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.head import save_head
 from fedtransfer.common.support.signatures import Identity
 from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 
 @dataclass(frozen=True)
-class Place:
-    """A node's place.
+class Node:
+    """A node of a simulation, which refuses nothing; ``fedtransfer.client.deployment.node`` has that of a real site.
 
     Attributes:
         data: the site's images: folder, manifest or archive.
@@ -85,37 +83,3 @@ class Place:
             task.extra.get(MOMENTS),
             task.trainable,
         )
-
-
-def place_of(node: Mapping[str, Value], config: RunConfig) -> Place:
-    """Find a node's place from its node config and the run config.
-
-    Raises:
-        SiteError: neither says where.
-    """
-    if "site" in node:
-        from fedtransfer.client.deployment.node import real_place
-
-        return real_place(str(node["site"]))
-    if "data" in node:
-        return Place(str(node["data"]), Path(str(node["state"])))
-    if "partition-id" not in node or not config.prepared:
-        raise SiteError(
-            "no-data",
-            "the node config names no site, and the run config no prepared folder; start the node with fedtransfer "
-            "client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
-        )
-    names, number = _prepared_sites(config.prepared), int(node["partition-id"])
-    if len(names) != int(node["num-partitions"]):
-        raise SiteError(
-            "other-size",
-            f"{len(names)} sites are prepared, but the federation has {node['num-partitions']} nodes; "
-            f"run it with num-supernodes={len(names)}",
-        )
-    folder = Path(config.prepared) / "sites" / names[number]
-    return Place(str(folder / "images.csv"), folder, names[number])
-
-
-@lru_cache(maxsize=4)
-def _prepared_sites(prepared: str) -> tuple[str, ...]:
-    return tuple(sorted(path.parent.name for path in Path(prepared).glob("sites/*/images.csv")))

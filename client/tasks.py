@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.client.data import SPLITS, Site
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.client.state import SiteState
 from fedtransfer.client.training.personal import make_personal
 from fedtransfer.client.training.scaffold import correction, local_steps, next_control
 from fedtransfer.client.training.statistics import released_sums, site_sums
-from fedtransfer.client.training.trainer import Recipe, trainer
+from fedtransfer.client.training.trainer import Recipe
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.client.training.updates import private_update, trained, weighted_change
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
@@ -56,7 +57,7 @@ class Work:
         site: the site's data.
     """
 
-    place: Place
+    place: Node
     config: RunConfig
     run: int
     site: Site

@@ -19,7 +19,7 @@ from fedtransfer.client import tasks as work
 from fedtransfer.client.data import SPLITS, Site
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.client.tasks import Work
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
@@ -160,7 +160,7 @@ class Drawn:
     def _app(self, config: RunConfig) -> ClientApp:
         app = ClientApp()
         works = {
-            name: Work(Place("", self.folder / name), config, 1, site_of(splits, config))
+            name: Work(Node("", self.folder / name), config, 1, site_of(splits, config))
             for name, splits in self.data.items()
         }
 

@@ -9,7 +9,7 @@ from flwr.app import RecordDict
 
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks import messages
@@ -37,7 +37,7 @@ class Cluster:
     """Sites by name; the methods go through the stages."""
 
     config: RunConfig
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, Node] = field(default_factory=dict)
     session: Session = field(default_factory=lambda: Session("7", 1, TRAIN, "0123456789abcdef"))
     sites: dict[str, Masking] = field(default_factory=dict)
     keys: dict[str, PublicKeys] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Cluster:
     def __post_init__(self) -> None:
         for i in range(self.config.sites):
             name = f"site-{i:03}"
-            place = self.places.get(name, Place("", Path()))
+            place = self.places.get(name, Node("", Path()))
             self.sites[name] = Masking(Safe(RecordDict(), Steps()), place, self.config)
 
     @property

@@ -7,42 +7,68 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import forked
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("common", "client", "server", "simulations", "fedtransfer")
 FORBIDDEN = {
-    "common": {"server", "client", "simulations"},
-    "client": {"server", "simulations"},
-    "server": {"client", "simulations"},
+    "common": {"server", "client", "simulations", "cli"},
+    "client": {"server", "simulations", "cli"},
+    "server": {"client", "simulations", "cli"},
+    "simulations": {"cli"},
 }
 
 
 @cache
+def modules() -> dict[str, Path]:
+    """Return the product's modules: name → file."""
+    found = {}
+    for folder in FOLDERS:
+        for file in (ROOT / folder).rglob("*.py"):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts if folder == "fedtransfer" else ("fedtransfer", *parts))
+            found[name.removesuffix(".__init__")] = file
+    return found
+
+
+@cache
 def imports(file: Path) -> set[str]:
+    """Return what a file imports, inside functions too: a module by its name, any other name by its module."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
+            full = (f"{node.module}.{alias.name}" for alias in node.names)
+            names |= {name if name in modules() else node.module or "" for name in full}
     return names
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
 def test_arrows_run_downwards_only(folder: str) -> None:
     for file in (ROOT / folder).rglob("*.py"):
-        assert (
-            not {name.split(".")[1] for name in imports(file) if name.startswith("fedtransfer.")} & FORBIDDEN[folder]
-        ), file
+        ours = {name.split(".")[1] for name in imports(file) if name.startswith("fedtransfer.")}
+        assert not ours & FORBIDDEN[folder], file
+
+
+def test_no_import_circle() -> None:
+    """Of any length, imports inside functions and for types counted."""
+    TopologicalSorter({name: imports(file) & set(modules()) - {name} for name, file in modules().items()}).prepare()
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "tests", "tools"])
+def test_a_folder_is_imported_as_part_of_the_package_only(folder: str) -> None:
+    for file in (ROOT / folder).rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports(file)} & {"common", "client", "server", "simulations"}, file
 
 
 def test_tensorflow_is_imported_in_one_place() -> None:
-    users = [file for folder in ("common", "client", "server", "simulations") for file in (ROOT / folder).rglob("*.py")
-             if {"tensorflow", "keras"} & imports(file)]  # fmt: skip
-    assert users == [ROOT / "common" / "compute.py"]
+    users = [name for name, file in modules().items() if {"tensorflow", "keras"} & imports(file)]
+    assert users == ["fedtransfer.common.compute"]
 
 
 HEAVY = {"tensorflow", "keras", "flwr", "ray", "sklearn", "matplotlib", "jinja2"}
@@ -122,12 +148,7 @@ def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
 
 
 def test_no_module_has_grown_past_one_idea() -> None:
-    long = {
-        str(file.relative_to(ROOT)): n
-        for folder in FORBIDDEN
-        for file in (ROOT / folder).rglob("*.py")
-        if (n := len(file.read_text("utf-8").splitlines())) > 300
-    }
+    long = {name: n for name, file in modules().items() if (n := len(file.read_text("utf-8").splitlines())) > 300}
     assert not long
 
 

@@ -14,7 +14,7 @@ from fedtransfer.client.deployment.identity import SiteIdentity, identity_among
 from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.client.deployment.results import keep_personal_head, keep_result
 from fedtransfer.client.deployment.settings import MECHANISMS, SETTINGS, UNPINNED, SiteFolder
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import read_source
@@ -30,7 +30,7 @@ PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
-class RealPlace(Place):
+class DeployedNode(Node):
     """The place of a site with a folder of its own."""
 
     site: SiteFolder | None = field(default=None, compare=False)
@@ -145,7 +145,7 @@ def _opened(folder: str, modified: int) -> SiteFolder:
     return SiteFolder.open(Path(folder))
 
 
-def real_place(folder: str) -> RealPlace:
+def deployed_node(folder: str) -> DeployedNode:
     """Return the place of the site in ``folder``, with its settings as they are now.
 
     Raises:
@@ -156,7 +156,7 @@ def real_place(folder: str) -> RealPlace:
     site = _opened(folder, changed)
     least = site.settings.consent.least_images
     data = str(site.path(site.settings.data))
-    return RealPlace(data, site.state, least_images=least, changed=changed, patience=PATIENCE, site=site)
+    return DeployedNode(data, site.state, least_images=least, changed=changed, patience=PATIENCE, site=site)
 
 
 def site_images(site: SiteFolder) -> list[Image]:

@@ -9,7 +9,7 @@ from typing import get_args
 
 from pydantic import Field, field_validator
 
-from fedtransfer.common.config.config import BESIDE, BUNDLED, KERAS_BACKBONES, RunConfig, Strategy
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, OPTIONAL_EXCHANGES, RunConfig, Strategy
 from fedtransfer.common.config.toml_settings import Table, read_settings
 from fedtransfer.common.errors import UserError
 
@@ -25,7 +25,7 @@ UNPINNED = (
     "no roster: in runs with masks it takes the coordinator's word for whose keys are whose, so a coordinator that invents sites "
     "could unmask what this one sends; to know them yourself, see fedtransfer client roster --help"
 )
-METHODS: tuple[str, ...] = (*get_args(Strategy), *BESIDE)
+METHODS: tuple[str, ...] = (*get_args(Strategy), *OPTIONAL_EXCHANGES)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 

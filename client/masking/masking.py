@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedtransfer.client.masking.secrets import AGREED, ANSWERED, INVITED, SHARED, Held, Safe
 from fedtransfer.client.masking.shared_noise import with_share
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.metrics import Counts
@@ -40,7 +40,7 @@ class Masking:
     """
 
     safe: Safe
-    place: Place
+    place: Node
     config: RunConfig
 
     def answer(self, asked: Stage) -> Any:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.training.trainer import Features, Labels, Recipe, Trainer, trainer
+from fedtransfer.client.training.trainer import Features, Labels, Recipe, Trainer
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head, mix
 from fedtransfer.common.head.metrics import cross_entropy

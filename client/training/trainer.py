@@ -5,18 +5,15 @@ Two trainers do the same arithmetic: ``fedtransfer.client.training.linear`` for 
 """
 
 import math
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.head import Arrays, HeadSpec
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.metrics import cross_entropy
 
 Features = NDArray[np.float32]
@@ -149,40 +146,3 @@ def pairs(rows: NDArray[np.int32]) -> NDArray[np.int32]:
     So every image is worked with once an epoch, and a site with a single batch trains too.
     """
     return np.concatenate([rows, rows[-1:]] if len(rows) % 2 else [rows]).reshape(-1, 2, rows.shape[1])
-
-
-class _Pool:
-    """Trainers of one kind, as many as are in use at a time: they are built once a process and memory stays flat."""
-
-    def __init__(self, spec: HeadSpec, recipe: Recipe) -> None:
-        self._kind = (spec, recipe)
-        self._free: list[Trainer] = []
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def take(self) -> Iterator[Trainer]:
-        with self._lock:  # also held while one is built: Keras' name scopes are not for several threads
-            borrowed = self._free.pop() if self._free else _build(*self._kind)
-        try:
-            yield borrowed
-        finally:
-            with self._lock:
-                self._free.append(borrowed)
-
-
-_pool = lru_cache(maxsize=8)(_Pool)
-
-
-def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:
-    """Borrow a trainer: ``with trainer(spec, recipe) as t: t.train(…)``."""
-    recipe = replace(recipe, epochs=0, patience=0)  # they are said anew each time
-    return _pool(spec, recipe if spec.above else replace(recipe, backbone_rate=1.0)).take()
-
-
-def _build(spec: HeadSpec, recipe: Recipe) -> Trainer:
-    from fedtransfer.client.training.keras import KerasTrainer
-    from fedtransfer.client.training.linear import LinearTrainer
-
-    if recipe.optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes):
-        return LinearTrainer(recipe)
-    return KerasTrainer(spec, recipe)

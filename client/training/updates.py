@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.client.training.private import clipped_gradient_sum, train_privately
-from fedtransfer.client.training.trainer import Features, Labels, Recipe, trainer
+from fedtransfer.client.training.trainer import Features, Labels, Recipe
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays, HeadSpec
 from fedtransfer.common.privacy.guarantee import guarantee

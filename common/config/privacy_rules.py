@@ -1,13 +1,11 @@
 """Settings that would void what a run promises of privacy, or that protect nothing: refused with the reason."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from fedtransfer.common.config.settings.everything import Settings
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.errors import UserError
-
-if TYPE_CHECKING:
-    from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.masks.graph import graph, least_sites
 
 LEAST_NOISE = 0.01  # of a noise multiplier: ε is in the thousands there
 _SUMMED = ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile")  # use the sum of updates only
@@ -16,7 +14,7 @@ _OF_DP = ("epsilon", "noise_multiplier", "clip", "clip_quantile", "image_rate", 
 _OF_MASKS = ("mask_neighbours", "colluding_sites")
 
 
-def refuse_unprotected(config: "RunConfig") -> None:
+def refuse_unprotected(config: Settings) -> None:
     """Check the settings of privacy, with all others.
 
     Raises:
@@ -38,7 +36,7 @@ def refuse_unprotected(config: "RunConfig") -> None:
         raise ValueError(f"{', '.join(unused)}: goes with --masks")
 
 
-def refuse_undeclared(config: "RunConfig") -> None:
+def refuse_undeclared(config: Settings) -> None:
     """Check that the class names are public where sites do not say theirs; a simulation takes those of its data.
 
     Raises:
@@ -52,7 +50,7 @@ def refuse_undeclared(config: "RunConfig") -> None:
         )
 
 
-def _check_budget(config: "RunConfig") -> None:
+def _check_budget(config: Settings) -> None:
     if not config.epsilon and not config.noise_multiplier:
         raise ValueError(f"dp {config.dp}: say how much noise: by --epsilon (such as 2), or by --noise-multiplier")
     if 0 < config.noise_multiplier < LEAST_NOISE:
@@ -61,7 +59,7 @@ def _check_budget(config: "RunConfig") -> None:
         )
 
 
-def _check_what_else_leaks(config: "RunConfig") -> None:
+def _check_what_else_leaks(config: Settings) -> None:
     """Refuse what would tell of private images without being accounted for."""
     without_public = not config.public_data
     leaks = {
@@ -96,7 +94,7 @@ def _check_what_else_leaks(config: "RunConfig") -> None:
         )
 
 
-def _check_site_level(config: "RunConfig") -> None:
+def _check_site_level(config: Settings) -> None:
     if config.strategy not in _SUMMED:
         raise ValueError(
             f"strategy {config.strategy}: --dp site puts noise on the sum of clipped updates, and this does not work on "
@@ -120,7 +118,7 @@ def _check_site_level(config: "RunConfig") -> None:
         )
 
 
-def _check_image_level(config: "RunConfig") -> None:
+def _check_image_level(config: Settings) -> None:
     if config.clip_quantile:
         raise ValueError("clip-quantile: it adapts the bound of sites' updates; it goes with --dp site")
     if config.closed_form:
@@ -152,7 +150,7 @@ def _check_image_level(config: "RunConfig") -> None:
         )
 
 
-def _check_one_release(config: "RunConfig") -> None:
+def _check_one_release(config: Settings) -> None:
     if config.strategy not in _ONE_RELEASE:
         raise ValueError(
             f"strategy {config.strategy}: it takes covariances from the scatter of single sites' class means, and noise "
@@ -168,7 +166,7 @@ def _check_one_release(config: "RunConfig") -> None:
         raise ValueError("augment: an image would be in the sums several times, beyond the bound; leave it at 0")
 
 
-def _check_shares(config: "RunConfig") -> None:
+def _check_shares(config: Settings) -> None:
     if config.noise == "shared" and not config.masks:
         raise ValueError(
             "noise shared: a site's share alone protects nothing; it goes with --masks, which show sums only"
@@ -184,7 +182,7 @@ def _check_shares(config: "RunConfig") -> None:
         raise ValueError("; and ".join(obstacles))
 
 
-def _obstacles_to_shares(config: "RunConfig") -> Iterator[str]:
+def _obstacles_to_shares(config: Settings) -> Iterator[str]:
     """Say what must be given for shares of noise to add up to enough, all at once."""
     if config.honest_sites < 2:
         sites, colluding = config.participants, config.colluding_sites
@@ -200,7 +198,7 @@ def _obstacles_to_shares(config: "RunConfig") -> Iterator[str]:
         )
 
 
-def _check_masks(config: "RunConfig") -> None:
+def _check_masks(config: Settings) -> None:
     why = {
         "median": "it looks at every site's update",
         "trimmed-mean": "it looks at every site's update",
@@ -225,17 +223,15 @@ def _check_masks(config: "RunConfig") -> None:
         _check_cohorts(config)
 
 
-def cohort_under_masks(config: "RunConfig") -> int:
+def cohort_under_masks(config: Settings) -> int:
     """Return how many sites share masks in a round, as far as it is known before; of Poisson cohorts the mean."""
     if config.cohort_size:
         return min(config.cohort_size, config.participants)
     return int(config.fraction * config.participants + (1e-9 if config.sampling == "poisson" else 0.5))
 
 
-def _check_cohorts(config: "RunConfig") -> None:
+def _check_cohorts(config: Settings) -> None:
     """Refuse cohorts that no masks are safe for, before sites do any work."""
-    from fedtransfer.common.masks.graph import graph, least_sites  # which need the config's type
-
     sites = cohort_under_masks(config)
     if sites < (least := least_sites(sites, config)):
         raise ValueError(

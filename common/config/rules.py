@@ -1,14 +1,11 @@
 """Settings that contradict each other, or that nothing would use: refused with the reason."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from fedtransfer.common.config.privacy_rules import refuse_unprotected
+from fedtransfer.common.config.settings.everything import Settings
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.head.depth import schedule
-
-if TYPE_CHECKING:
-    from fedtransfer.common.config.config import RunConfig
 
 _STRATEGIES_THAT_USE = {
     "second_momentum": ("fedadam", "fedyogi"),
@@ -28,7 +25,7 @@ _OF_ROUNDS = (
 _OF_THE_HEAD = ("hidden_units", "dropout", "l1", "l2", "trainable")
 
 
-def refuse_contradictions(config: "RunConfig") -> None:
+def refuse_contradictions(config: Settings) -> None:
     """Check how settings go together.
 
     Raises:
@@ -46,7 +43,7 @@ def refuse_contradictions(config: "RunConfig") -> None:
             raise ValueError(f"{outside(name)}: goes with --engine ray; the in-process engine knows --threads")
 
 
-def _check_cohorts(config: "RunConfig") -> None:
+def _check_cohorts(config: Settings) -> None:
     size, fraction = config.cohort_size, config.fraction
     if size and fraction < 1:
         raise ValueError(f"cohort-size {size} and fraction {fraction}: both say how many sites train; give one")
@@ -58,7 +55,7 @@ def _check_cohorts(config: "RunConfig") -> None:
         raise ValueError(f"min-sites {config.min_sites} can never be reached by cohorts of {size} sites")
 
 
-def _check_classes(config: "RunConfig") -> None:
+def _check_classes(config: Settings) -> None:
     names = config.declared_classes
     if config.classes == "union" and names:
         raise ValueError(
@@ -70,7 +67,7 @@ def _check_classes(config: "RunConfig") -> None:
         )
 
 
-def _check_features(config: "RunConfig") -> None:
+def _check_features(config: Settings) -> None:
     if config.project == "none" and config.dimensions:
         raise ValueError("dimensions: goes with --project pca or random; without it features keep their width")
     if config.project != "none" and not config.dimensions:
@@ -82,7 +79,7 @@ def _check_features(config: "RunConfig") -> None:
         )
 
 
-def _check_strategy(config: "RunConfig") -> None:
+def _check_strategy(config: Settings) -> None:
     name = config.strategy
     for setting, strategies in _STRATEGIES_THAT_USE.items():
         if changed(config, setting) and name not in strategies:
@@ -119,7 +116,7 @@ def _check_strategy(config: "RunConfig") -> None:
         raise ValueError(f"warmup-rounds {config.warmup_rounds}: the run has {config.rounds} rounds only; give fewer")
 
 
-def _check_one_shot(config: "RunConfig") -> None:
+def _check_one_shot(config: Settings) -> None:
     if config.closed_form and (unused := _names(config, (*_OF_ROUNDS, *_OF_THE_HEAD))):
         raise ValueError(
             f"{unused}: {config.strategy} makes one linear head of sums, in closed form and without rounds of "
@@ -133,7 +130,7 @@ def _check_one_shot(config: "RunConfig") -> None:
         raise ValueError("ridge: goes with fed3r or fedcof, as --strategy or --init")
 
 
-def _check_depth(config: "RunConfig") -> None:
+def _check_depth(config: Settings) -> None:
     deep = config.trainable != "head" or config.unfreeze_at
     schedule(config)
     if config.init != "zeros" and config.trainable != "head":
@@ -164,5 +161,5 @@ def _check_depth(config: "RunConfig") -> None:
         )
 
 
-def _names(config: "RunConfig", names: Iterable[str]) -> str:
+def _names(config: Settings, names: Iterable[str]) -> str:
     return ", ".join(outside(name) for name in names if changed(config, name))

@@ -1,16 +1,13 @@
 """Gradual unfreezing (Howard and Ruder 2018, arXiv 1801.06146): which part of the network is trained in which round."""
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fedtransfer.common.config.config import RunConfig
-    from fedtransfer.common.head.head import Arrays, HeadSpec
+from fedtransfer.common.config.settings.everything import Settings
 
 _STEP = re.compile(r"\s*(\d+)\s*:\s*([^\s:]+)\s*")
 
 
-def schedule(config: "RunConfig") -> tuple[tuple[int, str], ...]:
+def schedule(config: Settings) -> tuple[tuple[int, str], ...]:
     """Return (round, layer) for each step: from that round on, all from that layer on is trained.
 
     The first is (1, ``trainable``). That each layer is deeper than the one before is for the backbone to say:
@@ -38,25 +35,11 @@ def schedule(config: "RunConfig") -> tuple[tuple[int, str], ...]:
     return tuple(steps)
 
 
-def layers(config: "RunConfig") -> tuple[str, ...]:
+def layers(config: Settings) -> tuple[str, ...]:
     """Return all that occur in a run, from the first round's on: sites prepare the features of each at the start."""
     return tuple(layer for _, layer in schedule(config))
 
 
-def layer_at(config: "RunConfig", round: int) -> str:
+def layer_at(config: Settings, round: int) -> str:
     """Return from which layer on a round (1 is the first) trains; ``head`` for the head alone."""
     return [layer for first, layer in schedule(config) if first <= max(round, 1)][-1]
-
-
-def deepen(arrays: "Arrays", old: "HeadSpec", new: "HeadSpec") -> "Arrays":
-    """Return the arrays of a deeper cut: pretrained ones, then those that were trained so far.
-
-    Raises:
-        ValueError: ``new`` does not train all that ``old`` does.
-    """
-    names = old.above.names if old.above else ()
-    more = new.above.names if new.above else ()
-    added = len(more) - len(names)
-    if added < 0 or more[added:] != names:
-        raise ValueError(f"{more} does not end in {names}")
-    return (*(new.above.pretrained[:added] if new.above else ()), *arrays)

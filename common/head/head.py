@@ -91,6 +91,20 @@ def initial_head(spec: HeadSpec, seed: int) -> Arrays:
     return (*pretrained, *arrays[len(pretrained) :])
 
 
+def deepen(arrays: Arrays, old: HeadSpec, new: HeadSpec) -> Arrays:
+    """Return the arrays of a deeper cut: pretrained ones, then those that were trained so far.
+
+    Raises:
+        ValueError: ``new`` does not train all that ``old`` does.
+    """
+    names = old.above.names if old.above else ()
+    more = new.above.names if new.above else ()
+    added = len(more) - len(names)
+    if added < 0 or more[added:] != names:
+        raise ValueError(f"{more} does not end in {names}")
+    return (*(new.above.pretrained[:added] if new.above else ()), *arrays)
+
+
 def build_head(spec: HeadSpec) -> Any:
     """Build the head as a Keras model, (n, d) float32 → (n, C) class scores before the softmax."""
     penalty = spec.penalty

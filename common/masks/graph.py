@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.settings.everything import Settings
 from fedtransfer.common.errors import UserError
 
 ALL_UP_TO = 32
@@ -76,12 +76,12 @@ class Ring:
         return tuple(sorted(self.names[(at + way * step) % sites] for step in steps for way in (1, -1)))
 
 
-def least_sites(asked: int, config: RunConfig) -> int:
+def least_sites(asked: int, config: Settings) -> int:
     """Return how many of the sites asked must be in a total: --min-sites, or two thirds; at least 3."""
     return max(LEAST, config.min_sites or -(-2 * asked // 3))
 
 
-def graph(sites: int, config: RunConfig) -> Graph:
+def graph(sites: int, config: Settings) -> Graph:
     """Return the graph of so many sites.
 
     Raises:

@@ -24,7 +24,8 @@ from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.cut import cuts
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head.depth import deepen, layer_at, layers
+from fedtransfer.common.head.depth import layer_at, layers
+from fedtransfer.common.head.head import deepen
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.privacy.randomness import secret_generator
 from fedtransfer.common.wire import protocol

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fedtransfer.client.training.private import train_privately
 from fedtransfer.client.training.statistics import released_sums, site_sums
-from fedtransfer.client.training.trainer import Recipe, trainer
+from fedtransfer.client.training.trainer import Recipe
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import HeadSpec

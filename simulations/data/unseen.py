@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.client.training.personal import Split, adaptation_recipe
-from fedtransfer.client.training.trainer import Features, Labels, Trainer, trainer
+from fedtransfer.client.training.trainer import Features, Labels, Trainer
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.extraction import Progress

@@ -8,7 +8,8 @@ import numpy as np
 from fedtransfer.simulations.audit.measures import ABOVE
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
 from fedtransfer.simulations.report.blocks import Figure, Table, listed, percent, shown
-from fedtransfer.simulations.report.charts import Axis, Dot, Series, distinct, dot_chart, line_chart
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
+from fedtransfer.simulations.report.charts import distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Audit, real
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn

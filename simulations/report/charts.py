@@ -3,13 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fedtransfer.common.support.text import size
 from fedtransfer.simulations.report.blocks import Figure, Table, epsilon, number, percent, shown
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Ends, Level, Series
 from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row, label_points
 from fedtransfer.simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
 
@@ -22,49 +23,6 @@ _FORMATS: dict[str, Callable[[float | None], str]] = {
     "bytes": lambda value: size(value or 0.0),
     "epsilon": lambda value: epsilon(math.nan if value is None else value),
 }
-Ends = tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Series:
-    """A line: its name, and points from left to right.
-
-    Attributes:
-        ends: of each point's interval, where there is one.
-        joined: whether the points are joined by a line.
-        faint: drawn thin and grey, without a name: one of many.
-        look: number of its colour, marker and dashes, where it has the same ones in other figures; else its place.
-        labels: a text beside each point.
-    """
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    ends: Sequence[Ends] = ()
-    joined: bool = True
-    faint: bool = False
-    look: int | None = None
-    labels: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Level:
-    """A horizontal line with its name."""
-
-    name: str
-    y: float
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What an axis shows: label, scale and kind of number (``percent``, ``number``, ``bytes``, ``epsilon``)."""
-
-    label: str
-    log: bool = False
-    kind: str = "number"
-    whole: bool = False
-    low: float | None = None
-    high: float | None = None
 
 
 def line_chart(
@@ -197,20 +155,6 @@ def _with_ends(value: float, ends: Ends, show: Callable[[float | None], str]) ->
 
 def _levels(levels: Sequence[Level], show: Callable[[float | None], str]) -> list[str]:
     return [f"{level.name[0].upper()}{level.name[1:]}: {show(level.y)}." for level in levels]
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A row of a dot chart: its name, and a value for each column, NaN where there is none, with intervals.
-
-    Attributes:
-        look: number of the colour that its first value has in other figures too; then others are grey.
-    """
-
-    name: str
-    values: tuple[float, ...]
-    intervals: tuple[Ends, ...] = ()
-    look: int | None = None
 
 
 def dot_chart(

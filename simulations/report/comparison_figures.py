@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.blocks import Figure, Section, epsilon, percent, power, shown
-from fedtransfer.simulations.report.charts import TOLD, Axis, Dot, Level, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
+from fedtransfer.simulations.report.charts import TOLD, dot_chart, line_chart
 from fedtransfer.simulations.report.comparison_words import by_data
 from fedtransfer.simulations.report.reading import Run
 from fedtransfer.simulations.report.runs import ACCURACY, BYTES, ROUNDS

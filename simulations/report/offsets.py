@@ -4,12 +4,10 @@ the true places."""
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fedtransfer.simulations.report.chart_data import Series
 from fedtransfer.simulations.report.svg import MUTED
-
-if TYPE_CHECKING:
-    from fedtransfer.simulations.report.charts import Series
 
 _NEAR = 0.02  # of the axis: points that are closer cover each other
 _STEP, _MOST = 0.018, 0.05  # of the axis, from bar to bar and of all together
@@ -80,7 +78,7 @@ def label_points(axes: Any, series: "Sequence[Series]") -> None:
             axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
 
 
-def _bar(line: "Series", i: int) -> tuple[float, float]:
+def _bar(line: Series, i: int) -> tuple[float, float]:
     ends = line.ends[i]
     return ends if ends else (line.y[i], line.y[i])
 

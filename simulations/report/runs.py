@@ -11,7 +11,8 @@ from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import adaptation
 from fedtransfer.simulations.report.blocks import Figure, Section, Table, epsilon, percent, power, shown
-from fedtransfer.simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
+from fedtransfer.simulations.report.charts import dot_chart, line_chart
 from fedtransfer.simulations.report.counts import confusion, partition
 from fedtransfer.simulations.report.reading import Run, real
 from fedtransfer.simulations.report.words import options

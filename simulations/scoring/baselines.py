@@ -16,7 +16,8 @@ from scipy.special import softmax
 from fedtransfer.client.data import Site
 from fedtransfer.client.training.personal import plain_recipe, train_alone
 from fedtransfer.client.training.statistics import site_sums
-from fedtransfer.client.training.trainer import Trainer, trainer
+from fedtransfer.client.training.trainer import Trainer
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.features.feature_map import Moments

@@ -9,7 +9,7 @@ from flwr.app import Message
 from waiting import patient, wait_until
 
 from fedtransfer.client.app import app
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.client.preparation import Preparation
 from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.config.config import BUNDLED, RunConfig
@@ -50,13 +50,13 @@ def test_a_query_is_answered_with_progress_until_the_site_is_ready(
 ) -> None:
     data, go = folder_of_classes(12), Event()
 
-    class Slow(Place):
+    class Slow(Node):
         def images(self):
             assert go.wait(patient(60))
             return super().images()
 
     monkeypatch.setattr(
-        "fedtransfer.client.app.place_of", lambda node, config: Slow(str(data), tmp_path, patience=0.05)
+        "fedtransfer.client.app.find_node", lambda node, config: Slow(str(data), tmp_path, patience=0.05)
     )
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint)
@@ -99,12 +99,12 @@ def test_how_far_it_is_tells_how_many_images_it_has(
         go.wait(patient(60))
         raise UserError("enough")
 
-    class There(Place):
+    class There(Node):
         def images(self):
             return ()
 
     monkeypatch.setattr("fedtransfer.client.app.prepare_site", prepare)
-    monkeypatch.setattr("fedtransfer.client.app.place_of", lambda node, config: There("", tmp_path, patience=0.05))
+    monkeypatch.setattr("fedtransfer.client.app.find_node", lambda node, config: There("", tmp_path, patience=0.05))
     config = RunConfig(classes="declared", class_names="a,b", **settings)
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
@@ -123,8 +123,8 @@ def test_a_site_whose_images_are_mended_is_tried_again(
     tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "fedtransfer.client.app.place_of",
-        lambda node, config: Place(str(tmp_path / "images"), tmp_path, patience=patient(60)),
+        "fedtransfer.client.app.find_node",
+        lambda node, config: Node(str(tmp_path / "images"), tmp_path, patience=patient(60)),
     )
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint)

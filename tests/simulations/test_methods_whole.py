@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from fedtransfer.cli import app
 from fedtransfer.client.data import prepare_site
-from fedtransfer.client.training.trainer import Recipe, trainer
+from fedtransfer.client.training.trainer import Recipe
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.federation import Strategy

@@ -1,8 +1,8 @@
-"""Settings of the rounds, of the server's strategy, and of what is trusted."""
+"""SettingsGroup of the rounds, of the server's strategy, and of what is trusted."""
 
 from typing import Literal
 
-from fedtransfer.common.config.settings.option import Settings, option
+from fedtransfer.common.config.settings.option import SettingsGroup, option
 from fedtransfer.common.config.settings.training import Optimizer
 
 OneShot = Literal["fedncm", "fed3r", "fedcof"]
@@ -12,7 +12,7 @@ Strategy = Literal[
 ]  # fmt: skip
 
 
-class FederationSettings(Settings):
+class FederationSettings(SettingsGroup):
     """Rounds, cohorts and classes."""
 
     rounds: int = option(100, "Federation", "Rounds of training.", ge=1)
@@ -42,7 +42,7 @@ class FederationSettings(Settings):
     class_names: str = option("", "Federation", "With --classes declared: the class names, separated by commas.")
 
 
-class StrategySettings(Settings):
+class StrategySettings(SettingsGroup):
     """What the server does with the sites' answers."""
 
     strategy: Strategy = option("fedavg", "Strategy", "How the server turns updates into the next head.")
@@ -99,7 +99,7 @@ class StrategySettings(Settings):
     )
 
 
-class TrustSettings(Settings):
+class TrustSettings(SettingsGroup):
     """What is waited for, and what is let in."""
 
     min_sites: int = option(

@@ -1,14 +1,14 @@
-"""Settings of images, the backbone that sees them, and what becomes of its features."""
+"""SettingsGroup of images, the backbone that sees them, and what becomes of its features."""
 
 from typing import Literal
 
-from fedtransfer.common.config.settings.option import Settings, option
+from fedtransfer.common.config.settings.option import SettingsGroup, option
 
 BUNDLED = "resnet18v2-tinyimagenet"
 KERAS_BACKBONES = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}
 
 
-class DataSettings(Settings):
+class DataSettings(SettingsGroup):
     """Which images, and how they are spread over simulated sites."""
 
     data: str = option(
@@ -48,7 +48,7 @@ class DataSettings(Settings):
     )
 
 
-class BackboneSettings(Settings):
+class BackboneSettings(SettingsGroup):
     """The frozen network."""
 
     backbone: str = option(
@@ -78,7 +78,7 @@ class BackboneSettings(Settings):
     )
 
 
-class FeatureSettings(Settings):
+class FeatureSettings(SettingsGroup):
     """What becomes of its features before a head sees them."""
 
     standardise: Literal["centre", "none", "public", "federated"] = option(

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Value = str | int | float | bool
 
 
-class Settings(BaseModel):
+class SettingsGroup(BaseModel):
     """Some of the settings of a run. Keys are spelt with hyphens outside Python (``local-epochs``)."""
 
     model_config = ConfigDict(
@@ -24,7 +24,7 @@ def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"panel": panel}, **bounds)
 
 
-def changed(settings: Settings, name: str) -> bool:
+def changed(settings: SettingsGroup, name: str) -> bool:
     """Whether a field has another value than its default."""
     return bool(getattr(settings, name) != type(settings).model_fields[name].default)
 

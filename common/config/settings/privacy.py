@@ -1,13 +1,13 @@
-"""Settings of what protects the sites: differential privacy, and masks that show the server sums alone."""
+"""SettingsGroup of what protects the sites: differential privacy, and masks that show the server sums alone."""
 
 from typing import Literal
 
-from fedtransfer.common.config.settings.option import Settings, option
+from fedtransfer.common.config.settings.option import SettingsGroup, option
 
 PANEL = "Privacy"
 
 
-class PrivacySettings(Settings):
+class PrivacySettings(SettingsGroup):
     """Differential privacy and secure aggregation."""
 
     dp: Literal["none", "site", "image"] = option(

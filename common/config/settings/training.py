@@ -1,8 +1,8 @@
-"""Settings of the head, and of training at a site."""
+"""SettingsGroup of the head, and of training at a site."""
 
 from typing import Literal
 
-from fedtransfer.common.config.settings.option import Settings, option
+from fedtransfer.common.config.settings.option import SettingsGroup, option
 
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta", "rmsprop", "adafactor",
@@ -10,7 +10,7 @@ Optimizer = Literal[
 ]  # fmt: skip
 
 
-class HeadSettings(Settings):
+class HeadSettings(SettingsGroup):
     """What is trained."""
 
     trainable: str = option(
@@ -32,7 +32,7 @@ class HeadSettings(Settings):
     l2: float = option(0.0, "Head", "L2 penalty on the head's weights.", ge=0)
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(SettingsGroup):
     """How a site trains it."""
 
     local_epochs: int = option(1, "Training at a site", "Passes over a site's images each round.", ge=1)

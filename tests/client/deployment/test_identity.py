@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from fedtransfer.client.cli import client
 from fedtransfer.client.deployment.founding import found_site, replace_key
 from fedtransfer.client.deployment.identity import SiteIdentity
-from fedtransfer.client.deployment.node import real_place
+from fedtransfer.client.deployment.node import deployed_node
 from fedtransfer.client.deployment.preflight import check_site
 from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.support.keys import fingerprint
 from fedtransfer.common.support.roster import roster_text
@@ -49,7 +49,7 @@ def pin_all(sites: dict[str, SiteFolder]) -> None:
 
 
 def identity(site: SiteFolder, told: dict[str, str], name: str = "") -> SiteIdentity:
-    return real_place(str(site.folder)).identity(name or site.settings.name, told)
+    return deployed_node(str(site.folder)).identity(name or site.settings.name, told)
 
 
 def refusal(site: SiteFolder, told: dict[str, str], name: str = "") -> SiteError:
@@ -60,7 +60,7 @@ def refusal(site: SiteFolder, told: dict[str, str], name: str = "") -> SiteError
 
 
 def test_a_simulated_site_signs_nothing(tmp_path: Path) -> None:
-    assert Place("images", tmp_path).identity("anna", {}) is None
+    assert Node("images", tmp_path).identity("anna", {}) is None
 
 
 @pytest.mark.parametrize("pinned", [False, True])

@@ -11,7 +11,7 @@ import pytest
 from fedtransfer.client.consent.budget import Budget
 from fedtransfer.client.deployment.founding import found_site
 from fedtransfer.client.deployment.ledger import Ledger
-from fedtransfer.client.deployment.node import RealPlace, own_images, real_place, site_images
+from fedtransfer.client.deployment.node import DeployedNode, deployed_node, own_images, site_images
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import spent_in_words
 from fedtransfer.common.config.config import RunConfig
@@ -38,7 +38,7 @@ def change(site: SiteFolder, old: str, new: str) -> SiteFolder:
 
 
 def refusal(site: SiteFolder, config: RunConfig, kind: str = protocol.QUERY) -> SiteError | None:
-    place = real_place(str(site.folder))
+    place = deployed_node(str(site.folder))
     try:
         place.refuse(config, kind)
     except SiteError as error:
@@ -165,10 +165,10 @@ def test_a_change_of_site_toml_counts_from_the_next_message_on(site: SiteFolder)
     assert refusal(site, RunConfig()) is not None
     (site.folder / "site.toml").write_text("name = ")
     with pytest.raises(UserError, match=r"site\.toml: not valid TOML"):
-        real_place(str(site.folder))
+        deployed_node(str(site.folder))
     (site.folder / "site.toml").unlink()
     with pytest.raises(UserError, match="is no site's folder"):
-        real_place(str(site.folder))
+        deployed_node(str(site.folder))
 
 
 def test_classes_go_by_the_federations_names(site: SiteFolder) -> None:
@@ -252,8 +252,8 @@ def test_an_unreadable_image_is_a_problem_not_an_end(site: SiteFolder, monkeypat
 
 
 def test_a_place_is_where_the_site_says(site: SiteFolder) -> None:
-    place = real_place(str(site.folder))
-    assert isinstance(place, RealPlace)
+    place = deployed_node(str(site.folder))
+    assert isinstance(place, DeployedNode)
     assert (place.data, place.state, place.partition) == (site.settings.data, site.state, "")
     assert place.settings(RunConfig(threads=9)).threads == 0
     assert place.settings(RunConfig()).store == str(site.folder / "features")
@@ -276,7 +276,7 @@ def test_a_run_cannot_make_a_site_open_or_fetch_what_it_does_not_name(
     tmp_path: Path, lines: str, run: dict[str, str], held: bool
 ) -> None:
     (tmp_path / "site.toml").write_text(f'name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n{lines}\n')
-    place = real_place(str(tmp_path))
+    place = deployed_node(str(tmp_path))
     config = place.settings(RunConfig(**run))
     if held:
         place.refuse(config, "query")
@@ -292,13 +292,13 @@ def test_a_run_cannot_make_a_site_open_statistics_that_it_does_not_name(tmp_path
     path = tmp_path / "site.toml"
     path.write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
     run = RunConfig(feature_statistics="/etc/public.npz")
-    place = real_place(str(tmp_path))
+    place = deployed_node(str(tmp_path))
     with pytest.raises(SiteError, match=r"site\.toml, as feature-statistics") as caught:
         place.refuse(place.settings(run), "query")
     assert caught.value.code == "statistics-not-held"
     path.write_text(path.read_text() + 'feature-statistics = "public.npz"\n')
     os.utime(path, ns=(1, 1))
-    place = real_place(str(tmp_path))
+    place = deployed_node(str(tmp_path))
     place.refuse(place.settings(run), "query")
     assert place.settings(run).feature_statistics == str(tmp_path / "public.npz")
 
@@ -307,11 +307,11 @@ def test_settings_that_change_make_another_place(tmp_path: Path) -> None:
     """So that the images are chosen anew, in the middle of a run too."""
     path = tmp_path / "site.toml"
     path.write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
-    before = real_place(str(tmp_path))
-    assert real_place(str(tmp_path)) == before
+    before = deployed_node(str(tmp_path))
+    assert deployed_node(str(tmp_path)) == before
     path.write_text(path.read_text() + "[consent]\nleast-images = 7\n")
     os.utime(path, ns=(1, 1))
-    after = real_place(str(tmp_path))
+    after = deployed_node(str(tmp_path))
     assert after != before
     assert after.least_images == 7
 
@@ -352,7 +352,7 @@ def test_all_that_is_demanded_must_be_there(site: SiteFolder) -> None:
 
 
 def test_a_budget_that_a_run_would_exceed(site: SiteFolder) -> None:
-    place = real_place(str(site.folder))
+    place = deployed_node(str(site.folder))
     assert place.budget == Budget(site.folder / "privacy.jsonl", durable=True)
     changed = change(site, "epsilon = 0.0", "epsilon = 2")
     assert refusal(site, RunConfig(**PRIVATE)) is None

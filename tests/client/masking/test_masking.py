@@ -14,7 +14,7 @@ from masked_sites import CLASSES, Cluster, masked_config, update
 from fedtransfer.client.deployment.settings import SiteFolder, SiteSettings
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks import messages, shamir
 from fedtransfer.common.masks.secrecy import agreement_key, derived, pad, public
@@ -415,7 +415,7 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
 
 
 @dataclass(frozen=True)
-class Enrolled(Place):
+class Enrolled(Node):
     """A place of a site that has a key, and believes the server whose the others' are."""
 
     key: ec.EllipticCurvePrivateKey | None = None

@@ -10,7 +10,8 @@ from small_network import pixels, shared_backbone, small_backbone
 
 from fedtransfer.client.training.keras import KerasTrainer
 from fedtransfer.client.training.linear import LinearTrainer
-from fedtransfer.client.training.trainer import Recipe, batches, trainer
+from fedtransfer.client.training.trainer import Recipe, batches
+from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.cut import Cut, cut
 from fedtransfer.common.compute import keras, tf

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.client.training.personal import PersonalHeads, make_personal
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head, load_head
@@ -182,7 +182,7 @@ def test_a_site_without_training_or_test_images() -> None:
 def test_kept_beside_the_result(tmp_path: Path) -> None:
     classes = ("a", "b", "c")
     result, own = (Task("anna", 4, classes, head) for head in (GLOBAL, START))
-    place = Place("", tmp_path / "simulated")
+    place = Node("", tmp_path / "simulated")
     for keep in (place.keep_personal, place.keep, place.keep_personal):
         keep(own if keep == place.keep_personal else result, RunConfig(), "print", 7)
     keep_result(tmp_path / "results", result, RunConfig(), "print", 7)

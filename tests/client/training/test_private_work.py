@@ -12,7 +12,7 @@ from fedtransfer.client import tasks as work
 from fedtransfer.client.consent.budget import Budget
 from fedtransfer.client.consent.limits import refuse_beyond
 from fedtransfer.client.data import prepare_site
-from fedtransfer.client.node import Place
+from fedtransfer.client.node import Node
 from fedtransfer.client.tasks import Work
 from fedtransfer.client.training.private import clipped_gradient_sum
 from fedtransfer.client.training.trainer import Recipe
@@ -41,7 +41,7 @@ def prepared(tmp_path: Path, folder_of_classes: Callable[..., Path]) -> Callable
     images = folder_of_classes(12)
 
     def prepare(data: Path = images, **settings: object) -> Work:
-        place, config = Place(str(data), tmp_path / "state"), RunConfig(**settings)
+        place, config = Node(str(data), tmp_path / "state"), RunConfig(**settings)
         return Work(place, config, 7, prepare_site(place.images(), config))
 
     return prepare

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedtransfer.client.deployment.node import real_place
+from fedtransfer.client.deployment.node import deployed_node
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
@@ -41,7 +41,7 @@ def test_its_sites_hold_all_that_the_run_names(
     manifests = write_sites(tmp_path / "run", config, {"a": images[::2], "b": images[1::2]})
     with deployment_engine.deployed(manifests, config, lambda _: None):
         for name in manifests:
-            place = real_place(str(tmp_path / "run" / "deployment" / name))
+            place = deployed_node(str(tmp_path / "run" / "deployment" / name))
             own = place.settings(config)
             place.refuse(own, protocol.QUERY)
             files = (own.backbone, own.weights, own.feature_statistics)

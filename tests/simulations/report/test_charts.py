@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fedtransfer.simulations.report.blocks import Figure
-from fedtransfer.simulations.report.charts import Axis, Dot, Level, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
+from fedtransfer.simulations.report.charts import dot_chart, line_chart
 
 VALUES = (0.31, 0.52, 0.87)
 LEVELS = [Level(f"level {value:g}", value) for value in VALUES]

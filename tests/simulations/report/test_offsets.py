@@ -5,7 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.simulations.report.charts import Axis, Dot, Series, dot_chart, line_chart
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
+from fedtransfer.simulations.report.charts import dot_chart, line_chart
 from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row
 
 PERCENT = Axis("accuracy", kind="percent")

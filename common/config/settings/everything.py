@@ -1,0 +1,112 @@
+"""All settings of a run, and what follows from them; ``fedtransfer.common.config.config`` adds the rules.
+
+Flower's run config is flat, knows neither lists nor null and overrides only keys that are present in
+``pyproject.toml``; so every field is a string, number or boolean, and 0 or "" says "not set".
+"""
+
+from typing import get_args
+
+import tomli_w
+
+from fedtransfer.common.config.settings.federation import FederationSettings, OneShot, StrategySettings, TrustSettings
+from fedtransfer.common.config.settings.images import BackboneSettings, DataSettings, FeatureSettings
+from fedtransfer.common.config.settings.option import Value
+from fedtransfer.common.config.settings.privacy import PrivacySettings
+from fedtransfer.common.config.settings.run import RunSettings
+from fedtransfer.common.config.settings.training import HeadSettings, TrainingSettings
+
+ONE_SHOT: tuple[str, ...] = get_args(OneShot)
+OPTIONAL_EXCHANGES = ("federated-statistics", "deeper-layers")  # a run may ask for them, and a site refuse
+
+
+class Settings(  # pydantic lists the fields of the last base first
+    RunSettings, PrivacySettings, TrustSettings, StrategySettings, FederationSettings, TrainingSettings, HeadSettings, FeatureSettings,
+    BackboneSettings, DataSettings,
+):  # fmt: skip
+    """All that determines a run."""
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the run ends with a one-shot head, without any round of training."""
+        return self.strategy in ONE_SHOT
+
+    @property
+    def one_shot(self) -> str:
+        """The one-shot head that the run begins with; "" for none."""
+        return self.strategy if self.closed_form else self.init if self.init != "zeros" else ""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What a site takes part in: the one-shot head that the run begins with, its strategy, and what more it asks for."""
+        deep = self.trainable != "head" or self.unfreeze_at
+        more = (
+            name
+            for name, wanted in zip(OPTIONAL_EXCHANGES, (self.standardise == "federated", deep), strict=True)
+            if wanted
+        )
+        return tuple(dict.fromkeys(name for name in (self.one_shot, self.strategy, *more) if name))
+
+    @property
+    def gatherings(self) -> int:
+        """How often sites send sums of their features before the first round."""
+        return (self.standardise == "federated") + bool(self.one_shot)
+
+    @property
+    def weights_of_sites(self) -> str:
+        """What a site's update is multiplied by; strategies that count every site once have it sent as it is."""
+        return "uniform" if self.strategy in ("median", "trimmed-mean", "reptile") else self.weighting
+
+    @property
+    def private(self) -> bool:
+        """Whether the run promises differential privacy: then nothing leaves a site but what is accounted for."""
+        return self.dp != "none"
+
+    @property
+    def hides_counts(self) -> bool:
+        """Whether sites keep to themselves how many images they have, in all and of each class."""
+        return self.private or self.masks
+
+    @property
+    def secret_cohorts(self) -> bool:
+        """Whether nobody may know which sites a round had, which is what a sample of them is accounted for by."""
+        return self.dp == "site" and self.noise == "alone" and self.fraction < 1
+
+    @property
+    def private_steps(self) -> int:
+        """Releases of a site in a round, under differential privacy of images: steps of training, or one of sums."""
+        return 1 if self.closed_form else self.local_steps or max(1, round(self.local_epochs / self.image_rate))
+
+    @property
+    def honest_sites(self) -> int:
+        """So many sites of a total add their share of the noise, at least."""
+        return self.min_sites - self.colluding_sites
+
+    @property
+    def training_rounds(self) -> int:
+        """Rounds of training: none where the head is a closed form."""
+        return 0 if self.closed_form else self.rounds
+
+    @property
+    def declared_classes(self) -> tuple[str, ...]:
+        """The names of ``class_names``; none where the classes are those found."""
+        return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
+
+    @property
+    def participants(self) -> int:
+        """Number of sites that the federation has: those of a simulation without the unseen ones."""
+        return self.sites - self.unseen_sites
+
+    @property
+    def adaptation_epochs(self) -> int:
+        """Epochs for which a site fine-tunes the global head to a personal one; 0 where the run makes none."""
+        # What these two train is a head to adapt. How that went would tell of private images, so there it is left to sites.
+        adapts = self.strategy in ("reptile", "perfedavg") and not self.private
+        return self.personal_epochs or (self.local_epochs if adapts else 0)
+
+    def to_flat(self) -> dict[str, Value]:
+        """Return every setting under its outside name: what TOML files and Flower's run config hold."""
+        return self.model_dump(by_alias=True)
+
+    def to_toml(self) -> str:
+        """Return the config as a TOML document that ``read_toml`` reads back."""
+        return tomli_w.dumps(self.to_flat())
