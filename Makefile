@@ -6,8 +6,8 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Two processes share the tests, a file at a time, in the order of tests/conftest.py; each holds TensorFlow.
-# make test PARALLEL= has one alone, with its output at once.
-PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# make test PARALLEL= has one alone, with its output at once. Where one is killed the tests end: xdist would wait for ever.
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 PYTEST := $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE  # where it is set, every process would compile all sources and all tests anew
 
