@@ -129,14 +129,16 @@ def refuse_unrepeatable(config: RunConfig) -> None:
     for name, why in _UNREPEATABLE.items():
         if changed(config, name):
             raise UserError(f"{outside(name)} {getattr(config, name)}: {why}; leave it at its default")
-    if config.strategy == "scaffold":
-        raise UserError("strategy scaffold: its sites keep a state on disk from round to round; audit another strategy")
+    if config.method.control_variates:
+        raise UserError(
+            f"strategy {config.strategy}: its sites keep a state on disk from round to round; audit another strategy"
+        )
     if config.standardise == "federated":
         raise UserError(
             "standardise federated: what every feature is divided by would depend on who is in; give --standardise "
             "centre or public"
         )
-    if config.strategy in ("fed3r", "fedcof") and not config.ridge and not config.private:
+    if "ridge" in config.method.options and not config.ridge and not config.private:
         raise UserError(
             f"ridge 0: {config.strategy} would choose lambda by validation images, and an audit has none; give the --ridge "
             "that the run chose (its summary.json has it)"

@@ -15,8 +15,8 @@ from sklearn.neighbors import NearestCentroid
 from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.methods import METHODS
 from fedtransfer.common.wire.protocol import Sums
-from fedtransfer.common.wire.sums import OF_ONE_SHOT
 from fedtransfer.server.strategies import fed3r, fedcof, fedncm
 from fedtransfer.server.strategies.one_shot import GRID
 
@@ -43,7 +43,7 @@ def sums_at(module: ModuleType, data: Data, sites: list[np.ndarray], classes: in
     x, y = data
     return [
         Sums(
-            1, "", "", len(rows), site_sums(OF_ONE_SHOT[module.__name__.rpartition(".")[2]], x[rows], y[rows], classes)
+            1, "", "", len(rows), site_sums(METHODS[module.__name__.rpartition(".")[2]].sums, x[rows], y[rows], classes)
         )
         for rows in sites
     ]

@@ -1,19 +1,19 @@
 """What every strategy remembers from round to round comes back from a checkpoint with the same bits, and the next round has them."""
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from fedtransfer.common.config.config import OneShot, RunConfig, Strategy
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.server.rounds.progress import Progress
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Arrays, Contribution, Delta, State
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
-OF_ROUNDS = [name for name in get_args(Strategy) if name not in get_args(OneShot)]
+OF_ROUNDS = [name for name in METHODS if name not in ONE_SHOT]
 KEPT = {"interpolate": True, "ema": 0.7}
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config.config import OneShot, Optimizer, RunConfig, Strategy
+from fedtransfer.common.config.config import Optimizer, RunConfig
+from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Contribution, State
 
@@ -154,7 +155,7 @@ def test_fedopt_is_what_keras_makes_of_minus_the_updates(optimizer: str) -> None
         assert not np.array_equal(got, first[0] if got.ndim == 2 else first[1])
 
 
-@pytest.mark.parametrize("name", sorted({*get_args(Strategy)} - {*get_args(OneShot)}))
+@pytest.mark.parametrize("name", sorted({*METHODS} - {*ONE_SHOT}))
 def test_every_strategy_returns_a_float32_head_and_float64_slots(name: str) -> None:
     made, deltas, _ = contributions(1, 5)
     if name == "scaffold":
