@@ -84,12 +84,11 @@ def _check_what_else_leaks(config: Settings) -> None:
 def _check_add_ons(config: Settings) -> None:
     """Refuse exchanges that their records say do not go with differential privacy."""
     for add_on in ADD_ONS:
-        verdict = add_on.dp_site if config.dp == "site" else add_on.dp_image
-        for name in () if verdict.allowed else add_on.settings:
+        for name in () if add_on.dp.allowed else add_on.settings:
             value, default = getattr(config, name), type(config).model_fields[name].default
             if value == add_on.value or (add_on.value is None and value != default):
                 raise ValueError(
-                    f"{outside(name)} {value}: with --dp {config.dp}, {verdict.reason}; leave it at {default!r}"
+                    f"{outside(name)} {value}: with --dp {config.dp}, {add_on.dp.reason}; leave it at {default!r}"
                 )
 
 

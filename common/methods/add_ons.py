@@ -22,8 +22,7 @@ INIT = AddOn(
     up=heads(1),
     before=(heads(RIDGES), lambda s: s.gram),
     masks=Verdict(True, "as the two"),
-    dp_site=_OWN_RELEASE,
-    dp_image=_OWN_RELEASE,
+    dp=_OWN_RELEASE,
 )
 PERSONAL = AddOn(
     ask="--personal-epochs N",
@@ -35,8 +34,7 @@ PERSONAL = AddOn(
     up=nothing,
     once=True,
     masks=_COUNTS_ADD_UP,
-    dp_site=_SCORES,
-    dp_image=_SCORES,
+    dp=_SCORES,
 )
 TRAINABLE = AddOn(
     ask="--trainable LAYER",
@@ -47,8 +45,7 @@ TRAINABLE = AddOn(
     down=lambda s: s.deep_head,
     up=lambda s: s.deep_head,
     masks=_AS_THE_STRATEGY,
-    dp_site=_DROWNED,
-    dp_image=_DROWNED,
+    dp=_DROWNED,
     note="features are stored where the network is cut",
 )
 UNFREEZING = AddOn(
@@ -60,8 +57,7 @@ UNFREEZING = AddOn(
     down=lambda s: s.deep_head,
     up=lambda s: s.deep_head,
     masks=_AS_THE_STRATEGY,
-    dp_site=_NO_BOUND,
-    dp_image=_NO_BOUND,
+    dp=_NO_BOUND,
 )
 STATISTICS = AddOn(
     ask="--standardise federated",
@@ -74,8 +70,7 @@ STATISTICS = AddOn(
     up=lambda s: s.moments,
     once=True,
     masks=Verdict(True, "sums only"),
-    dp_site=_EXACT,
-    dp_image=_EXACT,
+    dp=_EXACT,
     note="every later message to a site carries mean and deviation too",
 )
 AVERAGES = AddOn(
@@ -88,8 +83,7 @@ AVERAGES = AddOn(
     up=nothing,
     once=True,
     masks=_COUNTS_ADD_UP,
-    dp_site=_PUBLIC,
-    dp_image=_PUBLIC,
+    dp=_PUBLIC,
     note="three curves, each from two heads that are sent",
 )
 

@@ -40,8 +40,6 @@ class Exchange:
         down, up: bytes to and from a site in one of its rounds.
         before: bytes down and up, once, in addition to the rounds.
         masks: whether secure aggregation (``--masks``), which shows the server sums alone, goes with it.
-        dp_site: whether differential privacy of sites (``--dp site``) does: noise on the sum of clipped updates.
-        dp_image: whether differential privacy of images (``--dp image``) does: noise at the sites.
         note: what else to know.
     """
 
@@ -52,16 +50,7 @@ class Exchange:
     up: Bytes
     before: tuple[Bytes, Bytes] = (nothing, nothing)
     masks: Verdict
-    dp_site: Verdict
-    dp_image: Verdict
     note: str = ""
-
-    @property
-    def differential_privacy(self) -> str:
-        """Both verdicts about differential privacy, in words."""
-        if self.dp_site == self.dp_image:
-            return str(self.dp_site)
-        return f"--dp image: {self.dp_image}; --dp site: {self.dp_site}"
 
 
 UPDATE_LEAKS = (
@@ -89,6 +78,8 @@ class Method(Exchange):
         weighted: whether ``--weighting`` holds; otherwise every site counts once.
         control_variates: whether sites correct their gradients by variates that they keep from round to round.
         adapts: whether its head is made to be adapted, so that runs end with personal heads.
+        dp_site: whether differential privacy of sites (``--dp site``) goes with it: noise on the sum of clipped updates.
+        dp_image: whether differential privacy of images (``--dp image``) does: noise at the sites.
         refuses: settings that cannot be set with it → the reason, and what to give instead.
     """
 
@@ -119,6 +110,13 @@ class Method(Exchange):
         """Whether it is one exchange, whatever ``--rounds`` says."""
         return bool(self.sums)
 
+    @property
+    def differential_privacy(self) -> str:
+        """Both verdicts about differential privacy, in words."""
+        if self.dp_site == self.dp_image:
+            return str(self.dp_site)
+        return f"--dp image: {self.dp_image}; --dp site: {self.dp_site}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AddOn(Exchange):
@@ -129,9 +127,16 @@ class AddOn(Exchange):
         settings: the settings that ask for it.
         value: the value of these that does; None for any but the default.
         once: whether it is one exchange, whatever ``--rounds`` says.
+        dp: whether differential privacy (``--dp``) goes with it.
     """
 
     ask: str
     settings: tuple[str, ...]
     value: str | None = None
     once: bool = False
+    dp: Verdict
+
+    @property
+    def differential_privacy(self) -> str:
+        """The verdict about differential privacy, in words."""
+        return str(self.dp)

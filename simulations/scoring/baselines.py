@@ -29,7 +29,7 @@ from fedtransfer.common.seeds import generator
 from fedtransfer.common.wire.protocol import Sums
 from fedtransfer.common.wire.sums import one_shot_sums
 from fedtransfer.server.rounds.before import FACTORS
-from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.simulations.scoring.scores import Evaluation
 
 LOCAL_SITES = 50  # at most as many sites train alone
@@ -178,7 +178,7 @@ def pooled_one_shot(
         ("LDA", RunConfig(strategy="fed3r", ridge=config.ridge, lda=True)),
     ):
         arrays = site_sums(one_shot_sums(chosen), *train, len(classes))
-        heads = strategy(chosen.strategy).solve([Sums(0, "", "", len(train[1]), arrays)], chosen)
+        heads = ONE_SHOT_HEADS[chosen.strategy].solve([Sums(0, "", "", len(train[1]), arrays)], chosen)
         candidates = [(kernel * factor, bias * factor) for kernel, bias in heads.values() for factor in FACTORS]
         best = min(candidates, key=lambda head: cross_entropy(_linear(head, validation[0]), validation[1]))
         accuracy = {site: _accuracy(_linear(best, x), y) for site, (x, y) in own.items()}
