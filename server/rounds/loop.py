@@ -42,26 +42,27 @@ from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secre
 from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.server.sites.messenger import Asker, too_few
 from fedtransfer.server.sites.public import public_images
-from fedtransfer.server.strategies import STRATEGIES
-from fedtransfer.server.strategies.fedavg import FEDAVG
+from fedtransfer.server.strategies.choice import strategy_of
 from fedtransfer.server.strategies.state import Contribution, Delta, State
+from fedtransfer.server.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
 
 
 def federate(
     grid: Grid, config: RunConfig, backbone: Backbone, folder: Path, callbacks: Iterable[Callback] = (),
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | None = None, strategy: Strategy | None = None,
 ) -> Outcome:  # fmt: skip
     """Run a whole federation over ``grid``, or with ``config.resume`` the rest of one, and return its outcome.
 
-    ``rng`` draws secret cohorts and noise; by default nobody may repeat it.
+    ``rng`` draws secret cohorts and noise; by default nobody may repeat it. ``strategy`` is for one that is an object;
+    by default it is the one that the settings name.
 
     Raises:
         UserError: too few sites take part, a round got too few usable answers too often, or a checkpoint cannot be
             written or read; or the settings of privacy are not ones that can be kept.
     """
-    callbacks = list(callbacks)
+    callbacks, strategy = list(callbacks), strategy_of(config, strategy)
     spending = Spending.of(folder, config)
     if spending and config.dp == "site":
         SiteLevel.of(config, spending.promised)  # refuses what cannot be, before sites are asked
@@ -80,7 +81,7 @@ def federate(
     cuts(backbone, layers(config))  # refuses what cannot be cut, before any round
     public = public_images(config, federation.classes)
     asker = Asker(grid, config, federation, terms, folder, callbacks, spending, public)
-    rounds = Rounds(asker, rng or secret_generator())
+    rounds = Rounds(asker, rng or secret_generator(), strategy)
     resumed = checkpoints.latest() if config.resume else None
     start = Start(
         config, folder, federation.everyone, federation.absent, federation.classes, resumed.round if resumed else None
@@ -115,10 +116,10 @@ def federate(
 class Rounds:
     """The rounds of training of one run."""
 
-    def __init__(self, asker: Asker, rng: np.random.Generator) -> None:
+    def __init__(self, asker: Asker, rng: np.random.Generator, strategy: Strategy) -> None:
         self._asker, self._config, self._rng = asker, asker.config, rng
         self._federation: Federation = asker.federation
-        self._strategy = STRATEGIES.get(asker.config.strategy, FEDAVG)  # a one-shot head makes no step
+        self._strategy = strategy
         # Strategies read from their config how many sites train, which are fewer if some have no training image.
         self._strategy_config = asker.config.model_copy(update={"sites": len(asker.federation.trainers)})
         self.requests = Requests(asker.config, asker.federation)

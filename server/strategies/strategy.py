@@ -35,13 +35,16 @@ class Strategy:
         combine: what the sites sent, in site order → the combined update, float64; first of all the change of the
             head, array by array, then what else ``step`` needs.
         step: state, combined update → the next state, with its head in float32.
-        extra: state → what sites are sent next to the head.
+        extra: state → what sites are sent next to the head; they know what to do with SCAFFOLD's variates only.
+        sum_only: whether it works on the sum of all updates alone, which is all that it is shown with ``--masks`` or
+            ``--dp site``. Only strategies from outside say so here; of the others it is in the method's record.
     """
 
     start: Start
     combine: Combine
     step: Step
     extra: Callable[[State], Extra] = lambda state: {}
+    sum_only: bool = False
 
 
 @dataclass(frozen=True)

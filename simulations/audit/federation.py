@@ -37,7 +37,8 @@ from fedtransfer.server.rounds.balance import class_weights
 from fedtransfer.server.rounds.before import PRIVATE_FACTOR
 from fedtransfer.server.rounds.kernel import next_head
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly
-from fedtransfer.server.strategies import ONE_SHOT_HEADS, STRATEGIES
+from fedtransfer.server.strategies import ONE_SHOT_HEADS
+from fedtransfer.server.strategies.choice import strategy_of
 from fedtransfer.server.strategies.state import Contribution
 
 Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, class numbers (n,)
@@ -177,7 +178,7 @@ class _Run:
 
     def rounds(self) -> Arrays:
         """Return the head after all rounds of training."""
-        config, strategy, promised = self.config, STRATEGIES[self.config.strategy], guarantee(self.config)
+        config, strategy, promised = self.config, strategy_of(self.config), guarantee(self.config)
         strategy_config = config.model_copy(update={"sites": len(self.sites)})  # strategies read how many train
         mechanism = SiteLevel.of(config, promised) if promised and config.dp == "site" else None
         state = strategy.start(initial_head(self.spec, config.seed), strategy_config)

@@ -14,6 +14,7 @@ from fedtransfer.common.config.settings.run import RunSettings
 from fedtransfer.common.config.settings.training import HeadSettings, TrainingSettings
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.methods.method import Method
+from fedtransfer.common.methods.outside import outside
 
 OPTIONAL_EXCHANGES = ("federated-statistics", "deeper-layers")  # a run may ask for them, and a site refuse
 
@@ -27,7 +28,7 @@ class Settings(  # pydantic lists the fields of the last base first
     @property
     def method(self) -> Method:
         """The record of the run's strategy."""
-        return METHODS[self.strategy]
+        return METHODS.get(self.strategy) or outside(self.strategy)
 
     @property
     def closed_form(self) -> bool:

@@ -7,6 +7,7 @@ from pydantic import field_validator
 from fedtransfer.common.config.settings.option import SettingsGroup, option
 from fedtransfer.common.config.settings.training import Optimizer
 from fedtransfer.common.methods import METHODS, ONE_SHOT
+from fedtransfer.common.methods.outside import NAME
 from fedtransfer.common.support.text import nearest
 
 FIRST_HEADS = ("zeros", *ONE_SHOT)
@@ -45,7 +46,12 @@ class FederationSettings(SettingsGroup):
 class StrategySettings(SettingsGroup):
     """What the server does with the sites' answers."""
 
-    strategy: str = option("fedavg", "Strategy", "How the server turns updates into the next head.", [*METHODS])
+    strategy: str = option(
+        "fedavg",
+        "Strategy",
+        "How the server turns updates into the next head; module:NAME is one of your own.",
+        (*METHODS, "module:NAME"),
+    )
     init: str = option(
         "zeros",
         "Strategy",
@@ -104,7 +110,9 @@ class StrategySettings(SettingsGroup):
     @field_validator("strategy")
     @classmethod
     def _known_strategy(cls, name: str) -> str:
-        if name not in METHODS:
+        if ":" in name and not NAME.fullmatch(name):
+            raise ValueError(f"strategy: got {name!r}; expected module:NAME, such as my_module:MY_STRATEGY")
+        if ":" not in name and name not in METHODS:
             raise ValueError(f"strategy: got {name!r}; {nearest(name, [*METHODS])}")
         return name
 

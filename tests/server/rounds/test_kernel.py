@@ -1,12 +1,15 @@
 """One step of the server: what a strategy makes of a round, or why it makes nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import UserError
 from fedtransfer.server.rounds.kernel import next_head
 from fedtransfer.server.strategies import STRATEGIES
-from fedtransfer.server.strategies.state import Contribution
+from fedtransfer.server.strategies.state import Contribution, State
 
 HEAD = (np.zeros((2, 3), np.float32), np.zeros(3, np.float32))
 PLAIN = RunConfig(server_learning_rate=1.0, server_momentum=0.0)
@@ -38,3 +41,9 @@ def test_what_would_overflow_is_refused(name: str) -> None:
     wild = Contribution(tuple(np.full(array.shape, 1e200) for array in HEAD), 1)
     with pytest.raises(OverflowError, match=r"the head would overflow; lower the learning rates, or set --max-update-"):
         next_head(strategy, strategy.start(HEAD, config), [wild], config)
+
+
+def test_a_strategy_that_returns_another_kind_of_head_is_refused() -> None:
+    wide = replace(FEDAVG, step=lambda state, delta, config: State(delta, {}))
+    with pytest.raises(UserError, match=r"its step returned a head of .*float64.*; expected .*float32"):
+        next_head(wide, FEDAVG.start(HEAD, PLAIN), [filled(1.0, 1)], PLAIN)
