@@ -11,6 +11,7 @@ from fedtransfer.common.methods.fedadagrad import FEDADAGRAD
 from fedtransfer.common.methods.fedadam import FEDADAM
 from fedtransfer.common.methods.fedavg import FEDAVG
 from fedtransfer.common.methods.fedcof import FEDCOF
+from fedtransfer.common.methods.fedexp import FEDEXP
 from fedtransfer.common.methods.fedncm import FEDNCM
 from fedtransfer.common.methods.fedopt import FEDOPT
 from fedtransfer.common.methods.fedprox import FEDPROX
@@ -32,6 +33,7 @@ METHODS: Mapping[str, Method] = {
         FEDYOGI,
         FEDADAGRAD,
         FEDOPT,
+        FEDEXP,
         REPTILE,
         PERFEDAVG,
         MEDIAN,

@@ -7,6 +7,7 @@ from fedtransfer.server.strategies.fedadagrad import FEDADAGRAD
 from fedtransfer.server.strategies.fedadam import FEDADAM
 from fedtransfer.server.strategies.fedavg import FEDAVG
 from fedtransfer.server.strategies.fedcof import FEDCOF
+from fedtransfer.server.strategies.fedexp import FEDEXP
 from fedtransfer.server.strategies.fedncm import FEDNCM
 from fedtransfer.server.strategies.fedopt import FEDOPT
 from fedtransfer.server.strategies.fedprox import FEDPROX
@@ -26,6 +27,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "fedyogi": FEDYOGI,
     "fedadagrad": FEDADAGRAD,
     "fedopt": FEDOPT,
+    "fedexp": FEDEXP,
     "reptile": REPTILE,
     "perfedavg": PERFEDAVG,
     "median": MEDIAN,

@@ -175,3 +175,29 @@ def test_every_method_has_a_server_half_of_the_kind_that_its_record_says() -> No
     assert {*ONE_SHOT_HEADS} == {*ONE_SHOT}
     for name, one_shot in ONE_SHOT_HEADS.items():
         assert (one_shot.solve_noisy is not None) == METHODS[name].dp_image.allowed
+
+
+@given(st.integers(0, 10**6), st.integers(1, 8), st.booleans())
+def test_fedexp_steps_as_its_algorithm_says(seed: int, sites: int, uniform: bool) -> None:
+    """Algorithm 1 of arXiv 2301.09604, over two rounds; weighted as the updates are."""
+    made, deltas, n = contributions(seed, sites)
+    if uniform:
+        n = np.ones(sites)
+        made = [Contribution((d.astype(np.float32),), 1) for d in deltas]
+    p, w = n / n.sum(), np.zeros((4, 3))
+    strategy, config = STRATEGIES["fedexp"], RunConfig(strategy="fedexp")
+    state = strategy.start((w.astype(np.float32),), config)
+    for _ in range(2):
+        mean = np.tensordot(p, deltas, 1)
+        eta = max(1, sum(p * (deltas**2).sum((1, 2))) / (2 * ((mean**2).sum() + 1e-3)))
+        w = w + eta * mean
+        state = strategy.step(state, strategy.combine(made, config), config)
+    np.testing.assert_allclose(state.head[0], w, rtol=1e-4, atol=1e-5)
+
+
+def test_fedexp_is_plain_fedavg_where_sites_agree_and_goes_further_where_they_do_not() -> None:
+    strategy, config = STRATEGIES["fedexp"], RunConfig(strategy="fedexp")
+    apart = [Contribution((np.eye(8, dtype=np.float32)[k] * 100,), 1) for k in range(8)]
+    for made, rate in (([apart[0]] * 8, 1.0), (apart, 4.0)):
+        *_, step = strategy.combine(made, config)
+        assert float(step) == pytest.approx(rate, rel=1e-4)
