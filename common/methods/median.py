@@ -6,7 +6,7 @@ _EVERY_UPDATE = refused("it looks at every site's update")
 
 MEDIAN = Method(
     name="median",
-    title="coordinate-wise median",
+    title="Coordinate-wise median",
     paper="arXiv 1803.01498",
     masks=_EVERY_UPDATE,
     dp_site=_EVERY_UPDATE,

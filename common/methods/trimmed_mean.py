@@ -6,7 +6,7 @@ _EVERY_UPDATE = refused("it looks at every site's update")
 
 TRIMMED_MEAN = Method(
     name="trimmed-mean",
-    title="coordinate-wise trimmed mean",
+    title="Coordinate-wise trimmed mean",
     paper="arXiv 1803.01498",
     options=("trim",),
     masks=_EVERY_UPDATE,
