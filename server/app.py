@@ -26,10 +26,16 @@ from fedtransfer.server.run_folder.folder import open_folder, read_summary, writ
 from fedtransfer.server.run_folder.plots import plot_curves, plot_points
 from fedtransfer.server.run_folder.records import Outcome
 from fedtransfer.server.run_folder.summary import summarise
+from fedtransfer.server.strategies.strategy import Strategy
 
 
-def make_app(callbacks: Iterable[Callback] = ()) -> ServerApp:
-    """Make the ServerApp; ``callbacks`` are told of each round after those that the run config names."""
+def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = None) -> ServerApp:
+    """Make the ServerApp.
+
+    Args:
+        callbacks: are told of each round after those that the run config names.
+        strategy: one that is an object; by default the one that the run config names.
+    """
     app = ServerApp()
 
     @app.main()
@@ -41,7 +47,7 @@ def make_app(callbacks: Iterable[Callback] = ()) -> ServerApp:
         told = [Tables(), TensorBoard(), *log, *load_callbacks(config.callbacks), *callbacks]
         try:
             with open_folder(Path(config.out), config):
-                _run(grid, config, told)
+                _run(grid, config, told, strategy)
         except BaseException as error:
             for callback in told:
                 callback.on_error(error)
@@ -53,9 +59,9 @@ def make_app(callbacks: Iterable[Callback] = ()) -> ServerApp:
     return app
 
 
-def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> None:
+def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback], strategy: Strategy | None) -> None:
     folder, backbone, began = Path(config.out), configured_backbone(config), time.monotonic()
-    outcome = federate(grid, config, backbone, folder, callbacks)
+    outcome = federate(grid, config, backbone, folder, callbacks, strategy=strategy)
     seconds = time.monotonic() - began
     _save_models(folder, config, backbone, outcome)
     history = read_history(folder)

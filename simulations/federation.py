@@ -39,6 +39,8 @@ from fedtransfer.server.run_folder.folder import (
     write_summary,
     write_whole,
 )
+from fedtransfer.server.strategies.choice import strategy_of, with_strategy
+from fedtransfer.server.strategies.strategy import Strategy
 from fedtransfer.simulations.data.datasets import NAMES, declare_classes, resolve_data
 from fedtransfer.simulations.data.sites import sites_of, taken_for_classes, write_sites
 from fedtransfer.simulations.data.unseen import adapt_unseen, set_aside
@@ -85,7 +87,14 @@ class Result:
     problems: tuple[Problem, ...]
 
 
-def simulate(config: RunConfig, display: Display, *, force: bool = False, began: float | None = None) -> Result:
+def simulate(
+    config: RunConfig,
+    display: Display,
+    *,
+    force: bool = False,
+    began: float | None = None,
+    strategy: Strategy | None = None,
+) -> Result:
     """Run a whole simulated federation.
 
     Args:
@@ -93,11 +102,14 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         display: shows progress.
         force: replace the run folder if it is there.
         began: ``time.monotonic()`` when the program started, so that the total includes its imports.
+        strategy: one that is an object; it takes the place of ``config.strategy``.
 
     Raises:
         UserError: anything about the data, the backbone or the settings that cannot work.
     """
     began = time.monotonic() if began is None else began
+    config = with_strategy(config, strategy) if strategy else config
+    strategy = strategy_of(config, strategy)  # refuses one that cannot be made, before any work
     folder = Path(config.out or _default_folder(config)).absolute()
     if not config.resume:
         check_folder(folder, force=force)
@@ -137,7 +149,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
     else:
         try:
             with display.rounds(config) as shown:
-                run_on_engine(make_app([shown]), manifests, config)
+                run_on_engine(make_app([shown], strategy), manifests, config)
         except KeyboardInterrupt:
             display.print(f"Stopped. To go on: fedtransfer simulate --resume {shlex.quote(str(folder))}")
             raise

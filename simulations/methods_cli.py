@@ -25,30 +25,32 @@ def methods(
 
     fedtransfer methods --backbone resnet50v2 --classes 100
     """
-    from fedtransfer.simulations.methods import METHODS, sizes, told
+    from fedtransfer.simulations.methods import ROWS, row, sizes
 
-    rows = [told(method, sizes(backbone, classes, rounds)) for method in METHODS]
+    rows = [row(method, sizes(backbone, classes, rounds)) for method in ROWS]
     if json_output:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
 
     console = Console()
-    for row in rows:
-        console.print(f"\n[bold]{row['method']}[/bold]  [dim]{row['paper']}[/dim]", highlight=False)
+    printed: dict[str, str] = {}  # what leaks → the first method that has it
+    for facts in rows:
+        console.print(f"\n[bold]{facts['method']}[/bold]  [dim]{facts['paper']}[/dim]", highlight=False)
+        first = printed.setdefault(facts["leaks"], facts["method"])
         for name, text in (
-            ("sends", row["sends"]),
-            ("bytes", _bytes(row)),
-            ("leaks", row["leaks"]),
-            ("secure aggregation", row["secure_aggregation"]),
-            ("differential privacy", row["differential_privacy"]),
-            ("note", row["note"]),
+            ("sends", facts["sends"]),
+            ("bytes", _bytes(facts)),
+            ("leaks", facts["leaks"] if first == facts["method"] else f"as {first}"),
+            ("secure aggregation", facts["secure_aggregation"]),
+            ("differential privacy", facts["differential_privacy"]),
+            ("note", facts["note"]),
         ):  # fmt: skip
             if text:
                 console.print(f"  {name}: {text}", highlight=False, markup=False)
     console.print(
         f"\nBytes of arrays to and from one site, for {backbone} and {classes} classes; up to 2 KB a message come on top."
-        "\nWhat the last two name is off unless it is asked for; --masks and --dp are told by fedtransfer privacy.",
+        "\nBoth protections are off by default. fedtransfer privacy says what --masks and --dp promise.",
         highlight=False,
         style="dim",
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 import forked
 import pytest
 
+from fedtransfer.common.methods import METHODS
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("common", "client", "server", "simulations", "fedtransfer")
 FORBIDDEN = {
@@ -64,6 +66,26 @@ def test_no_import_circle() -> None:
 def test_a_folder_is_imported_as_part_of_the_package_only(folder: str) -> None:
     for file in (ROOT / folder).rglob("*.py"):
         assert not {name.split(".")[0] for name in imports(file)} & {"common", "client", "server", "simulations"}, file
+
+
+KNOWS_METHODS = ("fedtransfer.common.methods.", "fedtransfer.server.strategies")
+NAMES_ONE = {
+    "fedtransfer.common.config.settings.federation": {"fedavg"},  # the default
+    "fedtransfer.simulations.benchmark.tables": {"fedavg"},  # what differences are to
+}
+
+
+def method_names(file: Path) -> set[str]:
+    """Return the names of methods that a file holds as text, but for ``strategy=NAME``, which makes a config."""
+    nodes = [*ast.walk(ast.parse(file.read_text("utf-8")))]
+    made = {id(node.value) for node in nodes if isinstance(node, ast.keyword) and node.arg == "strategy"}
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in made} & set(METHODS)
+
+
+def test_only_records_and_strategies_know_methods_by_name() -> None:
+    """All other code reads the record, so a new method does not change it."""
+    others = {name: file for name, file in modules().items() if not name.startswith(KNOWS_METHODS)}
+    assert {name: found for name, file in others.items() if (found := method_names(file))} == NAMES_ONE
 
 
 def test_tensorflow_is_imported_in_one_place() -> None:

@@ -81,7 +81,7 @@ def _check_extra(request: Request, config: RunConfig) -> None:
     width = configured_backbone(config).features
     expected = {
         MOMENTS: [(width,)] * 2 if config.standardise == "federated" else None,
-        CONTROL: _spec(request, config, layers(config)[0]) if config.strategy == "scaffold" else None,
+        CONTROL: _spec(request, config, layers(config)[0]) if config.method.control_variates else None,
         CLASS_WEIGHTS: [(len(request.classes),)] if config.class_balance else None,
     }
     for name, arrays in request.extra.items():

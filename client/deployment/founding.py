@@ -8,7 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from fedtransfer.client.deployment.keys import make_keys
-from fedtransfer.client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
+from fedtransfer.client.deployment.settings import EXCHANGES, MECHANISMS, SETTINGS, SiteFolder
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.processes import tool
 from fedtransfer.common.support.units import service_unit
@@ -84,7 +84,7 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
     values = {"name": name, "coordinator": coordinator, "data": str(data.absolute())}
     lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
     (folder / SETTINGS).write_text(
-        _TEMPLATE.format(**lines, methods=", ".join(METHODS), mechanisms=", ".join(MECHANISMS)), "utf-8"
+        _TEMPLATE.format(**lines, methods=", ".join(EXCHANGES), mechanisms=", ".join(MECHANISMS)), "utf-8"
     )
     try:
         site = SiteFolder.open(folder)

@@ -46,7 +46,7 @@ class DeployedNode(Node):
             SiteError: the code and the text are for the coordinator.
         """
         consent = self._site.settings.consent
-        others = [method for method in config.methods if method not in consent.methods]
+        others = [name for name in config.exchanges if name not in consent.methods]
         if consent.methods and others:
             raise SiteError(
                 "method-not-allowed",

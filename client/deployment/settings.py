@@ -5,13 +5,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from pydantic import Field, field_validator
 
-from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, OPTIONAL_EXCHANGES, RunConfig, Strategy
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, OPTIONAL_EXCHANGES, RunConfig
 from fedtransfer.common.config.toml_settings import Table, read_settings
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.methods import METHODS
 
 SETTINGS = "site.toml"
 MECHANISMS: Mapping[
@@ -25,7 +25,7 @@ UNPINNED = (
     "no roster: in runs with masks it takes the coordinator's word for whose keys are whose, so a coordinator that invents sites "
     "could unmask what this one sends; to know them yourself, see fedtransfer client roster --help"
 )
-METHODS: tuple[str, ...] = (*get_args(Strategy), *OPTIONAL_EXCHANGES)
+EXCHANGES = (*METHODS, *OPTIONAL_EXCHANGES)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
@@ -50,8 +50,8 @@ class Consent(Table):
     @field_validator("methods")
     @classmethod
     def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [method for method in methods if method not in METHODS]:
-            raise ValueError(f"unknown {', '.join(unknown)}; this version has {', '.join(METHODS)}")
+        if unknown := [method for method in methods if method not in EXCHANGES]:
+            raise ValueError(f"unknown {', '.join(unknown)}; this version has {', '.join(EXCHANGES)}")
         return methods
 
     @field_validator("bundles")

@@ -67,7 +67,7 @@ def make_personal(
     with trainer(spec, recipe) as t:
         rng = generator(config.seed, "fine-tuning", site)
         tuned = t.train(head, *train, rng, config.adaptation_epochs, recipe.patience, validation)
-    with trainer(spec, plain_recipe(config)) as t:
+    with trainer(spec, Recipe.plain(config)) as t:
         local = train_alone(t, config, initial_head(spec, config.seed), train, validation, site)
 
         def loss(candidate: Arrays) -> float:
@@ -91,18 +91,13 @@ def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, va
     return t.train(initial, *train, generator(config.seed, "baseline", name), epochs, epochs, validation)
 
 
-def plain_recipe(config: RunConfig) -> Recipe:
-    """Return how a site trains by itself: as under FedAvg, without what another strategy adds to its steps."""
-    return Recipe.from_config(config.model_copy(update={"strategy": "fedavg"}))
-
-
 def adaptation_recipe(config: RunConfig) -> Recipe:
     """Return how a site adapts the global head: as it trains by itself, at the full learning rate.
 
     Where that head was trained to be adapted by gradient steps of a certain size (Per-FedAvg, arXiv 2002.07948), by
     such steps: SGD at ``config.inner_rate``.
     """
-    recipe = plain_recipe(config)
-    return (
-        replace(recipe, optimizer="sgd", learning_rate=config.inner_rate) if config.strategy == "perfedavg" else recipe
-    )
+    recipe = Recipe.plain(config)
+    if "inner_rate" in config.method.options:
+        return replace(recipe, optimizer="sgd", learning_rate=config.inner_rate)
+    return recipe

@@ -7,7 +7,7 @@ Two trainers do the same arithmetic: ``fedtransfer.client.training.linear`` for 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,20 +49,27 @@ class Recipe:
     backbone_rate: float = 1.0
 
     @classmethod
-    def from_config(cls, config: RunConfig) -> "Recipe":
-        """Read the local training settings from a run config."""
+    def plain(cls, config: RunConfig) -> "Recipe":
+        """Read from a run config how a site trains by itself, as it does in FedAvg."""
         return cls(
             config.optimizer,
             config.learning_rate,
             config.batch_size,
             config.local_epochs,
             config.patience,
-            proximal=config.proximal if config.strategy == "fedprox" else 0.0,
             weight_decay=config.weight_decay,
             label_smoothing=config.label_smoothing,
-            inner_rate=config.inner_rate if config.strategy == "perfedavg" else 0.0,
-            corrected=config.strategy == "scaffold",
             backbone_rate=config.backbone_rate,
+        )
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> "Recipe":
+        """Read from a run config how a site trains in the federation, with what its method adds to the steps."""
+        return replace(
+            cls.plain(config),
+            proximal=config.proximal if "proximal" in config.method.options else 0.0,
+            inner_rate=config.inner_rate if "inner_rate" in config.method.options else 0.0,
+            corrected=config.method.control_variates,
         )
 
 

@@ -5,8 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from fedtransfer.common.config.rules import refuse_contradictions
-from fedtransfer.common.config.settings.everything import ONE_SHOT, OPTIONAL_EXCHANGES, Settings
-from fedtransfer.common.config.settings.federation import OneShot, Strategy
+from fedtransfer.common.config.settings.everything import OPTIONAL_EXCHANGES, Settings
 from fedtransfer.common.config.settings.images import BUNDLED, KERAS_BACKBONES
 from fedtransfer.common.config.settings.option import Value
 from fedtransfer.common.config.settings.training import Optimizer
@@ -40,11 +39,8 @@ class RunConfig(Settings):
 __all__ = [
     "BUNDLED",
     "KERAS_BACKBONES",
-    "ONE_SHOT",
     "OPTIONAL_EXCHANGES",
-    "OneShot",
     "Optimizer",
     "RunConfig",
-    "Strategy",
     "Value",
 ]

@@ -41,7 +41,7 @@ def _with_options(command: Callable[..., Any], without: Collection[str]) -> Call
 def _option(name: str) -> inspect.Parameter:
     field = RunConfig.model_fields[name]
     # Choices are read as text: the config names the nearest valid one, which click would not.
-    choices = list(field.annotation.__args__) if get_origin(field.annotation) is not None else []  # type: ignore[union-attr]
+    choices = list(field.annotation.__args__) if get_origin(field.annotation) is not None else _extra(name, "choices")  # type: ignore[union-attr]
     kind: Any = str if choices else field.annotation
     flag = f"--{name.replace('_', '-')}"
     shown = "" if field.default in ("", False) else f"[dim](default: {field.default})[/dim]"
@@ -68,5 +68,10 @@ def refuse_missing(paths: Sequence[Path]) -> None:
 
 
 def _panel(name: str) -> str:
+    return str(_extra(name, "panel") or "")
+
+
+def _extra(name: str, key: str) -> Any:
+    """Return what ``option`` was told of a field."""
     extra = RunConfig.model_fields[name].json_schema_extra
-    return str(extra["panel"]) if isinstance(extra, dict) else ""
+    return extra[key] if isinstance(extra, dict) else None

@@ -1,15 +1,16 @@
 """Settings that would void what a run promises of privacy, or that protect nothing: refused with the reason."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fedtransfer.common.config.settings.everything import Settings
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.masks.graph import graph, least_sites
+from fedtransfer.common.methods import METHODS
+from fedtransfer.common.methods.add_ons import ADD_ONS
+from fedtransfer.common.methods.method import Method, Verdict
 
 LEAST_NOISE = 0.01  # of a noise multiplier: ε is in the thousands there
-_SUMMED = ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile")  # use the sum of updates only
-_ONE_RELEASE = ("fedncm", "fed3r")
 _OF_DP = ("epsilon", "noise_multiplier", "clip", "clip_quantile", "image_rate", "local_steps", "noise")
 _OF_MASKS = ("mask_neighbours", "colluding_sites")
 
@@ -23,6 +24,7 @@ def refuse_unprotected(config: Settings) -> None:
     if config.private:
         _check_budget(config)
         _check_what_else_leaks(config)
+        _check_add_ons(config)
         if config.dp == "site":
             _check_site_level(config)
         else:
@@ -69,36 +71,37 @@ def _check_what_else_leaks(config: Settings) -> None:
         and "nobody could say whether the mean is the better head; give --public-data, or leave it at 0",
         "interpolate": without_public
         and "its curves are scored on the sites' images; give --public-data, or leave it off",
-        "personal_epochs": "sites would say how their personal heads do; leave it at 0 (a site may fine-tune its result by itself)",
         "class_balance": "it takes the federation's numbers of images by class; leave it at 0",
         "max_examples": "sites do not say how many images they have; leave it at 0",
         "patience": "epochs would be chosen by a site's validation images, unaccounted; leave it at 0",
         "lda": "it takes differences of noisy sums, with the numbers of images by class; leave it off",
-        "unfreeze_at": "it is for a head alone: convolutions have no bound in closed form; leave it empty",
     }
     for name, why in leaks.items():
         if why and changed(config, name):
             raise ValueError(f"{outside(name)}: with --dp {config.dp} {why}")
-    if config.standardise == "federated":
-        raise ValueError(
-            f"standardise federated: with --dp {config.dp} mean and deviation of the sites' features would be told exactly; "
-            "give --standardise centre or public"
-        )
-    if config.init != "zeros":
-        raise ValueError(
-            f"init {config.init}: with --dp {config.dp} it would be a release of its own, unaccounted; begin at zeros"
-        )
-    if config.trainable != "head":
-        raise ValueError(
-            f"trainable {config.trainable}: --dp {config.dp} is for the head alone: noise on so many more numbers would drown them"
-        )
+
+
+def _check_add_ons(config: Settings) -> None:
+    """Refuse exchanges that their records say do not go with differential privacy."""
+    for add_on in ADD_ONS:
+        for name in () if add_on.dp.allowed else add_on.settings:
+            value, default = getattr(config, name), type(config).model_fields[name].default
+            if value == add_on.value or (add_on.value is None and value != default):
+                raise ValueError(
+                    f"{outside(name)} {value}: with --dp {config.dp}, {add_on.dp.reason}; leave it at {default!r}"
+                )
+
+
+def _going_with(verdict: Callable[[Method], Verdict]) -> str:
+    """Name the methods that a protection goes with."""
+    return ", ".join(name for name, method in METHODS.items() if verdict(method).allowed)
 
 
 def _check_site_level(config: Settings) -> None:
-    if config.strategy not in _SUMMED:
+    if not (verdict := config.method.dp_site).allowed:
         raise ValueError(
-            f"strategy {config.strategy}: --dp site puts noise on the sum of clipped updates, and this does not work on "
-            f"that sum alone; it goes with {', '.join(_SUMMED)}"
+            f"strategy {config.strategy}: --dp site puts noise on the sum of clipped updates, but {verdict.reason}; "
+            f"it goes with {_going_with(lambda method: method.dp_site)}"
         )
     if config.weights_of_sites != "uniform":
         raise ValueError(
@@ -121,15 +124,14 @@ def _check_site_level(config: Settings) -> None:
 def _check_image_level(config: Settings) -> None:
     if config.clip_quantile:
         raise ValueError("clip-quantile: it adapts the bound of sites' updates; it goes with --dp site")
+    if not (verdict := config.method.dp_image).allowed:
+        raise ValueError(
+            f"strategy {config.strategy}: with --dp image, {verdict.reason}; "
+            f"it goes with {_going_with(lambda method: method.dp_image)}"
+        )
     if config.closed_form:
         _check_one_release(config)
         return
-    allowed = (*_SUMMED, "median", "trimmed-mean")  # what a server makes of updates that are private costs nothing
-    if config.strategy not in allowed:
-        raise ValueError(
-            f"strategy {config.strategy}: --dp image trains by DP-SGD at the sites, and it wants other gradients than that has; "
-            f"it goes with {', '.join(allowed)}, fedncm and fed3r"
-        )
     if config.weights_of_sites != "uniform":
         raise ValueError(
             "weighting examples: with --dp image sites do not tell how many images they have; give --weighting uniform "
@@ -151,11 +153,6 @@ def _check_image_level(config: Settings) -> None:
 
 
 def _check_one_release(config: Settings) -> None:
-    if config.strategy not in _ONE_RELEASE:
-        raise ValueError(
-            f"strategy {config.strategy}: it takes covariances from the scatter of single sites' class means, and noise "
-            "that hides these is all that would be left of it; give fedncm or fed3r"
-        )
     if not config.normalise:
         raise ValueError(
             "normalise: --dp image bounds what an image adds to the sums by the length of its features; leave it on"
@@ -199,14 +196,9 @@ def _obstacles_to_shares(config: Settings) -> Iterator[str]:
 
 
 def _check_masks(config: Settings) -> None:
-    why = {
-        "median": "it looks at every site's update",
-        "trimmed-mean": "it looks at every site's update",
-        "fedcof": "it takes covariances from the scatter of single sites' class means, which masks hide",
-    }
-    for name in (config.strategy, config.one_shot):
-        if name in why:
-            raise ValueError(f"masks: {name} does not go with them: {why[name]}")
+    for name, method in ((config.strategy, config.method), (config.one_shot, METHODS.get(config.one_shot))):
+        if method and not method.masks.allowed:
+            raise ValueError(f"masks: {name} does not go with them: {method.masks.reason}")
     if config.max_update_norm:
         raise ValueError("max-update-norm: with --masks the server sees no site's update to measure; leave it at 0")
     if config.max_examples:

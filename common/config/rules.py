@@ -6,15 +6,8 @@ from fedtransfer.common.config.privacy_rules import refuse_unprotected
 from fedtransfer.common.config.settings.everything import Settings
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.head.depth import schedule
+from fedtransfer.common.methods import METHODS
 
-_STRATEGIES_THAT_USE = {
-    "second_momentum": ("fedadam", "fedyogi"),
-    "adaptivity": ("fedadam", "fedyogi", "fedadagrad"),
-    "proximal": ("fedprox",),
-    "trim": ("trimmed-mean",),
-    "inner_rate": ("perfedavg",),
-    "server_optimizer": ("fedopt",),
-}
 _RAY = ("ray_address", "client_cpus", "client_gpus")
 # What a head in closed form leaves without a use: there is no round of training, and one layer only.
 _OF_ROUNDS = (
@@ -80,29 +73,22 @@ def _check_features(config: Settings) -> None:
 
 
 def _check_strategy(config: Settings) -> None:
-    name = config.strategy
-    for setting, strategies in _STRATEGIES_THAT_USE.items():
-        if changed(config, setting) and name not in strategies:
+    method = config.method
+    for setting in dict.fromkeys(setting for each in METHODS.values() for setting in each.options):
+        users = [each for each in METHODS.values() if setting in each.options]
+        if changed(config, setting) and not {config.strategy, config.one_shot} & {user.name for user in users}:
+            names = " or ".join(user.name for user in users)
+            init = f", or --init {names}" if all(user.sums for user in users) else ""
             raise ValueError(
-                f"{outside(setting)}: {name} does not use it; it goes with --strategy {' or '.join(strategies)}"
+                f"{outside(setting)}: {config.strategy} does not use it; it goes with --strategy {names}{init}"
             )
-    if name in ("median", "trimmed-mean", "reptile") and config.weighting == "uniform":
-        raise ValueError(f"weighting: {name} counts every site once, whatever its size; leave it at its default")
-    if name in ("reptile", "fedopt") and config.server_momentum and changed(config, "server_momentum"):
-        other = "--strategy fedavg has it" if name == "reptile" else "--server-optimizer momentum has it"
-        raise ValueError(f"server-momentum: {name} has none; {other}")
-    if name in ("scaffold", "perfedavg") and config.optimizer != "sgd":
-        raise ValueError(f"optimizer {config.optimizer}: {name} is defined for plain SGD steps; leave it at sgd")
-    if name == "scaffold" and config.max_update_norm:
+    if not method.weighted and config.weighting == "uniform":
         raise ValueError(
-            "max-update-norm: it bounds updates, but not the changes of scaffold's variates, which would pass it by; "
-            "leave it at 0, or choose another strategy"
+            f"weighting: {config.strategy} counts every site once, whatever its size; leave it at its default"
         )
-    if name == "scaffold" and config.patience:
-        raise ValueError(
-            "patience: scaffold's variates divide by the number of steps, which early stopping at a site would leave "
-            "open; leave it at 0"
-        )
+    for setting, why in method.refuses.items():
+        if (value := getattr(config, setting)) and changed(config, setting):
+            raise ValueError(f"{outside(setting)} {value}: {why}")
     if config.weight_decay and config.optimizer == "ftrl":
         raise ValueError(
             "weight-decay: ftrl makes each weight anew from its accumulators, so what decays between steps comes back; "
@@ -124,10 +110,6 @@ def _check_one_shot(config: Settings) -> None:
         )
     if config.one_shot and config.hidden_units:
         raise ValueError(f"hidden-units: {config.one_shot} makes a single linear layer; leave it at 0")
-    if config.lda and config.one_shot != "fed3r":
-        raise ValueError("lda: goes with --strategy fed3r or --init fed3r, whose sums it is made of")
-    if config.ridge and config.one_shot not in ("fed3r", "fedcof"):
-        raise ValueError("ridge: goes with fed3r or fedcof, as --strategy or --init")
 
 
 def _check_depth(config: Settings) -> None:
@@ -143,16 +125,12 @@ def _check_depth(config: Settings) -> None:
             f"{unused}: the first head and the last have different arrays under --unfreeze-at, so there is none "
             "between them; give --trainable instead"
         )
-    if config.unfreeze_at and config.strategy == "scaffold":
-        raise ValueError(
-            "unfreeze-at: scaffold's variates have the shapes of the head they were made for; give --trainable instead"
-        )
     if not deep and changed(config, "backbone_rate"):
         raise ValueError("backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate")
-    if deep and config.strategy == "scaffold" and config.backbone_rate != 1:
+    if deep and config.method.control_variates and config.backbone_rate != 1:
         raise ValueError(
-            "backbone-rate: scaffold divides by one rate for all that is trained; give --backbone-rate 1 and a "
-            "--learning-rate that suits convolutions, such as 0.05"
+            f"backbone-rate {config.backbone_rate:g}: {config.strategy} divides by one rate for all that is trained; give "
+            "--backbone-rate 1 and a --learning-rate that suits convolutions, such as 0.05"
         )
     if deep and config.standardise == "federated":
         raise ValueError(

@@ -66,7 +66,7 @@ def costs(config: RunConfig, backbone: Backbone, classes: int, images: int) -> t
         UserError: the backbone cannot be cut so.
     """
     found = []
-    copies = 2 if config.strategy == "scaffold" else 1  # its variate travels beside
+    copies = 1 + config.method.control_variates  # they travel next to the head, and are as large
     steps = schedule(config)
     for (first, layer), cut in zip(steps, cuts(backbone, [layer for _, layer in steps]), strict=True):
         parameters = sum(int(np.prod(shape)) for shape in head_spec(config, backbone, classes, layer).shapes)

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.methods import METHODS
 from fedtransfer.common.wire.protocol import ProtocolError, Sums
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each array
@@ -44,7 +45,6 @@ _NOISY_LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
     NOISY_GRAM: lambda d, c: (("float32", (d * (d + 1) // 2,)), ("float32", (d, c))),
 }
 NOISY_KINDS = tuple(_NOISY_LAYOUTS)
-OF_ONE_SHOT = {"fedncm": "classes", "fed3r": "gram", "fedcof": "classes"}
 _SLACK = 1e-6  # by how much numbers that must agree may differ, relatively: they were rounded on their way
 
 
@@ -56,7 +56,7 @@ def asked_in(config: RunConfig) -> tuple[str, ...]:
 
 def one_shot_sums(config: RunConfig) -> str:
     """Return the sums that the run's one-shot head is made of; under differential privacy the noisy ones."""
-    what = OF_ONE_SHOT[config.one_shot]
+    what = METHODS[config.one_shot].sums
     return f"noisy {what}" if config.private else what
 
 

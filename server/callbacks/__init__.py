@@ -5,12 +5,11 @@ A callback of your own is a subclass of ``Callback`` that can be imported: ``--c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.plugins import load
 from fedtransfer.server.run_folder.records import Round
 
 NAMED = {"mlflow": "fedtransfer.server.callbacks.mlflow:MLflow"}
@@ -68,17 +67,6 @@ def load_callbacks(names: str) -> list[Callback]:
     Raises:
         UserError: one cannot be imported, or is no callback.
     """
-    return [_load(name.strip()) for name in names.split(",") if name.strip()]
-
-
-def _load(name: str) -> Callback:
-    module, _, attribute = NAMED.get(name, name).partition(":")
-    try:
-        made = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"--callbacks {name}: cannot be made ({error}); expected {', '.join(NAMED)} or module:Class, installed here"
-        ) from None
-    if not isinstance(made, Callback):
-        raise UserError(f"--callbacks {name}: {attribute} is no fedtransfer.server.callbacks.Callback")
-    return made
+    expected = f"{', '.join(NAMED)} or module:Class, installed here"
+    given = [name.strip() for name in names.split(",") if name.strip()]
+    return [load(NAMED.get(name, name), Callback, "--callbacks", expected) for name in given]

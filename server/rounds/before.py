@@ -16,7 +16,7 @@ from fedtransfer.common.wire.protocol import Gather, Sums, Trial
 from fedtransfer.common.wire.sums import one_shot_sums
 from fedtransfer.server.rounds.scoring import VALIDATION, hold_trial
 from fedtransfer.server.sites.messenger import Asker
-from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.server.strategies.one_shot import NEVER
 
 # The class scores of a closed-form head say which class is likeliest, but not how much: a head that is to be trained
@@ -55,13 +55,14 @@ def open_run(asker: Asker, spec: HeadSpec) -> Opening:
     if not config.one_shot:
         return Opening(head, moments)
     extra: protocol.Extra = {protocol.MOMENTS: moments} if moments else {}
-    module = strategy(config.one_shot)
+    one_shot = ONE_SHOT_HEADS[config.one_shot]
     sums, sites = _gather(asker, one_shot_sums(config), extra)
     if config.private:
-        ridge, (kernel, bias) = module.solve_noisy(sums, config, total_deviation(config, sites))
+        assert one_shot.solve_noisy  # the rules refuse those without
+        ridge, (kernel, bias) = one_shot.solve_noisy(sums, config, total_deviation(config, sites))
         factor = PRIVATE_FACTOR
     else:
-        candidates: dict[float, Arrays] = module.solve(sums, config)
+        candidates = one_shot.solve(sums, config)
         ridge, factor = _choose(asker, candidates, extra)
         kernel, bias = candidates[ridge]
     if not config.closed_form:  # a class that no site had then may come with one that trains later

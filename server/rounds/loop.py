@@ -12,20 +12,17 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.cut import cuts
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.depth import layer_at, layers
-from fedtransfer.common.head.head import deepen
+from fedtransfer.common.head.head import Arrays, deepen
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.privacy.randomness import secret_generator
 from fedtransfer.common.wire import protocol
@@ -35,6 +32,7 @@ from fedtransfer.server.privacy.mechanism import SiteLevel, unnamed
 from fedtransfer.server.privacy.spending import Spending
 from fedtransfer.server.rounds import after as closing
 from fedtransfer.server.rounds.before import open_run
+from fedtransfer.server.rounds.kernel import next_head
 from fedtransfer.server.rounds.progress import CLIP, MOMENTS, Progress
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
@@ -44,25 +42,27 @@ from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secre
 from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.server.sites.messenger import Asker, too_few
 from fedtransfer.server.sites.public import public_images
-from fedtransfer.server.strategies import strategy
-from fedtransfer.server.strategies.state import Contribution, Delta, State, zeros
+from fedtransfer.server.strategies.choice import strategy_of
+from fedtransfer.server.strategies.state import Contribution, Delta, State
+from fedtransfer.server.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
 
 
 def federate(
     grid: Grid, config: RunConfig, backbone: Backbone, folder: Path, callbacks: Iterable[Callback] = (),
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | None = None, strategy: Strategy | None = None,
 ) -> Outcome:  # fmt: skip
     """Run a whole federation over ``grid``, or with ``config.resume`` the rest of one, and return its outcome.
 
-    ``rng`` draws secret cohorts and noise; by default nobody may repeat it.
+    ``rng`` draws secret cohorts and noise; by default nobody may repeat it. ``strategy`` is for one that is an object;
+    by default it is the one that the settings name.
 
     Raises:
         UserError: too few sites take part, a round got too few usable answers too often, or a checkpoint cannot be
             written or read; or the settings of privacy are not ones that can be kept.
     """
-    callbacks = list(callbacks)
+    callbacks, strategy = list(callbacks), strategy_of(config, strategy)
     spending = Spending.of(folder, config)
     if spending and config.dp == "site":
         SiteLevel.of(config, spending.promised)  # refuses what cannot be, before sites are asked
@@ -81,7 +81,7 @@ def federate(
     cuts(backbone, layers(config))  # refuses what cannot be cut, before any round
     public = public_images(config, federation.classes)
     asker = Asker(grid, config, federation, terms, folder, callbacks, spending, public)
-    rounds = Rounds(asker, rng or secret_generator())
+    rounds = Rounds(asker, rng or secret_generator(), strategy)
     resumed = checkpoints.latest() if config.resume else None
     start = Start(
         config, folder, federation.everyone, federation.absent, federation.classes, resumed.round if resumed else None
@@ -116,12 +116,12 @@ def federate(
 class Rounds:
     """The rounds of training of one run."""
 
-    def __init__(self, asker: Asker, rng: np.random.Generator) -> None:
+    def __init__(self, asker: Asker, rng: np.random.Generator, strategy: Strategy) -> None:
         self._asker, self._config, self._rng = asker, asker.config, rng
         self._federation: Federation = asker.federation
-        self._strategy = strategy(asker.config.strategy)
-        # What strategies read of the number of sites is that of those that train.
-        self._known = asker.config.model_copy(update={"sites": len(asker.federation.trainers)})
+        self._strategy = strategy
+        # Strategies read from their config how many sites train, which are fewer if some have no training image.
+        self._strategy_config = asker.config.model_copy(update={"sites": len(asker.federation.trainers)})
         self.requests = Requests(asker.config, asker.federation)
         self._site_level: SiteLevel | None = None
         if asker.spending and asker.config.dp == "site":
@@ -133,7 +133,7 @@ class Rounds:
         if self._asker.spending and self._config.closed_form:
             self._asker.spending.charge(0)
         opening = open_run(self._asker, self._asker.terms.spec(layer))
-        state = State(opening.head, {}) if self._config.closed_form else self._strategy.start(opening.head, self._known)
+        state = State(opening.head, {}) if self._config.closed_form else self._start(opening.head)
         progress = Progress.begin(state, self._config, os.urandom(8).hex(), layer)
         kept = {**progress.kept, MOMENTS: opening.moments} if opening.moments else progress.kept
         return replace(progress, kept=kept, chosen=opening.chosen)
@@ -148,7 +148,7 @@ class Rounds:
             return self._train_once(progress, number, public)
         for attempt in self._asker.attempts(number):
             planned = self._cohort(progress, number, attempt)
-            task = self.requests.training(progress, number)
+            task = self.requests.training(progress, number, self._strategy.extra(progress.state))
             asked = self._asker.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
             asked = replace(asked, attempt=attempt)
             standing = progress.standing.after(number, asked.admitted, asked.refused)
@@ -158,7 +158,7 @@ class Rounds:
                 scores = public or self._asker.total(asked.answers, "validation")
                 after = after.scored(number, scores, self._config)
                 after = after.stepped(number, state, delta, self._config)
-                if hasattr(self._strategy, "extra"):
+                if self._config.method.control_variates:
                     after = replace(after, counted={**after.counted, **dict.fromkeys(asked.admitted, number)})
             self._asker.report(
                 number, "train", planned, asked, failure=failure, best=after.best.round > progress.best.round,
@@ -176,7 +176,7 @@ class Rounds:
         planned = (
             draw_secretly(trainers, self._config.fraction, self._rng) if secret else self._cohort(progress, number, 1)
         )
-        task = self.requests.training(progress, number)
+        task = self.requests.training(progress, number, self._strategy.extra(progress.state))
         asked = self._asker.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
         if self._site_level:
             contributions, progress = self._released(self._site_level, progress, asked.admission)
@@ -185,9 +185,10 @@ class Rounds:
             contributions, shown = self._contributions(asked.admission), asked
             standing = progress.standing.after(number, asked.admitted, asked.refused)
             progress = replace(progress, standing=standing)
-        failure, state, delta = self._moved(progress.state, contributions)
-        if failure:
-            raise UserError(f"round {number}: {failure}. The run stops here")
+        try:
+            state, delta = next_head(self._strategy, progress.state, contributions, self._strategy_config)
+        except OverflowError as error:
+            raise UserError(f"round {number}: {error}. The run stops here") from None
         after = progress.scored(number, public, self._config) if public else progress
         after = after.stepped(number, state, delta, self._config)
         self._asker.report(
@@ -214,9 +215,10 @@ class Rounds:
             return progress
         spec = self._asker.terms.spec
         head = deepen(progress.state.head, spec(progress.trainable), spec(layer))
-        return replace(
-            progress, state=self._strategy.start(head, self._known), trainable=layer, reference=math.inf, waited=0
-        )
+        return replace(progress, state=self._start(head), trainable=layer, reference=math.inf, waited=0)
+
+    def _start(self, head: Arrays) -> State:
+        return self._strategy.start(head, self._strategy_config)
 
     def _cohort(self, progress: Progress, number: int, attempt: int) -> tuple[str, ...]:
         """Draw from the sites that are not set aside, or from all where too few would be left."""
@@ -233,7 +235,10 @@ class Rounds:
             return asked.failure, state, ()
         if len(asked.admitted) < needed:
             return too_few(len(asked.admitted), planned, needed), state, ()
-        return self._moved(state, self._contributions(asked))
+        try:
+            return "", *next_head(self._strategy, state, self._contributions(asked), self._strategy_config)
+        except OverflowError as error:
+            return str(error), state, ()
 
     def _contributions(self, asked: Admission) -> list[Contribution]:
         """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""
@@ -243,15 +248,3 @@ class Rounds:
             Contribution(u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ()))
             for u in updates
         ]
-
-    def _moved(self, state: State, contributions: Sequence[Contribution]) -> tuple[str, State, Delta]:
-        """Return what ``_step`` does, of what was sent; of nothing (Poisson sampling drew nobody), the state as it is."""
-        if not contributions:
-            return "", state, zeros(state.head)
-        with np.errstate(over="ignore", invalid="ignore"):
-            delta: Delta = self._strategy.combine(contributions, self._known)
-            following: State = self._strategy.step(state, delta, self._known)
-        arrays: list[NDArray[Any]] = [*following.head, *chain.from_iterable(following.slots.values())]
-        if not all(np.isfinite(array).all() for array in arrays):
-            return "the head would overflow; lower the learning rates, or set --max-update-norm", state, ()
-        return "", following, delta

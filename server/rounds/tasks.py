@@ -10,7 +10,6 @@ from fedtransfer.common.wire.protocol import Extra, Task
 from fedtransfer.server.rounds.balance import class_weights
 from fedtransfer.server.rounds.progress import MOMENTS, Candidate, Progress
 from fedtransfer.server.sites.federation import Federation
-from fedtransfer.server.strategies import strategy
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,9 @@ class Requests:
 
         return task
 
-    def training(self, progress: Progress, number: int) -> Callable[[str], Task]:
-        """Return a function from a site to its task of training in a round."""
-        module = strategy(self.config.strategy)
-        extra = {**self.extra(progress), **(module.extra(progress.state) if hasattr(module, "extra") else {})}
+    def training(self, progress: Progress, number: int, more: Extra) -> Callable[[str], Task]:
+        """Return a function from a site to its task of training in a round, with ``more`` next to the head."""
+        extra = {**self.extra(progress), **more}
         if self.config.class_balance:
             extra[protocol.CLASS_WEIGHTS] = (class_weights(self.federation.training_images, self.config.class_balance),)
         now, weighting, trainable = rate(self.config, number), self.config.weights_of_sites, progress.trainable

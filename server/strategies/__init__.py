@@ -1,51 +1,36 @@
-"""Server strategies, one a file: plain functions from a state and the round's updates to the next state.
+"""The server's half of each method, one a file: a ``Strategy``, or a ``OneShotHead``."""
 
-Each module has ``start(head, config)``, ``combine(updates, config)`` and ``step(state, delta, config)``; one whose sites
-need more than the head to train has ``extra(state)`` too. ``config.sites`` is the number of sites that train. A one-shot
-head has ``solve(sums, config)`` instead, from the sums that ``fedtransfer.common.wire.sums`` names for it, and ``solve_noisy(sums, config,
-deviation)`` where it works under differential privacy.
-"""
+from collections.abc import Mapping
 
-from types import ModuleType
+from fedtransfer.server.strategies.fed3r import FED3R
+from fedtransfer.server.strategies.fedadagrad import FEDADAGRAD
+from fedtransfer.server.strategies.fedadam import FEDADAM
+from fedtransfer.server.strategies.fedavg import FEDAVG
+from fedtransfer.server.strategies.fedcof import FEDCOF
+from fedtransfer.server.strategies.fedexp import FEDEXP
+from fedtransfer.server.strategies.fedncm import FEDNCM
+from fedtransfer.server.strategies.fedopt import FEDOPT
+from fedtransfer.server.strategies.fedprox import FEDPROX
+from fedtransfer.server.strategies.fedyogi import FEDYOGI
+from fedtransfer.server.strategies.median import MEDIAN
+from fedtransfer.server.strategies.perfedavg import PERFEDAVG
+from fedtransfer.server.strategies.reptile import REPTILE
+from fedtransfer.server.strategies.scaffold import SCAFFOLD
+from fedtransfer.server.strategies.strategy import OneShotHead, Strategy
+from fedtransfer.server.strategies.trimmed_mean import TRIMMED_MEAN
 
-from fedtransfer.server.strategies import (
-    fed3r,
-    fedadagrad,
-    fedadam,
-    fedavg,
-    fedcof,
-    fedncm,
-    fedopt,
-    fedprox,
-    fedyogi,
-    median,
-    perfedavg,
-    reptile,
-    scaffold,
-    trimmed_mean,
-)
-
-_STRATEGIES: dict[str, ModuleType] = {
-    "fedavg": fedavg,
-    "fedprox": fedprox,
-    "scaffold": scaffold,
-    "fedadam": fedadam,
-    "fedyogi": fedyogi,
-    "fedadagrad": fedadagrad,
-    "fedopt": fedopt,
-    "reptile": reptile,
-    "perfedavg": perfedavg,
-    "median": median,
-    "trimmed-mean": trimmed_mean,
-    "fedncm": fedncm,
-    "fed3r": fed3r,
-    "fedcof": fedcof,
+STRATEGIES: Mapping[str, Strategy] = {
+    "fedavg": FEDAVG,
+    "fedprox": FEDPROX,
+    "scaffold": SCAFFOLD,
+    "fedadam": FEDADAM,
+    "fedyogi": FEDYOGI,
+    "fedadagrad": FEDADAGRAD,
+    "fedopt": FEDOPT,
+    "fedexp": FEDEXP,
+    "reptile": REPTILE,
+    "perfedavg": PERFEDAVG,
+    "median": MEDIAN,
+    "trimmed-mean": TRIMMED_MEAN,
 }
-
-
-def strategy(name: str) -> ModuleType:
-    """Return the module of a strategy by its name in the run config."""
-    return _STRATEGIES[name]
-
-
-__all__ = ["strategy"]
+ONE_SHOT_HEADS: Mapping[str, OneShotHead] = {"fedncm": FEDNCM, "fed3r": FED3R, "fedcof": FEDCOF}

@@ -26,6 +26,7 @@ from fedtransfer.common.privacy.closed_form import gram_matrix
 from fedtransfer.common.wire.protocol import Sums
 from fedtransfer.common.wire.sums import unpack_triangle
 from fedtransfer.server.strategies.one_shot import Matrix, added, by_ridge, head, solved
+from fedtransfer.server.strategies.strategy import OneShotHead
 
 
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
@@ -75,3 +76,6 @@ def _discriminants(gram: Matrix, right: Matrix, config: RunConfig) -> dict[float
         return head(weights, -0.5 * (means * weights).sum(0) + np.log(here / n), images)
 
     return by_ridge(config, discriminant)
+
+
+FED3R = OneShotHead(solve, solve_noisy)

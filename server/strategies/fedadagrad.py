@@ -7,6 +7,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.strategies.adaptive import adapt, start
 from fedtransfer.server.strategies.fedavg import combine
 from fedtransfer.server.strategies.state import Delta, State
+from fedtransfer.server.strategies.strategy import Strategy
 
 
 def step(state: State, delta: Delta, config: RunConfig) -> State:
@@ -14,4 +15,4 @@ def step(state: State, delta: Delta, config: RunConfig) -> State:
     return adapt(state, delta, config, lambda v, squared: v + squared)
 
 
-__all__ = ["combine", "start", "step"]
+FEDADAGRAD = Strategy(start, combine, step)

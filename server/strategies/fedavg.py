@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.server.strategies.state import Contribution, Delta, State, moved, summed, zeros
+from fedtransfer.server.strategies.strategy import Strategy
 
 
 def start(head: Arrays, config: RunConfig) -> State:
@@ -30,3 +31,6 @@ def step(state: State, delta: Delta, config: RunConfig) -> State:
     """Make one server step: v ← βv + Δ, w ← w + ηv."""
     velocity = tuple(config.server_momentum * v + d for v, d in zip(state.slots["velocity"], delta, strict=True))
     return State(moved(state.head, velocity, config.server_learning_rate), {"velocity": velocity})
+
+
+FEDAVG = Strategy(start, combine, step)

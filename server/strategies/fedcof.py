@@ -22,6 +22,7 @@ from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.wire.protocol import Sums
 from fedtransfer.server.strategies.fedncm import class_means
 from fedtransfer.server.strategies.one_shot import Matrix, added, by_ridge, head, solved, unit_columns
+from fedtransfer.server.strategies.strategy import OneShotHead
 
 
 def within_scatter(sums: Sequence[Sums]) -> Matrix:
@@ -52,3 +53,6 @@ def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
         return head(unit_columns(solved(scatter, ridge, totals.T)), np.zeros(len(images)), images)
 
     return by_ridge(config, regression)
+
+
+FEDCOF = OneShotHead(solve)

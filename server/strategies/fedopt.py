@@ -15,6 +15,7 @@ from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.optimizers import make_optimizer
 from fedtransfer.server.strategies.fedavg import combine
 from fedtransfer.server.strategies.state import Delta, State
+from fedtransfer.server.strategies.strategy import Strategy
 
 
 def start(head: Arrays, config: RunConfig) -> State:
@@ -42,4 +43,4 @@ def _values(optimizer: Any) -> Delta:
     return tuple(np.asarray(variable.numpy(), np.float64) for variable in optimizer.variables)
 
 
-__all__ = ["combine", "start", "step"]
+FEDOPT = Strategy(start, combine, step)

@@ -5,6 +5,6 @@ Li et al. 2020, "Federated Optimization in Heterogeneous Networks" (arXiv 1812.0
 server does what it does in FedAvg.
 """
 
-from fedtransfer.server.strategies.fedavg import combine, start, step
+from fedtransfer.server.strategies.fedavg import FEDAVG
 
-__all__ = ["combine", "start", "step"]
+FEDPROX = FEDAVG

@@ -12,6 +12,7 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.strategies.fedavg import start, step
 from fedtransfer.server.strategies.state import Contribution, Delta
+from fedtransfer.server.strategies.strategy import Strategy
 
 
 def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
@@ -20,4 +21,4 @@ def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
     return tuple(np.median(arrays, axis=0) for arrays in deltas)
 
 
-__all__ = ["combine", "start", "step"]
+MEDIAN = Strategy(start, combine, step)

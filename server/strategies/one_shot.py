@@ -1,7 +1,6 @@
 """What the one-shot heads share: heads from sums of features, which add up over sites, in one round.
 
-Each module has ``solve(sums, config)``: λ → head, from the sums that ``fedtransfer.common.wire.sums`` names for it. Those that work under
-differential privacy have ``solve_noisy(sums, config, deviation)`` as well: one λ and its head, from the noisy sums.
+Each module ends in a ``OneShotHead``: ``solve``, and ``solve_noisy`` if it works under differential privacy.
 """
 
 from collections.abc import Callable, Sequence

@@ -6,6 +6,6 @@ where a step of α on another leads, w ← w - β ∇f_k(w - α ∇f_k(w; D₁);
 paper's "FO". That is the site's part (``fedtransfer.client.training.trainer``); the server does what it does in FedAvg.
 """
 
-from fedtransfer.server.strategies.fedavg import combine, start, step
+from fedtransfer.server.strategies.fedavg import FEDAVG
 
-__all__ = ["combine", "start", "step"]
+PERFEDAVG = FEDAVG

@@ -12,6 +12,7 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.server.strategies.state import Contribution, Delta, State, moved
+from fedtransfer.server.strategies.strategy import Strategy
 
 
 def start(head: Arrays, config: RunConfig) -> State:
@@ -28,3 +29,6 @@ def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
 def step(state: State, delta: Delta, config: RunConfig) -> State:
     """Make one server step."""
     return State(moved(state.head, delta, config.server_learning_rate), {})
+
+
+REPTILE = Strategy(start, combine, step)

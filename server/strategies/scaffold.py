@@ -18,6 +18,7 @@ from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.wire.protocol import CONTROL, Extra
 from fedtransfer.server.strategies import fedavg
 from fedtransfer.server.strategies.state import Contribution, Delta, State, summed, zeros
+from fedtransfer.server.strategies.strategy import Strategy
 
 
 def start(head: Arrays, config: RunConfig) -> State:
@@ -41,3 +42,6 @@ def step(state: State, delta: Delta, config: RunConfig) -> State:
     following = fedavg.step(state, head, config)
     control = tuple(c + change / config.sites for c, change in zip(state.slots["control"], changes, strict=True))
     return State(following.head, {**following.slots, "control": control})
+
+
+SCAFFOLD = Strategy(start, combine, step, extra)

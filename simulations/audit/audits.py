@@ -93,7 +93,7 @@ def audit_run(
     if config.closed_form and not config.private:  # validation images chose these, and an audit has none
         chosen = summary["one_shot"]
         head = tuple(array / np.float32(chosen["factor"]) for array in head)
-        changed = {"ridge": chosen["ridge"], **changed} if config.strategy != "fedncm" else changed
+        changed = {"ridge": chosen["ridge"], **changed} if "ridge" in config.method.options else changed
     config = config.model_copy(update={**changed, "resume": False})
     refuse_unrepeatable(config)
     audit = _Audit(folder, display, command, shadows or SHADOWS, pictures=pictures)

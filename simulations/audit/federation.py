@@ -35,9 +35,11 @@ from fedtransfer.common.wire.sums import one_shot_sums
 from fedtransfer.server.privacy.mechanism import SiteLevel
 from fedtransfer.server.rounds.balance import class_weights
 from fedtransfer.server.rounds.before import PRIVATE_FACTOR
+from fedtransfer.server.rounds.kernel import next_head
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly
-from fedtransfer.server.strategies import strategy
-from fedtransfer.server.strategies.state import Contribution, State
+from fedtransfer.server.strategies import ONE_SHOT_HEADS
+from fedtransfer.server.strategies.choice import strategy_of
+from fedtransfer.server.strategies.state import Contribution
 
 Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, class numbers (n,)
 TOTAL = "total"  # stands for the site where sites' answers come added up
@@ -129,14 +131,16 @@ def refuse_unrepeatable(config: RunConfig) -> None:
     for name, why in _UNREPEATABLE.items():
         if changed(config, name):
             raise UserError(f"{outside(name)} {getattr(config, name)}: {why}; leave it at its default")
-    if config.strategy == "scaffold":
-        raise UserError("strategy scaffold: its sites keep a state on disk from round to round; audit another strategy")
+    if config.method.control_variates:
+        raise UserError(
+            f"strategy {config.strategy}: its sites keep a state on disk from round to round; audit another strategy"
+        )
     if config.standardise == "federated":
         raise UserError(
             "standardise federated: what every feature is divided by would depend on who is in; give --standardise "
             "centre or public"
         )
-    if config.strategy in ("fed3r", "fedcof") and not config.ridge and not config.private:
+    if "ridge" in config.method.options and not config.ridge and not config.private:
         raise UserError(
             f"ridge 0: {config.strategy} would choose lambda by validation images, and an audit has none; give the --ridge "
             "that the run chose (its summary.json has it)"
@@ -161,22 +165,23 @@ class _Run:
 
     def one_shot(self) -> Arrays:
         """Return the head of sums over the sites."""
-        config, module = self.config, strategy(self.config.strategy)
+        config, one_shot = self.config, ONE_SHOT_HEADS[self.config.strategy]
         request = Gather(TOTAL, 0, (), one_shot_sums(config))
         head = initial_head(self.spec, config.seed)
         sums = self._received(request, head, {name: self._sums(name, request.what) for name in self.sites})
         if not config.private:
-            [solved] = module.solve(sums, config).values()
+            [solved] = one_shot.solve(sums, config).values()
             return solved
-        _, noisy = module.solve_noisy(sums, config, total_deviation(config, len(self.sites)))
+        assert one_shot.solve_noisy  # the rules refuse those without
+        _, noisy = one_shot.solve_noisy(sums, config, total_deviation(config, len(self.sites)))
         return tuple(array * np.float32(PRIVATE_FACTOR) for array in noisy)
 
     def rounds(self) -> Arrays:
         """Return the head after all rounds of training."""
-        config, module, promised = self.config, strategy(self.config.strategy), guarantee(self.config)
-        known = config.model_copy(update={"sites": len(self.sites)})  # what strategies read is how many train
+        config, strategy, promised = self.config, strategy_of(self.config), guarantee(self.config)
+        strategy_config = config.model_copy(update={"sites": len(self.sites)})  # strategies read how many train
         mechanism = SiteLevel.of(config, promised) if promised and config.dp == "site" else None
-        state: State = module.start(initial_head(self.spec, config.seed), known)
+        state = strategy.start(initial_head(self.spec, config.seed), strategy_config)
         weighting, bound, extra = config.weights_of_sites, config.clip, self._class_weights()
         for number in range(1, _affordable(config) + 1):
             if mechanism:
@@ -201,8 +206,10 @@ class _Run:
             else:
                 together = len(cohort) if config.masks else 1
                 contributions = [Contribution(u.total, weight_of(weighting, u.examples, together)) for u in received]
-            if contributions:
-                state = _moved(module, state, contributions, known, number)
+            try:
+                state, _ = next_head(strategy, state, contributions, strategy_config)
+            except OverflowError as error:
+                raise UserError(f"round {number}: {error}") from None
         return state.head
 
     def _update(self, task: Task) -> Update:
@@ -247,14 +254,6 @@ class _Run:
 def _sent(answer: Update | Sums, *, secret: bool) -> Sent:
     arrays = answer.total if isinstance(answer, Update) else answer.arrays
     return Sent(tuple(array.astype(np.float64) for array in arrays), None if secret else answer.examples)
-
-
-def _moved(module: Any, state: State, contributions: list[Contribution], config: RunConfig, number: int) -> State:
-    with np.errstate(over="ignore", invalid="ignore"):
-        following: State = module.step(state, module.combine(contributions, config), config)
-    if not all(np.isfinite(array).all() for array in following.head):
-        raise UserError(f"round {number}: the head would overflow; lower the learning rates")
-    return following
 
 
 @lru_cache(maxsize=16)

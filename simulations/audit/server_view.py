@@ -151,7 +151,7 @@ def leaks(
         note = f"to the mean feature of a class at a site, by its images; the guess is the class's mean over {whose}"
         measures.append(Measure.of("features", bucket, values, note, by_chance))
     features = {name: sites[name][0] for name in truth}
-    if config.strategy == "fed3r":
+    if config.method.sums == "gram":
         return measures + _of_grams(config, features, rounds)
     if config.closed_form:
         measures.append(_largest("means", "of a class mean", {name: read[name].sums for name in truth}, features))

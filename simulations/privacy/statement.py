@@ -9,7 +9,7 @@ from fedtransfer.common.config.privacy_rules import cohort_under_masks
 from fedtransfer.common.masks.graph import graph
 from fedtransfer.common.privacy.accounting import epsilon_by_orders
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.simulations.methods import METHODS, sizes
+from fedtransfer.simulations.methods import sizes
 from fedtransfer.simulations.privacy.strength import delta_warning, strength
 
 _NEVER = (
@@ -70,7 +70,6 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
 
 def _learns(config: RunConfig) -> Mapping[str, str]:
     """Say who learns what."""
-    method = next((m for m in METHODS if m.strategy == config.strategy), METHODS[0])
     if config.masks and config.private:
         server = f"totals over {_least(config)} of a round, with noise in them"
     elif config.masks:
@@ -82,7 +81,7 @@ def _learns(config: RunConfig) -> Mapping[str, str]:
     elif config.dp == "image":
         server = "what each site sends, with noise in it that the site has added"
     else:
-        server = f"every site's {method.sends}; that is {method.leaks}"
+        server = f"every site's {config.method.sends}; that is {config.method.leaks}"
     every_round = not config.closed_form
     heads = "the head of every round that they take part in" if every_round else "the head"
     return {

@@ -10,7 +10,6 @@ from fedtransfer.simulations.report.blocks import Fact, epsilon, listed, numbers
 from fedtransfer.simulations.report.reading import Run, real
 from fedtransfer.simulations.report.words import (
     LEAKS,
-    METHOD,
     at_what_cost,
     backbones,
     data_name,
@@ -158,10 +157,7 @@ def of_several(runs: Sequence[Run], names: Sequence[str]) -> tuple[Fact, ...]:
 
 def on_several(runs: Sequence[Run]) -> str:
     """Say on which data, with which backbones and methods several runs are."""
-    data, methods = (
-        {name(run.config) for run in runs}
-        for name in (data_name, lambda config: METHOD.get(config.strategy, config.strategy))
-    )
+    data, methods = ({name(run.config) for run in runs} for name in (data_name, lambda config: config.method.title))
     networks = {
         f"{shown(run.summary['backbone']['name'], 60)} at {run.summary['backbone']['resolution']} px" for run in runs
     }

@@ -15,14 +15,6 @@ from fedtransfer.simulations.report.estimates import rising, wilson
 from fedtransfer.simulations.report.reading import Run
 
 LEAKS = "label counts of every site, features of small classes and, with effort, approximate images"
-METHOD = {
-    "fedavg": "FedAvg",
-    "fed3r": "Fed3R",
-    "fedncm": "FedNCM",
-    "fedcof": "FedCOF",
-    "fedprox": "FedProx",
-    "scaffold": "SCAFFOLD",
-}
 
 
 def of_run(run: Run) -> tuple[Fact, ...]:
@@ -187,7 +179,7 @@ def on_what(run: Run, seeds: Sequence[int] = ()) -> str:
     network = f"{shown(backbone['name'], 60)} at {backbone['resolution']} px"
     where = f"{data_name(config)}, {divided(config)}" if simulated else "their own images"
     return (
-        f"{METHOD.get(config.strategy, config.strategy)} on {where}: {images}{splits} in "
+        f"{config.method.title} on {where}: {images}{splits} in "
         f"{counted(len(run.classes), 'class', 'classes')} at {counted(summary['sites'], 'site')}"
         f"{', simulated' if simulated else ''}. {backbones([network], [config])}. "
         f"{'Seeds' if len(seeds) > 1 else 'Seed'} {numbers_in_words(seeds or [config.seed])}."

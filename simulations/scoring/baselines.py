@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from fedtransfer.client.data import Site
-from fedtransfer.client.training.personal import plain_recipe, train_alone
+from fedtransfer.client.training.personal import train_alone
 from fedtransfer.client.training.statistics import site_sums
-from fedtransfer.client.training.trainer import Trainer
+from fedtransfer.client.training.trainer import Recipe, Trainer
 from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
@@ -29,7 +29,7 @@ from fedtransfer.common.seeds import generator
 from fedtransfer.common.wire.protocol import Sums
 from fedtransfer.common.wire.sums import one_shot_sums
 from fedtransfer.server.rounds.before import FACTORS
-from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.simulations.scoring.scores import Evaluation
 
 LOCAL_SITES = 50  # at most as many sites train alone
@@ -151,7 +151,7 @@ def run_baselines(
         return score(lambda x: np.tile(shares.astype(np.float32), (len(x), 1)), names)
 
     everyone = sorted(sites)
-    with trainer(spec, plain_recipe(config)) as t:
+    with trainer(spec, Recipe.plain(config)) as t:
         pooled = trained(t, everyone, "pooled")
         local = {name: trained(t, [name], name) for name in alone}
         progress(next(steps), len(alone) + 1)
@@ -172,10 +172,13 @@ def pooled_one_shot(
     )
     own = {name: data for name, site in sorted(sites.items()) if len((data := site.data("test", classes, moments))[1])}
     scores = {}
-    for name, one_shot, lda in (("ridge", "fed3r", False), ("NCM", "fedncm", False), ("LDA", "fed3r", True)):
-        chosen = RunConfig(strategy=one_shot, lda=lda, ridge=config.ridge if one_shot == "fed3r" else 0)  # type: ignore[arg-type]
+    for name, chosen in (
+        ("ridge", RunConfig(strategy="fed3r", ridge=config.ridge)),
+        ("NCM", RunConfig(strategy="fedncm")),
+        ("LDA", RunConfig(strategy="fed3r", ridge=config.ridge, lda=True)),
+    ):
         arrays = site_sums(one_shot_sums(chosen), *train, len(classes))
-        heads = strategy(one_shot).solve([Sums(0, "", "", len(train[1]), arrays)], chosen)
+        heads = ONE_SHOT_HEADS[chosen.strategy].solve([Sums(0, "", "", len(train[1]), arrays)], chosen)
         candidates = [(kernel * factor, bias * factor) for kernel, bias in heads.values() for factor in FACTORS]
         best = min(candidates, key=lambda head: cross_entropy(_linear(head, validation[0]), validation[1]))
         accuracy = {site: _accuracy(_linear(best, x), y) for site, (x, y) in own.items()}
@@ -205,7 +208,7 @@ def measure(
     """
     spec = head_spec(config, configured_backbone(config), len(classes), layer)
     everyone, own = Evaluation.of(np.zeros((0, len(classes)), np.float32), np.zeros(0, np.int64)), {}
-    with trainer(spec, plain_recipe(config)) as t:
+    with trainer(spec, Recipe.plain(config)) as t:
         for name, site in sorted(sites.items()):
             x, y = site.data(split, classes, moments, layer)
             if len(y):

@@ -4,20 +4,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.common.config.config import RunConfig, Strategy
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import HeadSpec, initial_head
 from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.methods import METHODS, ONE_SHOT
+from fedtransfer.common.methods.sizes import RIDGES, Sizes
 from fedtransfer.common.wire.protocol import CONTROL, Sums, Task, Trial, Update
 from fedtransfer.common.wire.records import pack
-from fedtransfer.simulations.methods import CONVOLUTIONS, METHODS, RIDGES, WIDTHS, Sizes, sizes, told
+from fedtransfer.common.wire.sums import layout
+from fedtransfer.simulations.methods import CONVOLUTIONS, ROWS, WIDTHS, row, sizes
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVELOPE = 2048
@@ -30,44 +33,39 @@ def packed(value: Any) -> int:
 
 
 def method(ask: str) -> Any:
-    return next(method for method in METHODS if method.ask == ask)
+    return next(method for method in ROWS if method.ask == ask)
 
 
-def test_every_strategy_is_listed_and_no_other() -> None:
-    listed = [method.strategy for method in METHODS if method.strategy]
-    assert sorted(listed) == sorted(get_args(Strategy))
+def test_every_method_is_in_the_table_once() -> None:
+    listed = [method.ask for method in ROWS]
+    assert listed[: len(METHODS)] == [f"--strategy {name}" for name in METHODS]
+    assert len(set(listed)) == len(listed)
 
 
 def test_what_is_asked_for_are_options_there_are() -> None:
-    options = [word for method in METHODS for word in method.ask.replace(",", "").split() if word.startswith("--")]
+    options = [word for method in ROWS for word in method.ask.replace(",", "").split() if word.startswith("--")]
     assert {option[2:] for option in options} <= set(RunConfig().to_flat())
 
 
-@given(d=st.integers(1, 600), c=st.integers(2, 30), ask=st.sampled_from(["--strategy fedavg", "--strategy scaffold"]))
-def test_bytes_of_a_round_are_those_of_its_messages(d: int, c: int, ask: str) -> None:
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ONE_SHOT])
+@given(d=st.integers(1, 600), c=st.integers(2, 30))
+def test_bytes_of_a_round_are_those_of_its_messages(name: str, d: int, c: int) -> None:
     size, classes = Sizes(d, c, 1, 0), tuple(f"class {i}" for i in range(c))
     head = initial_head(HeadSpec(d, c), 0)
-    extra = {CONTROL: head} if ask.endswith("scaffold") else {}
+    extra = {CONTROL: head} if METHODS[name].control_variates else {}
     counts = Counts.empty(c)
     task = Task("site-0", 1, classes, head, extra=extra)
     update = Update(1, "f" * 64, "0" * 16, counts, counts, 5, head, extra)
-    for value, bytes_of in ((task, method(ask).down), (update, method(ask).up)):
+    for value, bytes_of in ((task, METHODS[name].down), (update, METHODS[name].up)):
         assert 0 <= packed(value) - bytes_of(size) <= ENVELOPE + 40 * c, "class names and counts stand around the head"
 
 
 @given(d=st.integers(1, 300), c=st.integers(2, 30))
 def test_bytes_of_sums_are_those_of_their_messages(d: int, c: int) -> None:
     size = Sizes(d, c, 1, 0)
-    class_sums = (np.zeros((c, d), np.float32), np.zeros(c, np.int64))
-    gram = (np.zeros((d + 1) * (d + 2) // 2), np.zeros((d + 1, c)))
-    asked = {
-        "--strategy fedncm": class_sums,
-        "--strategy fedcof": class_sums,
-        "--strategy fed3r": gram,
-        "--standardise federated": (np.zeros((2, d)),),
-    }
-    for ask, arrays in asked.items():
-        sent = packed(Sums(0, "f" * 64, "0" * 16, 5, arrays))
+    kinds = {f"--strategy {name}": METHODS[name].sums for name in ONE_SHOT} | {"--standardise federated": "moments"}
+    for ask, kind in kinds.items():
+        sent = packed(Sums(0, "f" * 64, "0" * 16, 5, tuple(np.zeros(shape, t) for t, shape in layout(kind, d, c))))
         assert 0 <= sent - method(ask).up(size) <= ENVELOPE, ask
 
 
@@ -80,11 +78,11 @@ def test_bytes_of_a_trial_are_those_of_its_message() -> None:
 
 def test_bytes_of_a_whole_run() -> None:
     size = sizes("resnet50v2", 10, 50)
-    assert told(method("--strategy fedavg"), size)["bytes_up"] == 50 * 81_960
-    assert told(method("--strategy fedavg"), size)["bytes_down"] == 52 * 81_960, "scored and delivered in the end"
-    assert told(method("--strategy fed3r"), size)["bytes_up"] == 8 * (2049 * 2050 // 2 + 2049 * 10)
-    begun = told(method("--init fedncm|fed3r|fedcof"), size)
-    both = told(method("--strategy fedavg"), size)["bytes_up"] + told(method("--strategy fed3r"), size)["bytes_up"]
+    assert row(method("--strategy fedavg"), size)["bytes_up"] == 50 * 81_960
+    assert row(method("--strategy fedavg"), size)["bytes_down"] == 52 * 81_960, "scored and delivered in the end"
+    assert row(method("--strategy fed3r"), size)["bytes_up"] == 8 * (2049 * 2050 // 2 + 2049 * 10)
+    begun = row(method("--init fedncm|fed3r|fedcof"), size)
+    both = row(method("--strategy fedavg"), size)["bytes_up"] + row(method("--strategy fed3r"), size)["bytes_up"]
     assert begun["bytes_up"] == both
 
 
@@ -121,5 +119,5 @@ def test_the_command_lists_all_without_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     rows = json.loads(done.stdout)
-    assert len(rows) == len(METHODS)
+    assert len(rows) == len(ROWS)
     assert rows[0]["bytes_up_a_round"] == 819_600

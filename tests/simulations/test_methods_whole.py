@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +21,9 @@ from fedtransfer.cli import app
 from fedtransfer.client.data import prepare_site
 from fedtransfer.client.training.trainer import Recipe
 from fedtransfer.client.training.trainers import trainer
+from fedtransfer.common import methods
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.settings.federation import Strategy
 from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.head.head import load_head, load_layer, load_moments
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.run
 TRAINED = ("head.npz", "last-head.npz")
 DEEP = {"trainable": "conv5_block2", "learning_rate": 0.3}
 METHODS: dict[str, dict[str, Any]] = {
-    **{name: {"strategy": name} for name in get_args(Strategy)},
+    **{name: {"strategy": name} for name in methods.METHODS},
     "scaffold-of-cohorts": {"strategy": "scaffold", "cohort_size": 2, "personal_epochs": 1},
     "lda": {"strategy": "fed3r", "lda": True},
     "init-fed3r": {"init": "fed3r"},

@@ -4,18 +4,18 @@ Flower's run config is flat, knows neither lists nor null and overrides only key
 ``pyproject.toml``; so every field is a string, number or boolean, and 0 or "" says "not set".
 """
 
-from typing import get_args
-
 import tomli_w
 
-from fedtransfer.common.config.settings.federation import FederationSettings, OneShot, StrategySettings, TrustSettings
+from fedtransfer.common.config.settings.federation import FederationSettings, StrategySettings, TrustSettings
 from fedtransfer.common.config.settings.images import BackboneSettings, DataSettings, FeatureSettings
 from fedtransfer.common.config.settings.option import Value
 from fedtransfer.common.config.settings.privacy import PrivacySettings
 from fedtransfer.common.config.settings.run import RunSettings
 from fedtransfer.common.config.settings.training import HeadSettings, TrainingSettings
+from fedtransfer.common.methods import METHODS
+from fedtransfer.common.methods.method import Method
+from fedtransfer.common.methods.outside import outside
 
-ONE_SHOT: tuple[str, ...] = get_args(OneShot)
 OPTIONAL_EXCHANGES = ("federated-statistics", "deeper-layers")  # a run may ask for them, and a site refuse
 
 
@@ -26,9 +26,14 @@ class Settings(  # pydantic lists the fields of the last base first
     """All that determines a run."""
 
     @property
+    def method(self) -> Method:
+        """The record of the run's strategy."""
+        return METHODS.get(self.strategy) or outside(self.strategy)
+
+    @property
     def closed_form(self) -> bool:
         """Whether the run ends with a one-shot head, without any round of training."""
-        return self.strategy in ONE_SHOT
+        return bool(self.method.sums)
 
     @property
     def one_shot(self) -> str:
@@ -36,15 +41,15 @@ class Settings(  # pydantic lists the fields of the last base first
         return self.strategy if self.closed_form else self.init if self.init != "zeros" else ""
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """What a site takes part in: the one-shot head that the run begins with, its strategy, and what more it asks for."""
+    def exchanges(self) -> tuple[str, ...]:
+        """What a site takes part in: the first head if it is a one-shot head, the strategy, and optional exchanges."""
         deep = self.trainable != "head" or self.unfreeze_at
         more = (
             name
             for name, wanted in zip(OPTIONAL_EXCHANGES, (self.standardise == "federated", deep), strict=True)
             if wanted
         )
-        return tuple(dict.fromkeys(name for name in (self.one_shot, self.strategy, *more) if name))
+        return tuple(dict.fromkeys(name for name in (self.one_shot, self.method.name, *more) if name))
 
     @property
     def gatherings(self) -> int:
@@ -54,7 +59,7 @@ class Settings(  # pydantic lists the fields of the last base first
     @property
     def weights_of_sites(self) -> str:
         """What a site's update is multiplied by; strategies that count every site once have it sent as it is."""
-        return "uniform" if self.strategy in ("median", "trimmed-mean", "reptile") else self.weighting
+        return self.weighting if self.method.weighted else "uniform"
 
     @property
     def private(self) -> bool:
@@ -99,8 +104,8 @@ class Settings(  # pydantic lists the fields of the last base first
     @property
     def adaptation_epochs(self) -> int:
         """Epochs for which a site fine-tunes the global head to a personal one; 0 where the run makes none."""
-        # What these two train is a head to adapt. How that went would tell of private images, so there it is left to sites.
-        adapts = self.strategy in ("reptile", "perfedavg") and not self.private
+        # How adapting a head went would tell of private images, so under differential privacy sites do it by themselves.
+        adapts = self.method.adapts and not self.private
         return self.personal_epochs or (self.local_epochs if adapts else 0)
 
     def to_flat(self) -> dict[str, Value]:

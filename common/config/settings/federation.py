@@ -2,14 +2,15 @@
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from fedtransfer.common.config.settings.option import SettingsGroup, option
 from fedtransfer.common.config.settings.training import Optimizer
+from fedtransfer.common.methods import METHODS, ONE_SHOT
+from fedtransfer.common.methods.outside import NAME
+from fedtransfer.common.support.text import nearest
 
-OneShot = Literal["fedncm", "fed3r", "fedcof"]
-Strategy = Literal[
-    "fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile", "perfedavg", "median",
-    "trimmed-mean", "fedncm", "fed3r", "fedcof",
-]  # fmt: skip
+FIRST_HEADS = ("zeros", *ONE_SHOT)
 
 
 class FederationSettings(SettingsGroup):
@@ -45,9 +46,17 @@ class FederationSettings(SettingsGroup):
 class StrategySettings(SettingsGroup):
     """What the server does with the sites' answers."""
 
-    strategy: Strategy = option("fedavg", "Strategy", "How the server turns updates into the next head.")
-    init: Literal["zeros", "fedncm", "fed3r", "fedcof"] = option(
-        "zeros", "Strategy", "What the first round begins at: zeros, or a one-shot head made of sums that sites send."
+    strategy: str = option(
+        "fedavg",
+        "Strategy",
+        "How the server turns updates into the next head; module:NAME is one of your own.",
+        (*METHODS, "module:NAME"),
+    )
+    init: str = option(
+        "zeros",
+        "Strategy",
+        "What the first round begins at: zeros, or a one-shot head made of sums that sites send.",
+        FIRST_HEADS,
     )
     server_learning_rate: float = option(0.3, "Strategy", "Step of the server along the combined update.", gt=0)
     server_momentum: float = option(
@@ -97,6 +106,22 @@ class StrategySettings(SettingsGroup):
         "In the end score the heads between two: before and after the last round's average, first and last, last and"
         " running mean. The curves are kept, and the best by validation loss.",
     )
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, name: str) -> str:
+        if ":" in name and not NAME.fullmatch(name):
+            raise ValueError(f"strategy: got {name!r}; expected module:NAME, such as my_module:MY_STRATEGY")
+        if ":" not in name and name not in METHODS:
+            raise ValueError(f"strategy: got {name!r}; {nearest(name, [*METHODS])}")
+        return name
+
+    @field_validator("init")
+    @classmethod
+    def _known_first_head(cls, name: str) -> str:
+        if name not in FIRST_HEADS:
+            raise ValueError(f"init: got {name!r}; {nearest(name, [*FIRST_HEADS])}")
+        return name
 
 
 class TrustSettings(SettingsGroup):

@@ -1,5 +1,6 @@
 """How a setting is declared: type, default, bounds, panel and help in one place."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,9 +20,9 @@ class SettingsGroup(BaseModel):
     )
 
 
-def option(default: Value, panel: str, help: str, **bounds: Any) -> Any:
-    """Declare a field: default, panel of ``--help`` ("": no option), help text and bounds."""
-    return Field(default, description=help, json_schema_extra={"panel": panel}, **bounds)
+def option(default: Value, panel: str, help: str, choices: Sequence[str] = (), **bounds: Any) -> Any:
+    """Declare a field: default, panel of ``--help`` ("": no option), help text, choices that it shows, and bounds."""
+    return Field(default, description=help, json_schema_extra={"panel": panel, "choices": [*choices]}, **bounds)
 
 
 def changed(settings: SettingsGroup, name: str) -> bool:

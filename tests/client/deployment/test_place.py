@@ -66,6 +66,17 @@ def test_another_method_is_refused_in_every_message(site: SiteFolder) -> None:
         assert refusal(site, RunConfig(strategy="fedprox"), kind) is None
 
 
+def test_consent_to_fedavg_is_consent_to_a_strategy_from_outside(site: SiteFolder) -> None:
+    """What it does is all at the server; the site does not have the module and does not look for it."""
+    from_outside = RunConfig(strategy="only_the_server_has_it:STRATEGY")
+    change(site, "methods = []", 'methods = ["fedavg"]')
+    assert refusal(site, from_outside) is None
+    change(site, 'methods = ["fedavg"]', 'methods = ["fedprox"]')
+    told = refusal(site, from_outside)
+    assert told is not None
+    assert re.search("fedprox only, the run uses fedavg", told.text)
+
+
 def test_the_head_that_a_run_begins_with_is_a_method_of_it(site: SiteFolder) -> None:
     change(site, "methods = []", 'methods = ["fedprox", "fedncm"]')
     for kind in protocol.KINDS:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fedtransfer.client.deployment.settings import METHODS, SiteFolder
+from fedtransfer.client.deployment.settings import EXCHANGES, SiteFolder
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
 
@@ -133,6 +133,6 @@ def test_a_file_of_statistics_stands_for_that_of_a_run_which_has_one(folder: Pat
 
 
 def test_methods_are_the_strategies_of_this_version(folder: Path) -> None:
-    listed = ", ".join(f'"{method}"' for method in METHODS)
+    listed = ", ".join(f'"{method}"' for method in EXCHANGES)
     (folder / "site.toml").write_text(f"{SETTINGS}[consent]\nmethods = [{listed}]\n")
-    assert SiteFolder.open(folder).settings.consent.methods == METHODS
+    assert SiteFolder.open(folder).settings.consent.methods == EXCHANGES

@@ -42,11 +42,9 @@ REFUSED: list[tuple[dict, str]] = [
             ("early-stopping", 3, "it looks at the sites' validation losses each round; give --public-data, or leave it at 0"),
             ("ema", 0.9, "nobody could say whether the mean is the better head; give --public-data, or leave it at 0"),
             ("interpolate", True, "its curves are scored on the sites' images; give --public-data, or leave it off"),
-            ("personal-epochs", 2, "sites would say how their personal heads do; leave it at 0"),
             ("class-balance", 0.9, "it takes the federation's numbers of images by class; leave it at 0"),
             ("max-examples", 900, "sites do not say how many images they have; leave it at 0"),
             ("patience", 2, "epochs would be chosen by a site's validation images, unaccounted; leave it at 0"),
-            ("unfreeze-at", "2:conv5", "it is for a head alone:"),
         )
     ],
     ({**ONE_RELEASE, "lda": True}, "lda: … --dp image"),
@@ -56,7 +54,9 @@ REFUSED: list[tuple[dict, str]] = [
         for name, value, words in (
             ("standardise", "federated", f"standardise federated: … --dp {private['dp']}"),
             ("init", "fed3r", f"init fed3r: … --dp {private['dp']}"),
-            ("trainable", "conv5", f"trainable conv5: … --dp {private['dp']}"),
+            ("trainable", "conv5", f"trainable conv5: … --dp {private['dp']} … head"),
+            ("personal-epochs", 2, f"personal-epochs 2: … --dp {private['dp']} … 0"),
+            ("unfreeze-at", "2:conv5", f"unfreeze-at 2:conv5: … --dp {private['dp']}"),
         )
     ],
     # Of sites.
@@ -64,7 +64,7 @@ REFUSED: list[tuple[dict, str]] = [
         ({**SITE, "strategy": name, **({} if weighting else {"weighting": "examples"})},
          f"strategy {name}: … --dp site")
         for name, weighting in (
-            ("scaffold", True), ("perfedavg", True), ("median", False), ("trimmed-mean", False), ("fedncm", False),
+            ("scaffold", True), ("median", False), ("trimmed-mean", False), ("fedncm", False),
             ("fed3r", False), ("fedcof", False),
         )
     ],

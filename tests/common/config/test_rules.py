@@ -5,16 +5,16 @@ import inspect
 import re
 import traceback
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from fedtransfer.common.config import rules as combinations
-from fedtransfer.common.config.config import ONE_SHOT, RunConfig, Strategy
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.presets import PRESETS
 from fedtransfer.common.config.reading import make_config, resolve_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head import depth
+from fedtransfer.common.methods import METHODS, ONE_SHOT
 
 # settings and what the refusal must hold, in this order: facts, with any words between them
 REFUSED: list[tuple[dict, str]] = [
@@ -51,17 +51,17 @@ REFUSED: list[tuple[dict, str]] = [
         ({"strategy": name, "weighting": "uniform"}, f"weighting: … {name}")
         for name in ("median", "trimmed-mean", "reptile")
     ],
-    ({"strategy": "reptile", "server-momentum": 0.5}, "server-momentum: … --strategy fedavg"),
+    ({"strategy": "reptile", "server-momentum": 0.5}, "server-momentum 0.5: … --strategy fedavg"),
     (
         {"strategy": "fedopt", "server-momentum": 0.5},
-        "server-momentum: … --server-optimizer momentum",
+        "server-momentum 0.5: … --server-optimizer momentum",
     ),
     *[
         ({"strategy": name, "optimizer": "adam"}, f"optimizer adam: … {name}")
         for name in ("scaffold", "perfedavg")
     ],
-    ({"strategy": "scaffold", "max-update-norm": 1.0}, "max-update-norm: … scaffold"),
-    ({"strategy": "scaffold", "patience": 2}, "patience: … scaffold"),
+    ({"strategy": "scaffold", "max-update-norm": 1.0}, "max-update-norm 1.0: … scaffold"),
+    ({"strategy": "scaffold", "patience": 2}, "patience 2: … scaffold"),
     ({"weight-decay": 0.1, "optimizer": "ftrl"}, "weight-decay: … ftrl"),
     ({"final-rate": 0.5}, "final-rate: … --schedule linear"),
     ({"warmup-rounds": 100}, "warmup-rounds 100: … 100"),
@@ -86,7 +86,7 @@ REFUSED: list[tuple[dict, str]] = [
         {"unfreeze-at": "2:conv5", "ema": 0.5, "interpolate": True},
         "ema, interpolate: … --unfreeze-at … --trainable",
     ),
-    ({"unfreeze-at": "2:conv5", "strategy": "scaffold"}, "unfreeze-at: … scaffold"),
+    ({"unfreeze-at": "2:conv5", "strategy": "scaffold"}, "unfreeze-at 2:conv5: … scaffold"),
     *[
         ({**deep, "standardise": "federated"}, "standardise federated:")
         for deep in ({"trainable": "conv5"}, {"unfreeze-at": "2:conv5"})
@@ -98,7 +98,7 @@ REFUSED: list[tuple[dict, str]] = [
     ({"backbone-rate": 0.5}, "backbone-rate: … --trainable … --unfreeze-at … --learning-rate"),
     (
         {"strategy": "scaffold", "trainable": "conv5"},
-        "backbone-rate: … --backbone-rate 1 … --learning-rate … 0.05",
+        "backbone-rate 0.01: … --backbone-rate 1 … --learning-rate … 0.05",
     ),
     ({"client-cpus": 2.0}, "client-cpus: … --engine ray … --threads"),
     ({"client-gpus": 1.0}, "client-gpus: … --engine ray"),
@@ -156,7 +156,7 @@ def test_a_closed_form_head_refuses_what_only_rounds_would_use(setting: str, val
 @pytest.mark.parametrize(
     "settings",
     [
-        *[{"strategy": strategy} for strategy in get_args(Strategy)],
+        *[{"strategy": strategy} for strategy in METHODS],
         *[{"init": init} for init in ONE_SHOT],
         {"strategy": "fed3r", "lda": True, "ridge": 0.5, "standardise": "federated", "project": "pca", "dimensions": 9},
         {"init": "fed3r", "lda": True, "unfreeze-at": "2:conv5", "standardise": "public"},

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.methods import METHODS
 from fedtransfer.common.privacy.accounting import Release
 from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 from fedtransfer.server.privacy.mechanism import SiteLevel
-from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies import STRATEGIES
 from fedtransfer.server.strategies.state import Contribution
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
-SUMMED = ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt", "reptile")
+SUMMED = [name for name, method in METHODS.items() if method.dp_site.allowed]
 
 
 def delta(size: float, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -33,7 +34,7 @@ def flat(arrays) -> np.ndarray:
 
 def mean(contribution: Contribution, name: str = "fedavg") -> np.ndarray:
     """What a strategy makes of it: the sum over the fixed number."""
-    return flat(strategy(name).combine([contribution], RunConfig()))
+    return flat(STRATEGIES[name].combine([contribution], RunConfig()))
 
 
 class Silent(np.random.Generator):

@@ -1,7 +1,5 @@
 """One-shot heads against the solution on all images together, and against scikit-learn."""
 
-from types import ModuleType
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,9 +13,9 @@ from sklearn.neighbors import NearestCentroid
 from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.methods import METHODS
 from fedtransfer.common.wire.protocol import Sums
-from fedtransfer.common.wire.sums import OF_ONE_SHOT
-from fedtransfer.server.strategies import fed3r, fedcof, fedncm
+from fedtransfer.server.strategies import ONE_SHOT_HEADS, fed3r, fedcof, fedncm
 from fedtransfer.server.strategies.one_shot import GRID
 
 LAMBDA = 0.5
@@ -25,7 +23,7 @@ RIDGE = RunConfig(strategy="fed3r", ridge=LAMBDA)
 LDA = RunConfig(strategy="fed3r", ridge=LAMBDA, lda=True)
 COF = RunConfig(strategy="fedcof", ridge=LAMBDA)
 NCM = RunConfig(strategy="fedncm")
-HEADS = [(fedncm, NCM), (fed3r, RIDGE), (fed3r, LDA), (fedcof, COF)]
+HEADS = [("fedncm", NCM), ("fed3r", RIDGE), ("fed3r", LDA), ("fedcof", COF)]
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -38,15 +36,10 @@ def images(seed: int, n: int, d: int = 6, classes: int = 4) -> Data:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), y
 
 
-def sums_at(module: ModuleType, data: Data, sites: list[np.ndarray], classes: int = 4) -> list[Sums]:
+def sums_at(name: str, data: Data, sites: list[np.ndarray], classes: int = 4) -> list[Sums]:
     """The sums of sites that have the given rows each."""
     x, y = data
-    return [
-        Sums(
-            1, "", "", len(rows), site_sums(OF_ONE_SHOT[module.__name__.rpartition(".")[2]], x[rows], y[rows], classes)
-        )
-        for rows in sites
-    ]
+    return [Sums(1, "", "", len(rows), site_sums(METHODS[name].sums, x[rows], y[rows], classes)) for rows in sites]
 
 
 def split(seed: int, n: int, number: int) -> list[np.ndarray]:
@@ -58,9 +51,9 @@ def split(seed: int, n: int, number: int) -> list[np.ndarray]:
     return [sites[k] for k in rng.permutation(len(sites))]
 
 
-def solve(module: ModuleType, config: RunConfig, data: Data, sites: list[np.ndarray], classes: int = 4) -> np.ndarray:
+def solve(name: str, config: RunConfig, data: Data, sites: list[np.ndarray], classes: int = 4) -> np.ndarray:
     """Kernel and, in the last row, bias of the only candidate, (d + 1, C)."""
-    [(ridge, (kernel, bias))] = module.solve(sums_at(module, data, sites, classes), config).items()
+    [(ridge, (kernel, bias))] = ONE_SHOT_HEADS[name].solve(sums_at(name, data, sites, classes), config).items()
     assert ridge == config.ridge
     assert kernel.dtype == bias.dtype == np.float32
     return np.vstack([kernel, bias])
@@ -88,12 +81,13 @@ def pooled_lda(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("module", "config", "pooled"), [(fedncm, NCM, pooled_ncm), (fed3r, RIDGE, pooled_ridge), (fed3r, LDA, pooled_lda)]
+    ("name", "config", "pooled"),
+    [("fedncm", NCM, pooled_ncm), ("fed3r", RIDGE, pooled_ridge), ("fed3r", LDA, pooled_lda)],
 )
 @given(st.integers(0, 10**6), st.integers(8, 120), st.integers(1, 12))
-def test_any_split_gives_the_pooled_head(module, config, pooled, seed: int, n: int, sites: int) -> None:
+def test_any_split_gives_the_pooled_head(name, config, pooled, seed: int, n: int, sites: int) -> None:
     x, y = images(seed, n)
-    found = solve(module, config, (x, y), split(seed, n, sites))
+    found = solve(name, config, (x, y), split(seed, n, sites))
     assert_close(found, pooled(x.astype(np.float64), y), 1e-6)
 
 
@@ -101,13 +95,13 @@ def test_ridge_is_that_of_scikit_learn() -> None:
     x, y = images(1, 200)
     z = np.column_stack([x, np.ones(len(x))]).astype(np.float64)
     ridge = Ridge(alpha=LAMBDA, fit_intercept=False).fit(z, np.eye(4)[y])
-    assert_close(solve(fed3r, RIDGE, (x, y), split(1, 200, 5)), ridge.coef_.T, 1e-5)
+    assert_close(solve("fed3r", RIDGE, (x, y), split(1, 200, 5)), ridge.coef_.T, 1e-5)
 
 
 def test_class_means_are_those_of_scikit_learn() -> None:
     x, y = images(2, 200)
     centroids = NearestCentroid().fit(x.astype(np.float64), y).centroids_
-    sums = sums_at(fedncm, (x, y), split(2, 200, 5))
+    sums = sums_at("fedncm", (x, y), split(2, 200, 5))
     np.testing.assert_allclose(fedncm.class_means(sums), centroids, rtol=1e-5, atol=1e-7)
 
 
@@ -130,7 +124,7 @@ def test_lda_is_that_of_scikit_learn(ridge: float) -> None:
     estimator = Shrunk(ridge / n) if ridge == LAMBDA else None
     lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=estimator).fit(x.astype(np.float64), y)
     config = RunConfig(strategy="fed3r", ridge=ridge, lda=True)
-    found = solve(fed3r, config, (x, y), split(3, n, 5))
+    found = solve("fed3r", config, (x, y), split(3, n, 5))
     assert_close(found[:-1], lda.coef_.T, 1e-5)
     assert_close(found[-1], lda.intercept_, 1e-5)
 
@@ -149,7 +143,7 @@ def test_fedcof_is_the_formula_of_its_paper(seed: int, n: int, number: int) -> N
             gram += (images_of_class - 1) * covariance
     w = np.linalg.inv(gram) @ right
     expected = np.vstack([w / np.linalg.norm(w, axis=0), np.zeros(4)])
-    assert_close(solve(fedcof, COF, (x, y), sites), expected, 1e-5)
+    assert_close(solve("fedcof", COF, (x, y), sites), expected, 1e-5)
 
 
 def test_many_like_sites_tell_the_scatter_within_classes() -> None:
@@ -160,7 +154,7 @@ def test_many_like_sites_tell_the_scatter_within_classes() -> None:
     within = sum((y == c).sum() * empirical_covariance(x[y == c].astype(np.float64)) for c in range(2))
 
     def error(sites: int) -> float:
-        sums = sums_at(fedcof, (x, y), np.array_split(np.arange(n), sites), 2)
+        sums = sums_at("fedcof", (x, y), np.array_split(np.arange(n), sites), 2)
         return float(np.linalg.norm(fedcof.within_scatter(sums) - within) / np.linalg.norm(within))
 
     assert error(2000) < 0.05 < error(5)
@@ -170,29 +164,29 @@ def test_classes_that_one_site_alone_has_tell_nothing_of_covariance() -> None:
     """So nothing but λ is left, and the head is that of FedNCM."""
     x, y = images(5, 80)
     by_class = [np.flatnonzero(y == c) for c in range(4)]
-    assert_close(solve(fedcof, COF, (x, y), by_class), solve(fedncm, NCM, (x, y), by_class), 1e-6)
+    assert_close(solve("fedcof", COF, (x, y), by_class), solve("fedncm", NCM, (x, y), by_class), 1e-6)
 
 
-@pytest.mark.parametrize(("module", "config"), HEADS)
+@pytest.mark.parametrize(("name", "config"), HEADS)
 @given(st.integers(0, 10**6))
-def test_a_class_without_images_changes_nothing_and_is_never_predicted(module, config, seed: int) -> None:
+def test_a_class_without_images_changes_nothing_and_is_never_predicted(name, config, seed: int) -> None:
     """Also far away from all images, where every other class may score below 0."""
     x, y = images(seed, 60)
     sites = split(seed, 60, 4)
-    found = solve(module, config, (x, y), sites, classes=6)
-    np.testing.assert_allclose(found[:, :4], solve(module, config, (x, y), sites), rtol=1e-5, atol=1e-6)
+    found = solve(name, config, (x, y), sites, classes=6)
+    np.testing.assert_allclose(found[:, :4], solve(name, config, (x, y), sites), rtol=1e-5, atol=1e-6)
     assert np.isfinite(found).all()
     anywhere = np.random.default_rng(seed).normal(0, 1000, (200, 6)).astype(np.float32)
     assert (anywhere @ found[:-1] + found[-1]).argmax(1).max() < 4
 
 
-@pytest.mark.parametrize("module", [fed3r, fedcof])
-def test_without_a_lambda_there_is_a_head_for_each_of_the_grid(module: ModuleType) -> None:
-    sums = sums_at(module, images(6, 60), split(6, 60, 4))
-    candidates = module.solve(sums, RunConfig(strategy="fed3r"))
+@pytest.mark.parametrize("name", ["fed3r", "fedcof"])
+def test_without_a_lambda_there_is_a_head_for_each_of_the_grid(name: str) -> None:
+    sums = sums_at(name, images(6, 60), split(6, 60, 4))
+    candidates = ONE_SHOT_HEADS[name].solve(sums, RunConfig(strategy="fed3r"))
     assert tuple(candidates) == GRID == tuple(10.0**k for k in range(-3, 5))
     for ridge in GRID:
-        one = module.solve(sums, RunConfig(strategy="fed3r", ridge=ridge))[ridge]
+        one = ONE_SHOT_HEADS[name].solve(sums, RunConfig(strategy="fed3r", ridge=ridge))[ridge]
         for array, expected in zip(candidates[ridge], one, strict=True):
             np.testing.assert_array_equal(array, expected)
 
@@ -201,7 +195,7 @@ def test_without_a_lambda_there_is_a_head_for_each_of_the_grid(module: ModuleTyp
 def test_a_lambda_too_small_for_float64_is_refused_by_name(lda: bool) -> None:
     """Fewer images than features, and these so large that any λ vanishes beside their squares."""
     x, y = images(7, 4, d=30)
-    sums = sums_at(fed3r, (x * np.float32(1e12), y), [np.arange(4)])
+    sums = sums_at("fed3r", (x * np.float32(1e12), y), [np.arange(4)])
     with pytest.raises(UserError, match=r"lambda 0\.001 .*larger --ridge"):
         fed3r.solve(sums, RunConfig(strategy="fed3r", ridge=1e-3, lda=lda))
     with pytest.raises(UserError, match=r"lambda 10000 .*larger --ridge"):
@@ -210,7 +204,7 @@ def test_a_lambda_too_small_for_float64_is_refused_by_name(lda: bool) -> None:
 
 def test_candidates_that_cannot_be_solved_for_are_left_out() -> None:
     x, y = images(8, 4, d=30)
-    sums = sums_at(fed3r, (x * np.float32(1e7), y), [np.arange(4)])
+    sums = sums_at("fed3r", (x * np.float32(1e7), y), [np.arange(4)])
     left = tuple(fed3r.solve(sums, RunConfig(strategy="fed3r")))
     assert left
     assert left == GRID[-len(left) :] != GRID

@@ -1,19 +1,19 @@
 """What every strategy remembers from round to round comes back from a checkpoint with the same bits, and the next round has them."""
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from fedtransfer.common.config.config import OneShot, RunConfig, Strategy
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.server.rounds.progress import Progress
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
-from fedtransfer.server.strategies import strategy
+from fedtransfer.server.strategies import STRATEGIES
 from fedtransfer.server.strategies.state import Arrays, Contribution, Delta, State
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
-OF_ROUNDS = [name for name in get_args(Strategy) if name not in get_args(OneShot)]
+OF_ROUNDS = [name for name in METHODS if name not in ONE_SHOT]
 KEPT = {"interpolate": True, "ema": 0.7}
 
 
@@ -25,7 +25,7 @@ def update(name: str, config: RunConfig, head: Arrays, round: int) -> Delta:
         return tuple(rng.normal(size=array.shape).astype(np.float32) for array in head)
 
     control = name == "scaffold"
-    return strategy(name).combine(
+    return STRATEGIES[name].combine(
         [Contribution(drawn(), int(n), drawn() if control else ()) for n in rng.integers(1, 99, 5)], config
     )
 
@@ -46,12 +46,12 @@ def scalars(progress: Progress) -> Progress:
 def test_a_round_after_a_checkpoint_has_the_bits_of_one_without(tmp_path_factory, name: str, settings: dict) -> None:
     config = RunConfig(strategy=name, sites=5, **settings)
     checkpoints = Checkpoints(tmp_path_factory.mktemp("c"), config, "f" * 64, ("a", "b", "c"))
-    module = strategy(name)
-    straight = resumed = Progress.begin(module.start(HEAD, config), config, run="0123456789abcdef")
+    strategy = STRATEGIES[name]
+    straight = resumed = Progress.begin(strategy.start(HEAD, config), config, run="0123456789abcdef")
     for round in range(1, 5):
         delta = update(name, config, HEAD, round)
-        straight = straight.stepped(round, module.step(straight.state, delta, config), delta, config)
-        resumed = resumed.stepped(round, module.step(resumed.state, delta, config), delta, config)
+        straight = straight.stepped(round, strategy.step(straight.state, delta, config), delta, config)
+        resumed = resumed.stepped(round, strategy.step(resumed.state, delta, config), delta, config)
         checkpoints.save(resumed)
         found = checkpoints.latest()
         assert found is not None

@@ -1,0 +1,46 @@
+"""The methods, one a file: each a record of what it is called, reads, sends, tells and goes with.
+
+A new method is a file here and one in ``server/strategies/``, and an entry in the ``__init__`` of both. All else reads
+its record: the options and their rules, training at the sites, consent, the tables, reports and audits.
+"""
+
+from collections.abc import Mapping
+
+from fedtransfer.common.methods.fed3r import FED3R
+from fedtransfer.common.methods.fedadagrad import FEDADAGRAD
+from fedtransfer.common.methods.fedadam import FEDADAM
+from fedtransfer.common.methods.fedavg import FEDAVG
+from fedtransfer.common.methods.fedcof import FEDCOF
+from fedtransfer.common.methods.fedexp import FEDEXP
+from fedtransfer.common.methods.fedncm import FEDNCM
+from fedtransfer.common.methods.fedopt import FEDOPT
+from fedtransfer.common.methods.fedprox import FEDPROX
+from fedtransfer.common.methods.fedyogi import FEDYOGI
+from fedtransfer.common.methods.median import MEDIAN
+from fedtransfer.common.methods.method import Method
+from fedtransfer.common.methods.perfedavg import PERFEDAVG
+from fedtransfer.common.methods.reptile import REPTILE
+from fedtransfer.common.methods.scaffold import SCAFFOLD
+from fedtransfer.common.methods.trimmed_mean import TRIMMED_MEAN
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        FEDAVG,
+        FEDPROX,
+        SCAFFOLD,
+        FEDADAM,
+        FEDYOGI,
+        FEDADAGRAD,
+        FEDOPT,
+        FEDEXP,
+        REPTILE,
+        PERFEDAVG,
+        MEDIAN,
+        TRIMMED_MEAN,
+        FEDNCM,
+        FED3R,
+        FEDCOF,
+    )
+}
+ONE_SHOT = tuple(name for name, method in METHODS.items() if method.sums)

@@ -1,0 +1,20 @@
+"""FedNCM: nearest class means, of sums that travel once."""
+
+from fedtransfer.common.methods.method import Method, Verdict
+from fedtransfer.common.methods.one_shot import NO_UPDATES, SUMS_ADD_UP, SUMS_LEAK
+from fedtransfer.common.methods.sizes import heads, nothing
+
+FEDNCM = Method(
+    name="fedncm",
+    title="FedNCM",
+    paper="arXiv 2306.03937",
+    sums="classes",
+    sends="sum of features and number of images of each class",
+    leaks=SUMS_LEAK,
+    down=nothing,
+    up=lambda s: s.class_sums,
+    before=(heads(1), nothing),
+    masks=SUMS_ADD_UP,
+    dp_site=NO_UPDATES,
+    dp_image=Verdict(True, "Gaussian noise on sums of clipped features, once; counts are not sent, nor heads tried"),
+)

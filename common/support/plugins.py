@@ -1,0 +1,31 @@
+"""Objects that the user has written, named as ``module:NAME``."""
+
+from importlib import import_module
+from typing import TypeVar
+
+from fedtransfer.common.errors import UserError
+
+T = TypeVar("T")
+
+
+def load(name: str, kind: type[T], option: str, expected: str) -> T:
+    """Import what ``module:NAME`` names: an object of a kind, or a callable without arguments that makes one.
+
+    Args:
+        name: ``module:NAME``.
+        kind: what it must be.
+        option: the option that names it.
+        expected: what may be given instead, for the error text.
+
+    Raises:
+        UserError: it cannot be imported or made, or is of another kind.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+        made = found if isinstance(found, kind) else found()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{option} {name}: cannot be made ({error}); expected {expected}") from None
+    if not isinstance(made, kind):
+        raise UserError(f"{option} {name}: {attribute} is no {kind.__module__}.{kind.__qualname__}")
+    return made

@@ -1,0 +1,42 @@
+"""A strategy of your own: FedAvg that moves an entry of the head only if most sites agree on its direction.
+
+Run it here, on the bundled images, with FedAvg for comparison:
+
+    python examples/my_own_strategy.py
+
+Or by its name, wherever Python finds this file. Sites do not need it: to them it is FedAvg.
+
+    PYTHONPATH=examples fedtransfer simulate --strategy my_own_strategy:AGREEMENT
+
+It looks at every site's update, so it keeps ``sum_only=False``, and a run with --masks or --dp site refuses it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from rich.console import Console
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.server.strategies.fedavg import FEDAVG
+from fedtransfer.server.strategies.state import Contribution, Delta
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.federation import simulate
+
+AGREEMENT_NEEDED = 0.2  # of the mean sign: 0 if half of the sites point either way, 1 if all agree
+
+
+def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
+    """Return FedAvg's mean update, with 0 in each entry whose direction is in dispute."""
+    mean = FEDAVG.combine(contributions, config)
+    signs = [np.mean([np.sign(c.total[k]) for c in contributions], axis=0) for k in range(len(mean))]
+    return tuple(np.where(np.abs(s) >= AGREEMENT_NEEDED, m, 0.0) for s, m in zip(signs, mean, strict=True))
+
+
+AGREEMENT = replace(FEDAVG, combine=combine)
+
+if __name__ == "__main__":
+    for name, strategy in (("fedavg", None), ("agreement", AGREEMENT)):
+        settings = RunConfig(rounds=10, alpha=0.1, baselines=False, models=False, out=f"runs/{name}")
+        result = simulate(settings, Display(Console(quiet=True)), strategy=strategy, force=True)
+        print(f"{name}: {result.summary['accuracy']:.1%} of the test images, in {result.folder}")
