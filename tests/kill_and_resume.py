@@ -215,7 +215,7 @@ def _wait_for_round(out: Path, number: int, child: int) -> None:
 def _stage(out: Path) -> str:
     if (out / "summary.json").exists():
         return "after the summary"
-    if (out / "checkpoints" / ".writing.tmp").exists():
+    if any((out / "checkpoints").glob(".writing-*")):
         return "while a checkpoint was written"
     if (out / "last-head.npz").exists():
         return "while models were exported"

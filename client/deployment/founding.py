@@ -10,6 +10,7 @@ import tomli_w
 from fedtransfer.client.deployment.keys import make_keys
 from fedtransfer.client.deployment.settings import MECHANISMS, METHODS, SETTINGS, SiteFolder
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.processes import tool
 from fedtransfer.common.support.units import service_unit
 
@@ -83,9 +84,8 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
     values = {"name": name, "coordinator": coordinator, "data": str(data.absolute())}
     lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
-    (folder / SETTINGS).write_text(
-        _TEMPLATE.format(**lines, methods=", ".join(METHODS), mechanisms=", ".join(MECHANISMS)), "utf-8"
-    )
+    settings = _TEMPLATE.format(**lines, methods=", ".join(METHODS), mechanisms=", ".join(MECHANISMS))
+    write_whole(folder / SETTINGS, settings)
     try:
         site = SiteFolder.open(folder)
     except UserError:

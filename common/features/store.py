@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +102,8 @@ class FeatureStore:
         records["feature"] = features
         buffer = io.BytesIO()
         np.save(buffer, records, allow_pickle=False)
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", suffix=".tmp", delete=False) as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self.folder / f"{hashlib.sha256(buffer.getbuffer()).hexdigest()}.npy")
-        _sync_folder(self.folder)
+        content = buffer.getbuffer()
+        write_whole(self.folder / f"{hashlib.sha256(content).hexdigest()}.npy", content, mode=0o600)
         self.refresh()
 
 
@@ -122,17 +118,3 @@ def open_shard(path: Path) -> NDArray[np.void] | None:
 def _keys(records: NDArray[np.void]) -> Iterable[bytes]:
     joined = records["key"].tobytes()
     return (joined[i : i + 32] for i in range(0, len(joined), 32))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; file systems that cannot sync a folder do without."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
