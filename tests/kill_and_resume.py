@@ -202,7 +202,7 @@ def soak_private(kills: int, seed: int = 0) -> Counter[str]:
 
 def charges(out: Path) -> list[int]:
     """The rounds that a ledger says were charged, in order."""
-    return [json.loads(line)["round"] for line in (out / "privacy.jsonl").read_text().splitlines()]
+    return [json.loads(line)["round"] for line in (out / "run-privacy.jsonl").read_text().splitlines()]
 
 
 def _wait_for_round(out: Path, number: int, child: int) -> None:

@@ -50,7 +50,7 @@ demand = []               # privacy mechanisms that a run must use, of {mechanis
 bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer
 
 # What all runs together may spend on one of your images: differential privacy, of a training image added or removed.
-# With a bound only runs with --dp image are answered, since others spend without one. privacy.jsonl says what was spent.
+# With a bound only runs with --dp image are answered, since others spend without one. site-privacy.jsonl says what was spent.
 [privacy]
 epsilon = 0.0             # 0: no bound
 delta = 1e-5              # well below 1 / number of your training images

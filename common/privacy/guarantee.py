@@ -22,7 +22,7 @@ class Guarantee:
         rounds: that are planned.
         clip: the norm that a unit's share in a sum is bounded to.
         delta: δ.
-        budget: ε that may be spent; infinite where there is no bound.
+        epsilon_limit: ε that may be spent; infinite without a limit.
     """
 
     unit: str
@@ -31,7 +31,7 @@ class Guarantee:
     rounds: int
     clip: float
     delta: float
-    budget: float
+    epsilon_limit: float
 
     @property
     def noise_multiplier(self) -> float:
@@ -62,12 +62,12 @@ class Guarantee:
     @property
     def affordable(self) -> int:
         """Rounds that the budget is enough for, of those that are planned."""
-        if math.isinf(self.budget) or self.epsilon(self.rounds) <= self.budget:
+        if math.isinf(self.epsilon_limit) or self.epsilon(self.rounds) <= self.epsilon_limit:
             return self.rounds
         low, high = 0, self.rounds
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.epsilon(middle) <= self.budget else (low, middle)
+            low, high = (middle, high) if self.epsilon(middle) <= self.epsilon_limit else (low, middle)
         return low
 
 
@@ -104,7 +104,7 @@ def guarantee(config: RunConfig) -> Guarantee | None:
     )
     if not promised.affordable:
         raise UserError(
-            f"epsilon {promised.budget:g} is not enough for one round: with noise multiplier {noise:.4g} it takes "
+            f"epsilon {promised.epsilon_limit:g} is not enough for one round: with noise multiplier {noise:.4g} it takes "
             f"{promised.epsilon(1):.3g} at delta {promised.delta:g}; give more noise"
         )
     return promised

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
+from fedtransfer.common.errors import UserError
+
 Row = Mapping[str, Any]
 TORN = b" torn\n"  # ends a line that a power cut tore
 _PREFIX = ".writing-"
@@ -134,10 +136,10 @@ def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool 
     Raises:
         OSError: the line cannot be written; what it accounts for must not happen.
     """
-    with FileLock(_lock(path)), path.open("a+b") as file:
+    with path.open("a+b") as file, FileLock(_lock(path)):
         last = _last_line(file)
         line = row(last.content + last.ending) if callable(row) else row
-        file.write(last.ending + json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        file.write(last.ending + json.dumps(line).encode() + b"\n")
         file.flush()
         if durable:
             os.fsync(file.fileno())
@@ -160,17 +162,25 @@ def rename_ledger(old: Path, new: Path) -> None:
     """Rename a ledger that still has the name of an earlier version; on return that is on the disk.
 
     Raises:
-        FileExistsError: there are ledgers of both names.
-        OSError: the ledger cannot be renamed.
+        UserError: there are ledgers of both names, or the ledger cannot be renamed.
     """
     if not old.exists():
         return
-    with FileLock(_lock(new)):
-        if old.exists():  # another process may have renamed it meanwhile
+    try:
+        with FileLock(_lock(new)):
+            if not old.exists():  # another process has renamed it meanwhile
+                return
             if new.exists():
-                raise FileExistsError(f"{old} and {new}")
+                raise UserError(
+                    f"{new.parent}: got {old.name} and {new.name}; expected one of them, for each says what was spent. "
+                    f"Append the lines of {old.name} to {new.name}, then remove {old.name}"
+                )
             os.rename(old, new)
             _sync_folder(new.parent)
+    except OSError as error:
+        raise UserError(
+            f"{old}: cannot be renamed to {new.name}: {error.strerror}; give write access to {new.parent}"
+        ) from None
 
 
 def _lock(path: Path) -> Path:

@@ -58,26 +58,15 @@ class SiteLevel:
     shared: bool = False
 
     @classmethod
-    def of(cls, config: RunConfig, promised: Guarantee) -> "SiteLevel":
-        """Return the mechanism that a run asks for.
+    def from_config(cls, config: RunConfig, promise: Guarantee) -> "SiteLevel":
+        """Return the mechanism of a run.
 
         Raises:
-            UserError: the bound cannot adapt, since there is more noise than so few sites can hide a count in.
+            UserError: see ``check_adaptive_clip``.
         """
-        made = cls(
-            config.fraction * config.participants,
-            promised.noise_multiplier,
-            config.clip_quantile,
-            config.noise == "shared",
-        )
-        if made.quantile and made.noise_multiplier >= 2 * made.expected / BITS:
-            raise UserError(
-                f"clip-quantile: to adapt the bound, sites are counted under noise of {made.expected / BITS:g}, a "
-                f"twentieth of the {made.expected:g} that are expected in a round, and that alone would cost more than "
-                f"noise multiplier {made.noise_multiplier:.4g} allows; it must be below {2 * made.expected / BITS:g}. Give a "
-                "fixed --clip, or have more sites in a round"
-            )
-        return made
+        check_adaptive_clip(config, promise)
+        shared = config.noise == "shared"
+        return cls(config.fraction * config.participants, promise.noise_multiplier, config.clip_quantile, shared)
 
     @property
     def noise_of_updates(self) -> float:
@@ -107,6 +96,22 @@ class SiteLevel:
         centred = sum((norm(delta) <= bound) - 0.5 for delta in deltas)
         below = 0.5 + (centred + self.expected / BITS * rng.standard_normal()) / self.expected
         return bound * math.exp(-RATE * (below - self.quantile))
+
+
+def check_adaptive_clip(config: RunConfig, promise: Guarantee) -> None:
+    """Check that a run's sites are enough to adapt the clip norm, if it is to adapt.
+
+    Raises:
+        UserError: the noise allows less than the count of sites below the norm would cost.
+    """
+    expected, noise = config.fraction * config.participants, promise.noise_multiplier
+    if config.clip_quantile and noise >= 2 * expected / BITS:
+        raise UserError(
+            f"clip-quantile: to adapt the clip norm, sites are counted under noise of {expected / BITS:g}, a "
+            f"twentieth of the {expected:g} that are expected in a round, and that alone would cost more than "
+            f"noise multiplier {noise:.4g} allows; it must be below {2 * expected / BITS:g}. Give a "
+            "fixed --clip, or have more sites in a round"
+        )
 
 
 def unnamed(asked: Asked, asker: Asker, request: Request, head: Arrays) -> Asked:

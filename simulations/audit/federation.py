@@ -175,7 +175,7 @@ class _Run:
         """Return the head after all rounds of training."""
         config, module, promised = self.config, strategy(self.config.strategy), guarantee(self.config)
         known = config.model_copy(update={"sites": len(self.sites)})  # what strategies read is how many train
-        mechanism = SiteLevel.of(config, promised) if promised and config.dp == "site" else None
+        mechanism = SiteLevel.from_config(config, promised) if promised and config.dp == "site" else None
         state: State = module.start(initial_head(self.spec, config.seed), known)
         weighting, bound, extra = config.weights_of_sites, config.clip, self._class_weights()
         for number in range(1, _affordable(config) + 1):
@@ -262,5 +262,5 @@ def _affordable(config: RunConfig) -> int:
     """Return how many rounds a run makes: all, or as many as its budget is enough for."""
     promised = guarantee(config)
     if promised and not promised.affordable:
-        raise UserError(f"epsilon {promised.budget:g} is not enough for one round; give more noise")
+        raise UserError(f"epsilon {promised.epsilon_limit:g} is not enough for one round; give more noise")
     return promised.affordable if promised else config.rounds
