@@ -1,4 +1,4 @@
-"""Ask a Flower process how it is, by the standard gRPC health protocol."""
+"""Ask a Flower process whether it serves, by the standard gRPC health protocol."""
 
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse

@@ -1,4 +1,4 @@
-"""A unit of systemd that keeps a coordinator or a site running."""
+"""The systemd unit that keeps a coordinator or a site running."""
 
 from pathlib import Path
 
@@ -38,16 +38,16 @@ def service_unit(role: str, description: str, folder: Path, user: str, command: 
 
     Args:
         role: ``server`` or ``client``.
-        description: what it is, in a few words.
-        folder: the absolute path of its folder, the only place that it may write to.
+        description: the service, in a few words.
+        folder: the absolute path of its folder, the only one that it may write to.
         user: the account under which it runs.
         command: the absolute path of the ``fedtransfer`` program.
-        pause: seconds before it is started again.
+        pause: seconds before systemd restarts it.
     """
     # A per cent sign starts one of systemd's specifiers; a dollar sign, in arguments only, a variable.
-    program, place = (quoted(path).replace("%", "%%") for path in (command, folder))
+    program, directory = (quoted(path).replace("%", "%%") for path in (command, folder))
     return _UNIT.format(
-        description=description, command=program, role=role, argument=place.replace("$", "$$"), folder=place,
+        description=description, command=program, role=role, argument=directory.replace("$", "$$"), folder=directory,
         user=user, pause=pause,
     )  # fmt: skip
 
