@@ -19,7 +19,7 @@ from fedtransfer.common.head.schedule import rate
 from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather, Request, Task, Trial
-from fedtransfer.common.wire.sums import asked_in
+from fedtransfer.common.wire.sums import requested_sums
 
 HEADS, FACTORS = 11, 10  # that a trial may have
 
@@ -39,7 +39,7 @@ def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
         raise _beyond("other classes", ", ".join(config.declared_classes))
     if config.private and (isinstance(request, Trial) or kind == protocol.PERSONAL):
         raise _beyond("scores of private images", "none")
-    if isinstance(request, Gather) and request.what not in (asked := asked_in(config)):
+    if isinstance(request, Gather) and request.what not in (asked := requested_sums(config)):
         raise _beyond(f"sums of kind {request.what[:20]!r}", " and ".join(asked) or "none")
     if isinstance(request, Task | Trial):
         _check_heads(request, config)
