@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import replacement
 
 _ROWS = 4096  # rows that are converted to float64 at a time
 _MAKE = "`fedtransfer features statistics IMAGES --out FILE.npz` makes them from public images"
@@ -150,13 +151,14 @@ def write_statistics(path: Path, raw: NDArray[np.float32], fingerprint: str, res
         "axes": _principal_axes(covariance),
         "standardised_axes": _principal_axes(scale[:, None] * covariance * scale),
     }
-    np.savez(
-        path,
-        images=np.array(len(raw)),
-        fingerprint=np.array(fingerprint),
-        resolution=np.array(resolution),
-        **{name: array.astype(np.float32) for name, array in arrays.items()},
-    )
+    with replacement(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            images=np.array(len(raw)),
+            fingerprint=np.array(fingerprint),
+            resolution=np.array(resolution),
+            **{name: array.astype(np.float32) for name, array in arrays.items()},
+        )
 
 
 def _principal_axes(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
