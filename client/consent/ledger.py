@@ -1,10 +1,11 @@
-"""A site's own ledger: what its training images have been part of, over all runs, and what that costs them.
+"""A site's ledger: the releases that its training images have been part of, over all runs.
 
-The ledger is ``site-privacy.jsonl``, an append-only file of JSON lines. A reply that reveals something about the images
-is charged, and its line written, before the reply leaves. No line is ever taken back: a round that is repeated is
-another release.
+The ledger is ``site-privacy.jsonl``, an append-only file of JSON lines. A reply that reveals
+something about the images is charged, and its line written, before the reply leaves. No line is
+ever taken back: a round that is repeated is another release.
 
-What several runs cost together is exact if nobody chose the noise of one run by what an earlier run released.
+What several runs cost together is exact if nobody chose the noise of one run by what an earlier run
+released.
 """
 
 import json
@@ -34,8 +35,9 @@ class SiteLedger:
 
     Attributes:
         path: its file.
-        durable: whether a charge is on the disk when ``charge`` returns. Only simulated sites do without: after a
-            power cut their run is repeated, and what was spent has left no machine.
+        durable: whether a charge is on the disk when ``charge`` returns. Only simulated sites do
+            without: after a power cut their run is repeated, and what was spent has left no
+            machine.
     """
 
     path: Path
@@ -43,7 +45,9 @@ class SiteLedger:
 
     @classmethod
     def open(cls, folder: Path, *, durable: bool = True) -> "SiteLedger":
-        """Open the ledger in a site's folder; a ledger of an earlier version is renamed, never forgotten.
+        """Open the ledger in a site's folder.
+
+        A ledger of an earlier version is renamed, never forgotten.
 
         Raises:
             UserError: there are two ledgers, or the old one cannot be renamed.
@@ -76,23 +80,26 @@ class SiteLedger:
             append_line(self.path, {**message, **asdict(release), "times": times, "clip": clip}, durable=self.durable)
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot write the privacy ledger: {error.strerror}; the reply is not sent. Make room, or "
-                "give access"
+                f"{self.path}: cannot write the privacy ledger: {error.strerror}; the reply is not sent. "
+                "Make room, or give access"
             ) from None
 
     def charges(self) -> Iterator[dict[str, Any]]:
-        """Yield the charges, oldest first, without torn lines: what such a line was to pay for had not left yet.
+        """Yield the charges, oldest first.
+
+        Torn lines are left out, since what such a line was to pay for had not left yet.
 
         Raises:
-            UserError: the file cannot be read, or another line is damaged, so that what was spent is unknown.
+            UserError: the file cannot be read, or another line is damaged, so that what was spent
+                is unknown.
         """
         for number, line in enumerate(self._lines(), 1):
             if line.row is not None and _is_charge(line.row):
                 yield line.row
             elif not line.is_torn:
                 raise UserError(
-                    f"{self.path}: line {number} is damaged: expected a charge, so what was spent is unknown. Restore the "
-                    "file from a backup"
+                    f"{self.path}: line {number} is damaged: expected a charge, so what was spent is unknown. "
+                    "Restore the file from a backup"
                 )
 
     def spent(self) -> Spent:
@@ -108,9 +115,10 @@ class SiteLedger:
         return spent
 
     def rounds(self, run: str, name: str) -> int:
-        """Return the number of charges of a run, which is known by its number, or by its name over restarts.
+        """Return the number of charges of a run, given by its number, or by its name over restarts.
 
-        Every reply needs this number, so the lines are searched and not parsed. Torn lines do not count.
+        Every reply needs this number, so the lines are searched and not parsed. Torn lines do not
+        count.
 
         Raises:
             UserError: the file cannot be read.
@@ -127,7 +135,9 @@ class SiteLedger:
 
 
 def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, request: Request) -> None:
-    """Charge what a reply reveals about the site, if the site's own noise protects it; call it before the reply leaves.
+    """Charge what a reply reveals about the site, if the site's own noise protects it.
+
+    Call it before the reply leaves.
 
     Args:
         ledger: the site's.
@@ -147,8 +157,8 @@ def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, req
     if ledger.rounds(run, name) >= promise.affordable:
         raise SiteError(
             "promise-spent",
-            f"this site has given {promise.affordable} noisy answers to this run, repeated ones included, and the run's "
-            "promise covers no more; start a run with more rounds, or with more noise",
+            f"this site has given {promise.affordable} noisy answers to this run, repeated ones included, and "
+            "the run's promise covers no more; start a run with more rounds, or with more noise",
         )
     ledger.charge(
         kind, run, request.round, promise.release, promise.releases, promise.clip, unit=promise.unit, name=name
@@ -156,9 +166,10 @@ def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, req
 
 
 def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config: RunConfig, kind: str) -> None:
-    """Refuse a message whose run would cost the site's images more, together with all earlier runs, than the site allows.
+    """Refuse a message if its run and all earlier runs would exceed the site's bound on ε.
 
-    A query asks for all planned rounds, unless the run resumes an earlier one; any other message asks for one round.
+    A query asks for all planned rounds, unless the run resumes an earlier one; any other message
+    asks for one round.
 
     Args:
         ledger: what was spent.
@@ -177,22 +188,22 @@ def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config:
     if promise is None:
         raise SiteError(
             "budget-spent",
-            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image, and what this run would "
-            "spend has no bound; give --dp image",
+            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image, and what "
+            "this run would spend has no bound; give --dp image",
         )
     if kind not in (QUERY, TRAIN, GATHER):
         return
     rounds = promise.rounds if kind == QUERY and not config.resume else 1
     spent = Counter(ledger.spent())
     spent[promise.release] += rounds * promise.releases
-    # A bound that is quick to compute, since numbers of releases repeat; only beyond it the exact ε is needed.
+    # A quick bound, since rounded numbers of releases repeat; only beyond it the exact ε is needed.
     rounded_up = {release: math.ceil(_STEP ** math.ceil(math.log(times, _STEP))) for release, times in spent.items()}
     if epsilon(rounded_up, delta) > bound and (together := epsilon(spent, delta)) > bound:
         alone = epsilon({promise.release: rounds * promise.releases}, delta)
         raise SiteError(
             "budget-spent",
-            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image; this run asks for "
-            f"{alone:.3g}, which makes {together:.3g} with earlier runs; give more noise, or fewer rounds",
+            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image; this run "
+            f"asks for {alone:.3g}, which makes {together:.3g} with earlier runs; give more noise, or fewer rounds",
         )
 
 

@@ -1,7 +1,8 @@
-"""The append-only log of what left the site: a JSON object a line, each with the hash of the line before.
+"""The append-only log of what left the site: lines of JSON, each with the hash of the line before.
 
-A line that is changed, or taken out of the middle, no longer fits the next line. Someone who may write the file can
-still cut off its end, or write all of it again; keep copies elsewhere if that matters.
+A line that is changed, or taken out of the middle, no longer fits the next line. Someone who may
+write the file can still cut off its end, or write all of it again; keep copies elsewhere if that
+matters.
 """
 
 import hashlib
@@ -44,11 +45,14 @@ class ExchangeLog:
         append_line(self.path, lambda last: {**entry, "before": _hash(last) if last else _START})
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the entries, oldest first, without torn lines: what such a line records had not left yet."""
+        """Yield the entries, oldest first.
+
+        Torn lines are left out, since what such a line records had not left yet.
+        """
         return (line.row for line in read_lines(self.path) if line.row is not None)
 
     def rounds_since(self, moment: float) -> int:
-        """Count the rounds answered since a time in seconds: rounds of training, and sums of features."""
+        """Count the rounds of training and of sums that were answered since a time in seconds."""
         return sum(
             entry["time"] >= moment and entry["kind"] in (TRAIN, GATHER) and bool(entry["shapes"])  # a refusal has none
             for entry in self.entries()

@@ -1,8 +1,8 @@
 """The frozen, pretrained network that every site holds: image in, feature vector out.
 
-Resizing and preprocessing are part of it. The square in the middle of an image is resized to R x R by antialiased
-bilinear interpolation, and scaled to [-1, 1] inside the network, as ResNetV2 expects (He et al. 2016, arXiv
-1603.05027).
+Resizing and preprocessing are part of it. The square in the middle of an image is resized to R x R
+by antialiased bilinear interpolation, and scaled to [-1, 1] inside the network, as ResNetV2 expects
+(He et al. 2016, arXiv 1603.05027).
 """
 
 import hashlib
@@ -62,11 +62,14 @@ class Backbone:
     Attributes:
         name: its name in the run config.
         resolution: R, the pixels a side of its input.
-        network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not trainable.
+        network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not
+            trainable.
         mean: the public mean of its features that comes with it, ``(features,)`` float32, or None.
         notes: sentences for the user about how it was loaded.
-        precision: ``float32`` or ``bfloat16``: the precision of the computation; features are float32 in either case.
-        statistics: the public statistics of its features that a run uses; None if it uses ``mean`` only.
+        precision: ``float32`` or ``bfloat16``: the precision of the computation; features are
+            float32 in either case.
+        statistics: the public statistics of its features that a run uses; None if it uses ``mean``
+            only.
     """
 
     name: str
@@ -89,14 +92,14 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of ``identity`` and the public statistics in use (64 hexadecimal digits), which sites compare."""
+        """SHA-256 of ``identity`` and the public statistics in use, which sites compare."""
         if self.statistics is None:
             return self.identity
         return hashlib.sha256(self.identity.encode() + self.statistics.digest).hexdigest()
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of architecture, weights, preprocessing and ``mean`` (64 hexadecimal digits), which names a store."""
+        """SHA-256 of architecture, weights, preprocessing and ``mean``, in 64 hexadecimal digits."""
         state = hashlib.sha256(_RESIZE_RULE.encode())
         state.update(json.dumps(_architecture(self.network), sort_keys=True).encode())
         for weight in self.network.get_weights():
@@ -114,7 +117,7 @@ class Backbone:
         return self._resize(images).numpy()
 
     def extractor(self, batch: int) -> Any:
-        """Return a compiled function from ``(batch, R, R, 3)`` float32 to ``(batch, features)`` float32."""
+        """Return a compiled function, ``(batch, R, R, 3)`` → ``(batch, features)``, both float32."""
         shape = (batch, self.resolution, self.resolution, 3)
         network = in_bfloat16(self.network) if self.precision == "bfloat16" else self.network
         return tf.function(
@@ -143,7 +146,7 @@ def configured_backbone(config: RunConfig) -> Backbone:
 
 @lru_cache(maxsize=2)
 def _with_statistics(backbone: Backbone, named: str, file: str, standardise: str, project: str) -> Backbone:
-    """Return a backbone with the statistics in ``file`` ("": those that come with it) that a run uses."""
+    """Return a backbone with the statistics that a run uses, from ``file`` ("": its default)."""
     source = Path(file).expanduser() if file else statistics_file(named)
     arrays = read_statistics(source, backbone.features) if source else {}
     if file:
@@ -165,11 +168,13 @@ def load_backbone(
     """Load a backbone, once per process.
 
     Args:
-        name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, or a Keras model file.
-        weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; "" means ImageNet weights.
+        name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, or a Keras
+            model file.
+        weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; ""
+            means ImageNet weights.
         resolution: pixels a side, 0 for the backbone's default.
-        preprocessing: ``tf``, ``torch``, ``caffe`` or ``none``, whichever the weights expect; ``auto`` is ``none`` if
-            the network has preprocessing of its own, else ``tf``.
+        preprocessing: ``tf``, ``torch``, ``caffe`` or ``none``, whichever the weights expect;
+            ``auto`` is ``none`` if the network has preprocessing of its own, else ``tf``.
         precision: ``float32`` or ``bfloat16``.
 
     Raises:
@@ -202,7 +207,7 @@ def load_backbone(
 
 
 def _architecture(network: Any) -> list[Any]:
-    """Describe a functional model by what its layers compute and how they are connected, without names."""
+    """Describe a functional model by its layers' computations and connections, without names."""
     position = {layer.name: index for index, layer in enumerate(network.layers)}
     layers = []
     for layer in network.layers:

@@ -1,9 +1,9 @@
-"""Cut the network in two: the part below runs once per image and is frozen, the part above is trained.
+"""Cut the network in two: the part below is frozen and runs once per image, the rest is trained.
 
-A network can be cut wherever a single tensor crosses: before a stage or a block of a residual network, whose shortcuts
-stay whole. The crossing tensor is stored in place of the pooled features. Above the cut, convolutions are trained
-(kernels and, if present, biases). BatchNormalization keeps its statistics, gamma and beta, and all layers run in
-inference mode.
+A network can be cut wherever a single tensor crosses: before a stage or a block of a residual
+network, whose shortcuts stay whole. The crossing tensor is stored in place of the pooled features.
+Above the cut, convolutions are trained (kernels and, if present, biases). BatchNormalization keeps
+its statistics, gamma and beta, and all layers run in inference mode.
 """
 
 import hashlib
@@ -53,7 +53,8 @@ class Above:
     def build(self) -> Any:
         """Build a new Keras model, flattened tensors at the cut (n, w) → pooled features (n, d).
 
-        Its ``trainable_variables`` are those of ``names``, with pretrained values. Call it with ``training=False``.
+        Its ``trainable_variables`` are those of ``names``, with pretrained values. Call it with
+        ``training=False``.
         """
         return _upper(self._network, self._crossing)
 
@@ -86,15 +87,16 @@ class _Below(Backbone):
 
 
 def cut(backbone: Backbone, layer: str) -> Cut:
-    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer, once per process.
+    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer.
 
     Args:
         backbone: the whole backbone.
-        layer: the name of a layer, or the beginning of layers' names before a ``_``; ``head`` cuts nothing off.
+        layer: the name of a layer, or the beginning of layers' names before a ``_``; ``head`` cuts
+            nothing off.
 
     Raises:
-        UserError: no layer has this name, several tensors cross there, or no convolution is above; the text lists the
-            possible names.
+        UserError: no layer has this name, several tensors cross there, or no convolution is above;
+            the text lists the possible names.
     """
     if layer == HEAD:
         return Cut(HEAD, backbone, None)
@@ -103,7 +105,7 @@ def cut(backbone: Backbone, layer: str) -> Cut:
 
 
 def cuts(backbone: Backbone, layers: Sequence[str]) -> tuple[Cut, ...]:
-    """Cut a backbone before each of several layers, each of which must be deeper than the one before it.
+    """Cut a backbone before each of several layers; each must be deeper than the one before it.
 
     Raises:
         UserError: a layer is not deeper, or see ``cut``.
@@ -154,7 +156,10 @@ def _upper(network: Any, crossing: Any) -> Any:
 
 
 def _replay(network: Any, begin: Any, start: Any, names: set[str] | None = None) -> Any:
-    """Apply copies of what follows the tensor ``begin`` in a network to the tensor ``start``; return the output."""
+    """Apply copies of what follows the tensor ``begin`` in a network to the tensor ``start``.
+
+    Return the output.
+    """
     names = {"image"} if names is None else names
     tensors, copies = {id(begin): start}, {}
     for node in _nodes(network):
@@ -185,7 +190,7 @@ def _copy(operation: Any, names: set[str]) -> Any:
 
 
 def _find(network: Any, layer: str) -> tuple[int, Any] | str:
-    """Return the number of nodes below a cut and the tensor that crosses it, or why there is no cut."""
+    """Return the number of nodes below a cut and the crossing tensor, or why there is no cut."""
     nodes = _nodes(network)
     named = [not node.is_input and _is_named(node.operation.name, layer) for node in nodes]
     if True not in named:
@@ -212,7 +217,7 @@ def _find(network: Any, layer: str) -> tuple[int, Any] | str:
 
 
 def _crossings(nodes: list[Any], output: Any) -> Iterator[tuple[int, Any]]:
-    """Yield k and a tensor wherever that tensor is all that later nodes need from the first k nodes."""
+    """Yield k and a tensor wherever later nodes need only that tensor from the first k nodes."""
     last = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors} | {id(output): len(nodes)}
     needed: dict[int, Any] = {}
     for i, node in enumerate(nodes):
@@ -223,7 +228,10 @@ def _crossings(nodes: list[Any], output: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _offer(network: Any) -> str:
-    """List the possible names, from the head down, with the number of trained parameters; one name for each number."""
+    """List the possible names, from the head down, with the number of trained parameters.
+
+    There is one name for each number.
+    """
     nodes = _nodes(network)
     parts = [node.operation.name.split("_") for node in nodes if _trains(node.operation)]
     names = {"_".join(part[:n]): None for part in parts for n in range(1, len(part) + 1)}

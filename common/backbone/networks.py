@@ -1,6 +1,7 @@
-"""Load a frozen network: the bundled one, an architecture of keras.applications with weights, or a model file.
+"""Load a frozen network: the bundled one, one of keras.applications, or a model file.
 
-The result is always one Keras model from images (n, H, W, 3) float32, RGB 0 to 255, to features (n, d).
+The result is always one Keras model from images (n, H, W, 3) float32, RGB 0 to 255, to features (n,
+d).
 """
 
 import warnings
@@ -26,7 +27,7 @@ def bundled_network() -> Any:
 
 
 def keras_network(name: str, weights: str, preprocessing: str) -> Any:
-    """Build an architecture of keras.applications with ImageNet weights, or with those of a file or checkpoint.
+    """Build an architecture of keras.applications, with ImageNet weights or those of a file.
 
     Raises:
         UserError: the weights are missing, cannot be downloaded or do not fit.
@@ -42,12 +43,15 @@ def keras_network(name: str, weights: str, preprocessing: str) -> Any:
 
 
 def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
-    """Load a model file (.keras or .h5); return the network up to its features, and notes on what was changed.
+    """Load a model file (.keras or .h5).
+
+    Return the network up to its features, and notes on what was changed.
 
     A classification top is cut off at the last pooling layer.
 
     Raises:
-        UserError: the file cannot be loaded, or holds no network from one RGB image to one pooled feature vector.
+        UserError: the file cannot be loaded, or holds no network from one RGB image to one pooled
+            feature vector.
     """
     if not path.is_file():
         raise UserError(f"--backbone {path}: no such file; expected a Keras model file (.keras or .h5), or a name")
@@ -101,7 +105,7 @@ def preprocess(image: Any, mode: str) -> Any:
 
 
 def check_network(network: Any, name: str, resolution: int) -> None:
-    """Check a network's weights and features: all are finite, and two images have different features.
+    """Check that weights and features are finite, and differ for different images.
 
     Raises:
         UserError: they are not; the text names the layer.
@@ -156,7 +160,10 @@ def _preprocessing_layers(model: Any) -> list[Any]:
 
 
 def in_bfloat16(network: Any) -> Any:
-    """Copy a network to compute in bfloat16; weights, input scaling, and layers from the pooling on stay float32."""
+    """Copy a network to compute in bfloat16.
+
+    Weights, input scaling, and layers from the pooling on stay float32.
+    """
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()

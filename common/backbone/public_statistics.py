@@ -1,10 +1,11 @@
-"""Public statistics of a backbone's features: their mean, deviation and principal axes over public images.
+"""Public statistics of a backbone's features: mean, deviation and principal axes.
 
-They are computed once, and every site uses the same file, so they hold nothing of a site's images. A file is an .npz
-archive of
+They are computed once, and every site uses the same file, so they hold nothing of a site's images.
+A file is an .npz archive of
 
 - ``mean`` and ``std``, (d,) float32;
-- ``axes``, (d, d) float32: its columns are the principal axes of the features, by decreasing variance;
+- ``axes``, (d, d) float32: its columns are the principal axes of the features, by decreasing
+  variance;
 - ``standardised_axes``, the same of the features divided by ``std``;
 - ``images``, their number, and ``fingerprint`` and ``resolution`` of the backbone.
 
@@ -54,7 +55,7 @@ class PublicStatistics:
 
 
 def statistics_file(backbone: str) -> Traversable | None:
-    """Return the file of statistics that comes with a backbone: with the bundled one, or next to a model file."""
+    """Return the file of statistics that comes with the bundled backbone, or is next to a model file."""
     if backbone == BUNDLED:
         return files("fedtransfer.assets") / f"{BUNDLED}.feature-statistics.npz"
     if backbone in KERAS_BACKBONES:
@@ -137,7 +138,7 @@ def choose(
 
 
 def write_statistics(path: Path, raw: NDArray[np.float32], fingerprint: str, resolution: int) -> None:
-    """Compute in float64, and write, the statistics of raw features (n, d) float32 of public images."""
+    """Write the statistics, computed in float64, of raw features (n, d) float32."""
     mean = raw.mean(0, dtype=np.float64)
     covariance = np.zeros((len(mean), len(mean)))
     for at in range(0, len(raw), _ROWS):

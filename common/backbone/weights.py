@@ -1,7 +1,7 @@
 """Load weights into a network of known architecture, matched by the variables' names.
 
-This module reads Keras' older HDF5 layout and TensorFlow checkpoints of Keras 2, Keras 3 and TensorFlow 1. Keras reads
-its ``.weights.h5`` and ``.keras`` files.
+This module reads Keras' older HDF5 layout and TensorFlow checkpoints of Keras 2, Keras 3 and
+TensorFlow 1. Keras reads its ``.weights.h5`` and ``.keras`` files.
 """
 
 import warnings
@@ -24,7 +24,8 @@ def load_weights(network: Any, path: Path) -> None:
     """Load the weights of a file, or of a checkpoint given by its prefix, into a network.
 
     Raises:
-        UserError: there is nothing at ``path``, or it does not fit; the text lists variables without a counterpart.
+        UserError: there is nothing at ``path``, or it does not fit; the text lists variables
+            without a counterpart.
     """
     if path.with_name(path.name + ".index").is_file():
         return assign_by_name(network, _checkpoint_arrays(path), path)
@@ -44,7 +45,9 @@ def load_weights(network: Any, path: Path) -> None:
 
 
 def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
-    """Set every variable of a network from arrays of Keras' names; arrays of a classification top are ignored.
+    """Set every variable of a network from arrays of Keras' names.
+
+    Arrays of a classification top are ignored.
 
     Raises:
         UserError: variables on either side have no counterpart; the text lists them.
@@ -70,7 +73,10 @@ def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
 
 
 def imagenet_file(name: str) -> Path:
-    """Return the path at which Keras keeps the ImageNet weights of an architecture; the file may be missing."""
+    """Return the path at which Keras keeps the ImageNet weights of an architecture.
+
+    The file may be missing.
+    """
     from keras.src.backend.config import keras_home
 
     return Path(keras_home()) / "models" / f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -99,7 +105,10 @@ def _list(names: list[str]) -> str:
 
 
 def _named_arrays(path: Path) -> Arrays | None:
-    """Read an HDF5 file in Keras' older layout, in which each variable has a name; None for any other file."""
+    """Read an HDF5 file in Keras' older layout, in which each variable has a name.
+
+    Return None for any other file.
+    """
     if not h5py.is_hdf5(path):
         return None
     with h5py.File(path) as file:
@@ -121,7 +130,7 @@ def _text(name: Any) -> str:
 
 
 def _checkpoint_arrays(prefix: Path) -> Arrays:
-    """Read a TensorFlow checkpoint by the variables' names, as Keras 2, Keras 3 and TensorFlow 1 record them."""
+    """Read a TensorFlow checkpoint of Keras 2, Keras 3 or TensorFlow 1, by the variables' names."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     try:

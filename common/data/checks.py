@@ -1,4 +1,4 @@
-"""Check a set of images for what is allowed but rarely intended: copies across splits, one image under two labels."""
+"""Warnings about images: copies across splits, one image under two labels, sites without a split."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Seque
 
 
 def examine_sites(splits: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return warnings that name the sites without validation images, and those without test images."""
+    """Return warnings that name the sites without validation or without test images."""
     warnings = []
     for split, consequence in (
         ("validation", "no say in which head is kept"),

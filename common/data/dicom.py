@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 def decode_dicom(content: bytes) -> NDArray[np.uint8]:
     """Decode a DICOM file's first frame to RGB (H, W, 3) as a viewer shows it.
 
-    Modality and window (VOI) transforms are applied, MONOCHROME1 is inverted, and values are scaled to 0 to 255.
+    Modality and window (VOI) transforms are applied, MONOCHROME1 is inverted, and values are scaled
+    to 0 to 255.
 
     Raises:
         ValueError: pydicom is not installed, or cannot read a picture in the file.

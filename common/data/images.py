@@ -79,7 +79,7 @@ def content_key(content: Content) -> bytes:
 
 
 def decode(content: Content) -> NDArray[np.uint8]:
-    """Decode an image to RGB, shape (H, W, 3), as a person sees it: upright, and on white if it is transparent.
+    """Decode an image to RGB (H, W, 3) as a person sees it: upright, on white if transparent.
 
     Raises:
         ValueError: the content is empty, not an image, damaged or too large; the text says which.
@@ -105,7 +105,10 @@ def decode(content: Content) -> NDArray[np.uint8]:
 
 
 def _to_rgb(image: Pillow.Image) -> Pillow.Image:
-    """Convert any mode to 8-bit RGB; modes without a fixed white (32-bit integers and floats) are scaled to the range."""
+    """Convert any mode to 8-bit RGB.
+
+    Modes without a fixed white (32-bit integers and floats) are scaled to the range.
+    """
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image, np.float64))
         low, high = values.min(), values.max()

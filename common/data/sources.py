@@ -36,7 +36,7 @@ SPLITS = ("", "development", "train", "validation", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """The images of a source in a fixed order, its class names in natural order, and the files that were left out."""
+    """Images in a fixed order, class names in natural order, and the files that were left out."""
 
     images: tuple[Image, ...]
     classes: tuple[str, ...]
@@ -54,7 +54,7 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_source(path: Path) -> Source:
-    """List the images of a folder of class folders, a CSV manifest or an .npz archive, without decoding them.
+    """List the images of a folder of class folders, a CSV manifest or an .npz archive.
 
     A folder may hold ``train``, ``validation`` and ``test`` folders with the class folders inside.
 
@@ -114,12 +114,15 @@ def _read_folder(root: Path) -> Source:
 
 
 def class_name(name: str) -> str:
-    """Return a class name in Unicode's composed form, so that one word typed on two systems is one class."""
+    """Return a class name in Unicode's composed form, which is the same from all systems."""
     return unicodedata.normalize("NFC", name)
 
 
 def _entries(folder: Path, problems: list[Problem]) -> list[Path]:
-    """List a folder in name order, without hidden entries; a folder that cannot be read is a problem."""
+    """List a folder in name order, without hidden entries.
+
+    A folder that cannot be read is a problem.
+    """
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:

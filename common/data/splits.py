@@ -1,4 +1,4 @@
-"""Train, validation or test: the choice depends on an image's content (or its group) and the seed only.
+"""Train, validation or test: it depends on an image's content (or its group) and the seed only.
 
 So an image and its exact copies are in the same split at every site and in every partition.
 """
@@ -10,7 +10,8 @@ from fedtransfer.common.seeds import uniform
 def split_of(image: Image, key: bytes, seed: int, test_fraction: float, validation_fraction: float) -> str:
     """Return ``train``, ``validation`` or ``test`` for an image with content key ``key``.
 
-    Images of one group (of one patient, for example) are in one split. Splits that the source supplies stay.
+    Images of one group (of one patient, for example) are in one split. Splits that the source
+    supplies stay.
     """
     if image.split in ("train", "validation", "test"):
         return image.split

@@ -1,7 +1,7 @@
 """Augmented views of an image: cropped, sometimes mirrored, with other brightness and contrast.
 
-A view is a fixed function of the image's content and the view's number, so views are stored once and serve runs with
-any seed. View 0 is the image itself.
+A view is a fixed function of the image's content and the view's number, so views are stored once
+and serve runs with any seed. View 0 is the image itself.
 """
 
 import hashlib
@@ -49,9 +49,10 @@ def view_key(key: bytes, number: int) -> bytes:
 def view(pixels: NDArray[np.uint8], key: bytes, number: int) -> NDArray[np.uint8]:
     """Return a view of a decoded image.
 
-    The view is a rectangle within the middle square, which is what the backbone sees of the image. It has 0.6 to 1
-    times the area of the square and a shape from 3 : 4 to 4 : 3, and is stretched to the square. Half of the views
-    are mirrored. Brightness and contrast change by at most a fifth.
+    The view is a rectangle within the middle square, which is what the backbone sees of the image.
+    It has 0.6 to 1 times the area of the square and a shape from 3 : 4 to 4 : 3, and is stretched
+    to the square. Half of the views are mirrored. Brightness and contrast change by at most a
+    fifth.
 
     Args:
         pixels: (H, W, 3) uint8.

@@ -1,4 +1,4 @@
-"""Run images through the backbone into the feature store: each content once, in padded batches of a fixed size."""
+"""Extract features into the store: each content once, in padded batches of a fixed size."""
 
 import time
 from collections import defaultdict
@@ -35,7 +35,8 @@ class Extraction:
 
     Attributes:
         keys: the content key of each image, in order; None if it cannot be read.
-        extracted: the number of images that went through the backbone now, themselves or a view of them.
+        extracted: the number of images that went through the backbone now, themselves or a view of
+            them.
         reused: the number of images whose features were in the store.
         problems: the images that cannot be read, and why.
     """
@@ -71,7 +72,8 @@ def extract(
 ) -> Extraction:
     """Make sure that the features of every readable image and of its views are in the store.
 
-    Only one process at a time extracts into a store; it looks again for missing features once it holds the lock.
+    Only one process at a time extracts into a store; it looks again for missing features once it
+    holds the lock.
 
     Args:
         store: the store of this backbone and resolution.
@@ -140,7 +142,7 @@ def _run(
     pool: ThreadPoolExecutor,
     progress: Progress,
 ) -> Iterator[tuple[int, bytes | Problem]]:
-    """Extract batch by batch, write shards, and yield each image's content key, or why it cannot be read."""
+    """Extract in batches, write shards, and yield each image's key, or why it cannot be read."""
     size = BATCH[backbone.resolution <= 128]
     compute = backbone.extractor(size)
 
@@ -196,7 +198,10 @@ def _flush(store: FeatureStore, keys: list[bytes], features: list[NDArray[np.flo
 
 
 def _keys(images: Sequence[Image], pool: ThreadPoolExecutor) -> list[bytes | Problem]:
-    """Compute content keys, in threads for several blocks; one block takes less time than the start of a thread."""
+    """Compute content keys, in threads for several blocks.
+
+    One block takes less time than the start of a thread.
+    """
     blocks = [images[at : at + LOOKUP_BLOCK] for at in range(0, len(images), LOOKUP_BLOCK)]
     keys = (pool.map if len(blocks) > 1 else map)(lambda block: [_key(image) for image in block], blocks)
     return [key for block in keys for key in block]

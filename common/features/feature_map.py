@@ -1,4 +1,4 @@
-"""The map from a backbone's features to those that a head sees: standardise, project, scale to length 1."""
+"""The map from a backbone's features to those of a head: standardise, project, scale to length 1."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,7 +18,9 @@ Moments = tuple[NDArray[np.float64], ...]  # mean (d,) and deviation (d,) over a
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """x → ((x - offset) · scale) @ matrix → length 1, without the steps that are None; maps of equal numbers are equal.
+    """x → ((x - offset) · scale) @ matrix → length 1, without the steps that are None.
+
+    Maps of equal numbers are equal.
 
     Attributes:
         features: d, the width of a raw feature vector.
@@ -81,7 +83,8 @@ def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None =
         moments: the federation's mean and deviation, for ``--standardise federated``.
 
     Raises:
-        UserError: moments are needed and missing, or --dimensions exceeds the width of the features.
+        UserError: moments are needed and missing, or --dimensions exceeds the width of the
+            features.
     """
     offset: NDArray[np.float64] | NDArray[np.float32] | None = None
     deviation: NDArray[np.float64] | NDArray[np.float32] | None = None
@@ -122,8 +125,8 @@ def feature_width(config: RunConfig, backbone: Backbone) -> int:
 def moments_of(examples: int, total: NDArray[np.float64], squares: NDArray[np.float64]) -> Moments:
     """Return mean and deviation (d,) float64 from n, Σx and Σx² over all examples.
 
-    A variance within the rounding error of a difference of two equal numbers means that the feature is constant, and
-    its deviation 0.
+    A variance within the rounding error of a difference of two equal numbers means that the feature
+    is constant, and its deviation 0.
     """
     mean, second = total / examples, squares / examples
     variance = second - mean**2
@@ -146,6 +149,6 @@ def _matrix(config: RunConfig, backbone: Backbone) -> NDArray[np.float32] | None
 
 @lru_cache(maxsize=2)
 def _random_matrix(seed: int, features: int, width: int) -> NDArray[np.float32]:
-    """Return a Gaussian matrix, which preserves lengths and distances on average (Johnson and Lindenstrauss 1984)."""
+    """Return a Gaussian matrix, which preserves distances on average (Johnson, Lindenstrauss 1984)."""
     gaussian = generator(seed, "projection", features, width).standard_normal((features, width))
     return (gaussian / np.sqrt(width)).astype(np.float32)

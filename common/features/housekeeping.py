@@ -20,7 +20,8 @@ class StoreReport:
         path: their folder.
         images, shards, bytes: their numbers, and the size of all shards.
         last_used: day of the last read or write.
-        damaged: the number of shards that were set aside or, if they were verified, fail their checksum.
+        damaged: the number of shards that were set aside or, if they were verified, fail their
+            checksum.
         leftovers: the number of temporary files of killed writers.
     """
 
@@ -34,7 +35,10 @@ class StoreReport:
 
 
 def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
-    """Report on the features of every backbone below ``root``; with ``verify``, check each shard's SHA-256."""
+    """Report on the features of every backbone below ``root``.
+
+    With ``verify``, check each shard's SHA-256.
+    """
     if not root.exists():
         return []
     if not root.is_dir():
@@ -45,7 +49,10 @@ def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
 def prune_store(
     root: Path, *, backbone: str = "", unused_days: int = 0, dry_run: bool = False
 ) -> list[tuple[Path, int]]:
-    """Remove damaged files, leftovers, and the folders that the options name; return the files with their sizes."""
+    """Remove damaged files, leftovers, and the folders that the options name.
+
+    Return the files with their sizes.
+    """
     now = time.time()
     files: list[Path] = []
     for folder in _folders(root):
@@ -88,5 +95,8 @@ def _report(folder: Path, verify: bool) -> StoreReport:
 
 
 def _last_used(folder: Path) -> float:
-    """Return the time when the folder's features were last read or written; to open a store touches its folder."""
+    """Return the time when the folder's features were last read or written.
+
+    To open a store touches its folder.
+    """
     return folder.stat().st_mtime

@@ -1,10 +1,11 @@
 """The feature store: an image passes through a backbone only once.
 
-A store is a folder for one backbone and resolution. It holds immutable shards. Each is a NumPy file of records (key,
-feature), and its name is the SHA-256 of its bytes. A key is the SHA-256 of an image's content, or the key of an
-augmented view (``fedtransfer.common.features.augmentation``). Features are stored raw, as the backbone gives them.
+A store is a folder for one backbone and resolution. It holds immutable shards. Each is a NumPy file
+of records (key, feature), and its name is the SHA-256 of its bytes. A key is the SHA-256 of an
+image's content, or the key of an augmented view (``fedtransfer.common.features.augmentation``).
+Features are stored raw, as the backbone gives them.
 
-A shard is written whole and flushed to the disk. A lost shard would cost no more than time, but that of hours.
+A shard is written whole and flushed to the disk, since a lost shard costs up to hours of extraction.
 """
 
 import hashlib
@@ -96,7 +97,10 @@ class FeatureStore:
         return features
 
     def add(self, keys: Sequence[bytes], features: NDArray[np.float32]) -> None:
-        """Store features (n, d) float32 under their keys as one new shard; on return they are on disk."""
+        """Store features (n, d) float32 under their keys as one new shard.
+
+        On return they are on disk.
+        """
         records = np.empty(len(keys), [("key", "u1", (32,)), ("feature", "<f4", (self.width,))])
         records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
         records["feature"] = features

@@ -1,20 +1,22 @@
 """The graph of SecAgg+: which sites share masks, and how many sites may fail.
 
-Bell et al. 2020 (eprint 2020/704): n sites are on a ring in random order, and each shares masks with its k neighbours,
-k/2 on either side. A site's secrets are shared among its neighbours, and t shares recover a secret. If c sites collude
-with the server, two things must hold:
+Bell et al. 2020 (eprint 2020/704): n sites are on a ring in random order, and each shares masks
+with its k neighbours, k/2 on either side. A site's secrets are shared among its neighbours, and t
+shares recover a secret. If c sites collude with the server, two things must hold:
 
-- 2t > k + c. An honest neighbour reveals one kind of share of a site, a colluding neighbour reveals both kinds. So the
-  server gets at most k + c shares, too few for both the site's pad and its key.
-- If d sites fail, every site has at least t neighbours left, and the graph of the remaining honest sites is connected.
-  Otherwise the server would get totals of its parts. A ring falls apart only if k/2 sites in a row are missing.
+- 2t > k + c. An honest neighbour reveals one kind of share of a site, a colluding neighbour reveals
+  both kinds. So the server gets at most k + c shares, too few for both the site's pad and its key.
+- If d sites fail, every site has at least t neighbours left, and the graph of the remaining honest
+  sites is connected. Otherwise the server would get totals of its parts. A ring falls apart only if
+  k/2 sites in a row are missing.
 
-Up to 32 sites, every site shares masks with every other, and both hold with certainty. With more sites, k is the
-smallest number for which the probability that the second fails is below 2^-40, for d sites drawn at random. The
-probability is bounded by n times the hypergeometric tail for too few neighbours, plus n times the chance that k/2
-given sites in a row are among the d + c missing. The order of the ring follows from the hash of all keys, so the
-server does not choose it. It could try keys of colluding sites until it gets an order that it likes. To exclude that,
-let every site share masks with every other (``mask_neighbours`` at the number of sites).
+Up to 32 sites, every site shares masks with every other, and both hold with certainty. With more
+sites, k is the smallest number for which the probability that the second fails is below 2^-40, for
+d sites drawn at random. The probability is bounded by n times the hypergeometric tail for too few
+neighbours, plus n times the chance that k/2 given sites in a row are among the d + c missing. The
+order of the ring follows from the hash of all keys, so the server does not choose it. It could try
+keys of colluding sites until it gets an order that it likes. To exclude that, let every site share
+masks with every other (``mask_neighbours`` at the number of sites).
 """
 
 import hashlib
@@ -39,8 +41,8 @@ class Graph:
         neighbours: k, the neighbours of each site.
         threshold: t, the number of shares that recover a secret.
         least: the number of sites that must be in a total; n - ``least`` may fail.
-        quorum: the number of sites that must sign the list of survivors. It is more than (n + c) / 2, so only one list
-            can reach it.
+        quorum: the number of sites that must sign the list of survivors. It is more than (n + c) /
+            2, so only one list can reach it.
     """
 
     sites: int
@@ -79,7 +81,10 @@ class Ring:
 
 
 def least_sites(asked: int, config: Settings) -> int:
-    """Return the number of the requested sites that must be in a total: --min-sites, or two thirds; at least 3."""
+    """Return the least number of sites in a total, of those asked: --min-sites, or two thirds.
+
+    It is at least 3.
+    """
     return max(LEAST, config.min_sites or -(-2 * asked // 3))
 
 
@@ -87,7 +92,8 @@ def graph(sites: int, config: Settings) -> Graph:
     """Return the graph of ``sites`` sites.
 
     Raises:
-        UserError: there is no safe threshold, since there are too few sites or too many colluding ones.
+        UserError: there is no safe threshold, since there are too few sites or too many colluding
+            ones.
     """
     return _graph(sites, least_sites(sites, config), config.mask_neighbours, config.colluding_sites)
 
@@ -115,7 +121,10 @@ def _threshold(k: int, colluding: int) -> int:
 
 
 def _may_fail(n: int, k: int, colluding: int) -> int:
-    """Return the largest number of sites that may fail; -1 if the graph is not safe even without failures."""
+    """Return the largest number of sites that may fail.
+
+    Return -1 if the graph is not safe even without failures.
+    """
     t = _threshold(k, colluding)
     if k == n - 1:
         return max(k - t, -1)
@@ -127,7 +136,7 @@ def _may_fail(n: int, k: int, colluding: int) -> int:
 
 
 def _fails(n: int, k: int, t: int, d: int, colluding: int) -> float:
-    """Return a bound on the probability that a site has fewer than t neighbours left, or the ring falls apart."""
+    """Bound the probability that a site has fewer than t neighbours left, or the ring falls apart."""
     from scipy.stats import hypergeom
 
     missing, gap = min(n, d + colluding), 1.0

@@ -57,7 +57,8 @@ class PublicKeys:
     Attributes:
         mask: for the masks that the site shares with others.
         box: for sealed boxes, which the server passes on.
-        signature: of both keys, by the site's enrolled key, in hexadecimal digits; "" in a simulation.
+        signature: of both keys, by the site's enrolled key, in hexadecimal digits; "" in a
+            simulation.
     """
 
     mask: str
@@ -72,7 +73,8 @@ class Peers(Stage):
     Attributes:
         names: of the sites, including the recipient.
         masks, boxes, signatures: the ``PublicKeys`` of each site.
-        enrolled: the public key under which each site is enrolled, in OpenSSH's form; "" in a simulation.
+        enrolled: the public key under which each site is enrolled, in OpenSSH's form; "" in a
+            simulation.
     """
 
     names: tuple[str, ...]
@@ -141,7 +143,7 @@ class Unmasking(Survivors):
 
 @dataclass(frozen=True)
 class Shares:
-    """For each neighbour whose box this site received: the share of its pad's seed if it survived, else of its key.
+    """A share for each neighbour: of its pad's seed if it survived, else of its key.
 
     Attributes:
         shares: in name order, (number, 32) uint8, big-endian.

@@ -1,7 +1,7 @@
-"""Keys, sealed boxes and pads that two sites share without the server, from ``cryptography``'s primitives.
+"""Keys, sealed boxes and pads that two sites share and the server does not know.
 
-X25519 (RFC 7748) and HKDF-SHA256 (RFC 5869) give a key for each purpose. AES-256 in counter mode expands a key to a pad.
-AES-256-GCM seals boxes, which the server passes on.
+X25519 (RFC 7748) and HKDF-SHA256 (RFC 5869) give a key for each purpose. AES-256 in counter mode
+expands a key to a pad. AES-256-GCM seals boxes, which the server passes on.
 """
 
 import os
@@ -31,7 +31,10 @@ def derived(secret: bytes, purpose: bytes) -> bytes:
 
 
 def agreement_key(secret: int) -> X25519PrivateKey:
-    """Return the private key that follows from a secret; whoever recovers the secret recovers the key."""
+    """Return the private key that follows from a secret.
+
+    Whoever recovers the secret recovers the key.
+    """
     return X25519PrivateKey.from_private_bytes(derived(secret.to_bytes(BYTES, "big"), _AGREEMENT))
 
 
@@ -41,7 +44,10 @@ def public(key: X25519PrivateKey) -> bytes:
 
 
 def is_public(digits: str) -> bool:
-    """Return whether 64 hexadecimal digits are a public key; a key of low order is invalid, since it agrees on 0."""
+    """Return whether 64 hexadecimal digits are a public key.
+
+    A key of low order is invalid, since it agrees on 0.
+    """
     if not _KEY.fullmatch(digits):
         return False
     try:
@@ -61,7 +67,10 @@ def agreed(own: X25519PrivateKey, other: bytes, purpose: bytes) -> bytes:
 
 
 def pad(key: bytes, length: int) -> Words:
-    """Return ``length`` numbers that look uniform modulo 2^64 without the key; use a key for one pad only."""
+    """Return ``length`` numbers that look uniform modulo 2^64 without the key.
+
+    Use a key for one pad only.
+    """
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * length))
     return np.frombuffer(stream, "<u8").astype(np.uint64, copy=False)
 

@@ -18,7 +18,7 @@ _OF_THE_SERVER = {
 
 
 def common_settings(config: RunConfig) -> str:
-    """Return a digest of the settings that all sites of a run must share, such as the noise that each adds.
+    """Return a digest of the settings that all sites of a run share, such as each site's noise.
 
     It leaves out paths and settings of the machines. Answers name the backbone by its fingerprint.
     """
@@ -27,10 +27,11 @@ def common_settings(config: RunConfig) -> str:
 
 
 def common_part(request: Request, config: RunConfig) -> str:
-    """Return a digest of the part of a request that all sites of a session share, and of the shared settings.
+    """Return a digest of the part of a request, and of the settings, that all sites share.
 
-    Masks follow from this digest, so they cancel only if it is the same at all sites. A server that sends one site
-    another head, or makes the other sites add less noise, learns nothing from the total.
+    Masks follow from this digest, so they cancel only if it is the same at all sites. A server that
+    sends one site another head, or makes the other sites add less noise, learns nothing from the
+    total.
     """
     alike = replace(request, site="", nonce="", sharers=(), boxes=())
     asked = wire.digest(wire.pack(replace(alike, counted=0) if isinstance(alike, Task) else alike))

@@ -1,11 +1,11 @@
 """Shamir's secret sharing over the integers modulo 2^255 - 19.
 
-Shamir 1979, "How to share a secret" (doi 10.1145/359168.359176): a secret is the value at 0 of a random polynomial of
-degree t - 1, and its shares are values at other points. Any t shares give the polynomial; fewer reveal nothing about the
-secret.
+Shamir 1979, "How to share a secret" (doi 10.1145/359168.359176): a secret is the value at 0 of a
+random polynomial of degree t - 1, and its shares are values at other points. Any t shares give the
+polynomial; fewer reveal nothing about the secret.
 
-A library's version in GF(2^128) takes 80 times as long in Python, 56 ms instead of 0.7 ms for 99 shares. A simulated
-round of 100 sites would spend 20 seconds on it.
+A library's version in GF(2^128) takes 80 times as long in Python, 56 ms instead of 0.7 ms for 99
+shares. A simulated round of 100 sites would spend 20 seconds on it.
 """
 
 import secrets

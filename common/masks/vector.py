@@ -1,16 +1,17 @@
-"""Encode an answer as a vector of whole numbers modulo 2^64, which adds up over sites, and decode the sum.
+"""Encode an answer as a vector of whole numbers modulo 2^64, and decode the sum over sites.
 
-The vector holds all numbers of an answer: arrays, counts, n, losses. Only the fields that identify the answer (round,
-backbone, class list) travel outside it. Whole numbers stay as they are. Other numbers become fixed-point numbers with 28
-fraction bits, or 20 for losses and for moments of raw features, whose squares are large. They are rounded up or down at
-random, so that the mean is exact.
+The vector holds all numbers of an answer: arrays, counts, n, losses. Only the fields that identify
+the answer (round, backbone, class list) travel outside it. Whole numbers stay as they are. Other
+numbers become fixed-point numbers with 28 fraction bits, or 20 for losses and for moments of raw
+features, whose squares are large. They are rounded up or down at random, so that the mean is exact.
 
-- *No wrap*: a number at one of N sites must be below 2^(59 - ⌈log₂ N⌉) in that scale (``largest``). Larger numbers are
-  refused, never clipped. So a sum over all N sites stays below 2^59, and the decoded number is the sum.
-- *Leftover masks show*: a number with a leftover mask is uniform, and at most one such number in 16 is as small as a
-  sum. So ten such numbers all pass for sums once in 2^40.
-- *Rounding*: a site's number changes by less than 2^-28, so a sum over N sites changes by less than N · 2^-28
-  (``rounding_error``). Counts are exact.
+- *No wrap*: a number at one of N sites must be below 2^(59 - ⌈log₂ N⌉) in that scale (``largest``).
+  Larger numbers are refused, never clipped. So a sum over all N sites stays below 2^59, and the
+  decoded number is the sum.
+- *Leftover masks show*: a number with a leftover mask is uniform, and at most one such number in 16
+  is as small as a sum. So ten such numbers all pass for sums once in 2^40.
+- *Rounding*: a site's number changes by less than 2^-28, so a sum over N sites changes by less than
+  N · 2^-28 (``rounding_error``). Counts are exact.
 """
 
 import math
@@ -41,7 +42,7 @@ def places(request: Request) -> int:
 
 
 def largest(sites: int, places: int = PLACES) -> float:
-    """Return the exclusive upper bound for a site's value, so that the sum over ``sites`` cannot overflow."""
+    """Return the exclusive bound on a site's value, below which a sum over ``sites`` cannot overflow."""
     return 2.0 ** (SUM_BITS - math.ceil(math.log2(sites)) - places)
 
 
@@ -59,9 +60,11 @@ def encode(
     Args:
         answer: of a site.
         sites: N, the number of vectors in the sum.
-        rng: draws the rounding; keep it secret, since it reveals the fractions that are rounded away.
+        rng: draws the rounding; keep it secret, since it reveals the fractions that are rounded
+            away.
         places: the number of fraction bits.
-        instead: field → whole numbers, in the scale of ``places``, that replace its arrays: those with noise.
+        instead: field → whole numbers, in the scale of ``places``, that replace its arrays: those
+            with noise.
 
     Raises:
         SiteError: a number is not finite, or too large for a sum over ``sites``.
@@ -104,7 +107,8 @@ def decode(total: Words, template: A, sites: int, places: int = PLACES) -> A:
         The template with the sums: int64 for whole numbers, float64 for others.
 
     Raises:
-        ValueError: the total has another length, or a number that is too large for a sum: a mask is left on it.
+        ValueError: the total has another length, or a number that is too large for a sum: a mask is
+            left on it.
     """
     whole = total.view(np.int64)
     if len(whole) != (expected := length(template)):
@@ -140,7 +144,7 @@ def _bits(name: str, array: NDArray[Any], places: int) -> int:
 
 
 def _mapped_answer(answer: A, change: Callable[[str, NDArray[Any]], NDArray[Any]]) -> A:
-    """Return an answer with ``change`` applied to each of its arrays and numbers, in the order of its fields."""
+    """Return an answer with ``change`` applied to each array and number, in the order of fields."""
     names = [field.name for field in fields(answer) if field.name not in _CLEAR]
     return replace(answer, **{name: _mapped(name, getattr(answer, name), change) for name in names})
 

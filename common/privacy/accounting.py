@@ -1,11 +1,13 @@
 """The cost of releases: ε at δ, by the accountants of dp-accounting.
 
-Neighbouring data sets differ by one unit that is added or removed. A release is a sum over units with Gaussian noise.
-Each unit is clipped, and is in the sum by an independent draw (Poisson sampling).
+Neighbouring data sets differ by one unit that is added or removed. A release is a sum over units
+with Gaussian noise. Each unit is clipped, and is in the sum by an independent draw (Poisson
+sampling).
 
-The privacy loss distribution (PLD; Koskela et al. 2020, arXiv 1906.03049) gives ε, and Rényi differential privacy
-(Mironov 2017, arXiv 1702.07476) bounds it from above. If every unit is in every sum, the releases together are one
-Gaussian mechanism, whose ε is that of Balle and Wang 2018, arXiv 1805.06530.
+The privacy loss distribution (PLD; Koskela et al. 2020, arXiv 1906.03049) gives ε, and Rényi
+differential privacy (Mironov 2017, arXiv 1702.07476) bounds it from above. If every unit is in
+every sum, the releases together are one Gaussian mechanism, whose ε is that of Balle and Wang 2018,
+arXiv 1805.06530.
 """
 
 import math
@@ -31,9 +33,11 @@ class Release:
 
     Attributes:
         rate: the chance that a unit is in the sum; 1 if every unit is.
-        noise_multiplier: standard deviation of the noise, divided by the sensitivity of the sum to one unit.
-        discrete: whether the noise is a sum of several sites' discrete Gaussians. Their Rényi divergences are known
-            (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), their whole distribution of the loss is not.
+        noise_multiplier: standard deviation of the noise, divided by the sensitivity of the sum to
+            one unit.
+        discrete: whether the noise is a sum of several sites' discrete Gaussians. Their Rényi
+            divergences are known (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), their
+            whole distribution of the loss is not.
     """
 
     rate: float
@@ -50,7 +54,7 @@ def epsilon(spent: Spent, delta: float) -> float:
 
 
 def epsilon_by_orders(spent: Spent, delta: float) -> float:
-    """Return an upper bound on ε at δ of several releases, by Rényi differential privacy of integer orders."""
+    """Return an upper bound on ε at δ of several releases, by Rényi divergences of integer orders."""
     from dp_accounting.rdp import compute_epsilon
 
     costs = sum((times * np.array(_divergences(release)) for release, times in spent.items()), np.zeros(len(_ORDERS)))
@@ -58,7 +62,7 @@ def epsilon_by_orders(spent: Spent, delta: float) -> float:
 
 
 def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -> float:
-    """Return the smallest noise multiplier, within 0.1 %, at which ``releases(noise multiplier)`` cost at most ``target``.
+    """Return the smallest noise multiplier, within 0.1 %, whose ``releases`` cost at most ``target``.
 
     Raises:
         ValueError: it is below 0.01, at which noise hides nothing, or above a million.
@@ -108,10 +112,10 @@ def _epsilon(spent: tuple[tuple[Release, int], ...], delta: float) -> float:
 
 
 def _epsilon_by_pld(sampled: list[tuple[Release, int]], whole: float, delta: float, bound: float) -> float:
-    """Return ε of sampled releases and of ``whole``, the sum of 1/z² of the others, on a grid that fits ``bound``.
+    """Return ε of sampled releases and of ``whole``, the sum of 1/z² of the others.
 
-    A grid of interval h adds a variance of up to h²/4 to the loss of each release. With h = bound / (100 √releases) that
-    is small compared with the variance of a total whose ε is about ``bound``.
+    A grid of interval h adds a variance of up to h²/4 to the loss of each release. With h = bound /
+    (100 √releases) that is small compared with the variance of a total whose ε is about ``bound``.
     """
     interval = 2.0 ** math.floor(math.log2(bound / _FINENESS / math.sqrt(1 + sum(times for _, times in sampled))))
     parts = [_pld(release, interval).self_compose(times) for release, times in sampled]
@@ -137,11 +141,12 @@ def _pld(release: Release, interval: float) -> Any:
 
 @lru_cache(maxsize=64)
 def _divergences(release: Release) -> tuple[float, ...]:
-    """Return a bound on the Rényi divergence of a release at each of ``_ORDERS``, in both directions.
+    """Bound the Rényi divergence of a release at each of ``_ORDERS``, in both directions.
 
-    Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3, for integer orders: the binomial expansion holds for
-    any noise, with the divergences of that noise. It is the larger of the two directions (Theorem 5) if a reflection
-    swaps the neighbours. Any symmetric noise has such a reflection, discrete Gaussians included.
+    Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3, for integer orders: the binomial
+    expansion holds for any noise, with the divergences of that noise. It is the larger of the two
+    directions (Theorem 5) if a reflection swaps the neighbours. Any symmetric noise has such a
+    reflection, discrete Gaussians included.
     """
     if release.noise_multiplier < _NO_NOISE:
         return (math.inf,) * len(_ORDERS)

@@ -1,15 +1,18 @@
 """One release of noisy sums of features, which give a head in closed form: DP-FedNCM and DP-Fed3R.
 
-Sums of bounded features with Gaussian noise are "sufficient statistics perturbation" (Vu and Slavkovic 2009; for ridge
-regression Wang 2018, arXiv 1803.02596, which increases λ according to the noise on G).
+Sums of bounded features with Gaussian noise are "sufficient statistics perturbation" (Vu and
+Slavkovic 2009; for ridge regression Wang 2018, arXiv 1803.02596, which increases λ according to the
+noise on G).
 
-With x (d,) the features of an image, clipped to a norm of c, and y its class, one-hot, an image adds
+With x (d,) the features of an image, clipped to a norm of c, and y its class, one-hot, an image
+adds
 
 - x yᵀ to the sums by class, of norm at most c;
 - x xᵀ to the Gram matrix, of Frobenius norm at most c², together with x yᵀ: at most √(c⁴ + c²).
 
-The Gram matrix travels as a vector with the same norm: its upper triangle, with entries off the diagonal times √2. So
-equal noise on the vector's entries is a symmetric matrix of noise, whose deviation off the diagonal is 1/√2 of that on it.
+The Gram matrix travels as a vector with the same norm: its upper triangle, with entries off the
+diagonal times √2. So equal noise on the vector's entries is a symmetric matrix of noise, whose
+deviation off the diagonal is 1/√2 of that on it.
 """
 
 import math
@@ -23,7 +26,7 @@ from fedtransfer.common.wire.sums import NOISY_CLASSES, NOISY_GRAM, one_shot_sum
 
 
 def sensitivity(what: str, clip: float) -> float:
-    """Return the largest Euclidean norm by which one image, added or removed, changes a site's sums, before any noise.
+    """Return the largest norm by which one image, added or removed, changes a site's sums.
 
     Args:
         what: ``NOISY_CLASSES`` or ``NOISY_GRAM`` of ``fedtransfer.common.wire.sums``.
@@ -33,7 +36,7 @@ def sensitivity(what: str, clip: float) -> float:
 
 
 def site_deviation(config: RunConfig) -> float:
-    """Return the standard deviation of the noise that makes a sum private: of one site, or of all shares together."""
+    """Return the standard deviation of the noise of one site, or of all shares together."""
     promised = guarantee(config)
     assert promised
     return promised.noise_multiplier * sensitivity(one_shot_sums(config), promised.clip)
@@ -46,7 +49,7 @@ def total_deviation(config: RunConfig, sites: int) -> float:
 
 
 def gram_vector(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a symmetric matrix (d, d) as a vector (d(d+1)/2,) whose Euclidean norm is the matrix's Frobenius norm."""
+    """Return a symmetric matrix (d, d) as a vector (d(d+1)/2,) of the same norm."""
     return pack_triangle(gram * _weights(len(gram)))
 
 

@@ -35,7 +35,7 @@ class Guarantee:
 
     @property
     def noise_multiplier(self) -> float:
-        """Standard deviation of the noise on a sum, divided by the sensitivity of the sum to one unit."""
+        """Standard deviation of the noise on a sum, divided by its sensitivity to one unit."""
         return self.release.noise_multiplier
 
     @property
@@ -59,8 +59,8 @@ class Guarantee:
     def epsilon_at_most(self, rounds: int) -> float:
         """Return an upper bound on ε after ``rounds`` rounds.
 
-        It is evaluated on a geometric grid, for up to 25 % more rounds, so that values can be cached. It is exact for the
-        last planned round.
+        It is evaluated on a geometric grid, for up to 25 % more rounds, so that values can be
+        cached. It is exact for the last planned round.
         """
         steps = math.ceil(math.log(max(rounds, 1), _STEP))
         return self.epsilon(rounds and max(rounds, min(self.rounds, int(_STEP**steps))))
@@ -81,10 +81,12 @@ class Guarantee:
 def guarantee(config: RunConfig) -> Guarantee | None:
     """Return the guarantee of a run; None if it promises nothing.
 
-    Without a configured noise multiplier, it is the smallest that keeps all planned rounds within ε.
+    Without a configured noise multiplier, it is the smallest that keeps all planned rounds within
+    ε.
 
     Raises:
-        UserError: no noise keeps them within ε, or the configured noise costs more than ε in the first round.
+        UserError: no noise keeps them within ε, or the configured noise costs more than ε in the
+            first round.
     """
     if not config.private:
         return None

@@ -1,7 +1,7 @@
-"""Gaussian noise in bulk: Box and Muller 1958, "A Note on the Generation of Random Normal Deviates".
+"""Gaussian noise in bulk (Box and Muller 1958, "… Generation of Random Normal Deviates").
 
-NumPy's ``standard_normal`` draws one number at a time and would take longer than the training that the noise is for. This
-is four times faster.
+NumPy's ``standard_normal`` draws one number at a time and would take longer than the training that
+the noise is for. This is four times faster.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ _BULK = 2**16  # draws at once, which fit a core's cache
 class NoiseSource:
     """A source of vectors of one length, of independent normal draws with mean 0.
 
-    At each call into NumPy another thread may take the interpreter, so one call makes several vectors.
+    At each call into NumPy another thread may take the interpreter, so one call makes several
+    vectors.
 
     Args:
         size: the length of the vectors.
@@ -38,7 +39,8 @@ class NoiseSource:
     def draw(self) -> NDArray[np.float32]:
         """Return a vector, which is valid until the next is drawn.
 
-        Radii have 32 bits, and 64 beyond 4.7 standard deviations. The largest is 9.4; only 4e-21 of all draws are larger.
+        Radii have 32 bits, and 64 beyond 4.7 standard deviations. The largest is 9.4; only 4e-21 of
+        all draws are larger.
         """
         vector = next(self._made, None)
         if vector is None:

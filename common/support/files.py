@@ -1,11 +1,12 @@
 """The one answer to "is it durable?": files that survive a kill, a full disk and a power cut.
 
-``write_whole`` and ``replacement`` replace a file in one step: a reader finds the old file or the new one, never a
-part, and so does whoever starts after a power cut. ``append_line`` adds a line of JSON to a ledger, and ``read_lines``
-reads one back. A power cut can leave half a line, or zeros, at the end of a ledger; the next ``append_line`` ends such
-a line and marks it as torn.
+``write_whole`` and ``replacement`` replace a file in one step: a reader finds the old file or the
+new one, never a part, and so does whoever starts after a power cut. ``append_line`` adds a line of
+JSON to a ledger, and ``read_lines`` reads one back. A power cut can leave half a line, or zeros, at
+the end of a ledger; the next ``append_line`` ends such a line and marks it as torn.
 
-All of them flush to the disk before they return. Only a ledger that nobody would miss skips that (``durable=False``).
+All of them flush to the disk before they return. Only a ledger that nobody would miss skips that
+(``durable=False``).
 """
 
 import json
@@ -24,7 +25,7 @@ from filelock import FileLock
 from fedtransfer.common.errors import UserError
 
 Row = Mapping[str, Any]
-TORN = b" torn\n"  # ends a line that a power cut tore
+_TORN = b" torn\n"  # ends a line that a power cut tore
 _PREFIX = ".writing-"
 _ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that was killed
 _BLOCK = 4096
@@ -34,8 +35,8 @@ _BLOCK = 4096
 def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Iterator[Path]:
     """Yield an empty temporary file next to ``path``, which replaces ``path`` once it is written.
 
-    If the body raises, ``path`` stays as it was. A killed writer leaves its temporary file behind; a later writer in
-    the same folder removes it after an hour.
+    If the body raises, ``path`` stays as it was. A killed writer leaves its temporary file behind;
+    a later writer in the same folder removes it after an hour.
 
     Args:
         path: the file to replace; its folder must exist.
@@ -55,7 +56,10 @@ def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Itera
 
 @contextmanager
 def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[list[Path]]:
-    """Yield a temporary file for each path, as ``replacement`` does; none is replaced before all are on the disk."""
+    """Yield a temporary file for each path, as ``replacement`` does.
+
+    None is replaced before all are on the disk.
+    """
     temporaries = []
     try:
         for path, mode in modes.items():
@@ -104,7 +108,10 @@ class Line:
 
     @cached_property
     def row(self) -> dict[str, Any] | None:
-        """The JSON object in the line; None if there is none, since the line was torn or damaged."""
+        """The JSON object in the line.
+
+        None if there is none, since the line was torn or damaged.
+        """
         try:
             row = json.loads(self.content)
         except ValueError:
@@ -113,25 +120,28 @@ class Line:
 
     @property
     def is_torn(self) -> bool:
-        """Whether a power cut, a kill or a full disk tore the line: its writer never got as far as to say so."""
-        return self.content.endswith(TORN) or (not self.content.endswith(b"\n") and self.row is None)
+        """Whether a power cut, a kill or a full disk tore the line, so that its writer never returned."""
+        return self.content.endswith(_TORN) or (not self.content.endswith(b"\n") and self.row is None)
 
     @property
     def ending(self) -> bytes:
         """What the line needs to be complete: nothing, a newline, or the mark of a torn line."""
         if not self.content or self.content.endswith(b"\n"):
             return b""
-        return TORN if self.row is None else b"\n"
+        return _TORN if self.row is None else b"\n"
 
 
 def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool = True) -> None:
-    """Append one JSON object to a ledger, after ending a torn last line; writers in several processes take turns.
+    """Append one JSON object to a ledger, after ending a torn last line.
+
+    Writers in several processes take turns.
 
     Args:
         path: the ledger, which is made if it is missing; its folder must exist.
         row: the object, or a function that makes it of the last line (b"" in a new ledger).
-        durable: the line is on the disk on return. Only a simulated site's ledger does without: after a power cut
-            the simulation is run again, and a flush for each reply would cost more than the reply.
+        durable: the line is on the disk on return. Only a simulated site's ledger does without:
+            after a power cut the simulation is run again, and a flush for each reply would cost
+            more than the reply.
 
     Raises:
         OSError: the line cannot be written; what it accounts for must not happen.
@@ -148,7 +158,9 @@ def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool 
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a ledger, oldest first, torn and damaged ones included; none if the file is missing.
+    """Yield the lines of a ledger, oldest first, torn and damaged ones included.
+
+    None if the file is missing.
 
     Raises:
         OSError: the file cannot be read.
@@ -172,8 +184,8 @@ def rename_ledger(old: Path, new: Path) -> None:
                 return
             if new.exists():
                 raise UserError(
-                    f"{new.parent}: got {old.name} and {new.name}; expected one of them, for each says what was spent. "
-                    f"Append the lines of {old.name} to {new.name}, then remove {old.name}"
+                    f"{new.parent}: got {old.name} and {new.name}; expected one of them, for each says what was "
+                    f"spent. Append the lines of {old.name} to {new.name}, then remove {old.name}"
                 )
             os.rename(old, new)
             _sync_folder(new.parent)

@@ -1,4 +1,4 @@
-"""Public keys of sites, and the fingerprints that people at both ends compare, as ``ssh-keygen -lf`` prints them."""
+"""Public keys of sites, and their fingerprints, which people at both ends compare."""
 
 import base64
 import hashlib
@@ -22,7 +22,10 @@ def public_line(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def line_of_pem(pem: bytes) -> str:
-    """Convert a public key from PEM, SuperLink's form, to OpenSSH's one-line form; "" for no key."""
+    """Convert a public key from PEM, SuperLink's form, to OpenSSH's one-line form.
+
+    "" for no key.
+    """
     return public_line(_elliptic(serialization.load_pem_public_key(pem))) if pem else ""
 
 

@@ -13,7 +13,10 @@ _MOST_NUMBERS = 400  # … and cells have no numbers in them
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a Matplotlib figure as PNG; letters that its font lacks become boxes, without a warning for each."""
+    """Write a Matplotlib figure as PNG.
+
+    Letters that its font lacks become boxes, without a warning for each.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(path, dpi=110)

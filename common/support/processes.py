@@ -29,7 +29,10 @@ QUIET = {
 
 
 def spare_proxies_this_machine() -> None:
-    """Exempt this machine from any proxy that the environment names; child processes inherit that."""
+    """Exempt this machine from any proxy that the environment names.
+
+    Child processes inherit that.
+    """
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost", "::1"]))
 
@@ -66,7 +69,10 @@ def free_port() -> int:
 
 
 def running_pid(state: Path) -> int | None:
-    """Return the number in ``state/pid`` of the process that holds ``state/running.lock``; None if no process does."""
+    """Return the number in ``state/pid`` of the process that holds ``state/running.lock``.
+
+    None if no process does.
+    """
     lock = state / "running.lock"
     try:
         number = int((state / "pid").read_text())  # before the lock: a process that ends removes its number first
@@ -82,7 +88,10 @@ def running_pid(state: Path) -> int | None:
 
 
 def stop_running(state: Path) -> bool:
-    """Stop the process that ``running_pid`` names, and wait until it has ended; return whether there was one."""
+    """Stop the process that ``running_pid`` names, and wait until it has ended.
+
+    Return whether there was one.
+    """
     pid = running_pid(state)
     if pid is None:
         return False
@@ -93,7 +102,10 @@ def stop_running(state: Path) -> bool:
 
 
 def rotate(log: Path) -> None:
-    """Rotate a log that has grown too large; processes that append to it go on in the emptied file."""
+    """Rotate a log that has grown too large.
+
+    Processes that append to it go on in the emptied file.
+    """
     if log.exists() and log.stat().st_size > LOG_BYTES:
         shutil.copy(log, log.with_name(log.name + ".1"))
         os.truncate(log, 0)
@@ -137,7 +149,9 @@ def wait_until_up(
     seconds: float = START_SECONDS,
     setting: str = "",
 ) -> None:
-    """Wait until a process that was just started is ready; report every ten seconds what it is doing.
+    """Wait until a process that was just started is ready.
+
+    Report every ten seconds what it is doing.
 
     Args:
         name: the process in words, such as "site north".
@@ -147,7 +161,8 @@ def wait_until_up(
         report: takes a line every ten seconds.
         begin: position in the log, in bytes, at which the output of this process begins.
         seconds: the limit.
-        setting: the user's setting behind ``seconds``, such as "--join-timeout 120 for each of 4 sites".
+        setting: the user's setting behind ``seconds``, such as "--join-timeout 120 for each of 4
+            sites".
 
     Raises:
         UserError: the process ended before it was up, or is not up in time.
@@ -180,7 +195,7 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
 
 
 def log_size(log: Path) -> int:
-    """Return the size of a log in bytes: the position at which the output of the next process begins."""
+    """Return the size of a log in bytes, which is where the output of the next process begins."""
     return log.stat().st_size if log.exists() else 0
 
 

@@ -1,4 +1,4 @@
-"""``roster.toml``: the sites by name with the fingerprints of their keys, which their people compare.
+"""``roster.toml``: sites by name, with the fingerprints of their keys, which people compare.
 
 [sites]
 st-elsewhere = "SHA256:…"

@@ -1,6 +1,7 @@
 """A file for the arrays of each round; a kill at any moment leaves whole files only.
 
-``round-000012.0123456789abcdef.npz``: the second part of the name is the start of the SHA-256 of the file.
+``round-000012.0123456789abcdef.npz``: the second part of the name is the start of the SHA-256 of
+the file.
 """
 
 import hashlib

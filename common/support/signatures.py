@@ -1,7 +1,8 @@
-"""Signatures of sites that share masks, for messages that pass through a coordinator that could forge them.
+"""Signatures of sites that share masks, on messages that the coordinator could forge.
 
-ECDSA with SHA-384 (FIPS 186-5) under the key by which a site is enrolled. That key also signs the site's requests to
-Flower's SuperLink. Data signed here begins with ``DOMAIN``, so that neither signature is ever valid for the other.
+ECDSA with SHA-384 (FIPS 186-5) under the key by which a site is enrolled. That key also signs the
+site's requests to Flower's SuperLink. Data signed here begins with ``DOMAIN``, so that neither
+signature is ever valid for the other.
 """
 
 from typing import Protocol

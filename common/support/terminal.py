@@ -24,8 +24,8 @@ _PAUSE = 5  # seconds between two lines
 def progress_bar(console: Console, title: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar; yield the function to call with (done, total).
 
-    If the console is not a terminal, print lines with the remaining time instead: at most one for each tenth of the
-    work and one in five seconds, and one at the end.
+    If the console is not a terminal, print lines with the remaining time instead: at most one for
+    each tenth of the work and one in five seconds, and one at the end.
     """
     columns: list[ProgressColumn] = [
         TextColumn("[bold]{task.description:<22}"),
@@ -56,7 +56,10 @@ def progress_bar(console: Console, title: str, unit: str = "") -> Iterator[Calla
 
 
 def table_console() -> Console:
-    """Return a console for tables on standard output; if that is not a terminal, rows are not wrapped."""
+    """Return a console for tables on standard output.
+
+    If that is not a terminal, rows are not wrapped.
+    """
     return Console(width=None if sys.stdout.isatty() else 10_000)
 
 

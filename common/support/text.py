@@ -7,7 +7,10 @@ from typing import Any
 
 
 def ago(moment: datetime) -> str:
-    """Return how long ago a moment was: ``12 s ago``, ``5 min ago``; after 100 minutes, its date and time in UTC."""
+    """Return how long ago a moment was: ``12 s ago``, ``5 min ago``.
+
+    After 100 minutes, return its date and time in UTC.
+    """
     seconds = (datetime.now(UTC) - moment).total_seconds()
     if seconds < 100:
         return f"{max(0, seconds):.0f} s ago"
@@ -27,7 +30,10 @@ def size(number: float) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: ``1 round``, ``1,000 rounds``; ``many`` is the plural of an irregular noun."""
+    """Return a number with its noun: ``1 round``, ``1,000 rounds``.
+
+    ``many`` is the plural of an irregular noun.
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
@@ -46,6 +52,6 @@ def plain(value: Any) -> Any:
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """Return ``did you mean …?`` for the closest choice, or the list of choices if none is close."""
+    """Return ``did you mean …?`` with the closest choice, or all choices if none is close."""
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(choices)}"

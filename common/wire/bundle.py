@@ -1,8 +1,9 @@
 """The bundle that a coordinator submits to Flower: a name for the code, not the code.
 
-A Flower app bundle usually carries the app, and every site runs the code that it receives. Ours carries the default
-settings and the digest of the installed sources, and both sides run their installed code. A site compares 64
-hexadecimal digits with those of its own installation. Another version of fedtransfer is another bundle.
+A Flower app bundle usually carries the app, and every site runs the code that it receives. Ours
+carries the default settings and the digest of the installed sources, and both sides run their
+installed code. A site compares 64 hexadecimal digits with those of its own installation. Another
+version of fedtransfer is another bundle.
 """
 
 import hashlib
@@ -60,7 +61,9 @@ def refuse_other_sources(digest: str) -> None:
 
 
 def build_bundle() -> tuple[bytes, str]:
-    """Build the bundle of the installed fedtransfer; return it and its hash, by which Flower and the sites identify it.
+    """Build the bundle of the installed fedtransfer.
+
+    Return it and its hash, by which Flower and the sites identify it.
 
     The archive is not compressed, so its bytes do not depend on a machine's compression library.
     """

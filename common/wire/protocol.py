@@ -1,11 +1,12 @@
 """The messages between server and sites, as typed values.
 
-``fedtransfer.common.wire.records`` converts them to Flower's records. Replies carry sums (n · delta, n, counts by
-class), so totals are plain sums over sites. A site's refusal is a code and a short text from this project; the text of
-any other exception stays at the site, since it could name a patient.
+``fedtransfer.common.wire.records`` converts them to Flower's records. Replies carry sums (n ·
+delta, n, counts by class), so totals are plain sums over sites. A site's refusal is a code and a
+short text from this project; the text of any other exception stays at the site, since it could name
+a patient.
 
-A message consists of the method's payload (the head with its class names, the update, sums of features, counts of 24
-bytes for each class and split) and at most 2 KB more.
+A message consists of the method's payload (the head with its class names, the update, sums of
+features, counts of 24 bytes for each class and split) and at most 2 KB more.
 """
 
 import hashlib
@@ -40,8 +41,8 @@ class Query:
 
     Attributes:
         backbone, resolution, fingerprint: the backbone that the site must have.
-        classes: the class names that the run declares; a site with another class refuses. Empty: the classes are
-            those that sites have.
+        classes: the class names that the run declares; a site with another class refuses. Empty:
+            the classes are those that sites have.
     """
 
     backbone: str
@@ -55,8 +56,8 @@ class Preparing:
     """A site's answer while it extracts features: the server has to ask again.
 
     Attributes:
-        done, total: the number of images that went through the backbone, and of all that must; a total of 0 is not
-            known yet.
+        done, total: the number of images that went through the backbone, and of all that must; a
+            total of 0 is not known yet.
     """
 
     done: int
@@ -86,12 +87,14 @@ class Request:
         site: the site's name at the server; it keys the site's random draws.
         round: the round of the request.
         classes: names of the C classes, in the order of the head's columns.
-        extra: ``moments``, the federation's mean and deviation of features, each (d,) float64; ``control``, SCAFFOLD's
-            server variate, shaped as the head, float32; ``class weights``, one (C,) float32.
-        nonce: of the session of secure aggregation (``fedtransfer.common.masks``) for the answer; "" for an answer
-            without masks.
+        extra: ``moments``, the federation's mean and deviation of features, each (d,) float64;
+            ``control``, SCAFFOLD's server variate, shaped as the head, float32; ``class weights``,
+            one (C,) float32.
+        nonce: of the session of secure aggregation (``fedtransfer.common.masks``) for the answer;
+            "" for an answer without masks.
         sharers: in such a session, the sites whose shares arrived.
-        boxes: one array, the boxes sealed for this site by its neighbours among the sharers, (number, bytes) uint8.
+        boxes: one array, the boxes sealed for this site by its neighbours among the sharers,
+            (number, bytes) uint8.
     """
 
     site: str
@@ -105,15 +108,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Task(Request):
-    """A head: to score and train in a round, to score only, to make personal, or to store as the result.
+    """A head: to score and train in a round, to score only, to make personal, or to store.
 
     Attributes:
         head: the trained arrays.
-        weighting: the factor of the update: ``examples``, the number of training images, or ``uniform``, 1.
+        weighting: the factor of the update: ``examples``, the number of training images, or
+            ``uniform``, 1.
         trainable: the layer of the backbone at which the arrays begin; ``head`` for the head alone.
         rate: this round's share of the configured learning rate.
-        run: the run's name at the sites, the same over restarts; a site stores its state of the run under it.
-        counted: the last round in which the site's update counted, 0 for none; the site's state after it is valid.
+        run: the run's name at the sites, the same over restarts; a site stores its state of the run
+            under it.
+        counted: the last round in which the site's update counted, 0 for none; the site's state
+            after it is valid.
     """
 
     head: Arrays
@@ -164,7 +170,8 @@ class Answer:
     Attributes:
         round: the round of the request.
         fingerprint: of the site's backbone.
-        classes: digest of the class names, in the order of the answer's numbers (``classes_digest``).
+        classes: digest of the class names, in the order of the answer's numbers
+            (``classes_digest``).
     """
 
     round: int
@@ -192,7 +199,8 @@ class Update(Scores):
     Attributes:
         examples: n, the number of the site's training images.
         total: weight · (head after - head before), array by array.
-        extra: ``control``: the change of SCAFFOLD's variate at the site, unweighted, shaped as the head.
+        extra: ``control``: the change of SCAFFOLD's variate at the site, unweighted, shaped as the
+            head.
     """
 
     examples: int
@@ -230,7 +238,8 @@ class Tally(Answer):
 
     Attributes:
         images: numbers of validation and test images, (2,) int64.
-        correct: numbers of images that are classified correctly, (H, 2) int64; a factor does not change them.
+        correct: numbers of images that are classified correctly, (H, 2) int64; a factor does not
+            change them.
         losses: sums of the cross-entropy, (H, S, 2) float64.
     """
 
@@ -245,8 +254,9 @@ class Personal(Answer):
 
     Attributes:
         images: the number of the site's test images.
-        correct: numbers of images classified correctly, (4,) int64: by the global head, by a head trained at the site
-            alone, by the global head fine-tuned at the site, and by a mix of the global and the local head.
+        correct: numbers of images classified correctly, (4,) int64: by the global head, by a head
+            trained at the site alone, by the global head fine-tuned at the site, and by a mix of
+            the global and the local head.
         share: share of the global head in the mix, chosen on validation images.
     """
 

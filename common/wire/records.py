@@ -1,8 +1,8 @@
 """Convert typed values to and from Flower's records; the only file that knows Flower's record keys.
 
-A value travels in one record: its plain fields as one JSON text, and its arrays as one sequence of bytes. Flower moves
-a message as a tree of objects, each in separate requests at every hop (a record of four arrays would be nine objects).
-The type of a field decides how it travels.
+A value travels in one record: its plain fields as one JSON text, and its arrays as one sequence of
+bytes. Flower moves a message as a tree of objects, each in separate requests at every hop (a record
+of four arrays would be nine objects). The type of a field decides how it travels.
 """
 
 import hashlib
@@ -185,7 +185,10 @@ def _padded(array: NDArray[Any]) -> bytes:
 
 
 def _array(entry: Sequence[Any], data: bytes, start: int) -> NDArray[Any]:
-    """Return a read-only view of bytes as an array; NumPy refuses lengths that are negative or beyond the data."""
+    """Return a read-only view of bytes as an array.
+
+    NumPy refuses lengths that are negative or beyond the data.
+    """
     dtype = np.dtype(str(entry[0]))
     if dtype.kind not in "iuf":
         raise ValueError(f"an array of type {entry[0]!r}")
@@ -193,13 +196,13 @@ def _array(entry: Sequence[Any], data: bytes, start: int) -> NDArray[Any]:
 
 
 def shapes(records: RecordDict) -> list[list[Any]]:
-    """Return the type and the lengths of each array in packed records, in order: ``["<f4", 256, 3]``."""
+    """Return type and lengths of each array in packed records, in order: ``["<f4", 256, 3]``."""
     layout = json.loads(str(records.config_records["head"]["said"])).get(_LAYOUT, [])
     return [entry for _, entries in layout for entry in entries]
 
 
 def digest(records: RecordDict) -> str:
-    """Return the SHA-256 of packed records, plain fields and bytes of arrays, in hexadecimal digits."""
+    """Return the SHA-256 of packed records, of plain fields and arrays, in hexadecimal digits."""
     hashed = hashlib.sha256(str(records.config_records["head"]["said"]).encode())
     for piece in _pieces(records):
         hashed.update(piece)
@@ -216,7 +219,8 @@ def array_bytes(records: RecordDict) -> int:
 def content_bytes(message: Message) -> int:
     """Return the size of a message's content, serialized for the wire, in bytes.
 
-    Flower's envelope of about 200 bytes is left out: its length differs from run to run with the random ids in it.
+    Flower's envelope of about 200 bytes is left out: its length differs from run to run with the
+    random ids in it.
     """
     from flwr.common.serde import recorddict_to_proto
 

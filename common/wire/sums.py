@@ -17,8 +17,8 @@ noisy gram    Σ x xᵀ in the layout of ``fedtransfer.common.privacy.closed_for
               (d(d+1)/2,) float32; Σ x yᵀ (d, C) float32
 ============= =============================================================================
 
-All of them add up over sites. Without noise, G and B travel as float64, since ridge regression depends on small
-differences of large numbers. Under noise these differences are lost anyway.
+All of them add up over sites. Without noise, G and B travel as float64, since ridge regression
+depends on small differences of large numbers. Under noise these differences are lost anyway.
 """
 
 from collections.abc import Callable
@@ -49,19 +49,25 @@ _SLACK = 1e-6  # relative difference allowed between numbers that must agree, si
 
 
 def requested_sums(config: RunConfig) -> tuple[str, ...]:
-    """Return the kinds of sums that a run requests from its sites, in order; a site gives no others."""
+    """Return the kinds of sums that a run requests from its sites, in order.
+
+    A site gives no others.
+    """
     moments = ("moments",) if config.standardise == "federated" else ()
     return (*moments, one_shot_sums(config)) if config.one_shot else moments
 
 
 def one_shot_sums(config: RunConfig) -> str:
-    """Return the kind of sums behind a run's one-shot head; under differential privacy, the noisy kind."""
+    """Return the kind of sums behind a run's one-shot head.
+
+    Under differential privacy it is the noisy kind.
+    """
     what = OF_ONE_SHOT[config.one_shot]
     return f"noisy {what}" if config.private else what
 
 
 def layout(what: str, features: int, classes: int) -> Layout:
-    """Return types and shapes of the arrays of ``what`` (in ``KINDS`` or ``NOISY_KINDS``), for d features and C classes."""
+    """Return types and shapes of the arrays of ``what``, for d features and C classes."""
     return (_LAYOUTS | _NOISY_LAYOUTS)[what](features, classes)
 
 
@@ -114,7 +120,9 @@ def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = 
 
 
 def check_numbers(sums: Sums, what: str) -> None:
-    """Check numbers of images by class, if the sums have them; they are exact in a total under masks too.
+    """Check numbers of images by class, if the sums have them.
+
+    They are exact in a total under masks too.
 
     Raises:
         ProtocolError: they do not add up to ``sums.examples``.
@@ -136,7 +144,7 @@ def _check_classes(totals: NDArray[Any], images: NDArray[Any], *, unit: bool) ->
 
 
 def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool) -> None:
-    """Check the border of G, which B implies, its diagonal, and all other entries by the Cauchy-Schwarz inequality."""
+    """Check G: its border, which B implies, and the rest by the Cauchy-Schwarz inequality."""
     _check_classes(by_class[:-1].T, by_class[-1], unit=unit)
     lengths = np.arange(len(by_class), 0, -1)
     ends = np.cumsum(lengths) - 1  # of the rows of the triangle

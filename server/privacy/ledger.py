@@ -1,7 +1,7 @@
-"""What a run has spent: a line in ``run-privacy.jsonl`` for each round, on disk before anything leaves.
+"""What a run has spent: a line in ``run-privacy.jsonl`` per round, written before anything leaves.
 
-No line is ever taken back. A round that is repeated after a kill is charged again, since what it sent may have been
-seen.
+No line is ever taken back. A round that is repeated after a kill is charged again, since what it
+sent may have been seen.
 """
 
 import math
@@ -30,7 +30,8 @@ class RunLedger:
         """Open the ledger of a run folder, or begin one; a ledger of an earlier version is renamed.
 
         Raises:
-            UserError: its releases are of another kind, it cannot be read, or there are two ledgers.
+            UserError: its releases are of another kind, it cannot be read, or there are two
+                ledgers.
         """
         rename_ledger(folder / EARLIER_FILE, folder / FILE)
         self.promise, self._path, self._config = promise, folder / FILE, config
@@ -51,8 +52,8 @@ class RunLedger:
     def affords(self) -> bool:
         """Whether the promise allows one more round.
 
-        Sites that keep their own ledger allow the planned number of rounds and no more. Without such sites, a run
-        may go on for as long as ε is within its limit.
+        Sites that keep their own ledger allow the planned number of rounds and no more. Without
+        such sites, a run may go on for as long as ε is within its limit.
         """
         following = self.charged + 1
         counted = self._config.dp == "image" or self._config.noise == "shared"
@@ -68,7 +69,10 @@ class RunLedger:
 
     @property
     def epsilon(self) -> float | None:
-        """An upper bound on the ε spent so far, cheap enough for every round; None if it is infinite."""
+        """An upper bound on the ε spent so far, cheap enough for every round.
+
+        It is None if it is infinite.
+        """
         if not self.charged:
             return 0.0
         return _finite(min(self.promise.epsilon_at_most(self.charged), self.promise.epsilon_limit))
@@ -77,12 +81,14 @@ class RunLedger:
         """Pay for round ``number``; on return that is on disk.
 
         Raises:
-            UserError: the round would exceed the promise, or the ledger cannot be written; then nothing may leave.
+            UserError: the round would exceed the promise, or the ledger cannot be written; then
+                nothing may leave.
         """
         if not self.affords:
             raise UserError(
-                f"round {number}: one more round would exceed {self.limit}; {self.charged} are charged in {self._path}, "
-                "including rounds in which a run was stopped. Stop here, or start a new run with more noise"
+                f"round {number}: one more round would exceed {self.limit}; {self.charged} are charged in "
+                f"{self._path}, including rounds in which a run was stopped. Stop here, or start a new run with "
+                "more noise"
             )
         self.charged += 1
         row = {"round": number, **self._release, "epsilon": self.epsilon, "delta": self.promise.delta}
@@ -90,12 +96,16 @@ class RunLedger:
             append_line(self._path, row)
         except OSError as error:
             raise UserError(
-                f"{self._path}: cannot write the privacy ledger: {error.strerror}; the run stops before this round "
-                "spends anything. Make room or give access, and resume the run"
+                f"{self._path}: cannot write the privacy ledger: {error.strerror}; the run stops before this "
+                "round spends anything. Make room or give access, and resume the run"
             ) from None
 
     def summary(self, *, stopped: bool) -> dict[str, Any]:
-        """Return what ``summary.json`` says of privacy; ``stopped``: the promise ended the run before its last round."""
+        """Return the part of ``summary.json`` about privacy.
+
+        Args:
+            stopped: whether the promise ended the run before its last round.
+        """
         promise = self.promise
         return {
             "epsilon": _finite(promise.epsilon(self.charged)),
@@ -127,9 +137,9 @@ class RunLedger:
                 release = {key: line.row[key] for key in _RELEASE if key in line.row} if line.row else {}
                 if len(release) == len(_RELEASE) and release != self._release:
                     raise UserError(
-                        f"{self._path}: earlier rounds were charged as {release}, this run would charge {self._release}; "
-                        "the promise does not cover both together. Resume with the settings that the run began with, or "
-                        "start a new run"
+                        f"{self._path}: earlier rounds were charged as {release}, this run would charge "
+                        f"{self._release}; the promise does not cover both together. Resume with the settings that "
+                        "the run began with, or start a new run"
                     )
         except OSError as error:
             raise UserError(f"{self._path}: cannot read the privacy ledger: {error.strerror}; give access") from None

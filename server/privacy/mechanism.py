@@ -1,20 +1,22 @@
-"""Differential privacy of sites by a server that they trust: clip, sum, add noise, divide by a fixed number.
+"""Differential privacy of sites by a server that they trust: clip, sum, add noise, divide.
 
-McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963), Algorithm 1 with flat
-clipping, equal weights and the fixed denominator of its Lemma 1: with q the chance of a site to be in a cohort, N the
-number of sites and C the bound,
+McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963),
+Algorithm 1 with flat clipping, equal weights and the fixed denominator of its Lemma 1: with q the
+chance of a site to be in a cohort, N the number of sites and C the bound,
 
     Δ = (Σ_k clip(Δ_k, C) + N(0, (z C)² I)) / (q N).
 
-A site that is not there, or whose answer is refused, adds zero; noise and denominator know nothing of it.
+A site that is not there, or whose answer is refused, adds zero; noise and denominator know nothing
+of it.
 
-With ``--clip-quantile`` γ the bound adapts: Andrew et al. 2021, "Differentially Private Learning with Adaptive Clipping"
-(arXiv 1905.03871), Algorithm 1. With b_k = 1 where the norm of Δ_k is at most C, m = q N and σ_b = m / 20,
+With ``--clip-quantile`` γ the bound adapts: Andrew et al. 2021, "Differentially Private Learning
+with Adaptive Clipping" (arXiv 1905.03871), Algorithm 1. With b_k = 1 where the norm of Δ_k is at
+most C, m = q N and σ_b = m / 20,
 
     b̃ = 1/2 + (Σ_k (b_k - 1/2) + N(0, σ_b²)) / m,   C ← C · exp(-0.2 (b̃ - γ)).
 
-A site changes Σ (b_k - 1/2) by 1/2. So that both sums together cost what one with noise multiplier z does, the updates
-get z_Δ = (z⁻² - (2 σ_b)⁻²)^(-1/2) (Theorem 1).
+A site changes Σ (b_k - 1/2) by 1/2. So that both sums together cost what one with noise multiplier
+z does, the updates get z_Δ = (z⁻² - (2 σ_b)⁻²)^(-1/2) (Theorem 1).
 """
 
 import math
@@ -76,7 +78,7 @@ class SiteLevel:
         return (self.noise_multiplier**-2 - (2 * self.expected / BITS) ** -2) ** -0.5
 
     def release(self, deltas: Sequence[Arrays], head: Arrays, bound: float, rng: np.random.Generator) -> Contribution:
-        """Return the noisy sum of the sites' deltas, clipped to ``bound``, with the weight that it is divided by.
+        """Return the noisy sum of the sites' deltas, clipped to ``bound``, with its divisor.
 
         Args:
             deltas: of the sites that answered, in site order; none is a release too.
