@@ -110,7 +110,7 @@ class Line:
     def row(self) -> dict[str, Any] | None:
         """The JSON object in the line.
 
-        None if there is none, since the line was torn or damaged.
+        It is None if the line was torn or damaged.
         """
         try:
             row = json.loads(self.content)

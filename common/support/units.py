@@ -9,22 +9,22 @@ _UNIT = """\
 Description={description} (fedtransfer)
 Wants=network-online.target
 After=network-online.target
-# Never give up: a site whose coordinator is away is tried again for as long as it takes.
+# Never give up: a site whose coordinator is away tries again for as long as it takes.
 StartLimitIntervalSec=0
 
 [Service]
 ExecStart={command} {role} start --dir {argument}
 User={user}
-# Stopped by its own command it stays so.
+# It is not restarted after its own stop command.
 Restart=on-failure
 RestartSec={pause}
-# First this process alone is told to stop, and stops what it has started; what still runs after that is killed.
+# First this process alone gets SIGTERM, and stops its children; processes that still run after that are killed.
 KillMode=mixed
 TimeoutStopSec=30
 
 NoNewPrivileges=yes
 PrivateTmp=yes
-# Everything is read-only, homes too, but its own folder. Homes are not hidden: folder and program may be there.
+# All but this folder is read-only, homes included. Homes are not hidden: folder and program may be there.
 ProtectSystem=strict
 ReadWritePaths={folder}
 

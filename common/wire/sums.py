@@ -140,7 +140,7 @@ def _check_classes(totals: NDArray[Any], images: NDArray[Any], *, unit: bool) ->
     if totals[images == 0].any():
         raise ProtocolError("sent sums of a class of which it has no images")
     if unit and (np.linalg.norm(totals.astype(np.float64), axis=1) > (1 + _SLACK) * images + _SLACK).any():
-        raise ProtocolError("sent sums of a class that so many features of length 1 cannot have")
+        raise ProtocolError("sent sums of a class that its number of features of length 1 cannot have")
 
 
 def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool) -> None:
@@ -160,7 +160,7 @@ def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np
         if (np.abs(entries) > (1 + _SLACK) * sizes[row] * sizes[row:] + np.finfo(np.float64).tiny).any():
             raise ProtocolError("sent a Gram matrix that no features have")
     if unit and squares[:-1].sum() > (1 + _SLACK) * examples:
-        raise ProtocolError("sent a Gram matrix that so many features of length 1 cannot have")
+        raise ProtocolError("sent a Gram matrix that its number of features of length 1 cannot have")
 
 
 def _check_moments(examples: int, totals: NDArray[np.float64], squares: NDArray[np.float64]) -> None:

@@ -2,21 +2,21 @@
 
 McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963),
 Algorithm 1 with flat clipping, equal weights and the fixed denominator of its Lemma 1: with q the
-chance of a site to be in a cohort, N the number of sites and C the bound,
+chance that a site is in a cohort, N the number of sites and C the clip norm,
 
     Δ = (Σ_k clip(Δ_k, C) + N(0, (z C)² I)) / (q N).
 
-A site that is not there, or whose answer is refused, adds zero; noise and denominator know nothing
-of it.
+A site that is absent, or whose answer is refused, adds zero; noise and denominator do not depend on
+it.
 
-With ``--clip-quantile`` γ the bound adapts: Andrew et al. 2021, "Differentially Private Learning
-with Adaptive Clipping" (arXiv 1905.03871), Algorithm 1. With b_k = 1 where the norm of Δ_k is at
+With ``--clip-quantile`` γ the clip norm adapts: Andrew et al. 2021, "Differentially Private Learning
+with Adaptive Clipping" (arXiv 1905.03871), Algorithm 1. With b_k = 1 if the norm of Δ_k is at
 most C, m = q N and σ_b = m / 20,
 
     b̃ = 1/2 + (Σ_k (b_k - 1/2) + N(0, σ_b²)) / m,   C ← C · exp(-0.2 (b̃ - γ)).
 
-A site changes Σ (b_k - 1/2) by 1/2. So that both sums together cost what one with noise multiplier
-z does, the updates get z_Δ = (z⁻² - (2 σ_b)⁻²)^(-1/2) (Theorem 1).
+A site changes Σ (b_k - 1/2) by 1/2. For both sums together to cost as much as one with noise
+multiplier z, the updates get z_Δ = (z⁻² - (2 σ_b)⁻²)^(-1/2) (Theorem 1).
 """
 
 import math
@@ -39,7 +39,7 @@ from fedtransfer.server.sites.exchange import carried
 from fedtransfer.server.sites.messenger import Asked, Asker
 from fedtransfer.server.strategies.state import Contribution, summed, zeros
 
-RATE = 0.2  # of the bound's steps
+RATE = 0.2  # of the steps of the clip norm
 BITS = 20  # m / σ_b
 
 
@@ -48,10 +48,10 @@ class SiteLevel:
     """The mechanism of one run.
 
     Attributes:
-        expected: m = q N, what sums are divided by: fixed and public, whoever answers.
+        expected: m = q N, the divisor of sums, which is fixed and public, whoever answers.
         noise_multiplier: z, of a round's release.
-        quantile: γ, to which the bound adapts; 0: it is fixed.
-        shared: sites clip and add the noise themselves, and what comes here is their sum.
+        quantile: γ, to which the clip norm adapts; 0 if it is fixed.
+        shared: whether sites clip and add the noise, and the server receives their sum.
     """
 
     expected: float
@@ -72,7 +72,7 @@ class SiteLevel:
 
     @property
     def noise_of_updates(self) -> float:
-        """z_Δ: z itself where the bound is fixed."""
+        """z_Δ, or z if the clip norm is fixed."""
         if not self.quantile:
             return self.noise_multiplier
         return (self.noise_multiplier**-2 - (2 * self.expected / BITS) ** -2) ** -0.5
@@ -81,9 +81,9 @@ class SiteLevel:
         """Return the noisy sum of the sites' deltas, clipped to ``bound``, with its divisor.
 
         Args:
-            deltas: of the sites that answered, in site order; none is a release too.
-            head: shaped as each of them.
-            bound: C.
+            deltas: of the sites that answered, in site order; without any, it is a release too.
+            head: has the shape of each delta.
+            bound: C, the clip norm.
             rng: draws the noise.
         """
         if self.shared:
@@ -92,7 +92,7 @@ class SiteLevel:
         return Contribution(noised(total, self.noise_of_updates * bound, rng), self.expected)
 
     def next_bound(self, deltas: Sequence[Arrays], bound: float, rng: np.random.Generator) -> float:
-        """Return C of the next round."""
+        """Return C, the clip norm, of the next round."""
         if not self.quantile:
             return bound
         centred = sum((norm(delta) <= bound) - 0.5 for delta in deltas)
@@ -117,9 +117,9 @@ def check_adaptive_clip(config: RunConfig, promise: Guarantee) -> None:
 
 
 def unnamed(asked: Asked, asker: Asker, request: Request, head: Arrays) -> Asked:
-    """Return what may be told of a secret cohort: nothing of who is in it, or of how many.
+    """Return answers of a secret cohort without its sites and their number.
 
-    What a message carries is that of a stand-in, so that an empty cohort does not show by it.
+    Sizes of messages are those of a made-up answer, so that they do not reveal an empty cohort.
     """
     nothing = Counts.empty(len(request.classes))
     answer = Update(

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import forked
@@ -131,6 +132,16 @@ def test_a_ledger_of_the_old_name_is_never_forgotten(tmp_path: Path, durable: bo
     assert SiteLedger.open(tmp_path).spent() == {RELEASE: 60}
     assert not (tmp_path / "privacy.jsonl").exists()
     assert (tmp_path / "site-privacy.jsonl").read_bytes().startswith(OLD_LINES)
+
+
+def test_several_that_open_a_ledger_of_the_old_name_at_once_lose_no_charge(tmp_path: Path) -> None:
+    (tmp_path / "privacy.jsonl").write_bytes(OLD_LINES)
+    with ThreadPoolExecutor(8) as pool:
+        opened = pool.map(
+            lambda number: SiteLedger.open(tmp_path).charge("train", "8", number, RELEASE, 20, 0.5), range(16)
+        )
+        assert len(list(opened)) == 16
+    assert SiteLedger.open(tmp_path).spent() == {RELEASE: 40 + 16 * 20}
 
 
 def test_ledgers_of_both_names_are_refused_with_the_remedy(tmp_path: Path) -> None:
