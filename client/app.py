@@ -9,7 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fedtransfer.client import tasks as work
-from fedtransfer.client.consent.budget import charge_reply
+from fedtransfer.client.consent.ledger import charge_reply
 from fedtransfer.client.consent.limits import refuse_beyond
 from fedtransfer.client.data import Site, prepare_site
 from fedtransfer.client.masking.masking import Masking
@@ -83,7 +83,7 @@ def _answer(
         else:
             value = answer()
         if isinstance(asked, Request):
-            charge_reply(place.budget, config, what, str(run), asked)
+            charge_reply(place.ledger, config, what, str(run), asked)
     except SiteError as error:
         value = error
     except UserError as error:

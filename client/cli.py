@@ -214,17 +214,17 @@ def log(
     lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20,
 ) -> None:
     """Show what left the site: the last messages of its append-only log."""
-    from fedtransfer.client.deployment.ledger import Ledger
+    from fedtransfer.client.deployment.exchange_log import ExchangeLog
     from fedtransfer.client.deployment.settings import SiteFolder
 
-    ledger = Ledger(SiteFolder.open(folder).ledger)
-    for line in list(ledger.lines())[-lines:]:
+    exchanges = ExchangeLog(SiteFolder.open(folder).exchange_log)
+    for line in list(exchanges.entries())[-lines:]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
         what = f"round {line['round']}" if line["round"] is not None else ""
         print(
             f"{when}  {line['kind']:17} {what:10} {line['method']:16} {line['bytes']:>9,} bytes  {line['sha256'][:16]}"
         )
-    if broken := ledger.first_break():
+    if broken := exchanges.first_break():
         print(f"line {broken} does not fit the one before; was the file changed?", file=sys.stderr)
         raise typer.Exit(1)
 

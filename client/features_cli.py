@@ -123,6 +123,6 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
             f"{r.bytes / 1e6:.1f}",
             r.last_used,
             str(r.damaged),
-            str(r.left_over),
+            str(r.leftovers),
         )
     table_console().print(table)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedtransfer.client.consent.budget import Budget
+from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.data.sources import read_source
@@ -39,9 +39,13 @@ class Node:
     patience: float | None = None
 
     @property
-    def budget(self) -> Budget:
-        """What the site's training images have been part of."""
-        return Budget(self.state / "privacy.jsonl")
+    def ledger(self) -> SiteLedger:
+        """What the site's training images have been part of.
+
+        Raises:
+            UserError: see ``SiteLedger.open``.
+        """
+        return SiteLedger.open(self.state, durable=False)
 
     def settings(self, config: RunConfig) -> RunConfig:
         """Return a run's settings as they are here: a simulated site has none of its own."""

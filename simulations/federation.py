@@ -30,6 +30,7 @@ from fedtransfer.common.head.cost import costs
 from fedtransfer.common.head.head import load_head, load_layer, load_moments
 from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.server.app import make_app
 from fedtransfer.server.run_folder.folder import (
     check_folder,
@@ -37,7 +38,6 @@ from fedtransfer.server.run_folder.folder import (
     read_summary,
     write_settings,
     write_summary,
-    write_whole,
 )
 from fedtransfer.server.strategies.choice import strategy_of, with_strategy
 from fedtransfer.server.strategies.strategy import Strategy

@@ -7,7 +7,6 @@ see images at three quarters of the resolution.
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import digest
+from fedtransfer.common.support.files import replacement, write_whole
 
 Pixels = NDArray[np.uint8]
 Report = Callable[[str], None]
@@ -83,16 +83,15 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
     network = keras.Model(model.input, model.get_layer("features").output, name="small_resnet_v2")
     features = network.predict(_plain(pixels, labels, validation, recipe), verbose=0)
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        out.with_suffix(".feature-statistics.npz"), mean=features.mean(0), std=features.std(0), images=len(features)
-    )
-    network.save(out)
+    with replacement(out.with_suffix(".feature-statistics.npz")) as temporary, temporary.open("wb") as file:
+        np.savez(file, mean=features.mean(0), std=features.std(0), images=len(features))
+    with replacement(out, suffix=".keras") as temporary:
+        network.save(temporary)
     backbone = load_backbone(str(out), "", recipe.resolution)
-    out.with_suffix(".md").write_text(
-        _card(data, out, recipe, backbone, classes, len(train), len(validation), history), "utf-8"
-    )
-    for file in (checkpoint, state):
-        file.unlink()
+    card = _card(data, out, recipe, backbone, classes, len(train), len(validation), history)
+    write_whole(out.with_suffix(".md"), card)
+    for leftover in (checkpoint, state):
+        leftover.unlink()
     return backbone
 
 
@@ -163,11 +162,10 @@ def _begin(
 def _save_checkpoint(model: Any, checkpoint: Path, state: Path, saved: dict[str, Any]) -> None:
     """Replace the checkpoint; the state file, written last, says which epoch it is of."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    temporary = checkpoint.with_name(f"tmp-{checkpoint.name}")
-    model.save(temporary)
-    state.unlink(missing_ok=True)
-    os.replace(temporary, checkpoint)
-    state.write_text(json.dumps(saved), "utf-8")
+    with replacement(checkpoint, suffix=".keras") as temporary:
+        model.save(temporary)
+        state.unlink(missing_ok=True)
+    write_whole(state, json.dumps(saved))
 
 
 def _augmented(

@@ -202,7 +202,7 @@ def soak_private(kills: int, seed: int = 0) -> Counter[str]:
 
 def charges(out: Path) -> list[int]:
     """The rounds that a ledger says were charged, in order."""
-    return [json.loads(line)["round"] for line in (out / "privacy.jsonl").read_text().splitlines()]
+    return [json.loads(line)["round"] for line in (out / "run-privacy.jsonl").read_text().splitlines()]
 
 
 def _wait_for_round(out: Path, number: int, child: int) -> None:
@@ -215,7 +215,7 @@ def _wait_for_round(out: Path, number: int, child: int) -> None:
 def _stage(out: Path) -> str:
     if (out / "summary.json").exists():
         return "after the summary"
-    if (out / "checkpoints" / ".writing.tmp").exists():
+    if any((out / "checkpoints").glob(".writing-*")):
         return "while a checkpoint was written"
     if (out / "last-head.npz").exists():
         return "while models were exported"

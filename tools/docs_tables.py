@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError
 
 from fedtransfer.common.config.toml_settings import Table
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.run_folder.folder import write_whole
+from fedtransfer.common.support.files import write_whole
 
 _BLOCK = re.compile(r"(<!-- table\n(?P<toml>.*?)-->\n).*?(<!-- end of table -->)", re.DOTALL)
 _NOTHING = "–"

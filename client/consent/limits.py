@@ -1,7 +1,7 @@
-"""What a request may ask: no more than the run's settings say, which are what the site has agreed to.
+"""Limits of a request: it may ask for no more than the run's settings, to which the site agreed.
 
-A server could ask for sums in a run of FedAvg, train deeper layers, or have one class speak alone in an update; a site
-does not go along.
+A server could ask for sums in a run of FedAvg, train deeper layers, or isolate one class in an
+update. A site refuses that.
 """
 
 import math
@@ -19,28 +19,28 @@ from fedtransfer.common.head.schedule import rate
 from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather, Request, Task, Trial
-from fedtransfer.common.wire.sums import asked_in
+from fedtransfer.common.wire.sums import requested_sums
 
-HEADS, FACTORS = 11, 10  # that a trial may have
+HEADS, FACTORS = 11, 10  # the most in a trial
 
 
 def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
     """Check a request against the run's settings.
 
     Args:
-        request: any but a query.
+        request: any request but a query.
         kind: its message type.
         config: the run's settings, as they are at the site.
 
     Raises:
-        SiteError: it asks for what they do not say; the text says what.
+        SiteError: the request goes beyond the settings; the text says how.
     """
     if config.dp == "image" and request.classes != config.declared_classes:
         raise _beyond("other classes", ", ".join(config.declared_classes))
     if config.private and (isinstance(request, Trial) or kind == protocol.PERSONAL):
         raise _beyond("scores of private images", "none")
-    if isinstance(request, Gather) and request.what not in (asked := asked_in(config)):
-        raise _beyond(f"sums of kind {request.what[:20]!r}", " and ".join(asked) or "none")
+    if isinstance(request, Gather) and request.what not in (kinds := requested_sums(config)):
+        raise _beyond(f"sums of kind {request.what[:20]!r}", " and ".join(kinds) or "none")
     if isinstance(request, Task | Trial):
         _check_heads(request, config)
     if isinstance(request, Trial):
@@ -65,10 +65,10 @@ def _check_round(task: Task, config: RunConfig) -> None:
 
 
 def _check_heads(request: Task | Trial, config: RunConfig) -> None:
-    if request.trainable not in (given := layers(config)):
+    if request.trainable not in (allowed := layers(config)):
         raise SiteError(
             "other-layer",
-            f"asked to work from {request.trainable[:40]!r} on; the run's settings say {', '.join(given)}",
+            f"asked to work from {request.trainable[:40]!r} on; the run's settings say {', '.join(allowed)}",
         )
     shapes = _spec(request, config, request.trainable)
     for head in request.heads if isinstance(request, Trial) else (request.head,):
@@ -94,15 +94,15 @@ def _spec(request: Request, config: RunConfig, layer: str) -> Sequence[tuple[int
     return head_spec(config, configured_backbone(config), len(request.classes), layer).shapes
 
 
-def _check_arrays(arrays: Sequence[NDArray[Any]], shapes: Sequence[tuple[int, ...]], what: str) -> None:
-    found = [array.shape for array in arrays]
-    if found != list(shapes) or not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays):
+def _check_arrays(arrays: Sequence[NDArray[Any]], shapes: Sequence[tuple[int, ...]], name: str) -> None:
+    received = [array.shape for array in arrays]
+    if received != list(shapes) or not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays):
         raise SiteError(
-            "other-arrays", f"sent {what} of shapes {found}, or not of finite numbers; expected {list(shapes)}"
+            "other-arrays", f"sent {name} of shapes {received}, or not of finite numbers; expected {list(shapes)}"
         )
 
 
-def _beyond(asked: str, said: str) -> SiteError:
+def _beyond(request: str, limit: str) -> SiteError:
     return SiteError(
-        "not-of-this-run", f"asked for {asked}; the run's settings say {said}, and this site gives no more"
+        "not-of-this-run", f"asked for {request}; the run's settings say {limit}, and this site gives no more"
     )

@@ -14,6 +14,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.common.support.files import write_whole
 
 
 class Fleet:
@@ -58,7 +59,7 @@ class Fleet:
                 raise
             return False
         self._number.parent.mkdir(mode=0o700, exist_ok=True)
-        self._number.write_text(str(node_id))
+        write_whole(self._number, str(node_id))
         self._client.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
         return True
 

@@ -10,6 +10,7 @@ import tomli_w
 from fedtransfer.client.deployment.keys import make_keys
 from fedtransfer.client.deployment.settings import EXCHANGES, MECHANISMS, SETTINGS, SiteFolder
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.processes import tool
 from fedtransfer.common.support.units import service_unit
 
@@ -49,7 +50,7 @@ demand = []               # privacy mechanisms that a run must use, of {mechanis
 bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer
 
 # What all runs together may spend on one of your images: differential privacy, of a training image added or removed.
-# With a bound only runs with --dp image are answered, since others spend without one. privacy.jsonl says what was spent.
+# With a bound only runs with --dp image are answered, since others spend without one. site-privacy.jsonl says what was spent.
 [privacy]
 epsilon = 0.0             # 0: no bound
 delta = 1e-5              # well below 1 / number of your training images
@@ -83,9 +84,8 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
     values = {"name": name, "coordinator": coordinator, "data": str(data.absolute())}
     lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
-    (folder / SETTINGS).write_text(
-        _TEMPLATE.format(**lines, methods=", ".join(EXCHANGES), mechanisms=", ".join(MECHANISMS)), "utf-8"
-    )
+    settings = _TEMPLATE.format(**lines, methods=", ".join(EXCHANGES), mechanisms=", ".join(MECHANISMS))
+    write_whole(folder / SETTINGS, settings)
     try:
         site = SiteFolder.open(folder)
     except UserError:

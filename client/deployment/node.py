@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from fedtransfer.client.consent.budget import Budget, refuse_beyond_budget
+from fedtransfer.client.consent.ledger import SiteLedger, refuse_beyond_budget
 from fedtransfer.client.data import SPLITS
+from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.identity import SiteIdentity, identity_among
-from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.client.deployment.results import keep_personal_head, keep_result
 from fedtransfer.client.deployment.settings import MECHANISMS, SETTINGS, UNPINNED, SiteFolder
 from fedtransfer.client.node import Node
@@ -71,7 +71,7 @@ class DeployedNode(Node):
         if config.masks and kind == protocol.QUERY and not self._site.roster:
             log.warning("%s", UNPINNED)
         if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
-            done = Ledger(self._site.ledger).rounds_since(time.time() - DAY)
+            done = ExchangeLog(self._site.exchange_log).rounds_since(time.time() - DAY)
             whole = kind == protocol.QUERY and not config.resume
             wanted = config.gatherings + config.training_rounds if whole else 1
             if done + wanted > consent.rounds_a_day:
@@ -106,12 +106,16 @@ class DeployedNode(Node):
                 "this site stops at the first image that cannot be read, so one image can end its part in the run, and the "
                 "noise of --dp image does not hide that; its people set strict = false in its site.toml",
             )
-        refuse_beyond_budget(self.budget, privacy.bound, privacy.delta, config, kind)
+        refuse_beyond_budget(self.ledger, privacy.bound, privacy.delta, config, kind)
 
     @property
-    def budget(self) -> Budget:
-        """What the site's training images have been part of, over all runs."""
-        return Budget(self._site.budget, durable=True)
+    def ledger(self) -> SiteLedger:
+        """What the site's training images have been part of, over all runs.
+
+        Raises:
+            UserError: see ``SiteLedger.open``.
+        """
+        return SiteLedger.open(self._site.folder)
 
     def identity(self, name: str, told: Mapping[str, str]) -> SiteIdentity:
         """Return who the site is among those that it shares masks with.

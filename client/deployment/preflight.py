@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 from cryptography import x509
 
+from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys
-from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.client.deployment.node import site_images
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.client.deployment.status import spent_in_words
@@ -66,7 +66,7 @@ def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
     yield _try("consent", _consent, site)
     yield _try("privacy", _privacy, site)
     yield _try("roster", _roster, site)
-    yield _try("log", _ledger, site)
+    yield _try("log", _exchanges, site)
     yield _try("backbone", _backbone, site)
     for what, check in (
         ("network", _reach),
@@ -192,11 +192,11 @@ def _privacy(site: SiteFolder) -> tuple[str, str]:
     return "ok", spent
 
 
-def _ledger(site: SiteFolder) -> tuple[str, str]:
-    ledger = Ledger(site.ledger)
-    if line := ledger.first_break():
-        return "warning", f"{site.ledger.name}: line {line} does not fit the one before; was the file changed?"
-    return "ok", f"{site.ledger.name}: {sum(1 for _ in ledger.lines())} messages so far"
+def _exchanges(site: SiteFolder) -> tuple[str, str]:
+    exchanges, name = ExchangeLog(site.exchange_log), site.exchange_log.name
+    if line := exchanges.first_break():
+        return "warning", f"{name}: line {line} does not fit the one before; was the file changed?"
+    return "ok", f"{name}: {sum(1 for _ in exchanges.entries())} messages so far"
 
 
 def _backbone(site: SiteFolder) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import save_head
 from fedtransfer.common.head.model import model_of_head
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 PERSONAL = "personal-"
@@ -54,7 +55,7 @@ def keep_personal_head(results: Path, task: Task, config: RunConfig, fingerprint
 def _keep(prefix: str, results: Path, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
     folder = next(results.glob(f"*-{run}"), results / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{run}")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(config.to_toml(), "utf-8")
+    write_whole(folder / "config.toml", config.to_toml())
     kept = Kept(folder, config, prefix)
     save_head(kept.path("head.npz"), task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable)
     kept.path("model.keras").unlink(missing_ok=True)  # of the head that was here before

@@ -192,11 +192,6 @@ class SiteFolder:
         return self.folder / "results"
 
     @property
-    def ledger(self) -> Path:
+    def exchange_log(self) -> Path:
         """The log of what left the site."""
         return self.folder / "sent.jsonl"
-
-    @property
-    def budget(self) -> Path:
-        """The record of what runs have spent on the site's training images."""
-        return self.folder / "privacy.jsonl"

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from fedtransfer.client.consent.budget import Budget
-from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.client.consent.ledger import SiteLedger
+from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.errors import UserError
@@ -16,7 +16,7 @@ from fedtransfer.common.support.text import ago
 
 def describe(site: SiteFolder) -> dict[str, Any]:
     """Return how the site is."""
-    sent = list(Ledger(site.ledger).lines())
+    sent = list(ExchangeLog(site.exchange_log).entries())
     return {
         "name": site.settings.name,
         "folder": str(site.folder),
@@ -52,13 +52,13 @@ def in_words(status: dict[str, Any]) -> list[str]:
 
 
 def spent_in_words(site: SiteFolder) -> str:
-    """Say what runs with differential privacy of images have spent at the site, and what they may.
+    """Say what runs with differential privacy of images have spent at the site, and what they may spend.
 
     Raises:
-        UserError: the record is damaged.
+        UserError: the ledger is damaged, or there are two.
     """
     privacy = site.settings.privacy
-    spent = epsilon(Budget(site.budget).spent(), privacy.delta)
+    spent = epsilon(SiteLedger.open(site.folder).spent(), privacy.delta)
     bound = f"of {privacy.epsilon:g} that all runs together may" if privacy.epsilon else "and no bound is set"
     return f"epsilon {spent:.3g} at delta {privacy.delta:g} is spent on an image by runs with --dp image, {bound}"
 

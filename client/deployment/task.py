@@ -21,7 +21,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import SiteError, UserError
@@ -43,7 +43,7 @@ class Task:
     """A message at SuperNode, to be fetched and answered.
 
     Args:
-        site: whose allow-list and ledger count.
+        site: whose allow-list and exchange log count.
         address: of SuperNode's Runtime API, host:port.
         token: what SuperNode gave for this message.
     """
@@ -71,7 +71,7 @@ class Task:
         self._input = pull_task_input(self._client)
 
     def answer(self, app: ClientApp) -> dict[str, Any]:
-        """Have ``app`` answer, note in the ledger what leaves, and hand it to SuperNode; return what was done."""
+        """Have ``app`` answer, note in the exchange log what leaves, and hand it to SuperNode; return what was done."""
         assert self._input
         message, context, run, bundle = self._input
         done = {
@@ -83,7 +83,7 @@ class Task:
         try:
             try:
                 reply = _answer(self._site, app, message, context, bundle)
-                Ledger(self._site.ledger).write(reply, done)
+                ExchangeLog(self._site.exchange_log).write(reply, done)
             except (
                 Exception
             ):  # such as a full disk, for what is not noted does not leave; but without any reply SuperNode waits
@@ -138,14 +138,14 @@ def allowed_bundles(listed: Sequence[str]) -> list[str]:
 
 
 def _method(settings: Mapping[str, Value]) -> str:
-    """Read a run's methods for the ledger: the one-shot head that it begins with, if any, and its strategy."""
+    """Read a run's methods for the exchange log: the one-shot head that it begins with, if any, and its strategy."""
     return ", ".join(
         str(name) for name in (settings.get("init"), settings.get("strategy")) if name not in (None, "zeros")
     )
 
 
 def _round(message: Message) -> int | None:
-    """Read a message's round for the ledger; None for a query, or for what is no message of ours."""
+    """Read a message's round for the exchange log; None for a query, or for a message of another kind than ours."""
     try:
         return int(wire.unpack(message.content, *_ROUNDS).round)
     except (protocol.ProtocolError, SiteError):

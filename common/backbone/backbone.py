@@ -1,7 +1,7 @@
 """The frozen, pretrained network that every site holds: image in, feature vector out.
 
-Resizing and preprocessing are part of it: an image's shorter side is cut to the square in its middle, resized to
-R x R by antialiased bilinear interpolation, and scaled to [-1, 1] inside the network, as ResNetV2 expects
+Resizing and preprocessing are part of it. The square in the middle of an image is resized to R x R
+by antialiased bilinear interpolation, and scaled to [-1, 1] inside the network, as ResNetV2 expects
 (He et al. 2016, arXiv 1603.05027).
 """
 
@@ -16,20 +16,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone.networks import bundled_network, check_network, in_bfloat16, named_network, own_network
+from fedtransfer.common.backbone.networks import (
+    bundled_network,
+    check_network,
+    in_bfloat16,
+    keras_network,
+    network_from_file,
+)
 from fedtransfer.common.backbone.public_statistics import (
     PublicStatistics,
     check_origin,
     choose,
-    own_statistics,
     read_statistics,
+    statistics_file,
 )
 from fedtransfer.common.compute import keras, tf, why_no_bfloat16
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.errors import UserError
 
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
-# What of a layer's configuration decides what it computes; names and Keras' own bookkeeping do not.
+# The parts of a layer's configuration that decide what it computes; names and Keras' bookkeeping do not.
 _ARCHITECTURE_KEYS = (
     "filters",
     "kernel_size",
@@ -54,13 +60,16 @@ class Backbone:
     """A loaded backbone.
 
     Attributes:
-        name: its name, as the run config has it.
-        resolution: pixels a side that it sees.
-        network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not trainable.
-        mean: the public mean of its features that it comes with, ``(features,)`` float32, or None.
-        notes: what a person should know of how it was loaded.
-        precision: ``float32`` or ``bfloat16``, in which features are computed; they are float32 in either case.
-        statistics: the public statistics of its features that a run uses, where these are not that mean alone.
+        name: its name in the run config.
+        resolution: R, the pixels a side of its input.
+        network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not
+            trainable.
+        mean: the public mean of its features that comes with it, ``(features,)`` float32, or None.
+        notes: sentences for the user about how it was loaded.
+        precision: ``float32`` or ``bfloat16``: the precision of the computation; features are
+            float32 in either case.
+        statistics: the public statistics of its features that a run uses; None if it uses ``mean``
+            only.
     """
 
     name: str
@@ -83,14 +92,14 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of identity and public statistics in use (64 hexadecimal digits). Sites compare it."""
+        """SHA-256 of ``identity`` and the public statistics in use, which sites compare."""
         if self.statistics is None:
             return self.identity
         return hashlib.sha256(self.identity.encode() + self.statistics.digest).hexdigest()
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of architecture, weights, preprocessing and mean (64 hexadecimal digits), as it comes. Stores go by it."""
+        """SHA-256 of architecture, weights, preprocessing and ``mean``, in 64 hexadecimal digits."""
         state = hashlib.sha256(_RESIZE_RULE.encode())
         state.update(json.dumps(_architecture(self.network), sort_keys=True).encode())
         for weight in self.network.get_weights():
@@ -104,11 +113,11 @@ class Backbone:
         return tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
 
     def resize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Resize decoded images (n, H, W, 3) to (n, R, R, 3) float32, by the rule above."""
+        """Resize the middle square of decoded images (n, H, W, 3) to (n, R, R, 3) float32."""
         return self._resize(images).numpy()
 
     def extractor(self, batch: int) -> Any:
-        """Return a compiled function from ``(batch, R, R, 3)`` float32 to ``(batch, features)`` float32."""
+        """Return a compiled function, ``(batch, R, R, 3)`` → ``(batch, features)``, both float32."""
         shape = (batch, self.resolution, self.resolution, 3)
         network = in_bfloat16(self.network) if self.precision == "bfloat16" else self.network
         return tf.function(
@@ -117,17 +126,17 @@ class Backbone:
 
 
 def resizing_layer(resolution: int) -> Any:
-    """Return the resize of the pipeline as a Keras layer, for whole images and exported models alike."""
+    """Return the Keras layer that resizes images, in the pipeline and in exported models."""
     return keras.layers.Resizing(
         resolution, resolution, "bilinear", crop_to_aspect_ratio=True, antialias=True, name="resize", dtype="float32"
     )
 
 
 def configured_backbone(config: RunConfig) -> Backbone:
-    """Load the backbone that a run config names, with the public statistics that it uses.
+    """Load the backbone of a run config, with the public statistics that the run uses.
 
     Raises:
-        UserError: the network or the statistics are not there, cannot be read or do not fit.
+        UserError: the network or the statistics are missing, cannot be read or do not fit.
     """
     backbone = load_backbone(config.backbone, config.weights, config.resolution, config.preprocessing, config.precision)
     if config.standardise != "public" and config.project != "pca" and not config.feature_statistics:
@@ -137,49 +146,51 @@ def configured_backbone(config: RunConfig) -> Backbone:
 
 @lru_cache(maxsize=2)
 def _with_statistics(backbone: Backbone, named: str, file: str, standardise: str, project: str) -> Backbone:
-    """Give a backbone the statistics in ``file`` ("": those it comes with), as far as they are used."""
-    source = Path(file).expanduser() if file else own_statistics(named)
-    found = read_statistics(source, backbone.features) if source else {}
+    """Return a backbone with the statistics that a run uses, from ``file`` ("": its default)."""
+    source = Path(file).expanduser() if file else statistics_file(named)
+    arrays = read_statistics(source, backbone.features) if source else {}
     if file:
-        check_origin(found, file, backbone.identity, backbone.resolution)
-    used = choose(
-        found,
+        check_origin(arrays, file, backbone.identity, backbone.resolution)
+    statistics = choose(
+        arrays,
         backbone.name,
         deviation=standardise == "public",
         axes=project == "pca",
         standardised=standardise in ("public", "federated"),
     )
-    return replace(backbone, statistics=used)
+    return replace(backbone, statistics=statistics)
 
 
 @lru_cache(maxsize=2)
 def load_backbone(
     name: str, weights: str = "", resolution: int = 0, preprocessing: str = "auto", precision: str = "float32"
 ) -> Backbone:
-    """Load a backbone once a process.
+    """Load a backbone, once per process.
 
     Args:
-        name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, or a Keras model file.
-        weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; "" means ImageNet weights.
-        resolution: pixels a side, 0 for the backbone's own.
-        preprocessing: what the weights expect: ``tf``, ``torch``, ``caffe`` or ``none``; ``auto`` takes the network's
-            own, or else ``tf``.
+        name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, or a Keras
+            model file.
+        weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; ""
+            means ImageNet weights.
+        resolution: pixels a side, 0 for the backbone's default.
+        preprocessing: ``tf``, ``torch``, ``caffe`` or ``none``, whichever the weights expect;
+            ``auto`` is ``none`` if the network has preprocessing of its own, else ``tf``.
         precision: ``float32`` or ``bfloat16``.
 
     Raises:
-        UserError: the network or its weights are not there, cannot be read or do not fit.
+        UserError: the network or its weights are missing, cannot be read or do not fit.
     """
     if precision == "bfloat16" and (why := why_no_bfloat16()):
         raise UserError(f"--precision bfloat16 would only lose accuracy here: {why}; leave it at float32")
-    statistics = own_statistics(name)
+    statistics = statistics_file(name)
     notes: tuple[str, ...] = ()
     if name == BUNDLED:
         network = bundled_network()
     elif name in KERAS_BACKBONES:
-        network = named_network(name, weights, preprocessing)
+        network = keras_network(name, weights, preprocessing)
     else:
         path = Path(name).expanduser()
-        network, notes = own_network(path, preprocessing)
+        network, notes = network_from_file(path, preprocessing)
         name = re.sub(r"[^\w.-]+", "_", Path(name).stem)
     fixed = network.input_shape[1]
     if fixed and resolution not in (0, fixed):
@@ -191,12 +202,12 @@ def load_backbone(
     if statistics:
         mean = read_statistics(statistics, int(network.output_shape[-1]))["mean"]
         if name != BUNDLED:
-            notes = (*notes, f"{path.name}: {statistics.name} beside it holds the mean of its features")
+            notes = (*notes, f"{path.name}: {statistics.name} next to it holds the mean of its features")
     return Backbone(name, resolution, network, mean, notes, precision)
 
 
 def _architecture(network: Any) -> list[Any]:
-    """Describe a functional model by what its layers compute and how they are joined, without any names."""
+    """Describe a functional model by its layers' computations and connections, without names."""
     position = {layer.name: index for index, layer in enumerate(network.layers)}
     layers = []
     for layer in network.layers:

@@ -1,9 +1,9 @@
-"""The network in two: what is below the cut runs once an image and never changes, what is above is trained.
+"""Cut the network in two: the part below is frozen and runs once per image, the rest is trained.
 
-It can be cut wherever a single tensor crosses, so before a stage or a block of a residual network, whose shortcuts
-stay whole. What crosses is stored in place of the pooled features. Above the cut, convolutions are trained (kernels,
-and biases where there are any); BatchNormalization keeps its statistics, gamma and beta, and all layers run in
-inference mode.
+A network can be cut wherever a single tensor crosses: before a stage or a block of a residual
+network, whose shortcuts stay whole. The crossing tensor is stored in place of the pooled features.
+Above the cut, convolutions are trained (kernels and, if present, biases). BatchNormalization keeps
+its statistics, gamma and beta, and all layers run in inference mode.
 """
 
 import hashlib
@@ -21,20 +21,20 @@ from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.errors import UserError
 
-HEAD = "head"  # the layer to name where nothing of the network is trained
-_LOCK = threading.Lock()  # Keras' name scopes are not for several threads
+HEAD = "head"  # the name of the cut above the whole network, of which nothing is trained
+_LOCK = threading.Lock()  # Keras' name scopes are not safe for several threads
 
 
 @dataclass(frozen=True)
 class Above:
-    """What stands above a cut; equal to another where backbone and cut are.
+    """The part above a cut; two are equal if backbone and cut are.
 
     Attributes:
-        fingerprint: of what is below, which stands for backbone and cut.
-        width: w, the values that cross the cut for an image.
+        fingerprint: of the part below, which identifies backbone and cut.
+        width: w, the number of values that cross the cut for an image.
         features: d, the width of pooled features.
-        names: of the trained arrays, from the cut upwards: ``conv5_block1_1_conv/kernel``.
-        pretrained: their values in the backbone.
+        names: names of the trained arrays, from the cut upwards: ``conv5_block1_1_conv/kernel``.
+        pretrained: the values of these arrays in the backbone.
     """
 
     fingerprint: str
@@ -51,20 +51,21 @@ class Above:
         return tuple(array.shape for array in self.pretrained)
 
     def build(self) -> Any:
-        """Build a Keras model of its own, flattened tensors at the cut (n, w) → pooled features (n, d).
+        """Build a new Keras model, flattened tensors at the cut (n, w) → pooled features (n, d).
 
-        Its ``trainable_variables`` are those of ``names``, at their pretrained values. Call it with ``training=False``.
+        Its ``trainable_variables`` are those of ``names``, with pretrained values. Call it with
+        ``training=False``.
         """
         return _upper(self._network, self._crossing)
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A backbone in two.
+    """A backbone, cut in two.
 
     Attributes:
-        layer: the stage, block or layer that training begins at, or ``head``.
-        below: what turns images into the flattened tensor at the cut; the whole backbone for ``head``.
+        layer: the stage, block or layer at which training begins, or ``head``.
+        below: maps images to the flattened tensor at the cut; the whole backbone for ``head``.
         above: the rest; None for ``head``.
     """
 
@@ -75,26 +76,27 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class _Below(Backbone):
-    """The lower part as a backbone: its features are what crosses the cut."""
+    """The lower part as a backbone, whose features are the values that cross the cut."""
 
     identity: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Derived from that of the whole backbone and the place of the cut."""
+        """The identity, which follows from the fingerprint of the whole backbone and the cut."""
         return self.identity
 
 
 def cut(backbone: Backbone, layer: str) -> Cut:
-    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer; once a process.
+    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer.
 
     Args:
-        backbone: the whole.
-        layer: the name of a layer, or what layers' names begin with before a ``_``; ``head`` cuts nothing off.
+        backbone: the whole backbone.
+        layer: the name of a layer, or the beginning of layers' names before a ``_``; ``head`` cuts
+            nothing off.
 
     Raises:
-        UserError: no layer is called so, several tensors cross there, or no convolution is above; the names that can
-            be given are listed.
+        UserError: no layer has this name, several tensors cross there, or no convolution is above;
+            the text lists the possible names.
     """
     if layer == HEAD:
         return Cut(HEAD, backbone, None)
@@ -103,17 +105,17 @@ def cut(backbone: Backbone, layer: str) -> Cut:
 
 
 def cuts(backbone: Backbone, layers: Sequence[str]) -> tuple[Cut, ...]:
-    """Cut a backbone before each of several layers, each of which must be deeper than the one before.
+    """Cut a backbone before each of several layers; each must be deeper than the one before it.
 
     Raises:
-        UserError: one is not, or cannot be cut at.
+        UserError: a layer is not deeper, or see ``cut``.
     """
-    found = tuple(cut(backbone, layer) for layer in layers)
-    for one, other in pairwise(found):
-        if _arrays(other) <= _arrays(one):
-            raise UserError(f"unfreeze-at: {other.layer} trains no more of {backbone.name} than {one.layer} before it; "
+    result = tuple(cut(backbone, layer) for layer in layers)
+    for first, second in pairwise(result):
+        if _arrays(second) <= _arrays(first):
+            raise UserError(f"unfreeze-at: {second.layer} trains no more of {backbone.name} than {first.layer} before it; "
                             f"{_offer(_flat(backbone))}")  # fmt: skip
-    return found
+    return result
 
 
 def _arrays(cut: Cut) -> int:
@@ -123,10 +125,10 @@ def _arrays(cut: Cut) -> int:
 @lru_cache(maxsize=8)
 def _cut(backbone: Backbone, layer: str) -> Cut:
     network = _flat(backbone)
-    place = _find(network, layer)
-    if isinstance(place, str):
-        raise UserError(f"layer {layer!r} of {backbone.name}: {place}; {_offer(network)}")
-    at, crossing = place
+    location = _find(network, layer)
+    if isinstance(location, str):
+        raise UserError(f"layer {layer!r} of {backbone.name}: {location}; {_offer(network)}")
+    at, crossing = location
     lower = keras.Model(network.input, keras.layers.Flatten(name="at_the_cut")(crossing))
     lower.trainable = False
     identity = hashlib.sha256(f"{backbone.fingerprint} below node {at}".encode()).hexdigest()
@@ -139,7 +141,7 @@ def _cut(backbone: Backbone, layer: str) -> Cut:
 
 @lru_cache(maxsize=2)
 def _flat(backbone: Backbone) -> Any:
-    """Copy a network, at its resolution and with models within it dissolved; the original stays as it is."""
+    """Return a copy of a network at its resolution, with the models inside it flattened."""
     image = keras.Input((backbone.resolution, backbone.resolution, 3), name="image")
     return keras.Model(image, _replay(backbone.network, backbone.network.input, image))
 
@@ -154,7 +156,10 @@ def _upper(network: Any, crossing: Any) -> Any:
 
 
 def _replay(network: Any, begin: Any, start: Any, names: set[str] | None = None) -> Any:
-    """Apply copies of what follows the tensor ``begin`` in a network to the tensor ``start``; return the output."""
+    """Apply copies of what follows the tensor ``begin`` in a network to the tensor ``start``.
+
+    Return the output.
+    """
     names = {"image"} if names is None else names
     tensors, copies = {id(begin): start}, {}
     for node in _nodes(network):
@@ -178,20 +183,22 @@ def _replay(network: Any, begin: Any, start: Any, names: set[str] | None = None)
 
 def _copy(operation: Any, names: set[str]) -> Any:
     name = operation.name
-    while name in names:  # two models in one may have layers of one name
+    while name in names:  # two models inside one may have layers of one name
         name += "_"
     names.add(name)
     return type(operation).from_config({**operation.get_config(), "name": name})
 
 
 def _find(network: Any, layer: str) -> tuple[int, Any] | str:
-    """Return the number of nodes below a cut and the tensor that crosses it, or why it cannot be cut there."""
+    """Return the number of nodes below a cut and the crossing tensor, or why there is no cut."""
     nodes = _nodes(network)
     named = [not node.is_input and _is_named(node.operation.name, layer) for node in nodes]
     if True not in named:
         return "no layer's name is that or begins with it"
-    at, crossing = [place for place in _crossings(nodes, network.outputs[0]) if place[0] <= named.index(True)][-1]
-    # A layer without weights, such as a shortcut's pooling, may stand beside those that are named so; others may not.
+    at, crossing = [crossing for crossing in _crossings(nodes, network.outputs[0]) if crossing[0] <= named.index(True)][
+        -1
+    ]
+    # Next to the layers of that name there may be layers without weights, such as a shortcut's pooling, but no others.
     reached: set[int] = set()
     used: dict[int, Any] = {}
     whole = True
@@ -210,7 +217,7 @@ def _find(network: Any, layer: str) -> tuple[int, Any] | str:
 
 
 def _crossings(nodes: list[Any], output: Any) -> Iterator[tuple[int, Any]]:
-    """Yield k and a tensor wherever all that the nodes after the first k need of these is that one tensor."""
+    """Yield k and a tensor wherever later nodes need only that tensor from the first k nodes."""
     last = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors} | {id(output): len(nodes)}
     needed: dict[int, Any] = {}
     for i, node in enumerate(nodes):
@@ -221,14 +228,17 @@ def _crossings(nodes: list[Any], output: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _offer(network: Any) -> str:
-    """List what can be given, from the head down, with the parameters that are trained; one name for each."""
+    """List the possible names, from the head down, with the number of trained parameters.
+
+    There is one name for each number.
+    """
     nodes = _nodes(network)
     parts = [node.operation.name.split("_") for node in nodes if _trains(node.operation)]
     names = {"_".join(part[:n]): None for part in parts for n in range(1, len(part) + 1)}
     offered: dict[int, str] = {}
     for name in sorted(names, key=len):
-        if not isinstance(place := _find(network, name), str):
-            trained = {id(node.operation): node.operation for node in nodes[place[0] :] if _trains(node.operation)}
+        if not isinstance(location := _find(network, name), str):
+            trained = {id(node.operation): node.operation for node in nodes[location[0] :] if _trains(node.operation)}
             offered.setdefault(sum(layer.count_params() for layer in trained.values()), name)
     return "give head, or one of " + ", ".join(f"{name} ({n:,} parameters)" for n, name in sorted(offered.items()))
 
@@ -246,5 +256,5 @@ def _operation(tensor: Any) -> Any:
 
 
 def _nodes(network: Any) -> list[Any]:
-    """Return the nodes of a functional model's graph, each after those that it needs."""
+    """Return the nodes of a functional model's graph, each after the nodes that it depends on."""
     return [node for depth in sorted(network._nodes_by_depth, reverse=True) for node in network._nodes_by_depth[depth]]

@@ -1,6 +1,7 @@
-"""Where a frozen network comes from: the bundle, a named architecture with a weights file, or a model file of the user's own.
+"""Load a frozen network: the bundled one, one of keras.applications, or a model file.
 
-Whatever the source, the result is one Keras model from images (n, H, W, 3) float32, RGB 0 to 255, to features (n, d).
+The result is always one Keras model from images (n, H, W, 3) float32, RGB 0 to 255, to features (n,
+d).
 """
 
 import warnings
@@ -25,11 +26,11 @@ def bundled_network() -> Any:
         return keras.models.load_model(file, compile=False)
 
 
-def named_network(name: str, weights: str, preprocessing: str) -> Any:
-    """Build an architecture of keras.applications and give it weights: ImageNet's, or those of a file or checkpoint.
+def keras_network(name: str, weights: str, preprocessing: str) -> Any:
+    """Build an architecture of keras.applications, with ImageNet weights or those of a file.
 
     Raises:
-        UserError: the weights are not there, cannot be downloaded or do not fit.
+        UserError: the weights are missing, cannot be downloaded or do not fit.
     """
     image = keras.Input((None, None, 3), name="image")
     build = getattr(keras.applications, KERAS_BACKBONES[name])
@@ -41,13 +42,16 @@ def named_network(name: str, weights: str, preprocessing: str) -> Any:
     return network
 
 
-def own_network(path: Path, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
-    """Load a model file (.keras or .h5); return the network up to its features, and what was done to it.
+def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
+    """Load a model file (.keras or .h5).
+
+    Return the network up to its features, and notes on what was changed.
 
     A classification top is cut off at the last pooling layer.
 
     Raises:
-        UserError: the file cannot be loaded, or holds no network from one RGB image to one pooled feature vector.
+        UserError: the file cannot be loaded, or holds no network from one RGB image to one pooled
+            feature vector.
     """
     if not path.is_file():
         raise UserError(f"--backbone {path}: no such file; expected a Keras model file (.keras or .h5), or a name")
@@ -68,11 +72,13 @@ def own_network(path: Path, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
     output = model.output
     if any(type(layer).__name__ in _CLASSIFIER for layer in top):
         output = pools[-1].output
-        notes.append(f"{path.name}: cut at {pools[-1].name}; the classification top ({_names(top)}) is left away")
+        notes.append(f"{path.name}: cut at {pools[-1].name}; the classification top ({_names(top)}) is left out")
     if preprocessing == "auto":
-        own = _own_preprocessing(model)
-        preprocessing = "none" if own else "tf"
-        notes.append(f"{path.name}: preprocessing " + (f"is its own ({_names(own)})" if own else "tf (to [-1, 1])"))
+        layers = _preprocessing_layers(model)
+        preprocessing = "none" if layers else "tf"
+        notes.append(
+            f"{path.name}: preprocessing " + (f"is its own ({_names(layers)})" if layers else "tf (to [-1, 1])")
+        )
     body = keras.Model(model.input, output)
     image = keras.Input(model.input_shape[1:], name="image")
     network = keras.Model(image, keras.layers.Flatten(name="features")(body(preprocess(image, preprocessing))))
@@ -99,10 +105,10 @@ def preprocess(image: Any, mode: str) -> Any:
 
 
 def check_network(network: Any, name: str, resolution: int) -> None:
-    """Refuse weights or features that are not numbers, and a network that sees no difference between images.
+    """Check that weights and features are finite, and differ for different images.
 
     Raises:
-        UserError: names the layer, or what was found.
+        UserError: they are not; the text names the layer.
     """
     for layer in network.layers:
         if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
@@ -142,19 +148,22 @@ def _check_ends(model: Any, path: Path) -> None:
         raise UserError(f"--backbone {path}: its input has shape {shape}; expected square images")
 
 
-def _own_preprocessing(model: Any) -> list[Any]:
-    """Return the layers, other than padding, that the image passes before the first convolution."""
-    found = []
+def _preprocessing_layers(model: Any) -> list[Any]:
+    """Return the layers, other than padding, before the first convolution."""
+    layers = []
     for layer in model.layers:
         if "Conv" in type(layer).__name__:
             break
         if type(layer).__name__ not in ("InputLayer", "ZeroPadding2D"):
-            found.append(layer)
-    return found
+            layers.append(layer)
+    return layers
 
 
 def in_bfloat16(network: Any) -> Any:
-    """Copy a network so that it computes in bfloat16; weights, input scaling and all from the pooling on stay float32."""
+    """Copy a network to compute in bfloat16.
+
+    Weights, input scaling, and layers from the pooling on stay float32.
+    """
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()

@@ -10,8 +10,9 @@ FILTERS = (32, 64, 128, 256)
 def small_resnet(filters: tuple[int, ...] = FILTERS, blocks: int = 2) -> Any:
     """Build the network: images (n, H, W, 3) float32, RGB 0 to 255 → features (n, ``filters[-1]``).
 
-    A 3 × 3 stride-2 stem; one stage of basic blocks for each entry of ``filters``, the later ones halving the size; a
-    last BatchNorm and ReLU; global average pooling. With its defaults, 2.8 million parameters.
+    A 3 × 3 stem of stride 2; one stage of basic blocks for each entry of ``filters``, each of which
+    but the first halves the size; a last BatchNorm and ReLU; global average pooling. The defaults
+    give 2.8 million parameters.
     """
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="preprocess")(image)

@@ -1,7 +1,7 @@
-"""Weights of a named architecture from wherever they were saved, matched by the variables' names.
+"""Load weights into a network of known architecture, matched by the variables' names.
 
-Read are Keras' older HDF5 layout and TensorFlow checkpoints of Keras 2, Keras 3 and TensorFlow 1; Keras reads its own
-``.weights.h5`` and ``.keras`` files.
+This module reads Keras' older HDF5 layout and TensorFlow checkpoints of Keras 2, Keras 3 and
+TensorFlow 1. Keras reads its ``.weights.h5`` and ``.keras`` files.
 """
 
 import warnings
@@ -21,63 +21,69 @@ _CHECKPOINT_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def load_weights(network: Any, path: Path) -> None:
-    """Give a network the weights of a file, or of a checkpoint by its prefix.
+    """Load the weights of a file, or of a checkpoint given by its prefix, into a network.
 
     Raises:
-        UserError: there is nothing at ``path``, or it does not fit; variables without a counterpart are listed.
+        UserError: there is nothing at ``path``, or it does not fit; the text lists variables
+            without a counterpart.
     """
     if path.with_name(path.name + ".index").is_file():
         return assign_by_name(network, _checkpoint_arrays(path), path)
     if not path.is_file():
         raise UserError(
             f"--weights {path}: no such file; expected weights of {network.name} as Keras saves them (.weights.h5, .h5, .keras), "
-            "or the prefix of a TensorFlow checkpoint (PREFIX.index beside it)"
+            "or the prefix of a TensorFlow checkpoint (PREFIX.index next to it)"
         )
     if (arrays := _named_arrays(path)) is not None:
         return assign_by_name(network, arrays, path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Keras only warns of layers that the file has no weights for
+            warnings.simplefilter("error")  # Keras only warns about layers without weights in the file
             network.load_weights(path)
     except Exception as error:
         raise UserError(f"{path}: not weights of {network.name}: {str(error).splitlines()[0]}") from None
 
 
 def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
-    """Set every variable of a network from arrays with the names that Keras gives them.
+    """Set every variable of a network from arrays of Keras' names.
+
+    Arrays of a classification top are ignored.
 
     Raises:
-        UserError: lists the variables without a counterpart, on either side. A classification top is passed over.
+        UserError: variables on either side have no counterpart; the text lists them.
     """
-    wanted = {f"{layer.name}/{weight.name}": weight for layer in network.layers for weight in layer.weights}
-    missing = [name for name in wanted if name not in arrays]
-    surplus = [name for name in arrays if name not in wanted and name.split("/")[0] not in _TOPS]
+    variables = {f"{layer.name}/{weight.name}": weight for layer in network.layers for weight in layer.weights}
+    missing = [name for name in variables if name not in arrays]
+    surplus = [name for name in arrays if name not in variables and name.split("/")[0] not in _TOPS]
     misshapen = [
         f"{name} {arrays[name].shape}, expected {tuple(weight.shape)}"
-        for name, weight in wanted.items()
+        for name, weight in variables.items()
         if name in arrays and arrays[name].shape != tuple(weight.shape)
     ]
-    found = {
+    differences = {
         "of the network are missing in the file": missing,
         "of the file are unknown to the network": surplus,
         "have another shape": misshapen,
     }
-    problems = [f"{len(names)} variables {what}: {_list(names)}" for what, names in found.items() if names]
+    problems = [f"{len(names)} variables {fault}: {_list(names)}" for fault, names in differences.items() if names]
     if problems:
         raise UserError(f"{path}: not weights of {network.name}; " + "; ".join(problems))
-    for name, weight in wanted.items():
+    for name, weight in variables.items():
         weight.assign(arrays[name])
 
 
 def imagenet_file(name: str) -> Path:
-    """Return where Keras keeps the ImageNet weights of an architecture, whether they are there or not."""
+    """Return the path at which Keras keeps the ImageNet weights of an architecture.
+
+    The file may be missing.
+    """
     from keras.src.backend.config import keras_home
 
     return Path(keras_home()) / "models" / f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
 def imagenet_weights(name: str) -> Path:
-    """Return the ImageNet weights file from Keras' cache, downloading it the first time."""
+    """Return the ImageNet weights file from Keras' cache, which downloads it the first time."""
     from keras.src.applications import resnet
 
     file = imagenet_file(name)
@@ -99,7 +105,10 @@ def _list(names: list[str]) -> str:
 
 
 def _named_arrays(path: Path) -> Arrays | None:
-    """Read an HDF5 file in Keras' older layout, where each variable has its name; None for any other file."""
+    """Read an HDF5 file in Keras' older layout, in which each variable has a name.
+
+    Return None for any other file.
+    """
     if not h5py.is_hdf5(path):
         return None
     with h5py.File(path) as file:
@@ -121,7 +130,7 @@ def _text(name: Any) -> str:
 
 
 def _checkpoint_arrays(prefix: Path) -> Arrays:
-    """Read a TensorFlow checkpoint: by the variables' own names, as Keras 2 and Keras 3 and TensorFlow 1 record them."""
+    """Read a TensorFlow checkpoint of Keras 2, Keras 3 or TensorFlow 1, by the variables' names."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     try:

@@ -1,1 +1,1 @@
-"""Images and features of a site: where they come from, how they are split, what is checked."""
+"""A site's images: where they come from, how they are split, what is checked."""

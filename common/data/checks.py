@@ -1,4 +1,4 @@
-"""Look over a set of images for what is allowed but rarely meant: copies across splits, one image under two labels."""
+"""Warnings about images: copies across splits, one image under two labels, sites without a split."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.support.text import counted
 
-_SHOWN = 3
+_MOST_NAMES = 3
 
 
 def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Sequence[str]) -> list[str]:
-    """Describe, in sentences that name files, what deserves a second look.
+    """Return warnings, as sentences that name files.
 
     Args:
-        images: the images, those of all sites together or of one.
-        keys: the content key of each, None for one that cannot be read.
-        splits: the split of each.
+        images: the images of one site, or of all sites together.
+        keys: the content key of each image, None if it cannot be read.
+        splits: the split of each image.
     """
     copies: dict[bytes, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
@@ -26,8 +26,9 @@ def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Seque
     contradicted = [rows for rows in groups if len({images[i].label for i in rows}) > 1]
     warnings = []
     if leaked:
+        test_images = f"{counted(len(leaked), 'test image')} {'is' if len(leaked) == 1 else 'are'}"
         warnings.append(
-            f"{len(leaked)} test images are among the training or validation images too, so scores are too good: {_name(images, leaked)}"
+            f"{test_images} among the training or validation images too, so scores are too good: {_name(images, leaked)}"
         )
     if contradicted:
         warnings.append(
@@ -45,19 +46,23 @@ def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Seque
 
 
 def examine_sites(splits: Mapping[str, Sequence[str]]) -> list[str]:
-    """Name the sites that are too small to be divided: those without validation or without test images."""
+    """Return warnings that name the sites without validation or without test images."""
     warnings = []
-    for split, lost in (
-        ("validation", "have no say in which head is kept"),
-        ("test", "are scored on the common test set only"),
+    for split, consequence in (
+        ("validation", "no say in which head is kept"),
+        ("test", "no score but that on the common test set"),
     ):
-        sites = [site for site, mine in splits.items() if split not in mine]
+        sites = [site for site, present in splits.items() if split not in present]
         if sites:
-            names = ", ".join(sites[:_SHOWN]) + (f" and {len(sites) - _SHOWN} more" if len(sites) > _SHOWN else "")
-            warnings.append(f"{len(sites)} sites have no {split} image and {lost}: {names}")
+            names = ", ".join(sites[:_MOST_NAMES])
+            names += f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
+            have = "has" if len(sites) == 1 else "have"
+            warnings.append(f"{counted(len(sites), 'site')} {have} no {split} image and {consequence}: {names}")
     return warnings
 
 
 def _name(images: Sequence[Image], groups: list[list[int]]) -> str:
-    shown = [" = ".join(f"{images[i].path} ({images[i].label})" for i in rows[:_SHOWN]) for rows in groups[:_SHOWN]]
-    return "; ".join(shown) + (f"; and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else "")
+    names = [
+        " = ".join(f"{images[i].path} ({images[i].label})" for i in rows[:_MOST_NAMES]) for rows in groups[:_MOST_NAMES]
+    ]
+    return "; ".join(names) + (f"; and {len(groups) - _MOST_NAMES} more" if len(groups) > _MOST_NAMES else "")

@@ -1,4 +1,4 @@
-"""One image: where it is, its content, and what a person sees in it."""
+"""One image: its path, its content, and its pixels as a person sees them."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ Content = bytes | NDArray[np.uint8]  # a file's bytes, or an array (H, W[, 1 or 
 
 @dataclass(frozen=True)
 class Image:
-    """One labelled image, not read yet. ``path`` is a file, or ``archive.npz#member/row``."""
+    """One labelled image, not read yet; ``path`` is a file, or ``archive.npz#member/row``."""
 
     path: str
     label: str
@@ -41,14 +41,14 @@ class Image:
         if row := _ARCHIVE_ROW.match(self.path):
             return archive_arrays(row["archive"])[row["member"]][int(row["row"])]
         status = os.stat(self.path)
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
             raise OSError(errno.EINVAL, "not a regular file")
         if status.st_size > MAX_BYTES:
             raise OSError(errno.EFBIG, f"too large: {status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
         return Path(self.path).read_bytes()
 
     def key(self) -> bytes:
-        """Return the content key; for a row of an archive it is worked out once a process.
+        """Return the content key; for a row of an archive it is computed once per process.
 
         Raises:
             OSError: the file cannot be read.
@@ -56,16 +56,16 @@ class Image:
         if row := _ARCHIVE_ROW.match(self.path):
             archive = row["archive"]
             keys = _archive_keys(archive, os.stat(archive).st_mtime_ns)
-            place = row["member"], int(row["row"])
-            if place not in keys:
-                keys[place] = content_key(self.read())
-            return keys[place]
+            index = row["member"], int(row["row"])
+            if index not in keys:
+                keys[index] = content_key(self.read())
+            return keys[index]
         return content_key(self.read())
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a source that cannot be used, and why."""
+    """A file or folder of a source that cannot be used, and why."""
 
     path: str
     reason: str
@@ -79,10 +79,10 @@ def content_key(content: Content) -> bytes:
 
 
 def decode(content: Content) -> NDArray[np.uint8]:
-    """Decode an image to RGB, shape (H, W, 3), as a person sees it: upright, and on white where it is transparent.
+    """Decode an image to RGB (H, W, 3) as a person sees it: upright, on white if transparent.
 
     Raises:
-        ValueError: the content is empty, is no image, is damaged or is too large; the text says which.
+        ValueError: the content is empty, not an image, damaged or too large; the text says which.
     """
     if isinstance(content, np.ndarray):
         image = content[..., None] if content.ndim == 2 else content
@@ -105,7 +105,10 @@ def decode(content: Content) -> NDArray[np.uint8]:
 
 
 def _to_rgb(image: Pillow.Image) -> Pillow.Image:
-    """Bring any mode to 8-bit RGB; what has no fixed white (32-bit whole and real numbers) is spread over the range."""
+    """Convert any mode to 8-bit RGB.
+
+    Modes without a fixed white (32-bit integers and floats) are scaled to the range.
+    """
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image, np.float64))
         low, high = values.min(), values.max()
@@ -119,13 +122,13 @@ def _to_rgb(image: Pillow.Image) -> Pillow.Image:
 
 
 def archive_arrays(path: str) -> dict[str, NDArray[np.uint8]]:
-    """Read an .npz archive once, as long as it does not change on disk."""
+    """Read an .npz archive, once for as long as it does not change on disk."""
     return _load_archive(path, os.stat(path).st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
 def _archive_keys(path: str, modified: int) -> dict[tuple[str, int], bytes]:
-    """Return the content keys of an archive's rows that are known so far."""
+    """Return a dict for the content keys of an archive's rows, which ``Image.key`` fills."""
     return {}
 
 

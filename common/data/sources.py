@@ -1,12 +1,12 @@
 """List the labelled images of a source: class folders, a CSV manifest or an .npz archive.
 
-Each image says to which split its source assigns it:
+The source assigns each image to a split:
 
-- ``""``: nothing supplied; the image's content decides between train, validation and test;
+- ``""``: none; the image's content decides between train, validation and test;
 - ``development``: not test; the content decides between train and validation;
 - ``train``, ``validation``, ``test``: as supplied.
 
-``fedtransfer.common.data.splits`` makes that choice.
+``fedtransfer.common.data.splits`` makes the choices that are left to the content.
 """
 
 import csv
@@ -36,7 +36,7 @@ SPLITS = ("", "development", "train", "validation", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """The images of a source in a fixed order, its class names in natural order, and what had to be left out."""
+    """Images in a fixed order, class names in natural order, and the files that were left out."""
 
     images: tuple[Image, ...]
     classes: tuple[str, ...]
@@ -54,12 +54,12 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_source(path: Path) -> Source:
-    """List the images of a folder of class folders, a CSV manifest or an .npz archive, without decoding them.
+    """List the images of a folder of class folders, a CSV manifest or an .npz archive.
 
     A folder may hold ``train``, ``validation`` and ``test`` folders with the class folders inside.
 
     Raises:
-        UserError: there is nothing at ``path``, or it is none of these, or it holds no image at all.
+        UserError: there is nothing at ``path``, or something else, or it holds no image.
     """
     if path.is_dir():
         source = _read_folder(path)
@@ -81,12 +81,12 @@ def read_source(path: Path) -> Source:
 
 
 def write_manifest(path: Path, images: Iterable[Image]) -> None:
-    """Write images as a CSV manifest that ``read_source`` reads back, image for image."""
+    """Write images as a CSV manifest, from which ``read_source`` reads the same images."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "label", "split", "group"])
-        # "fit" is the manifest's word for "train, and not to be divided further".
+        # In a manifest "fit" means "train, and not to be divided further".
         rows.writerows(
             [os.path.abspath(i.path), i.label, "fit" if i.split == "train" else i.split, i.group] for i in images
         )
@@ -114,12 +114,15 @@ def _read_folder(root: Path) -> Source:
 
 
 def class_name(name: str) -> str:
-    """Return a class name in Unicode's composed form: the same word typed on two systems is one class."""
+    """Return a class name in Unicode's composed form, which is the same from all systems."""
     return unicodedata.normalize("NFC", name)
 
 
 def _entries(folder: Path, problems: list[Problem]) -> list[Path]:
-    """List a folder without hidden entries, in name order; a folder that cannot be read is a problem."""
+    """List a folder in name order, without hidden entries.
+
+    A folder that cannot be read is a problem.
+    """
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -160,14 +163,14 @@ def _read_manifest(path: Path) -> Source:
 
 
 def _manifest_row(manifest: Path, line: int, row: dict[str, str | None]) -> Image:
-    place = row["path"] or ""
+    file = row["path"] or ""
     split = (row.get("split") or "").strip().lower()
     split = SPLIT_FOLDERS.get(split, split)
-    if not place or not row["label"]:
+    if not file or not row["label"]:
         raise UserError(f"{manifest}, line {line}: path and label must not be empty")
     if split not in (*SPLITS, "fit"):
         raise UserError(f"{manifest}, line {line}: split {split!r}; expected train, validation, test or nothing")
-    return Image(os.path.join(manifest.parent, place), class_name(row["label"]), split, row.get("group") or "")
+    return Image(os.path.join(manifest.parent, file), class_name(row["label"]), split, row.get("group") or "")
 
 
 def _read_archive(path: Path) -> Source:
@@ -201,7 +204,7 @@ def _read_archive(path: Path) -> Source:
 
 
 def _divide_train(images: list[Image]) -> Iterator[Image]:
-    """Turn supplied ``train`` into ``development`` where the source supplies no validation images."""
+    """Turn ``train`` into ``development`` if the source supplies no validation images."""
     divide = not any(image.split == "validation" for image in images)
     for image in images:
         split = {"train": "development" if divide else "train", "fit": "train"}.get(image.split, image.split)

@@ -1,6 +1,6 @@
-"""Train, validation or test: chosen by an image's content (or its group) and the seed alone.
+"""Train, validation or test: it depends on an image's content (or its group) and the seed only.
 
-So an image is on the same side at every site and in every partition, and so are its exact copies.
+So an image and its exact copies are in the same split at every site and in every partition.
 """
 
 from fedtransfer.common.data.images import Image
@@ -8,9 +8,10 @@ from fedtransfer.common.seeds import uniform
 
 
 def split_of(image: Image, key: bytes, seed: int, test_fraction: float, validation_fraction: float) -> str:
-    """Return ``train``, ``validation`` or ``test`` for one image with content key ``key``.
+    """Return ``train``, ``validation`` or ``test`` for an image with content key ``key``.
 
-    Images that share a group (one patient, say) fall on one side together. Supplied splits are kept.
+    Images of one group (of one patient, for example) are in one split. Splits that the source
+    supplies stay.
     """
     if image.split in ("train", "validation", "test"):
         return image.split

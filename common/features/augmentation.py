@@ -1,7 +1,7 @@
-"""Augmented views of an image: mirrored or not, cropped, in another light.
+"""Augmented views of an image: cropped, sometimes mirrored, with other brightness and contrast.
 
-A view is a fixed function of the image's content and the view's number, so views are stored once and serve runs of any
-seed. View 0 is the image itself.
+A view is a fixed function of the image's content and the view's number, so views are stored once
+and serve runs with any seed. View 0 is the image itself.
 """
 
 import hashlib
@@ -16,19 +16,23 @@ from fedtransfer.common.data.images import Image
 from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.seeds import generator
 
-Views = Callable[[Image, bytes], int]  # an image and its content key → how many views of it are wanted
+Views = Callable[[Image, bytes], int]  # an image and its content key → the number of views to extract
 
-RECIPE = 1  # changes whenever views do, so that those in a store are not taken for the new ones
-AREA, ASPECT, LIGHT = 0.6, 4 / 3, 0.2  # least share of the square, most width : height, most change of light
+RECIPE = 1  # changes whenever views change, so that stored views of the old recipe are not taken for new ones
+AREA, ASPECT, LIGHT = (
+    0.6,
+    4 / 3,
+    0.2,
+)  # least share of the square, largest width : height, largest change of brightness and contrast
 
 
 def no_views(image: Image, key: bytes) -> int:
-    """Ask for the image itself only."""
+    """Return 0: extract the image itself only."""
     return 0
 
 
 def training_views(config: RunConfig) -> Views:
-    """Ask for ``config.augment`` views of each training image, and none of the others."""
+    """Return a function that gives ``config.augment`` for each training image, and 0 for others."""
 
     def views(image: Image, key: bytes) -> int:
         split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
@@ -45,17 +49,18 @@ def view_key(key: bytes, number: int) -> bytes:
 def view(pixels: NDArray[np.uint8], key: bytes, number: int) -> NDArray[np.uint8]:
     """Return a view of a decoded image.
 
-    From the middle square, which is what the backbone sees of the image, a rectangle is cut, of 0.6 to 1 times its area
-    and 3 : 4 to 4 : 3 in shape, and stretched to the square again; it is mirrored half of the time, and brightness and
-    contrast change by a fifth at most.
+    The view is a rectangle within the middle square, which is what the backbone sees of the image.
+    It has 0.6 to 1 times the area of the square and a shape from 3 : 4 to 4 : 3, and is stretched
+    to the square. Half of the views are mirrored. Brightness and contrast change by at most a
+    fifth.
 
     Args:
         pixels: (H, W, 3) uint8.
         key: the image's content key.
-        number: which view.
+        number: the view's number.
 
     Returns:
-        (S, S, 3) uint8, S being the shorter side; for number 0 the image itself.
+        (S, S, 3) uint8, where S is the shorter side; for number 0 the image itself.
     """
     if not number:
         return pixels
@@ -63,7 +68,7 @@ def view(pixels: NDArray[np.uint8], key: bytes, number: int) -> NDArray[np.uint8
     height, width = pixels.shape[:2]
     side = min(height, width)
     area = rng.uniform(AREA, 1)
-    bound = np.log(min(ASPECT, 1 / area))  # a rectangle of this area and a longer shape leaves the square
+    bound = np.log(min(ASPECT, 1 / area))  # a longer rectangle of this area would leave the square
     aspect = np.exp(rng.uniform(-bound, bound))
     size = side * np.sqrt(area * np.array([aspect, 1 / aspect]))
     corner = (np.array([width, height]) - side) / 2 + rng.uniform(size=2) * (side - size)

@@ -1,4 +1,4 @@
-"""Run images through the backbone into the feature store: each content once, in fixed-size padded batches."""
+"""Extract features into the store: each content once, in padded batches of a fixed size."""
 
 import time
 from collections import defaultdict
@@ -20,24 +20,25 @@ from fedtransfer.common.features.augmentation import Views, no_views, view, view
 from fedtransfer.common.features.store import FeatureStore, default_store
 
 Progress = Callable[[int, int], None]  # images done, images to do; each view counts
-Piece = tuple[int, int]  # an image's place in the list, and which view of it
+Piece = tuple[int, int]  # index of an image, number of a view
 
-BATCH = {True: 64, False: 16}  # images a pass: small ones, and those above 128 pixels a side
-SMALL = 3 * 256 * 256  # values in an image up to which those of one size are resized together: 6 x faster
-LOOKED_UP = 256  # images that are looked up at a time: handing one over takes longer than reading it from an archive
-SHARD_IMAGES = 2048  # features are put on disk at least this often …
-SHARD_SECONDS = 20.0  # … and after this time, so that little is lost in a crash
+BATCH = {True: 64, False: 16}  # images in a pass: up to 128 pixels a side, and larger ones
+SMALL = 3 * 256 * 256  # up to this number of values, images of one size are resized together: 6 x faster
+LOOKUP_BLOCK = 256  # images in a thread's task: to hand over one takes longer than to read it from an archive
+SHARD_IMAGES = 2048  # features are written after this number of images …
+SHARD_SECONDS = 20.0  # … or this time, so that little is lost in a crash
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction found.
+    """The result of an extraction.
 
     Attributes:
-        keys: the content key of each image, in order; None for one that cannot be read.
-        extracted: images that went through the backbone now, or a view of them did.
-        reused: images whose features were there.
-        problems: the images that cannot be read, with the reason.
+        keys: the content key of each image, in order; None if it cannot be read.
+        extracted: the number of images that went through the backbone now, themselves or a view of
+            them.
+        reused: the number of images whose features were in the store.
+        problems: the images that cannot be read, and why.
     """
 
     keys: tuple[bytes | None, ...]
@@ -69,32 +70,33 @@ def extract(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Extraction:
-    """Make sure that the features of every readable image, and of the views that are wanted of it, are in the store.
+    """Make sure that the features of every readable image and of its views are in the store.
 
-    Only one process extracts into a store at a time; it looks again once it holds the lock.
+    Only one process at a time extracts into a store; it looks again for missing features once it
+    holds the lock.
 
     Args:
         store: the store of this backbone and resolution.
         backbone: turns images into features.
-        images: which; copies of one content are extracted once.
-        views: how many augmented views of an image are wanted.
-        threads: batches in work at a time (0: one a core).
+        images: the images; copies of one content are extracted once.
+        views: gives the number of augmented views of an image.
+        threads: the number of batches at a time (0: one per core).
         strict: stop at the first image that cannot be read.
-        progress: told how many of the missing images are done.
+        progress: called with the number of missing images that are done, and of all.
 
     Raises:
-        UserError: an image cannot be read and ``strict`` is set.
+        UserError: an image cannot be read, and ``strict`` is set.
     """
     with ThreadPoolExecutor(threads or CORES) as pool:
         keys = _keys(images, pool)
         problems = {i: key for i, key in enumerate(keys) if isinstance(key, Problem)}
         _refuse(problems.values(), strict)
-        wanted = _wanted(images, keys, views)
+        contents = _contents(images, keys, views)
         extracted: set[int] = set()
-        if _missing(store, wanted):
+        if _missing(store, contents):
             with store.lock:
                 store.refresh()
-                missing = _missing(store, wanted)
+                missing = _missing(store, contents)
                 for i, result in _run(store, backbone, images, missing, pool, progress or (lambda done, total: None)):
                     if isinstance(result, Problem):
                         problems |= {
@@ -114,22 +116,22 @@ def extract(
         for i, key in enumerate(final)
         if key is None and i not in problems
     }
-    found = sum(key is not None for key in final)
-    return Extraction(final, len(extracted), found - len(extracted), tuple(problems[i] for i in sorted(problems)))
+    readable = sum(key is not None for key in final)
+    return Extraction(final, len(extracted), readable - len(extracted), tuple(problems[i] for i in sorted(problems)))
 
 
-def _wanted(images: Sequence[Image], keys: Sequence[bytes | Problem], views: Views) -> dict[bytes, Piece]:
-    """Return for each content the first image that has it, and the most views that are wanted of it."""
-    wanted: dict[bytes, Piece] = {}
+def _contents(images: Sequence[Image], keys: Sequence[bytes | Problem], views: Views) -> dict[bytes, Piece]:
+    """Return for each content the index of its first image, and the largest number of its views."""
+    contents: dict[bytes, Piece] = {}
     for i, key in enumerate(keys):
         if isinstance(key, bytes):
-            first, most = wanted.get(key, (i, 0))
-            wanted[key] = first, max(most, views(images[i], key))
-    return wanted
+            first, most = contents.get(key, (i, 0))
+            contents[key] = first, max(most, views(images[i], key))
+    return contents
 
 
-def _missing(store: FeatureStore, wanted: dict[bytes, Piece]) -> list[Piece]:
-    return [(i, v) for key, (i, most) in wanted.items() for v in range(most + 1) if view_key(key, v) not in store]
+def _missing(store: FeatureStore, contents: dict[bytes, Piece]) -> list[Piece]:
+    return [(i, v) for key, (i, most) in contents.items() for v in range(most + 1) if view_key(key, v) not in store]
 
 
 def _run(
@@ -140,15 +142,15 @@ def _run(
     pool: ThreadPoolExecutor,
     progress: Progress,
 ) -> Iterator[tuple[int, bytes | Problem]]:
-    """Extract batch by batch, put shards on disk, and yield each image's content key, or why it has none."""
+    """Extract in batches, write shards, and yield each image's key, or why it cannot be read."""
     size = BATCH[backbone.resolution <= 128]
     compute = backbone.extractor(size)
 
     def work(batch: list[Piece]) -> tuple[list[tuple[int, bytes | Problem]], list[bytes], NDArray[np.float32]]:
         pixels = np.zeros((size, backbone.resolution, backbone.resolution, 3), np.float32)
         results: list[tuple[int, bytes | Problem]] = []
-        stored: list[bytes] = []
-        alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = defaultdict(list)
+        view_keys: list[bytes] = []
+        same_size: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = defaultdict(list)
         for i, numbers in groupby(batch, lambda piece: piece[0]):
             try:
                 content = images[i].read()
@@ -157,17 +159,17 @@ def _run(
                 results.append((i, Problem(images[i].path, _reason(error))))
                 continue
             for _, number in numbers:
-                seen = view(decoded, key, number)
-                if seen.size <= SMALL:
-                    alike[seen.shape].append((len(stored), seen))
+                image = view(decoded, key, number)
+                if image.size <= SMALL:
+                    same_size[image.shape].append((len(view_keys), image))
                 else:
-                    pixels[len(stored)] = backbone.resize(seen[None])[0]
-                stored.append(view_key(key, number))
+                    pixels[len(view_keys)] = backbone.resize(image[None])[0]
+                view_keys.append(view_key(key, number))
             results.append((i, key))
-        for small in alike.values():
-            pixels[[row for row, _ in small]] = backbone.resize(np.stack([seen for _, seen in small]))
-        rows = compute(pixels).numpy()[: len(stored)] if stored else np.empty((0, backbone.features), np.float32)
-        return results, stored, rows
+        for small in same_size.values():
+            pixels[[row for row, _ in small]] = backbone.resize(np.stack([image for _, image in small]))
+        rows = compute(pixels).numpy()[: len(view_keys)] if view_keys else np.empty((0, backbone.features), np.float32)
+        return results, view_keys, rows
 
     keys: list[bytes] = []
     features: list[NDArray[np.float32]] = []
@@ -175,8 +177,8 @@ def _run(
     batches = [pieces[at : at + size] for at in range(0, len(pieces), size)]
     progress(0, len(pieces))
     try:
-        for batch, (results, stored, rows) in zip(batches, pool.map(work, batches), strict=True):
-            keys += stored
+        for batch, (results, view_keys, rows) in zip(batches, pool.map(work, batches), strict=True):
+            keys += view_keys
             features.append(rows)
             done += len(batch)
             if len(keys) >= SHARD_IMAGES or time.monotonic() - flushed > SHARD_SECONDS:
@@ -196,10 +198,13 @@ def _flush(store: FeatureStore, keys: list[bytes], features: list[NDArray[np.flo
 
 
 def _keys(images: Sequence[Image], pool: ThreadPoolExecutor) -> list[bytes | Problem]:
-    """Look images up, blocks of them in threads; the few of a small simulated site take less time than a thread's start."""
-    blocks = [images[at : at + LOOKED_UP] for at in range(0, len(images), LOOKED_UP)]
-    looked_up = (pool.map if len(blocks) > 1 else map)(lambda block: [_key(image) for image in block], blocks)
-    return [key for keys in looked_up for key in keys]
+    """Compute content keys, in threads for several blocks.
+
+    One block takes less time than the start of a thread.
+    """
+    blocks = [images[at : at + LOOKUP_BLOCK] for at in range(0, len(images), LOOKUP_BLOCK)]
+    keys = (pool.map if len(blocks) > 1 else map)(lambda block: [_key(image) for image in block], blocks)
+    return [key for block in keys for key in block]
 
 
 def _key(image: Image) -> bytes | Problem:

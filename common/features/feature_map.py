@@ -1,4 +1,4 @@
-"""What becomes of features between the backbone and the head: standardised, projected to fewer, scaled to length 1."""
+"""The map from a backbone's features to those of a head: standardise, project, scale to length 1."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,13 +18,15 @@ Moments = tuple[NDArray[np.float64], ...]  # mean (d,) and deviation (d,) over a
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """x → ((x - offset) · scale) @ matrix → length 1; None for a step that is left out. Equal to another of equal numbers.
+    """x → ((x - offset) · scale) @ matrix → length 1, without the steps that are None.
+
+    Maps of equal numbers are equal.
 
     Attributes:
-        features: d, numbers in a raw feature vector.
+        features: d, the width of a raw feature vector.
         offset, scale: (d,) float32.
         matrix: (d, d') float32.
-        unit: whether each vector is scaled to length 1 in the end; one of zeros stays as it is.
+        unit: whether each vector is scaled to length 1 at the end; a vector of zeros stays.
     """
 
     features: int
@@ -35,7 +37,7 @@ class FeatureMap:
 
     @property
     def width(self) -> int:
-        """d', numbers in a vector that a head sees."""
+        """d', the width of a vector that a head sees."""
         return self.features if self.matrix is None else self.matrix.shape[1]
 
     @cached_property
@@ -50,7 +52,7 @@ class FeatureMap:
         return hash(self._numbers)
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map raw features (n, d) float32 to those that a head sees, (n, d') float32."""
+        """Map raw features (n, d) float32 to the features that a head sees, (n, d') float32."""
         if self.offset is not None:
             x = x - self.offset
         if self.scale is not None:
@@ -60,7 +62,7 @@ class FeatureMap:
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if self.unit else x
 
     def as_layers(self, features: Any) -> Any:
-        """Map a Keras tensor of raw features (n, d) by layers of Keras, none of which is trained."""
+        """Map a Keras tensor of raw features (n, d), by Keras layers that are not trained."""
         if self.offset is not None:
             features = keras.layers.Rescaling(1.0, offset=(-self.offset).tolist(), name="centre")(features)
         if self.scale is not None:
@@ -73,15 +75,16 @@ class FeatureMap:
 
 
 def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None = None) -> FeatureMap:
-    """Make the map that a run config asks for.
+    """Return the map of a run config.
 
     Args:
         config: how features are standardised, projected and scaled.
-        backbone: that of ``configured_backbone``, with the public statistics in use.
+        backbone: from ``configured_backbone``, with the public statistics in use.
         moments: the federation's mean and deviation, for ``--standardise federated``.
 
     Raises:
-        UserError: moments are needed and not there, or --dimensions is more than the features have.
+        UserError: moments are needed and missing, or --dimensions exceeds the width of the
+            features.
     """
     offset: NDArray[np.float64] | NDArray[np.float32] | None = None
     deviation: NDArray[np.float64] | NDArray[np.float32] | None = None
@@ -104,10 +107,10 @@ def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None =
 
 
 def feature_width(config: RunConfig, backbone: Backbone) -> int:
-    """Return d', the width of the features that heads see, which is known before any moments are.
+    """Return d', the width of the features that heads see; it does not depend on moments.
 
     Raises:
-        UserError: --dimensions is more than the features have.
+        UserError: --dimensions exceeds the width of the features.
     """
     if config.project == "none":
         return backbone.features
@@ -122,8 +125,8 @@ def feature_width(config: RunConfig, backbone: Backbone) -> int:
 def moments_of(examples: int, total: NDArray[np.float64], squares: NDArray[np.float64]) -> Moments:
     """Return mean and deviation (d,) float64 from n, Σx and Σx² over all examples.
 
-    Where the variance is no more than what rounding leaves of a difference of two equal numbers, the feature is
-    constant, and its deviation 0.
+    A variance within the rounding error of a difference of two equal numbers means that the feature
+    is constant, and its deviation 0.
     """
     mean, second = total / examples, squares / examples
     variance = second - mean**2
@@ -139,13 +142,13 @@ def _inverse(deviation: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np
 def _matrix(config: RunConfig, backbone: Backbone) -> NDArray[np.float32] | None:
     width = feature_width(config, backbone)
     if config.project == "pca":
-        assert backbone.public.axes is not None  # configured_backbone has refused to go without
+        assert backbone.public.axes is not None  # configured_backbone has refused a backbone without them
         return np.ascontiguousarray(backbone.public.axes[:, :width])
     return _random_matrix(config.seed, backbone.features, width) if config.project == "random" else None
 
 
 @lru_cache(maxsize=2)
 def _random_matrix(seed: int, features: int, width: int) -> NDArray[np.float32]:
-    """Gaussian, so that lengths and distances are kept in the mean (Johnson and Lindenstrauss 1984)."""
+    """Return a Gaussian matrix, which preserves distances on average (Johnson, Lindenstrauss 1984)."""
     gaussian = generator(seed, "projection", features, width).standard_normal((features, width))
     return (gaussian / np.sqrt(width)).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.store import open_shard
 
-_ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that is gone
+_ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that was killed
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,11 @@ class StoreReport:
 
     Attributes:
         path: their folder.
-        images, shards, bytes: what is there.
+        images, shards, bytes: their numbers, and the size of all shards.
         last_used: day of the last read or write.
-        damaged: shards that fail their checksum (only known after a check) or were set aside.
-        left_over: temporary files of killed writers.
+        damaged: the number of shards that were set aside or, if they were verified, fail their
+            checksum.
+        leftovers: the number of temporary files of killed writers.
     """
 
     path: Path
@@ -30,11 +31,14 @@ class StoreReport:
     bytes: int
     last_used: str
     damaged: int
-    left_over: int
+    leftovers: int
 
 
 def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
-    """Report on every backbone's features below ``root``; with ``verify``, check each shard's SHA-256."""
+    """Report on the features of every backbone below ``root``.
+
+    With ``verify``, check each shard's SHA-256.
+    """
     if not root.exists():
         return []
     if not root.is_dir():
@@ -45,22 +49,25 @@ def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
 def prune_store(
     root: Path, *, backbone: str = "", unused_days: int = 0, dry_run: bool = False
 ) -> list[tuple[Path, int]]:
-    """Remove damaged and left-over files, and the folders that the options name; return files with their sizes."""
+    """Remove damaged files, leftovers, and the folders that the options name.
+
+    Return the files with their sizes.
+    """
     now = time.time()
-    doomed: list[Path] = []
+    files: list[Path] = []
     for folder in _folders(root):
         old = unused_days and now - _last_used(folder) > unused_days * 86400
         if (backbone and backbone in folder.name) or old:
-            doomed += [file for file in folder.iterdir() if file.suffix in (".npy", ".damaged", ".tmp")]
+            files += [file for file in folder.iterdir() if file.suffix in (".npy", ".damaged", ".tmp")]
         else:
-            doomed += folder.glob("*.damaged")
-            doomed += [file for file in folder.glob(".*.tmp") if now - file.stat().st_mtime > _ABANDONED_SECONDS]
-            doomed += [shard for shard in folder.glob("*.npy") if open_shard(shard) is None]
-    removed = [(path, path.stat().st_size) for path in sorted(doomed)]
+            files += folder.glob("*.damaged")
+            files += [file for file in folder.glob(".*.tmp") if now - file.stat().st_mtime > _ABANDONED_SECONDS]
+            files += [shard for shard in folder.glob("*.npy") if open_shard(shard) is None]
+    removed = [(path, path.stat().st_size) for path in sorted(files)]
     if not dry_run:
         for path, _ in removed:
             path.unlink()
-        for folder in {path.parent for path in doomed}:
+        for folder in {path.parent for path in files}:
             if not any(file.suffix == ".npy" for file in folder.iterdir()):
                 (folder / "extraction.lock").unlink(missing_ok=True)
                 folder.rmdir()
@@ -88,5 +95,8 @@ def _report(folder: Path, verify: bool) -> StoreReport:
 
 
 def _last_used(folder: Path) -> float:
-    """Return when the folder's features were last read or written: opening a store touches the folder."""
+    """Return the time when the folder's features were last read or written.
+
+    To open a store touches its folder.
+    """
     return folder.stat().st_mtime

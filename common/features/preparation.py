@@ -1,4 +1,4 @@
-"""All features that a run works with: of every image, at every cut of the network, and of augmented views."""
+"""All features of a run: of every image and its augmented views, at every cut of the network."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,19 +16,21 @@ from fedtransfer.common.head.depth import layers
 def extract_all(
     backbone: Backbone, images: Sequence[Image], config: RunConfig, progress: Progress | None = None
 ) -> tuple[Extraction, dict[str, FeatureStore]]:
-    """Make sure that the features of every readable image are stored at each layer that a run trains from.
+    """Store the features of every readable image, for each layer that a run trains from.
 
     Args:
-        backbone: that of ``configured_backbone``.
-        images: which.
-        config: store, layers, augmentation, threads and strictness.
-        progress: told how many of the missing images are done, at one cut after the other.
+        backbone: from ``configured_backbone``.
+        images: the images.
+        config: says store, layers, augmentation, threads and strictness.
+        progress: called with the number of missing images that are done, and of all, for one cut
+            after the other.
 
     Returns:
-        What was found at the last cut, with the images extracted at any; layer → store.
+        The result at the last cut, with the number of images extracted at all cuts; layer → store.
 
     Raises:
-        UserError: the backbone cannot be cut so, or an image cannot be read and ``strict`` is set.
+        UserError: the backbone cannot be cut at these layers, or an image cannot be read and
+            ``strict`` is set.
     """
     stores, extracted = {}, 0
     for cut in cuts(backbone, layers(config)):

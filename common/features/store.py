@@ -1,17 +1,17 @@
-"""The feature store: an image passes through a backbone once, ever.
+"""The feature store: an image passes through a backbone only once.
 
-A store is a folder for each backbone and resolution. In it stand immutable shards, each a NumPy file of records
-(key, feature) that is named by the SHA-256 of its own bytes; key is the SHA-256 of the image's content, or stands for
-an augmented view of it (``fedtransfer.common.features.augmentation``). A shard is
-written to a temporary file, flushed to disk and renamed, so a reader sees whole shards only, whatever happens to the
-writer. Features are stored raw, as the backbone gives them.
+A store is a folder for one backbone and resolution. It holds immutable shards. Each is a NumPy file
+of records (key, feature), and its name is the SHA-256 of its bytes. A key is the SHA-256 of an
+image's content, or the key of an augmented view (``fedtransfer.common.features.augmentation``).
+Features are stored raw, as the backbone gives them.
+
+A shard is written whole and flushed to the disk, since a lost shard costs up to hours of extraction.
 """
 
 import hashlib
 import io
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +22,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 
 log = logging.getLogger(__name__)
 
 
 def default_store() -> Path:
-    """Return the store's place where none is configured: below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return the default folder of stores, below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedtransfer" / "features"
 
 
@@ -36,7 +37,7 @@ class FeatureStore:
     """Features of one backbone at one resolution.
 
     Attributes:
-        folder: where the shards are.
+        folder: holds the shards.
         width: d, the length of a feature vector.
     """
 
@@ -44,7 +45,7 @@ class FeatureStore:
     width: int
     _rows: dict[bytes, tuple[NDArray[np.void], int]] = field(default_factory=dict, repr=False)
     _shards: set[str] = field(default_factory=set, repr=False)
-    _refreshing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _refresh_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -68,8 +69,8 @@ class FeatureStore:
         return len(self._rows)
 
     def refresh(self) -> None:
-        """Take in shards that have come since; a damaged one is set aside, and its images are extracted anew."""
-        with self._refreshing:
+        """Read new shards; a damaged one is set aside, and its images will be extracted again."""
+        with self._refresh_lock:
             self._refresh()
 
     def _refresh(self) -> None:
@@ -96,23 +97,23 @@ class FeatureStore:
         return features
 
     def add(self, keys: Sequence[bytes], features: NDArray[np.float32]) -> None:
-        """Store features (n, d) float32 under their keys as one new shard; on return they are on disk."""
+        """Store features (n, d) float32 under their keys as one new shard.
+
+        On return they are on disk.
+        """
         records = np.empty(len(keys), [("key", "u1", (32,)), ("feature", "<f4", (self.width,))])
         records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
         records["feature"] = features
         buffer = io.BytesIO()
         np.save(buffer, records, allow_pickle=False)
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", suffix=".tmp", delete=False) as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self.folder / f"{hashlib.sha256(buffer.getbuffer()).hexdigest()}.npy")
-        _sync_folder(self.folder)
+        content = buffer.getbuffer()
+        # Only the owner may read features, which say something about the images.
+        write_whole(self.folder / f"{hashlib.sha256(content).hexdigest()}.npy", content, mode=0o600)
         self.refresh()
 
 
 def open_shard(path: Path) -> NDArray[np.void] | None:
-    """Memory-map a shard after checking it against the hash in its name; None where it is damaged."""
+    """Memory-map a shard after checking it against the hash in its name; None if it is damaged."""
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
             return None
@@ -122,17 +123,3 @@ def open_shard(path: Path) -> NDArray[np.void] | None:
 def _keys(records: NDArray[np.void]) -> Iterable[bytes]:
     joined = records["key"].tobytes()
     return (joined[i : i + 32] for i in range(0, len(joined), 32))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; file systems that cannot sync a folder do without."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

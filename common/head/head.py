@@ -19,6 +19,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, Moments
 from fedtransfer.common.seeds import generator
+from fedtransfer.common.support.files import replacement
 from fedtransfer.common.wire.protocol import Arrays as Arrays
 
 _MOMENTS = ("mean", "deviation")  # their names in a head's file
@@ -156,7 +157,8 @@ def save_head(
     named |= dict(zip(_MOMENTS, moments or (), strict=bool(moments)))
     if layer != HEAD:
         named["layer"] = np.array(layer)
-    np.savez(path, classes=np.array(classes), fingerprint=np.array(fingerprint), **named)
+    with replacement(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, classes=np.array(classes), fingerprint=np.array(fingerprint), **named)
 
 
 def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:

@@ -23,6 +23,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, feature_map
 from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
 from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.support.files import replacement
 
 _CARD = "fedtransfer.json"
 
@@ -94,9 +95,10 @@ def export_models(
     for path, head in heads.items():
         for variable, array in zip(variables, head, strict=True):
             variable.assign(array)
-        model.save(path)
-        with zipfile.ZipFile(path, "a") as file:
-            file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
+        with replacement(path, suffix=".keras") as temporary:
+            model.save(temporary)
+            with zipfile.ZipFile(temporary, "a") as file:
+                file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
 
 
 def model_of_head(file: Path, config: RunConfig) -> Path:
@@ -120,9 +122,7 @@ def model_of_head(file: Path, config: RunConfig) -> Path:
             )
         mapped, layer = feature_map(config, backbone, load_moments(file)), load_layer(file)
         spec = head_spec(config, backbone, len(classes), layer)
-        temporary = path.with_name("writing.keras")
-        export_models({temporary: head}, backbone, mapped, spec, classes, layer)
-        temporary.replace(path)
+        export_models({path: head}, backbone, mapped, spec, classes, layer)
     return path
 
 

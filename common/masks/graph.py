@@ -1,19 +1,22 @@
-"""Who shares masks with whom, and how many sites may fail: the graph of SecAgg+.
+"""The graph of SecAgg+: which sites share masks, and how many sites may fail.
 
-Bell et al. 2020 (eprint 2020/704): each of n sites shares masks with k others, neighbours on a ring of k/2 at either
-side, the ring in random order. A site's secrets are shared among its neighbours, t of which give one back. What must
-hold, c sites telling the server all they know:
+Bell et al. 2020 (eprint 2020/704): n sites are on a ring in random order, and each shares masks
+with its k neighbours, k/2 on either side. A site's secrets are shared among its neighbours, and t
+shares recover a secret. If c sites collude with the server, two things must hold:
 
-- 2t > k + c: a neighbour tells one kind of share of a site, a colluding one both, so at most k + c are told, too few for
-  both the site's own pad and its key.
-- With d sites failing, at least t neighbours of every site are left, and the rest hangs together, honest sites that is
-  (else the server gets totals of its parts). A ring falls apart only where k/2 sites in a row are missing.
+- 2t > k + c. An honest neighbour reveals one kind of share of a site, a colluding neighbour reveals
+  both kinds. So the server gets at most k + c shares, too few for both the site's pad and its key.
+- If d sites fail, every site has at least t neighbours left, and the graph of the remaining honest
+  sites is connected. Otherwise the server would get totals of its parts. A ring falls apart only if
+  k/2 sites in a row are missing.
 
-Up to 32 sites all share masks with all, and both hold for sure. Beyond, k is the least for which both fail with
-probability below 2^-40 together, for d sites drawn at random: the first by the hypergeometric tail times n, the second by
-n times the chance of k/2 given sites in a row to be among the d + c missing. The order of the ring follows from the
-hash of all keys, so the server does not choose it; but it could try keys of colluding sites until it likes the order.
-Against a server that does, let all share masks with all (``mask_neighbours`` as many as there are sites).
+Up to 32 sites, every site shares masks with every other, and both hold with certainty. With more
+sites, k is the smallest number for which the probability that the second fails is below 2^-40, for
+d sites drawn at random. The probability is bounded by n times the hypergeometric tail for too few
+neighbours, plus n times the chance that k/2 given sites in a row are among the d + c missing. The
+order of the ring follows from the hash of all keys, so the server does not choose it. It could try
+keys of colluding sites until it gets an order that it likes. To exclude that, let every site share
+masks with every other (``mask_neighbours`` at the number of sites).
 """
 
 import hashlib
@@ -26,7 +29,7 @@ from fedtransfer.common.errors import UserError
 
 ALL_UP_TO = 32
 FAILURE = 2.0**-40
-LEAST = 3  # sites of a total: of two, each learns what the other sent
+LEAST = 3  # sites in a total: of two sites, each would learn the other's answer
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,11 @@ class Graph:
 
     Attributes:
         sites: n.
-        neighbours: k of each site.
-        threshold: t, shares that give a secret back.
-        least: sites that must be in a total; n - ``least`` may fail.
-        quorum: sites that must say whose sum it is to be. More than (n + c) / 2, so no two lists get as many.
+        neighbours: k, the neighbours of each site.
+        threshold: t, the number of shares that recover a secret.
+        least: the number of sites that must be in a total; n - ``least`` may fail.
+        quorum: the number of sites that must sign the list of survivors. It is more than (n + c) /
+            2, so only one list can reach it.
     """
 
     sites: int
@@ -48,7 +52,7 @@ class Graph:
     quorum: int
 
     def ring(self, names: Sequence[str], order: bytes) -> "Ring":
-        """Put n sites into an order that follows from ``order``."""
+        """Return the ring of n sites, in an order that follows from ``order``."""
         ring = sorted(names, key=lambda name: hashlib.sha256(order + name.encode()).digest())
         return Ring(self.neighbours, tuple(ring), {name: i for i, name in enumerate(ring)})
 
@@ -58,9 +62,9 @@ class Ring:
     """Sites in the order of the ring.
 
     Attributes:
-        neighbours: k of each.
-        names: of the sites, in that order.
-        place: site → where it is in it.
+        neighbours: k, the neighbours of each site.
+        names: of the sites, in the order of the ring.
+        place: site → its index in ``names``.
     """
 
     neighbours: int
@@ -77,15 +81,19 @@ class Ring:
 
 
 def least_sites(asked: int, config: Settings) -> int:
-    """Return how many of the sites asked must be in a total: --min-sites, or two thirds; at least 3."""
+    """Return the least number of sites in a total, of those asked: --min-sites, or two thirds.
+
+    It is at least 3.
+    """
     return max(LEAST, config.min_sites or -(-2 * asked // 3))
 
 
 def graph(sites: int, config: Settings) -> Graph:
-    """Return the graph of so many sites.
+    """Return the graph of ``sites`` sites.
 
     Raises:
-        UserError: so few sites, or so many colluding, leave no safe threshold.
+        UserError: there is no safe threshold, since there are too few sites or too many colluding
+            ones.
     """
     return _graph(sites, least_sites(sites, config), config.mask_neighbours, config.colluding_sites)
 
@@ -113,7 +121,10 @@ def _threshold(k: int, colluding: int) -> int:
 
 
 def _may_fail(n: int, k: int, colluding: int) -> int:
-    """Return the largest number of sites that may fail; -1 where even none is safe."""
+    """Return the largest number of sites that may fail.
+
+    Return -1 if the graph is not safe even without failures.
+    """
     t = _threshold(k, colluding)
     if k == n - 1:
         return max(k - t, -1)
@@ -125,7 +136,7 @@ def _may_fail(n: int, k: int, colluding: int) -> int:
 
 
 def _fails(n: int, k: int, t: int, d: int, colluding: int) -> float:
-    """Return a bound of the probability that some site has fewer than t neighbours left, or the ring falls apart."""
+    """Bound the probability that a site has fewer than t neighbours left, or the ring falls apart."""
     from scipy.stats import hypergeom
 
     missing, gap = min(n, d + colluding), 1.0

@@ -1,12 +1,12 @@
-"""What travels for secure aggregation beside the requests themselves, stage by stage.
+"""The messages of secure aggregation, in addition to the requests themselves, stage by stage.
 
 ==========  ===================================================  ==================================================
 stage       the server sends                                     a site answers
 ==========  ===================================================  ==================================================
 keys        ``Invitation``                                       ``PublicKeys``, two, made for this session
-shares      ``Peers``: everybody's keys                          ``Boxes``: shares of its secrets, sealed for others
+shares      ``Peers``: the keys of all sites                     ``Boxes``: shares of its secrets, sealed for others
 answer      the request, with the boxes for this site            ``Masked``: its answer under masks
-survivors   ``Survivors``: whose answers came                    ``Consent``, its signature on that list
+survivors   ``Survivors``: sites whose answers arrived           ``Consent``, its signature on that list
 unmask      ``Unmasking``: a quorum of signatures                ``Shares``: of the pads of those in the list, of the
                                                                  keys of those who dropped out
 ==========  ===================================================  ==================================================
@@ -26,10 +26,10 @@ KINDS = (KEYS, PEERS, SURVIVORS, UNMASK)
 
 @dataclass(frozen=True)
 class Stage:
-    """What the server says in every stage.
+    """The fields of every message from the server.
 
     Attributes:
-        site: the name by which the server knows the site.
+        site: the site's name at the server.
         run, round, kind, nonce: the session.
     """
 
@@ -41,7 +41,7 @@ class Stage:
 
     @property
     def session(self) -> Session:
-        """The session that it belongs to."""
+        """The session of the message."""
         return Session(self.run, self.round, self.kind, self.nonce)
 
 
@@ -52,12 +52,13 @@ class Invitation(Stage):
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """A site's keys of a session, each 64 hexadecimal digits.
+    """A site's keys in a session, each 64 hexadecimal digits.
 
     Attributes:
-        mask: for the masks that it has in common with others.
-        box: for what the server carries sealed.
-        signature: on both, by the site's enrolled key, in hexadecimal digits; "" in a simulation.
+        mask: for the masks that the site shares with others.
+        box: for sealed boxes, which the server passes on.
+        signature: of both keys, by the site's enrolled key, in hexadecimal digits; "" in a
+            simulation.
     """
 
     mask: str
@@ -67,12 +68,13 @@ class PublicKeys:
 
 @dataclass(frozen=True)
 class Peers(Stage):
-    """Tells all sites of a session with their keys, in name order.
+    """Lists all sites of a session with their keys, in name order.
 
     Attributes:
-        names: of the sites, this one among them.
-        masks, boxes, signatures: as each sent them.
-        enrolled: the public key under which each is enrolled, in OpenSSH's form; "" in a simulation.
+        names: of the sites, including the recipient.
+        masks, boxes, signatures: the ``PublicKeys`` of each site.
+        enrolled: the public key under which each site is enrolled, in OpenSSH's form; "" in a
+            simulation.
     """
 
     names: tuple[str, ...]
@@ -98,7 +100,7 @@ class Masked(Answer):
     """A site's answer under masks.
 
     Attributes:
-        vector: its numbers and all masks, modulo 2^64, uint64.
+        vector: the numbers of the answer plus all masks, modulo 2^64, uint64.
     """
 
     vector: NDArray[np.uint64]
@@ -106,10 +108,10 @@ class Masked(Answer):
 
 @dataclass(frozen=True)
 class Survivors(Stage):
-    """Says whose masked answers came.
+    """Lists the sites whose masked answers arrived.
 
     Attributes:
-        names: in name order.
+        names: of the sites, in name order.
     """
 
     names: tuple[str, ...]
@@ -117,7 +119,7 @@ class Survivors(Stage):
 
 @dataclass(frozen=True)
 class Consent:
-    """A site's word that it will unmask the sum over just these sites, and no other.
+    """A site's promise to unmask the sum over exactly these sites, and no other sum.
 
     Attributes:
         signature: hexadecimal digits; "" in a simulation.
@@ -128,11 +130,11 @@ class Consent:
 
 @dataclass(frozen=True)
 class Unmasking(Survivors):
-    """Asks for the shares by which the sum over the survivors is unmasked.
+    """Asks for the shares that unmask the sum over the survivors.
 
     Attributes:
-        signers: survivors who consented, in name order.
-        signatures: theirs.
+        signers: survivors that consented, in name order.
+        signatures: of the signers.
     """
 
     signers: tuple[str, ...]
@@ -141,7 +143,7 @@ class Unmasking(Survivors):
 
 @dataclass(frozen=True)
 class Shares:
-    """For each neighbour whose boxes this site got: the share of its pad's seed if it survived, else of its key.
+    """A share for each neighbour: of its pad's seed if it survived, else of its key.
 
     Attributes:
         shares: in name order, (number, 32) uint8, big-endian.

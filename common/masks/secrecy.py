@@ -1,7 +1,7 @@
-"""What two sites agree on without the server: keys, sealed boxes and pads, by ``cryptography``'s primitives.
+"""Keys, sealed boxes and pads that two sites share and the server does not know.
 
-X25519 (RFC 7748) and HKDF-SHA256 (RFC 5869) give a key to each purpose; AES-256 in counter mode stretches one to a pad,
-AES-256-GCM seals what the server carries.
+X25519 (RFC 7748) and HKDF-SHA256 (RFC 5869) give a key for each purpose. AES-256 in counter mode
+expands a key to a pad. AES-256-GCM seals boxes, which the server passes on.
 """
 
 import os
@@ -26,22 +26,28 @@ _AGREEMENT = b"fedtransfer masks 1 x25519"
 
 
 def derived(secret: bytes, purpose: bytes) -> bytes:
-    """Return a key of 32 bytes from a secret, for one purpose."""
+    """Derive a key of 32 bytes from a secret, for one purpose."""
     return HKDF(hashes.SHA256(), 32, None, purpose).derive(secret)
 
 
 def agreement_key(secret: int) -> X25519PrivateKey:
-    """Return the private key that a secret stands for, so that to share the secret is to share the key."""
+    """Return the private key that follows from a secret.
+
+    Whoever recovers the secret recovers the key.
+    """
     return X25519PrivateKey.from_private_bytes(derived(secret.to_bytes(BYTES, "big"), _AGREEMENT))
 
 
 def public(key: X25519PrivateKey) -> bytes:
-    """Return its public key, 32 bytes."""
+    """Return the public key of a private key, 32 bytes."""
     return key.public_key().public_bytes_raw()
 
 
 def is_public(digits: str) -> bool:
-    """Whether this is a public key, in 64 hexadecimal digits: one of low order is none, whoever agrees with it agrees on 0."""
+    """Return whether 64 hexadecimal digits are a public key.
+
+    A key of low order is invalid, since it agrees on 0.
+    """
     if not _KEY.fullmatch(digits):
         return False
     try:
@@ -52,22 +58,25 @@ def is_public(digits: str) -> bool:
 
 
 def agreed(own: X25519PrivateKey, other: bytes, purpose: bytes) -> bytes:
-    """Return the key of 32 bytes that the owners of both keys, and nobody else, can derive for a purpose.
+    """Return a key of 32 bytes for one purpose, which only the owners of the two keys can derive.
 
     Raises:
-        ValueError: the other's public key is none.
+        ValueError: ``other`` is not a valid public key.
     """
     return derived(own.exchange(X25519PublicKey.from_public_bytes(other)), purpose)
 
 
 def pad(key: bytes, length: int) -> Words:
-    """Return ``length`` numbers, uniform modulo 2^64 to whoever lacks the key; a key is used for one pad only."""
+    """Return ``length`` numbers that look uniform modulo 2^64 without the key.
+
+    Use a key for one pad only.
+    """
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * length))
     return np.frombuffer(stream, "<u8").astype(np.uint64, copy=False)
 
 
 def seal(key: bytes, bound: bytes, content: bytes) -> bytes:
-    """Encrypt and authenticate ``content``, which can be opened with the same key and ``bound`` only."""
+    """Encrypt and authenticate ``content``; only the same key and ``bound`` open the box."""
     nonce = os.urandom(_NONCE)
     return nonce + AESGCM(key).encrypt(nonce, content, bound)
 
@@ -76,7 +85,7 @@ def unseal(key: bytes, bound: bytes, box: bytes) -> bytes:
     """Open a sealed box.
 
     Raises:
-        ValueError: it was not sealed with this key and ``bound``, or changed on its way.
+        ValueError: the box was sealed with another key or ``bound``, or was changed.
     """
     try:
         return AESGCM(key).decrypt(box[:_NONCE], box[_NONCE:], bound)

@@ -1,4 +1,4 @@
-"""One masked exchange, and the bytes by which all that is secret or signed in it belongs to it alone."""
+"""A masked exchange, and the context bytes that tie its secrets and signatures to it."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Request, Task
 
 _DOMAIN = b"fedtransfer masks 1\0"
-_OF_A_SITE = {"backbone", "weights", "feature-statistics", "store", "threads", "strict"}  # which may have its own
+_OF_A_SITE = {"backbone", "weights", "feature-statistics", "store", "threads", "strict"}  # a site may have its own
 _OF_THE_SERVER = {
     "data", "public-data", "prepared", "out", "resume", "log-json", "callbacks", "baselines", "models", "engine",
     "ray-address", "client-cpus", "client-gpus", "join-timeout", "round-timeout", "round-retries",
@@ -18,19 +18,20 @@ _OF_THE_SERVER = {
 
 
 def common_settings(config: RunConfig) -> str:
-    """Return a digest of the settings that all sites of a run have alike: what each does, how much noise it adds.
+    """Return a digest of the settings that all sites of a run share, such as each site's noise.
 
-    Left out are paths, and how machines go about their work. Which backbone it is, answers say by its fingerprint.
+    It leaves out paths and settings of the machines. Answers name the backbone by its fingerprint.
     """
     alike = {key: value for key, value in config.to_flat().items() if key not in _OF_A_SITE | _OF_THE_SERVER}
     return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
 
 
 def common_part(request: Request, config: RunConfig) -> str:
-    """Return a digest of what all sites of a session are asked alike, and of the settings by which they answer.
+    """Return a digest of the part of a request, and of the settings, that all sites share.
 
-    Masks follow from it, so they cancel only if both were the same: a server that sends one site another head, or has all
-    others add less noise, learns nothing from the total.
+    Masks follow from this digest, so they cancel only if it is the same at all sites. A server that
+    sends one site another head, or makes the other sites add less noise, learns nothing from the
+    total.
     """
     alike = replace(request, site="", nonce="", sharers=(), boxes=())
     asked = wire.digest(wire.pack(replace(alike, counted=0) if isinstance(alike, Task) else alike))
@@ -39,12 +40,12 @@ def common_part(request: Request, config: RunConfig) -> str:
 
 @dataclass(frozen=True)
 class Session:
-    """One attempt at one total.
+    """One attempt at a total.
 
     Attributes:
         run: Flower's number for the run.
-        round: of the run.
-        kind: message type of the request that is answered under masks.
+        round: the round in the run.
+        kind: message type of the request whose answers are masked.
         nonce: 16 hexadecimal digits that the server draws for each attempt.
     """
 
@@ -54,9 +55,9 @@ class Session:
     nonce: str
 
     def order(self, masks: Sequence[str], boxes: Sequence[str]) -> bytes:
-        """Return what the order of the ring follows from: all sites' keys, as they were sent."""
+        """Return the digest that orders the ring, from the keys that all sites sent."""
         return hashlib.sha256(self.bound("ring", masks, boxes)).digest()
 
     def bound(self, *parts: object) -> bytes:
-        """Return bytes that stand for ``parts`` (of JSON) in this session, and for nothing else."""
+        """Return context bytes that are unique to ``parts`` (JSON values) in this session."""
         return _DOMAIN + json.dumps([self.run, self.round, self.kind, self.nonce, *parts]).encode()

@@ -1,10 +1,11 @@
 """Shamir's secret sharing over the integers modulo 2^255 - 19.
 
-Shamir 1979, "How to share a secret" (doi 10.1145/359168.359176): a secret is the value at 0 of a random polynomial of
-degree t - 1, its shares are values elsewhere. Any t of them give the polynomial; fewer say nothing of the secret.
+Shamir 1979, "How to share a secret" (doi 10.1145/359168.359176): a secret is the value at 0 of a
+random polynomial of degree t - 1, and its shares are values at other points. Any t shares give the
+polynomial; fewer reveal nothing about the secret.
 
-A library's version in GF(2^128) takes 80 times as long in Python, 56 ms in place of 0.7 ms for 99 shares: a simulated
-round of 100 sites would spend 20 seconds on it.
+A library's version in GF(2^128) takes 80 times as long in Python, 56 ms instead of 0.7 ms for 99
+shares. A simulated round of 100 sites would spend 20 seconds on it.
 """
 
 import secrets
@@ -21,12 +22,12 @@ def draw() -> int:
 
 
 def split(secret: int, threshold: int, points: Sequence[int]) -> list[int]:
-    """Return the shares of a secret at these points, any ``threshold`` of which give it back.
+    """Return the shares of a secret at ``points``, of which any ``threshold`` recover it.
 
     Args:
         secret: from 0 to PRIME - 1.
         threshold: t.
-        points: different numbers from 1 on.
+        points: distinct numbers from 1 on.
     """
     coefficients = [draw() for _ in range(threshold - 1)]
     shares = []
@@ -39,14 +40,14 @@ def split(secret: int, threshold: int, points: Sequence[int]) -> list[int]:
 
 
 def combine(shares: Mapping[int, int]) -> int:
-    """Return the secret from just ``threshold`` shares, point → share."""
+    """Return the secret from exactly ``threshold`` shares, point → share."""
     points = tuple(sorted(shares))
     return sum(w * shares[x] for w, x in zip(_weights(points), points, strict=True)) % PRIME
 
 
 @lru_cache(maxsize=256)
 def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
-    """Return Lagrange's weights for the value at 0."""
+    """Return the Lagrange weights for the value at 0."""
     weights = []
     for x in points:
         above = below = 1

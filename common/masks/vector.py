@@ -1,15 +1,17 @@
-"""An answer as a vector of whole numbers modulo 2^64, which adds up, and back from the sum.
+"""Encode an answer as a vector of whole numbers modulo 2^64, and decode the sum over sites.
 
-All numbers of an answer are in it: arrays, counts, n, losses; only what says which answer it is (round, backbone, class
-list) travels beside it. Whole numbers stay as they are; others get a fixed point with 28 binary places (losses, and
-moments of raw features, whose squares are large: 20) and are rounded at random, up or down, so that the mean is right.
+The vector holds all numbers of an answer: arrays, counts, n, losses. Only the fields that identify
+the answer (round, backbone, class list) travel outside it. Whole numbers stay as they are. Other
+numbers become fixed-point numbers with 28 fraction bits, or 20 for losses and for moments of raw
+features, whose squares are large. They are rounded up or down at random, so that the mean is exact.
 
-- *No wrap*: a number at one of N sites must be below 2^(59 - ⌈log₂ N⌉) in that scale (``largest``); what is beyond is
-  refused, never clipped. So a sum over all N sites stays below 2^59, and what is read from it is the sum.
-- *Leftover masks show*: a number that a mask is left on is uniform, and one in 16 at most is as small as a sum; so ten such
-  numbers all pass for sums once in 2^40.
-- *Rounding*: a site's number moves by less than 2^-28, so a sum over N sites by less than N · 2^-28
-  (``rounding_error``). Counts are exact.
+- *No wrap*: a number at one of N sites must be below 2^(59 - ⌈log₂ N⌉) in that scale (``largest``).
+  Larger numbers are refused, never clipped. So a sum over all N sites stays below 2^59, and the
+  decoded number is the sum.
+- *Leftover masks show*: a number with a leftover mask is uniform, and at most one such number in 16
+  is as small as a sum. So ten such numbers all pass for sums once in 2^40.
+- *Rounding*: a site's number changes by less than 2^-28, so a sum over N sites changes by less than
+  N · 2^-28 (``rounding_error``). Counts are exact.
 """
 
 import math
@@ -25,8 +27,8 @@ from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks.secrecy import Words
 from fedtransfer.common.wire.protocol import Answer, Gather, Request
 
-PLACES, COARSE = 28, 20  # binary places
-SUM_BITS = 59  # of the 63 beside the sign
+PLACES, COARSE = 28, 20  # fraction bits
+SUM_BITS = 59  # of 63 bits and a sign
 Whole = NDArray[np.int64]
 A = TypeVar("A", bound=Answer)
 
@@ -35,17 +37,17 @@ _CLEAR = frozenset(field.name for field in fields(Answer))
 
 
 def places(request: Request) -> int:
-    """Return the binary places of an answer to a request; its losses have 20 at most."""
+    """Return the number of fraction bits in the answer to a request; losses have at most 20."""
     return COARSE if isinstance(request, Gather) and request.what == "moments" else PLACES
 
 
 def largest(sites: int, places: int = PLACES) -> float:
-    """Return what a number at one of so many sites must be smaller than."""
+    """Return the exclusive bound on a site's value, below which a sum over ``sites`` cannot overflow."""
     return 2.0 ** (SUM_BITS - math.ceil(math.log2(sites)) - places)
 
 
 def rounding_error(sites: int, places: int = PLACES) -> float:
-    """Return what the sum over so many sites is nearer to the true one than."""
+    """Return a bound on the rounding error of a sum over ``sites``."""
     return sites * 2.0**-places
 
 
@@ -57,13 +59,15 @@ def encode(
 
     Args:
         answer: of a site.
-        sites: N, over which vectors are to be added.
-        rng: what rounds; secret, since what is rounded down is learned from it otherwise.
-        places: binary places.
-        instead: field → whole numbers, in the scale of ``places``, that stand for its arrays: those that were noised.
+        sites: N, the number of vectors in the sum.
+        rng: draws the rounding; keep it secret, since it reveals the fractions that are rounded
+            away.
+        places: the number of fraction bits.
+        instead: field → whole numbers, in the scale of ``places``, that replace its arrays: those
+            with noise.
 
     Raises:
-        SiteError: a number is not finite, or too large for a sum over so many sites.
+        SiteError: a number is not finite, or too large for a sum over ``sites``.
     """
     parts: list[Whole] = []
     ready = {name: iter(arrays) for name, arrays in (instead or {}).items()}
@@ -91,19 +95,20 @@ def encode(
 
 
 def decode(total: Words, template: A, sites: int, places: int = PLACES) -> A:
-    """Read from the sum of vectors the one answer that stands for all these sites.
+    """Return the answer that a sum of vectors encodes.
 
     Args:
-        total: modulo 2^64.
-        template: an answer of the same shapes and types; what its numbers are does not matter.
-        sites: how many vectors were added.
-        places: binary places.
+        total: the sum, modulo 2^64.
+        template: an answer of the same shapes and types; its numbers do not matter.
+        sites: the number of vectors in the sum.
+        places: the number of fraction bits.
 
     Returns:
         The template with the sums: int64 for whole numbers, float64 for others.
 
     Raises:
-        ValueError: it has another length, or holds what no sum of so many vectors is: a mask is left on it.
+        ValueError: the total has another length, or a number that is too large for a sum: a mask is
+            left on it.
     """
     whole = total.view(np.int64)
     if len(whole) != (expected := length(template)):
@@ -123,7 +128,7 @@ def decode(total: Words, template: A, sites: int, places: int = PLACES) -> A:
 
 
 def length(answer: Answer) -> int:
-    """Return how many numbers an answer has."""
+    """Return the number of numbers in an answer."""
     sizes: list[int] = []
 
     def count(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -139,7 +144,7 @@ def _bits(name: str, array: NDArray[Any], places: int) -> int:
 
 
 def _mapped_answer(answer: A, change: Callable[[str, NDArray[Any]], NDArray[Any]]) -> A:
-    """Return an answer with each of its arrays and numbers changed, in the order of its fields."""
+    """Return an answer with ``change`` applied to each array and number, in the order of fields."""
     names = [field.name for field in fields(answer) if field.name not in _CLEAR]
     return replace(answer, **{name: _mapped(name, getattr(answer, name), change) for name in names})
 

@@ -1,1 +1,1 @@
-"""Differential privacy: what bounds a unit's share in a sum, the noise on it, and what that costs."""
+"""Differential privacy: clipping, noise, and the cost of releases."""

@@ -1,11 +1,13 @@
-"""What releases cost: ε at δ, by the accountants of dp-accounting.
+"""The cost of releases: ε at δ, by the accountants of dp-accounting.
 
-Neighbouring data sets differ by one unit that is added or removed. A release is a sum over the units, each bounded and
-each in it by its own draw (Poisson sampling), with Gaussian noise on the sum.
+Neighbouring data sets differ by one unit that is added or removed. A release is a sum over units
+with Gaussian noise. Each unit is clipped, and is in the sum by an independent draw (Poisson
+sampling).
 
-The privacy loss distribution (PLD; Koskela et al. 2020, arXiv 1906.03049) gives ε, Rényi differential privacy
-(Mironov 2017, arXiv 1702.07476) checks it from above. Where every unit is in every sum, releases are together one
-Gaussian mechanism, and ε is that of Balle and Wang 2018, arXiv 1805.06530.
+The privacy loss distribution (PLD; Koskela et al. 2020, arXiv 1906.03049) gives ε, and Rényi
+differential privacy (Mironov 2017, arXiv 1702.07476) bounds it from above. If every unit is in
+every sum, the releases together are one Gaussian mechanism, whose ε is that of Balle and Wang 2018,
+arXiv 1805.06530.
 """
 
 import math
@@ -17,12 +19,12 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
-Spent = Mapping["Release", int]  # how often each was made
+Spent = Mapping["Release", int]  # release → the number of times that it was made
 _ORDERS = np.unique(np.geomspace(2, 2**14, 250).astype(int))
-_NO_NOISE = 1e-3  # ε is above half a million, and numbers leave float64
+_NO_NOISE = 1e-3  # below it, ε is above half a million, and numbers overflow float64
 _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6
-_MOST_EPSILON = 300  # that PLD is asked for; its numbers leave float64 beyond
-_FINENESS = 100  # of the grid of losses: ε is too large by 0.1 % at most where it is below 20
+_MOST_EPSILON = 300  # limit for PLD, whose numbers overflow float64 beyond it
+_FINENESS = 100  # of the grid of losses: an ε below 20 is too large by at most 0.1 %
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,12 @@ class Release:
     """One noisy sum.
 
     Attributes:
-        rate: chance of a unit to be in it; 1 for every one.
-        noise_multiplier: standard deviation of the noise over what one unit changes the sum by.
-        discrete: the noise is the sum of several sites' discrete Gaussians, of which Rényi divergences are known
-            (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), not the whole distribution of the loss.
+        rate: the chance that a unit is in the sum; 1 if every unit is.
+        noise_multiplier: standard deviation of the noise, divided by the sensitivity of the sum to
+            one unit.
+        discrete: whether the noise is a sum of several sites' discrete Gaussians. Their Rényi
+            divergences are known (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), their
+            whole distribution of the loss is not.
     """
 
     rate: float
@@ -42,7 +46,7 @@ class Release:
 
 
 def epsilon(spent: Spent, delta: float) -> float:
-    """Return ε at δ of several releases together, by the tightest account that there is of them."""
+    """Return ε at δ of several releases together, by the tightest accountant available for them."""
     spent = {release: times for release, times in spent.items() if times}
     if not spent:
         return 0.0
@@ -50,7 +54,7 @@ def epsilon(spent: Spent, delta: float) -> float:
 
 
 def epsilon_by_orders(spent: Spent, delta: float) -> float:
-    """Return ε at δ of several releases by Rényi differential privacy, of whole orders: an upper bound."""
+    """Return an upper bound on ε at δ of several releases, by Rényi divergences of integer orders."""
     from dp_accounting.rdp import compute_epsilon
 
     costs = sum((times * np.array(_divergences(release)) for release, times in spent.items()), np.zeros(len(_ORDERS)))
@@ -58,10 +62,10 @@ def epsilon_by_orders(spent: Spent, delta: float) -> float:
 
 
 def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -> float:
-    """Return the smallest noise multiplier, to 0.1 %, at which ``releases(noise multiplier)`` cost at most ε = ``target``.
+    """Return the smallest noise multiplier, within 0.1 %, whose ``releases`` cost at most ``target``.
 
     Raises:
-        ValueError: it is not between 0.01, where noise hides nothing, and a million.
+        ValueError: it is below 0.01, at which noise hides nothing, or above a million.
     """
 
     def affordable(noise: float) -> bool:
@@ -94,7 +98,7 @@ def _epsilon(spent: tuple[tuple[Release, int], ...], delta: float) -> float:
     bound = epsilon_by_orders(dict(spent), delta)
     if math.isinf(bound) or any(release.discrete for release, _ in spent):
         return bound
-    # The ε of a sum is that of one with all the noise: 1/z² of those that every unit is in add up.
+    # Releases without sampling are together one Gaussian mechanism, whose 1/z² is the sum of theirs.
     whole = sum(times / release.noise_multiplier**2 for release, times in spent if release.rate == 1)
     sampled = [(release, times) for release, times in spent if release.rate < 1]
     if sampled and not 0 < bound <= _MOST_EPSILON:
@@ -103,15 +107,15 @@ def _epsilon(spent: tuple[tuple[Release, int], ...], delta: float) -> float:
         return min(bound, _epsilon_by_pld(sampled, whole, delta, bound))
     from dp_accounting import get_epsilon_gaussian
 
-    with np.errstate(divide="ignore"):  # of its logarithm of 0, for much noise
+    with np.errstate(divide="ignore"):  # with much noise it takes the logarithm of 0
         return float(get_epsilon_gaussian(1 / math.sqrt(whole), delta))
 
 
 def _epsilon_by_pld(sampled: list[tuple[Release, int]], whole: float, delta: float, bound: float) -> float:
-    """Return ε of sampled releases and of ``whole``, the sum of 1/z² of the others, on a grid that fits its size.
+    """Return ε of sampled releases and of ``whole``, the sum of 1/z² of the others.
 
-    A grid of interval h adds a variance of up to h²/4 to the loss of each release: little beside that of a total whose
-    ε is about ``bound``, for h = bound / (100 √releases).
+    A grid of interval h adds a variance of up to h²/4 to the loss of each release. With h = bound /
+    (100 √releases) that is small compared with the variance of a total whose ε is about ``bound``.
     """
     interval = 2.0 ** math.floor(math.log2(bound / _FINENESS / math.sqrt(1 + sum(times for _, times in sampled))))
     parts = [_pld(release, interval).self_compose(times) for release, times in sampled]
@@ -137,11 +141,12 @@ def _pld(release: Release, interval: float) -> Any:
 
 @lru_cache(maxsize=64)
 def _divergences(release: Release) -> tuple[float, ...]:
-    """Return a bound of the Rényi divergence of a release at each of ``_ORDERS``, whatever the neighbours' order.
+    """Bound the Rényi divergence of a release at each of ``_ORDERS``, in both directions.
 
-    Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3, for whole orders: the binomial expansion holds for
-    any noise, by its own divergences. That it is the greater of the two directions (Theorem 5) takes a reflection that
-    swaps neighbours; any noise that is the same for x and -x has one, discrete Gaussians too.
+    Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3, for integer orders: the binomial
+    expansion holds for any noise, with the divergences of that noise. It is the larger of the two
+    directions (Theorem 5) if a reflection swaps the neighbours. Any symmetric noise has such a
+    reflection, discrete Gaussians included.
     """
     if release.noise_multiplier < _NO_NOISE:
         return (math.inf,) * len(_ORDERS)

@@ -1,7 +1,7 @@
-"""The Gaussian mechanism (Dwork and Roth 2014, section 3.5.3): the same noise on every entry of a sum.
+"""The Gaussian mechanism (Dwork and Roth 2014, section 3.5.3): equal noise on all entries.
 
-Noise and sum are of float64. That the low bits of such numbers tell a little of the sum (Mironov 2012) is not accounted
-for; ``fedtransfer.common.privacy.discrete`` is free of it.
+Noise and sum are float64. The low bits of such numbers reveal a little about the sum (Mironov
+2012), which is not accounted for; ``fedtransfer.common.privacy.discrete`` is free of this.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ def noised(arrays: Sequence[NDArray[Any]], deviation: float, rng: np.random.Gene
     """Return arrays of any shapes plus independent Gaussian noise on each entry, in float64.
 
     Args:
-        arrays: a sum over units, each bounded. One of no unit is zeros, and gets the same noise.
-        deviation: standard deviation of the noise, in the arrays' unit.
-        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
+        arrays: a sum over clipped units. The sum over no unit is zeros, and gets the same noise.
+        deviation: standard deviation of the noise, in the unit of the arrays.
+        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside
+            tests.
 
     Raises:
         ValueError: the deviation is negative, infinite or NaN.

@@ -1,4 +1,4 @@
-"""What a run promises: the unit, the releases, ε at δ, and who is trusted."""
+"""The guarantee of a run: the unit of privacy, the releases, and ε at δ."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import Release, epsilon, noise_for
 
-_STEP = 1.25  # the ε shown during a run is worked out at rounds that grow by this factor
+_STEP = 1.25  # ε during a run is computed on a grid of rounds that grows by this factor
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Guarantee:
     """Differential privacy of a run, for neighbours that differ by one unit, added or removed.
 
     Attributes:
-        unit: what is protected: a ``site`` with all its images, or a training ``image``.
+        unit: the protected unit: a ``site`` with all its images, or a training ``image``.
         release: one noisy sum.
-        releases: of them in a round, in which the unit takes part.
-        rounds: that are planned.
-        clip: the norm that a unit's share in a sum is bounded to.
+        releases: the number of releases in a round that a unit takes part in.
+        rounds: the number of planned rounds.
+        clip: the clip norm of a unit's share in a sum.
         delta: δ.
-        budget: ε that may be spent; infinite where there is no bound.
+        epsilon_limit: ε that may be spent; infinite without a limit.
     """
 
     unit: str
@@ -31,54 +31,62 @@ class Guarantee:
     rounds: int
     clip: float
     delta: float
-    budget: float
+    epsilon_limit: float
 
     @property
     def noise_multiplier(self) -> float:
-        """Standard deviation of the noise on a sum, over what one unit changes it by."""
+        """Standard deviation of the noise on a sum, divided by its sensitivity to one unit."""
         return self.release.noise_multiplier
 
     @property
     def neighbours(self) -> str:
         """The neighbouring relation, in words."""
-        if self.unit == "site" and self.release.discrete:  # with a site its share of the noise would go as well
+        if (
+            self.unit == "site" and self.release.discrete
+        ):  # without the site, its share of the noise would be missing too
             return "one site's update replaced by zeros; that it takes part is not hidden"
         return f"add or remove one {self.unit}"
 
     @property
     def sampling(self) -> str:
-        """How a unit comes into a sum, in words."""
+        """The sampling of units, in words."""
         return "all" if self.release.rate == 1 else f"Poisson, {self.release.rate:g}"
 
     def epsilon(self, rounds: int) -> float:
-        """Return ε at δ after so many rounds."""
+        """Return ε at δ after ``rounds`` rounds."""
         return epsilon({self.release: rounds * self.releases}, self.delta)
 
     def epsilon_at_most(self, rounds: int) -> float:
-        """Return ε after so many rounds or up to a quarter more of them: exact for the last, and quick to ask every round."""
+        """Return an upper bound on ε after ``rounds`` rounds.
+
+        It is evaluated on a geometric grid, for up to 25 % more rounds, so that values can be
+        cached. It is exact for the last planned round.
+        """
         steps = math.ceil(math.log(max(rounds, 1), _STEP))
         return self.epsilon(rounds and max(rounds, min(self.rounds, int(_STEP**steps))))
 
     @property
     def affordable(self) -> int:
-        """Rounds that the budget is enough for, of those that are planned."""
-        if math.isinf(self.budget) or self.epsilon(self.rounds) <= self.budget:
+        """The number of planned rounds that stay within ``epsilon_limit``."""
+        if math.isinf(self.epsilon_limit) or self.epsilon(self.rounds) <= self.epsilon_limit:
             return self.rounds
         low, high = 0, self.rounds
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.epsilon(middle) <= self.budget else (low, middle)
+            low, high = (middle, high) if self.epsilon(middle) <= self.epsilon_limit else (low, middle)
         return low
 
 
 @lru_cache(maxsize=16)
 def guarantee(config: RunConfig) -> Guarantee | None:
-    """Return what a run promises; None where it promises nothing.
+    """Return the guarantee of a run; None if it promises nothing.
 
-    Without a noise multiplier the smallest is found that keeps all planned rounds within ε.
+    Without a configured noise multiplier, it is the smallest that keeps all planned rounds within
+    ε.
 
     Raises:
-        UserError: no noise does, or that which is given costs more than ε in the first round.
+        UserError: no noise keeps them within ε, or the configured noise costs more than ε in the
+            first round.
     """
     if not config.private:
         return None
@@ -104,17 +112,17 @@ def guarantee(config: RunConfig) -> Guarantee | None:
     )
     if not promised.affordable:
         raise UserError(
-            f"epsilon {promised.budget:g} is not enough for one round: with noise multiplier {noise:.4g} it takes "
+            f"epsilon {promised.epsilon_limit:g} is not enough for one round: with noise multiplier {noise:.4g} it takes "
             f"{promised.epsilon(1):.3g} at delta {promised.delta:g}; give more noise"
         )
     return promised
 
 
 def _rate(config: RunConfig) -> float:
-    """Return the chance of a unit to be in a release, as far as it is secret."""
+    """Return the secret chance that a unit is in a release; 1 if who is in it is not secret."""
     if config.dp == "image":
         return 1.0 if config.closed_form else config.image_rate
-    # A server that learns from the masks' messages who is in a round gives no secrecy of samples of sites.
+    # With masks, the server learns from their messages which sites are in a round, so the sample is not secret.
     return config.fraction if config.noise == "alone" else 1.0
 
 

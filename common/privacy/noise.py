@@ -1,7 +1,7 @@
-"""Gaussian noise in bulk: Box and Muller 1958, "A Note on the Generation of Random Normal Deviates".
+"""Gaussian noise in bulk (Box and Muller 1958, "… Generation of Random Normal Deviates").
 
-NumPy's own ``standard_normal`` draws one number at a time, which would take longer than the training that the noise is for;
-this is four times faster.
+NumPy's ``standard_normal`` draws one number at a time and would take longer than the training that
+the noise is for. This is four times faster.
 """
 
 from collections.abc import Iterator
@@ -10,20 +10,21 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-_FAR = 2**16  # below it the 32 bits of a radius are too few: radii far out would be far between
-_BULK = 2**16  # draws at once, that stay in a core's cache
+_FAR = 2**16  # below it, a radius of 32 bits is too coarse: there would be gaps between large radii
+_BULK = 2**16  # draws at once, which fit a core's cache
 
 
 class NoiseSource:
-    """Vectors of one length, of independent normal draws of mean 0.
+    """A source of vectors of one length, of independent normal draws with mean 0.
 
-    Each call into NumPy lets another thread take the interpreter, so several vectors are made by the same calls.
+    At each call into NumPy another thread may take the interpreter, so one call makes several
+    vectors.
 
     Args:
-        size: of the vectors.
-        deviation: of a draw, its standard deviation.
-        rng: gives the key of an AES-128 counter stream, which the draws are made of.
-        vectors: that will be drawn; more may be.
+        size: the length of the vectors.
+        deviation: the standard deviation of a draw.
+        rng: gives the key of the AES-128 counter stream behind the draws.
+        vectors: the expected number of vectors; more may be drawn.
     """
 
     def __init__(self, size: int, deviation: float, rng: np.random.Generator, vectors: int = 1) -> None:
@@ -36,9 +37,10 @@ class NoiseSource:
         self._made: Iterator[NDArray[np.float32]] = iter(())
 
     def draw(self) -> NDArray[np.float32]:
-        """Return a vector, which holds until the next is drawn.
+        """Return a vector, which is valid until the next is drawn.
 
-        Radii come of 32 bits, those beyond 4.7 standard deviations of 64, which reaches 9.4: beyond are 4e-21 of all draws.
+        Radii have 32 bits, and 64 beyond 4.7 standard deviations. The largest is 9.4; only 4e-21 of
+        all draws are larger.
         """
         vector = next(self._made, None)
         if vector is None:
@@ -49,11 +51,13 @@ class NoiseSource:
         return vector
 
     def _normal(self, vectors: int) -> NDArray[np.float32]:
-        """Make so many vectors, one a row."""
+        """Return ``vectors`` vectors, one per row."""
         half = -(-vectors * self._size // 2)
         words, uniform = self._words[: 2 * half], self._uniform[: 2 * half]
         data = words.data.cast("B")
-        self._stream.update_into(data, data)  # a stream's bits added to any, that are not of it, are as random as it is
+        self._stream.update_into(
+            data, data
+        )  # a stream's bits XORed with bits that do not depend on it are as random as the stream
         far = np.flatnonzero(words[:half] < _FAR)
         np.copyto(uniform, words, casting="unsafe")
         radii, angles = uniform[:half], uniform[half:]

@@ -1,6 +1,7 @@
-"""Secret randomness, which nobody may repeat: noise, private sampling, rounding.
+"""Secret randomness, which nobody can repeat: for noise, private sampling and rounding.
 
-Everything else that is random in the project comes of the run's seed (``fedtransfer.common.seeds``), which server and sites know.
+All other randomness follows from the run's seed (``fedtransfer.common.seeds``), which server and
+sites know.
 """
 
 import os
@@ -10,5 +11,5 @@ from randomgen import AESCounter
 
 
 def secret_generator() -> np.random.Generator:
-    """Return a generator over AES-128 in counter mode, under a key fresh from the operating system's CSPRNG."""
+    """Return a generator over AES-128 in counter mode, with a key from the system's CSPRNG."""
     return np.random.Generator(AESCounter(key=int.from_bytes(os.urandom(16), "little")))

@@ -1,4 +1,4 @@
-"""Public keys of sites, and their fingerprints, as ``ssh-keygen -lf`` shows them: what people at both ends compare."""
+"""Public keys of sites, and their fingerprints, which people at both ends compare."""
 
 import base64
 import hashlib
@@ -22,7 +22,10 @@ def public_line(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def line_of_pem(pem: bytes) -> str:
-    """Return a public key given as PEM, as SuperLink keeps it, in OpenSSH's one-line form; "" for no key."""
+    """Convert a public key from PEM, SuperLink's form, to OpenSSH's one-line form.
+
+    "" for no key.
+    """
     return public_line(_elliptic(serialization.load_pem_public_key(pem))) if pem else ""
 
 
@@ -30,7 +33,7 @@ def read_line(line: str) -> ec.EllipticCurvePublicKey:
     """Read a public key in OpenSSH's one-line form.
 
     Raises:
-        ValueError: it is none, or of another kind than Flower takes.
+        ValueError: the line holds no public key, or one of a kind that Flower does not take.
     """
     try:
         return _elliptic(serialization.load_ssh_public_key(line.encode()))

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_NAMED = 60  # at most as many rows or columns are named …
-_NUMBERED = 400  # … and cells have their number in them
+_MOST_NAMES = 60  # rows or columns beyond this number are not named …
+_MOST_NUMBERS = 400  # … and cells have no numbers in them
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a Matplotlib figure; letters that its font lacks are drawn as boxes, without a warning for each."""
+    """Write a Matplotlib figure as PNG.
+
+    Letters that its font lacks become boxes, without a warning for each.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(path, dpi=110)
@@ -27,15 +30,15 @@ def save_heat_map(
     title: str,
     labels: tuple[str, str],
 ) -> None:
-    """Draw a matrix of counts, shaded by the share that each has of its row, with the numbers where they fit.
+    """Draw a matrix of counts, each shaded by its share of the row, with the numbers if they fit.
 
     Args:
         path: the PNG file to write.
         numbers: counts, (rows, columns).
         rows: names from top to bottom.
         columns: names from left to right.
-        title: says what is counted.
-        labels: what the columns and the rows are.
+        title: what is counted.
+        labels: names of the two axes, columns first.
     """
     from matplotlib.figure import Figure
 
@@ -45,11 +48,11 @@ def save_heat_map(
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
-    if len(columns) <= _NAMED:
+    if len(columns) <= _MOST_NAMES:
         axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-    if len(rows) <= _NAMED:
+    if len(rows) <= _MOST_NAMES:
         axes.set_yticks(range(len(rows)), rows)
-    if numbers.size <= _NUMBERED:
+    if numbers.size <= _MOST_NUMBERS:
         for (row, column), number in np.ndenumerate(numbers):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(number), ha="center", va="center", fontsize=8, color=colour)

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, and log into files."""
+"""Child processes that end with their parent and log to files."""
 
 import ctypes
 import os
@@ -15,12 +15,12 @@ from filelock import FileLock, Timeout
 
 from fedtransfer.common.errors import UserError
 
-LOG_BYTES = 10_000_000  # a log above this is put aside (one generation)
-START_SECONDS = 600.0  # the longest that a process may take to come up: minutes on a machine with a load of 20
-REPORT_SECONDS = 10.0  # after which a wait says what it waits for
+LOG_BYTES = 10_000_000  # a larger log is rotated (one generation)
+START_SECONDS = 600.0  # limit for a process to come up: it takes minutes on a machine with a load of 20
+REPORT_SECONDS = 10.0  # time between two reports of a wait
 _PR_SET_PDEATHSIG = 1
 
-# Flower's own switches: nothing is sent to or fetched from anyone but the other side.
+# Flower's switches: it exchanges data with the other side only.
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -29,20 +29,23 @@ QUIET = {
 
 
 def spare_proxies_this_machine() -> None:
-    """Keep what goes to this machine itself out of any proxy that the environment names; children inherit it."""
+    """Exempt this machine from any proxy that the environment names.
+
+    Child processes inherit that.
+    """
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost", "::1"]))
 
 
 def tool(name: str) -> str:
-    """Return the path of a command that is installed beside this Python."""
+    """Return the path of a command that is installed next to this Python."""
     return str(Path(sys.executable).parent / name)
 
 
 def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process whose output goes to ``log``; call it from the main thread.
+    """Start a process whose output goes to ``log``; call this from the main thread.
 
-    On Linux the process is ended with SIGTERM when this one dies, however it dies.
+    On Linux the process gets SIGTERM when this one dies, however it dies.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     rotate(log)
@@ -59,30 +62,36 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> 
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nothing listens on now."""
+    """Return a TCP port of the loopback interface that is free now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def running_pid(state: Path) -> int | None:
-    """Return the process that holds ``state/running.lock``, by its number in ``state/pid``; None where none does."""
+    """Return the number in ``state/pid`` of the process that holds ``state/running.lock``.
+
+    None if no process does.
+    """
     lock = state / "running.lock"
     try:
-        number = int((state / "pid").read_text())  # before the lock: who ends takes the number away first
+        number = int((state / "pid").read_text())  # before the lock: a process that ends removes its number first
     except (FileNotFoundError, ValueError):
         return None
     if not lock.exists():
         return None
     try:
         with FileLock(lock, timeout=0):
-            return None  # a number may be left of one that was killed, and be another process' by now
+            return None  # a killed process leaves its number, which another process may have by now
     except Timeout:
         return number
 
 
 def stop_running(state: Path) -> bool:
-    """Tell the process that ``running_pid`` names to end, and wait until it has; return whether there was one."""
+    """Stop the process that ``running_pid`` names, and wait until it has ended.
+
+    Return whether there was one.
+    """
     pid = running_pid(state)
     if pid is None:
         return False
@@ -93,26 +102,29 @@ def stop_running(state: Path) -> bool:
 
 
 def rotate(log: Path) -> None:
-    """Put a log aside that has grown too large; processes that append to it go on in the emptied file."""
+    """Rotate a log that has grown too large.
+
+    Processes that append to it go on in the emptied file.
+    """
     if log.exists() and log.stat().st_size > LOG_BYTES:
         shutil.copy(log, log.with_name(log.name + ".1"))
         os.truncate(log, 0)
 
 
 def start_in_background(
-    what: str, command: Sequence[str], log: Path, ready: Callable[[], bool], say: Callable[[str], None]
+    name: str, command: Sequence[str], log: Path, ready: Callable[[], bool], report: Callable[[str], None]
 ) -> None:
     """Start a process that outlives this one, and return once it is ready.
 
     Args:
-        what: the process in words.
+        name: the process in words, for error texts.
         command: its command line.
-        log: where its output goes.
-        ready: whether it is up.
-        say: is given a line every ten seconds.
+        log: file for its output.
+        ready: says whether it is up.
+        report: takes a line every ten seconds.
 
     Raises:
-        UserError: it ended before it was up, or is not up after ``START_SECONDS``.
+        UserError: the process ended before it was up, or is not up after ``START_SECONDS``.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     before = log_size(log)
@@ -121,36 +133,39 @@ def start_in_background(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        wait_until_up(what, process, ready, log, say, before)
+        wait_until_up(name, process, ready, log, report, before)
     except UserError:
         end(process)
         raise
 
 
 def wait_until_up(
-    what: str,
+    name: str,
     process: subprocess.Popen[bytes],
     ready: Callable[[], bool],
     log: Path,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     begin: int = 0,
     seconds: float = START_SECONDS,
     setting: str = "",
 ) -> None:
-    """Wait until a process that was just started is ready; say every ten seconds what it does meanwhile.
+    """Wait until a process that was just started is ready.
+
+    Report every ten seconds what it is doing.
 
     Args:
-        what: the process in words, such as "site north".
+        name: the process in words, such as "site north".
         process: the process.
-        ready: whether it is up.
-        log: where its output goes: its last line is what it does.
-        say: is given a line every ten seconds.
-        begin: where in the log the output of this process begins, in bytes.
-        seconds: the longest that it may take.
-        setting: what the user set these seconds with, such as "--join-timeout 120 for each of 4 sites".
+        ready: says whether it is up.
+        log: file for its output; the last line is what it is doing.
+        report: takes a line every ten seconds.
+        begin: position in the log, in bytes, at which the output of this process begins.
+        seconds: the limit.
+        setting: the user's setting behind ``seconds``, such as "--join-timeout 120 for each of 4
+            sites".
 
     Raises:
-        UserError: it ended before it was up, or is not up in time.
+        UserError: the process ended before it was up, or is not up in time.
     """
     began = reported = time.monotonic()
     while not ready():
@@ -159,17 +174,17 @@ def wait_until_up(
         if ended or now - began > seconds:
             how = f"ended with exit status {process.returncode}" if ended else f"was not up after {seconds:g} s"
             how += f" ({setting})" if setting and not ended else ""
-            said = last_lines(log, begin=begin) or "  nothing"
-            raise UserError(f"{what} {how}; the end of its log says:\n{said}\n(the log: {log})")
+            output = last_lines(log, begin=begin) or "  nothing"
+            raise UserError(f"{name} {how}; the end of its log says:\n{output}\n(the log: {log})")
         if now - reported >= REPORT_SECONDS:
             reported = now
             doing = last_lines(log, 1, begin).strip() or "it has said nothing yet"
-            say(f"waiting for {what}, {now - began:.0f} s: {doing}")
+            report(f"waiting for {name}, {now - began:.0f} s: {doing}")
         time.sleep(0.1)
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
-    """Ask a process to end, and after so many seconds make it."""
+    """Terminate a process, and kill it if it has not ended after ``seconds``."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -185,7 +200,7 @@ def log_size(log: Path) -> int:
 
 
 def last_lines(log: Path, number: int = 5, begin: int = 0) -> str:
-    """Return the last lines of a log, or of what stands in it from byte ``begin`` on, for an error text."""
+    """Return the last lines of a log, or of its part from byte ``begin`` on, for an error text."""
     if not log.exists():
         return ""
     content = log.read_bytes()

@@ -1,4 +1,4 @@
-"""``roster.toml``: sites by name with the fingerprints of their keys, to be compared among their people.
+"""``roster.toml``: sites by name, with the fingerprints of their keys, which people compare.
 
 [sites]
 st-elsewhere = "SHA256:…"
@@ -29,11 +29,11 @@ class Roster(Table):
 
     @field_validator("sites")
     @classmethod
-    def _keys_of_their_own(cls, sites: dict[str, str]) -> dict[str, str]:
-        if wrong := [name for name, given in sites.items() if not _FINGERPRINT.fullmatch(given)]:
-            raise ValueError(f"{', '.join(wrong)}: expected SHA256: and 43 characters, as client init prints it")
-        if shared := [given for given, times in Counter(sites.values()).items() if times > 1]:
-            names = ", ".join(name for name, given in sites.items() if given == shared[0])
+    def _distinct_keys(cls, sites: dict[str, str]) -> dict[str, str]:
+        if invalid := [name for name, key in sites.items() if not _FINGERPRINT.fullmatch(key)]:
+            raise ValueError(f"{', '.join(invalid)}: expected SHA256: and 43 characters, as client init prints it")
+        if duplicates := [key for key, times in Counter(sites.values()).items() if times > 1]:
+            names = ", ".join(name for name, key in sites.items() if key == duplicates[0])
             raise ValueError(f"{names} have the same key; a site with two names would count as two")
         return sites
 
@@ -42,7 +42,7 @@ def read_roster(path: Path) -> Roster:
     """Read a roster.
 
     Raises:
-        UserError: it is not there, or not right.
+        UserError: the file is missing or invalid.
     """
     if not path.is_file():
         raise UserError(

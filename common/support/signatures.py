@@ -1,7 +1,8 @@
-"""What sites that share masks sign for each other, through a coordinator that could put words into their mouths.
+"""Signatures of sites that share masks, on messages that the coordinator could forge.
 
-ECDSA with SHA-384 (FIPS 186-5) under the key by which a site is enrolled. That key also signs the site's requests to
-Flower's SuperLink; what is signed here begins with words of its own, so that one is never taken for the other.
+ECDSA with SHA-384 (FIPS 186-5) under the key by which a site is enrolled. That key also signs the
+site's requests to Flower's SuperLink. Data signed here begins with ``DOMAIN``, so that neither
+signature is ever valid for the other.
 """
 
 from typing import Protocol
@@ -15,7 +16,7 @@ _SCHEME = ec.ECDSA(hashes.SHA384())
 
 
 class Identity(Protocol):
-    """A site among those that it shares masks with."""
+    """A site as the sites that it shares masks with know it."""
 
     def sign(self, data: bytes) -> bytes:
         """Sign as this site."""
@@ -24,12 +25,12 @@ class Identity(Protocol):
         """Check that ``site`` signed ``data``.
 
         Raises:
-            SiteError: it did not, or this site does not know it.
+            SiteError: the signature is invalid, or this site does not know ``site``.
         """
 
 
 def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
-    """Sign data; the signature is DER-encoded, some 100 bytes for P-384."""
+    """Sign data; the signature is DER-encoded, about 100 bytes for P-384."""
     return key.sign(DOMAIN + data, _SCHEME)
 
 

@@ -1,4 +1,4 @@
-"""What commands show while they work, and how they write numbers."""
+"""Progress bars, tables and numbers on the terminal."""
 
 import sys
 import time
@@ -17,15 +17,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_QUIET = 5  # seconds between two lines
+_PAUSE = 5  # seconds between two lines
 
 
 @contextmanager
-def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
-    """Show a bar for a piece of work; yield the function that is told (done, total).
+def progress_bar(console: Console, title: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar; yield the function to call with (done, total).
 
-    Where the console is no terminal, a line now and then takes its place, with the time that is left: at most one a tenth
-    of the work and in five seconds, and one in the end.
+    If the console is not a terminal, print lines with the remaining time instead: at most one for
+    each tenth of the work and one in five seconds, and one at the end.
     """
     columns: list[ProgressColumn] = [
         TextColumn("[bold]{task.description:<22}"),
@@ -38,33 +38,36 @@ def progress_bar(console: Console, what: str, unit: str = "") -> Iterator[Callab
     if not unit:
         columns = [TextColumn("[bold]{task.description:<22}"), SpinnerColumn(), TimeElapsedColumn()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        seen, told = 0, 0.0
+        task = progress.add_task(title, total=None)
+        tenths, printed_at = 0, 0.0
 
         def update(done: int, total: int) -> None:
-            nonlocal seen, told
+            nonlocal tenths, printed_at
             progress.update(task, completed=done, total=total)
             elapsed = progress.tasks[0].elapsed or 0.0
-            due = total and done * 10 // total > seen and (done >= total or elapsed > told + _QUIET)
+            due = total and done * 10 // total > tenths and (done >= total or elapsed > printed_at + _PAUSE)
             if due and unit and not console.is_terminal:
-                seen, told, left = done * 10 // total, elapsed, progress.tasks[0].time_remaining
-                console.print(f"{what}: {done} of {total} {unit}" + (f", {left:.0f} s left" if left else ""))
+                tenths, printed_at, left = done * 10 // total, elapsed, progress.tasks[0].time_remaining
+                console.print(f"{title}: {done} of {total} {unit}" + (f", {left:.0f} s left" if left else ""))
 
         yield update
-        if seen == 0 and progress.tasks[0].total is None:
+        if tenths == 0 and progress.tasks[0].total is None:
             progress.update(task, completed=1, total=1)
 
 
 def table_console() -> Console:
-    """Return a console for tables on standard output; where that is no terminal, rows are as long as they need to be."""
+    """Return a console for tables on standard output.
+
+    If that is not a terminal, rows are not wrapped.
+    """
     return Console(width=None if sys.stdout.isatty() else 10_000)
 
 
 def print_with_time(line: str) -> None:
-    """Print a line behind the time of day, at once."""
+    """Print a line after the time of day, without buffering."""
     print(time.strftime("%H:%M:%S"), line, flush=True)
 
 
 def percent(share: float | None) -> str:
-    """Write a share as a percentage; a dash where there is none."""
+    """Return a share as a percentage; a dash for None and NaN."""
     return "–" if share is None or share != share else f"{100 * share:.1f} %"

@@ -1,4 +1,4 @@
-"""Times, sizes and choices as people say them, and scores as JSON can hold them."""
+"""Times, sizes, numbers and choices as text, and scores as JSON can hold them."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def ago(moment: datetime) -> str:
-    """Return how long ago a moment was: ``12 s ago``, ``5 min ago``, then its date and time in UTC."""
+    """Return how long ago a moment was: ``12 s ago``, ``5 min ago``.
+
+    After 100 minutes, return its date and time in UTC.
+    """
     seconds = (datetime.now(UTC) - moment).total_seconds()
     if seconds < 100:
         return f"{max(0, seconds):.0f} s ago"
@@ -17,7 +20,7 @@ def ago(moment: datetime) -> str:
 
 
 def size(number: float) -> str:
-    """Return a number of bytes in three digits: ``512 bytes``, ``32.8 KB``, ``1.97 GB``."""
+    """Return a number of bytes with three digits: ``512 bytes``, ``32.8 KB``, ``1.97 GB``."""
     unit = "bytes"
     for larger in ("KB", "MB", "GB", "TB"):
         if number < 999.5:
@@ -27,17 +30,20 @@ def size(number: float) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number of things: ``1 round``, ``1,000 rounds``; ``many`` for nouns that are not regular."""
+    """Return a number with its noun: ``1 round``, ``1,000 rounds``.
+
+    ``many`` is the plural of an irregular noun.
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def some(names: Sequence[str], most: int) -> str:
-    """Return the first names, separated by commas, and dots where there are more."""
+    """Return the first ``most`` names, separated by commas, and an ellipsis if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def plain(value: Any) -> Any:
-    """Replace NaN by None throughout, since JSON has no NaN."""
+    """Replace NaN by None at every depth, since JSON has no NaN."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -46,6 +52,6 @@ def plain(value: Any) -> Any:
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """Return `` (did you mean …?)`` for the closest choice, or the list of choices where none is close."""
+    """Return ``did you mean …?`` with the closest choice, or all choices if none is close."""
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(choices)}"

@@ -1,4 +1,4 @@
-"""A unit of systemd that keeps a coordinator or a site running."""
+"""The systemd unit that keeps a coordinator or a site running."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ _UNIT = """\
 Description={description} (fedtransfer)
 Wants=network-online.target
 After=network-online.target
-# Never give up: a site whose coordinator is away is tried again for as long as it takes.
+# Never give up: a site whose coordinator is away tries again for as long as it takes.
 StartLimitIntervalSec=0
 
 [Service]
 ExecStart={command} {role} start --dir {argument}
 User={user}
-# Stopped by its own command it stays so.
+# It is not restarted after its own stop command.
 Restart=on-failure
 RestartSec={pause}
-# First this process alone is told to stop, and stops what it has started; what still runs after that is killed.
+# First this process alone gets SIGTERM, and stops its children; processes that still run after that are killed.
 KillMode=mixed
 TimeoutStopSec=30
 
 NoNewPrivileges=yes
 PrivateTmp=yes
-# Everything is read-only, homes too, but its own folder. Homes are not hidden: folder and program may be there.
+# All but this folder is read-only, homes included. Homes are not hidden: folder and program may be there.
 ProtectSystem=strict
 ReadWritePaths={folder}
 
@@ -38,16 +38,16 @@ def service_unit(role: str, description: str, folder: Path, user: str, command: 
 
     Args:
         role: ``server`` or ``client``.
-        description: what it is, in a few words.
-        folder: the absolute path of its folder, the only place that it may write to.
+        description: the service, in a few words.
+        folder: the absolute path of its folder, the only one that it may write to.
         user: the account under which it runs.
         command: the absolute path of the ``fedtransfer`` program.
-        pause: seconds before it is started again.
+        pause: seconds before systemd restarts it.
     """
     # A per cent sign starts one of systemd's specifiers; a dollar sign, in arguments only, a variable.
-    program, place = (quoted(path).replace("%", "%%") for path in (command, folder))
+    program, directory = (quoted(path).replace("%", "%%") for path in (command, folder))
     return _UNIT.format(
-        description=description, command=program, role=role, argument=place.replace("$", "$$"), folder=place,
+        description=description, command=program, role=role, argument=directory.replace("$", "$$"), folder=directory,
         user=user, pause=pause,
     )  # fmt: skip
 

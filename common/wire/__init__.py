@@ -1,1 +1,1 @@
-"""What travels: typed messages, their records in Flower, bundles, and sums that may be masked."""
+"""The wire: typed messages, their records in Flower, bundles, and sums that may be masked."""

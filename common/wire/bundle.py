@@ -1,8 +1,9 @@
 """The bundle that a coordinator submits to Flower: a name for the code, not the code.
 
-A Flower app bundle usually carries the app, and every site runs what it is sent. Ours carries the settings' defaults and
-the digest of the installed sources; both sides run what is installed with them. A site compares 64 hexadecimal digits
-with those of its own installation, and another version of fedtransfer is another bundle.
+A Flower app bundle usually carries the app, and every site runs the code that it receives. Ours
+carries the default settings and the digest of the installed sources, and both sides run their
+installed code. A site compares 64 hexadecimal digits with those of its own installation. Another
+version of fedtransfer is another bundle.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ PACKAGES = ("client", "common", "server")
 PUBLISHER = "fedtransfer"
 _DATE = (1980, 1, 1, 0, 0, 0)
 
-_APP = '''"""{what} of the fedtransfer that is installed here."""
+_APP = '''"""{name} of the fedtransfer that is installed here."""
 
 from fedtransfer.common.wire.bundle import refuse_other_sources
 
@@ -36,7 +37,7 @@ __all__ = ["app"]
 
 @cache
 def sources_digest() -> str:
-    """Return the SHA-256 over the installed source files of server, sites and what they share."""
+    """Return the SHA-256 over the installed source files of server, client and common."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for package in PACKAGES:
@@ -47,10 +48,10 @@ def sources_digest() -> str:
 
 
 def refuse_other_sources(digest: str) -> None:
-    """Check that the installed sources are those that a bundle was made for.
+    """Check that a bundle was made for the installed sources.
 
     Raises:
-        UserError: they are others.
+        UserError: it was made for others.
     """
     if digest != sources_digest():
         raise UserError(
@@ -60,9 +61,11 @@ def refuse_other_sources(digest: str) -> None:
 
 
 def build_bundle() -> tuple[bytes, str]:
-    """Build the bundle of the installed fedtransfer; return it and its hash, by which Flower and the sites know it.
+    """Build the bundle of the installed fedtransfer.
 
-    The archive is not compressed, so that its bytes do not depend on a machine's compression library.
+    Return it and its hash, by which Flower and the sites identify it.
+
+    The archive is not compressed, so its bytes do not depend on a machine's compression library.
     """
     project = {
         "project": {"name": "fedtransfer", "version": version("fedtransfer"), "license": "Apache-2.0"},
@@ -80,13 +83,13 @@ def build_bundle() -> tuple[bytes, str]:
     built, _ = build_fab_from_files(
         {
             "pyproject.toml": tomli_w.dumps(project).encode(),
-            "bundle_server.py": _APP.format(what="The ServerApp", package="server", digest=digest).encode(),
-            "bundle_client.py": _APP.format(what="The ClientApp", package="client", digest=digest).encode(),
+            "bundle_server.py": _APP.format(name="The ServerApp", package="server", digest=digest).encode(),
+            "bundle_client.py": _APP.format(name="The ClientApp", package="client", digest=digest).encode(),
         }
     )
-    stored = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(built)) as source, zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as target:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(built)) as source, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
         for name in source.namelist():
             target.writestr(zipfile.ZipInfo(name, _DATE), source.read(name))
-    bundle = stored.getvalue()
+    bundle = archive.getvalue()
     return bundle, hashlib.sha256(bundle).hexdigest()

@@ -1,10 +1,12 @@
-"""What travels between server and sites, as typed values; ``fedtransfer.common.wire.records`` turns them into Flower's records.
+"""The messages between server and sites, as typed values.
 
-Replies carry sums (n · delta, n, counts by class), so totals are plain sums over sites. A site's refusal is a code and
-a short text of our own; the text of any other exception stays at the site, since it could name a patient.
+``fedtransfer.common.wire.records`` converts them to Flower's records. Replies carry sums (n ·
+delta, n, counts by class), so totals are plain sums over sites. A site's refusal is a code and a
+short text from this project; the text of any other exception stays at the site, since it could name
+a patient.
 
-Each message is the method's payload (the head with its class names, the update, sums of features, counts of 24 bytes a
-class and split) and at most 2 KB around it.
+A message consists of the method's payload (the head with its class names, the update, sums of
+features, counts of 24 bytes for each class and split) and at most 2 KB more.
 """
 
 import hashlib
@@ -26,20 +28,21 @@ KINDS = (QUERY, TRAIN, EVALUATE, FINISH, GATHER, TRIAL, PERSONAL)
 
 Arrays = tuple[NDArray[np.float32], ...]  # of a head: convolutions above a cut, hidden layer, kernel (d, C), bias (C,)
 Extra = Mapping[str, tuple[NDArray[Any], ...]]  # further arrays by name
-MOMENTS, CONTROL, CLASS_WEIGHTS = "moments", "control", "class weights"  # the names
+MOMENTS, CONTROL, CLASS_WEIGHTS = "moments", "control", "class weights"  # names in an Extra
 
 
 class ProtocolError(Exception):
-    """A message that is not what this version of the protocol sends; the text says in what."""
+    """A message that this version of the protocol does not send; the text says how it differs."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """Asks a site what it has. A site whose backbone differs refuses.
+    """Asks a site for its description; a site with another backbone refuses.
 
     Attributes:
-        backbone, resolution, fingerprint: what the site must have.
-        classes: the class names that the run declares; a site with another one refuses. Empty: what sites have counts.
+        backbone, resolution, fingerprint: the backbone that the site must have.
+        classes: the class names that the run declares; a site with another class refuses. Empty:
+            the classes are those that sites have.
     """
 
     backbone: str
@@ -50,10 +53,11 @@ class Query:
 
 @dataclass(frozen=True)
 class Preparing:
-    """A site's answer while its features are not all there yet: it is to be asked again.
+    """A site's answer while it extracts features: the server has to ask again.
 
     Attributes:
-        done, total: images that went through the backbone so far, and those that must (0 while it looks).
+        done, total: the number of images that went through the backbone, and of all that must; a
+            total of 0 is not known yet.
     """
 
     done: int
@@ -62,12 +66,12 @@ class Preparing:
 
 @dataclass(frozen=True)
 class Description:
-    """A site's answer: images by class name and split, and what it could not read.
+    """A site's answer: images by class name and split, and images that it cannot read.
 
     Attributes:
-        images: class name → images for (train, validation, test).
-        unreadable: images that were left out.
-        partition: in a simulation, the name of the prepared site that it works for; "" where the node has a name.
+        images: class name → numbers of images for (train, validation, test).
+        unreadable: the number of images that were left out.
+        partition: in a simulation, the name of the prepared site; "" if the node has a name.
     """
 
     images: Mapping[str, tuple[int, int, int]]
@@ -77,17 +81,20 @@ class Description:
 
 @dataclass(frozen=True)
 class Request:
-    """What every request after the query says.
+    """The fields of every request after the query.
 
     Attributes:
-        site: the name by which the server knows the site; it keys the site's random draws.
-        round: the round it belongs to.
+        site: the site's name at the server; it keys the site's random draws.
+        round: the round of the request.
         classes: names of the C classes, in the order of the head's columns.
-        extra: ``moments``, the federation's mean and deviation of features, each (d,) float64; ``control``, SCAFFOLD's
-            server variate, shaped as the head, float32; ``class weights``, one (C,) float32.
-        nonce: of the session of secure aggregation (``fedtransfer.common.masks``) that it is answered in; "" for an open answer.
-        sharers: in such a session, the sites whose shares came.
-        boxes: one array, the boxes sealed for this site by its neighbours among the sharers, (number, bytes) uint8.
+        extra: ``moments``, the federation's mean and deviation of features, each (d,) float64;
+            ``control``, SCAFFOLD's server variate, shaped as the head, float32; ``class weights``,
+            one (C,) float32.
+        nonce: of the session of secure aggregation (``fedtransfer.common.masks``) for the answer;
+            "" for an answer without masks.
+        sharers: in such a session, the sites whose shares arrived.
+        boxes: one array, the boxes sealed for this site by its neighbours among the sharers,
+            (number, bytes) uint8.
     """
 
     site: str
@@ -101,15 +108,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Task(Request):
-    """A head to work with: to score and train in a round, only to score, to make personal, or to keep as the result.
+    """A head: to score and train in a round, to score only, to make personal, or to store.
 
     Attributes:
-        head: the arrays of what is trained.
-        weighting: what the update is to be multiplied by: ``examples``, the number of training images, or ``uniform``, 1.
-        trainable: from which layer of the backbone on they are; ``head`` for the head alone.
-        rate: share of the configured learning rate that holds in this round.
-        run: names the run at the sites, over restarts; a site keeps its state of it under that name.
-        counted: the last round in which the site's update counted, 0 for none; its state of then is the one that holds.
+        head: the trained arrays.
+        weighting: the factor of the update: ``examples``, the number of training images, or
+            ``uniform``, 1.
+        trainable: the layer of the backbone at which the arrays begin; ``head`` for the head alone.
+        rate: this round's share of the configured learning rate.
+        run: the run's name at the sites, the same over restarts; a site stores its state of the run
+            under it.
+        counted: the last round in which the site's update counted, 0 for none; the site's state
+            after it is valid.
     """
 
     head: Arrays
@@ -133,13 +143,13 @@ class Gather(Request):
 
 @dataclass(frozen=True)
 class Trial(Request):
-    """Asks how several heads do, each under several factors on its class scores.
+    """Asks for the scores of several heads, each with several factors on its class scores.
 
     Attributes:
-        heads: H heads; or two, between which ``shares`` says H others.
+        heads: H heads; with ``shares``, the two heads between which H others are.
         factors: S numbers.
-        shares: where these are given, the heads to score are (1 - share) · first + share · second.
-        trainable: what the heads' arrays are, as in ``Task``.
+        shares: if not empty, the heads to score are (1 - share) · first + share · second.
+        trainable: the layer of the backbone at which the heads' arrays begin, as in ``Task``.
     """
 
     heads: tuple[Arrays, ...]
@@ -155,12 +165,13 @@ class Trial(Request):
 
 @dataclass(frozen=True)
 class Answer:
-    """What every answer after the query says of itself.
+    """The fields of every answer after the query.
 
     Attributes:
-        round: the round it belongs to.
+        round: the round of the request.
         fingerprint: of the site's backbone.
-        classes: digest of the class names that its numbers are in the order of (``classes_digest``).
+        classes: digest of the class names, in the order of the answer's numbers
+            (``classes_digest``).
     """
 
     round: int
@@ -170,7 +181,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Scores(Answer):
-    """How the head that a site was sent did on its images.
+    """The scores, on a site's images, of the head in the request.
 
     Attributes:
         validation: counts on the site's validation images.
@@ -183,12 +194,13 @@ class Scores(Answer):
 
 @dataclass(frozen=True)
 class Update(Scores):
-    """Scores and the outcome of training.
+    """Scores and the result of training.
 
     Attributes:
-        examples: n, the site's training images.
+        examples: n, the number of the site's training images.
         total: weight · (head after - head before), array by array.
-        extra: ``control``: the change of SCAFFOLD's variate at the site, unweighted, shaped as the head.
+        extra: ``control``: the change of SCAFFOLD's variate at the site, unweighted, shaped as the
+            head.
     """
 
     examples: int
@@ -201,7 +213,7 @@ class Confusion(Scores):
     """The closing scores.
 
     Attributes:
-        matrix: (C, C) int64, test images by true class (rows) and predicted class.
+        matrix: (C, C) int64, numbers of test images by true class (rows) and predicted class.
     """
 
     matrix: NDArray[np.int64]
@@ -213,7 +225,7 @@ class Sums(Answer):
 
     Attributes:
         examples: n.
-        arrays: the sums, as ``fedtransfer.client.training.statistics`` lays them out.
+        arrays: the sums, in the layout of ``fedtransfer.common.wire.sums``.
     """
 
     examples: int
@@ -222,11 +234,12 @@ class Sums(Answer):
 
 @dataclass(frozen=True)
 class Tally(Answer):
-    """How the H heads of a trial did under its S factors.
+    """The scores of the H heads of a trial under its S factors.
 
     Attributes:
-        images: validation and test images, (2,) int64.
-        correct: images given to their class, (H, 2) int64; a factor does not change it.
+        images: numbers of validation and test images, (2,) int64.
+        correct: numbers of images that are classified correctly, (H, 2) int64; a factor does not
+            change them.
         losses: sums of the cross-entropy, (H, S, 2) float64.
     """
 
@@ -237,13 +250,14 @@ class Tally(Answer):
 
 @dataclass(frozen=True)
 class Personal(Answer):
-    """How heads do at the site that they were made for.
+    """The scores of personal heads at their site.
 
     Attributes:
-        images: the site's test images.
-        correct: those given to their class by the global head, by one trained here alone, by the global one fine-tuned
-            here, and by a mix of global and local, (4,) int64.
-        share: of the global head in that mix, chosen on validation images.
+        images: the number of the site's test images.
+        correct: numbers of images classified correctly, (4,) int64: by the global head, by a head
+            trained at the site alone, by the global head fine-tuned at the site, and by a mix of
+            the global and the local head.
+        share: share of the global head in the mix, chosen on validation images.
     """
 
     images: int
@@ -252,10 +266,10 @@ class Personal(Answer):
 
 
 def weight_of(weighting: str, examples: int, sites: int = 1) -> int:
-    """Return what a site, or so many sites together, with so many training images counts for."""
+    """Return the weight of ``sites`` sites that have ``examples`` training images together."""
     return examples if weighting == "examples" else sites
 
 
 def classes_digest(classes: Sequence[str]) -> str:
-    """Return 16 hexadecimal digits that stand for class names in their order."""
+    """Return a digest of class names in their order, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()[:16]

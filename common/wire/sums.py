@@ -1,4 +1,4 @@
-"""Sums of features over a site's training images: how they are laid out, which both sides must agree on.
+"""Sums of features over a site's training images: their layout, on which both sides must agree.
 
 With x (n, d) the features, C classes and z = [x; 1]:
 
@@ -9,16 +9,16 @@ gram     G = Σ z zᵀ, its upper triangle row by row ((d+1)(d+2)/2,) float64;
 moments  Σ x and Σ x² (2, d) float64
 ======== ==================================================================================
 
-Under differential privacy of images x is clipped, each entry has Gaussian noise, and numbers of images are not sent:
+Under differential privacy of images, x is clipped, each entry has Gaussian noise, and numbers of images are not sent:
 
 ============= =============================================================================
 noisy classes sums of x by class (C, d) float32
-noisy gram    Σ x xᵀ as ``fedtransfer.common.privacy.closed_form.gram_vector`` lays it out
+noisy gram    Σ x xᵀ in the layout of ``fedtransfer.common.privacy.closed_form.gram_vector``
               (d(d+1)/2,) float32; Σ x yᵀ (d, C) float32
 ============= =============================================================================
 
-All of them add up over sites. G and its like travel as float64: what ridge regression makes of them depends on small
-differences of large numbers; under noise these are lost anyway.
+All of them add up over sites. Without noise, G and B travel as float64, since ridge regression
+depends on small differences of large numbers. Under noise these differences are lost anyway.
 """
 
 from collections.abc import Callable
@@ -45,23 +45,29 @@ _NOISY_LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
     NOISY_GRAM: lambda d, c: (("float32", (d * (d + 1) // 2,)), ("float32", (d, c))),
 }
 NOISY_KINDS = tuple(_NOISY_LAYOUTS)
-_SLACK = 1e-6  # by how much numbers that must agree may differ, relatively: they were rounded on their way
+_SLACK = 1e-6  # relative difference allowed between numbers that must agree, since they were rounded
 
 
-def asked_in(config: RunConfig) -> tuple[str, ...]:
-    """Return the sums that a run asks of its sites, in the order in which it does; a site gives no others."""
+def requested_sums(config: RunConfig) -> tuple[str, ...]:
+    """Return the kinds of sums that a run requests from its sites, in order.
+
+    A site gives no others.
+    """
     moments = ("moments",) if config.standardise == "federated" else ()
     return (*moments, one_shot_sums(config)) if config.one_shot else moments
 
 
 def one_shot_sums(config: RunConfig) -> str:
-    """Return the sums that the run's one-shot head is made of; under differential privacy the noisy ones."""
+    """Return the kind of sums behind a run's one-shot head.
+
+    Under differential privacy it is the noisy kind.
+    """
     what = METHODS[config.one_shot].sums
     return f"noisy {what}" if config.private else what
 
 
 def layout(what: str, features: int, classes: int) -> Layout:
-    """Return types and shapes of the arrays of ``what`` (of ``KINDS`` or ``NOISY_KINDS``), for d features and C classes."""
+    """Return types and shapes of the arrays of ``what``, for d features and C classes."""
     return (_LAYOUTS | _NOISY_LAYOUTS)[what](features, classes)
 
 
@@ -71,7 +77,7 @@ def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def unpack_triangle(packed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the symmetric matrix (m, m) whose upper triangle ``pack_triangle`` gave."""
+    """Return the symmetric matrix (m, m) of an upper triangle from ``pack_triangle``."""
     size = (int(np.sqrt(8 * len(packed) + 1)) - 1) // 2
     matrix, upper = np.empty((size, size)), _upper(size)
     matrix[upper] = packed
@@ -84,24 +90,24 @@ def _upper(size: int) -> NDArray[np.bool_]:
 
 
 def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = False) -> None:
-    """Check that a site's sums can be what they are said to be: sums of ``what`` over ``sums.examples`` images.
+    """Check that a site's sums are possible: sums of ``what`` over ``sums.examples`` images.
 
-    Of noisy sums only that they are finite numbers, as many as were asked for: with noise on them they may be any.
+    Noisy sums may have any values, so only their layout is checked, and that they are finite.
 
     Args:
-        sums: what a site sent.
-        what: what it was asked for, of ``KINDS`` or ``NOISY_KINDS``.
+        sums: the site's answer.
+        what: the kind of sums in the request, in ``KINDS`` or ``NOISY_KINDS``.
         features: d.
         classes: C.
-        unit: whether features have length 1, as heads see them, so that sums are bounded by numbers of images.
+        unit: whether features have length 1, so that sums are bounded by numbers of images.
 
     Raises:
-        ProtocolError: they cannot; the text says why.
+        ProtocolError: they are impossible; the text says why.
     """
-    found = tuple((str(array.dtype), array.shape) for array in sums.arrays)
+    received = tuple((str(array.dtype), array.shape) for array in sums.arrays)
     expected = layout(what, features, classes)
-    if found != expected:
-        raise ProtocolError(f"sent sums {found}, expected {expected}")
+    if received != expected:
+        raise ProtocolError(f"sent sums {received}, expected {expected}")
     if not all(np.isfinite(array).all() for array in sums.arrays):
         raise ProtocolError("sent sums with NaN or infinite values")
     check_numbers(sums, what)
@@ -114,29 +120,31 @@ def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = 
 
 
 def check_numbers(sums: Sums, what: str) -> None:
-    """Check numbers of images by class, which are exact in a total under masks too; some sums have none.
+    """Check numbers of images by class, if the sums have them.
+
+    They are exact in a total under masks too.
 
     Raises:
-        ProtocolError: they do not make up ``sums.examples``.
+        ProtocolError: they do not add up to ``sums.examples``.
     """
     if what in ("classes", "gram"):
         images = sums.arrays[1] if what == "classes" else sums.arrays[1][-1]
         if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != sums.examples:
             raise ProtocolError(
-                f"sent numbers of images by class that do not make up its {sums.examples} training images"
+                f"sent numbers of images by class that do not add up to its {sums.examples} training images"
             )
 
 
 def _check_classes(totals: NDArray[Any], images: NDArray[Any], *, unit: bool) -> None:
     """Check sums by class, (C, d) and (C,)."""
     if totals[images == 0].any():
-        raise ProtocolError("sent sums of a class that it has no images of")
+        raise ProtocolError("sent sums of a class of which it has no images")
     if unit and (np.linalg.norm(totals.astype(np.float64), axis=1) > (1 + _SLACK) * images + _SLACK).any():
-        raise ProtocolError("sent sums of a class that so many features of length 1 cannot have")
+        raise ProtocolError("sent sums of a class that its number of features of length 1 cannot have")
 
 
 def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool) -> None:
-    """Check the border of G, which B implies, its diagonal, and by the Cauchy-Schwarz inequality all else."""
+    """Check G: its border, which B implies, and the rest by the Cauchy-Schwarz inequality."""
     _check_classes(by_class[:-1].T, by_class[-1], unit=unit)
     lengths = np.arange(len(by_class), 0, -1)
     ends = np.cumsum(lengths) - 1  # of the rows of the triangle
@@ -152,7 +160,7 @@ def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np
         if (np.abs(entries) > (1 + _SLACK) * sizes[row] * sizes[row:] + np.finfo(np.float64).tiny).any():
             raise ProtocolError("sent a Gram matrix that no features have")
     if unit and squares[:-1].sum() > (1 + _SLACK) * examples:
-        raise ProtocolError("sent a Gram matrix that so many features of length 1 cannot have")
+        raise ProtocolError("sent a Gram matrix that its number of features of length 1 cannot have")
 
 
 def _check_moments(examples: int, totals: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
@@ -162,5 +170,5 @@ def _check_moments(examples: int, totals: NDArray[np.float64], squares: NDArray[
 
 
 def _bound(examples: int, squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what |Σ x| is at most: √(n Σ x²)."""
+    """Return √(n Σ x²), the upper bound on |Σ x|."""
     return np.sqrt(squares) * np.sqrt(examples)

@@ -1,11 +1,14 @@
 """``history.csv``, a row a round or attempt, and ``sites.csv``, a row a site of it."""
 
 import csv
+import io
+import os
 from pathlib import Path
 from typing import IO, Any
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.wire.protocol import Scores
 from fedtransfer.server.callbacks import Callback, Start
 from fedtransfer.server.run_folder.records import Round
@@ -35,7 +38,7 @@ class Tables(Callback):
         self._sites = self._open(start.folder / "sites.csv", SITES, start.resumed_after)
 
     def on_round(self, record: Round) -> None:
-        """Add a round; on return it is in the hands of the operating system."""
+        """Add a round; on return it is in ``history.csv`` on disk."""
         sites = [len(told) for told in (record.planned, record.answers, record.set_aside)]
         epsilon = "" if record.epsilon is None else f"{record.epsilon:.6g}"
         seconds = ["", ""] if record.secret else [f"{s:.4f}" for s in (record.seconds, record.seconds_aggregating)]
@@ -61,6 +64,7 @@ class Tables(Callback):
                 self._sites.writerow([record.round, record.attempt, site, f"{_SET_ASIDE} {back}"])
         for file in self._files:
             file.flush()
+        os.fsync(self._files[0].fileno())  # a checkpoint without the history before it cannot be resumed
 
     def close(self) -> None:
         """Close the tables."""
@@ -69,13 +73,11 @@ class Tables(Callback):
 
     def _open(self, path: Path, columns: tuple[str, ...], resumed_after: int | None) -> Any:
         kept = [] if resumed_after is None else _rows_up_to(path, columns, resumed_after)
-        file = path.open("w", newline="", encoding="utf-8")
-        self._files.append(file)
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(kept)
-        file.flush()
-        return writer
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([columns, *kept])
+        write_whole(path, text.getvalue())
+        self._files.append(path.open("a", newline="", encoding="utf-8"))
+        return csv.writer(self._files[-1])
 
 
 def read_history(folder: Path) -> list[dict[str, str]]:

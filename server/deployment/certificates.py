@@ -9,7 +9,6 @@ Both keys lie unencrypted on the disk, readable by their owner only (mode 0600):
 there to type a passphrase. Whoever reads ca.key can pass for the coordinator.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import replacements
 
 CA_DAYS = 3650
 SERVER_DAYS = 397  # thirteen months: who renews once a year has a month to spare
@@ -259,17 +259,13 @@ def _read(path: Path) -> bytes:
 
 
 def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Replace files only once all their successors are on the disk; no key is readable by others at any moment."""
+    """Replace files once the new ones are all on the disk; at no moment can others read a key."""
+    modes = {folder / name: 0o600 if name.endswith(".key") else 0o644 for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            temporary = folder / f".{name}.tmp"
-            temporary.unlink(missing_ok=True)  # one left behind would keep its mode
-            mode = 0o600 if name.endswith(".key") else 0o644
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                file.write(data)
-        for name in files:
-            os.replace(folder / f".{name}.tmp", folder / name)
+        with replacements(modes) as temporaries:
+            for temporary, content in zip(temporaries, files.values(), strict=True):
+                temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from fedtransfer.common.config.toml_settings import Table, read_settings
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.run_folder.folder import write_whole
+from fedtransfer.common.support.files import write_whole
 
 SETTINGS = "coordinator.toml"
 

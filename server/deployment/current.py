@@ -11,8 +11,8 @@ from filelock import FileLock
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.server.deployment.coordinator import Coordinator
-from fedtransfer.server.run_folder.folder import write_whole
 
 OPEN = ("wanted", "running", "stopping")
 

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.keys import CURVES, fingerprint
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.superlink import SuperLink
-from fedtransfer.server.run_folder.folder import write_whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

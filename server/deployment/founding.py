@@ -4,6 +4,7 @@ import getpass
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.processes import tool
 from fedtransfer.common.support.units import service_unit
 from fedtransfer.server.deployment import certificates
@@ -67,4 +68,4 @@ def renew(coordinator: Coordinator, hosts: Sequence[str], *, authority: bool) ->
 def _write_nginx_site(coordinator: Coordinator) -> None:
     settings = coordinator.settings
     site = nginx_site(settings.hosts, settings.port, settings.superlink_port, coordinator.certificates)
-    (coordinator.folder / "nginx.conf").write_text(site, "utf-8")
+    write_whole(coordinator.folder / "nginx.conf", site)

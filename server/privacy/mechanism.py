@@ -1,20 +1,22 @@
-"""Differential privacy of sites by a server that they trust: clip, sum, add noise, divide by a fixed number.
+"""Differential privacy of sites by a server that they trust: clip, sum, add noise, divide.
 
-McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963), Algorithm 1 with flat
-clipping, equal weights and the fixed denominator of its Lemma 1: with q the chance of a site to be in a cohort, N the
-number of sites and C the bound,
+McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963),
+Algorithm 1 with flat clipping, equal weights and the fixed denominator of its Lemma 1: with q the
+chance that a site is in a cohort, N the number of sites and C the clip norm,
 
     Δ = (Σ_k clip(Δ_k, C) + N(0, (z C)² I)) / (q N).
 
-A site that is not there, or whose answer is refused, adds zero; noise and denominator know nothing of it.
+A site that is absent, or whose answer is refused, adds zero; noise and denominator do not depend on
+it.
 
-With ``--clip-quantile`` γ the bound adapts: Andrew et al. 2021, "Differentially Private Learning with Adaptive Clipping"
-(arXiv 1905.03871), Algorithm 1. With b_k = 1 where the norm of Δ_k is at most C, m = q N and σ_b = m / 20,
+With ``--clip-quantile`` γ the clip norm adapts: Andrew et al. 2021, "Differentially Private Learning
+with Adaptive Clipping" (arXiv 1905.03871), Algorithm 1. With b_k = 1 if the norm of Δ_k is at
+most C, m = q N and σ_b = m / 20,
 
     b̃ = 1/2 + (Σ_k (b_k - 1/2) + N(0, σ_b²)) / m,   C ← C · exp(-0.2 (b̃ - γ)).
 
-A site changes Σ (b_k - 1/2) by 1/2. So that both sums together cost what one with noise multiplier z does, the updates
-get z_Δ = (z⁻² - (2 σ_b)⁻²)^(-1/2) (Theorem 1).
+A site changes Σ (b_k - 1/2) by 1/2. For both sums together to cost as much as one with noise
+multiplier z, the updates get z_Δ = (z⁻² - (2 σ_b)⁻²)^(-1/2) (Theorem 1).
 """
 
 import math
@@ -37,7 +39,7 @@ from fedtransfer.server.sites.exchange import carried
 from fedtransfer.server.sites.messenger import Asked, Asker
 from fedtransfer.server.strategies.state import Contribution, summed, zeros
 
-RATE = 0.2  # of the bound's steps
+RATE = 0.2  # of the steps of the clip norm
 BITS = 20  # m / σ_b
 
 
@@ -46,10 +48,10 @@ class SiteLevel:
     """The mechanism of one run.
 
     Attributes:
-        expected: m = q N, what sums are divided by: fixed and public, whoever answers.
+        expected: m = q N, the divisor of sums, which is fixed and public, whoever answers.
         noise_multiplier: z, of a round's release.
-        quantile: γ, to which the bound adapts; 0: it is fixed.
-        shared: sites clip and add the noise themselves, and what comes here is their sum.
+        quantile: γ, to which the clip norm adapts; 0 if it is fixed.
+        shared: whether sites clip and add the noise, and the server receives their sum.
     """
 
     expected: float
@@ -58,41 +60,30 @@ class SiteLevel:
     shared: bool = False
 
     @classmethod
-    def of(cls, config: RunConfig, promised: Guarantee) -> "SiteLevel":
-        """Return the mechanism that a run asks for.
+    def from_config(cls, config: RunConfig, promise: Guarantee) -> "SiteLevel":
+        """Return the mechanism of a run.
 
         Raises:
-            UserError: the bound cannot adapt, since there is more noise than so few sites can hide a count in.
+            UserError: see ``check_adaptive_clip``.
         """
-        made = cls(
-            config.fraction * config.participants,
-            promised.noise_multiplier,
-            config.clip_quantile,
-            config.noise == "shared",
-        )
-        if made.quantile and made.noise_multiplier >= 2 * made.expected / BITS:
-            raise UserError(
-                f"clip-quantile: to adapt the bound, sites are counted under noise of {made.expected / BITS:g}, a "
-                f"twentieth of the {made.expected:g} that are expected in a round, and that alone would cost more than "
-                f"noise multiplier {made.noise_multiplier:.4g} allows; it must be below {2 * made.expected / BITS:g}. Give a "
-                "fixed --clip, or have more sites in a round"
-            )
-        return made
+        check_adaptive_clip(config, promise)
+        shared = config.noise == "shared"
+        return cls(config.fraction * config.participants, promise.noise_multiplier, config.clip_quantile, shared)
 
     @property
     def noise_of_updates(self) -> float:
-        """z_Δ: z itself where the bound is fixed."""
+        """z_Δ, or z if the clip norm is fixed."""
         if not self.quantile:
             return self.noise_multiplier
         return (self.noise_multiplier**-2 - (2 * self.expected / BITS) ** -2) ** -0.5
 
     def release(self, deltas: Sequence[Arrays], head: Arrays, bound: float, rng: np.random.Generator) -> Contribution:
-        """Return the noisy sum of the sites' deltas, clipped to ``bound``, with the weight that it is divided by.
+        """Return the noisy sum of the sites' deltas, clipped to ``bound``, with its divisor.
 
         Args:
-            deltas: of the sites that answered, in site order; none is a release too.
-            head: shaped as each of them.
-            bound: C.
+            deltas: of the sites that answered, in site order; without any, it is a release too.
+            head: has the shape of each delta.
+            bound: C, the clip norm.
             rng: draws the noise.
         """
         if self.shared:
@@ -101,7 +92,7 @@ class SiteLevel:
         return Contribution(noised(total, self.noise_of_updates * bound, rng), self.expected)
 
     def next_bound(self, deltas: Sequence[Arrays], bound: float, rng: np.random.Generator) -> float:
-        """Return C of the next round."""
+        """Return C, the clip norm, of the next round."""
         if not self.quantile:
             return bound
         centred = sum((norm(delta) <= bound) - 0.5 for delta in deltas)
@@ -109,10 +100,26 @@ class SiteLevel:
         return bound * math.exp(-RATE * (below - self.quantile))
 
 
-def unnamed(asked: Asked, asker: Asker, request: Request, head: Arrays) -> Asked:
-    """Return what may be told of a secret cohort: nothing of who is in it, or of how many.
+def check_adaptive_clip(config: RunConfig, promise: Guarantee) -> None:
+    """Check that a run's sites are enough to adapt the clip norm, if it is to adapt.
 
-    What a message carries is that of a stand-in, so that an empty cohort does not show by it.
+    Raises:
+        UserError: the noise allows less than the count of sites below the norm would cost.
+    """
+    expected, noise = config.fraction * config.participants, promise.noise_multiplier
+    if config.clip_quantile and noise >= 2 * expected / BITS:
+        raise UserError(
+            f"clip-quantile: to adapt the clip norm, sites are counted under noise of {expected / BITS:g}, a "
+            f"twentieth of the {expected:g} that are expected in a round, and that alone would cost more than "
+            f"noise multiplier {noise:.4g} allows; it must be below {2 * expected / BITS:g}. Give a "
+            "fixed --clip, or have more sites in a round"
+        )
+
+
+def unnamed(asked: Asked, asker: Asker, request: Request, head: Arrays) -> Asked:
+    """Return answers of a secret cohort without its sites and their number.
+
+    Sizes of messages are those of a made-up answer, so that they do not reveal an empty cohort.
     """
     nothing = Counts.empty(len(request.classes))
     answer = Update(

@@ -28,8 +28,8 @@ from fedtransfer.common.privacy.randomness import secret_generator
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Update
 from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.privacy.mechanism import SiteLevel, unnamed
-from fedtransfer.server.privacy.spending import Spending
+from fedtransfer.server.privacy.ledger import RunLedger
+from fedtransfer.server.privacy.mechanism import SiteLevel, check_adaptive_clip, unnamed
 from fedtransfer.server.rounds import after as closing
 from fedtransfer.server.rounds.before import open_run
 from fedtransfer.server.rounds.kernel import next_head
@@ -63,9 +63,9 @@ def federate(
             written or read; or the settings of privacy are not ones that can be kept.
     """
     callbacks, strategy = list(callbacks), strategy_of(config, strategy)
-    spending = Spending.of(folder, config)
+    spending = RunLedger.from_config(folder, config)
     if spending and config.dp == "site":
-        SiteLevel.of(config, spending.promised)  # refuses what cannot be, before sites are asked
+        check_adaptive_clip(config, spending.promise)  # before sites are asked
 
     def report(site: str, done: int, total: int) -> None:
         for callback in callbacks:
@@ -125,7 +125,7 @@ class Rounds:
         self.requests = Requests(asker.config, asker.federation)
         self._site_level: SiteLevel | None = None
         if asker.spending and asker.config.dp == "site":
-            self._site_level = SiteLevel.of(asker.config, asker.spending.promised)
+            self._site_level = SiteLevel.from_config(asker.config, asker.spending.promise)
 
     def begin(self) -> Progress:
         """Stand before the first round, with a one-shot head where the run begins with one."""

@@ -10,7 +10,6 @@ checkpoints/   the newest two                 sites/NAME/  what each simulated s
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.text import plain
 
 
@@ -88,13 +88,6 @@ def clear_folder(path: Path) -> None:
     """Remove the run that ``check_folder`` found; called late, so that a run that cannot start replaces nothing."""
     if path.exists():
         shutil.rmtree(path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.wire.protocol import TRAIN, Request, Scores
 from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.masking.exchange import ask_masked
-from fedtransfer.server.privacy.spending import Spending
+from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.run_folder.records import Round
 from fedtransfer.server.sites.admission import Admission, Terms, admit
 from fedtransfer.server.sites.cohort import quorum
@@ -79,7 +79,7 @@ class Asker:
     terms: Terms
     folder: Path
     callbacks: Sequence[Callback]
-    spending: Spending | None = None
+    spending: RunLedger | None = None
     public: PublicImages | None = None
 
     def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:

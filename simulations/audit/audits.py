@@ -23,8 +23,9 @@ from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import Arrays, load_head
 from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.text import counted
-from fedtransfer.server.run_folder.folder import read_summary, settings_of, write_whole
+from fedtransfer.server.run_folder.folder import read_summary, settings_of
 from fedtransfer.simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from fedtransfer.simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
 from fedtransfer.simulations.audit.inference import infer_members

@@ -180,7 +180,7 @@ class _Run:
         """Return the head after all rounds of training."""
         config, strategy, promised = self.config, strategy_of(self.config), guarantee(self.config)
         strategy_config = config.model_copy(update={"sites": len(self.sites)})  # strategies read how many train
-        mechanism = SiteLevel.of(config, promised) if promised and config.dp == "site" else None
+        mechanism = SiteLevel.from_config(config, promised) if promised and config.dp == "site" else None
         state = strategy.start(initial_head(self.spec, config.seed), strategy_config)
         weighting, bound, extra = config.weights_of_sites, config.clip, self._class_weights()
         for number in range(1, _affordable(config) + 1):
@@ -261,5 +261,5 @@ def _affordable(config: RunConfig) -> int:
     """Return how many rounds a run makes: all, or as many as its budget is enough for."""
     promised = guarantee(config)
     if promised and not promised.affordable:
-        raise UserError(f"epsilon {promised.budget:g} is not enough for one round; give more noise")
+        raise UserError(f"epsilon {promised.epsilon_limit:g} is not enough for one round; give more noise")
     return promised.affordable if promised else config.rounds

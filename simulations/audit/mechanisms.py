@@ -138,7 +138,11 @@ def of_sums(config: RunConfig, canaries: Canaries, rng: np.random.Generator) -> 
 
 def of_rounds(config: RunConfig, promised: Guarantee, canaries: Canaries, rng: np.random.Generator) -> Scores:
     """Score canaries by the means of rounds that have them as sites, each over the bound of its time."""
-    level, bound, total = SiteLevel.of(config, promised), config.clip, np.zeros_like(canaries.head[0], np.float64)
+    level, bound, total = (
+        SiteLevel.from_config(config, promised),
+        config.clip,
+        np.zeros_like(canaries.head[0], np.float64),
+    )
     updates = {f"{number:06}": update for number, update in enumerate(canaries.updates())}
     for _ in range(promised.affordable):
         names = draw_secretly(updates, config.fraction, rng) if config.secret_cohorts else updates
@@ -191,7 +195,7 @@ def site_level(claim: float, canaries: Canaries, rng: np.random.Generator) -> Sc
 def site_level_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
     """Differential privacy of sites, a round of each canary's own, to which no other site comes."""
     config = _site_level(claim)
-    level = SiteLevel.of(config, _promised(config))
+    level = SiteLevel.from_config(config, _promised(config))
 
     def released(canary: Canaries) -> Kernel:
         return level.release(canary.updates(), canary.head, CLIP, rng).delta[0]

@@ -24,9 +24,10 @@ from fedtransfer.common.features.extraction import Progress
 from fedtransfer.common.features.feature_map import Moments, moments_of
 from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.head.head import load_head, load_layer, load_moments
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.text import some
 from fedtransfer.server.callbacks.tables import read_history
-from fedtransfer.server.run_folder.folder import read_summary, settings_of, write_whole
+from fedtransfer.server.run_folder.folder import read_summary, settings_of
 from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
 from fedtransfer.simulations.benchmark.memory import forget_peak, peak_mb
 from fedtransfer.simulations.benchmark.plans import Cell, same_run

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.text import plain
-from fedtransfer.server.run_folder.folder import write_whole
 from fedtransfer.simulations.benchmark.plans import Plan
 from fedtransfer.simulations.benchmark.runs import Measured
 from fedtransfer.simulations.benchmark.standing import refuse_to_replace, standing

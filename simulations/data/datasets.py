@@ -12,6 +12,7 @@ from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import Source, natural_order, read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.store import default_store
+from fedtransfer.common.support.files import replacement
 
 # Class names as the data sets' authors give them; MNIST's are its digits.
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -92,9 +93,8 @@ def _fetched(name: str, path: Path) -> Path:
         arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
         if class_names is not None:
             arrays["class_names"] = np.array(class_names)
-        temporary = path.with_name(f".{name}.tmp.npz")
-        np.savez(temporary, **arrays)
-        temporary.replace(path)
+        with replacement(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
     return path
 
 

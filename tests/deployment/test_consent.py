@@ -13,7 +13,7 @@ from deployment.federation import CoordinatorParty, SiteParty, start_all, stoppi
 from pictures import class_folders
 from waiting import wait_until
 
-from fedtransfer.client.deployment.ledger import Ledger
+from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config.reading import make_config
 from fedtransfer.common.wire import bundle
@@ -121,7 +121,7 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
     world.wish("anna", 'methods = ["fedprox"]')
     world.wish("bert", "rounds-a-day = 7")
     world.wish("carl", 'demand = ["secure-aggregation"]')
-    done = Ledger(world.sites["bert"].folder / "sent.jsonl").rounds_since(0)
+    done = ExchangeLog(world.sites["bert"].folder / "sent.jsonl").rounds_since(0)
     ended = world.coordinator.command("run", "--name", "nobody", "--min-sites", "1", "--rounds", "8", check=False)
     assert ended.returncode == 1
     told = (
@@ -141,7 +141,7 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
 
 def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     """Settings count from the next message on: a class is kept out, and in the middle of a run a site has had enough."""
-    ledger = Ledger(world.sites["carl"].folder / "sent.jsonl")
+    ledger = ExchangeLog(world.sites["carl"].folder / "sent.jsonl")
     done = ledger.rounds_since(0)
     world.wish("anna", f'bundles = ["{"0" * 64}"]')
     world.wish("bert", '"melanosis" = ""')

@@ -54,7 +54,7 @@ class World:
             options += [f"--{key.replace('_', '-')}", str(value)]
         self.coordinator.command("run", "--detach", "--name", name, *options)
 
-    def ledgers(self) -> dict[str, int]:
+    def exchanges(self) -> dict[str, int]:
         return {name: len(site.sent()) for name, site in self.sites.items()}
 
     def wish(self, name: str, old: str, new: str) -> None:
@@ -107,7 +107,7 @@ def is_training(site: SiteParty) -> bool:
 )
 def test_heads_are_those_of_the_plain_run(world: World, strategy: str, settings: dict[str, Any]) -> None:
     expected = world.plain(strategy, strategy=strategy, **settings)
-    before = world.ledgers()
+    before = world.exchanges()
     world.begin(strategy, strategy=strategy, **settings)
     folder = world.coordinator.wait_for_end(strategy)
     assert_same_heads(folder, expected)

@@ -28,8 +28,8 @@ from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key
 from pictures import COLOURS, class_folders
 from waiting import wait_until
 
+from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.keys import load_keys
-from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire
@@ -325,8 +325,8 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
 
 
 def test_the_sites_own_log_has_each_answer(captured: Captured) -> None:
-    ledger = Ledger(captured.site.folder / "sent.jsonl")
-    lines, replies = list(ledger.lines()), captured.replies()
+    ledger = ExchangeLog(captured.site.folder / "sent.jsonl")
+    lines, replies = list(ledger.entries()), captured.replies()
     assert ledger.first_break() is None
     assert [line["kind"] for line in lines] == [reply.metadata.message_type for reply in replies]
     assert [line["round"] for line in lines if line["kind"] == "train"] == [*range(1, ROUNDS + 1), 1]

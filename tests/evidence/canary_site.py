@@ -87,7 +87,7 @@ def _projection(config: RunConfig, present: bool, rng: np.random.Generator) -> f
     """Run all rounds; return what is released along the canary's direction. The other sites' updates are 0 there."""
     promised = guarantee(config)
     assert promised
-    level, along = SiteLevel.of(config, promised), 0.0
+    level, along = SiteLevel.from_config(config, promised), 0.0
     for _ in range(promised.rounds):
         comes = present and rng.random() < config.fraction
         released = level.release([_update(_LENGTH)] * comes, _update(0.0), config.clip, rng).delta

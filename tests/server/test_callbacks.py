@@ -1,7 +1,9 @@
 """What looks on at a run: tables, JSON log, TensorBoard, MLflow, and callbacks of the user's own."""
 
 import csv
+import errno
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -171,3 +173,19 @@ def test_tables_of_a_resumed_run_go_on_after_the_checkpoint(tmp_path: Path) -> N
     later = Start(RunConfig(), tmp_path, (), {}, (), resumed_after=7)
     with pytest.raises(UserError, match=r"history.csv: .*round 3, .*round 7"):
         Tables().on_start(later)
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_full_disk_at_a_resumption_loses_no_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    good = [str(n) for n in range(len(HISTORY))]
+    text = "\r\n".join(",".join(row) for row in [HISTORY, ["1", "1", "train", "ok", *good[4:]]]) + "\r\n"
+    (tmp_path / "history.csv").write_bytes(text.encode())
+    monkeypatch.setattr(os, moment, full)
+    with pytest.raises(OSError, match="No space left"):
+        Tables().on_start(Start(RunConfig(), tmp_path, (), {}, (), resumed_after=1))
+    assert (tmp_path / "history.csv").read_bytes() == text.encode()

@@ -68,7 +68,7 @@ def test_the_summary_says_what_is_promised_and_nothing_that_is_not_known(private
     assert [row["round"] for row in rows] == list("12345")
     assert all(float(row["epsilon"]) > 0 and row["accuracy"] == row["sites_present"] == "" for row in rows)
     assert (result.folder / "sites.csv").read_text().count("\n") == 1
-    assert len((result.folder / "privacy.jsonl").read_text().splitlines()) == 5
+    assert len((result.folder / "run-privacy.jsonl").read_text().splitlines()) == 5
 
 
 def test_its_report_promises_what_the_summary_does(private: tuple[Result, str], tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fedtransfer.client.consent.budget import Budget
+from fedtransfer.client.consent.ledger import SiteLedger
+from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.founding import found_site
-from fedtransfer.client.deployment.ledger import Ledger
 from fedtransfer.client.deployment.node import DeployedNode, deployed_node, own_images, site_images
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import spent_in_words
@@ -116,7 +116,7 @@ def test_rounds_a_day(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None
     since: list[float] = []
 
     def done(rounds: int) -> None:
-        monkeypatch.setattr(Ledger, "rounds_since", lambda _, moment: since.append(moment) or rounds)
+        monkeypatch.setattr(ExchangeLog, "rounds_since", lambda _, moment: since.append(moment) or rounds)
 
     done(4)
     told = refusal(site, RunConfig(rounds=7))
@@ -152,13 +152,13 @@ def test_sums_are_a_round_each_time(
     change(site, "rounds-a-day = 0", "rounds-a-day = 10")
     config = RunConfig(**settings)
     for done in (10 - wanted, 11 - wanted):
-        monkeypatch.setattr(Ledger, "rounds_since", lambda *_, done=done: done)
+        monkeypatch.setattr(ExchangeLog, "rounds_since", lambda *_, done=done: done)
         told = refusal(site, config)
         assert (told is None) == (done + wanted <= 10)
     assert told is not None
     assert re.search(rf"\b{11 - wanted}; .*\b{wanted} more", told.text)
     for done in (9, 10):
-        monkeypatch.setattr(Ledger, "rounds_since", lambda *_, done=done: done)
+        monkeypatch.setattr(ExchangeLog, "rounds_since", lambda *_, done=done: done)
         assert (refusal(site, config, protocol.GATHER) is None) == (done == 9)
 
 
@@ -362,9 +362,20 @@ def test_all_that_is_demanded_must_be_there(site: SiteFolder) -> None:
     assert refusal(site, RunConfig(**PRIVATE, masks=True)) is None
 
 
+def test_what_a_ledger_of_the_old_name_says_still_counts(site: SiteFolder) -> None:
+    place = deployed_node(str(site.folder))
+    change(site, "epsilon = 0.0", "epsilon = 2")
+    place.ledger.charge("train", "1", 1, Release(0.05, 1.0), 1000, 1.0)
+    place.ledger.path.rename(site.folder / "privacy.jsonl")
+    refused = refusal(site, RunConfig(**PRIVATE))
+    assert refused is not None
+    assert refused.code == "budget-spent"
+    assert deployed_node(str(site.folder)).ledger.spent() == {Release(0.05, 1.0): 1000}
+
+
 def test_a_budget_that_a_run_would_exceed(site: SiteFolder) -> None:
     place = deployed_node(str(site.folder))
-    assert place.budget == Budget(site.folder / "privacy.jsonl", durable=True)
+    assert place.ledger == SiteLedger(site.folder / "site-privacy.jsonl", durable=True)
     changed = change(site, "epsilon = 0.0", "epsilon = 2")
     assert refusal(site, RunConfig(**PRIVATE)) is None
     refused = refusal(site, RunConfig(**PRIVATE | {"rounds": 50}))
@@ -372,7 +383,7 @@ def test_a_budget_that_a_run_would_exceed(site: SiteFolder) -> None:
     assert refused.code == "budget-spent"
     assert "epsilon 2 at delta 1e-05 " in refused.text
     assert refusal(site, RunConfig(**PRIVATE | {"rounds": 50}), protocol.TRAIN) is None
-    place.budget.charge("train", "1", 1, Release(0.05, 1.0), 1000, 1.0)
+    place.ledger.charge("train", "1", 1, Release(0.05, 1.0), 1000, 1.0)
     for kind in (protocol.QUERY, protocol.TRAIN):
         refused = refusal(site, RunConfig(**PRIVATE), kind)
         assert refused is not None

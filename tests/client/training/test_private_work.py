@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedtransfer.client import tasks as work
-from fedtransfer.client.consent.budget import Budget
+from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.client.consent.limits import refuse_beyond
 from fedtransfer.client.data import prepare_site
 from fedtransfer.client.node import Node
@@ -129,7 +129,7 @@ def test_a_reply_is_charged_before_it_leaves(
     from fedtransfer.client.app import app
     from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite
 
-    budget = Budget(tmp_path / "state" / "privacy.jsonl")
+    ledger = SiteLedger(tmp_path / "state" / "site-privacy.jsonl")
     site = SimulatedSite("the site", {"data": str(folder_of_classes(12)), "state": str(tmp_path / "state")})
 
     def ask(value: object, kind: str, **settings: object) -> Message:
@@ -139,19 +139,19 @@ def test_a_reply_is_charged_before_it_leaves(
         return reply
 
     wire.unpack(ask(TASK, protocol.TRAIN).content, Update)
-    [line] = budget.lines()
+    [line] = ledger.charges()
     assert (line["what"], line["round"], line["times"]) == ("train", 4, 2)
-    assert budget.spent() == {Release(1.0, 1.0): 2}
+    assert ledger.spent() == {Release(1.0, 1.0): 2}
     ask(TASK, protocol.EVALUATE)
     ask(replace(TASK, weighting="examples"), protocol.TRAIN)  # is refused
-    assert budget.spent() == {Release(1.0, 1.0): 2}
+    assert ledger.spent() == {Release(1.0, 1.0): 2}
     ask(TASK, protocol.TRAIN)
-    assert budget.spent() == {Release(1.0, 1.0): 4}, "the same round again is paid for again"
+    assert ledger.spent() == {Release(1.0, 1.0): 4}, "the same round again is paid for again"
 
     def full(*_: object, **__: object) -> None:
         raise UserError("no space left")
 
-    monkeypatch.setattr(Budget, "charge", full)
+    monkeypatch.setattr(SiteLedger, "charge", full)
     with pytest.raises(SiteError) as caught:
         wire.unpack(ask(TASK, protocol.TRAIN).content, Update)
     assert caught.value.code == "unusable"

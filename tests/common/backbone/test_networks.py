@@ -47,7 +47,7 @@ def test_a_model_file_is_cut_at_its_last_pooling_layer_and_says_so(tmp_path: Pat
     np.testing.assert_allclose(backbone.network(PIXELS), expected, atol=1e-5)
     assert (backbone.name, backbone.features, backbone.resolution) == ("my_net", 6, 40)
     assert backbone.notes == (
-        f"my net{suffix}: cut at pool; the classification top (classes (Dense)) is left away",
+        f"my net{suffix}: cut at pool; the classification top (classes (Dense)) is left out",
         f"my net{suffix}: preprocessing tf (to [-1, 1])",
     )
 

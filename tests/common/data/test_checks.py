@@ -7,7 +7,7 @@ def test_a_test_image_in_training_is_named() -> None:
     [warning] = examine(images, [b"1", b"1", b"2"], ["train", "test", "test"])
     assert (
         warning
-        == "1 test images are among the training or validation images too, so scores are too good: a.png (cat) = b.png (cat)"
+        == "1 test image is among the training or validation images too, so scores are too good: a.png (cat) = b.png (cat)"
     )
     assert examine(images, [b"1", b"2", None], ["train", "test", ""]) == []
 
@@ -25,5 +25,5 @@ def test_sites_too_small_to_divide_are_named() -> None:
     validation, test = examine_sites(splits)
     assert validation.startswith("2 sites have no validation image")
     assert validation.endswith(": b, c")
-    assert test.startswith("1 sites have no test image")
+    assert test.startswith("1 site has no test image")
     assert test.endswith(": c")

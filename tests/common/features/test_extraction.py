@@ -105,7 +105,7 @@ EXTRACT = """
 import logging, os, signal, sys
 from pathlib import Path
 
-import fedtransfer.common.features.extraction, fedtransfer.common.features.store
+import fedtransfer.common.features.extraction, fedtransfer.common.support.files
 from fedtransfer.common.features.extraction import extract, open_store
 from fedtransfer.common.data.sources import read_source
 
@@ -127,7 +127,7 @@ def stop(*arguments):  # before it does this for the third time
 backbone = small_backbone()
 store = open_store(backbone, sys.argv[1])
 if at:
-    place = os if at == "replace" else fedtransfer.common.features.store
+    place = os if at == "replace" else fedtransfer.common.support.files
     function = getattr(place, at)
     setattr(place, at, stop)
 logging.basicConfig(stream=sys.stdout, format="%(message)s")

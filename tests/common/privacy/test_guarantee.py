@@ -50,7 +50,7 @@ def test_releases_follow_from_the_settings(settings: dict, release: Release, rel
     run = promised(**settings, noise_multiplier=2, delta=1e-6)
     assert (run.release, run.releases, run.rounds) == (release, releases, rounds)
     assert run.epsilon(rounds) == epsilon({release: releases * rounds}, 1e-6)
-    assert math.isinf(run.budget)
+    assert math.isinf(run.epsilon_limit)
     assert run.affordable == rounds
 
 

@@ -35,7 +35,7 @@ def test_a_process_that_dies_while_it_writes_leaves_the_files_before(
     write_round(tmp_path, 1, HEAD)
     before = round_files(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(f"fedtransfer.common.support.round_files.os.{moment}", die)
+        patch.setattr(f"fedtransfer.common.support.files.os.{moment}", die)
         with pytest.raises(Killed):
             write_round(tmp_path, 2, HEAD)
     assert round_files(tmp_path) == before, "no name of a round before its content is on the disk"

@@ -62,9 +62,9 @@ def test_what_a_site_makes_is_let_in(what: str, n: int, scale: float) -> None:
         ("classes", 0, lambda a: a.astype(np.float64), "expected"),
         ("classes", 0, lambda a: a[:, :-1], "expected"),
         ("classes", 0, put((0, 0), np.nan), "NaN"),
-        ("classes", 1, put(0, N), "do not make up its 20"),
-        ("classes", 1, lambda a: a + np.array([1, 0, -1]), "do not make up its 20"),
-        ("classes", 0, put((-1, 0), 1.0), "a class that it has no images of"),
+        ("classes", 1, put(0, N), "do not add up to its 20"),
+        ("classes", 1, lambda a: a + np.array([1, 0, -1]), "do not add up to its 20"),
+        ("classes", 0, put((-1, 0), 1.0), "a class of which it has no images"),
         ("gram", 0, lambda a: a[:-1], "expected"),
         ("gram", 0, put(0, np.inf), "infinite"),
         ("gram", 0, put(0, -1.0), "cannot have"),
@@ -72,7 +72,7 @@ def test_what_a_site_makes_is_let_in(what: str, n: int, scale: float) -> None:
         ("gram", 0, put(D, 5.0), "contradict each other"),
         ("gram", 0, put(D, 1e3), "cannot have"),
         ("gram", 1, put((0, 0), 5.0), "contradict each other"),
-        ("gram", 1, lambda a: a + np.array([*[[0, 0, 0]] * D, [0.5, -0.5, 0]]), "do not make up"),
+        ("gram", 1, lambda a: a + np.array([*[[0, 0, 0]] * D, [0.5, -0.5, 0]]), "do not add up to"),
         ("moments", 0, put((1, 0), -1.0), "cannot have"),
         ("moments", 0, put((0, 0), 1e3), "cannot have"),
     ],
@@ -84,7 +84,7 @@ def test_what_no_images_can_give_is_refused(what: str, number: int, change: Call
 
 @pytest.mark.parametrize("what", ["classes", "gram"])
 def test_more_examples_than_there_are_images_are_refused(what: str) -> None:
-    with pytest.raises(ProtocolError, match="do not make up its 21 training images"):
+    with pytest.raises(ProtocolError, match="do not add up to its 21 training images"):
         check_sums(replace(sums_of(what), examples=N + 1), what, D, C)
 
 

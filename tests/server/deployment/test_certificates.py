@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import socket
@@ -143,7 +144,6 @@ def test_each_key_serves_one_purpose(folder: Path) -> None:
 
 
 def test_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    (tmp_path / ".server.key.tmp").touch(0o666)  # left behind by a crash, say
     umask = os.umask(0)
     try:
         make_authority(tmp_path, "heart study")
@@ -154,9 +154,14 @@ def test_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(FILES)
 
 
-def test_key_and_certificate_are_replaced_together_or_not_at_all(folder: Path) -> None:
-    before = [(folder / name).read_bytes() for name in FILES]
-    (folder / ".server.crt.tmp").mkdir()
+def test_key_and_certificate_are_replaced_together_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, writes = [(folder / name).read_bytes() for name in FILES], iter(range(2))
+
+    def full(descriptor: int) -> None:
+        if next(writes) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"certificates: cannot be written: .*another folder"):
         issue_server_certificate(folder, [])
     assert [(folder / name).read_bytes() for name in FILES] == before

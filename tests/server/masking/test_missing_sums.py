@@ -95,5 +95,5 @@ def test_impossible_sums_are_left_out(tmp_path: Path, damage: str) -> None:
     run = Drawn(DATA, tmp_path, lie)
     run.run(strategy="fedncm")
     assert set(run.records[0].answers) == {"anna", "carl"}
-    expected = {"nan": "sent sums with NaN", "examples": "do not make up its 22 training images"}[damage]
+    expected = {"nan": "sent sums with NaN", "examples": "do not add up to its 22 training images"}[damage]
     assert expected in run.records[0].refused["bert"]

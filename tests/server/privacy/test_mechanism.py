@@ -146,13 +146,13 @@ def test_a_bound_that_cannot_adapt_is_refused() -> None:
         dp="site", noise_multiplier=1.0, weighting="uniform", clip_quantile=0.5, sites=300, fraction=0.1,
         sampling="poisson", classes="declared", class_names="a,b",
     )  # fmt: skip
-    made = SiteLevel.of(config, promised(2.99))
+    made = SiteLevel.from_config(config, promised(2.99))
     assert made.expected == pytest.approx(30)
     assert made.noise_of_updates == pytest.approx((2.99**-2 - 3.0**-2) ** -0.5)
     with pytest.raises(UserError, match=r"noise of 1\.5, .* 30 .* below 3\."):
-        SiteLevel.of(config, promised(3.0))
+        SiteLevel.from_config(config, promised(3.0))
     fixed = config.model_copy(update={"clip_quantile": 0.0})
-    assert SiteLevel.of(fixed, promised(50)).noise_of_updates == 50
+    assert SiteLevel.from_config(fixed, promised(50)).noise_of_updates == 50
     assert guarantee(config).release == Release(0.1, 1.0)
 
 

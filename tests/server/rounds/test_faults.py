@@ -375,15 +375,15 @@ def test_a_head_that_would_overflow_is_not_taken(world: World) -> None:
 def test_a_full_disk_stops_the_run_with_its_checkpoints_whole(
     world: World, undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writes, fsync = iter(range(1000)), os.fsync
+    replace = os.replace
 
-    def full(descriptor: int) -> None:
-        if next(writes) >= 3:
+    def full(old: Path, new: Path) -> None:
+        if new.name.startswith("round-000004"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(descriptor)
+        replace(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedtransfer.common.support.round_files.os.fsync", full)
+        patch.setattr("fedtransfer.common.support.files.os.replace", full)
         with pytest.raises(UserError, match=r"round-000004.*No space left on device; .* round-000003"):
             world.run("disk", **ADAPTIVE)
     world.run("disk", resume=True, **ADAPTIVE)

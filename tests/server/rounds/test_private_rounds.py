@@ -16,7 +16,7 @@ from fedtransfer.common.wire.protocol import Scores, Tally, Task, Trial, Update
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.callbacks.tables import Tables, read_history
 from fedtransfer.server.callbacks.tensorboard import TensorBoard
-from fedtransfer.server.privacy.spending import FILE
+from fedtransfer.server.privacy.ledger import FILE
 from fedtransfer.server.sites.exchange import carried
 
 DATA = three_sites()
@@ -176,6 +176,7 @@ def test_a_round_is_charged_before_it_is_asked_for_and_never_again_given_back(tm
         run.run(Tables(), rng=rng(1), rounds=4, stop_after=2, **SITE)
     assert seen == [1] * 3 + [2] * 3 + [3] * 3
     before = run.requests(Task)[-1].head
+    (tmp_path / FILE).rename(tmp_path / "privacy.jsonl")  # as earlier versions called it
     outcome = run.run(Tables(), rng=rng(2), rounds=4, resume=True, **SITE)
     assert [row["round"] for row in read_history(tmp_path)] == ["1", "2", "3", "4"]
     assert [line["round"] for line in lines(tmp_path)] == [1, 2, 3, 3, 4]

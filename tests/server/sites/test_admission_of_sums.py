@@ -99,10 +99,10 @@ def test_sums_must_be_those_that_were_asked_for(what: str, changes: dict, words:
     ("what", "changes", "words"),
     [
         ("classes", {"examples": 6}, "its 6 training images"),
-        ("classes", {"change": put(1, 0, -2)}, "do not make up its 5"),
+        ("classes", {"change": put(1, 0, -2)}, "do not add up to its 5"),
         ("classes", {"change": put(0, 2, 1.0)}, "no images"),
-        ("gram", {"examples": 4}, "do not make up its 4"),
-        ("gram", {"change": put(1, (-1, slice(None)), [2.5, 2.5, 0])}, "do not make up its 5"),
+        ("gram", {"examples": 4}, "do not add up to its 4"),
+        ("gram", {"change": put(1, (-1, slice(None)), [2.5, 2.5, 0])}, "do not add up to its 5"),
         ("gram", {"change": put(0, 0, -1.0)}, "sums of squares that 5 images"),
         ("gram", {"change": put(0, D, 3.0)}, "contradict each other"),
         ("moments", {"change": put(0, (1, 0), -1.0)}, "sums of squares that 5 images"),

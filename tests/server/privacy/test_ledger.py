@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import Release
-from fedtransfer.server.privacy.spending import FILE, Spending
+from fedtransfer.server.privacy.ledger import FILE, RunLedger
 
 
 def config(**settings) -> RunConfig:
@@ -18,12 +19,12 @@ def config(**settings) -> RunConfig:
     return RunConfig(dp="site", weighting="uniform", sites=50, classes="declared", class_names="a,b", **given)
 
 
-def ledger(folder: Path, **settings) -> Spending:
-    return Spending.of(folder, config(**settings))
+def ledger(folder: Path, **settings) -> RunLedger:
+    return RunLedger.from_config(folder, config(**settings))
 
 
 def test_without_a_promise_there_is_no_ledger(tmp_path: Path) -> None:
-    assert Spending.of(tmp_path, RunConfig()) is None
+    assert RunLedger.from_config(tmp_path, RunConfig()) is None
 
 
 def test_a_charge_is_on_disk_when_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +38,7 @@ def test_a_charge_is_on_disk_when_it_returns(tmp_path: Path, monkeypatch: pytest
     assert [line["round"] for line in lines] == [1, 2]
     assert synced[-1] == (tmp_path / FILE).stat().st_size
     assert lines[0]["rate"] == 0.2
-    assert lines[1]["epsilon"] == spending.epsilon >= spending.promised.epsilon(2) > spending.promised.epsilon(1) > 0
+    assert lines[1]["epsilon"] == spending.epsilon >= spending.promise.epsilon(2) > spending.promise.epsilon(1) > 0
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30])
@@ -62,7 +63,7 @@ def test_the_last_round_is_the_one_before_the_budget_is_exceeded(tmp_path: Path)
         number += 1
         spending.charge(number)
         assert spending.epsilon <= 4
-    assert spending.promised.epsilon(number) <= 4 < spending.promised.epsilon(number + 1)
+    assert spending.promise.epsilon(number) <= 4 < spending.promise.epsilon(number + 1)
     assert 1 < number < 20
     with pytest.raises(UserError, match=rf"round 9: .* epsilon 4; {number} are charged"):
         spending.charge(9)
@@ -84,7 +85,7 @@ def test_without_a_budget_there_is_no_end(tmp_path: Path) -> None:
     spending.charge(1)
     spending.charge(1)
     assert spending.affords
-    assert spending.epsilon >= spending.promised.epsilon(2)
+    assert spending.epsilon >= spending.promise.epsilon(2)
 
 
 def test_a_budget_for_no_round_is_refused_at_once(tmp_path: Path) -> None:
@@ -96,13 +97,13 @@ def test_a_budget_for_no_round_is_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"noise_multiplier": 2.0}, {"fraction": 0.3}])
 def test_releases_of_another_kind_are_not_added_up(tmp_path: Path, change: dict) -> None:
     ledger(tmp_path).charge(1)
-    with pytest.raises(UserError, match=r"rounds were charged as .* and would be as .* now"):
+    with pytest.raises(UserError, match=r"rounds were charged as .*, this run would charge .* Resume"):
         ledger(tmp_path, **change)
 
 
 def test_what_cannot_be_written_is_not_spent(tmp_path: Path) -> None:
     spending = ledger(tmp_path / "gone")
-    with pytest.raises(UserError, match="cannot be written: No such file"):
+    with pytest.raises(UserError, match="cannot write the privacy ledger: No such file"):
         spending.charge(1)
 
 
@@ -111,7 +112,7 @@ def test_what_the_summary_says(tmp_path: Path) -> None:
     for number in (1, 2):
         spending.charge(number)
     told = spending.summary(stopped=True)
-    assert told["epsilon"] == spending.promised.epsilon(2)
+    assert told["epsilon"] == spending.promise.epsilon(2)
     assert told | {"epsilon": 0, "trust": ""} == {
         "epsilon": 0, "delta": 1e-5, "unit": "site", "neighbours": "add or remove one site", "sampling": "Poisson, 0.2",
         "noise_multiplier": 1.0, "clip": 1.0, "releases": 2, "rounds_charged": 2, "budget": 30.0, "stopped_by_budget": True,
@@ -122,9 +123,51 @@ def test_what_the_summary_says(tmp_path: Path) -> None:
 
 def test_an_infinite_epsilon_is_none_in_what_is_written(tmp_path: Path) -> None:
     spending = ledger(tmp_path)
-    spending.promised = replace(spending.promised, release=Release(1.0, 1e-200))
+    spending.promise = replace(spending.promise, release=Release(1.0, 1e-200))
     spending.charge(1)
-    [line] = (tmp_path / "privacy.jsonl").read_text().splitlines()
+    [line] = (tmp_path / FILE).read_text().splitlines()
     assert json.loads(line)["epsilon"] is None
     assert json.dumps(spending.summary(stopped=False), allow_nan=False)
     assert spending.summary(stopped=False)["epsilon"] is None
+
+
+# As fedtransfer wrote it when the file was called privacy.jsonl.
+OLD_LINES = (
+    '{"round": 1, "releases": 1, "rate": 0.2, "noise_multiplier": 1.0, "discrete": false, "epsilon": 1.7, "delta": 1e-05}\n'
+    '{"round": 2, "releases": 1, "rate": 0.2, "noise_mult\n'
+)
+
+
+def test_a_ledger_of_the_old_name_is_never_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "privacy.jsonl").write_text(OLD_LINES)
+    spending = ledger(tmp_path)
+    assert spending.charged == 2
+    spending.charge(3)
+    assert ledger(tmp_path).charged == 3
+    assert not (tmp_path / "privacy.jsonl").exists()
+    assert (tmp_path / FILE).read_text().startswith(OLD_LINES)
+
+
+def test_ledgers_of_both_names_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    ledger(tmp_path).charge(1)
+    (tmp_path / "privacy.jsonl").write_text(OLD_LINES)
+    with pytest.raises(UserError, match=r"got privacy\.jsonl and run-privacy\.jsonl; .*Append the lines .* remove"):
+        ledger(tmp_path)
+    assert RunLedger.from_config(tmp_path, RunConfig()) is None, "a run that promises nothing asks for no ledger"
+
+
+def test_a_ledger_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(UserError, match="cannot read the privacy ledger: Is a directory"):
+        ledger(tmp_path)
+
+
+def test_a_long_ledger_is_opened_and_charged_in_time_that_grows_with_its_length(tmp_path: Path) -> None:
+    """A charge reads the end of the file alone."""
+    (tmp_path / FILE).write_text(OLD_LINES[: OLD_LINES.index("\n") + 1] * 50_000)
+    spending = ledger(tmp_path)
+    assert spending.charged == 50_000
+    began = time.process_time()
+    for number in range(20):
+        spending.charge(number)
+    assert time.process_time() - began < 0.5

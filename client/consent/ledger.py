@@ -1,0 +1,214 @@
+"""A site's ledger: the releases that its training images have been part of, over all runs.
+
+The ledger is ``site-privacy.jsonl``, an append-only file of JSON lines. A reply that reveals
+something about the images is charged, and its line written, before the reply leaves. No line is
+ever taken back: a round that is repeated is another release.
+
+What several runs cost together is exact if nobody chose the noise of one run by what an earlier run
+released.
+"""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.privacy.accounting import Release, Spent, epsilon
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.support.files import Line, append_line, read_lines, rename_ledger
+from fedtransfer.common.wire.protocol import GATHER, QUERY, TRAIN, Request, Task
+
+FILE = "site-privacy.jsonl"
+EARLIER_FILE = "privacy.jsonl"
+_STEP = 1.1
+
+
+@dataclass(frozen=True)
+class SiteLedger:
+    """The ledger of one site.
+
+    Attributes:
+        path: its file.
+        durable: whether a charge is on the disk when ``charge`` returns. Only simulated sites do
+            without: after a power cut their run is repeated, and what was spent has left no
+            machine.
+    """
+
+    path: Path
+    durable: bool = True
+
+    @classmethod
+    def open(cls, folder: Path, *, durable: bool = True) -> "SiteLedger":
+        """Open the ledger in a site's folder.
+
+        A ledger of an earlier version is renamed, never forgotten.
+
+        Raises:
+            UserError: there are two ledgers, or the old one cannot be renamed.
+        """
+        rename_ledger(folder / EARLIER_FILE, folder / FILE)
+        return cls(folder / FILE, durable)
+
+    def charge(
+        self, kind: str, run: str, round: int, release: Release, times: int, clip: float, *, unit: str = "image",
+        name: str = "",
+    ) -> None:  # fmt: skip
+        """Record releases that are about to leave the site.
+
+        Args:
+            kind: type of the message.
+            run: Flower's number of the run.
+            round: the round.
+            release: one noisy sum.
+            times: the number of such releases.
+            clip: the norm that a unit's share in each is clipped to.
+            unit: what they protect: an ``image``, or the ``site``.
+            name: the name of the run, the same over restarts, if it has one.
+
+        Raises:
+            UserError: the line cannot be written; what it pays for must not leave.
+        """
+        message = {"time": time.time(), "run": run, "name": name, "round": round, "what": kind, "unit": unit}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            append_line(self.path, {**message, **asdict(release), "times": times, "clip": clip}, durable=self.durable)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot write the privacy ledger: {error.strerror}; the reply is not sent. "
+                "Make room, or give access"
+            ) from None
+
+    def charges(self) -> Iterator[dict[str, Any]]:
+        """Yield the charges, oldest first.
+
+        Torn lines are left out, since what such a line was to pay for had not left yet.
+
+        Raises:
+            UserError: the file cannot be read, or another line is damaged, so that what was spent
+                is unknown.
+        """
+        for number, line in enumerate(self._lines(), 1):
+            if line.row is not None and _is_charge(line.row):
+                yield line.row
+            elif not line.is_torn:
+                raise UserError(
+                    f"{self.path}: line {number} is damaged: expected a charge, so what was spent is unknown. "
+                    "Restore the file from a backup"
+                )
+
+    def spent(self) -> Spent:
+        """Return all releases so far that protect images, and how often each was made.
+
+        Raises:
+            UserError: see ``charges``.
+        """
+        spent: Counter[Release] = Counter()
+        for charge in self.charges():
+            if charge.get("unit", "image") == "image":
+                spent[Release(**{field.name: charge[field.name] for field in fields(Release)})] += charge["times"]
+        return spent
+
+    def rounds(self, run: str, name: str) -> int:
+        """Return the number of charges of a run, given by its number, or by its name over restarts.
+
+        Every reply needs this number, so the lines are searched and not parsed. Torn lines do not
+        count.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        marks = [f'"run": {json.dumps(run)}'.encode(), *([f'"name": {json.dumps(name)}'.encode()] if name else [])]
+        lines = (line.content.rstrip(b"\n") for line in self._lines())
+        return sum(line.endswith(b"}") and any(mark in line for mark in marks) for line in lines)
+
+    def _lines(self) -> Iterator[Line]:
+        try:
+            yield from read_lines(self.path)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot read the privacy ledger: {error.strerror}; give access") from None
+
+
+def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, request: Request) -> None:
+    """Charge what a reply reveals about the site, if the site's own noise protects it.
+
+    Call it before the reply leaves.
+
+    Args:
+        ledger: the site's.
+        config: the run's settings, as they are at the site.
+        kind: type of the message that is replied to.
+        run: Flower's number of the run.
+        request: the message.
+
+    Raises:
+        SiteError: the run has had all rounds that its promise covers.
+        UserError: the charge cannot be written.
+    """
+    promise = guarantee(config) if config.dp == "image" or config.noise == "shared" else None
+    if promise is None or kind not in (TRAIN, GATHER):
+        return
+    name = request.run if isinstance(request, Task) else ""
+    if ledger.rounds(run, name) >= promise.affordable:
+        raise SiteError(
+            "promise-spent",
+            f"this site has given {promise.affordable} noisy answers to this run, repeated ones included, and "
+            "the run's promise covers no more; start a run with more rounds, or with more noise",
+        )
+    ledger.charge(
+        kind, run, request.round, promise.release, promise.releases, promise.clip, unit=promise.unit, name=name
+    )
+
+
+def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config: RunConfig, kind: str) -> None:
+    """Refuse a message if its run and all earlier runs would exceed the site's bound on ε.
+
+    A query asks for all planned rounds, unless the run resumes an earlier one; any other message
+    asks for one round.
+
+    Args:
+        ledger: what was spent.
+        bound: ε that all runs together may spend, infinite for no bound.
+        delta: δ.
+        config: the run's settings, as they are at the site.
+        kind: type of the message.
+
+    Raises:
+        SiteError: the run would exceed the bound; the text reveals nothing about the images.
+        UserError: what was spent is unknown.
+    """
+    if math.isinf(bound):
+        return
+    promise = guarantee(config) if config.dp == "image" else None
+    if promise is None:
+        raise SiteError(
+            "budget-spent",
+            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image, and what "
+            "this run would spend has no bound; give --dp image",
+        )
+    if kind not in (QUERY, TRAIN, GATHER):
+        return
+    rounds = promise.rounds if kind == QUERY and not config.resume else 1
+    spent = Counter(ledger.spent())
+    spent[promise.release] += rounds * promise.releases
+    # A quick bound, since rounded numbers of releases repeat; only beyond it the exact ε is needed.
+    rounded_up = {release: math.ceil(_STEP ** math.ceil(math.log(times, _STEP))) for release, times in spent.items()}
+    if epsilon(rounded_up, delta) > bound and (together := epsilon(spent, delta)) > bound:
+        alone = epsilon({promise.release: rounds * promise.releases}, delta)
+        raise SiteError(
+            "budget-spent",
+            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image; this run "
+            f"asks for {alone:.3g}, which makes {together:.3g} with earlier runs; give more noise, or fewer rounds",
+        )
+
+
+def _is_charge(row: dict[str, Any]) -> bool:
+    try:
+        return row["rate"] + row["noise_multiplier"] + row["times"] > 0 and "discrete" in row
+    except (KeyError, TypeError):
+        return False

@@ -1,0 +1,234 @@
+"""The one answer to "is it durable?": files that survive a kill, a full disk and a power cut.
+
+``write_whole`` and ``replacement`` replace a file in one step: a reader finds the old file or the
+new one, never a part, and so does whoever starts after a power cut. ``append_line`` adds a line of
+JSON to a ledger, and ``read_lines`` reads one back. A power cut can leave half a line, or zeros, at
+the end of a ledger; the next ``append_line`` ends such a line and marks it as torn.
+
+All of them flush to the disk before they return. Only a ledger that nobody would miss skips that
+(``durable=False``).
+"""
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock
+
+from fedtransfer.common.errors import UserError
+
+Row = Mapping[str, Any]
+_TORN = b" torn\n"  # ends a line that a power cut tore
+_PREFIX = ".writing-"
+_ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that was killed
+_BLOCK = 4096
+
+
+@contextmanager
+def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Iterator[Path]:
+    """Yield an empty temporary file next to ``path``, which replaces ``path`` once it is written.
+
+    If the body raises, ``path`` stays as it was. A killed writer leaves its temporary file behind;
+    a later writer in the same folder removes it after an hour.
+
+    Args:
+        path: the file to replace; its folder must exist.
+        mode: permissions of the file, less the umask; they hold from its first byte on.
+        suffix: ends the temporary file's name, for writers that choose a format by it.
+
+    Raises:
+        OSError: the file cannot be written; ``path`` is as it was.
+
+    Example:
+        >>> with replacement(Path("model.keras"), suffix=".keras") as temporary:
+        ...     model.save(temporary)
+    """
+    with replacements({path: mode}, suffix) as [temporary]:
+        yield temporary
+
+
+@contextmanager
+def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[list[Path]]:
+    """Yield a temporary file for each path, as ``replacement`` does.
+
+    None is replaced before all are on the disk.
+    """
+    temporaries = []
+    try:
+        for path, mode in modes.items():
+            _remove_abandoned(path.parent)
+            temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{suffix}")
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+            temporaries.append(temporary)
+        yield temporaries
+        for temporary in temporaries:
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+        for temporary, path in zip(temporaries, modes, strict=True):
+            os.replace(temporary, path)
+    except BaseException:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in modes}:
+        _sync_folder(folder)
+
+
+def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o666) -> None:
+    """Replace a file by ``content`` in one step; on return the new file is on the disk.
+
+    Args:
+        path: the file; its folder must exist.
+        content: bytes, or text to be written as UTF-8.
+        mode: permissions of the file, less the umask; they hold from its first byte on.
+
+    Raises:
+        OSError: the file cannot be written; the old one is as it was.
+    """
+    with replacement(path, mode=mode) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a ledger.
+
+    Attributes:
+        content: its bytes with the newline, which the last line of a file may lack.
+    """
+
+    content: bytes
+
+    @cached_property
+    def row(self) -> dict[str, Any] | None:
+        """The JSON object in the line.
+
+        It is None if the line was torn or damaged.
+        """
+        try:
+            row = json.loads(self.content)
+        except ValueError:
+            return None
+        return row if isinstance(row, dict) else None
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether a power cut, a kill or a full disk tore the line, so that its writer never returned."""
+        return self.content.endswith(_TORN) or (not self.content.endswith(b"\n") and self.row is None)
+
+    @property
+    def ending(self) -> bytes:
+        """What the line needs to be complete: nothing, a newline, or the mark of a torn line."""
+        if not self.content or self.content.endswith(b"\n"):
+            return b""
+        return _TORN if self.row is None else b"\n"
+
+
+def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool = True) -> None:
+    """Append one JSON object to a ledger, after ending a torn last line.
+
+    Writers in several processes take turns.
+
+    Args:
+        path: the ledger, which is made if it is missing; its folder must exist.
+        row: the object, or a function that makes it of the last line (b"" in a new ledger).
+        durable: the line is on the disk on return. Only a simulated site's ledger does without:
+            after a power cut the simulation is run again, and a flush for each reply would cost
+            more than the reply.
+
+    Raises:
+        OSError: the line cannot be written; what it accounts for must not happen.
+    """
+    with path.open("a+b") as file, FileLock(_lock(path)):
+        last = _last_line(file)
+        line = row(last.content + last.ending) if callable(row) else row
+        file.write(last.ending + json.dumps(line).encode() + b"\n")
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+            if not last.content:
+                _sync_folder(path.parent)
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield the lines of a ledger, oldest first, torn and damaged ones included.
+
+    None if the file is missing.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if path.exists():
+        with path.open("rb") as file:
+            yield from map(Line, file)
+
+
+def rename_ledger(old: Path, new: Path) -> None:
+    """Rename a ledger that still has the name of an earlier version; on return that is on the disk.
+
+    Raises:
+        UserError: there are ledgers of both names, or the ledger cannot be renamed.
+    """
+    if not old.exists():
+        return
+    try:
+        with FileLock(_lock(new)):
+            if not old.exists():  # another process has renamed it meanwhile
+                return
+            if new.exists():
+                raise UserError(
+                    f"{new.parent}: got {old.name} and {new.name}; expected one of them, for each says what was "
+                    f"spent. Append the lines of {old.name} to {new.name}, then remove {old.name}"
+                )
+            os.rename(old, new)
+            _sync_folder(new.parent)
+    except OSError as error:
+        raise UserError(
+            f"{old}: cannot be renamed to {new.name}: {error.strerror}; give write access to {new.parent}"
+        ) from None
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _last_line(file: BinaryIO) -> Line:
+    """Read the last line from the end of the file, since a ledger may be long."""
+    size, length = file.seek(0, os.SEEK_END), _BLOCK
+    while True:
+        file.seek(max(0, size - length))
+        content = file.read()
+        start = content.rfind(b"\n", 0, -1) + 1
+        if start or length >= size:
+            return Line(content[start:])
+        length *= 8
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for temporary in folder.glob(f"{_PREFIX}*"):
+        try:
+            if time.time() - temporary.stat().st_mtime > _ABANDONED_SECONDS:
+                temporary.unlink()
+        except FileNotFoundError:  # another writer has removed or renamed it
+            pass
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder durable; file systems that cannot sync a folder do without."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
