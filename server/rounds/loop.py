@@ -31,18 +31,18 @@ from fedtransfer.common.privacy.randomness import secret_generator
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Update
 from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.privacy.mechanism import SiteLevel, unnamed
+from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
 from fedtransfer.server.privacy.spending import Spending
 from fedtransfer.server.rounds import after as closing
-from fedtransfer.server.rounds.before import open_run
+from fedtransfer.server.rounds.before import prepare_run
 from fedtransfer.server.rounds.progress import CLIP, MOMENTS, Progress
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.run_folder.records import Outcome
-from fedtransfer.server.sites.admission import Admission, Terms
+from fedtransfer.server.sites.admission import Answers, Terms
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly, quorum
 from fedtransfer.server.sites.federation import Federation, join
-from fedtransfer.server.sites.messenger import Asker, too_few
+from fedtransfer.server.sites.messenger import Messenger, too_few
 from fedtransfer.server.sites.public import public_images
 from fedtransfer.server.strategies import strategy
 from fedtransfer.server.strategies.state import Contribution, Delta, State, zeros
@@ -77,10 +77,10 @@ def federate(
 
     federation = join(grid, config, backbone, report, waiting)
     checkpoints = Checkpoints(folder / "checkpoints", config, backbone.fingerprint, federation.classes)
-    terms = Terms.of(config, backbone, federation.classes)
+    terms = Terms.from_config(config, backbone, federation.classes)
     cuts(backbone, layers(config))  # refuses what cannot be cut, before any round
     public = public_images(config, federation.classes)
-    asker = Asker(grid, config, federation, terms, folder, callbacks, spending, public)
+    asker = Messenger(grid, config, federation, terms, folder, callbacks, spending, public)
     rounds = Rounds(asker, rng or secret_generator())
     resumed = checkpoints.latest() if config.resume else None
     start = Start(
@@ -116,7 +116,7 @@ def federate(
 class Rounds:
     """The rounds of training of one run."""
 
-    def __init__(self, asker: Asker, rng: np.random.Generator) -> None:
+    def __init__(self, asker: Messenger, rng: np.random.Generator) -> None:
         self._asker, self._config, self._rng = asker, asker.config, rng
         self._federation: Federation = asker.federation
         self._strategy = strategy(asker.config.strategy)
@@ -132,7 +132,7 @@ class Rounds:
         layer = layer_at(self._config, 1)
         if self._asker.spending and self._config.closed_form:
             self._asker.spending.charge(0)
-        opening = open_run(self._asker, self._asker.terms.spec(layer))
+        opening = prepare_run(self._asker, self._asker.terms.spec(layer))
         state = State(opening.head, {}) if self._config.closed_form else self._strategy.start(opening.head, self._known)
         progress = Progress.begin(state, self._config, os.urandom(8).hex(), layer)
         kept = {**progress.kept, MOMENTS: opening.moments} if opening.moments else progress.kept
@@ -152,10 +152,10 @@ class Rounds:
             asked = self._asker.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
             asked = replace(asked, attempt=attempt)
             standing = progress.standing.after(number, asked.admitted, asked.refused)
-            failure, state, delta = self._step(progress.state, asked.admission, planned)
+            failure, state, delta = self._step(progress.state, asked, planned)
             after = replace(progress, standing=standing)
             if not failure:
-                scores = public or self._asker.total(asked.answers, "validation")
+                scores = public or self._asker.total(asked.summands, "validation")
                 after = after.scored(number, scores, self._config)
                 after = after.stepped(number, state, delta, self._config)
                 if hasattr(self._strategy, "extra"):
@@ -167,7 +167,7 @@ class Rounds:
             if not failure:
                 return after
             progress = after
-        raise self._asker.given_up(number, failure, asked.refused)
+        raise self._asker.round_error(number, failure, asked.refused)
 
     def _train_once(self, progress: Progress, number: int, public: Counts | None) -> Progress:
         """Make one round of training that has been paid for, with whoever answers."""
@@ -179,10 +179,10 @@ class Rounds:
         task = self.requests.training(progress, number)
         asked = self._asker.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
         if self._site_level:
-            contributions, progress = self._released(self._site_level, progress, asked.admission)
-            shown = unnamed(asked, self._asker, task(trainers[0]), progress.state.head)
+            contributions, progress = self._released(self._site_level, progress, asked)
+            shown = anonymous(asked, self._asker, task(trainers[0]), progress.state.head)
         else:
-            contributions, shown = self._contributions(asked.admission), asked
+            contributions, shown = self._contributions(asked), asked
             standing = progress.standing.after(number, asked.admitted, asked.refused)
             progress = replace(progress, standing=standing)
         failure, state, delta = self._moved(progress.state, contributions)
@@ -191,16 +191,16 @@ class Rounds:
         after = progress.scored(number, public, self._config) if public else progress
         after = after.stepped(number, state, delta, self._config)
         self._asker.report(
-            number, "train", () if secret else planned, shown, failure=asked.admission.failure, best=after.best.round > progress.best.round,
+            number, "train", () if secret else planned, shown, failure=asked.failure, best=after.best.round > progress.best.round,
             set_aside={} if secret else after.standing.set_aside(number), public=public, secret=secret,
         )  # fmt: skip
         return after
 
     def _released(
-        self, mechanism: SiteLevel, progress: Progress, asked: Admission
+        self, mechanism: SiteLevel, progress: Progress, asked: Answers
     ) -> tuple[list[Contribution], Progress]:
         """Return the cohort's noisy sum, and the progress with the bound of the next round's updates."""
-        deltas, bound = [answer.total for answer in asked.answers], progress.clip(self._config)
+        deltas, bound = [answer.total for answer in asked.summands], progress.clip(self._config)
         released = mechanism.release(deltas, progress.state.head, bound, self._rng)
         if mechanism.quantile:
             following = np.array(mechanism.next_bound(deltas, bound, self._rng))
@@ -226,7 +226,7 @@ class Rounds:
         size = cohort_size(len(trainers), self._config)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
 
-    def _step(self, state: State, asked: Admission, planned: Sequence[str]) -> tuple[str, State, Delta]:
+    def _step(self, state: State, asked: Answers, planned: Sequence[str]) -> tuple[str, State, Delta]:
         """Return why the round failed, or "", the next state and the combined update."""
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
         if asked.failure:
@@ -235,9 +235,9 @@ class Rounds:
             return too_few(len(asked.admitted), planned, needed), state, ()
         return self._moved(state, self._contributions(asked))
 
-    def _contributions(self, asked: Admission) -> list[Contribution]:
+    def _contributions(self, asked: Answers) -> list[Contribution]:
         """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""
-        updates: list[Update] = asked.answers
+        updates: list[Update] = asked.summands
         sites, weighting = 1 if asked.total is None else len(asked.admitted), self._config.weights_of_sites
         return [
             Contribution(u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ()))

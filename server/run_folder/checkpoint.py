@@ -15,7 +15,7 @@ from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.round_files import read_round, round_files, write_round
 from fedtransfer.server.rounds.progress import Candidate, Progress
-from fedtransfer.server.sites.standing import Standing
+from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.state import State
 
 VERSION = 2
@@ -157,7 +157,7 @@ def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
         Candidate(loss, best_round, group("best"), layer),
         reference,
         waited,
-        Standing(meta["failures"], meta["back"]),
+        FailureRecord(meta["failures"], meta["back"]),
         meta["trainable"],
         meta["run"],
         groups("kept"),
