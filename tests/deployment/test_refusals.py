@@ -210,7 +210,10 @@ def test_revoked_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
     assert "leaver" not in statuses(coordinator)
     again = coordinator.command("enroll", str(site.folder / "site.pub"), check=False)
     assert again.returncode == 2
-    assert "this key was revoked, and Flower takes a revoked key no more; the site makes a new one with" in again.stderr
+    assert (
+        "this key was revoked, and Flower never accepts a revoked key again; the site makes a new one with"
+        in again.stderr
+    )
     assert refusal(site)[0] == "enrolment"
     site.command("new-key")
     coordinator.command("enroll", str(site.folder / "site.pub"))

@@ -415,7 +415,7 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
 
 
 @dataclass(frozen=True)
-class Enrolled(Node):
+class EnrolledSite(Node):
     """A place of a site that has a key, and believes the server whose the others' are."""
 
     key: ec.EllipticCurvePrivateKey | None = None
@@ -441,7 +441,7 @@ class Signer:
 def signing(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five enrolled sites."""
     keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in FIVE}
-    cluster = Cluster(masked_config(5), {name: Enrolled("", Path(), key=key) for name, key in keys.items()})
+    cluster = Cluster(masked_config(5), {name: EnrolledSite("", Path(), key=key) for name, key in keys.items()})
     lines = tuple(public_line(key.public_key()) for key in keys.values())
     plain = cluster.peers
     monkeypatch.setattr(cluster, "peers", lambda site, **changes: plain(site, **{"enrolled": lines, **changes}))
