@@ -55,8 +55,8 @@ class Session:
 
     def order(self, masks: Sequence[str], boxes: Sequence[str]) -> bytes:
         """Return what the order of the ring follows from: all sites' keys, as they were sent."""
-        return hashlib.sha256(self.bound("ring", masks, boxes)).digest()
+        return hashlib.sha256(self.context("ring", masks, boxes)).digest()
 
-    def bound(self, *parts: object) -> bytes:
-        """Return bytes that stand for ``parts`` (of JSON) in this session, and for nothing else."""
+    def context(self, *parts: object) -> bytes:
+        """Return unambiguous bytes for ``parts`` (JSON values) in this session, to bind keys and signatures."""
         return _DOMAIN + json.dumps([self.run, self.round, self.kind, self.nonce, *parts]).encode()

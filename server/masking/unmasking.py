@@ -62,7 +62,7 @@ class Cohort:
         dropped = [name for name in sorted(self.sharers) if name not in survivors]
         for site in survivors:
             seed = self._secret(site, points[site]).to_bytes(shamir.BYTES, "big")
-            total -= pad(derived(seed, self.session.bound("pad", site)), len(total))
+            total -= pad(derived(seed, self.session.context("pad", site)), len(total))
         for site in dropped:
             if not (neighbours := [name for name in self.shared_with(site) if name in survivors]):
                 continue
@@ -70,7 +70,7 @@ class Cohort:
             if public(key) != self.keys[site]:
                 raise StillMasked(f"the shares of {site} that its neighbours revealed do not give its key")
             for name in neighbours:  # the survivor added this mask if its name is first, else subtracted it
-                context = self.session.bound("mask", self.request_digest, *sorted((site, name)))
+                context = self.session.context("mask", self.request_digest, *sorted((site, name)))
                 mask = pad(agreed(key, self.keys[name], context), len(total))
                 if name < site:
                     total -= mask
