@@ -123,8 +123,8 @@ def _check_backbone(query: Query, config: RunConfig) -> None:
         raise SiteError(
             "backbone-differs",
             f"backbone {query.backbone} at {query.resolution} px: the server has fingerprint "
-            f"{query.fingerprint[:16]}…, this site {backbone.fingerprint[:16]}…; install the same weights file, and the "
-            "same feature statistics, on both sides",
+            f"{query.fingerprint[:16]}…, this site {backbone.fingerprint[:16]}…; install the same weights "
+            "file, and the same feature statistics, on both sides",
         )
 
 
@@ -133,7 +133,7 @@ def _register(
     kind: type[Any],
     handle: Callable[[Any, Site], Any] | None = None,
 ) -> None:
-    """Handle the messages of a route with ``handle``, or as a stage of secure aggregation without it."""
+    """Register a route with its handler; without one it is a stage of secure aggregation."""
 
     @route
     def handler(message: Message, context: Context) -> Message:

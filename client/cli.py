@@ -77,8 +77,9 @@ def roster(
 ) -> None:
     """Show the fingerprints on a roster: this site's, to tell the others, and theirs, to compare with them.
 
-    With masks a site trusts the other sites not to reveal shared masks to the coordinator. Without a roster it also
-    trusts the coordinator to say which key belongs to whom. With a roster the sites' people settle that:
+    With masks a site trusts the other sites not to reveal shared masks to the coordinator. Without
+    a roster it also trusts the coordinator to say which key belongs to whom. With a roster the
+    sites' people settle that:
 
     1. The coordinator makes a roster, and sends it to all: fedtransfer server roster > roster.toml
 

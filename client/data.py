@@ -33,8 +33,8 @@ SPLITS = ("train", "validation", "test")
 class SiteData:
     """Features and labels of one site. Features are read from the store on first use.
 
-    For training, K augmented views follow the n images: first all images, then the first view of each,
-    and so on, n · (K + 1) rows in all.
+    For training, K augmented views follow the n images: first all images, then the first view of
+    each, and so on, n · (K + 1) rows in all.
 
     Attributes:
         keys: split → the images' keys in the feature store.
@@ -57,12 +57,12 @@ class SiteData:
         return len(self.keys[split])
 
     def raw(self, split: str, layer: str = HEAD) -> NDArray[np.float32]:
-        """Return features (rows, w) float32 as the backbone gives them at a cut; for training with views."""
+        """Return features (rows, w) float32 as the backbone gives them at a cut."""
         views = range(self.augment + 1 if split == "train" else 1)
         return self._stores[layer].read([view_key(key, number) for number in views for key in self.keys[split]])
 
     def features(self, moments: Moments | None = None, layer: str = HEAD) -> dict[str, NDArray[np.float32]]:
-        """Return split → features (rows, d') float32 as heads see them, and ``held out`` → ``held_out``.
+        """Return split → features (rows, d') float32 as heads see them, and those of ``held_out``.
 
         They are cached for the last moments and layer.
 
@@ -113,7 +113,7 @@ class SiteData:
         return self._numbers[split, classes]
 
     def held_out(self, moments: Moments | None = None, layer: str = HEAD) -> NDArray[np.float32]:
-        """Return features of the validation images, then of the test images, to score a head in one pass."""
+        """Return features of validation, then test images, to score a head in one pass."""
         return self.features(moments, layer)["held out"]
 
     def images_by_class(self) -> dict[str, tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""``fedtransfer features``: show, verify and prune this machine's feature store; make public statistics."""
+"""``fedtransfer features``: show, verify and prune the feature store; make public statistics."""
 
 import json
 from pathlib import Path
@@ -106,8 +106,8 @@ def statistics(
         print(f"left out: {counted(len(extraction.problems), 'unreadable image')}")
     if len(keys) <= network.features:
         print(
-            f"only the first {counted(len(keys) - 1, 'axis', 'axes')} of {network.features} have variance; all have it "
-            "with more images than features"
+            f"only the first {counted(len(keys) - 1, 'axis', 'axes')} of {network.features} have variance; "
+            "all have it with more images than features"
         )
 
 

@@ -1,7 +1,7 @@
 """A node: where a site finds its images and keeps its state, and what it refuses.
 
-A deployed node knows the site's folder from its node config (``client/deployment/node.py``). A node of
-Flower's simulation has only a number, and works on the prepared site of that number.
+A deployed node knows the site's folder from its node config (``client/deployment/node.py``). A node
+of Flower's simulation has only a number, and works on the prepared site of that number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ class Node:
         partition: name of the prepared site, "" for a node with an enrolled name.
         least_images: classes with fewer training images are left out.
         changed: modification time of the site's settings; a newer one triggers re-preparation.
-        patience: seconds that a query waits for features before it answers with progress; None: wait.
+        patience: seconds that a query waits for features before it answers with progress; None:
+            wait.
     """
 
     data: str
@@ -47,12 +48,13 @@ class Node:
         return config
 
     def refuse(self, config: RunConfig, kind: str) -> None:
-        """Raise a ``SiteError`` if a message exceeds the site's consent; a simulated site allows all."""
+        """Raise a ``SiteError`` if the site does not consent; a simulated site always does."""
 
     def identity(self, name: str, public_keys: Mapping[str, str]) -> Identity | None:
         """Return the site's identity among the sites that share masks, or None if it has no key.
 
-        A simulated site has none and signs nothing: all sites are one process, with nobody in between.
+        A simulated site has none and signs nothing: all sites are one process, with nobody in
+            between.
 
         Args:
             name: the site's name, as the server gives it.

@@ -1,7 +1,7 @@
 """The node of a process, found from its node config.
 
-The node config of a deployment names the site's folder. A node of Flower's simulation has only a number,
-and works on the prepared site of that number.
+The node config of a deployment names the site's folder. A node of Flower's simulation has only a
+number, and works on the prepared site of that number.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ def find_node(node_config: Mapping[str, Value], config: RunConfig) -> Node:
     if "partition-id" not in node_config or not config.prepared:
         raise SiteError(
             "no-data",
-            "the node config names no site, and the run config no prepared folder; start the node with fedtransfer "
-            "client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
+            "the node config names no site, and the run config no prepared folder; start the node with "
+            "fedtransfer client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
         )
     names, number = _prepared_sites(config.prepared), int(node_config["partition-id"])
     if len(names) != int(node_config["num-partitions"]):

@@ -1,7 +1,7 @@
 """A site's state of a run, on its disk: arrays that pass from round to round and never leave the site.
 
-State is stored by run and round. A round starts from the state of the last round that counted at the
-server, so a repeated round, after a failure or a resumption, starts from the same state.
+State is stored by run and round. A round starts from the state of the last round that counted at
+the server, so a repeated round, after a failure or a resumption, starts from the same state.
 """
 
 import logging
@@ -44,8 +44,8 @@ class SiteState:
         if not _RUN.fullmatch(self.run):
             raise SiteError(
                 "run-name",
-                f"a run's name must be 8 to 64 hexadecimal digits in small letters, got {len(self.run)} characters; "
-                "install the same fedtransfer on both sides",
+                f"a run's name must be 8 to 64 hexadecimal digits in small letters, got {len(self.run)} "
+                "characters; install the same fedtransfer on both sides",
             )
 
     def before(self, round: int) -> Arrays | None:
@@ -79,7 +79,8 @@ class SiteState:
             write_round(self._folder, round, {str(i): array for i, array in enumerate(arrays)})
         except OSError as error:
             raise UserError(
-                f"state {self._folder / f'round-{round:06}'}: cannot be written: {error.strerror}; make room, or give access"
+                f"state {self._folder / f'round-{round:06}'}: cannot be written: {error.strerror}; make "
+                "room, or give access"
             ) from None
         for _, old in round_files(self._folder)[:-KEEP_ROUNDS]:
             old.unlink()

@@ -75,14 +75,15 @@ def describe(query: Query, site: Site) -> Description:
     images = site.data.images_by_class()
     if query.classes and (unknown := sorted(set(images) - set(query.classes))):
         log.error(
-            "the run has declared its classes, and %s %s not among them: %s; map them in site.toml, [classes], "
+            "the run has declared its classes, and %s %s not among them: %s; map them in site.toml, "
+            "[classes], "
             'or leave them out there with ""',
             ", ".join(map(repr, unknown)), "is" if len(unknown) == 1 else "are", ", ".join(map(repr, query.classes)),
         )  # fmt: skip
         raise SiteError(
             "unknown-class",
-            f"the site has a class that is not among the {len(query.classes)} that the run declares; the site's own log "
-            "names it",
+            f"the site has a class that is not among the {len(query.classes)} that the run declares; the "
+            "site's own log names it",
         )
     if site.config.hides_counts:
         return Description({}, 0, site.node.partition)
@@ -136,8 +137,8 @@ def _variate(state: SiteState, task: Task) -> Arrays:
     if variate is None or not state.holds(task.counted):
         raise SiteError(
             "state-lost",
-            f"this site has lost its variate of round {task.counted}, without which scaffold's variates no longer add "
-            "up; it takes no further part in this run",
+            f"this site has lost its variate of round {task.counted}, without which scaffold's variates no "
+            "longer add up; it takes no further part in this run",
         )
     return variate
 
@@ -145,8 +146,8 @@ def _variate(state: SiteState, task: Task) -> Arrays:
 def gather(request: Gather, site: Site) -> Sums:
     """Sum the features of the site's training images.
 
-    Moments are of features as the backbone gives them, other sums of features as heads see them. Under
-    differential privacy the sums are noisy, and a site counts as one image.
+    Moments are of features as the backbone gives them, other sums of features as heads see them.
+    Under differential privacy the sums are noisy, and a site counts as one image.
     """
     moments, classes = request.extra.get(MOMENTS), len(request.classes)
     if site.config.private:

@@ -56,7 +56,8 @@ def init(
         f"  server certificate for {', '.join(server_certificate.hosts)}, "
         f"until {server_certificate.not_after:%Y-%m-%d}\n\n"
         f"Sites on other machines connect to {host[0]}:{port}, where nginx has to listen:\n"
-        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload nginx\n"
+        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload "
+        "nginx\n"
         f"Sites on this machine connect to localhost:{superlink_port}.\n"
         f"A systemd unit: {coordinator.folder / UNIT}\n\n"
         f"Next: fedtransfer server enroll SITE.pub --dir {folder}\n"
@@ -133,8 +134,8 @@ def renew(
         print("give every site the new ca.crt before the old one expires")
     certificate = certificates.read_certificate(coordinator.certificates / "server.crt")
     print(
-        f"server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}; the coordinator "
-        "uses it as soon as no run is going on; reload nginx yourself"
+        f"server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}; the "
+        "coordinator uses it as soon as no run is going on; reload nginx yourself"
     )
 
 
@@ -257,7 +258,7 @@ def stop(
 
 
 def _follow(coordinator: Any, run: Path) -> int:
-    """Print a run's events as they happen; return 0 once it is finished, 1 if it fails or is stopped."""
+    """Print a run's events as they happen; return its exit status, 0 if it is finished."""
     from fedtransfer.common.support.processes import running_pid
     from fedtransfer.common.support.terminal import print_with_time
     from fedtransfer.server.deployment.current import read_current

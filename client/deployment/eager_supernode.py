@@ -1,9 +1,9 @@
 """Flower's SuperNode, which polls faster after each message.
 
-Flower 1.41 waits 3 s after each poll without a message, and 0.5 s after each poll for the answer. Both
-are constants in its loop. That is most of a round, and a masked round has five exchanges. Here the first
-wait is 0.2 s, and each further wait is half as long again, up to Flower's 3 s. So an idle site makes no
-more requests than before.
+Flower 1.41 waits 3 s after each poll without a message, and 0.5 s after each poll for the answer.
+Both are constants in its loop. That is most of a round, and a masked round has five exchanges. Here
+the first wait is 0.2 s, and each further wait is half as long again, up to Flower's 3 s. So an idle
+site makes no more requests than before.
 
     python -m fedtransfer.client.deployment.eager_supernode ARGUMENTS OF flower-supernode
 """

@@ -1,4 +1,4 @@
-"""The site's requests to the coordinator next to SuperNode's: is it enrolled, and end its last session."""
+"""The site's own requests to the coordinator: is it enrolled, and end its last session."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

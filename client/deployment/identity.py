@@ -1,8 +1,8 @@
 """The identity of a deployed site among the sites that share masks, and the keys of the others.
 
-The coordinator enrols keys and says which belongs to whom, so it could invent sites and share masks with
-itself. A site with a roster, which it got from the other sites' people, refuses all keys that are not on
-it.
+The coordinator enrols keys and says which belongs to whom, so it could invent sites and share masks
+with itself. A site with a roster, which it got from the other sites' people, refuses all keys that
+are not on it.
 """
 
 from collections.abc import Mapping
@@ -42,8 +42,8 @@ class SiteIdentity:
         if not is_signed(self.peers[site], data, signature):
             raise SiteError(
                 "wrong-signature",
-                f"a message in the name of {site[:_NAME_LENGTH]!r} is not signed with its key; the coordinator, or somebody "
-                "at its machine, has changed or forged it",
+                f"a message in the name of {site[:_NAME_LENGTH]!r} is not signed with its key; the "
+                "coordinator, or somebody at its machine, has changed or forged it",
             )
 
 
@@ -53,8 +53,8 @@ def identity_among(site: SiteFolder, name: str, public_keys: Mapping[str, str]) 
     Args:
         site: the site's folder.
         name: its enrolled name, as the coordinator gives it.
-        public_keys: site → public key (OpenSSH's one-line form) of the sites that share masks, as the
-            coordinator gives them. The site itself may be among them.
+        public_keys: site → public key (OpenSSH's one-line form) of the sites that share masks, as
+            the coordinator gives them. The site itself may be among them.
 
     Raises:
         SiteError: a key is invalid, two names have the same key, or the site's roster differs.
@@ -85,14 +85,16 @@ def refuse_unlisted(roster: Roster, peer: str, key: str) -> None:
     if peer not in roster.sites:
         raise SiteError(
             "not-on-roster",
-            f"{subject} is not on this site's roster, so this site shares no masks with it; this site's people compare the "
-            "fingerprint with that site's by telephone and add it to roster.toml, or the run goes without that site",
+            f"{subject} is not on this site's roster, so this site shares no masks with it; this site's "
+            "people compare the fingerprint with that site's by telephone and add it to roster.toml, or the "
+            "run goes without that site",
         )
     if roster.sites[peer] != key:
         raise SiteError(
             "not-on-roster",
-            f"{subject} has another key on this site's roster; if it has a new one, this site's people compare the "
-            "fingerprint with that site's by telephone and change roster.toml; else somebody poses as it",
+            f"{subject} has another key on this site's roster; if it has a new one, this site's people "
+            "compare the fingerprint with that site's by telephone and change roster.toml; else somebody "
+            "poses as it",
         )
 
 

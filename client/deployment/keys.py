@@ -14,7 +14,7 @@ FleetKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
 
 
 def make_keys(private: Path, name: str) -> str:
-    """Make an EC P-384 key pair: ``private`` (mode 0600), and next to it ``.pub`` with ``name`` as comment.
+    """Make an EC P-384 key pair: ``private`` (mode 0600), and ``.pub`` with ``name`` as comment.
 
     Returns:
         The public key in OpenSSH's one-line form.

@@ -1,8 +1,9 @@
-"""The site's ``flwr-clientapp`` for Flower's SuperExec: passes a message's token to the warm worker, and waits.
+"""The site's ``flwr-clientapp``: passes a message's token to the warm worker, and waits.
 
 It runs as a script, without any package: ``python -I -S launcher.py SOCKET --runtime-api-address …
---token …``. It takes about 20 ms; Flower's own would import Flower and unpack the bundle. SuperExec's PATH
-has this script and nothing else, so that a site starts no other kind of task, and no code of a bundle.
+--token …``. It takes about 20 ms; Flower's own would import Flower and unpack the bundle.
+SuperExec's PATH has this script and nothing else, so that a site starts no other kind of task, and
+no code of a bundle.
 """
 
 import itertools
@@ -15,7 +16,7 @@ WAIT_SECONDS = 60.0  # for a worker that is starting
 
 
 def ask(path: str, request: dict[str, str], seconds: float | None) -> str:
-    """Send one request to the worker's socket; return its answer, "" if there is none in ``seconds``."""
+    """Send a request to the worker's socket; return its answer, "" if none comes in ``seconds``."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)

@@ -50,22 +50,23 @@ class DeployedNode(Node):
         if consent.methods and others:
             raise SiteError(
                 "method-not-allowed",
-                f"this site takes part in {', '.join(consent.methods)} only, the run uses {', '.join(others)}; "
-                "agree on one of these",
+                f"this site takes part in {', '.join(consent.methods)} only, the run uses "
+                f"{', '.join(others)}; agree on one of these",
             )
         site = self._site.settings
         held = config.backbone == BUNDLED or site.backbone or (site.weights and config.backbone in KERAS_BACKBONES)
         if not held:  # a run must not make the site open files, or fetch weights, that it did not name itself
             raise SiteError(
                 "backbone-not-held",
-                "the run wants another backbone than the bundled one, and this site names none; put the file there and "
-                "name it in its site.toml, as backbone or weights",
+                "the run wants another backbone than the bundled one, and this site names none; put the "
+                "file there and name it in its site.toml, as backbone or weights",
             )
         if config.feature_statistics and not site.feature_statistics:
             raise SiteError(
                 "statistics-not-held",
-                "the run standardises or projects features by a file of public statistics, and this site names none; put "
-                "the coordinator's file there and name it in its site.toml, as feature-statistics",
+                "the run standardises or projects features by a file of public statistics, and this site "
+                "names none; put the coordinator's file there and name it in its site.toml, as "
+                "feature-statistics",
             )
         self._refuse_unprotected(config, kind)
         if config.masks and kind == protocol.QUERY and not self._site.roster:
@@ -77,8 +78,9 @@ class DeployedNode(Node):
             if done + more > consent.rounds_a_day:
                 raise SiteError(
                     "too-many-rounds",
-                    f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums within 24 "
-                    f"hours and has done {done}; the run asks for {more} more; lower rounds, or wait",
+                    f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums "
+                    f"within 24 hours and has done {done}; the run asks for {more} more; lower rounds, or "
+                    "wait",
                 )
 
     def _refuse_unprotected(self, config: RunConfig, kind: str) -> None:
@@ -96,15 +98,16 @@ class DeployedNode(Node):
         if config.dp == "image" and consent.least_images > 1:
             raise SiteError(
                 "rare-classes",
-                f"this site leaves out classes with fewer than {consent.least_images} images, so one image can add a whole "
-                "class, which the noise of --dp image does not hide; its people set least-images = 1, because that noise "
-                "hides rare classes, or run without --dp image",
+                f"this site leaves out classes with fewer than {consent.least_images} images, so one image "
+                "can add a whole class, which the noise of --dp image does not hide; its people set "
+                "least-images = 1, because that noise hides rare classes, or run without --dp image",
             )
         if config.dp == "image" and self._site.settings.strict:
             raise SiteError(
                 "strict",
-                "this site stops at the first image that cannot be read, so one image can end its part in the run, which "
-                "the noise of --dp image does not hide; its people set strict = false in its site.toml",
+                "this site stops at the first image that cannot be read, so one image can end its part in "
+                "the run, which the noise of --dp image does not hide; its people set strict = false in its "
+                "site.toml",
             )
         refuse_beyond_budget(self.budget, privacy.limit, privacy.delta, config, kind)
 
@@ -159,14 +162,15 @@ def site_images(site: SiteFolder) -> list[Image]:
     """List the images that a site gives to federations, under the federation's class names.
 
     Raises:
-        UserError: the source cannot be read, ``[classes]`` names an unknown class, or no image is left.
+        UserError: the source cannot be read, ``[classes]`` names an unknown class, or no image is
+            left.
     """
     settings = site.settings
     source = read_source(site.path(settings.data))
     if unknown := sorted(set(settings.classes) - set(source.classes)):
         raise UserError(
-            f"site.toml, [classes]: {', '.join(map(repr, unknown))} not found in {settings.data}, whose classes are "
-            f"{', '.join(map(repr, source.classes))}; correct the names"
+            f"site.toml, [classes]: {', '.join(map(repr, unknown))} not found in {settings.data}, whose "
+            f"classes are {', '.join(map(repr, source.classes))}; correct the names"
         )
     images = [
         replace(image, label=name)

@@ -149,8 +149,8 @@ def _images(site: SiteFolder, *, decode_all: bool) -> tuple[str, str]:
         return "warning", f"{text}; {len(unreadable)} cannot be read and will be left out: {sample}"
     if rare := sorted(name for name, number in counts.items() if number < 5):
         return "warning", (
-            f"{text}; few images of {', '.join(rare)}, so an update nearly reveals their features: consider least-images "
-            "in site.toml"
+            f"{text}; few images of {', '.join(rare)}, so an update nearly reveals their features: consider "
+            "least-images in site.toml"
         )
     return "ok", text
 
@@ -159,8 +159,8 @@ def _consent(site: SiteFolder) -> tuple[str, str]:
     consent = site.settings.consent
     if missing := sorted(set(consent.demand) - set(MECHANISMS)):
         return "warning", (
-            f"you demand {', '.join(missing)}, which this version of fedtransfer does not have: every run will be "
-            "refused; correct demand in site.toml"
+            f"you demand {', '.join(missing)}, which this version of fedtransfer does not have: every run "
+            "will be refused; correct demand in site.toml"
         )
     methods = ", ".join(consent.methods) or "any method"
     rounds = f"at most {counted(consent.rounds_a_day, 'round')} a day" if consent.rounds_a_day else "no limit on rounds"
@@ -186,8 +186,8 @@ def _privacy(site: SiteFolder) -> tuple[str, str]:
     privacy, spending = site.settings.privacy, spending_line(site)
     if site.settings.consent.least_images > 1 and (privacy.epsilon or "image-dp" in site.settings.consent.demand):
         return "error", (
-            f"least-images = {site.settings.consent.least_images} excludes --dp image, which this site demands, so every "
-            "run is refused; set least-images = 1"
+            f"least-images = {site.settings.consent.least_images} excludes --dp image, which this site "
+            "demands, so every run is refused; set least-images = 1"
         )
     return "ok", spending
 
@@ -216,8 +216,8 @@ def _reach(site: SiteFolder) -> tuple[str, str]:
         return "error", f"there is no host named {host!r}; check coordinator in site.toml"
     except OSError as error:
         return "error", (
-            f"{host}:{port} cannot be reached ({error.strerror or error}); is the coordinator up, and may this machine "
-            "connect to that port?"
+            f"{host}:{port} cannot be reached ({error.strerror or error}); is the coordinator up, and may "
+            "this machine connect to that port?"
         )
 
 
@@ -253,12 +253,13 @@ def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
         return "the coordinator's certificate has expired; its people renew it with: fedtransfer server renew"
     if "Hostname" in reason or "IP address" in reason:
         return (
-            f"the coordinator's certificate is not for {host!r}; use the name that it is for, or have it renewed for this "
-            f"name too: fedtransfer server renew --host {host}"
+            f"the coordinator's certificate is not for {host!r}; use the name that it is for, or have it "
+            f"renewed for this name too: fedtransfer server renew --host {host}"
         )
     return (
-        f"the coordinator's certificate is not signed by your ca.crt ({reason}); you have another federation's ca.crt, or "
-        "somebody intercepts the connection. Compare its SHA-256 with the coordinator's people"
+        f"the coordinator's certificate is not signed by your ca.crt ({reason}); you have another "
+        "federation's ca.crt, or somebody intercepts the connection. Compare its SHA-256 with the "
+        "coordinator's people"
     )
 
 

@@ -63,7 +63,7 @@ def newest_result(results: Path, *, personal: bool = False) -> Result:
     result = Result(folders[-1], read_config(folders[-1] / "config.toml"), personal)
     if not result.path("head.npz").exists():
         raise UserError(
-            f"{folders[-1]}: the newest result has no personal head; runs make one with --personal-epochs, and with "
-            "--strategy reptile or perfedavg"
+            f"{folders[-1]}: the newest result has no personal head; runs make one with --personal-epochs, "
+            "and with --strategy reptile or perfedavg"
         )
     return result

@@ -81,8 +81,8 @@ class _Supervisor:
                     time.sleep(NOTICE_SECONDS)
                 if not fleet.is_enrolled():
                     raise UserError(
-                        f"the coordinator {coordinator} refuses this site: its key is not enrolled, or was revoked; ask "
-                        "the coordinator's people"
+                        f"the coordinator {coordinator} refuses this site: its key is not enrolled, or was "
+                        "revoked; ask the coordinator's people"
                     )
         except httpx.HTTPError:
             self._report(f"{coordinator} cannot be reached now; SuperNode keeps trying")

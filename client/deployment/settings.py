@@ -21,8 +21,9 @@ MECHANISMS: Mapping[str, tuple[Callable[[RunConfig], bool], str]] = {
     "masks": (lambda run: run.masks, "--masks"),
 }
 UNPINNED = (
-    "no roster: in runs with masks this site trusts the coordinator to say which key belongs to whom, so a coordinator "
-    "that invents sites could unmask this site's answers; to check the keys, see fedtransfer client roster --help"
+    "no roster: in runs with masks this site trusts the coordinator to say which key belongs to whom, so a "
+    "coordinator that invents sites could unmask this site's answers; to check the keys, see fedtransfer "
+    "client roster --help"
 )
 METHODS: tuple[str, ...] = (*get_args(Strategy), *OPTIONAL_EXCHANGES)
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -37,7 +38,8 @@ class Consent(Table):
         rounds_a_day: rounds of training or sums within 24 hours, over all runs; 0 for no limit.
         least_images: classes with fewer images are left out of the federation.
         demand: privacy mechanisms that a run must use; an unknown one refuses every run.
-        bundles: hashes of the app bundles to answer; ``installed`` is that of the site's fedtransfer.
+        bundles: hashes of the app bundles to answer; ``installed`` is that of the site's
+            fedtransfer.
     """
 
     methods: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""``fedtransfer client status``: whether the site is up, since when, and its work, as data and as text."""
+"""``fedtransfer client status``: the site's processes, messages and results, as data and as text."""
 
 from datetime import UTC, datetime
 from typing import Any

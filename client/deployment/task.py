@@ -1,7 +1,7 @@
 """One Flower message, answered in the warm worker instead of a process of its own (``flwr-clientapp``).
 
-The bundle that comes with the message only serves as a name: its hash must be on the site's allow-list,
-and it is never unpacked. The ClientApp that runs is the installed one.
+The bundle that comes with the message only serves as a name: its hash must be on the site's
+allow-list, and it is never unpacked. The ClientApp that runs is the installed one.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class Task:
         self._input = pull_task_input(self._client)
 
     def answer(self, app: ClientApp) -> dict[str, Any]:
-        """Have ``app`` answer, record the answer in the ledger, and send it; return the facts of the task."""
+        """Have ``app`` answer, record the answer, and send it; return the facts of the task."""
         assert self._input
         message, context, run, bundle = self._input
         facts = {
@@ -124,8 +124,8 @@ def _refuse_other_bundle(site: SiteFolder, digest: str) -> None:
         )
         raise SiteError(
             "other-bundle",
-            f"this site answers only bundle {allowed[0][:16]}…, the run came with {digest[:16]}…; install the same "
-            "version of fedtransfer on both sides",
+            f"this site answers only bundle {allowed[0][:16]}…, the run came with {digest[:16]}…; install "
+            "the same version of fedtransfer on both sides",
         )
 
 

@@ -1,8 +1,8 @@
 """The warm worker: one process with TensorFlow, features and heads, which answers messages one by one.
 
-Flower starts a process for each message, and importing TensorFlow there would take longer than a round.
-So its ``flwr-clientapp`` is a few lines here (``client/deployment/launcher.py``) that pass the message's
-token to this process, over a Unix socket that only the site's own user can open.
+Flower starts a process for each message, and importing TensorFlow there would take longer than a
+round. So its ``flwr-clientapp`` is a few lines here (``client/deployment/launcher.py``) that pass
+the message's token to this process, over a Unix socket that only the site's own user can open.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ def worker_status(site: SiteFolder) -> dict[str, Any] | None:
 
 
 def socket_of(site: SiteFolder) -> Path:
-    """Return the path of the worker's socket: in the site's folder, unless that is too long for a socket."""
+    """Return the path of the worker's socket, outside the site's folder if that is too long."""
     path = site.state / "worker.sock"
     if len(os.fsencode(path)) < _LONGEST_SOCKET:
         return path

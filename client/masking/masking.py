@@ -1,9 +1,10 @@
 """A site's part of secure aggregation: what it checks in each stage, and what it reveals.
 
-Bonawitz et al. 2017 (doi 10.1145/3133956.3133982), Figure 4, with the consistency check on survivors. A
-site answers each stage once. For each neighbour it reveals exactly one share to the server: of its
-self-mask seed if the neighbour is on the list of survivors, otherwise of its private key. A list is valid
-only if more than half of all sites sign it. Each signs one list per session, so at most one is valid.
+Bonawitz et al. 2017 (doi 10.1145/3133956.3133982), Figure 4, with the consistency check on
+survivors. A site answers each stage once. For each neighbour it reveals exactly one share to the
+server: of its self-mask seed if the neighbour is on the list of survivors, otherwise of its private
+key. A list is valid only if more than half of all sites sign it. Each signs one list per session,
+so at most one is valid.
 """
 
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class Masking:
         return messages.PublicKeys(mask, box, signature.hex())
 
     def share_secrets(self, message: messages.Peers) -> messages.Boxes:
-        """Check the other sites' keys, and share the secrets behind this site's masks with its neighbours."""
+        """Check the other sites' keys, and share this site's secrets with its neighbours."""
         session = self.safe.step(message.nonce, message.site, INVITED)
         self._check_peers(message, session)
         session = replace(
@@ -178,8 +179,8 @@ class Masking:
         if len(senders) < numbers.threshold or len(sealed) != len(senders):
             raise SiteError(
                 "too-few-boxes",
-                f"sent {counted(len(sealed), 'box', 'boxes')} of {counted(len(senders), 'neighbour')}; this site shares "
-                f"masks with at least {numbers.threshold}, and needs a box of each",
+                f"sent {counted(len(sealed), 'box', 'boxes')} of {counted(len(senders), 'neighbour')}; this "
+                f"site shares masks with at least {numbers.threshold}, and needs a box of each",
             )
         received, box_key = {}, agreement_key(session.box)
         for name, box in zip(senders, sealed, strict=True):
@@ -241,7 +242,7 @@ def empty_confusion(round: int, fingerprint: str, classes: str, number: int) -> 
 
 
 def _survivor_statement(session: SessionState, survivors: tuple[str, ...]) -> bytes:
-    """Return what a site signs with a list of survivors: the list, and whose masks, under which keys."""
+    """Return what a site signs with a list of survivors: the list, the sharers, and all keys."""
     return session.session.context("survivors", survivors, session.sharers, session.names, session.masks, session.boxes)
 
 

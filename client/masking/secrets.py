@@ -1,10 +1,10 @@
-"""A site's secrets of a masked session between its stages: in Flower's context of the node, nowhere else.
+"""A site's secrets of a masked session, which only Flower's context of the node has between stages.
 
-They are lost with the site's process. So a site that died has dropped out, and cannot reveal twice what
-it may reveal once.
+They are lost with the site's process. So a site that died has dropped out, and cannot reveal twice
+what it may reveal once.
 
-The context is a copy, fetched with each message, so two concurrent messages would both find a step not
-made yet. Therefore the process also records the steps that it has made, and makes each once.
+The context is a copy, fetched with each message, so two concurrent messages would both find a step
+not made yet. Therefore the process also records the steps that it has made, and makes each once.
 """
 
 import json
@@ -32,7 +32,8 @@ class SessionState:
         done: the last stage that is done.
         key, box: the secrets from which its two keys are derived.
         seed: the secret of its self-mask.
-        names, masks, boxes, enrolled: columns over all sites, as in ``common.masks.messages.Peers``.
+        names, masks, boxes, enrolled: columns over all sites, as in
+            ``common.masks.messages.Peers``.
         sharers: the sites whose shares were passed on.
         received: neighbour → shares of its seed and of its key.
         survivors: the list to which the site agreed.
@@ -114,8 +115,8 @@ class Safe:
         if session.done != done or not self.steps.take(nonce, site, done + 1):
             raise SiteError(
                 "out-of-turn",
-                f"asked for the step after stage {done} of its masks, but this site has finished stage {session.done} or a "
-                "later one; it makes each step once",
+                f"asked for the step after stage {done} of its masks, but this site has finished stage "
+                f"{session.done} or a later one; it makes each step once",
             )
         return session
 

@@ -1,7 +1,8 @@
 """``--noise shared``: a site adds its share of the noise to whole numbers before they are masked.
 
-Kairouz, Liu and Steinke 2021 (arXiv 2102.06387): the sum over all sites has the noise of all shares. That
-is enough if ``config.honest_sites`` of the sites are honest. One share alone protects little.
+Kairouz, Liu and Steinke 2021 (arXiv 2102.06387): the sum over all sites has the noise of all
+shares. That is enough if ``config.honest_sites`` of the sites are honest. One share alone protects
+little.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,15 +25,15 @@ def with_share(
     """Return field → whole numbers with a share of the noise, to replace the arrays of an answer.
 
     Args:
-        answer: an update (with ``--dp image`` of one step), or sums of clipped features. Other answers
-            get no noise.
+        answer: an update (with ``--dp image`` of one step), or sums of clipped features. Other
+            answers get no noise.
         request: its request.
         config: the run's settings. Without shared noise the result is empty.
         rng: a secret generator.
 
     Raises:
-        SiteError: a number is too large to be rounded, or the noise too small or too large for whole
-            numbers.
+        SiteError: a number is too large to be rounded, or the noise too small or too large for
+            whole numbers.
     """
     promised = guarantee(config) if config.noise == "shared" else None
     if promised is None or not isinstance(answer, Update | Sums):

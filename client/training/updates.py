@@ -38,9 +38,9 @@ def fine_tune(
 def private_update(task: Task, x: Features, y: Labels, config: RunConfig, rng: np.random.Generator) -> Arrays:
     """Return the change of the head after a round of DP-SGD.
 
-    With shared noise it is the change after one step without noise: -rate · Σ / batch size, in float64.
-    An image changes it by at most rate · clip / batch size. It is not private itself: only the sum over
-    sites is, after each site has added its share of noise.
+    With shared noise it is the change after one step without noise: -rate · Σ / batch size, in
+    float64. An image changes it by at most rate · clip / batch size. It is not private itself: only
+    the sum over sites is, after each site has added its share of noise.
 
     Args:
         task: the head to begin with.

@@ -1,4 +1,4 @@
-"""Callbacks, which observe a run; one per file. Tables are always written, ``--callbacks`` names others.
+"""Callbacks observe a run, one per file. Tables are always written, ``--callbacks`` names others.
 
 Write your own as an importable subclass of ``Callback``: ``--callbacks my_module:MyCallback``.
 """

@@ -1,7 +1,7 @@
 """``--callbacks mlflow``: parameters, scores by round and the model, in MLflow.
 
-MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say where; without these it is the folder ``mlruns`` in
-the run folder. Needs ``pip install mlflow-skinny``.
+MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say where; without these it is the folder ``mlruns``
+in the run folder. Needs ``pip install mlflow-skinny``.
 """
 
 import os

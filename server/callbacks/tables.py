@@ -96,7 +96,7 @@ def read_left_out(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _rows_up_to(path: Path, columns: tuple[str, ...], last: int) -> list[list[str]]:
-    """Read the rows up to round ``last``; a kill may have left rows of the next round, or part of a row."""
+    """Read the rows up to round ``last``, without what a kill may have left after these."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = [row for row in csv.reader(file) if row]

@@ -10,7 +10,7 @@ class TensorBoard(Callback):
     """Writes events with TensorBoard's own writer: ``tf.summary`` takes 8 ms more per round."""
 
     def on_start(self, start: Start) -> None:
-        """Open the event file; TensorBoard drops events that an earlier process wrote after the checkpoint."""
+        """Open the event file; TensorBoard drops an earlier process' events after the checkpoint."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 

@@ -5,8 +5,9 @@ ca.crt       the authority's certificate    every site has a copy, which identif
 server.key   the coordinator's key          a new one with each server certificate
 server.crt   the coordinator's certificate
 
-Both keys are unencrypted on the disk, readable by their owner only (mode 0600), because the coordinator
-starts unattended, without a passphrase. Whoever reads ca.key can impersonate the coordinator.
+Both keys are unencrypted on the disk, readable by their owner only (mode 0600), because the
+coordinator starts unattended, without a passphrase. Whoever reads ca.key can impersonate the
+coordinator.
 """
 
 import os
@@ -70,7 +71,8 @@ def make_authority(folder: Path, name: str, days: int = CA_DAYS) -> None:
     """Make ``ca.key`` and ``ca.crt`` of an authority called ``name``, valid for ``days`` days.
 
     Raises:
-        UserError: the folder has an authority or cannot be written, or the name is empty or too long.
+        UserError: the folder has an authority or cannot be written, or the name is empty or too
+            long.
     """
     if (folder / "ca.key").exists():
         raise UserError(
@@ -102,7 +104,8 @@ def issue_server_certificate(
 
     Args:
         folder: the authority's folder.
-        hosts: names and addresses by which sites reach the coordinator; those of this machine are added.
+        hosts: names and addresses by which sites reach the coordinator; those of this machine are
+            added.
         days: its validity in days, at most that of the authority.
         now: the time of issue, with a time zone; None for the present.
 

@@ -24,8 +24,8 @@ class Current:
     Attributes:
         name: name of its folder in ``runs/``.
         settings: its run config, flat.
-        status: ``wanted`` (to be submitted), ``running``, ``stopping``, or after its end ``finished``,
-            ``failed`` or ``stopped``.
+        status: ``wanted`` (to be submitted), ``running``, ``stopping``, or after its end
+            ``finished``, ``failed`` or ``stopped``.
         why: the reason, if it failed or was submitted again.
         submissions: Flower's run ids, the newest last.
         idle: submissions in a row that ended without a new checkpoint.

@@ -1,4 +1,4 @@
-"""EnrolledSite sites: a public key per site in ``sites/NAME.pub``, with which SuperLink is synchronised."""
+"""Enrolled sites: one public key each, in ``sites/NAME.pub``; SuperLink follows that folder."""
 
 import re
 from dataclasses import dataclass
@@ -41,24 +41,25 @@ def enrol(coordinator: Coordinator, key: Path, name: str = "") -> EnrolledSite:
     """Enrol a site by its public key file, under ``name``, or under the key's comment.
 
     Raises:
-        UserError: Flower does not accept the key, the name is invalid, or either is enrolled already.
+        UserError: Flower does not accept the key, the name is invalid, or either is enrolled
+            already.
     """
     site = _read(key, name)
     for enrolled in enrolled_sites(coordinator):
         if enrolled.pem == site.pem:
             raise UserError(
-                f"{key}: this key is enrolled already, as {enrolled.name}; every site needs a key of its own: "
-                "fedtransfer client init makes one"
+                f"{key}: this key is enrolled already, as {enrolled.name}; every site needs a key of its "
+                "own: fedtransfer client init makes one"
             )
         if enrolled.name == site.name:
             raise UserError(
-                f"a site named {site.name} is enrolled already, with another key; give this one another --name, or "
-                f"revoke that one first: fedtransfer server revoke {site.name}"
+                f"a site named {site.name} is enrolled already, with another key; give this one another "
+                f"--name, or revoke that one first: fedtransfer server revoke {site.name}"
             )
     if any(_read(path, site.name).pem == site.pem for path in _revoked(coordinator).glob("*.pub")):
         raise UserError(
-            f"{key}: this key was revoked, and Flower never accepts a revoked key again; the site makes a new one with "
-            "fedtransfer client new-key"
+            f"{key}: this key was revoked, and Flower never accepts a revoked key again; the site makes a "
+            "new one with fedtransfer client new-key"
         )
     write_whole(coordinator.folder / "sites" / f"{site.name}.pub", site.line + "\n")
     return site
@@ -115,8 +116,8 @@ def _read(path: Path, name: str) -> EnrolledSite:
     except (ValueError, UnsupportedAlgorithm):
         hint = "this looks like a PRIVATE key, which must never leave its site" if "PRIVATE" in line else "got no key"
         raise UserError(
-            f"{path}: expected a public key in OpenSSH's form (ecdsa-sha2-nistp384 …); {hint}; ask for the file "
-            "site.pub"
+            f"{path}: expected a public key in OpenSSH's form (ecdsa-sha2-nistp384 …); {hint}; ask for the "
+            "file site.pub"
         ) from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVES):
         raise UserError(

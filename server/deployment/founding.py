@@ -1,4 +1,4 @@
-"""``fedtransfer server init``: make a coordinator's folder with its authority, nginx site and systemd unit."""
+"""``fedtransfer server init``: make a coordinator's folder, with files for nginx and systemd."""
 
 import getpass
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ def found_coordinator(
         folder: the folder to make.
         hosts: names and addresses by which sites reach this machine.
         port: port of nginx, for sites.
-        superlink_port, health_port: ports of SuperLink and its health service, on this machine only.
+        superlink_port, health_port: ports of SuperLink and its health service, on this machine
+            only.
         user: user of the systemd unit; "" for the current user.
 
     Raises:

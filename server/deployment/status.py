@@ -1,4 +1,4 @@
-"""``fedtransfer server status``: sites, since when they are connected, and the run, as data and as text."""
+"""``fedtransfer server status``: SuperLink, sites and the current run, as data and as text."""
 
 import json
 from collections.abc import Iterator
@@ -75,7 +75,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         lines.append("No run yet: fedtransfer server run")
     else:
         lines.append(
-            f"Run {run['name']} ({counted(run['rounds'], 'round')}): {run['status']}{': ' + run['why'] if run['why'] else ''}"
+            f"Run {run['name']} ({counted(run['rounds'], 'round')}): "
+            f"{run['status']}{': ' + run['why'] if run['why'] else ''}"
         )
         if run["last"]:
             lines.append(f"  {event_line(run['last'])}, {ago(datetime.fromtimestamp(run['last']['time'], UTC))}")

@@ -24,10 +24,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 def request_run(
     coordinator: Coordinator, config_file: Path | None, overrides: Mapping[str, Any], name: str = ""
 ) -> Current:
-    """Request a new run, with settings from a TOML file (default ``federation.toml``) and ``overrides``.
+    """Request a new run. ``overrides`` replace settings of the file (default ``federation.toml``).
 
     Raises:
-        UserError: another run is going on, no site is enrolled, or the settings or the name are invalid.
+        UserError: another run is going on, no site is enrolled, or the settings or the name are
+            invalid.
     """
     file = config_file or coordinator.folder / "federation.toml"
     settings = read_toml(file) if config_file or file.exists() else {}
@@ -35,8 +36,8 @@ def request_run(
     settings = {**settings, **overrides}
     if foreign := sorted(set(settings) & {key.replace("_", "-") for key in OF_SIMULATIONS}):
         raise UserError(
-            f"{', '.join(foreign)}: for simulations only; here every site brings its own images, and site.toml has the "
-            f"rest. Leave {'it' if len(foreign) == 1 else 'them'} out"
+            f"{', '.join(foreign)}: for simulations only; here every site brings its own images, and "
+            f"site.toml has the rest. Leave {'it' if len(foreign) == 1 else 'them'} out"
         )
     name = name or f"{datetime.now():%Y%m%d-%H%M%S}"
     if not _NAME.fullmatch(name):

@@ -1,7 +1,7 @@
 """Flower's SuperLink: how to start it, and requests to its Control API. No other file makes these.
 
-SuperLink asks for no credential on that API, so it listens on this machine only. From outside, nginx
-passes only requests of sites on to it.
+SuperLink asks for no credential on that API, so it listens on this machine only. From outside,
+nginx passes only requests of sites on to it.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""``fedtransfer server start``: keeps SuperLink and enrolment up, and brings the current run to its end.
+"""``fedtransfer server start``: supervises SuperLink, and brings the current run to its end.
 
-Flower ends a run whose ServerApp or SuperLink dies. The supervisor submits it again, to go on from its
-last checkpoint. It gives up after several submissions without a new checkpoint, and at once if the
-ServerApp reports why it cannot go on.
+Flower ends a run whose ServerApp or SuperLink dies. The supervisor submits it again, to go on from
+its last checkpoint. It gives up after several submissions without a new checkpoint, and at once if
+the ServerApp reports why it cannot go on.
 """
 
 import subprocess
@@ -28,14 +28,15 @@ EXCEPTION = "ServerApp failed with exception: "  # Flower's prefix after an exce
 
 
 def supervise(coordinator: Coordinator, report: Callable[[str], None]) -> None:
-    """Coordinate until SIGTERM or Ctrl-C ends this process; a run in progress goes on at the next start.
+    """Coordinate until SIGTERM or Ctrl-C; a run in progress goes on at the next start.
 
     Args:
         coordinator: its folder.
         report: called with a line when something changes.
 
     Raises:
-        UserError: it runs already, the server's certificate has expired, or SuperLink does not come up.
+        UserError: it runs already, the server's certificate has expired, or SuperLink does not come
+            up.
     """
     if certificates.read_certificate(coordinator.certificates / "server.crt").days_left < 0:
         raise UserError("the server's certificate has expired, so no site would connect; run: fedtransfer server renew")

@@ -1,4 +1,4 @@
-"""From masked vectors and shares to their sum: the server's last step, Bonawitz et al. 2017, Figure 4."""
+"""From masked vectors and shares to their sum, the last step in Bonawitz et al. 2017, Figure 4."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,8 +81,8 @@ class Cohort:
     def _secret(self, owner: str, shares: Mapping[int, int]) -> int:
         if len(shares) < self.graph.threshold:
             raise StillMasked(
-                f"the shares of {owner} came from {len(shares)} of its neighbours, {self.graph.threshold} are needed "
-                "to unmask the sum"
+                f"the shares of {owner} came from {len(shares)} of its neighbours, {self.graph.threshold} "
+                "are needed to unmask the sum"
             )
         points = sorted(shares)[: self.graph.threshold]
         return shamir.combine({point: shares[point] for point in points})

@@ -1,4 +1,4 @@
-"""After the last round: closing scores, heads between two heads, delivery of the best head, personal heads."""
+"""After the last round: closing scores, interpolated heads, delivery of the best head, personal heads."""
 
 import csv
 import logging
@@ -64,9 +64,9 @@ def interpolate(
 ) -> tuple[Candidate, list[Point]]:
     """Score heads between two heads, along each curve whose ends the run has; return the best of all.
 
-    ``server``: from the head entering the last round to the average of its updates. ``initial``: from
-    the first head to the last (WiSE-FT, arXiv 2109.01903). ``ema``: from the last head to the running
-    mean of all heads. With public images the server scores them itself.
+    ``server``: from the head entering the last round to the average of its updates. ``initial``:
+    from the first head to the last (WiSE-FT, arXiv 2109.01903). ``ema``: from the last head to the
+    running mean of all heads. With public images the server scores them itself.
     """
     last, arrays = progress.state.head, progress.kept
     mean = tuple(array.astype(np.float32) for array in arrays[EMA]) if EMA in arrays else None
@@ -127,7 +127,7 @@ def deliver(messenger: Messenger, requests: Requests, progress: Progress, best: 
 
 
 def _deliver_unmasked(messenger: Messenger, tasks: Callable[[str], Task], number: int, scores: Answers) -> Answers:
-    """Send the best head, unmasked, to the sites missing from the masked total; they return no scores."""
+    """Send the best head, unmasked, to sites missing from the masked total; they return no scores."""
     unmasked = replace(messenger, config=messenger.config.model_copy(update={"masks": False}))
     missing = [site for site in messenger.federation.everyone if site not in scores.admitted]
     admitted, refused = dict(scores.admitted), dict.fromkeys(missing, "was not asked")
@@ -140,7 +140,7 @@ def _deliver_unmasked(messenger: Messenger, tasks: Callable[[str], Task], number
 
 
 def make_personal(messenger: Messenger, requests: Requests, progress: Progress, best: Candidate) -> dict[str, Any]:
-    """Have every site make a personal head from the best head; return their part of ``summary.json``."""
+    """Have every site make a personal head; return their part of ``summary.json``."""
     number, everyone = progress.round + 1, messenger.federation.everyone
     tasks = requests.tasks(progress, number, best)
     try:

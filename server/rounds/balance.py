@@ -1,8 +1,8 @@
 """Class weights: the rarer a class, the higher its weight.
 
-Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples" (arXiv 1901.05555): n images of a class are
-worth an effective number of (1 - βⁿ) / (1 - β), and the class is weighted by its inverse: from no weighting at β = 0
-to the inverse frequency as β → 1.
+Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples" (arXiv 1901.05555): n
+images of a class are worth an effective number of (1 - βⁿ) / (1 - β), and the class is weighted by
+its inverse: from no weighting at β = 0 to the inverse frequency as β → 1.
 """
 
 import numpy as np

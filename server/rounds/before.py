@@ -77,7 +77,7 @@ def _moments(sums: Sequence[Sums]) -> Moments:
 
 
 def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tuple[Sequence[Sums], int]:
-    """Have every site with training images sum its features; return the sums, and their number of sites.
+    """Have the sites sum features of training images; return the sums, and the number of sites.
 
     Under differential privacy no site is asked twice: a second answer would be a second release.
     """

@@ -14,7 +14,7 @@ VALIDATION, TEST = 0, 1
 
 @dataclass(frozen=True)
 class HeadScores:
-    """Scores of H heads under S factors over the images of all sites. The last axis is (validation, test).
+    """Scores of H heads under S factors over all sites' images; the last axis is validation, test.
 
     Attributes:
         images: number of images, (2,).

@@ -1,7 +1,7 @@
 """Checkpoints: the progress of a run, one file per round. A kill at any moment leaves a whole one.
 
-They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.round_files``: NumPy arrays
-and a JSON text. The newest two are kept.
+They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.round_files``: NumPy
+arrays and a JSON text. The newest two are kept.
 """
 
 import json
@@ -58,8 +58,8 @@ class Checkpoints:
         except OSError as error:
             last = self._files()[-1].name if self._files() else "none"
             raise UserError(
-                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: {error.strerror}; the last "
-                f"good one is {last}. Make room and resume the run"
+                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: "
+                f"{error.strerror}; the last good one is {last}. Make room and resume the run"
             ) from None
         for old in self._files()[:-KEEP]:
             old.unlink(missing_ok=True)
@@ -117,8 +117,8 @@ class Checkpoints:
     def _refuse_foreign(self, path: Path, meta: Mapping[str, Any]) -> None:
         if meta.get("version") != VERSION:
             raise UserError(
-                f"checkpoint {path} has format {meta.get('version')!r}, this fedtransfer reads {VERSION}; resume with the "
-                "version that wrote it"
+                f"checkpoint {path} has format {meta.get('version')!r}, this fedtransfer reads {VERSION}; "
+                "resume with the version that wrote it"
             )
         current = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
         former = {**meta["settings"], "fingerprint": meta["fingerprint"], "class names": meta["classes"]}
@@ -129,8 +129,8 @@ class Checkpoints:
         ]
         if differences:
             raise UserError(
-                f"checkpoint {path} belongs to another run: {'; '.join(differences)}. Resume with the settings that the run "
-                "began with, or start another run"
+                f"checkpoint {path} belongs to another run: {'; '.join(differences)}. Resume with the "
+                "settings that the run began with, or start another run"
             )
 
 

@@ -80,8 +80,8 @@ def check_folder(path: Path, *, force: bool) -> None:
         raise UserError(f"{path} exists and is not a run folder; choose another --out")
     if not force:
         raise UserError(
-            f"run folder {path} already exists; choose another --out, go on with it by --resume, or give --force to "
-            "replace it"
+            f"run folder {path} already exists; choose another --out, go on with it by --resume, or give "
+            "--force to replace it"
         )
 
 

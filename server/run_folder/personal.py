@@ -1,4 +1,4 @@
-"""Personal heads in ``summary.json``: mean and worst accuracy over sites, and the share of sites harmed."""
+"""Personal heads in ``summary.json``: mean and worst accuracy, and the share of sites harmed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

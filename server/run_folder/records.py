@@ -22,10 +22,12 @@ class Round:
     Attributes:
         round: 1 … R for rounds of training, 0 before them, R + 1 after them.
         attempt: 1, or more if the round was tried again.
-        phase: ``train``; before it ``sums`` and ``trial``, after it ``score``, ``trial``, ``personal``.
+        phase: ``train``; before it ``sums`` and ``trial``, after it ``score``, ``trial``,
+            ``personal``.
         failure: why the attempt changed nothing; "" if it succeeded.
         planned: the cohort.
-        answers: site → its answer; in ``train`` and ``score`` with scores of the head entering the round.
+        answers: site → its answer; in ``train`` and ``score`` with scores of the head entering the
+            round.
         refused: site → why its reply was refused.
         set_aside: site → the round from which it may be drawn again.
         test, validation: the summed counts.
@@ -36,8 +38,8 @@ class Round:
         secret: the cohort is secret, so planned, answers, refused and set_aside are empty.
         seconds_aggregating: the part of ``seconds`` at the server, outside the exchange.
 
-    With public images at the server, ``test`` has the counts of the head entering the round on these
-    images, and ``validation`` is empty.
+    With public images at the server, ``test`` has the counts of the head entering the round on
+    these images, and ``validation`` is empty.
     """
 
     round: int

@@ -182,8 +182,8 @@ def _fault(code: int, reason: str) -> str:
     """Describe Flower's error in words. ``reason`` may be a traceback; its last line says most."""
     if any(name in reason for name in _DEAD_WORKER):
         return (
-            "its worker died, most likely because it ran out of memory; let fewer sites work at a time (a larger "
-            "--client-cpus), or use --engine inprocess"
+            "its worker died, most likely because it ran out of memory; let fewer sites work at a time (a "
+            "larger --client-cpus), or use --engine inprocess"
         )
     lines = [line.strip() for line in reason.strip(" '>").splitlines() if line.strip()]
     words = _FAULTS.get(code, f"failed with Flower's error {code}")

@@ -49,9 +49,9 @@ def cohort_size(sites: int, config: RunConfig) -> int:
 def draw_cohort(sites: Iterable[str], size: int, config: RunConfig, round: int, attempt: int = 1) -> tuple[str, ...]:
     """Draw ``size`` sites without replacement, or all if there are fewer, in name order.
 
-    With Poisson sampling each site is drawn independently with probability ``fraction``, so a cohort
-    may be empty. The draw depends on the set of names, the seed, the round and the attempt only, so
-    every engine draws the same cohort, and each attempt at a round draws another.
+    With Poisson sampling each site is drawn independently with probability ``fraction``, so a
+    cohort may be empty. The draw depends on the set of names, the seed, the round and the attempt
+    only, so every engine draws the same cohort, and each attempt at a round draws another.
     """
     names = sorted(sites)
     rng = generator(config.seed, "cohort", round, *([] if attempt == 1 else [attempt]))

@@ -91,8 +91,8 @@ def join(
 ) -> Federation:
     """Wait for the sites, and ask each what images it has.
 
-    A site's name is its enrolled name. In a simulation, where nodes have no enrolled name, it is the
-    name of the partition that the node works on.
+    A site's name is its enrolled name. In a simulation, where nodes have no enrolled name, it is
+    the name of the partition that the node works on.
 
     Args:
         grid: carries the messages.
@@ -190,9 +190,9 @@ def _wait(grid: Grid, config: RunConfig, waiting: Waiting) -> dict[str, NodeInfo
             return dict(zip(labels, connected, strict=True))
         if late:
             raise UserError(
-                f"{len(connected)} of {config.participants} sites connected within {config.join_timeout:g} s, "
-                f"{needed} are needed. Connected: {', '.join(sorted(labels)) or 'none'}. Start the others, or set --sites, "
-                "--min-sites or --join-timeout"
+                f"{len(connected)} of {config.participants} sites connected within {config.join_timeout:g} "
+                f"s, {needed} are needed. Connected: {', '.join(sorted(labels)) or 'none'}. Start the "
+                "others, or set --sites, --min-sites or --join-timeout"
             )
         if now - reported >= REPORT_SECONDS:
             reported = now
@@ -225,7 +225,8 @@ def _check_trainers(federation: Federation, config: RunConfig) -> None:
             raise UserError(f"{name} is {number}, but there is only {able}; lower it")
     if config.sampling == "fixed" and config.min_sites > (size := cohort_size(len(trainers), config)):
         raise UserError(
-            f"min-sites is {config.min_sites}, but a cohort has only {counted(size, 'site')}; lower it, or raise fraction"
+            f"min-sites is {config.min_sites}, but a cohort has only {counted(size, 'site')}; lower it, or "
+            "raise fraction"
         )
     if config.masks and config.sampling == "fixed":
         graph(cohort_size(len(trainers), config), config)  # raises if masks need more sites

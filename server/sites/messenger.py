@@ -1,4 +1,4 @@
-"""Requests to sites: send, wait, admit the answers that fit, try again after too few, report to the callbacks."""
+"""Requests to sites: send, admit the answers that fit, try again after too few, report."""
 
 import logging
 import math
@@ -100,7 +100,8 @@ class Messenger:
     def _ask_masked(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Answers:
         """Ask under masks until there is a total, and never for a second total.
 
-        The difference of two totals over the same images would reveal the sites that are in only one of them.
+        The difference of two totals over the same images would reveal the sites that are in only
+        one of them.
         """
         for attempt in self.attempts(number):
             answers = self.ask(kind, answer, number, requests)
@@ -127,13 +128,14 @@ class Messenger:
             yield attempt
 
     def round_error(self, number: int, failure: str, refused: Mapping[str, str]) -> UserError:
-        """Return the error that ends a run whose round failed in every attempt; it says how to resume."""
+        """Return the error that ends a run after a failed round; it says how to resume."""
         attempts = self.config.round_retries + 1
         effort = f"tried {attempts} times" if attempts > 1 else "not tried again"
         return UserError(
-            f"round {number}: {failure}; {effort}. The run stops here; its last checkpoint is in {self.folder}. "
-            "Mend this, then resume the run: fedtransfer simulate --resume RUN, or fedtransfer server run --resume NAME\n"
-            + "\n".join(f"  {site}: {why}" for site, why in refused.items())
+            f"round {number}: {failure}; {effort}. The run stops here; its last checkpoint is in "
+            f"{self.folder}. Mend this, then resume the run: fedtransfer simulate --resume RUN, or "
+            "fedtransfer server run "
+            "--resume NAME\n" + "\n".join(f"  {site}: {why}" for site, why in refused.items())
         )
 
     def total(self, answers: Iterable[Any], split: str) -> Counts:

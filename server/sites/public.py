@@ -83,8 +83,8 @@ def public_images(config: RunConfig, classes: tuple[str, ...]) -> PublicImages |
     images = read_source(Path(config.public_data).expanduser()).images
     if unknown := sorted({image.label for image in images} - set(classes)):
         raise UserError(
-            f"--public-data {config.public_data}: has {counted(len(unknown), 'class', 'classes')} that the run does not "
-            f"have, such as {unknown[0]!r}; {nearest(unknown[0], list(classes))}"
+            f"--public-data {config.public_data}: has {counted(len(unknown), 'class', 'classes')} that the "
+            f"run does not have, such as {unknown[0]!r}; {nearest(unknown[0], list(classes))}"
         )
     plain, backbone = config.model_copy(update={"augment": 0}), configured_backbone(config)
     extraction, stores = extract_all(backbone, images, plain)

@@ -217,7 +217,7 @@ def test_a_site_whose_neighbours_are_kept_from_it_does_not_answer() -> None:
     assert len(sharers) == numbers.least
     task = Task(ANNA, 1, ("a",), (), nonce=cluster.session.nonce, sharers=sharers, boxes=boxes)
     with refused(
-        f"sent {len(boxes[0])} boxes of {len(boxes[0])} neighbours; this site has masks with {numbers.threshold}"
+        f"sent {len(boxes[0])} boxes of {len(boxes[0])} neighbours; this site shares masks with at least {numbers.threshold}"
     ):
         cluster.sites[ANNA].mask(task, TRAIN, lambda: update(0))
 
