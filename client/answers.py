@@ -1,4 +1,4 @@
-"""What ``predict`` and ``evaluate`` print, for a simulated run and for a site's own result alike."""
+"""The output of ``predict`` and ``evaluate``, for a simulated run and for a site's result alike."""
 
 import csv
 import json
@@ -16,17 +16,17 @@ from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.model import Classifier
 from fedtransfer.common.support.terminal import percent, progress_bar, table_console
-from fedtransfer.common.support.text import plain
+from fedtransfer.common.support.text import counted, plain
 
 
 def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bool, json_output: bool) -> int:
-    """Print the class of each picture at ``paths`` as a table, as CSV, or as a JSON object a line.
+    """Print the class of each image at ``paths`` as a table, as CSV, or as one JSON object per line.
 
     Returns:
-        How many files could not be read; each is named on standard error.
+        The number of files that cannot be read; each is named on standard error.
 
     Raises:
-        UserError: there is no file at all.
+        UserError: there is no file.
     """
     images = images_at(paths)
     if not images:
@@ -43,18 +43,18 @@ def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bo
             print(f"{result.path}: {result.reason}", file=sys.stderr)
             continue
         ranked = [(model.classes[i], float(result[i])) for i in result.argsort()[::-1]]
-        (best, share), others = ranked[0], ranked[1:3]
+        (best, share), runners_up = ranked[0], ranked[1:3]
         if csv_output:
             writer.writerow([image.path, best, f"{share:.6f}", *(f"{p:.6f}" for p in result)])
         elif json_output:
             answer = {"path": image.path, "class": best, "probability": share, "probabilities": dict(ranked)}
             print(json.dumps(answer, ensure_ascii=False))
         else:
-            table.add_row(image.path, best, percent(share), ", ".join(f"{name} {percent(p)}" for name, p in others))
+            table.add_row(image.path, best, percent(share), ", ".join(f"{name} {percent(p)}" for name, p in runners_up))
     if table.row_count:
         table_console().print(table)
     if unreadable:
-        print(f"{unreadable} of {len(images)} files could not be read", file=sys.stderr)
+        print(f"{unreadable} of {counted(len(images), 'file')} could not be read", file=sys.stderr)
     return unreadable
 
 
@@ -71,11 +71,11 @@ def show_evaluation(
     """Score a model on labelled images; print the scores and draw the confusion matrix.
 
     Args:
-        model: what is scored.
-        images: on these.
-        split: which images they are, in a word.
-        problems: files that were left out when the images were listed.
-        picture: where the confusion matrix is drawn.
+        model: the model to score.
+        images: labelled images.
+        split: name of their split.
+        problems: files that could not be listed as images.
+        picture: file of the confusion matrix.
         console: for progress and remarks.
         json_output: print JSON instead of a table.
     """

@@ -20,7 +20,7 @@ client = typer.Typer(
 
 Dir = Annotated[Path, typer.Option("--dir", help="The site's folder.", envvar="FEDTRANSFER_SITE")]
 Personal = Annotated[
-    bool, typer.Option("--personal", help="Take the head that the site made of the result for itself, if it did.")
+    bool, typer.Option("--personal", help="Use the personal head that the site made from the result, if it did.")
 ]
 HERE = Path(".")
 
@@ -28,7 +28,7 @@ HERE = Path(".")
 @client.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
-    name: Annotated[str, typer.Option(help="What the site calls itself.")],
+    name: Annotated[str, typer.Option(help="The site's name.")],
     coordinator: Annotated[str, typer.Option(help="The coordinator's address.", metavar="HOST:PORT")],
     data: Annotated[Path, typer.Option(help="Images: a folder of class folders, a CSV manifest or an .npz archive.")],
     ca: Annotated[Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")] = None,
@@ -58,7 +58,7 @@ def init(
 
 @client.command("new-key")
 def new_key(folder: Dir = HERE) -> None:
-    """Make a new key pair, when the old one was lost or revoked; the old one is put aside."""
+    """Make a new key pair after the old one was lost or revoked; the old one is renamed."""
     from fedtransfer.client.deployment.founding import replace_key
     from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.support.keys import fingerprint
@@ -75,14 +75,15 @@ def roster(
     ] = None,
     folder: Dir = HERE,
 ) -> None:
-    """Show the fingerprints of a roster: of this site, to be told to others, and of theirs, to be compared with them.
+    """Show the fingerprints on a roster: this site's, to tell the others, and theirs, to compare with them.
 
-    With masks a site trusts the others not to tell the coordinator what masks they share, and by itself it takes the
-    coordinator's word for who they are. With a roster it takes that of their people:
+    With masks a site trusts the other sites not to reveal shared masks to the coordinator. Without
+    a roster it also trusts the coordinator to say which key belongs to whom. With a roster the
+    sites' people settle that:
 
     1. The coordinator makes a roster, and sends it to all: fedtransfer server roster > roster.toml
 
-    2. The sites' people telephone each other, and compare what this command shows at both ends.
+    2. The sites' people telephone each other, and compare the output of this command at both ends.
 
     3. Each puts the file into the site's folder, and into site.toml: roster = "roster.toml"
     """
@@ -92,16 +93,16 @@ def roster(
     from fedtransfer.common.support.roster import read_roster
 
     site = SiteFolder.open(folder)
-    own = fingerprint(public_line(load_keys(site.key)[1]))
+    site_key = fingerprint(public_line(load_keys(site.key)[1]))
     path = file or site.roster
     if path is None:
-        print(f"{own}  this site; it has no roster, see fedtransfer client roster --help")
+        print(f"{site_key}  this site; it has no roster, see fedtransfer client roster --help")
         return
     sites = read_roster(path).sites
-    for name, given in sorted(sites.items()):
-        print(f"{given}  {name}{', this site' if given == own else ''}")
-    if own not in sites.values():
-        raise UserError(f"{path}: this site's own key, {own}, is not on it; the others would refuse this site")
+    for name, key in sorted(sites.items()):
+        print(f"{key}  {name}{', this site' if key == site_key else ''}")
+    if site_key not in sites.values():
+        raise UserError(f"{path}: this site's key, {site_key}, is not on it, so the others would refuse this site")
 
 
 @client.command()
@@ -110,7 +111,7 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Check all that a site needs, one line each, with the remedy. Exit status 1 if something is missing."""
+    """Check everything that a site needs, one line each, with remedies. Exit status 1 if something is missing."""
     from fedtransfer.client.deployment.preflight import check_site
     from fedtransfer.client.deployment.settings import SiteFolder
 
@@ -134,12 +135,13 @@ def prepare(
     ] = None,
     folder: Dir = HERE,
 ) -> None:
-    """Make the features of all images now, so that the first round need not wait for them."""
+    """Compute the features of all images now, so that the first round need not wait for them."""
     from rich.console import Console
 
     from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.config.reading import resolve_config
     from fedtransfer.common.support.terminal import progress_bar
+    from fedtransfer.common.support.text import counted
 
     site = SiteFolder.open(folder)
     settings = site.apply(resolve_config(preset="", file=config, overrides={}))
@@ -149,11 +151,11 @@ def prepare(
     from fedtransfer.client.deployment.node import site_images
 
     with progress_bar(console, "Features", "images") as progress:
-        ready = prepare_site(site_images(site), settings, progress, site.settings.consent.least_images)
-    for name, (train, validation, test) in ready.images_by_class().items():
+        data = prepare_site(site_images(site), settings, progress, site.settings.consent.least_images)
+    for name, (train, validation, test) in data.images_by_class().items():
         print(f"{name}: {train} for training, {validation} for validation, {test} for test")
-    if ready.unreadable:
-        print(f"{ready.unreadable} images cannot be read and are left out; fedtransfer client check names them")
+    if data.unreadable:
+        print(f"left out: {counted(data.unreadable, 'unreadable image')}; fedtransfer client check lists them")
 
 
 @client.command()
@@ -175,10 +177,10 @@ def start(
         start_in_background(f"site {site.settings.name}", command, log, lambda: is_up(site), print_with_time)
         print(f"{site.settings.name} is up; its log: {log}")
         return
-    # In a process of its own, since loading the backbone takes 0.7 GB that this one has no other use for.
+    # In a process of its own: loading the backbone takes 0.7 GB, which this process does not need later.
     check = [sys.executable, "-P", "-m", "fedtransfer", "client", "check", "--quick", "--dir", str(site.folder)]
     if subprocess.run(check).returncode:
-        raise UserError("not started: mend what the check found, then start again")
+        raise UserError("not started: resolve the errors of the check, then start again")
     from fedtransfer.client.deployment.running import run_site
 
     run_site(site, print_with_time)
@@ -198,13 +200,13 @@ def stop(folder: Dir = HERE) -> None:
 def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Say whether the site is up, since when, what it does, and which results it holds."""
+    """Show whether the site is up, since when, its work, and its results."""
     from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.client.deployment.status import describe, in_words
+    from fedtransfer.client.deployment.status import describe, status_lines
 
-    told = describe(SiteFolder.open(folder))
-    print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
-    if not told["serving"]:
+    report = describe(SiteFolder.open(folder))
+    print(json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report)))
+    if not report["serving"]:
         raise typer.Exit(1)
 
 
@@ -213,19 +215,20 @@ def log(
     folder: Dir = HERE,
     lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20,
 ) -> None:
-    """Show what left the site: the last messages of its append-only log."""
+    """Show which messages left the site: the end of its append-only log."""
     from fedtransfer.client.deployment.exchange_log import ExchangeLog
     from fedtransfer.client.deployment.settings import SiteFolder
 
     exchanges = ExchangeLog(SiteFolder.open(folder).exchange_log)
     for line in list(exchanges.entries())[-lines:]:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
-        what = f"round {line['round']}" if line["round"] is not None else ""
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
+        number = f"round {line['round']}" if line["round"] is not None else ""
         print(
-            f"{when}  {line['kind']:17} {what:10} {line['method']:16} {line['bytes']:>9,} bytes  {line['sha256'][:16]}"
+            f"{moment}  {line['kind']:17} {number:10} {line['method']:16} {line['bytes']:>9,} bytes  "
+            f"{line['sha256'][:16]}"
         )
-    if broken := exchanges.first_break():
-        print(f"line {broken} does not fit the one before; was the file changed?", file=sys.stderr)
+    if position := exchanges.first_break():
+        print(f"line {position} does not follow from the line before; was the file changed?", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -235,7 +238,7 @@ def model(
     out: Annotated[Path | None, typer.Option(help="Copy the model to this file.", metavar="FILE.keras")] = None,
     personal: Personal = False,
 ) -> None:
-    """Say which result the site holds, as a Keras model: image in, class probabilities out. Needs no coordinator."""
+    """Write the newest result as a Keras model: image in, class probabilities out. Needs no coordinator."""
     import shutil
 
     from fedtransfer.client.deployment.results import newest_result
@@ -256,9 +259,9 @@ def predict(
     folder: Dir = HERE,
     personal: Personal = False,
     csv_output: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object an image.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
 ) -> None:
-    """Classify pictures with the newest result. Needs no coordinator."""
+    """Classify images with the newest result. Needs no coordinator."""
     refuse_missing(paths)
     from fedtransfer.client.answers import show_predictions
     from fedtransfer.client.deployment.results import newest_result
@@ -277,18 +280,18 @@ def evaluate(
     personal: Personal = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
-    """Score the newest result on the site's own images, divided as they were in the run. Needs no coordinator."""
+    """Score the newest result on the site's images, in the same splits as in the run. Needs no coordinator."""
     from rich.console import Console
 
     from fedtransfer.client.answers import show_evaluation
-    from fedtransfer.client.deployment.node import own_images
+    from fedtransfer.client.deployment.node import split_images
     from fedtransfer.client.deployment.results import newest_result
     from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.head.model import load_model
 
     site = SiteFolder.open(folder)
-    kept = newest_result(site.results, personal=personal)
-    images, problems = own_images(site, kept.config, split)
-    model = load_model(kept.model())
-    picture = kept.path("confusion-matrix.png")
+    result = newest_result(site.results, personal=personal)
+    images, problems = split_images(site, result.config, split)
+    model = load_model(result.model())
+    picture = result.path("confusion-matrix.png")
     show_evaluation(model, images, split, problems, picture, Console(stderr=True), json_output=json_output)

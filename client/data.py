@@ -1,7 +1,6 @@
-"""One site's data: its images, each in its split, with their features ready to train on.
+"""A site's data: the features and labels of its images, by split.
 
-A simulated site and a real one are the same thing: a list of images, each with its label, from a place
-(``client/place.py``).
+Simulated and real sites are the same: each lists labelled images (``client/node.py``).
 """
 
 import logging
@@ -23,6 +22,7 @@ from fedtransfer.common.features.extraction import Progress
 from fedtransfer.common.features.feature_map import FeatureMap, Moments, feature_map
 from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.features.store import FeatureStore
+from fedtransfer.common.support.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +30,16 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
-    """Features and labels of one site. Features are read from the store when they are first worked with.
+class SiteData:
+    """Features and labels of one site. Features are read from the store on first use.
 
-    In training, the K augmented views of n images stand beside them: first all images, then the first view of each, and
-    so on, which makes n · (K + 1) rows.
+    For training, K augmented views follow the n images: first all images, then the first view of
+    each, and so on, n · (K + 1) rows in all.
 
     Attributes:
         keys: split → the images' keys in the feature store.
         labels: split → class names (n,).
-        unreadable: images that were left out.
+        unreadable: number of images left out because they cannot be read.
         augment: K.
     """
 
@@ -53,36 +53,34 @@ class Site:
     _mapped: dict[tuple[str, bytes], dict[str, NDArray[np.float32]]] = field(default_factory=dict, repr=False)
 
     def images(self, split: str) -> int:
-        """Return the number of a split's images, without their views."""
+        """Return the number of images of a split, without their views."""
         return len(self.keys[split])
 
     def raw(self, split: str, layer: str = HEAD) -> NDArray[np.float32]:
-        """Return a split's features as the backbone gives them at a cut, (rows, w) float32; those of training with the
-        views.
-        """
+        """Return features (rows, w) float32 as the backbone gives them at a cut."""
         views = range(self.augment + 1 if split == "train" else 1)
         return self._stores[layer].read([view_key(key, number) for number in views for key in self.keys[split]])
 
     def features(self, moments: Moments | None = None, layer: str = HEAD) -> dict[str, NDArray[np.float32]]:
-        """Return split → features (rows, d') float32 as heads see them, and ``held out`` → as ``held_out`` does.
+        """Return split → features (rows, d') float32 as heads see them, and those of ``held_out``.
 
-        They are kept for the moments and the layer that were last asked for.
+        They are cached for the last moments and layer.
 
         Args:
-            moments: the federation's, which the server sends where features are standardised by them.
-            layer: where the network is cut; there features are as the network gives them.
+            moments: the federation's moments, if the run standardises features by them.
+            layer: where the network is cut. Below the head, features are as the network gives them.
 
         Raises:
-            UserError: the run's features need moments, and there are none.
+            UserError: the run's features need moments, and they are missing.
         """
         key = layer, b"".join(array.tobytes() for array in moments or ())
         if key not in self._mapped:
             self._mapped.clear()
-            mapped = self._map(moments) if layer == HEAD else _as_it_is
+            apply = self._map(moments) if layer == HEAD else lambda x: x
             validation = self.images("validation")
-            held_out = mapped(np.concatenate([self.raw("validation", layer), self.raw("test", layer)]))
+            held_out = apply(np.concatenate([self.raw("validation", layer), self.raw("test", layer)]))
             self._mapped[key] = {
-                "train": mapped(self.raw("train", layer)),
+                "train": apply(self.raw("train", layer)),
                 "validation": held_out[:validation],
                 "test": held_out[validation:],
                 "held out": held_out,
@@ -92,16 +90,16 @@ class Site:
     def data(
         self, split: str, classes: tuple[str, ...], moments: Moments | None = None, layer: str = HEAD
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return features (rows, d') and class numbers (rows,) of a split, numbered as ``classes`` are.
+        """Return features (rows, d') and class numbers (rows,) of a split, as indices into ``classes``.
 
         Raises:
             SiteError: the site has a class that is not among ``classes``.
-            UserError: the run's features need moments, and there are none.
+            UserError: the run's features need moments, and they are missing.
         """
         return self.features(moments, layer)[split], self.numbers(split, classes)
 
     def numbers(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
-        """Return the class numbers (rows,) of a split, numbered as ``classes`` are.
+        """Return the class numbers (rows,) of a split, as indices into ``classes``.
 
         Raises:
             SiteError: the site has a class that is not among ``classes``.
@@ -115,7 +113,7 @@ class Site:
         return self._numbers[split, classes]
 
     def held_out(self, moments: Moments | None = None, layer: str = HEAD) -> NDArray[np.float32]:
-        """Features of the validation images, then of the test images: what a head is scored on, in one piece."""
+        """Return features of validation, then test images, to score a head in one pass."""
         return self.features(moments, layer)["held out"]
 
     def images_by_class(self) -> dict[str, tuple[int, int, int]]:
@@ -127,23 +125,23 @@ class Site:
 
 def prepare_site(
     images: Sequence[Image], config: RunConfig, progress: Progress | None = None, least_images: int = 0
-) -> Site:
-    """Extract what features are missing, and divide a site's images into train, validation and test.
+) -> SiteData:
+    """Extract missing features, and split a site's images into train, validation and test.
 
     Args:
-        images: the site's.
-        config: backbone, store, seed, shares, and what becomes of features; under differential privacy of images those of
-            classes that it does not declare are left out.
-        progress: told how many of the missing images are done.
-        least_images: a class with training images, but fewer different ones than this, is kept out.
+        images: the site's images.
+        config: backbone, store, seed, split shares and feature map. Under differential privacy of
+            images, images of classes that it does not declare are left out.
+        progress: called with the number of missing images done, and their total.
+        least_images: classes with fewer different training images than this are left out.
 
     Raises:
         UserError: the images or the backbone are not usable.
     """
-    if config.dp == "image":  # to refuse instead would tell of a single image
+    if config.dp == "image":  # a refusal would reveal a single image
         declared = [image for image in images if image.label in config.declared_classes]
-        if others := len(images) - len(declared):
-            log.warning("left out: %d images of classes that the run does not declare", others)
+        if undeclared := len(images) - len(declared):
+            log.warning("left out: %s of classes that the run does not declare", counted(undeclared, "image"))
         images = declared
     backbone = configured_backbone(config)
     extraction, stores = extract_all(backbone, images, config, progress)
@@ -158,12 +156,12 @@ def prepare_site(
     different = {(key, label) for key, label in zip(keys["train"], labels["train"], strict=True)}
     counts = Counter(label for _, label in different)
     if rare := {label for label, number in counts.items() if number < least_images}:
-        log.warning("kept out for having fewer than %d training images: %s", least_images, ", ".join(sorted(rare)))
+        log.warning("classes left out with fewer than %d training images: %s", least_images, ", ".join(sorted(rare)))
         for split in SPLITS:
-            kept = [i for i, label in enumerate(labels[split]) if label not in rare]
-            keys[split], labels[split] = [keys[split][i] for i in kept], [labels[split][i] for i in kept]
+            common = [i for i, label in enumerate(labels[split]) if label not in rare]
+            keys[split], labels[split] = [keys[split][i] for i in common], [labels[split][i] for i in common]
 
-    return Site(
+    return SiteData(
         keys,
         {split: np.array(labels[split], np.str_) for split in SPLITS},
         len(extraction.problems),
@@ -171,7 +169,3 @@ def prepare_site(
         stores,
         lambda moments: feature_map(config, backbone, moments),
     )
-
-
-def _as_it_is(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return x

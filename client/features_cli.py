@@ -1,4 +1,4 @@
-"""``fedtransfer features``: look after the feature store of this machine."""
+"""``fedtransfer features``: show, verify and prune the feature store; make public statistics."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,12 @@ from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.housekeeping import StoreReport, prune_store, survey_store
 from fedtransfer.common.features.store import default_store
+from fedtransfer.common.support.text import counted
 
 features = typer.Typer(
     no_args_is_help=True,
-    help="Show, verify and prune the feature store (each image passes through a backbone once, ever), and make public"
-    " statistics of features.",
+    help="Show, verify and prune the feature store (each image passes through a backbone only once), and make public "
+    "statistics of features.",
 )
 
 StorePath = Annotated[
@@ -45,15 +46,16 @@ def prune(
         str, typer.Option(help="Also remove all features of backbones whose folder name contains this.")
     ] = "",
     unused_days: Annotated[
-        int, typer.Option(help="Also remove backbones not read for so many days (0: none).", min=0)
+        int, typer.Option(help="Also remove backbones not read for this number of days (0: none).", min=0)
     ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
-    """Remove damaged shards and what killed runs left behind; with options, whole backbones."""
+    """Remove damaged shards and leftovers of killed runs; with options, whole backbones."""
     removed = prune_store(store or default_store(), backbone=backbone, unused_days=unused_days, dry_run=dry_run)
     for path, size in removed:
         print(f"{'would remove' if dry_run else 'removed'} {path} ({size:,} bytes)")
-    print(f"{len(removed)} files, {sum(size for _, size in removed):,} bytes {'to remove' if dry_run else 'removed'}")
+    size = sum(size for _, size in removed)
+    print(f"{counted(len(removed), 'file')}, {size:,} bytes {'to remove' if dry_run else 'removed'}")
 
 
 @features.command()
@@ -65,7 +67,7 @@ def statistics(
     out: Annotated[Path, typer.Option(help="File to write (.npz), for --feature-statistics.")],
     backbone: Annotated[str, typer.Option(help="The backbone, as in a run.")] = BUNDLED,
     weights: Annotated[str, typer.Option(help="Its weights, as in a run.")] = "",
-    resolution: Annotated[int, typer.Option(help="Pixels a side, as in a run (0: the backbone's own).")] = 0,
+    resolution: Annotated[int, typer.Option(help="Pixels per side, as in a run (0: the backbone's own).")] = 0,
     preprocessing: Annotated[str, typer.Option(help="How the weights expect pixels, as in a run.")] = "auto",
     store: StorePath = None,
 ) -> None:
@@ -95,13 +97,18 @@ def statistics(
         extraction = extract(features, network, source.images, progress=progress)
     keys = sorted({key for key in extraction.keys if key})
     if len(keys) < 2:
-        raise UserError(f"{images}: {len(keys)} images that can be read; expected two or more different ones")
+        raise UserError(
+            f"{images}: {counted(len(keys), 'readable image')}; expected at least two different ones: name other images"
+        )
     write_statistics(out, features.read(keys), network.identity, network.resolution)
     print(f"{out}: {len(keys):,} images, {network.features} features of {network.name} at {network.resolution} px")
     if extraction.problems:
-        print(f"{len(extraction.problems)} images cannot be read and are left out")
+        print(f"left out: {counted(len(extraction.problems), 'unreadable image')}")
     if len(keys) <= network.features:
-        print(f"only the first {len(keys) - 1} axes have variance behind them; more images than features give all")
+        print(
+            f"only the first {counted(len(keys) - 1, 'axis', 'axes')} of {network.features} have variance; "
+            "all have it with more images than features"
+        )
 
 
 def _print(reports: list[StoreReport], store: Path | None, json_output: bool) -> None:
@@ -115,14 +122,8 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
     table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
     for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):
         table.add_column(name, justify="left" if name.startswith("backbone") else "right")
-    for r in reports:
-        table.add_row(
-            r.path.name,
-            f"{r.images:,}",
-            str(r.shards),
-            f"{r.bytes / 1e6:.1f}",
-            r.last_used,
-            str(r.damaged),
-            str(r.leftovers),
-        )
+    for report in reports:
+        megabytes = f"{report.bytes / 1e6:.1f}"
+        numbers = (f"{report.images:,}", str(report.shards), megabytes, report.last_used, str(report.damaged))
+        table.add_row(report.path.name, *numbers, str(report.leftovers))
     table_console().print(table)

@@ -1,4 +1,4 @@
-"""Classify images with a finished run's model, and score it on labelled ones."""
+"""Classification of images with a finished run's model, and its scores on labelled images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,18 +19,18 @@ from fedtransfer.common.support.pictures import save_heat_map
 def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.float32] | Problem]:
     """Yield the class probabilities (C,) of each image in order, or why it cannot be read."""
 
-    def work(image: Image) -> NDArray[np.float32] | Problem:
+    def predict(image: Image) -> NDArray[np.float32] | Problem:
         try:
             return model.predict(decode(image.read()))
         except (OSError, ValueError) as error:
             return Problem(image.path, str(error))
 
     with ThreadPoolExecutor(CORES) as pool:
-        yield from pool.map(work, images)
+        yield from pool.map(predict, images)
 
 
 def images_at(paths: Sequence[Path]) -> list[Image]:
-    """List files as they are, and every file below folders in name order, leaving out hidden ones."""
+    """List the files, and in folders all files below them in name order, except hidden ones."""
     images = []
     for path in paths:
         files = (
@@ -44,12 +44,13 @@ def images_at(paths: Sequence[Path]) -> list[Image]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on labelled images.
+    """Scores of a model on labelled images.
 
     Attributes:
-        summary: accuracy, macro scores, loss, and for each class precision, recall (sensitivity), specificity, F1, AUROC.
-        confusion: (C, C) images by true class (rows) and predicted class.
-        problems: images that could not be read.
+        summary: accuracy, macro scores, loss, and for each class precision, recall (sensitivity),
+            specificity, F1 and AUROC.
+        confusion: (C, C) images by true class (rows) and predicted class (columns).
+        problems: images that cannot be read.
     """
 
     summary: dict[str, Any]
@@ -58,7 +59,7 @@ class Evaluation:
 
 
 def evaluate_model(model: Classifier, images: Sequence[Image], progress: Callable[[int, int], None]) -> Evaluation:
-    """Score a model on images whose labels are among its classes. A class without images has no scores (NaN)."""
+    """Score a model on images whose labels are among its classes. Classes without images score NaN."""
     number = {name: i for i, name in enumerate(model.classes)}
     rows, labels, problems = [], [], []
     for done, (image, result) in enumerate(zip(images, classify(model, images), strict=True), 1):
@@ -87,11 +88,11 @@ def evaluate_model(model: Classifier, images: Sequence[Image], progress: Callabl
 def _class_scores(
     counts: Counts, probabilities: NDArray[np.float32], truth: NDArray[np.int64], i: int
 ) -> dict[str, float]:
-    """One class against the rest."""
+    """Return the scores of one class against the rest."""
     from sklearn.metrics import roc_auc_score
 
     images, predicted, correct = (int(a[i]) for a in (counts.images, counts.predicted, counts.correct))
-    others = counts.total - images
+    rest = counts.total - images
     nan = float("nan")
     return {
         "images": images,
@@ -99,14 +100,14 @@ def _class_scores(
         "recall": correct / images if images else nan,
         "f1": 2 * correct / (images + predicted) if images else nan,
         "sensitivity": correct / images if images else nan,
-        "specificity": 1 - (predicted - correct) / others if others else nan,
-        "auroc": float(roc_auc_score(truth == i, probabilities[:, i])) if images and others else nan,
+        "specificity": 1 - (predicted - correct) / rest if rest else nan,
+        "auroc": float(roc_auc_score(truth == i, probabilities[:, i])) if images and rest else nan,
     }
 
 
 def _mean(values: Iterator[float]) -> float:
-    known = [value for value in values if value == value]
-    return float(np.mean(known)) if known else float("nan")
+    numbers = [value for value in values if value == value]  # without NaN
+    return float(np.mean(numbers)) if numbers else float("nan")
 
 
 def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:

@@ -1,8 +1,7 @@
-"""Where a node finds its images and keeps its state, and what it may refuse.
+"""A node: where a site finds its images and keeps its state, and what it refuses.
 
-A node of a deployment is told the site's folder by its node config, and has a say of its own
-(``client/deployment/place.py``). A node of Flower's own simulation has a number only, and works for the prepared site
-of that number.
+A deployed node knows the site's folder from its node config (``client/deployment/node.py``). A node
+of Flower's simulation has only a number, and works on the prepared site of that number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +19,16 @@ from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a simulation, which refuses nothing; ``fedtransfer.client.deployment.node`` has that of a real site.
+    """A simulated node, which refuses nothing; ``client/deployment/node.py`` has the deployed one.
 
     Attributes:
         data: the site's images: folder, manifest or archive.
-        state: a folder of the site's own, where the result is kept.
-        partition: name of the prepared site, "" for a node that has a name of its own.
-        least_images: a class with fewer training images than this is kept out.
-        changed: when the site's settings last were, so that a site is prepared anew by new ones.
-        patience: seconds that a query waits for the features before it answers how far they are; None: to the end.
+        state: folder of the site's state and results.
+        partition: name of the prepared site, "" for a node with an enrolled name.
+        least_images: classes with fewer training images are left out.
+        changed: modification time of the site's settings; a newer one triggers re-preparation.
+        patience: seconds that a query waits for features before it answers with progress; None:
+            wait.
     """
 
     data: str
@@ -40,7 +40,7 @@ class Node:
 
     @property
     def ledger(self) -> SiteLedger:
-        """What the site's training images have been part of.
+        """The record of privacy spent on the site's training images.
 
         Raises:
             UserError: see ``SiteLedger.open``.
@@ -48,20 +48,21 @@ class Node:
         return SiteLedger.open(self.state, durable=False)
 
     def settings(self, config: RunConfig) -> RunConfig:
-        """Return a run's settings as they are here: a simulated site has none of its own."""
+        """Return a run's settings as they are at this site; a simulated site changes none."""
         return config
 
     def refuse(self, config: RunConfig, kind: str) -> None:
-        """Raise a ``SiteError`` where a message asks for more than the site allows: a simulated one allows all."""
+        """Raise a ``SiteError`` if the site does not consent; a simulated site always does."""
 
-    def identity(self, name: str, told: Mapping[str, str]) -> Identity | None:
-        """Return who the site is among those that it shares masks with, where it is enrolled by a key.
+    def identity(self, name: str, public_keys: Mapping[str, str]) -> Identity | None:
+        """Return the site's identity among the sites that share masks, or None if it has no key.
 
-        A simulated site is not, and signs nothing: all sites are one process there, with nobody between them.
+        A simulated site has none and signs nothing: all sites are one process, with nobody in
+            between.
 
         Args:
-            name: the site's name, as the server says.
-            told: names → public keys (OpenSSH's one-line form) of the others, as the server says.
+            name: the site's name, as the server gives it.
+            public_keys: site → public key (OpenSSH's one-line form), as the server gives them.
         """
         return None
 
@@ -69,21 +70,8 @@ class Node:
         """List the site's images."""
         return read_source(Path(self.data)).images
 
-    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
-        """Keep the head that a run ended with."""
+    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False) -> None:
+        """Keep the head in ``task``: the result of a run, or the ``personal`` head made from it."""
         self.state.mkdir(parents=True, exist_ok=True)
-        save_head(
-            self.state / "head.npz", task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable
-        )
-
-    def keep_personal(self, task: Task, config: RunConfig, fingerprint: str, run: int) -> None:
-        """Keep the head in ``task``, which the site made of the result for itself."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        save_head(
-            self.state / "personal-head.npz",
-            task.head,
-            task.classes,
-            fingerprint,
-            task.extra.get(MOMENTS),
-            task.trainable,
-        )
+        path = self.state / ("personal-head.npz" if personal else "head.npz")
+        save_head(path, task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable)

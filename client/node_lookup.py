@@ -1,7 +1,7 @@
-"""Which node a process works for.
+"""The node of a process, found from its node config.
 
-The node config of a deployment names the site's folder. A node of Flower's own simulation has a number only, and works
-for the prepared site of that number.
+The node config of a deployment names the site's folder. A node of Flower's simulation has only a
+number, and works on the prepared site of that number.
 """
 
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import SiteError
 
 
-def find_node(node: Mapping[str, Value], config: RunConfig) -> Node:
+def find_node(node_config: Mapping[str, Value], config: RunConfig) -> Node:
     """Find a node from its node config and the run config.
 
     Raises:
-        SiteError: neither says where.
+        SiteError: neither names a site.
     """
-    if "site" in node:
-        return deployed_node(str(node["site"]))
-    if "data" in node:
-        return Node(str(node["data"]), Path(str(node["state"])))
-    if "partition-id" not in node or not config.prepared:
+    if "site" in node_config:
+        return deployed_node(str(node_config["site"]))
+    if "data" in node_config:
+        return Node(str(node_config["data"]), Path(str(node_config["state"])))
+    if "partition-id" not in node_config or not config.prepared:
         raise SiteError(
             "no-data",
-            "the node config names no site, and the run config no prepared folder; start the node with fedtransfer "
-            "client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
+            "the node config names no site, and the run config no prepared folder; start the node with "
+            "fedtransfer client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
         )
-    names, number = _prepared_sites(config.prepared), int(node["partition-id"])
-    if len(names) != int(node["num-partitions"]):
+    names, number = _prepared_sites(config.prepared), int(node_config["partition-id"])
+    if len(names) != int(node_config["num-partitions"]):
         raise SiteError(
             "other-size",
-            f"{len(names)} sites are prepared, but the federation has {node['num-partitions']} nodes; "
+            f"{len(names)} sites are prepared, but the federation has {node_config['num-partitions']} nodes; "
             f"run it with num-supernodes={len(names)}",
         )
     folder = Path(config.prepared) / "sites" / names[number]

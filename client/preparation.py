@@ -1,42 +1,42 @@
-"""Make a site ready in the background, so that the coordinator can be told how far it is."""
+"""Preparation of a site in the background, so that a query can be answered with its progress."""
 
 from collections.abc import Callable
 from threading import Thread
 
-from fedtransfer.client.data import Site
+from fedtransfer.client.data import SiteData
 from fedtransfer.common.features.extraction import Progress
 
 
 class Preparation:
-    """One site being prepared.
+    """The preparation of one site.
 
     Attributes:
-        done, total: images that went through the backbone so far, and those that must.
+        done, total: number of images that went through the backbone so far, and that must in all.
     """
 
-    def __init__(self, prepare: Callable[[Progress], Site]) -> None:
+    def __init__(self, prepare: Callable[[Progress], SiteData]) -> None:
         self.done, self.total = 0, 0
-        self._site: Site | None = None
+        self._data: SiteData | None = None
         self._error: Exception | None = None
         self._thread = Thread(target=self._run, args=(prepare,), name="preparation", daemon=True)
         self._thread.start()
 
-    def site(self, patience: float | None = None) -> Site | None:
-        """Return the site once it is ready, or None where that takes longer than ``patience`` seconds (None: wait).
+    def data(self, patience: float | None = None) -> SiteData | None:
+        """Return the site's data once it is ready, or None after ``patience`` seconds (None: wait).
 
         Raises:
-            UserError: it cannot be prepared.
+            UserError: the site cannot be prepared.
         """
         self._thread.join(patience)
         if self._thread.is_alive():
             return None
         if self._error:
             raise self._error
-        return self._site
+        return self._data
 
-    def _run(self, prepare: Callable[[Progress], Site]) -> None:
+    def _run(self, prepare: Callable[[Progress], SiteData]) -> None:
         try:
-            self._site = prepare(self._report)
+            self._data = prepare(self._report)
         except Exception as error:
             self._error = error
 

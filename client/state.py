@@ -1,7 +1,7 @@
-"""A site's own state of a run, on its disk: what it must remember from round to round, and never sends.
+"""A site's state of a run, on its disk: arrays that pass from round to round and never leave the site.
 
-State is kept by run and round, and a round starts from the state of the last round that counted at the server. So a
-round that is played again, after a failure or a resumption, starts from what it started from.
+State is stored by run and round. A round starts from the state of the last round that counted at
+the server, so a repeated round, after a failure or a resumption, starts from the same state.
 """
 
 import logging
@@ -30,11 +30,11 @@ class SiteState:
     """A site's state of one run.
 
     Attributes:
-        folder: of the states of all runs.
-        run: names the run, 8 to 64 hexadecimal digits.
+        folder: folder of the states of all runs.
+        run: the run's name, 8 to 64 hexadecimal digits.
 
     Raises:
-        SiteError: ``run`` is no such name; it comes from the server, and becomes that of a folder.
+        SiteError: ``run`` is not such a name. It comes from the server and becomes a folder's name.
     """
 
     folder: Path
@@ -44,50 +44,51 @@ class SiteState:
         if not _RUN.fullmatch(self.run):
             raise SiteError(
                 "run-name",
-                f"a run's name must be 8 to 64 hexadecimal digits in small letters, got {len(self.run)} characters; "
-                "install the same fedtransfer on both sides",
+                f"a run's name must be 8 to 64 hexadecimal digits in small letters, got {len(self.run)} "
+                "characters; install the same fedtransfer on both sides",
             )
 
     def before(self, round: int) -> Arrays | None:
-        """Return what was kept in the newest round before ``round``; None where nothing was."""
-        for _, path in reversed([(number, path) for number, path in round_files(self._own) if number < round]):
+        """Return the state of the newest round before ``round``, or None."""
+        for _, path in reversed([(number, path) for number, path in round_files(self._folder) if number < round]):
             if (arrays := read_round(path)) is not None:
-                os.utime(self._own)
+                os.utime(self._folder)
                 return tuple(arrays[str(i)] for i in range(len(arrays)))
-            log.warning("state %s is damaged; set aside, the one before it is used", path)
+            log.warning("state %s is damaged, so it is set aside and the previous one used", path)
             path.rename(path.with_suffix(".damaged"))
         return None
 
     def holds(self, round: int) -> bool:
-        """Whether there is a state of just this round."""
-        return any(number == round for number, _ in round_files(self._own))
+        """Whether the site has the state of this very round."""
+        return any(number == round for number, _ in round_files(self._folder))
 
     def keep(self, round: int, arrays: Sequence[NDArray[np.float32]], since: int | None = None) -> None:
-        """Keep the arrays as what ``round`` ended with, having started from the state of ``since`` (the round before).
+        """Store the arrays as the state after ``round``, which began from the state of round ``since``.
 
-        States of rounds after that are dropped: what was sent with them did not count, or is no more. So are all but
-        those of the newest 3 rounds, and all but the 8 runs that were used last.
+        States of later rounds than ``since`` (default: the round before) are removed: their updates
+        did not count. So are all but the newest 3 rounds, and all but the 8 runs used last.
 
         Raises:
-            UserError: they cannot be written.
+            UserError: the state cannot be written.
         """
         try:
-            self._own.mkdir(parents=True, exist_ok=True)
-            for number, old in round_files(self._own):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for number, old in round_files(self._folder):
                 if number > (round - 1 if since is None else since):
                     old.unlink()
-            write_round(self._own, round, {str(i): array for i, array in enumerate(arrays)})
+            write_round(self._folder, round, {str(i): array for i, array in enumerate(arrays)})
         except OSError as error:
             raise UserError(
-                f"state {self._own / f'round-{round:06}'}: cannot be written: {error.strerror}; make room, or give access"
+                f"state {self._folder / f'round-{round:06}'}: cannot be written: {error.strerror}; make "
+                "room, or give access"
             ) from None
-        for _, old in round_files(self._own)[:-KEEP_ROUNDS]:
+        for _, old in round_files(self._folder)[:-KEEP_ROUNDS]:
             old.unlink()
         for run in sorted(self._runs(), key=lambda run: run.stat().st_mtime_ns)[:-KEEP_RUNS]:
             shutil.rmtree(run, ignore_errors=True)
 
     @property
-    def _own(self) -> Path:
+    def _folder(self) -> Path:
         return self.folder / self.run
 
     def _runs(self) -> list[Path]:

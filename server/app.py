@@ -1,4 +1,4 @@
-"""The ServerApp: load the backbone, run the rounds, write the run folder."""
+"""The ServerApp: loads the backbone, runs the rounds, writes the run folder."""
 
 import time
 from collections import defaultdict
@@ -33,8 +33,8 @@ def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = Non
     """Make the ServerApp.
 
     Args:
-        callbacks: are told of each round after those that the run config names.
-        strategy: one that is an object; by default the one that the run config names.
+        callbacks: are called after those that the run config names.
+        strategy: a strategy as an object; by default the one that the run config names.
     """
     app = ServerApp()
 
@@ -44,16 +44,16 @@ def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = Non
         if not config.out:
             raise UserError("run config: out is empty; set it to the run folder, as an absolute path")
         log = [JsonLog(config.log_json)] if config.log_json else []
-        told = [Tables(), TensorBoard(), *log, *load_callbacks(config.callbacks), *callbacks]
+        observers = [Tables(), TensorBoard(), *log, *load_callbacks(config.callbacks), *callbacks]
         try:
             with open_folder(Path(config.out), config):
-                _run(grid, config, told, strategy)
+                _run(grid, config, observers, strategy)
         except BaseException as error:
-            for callback in told:
+            for callback in observers:
                 callback.on_error(error)
             raise
         finally:
-            for callback in told:
+            for callback in observers:
                 callback.close()
 
     return app
@@ -76,14 +76,14 @@ def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback], strategy:
 
 
 def _save_models(folder: Path, config: RunConfig, backbone: Backbone, outcome: Outcome) -> None:
-    """Write the best head and the last, each alone and, where the config says so, as a model."""
+    """Write the best head and the last head, and both as models if the config says so."""
     best, last, classes = outcome.best, outcome.progress, outcome.classes
     mapped = feature_map(config, backbone, outcome.moments)
-    models: dict[str, dict[Path, Arrays]] = defaultdict(dict)  # by the layer that their arrays begin at
+    models: dict[str, dict[Path, Arrays]] = defaultdict(dict)  # by the layer at which their arrays begin
     for prefix, head, layer in (("", best.head, best.trainable), ("last-", last.state.head, last.trainable)):
         save_head(folder / f"{prefix}head.npz", head, classes, backbone.fingerprint, outcome.moments, layer)
         models[layer][path := folder / f"{prefix}model.keras"] = head
-        path.unlink(missing_ok=True)  # of the head that was here before the run went on
+        path.unlink(missing_ok=True)  # a resumed run may have left the model of an earlier head
     for layer, heads in models.items() if config.models else ():
         export_models(heads, backbone, mapped, head_spec(config, backbone, len(classes), layer), classes, layer)
 

@@ -48,14 +48,16 @@ def init(
         folder, host, port=port, superlink_port=superlink_port, health_port=health_port, user=user
     )
     authority = certificates.read_certificate(coordinator.certificates / "ca.crt")
-    own = certificates.read_certificate(coordinator.certificates / "server.crt")
+    server_certificate = certificates.read_certificate(coordinator.certificates / "server.crt")
     print(
         f"Made {coordinator.folder}\n"
         f"  authority: {authority.path}, until {authority.not_after:%Y-%m-%d}; every site needs this file\n"
         f"             SHA-256 {authority.sha256}\n"
-        f"  server certificate for {', '.join(own.hosts)}, until {own.not_after:%Y-%m-%d}\n\n"
+        f"  server certificate for {', '.join(server_certificate.hosts)}, "
+        f"until {server_certificate.not_after:%Y-%m-%d}\n\n"
         f"Sites on other machines connect to {host[0]}:{port}, where nginx has to listen:\n"
-        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload nginx\n"
+        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload "
+        "nginx\n"
         f"Sites on this machine connect to localhost:{superlink_port}.\n"
         f"A systemd unit: {coordinator.folder / UNIT}\n\n"
         f"Next: fedtransfer server enroll SITE.pub --dir {folder}\n"
@@ -70,7 +72,7 @@ def enroll(
     name: Annotated[str, typer.Option(help="The site's name (default: the one in the key file).")] = "",
     folder: Dir = HERE,
 ) -> None:
-    """Let a site in, by its public key."""
+    """Enrol a site by its public key."""
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.enrolment import enrol
 
@@ -82,7 +84,7 @@ def enroll(
 def revoke(
     name: Annotated[str, typer.Argument(help="The site's name.", show_default=False)], folder: Dir = HERE
 ) -> None:
-    """Let a site in no more; one that is connected is cut off within seconds."""
+    """Revoke a site's enrolment; if it is connected, it is cut off within seconds."""
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.enrolment import revoke
 
@@ -96,22 +98,22 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.status import describe
 
-    listed = describe(Coordinator.open(folder))["sites"]
+    enrolment = describe(Coordinator.open(folder))["sites"]
     if json_output:
-        print(json.dumps(listed, indent=2))
+        print(json.dumps(enrolment, indent=2))
         return
-    for site in listed:
+    for site in enrolment:
         print(f"{site['name']:24} {site['status']:11} {site['key']}")
 
 
 @server.command()
 def roster(folder: Dir = HERE) -> None:
-    """Print the enrolled sites' roster, for sites that will not take your word for it: fedtransfer client roster --help."""
+    """Print the roster of the enrolled sites, which they compare among themselves: fedtransfer client roster --help."""
     from fedtransfer.common.support.roster import roster_text
     from fedtransfer.server.deployment.coordinator import Coordinator
-    from fedtransfer.server.deployment.enrolment import enrolled
+    from fedtransfer.server.deployment.enrolment import enrolled_sites
 
-    print(roster_text({site.name: site.fingerprint for site in enrolled(Coordinator.open(folder))}), end="")
+    print(roster_text({site.name: site.fingerprint for site in enrolled_sites(Coordinator.open(folder))}), end="")
 
 
 @server.command()
@@ -119,21 +121,21 @@ def renew(
     host: Annotated[
         list[str] | None, typer.Option(help="A further name or address of this machine (repeatable).")
     ] = None,
-    authority: Annotated[bool, typer.Option("--authority", help="The authority's certificate too.")] = False,
+    authority: Annotated[bool, typer.Option("--authority", help="Renew the authority's certificate too.")] = False,
     folder: Dir = HERE,
 ) -> None:
-    """Renew the server's certificate (397 days), for further names too; with --authority also the authority's (ten years)."""
+    """Renew the server's certificate (397 days), optionally with further names, or the authority's (ten years)."""
     from fedtransfer.server.deployment import certificates
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.founding import renew
 
     coordinator = renew(Coordinator.open(folder), host or [], authority=authority)
     if authority:
-        print("give every site the new ca.crt before the old one ends")
-    own = certificates.read_certificate(coordinator.certificates / "server.crt")
+        print("give every site the new ca.crt before the old one expires")
+    certificate = certificates.read_certificate(coordinator.certificates / "server.crt")
     print(
-        f"server certificate for {', '.join(own.hosts)}, until {own.not_after:%Y-%m-%d}; the coordinator uses it as soon "
-        "as no run is going on; reload nginx yourself"
+        f"server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}; the "
+        "coordinator uses it as soon as no run is going on; reload nginx yourself"
     )
 
 
@@ -144,7 +146,7 @@ def start(
 ) -> None:
     """Start coordinating: SuperLink, enrolment, and the run in progress, if there is one.
 
-    Keeps running, and starts again what dies; a run goes on from its last checkpoint.
+    Keeps running, and restarts processes that die; a run goes on from its last checkpoint.
     """
     from fedtransfer.common.support.processes import start_in_background
     from fedtransfer.common.support.terminal import print_with_time
@@ -178,9 +180,9 @@ def run(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Run a federation of the enrolled sites, and show how it goes.
+    """Run a federation of the enrolled sites, and show its progress.
 
-    Ctrl-C only stops showing: the run goes on (end it with: fedtransfer server stop --run).
+    Ctrl-C ends the display only: the run goes on (end it with: fedtransfer server stop --run).
 
     [bold]Example[/bold]
 
@@ -202,13 +204,13 @@ def run(
 def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Say who is connected, since when, and what runs."""
+    """Show which sites are connected, since when, and the run in progress."""
     from fedtransfer.server.deployment.coordinator import Coordinator
-    from fedtransfer.server.deployment.status import describe, in_words
+    from fedtransfer.server.deployment.status import describe, status_lines
 
-    told = describe(Coordinator.open(folder))
-    print(json.dumps(told, indent=2, ensure_ascii=False) if json_output else "\n".join(in_words(told)))
-    if not told["serving"]:
+    report = describe(Coordinator.open(folder))
+    print(json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report)))
+    if not report["serving"]:
         raise typer.Exit(1)
 
 
@@ -220,11 +222,11 @@ def logs(
     lines: Annotated[int, typer.Option(help="How many lines.", min=1)] = 50,
     folder: Dir = HERE,
 ) -> None:
-    """Show what happened last: the run's events, or SuperLink's own log."""
+    """Show the last events of the run, or the last lines of SuperLink's log."""
     from fedtransfer.common.support.processes import last_lines
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.current import read_current
-    from fedtransfer.server.deployment.status import event_in_words, events
+    from fedtransfer.server.deployment.status import event_line, events
 
     coordinator = Coordinator.open(folder)
     current = read_current(coordinator)
@@ -232,7 +234,7 @@ def logs(
         print(last_lines(coordinator.state / "superlink.log", lines))
     elif current:
         for event in list(events(current.folder))[-lines:]:
-            print(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])), event_in_words(event))
+            print(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])), event_line(event))
     else:
         print("no run yet: fedtransfer server run")
 
@@ -241,7 +243,7 @@ def logs(
 def stop(
     run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
 ) -> None:
-    """Stop the coordinator; a run in progress goes on when it is started again. With --run, end the run for good."""
+    """Stop the coordinator; a run in progress goes on at the next start. With --run, end only the run, for good."""
     from fedtransfer.common.support.processes import stop_running
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.submission import end_run
@@ -256,21 +258,21 @@ def stop(
 
 
 def _follow(coordinator: Any, run: Path) -> int:
-    """Print a run's events as they come; return 0 once it is finished, 1 if it fails or is stopped."""
+    """Print a run's events as they happen; return its exit status, 0 if it is finished."""
     from fedtransfer.common.support.processes import running_pid
     from fedtransfer.common.support.terminal import print_with_time
     from fedtransfer.server.deployment.current import read_current
-    from fedtransfer.server.deployment.status import event_in_words, events
+    from fedtransfer.server.deployment.status import event_line, events
 
-    shown = len(list(events(run)))
+    printed = len(list(events(run)))
     if not running_pid(coordinator.state):
-        print_with_time(f"waits for the coordinator: fedtransfer server start --dir {coordinator.folder}")
+        print_with_time(f"waiting for the coordinator: fedtransfer server start --dir {coordinator.folder}")
     try:
         while True:
             current = read_current(coordinator)
-            for event in list(events(run))[shown:]:
-                print_with_time(event_in_words(event))
-                shown += 1
+            for event in list(events(run))[printed:]:
+                print_with_time(event_line(event))
+                printed += 1
             if current is None or current.folder != run or not current.is_open:
                 break
             time.sleep(0.5)

@@ -15,12 +15,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from waiting import wait_until
 
-from fedtransfer.client import tasks as work
-from fedtransfer.client.data import SPLITS, Site
+from fedtransfer.client import tasks
+from fedtransfer.client.data import SPLITS, SiteData
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
 from fedtransfer.client.node import Node
-from fedtransfer.client.tasks import Work
+from fedtransfer.client.tasks import Site
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
@@ -80,12 +80,12 @@ class Store:
         return np.array([self.features[key] for key in keys], np.float32).reshape(len(keys), WIDTH)
 
 
-def site_of(splits: Mapping[str, Split], config: RunConfig) -> Site:
+def site_of(splits: Mapping[str, Split], config: RunConfig) -> SiteData:
     keys = {split: [f"{split} {i}".encode() for i in range(len(splits[split][1]))] for split in SPLITS}
     store = Store({key: x for split in SPLITS for key, x in zip(keys[split], splits[split][0], strict=True)})
     labels = {split: np.asarray(splits[split][1], np.str_) for split in SPLITS}
     backbone = configured_backbone(config)
-    return Site(keys, labels, 0, 0, {"head": store}, lambda moments: feature_map(config, backbone, moments))  # type: ignore[dict-item]
+    return SiteData(keys, labels, 0, 0, {"head": store}, lambda moments: feature_map(config, backbone, moments))  # type: ignore[dict-item]
 
 
 class Stopped(Exception):
@@ -159,28 +159,28 @@ class Drawn:
 
     def _app(self, config: RunConfig) -> ClientApp:
         app = ClientApp()
-        works = {
-            name: Work(Node("", self.folder / name), config, 1, site_of(splits, config))
+        at_work = {
+            name: Site(Node("", self.folder / name), config, 1, site_of(splits, config))
             for name, splits in self.data.items()
         }
 
         def answer(
-            kind: type[Any], handle: Callable[[Any, Work], Any] | None = None
+            kind: type[Any], handle: Callable[[Any, Site], Any] | None = None
         ) -> Callable[[Message, Context], Message]:
             def handler(message: Message, context: Context) -> Message:
                 site, request = str(context.node_config["name"]), wire.unpack(message.content, kind)
-                masking = Masking(Safe(context.state, self.steps), works[site].place, config)
+                masking = Masking(Safe(context.state, self.steps), at_work[site].node, config)
                 self.asked.append((site, request))
 
                 def sound() -> Any:
-                    self.answers.append((site, value := handle(request, works[site])))
+                    self.answers.append((site, value := handle(request, at_work[site])))
                     return value
 
                 try:
                     if handle is None:
                         value = masking.answer(request)
                     elif config.masks and isinstance(request, Request):
-                        value = masking.masked(request, message.metadata.message_type, sound)
+                        value = masking.mask(request, message.metadata.message_type, sound)
                     else:
                         value = sound()
                     value = self.misbehave(site, request, value)
@@ -191,13 +191,13 @@ class Drawn:
 
             return handler
 
-        app.query()(answer(Query, work.describe))
-        app.train()(answer(Task, work.train))
-        app.train("gather")(answer(Gather, work.gather))
-        app.evaluate()(answer(Task, work.score))
-        app.evaluate("trial")(answer(Trial, work.trial))
-        app.evaluate("personal")(answer(Task, work.personal))
-        app.evaluate("finish")(answer(Task, work.finish))
+        app.query()(answer(Query, tasks.describe))
+        app.train()(answer(Task, tasks.train))
+        app.train("gather")(answer(Gather, tasks.gather))
+        app.evaluate()(answer(Task, tasks.score))
+        app.evaluate("trial")(answer(Trial, tasks.trial))
+        app.evaluate("personal")(answer(Task, tasks.personal))
+        app.evaluate("finish")(answer(Task, tasks.finish))
         app.query("keys")(answer(messages.Invitation))
         app.query("peers")(answer(messages.Peers))
         app.query("survivors")(answer(messages.Survivors))

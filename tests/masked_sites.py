@@ -37,7 +37,7 @@ class Cluster:
     """Sites by name; the methods go through the stages."""
 
     config: RunConfig
-    places: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
     session: Session = field(default_factory=lambda: Session("7", 1, TRAIN, "0123456789abcdef"))
     sites: dict[str, Masking] = field(default_factory=dict)
     keys: dict[str, PublicKeys] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class Cluster:
     def __post_init__(self) -> None:
         for i in range(self.config.sites):
             name = f"site-{i:03}"
-            place = self.places.get(name, Node("", Path()))
-            self.sites[name] = Masking(Safe(RecordDict(), Steps()), place, self.config)
+            node = self.nodes.get(name, Node("", Path()))
+            self.sites[name] = Masking(Safe(RecordDict(), Steps()), node, self.config)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Cluster:
     def mask(self, sites: Iterable[str] | None = None) -> None:
         self.share()
         for i, site in enumerate(sites or self.names):
-            self.vectors[site] = self.sites[site].masked(self.task(site), TRAIN, lambda i=i: update(i))
+            self.vectors[site] = self.sites[site].mask(self.task(site), TRAIN, lambda i=i: update(i))
 
     def survivors(self, site: str, names: tuple[str, ...] | None = None) -> messages.Survivors:
         return messages.Survivors(**self.stage(site), names=self.names if names is None else names)

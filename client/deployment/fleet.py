@@ -1,4 +1,4 @@
-"""What the site itself asks of the coordinator, beside SuperNode: is it enrolled, and has its last life ended."""
+"""The site's own requests to the coordinator: is it enrolled, and end its last session."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class Fleet:
         self._number, self._client, self._key = site.state / "node-id", client, public_key
 
     def is_enrolled(self) -> bool:
-        """Return whether the coordinator knows this site's key."""
+        """Whether the coordinator knows this site's key."""
         if self._number.exists():
             node = Node(node_id=int(self._number.read_text()))
             try:
@@ -32,30 +32,30 @@ class Fleet:
                 return True
             except httpx.HTTPStatusError as error:
                 if error.response.status_code != httpx.codes.UNAUTHORIZED:
-                    return True  # there is no run 0, but it was us who asked
+                    return True  # there is no run 0, but the key was accepted
         return self._activate()
 
-    def end_last_life(self) -> bool:
-        """Say that a SuperNode that died without a word is gone: what it was asked fails at once, and it may come back.
+    def end_last_session(self) -> bool:
+        """Report that a SuperNode that crashed is gone, so that its messages fail at once.
 
         Returns:
-            Whether there was one.
+            Whether there was such a SuperNode.
         """
         if not self._number.exists():
             return False
         try:
             self._client.DeactivateNode(DeactivateNodeRequest(node_id=int(self._number.read_text())))
         except httpx.HTTPStatusError:
-            return False  # it had said good-bye
+            return False  # it had signed off
         return True
 
     def _activate(self) -> bool:
-        """Come and go once, to be told this site's number."""
+        """Sign on and off once, to learn the site's node id; return whether the key is enrolled."""
         request = ActivateNodeRequest(public_key=self._key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
         try:
             node_id = self._client.ActivateNode(request).node_id
         except httpx.HTTPStatusError as error:
-            if error.response.is_server_error:  # nginx, while SuperLink is down
+            if error.response.is_server_error:  # from nginx, while SuperLink is down
                 raise
             return False
         self._number.parent.mkdir(mode=0o700, exist_ok=True)
@@ -69,8 +69,8 @@ def connect(site: SiteFolder) -> Iterator[Fleet]:
     """Connect to the coordinator of a site's settings.
 
     Raises:
-        UserError: the site's key cannot be used.
-        httpx.HTTPError: the coordinator cannot be reached, or is down behind its nginx.
+        UserError: the site's key cannot be read.
+        httpx.HTTPError: the coordinator cannot be reached, or SuperLink is down behind nginx.
     """
     private, public = load_keys(site.key)
     client = FleetHttpClient.from_server_address(

@@ -1,4 +1,4 @@
-"""``fedtransfer client init``: make a site's folder, with a ``site.toml`` that explains itself."""
+"""``fedtransfer client init``: make a site's folder, with a commented ``site.toml``."""
 
 import getpass
 import shutil
@@ -17,42 +17,43 @@ from fedtransfer.common.support.units import service_unit
 UNIT = "fedtransfer-site.service"
 
 _TEMPLATE = """\
-# What this site decides for itself. Paths are relative to this folder. After a change: fedtransfer client check
+# Settings of this site. Paths are relative to this folder. After a change: fedtransfer client check
 
 {name}
 {coordinator}
 authority = "ca.crt"      # the coordinator's authority; compare its SHA-256 with the coordinator's people
 {data}
 
-# Files that stand for those of the same name in a run's settings; "" takes the run's.
+# Files that replace those of the same name in a run's settings; "" takes the run's.
 backbone = ""
 weights = ""
 feature-statistics = ""   # public statistics of the backbone's features, for runs that use such a file
 
-store = "features"        # each image's features are kept here, so that it passes through the backbone once
-threads = 0               # image batches extracted at a time; 0: one a core
+store = "features"        # features are stored here, so that each image passes through the backbone once
+threads = 0               # image batches extracted at a time; 0: one per core
 strict = false            # true: stop at the first image that cannot be read
-roster = ""               # the sites that it shares masks with, by the fingerprints of their keys: fedtransfer client roster --help
+roster = ""               # sites to share masks with, by fingerprint: fedtransfer client roster --help
 
-# Your name for a class = the federation's name for it; "" keeps the class out of the federation.
+# Your name for a class = the federation's name for it; "" leaves the class out of the federation.
 [classes]
 # "Befund positiv" = "positive"
 # "not sure" = ""
 
-# What a run may ask of this site. A run that asks for more is refused, and the coordinator is told why.
+# What a run may ask of this site. A run that asks for more is refused, and the coordinator learns why.
 [consent]
-# methods: of {methods};
-# a run needs its strategy here, and the head that it begins with (--init); [] accepts any
+# methods that you allow, among {methods};
+# both a run's strategy and the head that it begins with (--init) must be listed; [] allows any
 methods = []
-rounds-a-day = 0          # rounds within 24 hours, over all runs; sums of features count as one each time; 0: no bound
-least-images = 1          # classes with fewer training images are kept out: their features would show in an update
-demand = []               # privacy mechanisms that a run must use, of {mechanisms}
-bundles = ["installed"]   # hashes of the app bundles that are answered; "installed": that of your own fedtransfer
+rounds-a-day = 0          # rounds within 24 hours, over all runs; each sum of features counts as one; 0: no limit
+least-images = 1          # classes with fewer training images are left out: an update would reveal their features
+demand = []               # privacy mechanisms that a run must use, among {mechanisms}
+bundles = ["installed"]   # hashes of the app bundles to answer; "installed": that of your own fedtransfer
 
-# What all runs together may spend on one of your images: differential privacy, of a training image added or removed.
-# With a bound only runs with --dp image are answered, since others spend without one. site-privacy.jsonl says what was spent.
+# Privacy that all runs together may spend on one of your images (a training image added or removed).
+# With a limit, only runs with --dp image are answered, because all others spend without limit.
+# site-privacy.jsonl records what was spent.
 [privacy]
-epsilon = 0.0             # 0: no bound
+epsilon = 0.0             # 0: no limit
 delta = 1e-5              # well below 1 / number of your training images
 """
 
@@ -61,20 +62,20 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
     """Make a site's folder with settings and a new key pair.
 
     Args:
-        folder: to be made.
-        name: what the site calls itself.
-        coordinator: host:port.
-        authority: the coordinator's ca.crt, which is copied; None if it is still to come.
+        folder: the folder to make.
+        name: the site's name.
+        coordinator: the coordinator's address, host:port.
+        authority: the coordinator's ca.crt, to be copied; None if it comes later.
         data: the site's images.
 
     Raises:
-        UserError: the folder is a site's already, or a file is not there.
+        UserError: the folder is a site's already, or a file is missing.
     """
     if (folder / SETTINGS).exists():
         raise UserError(f"{folder} is a site's folder already; edit {folder / SETTINGS}, or choose another folder")
-    for path, what in ((authority, "the coordinator's ca.crt"), (data, "the site's images")):
+    for path, content in ((authority, "the coordinator's ca.crt"), (data, "the site's images")):
         if path is not None and not path.exists():
-            raise UserError(f"{path}: no such file or folder; expected {what}")
+            raise UserError(f"{path}: no such file or folder; expected {content}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "state").mkdir(mode=0o700, exist_ok=True)
@@ -101,7 +102,7 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
 
 
 def replace_key(site: SiteFolder) -> str:
-    """Make a new key pair, after the old one was lost or revoked; the old is put aside. Returns the public key."""
+    """Make a new key pair and rename the old one; return the public key."""
     for path in (site.key, site.key.with_suffix(".pub")):
         if path.exists():
             path.rename(path.with_name(f"{path.name}.until-{datetime.now(UTC):%Y%m%dT%H%M%S}"))

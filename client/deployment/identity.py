@@ -1,7 +1,8 @@
-"""Who a real site is among those that it shares masks with, and by which keys it knows them.
+"""The identity of a deployed site among the sites that share masks, and the keys of the others.
 
-The coordinator enrols keys and says whose are whose, so it could invent sites and share masks with itself. A site that
-pins a roster, got from the others' own people, does not believe it: who is not on the roster is refused.
+The coordinator enrols keys and says which belongs to whom, so it could invent sites and share masks
+with itself. A site with a roster, which it got from the other sites' people, refuses all keys that
+are not on it.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ from fedtransfer.common.support.keys import fingerprint, public_line, read_line
 from fedtransfer.common.support.roster import Roster, read_roster
 from fedtransfer.common.support.signatures import is_signed, sign
 
-_SHOWN = 64  # characters of a name that somebody else gave
+_NAME_LENGTH = 64  # characters that are printed of a name from outside
 
 
 @dataclass(frozen=True)
 class SiteIdentity:
-    """The site's private key, and the public keys of those that it shares masks with, by name."""
+    """The site's private key, and the public keys of the sites that it shares masks with, by name."""
 
     key: ec.EllipticCurvePrivateKey
     peers: Mapping[str, ec.EllipticCurvePublicKey]
@@ -34,64 +35,66 @@ class SiteIdentity:
         """Check that ``site`` signed ``data``.
 
         Raises:
-            SiteError: it did not, or the coordinator has not said by which key it signs.
+            SiteError: it did not, or the coordinator gave no key for it.
         """
         if site not in self.peers:
-            raise SiteError("unknown-peer", f"the coordinator gave no key of {site[:_SHOWN]!r}, by which it would sign")
+            raise SiteError("unknown-peer", f"the coordinator gave no key for {site[:_NAME_LENGTH]!r}")
         if not is_signed(self.peers[site], data, signature):
             raise SiteError(
                 "wrong-signature",
-                f"what came as from {site[:_SHOWN]!r} is not signed by its key; the coordinator, or somebody at its machine, "
-                "has changed or made it",
+                f"a message in the name of {site[:_NAME_LENGTH]!r} is not signed with its key; the "
+                "coordinator, or somebody at its machine, has changed or forged it",
             )
 
 
-def identity_among(site: SiteFolder, name: str, told: Mapping[str, str]) -> SiteIdentity:
-    """Return who the site is among others.
+def identity_among(site: SiteFolder, name: str, public_keys: Mapping[str, str]) -> SiteIdentity:
+    """Return the site's identity among others.
 
     Args:
-        site: its folder.
-        name: the name under which it is enrolled, as the coordinator says.
-        told: names → public keys (OpenSSH's one-line form) of those that it is to share masks with, as the coordinator
-            says; it may be among them.
+        site: the site's folder.
+        name: its enrolled name, as the coordinator gives it.
+        public_keys: site → public key (OpenSSH's one-line form) of the sites that share masks, as
+            the coordinator gives them. The site itself may be among them.
 
     Raises:
-        SiteError: a key is none, two names have the same one, or the site's roster has another one or none for a name.
+        SiteError: a key is invalid, two names have the same key, or the site's roster differs.
         UserError: the site's key or its roster cannot be read.
     """
-    key, own = load_keys(site.key)
-    peers = {peer: _read(peer, line) for peer, line in told.items()}
-    known = {name: public_line(own)} | {peer: public_line(public) for peer, public in peers.items()}
-    if known[name] != public_line(own):
+    key, public_key = load_keys(site.key)
+    peers = {peer: _read(peer, line) for peer, line in public_keys.items()}
+    lines = {name: public_line(public_key)} | {peer: public_line(public) for peer, public in peers.items()}
+    if lines[name] != public_line(public_key):
         raise SiteError("other-key", "the coordinator gives this site's name another key than this site has")
-    if len(set(known.values())) < len(known):
+    if len(set(lines.values())) < len(lines):
         raise SiteError("same-key", "the coordinator gives several names the same key; a site would count as two")
     if site.roster:
-        pinned = read_roster(site.roster)
-        for peer, line in known.items():
+        roster = read_roster(site.roster)
+        for peer, line in lines.items():
             if peer != name:
-                refuse_unpinned(pinned, peer, fingerprint(line))
+                refuse_unlisted(roster, peer, fingerprint(line))
     return SiteIdentity(key, peers)
 
 
-def refuse_unpinned(pinned: Roster, peer: str, given: str) -> None:
-    """Refuse to share masks with ``peer``, whose key has this fingerprint, unless that is what the roster says.
+def refuse_unlisted(roster: Roster, peer: str, key: str) -> None:
+    """Refuse to share masks with ``peer``, unless the roster lists it with this fingerprint.
 
     Raises:
-        SiteError: it has another one or none for that name; the text says what its people can do.
+        SiteError: the roster lists another fingerprint or none; the text says what people can do.
     """
-    told = f"{peer[:_SHOWN]!r}, to which the coordinator gives key {given},"
-    if peer not in pinned.sites:
+    subject = f"{peer[:_NAME_LENGTH]!r}, to which the coordinator gives key {key},"
+    if peer not in roster.sites:
         raise SiteError(
             "not-on-roster",
-            f"{told} is not on this site's roster, so it shares no masks with it; this site's people compare the fingerprint with "
-            "that site's by telephone and add it to roster.toml, or the run goes without that site",
+            f"{subject} is not on this site's roster, so this site shares no masks with it; this site's "
+            "people compare the fingerprint with that site's by telephone and add it to roster.toml, or the "
+            "run goes without that site",
         )
-    if pinned.sites[peer] != given:
+    if roster.sites[peer] != key:
         raise SiteError(
             "not-on-roster",
-            f"{told} has another key on this site's roster; if it has a new one, this site's people compare the fingerprint "
-            "with that site's by telephone and change roster.toml; else somebody poses as it",
+            f"{subject} has another key on this site's roster; if it has a new one, this site's people "
+            "compare the fingerprint with that site's by telephone and change roster.toml; else somebody "
+            "poses as it",
         )
 
 
@@ -99,4 +102,4 @@ def _read(peer: str, line: str) -> ec.EllipticCurvePublicKey:
     try:
         return read_line(line)
     except ValueError:
-        raise SiteError("no-key", f"what the coordinator gives as {peer[:_SHOWN]!r}'s public key is none") from None
+        raise SiteError("no-key", f"the coordinator sent an invalid public key for {peer[:_NAME_LENGTH]!r}") from None

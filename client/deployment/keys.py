@@ -14,7 +14,7 @@ FleetKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
 
 
 def make_keys(private: Path, name: str) -> str:
-    """Make an EC P-384 key pair: ``private`` (mode 0600), and beside it ``.pub`` with ``name`` as its comment.
+    """Make an EC P-384 key pair: ``private`` (mode 0600), and ``.pub`` with ``name`` as comment.
 
     Returns:
         The public key in OpenSSH's one-line form.
@@ -37,7 +37,7 @@ def load_keys(private: Path) -> FleetKeys:
     """Load the key pair.
 
     Raises:
-        UserError: there is none, it is damaged, or others than its owner may read it.
+        UserError: the key is missing or damaged, or not only its owner may read it.
     """
     try:
         mode = private.stat().st_mode & 0o077
@@ -45,7 +45,10 @@ def load_keys(private: Path) -> FleetKeys:
     except OSError as error:
         raise UserError(f"{private}: {error.strerror}; fedtransfer client new-key makes a new one") from None
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UserError(f"{private}: not a private key in OpenSSH's form without a passphrase: {error}") from None
+        raise UserError(
+            f"{private}: expected a private key in OpenSSH's form, without a passphrase: {error}; "
+            "fedtransfer client new-key makes a new one"
+        ) from None
     if mode:
         raise UserError(f"{private}: others on this machine may read it; run: chmod 600 {private}")
     if not isinstance(key, ec.EllipticCurvePrivateKey):

@@ -1,8 +1,9 @@
-"""What Flower's SuperExec finds as ``flwr-clientapp``: hands the message's token to the site's warm worker, and waits.
+"""The site's ``flwr-clientapp``: passes a message's token to the warm worker, and waits.
 
-Runs as a script, without any package: ``python -I -S launcher.py SOCKET --runtime-api-address … --token …``. It takes
-some 20 ms; Flower's own would import Flower and unpack the bundle. SuperExec is given a PATH that holds this and
-nothing else, so that no other kind of task, and no code of a bundle, can be started at a site.
+It runs as a script, without any package: ``python -I -S launcher.py SOCKET --runtime-api-address …
+--token …``. It takes about 20 ms; Flower's own would import Flower and unpack the bundle.
+SuperExec's PATH has this script and nothing else, so that a site starts no other kind of task, and
+no code of a bundle.
 """
 
 import itertools
@@ -11,11 +12,11 @@ import socket
 import sys
 import time
 
-WAIT_SECONDS = 60.0  # for a worker that is just being started
+WAIT_SECONDS = 60.0  # for a worker that is starting
 
 
 def ask(path: str, request: dict[str, str], seconds: float | None) -> str:
-    """Send one request to the worker's socket; return its answer, "" where there is none within so many seconds."""
+    """Send a request to the worker's socket; return its answer, "" if none comes in ``seconds``."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)
@@ -27,9 +28,9 @@ def ask(path: str, request: dict[str, str], seconds: float | None) -> str:
 
 
 def main(path: str, arguments: list[str]) -> int:
-    """Have a message done; return the exit status: 0, or 1 where it could not be."""
-    named = dict(itertools.pairwise(arguments))
-    request = {"ask": "task", "address": named["--runtime-api-address"], "token": named["--token"]}
+    """Have the worker answer a message; return the exit status, 1 if it could not."""
+    options = dict(itertools.pairwise(arguments))
+    request = {"ask": "task", "address": options["--runtime-api-address"], "token": options["--token"]}
     deadline = time.monotonic() + WAIT_SECONDS
     while not ask(path, {"ask": "status"}, 5.0):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""``fedtransfer client check``: all that a site needs, checked one by one, each with its remedy."""
+"""``fedtransfer client check``: checks everything that a site needs, and names the remedies."""
 
 import shutil
 import socket
@@ -21,7 +21,7 @@ from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.node import site_images
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
-from fedtransfer.client.deployment.status import spent_in_words
+from fedtransfer.client.deployment.status import spending_line
 from fedtransfer.client.deployment.task import allowed_bundles
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import decode
@@ -29,21 +29,22 @@ from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.keys import fingerprint, public_line
 from fedtransfer.common.support.roster import read_roster
+from fedtransfer.common.support.text import counted
 
 DISK_BYTES = 2e9
 MEMORY_BYTES = 2e9
 WARN_DAYS = 30
-CLOCK_SECONDS = 5.0  # Flower refuses signatures whose time is some seconds off
+CLOCK_SECONDS = 5.0  # Flower refuses signatures that are some seconds off
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The finding of one check.
 
     Attributes:
-        what: was checked.
+        what: the subject of the check.
         level: ``ok``, ``warning`` or ``error``.
-        text: what was found, and the remedy where one is needed.
+        text: the finding, with a remedy if one is needed.
     """
 
     what: str
@@ -52,54 +53,55 @@ class Finding:
 
 
 def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
-    """Check everything that a site needs, in the order in which it is needed.
+    """Check everything that a site needs, in the order in which it needs it.
 
     Args:
-        site: which.
-        images: decode every image too, which takes a while the first time.
+        site: the site's folder.
+        images: decode every image too, which takes a while.
     """
     yield _try("versions", _versions, site)
     yield _try("allow-list", _allow_list, site)
     yield _try("disk and memory", _resources, site)
     yield _try("key", _key, site)
-    yield _try("images", lambda s: _images(s, decode_all=images), site)
+    yield _try("images", lambda site: _images(site, decode_all=images), site)
     yield _try("consent", _consent, site)
     yield _try("privacy", _privacy, site)
     yield _try("roster", _roster, site)
     yield _try("log", _exchanges, site)
     yield _try("backbone", _backbone, site)
-    for what, check in (
+    for subject, check in (
         ("network", _reach),
         ("certificate", _certificate),
         ("clock", _clock),
         ("enrolment", _enrolment),
     ):
-        finding = _try(what, check, site)
+        finding = _try(subject, check, site)
         yield finding
         if finding.level == "error":
             return
 
 
-def _try(what: str, check: Callable[[SiteFolder], tuple[str, str]], site: SiteFolder) -> Finding:
+def _try(subject: str, check: Callable[[SiteFolder], tuple[str, str]], site: SiteFolder) -> Finding:
     try:
         level, text = check(site)
     except UserError as error:
         level, text = "error", str(error)
-    return Finding(what, level, text)
+    return Finding(subject, level, text)
 
 
 def _versions(site: SiteFolder) -> tuple[str, str]:
     python = ".".join(map(str, sys.version_info[:3]))
-    named = ", ".join(f"{name} {version(name)}" for name in ("fedtransfer", "flwr", "keras"))
-    return "ok", f"{named}, Python {python}"
+    packages = ", ".join(f"{name} {version(name)}" for name in ("fedtransfer", "flwr", "keras"))
+    return "ok", f"{packages}, Python {python}"
 
 
 def _allow_list(site: SiteFolder) -> tuple[str, str]:
-    own = allowed_bundles(["installed"])[0]
+    installed = allowed_bundles(["installed"])[0]
     allowed = allowed_bundles(site.settings.consent.bundles)
-    if own not in allowed:
-        return "warning", f"{', '.join(hash[:16] + '…' for hash in allowed)}: not the installed one, {own[:16]}…"
-    return "ok", f"answers runs of bundle {own[:16]}…, that of the installed fedtransfer"
+    if installed not in allowed:
+        hashes = ", ".join(f"{hash[:16]}…" for hash in allowed)
+        return "warning", f"{hashes}: the installed bundle, {installed[:16]}…, is not on the list"
+    return "ok", f"answers runs of bundle {installed[:16]}…, that of the installed fedtransfer"
 
 
 def _resources(site: SiteFolder) -> tuple[str, str]:
@@ -109,7 +111,7 @@ def _resources(site: SiteFolder) -> tuple[str, str]:
     if free < DISK_BYTES / 20:
         return "error", f"{text}; features and logs need more: make room, or move the folder"
     if free < DISK_BYTES or (memory and memory < MEMORY_BYTES):
-        return "warning", f"{text}; 2 GB of each are wanted"
+        return "warning", f"{text}; 2 GB of each are recommended"
     return "ok", text
 
 
@@ -122,7 +124,7 @@ def _memory() -> int:
 
 def _key(site: SiteFolder) -> tuple[str, str]:
     load_keys(site.key)
-    return "ok", f"{site.key.name}, readable by you alone"
+    return "ok", f"{site.key.name}, readable only by you"
 
 
 def _images(site: SiteFolder, *, decode_all: bool) -> tuple[str, str]:
@@ -138,17 +140,17 @@ def _images(site: SiteFolder, *, decode_all: bool) -> tuple[str, str]:
             except (OSError, ValueError) as error:
                 unreadable.append(f"{image.path}: {getattr(error, 'strerror', None) or error}")
     classes = ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
-    text = f"{len(images)} images of {len(counts)} classes: {classes}"
+    text = f"{counted(len(images), 'image')} of {counted(len(counts), 'class', 'classes')}: {classes}"
     text += f"; split as supplied ({', '.join(sorted(splits))})" if splits else "; split by content"
     if unreadable:
-        shown = "; ".join(unreadable[:3]) + (f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else "")
+        sample = "; ".join(unreadable[:3]) + (f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else "")
         if site.settings.strict:
-            return "error", f"{text}; {len(unreadable)} cannot be read and strict = true: {shown}"
-        return "warning", f"{text}; {len(unreadable)} cannot be read and will be left out: {shown}"
+            return "error", f"{text}; {len(unreadable)} cannot be read and strict = true: {sample}"
+        return "warning", f"{text}; {len(unreadable)} cannot be read and will be left out: {sample}"
     if rare := sorted(name for name, number in counts.items() if number < 5):
         return "warning", (
-            f"{text}; with so few images of {', '.join(rare)} an update shows almost those images' features: "
-            "consider least-images in site.toml"
+            f"{text}; few images of {', '.join(rare)}, so an update nearly reveals their features: consider "
+            "least-images in site.toml"
         )
     return "ok", text
 
@@ -157,46 +159,44 @@ def _consent(site: SiteFolder) -> tuple[str, str]:
     consent = site.settings.consent
     if missing := sorted(set(consent.demand) - set(MECHANISMS)):
         return "warning", (
-            f"you demand {', '.join(missing)}, which this version of fedtransfer does not have: every run will be refused"
+            f"you demand {', '.join(missing)}, which this version of fedtransfer does not have: every run "
+            "will be refused; correct demand in site.toml"
         )
     methods = ", ".join(consent.methods) or "any method"
-    rounds = f"{consent.rounds_a_day} rounds a day at most" if consent.rounds_a_day else "no bound on rounds"
-    demanded = f"; demands {', '.join(consent.demand)}" if consent.demand else ""
-    return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images{demanded}"
+    rounds = f"at most {counted(consent.rounds_a_day, 'round')} a day" if consent.rounds_a_day else "no limit on rounds"
+    demand = f"; demands {', '.join(consent.demand)}" if consent.demand else ""
+    return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images{demand}"
 
 
 def _roster(site: SiteFolder) -> tuple[str, str]:
     if not site.roster:
         return ("warning" if "masks" in site.settings.consent.demand else "ok"), UNPINNED
     sites = read_roster(site.roster).sites
-    own = fingerprint(public_line(load_keys(site.key)[1]))
-    others = sorted(name for name, given in sites.items() if given != own)
-    text = f"shares masks with {', '.join(others) or 'nobody'} only"
-    if len(others) == len(sites):
-        return (
-            "warning",
-            f"{text}; this site's own key, {own}, is not among the {len(sites)}: do they have an old one of it?",
-        )
-    if len(others) < 2:
-        return "warning", f"{text}; a total with masks takes 3 sites"
+    key = fingerprint(public_line(load_keys(site.key)[1]))
+    peers = sorted(name for name, listed_key in sites.items() if listed_key != key)
+    text = f"shares masks only with {', '.join(peers) or 'nobody'}"
+    if len(peers) == len(sites):
+        return "warning", f"{text}; this site's key, {key}, is not on the roster: does it list an old key?"
+    if len(peers) < 2:
+        return "warning", f"{text}; a masked sum needs 3 sites"
     return "ok", text
 
 
 def _privacy(site: SiteFolder) -> tuple[str, str]:
-    privacy, spent = site.settings.privacy, spent_in_words(site)
+    privacy, spending = site.settings.privacy, spending_line(site)
     if site.settings.consent.least_images > 1 and (privacy.epsilon or "image-dp" in site.settings.consent.demand):
         return "error", (
-            f"least-images = {site.settings.consent.least_images} and a demand for --dp image: they do not go together, and "
-            "every run is refused; set least-images = 1"
+            f"least-images = {site.settings.consent.least_images} excludes --dp image, which this site "
+            "demands, so every run is refused; set least-images = 1"
         )
-    return "ok", spent
+    return "ok", spending
 
 
 def _exchanges(site: SiteFolder) -> tuple[str, str]:
     exchanges, name = ExchangeLog(site.exchange_log), site.exchange_log.name
     if line := exchanges.first_break():
-        return "warning", f"{name}: line {line} does not fit the one before; was the file changed?"
-    return "ok", f"{name}: {sum(1 for _ in exchanges.entries())} messages so far"
+        return "warning", f"{name}: line {line} does not follow from the line before; was the file changed?"
+    return "ok", f"{name}: {counted(sum(1 for _ in exchanges.entries()), 'message')} so far"
 
 
 def _backbone(site: SiteFolder) -> tuple[str, str]:
@@ -216,8 +216,8 @@ def _reach(site: SiteFolder) -> tuple[str, str]:
         return "error", f"there is no host named {host!r}; check coordinator in site.toml"
     except OSError as error:
         return "error", (
-            f"{host}:{port} cannot be reached ({error.strerror or error}); is the coordinator up, and may this machine "
-            "connect to that port?"
+            f"{host}:{port} cannot be reached ({error.strerror or error}); is the coordinator up, and may "
+            "this machine connect to that port?"
         )
 
 
@@ -241,7 +241,9 @@ def _certificate(site: SiteFolder) -> tuple[str, str]:
         return "error", f"{host}:{port} does not speak TLS ({error}); is this the coordinator's port?"
     left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
     if left < WARN_DAYS:
-        return "warning", f"valid for {left} days only; tell the coordinator's people: fedtransfer server renew"
+        return "warning", (
+            f"valid for only {counted(left, 'day')}; ask the coordinator's people to run: fedtransfer server renew"
+        )
     return "ok", f"signed by {site.authority.name}, for {host}, until {certificate.not_valid_after_utc:%Y-%m-%d}"
 
 
@@ -251,12 +253,13 @@ def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
         return "the coordinator's certificate has expired; its people renew it with: fedtransfer server renew"
     if "Hostname" in reason or "IP address" in reason:
         return (
-            f"the coordinator's certificate is not for {host!r}; use the name that it is for, or have it made for this "
-            f"one too: fedtransfer server renew --host {host}"
+            f"the coordinator's certificate is not for {host!r}; use the name that it is for, or have it "
+            f"renewed for this name too: fedtransfer server renew --host {host}"
         )
     return (
-        f"the coordinator's certificate is not signed by your ca.crt ({reason}); you have another federation's ca.crt, or "
-        "somebody stands in between. Compare its SHA-256 with the coordinator's people"
+        f"the coordinator's certificate is not signed by your ca.crt ({reason}); you have another "
+        "federation's ca.crt, or somebody intercepts the connection. Compare its SHA-256 with the "
+        "coordinator's people"
     )
 
 
@@ -264,16 +267,15 @@ def _clock(site: SiteFolder) -> tuple[str, str]:
     host, port = _address(site)
     try:
         answer = httpx.get(f"https://{host}:{port}/", verify=ssl.create_default_context(cafile=str(site.authority)))
-        theirs = parsedate_to_datetime(answer.headers["date"])
+        coordinator_time = parsedate_to_datetime(answer.headers["date"])
     except (httpx.HTTPError, KeyError, ValueError) as error:
-        return "warning", f"the coordinator does not tell its time ({error})"
-    off = (datetime.now(UTC) - theirs).total_seconds()
-    if abs(off) > CLOCK_SECONDS:
-        return (
-            "error",
-            f"this machine's clock is {off:+.0f} s off the coordinator's; signatures would be refused: use NTP",
+        return "warning", f"the coordinator does not report its time ({error})"
+    offset = (datetime.now(UTC) - coordinator_time).total_seconds()
+    if abs(offset) > CLOCK_SECONDS:
+        return "error", (
+            f"this machine's clock is {offset:+.0f} s off the coordinator's, so signatures would be refused; use NTP"
         )
-    return "ok", "the same as the coordinator's, to a few seconds"
+    return "ok", "equal to the coordinator's within a few seconds"
 
 
 def _enrolment(site: SiteFolder) -> tuple[str, str]:
@@ -281,10 +283,13 @@ def _enrolment(site: SiteFolder) -> tuple[str, str]:
         with connect(site) as fleet:
             enrolled = fleet.is_enrolled()
     except httpx.HTTPError as error:
-        return "error", f"the coordinator does not answer as one ({error}); is {site.settings.coordinator} its address?"
-    if not enrolled:
         return "error", (
-            f"the coordinator does not know this site's key, or has revoked it; send its people {site.key.with_suffix('.pub')}"
+            f"{site.settings.coordinator} does not answer like a coordinator ({error}); is this its address?"
+        )
+    if not enrolled:
+        public_key = site.key.with_suffix(".pub")
+        return "error", (
+            f"the coordinator does not know this site's key, or has revoked it; send its people {public_key}"
         )
     return "ok", "the coordinator knows this site's key"
 

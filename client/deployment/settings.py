@@ -1,4 +1,4 @@
-"""``site.toml``: what the site decides for itself. No coordinator can change it."""
+"""``site.toml``: the site's own settings, which no coordinator can change; and the site's folder."""
 
 import math
 import re
@@ -14,16 +14,16 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.methods import METHODS
 
 SETTINGS = "site.toml"
-MECHANISMS: Mapping[
-    str, tuple[Callable[[RunConfig], bool], str]
-] = {  # by name: whether a run has it, and by which settings
+# Privacy mechanisms by name: whether a run has it, and the settings that give it.
+MECHANISMS: Mapping[str, tuple[Callable[[RunConfig], bool], str]] = {
     "dp": (lambda run: run.private, "--dp site or --dp image"),
     "image-dp": (lambda run: run.dp == "image", "--dp image"),
     "masks": (lambda run: run.masks, "--masks"),
 }
 UNPINNED = (
-    "no roster: in runs with masks it takes the coordinator's word for whose keys are whose, so a coordinator that invents sites "
-    "could unmask what this one sends; to know them yourself, see fedtransfer client roster --help"
+    "no roster: in runs with masks this site trusts the coordinator to say which key belongs to whom, so a "
+    "coordinator that invents sites could unmask this site's answers; to check the keys, see fedtransfer "
+    "client roster --help"
 )
 EXCHANGES = (*METHODS, *OPTIONAL_EXCHANGES)
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -34,11 +34,12 @@ class Consent(Table):
     """What a run may ask of the site.
 
     Attributes:
-        methods: what a run may make its head by: strategies, and the one-shot heads that it begins with; empty for any.
-        rounds_a_day: rounds that it answers within 24 hours, of training or of sums, over all runs; 0 for no bound.
-        least_images: a class with fewer images than this is kept out of the federation altogether.
-        demand: privacy mechanisms that a run must use; one that this version does not have refuses every run.
-        bundles: hashes of the app bundles that it answers; ``installed`` is that of its own fedtransfer.
+        methods: strategies and one-shot heads (``--init``) that a run may use; empty for any.
+        rounds_a_day: rounds of training or sums within 24 hours, over all runs; 0 for no limit.
+        least_images: classes with fewer images are left out of the federation.
+        demand: privacy mechanisms that a run must use; an unknown one refuses every run.
+        bundles: hashes of the app bundles to answer; ``installed`` is that of the site's
+            fedtransfer.
     """
 
     methods: tuple[str, ...] = ()
@@ -63,10 +64,10 @@ class Consent(Table):
 
 
 class Privacy(Table):
-    """What all runs together may spend on an image of the site: differential privacy, for one added or removed.
+    """Privacy that all runs together may spend on an image of the site, added or removed.
 
     Attributes:
-        epsilon: ε; 0 for no bound.
+        epsilon: ε; 0 for no limit.
         delta: δ.
     """
 
@@ -74,26 +75,26 @@ class Privacy(Table):
     delta: float = Field(1e-5, gt=0, lt=0.1)
 
     @property
-    def bound(self) -> float:
-        """ε, infinite where there is no bound."""
+    def limit(self) -> float:
+        """ε, infinite if there is no limit."""
         return self.epsilon or math.inf
 
 
 class SiteSettings(Table):
-    """The whole file; paths are relative to its folder.
+    """The whole file. Paths are relative to its folder.
 
     Attributes:
-        name: what the site calls itself; the coordinator decides under which name it is enrolled.
-        coordinator: host:port.
+        name: the site's name; the coordinator may enrol it under another.
+        coordinator: address of the coordinator, host:port.
         authority: the coordinator's ca.crt.
-        data: images, as everywhere: a folder of class folders, a CSV manifest or an .npz archive.
-        backbone, weights: files that stand for those of the same name in a run's settings; "" to use the run's.
-        feature_statistics: the file that stands for that of a run which has one; "" to take part in no such run.
+        data: images: a folder of class folders, a CSV manifest or an .npz archive.
+        backbone, weights: files that replace those in a run's settings; "" to use the run's.
+        feature_statistics: the file that replaces a run's; "" to take part in no run that has one.
         store: folder of the feature store.
-        threads: image batches extracted at a time; 0 for one a core.
+        threads: image batches extracted at a time; 0 for one per core.
         strict: stop at the first image that cannot be read.
-        roster: file of the sites with which it shares masks; "" to believe the coordinator who they are.
-        classes: the site's name for a class → the federation's; "" keeps the class out.
+        roster: file of the sites to share masks with; "" to trust the coordinator about their keys.
+        classes: the site's name for a class → the federation's; "" leaves the class out.
         consent: what a run may ask.
         privacy: what all runs together may spend.
     """
@@ -116,19 +117,19 @@ class SiteSettings(Table):
     @field_validator("coordinator")
     @classmethod
     def _an_address(cls, address: str) -> str:
-        found = _ADDRESS.fullmatch(address)
-        if not found or not 1 <= int(found[2]) <= 65535:
+        match = _ADDRESS.fullmatch(address)
+        if not match or not 1 <= int(match[2]) <= 65535:
             raise ValueError("expected host:port, as in fed.example.org:9443")
         return address
 
 
 @dataclass(frozen=True)
 class SiteFolder:
-    """A site's folder, opened.
+    """A site's folder.
 
     Attributes:
-        folder: it.
-        settings: what its site.toml says.
+        folder: its path.
+        settings: the settings in its site.toml.
     """
 
     folder: Path
@@ -139,36 +140,36 @@ class SiteFolder:
         """Open a folder that ``fedtransfer client init`` made.
 
         Raises:
-            UserError: it is none, or its settings are not right.
+            UserError: it is not a site's folder, or its settings are invalid.
         """
         path = folder / SETTINGS
         if not path.is_file():
             raise UserError(
-                f"{folder.absolute()} is no site's folder (it has no {SETTINGS}); "
+                f"{folder.absolute()} is not a site's folder (it has no {SETTINGS}); "
                 "make one with fedtransfer client init DIR, or name it with --dir"
             )
         return cls(folder.absolute(), read_settings(path, SiteSettings))
 
     def path(self, value: str) -> Path:
-        """Return a path of the settings, taken from the site's folder."""
+        """Return a path in the settings as one relative to the site's folder."""
         return self.folder / Path(value).expanduser()
 
     def apply(self, config: RunConfig) -> RunConfig:
-        """Return a run's settings with the site's own paths, threads and strictness."""
-        own = self.settings
-        changes = {"threads": own.threads, "strict": own.strict, "store": str(self.path(own.store))}
-        if own.backbone:
-            named = own.backbone in (BUNDLED, *KERAS_BACKBONES)
-            changes["backbone"] = own.backbone if named else str(self.path(own.backbone))
-        if own.backbone or own.weights:
-            changes["weights"] = str(self.path(own.weights)) if own.weights else ""
-        if config.feature_statistics and own.feature_statistics:
-            changes["feature_statistics"] = str(self.path(own.feature_statistics))
+        """Return a run's settings with the site's paths, threads and strictness."""
+        site = self.settings
+        changes = {"threads": site.threads, "strict": site.strict, "store": str(self.path(site.store))}
+        if site.backbone:
+            is_name = site.backbone in (BUNDLED, *KERAS_BACKBONES)
+            changes["backbone"] = site.backbone if is_name else str(self.path(site.backbone))
+        if site.backbone or site.weights:
+            changes["weights"] = str(self.path(site.weights)) if site.weights else ""
+        if config.feature_statistics and site.feature_statistics:
+            changes["feature_statistics"] = str(self.path(site.feature_statistics))
         return config.model_copy(update=changes)
 
     @property
     def authority(self) -> Path:
-        """The certificate that the coordinator's must be signed by."""
+        """The certificate of the authority that signs the coordinator's."""
         return self.path(self.settings.authority)
 
     @property
@@ -178,20 +179,20 @@ class SiteFolder:
 
     @property
     def roster(self) -> Path | None:
-        """The sites with which it shares masks, as their own people say; None to believe the coordinator."""
+        """The roster of sites to share masks with; None to trust the coordinator about their keys."""
         return self.path(self.settings.roster) if self.settings.roster else None
 
     @property
     def state(self) -> Path:
-        """What the running site needs: logs, the worker's socket, Flower's number for it."""
+        """Folder of files of the running site: logs, the worker's socket, Flower's node id."""
         return self.folder / "state"
 
     @property
     def results(self) -> Path:
-        """The heads that federations ended with, a folder a run."""
+        """Folder of results, one folder per run."""
         return self.folder / "results"
 
     @property
     def exchange_log(self) -> Path:
-        """The log of what left the site."""
+        """The log of messages that left the site."""
         return self.folder / "sent.jsonl"

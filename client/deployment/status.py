@@ -1,4 +1,4 @@
-"""``fedtransfer client status``: whether the site is up, since when, and what it does."""
+"""``fedtransfer client status``: the site's processes, messages and results, as data and as text."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +11,11 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import epsilon
 from fedtransfer.common.support.health import is_serving
 from fedtransfer.common.support.processes import running_pid, stop_running
-from fedtransfer.common.support.text import ago
+from fedtransfer.common.support.text import ago, counted
 
 
 def describe(site: SiteFolder) -> dict[str, Any]:
-    """Return how the site is."""
+    """Return the status of the site."""
     sent = list(ExchangeLog(site.exchange_log).entries())
     return {
         "name": site.settings.name,
@@ -25,13 +25,13 @@ def describe(site: SiteFolder) -> dict[str, Any]:
         "serving": is_up(site),
         "worker": worker_status(site),
         "last_sent": sent[-1] if sent else None,
-        "privacy": spent_in_words(site),
+        "privacy": spending_line(site),
         "results": sorted(path.parent.name for path in site.results.glob("*/head.npz")),
     }
 
 
-def in_words(status: dict[str, Any]) -> list[str]:
-    """Say it in lines."""
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """Return the status as lines of text."""
     runs = "runs" if status["running"] else "does not run: fedtransfer client start"
     lines = [f"{status['name']} ({status['folder']}) {runs}."]
     if status["running"]:
@@ -41,39 +41,39 @@ def in_words(status: dict[str, Any]) -> list[str]:
         since = ago(datetime.fromtimestamp(worker["since"], UTC))
         doing = worker["doing_since"]
         now = f"working since {ago(datetime.fromtimestamp(doing, UTC))}" if doing else "idle"
-        lines.append(f"The worker is up since {since}, has done {worker['done']} messages, and is {now}.")
-    if sent := status["last_sent"]:
-        what = f"{sent['kind']}" + (f" of round {sent['round']}" if sent["round"] is not None else "")
-        lines.append(f"Last sent: {what}, {sent['bytes']:,} bytes, {ago(datetime.fromtimestamp(sent['time'], UTC))}.")
+        lines.append(f"The worker started {since}, has done {counted(worker['done'], 'message')}, and is {now}.")
+    if message := status["last_sent"]:
+        kind = f"{message['kind']}" + (f" of round {message['round']}" if message["round"] is not None else "")
+        moment = ago(datetime.fromtimestamp(message["time"], UTC))
+        lines.append(f"Last sent: {kind}, {message['bytes']:,} bytes, {moment}.")
     lines.append(f"Privacy: {status['privacy']}.")
-    held = ", ".join(status["results"]) or "none yet"
-    lines.append(f"Results held: {held}.")
+    lines.append(f"Results: {', '.join(status['results']) or 'none yet'}.")
     return lines
 
 
-def spent_in_words(site: SiteFolder) -> str:
-    """Say what runs with differential privacy of images have spent at the site, and what they may spend.
+def spending_line(site: SiteFolder) -> str:
+    """Say how much privacy runs with ``--dp image`` have spent on an image of the site, and the limit.
 
     Raises:
         UserError: the ledger is damaged, or there are two.
     """
     privacy = site.settings.privacy
     spent = epsilon(SiteLedger.open(site.folder).spent(), privacy.delta)
-    bound = f"of {privacy.epsilon:g} that all runs together may" if privacy.epsilon else "and no bound is set"
-    return f"epsilon {spent:.3g} at delta {privacy.delta:g} is spent on an image by runs with --dp image, {bound}"
+    limit = f"of {privacy.epsilon:g} for all runs together" if privacy.epsilon else "without a limit"
+    return f"epsilon {spent:.3g} at delta {privacy.delta:g} is spent on an image by runs with --dp image, {limit}"
 
 
 def is_up(site: SiteFolder) -> bool:
-    """Return whether the site's SuperNode serves, by its health service; it comes up before the connection does."""
+    """Whether SuperNode's health service answers, which comes up before its connection does."""
     port = site.state / "health-port"
     return port.exists() and running_pid(site.state) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
 
 
 def stop_site(site: SiteFolder) -> None:
-    """End the process that runs the site, and wait until it has.
+    """End the process that runs the site, and wait for its end.
 
     Raises:
-        UserError: none does.
+        UserError: the site does not run.
     """
     if not stop_running(site.state):
         raise UserError(f"{site.folder}: this site does not run")

@@ -1,4 +1,4 @@
-"""Flower's SuperNode at a site, and the SuperExec that hands its messages to the warm worker."""
+"""Flower's SuperNode at a site, and the SuperExec that passes its messages to the warm worker."""
 
 import os
 import secrets
@@ -17,9 +17,9 @@ from fedtransfer.common.support.processes import free_port, spawn, tool
 
 
 def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
-    """Start SuperNode, and the SuperExec that hands its messages to the worker.
+    """Start SuperNode, and the SuperExec that passes its messages to the worker.
 
-    SuperNode's local Runtime API would let any user of this machine take messages; with a secret it does not.
+    The secret keeps other users of this machine from SuperNode's local Runtime API.
     """
     secret = site.state / "superexec.secret"
     secret.unlink(missing_ok=True)
@@ -44,24 +44,24 @@ def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
         tool("flower-superexec"), "--insecure", "--runtime-api-address", runtime,
         "--superexec-auth-secret-file", str(secret), "--parent-pid", str(os.getpid()),
     ]  # fmt: skip
-    started = {"supernode": spawn(supernode, site.state / "supernode.log", {"FLWR_HOME": str(site.state / "flower")})}
+    processes = {"supernode": spawn(supernode, site.state / "supernode.log", {"FLWR_HOME": str(site.state / "flower")})}
     environment = {
         "PATH": str(_only_launcher(site)),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "FLWR_HOME": str(site.state / "flower"),
     }
-    started["superexec"] = spawn(superexec, site.state / "supernode.log", environment)
+    processes["superexec"] = spawn(superexec, site.state / "supernode.log", environment)
     (site.state / "health-port").write_text(str(health))
-    return started
+    return processes
 
 
 def _only_launcher(site: SiteFolder) -> Path:
-    """Make the folder that is SuperExec's whole PATH: all that it can start is our launcher."""
+    """Make the folder that is SuperExec's whole PATH, so that it can start only our launcher."""
     folder = site.state / "bin"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     script = folder / "flwr-clientapp"
-    words = [sys.executable, "-I", "-S", launcher.__file__, str(socket_of(site))]
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', "utf-8")
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(socket_of(site))]
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
     script.chmod(0o755)
     return folder

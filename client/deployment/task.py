@@ -1,7 +1,7 @@
-"""One message of Flower's, done in the warm worker: what Flower's ``flwr-clientapp`` does in a process of its own.
+"""One Flower message, answered in the warm worker instead of a process of its own (``flwr-clientapp``).
 
-The bundle that comes with the message is a name: its hash must be on the site's allow-list, and it is never unpacked.
-What runs is the ClientApp that is installed here.
+The bundle that comes with the message only serves as a name: its hash must be on the site's
+allow-list, and it is never unpacked. The ClientApp that runs is the installed one.
 """
 
 import hashlib
@@ -33,8 +33,9 @@ from fedtransfer.common.wire.bundle import build_bundle
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0  # SuperNode is on this machine: if it does not answer, it is gone
-_ROUNDS = (  # what says to which round it belongs
-    protocol.Task, protocol.Gather, protocol.Trial, messages.Invitation, messages.Peers, messages.Survivors, messages.Unmasking,
+_ROUNDS = (  # messages that belong to a round
+    protocol.Task, protocol.Gather, protocol.Trial, messages.Invitation, messages.Peers, messages.Survivors,
+    messages.Unmasking,
 )  # fmt: skip
 _UNANSWERED = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "the site's own log says why")
 
@@ -43,9 +44,9 @@ class Task:
     """A message at SuperNode, to be fetched and answered.
 
     Args:
-        site: whose allow-list and exchange log count.
-        address: of SuperNode's Runtime API, host:port.
-        token: what SuperNode gave for this message.
+        site: the site, with its allow-list and exchange log.
+        address: address of SuperNode's Runtime API, host:port.
+        token: SuperNode's token for the message.
     """
 
     def __init__(self, site: SiteFolder, address: str, token: str) -> None:
@@ -67,14 +68,14 @@ class Task:
         self._input: tuple[Message, Context, Run, Fab] | None = None
 
     def fetch(self) -> None:
-        """Fetch the message with its run, settings and bundle; waits for its arrays, which may never come."""
+        """Fetch the message with its run, settings and bundle; its arrays may never arrive."""
         self._input = pull_task_input(self._client)
 
     def answer(self, app: ClientApp) -> dict[str, Any]:
-        """Have ``app`` answer, note in the exchange log what leaves, and hand it to SuperNode; return what was done."""
+        """Have ``app`` answer, record the answer, and send it; return the facts of the task."""
         assert self._input
         message, context, run, bundle = self._input
-        done = {
+        facts = {
             "run": str(run.run_id),
             "round": _round(message),
             "method": _method(context.run_config),
@@ -83,32 +84,28 @@ class Task:
         try:
             try:
                 reply = _answer(self._site, app, message, context, bundle)
-                ExchangeLog(self._site.exchange_log).write(reply, done)
-            except (
-                Exception
-            ):  # such as a full disk, for what is not noted does not leave; but without any reply SuperNode waits
-                log.exception("the message is answered with an error that says nothing")
+                ExchangeLog(self._site.exchange_log).write(reply, facts)
+            except Exception:  # such as a full disk: no answer leaves without a record, but SuperNode needs a reply
+                log.exception("the message is answered with an error without details")
                 reply = Message(_UNANSWERED, reply_to=message)
             push_message(self._client, reply, context)
             status, details = SubStatus.COMPLETED, ""
         finally:
             push_task_output(client=self._client, context=context, sub_status=status, details=details)
-        return {"kind": message.metadata.message_type, **done, "seconds": round(time.monotonic() - self._began, 3)}
+        return {"kind": message.metadata.message_type, **facts, "seconds": round(time.monotonic() - self._began, 3)}
 
     def close(self) -> None:
-        """Let go of SuperNode."""
+        """Close the connection to SuperNode."""
         self._heartbeat.stop()
         self._client.close()
 
 
 def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab) -> Message:
-    """Have the installed app answer, if the bundle is one that the site answers by its settings of this moment."""
+    """Have the installed app answer, if the site's present settings allow the bundle."""
     try:
-        if message.metadata.message_type not in (
-            *protocol.KINDS,
-            *messages.KINDS,
-        ):  # Flower knows other spellings of the same
-            raise SiteError("other-message", "this site answers the messages of fedtransfer's protocol only")
+        # Flower accepts other spellings of the same message type.
+        if message.metadata.message_type not in (*protocol.KINDS, *messages.KINDS):
+            raise SiteError("other-message", "this site answers only messages of fedtransfer's protocol")
         _refuse_other_bundle(SiteFolder.open(site.folder), hashlib.sha256(bundle.content).hexdigest())
         return app(message, context)
     except SiteError as error:
@@ -127,25 +124,25 @@ def _refuse_other_bundle(site: SiteFolder, digest: str) -> None:
         )
         raise SiteError(
             "other-bundle",
-            f"this site answers bundle {allowed[0][:16]}… only, the run came with {digest[:16]}…; install the same "
-            "version of fedtransfer on both sides",
+            f"this site answers only bundle {allowed[0][:16]}…, the run came with {digest[:16]}…; install "
+            "the same version of fedtransfer on both sides",
         )
 
 
-def allowed_bundles(listed: Sequence[str]) -> list[str]:
-    """Return the hashes of an allow-list, with ``installed`` as that of the installed fedtransfer."""
-    return [build_bundle()[1] if name == "installed" else name for name in listed]
+def allowed_bundles(names: Sequence[str]) -> list[str]:
+    """Return the hashes of an allow-list; ``installed`` becomes that of the installed fedtransfer."""
+    return [build_bundle()[1] if name == "installed" else name for name in names]
 
 
 def _method(settings: Mapping[str, Value]) -> str:
-    """Read a run's methods for the exchange log: the one-shot head that it begins with, if any, and its strategy."""
+    """Return a run's methods for the exchange log: its one-shot head, if any, and its strategy."""
     return ", ".join(
         str(name) for name in (settings.get("init"), settings.get("strategy")) if name not in (None, "zeros")
     )
 
 
 def _round(message: Message) -> int | None:
-    """Read a message's round for the exchange log; None for a query, or for a message of another kind than ours."""
+    """Return a message's round for the exchange log; None for a query or a foreign message."""
     try:
         return int(wire.unpack(message.content, *_ROUNDS).round)
     except (protocol.ProtocolError, SiteError):

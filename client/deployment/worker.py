@@ -1,8 +1,8 @@
-"""The warm worker: one process that holds TensorFlow, features and heads, and does SuperNode's messages one by one.
+"""The warm worker: one process with TensorFlow, features and heads, which answers messages one by one.
 
-Flower starts a process a message, and importing TensorFlow there would take longer than a round. So what Flower starts
-as ``flwr-clientapp`` is a few lines (``client/deployment/launcher.py``) that hand the message's token to this process,
-over a Unix socket that only the site's own user can open.
+Flower starts a process for each message, and importing TensorFlow there would take longer than a
+round. So its ``flwr-clientapp`` is a few lines here (``client/deployment/launcher.py``) that pass
+the message's token to this process, over a Unix socket that only the site's own user can open.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ _LONGEST_SOCKET = 100  # bytes; the kernel's limit is 108, macOS' 104
 
 
 def serve(folder: Path) -> None:
-    """Do the messages of the site in ``folder`` until the process is ended.
+    """Answer the messages of the site in ``folder`` until the process is ended.
 
     Raises:
-        UserError: the folder's settings are not right.
+        UserError: the site's settings are invalid.
     """
     site = SiteFolder.open(folder)
     with _listen(socket_of(site)) as listener:
@@ -50,7 +50,7 @@ def serve(folder: Path) -> None:
 
 
 class _Worker:
-    """Answers requests: ``status``, or a message to be done."""
+    """Answers requests: for its status, or to answer a message."""
 
     def __init__(self, make: Callable[[dict[str, Any]], Any], answer: Callable[[Any], dict[str, Any]]) -> None:
         self._make, self._answer = make, answer
@@ -58,19 +58,19 @@ class _Worker:
         self._state: dict[str, Any] = {"since": time.time(), "doing_since": None, "last": None, "done": 0}
 
     def handle(self, connection: socket.socket) -> None:
-        """Answer one request of the site's own user; another's connection is closed."""
+        """Answer one request of the site's own user; close the connection of any other user."""
         with connection:
             if _user_of(connection) != os.getuid():
                 return
             request = json.loads(connection.makefile("r", encoding="utf-8").readline())
             answer = self._state if request["ask"] == "status" else {"code": self._work(request)}
-            with suppress(BrokenPipeError):  # who asked did not wait
+            with suppress(BrokenPipeError):  # the other end did not wait
                 connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def _work(self, request: dict[str, Any]) -> int:
         try:
             with closing(self._make(request)) as task:
-                task.fetch()  # before it is its turn: one that never comes whole must not hold up the others
+                task.fetch()  # before the lock: a message that never arrives whole must not hold up the others
                 with self._answering:
                     self._state["doing_since"] = time.time()
                     try:
@@ -86,13 +86,13 @@ class _Worker:
 
 
 def worker_status(site: SiteFolder) -> dict[str, Any] | None:
-    """Return what the worker does: since when it runs, what it did last; None where none runs."""
+    """Return the worker's status: its start, its last task; None if no worker runs."""
     answer = ask(str(socket_of(site)), {"ask": "status"}, 5.0)
     return json.loads(answer) if answer else None
 
 
 def socket_of(site: SiteFolder) -> Path:
-    """Return where the worker's socket is: in the site's folder, or elsewhere if that path is too long for a socket."""
+    """Return the path of the worker's socket, outside the site's folder if that is too long."""
     path = site.state / "worker.sock"
     if len(os.fsencode(path)) < _LONGEST_SOCKET:
         return path
@@ -114,8 +114,8 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _user_of(connection: socket.socket) -> int:
-    """Return the user at the other end, as the kernel says it."""
+    """Return the user at the other end, as the kernel reports it."""
     if not hasattr(socket, "SO_PEERCRED"):
-        return os.getuid()  # the socket's folder is for the site's user alone
+        return os.getuid()  # only the site's user can enter the socket's folder
     size = struct.calcsize("3i")
     return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])

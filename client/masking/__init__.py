@@ -1,1 +1,1 @@
-"""A site's part of secure aggregation."""
+"""Secure aggregation: a site's part."""

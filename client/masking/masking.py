@@ -1,9 +1,10 @@
-"""A site's part of secure aggregation: what it checks in each stage, and what it tells.
+"""A site's part of secure aggregation: what it checks in each stage, and what it reveals.
 
-Bonawitz et al. 2017 (doi 10.1145/3133956.3133982), Figure 4, with the check that all mean the same survivors. Each stage
-is answered once. Of another site, one shows the server a single share: of its pad's seed if it is in the list of
-survivors that was agreed on, of its key if it is not. A list is agreed on by more than half of all sites, which sign one
-list a session each, so there is one.
+Bonawitz et al. 2017 (doi 10.1145/3133956.3133982), Figure 4, with the consistency check on
+survivors. A site answers each stage once. For each neighbour it reveals exactly one share to the
+server: of its self-mask seed if the neighbour is on the list of survivors, otherwise of its private
+key. A list is valid only if more than half of all sites sign it. Each signs one list per session,
+so at most one is valid.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fedtransfer.client.masking.secrets import AGREED, ANSWERED, INVITED, SHARED, Held, Safe
+from fedtransfer.client.masking.secrets import AGREED, ANSWERED, INVITED, SHARED, Safe, SessionState
 from fedtransfer.client.masking.shared_noise import with_share
 from fedtransfer.client.node import Node
 from fedtransfer.common.config.config import RunConfig
@@ -26,230 +27,241 @@ from fedtransfer.common.masks.secrecy import SEALED, agreed, agreement_key, deri
 from fedtransfer.common.masks.session import Session, common_part, common_settings
 from fedtransfer.common.masks.vector import encode, places
 from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.support.text import counted
 from fedtransfer.common.wire.protocol import FINISH, Answer, Confusion, Request
 
 
 @dataclass(frozen=True)
 class Masking:
-    """The masks of a node.
+    """Secure aggregation at a node.
 
     Attributes:
-        safe: what it keeps between stages.
-        place: whose it is.
-        config: the run's settings, as they are here.
+        safe: the session between its stages.
+        node: the node.
+        config: the run's settings, as they are at this site.
     """
 
     safe: Safe
-    place: Node
+    node: Node
     config: RunConfig
 
-    def answer(self, asked: Stage) -> Any:
-        """Answer what is asked beside requests.
+    def answer(self, message: Stage) -> Any:
+        """Answer a message that belongs to secure aggregation only.
 
         Raises:
-            SiteError: it must not be done; the text says why.
+            SiteError: the site must not answer; the text says why.
         """
         if not self.config.masks:
-            raise SiteError("not-of-this-run", "asked for masks; the run's settings have none")
-        return _STAGES[type(asked)](self, asked)
+            raise SiteError("not-of-this-run", "asked for masks, which the run's settings do not have")
+        return _STAGES[type(message)](self, message)
 
-    def invited(self, asked: messages.Invitation) -> messages.PublicKeys:
-        """Make two keys for a session."""
-        held = Held(
-            asked.run, asked.round, asked.kind, asked.nonce, asked.site, INVITED, key=shamir.draw(), box=shamir.draw()
-        )
-        self.safe.keep(held)
-        mask, box = (public(agreement_key(secret)).hex() for secret in (held.key, held.box))
-        identity = self.place.identity(asked.site, {})
-        signature = identity.sign(self._vouched(asked.session, asked.site, mask, box)) if identity else b""
+    def make_keys(self, message: messages.Invitation) -> messages.PublicKeys:
+        """Make two key pairs for a session; return the public keys."""
+        session = SessionState(
+            message.run, message.round, message.kind, message.nonce, message.site, INVITED, key=shamir.draw(),
+            box=shamir.draw(),
+        )  # fmt: skip
+        self.safe.keep(session)
+        mask, box = (public(agreement_key(secret)).hex() for secret in (session.key, session.box))
+        identity = self.node.identity(message.site, {})
+        signature = identity.sign(self._key_statement(message.session, message.site, mask, box)) if identity else b""
         return messages.PublicKeys(mask, box, signature.hex())
 
-    def shared(self, asked: messages.Peers) -> messages.Boxes:
-        """Check whose keys these are, and share the secrets behind one's own masks with one's neighbours."""
-        held = self.safe.step(asked.nonce, asked.site, INVITED)
-        self._check_peers(asked, held)
-        held = replace(
-            held, done=SHARED, seed=shamir.draw(), names=asked.names, masks=asked.masks, boxes=asked.boxes,
-            enrolled=asked.enrolled,
+    def share_secrets(self, message: messages.Peers) -> messages.Boxes:
+        """Check the other sites' keys, and share this site's secrets with its neighbours."""
+        session = self.safe.step(message.nonce, message.site, INVITED)
+        self._check_peers(message, session)
+        session = replace(
+            session, done=SHARED, seed=shamir.draw(), names=message.names, masks=message.masks, boxes=message.boxes,
+            enrolled=message.enrolled,
         )  # fmt: skip
-        numbers, around = self._graph(held)
-        own = agreement_key(held.box)
-        points = [held.names.index(name) + 1 for name in around]
+        numbers, around = self._graph(session)
+        key = agreement_key(session.box)
+        points = [session.names.index(name) + 1 for name in around]
         shares = zip(
-            *(shamir.split(secret, numbers.threshold, points) for secret in (held.seed, held.key)), strict=True
+            *(shamir.split(secret, numbers.threshold, points) for secret in (session.seed, session.key)), strict=True
         )
         sealed = [
-            seal(*_box(held, own, (held.site, name)), b"".join(each.to_bytes(shamir.BYTES, "big") for each in pair))
+            seal(
+                *_box_key(session, key, (session.site, name)),
+                b"".join(share.to_bytes(shamir.BYTES, "big") for share in pair),
+            )
             for name, pair in zip(around, shares, strict=True)
         ]
-        self.safe.keep(held)
+        self.safe.keep(session)
         return messages.Boxes(np.frombuffer(b"".join(sealed), np.uint8).reshape(-1, SEALED))
 
-    def masked(self, asked: Request, kind: str, compute: Callable[[], Answer]) -> Answer:
-        """Answer a request under masks: ``compute`` makes the answer, of which nothing is told but its masked numbers.
+    def mask(self, request: Request, kind: str, compute: Callable[[], Answer]) -> Answer:
+        """Answer a request under masks: only the masked numbers of ``compute``'s answer leave the site.
 
-        Without masks a site takes the result of a run only, and tells nothing of how it does.
+        Without masks a site only takes the result of a run, and returns no scores.
         """
-        if not asked.nonce:
+        if not request.nonce:
             if kind != FINISH:
-                raise SiteError(
-                    "no-masks", "asked for an answer without masks, and the run's settings say that none is given"
-                )
-            return untold(compute(), len(asked.classes))
-        held = self.safe.step(asked.nonce, asked.site, SHARED)
-        if (held.round, held.kind) != (asked.round, kind):
+                raise SiteError("no-masks", "asked for an answer without masks, which the run's settings exclude")
+            answer = compute()
+            return empty_confusion(answer.round, answer.fingerprint, answer.classes, len(request.classes))
+        session = self.safe.step(request.nonce, request.site, SHARED)
+        if (session.round, session.kind) != (request.round, kind):
             raise SiteError("other-session", "asked for an answer under the masks of another round, or of another kind")
-        held = self._opened(held, asked)
-        self.safe.keep(held)  # before any answer: two under the same masks would tell how they differ
+        session = self._open_boxes(session, request)
+        self.safe.keep(session)  # before the answer: two answers under the same masks would reveal their difference
         answer = compute()
-        numbers, around = self._graph(held)
-        rng, bits = secret_generator(), places(asked)
-        vector = encode(answer, numbers.sites, rng, bits, with_share(answer, asked, self.config, rng))
-        vector += pad(
-            derived(held.seed.to_bytes(shamir.BYTES, "big"), held.session.bound("pad", held.site)), len(vector)
-        )
-        own, alike = agreement_key(held.key), common_part(asked, self.config)
+        numbers, around = self._graph(session)
+        rng, bits = secret_generator(), places(request)
+        vector = encode(answer, numbers.sites, rng, bits, with_share(answer, request, self.config, rng))
+        seed = session.seed.to_bytes(shamir.BYTES, "big")
+        vector += pad(derived(seed, session.session.context("pad", session.site)), len(vector))
+        key, digest = agreement_key(session.key), common_part(request, self.config)
         for name in around:
-            if name in held.received:
-                bound = held.session.bound("mask", alike, *sorted((held.site, name)))
-                key = _agreed(own, _key(held, held.masks, name), bound)
-                if held.site < name:
-                    vector += pad(key, len(vector))
+            if name in session.received:
+                context = session.session.context("mask", digest, *sorted((session.site, name)))
+                mask = pad(_agree(key, _public_key(session, session.masks, name), context), len(vector))
+                if session.site < name:
+                    vector += mask
                 else:
-                    vector -= pad(key, len(vector))
+                    vector -= mask
         return Masked(answer.round, answer.fingerprint, answer.classes, vector)
 
-    def consent(self, asked: messages.Survivors) -> messages.Consent:
-        """Agree to unmask the sum over these sites, once they are enough and oneself among them."""
-        held = self.safe.step(asked.nonce, asked.site, ANSWERED)
-        numbers, _ = self._graph(held)
-        self._check_list(asked.names, held, numbers.least)
-        self.safe.keep(replace(held, done=AGREED, survivors=asked.names))
-        identity = self.place.identity(held.site, {})
-        return messages.Consent(identity.sign(_statement(held, asked.names)).hex() if identity else "")
+    def consent(self, message: messages.Survivors) -> messages.Consent:
+        """Agree to unmask the sum over these sites, if they are enough and this site is one of them."""
+        session = self.safe.step(message.nonce, message.site, ANSWERED)
+        numbers, _ = self._graph(session)
+        self._check_list(message.names, session, numbers.least)
+        self.safe.keep(replace(session, done=AGREED, survivors=message.names))
+        identity = self.node.identity(session.site, {})
+        return messages.Consent(identity.sign(_survivor_statement(session, message.names)).hex() if identity else "")
 
-    def unmask(self, asked: messages.Unmasking) -> messages.Shares:
-        """Show one share of each neighbour, for the sum over the survivors agreed on; nothing more of this session."""
-        held = self.safe.step(asked.nonce, asked.site, AGREED)
-        numbers, around = self._graph(held)
-        if asked.names != held.survivors:
+    def unmask(self, message: messages.Unmasking) -> messages.Shares:
+        """Reveal one share for each neighbour, for the sum over the survivors, and end the session."""
+        session = self.safe.step(message.nonce, message.site, AGREED)
+        numbers, around = self._graph(session)
+        if message.names != session.survivors:
             raise SiteError("other-survivors", "asked to unmask the sum over other sites than this site agreed to")
-        self._check_signers(asked, held, numbers.quorum)
+        self._check_signers(message, session, numbers.quorum)
         self.safe.forget()
         shares = [
-            held.received[name][0 if name in asked.names else 1].to_bytes(shamir.BYTES, "big")
+            session.received[name][0 if name in message.names else 1].to_bytes(shamir.BYTES, "big")
             for name in around
-            if name in held.received
+            if name in session.received
         ]
         return messages.Shares(np.frombuffer(b"".join(shares), np.uint8).reshape(-1, shamir.BYTES))
 
-    def _check_peers(self, asked: messages.Peers, held: Held) -> None:
-        names = asked.names
+    def _check_peers(self, message: messages.Peers, session: SessionState) -> None:
+        names = message.names
         least = least_sites(len(names), self.config)
-        lists = (asked.masks, asked.boxes, asked.signatures, asked.enrolled)
-        if list(names) != sorted(set(names)) or any(len(each) != len(names) for each in lists):
-            raise SiteError("wrong-peers", "sent a list of sites that is not in order, or not complete")
+        columns = (message.masks, message.boxes, message.signatures, message.enrolled)
+        if list(names) != sorted(set(names)) or any(len(column) != len(names) for column in columns):
+            raise SiteError("wrong-peers", "sent a list of sites that is not sorted, or not complete")
         if len(names) < least:
             raise SiteError(
                 "too-few-peers",
-                f"sent keys of {len(names)} sites; this site shares masks with {least - 1} others at least",
+                f"sent keys of {counted(len(names), 'site')}; this site shares masks with at least {least - 1} others",
             )
-        own = tuple(public(agreement_key(secret)).hex() for secret in (held.key, held.box))
-        if held.site not in names or own != tuple(each[names.index(held.site)] for each in (asked.masks, asked.boxes)):
-            raise SiteError("not-among-peers", "sent a list of sites without this one, or with other keys of it")
-        others = dict(zip(names, asked.enrolled, strict=True))
-        if identity := self.place.identity(held.site, others):
-            for name, mask, box, signature in zip(names, asked.masks, asked.boxes, asked.signatures, strict=True):
-                if name != held.site:
-                    identity.verify(name, self._vouched(held.session, name, mask, box), _bytes(signature))
+        mask, box = (public(agreement_key(secret)).hex() for secret in (session.key, session.box))
+        position = names.index(session.site) if session.site in names else None
+        if position is None or (mask, box) != (message.masks[position], message.boxes[position]):
+            raise SiteError("not-among-peers", "sent a list of sites without this site, or with other keys for it")
+        enrolled = dict(zip(names, message.enrolled, strict=True))
+        if identity := self.node.identity(session.site, enrolled):
+            for name, mask, box, signature in zip(names, message.masks, message.boxes, message.signatures, strict=True):
+                if name != session.site:
+                    statement = self._key_statement(session.session, name, mask, box)
+                    identity.verify(name, statement, _bytes(signature))
 
-    def _opened(self, held: Held, asked: Request) -> Held:
-        """Open the boxes for this site."""
-        numbers, around = self._graph(held)
-        sharers = asked.sharers
-        self._check_list(sharers, replace(held, sharers=held.names), numbers.least)
+    def _open_boxes(self, session: SessionState, request: Request) -> SessionState:
+        """Return the session with the shares in the boxes for this site."""
+        numbers, around = self._graph(session)
+        sharers = request.sharers
+        self._check_list(sharers, replace(session, sharers=session.names), numbers.least)
         senders = [name for name in around if name in sharers]
-        sealed = [box.tobytes() for array in asked.boxes for box in array]
+        sealed = [box.tobytes() for array in request.boxes for box in array]
         if len(senders) < numbers.threshold or len(sealed) != len(senders):
             raise SiteError(
                 "too-few-boxes",
-                f"sent {len(sealed)} boxes of {len(senders)} neighbours; this site has masks with "
-                f"{numbers.threshold} at least, and needs a box of each",
+                f"sent {counted(len(sealed), 'box', 'boxes')} of {counted(len(senders), 'neighbour')}; this "
+                f"site shares masks with at least {numbers.threshold}, and needs a box of each",
             )
-        received, own = {}, agreement_key(held.box)
+        received, box_key = {}, agreement_key(session.box)
         for name, box in zip(senders, sealed, strict=True):
-            key, bound = _box(held, own, (name, held.site))
+            key, context = _box_key(session, box_key, (name, session.site))
             try:
-                pair = unseal(key, bound, box)
+                pair = unseal(key, context, box)
             except ValueError:
                 raise SiteError(
                     "broken-box", "sent a box that its sender did not seal for this site in this session"
                 ) from None
             received[name] = (int.from_bytes(pair[: shamir.BYTES], "big"), int.from_bytes(pair[shamir.BYTES :], "big"))
-        return replace(held, done=ANSWERED, sharers=sharers, received=received)
+        return replace(session, done=ANSWERED, sharers=sharers, received=received)
 
-    def _check_list(self, names: tuple[str, ...], held: Held, least: int) -> None:
-        if held.site not in names:
-            raise SiteError("not-in-total", "sent a list of sites whose answers are added up, without this one")
-        if list(names) != sorted(set(names)) or not set(names) <= set(held.sharers):
-            raise SiteError("wrong-list", "sent a list of sites that is not in order, or names one without masks")
+    def _check_list(self, names: tuple[str, ...], session: SessionState, least: int) -> None:
+        if session.site not in names:
+            raise SiteError("not-in-total", "sent a list of sites for a masked sum that leaves out this site")
+        if list(names) != sorted(set(names)) or not set(names) <= set(session.sharers):
+            raise SiteError("wrong-list", "sent a list of sites that is not sorted, or names one without masks")
         if len(names) < least:
             raise SiteError(
                 "too-few-sites",
-                f"asked for a total over {len(names)} sites; this site is in none of fewer than {least}",
+                f"asked to join a masked sum over {counted(len(names), 'site')}; this site requires at least {least}",
             )
 
-    def _check_signers(self, asked: messages.Unmasking, held: Held, quorum: int) -> None:
-        signers = asked.signers
-        in_list = list(signers) == sorted(set(signers)) and set(signers) <= set(held.survivors)
-        if not in_list or len(signers) < quorum or len(asked.signatures) != len(signers):
+    def _check_signers(self, message: messages.Unmasking, session: SessionState, quorum: int) -> None:
+        signers = message.signers
+        in_list = list(signers) == sorted(set(signers)) and set(signers) <= set(session.survivors)
+        if not in_list or len(signers) < quorum or len(message.signatures) != len(signers):
             raise SiteError(
-                "no-quorum", f"{len(signers)} sites are said to agree on whose answers are added up; {quorum} must"
+                "no-quorum",
+                f"{counted(len(signers), 'site')} signed the list of sites in the sum, {quorum} must sign it",
             )
-        others = dict(zip(held.names, held.enrolled, strict=True))
-        if identity := self.place.identity(held.site, others):
-            for name, signature in zip(signers, asked.signatures, strict=True):
-                if name != held.site:
-                    identity.verify(name, _statement(held, held.survivors), _bytes(signature))
+        enrolled = dict(zip(session.names, session.enrolled, strict=True))
+        if identity := self.node.identity(session.site, enrolled):
+            for name, signature in zip(signers, message.signatures, strict=True):
+                if name != session.site:
+                    identity.verify(name, _survivor_statement(session, session.survivors), _bytes(signature))
 
-    def _graph(self, held: Held) -> tuple[Graph, tuple[str, ...]]:
+    def _graph(self, session: SessionState) -> tuple[Graph, tuple[str, ...]]:
         """Return the session's graph, and the site's neighbours in it."""
-        numbers = graph(len(held.names), self.config)
-        return numbers, numbers.ring(held.names, held.session.order(held.masks, held.boxes)).around(held.site)
+        numbers = graph(len(session.names), self.config)
+        ring = numbers.ring(session.names, session.session.order(session.masks, session.boxes))
+        return numbers, ring.around(session.site)
 
-    def _vouched(self, session: Session, site: str, mask: str, box: str) -> bytes:
-        """Return what a site signs of its keys, with the settings by which it shares masks and makes its answer."""
-        return session.bound("keys", site, mask, box, common_settings(self.config))
-
-
-def untold(answer: Answer, classes: int) -> Confusion:
-    """Return closing scores of no images in place of an answer."""
-    nothing = Counts.empty(classes)
-    stated = (answer.round, answer.fingerprint, answer.classes)
-    return Confusion(*stated, nothing, nothing, np.zeros((classes, classes), np.int64))
+    def _key_statement(self, session: Session, site: str, mask: str, box: str) -> bytes:
+        """Return what a site signs with its keys: these, and the settings common to all sites."""
+        return session.context("keys", site, mask, box, common_settings(self.config))
 
 
-def _statement(held: Held, survivors: tuple[str, ...]) -> bytes:
-    """Return what a site signs of the list of survivors: the list, and whose masks with which keys are in the vectors."""
-    return held.session.bound("survivors", survivors, held.sharers, held.names, held.masks, held.boxes)
+def empty_confusion(round: int, fingerprint: str, classes: str, number: int) -> Confusion:
+    """Return closing scores over no images, for a site that reveals none.
+
+    Args:
+        round, fingerprint, classes: the first fields of every answer.
+        number: number of classes.
+    """
+    empty = Counts.empty(number)
+    return Confusion(round, fingerprint, classes, empty, empty, np.zeros((number, number), np.int64))
 
 
-def _box(held: Held, own: X25519PrivateKey, way: tuple[str, str]) -> tuple[bytes, bytes]:
-    """Return the key of the box that goes from one site to another, one of them this, and what it is bound to."""
-    [other] = set(way) - {held.site}
-    bound = held.session.bound("box", *way)
-    return _agreed(own, _key(held, held.boxes, other), bound), bound
+def _survivor_statement(session: SessionState, survivors: tuple[str, ...]) -> bytes:
+    """Return what a site signs with a list of survivors: the list, the sharers, and all keys."""
+    return session.session.context("survivors", survivors, session.sharers, session.names, session.masks, session.boxes)
 
 
-def _key(held: Held, keys: tuple[str, ...], name: str) -> bytes:
-    return _bytes(keys[held.names.index(name)])
+def _box_key(session: SessionState, key: X25519PrivateKey, route: tuple[str, str]) -> tuple[bytes, bytes]:
+    """Return the key of the box from one site to another, one of them this site, and its context."""
+    [peer] = set(route) - {session.site}
+    context = session.session.context("box", *route)
+    return _agree(key, _public_key(session, session.boxes, peer), context), context
 
 
-def _agreed(own: X25519PrivateKey, other: bytes, bound: bytes) -> bytes:
+def _public_key(session: SessionState, keys: tuple[str, ...], name: str) -> bytes:
+    return _bytes(keys[session.names.index(name)])
+
+
+def _agree(key: X25519PrivateKey, public_key: bytes, context: bytes) -> bytes:
     try:
-        return agreed(own, other, bound)
+        return agreed(key, public_key, context)
     except ValueError:
-        raise SiteError("no-key", "sent as another site's public key what is none") from None
+        raise SiteError("no-key", "sent an invalid public key for another site") from None
 
 
 def _bytes(digits: str) -> bytes:
@@ -260,8 +272,8 @@ def _bytes(digits: str) -> bytes:
 
 
 _STAGES: dict[type[Stage], Callable[[Masking, Any], Any]] = {
-    messages.Invitation: Masking.invited,
-    messages.Peers: Masking.shared,
+    messages.Invitation: Masking.make_keys,
+    messages.Peers: Masking.share_secrets,
     messages.Survivors: Masking.consent,
     messages.Unmasking: Masking.unmask,
 }

@@ -1,9 +1,10 @@
-"""What a site keeps of a masked session between its stages: in Flower's context of the node, and nowhere else.
+"""A site's secrets of a masked session, which only Flower's context of the node has between stages.
 
-It is gone with the site's process. So a site that died has dropped out; it cannot tell twice what it may tell once.
+They are lost with the site's process. So a site that died has dropped out, and cannot reveal twice
+what it may reveal once.
 
-That context is a copy, fetched with each message, so two messages at once would both find a step not made yet. Hence the
-process also knows which steps it has made, and makes each once.
+The context is a copy, fetched with each message, so two concurrent messages would both find a step
+not made yet. Therefore the process also records the steps that it has made, and makes each once.
 """
 
 import json
@@ -17,24 +18,25 @@ from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.session import Session
 
 _RECORD = "masks"
-_REMEMBERED = 2**17  # sites of sessions: more than can be under way at a time
-NOT_BEGUN, INVITED, SHARED, ANSWERED, AGREED = range(5)  # stages that are done
+_MOST_STEPS = 2**17  # pairs of session and site: more than can be in progress at a time
+NOT_BEGUN, INVITED, SHARED, ANSWERED, AGREED = range(5)  # the last stage that is done
 
 
 @dataclass(frozen=True)
-class Held:
-    """A session at a site.
+class SessionState:
+    """The state of a session at a site.
 
     Attributes:
-        run, round, kind, nonce: which.
+        run, round, kind, nonce: the session (``session``).
         site: the site's name in it.
         done: the last stage that is done.
-        key, box: the secrets that its two keys are derived from.
-        seed: the secret of its own pad.
-        names, masks, boxes, enrolled: of all sites of the session, as in ``fedtransfer.common.masks.messages.Peers``.
-        sharers: whose shares came.
-        received: neighbour → its shares, of its seed and of its key.
-        survivors: the list that the site agreed to.
+        key, box: the secrets from which its two keys are derived.
+        seed: the secret of its self-mask.
+        names, masks, boxes, enrolled: columns over all sites, as in
+            ``common.masks.messages.Peers``.
+        sharers: the sites whose shares were passed on.
+        received: neighbour → shares of its seed and of its key.
+        survivors: the list to which the site agreed.
     """
 
     run: str
@@ -56,67 +58,67 @@ class Held:
 
     @property
     def session(self) -> Session:
-        """The session that it belongs to."""
+        """The session itself."""
         return Session(self.run, self.round, self.kind, self.nonce)
 
 
 class Steps:
-    """The steps that this process has made: by session and site, the last one."""
+    """The last step that this process has made, by session and site."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], int] = {}
         self._lock = Lock()
 
     def take(self, nonce: str, site: str, step: int) -> bool:
-        """Return whether a step has not been made yet; from now on it has."""
+        """Record a step; return whether it is new."""
         with self._lock:
             if self._last.get((nonce, site), NOT_BEGUN) >= step:
                 return False
             self._last[nonce, site] = step
-            if len(self._last) > _REMEMBERED:
+            if len(self._last) > _MOST_STEPS:
                 del self._last[next(iter(self._last))]
             return True
 
 
 @dataclass(frozen=True)
 class Safe:
-    """Where a node keeps the session that it is in; there is one at a time.
+    """The store of a node's session; there is one session at a time.
 
     Attributes:
-        state: of Flower's context of the node.
-        steps: that the process has made.
+        state: state in Flower's context of the node.
+        steps: steps that the process has made.
     """
 
     state: RecordDict
     steps: Steps
 
-    def keep(self, held: Held) -> None:
-        """Keep a session in place of whatever was kept."""
-        self.state[_RECORD] = ConfigRecord({"held": json.dumps(vars(held)).encode()})
+    def keep(self, session: SessionState) -> None:
+        """Store a session, in place of any other."""
+        self.state[_RECORD] = ConfigRecord({"held": json.dumps(vars(session)).encode()})
 
-    def step(self, nonce: str, site: str, done: int) -> Held:
-        """Return the session that the site is in, to make the step after ``done``.
+    def step(self, nonce: str, site: str, done: int) -> SessionState:
+        """Return the site's session, for the step after stage ``done``.
 
         Raises:
-            SiteError: it is in another one, or at another stage of this one, or has made that step.
+            SiteError: the site is in another session or at another stage, or has made that step.
         """
         record = self.state.get(_RECORD)
         if not isinstance(record, ConfigRecord):
             raise SiteError(
-                "no-session", "this site has no masks of this session: it was started anew since, or unmasked the sum"
+                "no-session", "this site has no masks of this session: it was restarted since, or has unmasked the sum"
             )
-        said = json.loads(bytes(record["held"]))  # type: ignore[arg-type]
-        listed = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
-        held = Held(**{**said, **listed})
-        if (held.nonce, held.site) != (nonce, site):
-            raise SiteError("other-session", "this site is in another session of masks by now, or under another name")
-        if held.done != done or not self.steps.take(nonce, site, done + 1):
+        values = json.loads(bytes(record["held"]))  # type: ignore[arg-type]
+        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        session = SessionState(**{**values, **tuples})
+        if (session.nonce, session.site) != (nonce, site):
+            raise SiteError("other-session", "this site is now in another session of masks, or under another name")
+        if session.done != done or not self.steps.take(nonce, site, done + 1):
             raise SiteError(
                 "out-of-turn",
-                f"asked for a step after stage {done} of its masks, but this site is after stage {held.done} or beyond; it makes "
-                "each step once",
+                f"asked for the step after stage {done} of its masks, but this site has finished stage "
+                f"{session.done} or a later one; it makes each step once",
             )
-        return held
+        return session
 
     def forget(self) -> None:
         """Drop the secrets."""

@@ -1,7 +1,8 @@
-"""``--noise shared``: a site's share of the noise, on whole numbers, before they are masked.
+"""``--noise shared``: a site adds its share of the noise to whole numbers before they are masked.
 
-Kairouz, Liu and Steinke 2021 (arXiv 2102.06387): the sum over all sites holds the noise of all shares, which is enough
-as long as ``config.honest_sites`` of them are honest; a site's own share would protect little.
+Kairouz, Liu and Steinke 2021 (arXiv 2102.06387): the sum over all sites has the noise of all
+shares. That is enough if ``config.honest_sites`` of the sites are honest. One share alone protects
+little.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.vector import Whole, places
 from fedtransfer.common.privacy.clipping import clipped
-from fedtransfer.common.privacy.closed_form import sensitivity
+from fedtransfer.common.privacy.closed_form import sensitivity as sums_sensitivity
 from fedtransfer.common.privacy.discrete import integer_sensitivity, rounded, share
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire.protocol import Answer, Gather, Request, Sums, Task, Update
@@ -21,16 +22,18 @@ from fedtransfer.common.wire.protocol import Answer, Gather, Request, Sums, Task
 def with_share(
     answer: Answer, request: Request, config: RunConfig, rng: np.random.Generator
 ) -> Mapping[str, Sequence[Whole]]:
-    """Return what is to stand in an answer's vector for its arrays: field → whole numbers with a share of the noise.
+    """Return field → whole numbers with a share of the noise, to replace the arrays of an answer.
 
     Args:
-        answer: an update, of one step with ``--dp image``, or sums of clipped features; of others nothing is noised.
-        request: what it answers.
-        config: with any other noise nothing is done.
-        rng: secret.
+        answer: an update (with ``--dp image`` of one step), or sums of clipped features. Other
+            answers get no noise.
+        request: its request.
+        config: the run's settings. Without shared noise the result is empty.
+        rng: a secret generator.
 
     Raises:
-        SiteError: a number is too large to be rounded, or the noise too small or too large for whole numbers.
+        SiteError: a number is too large to be rounded, or the noise too small or too large for
+            whole numbers.
     """
     promised = guarantee(config) if config.noise == "shared" else None
     if promised is None or not isinstance(answer, Update | Sums):
@@ -41,19 +44,19 @@ def with_share(
     scale, size = 2.0 ** places(request), sum(array.size for array in arrays)
     try:
         whole = rounded(arrays, scale, rng)
-        most = integer_sensitivity(_bound(request, config), scale, size)
-        noise = share(size, most, promised.noise_multiplier, config.honest_sites, rng)
+        sensitivity = integer_sensitivity(_sensitivity(request, config), scale, size)
+        noise = share(size, sensitivity, promised.noise_multiplier, config.honest_sites, rng)
     except ValueError as error:
-        raise SiteError("beyond-bound", f"this site's answer cannot be noised as whole numbers: {error}") from None
+        raise SiteError("beyond-bound", f"this site cannot add noise to its answer as whole numbers: {error}") from None
     parts = np.split(noise, np.cumsum([array.size for array in arrays])[:-1])
     return {name: [array + part.reshape(array.shape) for array, part in zip(whole, parts, strict=True)]}
 
 
-def _bound(request: Request, config: RunConfig) -> float:
-    """Return the norm by which a site, or an image, changes the arrays of an answer at most."""
+def _sensitivity(request: Request, config: RunConfig) -> float:
+    """Return the largest norm by which a site, or an image, changes the arrays of an answer."""
     if config.dp == "site":
         return config.clip
     if isinstance(request, Task):  # one step along the sum of clipped gradients over the batch size
         return config.learning_rate * request.rate * config.clip / config.batch_size
     assert isinstance(request, Gather)
-    return sensitivity(request.what, config.clip)
+    return sums_sensitivity(request.what, config.clip)

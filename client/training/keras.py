@@ -1,4 +1,4 @@
-"""Any head under any Keras optimizer: compiled once, one call for the epochs that are asked for."""
+"""Training of any head with any Keras optimizer, compiled once; one call trains several epochs."""
 
 import math
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head
 from fedtransfer.common.head.optimizers import make_optimizer
 
-TOGETHER = 256  # images that go through convolutions at a time when they are scored
-CHUNK = 1 << 26  # bytes of features that are copied to TensorFlow at a time
+BATCH = 256  # images in one pass through convolutions when scoring
+CHUNK = 1 << 26  # bytes of features copied to TensorFlow at a time
 
 
 class KerasTrainer(Trainer):
@@ -33,8 +33,9 @@ class KerasTrainer(Trainer):
         x, y = tf.TensorSpec((None, spec.width)), tf.TensorSpec((None,), tf.int32)
         rows, flag = tf.TensorSpec((None, None, recipe.batch_size), tf.int32), tf.TensorSpec((), tf.bool)
         seeds = [tf.TensorSpec(variable.shape, variable.dtype) for variable in self._seeds]
-        how = (tf.TensorSpec(()), head if recipe.corrected else [], tf.TensorSpec((spec.classes,)))
-        self._run = tf.function(self._steps, autograph=False).get_concrete_function(head, seeds, flag, *how, x, y, rows)
+        factors = (tf.TensorSpec(()), head if recipe.corrected else [], tf.TensorSpec((spec.classes,)))
+        steps = tf.function(self._steps, autograph=False)
+        self._run = steps.get_concrete_function(head, seeds, flag, *factors, x, y, rows)
         self._probabilities = tf.function(self._softmax, autograph=False).get_concrete_function(head, x)
 
     def start(
@@ -48,14 +49,14 @@ class KerasTrainer(Trainer):
         correction: Arrays | None = None,
         class_weights: NDArray[np.float32] | None = None,
     ) -> Callable[[int], Arrays]:
-        """Begin at ``head`` with fresh optimizer slots and dropout seeds."""
+        """Begin with ``head``, fresh optimizer slots and fresh dropout seeds."""
         first = [tf.constant(array) for array in head]
         seeds = [tf.constant(rng.integers(0, 2**31, v.shape), v.dtype) for v in self._seeds]
         if correction is None and self._recipe.corrected:
             correction = tuple(np.zeros_like(array) for array in head)
         if class_weights is None:
             class_weights = np.ones(head[-1].size, np.float32)
-        how = (
+        factors = (
             tf.constant(rate, tf.float32),
             [tf.constant(array) for array in correction or ()],
             tf.constant(class_weights),
@@ -65,15 +66,15 @@ class KerasTrainer(Trainer):
         def advance(epochs: int) -> Arrays:
             nonlocal fresh
             shuffled = (batches(len(y), self._recipe.batch_size, rng) for _ in range(epochs))
-            # Each step's one or two batches.
+            # One batch per step, or two for Per-FedAvg.
             rows = np.concatenate([pairs(epoch) if self._recipe.inner_rate else epoch[:, None] for epoch in shuffled])
-            weights = first  # which a site without training images gives back
+            weights = first  # the result of a site without training images
             steps = max(1, CHUNK // (4 * math.prod(rows.shape[1:]) * x.shape[1]))
-            for some in (rows[at : at + steps] for at in range(0, len(rows), steps)):
-                chosen, numbers = some[some >= 0], np.full(some.shape, -1, np.int32)
-                numbers[some >= 0] = np.arange(len(chosen))
-                data = (tf.constant(x[chosen]), tf.constant(y[chosen], tf.int32), tf.constant(numbers))
-                weights = self._run(first, seeds, tf.constant(fresh), *how, *data)
+            for chunk in (rows[start : start + steps] for start in range(0, len(rows), steps)):
+                images, numbers = chunk[chunk >= 0], np.full(chunk.shape, -1, np.int32)
+                numbers[chunk >= 0] = np.arange(len(images))
+                data = (tf.constant(x[images]), tf.constant(y[images], tf.int32), tf.constant(numbers))
+                weights = self._run(first, seeds, tf.constant(fresh), *factors, *data)
                 fresh = False
             return tuple(weight.numpy() for weight in weights)
 
@@ -81,17 +82,17 @@ class KerasTrainer(Trainer):
 
     def predict(self, head: Arrays, x: Features) -> NDArray[np.float32]:
         """Return class probabilities (n, C) of features (n, d) under ``head``."""
-        if not len(x):  # which convolutions do not take
+        if not len(x):  # convolutions do not accept an empty batch
             return np.empty((0, len(head[-1])), np.float32)
-        arrays, size = [tf.constant(array) for array in head], TOGETHER if self._above else len(x)
-        pieces = [x[at : at + size] for at in range(0, len(x), size)]
+        arrays, size = [tf.constant(array) for array in head], BATCH if self._above else len(x)
+        pieces = [x[start : start + size] for start in range(0, len(x), size)]
         return np.concatenate([self._probabilities(arrays, tf.constant(piece)).numpy() for piece in pieces])
 
     def _steps(
         self, head: list[Any], seeds: list[Any], fresh: Any, rate: Any, correction: list[Any], class_weights: Any,
         x: Any, y: Any, rows: Any,
     ) -> list[Any]:  # fmt: skip
-        """Take one step for each entry of ``rows``, image numbers padded with -1; start anew if ``fresh``."""
+        """Take a step per entry of ``rows``, image numbers padded with -1; reset state if ``fresh``."""
         recipe = self._recipe
 
         def begin() -> Any:
@@ -102,23 +103,23 @@ class KerasTrainer(Trainer):
             return tf.constant(0)
 
         def slope(row: Any) -> list[Any]:
-            filled = tf.cast(row >= 0, tf.float32)
+            present = tf.cast(row >= 0, tf.float32)
             batch = tf.maximum(row, 0)
             labels = tf.gather(y, batch)
             with tf.GradientTape() as tape:
                 losses = self._losses(labels, self._scores(tf.gather(x, batch), training=True))
-                losses *= filled * tf.gather(class_weights, labels)
-                loss = tf.reduce_sum(losses) / tf.reduce_sum(filled) + sum(self._penalties())
+                losses *= present * tf.gather(class_weights, labels)
+                loss = tf.reduce_sum(losses) / tf.reduce_sum(present) + sum(self._penalties())
             return tape.gradient(loss, self._weights)
 
         def step(i: Any) -> Any:
             if recipe.inner_rate:  # Per-FedAvg: the gradient after a step on the first batch, on the second
-                kept = [tf.identity(weight) for weight in self._weights]
+                before = [tf.identity(weight) for weight in self._weights]
                 deep = len(self._above.trainable_variables) if self._above else 0
                 for j, (weight, g) in enumerate(zip(self._weights, slope(rows[i, 0]), strict=True)):
                     weight.assign_sub(recipe.inner_rate * (recipe.backbone_rate if j < deep else 1.0) * g)
                 gradients = slope(rows[i, 1])
-                for weight, value in zip(self._weights, kept, strict=True):
+                for weight, value in zip(self._weights, before, strict=True):
                     weight.assign(value)
             else:
                 gradients = slope(rows[i, 0])
@@ -140,7 +141,7 @@ class KerasTrainer(Trainer):
         return [variable.value for variable in self._weights]
 
     def _losses(self, labels: Any, scores: Any) -> Any:
-        """Return each image's cross-entropy, with label smoothing where it is on."""
+        """Return each image's cross-entropy, with label smoothing if it is on."""
         share, classes = self._recipe.label_smoothing, scores.shape[1]
         if not share:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)

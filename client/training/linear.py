@@ -1,7 +1,8 @@
 """Softmax regression by plain SGD, in NumPy.
 
-On matrices as small as a head's, TensorFlow spends most of its time between operations: this is three times faster
-than the compiled Keras trainer (``docs/performance.md``) and gives the same heads.
+On matrices as small as a head's, TensorFlow spends most of its time between operations. This is
+three times faster than the compiled Keras trainer (``docs/performance.md``), and gives the same
+heads.
 """
 
 from collections.abc import Callable
@@ -32,12 +33,14 @@ class LinearTrainer(Trainer):
         correction: Arrays | None = None,
         class_weights: NDArray[np.float32] | None = None,
     ) -> Callable[[int], Arrays]:
-        """Begin at ``head``; plain SGD has no state."""
+        """Begin with ``head``; plain SGD has no state."""
         recipe = self._recipe
         step, inner = np.float32(recipe.learning_rate * rate), np.float32(recipe.inner_rate)
-        pull, decay = (np.float32(recipe.learning_rate * rate * by) for by in (recipe.proximal, recipe.weight_decay))
-        hit, spread = np.float32(1 - recipe.label_smoothing), np.float32(recipe.label_smoothing / head[1].size)
-        weights, bias = head[0].T.copy(), head[1].copy()  # (C, d): its gradient is the faster product this way round
+        pull, decay = (
+            np.float32(recipe.learning_rate * rate * share) for share in (recipe.proximal, recipe.weight_decay)
+        )
+        target, spread = np.float32(1 - recipe.label_smoothing), np.float32(recipe.label_smoothing / head[1].size)
+        weights, bias = head[0].T.copy(), head[1].copy()  # (C, d): the gradient is a faster product in this layout
         anchors = (weights.copy(), bias.copy()) if pull else None
         drift = None if correction is None else (step * correction[0].T, step * correction[1])
 
@@ -47,7 +50,7 @@ class LinearTrainer(Trainer):
             xb, yb = x.take(rows, axis=0), y[rows]
             # With respect to the scores: (p - y) / n.
             gradient = _softmax(xb @ weights.T + bias)
-            gradient[np.arange(len(rows)), yb] -= hit
+            gradient[np.arange(len(rows)), yb] -= target
             if spread:
                 gradient -= spread
             if class_weights is not None:

@@ -1,11 +1,12 @@
-"""Train one softmax layer under differential privacy of images: DP-SGD (Abadi et al. 2016, arXiv 1607.00133), in NumPy.
+"""DP-SGD (Abadi et al. 2016, arXiv 1607.00133) of one softmax layer, in NumPy.
 
-A step sums the gradients of a Poisson sample of the images, each clipped, and adds Gaussian noise; whatever batch was
-drawn, it divides by the same public number. The gradient of one image is (p - y) ⊗ [x; 1], of norm
-‖p - y‖ · √(‖x‖² + 1), so it is clipped without ever being made.
+Each step sums the clipped gradients of a Poisson sample of the images, and adds Gaussian noise. It
+divides by the same public number whatever the size of the sample. The gradient of one image is (p -
+y) ⊗ [x; 1], of norm ‖p - y‖ · √(‖x‖² + 1), so it is clipped without being computed.
 
-Who sends the head may choose it so that class scores hang on their last bit. What an image adds must then not hang on
-which others are in the batch: BLAS rounds a row of a product by how many rows there are, so each image's scores are a product of
+A malicious server may choose the head so that class scores depend on their last bit. So the
+gradient of an image must not depend on the other images in the batch. BLAS rounds a row of a
+product differently for different numbers of rows, so the scores of each image are a product of
 their own.
 """
 
@@ -20,9 +21,10 @@ from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.privacy.guarantee import Guarantee
 from fedtransfer.common.privacy.noise import NoiseSource
 
-_LOST = np.float32(1e-30)  # more than squares too small for float32 add up to, and less than tells beside others
-_MARGIN = np.float32(1 - 1e-5)  # of the bound, for what is rounded in float32
-_TOSSES = 2**14  # at once: each call into NumPy may have to wait for another thread
+# Larger than the sum of all squares that underflow in float32, yet too small to affect any other sum.
+_UNDERFLOW = np.float32(1e-30)
+_MARGIN = np.float32(1 - 1e-5)  # of the clip norm, for rounding in float32
+_TOSSES = 2**14  # random numbers per call: each call into NumPy may have to wait for another thread
 
 
 def train_privately(
@@ -35,28 +37,29 @@ def train_privately(
     *,
     rate: float = 1.0,
 ) -> Arrays:
-    """Return ``head`` after a round's noisy steps on features (n, d) and class numbers (n,); each is one release.
+    """Return ``head`` after the noisy steps of one round; each step is one release.
 
     Args:
-        head: kernel (d, C) and bias (C,); may be chosen by an adversary.
-        x, y: the images; n may be 0.
-        recipe: plain SGD; what a batch is divided by; weight decay, FedProx' pull and label smoothing.
-        promised: the number of steps, the chance of each image to be in a batch, the norm that its gradient is clipped to,
-            and the standard deviation of the noise on a sum over that norm.
-        rng: draws batches and noise; ``secret_generator()`` outside tests.
-        rate: share of the recipe's learning rate that holds.
+        head: kernel (d, C) and bias (C,); an adversary may choose it.
+        x, y: features (n, d) and class numbers (n,); n may be 0.
+        recipe: plain SGD: learning rate, divisor of a batch, weight decay, FedProx' pull, label
+            smoothing.
+        promised: number of steps, probability of an image to be in a batch, clip norm, and standard
+            deviation of the noise as a multiple of the clip norm.
+        rng: draws batches and noise; outside tests ``secret_generator()``.
+        rate: share of the recipe's learning rate in this round.
     """
     step = recipe.learning_rate * rate
-    by = step / recipe.batch_size
+    factor = step / recipe.batch_size
     pull, decay = np.float32(step * recipe.proximal), np.float32(step * recipe.weight_decay)
     now, change = np.concatenate([head[0].T.ravel(), head[1]]), np.empty(head[0].size + head[1].size, np.float32)
     (weights, bias), (dw, db) = _parts(now, head), _parts(change, head)
     anchor = now.copy() if pull else None
-    source = NoiseSource(now.size, promised.noise_multiplier * promised.clip * by, rng, promised.releases)
-    with np.errstate(all="ignore"):  # a head that overflows is the server's to refuse
+    source = NoiseSource(now.size, promised.noise_multiplier * promised.clip * factor, rng, promised.releases)
+    with np.errstate(all="ignore"):  # the server refuses a head that overflows
         gradients = ClippedGradients(x, y, promised.clip, recipe.label_smoothing)
         for rows in batches(len(y), promised.release.rate, promised.releases, rng):
-            gradients.sum(weights, bias, rows, by, dw, db)
+            gradients.sum(weights, bias, rows, factor, dw, db)
             change += source.draw()
             if anchor is not None:  # FedProx
                 change += pull * (now - anchor)
@@ -69,10 +72,11 @@ def train_privately(
 def clipped_gradient_sum(
     head: Arrays, x: Features, y: Labels, recipe: Recipe, promised: Guarantee, rng: np.random.Generator
 ) -> Arrays:
-    """Return the sum of the clipped gradients of a Poisson sample, shaped as ``head``: what others are yet to put noise on.
+    """Return the summed clipped gradients of a Poisson sample, before noise, in the shape of ``head``.
 
-    It is in float64, as what is rounded to whole numbers must be (``fedtransfer.common.privacy.discrete``). One image, added or removed,
-    changes it by at most ``promised.clip`` in Euclidean norm. The arguments are those of ``train_privately``.
+    It is in float64, as rounding to whole numbers requires
+    (``fedtransfer.common.privacy.discrete``). One image, added or removed, changes it by at most
+    ``promised.clip`` in Euclidean norm. The arguments are those of ``train_privately``.
     """
     total = np.empty(head[0].size + head[1].size, np.float64)
     dw, db = _parts(total, head)
@@ -84,7 +88,7 @@ def clipped_gradient_sum(
 
 
 def batches(n: int, rate: float, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
-    """Yield so many batches, Poisson samples: each of n images is in each of them by its own toss, with chance ``rate``."""
+    """Yield Poisson samples: each has each of n images independently with probability ``rate``."""
     at_once = max(1, _TOSSES // max(n, 1))
     for first in range(0, steps, at_once):
         for tosses in rng.random((min(at_once, steps - first), n)) < rate:
@@ -92,9 +96,9 @@ def batches(n: int, rate: float, steps: int, rng: np.random.Generator) -> Iterat
 
 
 class ClippedGradients:
-    """Gradients of images (n, d) of classes (n,), each of a norm of at most ``clip``.
+    """Gradients of images (n, d) of classes (n,), each clipped to the norm ``clip``.
 
-    An image whose features, or scores, are not finite or of no finite norm adds nothing.
+    An image adds nothing if its features or scores are not finite, or their norm is not.
     """
 
     def __init__(self, x: Features, y: Labels, clip: float, smoothing: float) -> None:
@@ -110,7 +114,10 @@ class ClippedGradients:
         dw: NDArray[Any],
         db: NDArray[Any],
     ) -> None:
-        """Write ``factor`` · Σ of the gradients of the images ``rows`` into ``dw`` (C, d) and ``db`` (C,), whose precision it is added up in."""
+        """Write ``factor`` · Σ gradients of the images ``rows`` into ``dw`` (C, d) and ``db`` (C,).
+
+        They are summed in the dtype of these.
+        """
         xb = self._x.take(rows, axis=0)
         residuals = np.matvec(weights, xb)
         residuals += bias
@@ -120,7 +127,7 @@ class ClippedGradients:
         residuals[np.arange(len(rows)), self._y[rows]] -= np.float32(1 - self._smoothing)
         if self._smoothing:
             residuals -= np.float32(self._smoothing / len(bias))
-        norms = np.sqrt((np.vecdot(residuals, residuals) + _LOST) * (np.vecdot(xb, xb) + 1))
+        norms = np.sqrt((np.vecdot(residuals, residuals) + _UNDERFLOW) * (np.vecdot(xb, xb) + 1))
         residuals *= (np.float32(factor) * np.minimum(1, self._clip / norms))[:, None]
         if not (finite := np.isfinite(norms)).all():
             residuals[~finite] = 0
@@ -131,6 +138,6 @@ class ClippedGradients:
 
 
 def _parts(flat: NDArray[Any], head: Arrays) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the weights (C, d) and the bias (C,) in one array, so that what a step does to both is one call."""
+    """Return views of weights (C, d) and bias (C,) in one array, so that one call changes both."""
     d, classes = head[0].shape
     return flat[: d * classes].reshape(classes, d), flat[d * classes :]

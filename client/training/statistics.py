@@ -1,7 +1,7 @@
-"""Closed-form statistics: sums over a site's training images, of which the server makes a head or scales features.
+"""Closed-form statistics: sums over a site's training images, for one-shot heads and feature moments.
 
-They are exact whatever the other sites hold, and laid out as ``fedtransfer.common.wire.sums`` says. Images are taken a few thousand at a
-time, so beside the sums themselves memory does not grow with their number.
+They are exact whatever images other sites have, in the layout of ``fedtransfer.common.wire.sums``.
+Images are summed a few thousand at a time, so memory does not grow with their number.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,40 +18,41 @@ from fedtransfer.common.privacy.closed_form import gram_vector, site_deviation
 from fedtransfer.common.privacy.gaussian import noised
 from fedtransfer.common.wire.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
 
-BLOCK = 4096  # images at a time; they become float64, 64 MB at d = 2048
+BLOCK = 4096  # images at a time, cast to float64: 64 MB at d = 2048
 
 Arrays = tuple[NDArray[Any], ...]
 
 
-def site_sums(what: str, x: Features, y: Labels, classes: int) -> Arrays:
+def site_sums(statistic: str, x: Features, y: Labels, classes: int) -> Arrays:
     """Return sums over a site's images.
 
     Args:
-        what: ``classes``, ``gram`` or ``moments``.
+        statistic: ``classes``, ``gram`` or ``moments``.
         x: features (n, d).
         y: class numbers (n,).
         classes: C, the federation's number of classes.
 
     Raises:
-        SiteError: no such sums are known.
+        SiteError: the statistic is unknown.
     """
-    if what not in _SUMS:
-        raise SiteError("unknown-sums", f"asked for the sums {what!r}, expected {' or '.join(KINDS)}")
-    return _SUMS[what](x, y, classes)
+    if statistic not in _SUMS:
+        raise SiteError("unknown-sums", f"asked for the sums {statistic!r}, expected {' or '.join(KINDS)}")
+    return _SUMS[statistic](x, y, classes)
 
 
 def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: np.random.Generator) -> Arrays:
-    """Return the sums that a site sends under differential privacy of its images, for the run's one-shot head.
+    """Return a site's sums under differential privacy of its images, for the run's one-shot head.
 
-    One without images sends noise as any other. With shared noise they are in float64 and have none yet: nothing may
-    leave the site before its share is on them.
+    A site without images sends noise like any other. With shared noise the sums are in float64 and
+    without noise: they may leave the site only after its share of noise is added.
 
     Args:
         x: features (n, d), as heads see them.
         y: class numbers (n,).
         classes: C, the number of classes that the run declares.
         config: the run's settings.
-        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
+        rng: source of the noise; outside tests a secret one
+            (``fedtransfer.common.privacy.randomness``).
     """
     sums = clipped_sums(one_shot_sums(config), x, y, classes, config.clip)
     if config.noise == "shared":
@@ -59,24 +60,26 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
     return tuple(array.astype(np.float32) for array in noised(sums, site_deviation(config), rng))
 
 
-def clipped_sums(what: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
-    """Return sums of features of which one image changes no more than ``fedtransfer.common.privacy.closed_form.sensitivity`` says.
+def clipped_sums(statistic: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
+    """Return sums of clipped features, before noise.
+
+    ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds how much one image changes them.
 
     Args:
-        what: ``noisy classes`` or ``noisy gram``, before the noise.
-        x: features (n, d); those with NaN or infinite entries count as zeros.
+        statistic: ``noisy classes`` or ``noisy gram``.
+        x: features (n, d); a row with NaN or infinite entries counts as zeros.
         y: class numbers (n,).
         classes: C.
-        clip: norm that each image's features are clipped to.
+        clip: clip norm of each image's features.
     """
     d = x.shape[1]
     gram, by_class = np.zeros((d, d)), np.zeros((classes, d))
     for rows in _blocks(len(x)):
         block = clipped_rows(x[rows], clip)
         by_class += _by_class(block, y[rows], classes)
-        if what == NOISY_GRAM:
+        if statistic == NOISY_GRAM:
             gram += block.T @ block
-    return (gram_vector(gram), by_class.T) if what == NOISY_GRAM else (by_class,)
+    return (gram_vector(gram), by_class.T) if statistic == NOISY_GRAM else (by_class,)
 
 
 def _classes(x: Features, y: Labels, classes: int) -> Arrays:
@@ -89,7 +92,7 @@ def _gram(x: Features, y: Labels, classes: int) -> Arrays:
     for rows in _blocks(len(x)):
         block = z[: len(x[rows])]
         block[:, :d] = x[rows]
-        gram += block.T @ block  # one matrix by itself: BLAS makes half of it and mirrors the rest
+        gram += block.T @ block  # a matrix times its transpose: BLAS computes one half and mirrors it
     by_class = np.vstack([_by_class(x, y, classes).T, np.bincount(y, minlength=classes)])
     return pack_triangle(gram), by_class
 
@@ -103,7 +106,7 @@ def _moments(x: Features, y: Labels, classes: int) -> Arrays:
 
 
 def _by_class(x: NDArray[np.floating[Any]], y: Labels, classes: int) -> NDArray[np.float64]:
-    """Return the sum of features of each class, (C, d)."""
+    """Return the sums of features by class, (C, d)."""
     sums = np.zeros((classes, x.shape[1]))
     for rows in _blocks(len(x)):
         block, labels = x[rows].astype(np.float64), y[rows]

@@ -1,4 +1,4 @@
-"""What a site's training in a round comes to: the head it leads to, and how that is told."""
+"""The result of one round of local training, and its message."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,19 @@ from fedtransfer.common.seeds import generator
 from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, Task
 
 
-def trained(
+def fine_tune(
     task: Task, x: Features, y: Labels, spec: HeadSpec, config: RunConfig, *, validation: tuple[Features, Labels] | None = None,
     correction: Arrays | None = None,
 ) -> Arrays:  # fmt: skip
-    """Return the head that training on a site's images leads to, without differential privacy of images.
+    """Return the head after training on a site's images, without differential privacy of images.
 
     Args:
-        task: the head to begin at, and what keys the draws of batches: round and site.
+        task: the head to begin with, and the round and site that key the draws of batches.
         x, y: features (n, d) and class numbers (n,).
-        spec: what the head looks like.
+        spec: shape of the head.
         config: the recipe, and the seed of the draws.
-        validation: features and class numbers that epochs are chosen by, with ``config.patience``.
-        correction: SCAFFOLD's.
+        validation: features and class numbers for early stopping, with ``config.patience``.
+        correction: SCAFFOLD's correction, shaped as the head.
     """
     recipe, [weights] = Recipe.from_config(config), task.extra.get(CLASS_WEIGHTS, (None,))
     with trainer(spec, recipe) as t:
@@ -36,16 +36,18 @@ def trained(
 
 
 def private_update(task: Task, x: Features, y: Labels, config: RunConfig, rng: np.random.Generator) -> Arrays:
-    """Return the change of the head by noisy steps; with shared noise by one without any, of which only a sum over sites is
-    private, once shares of noise are on it.
+    """Return the change of the head after a round of DP-SGD.
 
-    That one is -rate · Σ / batch size, in float64, and an image changes it by at most rate · clip / batch size.
+    With shared noise it is the change after one step without noise: -rate · Σ / batch size, in
+    float64. An image changes it by at most rate · clip / batch size. It is not private itself: only
+    the sum over sites is, after each site has added its share of noise.
 
     Args:
-        task: the head to begin at.
+        task: the head to begin with.
         x, y: features (n, d) and class numbers (n,).
-        config: the recipe, and what is promised.
-        rng: draws batches and noise; a secret one (``fedtransfer.common.privacy.randomness``) outside tests.
+        config: the recipe, and the privacy guarantee.
+        rng: draws batches and noise; outside tests a secret one
+            (``fedtransfer.common.privacy.randomness``).
     """
     recipe, promised = Recipe.from_config(config), guarantee(config)
     assert promised
@@ -56,7 +58,7 @@ def private_update(task: Task, x: Features, y: Labels, config: RunConfig, rng: n
 
 
 def weighted_change(before: Arrays, after: Arrays, weight: int = 1) -> tuple[NDArray[np.float32], ...]:
-    """Return weight · (after - before), taken in float64."""
+    """Return weight · (after - before), computed in float64 and cast to float32."""
     return tuple(
         (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(after, before, strict=True)
     )

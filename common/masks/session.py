@@ -56,8 +56,8 @@ class Session:
 
     def order(self, masks: Sequence[str], boxes: Sequence[str]) -> bytes:
         """Return the digest that orders the ring, from the keys that all sites sent."""
-        return hashlib.sha256(self.bound("ring", masks, boxes)).digest()
+        return hashlib.sha256(self.context("ring", masks, boxes)).digest()
 
-    def bound(self, *parts: object) -> bytes:
+    def context(self, *parts: object) -> bytes:
         """Return context bytes that are unique to ``parts`` (JSON values) in this session."""
         return _DOMAIN + json.dumps([self.run, self.round, self.kind, self.nonce, *parts]).encode()

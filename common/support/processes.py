@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -85,6 +86,26 @@ def running_pid(state: Path) -> int | None:
             return None  # a killed process leaves its number, which another process may have by now
     except Timeout:
         return number
+
+
+@contextmanager
+def only_process(state: Path, refusal: str) -> Iterator[None]:
+    """Hold ``state/running.lock``, with this process' number in ``state/pid``, as ``running_pid`` reads.
+
+    Raises:
+        UserError: another process holds the lock; ``refusal`` is the text.
+    """
+    lock = FileLock(state / "running.lock")
+    try:
+        lock.acquire(timeout=1)  # running_pid holds it for a moment
+    except Timeout:
+        raise UserError(refusal) from None
+    (state / "pid").write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        (state / "pid").unlink(missing_ok=True)
+        lock.release()
 
 
 def stop_running(state: Path) -> bool:

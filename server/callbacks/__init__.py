@@ -1,6 +1,6 @@
-"""What looks on at a run. One callback a file; ``--callbacks`` names those that a run has besides the tables.
+"""Callbacks observe a run, one per file. Tables are always written, ``--callbacks`` names others.
 
-A callback of your own is a subclass of ``Callback`` that can be imported: ``--callbacks my_module:MyCallback``.
+Write your own as an importable subclass of ``Callback``: ``--callbacks my_module:MyCallback``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ NAMED = {"mlflow": "fedtransfer.server.callbacks.mlflow:MLflow"}
 
 @dataclass(frozen=True)
 class Start:
-    """What is known when the first round begins.
+    """The facts of a run when its first round begins.
 
     Attributes:
         config: the run's settings.
         folder: the run folder.
         sites: names of the sites that take part.
-        absent: what was asked but takes no part → why.
+        absent: site that takes no part → why.
         classes: class names.
-        resumed_after: the round after which an earlier process was stopped, None for a new run.
+        resumed_after: the last round of the earlier process, None for a new run.
     """
 
     config: RunConfig
@@ -37,19 +37,19 @@ class Start:
 
 
 class Callback:
-    """Is told what happens, in this order; each method may be left out. What it raises ends the run."""
+    """Observes a run. Methods are called in this order; each is optional. An exception ends the run."""
 
     def on_waiting(self, connected: Sequence[str], wanted: int, seconds: float) -> None:
-        """Some sites are still missing: ``connected`` are there, ``wanted`` are expected, after ``seconds`` of waiting."""
+        """Some of ``wanted`` sites are missing after ``seconds``; ``connected`` are there."""
 
     def on_preparing(self, site: str, done: int, total: int) -> None:
-        """A site's features are not all there yet: so many images of those that must be are through the backbone."""
+        """A site is preparing its features: ``done`` of ``total`` images went through the backbone."""
 
     def on_start(self, start: Start) -> None:
         """The sites have joined; the first round is about to begin."""
 
     def on_round(self, record: Round) -> None:
-        """A round, or an attempt at one that failed, is over."""
+        """A round, or a failed attempt at one, is over."""
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
         """The run is finished; ``summary`` is what ``summary.json`` holds."""
@@ -58,14 +58,14 @@ class Callback:
         """The run stops because of ``error``."""
 
     def close(self) -> None:
-        """Called last, whatever happened."""
+        """The run is over, successful or not; always called last."""
 
 
 def load_callbacks(names: str) -> list[Callback]:
-    """Make the callbacks that a comma-separated list names: a short name, or ``module:Class``.
+    """Make the callbacks named in a comma-separated list, each by a short name or as ``module:Class``.
 
     Raises:
-        UserError: one cannot be imported, or is no callback.
+        UserError: one cannot be imported, or is not a callback.
     """
     expected = f"{', '.join(NAMED)} or module:Class, installed here"
     given = [name.strip() for name in names.split(",") if name.strip()]

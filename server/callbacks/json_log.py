@@ -1,4 +1,4 @@
-"""``--log-json FILE``: one JSON object a line and event, for machines that watch a run."""
+"""``--log-json FILE``: events of a run for other programs, one JSON object per line."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from fedtransfer.server.run_folder.records import Round
 
 
 class JsonLog(Callback):
-    """Appends events to a file, or writes them to standard error where its name is ``-``."""
+    """Appends events to a file, or writes them to standard error if its name is ``-``."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -25,22 +25,22 @@ class JsonLog(Callback):
             ) from None
 
     def on_waiting(self, connected: Sequence[str], wanted: int, seconds: float) -> None:
-        """Say which sites are connected already."""
+        """Write which sites are connected already."""
         self._write("waiting", connected=connected, wanted=wanted, seconds=round(seconds))
 
     def on_preparing(self, site: str, done: int, total: int) -> None:
-        """Say how far a site's features are."""
+        """Write how far a site's features are."""
         self._write("preparing", site=site, done=done, total=total)
 
     def on_start(self, start: Start) -> None:
-        """Say who takes part."""
+        """Write which sites take part."""
         self._write(
             "start", folder=str(start.folder), sites=start.sites, absent=dict(start.absent), classes=start.classes,
             rounds=start.config.rounds, resumed_after=start.resumed_after,
         )  # fmt: skip
 
     def on_round(self, record: Round) -> None:
-        """Say how a round went."""
+        """Write the scores, sites and bytes of a round."""
         sites: dict[str, Any] = {
             "planned": record.planned, "present": sorted(record.answers), "refused": record.refused,
             "set_aside": record.set_aside,
@@ -54,14 +54,14 @@ class JsonLog(Callback):
         )  # fmt: skip
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
-        """Give the scores of the result."""
+        """Write the scores of the result."""
         keys = (
             "accuracy", "loss", "scored_on", "worst_site_accuracy", "best_round", "rounds", "stopped_early", "seconds",
         )  # fmt: skip
         self._write("end", **{key: summary[key] for key in keys})
 
     def on_error(self, error: BaseException) -> None:
-        """Say why the run stops."""
+        """Write why the run stops."""
         self._write("error", kind=type(error).__name__, text=str(error))
 
     def close(self) -> None:

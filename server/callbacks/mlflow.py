@@ -1,7 +1,7 @@
 """``--callbacks mlflow``: parameters, scores by round and the model, in MLflow.
 
-Where it goes is MLflow's own business: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME. Without these, a folder ``mlruns`` in
-the run folder. Needs ``pip install mlflow-skinny``.
+MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say where; without these it is the folder ``mlruns``
+in the run folder. Needs ``pip install mlflow-skinny``.
 """
 
 import os
@@ -22,12 +22,12 @@ class MLflow(Callback):
             from mlflow import MlflowClient
         except ImportError:
             raise UserError("--callbacks mlflow: MLflow is not installed; pip install mlflow-skinny") from None
-        place = os.environ.get("MLFLOW_TRACKING_URI", "")
-        if not place:
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow asks, since it prefers databases
-            place = (start.folder / "mlruns").as_uri()
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not uri:
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow refuses: it prefers databases
+            uri = (start.folder / "mlruns").as_uri()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "fedtransfer"
-        self._client, self._folder = MlflowClient(tracking_uri=place), start.folder
+        self._client, self._folder = MlflowClient(tracking_uri=uri), start.folder
         experiment = self._client.get_experiment_by_name(name)
         identity = experiment.experiment_id if experiment else self._client.create_experiment(name)
         self._run = self._client.create_run(identity, run_name=start.folder.name).info.run_id
@@ -35,7 +35,7 @@ class MLflow(Callback):
             self._client.log_param(self._run, key, value)
 
     def on_round(self, record: Round) -> None:
-        """Log the scores of a good round."""
+        """Log the scores of a round that did not fail."""
         if not record.failure:
             for name, value in record.scalars.items():
                 self._client.log_metric(self._run, name, value, step=record.round)

@@ -1,4 +1,4 @@
-"""``history.csv``, a row a round or attempt, and ``sites.csv``, a row a site of it."""
+"""``history.csv``, a row for each attempt at a round, and ``sites.csv``, a row for each site of it."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ _SET_ASIDE = "set aside until round"
 
 
 class Tables(Callback):
-    """Writes both tables; a resumed run goes on in them after the last round that counts."""
+    """Writes both tables. A resumed run continues them after its last checkpoint."""
 
     def __init__(self) -> None:
         self._files: list[IO[str]] = []
@@ -39,7 +39,7 @@ class Tables(Callback):
 
     def on_round(self, record: Round) -> None:
         """Add a round; on return it is in ``history.csv`` on disk."""
-        sites = [len(told) for told in (record.planned, record.answers, record.set_aside)]
+        sites = [len(names) for names in (record.planned, record.answers, record.set_aside)]
         epsilon = "" if record.epsilon is None else f"{record.epsilon:.6g}"
         seconds = ["", ""] if record.secret else [f"{s:.4f}" for s in (record.seconds, record.seconds_aggregating)]
         self._history.writerow(
@@ -72,22 +72,22 @@ class Tables(Callback):
             file.close()
 
     def _open(self, path: Path, columns: tuple[str, ...], resumed_after: int | None) -> Any:
-        kept = [] if resumed_after is None else _rows_up_to(path, columns, resumed_after)
+        rows = [] if resumed_after is None else _rows_up_to(path, columns, resumed_after)
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([columns, *kept])
+        csv.writer(text).writerows([columns, *rows])
         write_whole(path, text.getvalue())
         self._files.append(path.open("a", newline="", encoding="utf-8"))
         return csv.writer(self._files[-1])
 
 
 def read_history(folder: Path) -> list[dict[str, str]]:
-    """Read ``history.csv`` of a run folder, a dict a row."""
+    """Read ``history.csv`` of a run folder, one dict per row."""
     with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def read_left_out(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read from ``sites.csv`` which sites were left out of how many rounds or attempts, and why the last time."""
+    """Read from ``sites.csv`` how often each site was left out of an attempt, and why the last time."""
     left_out: dict[str, dict[str, Any]] = {}
     with (folder / "sites.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -98,7 +98,7 @@ def read_left_out(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _rows_up_to(path: Path, columns: tuple[str, ...], last: int) -> list[list[str]]:
-    """Read the rows of the rounds up to ``last``; a kill may have left rows of the next one, or a part of a row."""
+    """Read the rows up to round ``last``, without what a kill may have left after these."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = [row for row in csv.reader(file) if row]
@@ -106,13 +106,13 @@ def _rows_up_to(path: Path, columns: tuple[str, ...], last: int) -> list[list[st
         raise UserError(f"{path}: cannot be read ({error}); it is needed to resume the run") from None
     if header != list(columns):
         raise UserError(
-            f"{path}: has other columns than this fedtransfer writes; resume with the version that wrote it"
+            f"{path}: its columns are not those that this fedtransfer writes; resume with the version that wrote it"
         )
-    kept = [row for row in rows if row[0].isdigit() and int(row[0]) <= last and len(row) > 3]
-    every = range(1, last + 1) if columns == HISTORY else ()  # a round may have had no site, or only secret ones
-    if missing := set(every) - {int(row[0]) for row in kept}:
+    former = [row for row in rows if row[0].isdigit() and int(row[0]) <= last and len(row) > 3]
+    expected = range(1, last + 1) if columns == HISTORY else ()  # a round may have no sites, or only secret ones
+    if missing := set(expected) - {int(row[0]) for row in former}:
         raise UserError(f"{path}: lacks round {min(missing)}, which the checkpoint of round {last} builds on")
-    return kept
+    return former
 
 
 def _scores(counts: Counts) -> list[str]:

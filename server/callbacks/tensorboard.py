@@ -7,10 +7,10 @@ from fedtransfer.server.run_folder.records import Round
 
 
 class TensorBoard(Callback):
-    """Writes events with TensorBoard's own writer: ``tf.summary`` takes 8 ms a round longer."""
+    """Writes events with TensorBoard's own writer: ``tf.summary`` takes 8 ms more per round."""
 
     def on_start(self, start: Start) -> None:
-        """Open the event file; TensorBoard drops what an earlier process wrote beyond the checkpoint."""
+        """Open the event file; TensorBoard drops an earlier process' events after the checkpoint."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -20,7 +20,7 @@ class TensorBoard(Callback):
             self._writer.add_event(Event(wall_time=time.time(), step=start.resumed_after + 1, session_log=log))
 
     def on_round(self, record: Round) -> None:
-        """Add the scores of a good round."""
+        """Add the scores of a round that did not fail."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -30,6 +30,6 @@ class TensorBoard(Callback):
         self._writer.add_event(Event(wall_time=time.time(), step=record.round, summary=Summary(value=scalars)))
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Flush and close the event file."""
         if hasattr(self, "_writer"):
             self._writer.close()

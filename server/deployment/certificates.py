@@ -1,12 +1,13 @@
 """The federation's own certificate authority, and the server certificate that it signs.
 
 ca.key       the authority's key            never leaves the coordinator
-ca.crt       the authority's certificate    every site has a copy: by it a site knows the coordinator
+ca.crt       the authority's certificate    every site has a copy, which identifies the coordinator
 server.key   the coordinator's key          a new one with each server certificate
 server.crt   the coordinator's certificate
 
-Both keys lie unencrypted on the disk, readable by their owner only (mode 0600): the coordinator must start with nobody
-there to type a passphrase. Whoever reads ca.key can pass for the coordinator.
+Both keys are unencrypted on the disk, readable by their owner only (mode 0600), because the
+coordinator starts unattended, without a passphrase. Whoever reads ca.key can impersonate the
+coordinator.
 """
 
 import re
@@ -26,11 +27,11 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import replacements
 
 CA_DAYS = 3650
-SERVER_DAYS = 397  # thirteen months: who renews once a year has a month to spare
+SERVER_DAYS = 397  # thirteen months, so that yearly renewal has a month to spare
 WARN_DAYS = 30
 
 _CLOCK_SKEW = timedelta(hours=1)
-_LONGEST_NAME = 64  # X.509's bound on a common name
+_LONGEST_NAME = 64  # X.509's limit for a common name
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?![0-9]+\Z){_LABEL}")  # digits alone at the end: a mistyped address
@@ -42,14 +43,14 @@ _USAGES = (
 
 @dataclass(frozen=True)
 class Validity:
-    """What a certificate says of itself.
+    """The facts in a certificate.
 
     Attributes:
-        path: where it was read.
-        subject: whom it names, as in ``CN=fedtransfer coordinator``.
-        hosts: the host names and addresses it holds for; none for an authority.
-        not_before: its first moment, in UTC.
-        not_after: its last moment, in UTC.
+        path: its file.
+        subject: its subject, as in ``CN=fedtransfer coordinator``.
+        hosts: the host names and addresses for which it is valid; empty for an authority.
+        not_before: start of its validity, in UTC.
+        not_after: end of its validity, in UTC.
         sha256: its fingerprint, as colon-separated upper-case hex.
     """
 
@@ -62,19 +63,20 @@ class Validity:
 
     @property
     def days_left(self) -> int:
-        """Whole days until it expires; negative once it has."""
+        """Whole days until it expires; negative after that."""
         return (self.not_after - datetime.now(UTC)).days
 
 
 def make_authority(folder: Path, name: str, days: int = CA_DAYS) -> None:
-    """Make ``ca.key`` and ``ca.crt`` of an authority that is called ``name`` and lasts ``days`` days.
+    """Make ``ca.key`` and ``ca.crt`` of an authority called ``name``, valid for ``days`` days.
 
     Raises:
-        UserError: there is one already, the name is empty or too long, or the folder cannot be written.
+        UserError: the folder has an authority or cannot be written, or the name is empty or too
+            long.
     """
     if (folder / "ca.key").exists():
         raise UserError(
-            f"{folder / 'ca.key'} already exists, and sites trust what it has signed; keep it, or choose another folder"
+            f"{folder / 'ca.key'} already exists, and sites trust its signatures; keep it, or choose another folder"
         )
     if not 1 <= len(name.encode()) <= _LONGEST_NAME:
         raise UserError(f"authority {name!r}: expected a name of 1 to {_LONGEST_NAME} bytes; choose another")
@@ -83,13 +85,13 @@ def make_authority(folder: Path, name: str, days: int = CA_DAYS) -> None:
 
 
 def renew_authority(folder: Path, days: int = CA_DAYS) -> None:
-    """Replace ``ca.crt`` by one of the same key and name that lasts ``days`` days from now.
+    """Replace ``ca.crt`` by one with the same key and name, valid for ``days`` days from now.
 
-    What the authority has signed holds under the old and under the new one, so sites need the new file only before the
-    old one ends.
+    Signatures of the authority are valid under both, so sites need the new file only before the old
+    one expires.
 
     Raises:
-        UserError: there is no authority in the folder, or the folder cannot be written.
+        UserError: the folder has no authority or cannot be written.
     """
     key, old = _read_authority(folder)
     _write_together(folder, {"ca.crt": _self_signed(key, old.subject, days)})
@@ -101,20 +103,22 @@ def issue_server_certificate(
     """Write a new ``server.key`` and ``server.crt``, signed by the authority in ``folder``.
 
     Args:
-        folder: where the authority is.
-        hosts: names and addresses by which sites reach the coordinator; those it has for itself are added.
-        days: how long the certificate lasts, in days; it never outlives the authority's.
-        now: when it is issued, with a time zone; None is this moment.
+        folder: the authority's folder.
+        hosts: names and addresses by which sites reach the coordinator; those of this machine are
+            added.
+        days: its validity in days, at most that of the authority.
+        now: the time of issue, with a time zone; None for the present.
 
     Raises:
-        UserError: a host is none, there is no authority or it has expired, or the folder cannot be written.
+        UserError: a host is invalid, the authority is missing or expired, or the folder cannot be
+            written.
     """
     names = list(dict.fromkeys(_general_name(host) for host in (*hosts, *_THIS_MACHINE)))
     authority_key, authority = _read_authority(folder)
     now, end = now or datetime.now(UTC), authority.not_valid_after_utc
     if end <= now:
         raise UserError(
-            f"{folder / 'ca.crt'} expired on {end:%Y-%m-%d}, so nothing can be signed by it; "
+            f"{folder / 'ca.crt'} expired on {end:%Y-%m-%d}, so it can sign nothing; "
             "run fedtransfer server renew --authority, then give every site the new ca.crt"
         )
     key = ec.generate_private_key(ec.SECP256R1())
@@ -134,10 +138,10 @@ def issue_server_certificate(
 
 
 def read_certificate(path: Path) -> Validity:
-    """Read what the certificate at ``path`` says of itself.
+    """Read the facts in the certificate at ``path``.
 
     Raises:
-        UserError: there is no file, or it holds no certificate.
+        UserError: the file is missing, or is not a certificate.
     """
     certificate = _load(path)
     extensions = (extension.value for extension in certificate.extensions)
@@ -152,10 +156,10 @@ def read_certificate(path: Path) -> Validity:
 
 
 def expiry_warnings(folder: Path) -> list[str]:
-    """Return a sentence for each of ``ca.crt`` and ``server.crt`` that has expired or has under WARN_DAYS days left.
+    """Return a sentence for each of ``ca.crt`` and ``server.crt`` with less than WARN_DAYS days left.
 
     Raises:
-        UserError: one of them is missing or no certificate.
+        UserError: a file is missing, or is not a certificate.
     """
     remedies = {
         "ca.crt": "run fedtransfer server renew --authority, then give every site the new ca.crt",
@@ -191,7 +195,7 @@ def _sign(
     builder = builder.not_valid_before(now - _CLOCK_SKEW).not_valid_after(end)
     identifiers = (
         x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
-        # Of the issuer's key, not of its certificate: what it has signed holds under a renewed certificate, too.
+        # From the issuer's key, not its certificate, so that signatures stay valid under a renewed certificate.
         x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
     )
     for extension in (*identifiers, *extensions):
@@ -211,7 +215,7 @@ def check_hosts(hosts: Sequence[str]) -> None:
     """Check that a certificate can be made for these names and addresses.
 
     Raises:
-        UserError: names the first that it cannot be made for.
+        UserError: one is invalid; the text names it.
     """
     for host in hosts:
         _general_name(host)
@@ -237,7 +241,7 @@ def _read_authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Cert
     except (ValueError, TypeError):
         raise UserError(f"{path}: expected an unencrypted private key in PEM; restore it from a backup") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise UserError(f"{path} is not the key of the ca.crt beside it; restore both from the same backup")
+        raise UserError(f"{path} is not the key of the ca.crt next to it; restore both from the same backup")
     return key, certificate
 
 
@@ -253,13 +257,13 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read: {error.strerror}; expected what fedtransfer server init has made; "
+            f"{path}: cannot be read: {error.strerror}; expected a file that fedtransfer server init made; "
             "name the right folder, or restore the file from a backup"
         ) from None
 
 
 def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Replace files once the new ones are all on the disk; at no moment can others read a key."""
+    """Replace files once all new ones are written. At no moment can others read a key."""
     modes = {folder / name: 0o600 if name.endswith(".key") else 0o644 for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)

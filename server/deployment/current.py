@@ -1,4 +1,4 @@
-"""The run that the coordinator is to bring to its end: ``state/run.json``, written by commands and by the supervisor."""
+"""The coordinator's current run: ``state/run.json``, written by commands and by the supervisor."""
 
 import json
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ OPEN = ("wanted", "running", "stopping")
 
 @dataclass
 class Current:
-    """A run and how it stands.
+    """A run and its status.
 
     Attributes:
-        name: of its folder below ``runs/``.
+        name: name of its folder in ``runs/``.
         settings: its run config, flat.
-        status: ``wanted`` (to be submitted), ``running``, ``stopping``, or how it ended: ``finished``, ``failed``,
-            ``stopped``.
-        why: the reason, for one that failed or had to be submitted again.
-        submissions: Flower's numbers for it, the newest last.
+        status: ``wanted`` (to be submitted), ``running``, ``stopping``, or after its end
+            ``finished``, ``failed`` or ``stopped``.
+        why: the reason, if it failed or was submitted again.
+        submissions: Flower's run ids, the newest last.
         idle: submissions in a row that ended without a new checkpoint.
-        checkpoint: name of the newest checkpoint when it was last submitted.
+        checkpoint: name of the newest checkpoint at its last submission.
     """
 
     name: str
@@ -52,19 +52,19 @@ class Current:
 
     @property
     def is_open(self) -> bool:
-        """Whether the supervisor still has something to do for it."""
+        """Whether the supervisor still has to bring it to its end."""
         return self.status in OPEN
 
 
 def read_current(coordinator: Coordinator) -> Current | None:
-    """Return the run, None where there never was one."""
+    """Return the current run, None before the first one."""
     path = _path(coordinator)
     return Current(**json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
 @contextmanager
-def changing(coordinator: Coordinator) -> Iterator[Current | None]:
-    """Hold the run while it is looked at and changed; what was changed is written at the end."""
+def edit_current(coordinator: Coordinator) -> Iterator[Current | None]:
+    """Lock the current run while the body reads and changes it; write it at the end."""
     with FileLock(coordinator.state / "run.lock"):
         current = read_current(coordinator)
         yield current
@@ -73,7 +73,7 @@ def changing(coordinator: Coordinator) -> Iterator[Current | None]:
 
 
 def write_current(coordinator: Coordinator, current: Current) -> None:
-    """Write the run."""
+    """Write the current run."""
     write_whole(_path(coordinator), json.dumps(asdict(current), indent=2, ensure_ascii=False) + "\n")
 
 

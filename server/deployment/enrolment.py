@@ -1,4 +1,4 @@
-"""Who may join: a public key a site, in ``sites/NAME.pub``. SuperLink is brought in line with that folder."""
+"""Enrolled sites: one public key each, in ``sites/NAME.pub``; SuperLink follows that folder."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Enrolled:
+class EnrolledSite:
     """An enrolled site: its name, and its public key as PEM and in OpenSSH's one-line form."""
 
     name: str
@@ -28,62 +28,62 @@ class Enrolled:
 
     @property
     def fingerprint(self) -> str:
-        """What two people compare over the telephone."""
+        """The fingerprint that people at both ends compare over the telephone."""
         return fingerprint(self.line)
 
 
-def enrolled(coordinator: Coordinator) -> list[Enrolled]:
+def enrolled_sites(coordinator: Coordinator) -> list[EnrolledSite]:
     """Return the enrolled sites, in name order."""
     return [_read(path, path.stem) for path in sorted((coordinator.folder / "sites").glob("*.pub"))]
 
 
-def enrol(coordinator: Coordinator, key: Path, name: str = "") -> Enrolled:
-    """Enrol a site by its public key file, under ``name`` or else the key's comment.
+def enrol(coordinator: Coordinator, key: Path, name: str = "") -> EnrolledSite:
+    """Enrol a site by its public key file, under ``name``, or under the key's comment.
 
     Raises:
-        UserError: the file holds no public key that Flower takes, the name is not usable, or key or name are
-            enrolled already.
+        UserError: Flower does not accept the key, the name is invalid, or either is enrolled
+            already.
     """
     site = _read(key, name)
-    for other in enrolled(coordinator):
-        if other.pem == site.pem:
+    for enrolled in enrolled_sites(coordinator):
+        if enrolled.pem == site.pem:
             raise UserError(
-                f"{key}: this key is enrolled already, as {other.name}; every site needs a key of its own: "
-                "fedtransfer client init makes one"
+                f"{key}: this key is enrolled already, as {enrolled.name}; every site needs a key of its "
+                "own: fedtransfer client init makes one"
             )
-        if other.name == site.name:
+        if enrolled.name == site.name:
             raise UserError(
-                f"a site named {site.name} is enrolled already, with another key; give this one another --name, or "
-                f"revoke that one first: fedtransfer server revoke {site.name}"
+                f"a site named {site.name} is enrolled already, with another key; give this one another "
+                f"--name, or revoke that one first: fedtransfer server revoke {site.name}"
             )
     if any(_read(path, site.name).pem == site.pem for path in _revoked(coordinator).glob("*.pub")):
         raise UserError(
-            f"{key}: this key was revoked, and Flower takes a revoked key no more; the site makes a new one with "
-            "fedtransfer client new-key"
+            f"{key}: this key was revoked, and Flower never accepts a revoked key again; the site makes a "
+            "new one with fedtransfer client new-key"
         )
     write_whole(coordinator.folder / "sites" / f"{site.name}.pub", site.line + "\n")
     return site
 
 
 def revoke(coordinator: Coordinator, name: str) -> None:
-    """Let a site in no more; its key is kept in ``sites/revoked/``.
+    """Revoke a site's enrolment, and move its key to ``sites/revoked/``.
 
     Raises:
-        UserError: no such site is enrolled.
+        UserError: no site of that name is enrolled.
     """
     path = coordinator.folder / "sites" / f"{name}.pub"
     if not _NAME.fullmatch(name) or not path.is_file():
-        names = ", ".join(site.name for site in enrolled(coordinator)) or "none"
-        raise UserError(f"no site named {name!r} is enrolled; enrolled are: {names}")
+        names = ", ".join(site.name for site in enrolled_sites(coordinator)) or "none"
+        raise UserError(f"no site named {name!r} is enrolled; enrolled sites: {names}")
     _revoked(coordinator).mkdir(exist_ok=True)
     path.rename(_revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pub")
 
 
-def bring_in_line(coordinator: Coordinator, superlink: SuperLink) -> None:
-    """Unregister from SuperLink who is no longer enrolled, and register who is.
+def synchronise(coordinator: Coordinator, superlink: SuperLink) -> None:
+    """Register the enrolled sites with SuperLink, and unregister all others.
 
     Raises:
-        UserError: a key file is damaged; all the others have been dealt with, and its site stays as it was.
+        UserError: a key file is damaged. Its site stays as it was, all others are synchronised.
     """
     paths = {path.stem: path for path in sorted((coordinator.folder / "sites").glob("*.pub"))}
     nodes, damaged = {node.name: node for node in superlink.nodes()}, []
@@ -107,7 +107,7 @@ def _revoked(coordinator: Coordinator) -> Path:
     return coordinator.folder / "sites" / "revoked"
 
 
-def _read(path: Path, name: str) -> Enrolled:
+def _read(path: Path, name: str) -> EnrolledSite:
     try:
         line = path.read_text("utf-8", "replace").strip()
         key = serialization.load_ssh_public_key(line.encode())
@@ -116,7 +116,8 @@ def _read(path: Path, name: str) -> Enrolled:
     except (ValueError, UnsupportedAlgorithm):
         hint = "this looks like a PRIVATE key, which must never leave its site" if "PRIVATE" in line else "got no key"
         raise UserError(
-            f"{path}: expected a public key in OpenSSH's form (ecdsa-sha2-nistp384 …); {hint}; ask for the file site.pub"
+            f"{path}: expected a public key in OpenSSH's form (ecdsa-sha2-nistp384 …); {hint}; ask for the "
+            "file site.pub"
         ) from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVES):
         raise UserError(
@@ -130,4 +131,4 @@ def _read(path: Path, name: str) -> Enrolled:
             f"{path}: {name!r} cannot be a site's name; give one of letters, digits, '.', '_' and '-' with --name"
         )
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return Enrolled(name, pem, " ".join([*words[:2], name]))
+    return EnrolledSite(name, pem, " ".join([*words[:2], name]))

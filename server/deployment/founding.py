@@ -1,4 +1,4 @@
-"""``fedtransfer server init``: make a coordinator's folder, with its authority and what nginx and systemd need."""
+"""``fedtransfer server init``: make a coordinator's folder, with files for nginx and systemd."""
 
 import getpass
 from collections.abc import Sequence
@@ -17,17 +17,18 @@ UNIT = "fedtransfer-coordinator.service"
 def found_coordinator(
     folder: Path, hosts: Sequence[str], *, port: int, superlink_port: int, health_port: int, user: str
 ) -> Coordinator:
-    """Make the folder.
+    """Make the folder of a coordinator.
 
     Args:
-        folder: to be made.
+        folder: the folder to make.
         hosts: names and addresses by which sites reach this machine.
-        port: where nginx listens for them.
-        superlink_port, health_port: where SuperLink and its health service listen, on this machine only.
-        user: of the systemd unit; "" for the one who runs this.
+        port: port of nginx, for sites.
+        superlink_port, health_port: ports of SuperLink and its health service, on this machine
+            only.
+        user: user of the systemd unit; "" for the current user.
 
     Raises:
-        UserError: it is there already, cannot be written, or a host name is not right.
+        UserError: the folder exists already or cannot be written, or a host name is invalid.
     """
     certificates.check_hosts(hosts)
     settings = Settings(hosts=tuple(hosts), port=port, superlink_port=superlink_port, health_port=health_port)
@@ -35,34 +36,34 @@ def found_coordinator(
     certificates.make_authority(coordinator.certificates, f"fedtransfer {hosts[0]}"[:64])
     certificates.issue_server_certificate(coordinator.certificates, hosts)
     _write_nginx_site(coordinator)
-    who, command = user or getpass.getuser(), Path(tool("fedtransfer"))
-    unit = service_unit("server", "Coordinator of a federation", coordinator.folder, who, command)
+    user, command = user or getpass.getuser(), Path(tool("fedtransfer"))
+    unit = service_unit("server", "Coordinator of a federation", coordinator.folder, user, command)
     (coordinator.folder / UNIT).write_text(unit, "utf-8")
     return coordinator
 
 
 def renew(coordinator: Coordinator, hosts: Sequence[str], *, authority: bool) -> Coordinator:
-    """Renew the server's certificate, for further names or addresses too if there are any; return the folder as it is then.
+    """Renew the server's certificate; return the coordinator with the hosts of the new one.
 
     Args:
         coordinator: its folder.
-        hosts: what it is to be reached by besides.
-        authority: renew the authority's own certificate first.
+        hosts: further names or addresses of this machine.
+        authority: renew the authority's certificate first.
 
     Raises:
-        UserError: a host name is not right, or the authority has expired.
+        UserError: a host name is invalid, or the authority has expired.
     """
     certificates.check_hosts(hosts)
     if authority:
         certificates.renew_authority(coordinator.certificates)
-    known = coordinator.settings.hosts
-    everything = (*known, *(host for host in hosts if host not in known))
-    certificates.issue_server_certificate(coordinator.certificates, everything)
-    if everything == known:
-        return coordinator  # and nginx.conf stays as it is, with what was changed there by hand
-    renewed = coordinator.with_hosts(everything)
-    _write_nginx_site(renewed)
-    return renewed
+    former = coordinator.settings.hosts
+    current = (*former, *(host for host in hosts if host not in former))
+    certificates.issue_server_certificate(coordinator.certificates, current)
+    if current == former:
+        return coordinator  # nginx.conf keeps what was changed by hand
+    coordinator = coordinator.with_hosts(current)
+    _write_nginx_site(coordinator)
+    return coordinator
 
 
 def _write_nginx_site(coordinator: Coordinator) -> None:

@@ -1,4 +1,4 @@
-"""What nginx needs to know of a coordinator."""
+"""The nginx site in front of a coordinator."""
 
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
@@ -24,15 +24,15 @@ server {{
     ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
 
-    # Arrays travel in pieces of 5 MiB and apps are at most 10 MiB, so nothing near this bound is honest.
+    # Arrays travel in pieces of 5 MiB and apps have at most 10 MiB, so no honest request comes near this limit.
     client_max_body_size 64m;
     client_body_timeout 300s;
     send_timeout 300s;
 
-    # SuperLink asks no credential for /v1/control/ (start and stop runs) and /v1/runtime/ (read and answer for a run):
-    # whoever reaches these owns the federation. So only the part for sites, which checks their keys, is let through.
-    # The path is judged as it was sent, since it is passed on as it was sent, while the location below is found by the
-    # path with .., // and %2f resolved. What SuperLink would make of those is no matter: they do not get there.
+    # SuperLink asks for no credential on /v1/control/ (start and stop runs) and /v1/runtime/ (read and answer for a
+    # run): whoever reaches these controls the federation. So only the part for sites, which checks keys, is open.
+    # nginx matches the location below after it resolves .., // and %2f, but passes the path on as it was sent. So the
+    # path is checked as it was sent, and SuperLink never sees such forms.
     default_type text/plain;
     if ($request_uri !~ "^/v1/fleet/[a-z-]+$") {{
         return 403 "Only sites of the federation are served here.\\n";
@@ -58,25 +58,25 @@ server {{
 
 
 def nginx_site(hosts: Sequence[str], port: int, superlink_port: int, certificates: Path) -> str:
-    """Return the configuration by which nginx lets sites, and nothing else, through to SuperLink.
+    """Return a configuration with which nginx passes only requests of sites on to SuperLink.
 
     Args:
         hosts: names and addresses by which sites reach this machine.
-        port: where nginx listens for them.
-        superlink_port: where SuperLink listens on this machine, with TLS.
-        certificates: the absolute path of the folder that has ``ca.crt``, ``server.crt`` and ``server.key``.
+        port: port of nginx, for sites.
+        superlink_port: port of SuperLink on this machine, with TLS.
+        certificates: absolute path of the folder of ``ca.crt``, ``server.crt`` and ``server.key``.
     """
     return _NGINX_SITE.format(
         port=port,
         superlink_port=superlink_port,
-        server_names=" ".join(_as_in_a_url(host) for host in hosts),
+        server_names=" ".join(_url_host(host) for host in hosts),
         certificate=quoted(certificates / "server.crt"),
         key=quoted(certificates / "server.key"),
         authority=quoted(certificates / "ca.crt"),
     )
 
 
-def _as_in_a_url(host: str) -> str:
+def _url_host(host: str) -> str:
     try:
         return f"[{host}]" if isinstance(ip_address(host), IPv6Address) else host
     except ValueError:

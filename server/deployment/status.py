@@ -1,4 +1,4 @@
-"""``fedtransfer server status``: who is connected, since when, and what runs, in words and as data."""
+"""``fedtransfer server status``: SuperLink, sites and the current run, as data and as text."""
 
 import json
 from collections.abc import Iterator
@@ -9,25 +9,25 @@ from typing import Any
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.health import is_serving
 from fedtransfer.common.support.processes import running_pid
-from fedtransfer.common.support.text import ago
+from fedtransfer.common.support.text import ago, counted
 from fedtransfer.server.deployment.certificates import expiry_warnings, read_certificate
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import read_current
-from fedtransfer.server.deployment.enrolment import enrolled
+from fedtransfer.server.deployment.enrolment import enrolled_sites
 from fedtransfer.server.deployment.superlink import connect
 
 _SCORED_ON = {"sites": "the sites' test images", "public-data": "public images"}
 
 
 def describe(coordinator: Coordinator) -> dict[str, Any]:
-    """Return how the coordinator, its sites and its run are."""
+    """Return the status of the coordinator, its sites and its run."""
     serving = is_serving(coordinator.health_address)
     nodes = {}
     if serving:
         try:
             with connect(coordinator) as link:
                 nodes = {node.name: node for node in link.nodes()}
-        except UserError:  # it is just ending
+        except UserError:  # SuperLink is shutting down
             serving = False
     sites = [
         {
@@ -36,7 +36,7 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
             "status": nodes[site.name].status if site.name in nodes else "unknown",
             "since": since.isoformat() if site.name in nodes and (since := nodes[site.name].since) else None,
         }
-        for site in enrolled(coordinator)
+        for site in enrolled_sites(coordinator)
     ]
     current = read_current(coordinator)
     return {
@@ -58,8 +58,8 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
     }
 
 
-def in_words(status: dict[str, Any]) -> list[str]:
-    """Say it in lines."""
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """Return the status as lines of text."""
     runs = "runs" if status["supervisor"] else "does not run: fedtransfer server start"
     lines = [f"The coordinator in {status['folder']} {runs}."]
     lines.append("SuperLink is serving." if status["serving"] else "SuperLink does not answer.")
@@ -75,52 +75,57 @@ def in_words(status: dict[str, Any]) -> list[str]:
         lines.append("No run yet: fedtransfer server run")
     else:
         lines.append(
-            f"Run {run['name']} ({run['rounds']} rounds): {run['status']}{': ' + run['why'] if run['why'] else ''}"
+            f"Run {run['name']} ({counted(run['rounds'], 'round')}): "
+            f"{run['status']}{': ' + run['why'] if run['why'] else ''}"
         )
         if run["last"]:
-            lines.append(f"  {event_in_words(run['last'])}, {ago(datetime.fromtimestamp(run['last']['time'], UTC))}")
+            lines.append(f"  {event_line(run['last'])}, {ago(datetime.fromtimestamp(run['last']['time'], UTC))}")
     return lines
 
 
 def events(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what has happened in a run so far."""
+    """Yield the events of a run so far."""
     path = folder / "events.jsonl"
     if path.exists():
         for line in path.read_text("utf-8").splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:  # cut off by a kill, or just being written
+            except ValueError:  # torn by a kill, or being written
                 continue
 
 
-def event_in_words(event: dict[str, Any]) -> str:
-    """Say one event of a run in a line."""
+def event_line(event: dict[str, Any]) -> str:
+    """Return an event of a run as a line of text."""
     kind = event["event"]
     if kind == "waiting":
         connected = f" ({', '.join(event['connected'])})" if event["connected"] else ""
-        return f"waiting for sites, {event['seconds']} s: {len(event['connected'])} of {event['wanted']} are connected{connected}"
+        number = f"{len(event['connected'])} of {event['wanted']}"
+        return f"waiting for sites, {event['seconds']} s: {number} are connected{connected}"
     if kind == "preparing":
         return f"{event['site']} prepares its features: {event['done']} of {event['total'] or '?'} images"
     if kind == "start":
         after = f", going on after round {event['resumed_after']}" if event["resumed_after"] else ""
         absent = "".join(f"; {site} takes no part: {why}" for site, why in event["absent"].items())
-        return f"{len(event['sites'])} sites take part, {event['rounds']} rounds{after}{absent}"
+        sites, rounds = counted(len(event["sites"]), "site"), counted(event["rounds"], "round")
+        return f"run of {sites}, {rounds}{after}{absent}"
     if kind == "round":
         left_out = "".join(f"; {site} is left out: {why}" for site, why in event.get("refused", {}).items())
-        what = f"round {event['round']}" if event["phase"] == "train" else "closing scores"
+        phase = f"round {event['round']}" if event["phase"] == "train" else "closing scores"
         if event["failure"]:
-            return f"{what}: {event['failure']}{left_out}"
+            return f"{phase}: {event['failure']}{left_out}"
         secret, epsilon = "present" not in event, event.get("epsilon")
         sites = "secret sites" if secret else f"{len(event['present'])} of {len(event['planned'])} sites"
         unscored = "no test images" if epsilon is None else "not scored"
         scores = unscored if event["accuracy"] is None else f"accuracy {100 * event['accuracy']:.1f} %"
         spent = "" if epsilon is None else f", epsilon {epsilon:.3g} spent"
-        return f"{what}: {sites}, {scores}, {event['seconds']:.1f} s{spent}{left_out}"
+        return f"{phase}: {sites}, {scores}, {event['seconds']:.1f} s{spent}{left_out}"
     if kind == "end":
         accuracy = (
             ""
             if event["accuracy"] is None
             else f", accuracy {100 * event['accuracy']:.1f} % on {_SCORED_ON[event.get('scored_on', 'sites')]}"
         )
-        return f"finished: the head after {event['best_round'] - 1} rounds of training is kept{accuracy}"
+        return (
+            f"finished: the best head is that after {counted(event['best_round'] - 1, 'round')} of training{accuracy}"
+        )
     return f"stopped: {event['text']}"

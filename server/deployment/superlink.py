@@ -1,7 +1,7 @@
-"""Flower's SuperLink: how it is started, and what is asked of its Control API. The only file that does.
+"""Flower's SuperLink: how to start it, and requests to its Control API. No other file makes these.
 
-SuperLink asks no credential for that API, so it listens on this machine only; nginx lets nothing but the sites' part
-of it through from outside.
+SuperLink asks for no credential on that API, so it listens on this machine only. From outside,
+nginx passes only requests of sites on to it.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ class Node:
     """A site as SuperLink knows it.
 
     Attributes:
-        node_id: Flower's number for it.
-        name: the name under which it is enrolled.
-        public_key: PEM.
+        node_id: Flower's node id.
+        name: its enrolled name.
+        public_key: its public key, PEM.
         status: registered (never seen), online or offline.
-        since: when it got that status; None if it never connected.
+        since: the time of that status; None if it never connected.
     """
 
     node_id: int
@@ -57,8 +57,8 @@ class RunStatus:
 
     Attributes:
         status: pending, starting, running or finished.
-        outcome: of a finished one, completed, failed or stopped.
-        details: why it failed, in Flower's words or those of the exception that ended it.
+        outcome: of a finished run: completed, failed or stopped.
+        details: why it failed, in the words of Flower or of the exception that ended it.
     """
 
     status: str
@@ -67,7 +67,7 @@ class RunStatus:
 
 
 def start_superlink(coordinator: Coordinator) -> subprocess.Popen[bytes]:
-    """Start SuperLink with TLS, required keys and its database; call it from the main thread."""
+    """Start SuperLink with TLS, keys for sites and a database; call it from the main thread."""
     certificates, state = coordinator.certificates, coordinator.state
     command = [
         tool("flower-superlink"),
@@ -93,50 +93,50 @@ class SuperLink:
 
     def nodes(self) -> list[Node]:
         """Return the enrolled sites."""
-        listed = self._client.ListNodes(ListNodesRequest()).nodes_info
+        nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
         return [
             Node(node.node_id, node.name, node.public_key, node.status, _since(node))
-            for node in listed
+            for node in nodes
             if node.status != "unregistered"
         ]
 
     def register(self, public_key: bytes, name: str) -> None:
-        """Let the owner of a public key (PEM) in, under a name."""
+        """Register the owner of a public key (PEM) under a name."""
         self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name))
 
     def unregister(self, node_id: int) -> None:
-        """Let a site in no more."""
+        """Unregister a site; it is refused from now on."""
         self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
 
     def submit(self, config: RunConfig) -> int:
-        """Start a run of the installed fedtransfer; return Flower's number for it."""
+        """Start a run of the installed fedtransfer; return Flower's run id."""
         return self.start(build_bundle()[0], config.to_flat())
 
     def start(self, bundle: bytes, settings: dict[str, Value]) -> int:
-        """Start a run of any bundle, with settings over its own; return Flower's number for it.
+        """Start a run of any bundle, with settings that override its own; return Flower's run id.
 
         Raises:
-            UserError: SuperLink starts none.
+            UserError: SuperLink does not start it.
         """
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
         request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(settings))
-        with _refusals_in_words():
+        with _readable_refusals():
             answer = self._client.StartRun(request)
         if not answer.HasField("run_id"):
-            raise UserError(f"SuperLink started no run: {answer.note}; see fedtransfer server logs --superlink")
+            raise UserError(f"SuperLink did not start the run: {answer.note}; see fedtransfer server logs --superlink")
         return int(answer.run_id)
 
     def run(self, run_id: int) -> RunStatus | None:
-        """Return how a run is; None for one that SuperLink does not know."""
+        """Return the status of a run, None if SuperLink does not know it."""
         try:
-            known = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
+            runs = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 return None
             raise
-        if run_id not in known:
+        if run_id not in runs:
             return None
-        status = known[run_id].status
+        status = runs[run_id].status
         return RunStatus(status.status, status.sub_status, status.details)
 
     def stop(self, run_id: int) -> None:
@@ -149,12 +149,12 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
     """Connect to the coordinator's SuperLink.
 
     Raises:
-        UserError: it does not run, or refuses what it is asked.
+        UserError: SuperLink does not run, or refuses a request.
     """
     authority = (coordinator.certificates / "ca.crt").read_bytes()
     client = ControlHttpClient.from_server_address(coordinator.superlink_address, False, authority, [])
     try:
-        with _refusals_in_words():
+        with _readable_refusals():
             yield SuperLink(client)
     except httpx.TransportError as error:
         raise UserError(
@@ -166,16 +166,18 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
 
 
 @contextmanager
-def _refusals_in_words() -> Iterator[None]:
+def _readable_refusals() -> Iterator[None]:
     try:
         yield
     except httpx.HTTPStatusError as error:
-        told = FlowerError.from_json(error.response.text)
-        reason = f"{told.message} {told.public_details or ''}".strip() if told else f"HTTP {error.response.status_code}"
+        cause = FlowerError.from_json(error.response.text)
+        code = f"HTTP {error.response.status_code}"
+        reason = f"{cause.message} {cause.public_details or ''}".strip() if cause else code
         raise UserError(f"SuperLink refused: {reason}; see fedtransfer server logs --superlink") from None
 
 
 def _since(node: object) -> datetime | None:
-    word = {"online": "last_activated_at", "offline": "last_deactivated_at"}.get(node.status)  # type: ignore[attr-defined]
-    text = getattr(node, word) if word else ""
+    names = {"online": "last_activated_at", "offline": "last_deactivated_at"}
+    name = names.get(node.status)  # type: ignore[attr-defined]
+    text = getattr(node, name) if name else ""
     return datetime.fromisoformat(text) if text else None

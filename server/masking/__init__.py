@@ -1,1 +1,1 @@
-"""The server's part of secure aggregation."""
+"""Secure aggregation: the server's part."""

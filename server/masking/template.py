@@ -1,4 +1,4 @@
-"""What a total under masks is read into: an answer of the shapes that the sites' answers to a request have."""
+"""Template (fields, shapes, dtypes) into which a total under masks is decoded."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,31 +27,31 @@ from fedtransfer.server.sites.admission import Terms
 
 
 def template(answer: type[Any], request: Request, terms: Terms) -> Answer:
-    """Return an answer of the kind and shapes that ``request`` calls for, with zeros for numbers.
+    """Return an all-zero answer of type ``answer``, of the shapes that ``request`` calls for.
 
     Raises:
-        TypeError: no such answer belongs to such a request.
+        TypeError: a request of this type has no answer of that type.
     """
     classes = len(terms.classes)
-    stated = (request.round, terms.fingerprint, classes_digest(terms.classes))
-    scores = (*stated, Counts.empty(classes), Counts.empty(classes))
+    heading = (request.round, terms.fingerprint, classes_digest(terms.classes))
+    scores = (*heading, Counts.empty(classes), Counts.empty(classes))
     if isinstance(request, Task):
         head = _zeros([("float32", shape) for shape in terms.spec(request.trainable).shapes])
         extra = {CONTROL: head} if CONTROL in request.extra else {}
-        made: dict[type[Any], Answer] = {
+        templates: dict[type[Any], Answer] = {
             Scores: Scores(*scores),
             Update: Update(*scores, 0, head, extra),
             Confusion: Confusion(*scores, np.zeros((classes, classes), np.int64)),
-            Personal: Personal(*stated, 0, np.zeros(4, np.int64), 0.0),
+            Personal: Personal(*heading, 0, np.zeros(4, np.int64), 0.0),
         }
-        return made[answer]
+        return templates[answer]
     if isinstance(request, Gather):
         width = terms.widths[0 if request.what == "moments" else 1]
-        return Sums(*stated, 0, _zeros(layout(request.what, width, classes)))
+        return Sums(*heading, 0, _zeros(layout(request.what, width, classes)))
     if isinstance(request, Trial):
         heads, factors = request.number, len(request.factors)
         return Tally(
-            *stated, np.zeros(2, np.int64), np.zeros((heads, 2), np.int64), np.zeros((heads, factors, 2), np.float64)
+            *heading, np.zeros(2, np.int64), np.zeros((heads, 2), np.int64), np.zeros((heads, factors, 2), np.float64)
         )
     raise TypeError(f"no answer {answer.__name__} to {type(request).__name__}")
 

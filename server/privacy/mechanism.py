@@ -34,9 +34,9 @@ from fedtransfer.common.privacy.gaussian import noised
 from fedtransfer.common.privacy.guarantee import Guarantee
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Request, Update, classes_digest
-from fedtransfer.server.sites.admission import Admission
+from fedtransfer.server.sites.admission import Answers
 from fedtransfer.server.sites.exchange import carried
-from fedtransfer.server.sites.messenger import Asked, Asker
+from fedtransfer.server.sites.messenger import Messenger
 from fedtransfer.server.strategies.state import Contribution, summed, zeros
 
 RATE = 0.2  # of the steps of the clip norm
@@ -116,15 +116,15 @@ def check_adaptive_clip(config: RunConfig, promise: Guarantee) -> None:
         )
 
 
-def unnamed(asked: Asked, asker: Asker, request: Request, head: Arrays) -> Asked:
-    """Return answers of a secret cohort without its sites and their number.
+def anonymous(answers: Answers, messenger: Messenger, request: Request, head: Arrays) -> Answers:
+    """Return the answers of a secret cohort without its sites and their number.
 
-    Sizes of messages are those of a made-up answer, so that they do not reveal an empty cohort.
+    The sizes of messages are those of a stand-in, so that they do not reveal an empty cohort.
     """
     nothing = Counts.empty(len(request.classes))
     answer = Update(
-        request.round, asker.terms.fingerprint, classes_digest(request.classes), nothing, nothing, 1,
+        request.round, messenger.terms.fingerprint, classes_digest(request.classes), nothing, nothing, 1,
         tuple(np.zeros_like(array) for array in head),
     )  # fmt: skip
     down, up = carried(request, protocol.TRAIN), carried(answer, protocol.TRAIN)
-    return replace(asked, admission=Admission({}, {}), bytes_down=down, bytes_up=up)
+    return replace(answers, admitted={}, refused={}, total=None, failure="", bytes_down=down, bytes_up=up)

@@ -1,4 +1,4 @@
-"""What comes after the last round: the last scores, heads between heads, and the delivery of the one to keep."""
+"""After the last round: closing scores, interpolated heads, delivery of the best head, personal heads."""
 
 import csv
 import logging
@@ -16,64 +16,63 @@ from fedtransfer.common.head.head import mix
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Confusion, Personal, Scores, Task, Trial
 from fedtransfer.server.rounds.progress import AVERAGE, BEFORE, EMA, FIRST, Candidate, Progress
-from fedtransfer.server.rounds.scoring import TEST, VALIDATION, hold_trial
+from fedtransfer.server.rounds.scoring import TEST, VALIDATION, score_heads
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.personal import summarise_personal, summarise_total
 from fedtransfer.server.run_folder.records import Point
-from fedtransfer.server.sites.admission import Admission
-from fedtransfer.server.sites.messenger import Asked, Asker
+from fedtransfer.server.sites.admission import Answers
+from fedtransfer.server.sites.messenger import Messenger
 
 log = logging.getLogger(__name__)
 
 SHARES = tuple(i / 10 for i in range(11))
-_ROUNDING = 1e-6  # by which the loss of one head may differ, summed in another order
+_ROUNDING = 1e-6  # relative difference of one head's losses, summed in two orders
 
 
-def score(asker: Asker, requests: Requests, progress: Progress) -> tuple[Candidate, tuple[str, ...]]:
-    """Have all sites score the last head; return the head to keep, and the sites that did.
+def score(messenger: Messenger, requests: Requests, progress: Progress) -> tuple[Candidate, tuple[str, ...]]:
+    """Have all sites score the last head; return the best head, and the sites that scored.
 
-    Public images score it here where there are any. Under differential privacy sites have nothing to say of it, so without
-    such images the last head is kept.
+    With public images the server scores the head on these instead. Under differential privacy sites
+    return no scores, so without public images the last head is the best.
     """
-    number, everyone = progress.round + 1, asker.federation.everyone
-    if asker.public:
-        public = asker.public.counts(progress)
-        after = progress.scored(number, public, asker.config)
-        nobody = Asked(Admission({}, {}), 0, 0, time.monotonic(), 0.0)
-        asker.report(number, "score", (), nobody, best=after.best.round > progress.best.round, public=public)
+    number, everyone = progress.round + 1, messenger.federation.everyone
+    if messenger.public:
+        public = messenger.public.counts(progress)
+        after = progress.scored(number, public, messenger.config)
+        nobody = Answers(began=time.monotonic())
+        messenger.report(number, "score", (), nobody, best=after.best.round > progress.best.round, public=public)
         return after.best, ()
-    if asker.config.private:
+    if messenger.config.private:
         return progress.last(math.inf, number), ()
-    asked = asker.ask_all(protocol.EVALUATE, Scores, number, everyone, requests.tasks(progress, number))
+    answers = messenger.ask_all(protocol.EVALUATE, Scores, number, everyone, requests.tasks(progress, number))
     best = progress.best
-    if best.round and (asker.config.fraction < 1 or asker.config.cohort_size):
-        # Losses of different cohorts do not compare: the best so far is scored by all sites, as the last head is.
-        again = asker.ask_all(
-            protocol.EVALUATE, Scores, best.round, everyone, requests.tasks(progress, best.round, best)
-        )
-        loss = asker.total(again.answers, "validation").mean_loss
+    if best.round and (messenger.config.fraction < 1 or messenger.config.cohort_size):
+        # Losses of different cohorts do not compare, so all sites score the best head as they score the last one.
+        tasks = requests.tasks(progress, best.round, best)
+        rescored = messenger.ask_all(protocol.EVALUATE, Scores, best.round, everyone, tasks)
+        loss = messenger.total(rescored.summands, "validation").mean_loss
         progress = replace(progress, best=replace(best, loss=math.inf if math.isnan(loss) else loss))
-    after = progress.scored(number, asker.total(asked.answers, "validation"), asker.config)
-    if math.isinf(after.best.loss):  # without any validation image, the last head it is
+    after = progress.scored(number, messenger.total(answers.summands, "validation"), messenger.config)
+    if math.isinf(after.best.loss):  # no site has validation images: keep the last head
         after = replace(after, best=progress.last(math.inf, number))
-    asker.report(number, "score", everyone, asked, best=after.best.round > progress.best.round)
-    return after.best, tuple(asked.admitted)
+    messenger.report(number, "score", everyone, answers, best=after.best.round > progress.best.round)
+    return after.best, tuple(answers.admitted)
 
 
 def interpolate(
-    asker: Asker, requests: Requests, progress: Progress, best: Candidate, scored_by: tuple[str, ...]
+    messenger: Messenger, requests: Requests, progress: Progress, best: Candidate, scored_by: tuple[str, ...]
 ) -> tuple[Candidate, list[Point]]:
-    """Score the heads between two, along every curve that the run kept the ends of; return the best head of all.
+    """Score heads between two heads, along each curve whose ends the run has; return the best of all.
 
-    ``server``: from the head that entered the last round to the average that came of it, the server's own mix;
-    ``initial``: from the first head to the last (WiSE-FT, arXiv 2109.01903); ``ema``: from the last head to the running
-    mean of all. On public images where the server has some.
+    ``server``: from the head entering the last round to the average of its updates. ``initial``:
+    from the first head to the last (WiSE-FT, arXiv 2109.01903). ``ema``: from the last head to the
+    running mean of all heads. With public images the server scores them itself.
     """
-    last, kept = progress.state.head, progress.kept
-    mean = tuple(array.astype(np.float32) for array in kept[EMA]) if EMA in kept else None
+    last, arrays = progress.state.head, progress.kept
+    mean = tuple(array.astype(np.float32) for array in arrays[EMA]) if EMA in arrays else None
     ends = {
-        "server": (kept.get(BEFORE), kept.get(AVERAGE)),
-        "initial": (kept.get(FIRST), last),
+        "server": (arrays.get(BEFORE), arrays.get(AVERAGE)),
+        "initial": (arrays.get(FIRST), last),
         "ema": (last, mean),
     }
     points = []
@@ -81,19 +80,19 @@ def interpolate(
         if start is None or end is None:
             continue
         number = progress.round + 1
-        if asker.public:
+        if messenger.public:
             for share in SHARES:
                 candidate = Candidate(math.inf, number, mix(start, end, share), best.trainable, f"{curve} {share:g}")
-                counts = asker.public.counts(progress, candidate)
+                counts = messenger.public.counts(progress, candidate)
                 points.append(Point(curve, share, (math.nan, math.nan), (counts.accuracy, counts.mean_loss)))
                 if counts.mean_loss < best.loss * (1 - _ROUNDING):
                     best = replace(candidate, loss=counts.mean_loss)
             continue
         trial = Trial(
-            "", number, asker.terms.classes, (start, end), shares=SHARES, trainable=best.trainable,
+            "", number, messenger.terms.classes, (start, end), shares=SHARES, trainable=best.trainable,
             extra=requests.extra(progress),
         )  # fmt: skip
-        result = hold_trial(asker, trial)
+        result = score_heads(messenger, trial)
         comparable = result.images[VALIDATION] and result.sites == scored_by  # losses of other sites do not compare
         accuracy, loss = (
             result.correct / np.maximum(result.images, 1),
@@ -112,51 +111,51 @@ def interpolate(
     return best, points
 
 
-def deliver(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> Admission:
-    """Hand every site the head to keep; its closing scores come back."""
-    everyone = asker.federation.everyone
+def deliver(messenger: Messenger, requests: Requests, progress: Progress, best: Candidate) -> Answers:
+    """Send every site the best head; return the sites' closing scores."""
+    everyone = messenger.federation.everyone
     tasks = requests.tasks(progress, best.round, best)
-    if not asker.config.masks:
-        return asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks, len(everyone)).admission
-    counted = Admission({}, {})
-    if not asker.config.private:  # else there is nothing to count
+    if not messenger.config.masks:
+        return messenger.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks, len(everyone))
+    scores = Answers()
+    if not messenger.config.private:  # private sites return no scores
         try:
-            counted = asker.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks).admission
-        except UserError as error:  # the sites' result matters more than their counts
+            scores = messenger.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks)
+        except UserError as error:  # delivery matters more than scores
             log.warning("no closing scores: %s", str(error).splitlines()[0].partition(". The run stops here")[0])
-    return _handed(asker, tasks, best.round, counted)
+    return _deliver_unmasked(messenger, tasks, best.round, scores)
 
 
-def _handed(asker: Asker, tasks: Callable[[str], Task], number: int, counted: Admission) -> Admission:
-    """Hand the head to sites that are not in the total under masks; asked without masks, they say nothing of how it does."""
-    openly = replace(asker, config=asker.config.model_copy(update={"masks": False}))
-    left = [site for site in asker.federation.everyone if site not in counted.admitted]
-    admitted, refused = dict(counted.admitted), dict.fromkeys(left, "was not asked")
-    for _ in asker.attempts(number) if left else ():
-        asked = openly.ask(protocol.FINISH, Confusion, number, {site: tasks(site) for site in left})
-        admitted, refused = admitted | asked.admitted, asked.refused
-        if not (left := list(refused)):
+def _deliver_unmasked(messenger: Messenger, tasks: Callable[[str], Task], number: int, scores: Answers) -> Answers:
+    """Send the best head, unmasked, to sites missing from the masked total; they return no scores."""
+    unmasked = replace(messenger, config=messenger.config.model_copy(update={"masks": False}))
+    missing = [site for site in messenger.federation.everyone if site not in scores.admitted]
+    admitted, refused = dict(scores.admitted), dict.fromkeys(missing, "was not asked")
+    for _ in messenger.attempts(number) if missing else ():
+        answers = unmasked.ask(protocol.FINISH, Confusion, number, {site: tasks(site) for site in missing})
+        admitted, refused = admitted | answers.admitted, answers.refused
+        if not (missing := list(refused)):
             break
-    return Admission(admitted, refused, counted.total)
+    return Answers(admitted, refused, scores.total)
 
 
-def make_personal(asker: Asker, requests: Requests, progress: Progress, best: Candidate) -> dict[str, Any]:
-    """Have every site make the head its own; return what ``summary.json`` says of how these do."""
-    number, everyone = progress.round + 1, asker.federation.everyone
+def make_personal(messenger: Messenger, requests: Requests, progress: Progress, best: Candidate) -> dict[str, Any]:
+    """Have every site make a personal head; return their part of ``summary.json``."""
+    number, everyone = progress.round + 1, messenger.federation.everyone
     tasks = requests.tasks(progress, number, best)
     try:
-        asked = asker.ask_all(protocol.PERSONAL, Personal, number, everyone, tasks, len(everyone))
-    except UserError as error:  # the run has its result
+        answers = messenger.ask_all(protocol.PERSONAL, Personal, number, everyone, tasks, len(everyone))
+    except UserError as error:  # the run already has its result
         log.warning("no personal heads: %s", str(error).splitlines()[0])
         return {}
-    asker.report(number, "personal", everyone, asked)
-    if asked.admission.total:
-        return summarise_total(asked.admission.total, asked.admitted, asker.federation.descriptions)
-    return summarise_personal(asked.admitted, asker.federation.descriptions)
+    messenger.report(number, "personal", everyone, answers)
+    if answers.total:
+        return summarise_total(answers.total, answers.admitted, messenger.federation.descriptions)
+    return summarise_personal(answers.admitted, messenger.federation.descriptions)
 
 
 def write_points(path: Path, points: Sequence[Point]) -> None:
-    """Write ``interpolation.csv``."""
+    """Write ``interpolation.csv``, a row for each head between two."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["curve", "share", "validation_accuracy", "validation_loss", "accuracy", "loss"])

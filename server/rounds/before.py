@@ -1,6 +1,6 @@
-"""What comes before the first round: the federation's feature statistics, and a one-shot head to begin with.
+"""Before the first round: the federation's feature statistics, and a one-shot head to begin with.
 
-Both are made of sums over the sites' training images, which travel once.
+Both are computed from sums over the sites' training images, which each site sends once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,28 +14,29 @@ from fedtransfer.common.privacy.closed_form import total_deviation
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Gather, Sums, Trial
 from fedtransfer.common.wire.sums import one_shot_sums
-from fedtransfer.server.rounds.scoring import VALIDATION, hold_trial
-from fedtransfer.server.sites.messenger import Asker
+from fedtransfer.server.rounds.scoring import VALIDATION, score_heads
+from fedtransfer.server.sites.messenger import Messenger
 from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.server.strategies.one_shot import NEVER
 
-# The class scores of a closed-form head say which class is likeliest, but not how much: a head that is to be trained
-# on, or whose loss is looked at, wants the factor that suits its softmax. Powers of two change no digit of it.
+# The class scores of a closed-form head rank the classes but are no log-odds: a head to be trained further, or scored
+# by its loss, needs the factor that suits its softmax. Powers of two change no digit of the head.
 FACTORS = tuple(2.0**k for k in range(-2, 8))
 
-# Under differential privacy no image chooses it. On CIFAR-10, where images may, they choose 8 for ridge regression and 16
-# to 32 for class means.
+# Under differential privacy validation images may not choose the factor. On CIFAR-10 without privacy they choose 8 for
+# ridge regression and 16 to 32 for class means.
 PRIVATE_FACTOR = 8.0
 
 
 @dataclass(frozen=True)
-class Opening:
+class StartingPoint:
     """What the rounds begin with.
 
     Attributes:
         head: the first head.
-        moments: the federation's mean and deviation of features, each (d,) float64; None where nobody asked.
-        chosen: what was chosen for a one-shot head: ``ridge`` and ``factor``.
+        moments: mean and deviation of the federation's features, each (d,) float64; None if the run
+            does not standardise by them.
+        chosen: ``ridge`` and ``factor`` of a one-shot head.
     """
 
     head: Arrays
@@ -43,32 +44,32 @@ class Opening:
     chosen: Mapping[str, float] = field(default_factory=dict)
 
 
-def open_run(asker: Asker, spec: HeadSpec) -> Opening:
-    """Make what the rounds begin with.
+def prepare_run(messenger: Messenger, spec: HeadSpec) -> StartingPoint:
+    """Compute what the rounds begin with.
 
     Raises:
-        UserError: too few sites answer, or no head comes of their sums.
+        UserError: too few sites answer, or their sums give no head.
     """
-    config = asker.config
-    moments = _moments(_gather(asker, "moments", {})[0]) if config.standardise == "federated" else None
+    config = messenger.config
+    moments = _moments(_gather(messenger, "moments", {})[0]) if config.standardise == "federated" else None
     head = initial_head(spec, config.seed)
     if not config.one_shot:
-        return Opening(head, moments)
+        return StartingPoint(head, moments)
     extra: protocol.Extra = {protocol.MOMENTS: moments} if moments else {}
     one_shot = ONE_SHOT_HEADS[config.one_shot]
-    sums, sites = _gather(asker, one_shot_sums(config), extra)
+    sums, sites = _gather(messenger, one_shot_sums(config), extra)
     if config.private:
         assert one_shot.solve_noisy  # the rules refuse those without
         ridge, (kernel, bias) = one_shot.solve_noisy(sums, config, total_deviation(config, sites))
         factor = PRIVATE_FACTOR
     else:
         candidates = one_shot.solve(sums, config)
-        ridge, factor = _choose(asker, candidates, extra)
+        ridge, factor = _choose(messenger, candidates, extra)
         kernel, bias = candidates[ridge]
-    if not config.closed_form:  # a class that no site had then may come with one that trains later
+    if not config.closed_form:  # a class missing from the sums may still occur at a site that trains later
         bias = np.where(bias == NEVER, bias[bias != NEVER].min(), bias)
     scaled = tuple(array * np.float32(factor) for array in (kernel, bias))
-    return Opening((*head[: -len(scaled)], *scaled), moments, {"ridge": ridge, "factor": factor})
+    return StartingPoint((*head[: -len(scaled)], *scaled), moments, {"ridge": ridge, "factor": factor})
 
 
 def _moments(sums: Sequence[Sums]) -> Moments:
@@ -76,32 +77,32 @@ def _moments(sums: Sequence[Sums]) -> Moments:
     return moments_of(sum(site.examples for site in sums), total, squares)
 
 
-def _gather(asker: Asker, what: str, extra: protocol.Extra) -> tuple[Sequence[Sums], int]:
-    """Have every site that trains sum its features; return what adds up to the whole, and of how many sites that is.
+def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tuple[Sequence[Sums], int]:
+    """Have the sites sum features of training images; return the sums, and the number of sites.
 
-    Under differential privacy none is asked twice: a second answer would be a second release.
+    Under differential privacy no site is asked twice: a second answer would be a second release.
     """
-    if asker.config.private:
-        asker = replace(asker, config=asker.config.model_copy(update={"round_retries": 0}))
-    sites, classes = asker.federation.trainers, asker.terms.classes
+    if messenger.config.private:
+        messenger = replace(messenger, config=messenger.config.model_copy(update={"round_retries": 0}))
+    sites, classes = messenger.federation.trainers, messenger.terms.classes
 
     def request(site: str) -> Gather:
-        return Gather(site, 0, classes, what, extra=extra)
+        return Gather(site, 0, classes, statistic, extra=extra)
 
-    asked = asker.ask_all(protocol.GATHER, Sums, 0, sites, request, len(sites))
-    asker.report(0, "sums", sites, asked)
-    return asked.answers, len(asked.admitted)
+    answers = messenger.ask_all(protocol.GATHER, Sums, 0, sites, request, len(sites))
+    messenger.report(0, "sums", sites, answers)
+    return answers.summands, len(answers.admitted)
 
 
-def _choose(asker: Asker, candidates: Mapping[float, Arrays], extra: protocol.Extra) -> tuple[float, float]:
-    """Return the candidate, and the factor on its scores, with the lowest loss on all validation images.
+def _choose(messenger: Messenger, candidates: Mapping[float, Arrays], extra: protocol.Extra) -> tuple[float, float]:
+    """Return the ridge penalty λ and the factor on the scores with the lowest validation loss.
 
-    Where there is none, it is the candidate whose lambda is nearest to 1, and its scores as they are.
+    Without validation images, λ is the one nearest to 1 and the factor is 1.
     """
     ridges, heads = tuple(candidates), tuple(candidates.values())
-    trial = hold_trial(asker, Trial("", 0, asker.terms.classes, heads, FACTORS, extra=extra))
-    if not trial.images[VALIDATION]:
+    scores = score_heads(messenger, Trial("", 0, messenger.terms.classes, heads, FACTORS, extra=extra))
+    if not scores.images[VALIDATION]:
         return min(ridges, key=lambda ridge: abs(np.log10(ridge or 1.0))), 1.0
-    losses = trial.losses[:, :, VALIDATION]
+    losses = scores.losses[:, :, VALIDATION]
     best, factor = np.unravel_index(losses.argmin(), losses.shape)
     return ridges[int(best)], FACTORS[int(factor)]

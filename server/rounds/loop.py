@@ -29,18 +29,18 @@ from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Update
 from fedtransfer.server.callbacks import Callback, Start
 from fedtransfer.server.privacy.ledger import RunLedger
-from fedtransfer.server.privacy.mechanism import SiteLevel, check_adaptive_clip, unnamed
+from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous, check_adaptive_clip
 from fedtransfer.server.rounds import after as closing
-from fedtransfer.server.rounds.before import open_run
+from fedtransfer.server.rounds.before import prepare_run
 from fedtransfer.server.rounds.kernel import next_head
 from fedtransfer.server.rounds.progress import CLIP, MOMENTS, Progress
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.run_folder.records import Outcome
-from fedtransfer.server.sites.admission import Admission, Terms
+from fedtransfer.server.sites.admission import Answers, Terms
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly, quorum
 from fedtransfer.server.sites.federation import Federation, join
-from fedtransfer.server.sites.messenger import Asker, too_few
+from fedtransfer.server.sites.messenger import Messenger, too_few
 from fedtransfer.server.sites.public import public_images
 from fedtransfer.server.strategies.choice import strategy_of
 from fedtransfer.server.strategies.state import Contribution, Delta, State
@@ -77,11 +77,11 @@ def federate(
 
     federation = join(grid, config, backbone, report, waiting)
     checkpoints = Checkpoints(folder / "checkpoints", config, backbone.fingerprint, federation.classes)
-    terms = Terms.of(config, backbone, federation.classes)
+    terms = Terms.from_config(config, backbone, federation.classes)
     cuts(backbone, layers(config))  # refuses what cannot be cut, before any round
     public = public_images(config, federation.classes)
-    asker = Asker(grid, config, federation, terms, folder, callbacks, spending, public)
-    rounds = Rounds(asker, rng or secret_generator(), strategy)
+    messenger = Messenger(grid, config, federation, terms, folder, callbacks, spending, public)
+    rounds = Rounds(messenger, rng or secret_generator(), strategy)
     resumed = checkpoints.latest() if config.resume else None
     start = Start(
         config, folder, federation.everyone, federation.absent, federation.classes, resumed.round if resumed else None
@@ -102,10 +102,10 @@ def federate(
             progress.round, config.rounds, spending.limit if spending else "",
         )  # fmt: skip
 
-    best, scored_by = closing.score(asker, rounds.requests, progress)
-    best, points = closing.interpolate(asker, rounds.requests, progress, best, scored_by)
-    delivery = closing.deliver(asker, rounds.requests, progress, best)
-    personal = closing.make_personal(asker, rounds.requests, progress, best) if config.adaptation_epochs else {}
+    best, scored_by = closing.score(messenger, rounds.requests, progress)
+    best, points = closing.interpolate(messenger, rounds.requests, progress, best, scored_by)
+    delivery = closing.deliver(messenger, rounds.requests, progress, best)
+    personal = closing.make_personal(messenger, rounds.requests, progress, best) if config.adaptation_epochs else {}
     return Outcome(
         best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, points, personal,
         spending.summary(stopped=stopped) if spending else {},
@@ -116,58 +116,58 @@ def federate(
 class Rounds:
     """The rounds of training of one run."""
 
-    def __init__(self, asker: Asker, rng: np.random.Generator, strategy: Strategy) -> None:
-        self._asker, self._config, self._rng = asker, asker.config, rng
-        self._federation: Federation = asker.federation
+    def __init__(self, messenger: Messenger, rng: np.random.Generator, strategy: Strategy) -> None:
+        self._messenger, self._config, self._rng = messenger, messenger.config, rng
+        self._federation: Federation = messenger.federation
         self._strategy = strategy
         # Strategies read from their config how many sites train, which are fewer if some have no training image.
-        self._strategy_config = asker.config.model_copy(update={"sites": len(asker.federation.trainers)})
-        self.requests = Requests(asker.config, asker.federation)
+        self._strategy_config = messenger.config.model_copy(update={"sites": len(messenger.federation.trainers)})
+        self.requests = Requests(messenger.config, messenger.federation)
         self._site_level: SiteLevel | None = None
-        if asker.spending and asker.config.dp == "site":
-            self._site_level = SiteLevel.from_config(asker.config, asker.spending.promise)
+        if messenger.spending and messenger.config.dp == "site":
+            self._site_level = SiteLevel.from_config(messenger.config, messenger.spending.promise)
 
     def begin(self) -> Progress:
         """Stand before the first round, with a one-shot head where the run begins with one."""
         layer = layer_at(self._config, 1)
-        if self._asker.spending and self._config.closed_form:
-            self._asker.spending.charge(0)
-        opening = open_run(self._asker, self._asker.terms.spec(layer))
-        state = State(opening.head, {}) if self._config.closed_form else self._start(opening.head)
+        if self._messenger.spending and self._config.closed_form:
+            self._messenger.spending.charge(0)
+        start = prepare_run(self._messenger, self._messenger.terms.spec(layer))
+        state = State(start.head, {}) if self._config.closed_form else self._start(start.head)
         progress = Progress.begin(state, self._config, os.urandom(8).hex(), layer)
-        kept = {**progress.kept, MOMENTS: opening.moments} if opening.moments else progress.kept
-        return replace(progress, kept=kept, chosen=opening.chosen)
+        kept = {**progress.kept, MOMENTS: start.moments} if start.moments else progress.kept
+        return replace(progress, kept=kept, chosen=start.chosen)
 
     def train(self, progress: Progress) -> Progress:
         """Make one round of training, trying again where too few answers are usable."""
         number = progress.round + 1
         progress = self._deepened(progress, number)
-        public = self._asker.public.counts(progress) if self._asker.public else None
-        if self._asker.spending:
-            self._asker.spending.charge(number)
+        public = self._messenger.public.counts(progress) if self._messenger.public else None
+        if self._messenger.spending:
+            self._messenger.spending.charge(number)
             return self._train_once(progress, number, public)
-        for attempt in self._asker.attempts(number):
+        for attempt in self._messenger.attempts(number):
             planned = self._cohort(progress, number, attempt)
             task = self.requests.training(progress, number, self._strategy.extra(progress.state))
-            asked = self._asker.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
+            asked = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
             asked = replace(asked, attempt=attempt)
             standing = progress.standing.after(number, asked.admitted, asked.refused)
-            failure, state, delta = self._step(progress.state, asked.admission, planned)
+            failure, state, delta = self._step(progress.state, asked, planned)
             after = replace(progress, standing=standing)
             if not failure:
-                scores = public or self._asker.total(asked.answers, "validation")
+                scores = public or self._messenger.total(asked.summands, "validation")
                 after = after.scored(number, scores, self._config)
                 after = after.stepped(number, state, delta, self._config)
                 if self._config.method.control_variates:
                     after = replace(after, counted={**after.counted, **dict.fromkeys(asked.admitted, number)})
-            self._asker.report(
+            self._messenger.report(
                 number, "train", planned, asked, failure=failure, best=after.best.round > progress.best.round,
                 set_aside=after.standing.set_aside(number), public=public,
             )  # fmt: skip
             if not failure:
                 return after
             progress = after
-        raise self._asker.given_up(number, failure, asked.refused)
+        raise self._messenger.round_error(number, failure, asked.refused)
 
     def _train_once(self, progress: Progress, number: int, public: Counts | None) -> Progress:
         """Make one round of training that has been paid for, with whoever answers."""
@@ -177,12 +177,12 @@ class Rounds:
             draw_secretly(trainers, self._config.fraction, self._rng) if secret else self._cohort(progress, number, 1)
         )
         task = self.requests.training(progress, number, self._strategy.extra(progress.state))
-        asked = self._asker.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
+        asked = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
         if self._site_level:
-            contributions, progress = self._released(self._site_level, progress, asked.admission)
-            shown = unnamed(asked, self._asker, task(trainers[0]), progress.state.head)
+            contributions, progress = self._released(self._site_level, progress, asked)
+            shown = anonymous(asked, self._messenger, task(trainers[0]), progress.state.head)
         else:
-            contributions, shown = self._contributions(asked.admission), asked
+            contributions, shown = self._contributions(asked), asked
             standing = progress.standing.after(number, asked.admitted, asked.refused)
             progress = replace(progress, standing=standing)
         try:
@@ -191,17 +191,17 @@ class Rounds:
             raise UserError(f"round {number}: {error}. The run stops here") from None
         after = progress.scored(number, public, self._config) if public else progress
         after = after.stepped(number, state, delta, self._config)
-        self._asker.report(
-            number, "train", () if secret else planned, shown, failure=asked.admission.failure, best=after.best.round > progress.best.round,
+        self._messenger.report(
+            number, "train", () if secret else planned, shown, failure=asked.failure, best=after.best.round > progress.best.round,
             set_aside={} if secret else after.standing.set_aside(number), public=public, secret=secret,
         )  # fmt: skip
         return after
 
     def _released(
-        self, mechanism: SiteLevel, progress: Progress, asked: Admission
+        self, mechanism: SiteLevel, progress: Progress, asked: Answers
     ) -> tuple[list[Contribution], Progress]:
         """Return the cohort's noisy sum, and the progress with the bound of the next round's updates."""
-        deltas, bound = [answer.total for answer in asked.answers], progress.clip(self._config)
+        deltas, bound = [answer.total for answer in asked.summands], progress.clip(self._config)
         released = mechanism.release(deltas, progress.state.head, bound, self._rng)
         if mechanism.quantile:
             following = np.array(mechanism.next_bound(deltas, bound, self._rng))
@@ -213,7 +213,7 @@ class Rounds:
         layer = layer_at(self._config, number)
         if layer == progress.trainable:
             return progress
-        spec = self._asker.terms.spec
+        spec = self._messenger.terms.spec
         head = deepen(progress.state.head, spec(progress.trainable), spec(layer))
         return replace(progress, state=self._start(head), trainable=layer, reference=math.inf, waited=0)
 
@@ -228,7 +228,7 @@ class Rounds:
         size = cohort_size(len(trainers), self._config)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
 
-    def _step(self, state: State, asked: Admission, planned: Sequence[str]) -> tuple[str, State, Delta]:
+    def _step(self, state: State, asked: Answers, planned: Sequence[str]) -> tuple[str, State, Delta]:
         """Return why the round failed, or "", the next state and the combined update."""
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
         if asked.failure:
@@ -240,9 +240,9 @@ class Rounds:
         except OverflowError as error:
             return str(error), state, ()
 
-    def _contributions(self, asked: Admission) -> list[Contribution]:
+    def _contributions(self, asked: Answers) -> list[Contribution]:
         """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""
-        updates: list[Update] = asked.answers
+        updates: list[Update] = asked.summands
         sites, weighting = 1 if asked.total is None else len(asked.admitted), self._config.weights_of_sites
         return [
             Contribution(u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ()))

@@ -1,6 +1,6 @@
-"""Where a run stands after a round: all that the next round depends on, and so what a checkpoint holds.
+"""The progress of a run: all that the next round depends on, so all that a checkpoint holds.
 
-There is no generator state in it: every random draw is keyed by (seed, purpose, round), so none is carried over.
+It has no generator state: every random draw is keyed by (seed, purpose, round).
 """
 
 import math
@@ -14,25 +14,25 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.depth import layer_at
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.server.sites.standing import Standing
+from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.state import Delta, State, moved
 
 Kept = tuple[NDArray, ...]  # type: ignore[type-arg]
-# Arrays that are kept from round to round beside the state, by name
+# Names of the further arrays that pass from round to round
 MOMENTS, FIRST, BEFORE, AVERAGE, EMA = "moments", "first", "before", "average", "ema"
-CLIP = "clip"  # the bound of updates' norms in the next round, where it adapts
+CLIP = "clip"  # clip norm of the next round, if it adapts
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The head to keep so far.
+    """A head that may become the result of the run.
 
     Attributes:
         loss: its federated validation loss.
         round: the round that it entered.
         head: its arrays.
-        trainable: from which layer of the backbone on they are.
-        mixed: of which two heads it is a mix, and in which share of the second; "" for a head as a round made it.
+        trainable: the layer of the backbone from which on they are trained.
+        mixed: for a mix of two heads, its curve and its share of the second; "" for a round's head.
     """
 
     loss: float
@@ -49,15 +49,15 @@ class Progress:
     Attributes:
         round: rounds of training that are done.
         state: the head, and the server optimizer's memory.
-        best: the head with the lowest validation loss that entered a round so far.
-        reference: the loss that early stopping measures improvement from.
+        best: the head with the lowest validation loss so far.
+        reference: the loss that early stopping compares with.
         waited: rounds since the last improvement.
-        standing: which sites failed lately.
-        trainable: from which layer of the backbone on the head's arrays are.
-        run: names the run at the sites.
+        standing: the sites' recent failures.
+        trainable: the layer of the backbone from which on the head's arrays are trained.
+        run: the run's name at the sites.
         kept: further arrays by name.
-        chosen: what was chosen for a one-shot head.
-        counted: site → the last round in which its update counted, where sites have a state that follows from it.
+        chosen: ``ridge`` and ``factor`` of a one-shot head.
+        counted: site → the last round in which its update counted, if sites have state from it.
     """
 
     round: int
@@ -65,7 +65,7 @@ class Progress:
     best: Candidate
     reference: float = math.inf
     waited: int = 0
-    standing: Standing = field(default_factory=Standing)
+    standing: FailureRecord = field(default_factory=FailureRecord)
     trainable: str = "head"
     run: str = ""
     kept: Mapping[str, Kept] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Progress:
 
     @classmethod
     def begin(cls, state: State, config: RunConfig, run: str = "", trainable: str = "head") -> "Progress":
-        """Stand before the first round."""
+        """Return the progress before the first round."""
         kept: dict[str, Kept] = {FIRST: state.head} if config.interpolate else {}
         if config.ema:
             kept[EMA] = tuple(array.astype(np.float64) for array in state.head)
@@ -84,15 +84,15 @@ class Progress:
         return cls(0, state, best, trainable=trainable, run=run, kept=kept)
 
     def clip(self, config: RunConfig) -> float:
-        """Return the bound of updates' norms in the next round, under differential privacy of sites."""
+        """Return the clip norm of updates in the next round, under differential privacy of sites."""
         return float(self.kept[CLIP][0]) if CLIP in self.kept else config.clip
 
     def last(self, loss: float, round: int) -> Candidate:
-        """Return the head that the run stands at, as the one to keep."""
+        """Return the current head as a candidate."""
         return Candidate(loss, round, self.state.head, self.trainable)
 
     def scored(self, round: int, validation: Counts, config: RunConfig) -> "Progress":
-        """Take in the scores of the head that entered a round. Without any validation image nothing is known of it."""
+        """Return the progress after the head entering a round was scored; no change without images."""
         if not validation.total:
             return self
         loss = validation.mean_loss
@@ -102,12 +102,12 @@ class Progress:
         return replace(self, best=best, waited=self.waited + 1)
 
     def stepped(self, round: int, state: State, delta: Delta, config: RunConfig) -> "Progress":
-        """Take in what a round made of the head."""
+        """Return the progress after a round that led to ``state`` by the combined update ``delta``."""
         kept = dict(self.kept)
         if config.interpolate:
             kept[BEFORE], kept[AVERAGE] = self.state.head, moved(self.state.head, delta[: len(self.state.head)], 1.0)
         if config.ema:  # a running mean (Polyak), in float64: decay · mean + (1 - decay) · head
-            # At first it is the plain mean of the heads so far, so that the first head of all has no share in it.
+            # It begins as the plain mean of the heads so far, without the very first head.
             decay = min(config.ema, (round - 1) / round)
             kept[EMA] = tuple(
                 decay * mean + (1 - decay) * array for mean, array in zip(kept[EMA], state.head, strict=True)
@@ -117,5 +117,5 @@ class Progress:
     def finished(self, config: RunConfig) -> bool:
         """Whether all rounds are done, or early stopping ends the run."""
         patient = not config.early_stopping or self.waited < config.early_stopping
-        deeper = self.trainable != layer_at(config, config.rounds)  # what is still to be unfrozen may improve on it
+        deeper = self.trainable != layer_at(config, config.rounds)  # layers still to be unfrozen may improve the head
         return self.round >= config.training_rounds or not (patient or deeper)

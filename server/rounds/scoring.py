@@ -1,4 +1,4 @@
-"""A trial: all sites score several heads at once, and their counts are summed."""
+"""Scoring of several heads by all sites in one exchange."""
 
 from dataclasses import dataclass, replace
 
@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Tally, Trial
-from fedtransfer.server.sites.messenger import Asker
+from fedtransfer.server.sites.messenger import Messenger
 
 VALIDATION, TEST = 0, 1
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """How H heads did under S factors on the images of all sites: the last axis is validation, test.
+class HeadScores:
+    """Scores of H heads under S factors over all sites' images; the last axis is validation, test.
 
     Attributes:
-        images: (2,).
-        correct: (H, 2).
+        images: number of images, (2,).
+        correct: correctly classified images, (H, 2).
         losses: sums of the cross-entropy, (H, S, 2) float64.
-        sites: whose images these are.
+        sites: the sites that scored.
     """
 
     images: NDArray[np.int64]
@@ -29,19 +29,19 @@ class TrialResult:
     sites: tuple[str, ...]
 
 
-def hold_trial(asker: Asker, trial: Trial) -> TrialResult:
-    """Have all sites score heads; ``trial`` is what they are asked, under any site's name.
+def score_heads(messenger: Messenger, trial: Trial) -> HeadScores:
+    """Have all sites score the heads of ``trial``, whose site name is replaced for each site.
 
     Raises:
         UserError: too few sites answer.
     """
-    sites = asker.federation.everyone
-    asked = asker.ask_all(protocol.TRIAL, Tally, trial.round, sites, lambda site: replace(trial, site=site))
-    asker.report(trial.round, "trial", sites, asked)
-    tallies = asked.answers
-    return TrialResult(
+    sites = messenger.federation.everyone
+    answers = messenger.ask_all(protocol.TRIAL, Tally, trial.round, sites, lambda site: replace(trial, site=site))
+    messenger.report(trial.round, "trial", sites, answers)
+    tallies = answers.summands
+    return HeadScores(
         np.sum([tally.images for tally in tallies], axis=0),
         np.sum([tally.correct for tally in tallies], axis=0),
         np.sum([tally.losses for tally in tallies], axis=0),
-        tuple(asked.admitted),
+        tuple(answers.admitted),
     )

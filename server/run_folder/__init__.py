@@ -1,1 +1,1 @@
-"""What a run leaves on disk: checkpoints, tables, plots and the summary."""
+"""The run folder on disk: checkpoints, plots, the summary, and the records behind them."""

@@ -1,6 +1,7 @@
-"""Checkpoints: the progress of a run, a file a round, written so that a kill at any moment leaves a whole one.
+"""Checkpoints: the progress of a run, one file per round. A kill at any moment leaves a whole one.
 
-In ``checkpoints/``, as ``fedtransfer.common.support.round_files`` says: NumPy arrays and a JSON text; the one before it is kept.
+They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.round_files``: NumPy
+arrays and a JSON text. The newest two are kept.
 """
 
 import json
@@ -15,12 +16,12 @@ from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.round_files import read_round, round_files, write_round
 from fedtransfer.server.rounds.progress import Candidate, Progress
-from fedtransfer.server.sites.standing import Standing
+from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.state import State
 
 VERSION = 2
 KEEP = 2
-# What may differ between a run and its resumption: it changes how, how long or where, not what is computed.
+# Settings that may differ between a run and its resumption: they do not change what is computed.
 FREE = {
     "rounds", "early-stopping", "threads", "out", "store", "engine", "resume", "log-json", "callbacks", "join-timeout",
     "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus", "prepared",
@@ -33,10 +34,10 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Attributes:
-        folder: where they are.
+        folder: the folder of the checkpoints.
         config: the run's settings.
-        fingerprint: of its backbone.
-        classes: its class names.
+        fingerprint: fingerprint of the run's backbone.
+        classes: class names.
     """
 
     folder: Path
@@ -48,7 +49,7 @@ class Checkpoints:
         """Write a checkpoint, then remove all but the newest two.
 
         Raises:
-            UserError: it cannot be written; those before it are as they were.
+            UserError: it cannot be written; earlier checkpoints are unchanged.
         """
         meta = np.array(json.dumps(self._meta(progress)))
         try:
@@ -57,14 +58,14 @@ class Checkpoints:
         except OSError as error:
             last = self._files()[-1].name if self._files() else "none"
             raise UserError(
-                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: {error.strerror}; the last good one is {last}. "
-                "Make room and resume the run"
+                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: "
+                f"{error.strerror}; the last good one is {last}. Make room and resume the run"
             ) from None
         for old in self._files()[:-KEEP]:
             old.unlink(missing_ok=True)
 
     def latest(self) -> Progress | None:
-        """Read the newest checkpoint; None where the run has not finished a round yet.
+        """Read the newest checkpoint; return None if there is none yet.
 
         Raises:
             UserError: it is damaged, or belongs to another run.
@@ -74,13 +75,13 @@ class Checkpoints:
             return None
         arrays = read_round(files[-1])
         if arrays is None:
-            before = (
+            remedy = (
                 f"the last good one is {files[-2].name}: remove the damaged file to go on from there"
                 if len(files) > 1
-                else "there is no other, so start the run anew with --force"
+                else "there is no other, so start the run again with --force"
             )
             raise UserError(
-                f"checkpoint {files[-1]} is damaged (its content does not match the hash in its name); {before}"
+                f"checkpoint {files[-1]} is damaged (its content does not match the hash in its name); {remedy}"
             )
         meta = json.loads(str(arrays.pop("meta")))
         self._refuse_foreign(files[-1], meta)
@@ -108,7 +109,7 @@ class Checkpoints:
 
     def _settings(self) -> dict[str, Value]:
         config = self.config
-        # All rates would be others, or the noise that was found for so many rounds.
+        # With other rounds, all learning rates would differ, or the noise computed for this number of rounds.
         fixed = config.schedule != "constant" or (config.private and not config.noise_multiplier)
         free = FREE - {"rounds"} if fixed else FREE
         return {key: value for key, value in config.to_flat().items() if key not in free}
@@ -116,18 +117,20 @@ class Checkpoints:
     def _refuse_foreign(self, path: Path, meta: Mapping[str, Any]) -> None:
         if meta.get("version") != VERSION:
             raise UserError(
-                f"checkpoint {path} has format {meta.get('version')!r}, this fedtransfer reads {VERSION}; resume with the version that wrote it"
+                f"checkpoint {path} has format {meta.get('version')!r}, this fedtransfer reads {VERSION}; "
+                "resume with the version that wrote it"
             )
-        mine = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
-        theirs = {**meta["settings"], "fingerprint": meta["fingerprint"], "class names": meta["classes"]}
-        differing = [
-            f"{key} was {theirs.get(key)!r} and is {mine.get(key)!r}"
-            for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key) != theirs.get(key)
+        current = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
+        former = {**meta["settings"], "fingerprint": meta["fingerprint"], "class names": meta["classes"]}
+        differences = [
+            f"{key} was {former.get(key)!r} and is {current.get(key)!r}"
+            for key in sorted(current.keys() | former.keys())
+            if current.get(key) != former.get(key)
         ]
-        if differing:
+        if differences:
             raise UserError(
-                f"checkpoint {path} belongs to another run: {'; '.join(differing)}. Resume with what it began with, or start anew"
+                f"checkpoint {path} belongs to another run: {'; '.join(differences)}. Resume with the "
+                "settings that the run began with, or start another run"
             )
 
 
@@ -152,15 +155,15 @@ def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
     loss, best_round, layer = meta["best"]
     reference, waited = meta["early stopping"]
     return Progress(
-        meta["round"],
-        State(group("head"), groups("slot")),
-        Candidate(loss, best_round, group("best"), layer),
-        reference,
-        waited,
-        Standing(meta["failures"], meta["back"]),
-        meta["trainable"],
-        meta["run"],
-        groups("kept"),
-        meta["chosen"],
-        meta["counted"],
+        round=meta["round"],
+        state=State(group("head"), groups("slot")),
+        best=Candidate(loss, best_round, group("best"), layer),
+        reference=reference,
+        waited=waited,
+        standing=FailureRecord(meta["failures"], meta["back"]),
+        trainable=meta["trainable"],
+        run=meta["run"],
+        kept=groups("kept"),
+        chosen=meta["chosen"],
+        counted=meta["counted"],
     )

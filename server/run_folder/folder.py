@@ -1,12 +1,12 @@
-"""The run folder: what a run leaves behind, enough to read it, to use it, to repeat it and to resume it.
+"""The run folder: everything needed to read, use, repeat and resume a run.
 
-config.toml    the resolved config            history.csv  a row a round or attempt
-summary.json   the scores at the end          sites.csv    a row a site of it
+config.toml    the resolved config            history.csv  a row for each attempt at a round
+summary.json   the scores at the end          sites.csv    a row for each site of an attempt
 model.keras    image in, probabilities out    head.npz     the head's arrays
 last-model.keras, last-head.npz               the same after the last round
 curves.png     accuracy and loss by round     tensorboard/ the same as events
 interpolation.csv, interpolation.png          heads between two, with --interpolate or --ema
-checkpoints/   the newest two                 sites/NAME/  what each simulated site holds
+checkpoints/   the newest two                 sites/NAME/  files of each simulated site
 """
 
 import json
@@ -25,10 +25,10 @@ from fedtransfer.common.support.text import plain
 
 
 def open_folder(path: Path, config: RunConfig) -> FileLock:
-    """Make a run folder, or with ``config.resume`` take one up; return the lock that keeps other processes out.
+    """Make a run folder, or open it with ``config.resume``; return the lock that excludes others.
 
     Raises:
-        UserError: it holds a run and this is no resumption, or one that is finished, or it is in use.
+        UserError: the folder holds a run that is not to be resumed, is finished, or is in use.
     """
     begun, finished = (path / "history.csv").exists(), (path / "summary.json").exists()
     if begun and not config.resume:
@@ -52,15 +52,15 @@ def open_folder(path: Path, config: RunConfig) -> FileLock:
 
 
 def write_settings(path: Path, config: RunConfig) -> None:
-    """Write ``config.toml``, without the run's own place, so that a run repeated from it gets a new folder."""
+    """Write ``config.toml`` without ``out``, so that a run repeated from it gets a new folder."""
     write_whole(path / "config.toml", config.model_copy(update={"out": "", "resume": False}).to_toml())
 
 
 def settings_of(path: Path) -> RunConfig:
-    """Read the settings of a run that is to be resumed.
+    """Read the settings of a run to be resumed.
 
     Raises:
-        UserError: there is no run.
+        UserError: the folder holds no run.
     """
     if not (path / "config.toml").is_file():
         raise UserError(f"{path}: no run there; expected a run folder, which has a config.toml")
@@ -69,10 +69,10 @@ def settings_of(path: Path) -> RunConfig:
 
 
 def check_folder(path: Path, *, force: bool) -> None:
-    """Check that ``path`` can take a new run, or holds one that ``force`` lets ``clear_folder`` remove.
+    """Check that a new run may be written to ``path``, with ``force`` in place of another run.
 
     Raises:
-        UserError: something is there already, and it is not a run or ``force`` is not set.
+        UserError: something else is there, or a run without ``force``.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
@@ -80,18 +80,19 @@ def check_folder(path: Path, *, force: bool) -> None:
         raise UserError(f"{path} exists and is not a run folder; choose another --out")
     if not force:
         raise UserError(
-            f"run folder {path} already exists; choose another --out, go on with it by --resume, or give --force to replace it"
+            f"run folder {path} already exists; choose another --out, go on with it by --resume, or give "
+            "--force to replace it"
         )
 
 
 def clear_folder(path: Path) -> None:
-    """Remove the run that ``check_folder`` found; called late, so that a run that cannot start replaces nothing."""
+    """Remove a run; called late, so that a run that cannot start replaces nothing."""
     if path.exists():
         shutil.rmtree(path)
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write ``summary.json``; a score that does not exist (no such images) is null."""
+    """Write ``summary.json``; a score without images is null."""
     write_whole(path / "summary.json", json.dumps(plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""What ``summary.json`` says of personal heads: sites' counts to means, worst sites, and the share of sites harmed."""
+"""Personal heads in ``summary.json``: mean and worst accuracy, and the share of sites harmed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,16 +11,17 @@ from fedtransfer.common.wire.protocol import Description, Personal
 
 
 def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[str, Description]) -> dict[str, Any]:
-    """Summarise how the heads of each kind do on the test images of the sites that they were made for.
+    """Summarise the scores of each kind of head on the test images of its site.
 
     Args:
         answers: site → its counts.
-        descriptions: site → what it has, for all sites of the federation.
+        descriptions: site → its description, for all sites of the federation.
 
     Returns:
-        For each kind the ``mean`` over sites of the accuracy, that of the ``worst`` site, and ``pooled`` over images; for
-        fine-tuned and mixed heads the shares of sites where they do worse than the global head and than the local one
-        (Motley, arXiv 2206.09262). Sites without test images are in none of these, but counted. NaN where no site is.
+        For each kind, accuracy as ``mean`` over sites, of the ``worst`` site, and ``pooled`` over
+        images. For fine-tuned and mixed heads, the shares of sites where they score worse than the
+        global head and than the local head (Motley, arXiv 2206.09262). Sites without test images
+        are only counted. A number over no sites is NaN.
     """
     scored = [answer for _, answer in sorted(answers.items()) if answer.images]
     images = np.array([answer.images for answer in scored], np.int64)
@@ -40,27 +41,27 @@ def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[st
             "pooled": float(right.sum() / images.sum()) if scored else float("nan"),
         }
     for kind in ("fine_tuned", "mixed"):
-        for other in ("global", "local"):
-            worse = correct[:, KINDS.index(kind)] < correct[:, KINDS.index(other)]
-            summary[kind][f"worse_than_{other}"] = _mean(worse)
+        for rival in ("global", "local"):
+            worse = correct[:, KINDS.index(kind)] < correct[:, KINDS.index(rival)]
+            summary[kind][f"worse_than_{rival}"] = _mean(worse)
     return summary
 
 
 def summarise_total(total: Personal, sites: Iterable[str], descriptions: Mapping[str, Description]) -> dict[str, Any]:
-    """Summarise what is known under masks: how the heads do on all images together. What sites have alone is NaN.
+    """Summarise the scores over all images together, as known under masks; numbers by site are NaN.
 
     Args:
         total: the sum of the sites' answers.
-        sites: those that are in it.
-        descriptions: site → what it has, for all sites of the federation.
+        sites: the sites in the sum.
+        descriptions: site → its description, for all sites of the federation.
     """
-    named, unknown = sorted(sites), float("nan")
+    names, unknown = sorted(sites), float("nan")
     summary: dict[str, Any] = {
-        "sites": len(named),
+        "sites": len(names),
         "sites_without_test_images": unknown,
-        "sites_without_answer": sorted(set(descriptions) - set(named)),
+        "sites_without_answer": sorted(set(descriptions) - set(names)),
         "images": total.images,
-        "share": total.share / len(named),
+        "share": total.share / len(names),
     }
     for kind, right in zip(KINDS, total.correct.tolist(), strict=True):
         pooled = right / total.images if total.images else unknown

@@ -1,4 +1,4 @@
-"""The picture of a run: accuracy and loss by round."""
+"""Plots of a run: accuracy and loss by round, and along interpolation curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from fedtransfer.common.support.pictures import save_figure
 from fedtransfer.server.run_folder.records import Point
 
-_FEW = 10  # rounds, up to which each is marked
+_FEW = 10  # up to this number of rounds, each has a marker
 _CURVES = {
     "server": "last round's head to its sites' average",
     "initial": "first head to last",
@@ -15,9 +15,9 @@ _CURVES = {
 
 
 def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Path) -> None:
-    """Draw accuracy and loss on test and validation images by round; a line marks the head that was kept.
+    """Draw accuracy and loss on test and validation images by round; a line marks the best head.
 
-    Where sites keep scores to themselves it is what was spent by round, epsilon.
+    If sites return no scores, draw epsilon spent by round instead.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -30,7 +30,7 @@ def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Pat
     x = [int(row["round"]) - 1 for row in rows]
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    marker = "o" if len(x) <= _FEW else None  # a line of one point is none
+    marker = "o" if len(x) <= _FEW else None  # a line through one point is invisible
     for axes, score in ((left, "accuracy"), (right, "loss")):
         axes.plot(x, _numbers(rows, score), label="test", color="#1f77b4", marker=marker)
         validation = _numbers(rows, f"validation_{score}")
@@ -65,18 +65,18 @@ def _plot_epsilon(history: Sequence[Mapping[str, str]], path: Path) -> None:
 
 
 def plot_points(points: Sequence[Point], path: Path) -> None:
-    """Draw accuracy and loss of the heads between two, a line a curve; test images solid, validation images dashed."""
+    """Draw accuracy and loss of heads between two heads, one line per curve; validation is dashed."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2)
     for number, curve in enumerate(dict.fromkeys(point.curve for point in points)):
-        mine = [point for point in points if point.curve == curve]
-        shares = [point.share for point in mine]
+        heads = [point for point in points if point.curve == curve]
+        shares = [head.share for head in heads]
         for i, axes in enumerate(panels):
-            axes.plot(shares, [p.test[i] for p in mine], label=_CURVES[curve], color=f"C{number}")
-            axes.plot(shares, [p.validation[i] for p in mine], color=f"C{number}", linestyle="--", linewidth=1)
+            axes.plot(shares, [head.test[i] for head in heads], label=_CURVES[curve], color=f"C{number}")
+            axes.plot(shares, [head.validation[i] for head in heads], color=f"C{number}", linestyle="--", linewidth=1)
     for axes, title in zip(
         panels, ("Accuracy over all sites' images", "Cross-entropy loss (nats an image)"), strict=True
     ):

@@ -1,4 +1,4 @@
-"""What a run leaves in memory: the record of a round, and the outcome."""
+"""Records of a run in memory: a round, a head between two heads, the outcome."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,27 +17,29 @@ from fedtransfer.server.sites.federation import Federation
 
 @dataclass(frozen=True)
 class Round:
-    """What is known after a round, or after an attempt at one.
+    """A round, or an attempt at one.
 
     Attributes:
-        round: 1 … R for rounds of training, 0 for what comes before them, one more for what comes after.
-        attempt: 1, or more where the round had to be tried again.
-        phase: ``train``; before that ``sums`` and ``trial``, after it ``score``, ``trial`` and ``personal``.
-        failure: why the attempt changed nothing; "" for a good one.
+        round: 1 … R for rounds of training, 0 before them, R + 1 after them.
+        attempt: 1, or more if the round was tried again.
+        phase: ``train``; before it ``sums`` and ``trial``, after it ``score``, ``trial``,
+            ``personal``.
+        failure: why the attempt changed nothing; "" if it succeeded.
         planned: the cohort.
-        answers: site → what it answered; in ``train`` and ``score`` also its scores of the head that entered the round.
-        refused: site → why its reply was left out.
+        answers: site → its answer; in ``train`` and ``score`` with scores of the head entering the
+            round.
+        refused: site → why its reply was refused.
         set_aside: site → the round from which it may be drawn again.
         test, validation: the summed counts.
-        seconds: wall time; NaN where it would tell how many sites a secret cohort had.
-        bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
+        seconds: wall time; NaN for a secret cohort, whose size it would reveal.
+        bytes_down, bytes_up: size of a message to a site, and of one from a site.
         best: whether this head has the lowest validation loss so far.
         epsilon: spent so far, under differential privacy.
-        secret: who was in the round, and how many, is kept secret: planned, answers, refused and set_aside are empty.
-        seconds_aggregating: of ``seconds``, those at the server outside the exchange.
+        secret: the cohort is secret, so planned, answers, refused and set_aside are empty.
+        seconds_aggregating: the part of ``seconds`` at the server, outside the exchange.
 
-    With public images at the server, ``test`` counts how the head that entered the round does on these, and ``validation``
-    is empty.
+    With public images at the server, ``test`` has the counts of the head entering the round on
+    these images, and ``validation`` is empty.
     """
 
     round: int
@@ -60,7 +62,7 @@ class Round:
 
     @property
     def scalars(self) -> dict[str, float]:
-        """The scores by name, as curves are drawn of them; those of a split without images are left out."""
+        """Scores by name, for curves; splits without images are left out."""
         values = {} if self.secret else {"sites": float(len(self.answers))}
         if self.epsilon is not None:
             values["privacy/epsilon"] = self.epsilon
@@ -72,12 +74,12 @@ class Round:
 
 @dataclass(frozen=True)
 class Point:
-    """A head between two, and how it did.
+    """A head between two heads, and its scores.
 
     Attributes:
-        curve: which two (``fedtransfer.server.rounds.after.interpolate``).
-        share: of the second.
-        validation, test: (accuracy, loss) on the images of all sites; NaN without any.
+        curve: the pair of heads (``fedtransfer.server.rounds.after.interpolate``).
+        share: share of the second head.
+        validation, test: (accuracy, loss) on the images of all sites; NaN without images.
     """
 
     curve: str
@@ -88,20 +90,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a federation ends with.
+    """The outcome of a federation.
 
     Attributes:
-        best: the best head by validation loss (the last where no site has validation images; with partial
-            participation, the better of the last and of the best by its cohort's loss, both scored by all sites).
-        progress: where the run stands after the last round.
+        best: the best head by validation loss. Without validation images it is the last head. With
+            partial participation it is the better of the last head and of the one with the lowest
+            loss in its cohort, both scored by all sites.
+        progress: the progress after the last round.
         federation: the sites and classes.
-        confusion: site → closing scores of the best head with the confusion matrix on the site's test images.
-        undelivered: site → why it does not hold the result.
-        points: of the interpolation curves.
-        personal: what ``summary.json`` says of personal heads; empty where there are none.
-        privacy: what it says of differential privacy; empty where nothing is promised.
-        total: under masks, the closing scores of all sites that are in them together; ``confusion`` is empty then.
-        public: how the best head does on public images, and the confusion matrix; None where there are none.
+        confusion: site → closing scores of the best head, with its confusion matrix on test images.
+        undelivered: site → why it did not receive the best head.
+        points: points of the interpolation curves.
+        personal: the part of ``summary.json`` on personal heads, or empty.
+        privacy: its part on differential privacy, or empty.
+        public: counts and confusion matrix of the best head on public images, or None.
+        total: under masks, the closing scores over all sites; ``confusion`` is empty then.
     """
 
     best: Candidate
@@ -122,5 +125,5 @@ class Outcome:
 
     @property
     def moments(self) -> Moments | None:
-        """The federation's mean and deviation of features, where it standardises by them."""
+        """Mean and deviation of the federation's features, if it standardises by them."""
         return self.progress.kept.get(MOMENTS)

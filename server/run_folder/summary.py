@@ -1,4 +1,4 @@
-"""What ``summary.json`` says of a federation, computed from summed counts."""
+"""``summary.json``: the scores of a federation, computed from summed counts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,13 +20,20 @@ def summarise(
     outcome: Outcome,
     seconds: float,
 ) -> dict[str, Any]:
-    """Summarise the best head of a run: on the test images of all sites, and on each site's own, or on public ones.
+    """Summarise the best head of a run, on the test images of the sites or on public images.
 
-    What is not known, since sites keep it to themselves, is NaN or None.
-    ``seconds`` is the wall time of the rounds, in this process.
+    Numbers that sites do not reveal are NaN or None.
+
+    Args:
+        config: the run's settings.
+        backbone: the run's backbone.
+        history: rows of ``history.csv``.
+        left_out: site → how often it was left out, and why the last time.
+        outcome: the run's outcome.
+        seconds: wall time of the rounds in this process.
     """
-    test, matrix = outcome.public or _of_sites(outcome)
-    own = {site: scores.test.accuracy for site, scores in outcome.confusion.items() if scores.test.total}
+    test, matrix = outcome.public or _site_scores(outcome)
+    accuracies = {site: scores.test.accuracy for site, scores in outcome.confusion.items() if scores.test.total}
     splits, federation, best = _images(outcome), outcome.federation, outcome.best
     trained = [row for row in history if row["phase"] == "train"]
     repeated = trained or [row for row in history if row["phase"] == "sums"]
@@ -35,9 +42,9 @@ def summarise(
         **test.macro(),
         "scored_on": "public-data" if outcome.public else "sites" if test.total else None,
         "loss": test.mean_loss,
-        "mean_site_accuracy": float(np.mean(list(own.values()))) if own else float("nan"),
-        "worst_site_accuracy": min(own.values(), default=float("nan")),
-        "site_accuracy": own,
+        "mean_site_accuracy": float(np.mean(list(accuracies.values()))) if accuracies else float("nan"),
+        "worst_site_accuracy": min(accuracies.values(), default=float("nan")),
+        "site_accuracy": accuracies,
         "confusion_matrix": matrix.tolist() if test.total else None,
         "classes": list(outcome.classes),
         "classes_at_one_site": federation.held_by_one,
@@ -54,7 +61,7 @@ def summarise(
         "images_by_split": splits,
         "images_unreadable": None
         if federation.hidden
-        else sum(told.unreadable for told in federation.descriptions.values()),
+        else sum(description.unreadable for description in federation.descriptions.values()),
         "bytes_up_per_site_round": _mean(repeated, "bytes_up_per_site"),
         "bytes_down_per_site_round": _mean(repeated, "bytes_down_per_site"),
         "seconds": {"rounds": round(seconds, 3)},
@@ -72,20 +79,20 @@ def summarise(
     return summary
 
 
-def _of_sites(outcome: Outcome) -> tuple[Counts, NDArray[np.int64]]:
-    """Return the counts on the sites' test images, and the confusion matrix; of none where no site says."""
-    classes, told = len(outcome.classes), [outcome.total] if outcome.total else [*outcome.confusion.values()]
-    nothing = np.zeros((classes, classes), np.int64)
-    counts = sum((scores.test for scores in told), Counts.empty(classes))
-    return counts, sum((scores.matrix for scores in told), nothing)
+def _site_scores(outcome: Outcome) -> tuple[Counts, NDArray[np.int64]]:
+    """Return counts and confusion matrix over the sites' test images; zeros if no site returned any."""
+    classes, answers = len(outcome.classes), [outcome.total] if outcome.total else [*outcome.confusion.values()]
+    zeros = np.zeros((classes, classes), np.int64)
+    counts = sum((scores.test for scores in answers), Counts.empty(classes))
+    return counts, sum((scores.matrix for scores in answers), zeros)
 
 
 def _images(outcome: Outcome) -> dict[str, int]:
-    """Return images by split; nothing where sites keep them to themselves."""
+    """Return images by split, empty if sites do not reveal them."""
     if outcome.federation.hidden:
         return {}
-    told = outcome.federation.descriptions.values()
-    counts = np.array([splits for description in told for splits in description.images.values()])
+    descriptions = outcome.federation.descriptions.values()
+    counts = np.array([splits for description in descriptions for splits in description.images.values()])
     return dict(zip(("train", "validation", "test"), counts.sum(0).tolist(), strict=True))
 
 

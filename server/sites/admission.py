@@ -1,7 +1,7 @@
-"""Which replies are let in, and why the others are not: nothing of a refused reply reaches the head."""
+"""Checks of the sites' replies. Nothing in a refused reply reaches the head."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,10 @@ from fedtransfer.common.wire.sums import check_numbers, check_sums
 _FAULTS = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "could not load its ClientApp; install the same fedtransfer there",
     ErrorCode.CLIENT_APP_RAISED_EXCEPTION: "its ClientApp raised an exception; the site's own log has it",
-    ErrorCode.CLIENT_APP_CRASHED: "its ClientApp process died, perhaps killed for want of memory",
+    ErrorCode.CLIENT_APP_CRASHED: "its ClientApp process died, perhaps because it ran out of memory",
     ErrorCode.MESSAGE_UNAVAILABLE: "the message to it expired before it was fetched; is the site overloaded?",
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "did not answer before its message expired",
-    ErrorCode.NODE_UNAVAILABLE: "is no longer connected; start it again, it joins the next round",
+    ErrorCode.NODE_UNAVAILABLE: "is no longer connected; start it again and it joins the next round",
     ErrorCode.INVALID_FAB: "refused the app's bundle",
 }
 
@@ -51,17 +51,17 @@ _DEAD_WORKER = ("ActorDiedError", "ActorUnavailableError", "OutOfMemoryError", "
 
 @dataclass(frozen=True)
 class Terms:
-    """What an answer must fit to be let in.
+    """What an answer must fit to be admitted.
 
     Attributes:
-        classes: the class names that its numbers must be in the order of.
-        fingerprint: of the backbone that it must have used.
-        spec: from a layer of the backbone to what is trained from there on.
-        widths: of a feature vector as the backbone gives it, and as the head sees it.
-        unit: whether those that heads see have length 1.
-        views: rows of features that a training image has, its augmented views included.
-        max_update_norm: largest Euclidean norm of an update, 0 for no bound.
-        max_examples: largest number of training images a site may claim, 0 for no bound.
+        classes: class names, in the order of an answer's numbers.
+        fingerprint: fingerprint of the run's backbone.
+        spec: layer of the backbone → shape of what is trained from that layer on.
+        widths: width of a feature vector as the backbone gives it, and as the head sees it.
+        unit: the feature vectors that heads see have length 1.
+        views: rows of features for one training image, including its augmented views.
+        max_update_norm: largest Euclidean norm of an update, 0 for no limit.
+        max_examples: largest number of training images that a site may report, 0 for no limit.
     """
 
     classes: tuple[str, ...]
@@ -74,32 +74,48 @@ class Terms:
     max_examples: int = 0
 
     @classmethod
-    def of(cls, config: RunConfig, backbone: Backbone, classes: tuple[str, ...]) -> "Terms":
+    def from_config(cls, config: RunConfig, backbone: Backbone, classes: tuple[str, ...]) -> "Terms":
         """Return the terms of a run."""
         return cls(
-            classes, backbone.fingerprint, lambda layer: head_spec(config, backbone, len(classes), layer),
-            (backbone.features, feature_width(config, backbone)), config.normalise, config.augment + 1, config.max_update_norm, config.max_examples,
-        )  # fmt: skip
+            classes=classes,
+            fingerprint=backbone.fingerprint,
+            spec=lambda layer: head_spec(config, backbone, len(classes), layer),
+            widths=(backbone.features, feature_width(config, backbone)),
+            unit=config.normalise,
+            views=config.augment + 1,
+            max_update_norm=config.max_update_norm,
+            max_examples=config.max_examples,
+        )
 
 
 @dataclass(frozen=True)
-class Admission:
-    """Replies by site name: the values let in, and the reason for each one left out.
+class Answers:
+    """The sites' answers to one request.
 
     Attributes:
-        admitted, refused: these.
-        total: under masks, the one answer that stands for all that were let in; their own are not known.
-        failure: why, under masks, there is no total; "" where there is one, or nobody was asked for it.
+        admitted: site → its answer. Under masks it has no numbers: only ``total`` has.
+        refused: site → why its reply was refused.
+        total: under masks, the sum of the admitted answers; else None.
+        failure: why there is no total under masks; "" if there is one, and without masks.
+        bytes_down, bytes_up: size of a message to a site, and of one from a site.
+        began: ``time.monotonic()`` when the request was sent.
+        exchanging: seconds until the replies arrived; under masks, until they were unmasked.
+        attempt: 1, or more if the request was sent again.
     """
 
-    admitted: dict[str, Any]
-    refused: dict[str, str]
+    admitted: dict[str, Any] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     total: Any = None
     failure: str = ""
+    bytes_down: int = 0
+    bytes_up: int = 0
+    began: float = 0.0
+    exchanging: float = 0.0
+    attempt: int = 1
 
     @property
-    def answers(self) -> list[Any]:
-        """What adds up to the whole: the answers in site order, or their total."""
+    def summands(self) -> list[Any]:
+        """The answers to sum: those of the sites in name order, or their total alone."""
         if self.failure:
             return []
         return [self.admitted[site] for site in sorted(self.admitted)] if self.total is None else [self.total]
@@ -110,16 +126,16 @@ def admit(
     *kinds: type[Any],
     request: Request | None = None,
     terms: Terms | None = None,
-) -> Admission:
+) -> Answers:
     """Unpack and check the replies of an exchange.
 
     Args:
-        replies: site name → what came from it.
-        kinds: the protocol values that may answer.
-        request: what the sites were asked, whichever of them.
+        replies: site → its replies.
+        kinds: the protocol types of an answer.
+        request: the request to any of the sites.
         terms: what the answers must fit.
     """
-    result = Admission({}, {})
+    result = Answers()
     for site in sorted(replies):
         try:
             value = _value(replies[site], kinds)
@@ -134,10 +150,10 @@ def admit(
 
 
 def check_total(total: Answer, request: Request, terms: Terms) -> None:
-    """Check what was unmasked. Numbers that no sites have mean that some site's masks or shares were not what they must be.
+    """Check an unmasked total: impossible numbers mean that some site's masks or shares were wrong.
 
     Raises:
-        ProtocolError: there are such.
+        ProtocolError: a number is impossible.
     """
     _check_scores(total, request, terms)
     if isinstance(total, Sums) and isinstance(request, Gather):
@@ -147,7 +163,7 @@ def check_total(total: Answer, request: Request, terms: Terms) -> None:
 
 
 def is_gone(replies: Sequence[Message]) -> bool:
-    """Whether Flower says in a site's place that it is not connected."""
+    """Whether Flower reports that the site is not connected."""
     return any(reply.has_error() and reply.error.code == ErrorCode.NODE_UNAVAILABLE for reply in replies)
 
 
@@ -163,11 +179,11 @@ def _value(replies: Sequence[Message], kinds: Sequence[type[Any]]) -> Any:
 
 
 def _fault(code: int, reason: str) -> str:
-    """Say in words what became of a site; a reason may be a whole traceback, of which the last line tells most."""
+    """Describe Flower's error in words. ``reason`` may be a traceback; its last line says most."""
     if any(name in reason for name in _DEAD_WORKER):
         return (
-            "its worker died, most likely killed for want of memory; let fewer sites work at a time (a larger "
-            "--client-cpus), or use --engine inprocess"
+            "its worker died, most likely because it ran out of memory; let fewer sites work at a time (a "
+            "larger --client-cpus), or use --engine inprocess"
         )
     lines = [line.strip() for line in reason.strip(" '>").splitlines() if line.strip()]
     words = _FAULTS.get(code, f"failed with Flower's error {code}")
@@ -180,7 +196,7 @@ def _check(value: Answer, request: Request, terms: Terms) -> None:
     if value.fingerprint != terms.fingerprint:
         raise ProtocolError(f"used backbone {value.fingerprint[:16]}…, expected {terms.fingerprint[:16]}…")
     if value.classes != classes_digest(terms.classes):
-        raise ProtocolError("numbered the classes by another list of class names")
+        raise ProtocolError("used another list of class names than the run")
     _check_scores(value, request, terms)
     if isinstance(value, Update) and isinstance(request, Task):
         _check_update(value, request, terms)
@@ -191,7 +207,7 @@ def _check(value: Answer, request: Request, terms: Terms) -> None:
 
 
 def _check_scores(value: Answer, request: Request, terms: Terms) -> None:
-    """Check what tells how heads do, of one site or of all together."""
+    """Check the scores in an answer of one site, or in a total."""
     if isinstance(value, Scores):
         for counts in (value.validation, value.test):
             _check_counts(counts, len(terms.classes))
@@ -236,17 +252,17 @@ def _check_examples(examples: int, terms: Terms) -> None:
 
 
 def _check_arrays(arrays: Sequence[NDArray[Any]], expected: Sequence[tuple[str, tuple[int, ...]]]) -> None:
-    found = [(str(array.dtype), array.shape) for array in arrays]
-    if found != list(expected):
-        raise ProtocolError(f"sent arrays {found}, expected {list(expected)}")
+    received = [(str(array.dtype), array.shape) for array in arrays]
+    if received != list(expected):
+        raise ProtocolError(f"sent arrays {received}, expected {list(expected)}")
     if not all(np.isfinite(array).all() for array in arrays):
         raise ProtocolError("sent an update with NaN or infinite values")
 
 
-def _check_sums(sums: Sums, what: str, terms: Terms) -> None:
+def _check_sums(sums: Sums, statistic: str, terms: Terms) -> None:
     _check_examples(-(-sums.examples // terms.views), terms)
-    raw = what == "moments"
-    check_sums(sums, what, terms.widths[0 if raw else 1], len(terms.classes), terms.unit and not raw)
+    raw = statistic == "moments"
+    check_sums(sums, statistic, terms.widths[0 if raw else 1], len(terms.classes), terms.unit and not raw)
 
 
 def _check_tally(tally: Tally, trial: Trial) -> None:

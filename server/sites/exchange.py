@@ -1,4 +1,4 @@
-"""One exchange of messages with some sites, by name. Every wait is bounded."""
+"""One exchange of messages with sites, by name. Every wait is bounded."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +17,11 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Replies:
-    """What came back.
+    """The replies of one exchange.
 
     Attributes:
-        by_site: every site that was asked → its replies; a sound site sends one.
-        bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
+        by_site: every site of the exchange → its replies; a correct site sends one.
+        bytes_down, bytes_up: size of a message to a site, and of one from a site.
     """
 
     by_site: dict[str, list[Message]]
@@ -30,25 +30,25 @@ class Replies:
 
 
 def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float) -> Replies:
-    """Send each site its content and take the replies that come within ``timeout`` seconds.
+    """Send each site its content; return the replies that arrive within ``timeout`` seconds.
 
-    A reply of a node that was not asked is dropped. That a node is gone, SuperLink says in its place.
+    A reply from any other node is dropped. SuperLink reports a lost node on its behalf.
     """
     site_of = {nodes[site]: site for site in contents}
     messages = [Message(wire.pack(content), nodes[site], kind) for site, content in contents.items()]
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
     replies = list(_send_and_receive(grid, messages, timeout)) if messages else []
-    asked = {message.metadata.message_id: site for site, message in zip(contents, messages, strict=True)}
+    site_by_message = {message.metadata.message_id: site for site, message in zip(contents, messages, strict=True)}
     for reply in replies:
         site = site_of.get(reply.metadata.src_node_id)
         if reply.metadata.src_node_id == SUPERLINK_NODE_ID and reply.has_error():
-            site = asked.get(reply.metadata.reply_to_message_id)
+            site = site_by_message.get(reply.metadata.reply_to_message_id)
         if site is not None:
             by_site[site].append(reply)
-    # One is measured for all: they hold arrays of the same shapes, and measuring takes as long as sending. The one with
-    # most arrays is an answer, where there is any: a refusal has none.
-    told = (reply for reply in chain.from_iterable(by_site.values()) if reply.has_content())
-    fullest = max(told, key=lambda reply: wire.array_bytes(reply.content), default=None)
+    # One message stands for all: their arrays have the same shapes, and measuring takes as long as sending.
+    # The reply with the most array bytes is an answer if there is one: a refusal has no arrays.
+    complete = (reply for reply in chain.from_iterable(by_site.values()) if reply.has_content())
+    fullest = max(complete, key=lambda reply: wire.array_bytes(reply.content), default=None)
     down, up = (
         wire.content_bytes(message) if message else 0 for message in (messages[0] if messages else None, fullest)
     )
@@ -56,19 +56,19 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
 
 
 def carried(content: Any, kind: str) -> int:
-    """Return what a message of such content carries, in bytes."""
+    """Return the size of a message with this content, in bytes."""
     return wire.content_bytes(Message(wire.pack(content), SUPERLINK_NODE_ID, kind))
 
 
 def _send_and_receive(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterable[Message]:
-    """Send messages and wait for the replies; a SuperLink is asked for them more often than Flower's 3 s."""
-    if type(grid).__name__ != "HttpGrid":  # to import that class takes half a second, and a simulation has none
+    """Send messages and wait for the replies; poll SuperLink more often than Flower's 3 s."""
+    if type(grid).__name__ != "HttpGrid":  # importing the class takes half a second, which a simulation need not spend
         return grid.send_and_receive(messages, timeout=timeout)
     deadline, replies = time.monotonic() + timeout, []
     waiting = set(grid.push_messages(messages))
     while waiting and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-        came = list(grid.pull_messages(waiting))
-        replies += came
-        waiting -= {reply.metadata.reply_to_message_id for reply in came}
+        arrivals = list(grid.pull_messages(waiting))
+        replies += arrivals
+        waiting -= {reply.metadata.reply_to_message_id for reply in arrivals}
     return replies

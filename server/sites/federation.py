@@ -1,4 +1,4 @@
-"""Which sites a run has: wait for them, ask what they hold, and agree on names and classes."""
+"""The sites of a run: wait for them, ask what images they have, and settle names and classes."""
 
 import logging
 import time
@@ -19,9 +19,10 @@ from fedtransfer.common.data.sources import natural_order
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.masks.graph import graph
 from fedtransfer.common.support.keys import line_of_pem
+from fedtransfer.common.support.text import counted, some
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Description, Preparing, Query
-from fedtransfer.server.sites.admission import Admission, admit, is_gone
+from fedtransfer.server.sites.admission import Answers, admit, is_gone
 from fedtransfer.server.sites.cohort import cohort_size, quorum
 from fedtransfer.server.sites.exchange import exchange
 
@@ -32,7 +33,7 @@ Waiting = Callable[[Sequence[str], float], None]  # the sites that are connected
 
 _UNNAMED = "node "
 POLL_SECONDS = 0.2
-REPORT_SECONDS = 10.0  # after which a wait says what it waits for
+REPORT_SECONDS = 10.0  # between two reports of a wait
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class Federation:
 
     Attributes:
         nodes: site name → Flower's node id.
-        descriptions: site name → what it said of its images.
+        descriptions: site name → its numbers of images.
         classes: class names, in the order of the head's columns.
-        absent: what was asked but takes no part → why.
-        hidden: sites keep their numbers of images to themselves.
-        keys: site name → the public key by which it is enrolled (OpenSSH's one-line form); empty in a simulation.
+        absent: site that takes no part → why.
+        hidden: sites do not reveal their numbers of images.
+        keys: site name → its enrolled public key (OpenSSH's one-line form); empty in a simulation.
     """
 
     nodes: dict[str, int]
@@ -63,8 +64,8 @@ class Federation:
     @cached_property
     def training_images(self) -> NDArray[np.int64]:
         """Training images of each class over all sites, (C,)."""
-        told = self.descriptions.values()
-        return np.array([sum(site.images.get(name, (0,))[0] for site in told) for name in self.classes], np.int64)
+        sites = self.descriptions.values()
+        return np.array([sum(site.images.get(name, (0,))[0] for site in sites) for name in self.classes], np.int64)
 
     @property
     def held_by_one(self) -> dict[str, str]:
@@ -77,7 +78,7 @@ class Federation:
 
     @property
     def trainers(self) -> tuple[str, ...]:
-        """The sites that have training images; the others are scored only. Where none says, all of them."""
+        """The sites with training images, or all sites if they do not reveal their numbers."""
         return tuple(
             site
             for site in self.everyone
@@ -88,20 +89,26 @@ class Federation:
 def join(
     grid: Grid, config: RunConfig, backbone: Backbone, report: Report, waiting: Waiting = lambda *_: None
 ) -> Federation:
-    """Wait for the sites, and ask each what it has.
+    """Wait for the sites, and ask each what images it has.
 
-    A site's name is the one under which it is enrolled. Only the nodes of a simulation have none; there it is the
-    prepared site that the node works for. ``report`` is told how far sites are that still prepare their features, and
-    ``waiting``, every ten seconds, who is connected already.
+    A site's name is its enrolled name. In a simulation, where nodes have no enrolled name, it is
+    the name of the partition that the node works on.
+
+    Args:
+        grid: carries the messages.
+        config: the run's settings.
+        backbone: the run's backbone.
+        report: called with a site's progress while it prepares its features.
+        waiting: called every ten seconds with the sites that are connected already.
 
     Raises:
-        UserError: too few sites connect or can take part, or none of them can train.
+        UserError: too few sites connect or can take part, or no site has training images.
     """
     refuse_undeclared(config)
     connected, needed = _wait(grid, config, waiting), quorum(config.participants, config.min_sites)
     nodes = {label: node.node_id for label, node in connected.items()}
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
-    answers = _ask(grid, nodes, query, config, report)
+    answers = _describe(grid, nodes, query, config, report)
     for site, why in answers.refused.items():
         log.warning("%s takes no part in the run: %s", site, why)
     if len(answers.admitted) < needed:
@@ -109,62 +116,63 @@ def join(
             f"{len(answers.admitted)} of {len(nodes)} sites can take part, {needed} are needed:\n"
             + "\n".join(f"  {site}: {why}" for site, why in answers.refused.items())
         )
-    name = {asked: _name(asked, told) for asked, told in answers.admitted.items()}
+    name = {label: _name(label, description) for label, description in answers.admitted.items()}
     _refuse_same_names(list(name.values()))
-    descriptions = {name[asked]: told for asked, told in answers.admitted.items()}
-    classes = config.declared_classes or natural_order(label for told in descriptions.values() for label in told.images)
-    enrolled = [asked for asked in name if not asked.startswith(_UNNAMED)]  # Ray's nodes have keys that are none
-    keys = {name[asked]: line for asked in enrolled if (line := line_of_pem(connected[asked].public_key))}
+    descriptions = {name[label]: description for label, description in answers.admitted.items()}
+    classes = config.declared_classes or natural_order(
+        class_name for description in descriptions.values() for class_name in description.images
+    )
+    enrolled = [label for label in name if not label.startswith(_UNNAMED)]  # the keys of Ray's nodes are invalid
+    keys = {name[label]: line for label in enrolled if (line := line_of_pem(connected[label].public_key))}
     federation = Federation(
-        {name[asked]: nodes[asked] for asked in name}, descriptions, classes, answers.refused, config.hides_counts, keys
+        {name[label]: nodes[label] for label in name}, descriptions, classes, answers.refused, config.hides_counts, keys
     )
     _check_trainers(federation, config)
-    if alone := federation.held_by_one:
-        named = ", ".join(f"{name} ({site})" for name, site in [*alone.items()][:5])
+    if lonely := federation.held_by_one:
         log.warning(
-            "%d of %d classes have training images at one site only, so all that the head learns of them comes from "
-            "there: %s%s", len(alone), len(classes), named, " …" if len(alone) > 5 else "",
+            "%d of %d classes have training images at one site only, which alone decides what the head learns of "
+            "them: %s", len(lonely), len(classes), some([f"{name} ({site})" for name, site in lonely.items()], 5),
         )  # fmt: skip
     return federation
 
 
 def wait_for_return(grid: Grid, nodes: Iterable[int], seconds: float) -> None:
-    """Wait until these nodes are connected, so many seconds at most: those of a deployment may be starting again."""
+    """Wait at most ``seconds`` until these nodes are connected: a deployed site may be restarting."""
     deadline, wanted = time.monotonic() + seconds, set(nodes)
     while not wanted <= set(grid.get_node_ids()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
-def _ask(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, report: Report) -> Admission:
-    """Ask every node what it has, and again those that are just starting anew or still prepare their features."""
+def _describe(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, report: Report) -> Answers:
+    """Query every node. Query again those that are restarting, and those still preparing features."""
     began = time.monotonic()
-    result, asked = Admission({}, {}), sorted(nodes)
+    result, pending = Answers(), sorted(nodes)
     preparing: set[str] = set()
-    while asked and (left := began + config.round_timeout - time.monotonic()) > 0:
-        replies = exchange(grid, nodes, dict.fromkeys(asked, query), protocol.QUERY, left)
+    while pending and (left := began + config.round_timeout - time.monotonic()) > 0:
+        replies = exchange(grid, nodes, dict.fromkeys(pending, query), protocol.QUERY, left)
         answers = admit(replies.by_site, Description, Preparing)
         patience = began + config.join_timeout - time.monotonic()
-        asked = [site for site in answers.refused if patience > 0 and is_gone(replies.by_site[site])]
-        if asked:
+        pending = [site for site in answers.refused if patience > 0 and is_gone(replies.by_site[site])]
+        if pending:
             time.sleep(POLL_SECONDS)
-            wait_for_return(grid, [nodes[site] for site in asked], patience)
-        result.refused.update({site: why for site, why in answers.refused.items() if site not in asked})
-        for site, told in answers.admitted.items():
-            if isinstance(told, Preparing):
-                report(site, told.done, told.total)
+            wait_for_return(grid, [nodes[site] for site in pending], patience)
+        result.refused.update({site: why for site, why in answers.refused.items() if site not in pending})
+        for site, reply in answers.admitted.items():
+            if isinstance(reply, Preparing):
+                report(site, reply.done, reply.total)
                 preparing.add(site)
-                asked.append(site)
+                pending.append(site)
             else:
-                result.admitted[site] = told
-    # The last time that a site is asked may be too short for an answer.
-    late = [site for site in preparing if site in asked or (site in result.refused and not replies.by_site.get(site))]
-    why = f"still prepared its features after {config.round_timeout:g} s (--round-timeout)"
+                result.admitted[site] = reply
+    # The time left for the last query may have been too short for an answer.
+    late = [site for site in preparing if site in pending or (site in result.refused and not replies.by_site.get(site))]
+    why = f"was still preparing its features after {config.round_timeout:g} s (--round-timeout)"
     result.refused.update(dict.fromkeys(late, why))
     return result
 
 
 def _wait(grid: Grid, config: RunConfig, waiting: Waiting) -> dict[str, NodeInfo]:
-    """Wait until all sites are connected, or at least a quorum when the time is up; return label → node."""
+    """Wait until all sites are connected, or a quorum when the time is up; return label → node."""
     began = reported = time.monotonic()
     needed = quorum(config.participants, config.min_sites)
     while True:
@@ -176,14 +184,15 @@ def _wait(grid: Grid, config: RunConfig, waiting: Waiting) -> dict[str, NodeInfo
             _refuse_same_names(labels)
             if len(connected) < config.participants:
                 log.warning(
-                    "only %d of %d sites connected within %g s; going on with them: %s",
+                    "only %d of %d sites connected within %g s; going on with: %s",
                     len(connected), config.participants, config.join_timeout, ", ".join(sorted(labels)),
                 )  # fmt: skip
             return dict(zip(labels, connected, strict=True))
         if late:
             raise UserError(
-                f"{len(connected)} of {config.participants} sites connected within {config.join_timeout:g} s, {needed} are needed: "
-                f"{', '.join(sorted(labels)) or 'none'} did; start the others, or set --sites, --min-sites or --join-timeout"
+                f"{len(connected)} of {config.participants} sites connected within {config.join_timeout:g} "
+                f"s, {needed} are needed. Connected: {', '.join(sorted(labels)) or 'none'}. Start the "
+                "others, or set --sites, --min-sites or --join-timeout"
             )
         if now - reported >= REPORT_SECONDS:
             reported = now
@@ -191,33 +200,33 @@ def _wait(grid: Grid, config: RunConfig, waiting: Waiting) -> dict[str, NodeInfo
         time.sleep(POLL_SECONDS)
 
 
-def _name(label: str, told: Description) -> str:
+def _name(label: str, description: Description) -> str:
     if not label.startswith(_UNNAMED):
         return label
-    if not told.partition:
+    if not description.partition:
         raise UserError(f"{label} has neither an enrolled name nor a prepared site; enrol it under a name")
-    return told.partition
+    return description.partition
 
 
 def _refuse_same_names(names: list[str]) -> None:
-    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
-        raise UserError(f"several nodes go by the name {', '.join(twice)}; a name must belong to one site")
+    if duplicates := sorted(name for name, times in Counter(names).items() if times > 1):
+        raise UserError(f"several nodes have the name {', '.join(duplicates)}; give each site a name of its own")
 
 
 def _check_trainers(federation: Federation, config: RunConfig) -> None:
     trainers, everyone = federation.trainers, federation.everyone
     if not trainers:
-        raise UserError(f"none of the {len(everyone)} sites has a training image")
-    if unable := sorted(set(everyone) - set(trainers)):
-        log.warning(
-            "%d sites have no training image, so they are scored only: %s …", len(unable), ", ".join(unable[:3])
-        )
-    for name, wanted in (("min-sites", config.min_sites), ("cohort-size", config.cohort_size)):
-        if wanted > len(trainers):
-            raise UserError(f"{name} is {wanted}, but only {len(trainers)} sites have training images; lower it")
+        raise UserError("no site has a training image; give training images to at least one site")
+    if idle := sorted(set(everyone) - set(trainers)):
+        log.warning("no training image at %s, scored only: %s", counted(len(idle), "site"), some(idle, 3))
+    for name, number in (("min-sites", config.min_sites), ("cohort-size", config.cohort_size)):
+        if number > len(trainers):
+            able = counted(len(trainers), "site with training images", "sites with training images")
+            raise UserError(f"{name} is {number}, but there is only {able}; lower it")
     if config.sampling == "fixed" and config.min_sites > (size := cohort_size(len(trainers), config)):
         raise UserError(
-            f"min-sites is {config.min_sites}, but a cohort has {size} sites only; lower it, or raise fraction"
+            f"min-sites is {config.min_sites}, but a cohort has only {counted(size, 'site')}; lower it, or "
+            "raise fraction"
         )
     if config.masks and config.sampling == "fixed":
-        graph(cohort_size(len(trainers), config), config)  # says why there is none
+        graph(cohort_size(len(trainers), config), config)  # raises if masks need more sites

@@ -1,4 +1,4 @@
-"""Asking sites something: send, wait, let in what fits, try again where too little came, and tell who looks on."""
+"""Requests to sites: send, admit the answers that fit, try again after too few, report."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.masking.exchange import ask_masked
 from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.run_folder.records import Round
-from fedtransfer.server.sites.admission import Admission, Terms, admit
+from fedtransfer.server.sites.admission import Answers, Terms, admit
 from fedtransfer.server.sites.cohort import quorum
 from fedtransfer.server.sites.exchange import exchange
 from fedtransfer.server.sites.federation import Federation, wait_for_return
@@ -26,51 +26,16 @@ from fedtransfer.server.sites.public import PublicImages
 
 log = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 1.0  # before a round is tried again; twice as long before each further time
+PAUSE_SECONDS = 1.0  # before the second attempt at a round; doubled before each further attempt
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What came of asking some sites.
+class Messenger:
+    """Sends the requests of one run to its sites.
 
     Attributes:
-        admission: the answers let in, and why the others are not.
-        bytes_down, bytes_up: what a message to a site carries, and one from a site, in bytes.
-        began: ``time.monotonic()`` when they were sent.
-        exchanging: seconds until the replies were there; under masks until they were unmasked.
-        attempt: 1, or more where it had to be tried again.
-    """
-
-    admission: Admission
-    bytes_down: int
-    bytes_up: int
-    began: float
-    exchanging: float
-    attempt: int = 1
-
-    @property
-    def admitted(self) -> dict[str, Any]:
-        """Site → its answer."""
-        return self.admission.admitted
-
-    @property
-    def answers(self) -> list[Any]:
-        """What adds up to the whole."""
-        return self.admission.answers
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """Site → why it is left out."""
-        return self.admission.refused
-
-
-@dataclass(frozen=True)
-class Asker:
-    """What stays the same however often sites are asked.
-
-    Attributes:
-        spending: what is spent, where the run promises differential privacy.
-        public: the images that heads are scored on in place of the sites' own.
+        spending: the privacy ledger of the run, if it promises differential privacy.
+        public: public images at the server, which heads are scored on instead of the sites' images.
     """
 
     grid: Grid
@@ -82,81 +47,78 @@ class Asker:
     spending: RunLedger | None = None
     public: PublicImages | None = None
 
-    def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
-        """Send each site its request, and let in the answers that fit."""
+    def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Answers:
+        """Send each site its request once, and admit the answers that fit."""
         began = time.monotonic()
         if self.config.masks and requests:
-            admission, down, up = ask_masked(
-                self.grid, self.config, self.federation, self.terms, kind, answer, requests
-            )
+            answers = ask_masked(self.grid, self.config, self.federation, self.terms, kind, answer, requests)
             exchanging = time.monotonic() - began
-            self._warn(number, kind, admission)
-            return Asked(admission, down, up, began, exchanging)
-        replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
-        exchanging = time.monotonic() - began
-        admission = admit(replies.by_site, answer, request=next(iter(requests.values()), None), terms=self.terms)
-        self._warn(number, kind, admission)
-        return Asked(admission, replies.bytes_down, replies.bytes_up, began, exchanging)
+        else:
+            replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
+            exchanging = time.monotonic() - began
+            request = next(iter(requests.values()), None)
+            answers = admit(replies.by_site, answer, request=request, terms=self.terms)
+            answers = replace(answers, bytes_down=replies.bytes_down, bytes_up=replies.bytes_up)
+        self._warn(number, kind, answers)
+        return replace(answers, began=began, exchanging=exchanging)
 
     def ask_all(
         self, kind: str, answer: type[Any], number: int, sites: Sequence[str], request: Callable[[str], Request],
-        wanted: int = 0,
-    ) -> Asked:  # fmt: skip
-        """Ask these sites, and those without a usable answer again while there are fewer than ``wanted``.
+        target: int = 0,
+    ) -> Answers:  # fmt: skip
+        """Ask these sites. Ask those without a usable answer again while there are fewer than ``target``.
 
         Args:
-            kind: of the message.
-            answer: what may answer it.
+            kind: message type of the requests.
+            answer: protocol type of the answers.
             number: the round.
-            sites: who is asked.
+            sites: the sites to ask.
             request: makes a site's request.
-            wanted: so many answers end it (0: the quorum).
+            target: number of answers that is enough (0: the quorum).
 
         Raises:
-            UserError: there are fewer usable answers than the quorum, however often it was tried.
+            UserError: the quorum was missed in every attempt.
         """
         if self.config.masks:
-            return self._ask_together(kind, answer, number, {site: request(site) for site in sites})
+            return self._ask_masked(kind, answer, number, {site: request(site) for site in sites})
         needed, missing = quorum(len(sites), min(self.config.min_sites, len(sites))), sites
         admitted: dict[str, Any] = {}
         began, up, exchanging = time.monotonic(), 0, 0.0
         for attempt in self.attempts(number):
-            asked = replace(self.ask(kind, answer, number, {site: request(site) for site in missing}), attempt=attempt)
-            up = asked.bytes_up if asked.admitted or not admitted else up  # not that of late refusals
-            admitted |= asked.admitted
-            exchanging += asked.exchanging
-            missing = tuple(asked.refused)
-            if len(admitted) >= max(wanted, needed):
+            latest = replace(self.ask(kind, answer, number, {site: request(site) for site in missing}), attempt=attempt)
+            up = latest.bytes_up if latest.admitted or not admitted else up  # not the size of late refusals
+            admitted |= latest.admitted
+            exchanging += latest.exchanging
+            missing = tuple(latest.refused)
+            if len(admitted) >= max(target, needed):
                 break
         if len(admitted) < needed:
-            raise self.given_up(number, too_few(len(admitted), sites, needed), asked.refused)
-        return replace(
-            asked,
-            admission=Admission(dict(sorted(admitted.items())), asked.refused),
-            bytes_up=up,
-            began=began,
-            exchanging=exchanging,
-        )
+            raise self.round_error(number, too_few(len(admitted), sites, needed), latest.refused)
+        admitted = dict(sorted(admitted.items()))
+        return replace(latest, admitted=admitted, bytes_up=up, began=began, exchanging=exchanging)
 
-    def _warn(self, number: int, kind: str, admission: Admission) -> None:
-        if self.config.secret_cohorts and kind == TRAIN:
-            return  # a log that names a site tells who was drawn
-        for site, why in admission.refused.items():
-            log.warning("round %d: %s is left out: %s", number, site, why)
-        if admission.failure:
-            log.warning("round %d: %s", number, admission.failure)
+    def _ask_masked(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Answers:
+        """Ask under masks until there is a total, and never for a second total.
 
-    def _ask_together(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Asked:
-        """Ask under masks until there is a total, and never for a second one: how two totals of the same images differ would
-        tell of the sites that are in one of them only."""
+        The difference of two totals over the same images would reveal the sites that are in only
+        one of them.
+        """
         for attempt in self.attempts(number):
-            asked = replace(self.ask(kind, answer, number, requests), attempt=attempt)
-            if not asked.admission.failure:
-                return asked
-        raise self.given_up(number, asked.admission.failure, asked.refused)
+            answers = self.ask(kind, answer, number, requests)
+            if not answers.failure:
+                return replace(answers, attempt=attempt)
+        raise self.round_error(number, answers.failure, answers.refused)
+
+    def _warn(self, number: int, kind: str, answers: Answers) -> None:
+        if self.config.secret_cohorts and kind == TRAIN:
+            return  # a log that names a site reveals who was drawn
+        for site, why in answers.refused.items():
+            log.warning("round %d: %s is left out: %s", number, site, why)
+        if answers.failure:
+            log.warning("round %d: %s", number, answers.failure)
 
     def attempts(self, number: int) -> Iterable[int]:
-        """Count the attempts at a round from 1, with a pause before each further one."""
+        """Count the attempts at a round from 1, and pause before each one after the first."""
         for attempt in range(1, self.config.round_retries + 2):
             if attempt > 1:
                 pause = PAUSE_SECONDS * 2 ** (attempt - 2)
@@ -165,13 +127,15 @@ class Asker:
                 wait_for_return(self.grid, self.federation.nodes.values(), self.config.join_timeout)
             yield attempt
 
-    def given_up(self, number: int, failure: str, refused: Mapping[str, str]) -> UserError:
-        """Say that a round failed for good, and how to go on."""
-        tried = f"tried {self.config.round_retries + 1} times" if self.config.round_retries else "not tried again"
+    def round_error(self, number: int, failure: str, refused: Mapping[str, str]) -> UserError:
+        """Return the error that ends a run after a failed round; it says how to resume."""
+        attempts = self.config.round_retries + 1
+        effort = f"tried {attempts} times" if attempts > 1 else "not tried again"
         return UserError(
-            f"round {number}: {failure}; {tried}. The run stops here; its last checkpoint is in {self.folder}, "
-            "so it can be resumed once this is mended (fedtransfer simulate --resume RUN, or fedtransfer server run --resume NAME)\n"
-            + "\n".join(f"  {site}: {why}" for site, why in refused.items())
+            f"round {number}: {failure}; {effort}. The run stops here; its last checkpoint is in "
+            f"{self.folder}. Mend this, then resume the run: fedtransfer simulate --resume RUN, or "
+            "fedtransfer server run "
+            "--resume NAME\n" + "\n".join(f"  {site}: {why}" for site, why in refused.items())
         )
 
     def total(self, answers: Iterable[Any], split: str) -> Counts:
@@ -180,27 +144,50 @@ class Asker:
         return sum((getattr(score, split) for score in scores), Counts.empty(len(self.terms.classes)))
 
     def report(
-        self, number: int, phase: str, planned: Sequence[str], asked: Asked, *, failure: str = "", best: bool = False,
-        set_aside: Mapping[str, int] | None = None, public: Counts | None = None, secret: bool = False,
+        self, number: int, phase: str, planned: Sequence[str], answers: Answers, *, failure: str = "",
+        best: bool = False, set_aside: Mapping[str, int] | None = None, public: Counts | None = None,
+        secret: bool = False,
     ) -> None:  # fmt: skip
-        """Tell the callbacks how a round, or an attempt at one, went.
+        """Report a round, or an attempt at one, to the callbacks.
 
-        ``public`` takes the place of the sites' own scores; ``secret``: who was asked, and how many, may not be told, nor how
-        long it took, which tells how many.
+        Args:
+            number: the round.
+            phase: see ``Round.phase``.
+            planned: the cohort.
+            answers: its answers.
+            failure: why the attempt changed nothing.
+            best: this head has the lowest validation loss so far.
+            set_aside: site → the round from which it may be drawn again.
+            public: counts on public images, which replace the sites' own.
+            secret: hide who was in the cohort and how many, and the seconds, which reveal how many.
         """
-        validation, test = (self.total(asked.answers, split) for split in ("validation", "test"))
+        validation, test = (self.total(answers.summands, split) for split in ("validation", "test"))
         if public is not None:
             validation, test = Counts.empty(len(self.terms.classes)), public
-        seconds = math.nan if secret else time.monotonic() - asked.began
+        seconds = math.nan if secret else time.monotonic() - answers.began
         record = Round(
-            number, asked.attempt, phase, failure, tuple(planned), asked.admitted, asked.refused, dict(set_aside or {}),
-            validation, test, seconds, asked.bytes_down, asked.bytes_up, best, self.spending.epsilon if self.spending else None,
-            secret, seconds - asked.exchanging,
-        )  # fmt: skip
+            round=number,
+            attempt=answers.attempt,
+            phase=phase,
+            failure=failure,
+            planned=tuple(planned),
+            answers=answers.admitted,
+            refused=answers.refused,
+            set_aside=dict(set_aside or {}),
+            validation=validation,
+            test=test,
+            seconds=seconds,
+            bytes_down=answers.bytes_down,
+            bytes_up=answers.bytes_up,
+            best=best,
+            epsilon=self.spending.epsilon if self.spending else None,
+            secret=secret,
+            seconds_aggregating=seconds - answers.exchanging,
+        )
         for callback in self.callbacks:
             callback.on_round(record)
 
 
-def too_few(number: int, asked: Sequence[str], needed: int) -> str:
+def too_few(number: int, sites: Sequence[str], needed: int) -> str:
     """Say that a quorum was missed."""
-    return f"{number} of {len(asked)} sites gave a usable answer, {needed} are needed"
+    return f"{number} of {len(sites)} sites gave a usable answer, {needed} are needed"

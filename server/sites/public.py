@@ -1,4 +1,4 @@
-"""Public labelled images at the server: heads are scored on them, so that no site need say how they do on its own."""
+"""Public labelled images at the server, on which heads are scored without asking the sites."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,19 +21,20 @@ from fedtransfer.common.features.store import FeatureStore
 from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head
 from fedtransfer.common.head.metrics import Counts, confusion_matrix
 from fedtransfer.common.head.spec import head_spec
-from fedtransfer.common.support.text import nearest
+from fedtransfer.common.support.text import counted, nearest
 from fedtransfer.server.rounds.progress import MOMENTS, Candidate, Progress
 
-_TOGETHER = 256  # images that go through a network at a time
+_BATCH = 256  # images in one pass through a network
 
 
 @dataclass(frozen=True)
 class PublicImages:
-    """All images of ``--public-data``, whatever split they are of.
+    """All images of ``--public-data``, regardless of their split.
 
     Attributes:
-        config: the run's.
-        classes: its class names.
+        config: the run's settings.
+        backbone: the run's backbone.
+        classes: class names.
         labels: class numbers (n,).
     """
 
@@ -43,14 +44,14 @@ class PublicImages:
     labels: NDArray[np.int64]
     _keys: Sequence[bytes]
     _stores: dict[str, FeatureStore]
-    _seen: dict[tuple[str, bytes], NDArray[np.float32]] = field(default_factory=dict)
+    _cache: dict[tuple[str, bytes], NDArray[np.float32]] = field(default_factory=dict)
 
     def counts(self, progress: Progress, candidate: Candidate | None = None) -> Counts:
-        """Count how the head that a run stands at does, or another one."""
+        """Score the current head, or ``candidate``."""
         return Counts.of(self._probabilities(progress, candidate), self.labels)
 
     def matrix(self, progress: Progress, candidate: Candidate) -> NDArray[np.int64]:
-        """Count the images by true class (rows) and the class that a head gives them to, (C, C)."""
+        """Return a head's confusion matrix (C, C): true classes in rows, predicted ones in columns."""
         return confusion_matrix(self._probabilities(progress, candidate), self.labels)
 
     def _probabilities(self, progress: Progress, candidate: Candidate | None) -> NDArray[np.float32]:
@@ -58,43 +59,40 @@ class PublicImages:
         layer = candidate.trainable if candidate else progress.trainable
         x = self._features(layer, progress.kept.get(MOMENTS))
         spec = head_spec(self.config, self.backbone, len(self.classes), layer)
-        pieces = [x[at : at + _TOGETHER] for at in range(0, len(x), _TOGETHER)]
-        return np.concatenate([_network(spec)(head, piece) for piece in pieces])
+        batches = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
+        return np.concatenate([_network(spec)(head, batch) for batch in batches])
 
-    def _features(self, layer: str, moments: Any) -> NDArray[np.float32]:
-        """Return (n, d') as heads see them, or as the network gives them at a deeper cut; the last asked for are kept."""
+    def _features(self, layer: str, moments: Moments | None) -> NDArray[np.float32]:
+        """Return features (n, d') as heads see them; at a deeper cut, as the network gives them."""
         key = layer, b"".join(array.tobytes() for array in moments or ())
-        if key not in self._seen:
-            self._seen.clear()
+        if key not in self._cache:
+            self._cache.clear()
             x = self._stores[layer].read(list(self._keys))
-            self._seen[key] = self._mapped(x, moments) if layer == HEAD else x
-        return self._seen[key]
-
-    def _mapped(self, x: NDArray[np.float32], moments: Moments | None) -> NDArray[np.float32]:
-        return feature_map(self.config, self.backbone, moments)(x)
+            self._cache[key] = feature_map(self.config, self.backbone, moments)(x) if layer == HEAD else x
+        return self._cache[key]
 
 
 def public_images(config: RunConfig, classes: tuple[str, ...]) -> PublicImages | None:
-    """Read ``--public-data`` and extract what features are missing; None where a run has none.
+    """Read ``--public-data`` and extract missing features; return None if the run has no such data.
 
     Raises:
-        UserError: they cannot be read, or have a class that the run does not have.
+        UserError: the images cannot be read, or have a class that the run does not have.
     """
     if not config.public_data:
         return None
     images = read_source(Path(config.public_data).expanduser()).images
     if unknown := sorted({image.label for image in images} - set(classes)):
         raise UserError(
-            f"--public-data {config.public_data}: has {len(unknown)} classes that the run does not have, such as "
-            f"{unknown[0]!r}; {nearest(unknown[0], list(classes))}"
+            f"--public-data {config.public_data}: has {counted(len(unknown), 'class', 'classes')} that the "
+            f"run does not have, such as {unknown[0]!r}; {nearest(unknown[0], list(classes))}"
         )
     plain, backbone = config.model_copy(update={"augment": 0}), configured_backbone(config)
     extraction, stores = extract_all(backbone, images, plain)
     number = {name: i for i, name in enumerate(classes)}
-    read = [(key, number[image.label]) for image, key in zip(images, extraction.keys, strict=True) if key is not None]
-    if not read:
+    pairs = [(key, number[image.label]) for image, key in zip(images, extraction.keys, strict=True) if key is not None]
+    if not pairs:
         raise UserError(f"--public-data {config.public_data}: none of its {len(images)} images can be read")
-    keys, labels = zip(*read, strict=True)
+    keys, labels = zip(*pairs, strict=True)
     return PublicImages(config, backbone, classes, np.array(labels, np.int64), keys, stores)
 
 
@@ -107,9 +105,9 @@ def _network(spec: HeadSpec) -> Any:
     def probabilities(head: Arrays, x: NDArray[np.float32]) -> NDArray[np.float32]:
         for variable, array in zip(variables, head, strict=True):
             variable.assign(array)
-        passed: Any = tf.constant(x)
+        activations: Any = tf.constant(x)
         for part in parts:
-            passed = part(passed, training=False)
-        return np.asarray(tf.nn.softmax(passed).numpy())
+            activations = part(activations, training=False)
+        return np.asarray(tf.nn.softmax(activations).numpy())
 
     return probabilities

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedtransfer.client.masking.shared_noise import with_share
 from fedtransfer.client.training.statistics import released_sums, site_sums
 from fedtransfer.client.training.trainer import Features, Labels
-from fedtransfer.client.training.updates import private_update, trained, weighted_change
+from fedtransfer.client.training.updates import fine_tune, private_update, weighted_change
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.errors import UserError
@@ -218,7 +218,7 @@ class _Run:
         if config.dp == "image":
             total = private_update(task, x, y, config, self.rng)
         else:
-            head = trained(task, x, y, self.spec, self.seeded)
+            head = fine_tune(task, x, y, self.spec, self.seeded)
             total = weighted_change(task.head, head, weight_of(task.weighting, n))
         return Update(task.round, "", "", nothing, nothing, n, total)
 

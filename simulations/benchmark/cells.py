@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from fedtransfer.client.data import Site, prepare_site
+from fedtransfer.client.data import SiteData, prepare_site
 from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.compute import keras
@@ -177,7 +177,7 @@ def _measured(folder: Path, split: str) -> Score:
     return measure(config, sites, classes, load_moments(file), head, load_layer(file), split)
 
 
-def _moments(sites: Mapping[str, Site]) -> Moments:
+def _moments(sites: Mapping[str, SiteData]) -> Moments:
     x = np.concatenate([site.raw("train") for site in sites.values()])
     [(total, squares)] = site_sums("moments", x, np.zeros(len(x), np.int64), 1)
     return moments_of(len(x), total, squares)

@@ -25,10 +25,10 @@ from fedtransfer.common.features.store import default_store
 from fedtransfer.common.support.processes import end, free_port, spawn, wait_until_up
 from fedtransfer.common.support.text import counted
 from fedtransfer.server.deployment.coordinator import Coordinator
-from fedtransfer.server.deployment.current import Current, changing, read_current, write_current
+from fedtransfer.server.deployment.current import Current, edit_current, read_current, write_current
 from fedtransfer.server.deployment.enrolment import enrol
 from fedtransfer.server.deployment.founding import found_coordinator
-from fedtransfer.server.deployment.status import describe, event_in_words, events
+from fedtransfer.server.deployment.status import describe, event_line, events
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Deployed:
         Raises:
             UserError: the run fails.
         """
-        with changing(self.coordinator) as current:
+        with edit_current(self.coordinator) as current:
             goes_on = current is not None and current.is_open  # a run that is resumed: the supervisor has it already
         if not goes_on:
             write_current(self.coordinator, Current("run", self.config.to_flat()))
@@ -55,7 +55,7 @@ class Deployed:
             current = read_current(self.coordinator)
             happened = list(events(Path(self.config.out)))
             for event in happened[shown:]:
-                self._told(event_in_words(event))
+                self._told(event_line(event))
             shown = len(happened)
             if current and not current.is_open:
                 break

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from fedtransfer.client.data import Site
+from fedtransfer.client.data import SiteData
 from fedtransfer.client.training.personal import train_alone
 from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.client.training.trainer import Recipe, Trainer
@@ -110,7 +110,7 @@ class Baselines:
 
 def run_baselines(
     config: RunConfig,
-    sites: dict[str, Site],
+    sites: dict[str, SiteData],
     classes: tuple[str, ...],
     moments: Moments | None,
     progress: Callable[[int, int], None],
@@ -159,7 +159,7 @@ def run_baselines(
 
 
 def pooled_one_shot(
-    config: RunConfig, sites: Mapping[str, Site], classes: tuple[str, ...], moments: Moments | None
+    config: RunConfig, sites: Mapping[str, SiteData], classes: tuple[str, ...], moments: Moments | None
 ) -> dict[str, Score]:
     """Score ridge regression, nearest class means and LDA of all data in one place, by name.
 
@@ -188,7 +188,7 @@ def pooled_one_shot(
 
 def measure(
     config: RunConfig,
-    sites: Mapping[str, Site],
+    sites: Mapping[str, SiteData],
     classes: tuple[str, ...],
     moments: Moments | None,
     head: Arrays,

@@ -31,10 +31,10 @@ def test_progress_then_the_site() -> None:
 
     preparation = Preparation(prepare)
     assert begun.wait(patient(60)), "preparation begins"
-    assert preparation.site(0.01) is None
+    assert preparation.data(0.01) is None
     assert (preparation.done, preparation.total) == (3, 9)
     go.set()
-    assert preparation.site() == "the site"
+    assert preparation.data() == "the site"
 
 
 def test_what_goes_wrong_is_raised_to_who_asks() -> None:
@@ -42,7 +42,7 @@ def test_what_goes_wrong_is_raised_to_who_asks() -> None:
         raise UserError("no images")
 
     with pytest.raises(UserError, match="no images"):
-        Preparation(prepare).site()
+        Preparation(prepare).data()
 
 
 def test_a_query_is_answered_with_progress_until_the_site_is_ready(

@@ -68,7 +68,7 @@ def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(
     newest.write_bytes({"cut": content[:-7], "flip": content, "empty": b""}[damage])
     with caplog.at_level(logging.WARNING):
         assert same(state.before(3), arrays(1))
-    assert f"{newest} is damaged; set aside" in caplog.text
+    assert f"{newest} is damaged, so it is set aside" in caplog.text
     assert newest.with_suffix(".damaged").exists()
     caplog.clear()
     assert same(state.before(3), arrays(1))

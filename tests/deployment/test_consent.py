@@ -102,7 +102,7 @@ def test_unknown_class_and_another_backbone(world: World) -> None:
     )
     assert (
         "the run has declared its classes, and 'melanosis' is not among them: 'red', 'green', 'yellow'; map them in "
-        'site.toml, [classes], or keep them out there with ""'
+        'site.toml, [classes], or leave them out there with ""'
     ) in world.worker_log("bert")
     assert absent["carl"].startswith("backbone-differs: backbone resnet18v2-tinyimagenet at 64 px: the server has ")
     server, own = (words.split("…")[0] for words in absent["carl"].split("fingerprint ")[1].split("this site "))
@@ -155,7 +155,7 @@ def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     digest = build_bundle()[1]
     assert start["sites"] == ["bert", "carl"]
     assert start["absent"] == {
-        "anna": f"other-bundle: this site answers bundle 0000000000000000… only, the run came with {digest[:16]}…; "
+        "anna": f"other-bundle: this site answers only bundle 0000000000000000…, the run came with {digest[:16]}…; "
         "install the same version of fedtransfer on both sides"
     }
     told = f"bundle {digest} is not on this site's allow-list ({'0' * 64}); nothing of it was unpacked"
@@ -209,7 +209,7 @@ def test_bundle_that_is_not_the_installed_one(world: World, monkeypatch: pytest.
     assert "0 of 3 sites can take part, 1 are needed" in details
     assert "bert: unusable: the site's settings cannot be used; the site's own log says why" in details
     assert "site.toml: not valid TOML: " in world.worker_log("bert")
-    told = f"other-bundle: this site answers bundle {build_bundle()[1][:16]}… only, the run came with {digest[:16]}…"
+    told = f"other-bundle: this site answers only bundle {build_bundle()[1][:16]}…, the run came with {digest[:16]}…"
     for name in ("anna", "carl"):
         assert f"{name}: {told}" in details
         assert f"bundle {digest} is not on this site's allow-list" in world.worker_log(name)

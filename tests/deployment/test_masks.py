@@ -165,7 +165,7 @@ def test_a_coordinator_that_invents_a_site(world: World) -> None:
     assert event["refused"]["anna"].startswith(
         f"not-on-roster: 'dora', to which the coordinator gives key {key}, is not on this site's roster"
     )
-    assert "no roster: in runs with masks it takes the coordinator's word" in world.worker_log("bert")
+    assert "no roster: in runs with masks this site trusts the coordinator" in world.worker_log("bert")
 
 
 def test_a_site_that_demands_masks(world: World) -> None:

@@ -87,7 +87,7 @@ def test_unknown_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
     assert last.split(maxsplit=2)[:2] == ["ERROR", "enrolment"]
     assert "the coordinator does not know this site's key, or has revoked it; send its people" in last
     assert str(site.folder / "site.pub") in last
-    assert "error: not started: mend what the check found, then start again" in started.stderr
+    assert "error: not started: resolve the errors of the check, then start again" in started.stderr
     assert not (site.folder / "state" / "worker.log").exists()
     assert "stranger" not in statuses(coordinator)
     coordinator.command("enroll", str(site.folder / "site.pub"))
@@ -202,15 +202,15 @@ def test_revoked_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
         coordinator.command("revoke", "leaver")
         assert site.process
         assert site.process.wait(40) == 2
-    assert (
-        f"the coordinator localhost:{coordinator.port} no longer lets this site in: its key is not enrolled"
-        in site.log()
-    )
+    assert f"the coordinator localhost:{coordinator.port} refuses this site: its key is not enrolled" in site.log()
     assert not site.processes()
     assert "leaver" not in statuses(coordinator)
     again = coordinator.command("enroll", str(site.folder / "site.pub"), check=False)
     assert again.returncode == 2
-    assert "this key was revoked, and Flower takes a revoked key no more; the site makes a new one with" in again.stderr
+    assert (
+        "this key was revoked, and Flower never accepts a revoked key again; the site makes a new one with"
+        in again.stderr
+    )
     assert refusal(site)[0] == "enrolment"
     site.command("new-key")
     coordinator.command("enroll", str(site.folder / "site.pub"))

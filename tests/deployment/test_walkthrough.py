@@ -42,7 +42,7 @@ def test_make_federation_ends_with_the_head_of_the_simulation(pacs: Path, tmp_pa
     )
     what = f"fedtransfer simulate --rounds 5 --data {pacs} --partition natural"
     told = bash(f"{what} --engine deployment --out real", tmp_path, 500)
-    assert "4 sites take part, 5 rounds" in told
+    assert "run of 4 sites, 5 rounds" in told
     bash(f"{what} --out simulated", tmp_path, 200)
     for head in ("head.npz", "last-head.npz"):
         for real, simulated in zip(

@@ -76,7 +76,7 @@ def test_sites_know_each_other_by_signature(sites: dict[str, SiteFolder], pinned
             with pytest.raises(SiteError, match=f"'{who}' is not signed") as caught:
                 known[name].verify(who, data, signature)
             assert caught.value.code == "wrong-signature"
-    with pytest.raises(SiteError, match="no key of 'dora'"):
+    with pytest.raises(SiteError, match="no key for 'dora'"):
         known["bert"].verify("dora", b"survivors", signature)
 
 
@@ -161,14 +161,16 @@ def test_check_says_whose_word_is_taken(sites: dict[str, SiteFolder], monkeypatc
     anna = sites["anna"]
     level, text = checked(anna)
     assert level == "ok"
-    assert text.startswith("no roster: in runs with masks it takes the coordinator's word for whose keys are whose")
+    assert text.startswith(
+        "no roster: in runs with masks this site trusts the coordinator to say which key belongs to whom"
+    )
     settings = anna.folder / "site.toml"
     settings.write_text(settings.read_text().replace("demand = []", 'demand = ["masks"]'))
     assert checked(anna) == ("warning", text)
     pin_all(sites)
-    assert checked(anna) == ("ok", "shares masks with bert, carl only")
+    assert checked(anna) == ("ok", "shares masks only with bert, carl")
     pin(anna, {name: fingerprint(line(sites[name])) for name in ("anna", "bert")})
-    assert checked(anna) == ("warning", "shares masks with bert only; a total with masks takes 3 sites")
+    assert checked(anna) == ("warning", "shares masks only with bert; a masked sum needs 3 sites")
     pin(anna, {name: fingerprint(line(sites[name])) for name in ("bert", "carl")})
     level, text = checked(anna)
     assert level == "warning"
@@ -190,4 +192,4 @@ def test_fingerprints_to_be_compared_by_telephone(sites: dict[str, SiteFolder], 
     told = f"{keys['anna']}  anna, this site\n{keys['bert']}  bert\n{keys['carl']}  carl\n"
     assert shown(str(tmp_path / "got.toml")) == told
     pin(sites["anna"], {name: key for name, key in keys.items() if name != "anna"})
-    assert shown().endswith(f"own key, {keys['anna']}, is not on it; the others would refuse this site")
+    assert shown().endswith(f"key, {keys['anna']}, is not on it, so the others would refuse this site")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_network import shared_backbone
 
-from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
+from fedtransfer.client.deployment.results import keep_result, newest_result
 from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
@@ -122,14 +122,14 @@ def test_a_personal_head_stands_beside_the_result(results: Path, network: str, l
     keep_result(results, tasks[False], config, backbone.fingerprint, 7)
     with pytest.raises(UserError, match=r"-7: .*--personal-epochs"):
         newest_result(results, personal=True)
-    keep_personal_head(results, tasks[True], config, backbone.fingerprint, 7)
+    keep_result(results, tasks[True], config, backbone.fingerprint, 7, personal=True)
     assert len(list(results.iterdir())) == 1
     image = np.zeros((40, 40, 3), np.uint8)
     for personal, expected in shares.items():
         model = newest_result(results, personal=personal).model()
         assert model.name == ("personal-model.keras" if personal else "model.keras")
         np.testing.assert_allclose(load_model(model).predict(image), expected, atol=1e-6)
-    keep_personal_head(results, tasks[False], config, backbone.fingerprint, 7)
+    keep_result(results, tasks[False], config, backbone.fingerprint, 7, personal=True)
     again = load_model(newest_result(results, personal=True).model())
     np.testing.assert_allclose(again.predict(image), shares[False], atol=1e-6)
 

@@ -20,7 +20,7 @@ class Coordinator:
     def is_enrolled(self) -> bool:
         return self.enrolled
 
-    def end_last_life(self) -> bool:
+    def end_last_session(self) -> bool:
         return self.died
 
 
@@ -50,21 +50,21 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "PAUSE_SECONDS": (0.01, 0.02), "NOTICE_SECONDS": 0.0,
     }.items():  # fmt: skip
         monkeypatch.setattr(running, name, value)
-    watcher = running._Running(SiteFolder.open(tmp_path), told.append)
+    watcher = running._Supervisor(SiteFolder.open(tmp_path), told.append)
     watcher.start_worker()
     watcher.start_supernode()
     yield watcher, told, coordinator
     watcher.end("supernode", "superexec", "worker")
 
 
-def pids(watcher: running._Running) -> dict[str, int]:
+def pids(watcher: running._Supervisor) -> dict[str, int]:
     return {name: process.pid for name, process in watcher._processes.items()}
 
 
 def test_nothing_is_done_while_all_is_well(watched) -> None:
     watcher, told, _ = watched
     before, said = pids(watcher), len(told)
-    watcher.look()
+    watcher.supervise_once()
     assert (pids(watcher), len(told)) == (before, said)
 
 
@@ -76,7 +76,7 @@ def test_what_dies_is_started_again(watched, dies: str, anew: set[str]) -> None:
     before = pids(watcher)
     watcher._processes[dies].kill()
     watcher._processes[dies].wait()
-    watcher.look()
+    watcher.supervise_once()
     assert {name for name, pid in pids(watcher).items() if pid != before[name]} == anew
     assert any(dies in line and "-9" in line for line in told)
 
@@ -86,14 +86,14 @@ def test_a_supernode_that_a_runs_end_has_confused_is_started_anew(watched, tmp_p
     log, before, said = tmp_path / "state" / "supernode.log", pids(watcher), len(told)
     line = "Run ID 1 is not in `RUNNING` status. Ignoring message abc.\n"
     log.open("a").write(line)
-    watcher.look()
+    watcher.supervise_once()
     after = pids(watcher)
     assert (after["worker"], after["supernode"] != before["supernode"]) == (before["worker"], True)
     assert len(told) == said + 2, "the site's user reads that, and that it connects again"
-    watcher.look()
+    watcher.supervise_once()
     assert pids(watcher) == after, "the line is old now"
     log.write_text(line)  # the log was emptied because it had grown too large
-    watcher.look()
+    watcher.supervise_once()
     assert pids(watcher) != after
 
 
@@ -102,7 +102,7 @@ def test_a_reply_that_came_too_late_is_no_confusion(watched, tmp_path: Path) -> 
     before = pids(watcher)
     log = tmp_path / "state" / "supernode.log"
     log.open("a").write("Run ID 1 is not in `RUNNING` status. Ignoring reply message abc.\n")
-    watcher.look()
+    watcher.supervise_once()
     assert pids(watcher) == before
 
 
@@ -112,7 +112,7 @@ def test_a_site_that_is_let_in_no_more_stops_with_the_reason(watched) -> None:
     watcher._processes["supernode"].kill()
     watcher._processes["supernode"].wait()
     with pytest.raises(UserError, match=r"localhost:1 .* not enrolled"):
-        watcher.look()
+        watcher.supervise_once()
 
 
 def test_the_last_life_is_ended_before_the_next_begins(watched) -> None:

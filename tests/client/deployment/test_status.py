@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from fedtransfer.client.deployment.status import in_words
+from fedtransfer.client.deployment.status import status_lines
 
 
 def told(**changes: Any) -> str:
@@ -13,7 +13,7 @@ def told(**changes: Any) -> str:
         "worker": {"since": now, "doing_since": None, "done": 12, "last": None}, "privacy": "nothing is spent",
         "last_sent": {"kind": "train", "round": 3, "bytes": 11_043, "time": now}, "results": ["run-7"],
     }  # fmt: skip
-    return "\n".join(in_words({**status, **changes}))
+    return "\n".join(status_lines({**status, **changes}))
 
 
 def test_a_running_site_names_its_coordinator_its_work_and_what_it_sent() -> None:

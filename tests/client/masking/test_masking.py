@@ -51,7 +51,7 @@ def without_pads(cluster: Cluster) -> np.ndarray:
             for site in FIVE if site != owner
         }  # fmt: skip
         seed = shamir.combine(dict(list(given.items())[: cluster.graph.threshold])).to_bytes(32, "big")
-        total -= pad(derived(seed, cluster.session.bound("pad", owner)), len(total))
+        total -= pad(derived(seed, cluster.session.context("pad", owner)), len(total))
     return total
 
 
@@ -80,7 +80,7 @@ def test_there_is_no_total_where_one_site_was_asked_something_else(cluster: Clus
     cluster.share()
     for i, site in enumerate(FIVE):
         task = cluster.task(site, **(odd if i == 2 else {}))
-        cluster.vectors[site] = cluster.sites[site].masked(task, TRAIN, lambda i=i: update(i))
+        cluster.vectors[site] = cluster.sites[site].mask(task, TRAIN, lambda i=i: update(i))
     with pytest.raises(ValueError, match="no vectors of the sites"):
         decode(without_pads(cluster), update(0), 5)
 
@@ -119,7 +119,7 @@ def test_settings_of_a_site_s_own_make_no_difference() -> None:
 def test_what_differs_from_site_to_site_makes_no_difference(cluster: Cluster) -> None:
     cluster.share()
     for i, site in enumerate(FIVE):
-        cluster.vectors[site] = cluster.sites[site].masked(cluster.task(site, counted=i), TRAIN, lambda i=i: update(i))
+        cluster.vectors[site] = cluster.sites[site].mask(cluster.task(site, counted=i), TRAIN, lambda i=i: update(i))
     assert decode(without_pads(cluster), update(0), 5).examples == sum(update(i).examples for i in range(5))
 
 
@@ -131,7 +131,7 @@ def test_masked_vectors_are_uniform_and_do_not_depend_on_what_is_masked() -> Non
         cluster.share()
         for i, site in enumerate(FIVE[:2]):
             answer = replace(update(i), total=total)
-            vector = cluster.sites[site].masked(cluster.task(site), TRAIN, lambda answer=answer: answer).vector
+            vector = cluster.sites[site].mask(cluster.task(site), TRAIN, lambda answer=answer: answer).vector
             seen.append(vector)
     octets = np.concatenate(seen).view(np.uint8)
     observed, expected = np.bincount(octets, minlength=256), octets.size / 256
@@ -148,10 +148,10 @@ def test_masked_vectors_are_uniform_and_do_not_depend_on_what_is_masked() -> Non
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"names": FIVE[:2], "signatures": ("",) * 2, "enrolled": ("",) * 2}, "shares masks with 2 others at least"),
-        ({"names": FIVE[::-1]}, "not in order"),
-        ({"names": (*FIVE[:4], FIVE[3])}, "not in order"),
-        ({"names": tuple(f"site-{i:03}" for i in range(1, 6))}, "without this one"),
+        ({"names": FIVE[:2], "signatures": ("",) * 2, "enrolled": ("",) * 2}, "shares masks with at least 2 others"),
+        ({"names": FIVE[::-1]}, "not sorted"),
+        ({"names": (*FIVE[:4], FIVE[3])}, "not sorted"),
+        ({"names": tuple(f"site-{i:03}" for i in range(1, 6))}, "without this site"),
         ({"signatures": ("",) * 4}, "not complete"),
     ],
 )
@@ -167,7 +167,7 @@ def test_lists_of_peers_that_are_refused(cluster: Cluster, changes: dict, words:
 def test_other_keys_of_oneself_are_refused(cluster: Cluster) -> None:
     cluster.invite()
     masks = ("ab" * 32, *(cluster.keys[name].mask for name in FIVE[1:]))
-    with refused("with other keys of it"):
+    with refused("with other keys for it"):
         cluster.sites[ANNA].answer(cluster.peers(ANNA, masks=masks))
 
 
@@ -179,29 +179,29 @@ def test_a_run_may_want_more_sites_in_a_total_than_there_are_peers() -> None:
         "names": FIVE[:4], "masks": tuple(key.mask for key in keys), "boxes": tuple(key.box for key in keys),
         "signatures": ("",) * 4, "enrolled": ("",) * 4,
     }  # fmt: skip
-    with refused("sent keys of 4 sites; this site shares masks with 4 others at least"):
+    with refused("sent keys of 4 sites; this site shares masks with at least 4 others"):
         cluster.sites[ANNA].answer(cluster.peers(ANNA, **four))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sharers": FIVE[1:]}, "without this one"),
-        ({"sharers": FIVE[:3]}, "a total over 3 sites; this site is in none of fewer than 4"),
+        ({"sharers": FIVE[1:]}, "this site"),
+        ({"sharers": FIVE[:3]}, "a masked sum over 3 sites; this site requires at least 4"),
         ({"sharers": (*FIVE, "site-999")}, "names one without masks"),
         ({"boxes": ()}, "sent 0 boxes of 4 neighbours"),
         ({"sharers": FIVE[:4]}, "sent 4 boxes of 3 neighbours"),
         ({"nonce": "another"}, "in another session"),
         ({"round": 2}, "masks of another round"),
         ({"site": FIVE[1]}, "under another name"),
-        ({"nonce": ""}, "without masks, and the run's settings say that none is given"),
+        ({"nonce": ""}, "without masks, which the run's settings exclude"),
     ],
 )
 def test_requests_that_are_not_answered(cluster: Cluster, changes: dict, words: str) -> None:
     cluster.share()
     computed = []
     with refused(words):
-        cluster.sites[ANNA].masked(replace(cluster.task(ANNA), **changes), TRAIN, lambda: computed.append(1))
+        cluster.sites[ANNA].mask(replace(cluster.task(ANNA), **changes), TRAIN, lambda: computed.append(1))
     assert not computed, "refused before any work"
 
 
@@ -217,15 +217,15 @@ def test_a_site_whose_neighbours_are_kept_from_it_does_not_answer() -> None:
     assert len(sharers) == numbers.least
     task = Task(ANNA, 1, ("a",), (), nonce=cluster.session.nonce, sharers=sharers, boxes=boxes)
     with refused(
-        f"sent {len(boxes[0])} boxes of {len(boxes[0])} neighbours; this site has masks with {numbers.threshold}"
+        f"sent {len(boxes[0])} boxes of {len(boxes[0])} neighbours; this site shares masks with at least {numbers.threshold}"
     ):
-        cluster.sites[ANNA].masked(task, TRAIN, lambda: update(0))
+        cluster.sites[ANNA].mask(task, TRAIN, lambda: update(0))
 
 
 def test_a_request_of_another_kind_is_not_answered_under_the_masks(cluster: Cluster) -> None:
     cluster.share()
     with refused("of another kind"):
-        cluster.sites[ANNA].masked(cluster.task(ANNA), protocol.EVALUATE, lambda: update(0))
+        cluster.sites[ANNA].mask(cluster.task(ANNA), protocol.EVALUATE, lambda: update(0))
 
 
 def test_a_box_that_was_changed_or_is_for_another_is_refused(cluster: Cluster) -> None:
@@ -234,12 +234,12 @@ def test_a_box_that_was_changed_or_is_for_another_is_refused(cluster: Cluster) -
     for wrong in (boxes ^ np.uint8(1), boxes[::-1].copy(), cluster.task(FIVE[1]).boxes[0]):
         site = deepcopy_of(cluster.sites[ANNA])
         with refused("its sender did not seal for this site"):
-            site.masked(cluster.task(ANNA, boxes=(wrong,)), TRAIN, lambda: update(0))
+            site.mask(cluster.task(ANNA, boxes=(wrong,)), TRAIN, lambda: update(0))
 
 
 def deepcopy_of(site: Masking) -> Masking:
     """A site restored from a copy of Flower's context, in another process."""
-    return Masking(Safe(deepcopy(site.safe.state), type(site.safe.steps)()), site.place, site.config)
+    return Masking(Safe(deepcopy(site.safe.state), type(site.safe.steps)()), site.node, site.config)
 
 
 def test_two_answers_are_never_given_under_the_same_masks(cluster: Cluster) -> None:
@@ -247,11 +247,11 @@ def test_two_answers_are_never_given_under_the_same_masks(cluster: Cluster) -> N
     cluster.share()
     site = cluster.sites[ANNA]
     task, stale = cluster.task(ANNA), deepcopy(site.safe.state)
-    site.masked(task, TRAIN, lambda: update(0))
+    site.mask(task, TRAIN, lambda: update(0))
     with refused("each step once"):
-        site.masked(task, TRAIN, lambda: update(1))
+        site.mask(task, TRAIN, lambda: update(1))
     with refused("each step once"):  # a message that was fetched together with the other, context and all
-        replace(site, safe=Safe(stale, site.safe.steps)).masked(task, TRAIN, lambda: update(1))
+        replace(site, safe=Safe(stale, site.safe.steps)).mask(task, TRAIN, lambda: update(1))
 
 
 def test_an_answer_that_failed_is_not_given_later(cluster: Cluster) -> None:
@@ -261,20 +261,20 @@ def test_an_answer_that_failed_is_not_given_later(cluster: Cluster) -> None:
         raise SiteError("tired", "not now")
 
     with refused("not now"):
-        cluster.sites[ANNA].masked(cluster.task(ANNA), TRAIN, fails)
+        cluster.sites[ANNA].mask(cluster.task(ANNA), TRAIN, fails)
     with refused("each step once"):
-        cluster.sites[ANNA].masked(cluster.task(ANNA), TRAIN, lambda: update(0))
+        cluster.sites[ANNA].mask(cluster.task(ANNA), TRAIN, lambda: update(0))
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (FIVE[1:], "without this one"),
-        (FIVE[:3], "a total over 3 sites; this site is in none of fewer than 4"),
-        (FIVE[::-1], "not in order"),
-        ((*FIVE[:3], FIVE[2]), "not in order"),
+        (FIVE[1:], "this site"),
+        (FIVE[:3], "a masked sum over 3 sites; this site requires at least 4"),
+        (FIVE[::-1], "not sorted"),
+        ((*FIVE[:3], FIVE[2]), "not sorted"),
         ((*FIVE, "site-999"), "names one without masks"),
-        ((), "without this one"),
+        ((), "this site"),
     ],
 )
 def test_forged_lists_of_survivors_are_refused(cluster: Cluster, names: tuple[str, ...], words: str) -> None:
@@ -302,7 +302,7 @@ def test_shares_of_both_kinds_of_one_peer_are_never_shown(cluster: Cluster) -> N
     with refused("other sites than this site agreed to"):
         deepcopy_of(site).answer(cluster.unmasking(ANNA, without, FIVE[:4]))
     site.answer(cluster.unmasking(ANNA, signatures))
-    with refused("or unmasked the sum"):
+    with refused("or has unmasked the sum"):
         site.answer(cluster.unmasking(ANNA, without, FIVE[:4]))
     with refused("each step once"):
         replace(site, safe=Safe(stale, site.safe.steps)).answer(cluster.unmasking(ANNA, signatures))
@@ -325,7 +325,7 @@ def test_the_share_shown_is_of_the_pad_of_survivors_and_of_the_key_of_those_who_
 @pytest.mark.parametrize(
     ("signers", "words"),
     [
-        (FIVE[:2], "2 sites are said to agree .* 3 must"),
+        (FIVE[:2], "2 sites signed the list .* 3 must"),
         ((ANNA, ANNA, ANNA), "3 must"),
         (("x", "y", "z"), "3 must"),
         ((), "0 sites"),
@@ -341,14 +341,14 @@ def test_a_list_that_too_few_agreed_to_is_not_acted_upon(cluster: Cluster, signe
 def test_a_site_that_did_not_agree_shows_nothing(cluster: Cluster) -> None:
     cluster.mask()
     signatures = {site: cluster.sites[site].answer(cluster.survivors(site)).signature for site in FIVE[1:]}
-    with refused("after stage 4 of its masks, but this site is after stage 3"):
+    with refused("after stage 4 of its masks, but this site has finished stage 3"):
         cluster.sites[ANNA].answer(cluster.unmasking(ANNA, signatures))
 
 
 def test_a_site_that_was_started_anew_has_dropped_out(cluster: Cluster) -> None:
     signatures = cluster.agree()
     cluster.sites[ANNA].safe.state.clear()
-    with refused("started anew since"):
+    with refused("restarted since"):
         cluster.sites[ANNA].answer(cluster.unmasking(ANNA, signatures))
 
 
@@ -378,7 +378,7 @@ def test_the_result_is_taken_without_masks_and_nothing_told(cluster: Cluster) ->
         kept.append(1)
         return Confusion(*scores, np.eye(CLASSES, dtype=np.int64))
 
-    answer = cluster.sites[ANNA].masked(cluster.task_of_finish(ANNA), protocol.FINISH, keep)
+    answer = cluster.sites[ANNA].mask(cluster.task_of_finish(ANNA), protocol.FINISH, keep)
     assert kept
     assert isinstance(answer, Confusion)
     assert not answer.matrix.any()
@@ -387,7 +387,7 @@ def test_the_result_is_taken_without_masks_and_nothing_told(cluster: Cluster) ->
 
 def test_a_run_without_masks_makes_no_keys() -> None:
     cluster = Cluster(masked_config(5).model_copy(update={"masks": False}))
-    with refused("the run's settings have none"):
+    with refused("which the run's settings do not have"):
         cluster.invite()
 
 
@@ -407,7 +407,7 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
     asked = common_part(cluster.task(left[0]), cluster.config)
     cohort = Cohort(cluster.session, cluster.graph, cluster.names, keys, around, frozenset(cluster.names), asked)
     total = np.sum([cluster.vectors[site].vector for site in left], axis=0, dtype=np.uint64)
-    result = decode(cohort.unmasked(total, left, shown), update(0), sites)
+    result = decode(cohort.unmask(total, left, shown), update(0), sites)
     sent = [update(i) for i in range(len(left))]
     assert result.examples == sum(answer.examples for answer in sent)
     expected = np.sum([answer.total[0].astype(np.float64) for answer in sent], axis=0)
@@ -415,8 +415,8 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
 
 
 @dataclass(frozen=True)
-class Enrolled(Node):
-    """A place of a site that has a key, and believes the server whose the others' are."""
+class EnrolledSite(Node):
+    """A node of a site that has a key, and believes the server about the keys of others."""
 
     key: ec.EllipticCurvePrivateKey | None = None
 
@@ -441,7 +441,7 @@ class Signer:
 def signing(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five enrolled sites."""
     keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in FIVE}
-    cluster = Cluster(masked_config(5), {name: Enrolled("", Path(), key=key) for name, key in keys.items()})
+    cluster = Cluster(masked_config(5), {name: EnrolledSite("", Path(), key=key) for name, key in keys.items()})
     lines = tuple(public_line(key.public_key()) for key in keys.values())
     plain = cluster.peers
     monkeypatch.setattr(cluster, "peers", lambda site, **changes: plain(site, **{"enrolled": lines, **changes}))

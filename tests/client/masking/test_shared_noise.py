@@ -114,6 +114,6 @@ def test_nothing_is_noised_without_shared_noise_and_of_other_answers(monkeypatch
 
 def test_noise_that_whole_numbers_cannot_carry_is_refused() -> None:
     config = masked_config(5, **{**SITE, "noise_multiplier": 1e10})
-    with pytest.raises(SiteError, match="cannot be noised as whole numbers: share of noise") as caught:
+    with pytest.raises(SiteError, match="cannot add noise to its answer as whole numbers: share of noise") as caught:
         with_share(update(0), TASK, config, np.random.default_rng(0))
     assert caught.value.code == "beyond-bound"

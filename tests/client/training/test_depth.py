@@ -130,7 +130,7 @@ def test_nothing_depends_on_how_much_is_handed_over_at_a_time(monkeypatch: pytes
     t, head = KerasTrainer(spec, Recipe("adam", 0.01, 8, 1)), start(spec)
     together = t.train(head, at_the_cut, Y, np.random.default_rng(0), 2), [t.predict(head, at_the_cut)]
     monkeypatch.setattr("fedtransfer.client.training.keras.CHUNK", 1)
-    monkeypatch.setattr("fedtransfer.client.training.keras.TOGETHER", 3)
+    monkeypatch.setattr("fedtransfer.client.training.keras.BATCH", 3)
     apart = t.train(head, at_the_cut, Y, np.random.default_rng(0), 2), [t.predict(head, at_the_cut)]
     for a, b in zip(together[0], apart[0], strict=True):
         np.testing.assert_array_equal(a, b)

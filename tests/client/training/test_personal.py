@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedtransfer.client.deployment.results import keep_personal_head, keep_result, newest_result
+from fedtransfer.client.deployment.results import keep_result, newest_result
 from fedtransfer.client.node import Node
 from fedtransfer.client.training.personal import PersonalHeads, make_personal
 from fedtransfer.common.config.config import RunConfig
@@ -182,11 +182,11 @@ def test_a_site_without_training_or_test_images() -> None:
 def test_kept_beside_the_result(tmp_path: Path) -> None:
     classes = ("a", "b", "c")
     result, own = (Task("anna", 4, classes, head) for head in (GLOBAL, START))
-    place = Node("", tmp_path / "simulated")
-    for keep in (place.keep_personal, place.keep, place.keep_personal):
-        keep(own if keep == place.keep_personal else result, RunConfig(), "print", 7)
+    node = Node("", tmp_path / "simulated")
+    for personal in (True, False, True):
+        node.keep(own if personal else result, RunConfig(), "print", 7, personal=personal)
     keep_result(tmp_path / "results", result, RunConfig(), "print", 7)
-    keep_personal_head(tmp_path / "results", own, RunConfig(seed=3), "print", 7)
+    keep_result(tmp_path / "results", own, RunConfig(seed=3), "print", 7, personal=True)
     for folder in (tmp_path / "simulated", newest_result(tmp_path / "results").folder):
         head, names, fingerprint = load_head(folder / "personal-head.npz")
         assert equal(head, START)

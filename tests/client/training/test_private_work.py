@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedtransfer.client import tasks as work
+from fedtransfer.client import tasks
 from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.client.consent.limits import refuse_beyond
 from fedtransfer.client.data import prepare_site
 from fedtransfer.client.node import Node
-from fedtransfer.client.tasks import Work
+from fedtransfer.client.tasks import Site
 from fedtransfer.client.training.private import clipped_gradient_sum
 from fedtransfer.client.training.trainer import Recipe
 from fedtransfer.common.config.config import RunConfig
@@ -36,20 +36,20 @@ TASK = Task("the site", 4, CLASSES, initial_head(HeadSpec(256, 3), 0), "uniform"
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, folder_of_classes: Callable[..., Path]) -> Callable[..., Work]:
+def prepared(tmp_path: Path, folder_of_classes: Callable[..., Path]) -> Callable[..., Site]:
     """A site, ready to work for a run of these settings."""
     images = folder_of_classes(12)
 
-    def prepare(data: Path = images, **settings: object) -> Work:
-        place, config = Node(str(data), tmp_path / "state"), RunConfig(**settings)
-        return Work(place, config, 7, prepare_site(place.images(), config))
+    def prepare(data: Path = images, **settings: object) -> Site:
+        node, config = Node(str(data), tmp_path / "state"), RunConfig(**settings)
+        return Site(node, config, 7, prepare_site(node.images(), config))
 
     return prepare
 
 
 def test_nothing_leaves_but_the_noisy_update(prepared) -> None:
     site = prepared(**IMAGE)
-    first, second = work.train(TASK, site), work.train(TASK, site)
+    first, second = tasks.train(TASK, site), tasks.train(TASK, site)
     assert first.examples == 1
     assert not first.validation.images.any()
     assert not first.test.images.any()
@@ -59,14 +59,14 @@ def test_nothing_leaves_but_the_noisy_update(prepared) -> None:
         assert not (array == other).any(), "noise is new each time"
     expected = site.config.learning_rate * np.sqrt(2) / site.config.batch_size  # rate · √steps / batch size
     assert np.std(first.total[0] - second.total[0]) == pytest.approx(np.sqrt(2) * expected, rel=0.1)
-    slower = work.train(replace(TASK, rate=0.01), site)
+    slower = tasks.train(replace(TASK, rate=0.01), site)
     assert norm(slower.total) == pytest.approx(0.01 * norm(first.total), rel=0.2)
 
 
 def test_with_shared_noise_the_update_is_the_sum_of_one_step(prepared) -> None:
     site = prepared(**IMAGE | SHARED | {"local_steps": 1, "clip": 0.1, "weight_decay": 0.0})
-    update = work.train(replace(TASK, rate=0.5), site)
-    x, y = site.site.data("train", CLASSES)
+    update = tasks.train(replace(TASK, rate=0.5), site)
+    x, y = site.data.data("train", CLASSES)
     promised = guarantee(site.config)
     assert promised is not None
     total = clipped_gradient_sum(TASK.head, x, y, Recipe.from_config(site.config), promised, np.random.default_rng(0))
@@ -87,7 +87,7 @@ def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(prepa
             rows.writerows([other, "purple"] for other in extra)
         site = prepared(path, **IMAGE)
         query = Query("name", 32, "0" * 64, CLASSES)
-        shown.append((work.describe(query, site), site.site.images_by_class(), work.train(TASK, site).examples))
+        shown.append((tasks.describe(query, site), site.data.images_by_class(), tasks.train(TASK, site).examples))
     assert shown[0] == shown[1]
     assert "left out: 1 " in caplog.text
     with pytest.raises(SiteError, match="blue, green, red"):
@@ -116,7 +116,7 @@ def test_a_site_without_training_images_answers_with_noise(prepared, tmp_path: P
         rows = csv.writer(file)
         rows.writerow(["path", "label", "split"])
         rows.writerows([f"images/{name}/{i}.png", name, "test"] for name in CLASSES for i in range(3))
-    update = work.train(TASK, prepared(path, **IMAGE, learning_rate=1.0))
+    update = tasks.train(TASK, prepared(path, **IMAGE, learning_rate=1.0))
     assert update.examples == 1
     assert norm(update.total) == pytest.approx(np.sqrt(2 * 771) / 32, rel=0.2)
 

@@ -67,10 +67,10 @@ def test_what_is_bound_to_a_session_differs_in_each_part_of_it() -> None:
         Session("1", 2, "evaluate", "aa"),
         Session("1", 2, "train", "ab"),
     ]
-    values = {session.bound("mask", "anna", "bert") for session in (base, *others)}
+    values = {session.context("mask", "anna", "bert") for session in (base, *others)}
     values |= {
-        base.bound("mask", "annab", "ert"),
-        base.bound("box", "anna", "bert"),
-        base.bound("mask", ("anna", "bert")),
+        base.context("mask", "annab", "ert"),
+        base.context("box", "anna", "bert"),
+        base.context("mask", ("anna", "bert")),
     }
     assert len(values) == 8

@@ -12,7 +12,7 @@ from fedtransfer.common.support.keys import fingerprint
 from fedtransfer.common.support.roster import read_roster
 from fedtransfer.server.cli import server
 from fedtransfer.server.deployment.coordinator import Coordinator
-from fedtransfer.server.deployment.enrolment import Enrolled, bring_in_line, enrol, enrolled, revoke
+from fedtransfer.server.deployment.enrolment import EnrolledSite, enrol, enrolled_sites, revoke, synchronise
 from fedtransfer.server.deployment.founding import found_coordinator
 from fedtransfer.server.deployment.superlink import Node
 
@@ -38,7 +38,7 @@ def key_file(path: Path, comment: str = "anna", key: object = None) -> Path:
 def test_keys_that_flower_takes(coordinator: Coordinator, tmp_path: Path, curve: ec.EllipticCurve) -> None:
     key = ec.generate_private_key(curve)
     site = enrol(coordinator, key_file(tmp_path / "site.pub", "anna", key))
-    assert enrolled(coordinator) == [site]
+    assert enrolled_sites(coordinator) == [site]
     assert site.name == "anna"
     assert site.pem == key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     assert site.fingerprint == fingerprint(public(key))
@@ -50,14 +50,14 @@ def test_the_coordinator_decides_the_name(coordinator: Coordinator, tmp_path: Pa
     with pytest.raises(UserError, match=r"'St\. Anna, Aachen' .* --name"):
         enrol(coordinator, key)
     assert enrol(coordinator, key, "st.anna").name == "st.anna"
-    assert [site.name for site in enrolled(coordinator)] == ["st.anna"]
+    assert [site.name for site in enrolled_sites(coordinator)] == ["st.anna"]
 
 
 @pytest.mark.parametrize("name", ["", "../anna", ".anna", "-anna", "an na", "anna/bert", "anna\n", "änna", "a" * 65])
 def test_names_that_cannot_be_one(coordinator: Coordinator, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"cannot be a site's name"):
         enrol(coordinator, key_file(tmp_path / "site.pub", ""), name)
-    assert enrolled(coordinator) == []
+    assert enrolled_sites(coordinator) == []
 
 
 def test_a_private_key_given_by_mistake(coordinator: Coordinator, tmp_path: Path) -> None:
@@ -107,18 +107,18 @@ def test_a_name_or_a_key_that_is_enrolled_already(coordinator: Coordinator, tmp_
         enrol(coordinator, tmp_path / "anna.pub", "bert")
     with pytest.raises(UserError, match=r"this key is enrolled already, as anna"):
         enrol(coordinator, tmp_path / "anna.pub")
-    assert enrolled(coordinator) == [anna]
+    assert enrolled_sites(coordinator) == [anna]
 
 
 def test_a_revoked_key_comes_back_under_no_name(coordinator: Coordinator, tmp_path: Path) -> None:
     enrol(coordinator, key_file(tmp_path / "old.pub"))
     revoke(coordinator, "anna")
-    assert enrolled(coordinator) == []
+    assert enrolled_sites(coordinator) == []
     for name in ("anna", "bert"):
         with pytest.raises(UserError, match=r"revoked.* client new-key"):
             enrol(coordinator, tmp_path / "old.pub", name)
     new = enrol(coordinator, key_file(tmp_path / "new.pub"))
-    assert enrolled(coordinator) == [new]
+    assert enrolled_sites(coordinator) == [new]
     revoke(coordinator, "anna")
     for file in ("old.pub", "new.pub"):
         with pytest.raises(UserError, match="was revoked"):
@@ -149,7 +149,7 @@ def test_revoking_who_is_not_there(coordinator: Coordinator, tmp_path: Path, nam
 class Known:
     """What SuperLink would know."""
 
-    def __init__(self, *sites: Enrolled) -> None:
+    def __init__(self, *sites: EnrolledSite) -> None:
         self.listed = [Node(number, site.name, site.pem, "online", None) for number, site in enumerate(sites, 1)]
         self.done: list[tuple[str, object]] = []
 
@@ -168,15 +168,15 @@ def test_superlink_is_brought_in_line(coordinator: Coordinator, tmp_path: Path) 
         enrol(coordinator, key_file(tmp_path / f"{name}.pub", name)) for name in ("anna", "bert", "carl")
     )
     known = Known(anna, bert)
-    bring_in_line(coordinator, known)  # type: ignore[arg-type]
+    synchronise(coordinator, known)  # type: ignore[arg-type]
     assert known.done == [("register", "carl")]
     revoke(coordinator, "bert")
     renewed = enrol(coordinator, key_file(tmp_path / "new.pub", "bert"))
     known = Known(anna, bert, carl)
-    bring_in_line(coordinator, known)  # type: ignore[arg-type]
+    synchronise(coordinator, known)  # type: ignore[arg-type]
     assert known.done == [("unregister", 2), ("register", "bert")], "the name is free before it is given anew"
     known = Known(anna, renewed, carl)
-    bring_in_line(coordinator, known)  # type: ignore[arg-type]
+    synchronise(coordinator, known)  # type: ignore[arg-type]
     assert known.done == []
 
 
@@ -184,7 +184,7 @@ def test_public_keys_only_lie_in_the_folder(coordinator: Coordinator, tmp_path: 
     enrol(coordinator, key_file(tmp_path / "anna.pub"))
     (coordinator.folder / "sites" / "README").write_text("by hand")
     os.mkdir(coordinator.folder / "sites" / "more")
-    assert [site.name for site in enrolled(coordinator)] == ["anna"]
+    assert [site.name for site in enrolled_sites(coordinator)] == ["anna"]
 
 
 def test_a_damaged_key_file_holds_up_nobody_else(coordinator: Coordinator, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_damaged_key_file_holds_up_nobody_else(coordinator: Coordinator, tmp_p
     (coordinator.folder / "sites" / "bert.pub").write_text("torn")
     known = Known(anna, bert)
     with pytest.raises(UserError, match=r"bert\.pub: expected a public key"):
-        bring_in_line(coordinator, known)  # type: ignore[arg-type]
+        synchronise(coordinator, known)  # type: ignore[arg-type]
     assert known.done == [("unregister", 1), ("register", "carl")], "bert stays as he was"
 
 

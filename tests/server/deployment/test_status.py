@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedtransfer.common.support.text import ago
-from fedtransfer.server.deployment.status import event_in_words, events, in_words
+from fedtransfer.server.deployment.status import event_line, events, status_lines
 
 SITE = {
     "name": "a",
@@ -23,17 +23,17 @@ STATUS = {
 
 def test_who_is_connected_since_when() -> None:
     since = {"since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat()}
-    assert in_words({**STATUS, "sites": [{**SITE, **since}]})[-2:] == [
+    assert status_lines({**STATUS, "sites": [{**SITE, **since}]})[-2:] == [
         "  a: connected, since 5 min ago",
         "No run yet: fedtransfer server run",
     ]
     never = {**SITE, "status": "registered", "since": None}
-    assert "  a: never seen yet" in in_words({**STATUS, "sites": [never]})
-    assert "fedtransfer server enroll SITE.pub" in "\n".join(in_words({**STATUS, "sites": []}))
+    assert "  a: never seen yet" in status_lines({**STATUS, "sites": [never]})
+    assert "fedtransfer server enroll SITE.pub" in "\n".join(status_lines({**STATUS, "sites": []}))
 
 
 def test_what_does_not_run_is_said_with_the_remedy() -> None:
-    told = in_words({**STATUS, "supervisor": None, "serving": False, "warnings": ["the end is near"]})
+    told = status_lines({**STATUS, "supervisor": None, "serving": False, "warnings": ["the end is near"]})
     assert "/srv/federation" in told[0]
     assert "fedtransfer server start" in told[0]
     assert told[1:3] == ["SuperLink does not answer.", "Warning: the end is near"]
@@ -42,7 +42,7 @@ def test_what_does_not_run_is_said_with_the_remedy() -> None:
 def test_what_runs() -> None:
     last = {"event": "preparing", "time": time.time(), "site": "a", "done": 3, "total": 9}
     run = {"name": "one", "status": "running", "why": "", "rounds": 7, "last": last}
-    title, latest = in_words({**STATUS, "run": run})[-2:]
+    title, latest = status_lines({**STATUS, "run": run})[-2:]
     assert all(part in title for part in ("one", "7 rounds", "running"))
     assert all(part in latest for part in (" a ", "3 of 9", "0 s ago"))
 
@@ -53,7 +53,7 @@ def test_what_runs() -> None:
         ({"event": "preparing", "site": "a", "done": 0, "total": 0}, ("a ", "0 of ?")),
         (
             {"event": "start", "sites": ["a"], "rounds": 5, "resumed_after": 2, "absent": {"b": "no-data: none"}},
-            ("1 sites", "5 rounds", "after round 2", "b ", "no-data: none"),
+            ("1 site,", "5 rounds", "after round 2", "b ", "no-data: none"),
         ),
         (
             {"event": "round", "round": 3, "phase": "train", "failure": "", "present": ["a"], "planned": ["a", "b"],
@@ -68,8 +68,8 @@ def test_what_runs() -> None:
         ({"event": "error", "text": "no room"}, ("stopped", "no room")),
     ],
 )  # fmt: skip
-def test_events_in_words(event: dict[str, object], parts: tuple[str, ...]) -> None:
-    words = event_in_words(event)
+def test_events_as_lines(event: dict[str, object], parts: tuple[str, ...]) -> None:
+    words = event_line(event)
     assert [part for part in parts if part not in words] == []
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment.coordinator import Coordinator, Settings
-from fedtransfer.server.deployment.current import changing, read_current
+from fedtransfer.server.deployment.current import edit_current, read_current
 from fedtransfer.server.deployment.enrolment import enrol
 from fedtransfer.server.deployment.submission import end_run, request_run, resume_run
 from fedtransfer.server.run_folder.folder import write_settings
@@ -28,7 +28,7 @@ def coordinator(tmp_path: Path) -> Coordinator:
 
 
 def end(coordinator: Coordinator, status: str) -> None:
-    with changing(coordinator) as current:
+    with edit_current(coordinator) as current:
         assert current
         current.status = status
 
@@ -83,11 +83,11 @@ def test_one_run_at_a_time_and_no_folder_twice(coordinator: Coordinator) -> None
 def test_a_run_that_never_began_is_ended_at_once_and_one_that_did_by_the_supervisor(coordinator: Coordinator) -> None:
     """A coordinator that is down would never get to it, and no other run could be asked for."""
     request_run(coordinator, None, {}, "one")
-    assert end_run(coordinator) == "run one is taken back; it had not begun"
+    assert end_run(coordinator) == "run one is withdrawn; it had not begun"
     with pytest.raises(UserError, match="no run is going on"):
         end_run(coordinator)
     request_run(coordinator, None, {}, "two")
-    with changing(coordinator) as current:
+    with edit_current(coordinator) as current:
         assert current
         current.submissions.append(1)
     assert end_run(coordinator).startswith("run two will be stopped; go on with it")

@@ -20,9 +20,9 @@ from fedtransfer.common.masks.vector import COARSE, rounding_error
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Confusion, Gather, Personal, Query, Request, Sums, Task, Trial, Update
 from fedtransfer.server.callbacks.tables import Tables
-from fedtransfer.server.sites.admission import Terms
+from fedtransfer.server.sites.admission import Answers, Terms
 from fedtransfer.server.sites.federation import join
-from fedtransfer.server.sites.messenger import Asked, Asker
+from fedtransfer.server.sites.messenger import Messenger
 
 DECLARED = {"masks": True, "classes": "declared", "class_names": "a,b,c"}
 STAGES: dict[str, type[Any]] = {
@@ -51,15 +51,15 @@ def dropping(stage: str, number: int) -> Callable[[str, Any, Any], Any]:
     return misbehave
 
 
-def total_of(run: Drawn, method: str, **settings: Any) -> Asked:
+def total_of(run: Drawn, method: str, **settings: Any) -> Answers:
     """Ask the sites of a run once, as a round of ``method`` would."""
     config = run.config(strategy=method, **DECLARED, **settings)
     backbone, asked = configured_backbone(config), []
 
     def main(grid: Any) -> None:
         federation = join(grid, config, backbone, lambda *_: None)
-        terms = Terms.of(config, backbone, federation.classes)
-        asker = Asker(grid, config, federation, terms, run.folder, [])
+        terms = Terms.from_config(config, backbone, federation.classes)
+        messenger = Messenger(grid, config, federation, terms, run.folder, [])
         if method == "fedavg":
             head = initial_head(terms.spec("head"), 0)
             make: Callable[[str], Request] = lambda site: Task(site, 1, terms.classes, head, run="0" * 16)  # noqa: E731
@@ -69,7 +69,7 @@ def total_of(run: Drawn, method: str, **settings: Any) -> Asked:
             make = lambda site: Gather(site, 0, terms.classes, what)  # noqa: E731
             kind, answer = protocol.GATHER, Sums
         number = 1 if method == "fedavg" else 0
-        asked.append(asker.ask(kind, answer, number, {site: make(site) for site in federation.trainers}))
+        asked.append(messenger.ask(kind, answer, number, {site: make(site) for site in federation.trainers}))
 
     run.serve(main, config)
     return asked[0]
@@ -87,14 +87,14 @@ def most(sites: int, stage: str) -> int:
     return sites - least
 
 
-def assert_sum_of(asked: Asked, run: Drawn, survivors: list[str], sites: int) -> None:
+def assert_sum_of(asked: Answers, run: Drawn, survivors: list[str], sites: int) -> None:
     """The total is the plain sum over just the survivors, within the stated bound."""
-    assert not asked.admission.failure
+    assert not asked.failure
     assert sorted(asked.admitted) == survivors
     assert all(isinstance(answer, Masked) for answer in asked.admitted.values())
     sent = dict(run.answers)
     plain = [sent[site] for site in survivors]
-    total = asked.admission.total
+    total = asked.total
     assert total.examples == sum(answer.examples for answer in plain)
     arrays = "total" if isinstance(total, Update) else "arrays"
     for j, array in enumerate(getattr(total, arrays)):
@@ -327,8 +327,11 @@ def test_a_site_that_fails_before_the_result_gets_it_without_masks(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda told: Masked(told.round, told.fingerprint, told.classes, told.vector[:-1]), "another shape"),
-        (lambda told: Masked(told.round, told.fingerprint, told.classes, told.vector.view(np.int64)), "another shape"),
+        (lambda told: Masked(told.round, told.fingerprint, told.classes, told.vector[:-1]), "the wrong shape"),
+        (
+            lambda told: Masked(told.round, told.fingerprint, told.classes, told.vector.view(np.int64)),
+            "the wrong shape",
+        ),
         (lambda told: Masked(9, told.fingerprint, told.classes, told.vector), "answered round 9, expected round 1"),
         (lambda told: Masked(told.round, "0" * 64, told.classes, told.vector), "used backbone 0000"),
         (lambda told: Masked(told.round, told.fingerprint, "0" * 16, told.vector), "another list of class names"),
@@ -365,15 +368,15 @@ def test_false_shares_or_vectors_fail_the_attempt_and_never_pass_for_a_total(tmp
         return value
 
     asked = total_of(Drawn(many(5), tmp_path, shares), "fedavg")
-    assert asked.admission.failure
-    assert asked.answers == []
+    assert asked.failure
+    assert asked.summands == []
 
     def vectors(site: str, request: Any, value: Any) -> Any:
         if site == "site-001" and isinstance(value, Masked):
             return Masked(value.round, value.fingerprint, value.classes, value.vector[::-1].copy())
         return value
 
-    assert total_of(Drawn(many(5), tmp_path, vectors), "fedavg").admission.failure
+    assert total_of(Drawn(many(5), tmp_path, vectors), "fedavg").failure
 
 
 def test_a_site_whose_numbers_are_too_large_says_so_and_the_others_go_on(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.head.head import mix
 from fedtransfer.common.wire.protocol import Trial
-from fedtransfer.server.rounds.scoring import TrialResult, hold_trial
+from fedtransfer.server.rounds.scoring import HeadScores, score_heads
 from fedtransfer.server.sites.admission import Terms
 from fedtransfer.server.sites.federation import join
-from fedtransfer.server.sites.messenger import Asker
+from fedtransfer.server.sites.messenger import Messenger
 
 DATA = three_sites()
 FACTORS = (1.0, 2.0)
@@ -24,21 +24,21 @@ ENDS = tuple(
 )  # fmt: skip
 
 
-def held(run: Drawn, trial: Trial, **settings: object) -> TrialResult:
+def held(run: Drawn, trial: Trial, **settings: object) -> HeadScores:
     """Hold a trial and nothing else."""
     config, results = run.config(**settings), []
 
     def main(grid: Grid) -> None:
         backbone = configured_backbone(config)
         federation = join(grid, config, backbone, lambda *progress: None)
-        terms = Terms.of(config, backbone, federation.classes)
-        results.append(hold_trial(Asker(grid, config, federation, terms, run.folder, []), trial))
+        terms = Terms.from_config(config, backbone, federation.classes)
+        results.append(score_heads(Messenger(grid, config, federation, terms, run.folder, []), trial))
 
     run.serve(main, config)
     return results[0]
 
 
-def expected(run: Drawn, data: object, heads: object, factors: tuple[float, ...]) -> TrialResult:
+def expected(run: Drawn, data: object, heads: object, factors: tuple[float, ...]) -> HeadScores:
     """In float64, on all images together."""
     images, correct, losses = [], [], []
     for split in ("validation", "test"):
@@ -47,10 +47,10 @@ def expected(run: Drawn, data: object, heads: object, factors: tuple[float, ...]
         images.append(len(y))
         correct.append([((z @ kernel + bias).argmax(1) == y).sum() for kernel, bias in heads])  # type: ignore[attr-defined]
         losses.append([[losses_of(head, z, y, factor) for factor in factors] for head in heads])  # type: ignore[attr-defined]
-    return TrialResult(np.array(images), np.array(correct).T, np.moveaxis(np.array(losses), 0, -1), tuple(sorted(data)))  # type: ignore[call-overload]
+    return HeadScores(np.array(images), np.array(correct).T, np.moveaxis(np.array(losses), 0, -1), tuple(sorted(data)))  # type: ignore[call-overload]
 
 
-def assert_equal(found: TrialResult, wanted: TrialResult) -> None:
+def assert_equal(found: HeadScores, wanted: HeadScores) -> None:
     np.testing.assert_array_equal(found.images, wanted.images)
     np.testing.assert_array_equal(found.correct, wanted.correct)
     np.testing.assert_allclose(found.losses, wanted.losses, rtol=1e-4)

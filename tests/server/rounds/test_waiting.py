@@ -8,7 +8,7 @@ from drawn_sites import Drawn, three_sites
 
 from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.callbacks.json_log import JsonLog
-from fedtransfer.server.deployment.status import event_in_words
+from fedtransfer.server.deployment.status import event_line
 
 
 def test_missing_sites_are_reported_while_they_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_missing_sites_are_reported_while_they_are_waited_for(tmp_path: Path, mo
     assert waiting
     for event in waiting:
         assert (len(event["connected"]), event["wanted"]) == (3, 4)
-        assert "3 of 4" in event_in_words(event)
-    nobody = event_in_words({**waiting[0], "connected": [], "seconds": 20})
+        assert "3 of 4" in event_line(event)
+    nobody = event_line({**waiting[0], "connected": [], "seconds": 20})
     assert "20 s" in nobody
     assert "0 of 4" in nobody

@@ -17,7 +17,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.rounds.progress import Candidate, Progress
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
-from fedtransfer.server.sites.standing import Standing
+from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.state import State
 
 HEAD = (np.ones((4, 3), np.float32), np.zeros(3, np.float32))
@@ -33,7 +33,7 @@ def progress(round: int = 1, seed: int = 0) -> Progress:
         "ema": tuple(rng.normal(size=(12, 7)).astype(np.float32)),  # more than ten: 10 comes after 9
     }
     return Progress(
-        round, state, best, 1 / 3, 2, Standing({"anna": 3, "Łódź 2": 1}, {"anna": 9}), "conv5_block2", "0123456789abcdef",
+        round, state, best, 1 / 3, 2, FailureRecord({"anna": 3, "Łódź 2": 1}, {"anna": 9}), "conv5_block2", "0123456789abcdef",
         kept, {"ridge": 0.1 + 0.2, "factor": 0.25}, {"anna": 7, "Łódź 2": 1},
     )  # fmt: skip
 

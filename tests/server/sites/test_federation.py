@@ -88,9 +88,9 @@ def test_two_nodes_of_one_name_are_refused() -> None:
         ({"cohort_size": 3}, "cohort-size is 3, .* 2 sites"),
         (
             {"min_sites": 2, "fraction": 0.5},
-            "min-sites is 2, .* 1 sites .* fraction",
+            "min-sites is 2, .* only 1 site; .* fraction",
         ),
-        ({"images": (0, 2, 2)}, "none of the 2 sites"),
+        ({"images": (0, 2, 2)}, "no site has a training image"),
     ],
 )
 def test_what_can_never_work_is_refused_before_the_first_round(settings: dict, words: str) -> None:
@@ -178,7 +178,7 @@ def test_a_class_with_training_images_at_one_site_only_is_pointed_out(caplog: py
     """Validation and test images elsewhere teach nobody; a class without training images has no holder."""
     assert joined_with(UNLIKE).held_by_one == {"cat": "anna", "mule 9": "bert"}
     assert (
-        "2 of 5 classes have training images at one site only, so all that the head learns of them comes from there: "
+        "2 of 5 classes have training images at one site only, which alone decides what the head learns of them: "
         "cat (anna), mule 9 (bert)"
     ) in caplog.text
     assert "…" not in caplog.text
@@ -191,7 +191,17 @@ def test_many_such_classes_are_cut_short_and_shared_ones_are_not_mentioned(caplo
     assert "one site only" not in caplog.text
     joined_with({"anna": {f"c{i}": (1, 0, 0) for i in range(7)}, "bert": {"c0": (1, 0, 0)}})
     assert "6 of 7 classes" in caplog.text
-    assert "c1 (anna), c2 (anna), c3 (anna), c4 (anna), c5 (anna) …" in caplog.text
+    assert "c1 (anna), c2 (anna), c3 (anna), c4 (anna), c5 (anna), …" in caplog.text
+
+
+def test_sites_without_training_images_are_named_and_cut_short_only_if_some_are_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    able, bare = {"a": (5, 2, 2)}, {"a": (0, 2, 2)}
+    joined_with({"anna": able} | dict.fromkeys(("bert", "carl", "dora"), bare))
+    assert "no training image at 3 sites, scored only: bert, carl, dora\n" in caplog.text
+    joined_with({"anna": able} | dict.fromkeys(("bert", "carl", "dora", "emil"), bare))
+    assert "no training image at 4 sites, scored only: bert, carl, dora, …\n" in caplog.text
 
 
 def test_declared_classes_that_one_site_alone_has_are_pointed_out_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -110,7 +110,7 @@ def test_other_heads_are_scored_as_well(images: dict[str, str], settings: dict) 
 
 
 def test_classes_must_be_among_the_runs(images: dict[str, str]) -> None:
-    with pytest.raises(UserError, match=r"1 classes .* 'red'"):
+    with pytest.raises(UserError, match=r"1 class that .* 'red'"):
         public_images(RunConfig(**images), ("blue", "green"))
     assert public_images(RunConfig(), CLASSES) is None
     more = public_images(RunConfig(**images), ("amber", *CLASSES))

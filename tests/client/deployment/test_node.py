@@ -11,9 +11,9 @@ import pytest
 from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.founding import found_site
-from fedtransfer.client.deployment.node import DeployedNode, deployed_node, own_images, site_images
+from fedtransfer.client.deployment.node import DeployedNode, deployed_node, site_images, split_images
 from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.client.deployment.status import spent_in_words
+from fedtransfer.client.deployment.status import spending_line
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import SiteError, UserError
@@ -178,7 +178,7 @@ def test_a_change_of_site_toml_counts_from_the_next_message_on(site: SiteFolder)
     with pytest.raises(UserError, match=r"site\.toml: not valid TOML"):
         deployed_node(str(site.folder))
     (site.folder / "site.toml").unlink()
-    with pytest.raises(UserError, match="is no site's folder"):
+    with pytest.raises(UserError, match="is not a site's folder"):
         deployed_node(str(site.folder))
 
 
@@ -219,30 +219,30 @@ def test_nothing_left(site: SiteFolder) -> None:
 
 def test_own_images_are_divided_as_in_the_run(site: SiteFolder) -> None:
     config = RunConfig(seed=3)
-    parts = {split: own_images(site, config, split) for split in ("train", "validation", "test", "all")}
+    parts = {split: split_images(site, config, split) for split in ("train", "validation", "test", "all")}
     assert all(not problems for _, problems in parts.values())
     paths = {split: {image.path for image in images} for split, (images, _) in parts.items()}
     assert len(paths["all"]) == 36
     assert paths["train"] | paths["validation"] | paths["test"] == paths["all"]
     assert sum(len(paths[split]) for split in ("train", "validation", "test")) == 36
-    assert own_images(site, RunConfig(seed=4), "test") != parts["test"]
+    assert split_images(site, RunConfig(seed=4), "test") != parts["test"]
 
 
 def test_own_images_that_are_not_there(site: SiteFolder) -> None:
     with pytest.raises(UserError, match="--split nonsense: expected train, "):
-        own_images(site, RunConfig(), "nonsense")
+        split_images(site, RunConfig(), "nonsense")
     data = Path(site.settings.data)
     for picture in [*data.glob("*/*.png")][1:]:
         picture.unlink()
     splits = [split for split in ("train", "validation", "test") if not _has(site, split)]
     assert len(splits) == 2
     with pytest.raises(UserError, match=f"no {splits[0]} images; .*--split all"):
-        own_images(site, RunConfig(), splits[0])
+        split_images(site, RunConfig(), splits[0])
 
 
 def _has(site: SiteFolder, split: str) -> bool:
     try:
-        return bool(own_images(site, RunConfig(), split))
+        return bool(split_images(site, RunConfig(), split))
     except UserError:
         return False
 
@@ -256,7 +256,7 @@ def test_an_unreadable_image_is_a_problem_not_an_end(site: SiteFolder, monkeypat
         return read(image)
 
     monkeypatch.setattr(Image, "read", failing)
-    images, problems = own_images(site, RunConfig(), "all")
+    images, problems = split_images(site, RunConfig(), "all")
     assert len(images) + len(problems) == 36
     assert problems
     assert {problem.reason for problem in problems} == {"Permission denied"}
@@ -388,7 +388,7 @@ def test_a_budget_that_a_run_would_exceed(site: SiteFolder) -> None:
         refused = refusal(site, RunConfig(**PRIVATE), kind)
         assert refused is not None
         assert refused.code == "budget-spent"
-    words = spent_in_words(changed)
+    words = spending_line(changed)
     assert words.startswith(f"epsilon {epsilon({Release(0.05, 1.0): 1000}, 1e-5):.3g} at delta 1e-05 ")
     assert "of 2 " in words
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedtransfer.client.data import Site, prepare_site
+from fedtransfer.client.data import SiteData, prepare_site
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
@@ -31,7 +31,7 @@ def test_the_bound_is_on_different_training_images(folder_of_classes, least: int
 CLASSES = ("blue", "green", "red")
 
 
-def site(root: Path, **settings: object) -> Site:
+def site(root: Path, **settings: object) -> SiteData:
     return prepare_site(read_source(root).images, RunConfig(**settings))
 
 
