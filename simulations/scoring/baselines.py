@@ -110,7 +110,7 @@ class Baselines:
 
 def run_baselines(
     config: RunConfig,
-    sites: dict[str, Site],
+    sites: Mapping[str, Site],
     classes: tuple[str, ...],
     moments: Moments | None,
     progress: Callable[[int, int], None],
