@@ -94,6 +94,11 @@ class Method:
     strategy: str = ""
     note: str = ""
 
+    @property
+    def name(self) -> str:
+        """The strategy's name; "" for an option."""
+        return self.strategy
+
 
 _UPDATE = "n · (change of the head), n"
 _UPDATE_LEAKS = (

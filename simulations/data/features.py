@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedtransfer.client.data import Site, divide_images
-from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
+from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured_backbone
 from fedtransfer.common.compute import device
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.checks import examine, examine_sites
@@ -64,7 +64,10 @@ def announce(data: Data, display: Display) -> None:
     with display.bar("Loading the backbone") as progress:
         backbone = configured_backbone(data.config)
         progress(1, 1)
-    display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device()}; heads on the CPU")
+    if isinstance(backbone, ReadyMade):
+        display.print(f"Ready-made features of width {backbone.features}; no backbone is loaded")
+    else:
+        display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device()}; heads on the CPU")
     for note in backbone.notes:
         display.print(note)
     if not data.config.closed_form:

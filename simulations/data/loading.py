@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.settings.images import ready_made_width
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.simulations.data.datasets import NAMES, declare_classes, resolve_data
 from fedtransfer.simulations.data.sites import sites_of
@@ -55,7 +56,7 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
     """Make paths independent of the folder that the run was started from, so that its config repeats it anywhere."""
     names = {
         "data": NAMES,
-        "backbone": (BUNDLED, *KERAS_BACKBONES),
+        "backbone": (BUNDLED, *KERAS_BACKBONES, config.backbone if ready_made_width(config.backbone) else BUNDLED),
         "weights": ("",),
         "feature_statistics": ("",),
         "store": ("",),
