@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -231,5 +232,7 @@ def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: 
 
 
 def default_folder(config: RunConfig) -> Path:
-    """Return a run folder named after the data and the time."""
-    return Path("runs") / f"{Path(config.data).stem or 'run'}-{datetime.now():%Y%m%d-%H%M%S}"
+    """Return a run folder that does not exist yet, named after the data and the time."""
+    name = f"{Path(config.data).stem or 'run'}-{datetime.now():%Y%m%d-%H%M%S}"
+    numbered = (Path("runs") / f"{name}{end}" for end in chain([""], (f"-{k}" for k in count(2))))
+    return next(folder for folder in numbered if not folder.exists())

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import re
 import runpy
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PAGE = EXAMPLES.parent / "docs" / "python.md"
 
 
 def output_of(name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -49,6 +51,18 @@ def test_the_notebook_executes_and_stores_no_output(tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     [shown] = notebook.cells[3].outputs[-1:]
     assert "<svg" in shown.data["text/html"]
+
+
+@pytest.mark.run
+def test_the_page_about_python_runs_from_top_to_bottom(folder_of_classes, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder_of_classes(24, "my-images")
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    assert names["run"].summary["rounds"] == 6
 
 
 @pytest.mark.run

@@ -205,6 +205,30 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, monkeypat
     assert (run.folder / "head.npz").read_bytes() == (whole.folder / "head.npz").read_bytes()
 
 
+@pytest.mark.run
+@pytest.mark.full
+def test_an_audit_of_a_run(tmp_path: Path) -> None:
+    run = ft.simulate(data=features(300, 0), sites=3, rounds=2, baselines=False, models=False, out=tmp_path / "run")
+    audit = ft.audit(run, shadows=64)
+    assert {"strategy", "attack", "measure", "value", "low", "high"} <= set(audit.findings.dtype.names)
+    assert (audit.folder / "report.html").is_file()
+
+
+@pytest.mark.run
+@pytest.mark.full
+def test_a_benchmark_of_a_plan(tmp_path: Path) -> None:
+    x, y = features(120, 0)
+    np.savez(tmp_path / "features.npz", x_train=x, y_train=y)
+    settings = f'data = "{tmp_path}/features.npz"\nbackbone = "features-6"\nsites = 2\nrounds = 2\nalpha = 9.0'
+    (tmp_path / "plan.toml").write_text(
+        f'seeds = [0]\n[settings.few]\n{settings}\n[methods.fedavg]\n[methods.ridge]\nstrategy = "fed3r"\n'
+    )
+    found = ft.benchmark(tmp_path / "plan.toml", out=tmp_path / "out", processes=1, store=tmp_path / "store")
+    assert found.failures == {}
+    assert {"fedavg", "ridge", "pooled softmax"} <= set(found.table["method"].tolist())
+    assert (found.folder / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
