@@ -1,4 +1,4 @@
-"""Images of your own, in arrays: two hospitals that see the same two classes with different cameras."""
+"""Images of your own, in arrays: two hospitals with the same classes and different cameras."""
 
 import numpy as np
 

@@ -1,7 +1,8 @@
 """FedAvg in plain NumPy: the slow, readable twin of what ``ft.simulate`` computes.
 
-Both begin with the same features and draw the same batches, so they end with the same head, to the last bit. Sums over
-batches and over sites are taken in the same order; a weight row a class keeps the matrix products the same.
+Both begin with the same features and draw the same batches, so they end with the same head, to the
+last bit. Sums over batches and over sites are taken in the same order; a weight row a class keeps
+the matrix products the same.
 """
 
 import numpy as np

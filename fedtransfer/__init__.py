@@ -1,7 +1,8 @@
-"""Federated transfer learning: sites that share a frozen, pretrained network fine-tune a small head together.
+"""Federated transfer learning: sites that share a frozen, pretrained network fine-tune a small head
+together.
 
-The Python interface; ``docs/python.md`` shows it by example. Importing it loads nothing heavy: each name is loaded when
-it is first used.
+The Python interface; ``docs/python.md`` shows it by example. Importing it loads nothing heavy: each
+name is loaded when it is first used.
 
 >>> import fedtransfer as ft
 >>> ft.methods.fed3r.name

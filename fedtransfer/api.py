@@ -34,22 +34,24 @@ def simulate(
     ((256, 10), 10, [1, 2, 3])
 
     Args:
-        data: what ``fedtransfer simulate --data`` takes (None: the bundled images); or examples in memory: a pair (x, y)
-            of images (n, h, w, 3), uint8 or real numbers from 0 to 1, or of ready-made features (n, d), with labels (n,);
-            a list of (path, label); a tf.data or Keras data set of (image, label); a Hugging Face ``Dataset`` with the
-            columns image and label. A dict, site → examples, says which site has what.
+        data: what ``fedtransfer simulate --data`` takes (None: the bundled images); or examples in
+            memory: a pair (x, y) of images (n, h, w, 3), uint8 or real numbers from 0 to 1, or of
+            ready-made features (n, d), with labels (n,); a list of (path, label); a tf.data or
+            Keras data set of (image, label); a Hugging Face ``Dataset`` with the columns image and
+            label. A dict, site → examples, says which site has what.
         strategy: a name, a method such as ``ft.methods.fed3r``, or anything with a ``name``.
-        backbone: a name or a Keras file; or a callable, images (n, h, w, 3) uint8 → features (n, d), with a ``name``,
-            which is called in this process, before the run begins.
+        backbone: a name or a Keras file; or a callable with a ``name``, which maps images
+            (n, h, w, 3) uint8 to features (n, d) in this process, before the run begins.
         out: the run folder (default: runs/DATA-DATE-TIME).
         resume: go on with the run in ``out``, which keeps its settings.
         force: replace the run in ``out``.
-        progress: show it on standard error; ``auto`` does so at a terminal and in a notebook. Warnings that are not shown
-            go to the log.
+        progress: show it on standard error; ``auto`` does so at a terminal and in a notebook.
+            Warnings that are not shown go to the log.
         settings: any other field of ``RunConfig``, such as ``sites=10`` or ``local_epochs=2``.
 
     Raises:
-        UserError: something that the caller can mend; the text says what was received and what was expected.
+        UserError: something that the caller can mend; the text says what was received and what was
+            expected.
         KeyboardInterrupt: the run was interrupted; the text says how to go on.
     """
     if unknown := sorted(set(settings) - set(RunConfig.model_fields)):
@@ -99,7 +101,7 @@ def benchmark(
     plan: Place, *, out: Place = "", data: Mapping[str, Place] | None = None, store: Place = "", processes: int = 0,
     force: bool = False, progress: Progress = "auto",
 ) -> Benchmark:  # fmt: skip
-    """Run every setting x method x seed of a plan, or the rest of one, as ``fedtransfer benchmark`` does.
+    """Run every setting x method x seed of a plan, or the rest, as ``fedtransfer benchmark`` does.
 
     Args:
         plan: a TOML file, or the name of a bundled plan, such as ``quick``.

@@ -8,7 +8,7 @@ from fedtransfer.simulations.methods import METHODS, Method
 
 
 class Catalogue(Mapping[str, Method]):
-    """Name → record: paper, what sites send and what that leaks. A record also goes where a name does.
+    """Name → record: paper, what sites send, what that leaks. A record goes where a name does.
 
     >>> "fedprox" in methods
     True
@@ -41,10 +41,11 @@ methods = Catalogue()
 
 
 def strategy_name(strategy: object) -> str:
-    """Return the setting ``strategy`` for a name, a method record, or anything else with a ``name``.
+    """Return the setting ``strategy`` for a name, a method record, or anything with a ``name``.
 
-    This is the one place where ``strategy=`` becomes a setting. A strategy object of the caller's own, which no name
-    stands for, is to be taken up here and handed on to ``fedtransfer.simulations.federation.simulate``.
+    This is the one place where ``strategy=`` becomes a setting. A strategy object of the caller's
+    own, which no name stands for, is to be taken up here and handed on to
+    ``fedtransfer.simulations.federation.simulate``.
 
     Raises:
         UserError: it is none of these.

@@ -1,4 +1,4 @@
-"""How a notebook shows a run: its numbers and its learning curves, in colours that suit light and dark pages."""
+"""How a notebook shows a run: numbers and learning curves, for light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -86,7 +86,8 @@ class Run:
     def accuracy(self) -> float:
         """Share of the test images of all sites that the head gets right, 0 to 1; NaN if unknown.
 
-        If sites do not report scores (differential privacy, masks), it is the simulation's own measurement.
+        If sites do not report scores (differential privacy, masks), it is the simulation's own
+        measurement.
         """
         return self._record.accuracy
 
@@ -108,13 +109,13 @@ class Run:
 
     @property
     def history(self) -> Table:
-        """A row a round: accuracy and loss of the head that entered it, bytes, seconds; as ``history.csv``."""
+        """A row a round, as ``history.csv``: scores of the head that entered it, bytes, seconds."""
         return table_of_rows(self._record.history)
 
     @property
     def sites(self) -> Table:
-        """A row a site: its name, images for training and validation, accuracy on its own test images, and the accuracy
-        there of the site's own head, trained alone (NaN without one).
+        """A row a site: its name, images for training and validation, accuracy on its own test
+        images, and the accuracy there of the site's own head, trained alone (NaN without one).
         """
         accuracy = self._record.measured["site_accuracy"]
         alone = self._record.summary.get("baselines_on_own_test_images", {}).get("local", {})
@@ -137,7 +138,9 @@ class Run:
 
     @property
     def model(self) -> Any:
-        """The Keras model: images (n, h, w, 3) in 0 to 255, or ready-made features (n, d) → probabilities (n, C)."""
+        """The Keras model: images (n, h, w, 3) in 0 to 255, or ready-made features (n, d) →
+        probabilities (n, C).
+        """
         return self._classifier.network
 
     @cached_property
@@ -150,9 +153,10 @@ class Run:
         """Return class probabilities (n, C), in the order of ``classes``.
 
         Args:
-            images: (n, h, w, 3) uint8 or real numbers from 0 to 1; or a list of such images (h, w, 3), of any sizes; or an
-                image file or a folder of them. For a run on ready-made features, features (n, d); if a backbone object of
-                this process made them, images as well.
+            images: (n, h, w, 3) uint8 or real numbers from 0 to 1; or a list of such images (h, w,
+                3), of any sizes; or an image file or a folder of them. For a run on ready-made
+                features, features (n, d); if a backbone object of this process made them, images as
+                well.
 
         Raises:
             UserError: an image cannot be read, or is none.
@@ -181,11 +185,14 @@ class Run:
         """Score the model on labelled data.
 
         Args:
-            data: all that ``ft.simulate`` takes. Images of the run's own data are divided as in the run.
-            split: ``train``, ``validation``, ``test`` or ``all``, for data by name or path; "" for test if there is one.
+            data: all that ``ft.simulate`` takes. Images of the run's own data are divided as in the
+                run.
+            split: ``train``, ``validation``, ``test`` or ``all``, for data by name or path; "" for
+                test if there is one.
 
         Returns:
-            Accuracy, macro scores (``macro_recall`` is the balanced accuracy), loss, and scores by class.
+            Accuracy, macro scores (``macro_recall`` is the balanced accuracy), loss, and scores by
+            class.
 
         Raises:
             UserError: the data cannot be read, or have a class that the model does not know.
@@ -202,7 +209,7 @@ class Run:
         return evaluate_model(self._classifier, images, lambda done, total: None).summary
 
     def report(self) -> Path:
-        """Write ``report.html`` in the run folder, a page that needs nothing else, and return its path."""
+        """Write ``report.html``, a page that needs nothing else, in the run folder; return its path."""
         from fedtransfer.simulations.report import write_report
 
         write_report([self.folder], self.folder / "report.html")
@@ -219,11 +226,11 @@ def load_run(folder: Place) -> Run:
 
 
 def runs(folder: Place = "runs") -> Table:
-    """List the runs in a folder and below, the newest last; ``ft.load_run(row["folder"])`` loads one.
+    """List the runs in a folder and below, the newest last; ``ft.load_run`` loads one.
 
     Returns:
-        A row a run: folder, data, strategy, rounds, sites, accuracy, balanced accuracy, bytes that a site received and
-        sent, ε, the time (ISO 8601, UTC), and whether it is finished.
+        A row a run: folder, data, strategy, rounds, sites, accuracy, balanced accuracy, bytes that
+        a site received and sent, ε, the time (ISO 8601, UTC), and whether it is finished.
 
     Raises:
         UserError: there is no such folder.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class Table(np.ndarray):
-    """A NumPy structured array, a record a row: ``table["accuracy"]`` is a column, ``table[-1]`` a row."""
+    """A NumPy structured array: ``table["accuracy"]`` is a column, ``table[-1]`` a row."""
 
     def to_pandas(self) -> Any:
         """Return a ``pandas.DataFrame``; pandas must be installed."""
@@ -33,7 +33,8 @@ def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
 
 
 def table_of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Make a table of text rows, as CSV files have them; columns of numbers become numbers, with NaN for empty cells.
+    """Make a table of text rows, as CSV files have them; columns of numbers become numbers, with
+    NaN for empty cells.
 
     >>> table_of_rows([{"phase": "train", "loss": "0.5"}, {"phase": "score", "loss": ""}])["loss"].tolist()
     [0.5, nan]

@@ -1,10 +1,10 @@
-"""A simulated federation in five steps, from the settings to the run folder: load, extract, train, score, write."""
+"""A simulated federation in five steps: load, extract, train, score, write."""
 
 import logging
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
@@ -71,7 +71,7 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         config: what to run.
         display: shows progress.
         force: replace the run folder if it is there.
-        began: ``time.monotonic()`` when the program started, so that the total includes its imports.
+        began: ``time.monotonic()`` when the program started, so that its imports count.
 
     Raises:
         UserError: anything about the data, the backbone or the settings that cannot work.
@@ -82,10 +82,9 @@ def simulate(config: RunConfig, display: Display, *, force: bool = False, began:
         check_folder(folder, force=force)
     data = load(config.model_copy(update={"out": str(folder)}))
     features = extract(data, display)
-    warnings = find_warnings(data, features, display)
     train(data, folder, display)
     scores = score(data, features, folder, display)
-    return write(data, features, warnings, scores, folder, began)
+    return write(data, features, scores, folder, began)
 
 
 def extract(data: Data, display: Display) -> Features:
@@ -96,13 +95,15 @@ def extract(data: Data, display: Display) -> Features:
     """
     announce(data, display)
     with display.bar("Features", "images") as progress:
-        return prepare_sites(data, progress)
+        features = prepare_sites(data, progress)
+    return replace(features, warnings=find_warnings(data, features, display))
 
 
 def train(data: Data, folder: Path, display: Display) -> None:
-    """Run the federation on the engine that the settings name; afterwards the run folder has its head and history.
+    """Run the federation on the engine of the settings; the run folder gets head and history.
 
-    Each site is a manifest in the run folder. The client reads it and prepares the site as it would a real one.
+    Each site is a manifest in the run folder. The client reads it and prepares the site as it would
+    a real one.
 
     Raises:
         UserError: the federation cannot start, or stops.
@@ -171,17 +172,15 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> Sco
 
 
 def _known(site: Site, split: str, classes: tuple[str, ...], moments: Moments | None, layer: str) -> Split:
-    """Return features (n, d') and class numbers (n,) of a split's images, without views and unknown classes."""
+    """Return features (n, d') and class numbers (n,) of images of known classes, without views."""
     number = {name: i for i, name in enumerate(classes)}
     rows = [i for i, label in enumerate(site.labels[split].tolist()) if label in number]
     labels = np.array([number[site.labels[split][i]] for i in rows], np.int64)
     return site.features(moments, layer)[split][rows], labels
 
 
-def write(
-    data: Data, features: Features, warnings: list[str], scores: Scores, folder: Path, began: float
-) -> Result:  # fmt: skip
-    """Complete ``summary.json`` in the run folder, draw the partition, and return the finished simulation."""
+def write(data: Data, features: Features, scores: Scores, folder: Path, began: float) -> Result:
+    """Complete ``summary.json``, draw the partition, and return the finished simulation."""
     summary = {**read_summary(folder), **scores.summary}
     problems = (*data.problems, *features.extraction.problems)
     sites = {name: features.sites[name] for name in data.sites}
@@ -193,14 +192,14 @@ def write(
     plot_partition(counts, classes, folder / "partition.png", hidden=data.config.hides_counts)
     summary["features"] = {"extracted": features.extraction.extracted, "reused": features.extraction.reused}
     summary["images_unreadable"] = len(problems)
-    summary["warnings"] = warnings
+    summary["warnings"] = list(features.warnings)
     summary["seconds"] |= {"features": round(features.seconds, 3), "total": round(time.monotonic() - began, 3)}
     write_summary(folder, summary)
     return Result(folder, read_summary(folder), scores.baselines, problems, sites)
 
 
 def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
-    """Write the settings and the sites' manifests for Flower's own simulation, and extract nothing yet.
+    """Write settings and manifests for Flower's own simulation, and extract nothing yet.
 
     Returns:
         The number of sites, which the simulation must have as nodes.

@@ -1,4 +1,6 @@
-"""The settings of a run that goes on: its own, but for those that change how, how long or where, not what is computed."""
+"""The settings of a run that goes on: its own, but for those that change how, how long or where,
+not what is computed.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

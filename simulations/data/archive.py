@@ -1,13 +1,15 @@
-"""Data that a Python program holds in memory, written once as archives and manifests that the usual reader reads.
+"""Data in memory, written once as archives and manifests that the usual reader reads.
 
-A simulated site is the same as a real one: it reads its images from disk. So arrays go to a folder next to the feature
-store that is named after their content; the same data in a second run, or in a run that is resumed, are written once.
+A simulated site is the same as a real one: it reads its images from disk. So arrays go to a folder
+next to the feature store that is named after their content; the same data in a second run, or in a
+run that is resumed, are written once.
 """
 
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ class Archive:
     """Data on disk.
 
     Attributes:
-        path: a file, or with ``natural`` a folder with a file for each site.
+        path: a manifest, or with ``natural`` a folder with a manifest for each site.
         natural: whether the data say which site has which images.
         width: d for ready-made features, 0 for images.
     """
@@ -53,31 +55,34 @@ def archive_data(data: Any, embed: Embed | None = None) -> Archive:
     natural = isinstance(data, Mapping)
     named = data.items() if isinstance(data, Mapping) else [("data", data)]
     parts = {_site(name): read_examples(part, f"site {name}" if natural else "data") for name, part in named}
+    if natural and len(parts) < 2:
+        raise UserError(f"data: got a dict of {len(parts)} sites; expected at least two, or a pair (x, y) to divide")
     return archive_parts(parts, natural, embed)
 
 
 def archive_parts(parts: Mapping[str, Examples], natural: bool, embed: Embed | None = None) -> Archive:
-    """Do what ``archive_data`` does with examples that are read already: site → its examples, or one entry ``data``."""
+    """Do what ``archive_data`` does with examples that are read already: site → its examples, or
+    one entry ``data``.
+    """
     if embed:
         parts = {name: Examples(part.images, _embed(embed, part)) for name, part in parts.items()}
     widths = sorted({part.width for part in parts.values()})
     if len(widths) > 1:
         raise UserError(f"data: sites have features of the widths {widths} (0: images); expected one width for all")
-    root = default_store().parent / "datasets"
+    root = default_store().parent.resolve() / "datasets"
     folder = root / f"arrays-{_digest(parts)[:16]}"
     if not folder.exists():
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".") as temporary:
             unfinished = Path(temporary) / "data"
             unfinished.mkdir()
-            for name, part in parts.items():
-                _write(unfinished, folder, name, part)
+            _write(unfinished, folder, parts)
             unfinished.replace(folder)
-    return Archive(folder.resolve() if natural else _file(folder.resolve(), "data"), natural, widths[0])
+    return Archive(folder if natural else folder / "data.csv", natural, widths[0])
 
 
 def embed_images(embed: Embed, images: Iterable[Content]) -> list[NDArray[np.float32]]:
-    """Return the features (d,) float32 of images, which a backbone object is given in batches of equal shape.
+    """Return the features (d,) float32 of images; each batch has images of one shape.
 
     Raises:
         UserError: an image cannot be read, or the object does not return (n, d) finite numbers.
@@ -133,27 +138,21 @@ def _digest(parts: Mapping[str, Examples]) -> str:
     return state.hexdigest()
 
 
-def _write(unfinished: Path, folder: Path, name: str, part: Examples) -> None:
-    """Write examples as NAME.npz; those that are files, have a split, or differ in size, as a manifest NAME.csv."""
-    alike = len({array.shape for array in part.arrays}) == 1
-    if alike and not any(image.split or image.group for image in part.images):
-        classes, numbers = np.unique([image.label for image in part.images], return_inverse=True)
-        arrays: dict[str, Any] = {"x_train": np.stack(part.arrays), "y_train": numbers, "class_names": classes}
-        np.savez(unfinished / f"{name}.npz", **arrays)
-        return
-    places = [image.path for image in part.images]
+def _write(unfinished: Path, folder: Path, parts: Mapping[str, Examples]) -> None:
+    """Write a manifest NAME.csv a site; arrays of one shape into one archive, others as PNG files.
+
+    One archive for all sites: a process keeps the last two that it has read in memory, no more.
+    """
+    arrays = [array for part in parts.values() for array in part.arrays]
+    alike = len({array.shape for array in arrays}) == 1
     if alike:
-        np.savez(unfinished / f".{name}.npz", x=np.stack(part.arrays))
-        places = [str(folder / f".{name}.npz#x/{row}") for row in range(len(places))]
-    elif part.arrays:
-        (unfinished / f".{name}").mkdir()
-        places = [str(folder / f".{name}" / f"{row:06}.png") for row in range(len(places))]
-        for place, array in zip(places, part.arrays, strict=True):
-            Pillow.fromarray(array.squeeze()).save(unfinished / f".{name}" / Path(place).name)
-    images = [replace(image, path=place) for image, place in zip(part.images, places, strict=True)]
-    write_manifest(unfinished / f"{name}.csv", images)
-
-
-def _file(folder: Path, name: str) -> Path:
-    archive = folder / f"{name}.npz"
-    return archive if archive.exists() else folder / f"{name}.csv"
+        np.savez(unfinished / ".arrays.npz", x=np.stack(arrays))
+    rows = count()
+    for name, part in parts.items():
+        images = list(part.images)
+        for k, (array, row) in enumerate(zip(part.arrays, rows, strict=False)):
+            place = f".arrays.npz#x/{row}" if alike else f".{row:06}.png"
+            if not alike:
+                Pillow.fromarray(array.squeeze()).save(unfinished / place)
+            images[k] = replace(images[k], path=str(folder / place))
+        write_manifest(unfinished / f"{name}.csv", images)

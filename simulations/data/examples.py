@@ -1,4 +1,5 @@
-"""Labelled examples in what Python programs hold them in: arrays, lists of files, and the data sets of other packages.
+"""Labelled examples in what Python programs hold them in: arrays, lists of files, and the data sets
+of other packages.
 
 Nothing of TensorFlow or Hugging Face is imported: an object counts by its methods.
 """
@@ -27,7 +28,8 @@ class Examples:
 
     Attributes:
         images: label, split and group of each; its place, or "" if it is in memory.
-        arrays: what is in memory: images (h, w[, 1 or 3]) uint8, or features (d,) float32; empty for files.
+        arrays: what is in memory: images (h, w[, 1 or 3]) uint8, or features (d,) float32; empty
+            for files.
     """
 
     images: tuple[Image, ...]
@@ -43,7 +45,8 @@ def read_examples(data: Any, name: str) -> Examples:
     """Read labelled examples, whatever holds them.
 
     Raises:
-        UserError: the data are of no kind that is known, or are empty; the text begins with ``name``.
+        UserError: the data are of no kind that is known, or are empty; the text begins with
+            ``name``.
     """
     if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "__len__") and not isinstance(data[0], str):
         arrays, labels = read_values(data[0], name), [_label(label) for label in np.asarray(data[1]).ravel()]

@@ -1,7 +1,7 @@
-"""The features of all sites of a simulation: extracted in one pass, and divided once for all that work with them."""
+"""The features of all simulated sites: extracted in one pass, and divided once."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedtransfer.client.data import Site, divide_images
@@ -30,15 +30,17 @@ class Features:
         extraction: what was found, for the images of ``Data.images``.
         sites: site → its images in their splits, with features, for all sites in name order.
         seconds: wall time of the extraction.
+        warnings: what deserves a second look before training.
     """
 
     extraction: Extraction
     sites: Mapping[str, Site]
     seconds: float
+    warnings: Sequence[str] = ()
 
 
 def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
-    """Extract the features of all sites in one pass, so that batches are full however small the sites are.
+    """Extract the features of all sites in one pass: batches are full however small sites are.
 
     Raises:
         UserError: the backbone is not usable; or no image can be read.
@@ -83,7 +85,7 @@ def _announce_costs(data: Data, backbone: Backbone, display: Display) -> None:
 
 
 def find_warnings(data: Data, features: Features, display: Display) -> list[str]:
-    """Look over the images and the privacy settings before training; print each warning and return all."""
+    """Look over images and privacy settings before training; print and return the warnings."""
     splits, keys = _splits(data, features.extraction), features.extraction.keys
     warnings = examine(data.images, keys, [split for site in splits.values() for split in site])
     warnings += examine_sites(splits) + taken_for_classes(data.config)
@@ -107,7 +109,7 @@ def _splits(data: Data, extraction: Extraction) -> dict[str, list[str]]:
 
 
 def _compare_noise(config: RunConfig, images: int, display: Display) -> list[str]:
-    """Print how noise and signal compare, which a simulation knows beforehand; return what needs a warning."""
+    """Print how noise and signal compare; return what needs a warning."""
     if not (promised := guarantee(config)):
         return []
     width = feature_width(config, configured_backbone(config))

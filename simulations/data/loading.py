@@ -1,4 +1,4 @@
-"""What a simulated federation begins with: settings that are complete, and the images of each site."""
+"""What a simulated federation begins with: complete settings, and the images of each site."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def load(config: RunConfig) -> Data:
 
 
 def _absolute_paths(config: RunConfig) -> dict[str, str]:
-    """Make paths independent of the folder that the run was started from, so that its config repeats it anywhere."""
+    """Make paths absolute, so that the run's config repeats it from any folder."""
     names = {
         "data": NAMES,
         "backbone": (BUNDLED, *KERAS_BACKBONES, config.backbone if ready_made_width(config.backbone) else BUNDLED),

@@ -84,6 +84,11 @@ def test_names_of_sites_are_names_of_files(name: str) -> None:
         archive_data({name: (IMAGES, LABELS)})
 
 
+def test_one_site_is_no_federation() -> None:
+    with pytest.raises(UserError, match="a dict of 1 sites; expected at least two"):
+        archive_data({"north": (IMAGES, LABELS)})
+
+
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="image 0 cannot be read: not an image"):
