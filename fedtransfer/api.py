@@ -36,8 +36,8 @@ def simulate(
     Args:
         data: what ``fedtransfer simulate --data`` takes (None: the bundled images); or examples in
             memory: a pair (x, y) of images (n, h, w, 3), uint8 or real numbers from 0 to 1, or of
-            ready-made features (n, d), with labels (n,); a list of (path, label); a tf.data or
-            Keras data set of (image, label); a Hugging Face ``Dataset`` with the columns image and
+            ready-made features (n, d), with labels (n,); a list of (path, label); a tf.data,
+            Keras or PyTorch data set of (image, label); a Hugging Face ``Dataset`` with the columns image and
             label. A dict, site → examples, says which site has what.
         strategy: a name, a method such as ``ft.methods.fed3r``, or anything with a ``name``.
         backbone: a name or a Keras file; or a callable with a ``name``, which maps images

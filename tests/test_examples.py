@@ -54,6 +54,7 @@ def test_the_notebook_executes_and_stores_no_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.run
+@pytest.mark.full
 def test_the_page_about_python_runs_from_top_to_bottom(folder_of_classes, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder_of_classes(24, "my-images")

@@ -5,7 +5,7 @@ Nothing of TensorFlow or Hugging Face is imported: an object counts by its metho
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import UserError
 
+_ITERATED = ("as_numpy_iterator", "__iter__", "__getitem__")  # of tf.data, of most things, of Keras and PyTorch
 _EXPECTED = (
-    "expected (x, y) with images (n, h, w, 3) or features (n, d), a list of (path, label), a tf.data or Keras data set of "
+    "expected (x, y) with images (n, h, w, 3) or features (n, d), a list of (path, label), a tf.data, Keras or PyTorch data set of "
     "(image, label), or a Hugging Face Dataset with the columns image and label"
 )
 
@@ -49,12 +50,12 @@ def read_examples(data: Any, name: str) -> Examples:
             ``name``.
     """
     if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "__len__") and not isinstance(data[0], str):
-        arrays, labels = read_values(data[0], name), [_label(label) for label in np.asarray(data[1]).ravel()]
+        arrays, labels = read_values(data[0], name), _labels(data[1])
     elif hasattr(data, "column_names") and hasattr(data, "features"):
         arrays, labels = _read_hugging_face(data, name)
     elif isinstance(data, list) and data and all(_is_pair(pair, str | os.PathLike) for pair in data):
         return Examples(tuple(_files(data, name)))
-    elif hasattr(data, "as_numpy_iterator") or (hasattr(data, "__iter__") and not isinstance(data, np.ndarray | str)):
+    elif any(hasattr(data, name) for name in _ITERATED) and not isinstance(data, np.ndarray | str):
         arrays, labels = _read_pairs(data, name)
     else:
         raise UserError(f"{name}: got {type(data).__name__}; {_EXPECTED}")
@@ -99,21 +100,29 @@ def _files(pairs: Sequence[Any], name: str) -> Iterator[Image]:
     yield from (Image(str(file), _label(label)) for file, (_, label) in zip(files, pairs, strict=True))
 
 
-def _read_pairs(data: Iterable[Any], name: str) -> tuple[list[NDArray[Any]], list[str]]:
+def _elements(data: Any) -> Iterator[Any]:
+    if hasattr(data, "as_numpy_iterator"):
+        return iter(data.as_numpy_iterator())
+    return iter(data) if hasattr(data, "__iter__") else (data[i] for i in range(len(data)))
+
+
+def _read_pairs(data: Any, name: str) -> tuple[list[NDArray[Any]], list[str]]:
     """Read pairs of an image and its label, or of a batch of images and their labels."""
     classes = getattr(data, "class_names", None)
-    iterator: Iterator[Any] = data.as_numpy_iterator() if hasattr(data, "as_numpy_iterator") else iter(data)
-    values: list[NDArray[Any]] = []
+    examples: list[NDArray[Any]] = []
     labels: list[str] = []
-    for pair in iterator:
+    for pair in _elements(data):
         if not _is_pair(pair):
             raise UserError(f"{name}: got elements that are not pairs of an image and its label; {_EXPECTED}")
-        x, y = np.asarray(pair[0]), np.atleast_1d(np.asarray(pair[1]))
-        if x.dtype.kind == "f" and x.max(initial=0) > 1 and x.ndim > 2:  # Keras reads images as floats in 0 to 255
-            x = np.clip(np.round(x), 0, 255).astype(np.uint8)
-        values += read_values(x[None] if x.ndim in (1, 3) and len(y) == 1 else x, name)
-        labels += [str(classes[int(label)]) if classes else _label(label) for label in y]
-    return values, labels
+        x, y = np.asarray(pair[0]), np.asarray(pair[1])
+        if single := y.ndim == 0 or not x.ndim or len(x) != len(y):
+            x, y = x[None], y[None]
+        examples += [x[0]] if single else list(x)
+        labels += _labels(y, classes)
+    # Keras reads image files as real numbers from 0 to 255.
+    if any(x.ndim > 1 and x.dtype.kind == "f" and x.max(initial=0) > 1 for x in examples):
+        examples = [np.clip(np.round(x), 0, 255).astype(np.uint8) for x in examples]
+    return [value for x in examples for value in read_values(x[None], name)], labels
 
 
 def _read_hugging_face(data: Any, name: str) -> tuple[list[NDArray[Any]], list[str]]:
@@ -132,6 +141,13 @@ def _read_hugging_face(data: Any, name: str) -> tuple[list[NDArray[Any]], list[s
         )
         labels.append(str(names[row[label]]) if names else _label(row[label]))
     return values, labels
+
+
+def _labels(y: Any, classes: Sequence[str] | None = None) -> list[str]:
+    """Return labels (n,), (n, 1) or one-hot (n, C) as text: names of ``classes``, else as they are."""
+    numbers = np.asarray(y)
+    numbers = numbers.argmax(1) if numbers.ndim == 2 and numbers.shape[1] > 1 else numbers.ravel()
+    return [str(classes[int(label)]) if classes else _label(label) for label in numbers]
 
 
 def _label(label: Any) -> str:

@@ -67,12 +67,48 @@ def test_data_sets_of_tensorflow_and_keras() -> None:
     assert labels(read_examples(BatchedDataset(IMAGES, ["cat", "dog"]), "data")) == ["cat", "dog"] * 3
 
 
+class Numbered:
+    """What data sets of PyTorch and Keras' ``PyDataset`` have in common: a length, and elements by number."""
+
+    def __len__(self) -> int:
+        return len(IMAGES)
+
+    def __getitem__(self, row: int) -> Any:
+        return Pillow.fromarray(IMAGES[row]), LABELS[row]
+
+
+def test_data_sets_with_elements_by_number() -> None:
+    examples = read_examples(Numbered(), "data")
+    np.testing.assert_array_equal(examples.arrays, IMAGES)
+    assert labels(examples) == ["3", "10"] * 3
+
+
+@pytest.mark.process
 def test_a_tensorflow_data_set_itself() -> None:
     from fedtransfer.common.compute import tf
 
     examples = read_examples(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)), "data")
     np.testing.assert_array_equal(examples.arrays, IMAGES)
     assert labels(examples) == ["3", "10"] * 3
+
+
+def test_labels_of_one_hot_encoding() -> None:
+    one_hot = np.eye(2)[np.array(LABELS) // 10]
+    assert labels(read_examples((IMAGES, one_hot), "data")) == ["0", "1"] * 3
+    assert labels(read_examples([(IMAGES, one_hot)], "data")) == ["0", "1"] * 3
+    assert labels(read_examples(list(zip(IMAGES, one_hot, strict=True)), "data")) == ["0", "1"] * 3
+
+
+def test_a_black_image_of_a_keras_data_set_stays_black() -> None:
+    """Whether real numbers end at 1 or at 255 is decided for the whole data set."""
+    images = IMAGES.astype(np.float32)
+    images[0] = images[0] > 128
+    examples = read_examples(list(zip(images, LABELS, strict=True)), "data")
+    assert examples.arrays[0].max() == 1
+
+
+def test_grey_images_in_batches() -> None:
+    assert read_examples([(IMAGES[..., 0], LABELS)], "data").arrays[0].shape == (5, 4)
 
 
 def test_single_pairs_of_image_and_label() -> None:
