@@ -174,7 +174,9 @@ def audit(
 
 
 def _config(settings: Mapping[str, Any], out: Path | None, resume: bool) -> RunConfig:
-    outside = {name.replace("_", "-"): value for name, value in settings.items()}
+    outside = {
+        name.replace("_", "-"): str(value) if isinstance(value, PathLike) else value for name, value in settings.items()
+    }
     if not resume:
         return make_config({**outside, "out": str(out or "")}, "simulate")
     from fedtransfer.server.run_folder.folder import settings_of

@@ -93,10 +93,12 @@ def extract(data: Data, display: Display) -> Features:
     Raises:
         UserError: the backbone is not usable, or no image can be read.
     """
+    began = time.monotonic()
     announce(data, display)
     with display.bar("Features", "images") as progress:
         features = prepare_sites(data, progress)
-    return replace(features, warnings=find_warnings(data, features, display))
+    seconds = time.monotonic() - began
+    return replace(features, seconds=seconds, warnings=find_warnings(data, features, display))
 
 
 def train(data: Data, folder: Path, display: Display) -> None:

@@ -138,7 +138,7 @@ def test_the_same_data_give_the_same_head_and_are_written_once(run: ft.Run, tmp_
 
 @pytest.mark.run
 def test_progress_is_shown_if_asked_for(tmp_path: Path, capfd) -> None:
-    ft.simulate(data=features(90, 0), sites=2, rounds=2, out=tmp_path / "run", progress=True)
+    ft.simulate(data=features(90, 0), sites=2, rounds=2, out=tmp_path / "run", store=tmp_path, progress=True)
     shown = capfd.readouterr()
     assert shown.out == ""
     assert "Ready-made features of width 6; no backbone is loaded" in shown.err

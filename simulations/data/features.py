@@ -1,6 +1,5 @@
 """The features of all simulated sites: extracted in one pass, and divided once."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,13 +28,13 @@ class Features:
     Attributes:
         extraction: what was found, for the images of ``Data.images``.
         sites: site → its images in their splits, with features, for all sites in name order.
-        seconds: wall time of the extraction.
+        seconds: wall time of the step, the backbone's loading included.
         warnings: what deserves a second look before training.
     """
 
     extraction: Extraction
     sites: Mapping[str, Site]
-    seconds: float
+    seconds: float = 0.0
     warnings: Sequence[str] = ()
 
 
@@ -45,7 +44,7 @@ def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
     Raises:
         UserError: the backbone is not usable; or no image can be read.
     """
-    began, config = time.monotonic(), data.config
+    config = data.config
     extraction, stores = extract_all(configured_backbone(config), data.images, config, progress)
     if not any(extraction.keys):
         first = (*data.problems, *extraction.problems)[0]
@@ -58,7 +57,7 @@ def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
         name: divide_images(images, [next(keys) for _ in images], stores, config)
         for name, images in data.everyone.items()
     }
-    return Features(extraction, sites, time.monotonic() - began)
+    return Features(extraction, sites)
 
 
 def announce(data: Data, display: Display) -> None:
