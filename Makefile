@@ -40,7 +40,7 @@ approve: .venv/installed-dev       ## write the approved texts of the report's p
 	$(BIN)/python tests/approved/update.py
 
 # For mypy: the package as it is installed, made of links to the folders.
-.types: Makefile
+.types: Makefile $(wildcard fedtransfer/*.py)
 	mkdir -p .types/fedtransfer
 	ln -sfn $(addprefix ../../,$(wildcard fedtransfer/*.py) fedtransfer/py.typed client common server simulations) .types/fedtransfer/
 	touch .types

@@ -143,28 +143,44 @@ def prepare_site(
         if undeclared := len(images) - len(declared):
             log.warning("left out: %s of classes that the run does not declare", counted(undeclared, "image"))
         images = declared
-    backbone = configured_backbone(config)
-    extraction, stores = extract_all(backbone, images, config, progress)
-    keys: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    extraction, stores = extract_all(configured_backbone(config), images, config, progress)
+    return divide_images(images, extraction.keys, stores, config, least_images)
+
+
+def divide_images(
+    images: Sequence[Image], keys: Sequence[bytes | None], stores: Mapping[str, FeatureStore], config: RunConfig,
+    least_images: int = 0,
+) -> SiteData:  # fmt: skip
+    """Divide a site's images, whose features are stored, into train, validation and test.
+
+    Args:
+        images: the site's; under differential privacy of images those of undeclared classes are left out.
+        keys: the content key of each image, None for one that cannot be read.
+        stores: layer → the store with its features.
+        config: seed, shares, and what becomes of features.
+        least_images: a class with training images, but fewer different ones than this, is left out.
+    """
+    splits: dict[str, list[bytes]] = {split: [] for split in SPLITS}
     labels: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for image, key in zip(images, extraction.keys, strict=True):
-        if key is not None:
+    for image, key in zip(images, keys, strict=True):
+        if key is not None and (config.dp != "image" or image.label in config.declared_classes):
             split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
-            keys[split].append(key)
+            splits[split].append(key)
             labels[split].append(image.label)
 
-    different = {(key, label) for key, label in zip(keys["train"], labels["train"], strict=True)}
+    different = {(key, label) for key, label in zip(splits["train"], labels["train"], strict=True)}
     counts = Counter(label for _, label in different)
     if rare := {label for label, number in counts.items() if number < least_images}:
         log.warning("classes left out with fewer than %d training images: %s", least_images, ", ".join(sorted(rare)))
         for split in SPLITS:
             common = [i for i, label in enumerate(labels[split]) if label not in rare]
-            keys[split], labels[split] = [keys[split][i] for i in common], [labels[split][i] for i in common]
+            splits[split], labels[split] = [splits[split][i] for i in common], [labels[split][i] for i in common]
 
+    backbone = configured_backbone(config)
     return SiteData(
-        keys,
+        splits,
         {split: np.array(labels[split], np.str_) for split in SPLITS},
-        len(extraction.problems),
+        sum(key is None for key in keys),
         config.augment,
         stores,
         lambda moments: feature_map(config, backbone, moments),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.compute import CORES
-from fedtransfer.common.data.images import Image, Problem, decode
+from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.head.metrics import Counts, confusion_matrix
 from fedtransfer.common.head.model import Classifier
 from fedtransfer.common.support.pictures import save_heat_map
@@ -21,7 +21,7 @@ def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.
 
     def predict(image: Image) -> NDArray[np.float32] | Problem:
         try:
-            return model.predict(decode(image.read()))
+            return model.predict(model.read(image.read()))
         except (OSError, ValueError) as error:
             return Problem(image.path, str(error))
 

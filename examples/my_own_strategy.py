@@ -15,18 +15,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from rich.console import Console
 
-from fedtransfer.common.config.config import RunConfig
+import fedtransfer as ft
 from fedtransfer.server.strategies.fedavg import FEDAVG
 from fedtransfer.server.strategies.state import Contribution, Delta
-from fedtransfer.simulations.display import Display
-from fedtransfer.simulations.federation import simulate
 
 AGREEMENT_NEEDED = 0.2  # of the mean sign: 0 if half of the sites point either way, 1 if all agree
 
 
-def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
+def combine(contributions: Sequence[Contribution], config: ft.RunConfig) -> Delta:
     """Return FedAvg's mean update, with 0 in each entry whose direction is in dispute."""
     mean = FEDAVG.combine(contributions, config)
     signs = [np.mean([np.sign(c.total[k]) for c in contributions], axis=0) for k in range(len(mean))]
@@ -36,7 +33,6 @@ def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
 AGREEMENT = replace(FEDAVG, combine=combine)
 
 if __name__ == "__main__":
-    for name, strategy in (("fedavg", None), ("agreement", AGREEMENT)):
-        settings = RunConfig(rounds=10, alpha=0.1, baselines=False, models=False, out=f"runs/{name}")
-        result = simulate(settings, Display(Console(quiet=True)), strategy=strategy, force=True)
-        print(f"{name}: {result.summary['accuracy']:.1%} of the test images, in {result.folder}")
+    for strategy in ("fedavg", AGREEMENT):
+        run = ft.simulate(alpha=0.1, rounds=10, strategy=strategy, baselines=False)
+        print(f"{strategy if isinstance(strategy, str) else 'agreement'}: {run.accuracy:.1%} of the test images")

@@ -19,6 +19,7 @@ from fedtransfer.simulations.cli import evaluate, predict, pretrain, simulate
 from fedtransfer.simulations.methods_cli import methods
 from fedtransfer.simulations.privacy.cli import privacy
 from fedtransfer.simulations.report_cli import report
+from fedtransfer.simulations.runs_cli import runs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +37,7 @@ app.command()(methods)
 app.command()(privacy)
 app.command()(audit)
 app.command()(report)
+app.command()(runs)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")
 app.add_typer(features, name="features")

@@ -12,11 +12,10 @@ import typer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.options import refuse_missing, with_config_options
 from fedtransfer.common.config.presets import PRESETS
-from fedtransfer.common.config.reading import make_config, resolve_config
+from fedtransfer.common.config.reading import resolve_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 
-NOT_AN_OPTION = {"out", "resume", "prepared"}  # what a resumed run may have otherwise, but not by an option
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)]
 
 
@@ -113,17 +112,11 @@ def simulate(
 
 def _resumed(run: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
     """Take a run's own settings, with those changed that may be."""
-    from fedtransfer.server.run_folder.checkpoint import FREE
-    from fedtransfer.server.run_folder.folder import settings_of
+    from fedtransfer.simulations.resumption import resumed_config
 
     if wrong := [name for name, value in others.items() if value]:
         raise UserError(f"--resume takes up a run with its own settings; leave out {', '.join(wrong)}")
-    if fixed := sorted(set(settings) - FREE | set(settings) & {"out"}):
-        raise UserError(
-            f"--resume: {', '.join(fixed)} cannot change in mid-run; what may: {', '.join(sorted(FREE - NOT_AN_OPTION))}"
-        )
-    config = settings_of(run)
-    return make_config({**config.to_flat(), **settings}, "options")
+    return resumed_config(run, settings)
 
 
 def predict(

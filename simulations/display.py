@@ -4,6 +4,7 @@ Everything goes to standard error, so that ``--json`` has standard output to its
 lines take the place of what moves.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +24,7 @@ from fedtransfer.server.run_folder.records import Round
 from fedtransfer.simulations.scoring.baselines import Baselines
 
 _VISIBLE_ROUNDS = 12
+log = logging.getLogger(__name__)
 
 
 class Display:
@@ -111,6 +113,21 @@ class Display:
     def print(self, text: str) -> None:
         """Print a line of text."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+class QuietDisplay(Display):
+    """Shows nothing: warnings and remarks go to the log."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
+
+    def warn(self, text: str) -> None:
+        """Log a warning."""
+        log.warning("%s", text)
+
+    def print(self, text: str) -> None:
+        """Log a line of text."""
+        log.info("%s", text)
 
 
 def privacy_in_words(summary: dict[str, Any]) -> list[str]:

@@ -138,6 +138,7 @@ def test_help_is_quick_because_it_loads_no_tensorflow() -> None:
         ["benchmark", "--help"],
         ["benchmark", "plan", "--help"],
         ["report", "--help"],
+        ["runs", "--help"],
         ["privacy", "--dp", "image", "--epsilon", "2", "--strategy", "fed3r"],
         ["audit", "--help"],
         ["server", "--help"],

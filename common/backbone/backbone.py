@@ -32,6 +32,7 @@ from fedtransfer.common.backbone.public_statistics import (
 )
 from fedtransfer.common.compute import keras, tf, why_no_bfloat16
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.settings.images import ready_made_width
 from fedtransfer.common.errors import UserError
 
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
@@ -125,6 +126,23 @@ class Backbone:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ReadyMade(Backbone):
+    """No network at all: sites hold features (width,). Its identity is the hash of its name."""
+
+    width: int = 0
+
+    @property
+    def features(self) -> int:
+        """Width of a feature vector."""
+        return self.width
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of the name, which ends in the width."""
+        return hashlib.sha256(self.name.encode()).hexdigest()
+
+
 def resizing_layer(resolution: int) -> Any:
     """Return the Keras layer that resizes images, in the pipeline and in exported models."""
     return keras.layers.Resizing(
@@ -168,8 +186,8 @@ def load_backbone(
     """Load a backbone, once per process.
 
     Args:
-        name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, or a Keras
-            model file.
+        name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, a Keras
+            model file, or ``features-D`` for ready-made features.
         weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; ""
             means ImageNet weights.
         resolution: pixels a side, 0 for the backbone's default.
@@ -180,6 +198,8 @@ def load_backbone(
     Raises:
         UserError: the network or its weights are missing, cannot be read or do not fit.
     """
+    if width := ready_made_width(name):
+        return ReadyMade(name, 0, None, None, width=width)
     if precision == "bfloat16" and (why := why_no_bfloat16()):
         raise UserError(f"--precision bfloat16 would only lose accuracy here: {why}; leave it at float32")
     statistics = statistics_file(name)

@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from fedtransfer.common.errors import UserError
 MAX_BYTES = 2**30  # a larger file is no photograph
 _ARCHIVE_ROW = re.compile(r"(?P<archive>.+\.npz)#(?P<member>\w+)/(?P<row>\d+)$", re.IGNORECASE)
 
-Content = bytes | NDArray[np.uint8]  # a file's bytes, or an array (H, W[, 1 or 3])
+Content = bytes | NDArray[Any]  # a file's bytes, an array (H, W[, 1 or 3]) uint8, or ready-made features (d,)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def decode(content: Content) -> NDArray[np.uint8]:
         ValueError: the content is empty, not an image, damaged or too large; the text says which.
     """
     if isinstance(content, np.ndarray):
+        if content.ndim == 1:
+            raise ValueError(f"ready-made features, not an image; they go with --backbone features-{len(content)}")
         image = content[..., None] if content.ndim == 2 else content
         return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
     if not content:
@@ -104,6 +107,21 @@ def decode(content: Content) -> NDArray[np.uint8]:
         raise ValueError(f"damaged: {error}") from None
 
 
+def vector(content: Content, width: int) -> NDArray[np.float32]:
+    """Return ready-made features (width,) float32 as they are.
+
+    Raises:
+        ValueError: the content is an image; or the features have another width, or are not finite.
+    """
+    if isinstance(content, bytes) or content.ndim != 1:
+        raise ValueError(f"an image; --backbone features-{width} expects ready-made features of width {width}")
+    if len(content) != width:
+        raise ValueError(f"features of width {len(content)}; --backbone features-{width} expects {width}")
+    if not np.isfinite(content).all():
+        raise ValueError("features that are NaN or infinite")
+    return content.astype(np.float32)
+
+
 def _to_rgb(image: Pillow.Image) -> Pillow.Image:
     """Convert any mode to 8-bit RGB.
 
@@ -121,7 +139,7 @@ def _to_rgb(image: Pillow.Image) -> Pillow.Image:
     return image.convert("RGB")
 
 
-def archive_arrays(path: str) -> dict[str, NDArray[np.uint8]]:
+def archive_arrays(path: str) -> dict[str, NDArray[Any]]:
     """Read an .npz archive, once for as long as it does not change on disk."""
     return _load_archive(path, os.stat(path).st_mtime_ns)
 
@@ -133,7 +151,7 @@ def _archive_keys(path: str, modified: int) -> dict[tuple[str, int], bytes]:
 
 
 @lru_cache(maxsize=2)
-def _load_archive(path: str, modified: int) -> dict[str, NDArray[np.uint8]]:
+def _load_archive(path: str, modified: int) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -185,9 +185,11 @@ def _read_archive(path: Path) -> Source:
         if f"x_{part}" not in arrays:
             continue
         x, y = arrays[f"x_{part}"], arrays.get(f"y_{part}")
-        if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
+        images_fit = x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3)))
+        if not images_fit and not (x.dtype.kind == "f" and x.ndim == 2):
             raise UserError(
-                f"{path}: x_{part} is {x.dtype} of shape {x.shape}; expected uint8 (0 to 255) of shape (n, H, W), (n, H, W, 1) or (n, H, W, 3)"
+                f"{path}: x_{part} is {x.dtype} of shape {x.shape}; expected uint8 (0 to 255) of shape (n, H, W), "
+                "(n, H, W, 1) or (n, H, W, 3), or ready-made features, real numbers of shape (n, d)"
             )
         if y is None or y.size != len(x) or y.dtype.kind not in "iu":
             raise UserError(

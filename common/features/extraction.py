@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.backbone.backbone import Backbone, ReadyMade
 from fedtransfer.common.compute import CORES
-from fedtransfer.common.data.images import Image, Problem, content_key, decode
+from fedtransfer.common.data.images import Image, Problem, content_key, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.augmentation import Views, no_views, view, view_key
 from fedtransfer.common.features.store import FeatureStore, default_store
@@ -97,7 +97,12 @@ def extract(
             with store.lock:
                 store.refresh()
                 missing = _missing(store, contents)
-                for i, result in _run(store, backbone, images, missing, pool, progress or (lambda done, total: None)):
+                results = (
+                    _copy(store, backbone, images, missing)
+                    if isinstance(backbone, ReadyMade)
+                    else _run(store, backbone, images, missing, pool, progress or (lambda done, total: None))
+                )
+                for i, result in results:
                     if isinstance(result, Problem):
                         problems |= {
                             j: Problem(images[j].path, result.reason) for j, key in enumerate(keys) if key == keys[i]
@@ -188,6 +193,23 @@ def _run(
             yield from results
     finally:
         _flush(store, keys, features)
+
+
+def _copy(
+    store: FeatureStore, backbone: ReadyMade, images: Sequence[Image], pieces: list[Piece]
+) -> Iterator[tuple[int, bytes | Problem]]:
+    """Put ready-made features on disk as they are; yield each one's content key, or why it has none."""
+    keys: list[bytes] = []
+    features: list[NDArray[np.float32]] = []
+    for i, _ in pieces:
+        try:
+            content = images[i].read()
+            features.append(vector(content, backbone.features)[None])
+            keys.append(content_key(content))
+            yield i, keys[-1]
+        except (OSError, ValueError) as error:
+            yield i, Problem(images[i].path, _reason(error))
+    _flush(store, keys, features)
 
 
 def _flush(store: FeatureStore, keys: list[bytes], features: list[NDArray[np.float32]]) -> None:

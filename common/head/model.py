@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone.backbone import Backbone, configured_backbone, resizing_layer
+from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured_backbone, resizing_layer
 from fedtransfer.common.backbone.cut import HEAD, cut
 from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.data.images import Content, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, feature_map
 from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
@@ -33,7 +34,8 @@ class Classifier:
     """A loaded model.
 
     Attributes:
-        network: Keras model, images ``(n, H, W, 3)`` in 0 to 255 → probabilities ``(n, C)``.
+        network: Keras model, images ``(n, H, W, 3)`` in 0 to 255, or ready-made features ``(n, d)``
+            → probabilities ``(n, C)``.
         classes: the C class names.
         card: where it comes from (backbone, fingerprint, resolution).
     """
@@ -42,26 +44,45 @@ class Classifier:
     classes: tuple[str, ...]
     card: dict[str, Any]
 
+    @property
+    def width(self) -> int:
+        """d, if the network takes ready-made features; 0 if it takes images."""
+        shape = self.network.input_shape
+        return int(shape[-1]) if len(shape) == 2 else 0
+
+    def read(self, content: Content) -> NDArray[Any]:
+        """Decode the content of an image for ``predict``; ready-made features are taken as they are.
+
+        Raises:
+            ValueError: it cannot be decoded; the text says why.
+        """
+        return vector(content, self.width) if self.width else decode(content)
+
     @cached_property
     def _call(self) -> Any:
-        signature = [tf.TensorSpec((None, None, 3), tf.uint8)]
+        signature = [
+            tf.TensorSpec((self.width,), tf.float32) if self.width else tf.TensorSpec((None, None, 3), tf.uint8)
+        ]
         return tf.function(
             lambda image: self.network(tf.cast(image, tf.float32)[None], training=False)[0], signature, autograph=False
         )
 
-    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the class probabilities (C,) of one decoded image (H, W, 3)."""
+    def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the class probabilities (C,) of one decoded image (H, W, 3) uint8, or of features (d,) float32."""
         return self._call(image).numpy()
 
 
 def build_model(backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD) -> tuple[Any, list[Any]]:
-    """Join resize, backbone, feature map, head and softmax into one Keras model.
+    """Join resize, backbone, feature map, head and softmax into one Keras model; without a backbone, what is above it.
 
     Returns:
         The model, and its variables that the arrays of a head are for.
     """
-    image = keras.Input((None, None, 3), name="image")
-    below = cut(backbone, layer).below.network(resizing_layer(backbone.resolution)(image))
+    if isinstance(backbone, ReadyMade):
+        image = below = keras.Input((backbone.features,), name="features")
+    else:
+        image = keras.Input((None, None, 3), name="image")
+        below = cut(backbone, layer).below.network(resizing_layer(backbone.resolution)(image))
     above, top = build_above(spec), build_head(spec)
     parts = [part for part in (above, top) if part]
     variables = [variable for part in parts for variable in part.trainable_variables]

@@ -31,9 +31,9 @@ from fedtransfer.server.run_folder.folder import read_summary, settings_of
 from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
 from fedtransfer.simulations.benchmark.memory import forget_peak, peak_mb
 from fedtransfer.simulations.benchmark.plans import Cell, same_run
-from fedtransfer.simulations.data.datasets import declare_classes
+from fedtransfer.simulations.data.features import prepare_sites
+from fedtransfer.simulations.data.loading import load
 from fedtransfer.simulations.data.sites import sites_of, taken_for_classes
-from fedtransfer.simulations.data.unseen import set_aside
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
 from fedtransfer.simulations.scoring.baselines import Score, measure, pooled_one_shot, run_baselines
@@ -107,10 +107,10 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
         kept = json.loads(path.read_text("utf-8"))
         if same_run(make_config(kept["settings"], str(path)), cell.config):
             return {name: Score(**score) for name, score in kept["scores"].items()}
-    images_of, _ = set_aside(sites_of(cell.config)[0], cell.config)
-    config = declare_classes(cell.config, images_of)
-    classes = natural_order(image.label for images in images_of.values() for image in images)
-    sites = {name: prepare_site(images, config) for name, images in images_of.items()}
+    data = load(cell.config)
+    prepared, config = prepare_sites(data), data.config
+    sites = {name: prepared.sites[name] for name in data.sites}
+    classes = natural_order(image.label for images in data.sites.values() for image in images)
     moments = _moments(sites) if config.standardise == "federated" else None
     told = run_baselines(config, sites, classes, moments, lambda done, total: None)
     alone = list(told.local.values())
@@ -147,10 +147,12 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
         forget_peak()
         made = not (begun and (folder / "summary.json").is_file())
         if made:
-            simulate(cell.config.model_copy(update={"resume": begun}), Display(Console(file=StringIO())), force=True)
-        split = "validation" if cell.tried else "test"
-        score = _measured(folder, split)
-        peak = round(peak_mb()) if made else None  # stopped before its scores were taken: its process is gone
+            config = cell.config.model_copy(update={"resume": begun})
+            sites = simulate(config, Display(Console(file=StringIO())), force=True).sites
+        else:  # stopped before its scores were taken
+            sites = _read_sites(folder)
+        score = _measured(folder, sites, "validation" if cell.tried else "test")
+        peak = round(peak_mb()) if made else None  # else the process that made it is gone
         write_whole(folder / "measured.json", json.dumps({**asdict(score), "peak_mb": peak}, indent=2) + "\n")
         # What a run leaves in the process is of no use to the next: sites with their features, Keras' graphs.
         keras.backend.clear_session(free_memory=False)
@@ -168,13 +170,17 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
     return Row(cell.setting, cell.method, cell.seed, measures, {**facts, **claimed}, round(made_in, 2))
 
 
-def _measured(folder: Path, split: str) -> Score:
+def _measured(folder: Path, sites: Mapping[str, SiteData], split: str) -> Score:
     """Score a finished run's head on all images of a split, at the sites that took part."""
     config, file = settings_of(folder), folder / "head.npz"
     head, classes, _ = load_head(file)
-    manifests = sorted(folder.glob("sites/*/images.csv"))
-    sites = {path.parent.name: prepare_site(read_source(path).images, config) for path in manifests}
     return measure(config, sites, classes, load_moments(file), head, load_layer(file), split)
+
+
+def _read_sites(folder: Path) -> dict[str, SiteData]:
+    """Prepare the sites of a finished run again, from its manifests."""
+    config, manifests = settings_of(folder), sorted(folder.glob("sites/*/images.csv"))
+    return {path.parent.name: prepare_site(read_source(path).images, config) for path in manifests}
 
 
 def _moments(sites: Mapping[str, SiteData]) -> Moments:

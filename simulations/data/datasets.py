@@ -53,6 +53,8 @@ def archive_of(name: str) -> Path | None:
 def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
     """Read each folder of ``root`` as one site with its class folders (``--partition natural``), and what is amiss.
 
+    Without any folder, each CSV manifest and each .npz archive is a site.
+
     Raises:
         UserError: ``root`` is no folder, or has fewer than two sites in it.
     """
@@ -60,14 +62,17 @@ def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
         raise UserError(
             f"--partition natural: {root} is not a folder; expected a folder a site, each with its class folders"
         )
-    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    entries = [entry for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders and len(files := [entry for entry in entries if entry.suffix in (".csv", ".npz")]) > 1:
+        sources = {file.stem: read_source(file) for file in files}
+        return sources, tuple(problem for source in sources.values() for problem in source.problems)
     if len(folders) < 2:
         raise UserError(
             f"--partition natural: {root} has {len(folders)} folders in it; expected one for each of at least two sites"
         )
     sites = {folder.name: read_source(folder) for folder in folders}
-    stray = sorted(entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    problems = [Problem(str(entry), "not inside a site's folder") for entry in stray]
+    problems = [Problem(str(entry), "not inside a site's folder") for entry in entries if entry.is_file()]
     return sites, (*problems, *(problem for source in sites.values() for problem in source.problems))
 
 

@@ -110,7 +110,7 @@ class Baselines:
 
 def run_baselines(
     config: RunConfig,
-    sites: dict[str, SiteData],
+    sites: Mapping[str, SiteData],
     classes: tuple[str, ...],
     moments: Moments | None,
     progress: Callable[[int, int], None],

@@ -22,7 +22,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import load_head
 from fedtransfer.common.head.model import load_model
 from fedtransfer.simulations.display import Display
-from fedtransfer.simulations.federation import Result, simulate
+from fedtransfer.simulations.federation import Result, default_folder, simulate
 from fedtransfer.simulations.report import write_report
 
 pytestmark = pytest.mark.run
@@ -291,3 +291,13 @@ def test_the_report_of_a_run_says_what_its_summary_says(demo: Result, tmp_path: 
     for section in ("accuracy", "sites", "partition", "confusion", "bytes", "configuration", "repeat", "versions"):
         assert f'<section id="{section}"' in page
     assert demo.summary["backbone"]["fingerprint"] in page
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        folders.append(default_folder(RunConfig(data="some/photos.npz")))
+        folders[-1].mkdir(parents=True)
+    assert len(set(folders)) == 3
+    assert all(folder.name.startswith("photos-20") for folder in folders)

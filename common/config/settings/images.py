@@ -1,11 +1,19 @@
 """SettingsGroup of images, the backbone that sees them, and what becomes of its features."""
 
+import re
 from typing import Literal
 
 from fedtransfer.common.config.settings.option import SettingsGroup, option
 
 BUNDLED = "resnet18v2-tinyimagenet"
 KERAS_BACKBONES = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}
+_READY_MADE = re.compile(r"(?:[\w.-]+-)?features-([1-9]\d*)")
+
+
+def ready_made_width(backbone: str) -> int:
+    """Return d for ``features-D`` or ``NAME-features-D``, which say that sites hold features and no images; else 0."""
+    match = _READY_MADE.fullmatch(backbone)
+    return int(match[1]) if match else 0
 
 
 class DataSettings(SettingsGroup):
@@ -55,7 +63,8 @@ class BackboneSettings(SettingsGroup):
         BUNDLED,
         "Backbone",
         f"The frozen, pretrained network that turns images into features: {BUNDLED} (bundled),"
-        f" {', '.join(KERAS_BACKBONES)}, or a Keras model file of your own (.keras, .h5).",
+        f" {', '.join(KERAS_BACKBONES)}, or a Keras model file of your own (.keras, .h5); or"
+        " features-D, if the data are ready-made features of width D (.npz).",
     )
     weights: str = option(
         "",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedtransfer.common.compute import keras
-from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.data.sources import read_source, write_manifest
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.data.datasets import read_sites, resolve_data
 
@@ -52,3 +52,16 @@ def test_sites_are_the_folders(folder_of_classes, tmp_path: Path) -> None:
     assert problems == ()
     with pytest.raises(UserError, match="not a folder"):
         read_sites(tmp_path / "sites" / "a" / "red" / "0.png")
+
+
+def test_without_folders_sites_are_the_manifests_and_archives(folder_of_classes, tmp_path: Path) -> None:
+    (tmp_path / "sites").mkdir()
+    write_manifest(tmp_path / "sites" / "north.csv", read_source(folder_of_classes(2)).images)
+    np.savez(tmp_path / "sites" / "south.npz", x_train=np.zeros((3, 8, 8), np.uint8), y_train=[0, 1, 1])
+    (tmp_path / "sites" / ".hidden.npz").write_bytes(b"")
+    sites, problems = read_sites(tmp_path / "sites")
+    assert {name: len(source.images) for name, source in sites.items()} == {"north": 6, "south": 3}
+    assert problems == ()
+    (tmp_path / "sites" / "south.npz").unlink()
+    with pytest.raises(UserError, match="has 0 folders in it; expected one for each of at least two sites"):
+        read_sites(tmp_path / "sites")

@@ -1,0 +1,249 @@
+"""Simulations, benchmarks and audits, called from Python."""
+
+import builtins
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.methods.method import Method
+from fedtransfer.common.support.text import nearest
+from fedtransfer.run import Place, Run
+from fedtransfer.table import Table, table_of
+
+if TYPE_CHECKING:
+    from fedtransfer.server.strategies.strategy import Strategy
+    from fedtransfer.simulations.data.archive import Archive
+    from fedtransfer.simulations.display import Display
+
+Progress = bool | Literal["auto"]
+
+
+def simulate(
+    data: Any = None, *, strategy: Any = None, backbone: Any = None, out: Place = "", resume: bool = False,
+    force: bool = False, progress: Progress = "auto", **settings: Any,
+) -> Run:  # fmt: skip
+    """Run a simulated federation and return the finished run.
+
+    >>> run = simulate(sites=3, rounds=2, seed=1)
+    >>> run.head[0].shape, len(run.classes), run.history["round"].tolist()
+    ((256, 10), 10, [1, 2, 3])
+
+    Args:
+        data: what ``fedtransfer simulate --data`` takes (None: the bundled images); or examples in
+            memory: a pair (x, y) of images (n, h, w, 3), uint8 or real numbers from 0 to 1, or of
+            ready-made features (n, d), with labels (n,); a list of (path, label); a tf.data,
+            Keras or PyTorch data set of (image, label); a Hugging Face ``Dataset`` with the columns image and
+            label. A dict, site → examples, says which site has what.
+        strategy: a name, a method such as ``ft.methods.fed3r``, or a ``Strategy`` of the caller's own.
+        backbone: a name or a Keras file; or a callable with a ``name``, which maps images
+            (n, h, w, 3) uint8 to features (n, d) in this process, before the run begins.
+        out: the run folder (default: runs/DATA-DATE-TIME).
+        resume: go on with the run in ``out``, which keeps its settings.
+        force: replace the run in ``out``.
+        progress: show it on standard error; ``auto`` does so at a terminal and in a notebook.
+            Warnings that are not shown go to the log.
+        settings: any other field of ``RunConfig``, such as ``sites=10`` or ``local_epochs=2``.
+
+    Raises:
+        UserError: something that the caller can mend; the text says what was received and what was
+            expected.
+        KeyboardInterrupt: the run was interrupted; the text says how to go on.
+    """
+    if unknown := sorted(set(settings) - set(RunConfig.model_fields)):
+        known = list(RunConfig.model_fields)
+        raise UserError("\n".join(f"simulate: unknown setting {name!r}; {nearest(name, known)}" for name in unknown))
+    if backbone is not None and not isinstance(backbone, str | PathLike) and not callable(backbone):
+        raise UserError(f"backbone: got {type(backbone).__name__}; expected a name, a file, or a callable with a name")
+    embed = backbone if callable(backbone) else None
+    custom = None
+    if isinstance(strategy, str | Method):
+        settings["strategy"] = strategy if isinstance(strategy, str) else strategy.name
+    elif strategy is not None:
+        custom = _custom_strategy(strategy)
+    if backbone is not None and not embed:
+        settings["backbone"] = str(backbone)
+    settings |= _data_settings(data, embed, settings)
+    config = _config(settings, Path(out) if out else None, resume)
+
+    from fedtransfer.simulations.federation import default_folder
+    from fedtransfer.simulations.federation import simulate as run
+
+    folder = Path(config.out or default_folder(config)).absolute()
+    try:
+        run(config.model_copy(update={"out": str(folder)}), _display(progress), force=force, strategy=custom)
+    except KeyboardInterrupt:
+        if not (folder / "config.toml").is_file():
+            raise
+        raise KeyboardInterrupt(
+            f"stopped; finished rounds are kept. To go on: ft.simulate(out={str(folder)!r}, resume=True)"
+        ) from None
+    return Run(folder, embed)
+
+
+def _custom_strategy(given: Any) -> "Strategy":
+    from fedtransfer.server.strategies.strategy import Strategy
+
+    strategy = given() if callable(given) else given
+    if not isinstance(strategy, Strategy):
+        raise UserError(
+            f"strategy: got {type(strategy).__name__}; expected a name, a method such as ft.methods.fed3r, or an "
+            "ft.Strategy (examples/my_own_strategy.py has one)"
+        )
+    return strategy
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A finished benchmark.
+
+    Attributes:
+        folder: with table.csv, report.html and a run folder a run.
+        table: a row a setting and method, with means over seeds.
+        failures: run → why it failed.
+    """
+
+    folder: Path
+    table: Table
+    failures: Mapping[str, str]
+
+
+def benchmark(
+    plan: Place, *, out: Place = "", data: Mapping[str, Place] | None = None, store: Place = "", processes: int = 0,
+    force: bool = False, progress: Progress = "auto",
+) -> Benchmark:  # fmt: skip
+    """Run every setting x method x seed of a plan, or the rest, as ``fedtransfer benchmark`` does.
+
+    Args:
+        plan: a TOML file, or the name of a bundled plan, such as ``quick``.
+        out: folder of runs and tables (default: runs/benchmark-PLAN).
+        data: where data are that the plan names.
+        store: folder of the feature store.
+        processes: runs made at a time; 0: one a core, as far as memory allows.
+        force: make finished runs again that have other settings in the plan now.
+        progress: as in ``simulate``.
+
+    Raises:
+        UserError: the plan cannot be read, or no run could be made.
+    """
+    from fedtransfer.common.compute import CORES
+    from fedtransfer.simulations.benchmark import PRESETS
+    from fedtransfer.simulations.benchmark.plans import bundled_plan, read_plan
+    from fedtransfer.simulations.benchmark.record import open_folder, write_record
+    from fedtransfer.simulations.benchmark.runs import run_plan
+    from fedtransfer.simulations.report import write_report
+
+    path = bundled_plan(str(plan)) if str(plan) in PRESETS else Path(plan)
+    folder, display = Path(out or Path("runs") / f"benchmark-{path.stem}"), _display(progress)
+    wanted = read_plan(path, folder, {name: str(place) for name, place in (data or {}).items()}, str(store))
+    for remark in (*wanted.remarks, *open_folder(folder, wanted, force)):
+        display.warn(remark)
+    measured = run_plan(wanted, folder, processes, CORES, display.print, force)
+    write_record(folder, "", wanted, measured)
+    write_report([folder], folder / "report.html")
+    rows = [line.columns for line in measured.lines]
+    return Benchmark(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}), measured.failures)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A finished audit.
+
+    Attributes:
+        folder: with table.csv, roc.csv and report.html.
+        findings: a row a number that an attack measured.
+    """
+
+    folder: Path
+    findings: Table
+
+
+def audit(
+    run: Run | Place, *, out: Place = "", shadows: int = 0, pictures: bool = True, force: bool = False,
+    progress: Progress = "auto",
+) -> Audit:  # fmt: skip
+    """Attack a finished run as a curious server or member would, as ``fedtransfer audit`` does.
+
+    Args:
+        run: the run, or its folder.
+        out: folder of the findings (default: audit/ in the run folder).
+        shadows: shadow federations of membership inference; 0: 128.
+        pictures: leave original training images, and what was rebuilt of them, in the folder.
+        force: replace an earlier audit.
+        progress: as in ``simulate``.
+
+    Raises:
+        UserError: the run is not finished, or cannot be repeated in memory.
+    """
+    from fedtransfer.simulations.audit.audits import audit_run
+
+    place = run.folder if isinstance(run, Run) else Path(run)
+    folder = Path(out or place / "audit")
+    findings = audit_run(place, folder, shadows, {}, _display(progress), "", force=force, pictures=pictures)
+    rows = [asdict(finding) for finding in findings]
+    return Audit(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}))
+
+
+def _config(settings: Mapping[str, Any], out: Path | None, resume: bool) -> RunConfig:
+    outside = {
+        name.replace("_", "-"): str(value) if isinstance(value, PathLike) else value for name, value in settings.items()
+    }
+    if not resume:
+        return make_config({**outside, "out": str(out or "")}, "simulate")
+    from fedtransfer.server.run_folder.folder import settings_of
+    from fedtransfer.simulations.resumption import resumed_config
+
+    if out is None:
+        raise UserError("simulate: resume=True goes on with a run; say which, by out=FOLDER")
+    same = settings_of(out).to_flat()
+    return resumed_config(out, {name: value for name, value in outside.items() if same.get(name) != value})
+
+
+def _data_settings(data: Any, embed: Callable[..., Any] | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Write data that are in memory to disk; return the settings that name them."""
+    in_memory = data is not None and not isinstance(data, str | PathLike)
+    if not in_memory and not embed:
+        return {} if data is None else {"data": str(data)}
+    natural = isinstance(data, Mapping) if in_memory else settings.get("partition") == "natural"
+    if in_memory and natural and settings.get("partition", "natural") != "natural":
+        raise UserError("partition: data is a dict, site → examples, which says who has what; leave partition out")
+    from fedtransfer.simulations.data.archive import archive_data, archive_parts
+
+    if in_memory:
+        archive = archive_data(data, embed)
+    else:
+        from fedtransfer.common.data.sources import read_source
+        from fedtransfer.simulations.data.datasets import read_sites, resolve_data
+        from fedtransfer.simulations.data.examples import Examples
+
+        path = resolve_data(str(data) if data is not None else RunConfig().data)
+        sources = read_sites(path)[0] if natural else {"data": read_source(path)}
+        archive = archive_parts({name: Examples(source.images) for name, source in sources.items()}, natural, embed)
+    return {
+        "data": str(archive.path),
+        **({"partition": "natural"} if natural else {}),
+        **({"backbone": _backbone_name(archive, embed)} if archive.width else {}),
+    }
+
+
+def _backbone_name(archive: "Archive", embed: Callable[..., Any] | None) -> str:
+    if embed is None:
+        return f"features-{archive.width}"
+    name = str(getattr(embed, "name", "") or getattr(embed, "__name__", "") or type(embed).__name__)
+    return f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in name)}-features-{archive.width}"
+
+
+def _display(progress: Progress) -> "Display":
+    from rich.console import Console
+
+    from fedtransfer.simulations.display import Display, QuietDisplay
+
+    notebook = "ipykernel" in sys.modules and hasattr(builtins, "__IPYTHON__")
+    if progress is True or (progress == "auto" and (notebook or sys.stderr.isatty())):
+        return Display(Console(stderr=not notebook, force_jupyter=False))  # lines of text; its widgets want a package
+    return QuietDisplay()

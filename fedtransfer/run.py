@@ -1,0 +1,245 @@
+"""A finished run, as Python programs read it."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.simulations.report.reading import Run as Record
+from fedtransfer.simulations.report.reading import read_folder, real
+from fedtransfer.simulations.run_list import balanced_accuracy, list_runs
+from fedtransfer.table import Table, table_of, table_of_rows
+
+Place = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Accuracies, on the common test set, of heads trained in other ways on the same features.
+
+    Attributes:
+        pooled: all data in one place.
+        local_mean, local_worst: each site alone; mean and worst over the heads.
+        majority: always the most frequent class.
+    """
+
+    pooled: float
+    local_mean: float
+    local_worst: float
+    majority: float
+
+
+class Run:
+    """A finished run; ``ft.simulate`` and ``ft.load_run`` make one.
+
+    Attributes:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Place, embed: Callable[[NDArray[np.uint8]], Any] | None = None) -> None:
+        record = read_folder(Path(folder))
+        if not isinstance(record, Record):
+            raise UserError(f"{folder}: expected the folder of a run, not of a benchmark or an audit")
+        self.folder = record.folder
+        self._record, self._embed = record, embed
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder.name}: {self.config.strategy}, accuracy {self.accuracy:.3f}>"
+
+    def _repr_html_(self) -> str:
+        from fedtransfer.common.support.terminal import percent
+        from fedtransfer.notebook import run_page
+
+        facts = {"accuracy": percent(self.accuracy), "balanced accuracy": percent(self.balanced_accuracy)}
+        if self.baselines:
+            facts |= {"pooled": percent(self.baselines.pooled), "local only, mean": percent(self.baselines.local_mean)}
+        if isfinite(self.epsilon):
+            facts["epsilon"] = f"{self.epsilon:.3g}"
+        facts |= {name: f"{self.summary[name]:,}" for name in ("sites", "rounds")}
+        return run_page(f"{self.config.strategy} on {Path(self.config.data).stem}", facts, self.history)
+
+    @property
+    def config(self) -> RunConfig:
+        """All settings."""
+        return self._record.config
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds."""
+        return dict(self._record.summary)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the head's columns."""
+        return self._record.classes
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the test images of all sites that the head gets right, 0 to 1; NaN if unknown.
+
+        If sites do not report scores (differential privacy, masks), it is the simulation's own
+        measurement.
+        """
+        return self._record.accuracy
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean over classes of the share of their test images that the head gets right, 0 to 1."""
+        return balanced_accuracy(self._record)
+
+    @property
+    def epsilon(self) -> float:
+        """ε spent; infinite without differential privacy."""
+        return self._record.epsilon
+
+    @property
+    def baselines(self) -> Baselines | None:
+        """Scores of heads trained in other ways; None for a run with ``baselines=False``."""
+        scores = self._record.summary.get("baselines")
+        return Baselines(**{name: real(value) for name, value in scores.items()}) if scores else None
+
+    @property
+    def history(self) -> Table:
+        """A row a round, as ``history.csv``: scores of the head that entered it, bytes, seconds."""
+        return table_of_rows(self._record.history)
+
+    @property
+    def sites(self) -> Table:
+        """A row a site: its name, images for training and validation, accuracy on its own test
+        images, and the accuracy there of the site's own head, trained alone (NaN without one).
+        """
+        accuracy = self._record.measured["site_accuracy"]
+        alone = self._record.summary.get("baselines_on_own_test_images", {}).get("local", {})
+        images, _ = self._record.images
+        return table_of(
+            {
+                "site": list(accuracy),
+                "images": [sum(images.get(site, {}).values()) for site in accuracy],
+                "accuracy": [real(value) for value in accuracy.values()],
+                "local": [real(alone.get(site)) for site in accuracy],
+            }
+        )
+
+    @cached_property
+    def head(self) -> tuple[NDArray[np.float32], ...]:
+        """The head's arrays; without a hidden layer, kernel (d, C) and bias (C,)."""
+        from fedtransfer.common.head.head import load_head
+
+        return load_head(self.folder / "head.npz")[0]
+
+    @property
+    def model(self) -> Any:
+        """The Keras model: images (n, h, w, 3) in 0 to 255, or ready-made features (n, d) →
+        probabilities (n, C).
+        """
+        return self._classifier.network
+
+    @cached_property
+    def _classifier(self) -> Any:
+        from fedtransfer.common.head.model import load_model
+
+        return load_model(self.folder)
+
+    def predict(self, images: Place | NDArray[Any] | Sequence[Any]) -> NDArray[np.float32]:
+        """Return class probabilities (n, C), in the order of ``classes``.
+
+        Args:
+            images: (n, h, w, 3) uint8 or real numbers from 0 to 1; or a list of such images (h, w,
+                3), of any sizes; or an image file or a folder of them. For a run on ready-made
+                features, features (n, d); if a backbone object of this process made them, images as
+                well.
+
+        Raises:
+            UserError: an image cannot be read, or is none.
+        """
+        from fedtransfer.client.inference import images_at
+        from fedtransfer.common.compute import CORES
+        from fedtransfer.simulations.data.archive import embed_images
+        from fedtransfer.simulations.data.examples import read_values
+
+        model = self._classifier
+        values: list[Any] = []
+        try:
+            if isinstance(images, str | PathLike):
+                values = [image.read() for image in images_at([Path(images)])]
+            elif len(images):
+                values = read_values(images, "predict")
+            if model.width and self._embed and values and not _is_vector(values[0]):
+                values = list(embed_images(self._embed, values))
+            with ThreadPoolExecutor(CORES) as pool:
+                rows = list(pool.map(lambda value: model.predict(model.read(value)), values))
+        except (OSError, ValueError) as error:
+            raise UserError(f"predict: {error}") from None
+        return np.array(rows, np.float32).reshape(-1, len(self.classes))
+
+    def evaluate(self, data: Any, split: str = "") -> dict[str, Any]:
+        """Score the model on labelled data.
+
+        Args:
+            data: all that ``ft.simulate`` takes. Images of the run's own data are divided as in the
+                run.
+            split: ``train``, ``validation``, ``test`` or ``all``, for data by name or path; "" for
+                test if there is one.
+
+        Returns:
+            Accuracy, macro scores (``macro_recall`` is the balanced accuracy), loss, and scores by
+            class.
+
+        Raises:
+            UserError: the data cannot be read, or have a class that the model does not know.
+        """
+        from fedtransfer.client.inference import evaluate_model
+        from fedtransfer.simulations.data.archive import archive_data
+        from fedtransfer.simulations.scoring.evaluation import choose_images
+
+        files = [str(data)]
+        if not isinstance(data, str | PathLike):
+            archive, split = archive_data(data, self._embed), "all"
+            files = [*map(str, sorted(archive.path.glob("[!.]*")))] if archive.natural else [str(archive.path)]
+        images = [image for file in files for image in choose_images(self.folder, file, split, self.classes)[0]]
+        return evaluate_model(self._classifier, images, lambda done, total: None).summary
+
+    def report(self) -> Path:
+        """Write ``report.html``, a page that needs nothing else, in the run folder; return its path."""
+        from fedtransfer.simulations.report import write_report
+
+        write_report([self.folder], self.folder / "report.html")
+        return self.folder / "report.html"
+
+
+def load_run(folder: Place) -> Run:
+    """Load a finished run from its folder.
+
+    Raises:
+        UserError: there is none, or it is not finished.
+    """
+    return Run(folder)
+
+
+def runs(folder: Place = "runs") -> Table:
+    """List the runs in a folder and below, the newest last; ``ft.load_run`` loads one.
+
+    Returns:
+        A row a run: folder, data, strategy, rounds, sites, accuracy, balanced accuracy, bytes that
+        a site received and sent, ε, the time (ISO 8601, UTC), and whether it is finished.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    rows = [vars(row) for row in list_runs(Path(folder))]
+    if not rows:
+        raise UserError(f"{folder}: no run in it; make one with ft.simulate(out={str(Path(folder) / 'first')!r})")
+    return table_of({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 1

@@ -1,0 +1,158 @@
+"""Data in memory, written once as archives and manifests that the usual reader reads.
+
+A simulated site is the same as a real one: it reads its images from disk. So arrays go to a folder
+next to the feature store that is named after their content; the same data in a second run, or in a
+run that is resumed, are written once.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from fedtransfer.common.data.images import Content, Image, decode
+from fedtransfer.common.data.sources import write_manifest
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.store import default_store
+from fedtransfer.simulations.data.examples import Examples, read_examples
+
+Embed = Callable[[NDArray[np.uint8]], Any]  # images (n, h, w, 3) uint8 → features (n, d)
+BATCH = 64  # images that a backbone object is given at a time
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Data on disk.
+
+    Attributes:
+        path: a manifest, or with ``natural`` a folder with a manifest for each site.
+        natural: whether the data say which site has which images.
+        width: d for ready-made features, 0 for images.
+    """
+
+    path: Path
+    natural: bool
+    width: int
+
+
+def archive_data(data: Any, embed: Embed | None = None) -> Archive:
+    """Write data to disk, unless they are there.
+
+    Args:
+        data: the examples of all sites together; or a mapping, site → its examples.
+        embed: a backbone object; its features are written in place of the images.
+
+    Raises:
+        UserError: the data are of no kind that is known, are empty, or do not fit together.
+    """
+    natural = isinstance(data, Mapping)
+    named = data.items() if isinstance(data, Mapping) else [("data", data)]
+    parts = {_site(name): read_examples(part, f"site {name}" if natural else "data") for name, part in named}
+    if natural and len(parts) < 2:
+        raise UserError(f"data: got a dict of {len(parts)} sites; expected at least two, or a pair (x, y) to divide")
+    return archive_parts(parts, natural, embed)
+
+
+def archive_parts(parts: Mapping[str, Examples], natural: bool, embed: Embed | None = None) -> Archive:
+    """Do what ``archive_data`` does with examples that are read already: site → its examples, or
+    one entry ``data``.
+    """
+    if embed:
+        parts = {name: Examples(part.images, _embed(embed, part)) for name, part in parts.items()}
+    widths = sorted({part.width for part in parts.values()})
+    if len(widths) > 1:
+        raise UserError(f"data: sites have features of the widths {widths} (0: images); expected one width for all")
+    root = default_store().parent.resolve() / "datasets"
+    folder = root / f"arrays-{_digest(parts)[:16]}"
+    if not folder.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".") as temporary:
+            unfinished = Path(temporary) / "data"
+            unfinished.mkdir()
+            _write(unfinished, folder, parts)
+            unfinished.replace(folder)
+    return Archive(folder if natural else folder / "data.csv", natural, widths[0])
+
+
+def embed_images(embed: Embed, images: Iterable[Content]) -> list[NDArray[np.float32]]:
+    """Return the features (d,) float32 of images; each batch has images of one shape.
+
+    Raises:
+        UserError: an image cannot be read, or the object does not return (n, d) finite numbers.
+    """
+    features: list[NDArray[np.float32]] = []
+    batch: list[NDArray[np.uint8]] = []
+    for content in images:
+        try:
+            image = decode(content)
+        except ValueError as error:
+            raise UserError(f"image {len(features) + len(batch)} cannot be read: {error}") from None
+        if batch and (len(batch) == BATCH or batch[0].shape != image.shape):
+            features += _embed_batch(embed, batch)
+            batch = []
+        batch.append(image)
+    return features + (_embed_batch(embed, batch) if batch else [])
+
+
+def _embed(embed: Embed, part: Examples) -> list[NDArray[np.float32]]:
+    return embed_images(embed, part.arrays or map(_read, part.images))
+
+
+def _read(image: Image) -> Content:
+    try:
+        return image.read()
+    except OSError as error:
+        raise UserError(f"{image.path}: {error.strerror or error}") from None
+
+
+def _embed_batch(embed: Embed, batch: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    features = np.asarray(embed(np.stack(batch)), np.float32)
+    if features.ndim != 2 or len(features) != len(batch) or not np.isfinite(features).all():
+        raise UserError(
+            f"backbone: gave {features.dtype} of shape {features.shape} for {len(batch)} images; expected finite "
+            f"numbers of shape ({len(batch)}, d)"
+        )
+    return list(features)
+
+
+def _site(name: object) -> str:
+    text = str(name)
+    if not text or text.startswith(".") or "/" in text or "\\" in text:
+        raise UserError(f"data: site {text!r} is no file name; expected a name without slashes that begins with no dot")
+    return text
+
+
+def _digest(parts: Mapping[str, Examples]) -> str:
+    state = hashlib.sha256()
+    for name, part in parts.items():
+        state.update(repr((name, part.images)).encode())
+        for array in part.arrays:
+            state.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    return state.hexdigest()
+
+
+def _write(unfinished: Path, folder: Path, parts: Mapping[str, Examples]) -> None:
+    """Write a manifest NAME.csv a site; arrays of one shape into one archive, others as PNG files.
+
+    One archive for all sites: a process keeps the last two that it has read in memory, no more.
+    """
+    arrays = [array for part in parts.values() for array in part.arrays]
+    alike = len({array.shape for array in arrays}) == 1
+    if alike:
+        np.savez(unfinished / ".arrays.npz", x=np.stack(arrays))
+    rows = count()
+    for name, part in parts.items():
+        images = list(part.images)
+        for k, (array, row) in enumerate(zip(part.arrays, rows, strict=False)):
+            place = f".arrays.npz#x/{row}" if alike else f".{row:06}.png"
+            if not alike:
+                Pillow.fromarray(array.squeeze()).save(unfinished / place)
+            images[k] = replace(images[k], path=str(folder / place))
+        write_manifest(unfinished / f"{name}.csv", images)

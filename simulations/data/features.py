@@ -1,0 +1,117 @@
+"""The features of all simulated sites: extracted in one pass, and divided once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedtransfer.client.data import SiteData, divide_images
+from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured_backbone
+from fedtransfer.common.compute import device
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.checks import examine, examine_sites
+from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.extraction import Extraction, Progress
+from fedtransfer.common.features.feature_map import feature_width
+from fedtransfer.common.features.preparation import extract_all
+from fedtransfer.common.head.cost import costs
+from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.simulations.data.loading import Data
+from fedtransfer.simulations.data.sites import taken_for_classes
+from fedtransfer.simulations.display import Display
+from fedtransfer.simulations.privacy.strength import delta_warning, strength
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a simulation.
+
+    Attributes:
+        extraction: what was found, for the images of ``Data.images``.
+        sites: site → its images in their splits, with features, for all sites in name order.
+        seconds: wall time of the step, the backbone's loading included.
+        warnings: what deserves a second look before training.
+    """
+
+    extraction: Extraction
+    sites: Mapping[str, SiteData]
+    seconds: float = 0.0
+    warnings: Sequence[str] = ()
+
+
+def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
+    """Extract the features of all sites in one pass: batches are full however small sites are.
+
+    Raises:
+        UserError: the backbone is not usable; or no image can be read.
+    """
+    config = data.config
+    extraction, stores = extract_all(configured_backbone(config), data.images, config, progress)
+    if not any(extraction.keys):
+        first = (*data.problems, *extraction.problems)[0]
+        raise UserError(
+            f"none of the {len(extraction.keys)} images of {config.data} can be read; "
+            f"the first: {first.path}: {first.reason}"
+        )
+    keys = iter(extraction.keys)
+    sites = {
+        name: divide_images(images, [next(keys) for _ in images], stores, config)
+        for name, images in data.everyone.items()
+    }
+    return Features(extraction, sites)
+
+
+def announce(data: Data, display: Display) -> None:
+    """Load the backbone, and say what will be trained on which features and what that takes."""
+    with display.bar("Loading the backbone") as progress:
+        backbone = configured_backbone(data.config)
+        progress(1, 1)
+    if isinstance(backbone, ReadyMade):
+        display.print(f"Ready-made features of width {backbone.features}; no backbone is loaded")
+    else:
+        display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device()}; heads on the CPU")
+    for note in backbone.notes:
+        display.print(note)
+    if not data.config.closed_form:
+        _announce_costs(data, backbone, display)
+
+
+def _announce_costs(data: Data, backbone: Backbone, display: Display) -> None:
+    config, images = data.config, data.images
+    trainable = sum(image.split in ("", "train") for image in images)
+    views = round(trainable * (1 - config.validation_fraction)) * config.augment
+    for cost in costs(config, backbone, len({image.label for image in images}), len(images) + views):
+        display.print(str(cost))
+
+
+def find_warnings(data: Data, features: Features, display: Display) -> list[str]:
+    """Look over images and privacy settings before training; print and return the warnings."""
+    splits, keys = _splits(data, features.extraction), features.extraction.keys
+    warnings = examine(data.images, keys, [split for site in splits.values() for split in site])
+    warnings += examine_sites(splits) + taken_for_classes(data.config)
+    images = sum(site.count("train") for site in splits.values())
+    warnings += _compare_noise(data.config, images, display)
+    for warning in warnings:
+        display.warn(warning)
+    return warnings
+
+
+def _splits(data: Data, extraction: Extraction) -> dict[str, list[str]]:
+    """Return site → the split of each of its images, "" for one that cannot be read."""
+    keys, config = iter(extraction.keys), data.config
+    return {
+        site: [
+            split_of(image, key, config.seed, config.test_fraction, config.validation_fraction) if key else ""
+            for image, key in zip(images, keys, strict=False)
+        ]
+        for site, images in data.everyone.items()
+    }
+
+
+def _compare_noise(config: RunConfig, images: int, display: Display) -> list[str]:
+    """Print how noise and signal compare; return what needs a warning."""
+    if not (promised := guarantee(config)):
+        return []
+    width = feature_width(config, configured_backbone(config))
+    found = strength(config, promised, width, len(config.declared_classes), images)
+    display.print(found.words)
+    return [text for text in (found.warning, delta_warning(config, images)) if text]
