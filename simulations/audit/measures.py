@@ -19,9 +19,9 @@ from sklearn.metrics import auc, roc_curve
 
 from fedtransfer.simulations.audit.membership import ATTACKS, Scores, Target, leave_one_out
 from fedtransfer.simulations.audit.shadows import Members, Shadows
+from fedtransfer.simulations.scoring.measures import FEWEST_FALSE_ALARMS
 
 RATES = {"tpr@1%": 0.01, "tpr@0.1%": 0.001}
-ABOVE = 10  # answers for non-members that a false positive rate must be made of
 POINTS = 80  # of a curve
 _RESAMPLES = 200
 _CONFIDENCE = 0.95
@@ -70,7 +70,7 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
     lows, highs = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
     estimates = {"auc": Estimate(whole.auc, lows[0], highs[0])}
     for (name, fpr), low, high in zip(RATES.items(), lows[1:], highs[1:], strict=True):
-        if others * fpr < ABOVE:
+        if others * fpr < FEWEST_FALSE_ALARMS:
             estimates[name] = Estimate(math.nan, math.nan, math.nan)
             continue
         value = whole.at(fpr)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.simulations.scoring.measures import REACHED
 
 if TYPE_CHECKING:
     from fedtransfer.simulations.scoring.baselines import Score
-
-REACHED = 0.95  # of the pooled softmax head's accuracy
 
 
 @dataclass(frozen=True)

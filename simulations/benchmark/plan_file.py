@@ -40,8 +40,7 @@ from fedtransfer.common.config.toml_settings import Table
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.benchmark.axes import expanded
-
-BASELINES = ("local only", "pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "majority class")
+from fedtransfer.simulations.scoring.measures import BASELINES
 
 
 class Tuning(Table):

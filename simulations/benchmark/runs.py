@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.benchmark.failures import told_once
 from fedtransfer.simulations.benchmark.measures import Row, fairness
 from fedtransfer.simulations.benchmark.memory import available_mb, processes_that_fit
 from fedtransfer.simulations.benchmark.plans import Cell, Plan
 from fedtransfer.simulations.benchmark.plots import plot_epsilon
-from fedtransfer.simulations.benchmark.pool import Say, results, told, workers
+from fedtransfer.simulations.benchmark.pool import Say, reason, results, workers
 from fedtransfer.simulations.benchmark.standing import refuse_to_replace, tuned
 from fedtransfer.simulations.benchmark.tables import Line, summarise, with_differences, write_cells, write_table
 from fedtransfer.simulations.benchmark.tuning import choose, with_choices
+from fedtransfer.simulations.report.failures import grouped
 
 if TYPE_CHECKING:
     from fedtransfer.simulations.benchmark.cells import Features
@@ -179,8 +179,10 @@ def _extract(pool: Executor, plan: Plan, say: Say, failures: dict[str, str]) -> 
         try:
             features[key] = pool.submit(_extract_features, cell).result()
         except Exception as error:
-            failures.update({f"{each.setting}, features": told(error) for each in plan.baselines if _key(each) == key})
-            say(f"{what}: failed: {told(error)}")
+            failures.update(
+                {f"{each.setting}, features": reason(error) for each in plan.baselines if _key(each) == key}
+            )
+            say(f"{what}: failed: {reason(error)}")
         else:
             for line in features[key].told:
                 say(f"{what}: {line}")
@@ -196,7 +198,7 @@ def _key(cell: Cell) -> Key:
 
 
 def _nothing_made(measured: Measured) -> UserError:
-    return UserError("\n".join(["nothing of the plan could be made", *map(str, told_once(measured.failures, ()))]))
+    return UserError("\n".join(["nothing of the plan could be made", *map(str, grouped(measured.failures, ()))]))
 
 
 def _about(plan: Plan) -> str:

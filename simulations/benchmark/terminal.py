@@ -13,8 +13,8 @@ from fedtransfer.simulations.benchmark.tables import Line
 _COLUMNS = ("method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
 
 
-def shown(lines: Sequence[Line]) -> Table:
-    """Lay the lines out; columns that no line fills are left out."""
+def results_table(lines: Sequence[Line]) -> Table:
+    """Lay out the lines; empty columns are left out."""
     table = Table(
         title="In %, on the common test set; worst: the site that does worst on its own test images",
         box=SIMPLE_HEAD,
@@ -40,8 +40,8 @@ def shown(lines: Sequence[Line]) -> Table:
     return table
 
 
-def not_run(expected: Sequence[Expected], lines: Sequence[Line]) -> list[str]:
-    """Say which numbers from elsewhere stand beside nothing, since what they are compared with was not run."""
+def missing_methods(expected: Sequence[Expected], lines: Sequence[Line]) -> list[str]:
+    """Say which expected numbers have no measured one, because their method was not run."""
     run = {(line.setting, line.method) for line in lines}
     return [
         f"not run: {entry.setting}, {entry.method}; elsewhere {100 * entry.accuracy:.1f} % ({entry.source})"

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedtransfer.simulations.audit.measures import ABOVE
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
 from fedtransfer.simulations.report.blocks import Figure, Table, listed, percent, shown
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Audit, real
+from fedtransfer.simulations.scoring.measures import FEWEST_FALSE_ALARMS
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
 _ALARMS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # that are told in numbers
@@ -79,7 +79,9 @@ def roc_figures(audit: Audit) -> list[Figure]:
         lines = []
         for attack, points in curves:
             key = strategy, images, protections[0], attack
-            lines.append(_Line(attack, points, told.get(key, {}), ABOVE / counts.get(key, np.inf), images))
+            lines.append(
+                _Line(attack, points, told.get(key, {}), FEWEST_FALSE_ALARMS / counts.get(key, np.inf), images)
+            )
         if len(cases) <= _CURVES:
             figures[case_of(strategy, protections, images)] = lines
         else:
@@ -106,7 +108,7 @@ def _figure(name: str, lines: Sequence[_Line]) -> Figure:
     if begin:
         several = len({line.images for line in lines}) > 1
         told = [f"{100 * at:.2g}\u00a0%" + f" ({images} a class)" * several for images, at in begin.items()]
-        description += f" Curves begin where false alarms are {ABOVE} answers, at {listed(told)}."
+        description += f" Curves begin where false alarms are {FEWEST_FALSE_ALARMS} answers, at {listed(told)}."
     low = max(_LEFT, 0.8 * min(line.least for line in lines))
     lowest = min(min(line.y) for line in series)
     alarms, found = (

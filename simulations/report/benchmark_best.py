@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from fedtransfer.simulations.report.benchmark_measures import BASELINES, by_setting, certainty, measure, told
+from fedtransfer.simulations.report.benchmark_measures import by_setting, certainty, measure, told
 from fedtransfer.simulations.report.benchmark_runs import same_test_images
 from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.scoring.measures import BASELINES
 
 _LEVELS = 3  # of ε that are told of
 _OWN_TESTS = {

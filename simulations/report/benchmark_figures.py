@@ -6,13 +6,14 @@ from itertools import combinations
 
 from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.benchmark_best import family, federated
-from fedtransfer.simulations.report.benchmark_measures import BASELINES, bars, bytes_of, measure, told
+from fedtransfer.simulations.report.benchmark_measures import bars, bytes_of, measure, told
 from fedtransfer.simulations.report.benchmark_words import rising_methods
 from fedtransfer.simulations.report.blocks import Figure, epsilon, listed, percent, power, shown
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import TOLD, distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 from fedtransfer.simulations.report.runs import ACCURACY, BYTES, ROUNDS
+from fedtransfer.simulations.scoring.measures import BASELINES
 
 _NAMED = 2 * TOLD  # each colour with two markers
 

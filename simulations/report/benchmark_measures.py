@@ -8,7 +8,6 @@ from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report.blocks import span
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 
-BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")
 SHARES = {
     "accuracy": "accuracy",
     "own_mean": "own images, mean of sites",

@@ -10,7 +10,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
-from fedtransfer.simulations.benchmark.failures import Failed, told_once
+from fedtransfer.simulations.report.failures import Failure, grouped
 from fedtransfer.simulations.report.reading import Benchmark, Row, json_of, real, rows_of
 from fedtransfer.simulations.report.words import data_name, divided
 
@@ -30,9 +30,9 @@ def runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
     return found
 
 
-def failures(benchmark: Benchmark) -> list[Failed]:
+def failures(benchmark: Benchmark) -> list[Failure]:
     """Return what failed, each once."""
-    return told_once(benchmark.about.get("failures") or {}, {row["setting"] for row in benchmark.table})
+    return grouped(benchmark.about.get("failures") or {}, {row["setting"] for row in benchmark.table})
 
 
 def configs(benchmark: Benchmark) -> list[RunConfig]:

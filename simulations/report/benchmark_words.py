@@ -125,7 +125,7 @@ def _how_good(benchmark: Benchmark) -> Fact:
             "What is called best is so on the test images that it is scored on: of many methods, or of few that are close, "
             "another may be as good."
         )
-    missing = [f"Nothing is known of {shown(failed, 600)}." for failed in failures(benchmark) if failed.wholly]
+    missing = [f"Nothing is known of {shown(failed, 600)}." for failed in failures(benchmark) if failed.total]
     return Fact("How good?", _headline(benchmark), (*missing, *filter(None, sentences), certainty(benchmark)))
 
 

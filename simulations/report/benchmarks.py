@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fedtransfer.simulations.benchmark.measures import REACHED
 from fedtransfer.simulations.report.benchmark_best import as_good, best, federated, glance, pooled
 from fedtransfer.simulations.report.benchmark_figures import figures
 from fedtransfer.simulations.report.benchmark_measures import (
@@ -20,6 +19,7 @@ from fedtransfer.simulations.report.benchmark_runs import curves, described, fai
 from fedtransfer.simulations.report.benchmark_words import of_setting
 from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.scoring.measures import REACHED
 
 _SCORES = {**SHARES, **POINTS, **NUMBERS}
 

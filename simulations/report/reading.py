@@ -141,12 +141,7 @@ def read_folder(folder: Path) -> Source:
     """
     name = folder.resolve().name
     if (folder / "benchmark.json").is_file():
-        plan = folder / "plan.toml"
-        return Benchmark(
-            name, folder, json_of(folder / "benchmark.json"), rows_of(folder / "table.csv", ("setting", "method", "accuracy")),
-            rows_of(folder / "cells.csv", ("setting", "method", "seed")) if (folder / "cells.csv").is_file() else (),
-            _text(plan) if plan.is_file() else "",
-        )  # fmt: skip
+        return _read_benchmark(name, folder)
     if (folder / "audit.json").is_file():
         roc = folder / "roc.csv"
         return Audit(
@@ -178,6 +173,21 @@ def read_folder(folder: Path) -> Source:
             f"{folder / 'summary.json'}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes"
         )
     return Run(name, folder, config, summary, rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy")))
+
+
+def _read_benchmark(name: str, folder: Path) -> Benchmark:
+    about, plan, cells_file = json_of(folder / "benchmark.json"), folder / "plan.toml", folder / "cells.csv"
+    table = rows_of(folder / "table.csv", ("setting", "method", "accuracy"))
+    cells = rows_of(cells_file, ("setting", "method", "seed")) if cells_file.is_file() else []
+    in_table = {(row["setting"], row["method"]) for row in table}
+    if missing := {(row["setting"], row["method"]) for row in cells} - in_table:
+        setting, method = min(missing)
+        raise UserError(
+            f"{folder}: cells.csv has runs of {method!r} in {setting!r}, but table.csv has no such row; the two files are "
+            "from different plans or were edited. Start the benchmark again with this --out: it writes both from the "
+            "finished runs"
+        )
+    return Benchmark(name, folder, about, table, cells, _text(plan) if plan.is_file() else "")
 
 
 def rows_of(file: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
