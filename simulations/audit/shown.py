@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fedtransfer.simulations.audit.tables import Finding, cells
 from fedtransfer.simulations.csv_files import write_csv
-from fedtransfer.simulations.report.audit_names import MEASURES, chance_of, value_of
+from fedtransfer.simulations.report.audit_names import MEASURES, Value
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
 
 Row = dict[str, float | str]
@@ -88,9 +88,9 @@ def _of_one(findings: Sequence[Finding]) -> Table:
         table.add_column(name, justify="right")
     for found in findings:
         if not math.isnan(found.value):
-            row = cells(found)
+            value = Value(cells(found))
             of = f"{found.count:,}" if found.count else ""
-            table.add_row(found.attack, MEASURES[found.measure], value_of(row), chance_of(row), of)
+            table.add_row(found.attack, MEASURES[found.measure], value.text, value.guess, of)
     return table
 
 

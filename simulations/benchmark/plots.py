@@ -33,11 +33,11 @@ def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
             color, marker = f"C{names.index(name)}", _MARKERS[names.index(name) % len(_MARKERS)]
             private = sorted((e, line) for e, line in points if e)
             if private:
-                x, y = [e for e, _ in private], [line.mean["accuracy"] for _, line in private]
-                bars = [line.interval["accuracy"] for _, line in private]
+                x, y = [e for e, _ in private], [line.estimates["accuracy"].mean for _, line in private]
+                bars = [line.estimates["accuracy"].half for _, line in private]
                 axes.errorbar(x, y, bars, label=name, color=color, marker=marker, capsize=3)
             for line in (line for e, line in points if not e):
-                axes.axhline(line.mean["accuracy"], color=color, linestyle=":", linewidth=1.5)
+                axes.axhline(line.estimates["accuracy"].mean, color=color, linestyle=":", linewidth=1.5)
         axes.set(title=setting, xlabel="ε at the plan's δ (add or remove one unit)", xscale="log")
         axes.set_xticks(epsilons, minor=False)
         axes.xaxis.set_major_formatter(ScalarFormatter())

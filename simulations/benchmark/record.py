@@ -54,7 +54,7 @@ def write_record(folder: Path, command: str, plan: Plan, measured: Measured) -> 
         plan: what was run.
         measured: what came of it.
     """
-    accuracy = {(line.setting, line.method): line.mean["accuracy"] for line in measured.lines}
+    accuracy = {(line.setting, line.method): line.estimates["accuracy"].mean for line in measured.lines}
     record = {
         "command": command,
         "data": sorted({cell.config.data for cell in plan.baselines}),

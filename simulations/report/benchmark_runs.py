@@ -9,10 +9,9 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report.failures import Failure, grouped
 from fedtransfer.simulations.report.reading import Benchmark, Row, json_of, real, rows_of
-from fedtransfer.simulations.report.words import data_name, divided
+from fedtransfer.simulations.report.sentences import sentence
 
 _DRAWN = frozenset([""])  # test images that are a run's own choice
 
@@ -42,11 +41,11 @@ def configs(benchmark: Benchmark) -> list[RunConfig]:
 
 
 def described(benchmark: Benchmark, setting: str) -> str:
-    """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random``; "" where no run folder tells."""
+    """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random.``; "" without run folders."""
     for folder in runs_of(benchmark, setting)[:1]:
         config, summary = _config(folder), folder / "summary.json"
         if config and summary.is_file():
-            return f"On {data_name(config)}: {counted(json_of(summary)['sites'], 'site')}, {divided(config)}"
+            return sentence("lead", "setting", config, json_of(summary)["sites"])
     return ""
 
 

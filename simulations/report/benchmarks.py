@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from fedtransfer.simulations.report.benchmark_answer import of_setting
 from fedtransfer.simulations.report.benchmark_best import as_good, best, federated, glance, pooled
 from fedtransfer.simulations.report.benchmark_figures import figures
 from fedtransfer.simulations.report.benchmark_measures import (
@@ -12,13 +13,13 @@ from fedtransfer.simulations.report.benchmark_measures import (
     POINTS,
     SHARES,
     by_setting,
-    certainty,
-    told,
+    seed_counts,
+    text_of,
 )
 from fedtransfer.simulations.report.benchmark_runs import curves, described, failures
-from fedtransfer.simulations.report.benchmark_words import of_setting
 from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.report.sentences import sentence
 from fedtransfer.simulations.scoring.measures import REACHED
 
 _SCORES = {**SHARES, **POINTS, **NUMBERS}
@@ -34,8 +35,8 @@ def sections(benchmark: Benchmark) -> list[Section]:
 def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool) -> Section:
     setting = rows[0]["setting"]
     known = curves(benchmark, setting)
-    text = [f"{what}." if (what := described(benchmark, setting)) else ""]
-    if several:  # what is found in the only one, the answer above says
+    text = [described(benchmark, setting)]
+    if several:  # about a single setting, the answer above says it
         text.append(of_setting(benchmark, rows, known))
     made = federated(rows)
     tables = (
@@ -74,25 +75,23 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
             shown(row["method"], 60),
             *([_epsilon(row)] if private else []),
             *([row["seeds"]] if seeds else []),
-            *(told(benchmark, row, name) for name in names),
+            *(text_of(benchmark, row, name) for name in names),
             *(_fact(row, name) for name in facts),
         )
         for row in rows
     )
-    note = certainty(benchmark) + (" In bold the most accurate federated method" if marked else "")
-    note += (
-        (", and those whose intervals or values overlap with its own." if len(marked) > 1 else ".") if marked else ""
-    )
-    note += " Every measure is in table.csv."
+    note = sentence("tables", "scores", seed_counts(benchmark), len(marked))
     return Table("Scores", columns, laid_out, note, marked).shortened(where="table.csv")
 
 
 def _measures(benchmark: Benchmark, rows: Sequence[Row], caption: str, measures: Mapping[str, str]) -> Table:
     """Lay out the measures that at least one row has."""
     names = [name for name in measures if any(row.get(name) for row in rows)]
-    laid_out = tuple((shown(row["method"], 60), *(told(benchmark, row, name) for name in names)) for row in rows)
+    laid_out = tuple((shown(row["method"], 60), *(text_of(benchmark, row, name) for name in names)) for row in rows)
     columns = ("method", *(measures[name] for name in names))
-    return Table(caption, columns, laid_out, certainty(benchmark)).shortened(where="table.csv")
+    return Table(caption, columns, laid_out, sentence("accuracy", "certainty", seed_counts(benchmark))).shortened(
+        where="table.csv"
+    )
 
 
 def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
@@ -104,12 +103,8 @@ def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     top = best(pooled(rows))
     if real(softmax["accuracy"]) >= REACHED * real(top["accuracy"]):
         return table
-    return replace(
-        table,
-        note=f"{table.note} “95 % of pooled” is of pooled softmax, which itself has {percent(real(softmax['accuracy']))}, less "
-        f"than 95 % of the {percent(real(top['accuracy']))} of {top['method']}: it has as many epochs as a site in all rounds, "
-        "too few here, so getting there says little.",
-    )
+    facts = real(softmax["accuracy"]), real(top["accuracy"]), top["method"]
+    return replace(table, note=f"{table.note} {sentence('tables', 'softmax_falls_short', *facts)}")
 
 
 def _epsilon(row: Row) -> str:

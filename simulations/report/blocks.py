@@ -74,13 +74,25 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Caption:
+    """The words of a figure: what it shows, in a sentence or two, and what else to know."""
+
+    title: str
+    description: str
+    note: str = ""
+
+    def noted(self, note: str) -> "Caption":
+        """Return the caption with another note at the end."""
+        return replace(self, note=f"{self.note} {note}".strip())
+
+
+@dataclass(frozen=True)
 class Figure:
     """A drawing with words for those who do not see it, and the numbers behind it.
 
     Attributes:
         key: unique on the page.
         kind: of drawing, for those who do not see it.
-        description: what is to be seen, in a sentence or two.
         view: SVG viewBox.
         body: SVG elements.
         wide: takes the whole width of the page.
@@ -88,13 +100,11 @@ class Figure:
 
     key: str
     kind: str
-    title: str
-    description: str
+    caption: Caption
     view: str
     body: str
     table: Table
     wide: bool = False
-    note: str = ""
 
 
 @dataclass(frozen=True)

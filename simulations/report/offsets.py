@@ -11,7 +11,7 @@ from fedtransfer.simulations.report.svg import MUTED
 
 _NEAR = 0.02  # of the axis: points that are closer cover each other
 _STEP, _MOST = 0.018, 0.05  # of the axis, from bar to bar and of all together
-SAID = "Points that would cover each other stand side by side."
+SIDE_BY_SIDE = "Points that would cover each other stand side by side."
 
 
 def _groups(places: Sequence[float], near: float) -> list[list[int]]:

@@ -220,8 +220,8 @@ def json_of(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read ({error})") from None
 
 
-def told_apart(sources: Sequence[Source]) -> list[str]:
-    """Return names of folders that differ: with as much of the path before them as that takes."""
+def distinct_names(sources: Sequence[Source]) -> list[str]:
+    """Return names of folders that differ, each with as much of its path as that takes."""
     paths = [source.folder.resolve().parts for source in sources]
     for length in range(1, max(map(len, paths)) + 1):
         names = ["/".join(parts[-length:]) for parts in paths]
