@@ -55,7 +55,7 @@ _UNREPEATABLE = {
 
 
 @dataclass(frozen=True)
-class Sent:
+class Answer:
     """What the server gets of a site in a round; under masks of all sites together.
 
     Attributes:
@@ -68,7 +68,7 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RoundView:
     """A round as the server sees it. Where the server alone adds the noise (``--dp site``), it sees updates without any.
 
     Attributes:
@@ -80,7 +80,7 @@ class Seen:
 
     round: int
     head: Arrays
-    sent: Mapping[str, Sent]
+    sent: Mapping[str, Answer]
     cohort: tuple[str, ...]
 
 
@@ -89,7 +89,7 @@ def federate(
     sites: Mapping[str, Split],
     classes: int,
     key: Key | None = None,
-    observe: Callable[[Seen], None] | None = None,
+    observe: Callable[[RoundView], None] | None = None,
     *,
     rng: np.random.Generator | None = None,
 ) -> Arrays:
@@ -157,7 +157,7 @@ class _Run:
     sites: Mapping[str, Split]
     spec: HeadSpec
     rng: np.random.Generator
-    observe: Callable[[Seen], None] | None
+    observe: Callable[[RoundView], None] | None
 
     def one_shot(self) -> Arrays:
         """Return the head of sums over the sites."""
@@ -228,7 +228,7 @@ class _Run:
             answers = {TOTAL: self._total(request, list(answers.values()))}
         if self.observe:
             sent = {name: _sent(answer, secret=self.config.private) for name, answer in answers.items()}
-            self.observe(Seen(request.round, head, sent, cohort))
+            self.observe(RoundView(request.round, head, sent, cohort))
         return list(answers.values())
 
     def _total(self, request: Request, answers: list[Any]) -> Any:
@@ -244,9 +244,9 @@ class _Run:
         return {CLASS_WEIGHTS: (class_weights(images, self.config.class_balance),)}
 
 
-def _sent(answer: Update | Sums, *, secret: bool) -> Sent:
+def _sent(answer: Update | Sums, *, secret: bool) -> Answer:
     arrays = answer.total if isinstance(answer, Update) else answer.arrays
-    return Sent(tuple(array.astype(np.float64) for array in arrays), None if secret else answer.examples)
+    return Answer(tuple(array.astype(np.float64) for array in arrays), None if secret else answer.examples)
 
 
 def _moved(module: Any, state: State, contributions: list[Contribution], config: RunConfig, number: int) -> State:

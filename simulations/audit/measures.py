@@ -19,20 +19,13 @@ from sklearn.metrics import auc, roc_curve
 
 from fedtransfer.simulations.audit.membership import ATTACKS, Scores, Target, leave_one_out
 from fedtransfer.simulations.audit.shadows import Members, Shadows
+from fedtransfer.simulations.scoring.estimate import Estimate
 from fedtransfer.simulations.scoring.measures import FEWEST_FALSE_ALARMS
 
 RATES = {"tpr@1%": 0.01, "tpr@0.1%": 0.001}
 POINTS = 80  # of a curve
 _RESAMPLES = 200
 _CONFIDENCE = 0.95
-
-
-class Estimate(NamedTuple):
-    """A measure with its interval of 95 %; all NaN where there are too few answers for it."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Curve(NamedTuple):
@@ -57,7 +50,7 @@ def curve(scores: Scores, inside: Members) -> Curve:
 
 
 def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[str, Estimate]:
-    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together.
+    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together, each over the number of non-members' answers.
 
     Args:
         scores: (T, n) of T targets.
@@ -68,14 +61,14 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
     whole = curve(scores, inside)
     drawn = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
     lows, highs = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
-    estimates = {"auc": Estimate(whole.auc, lows[0], highs[0])}
+    estimates = {"auc": Estimate(whole.auc, lows[0], highs[0], others)}
     for (name, fpr), low, high in zip(RATES.items(), lows[1:], highs[1:], strict=True):
         if others * fpr < FEWEST_FALSE_ALARMS:
-            estimates[name] = Estimate(math.nan, math.nan, math.nan)
+            estimates[name] = Estimate(math.nan, n=others)
             continue
         value = whole.at(fpr)
         exact = binomtest(round(value * members), members).proportion_ci(_CONFIDENCE, "exact")
-        estimates[name] = Estimate(value, min(low, exact.low), max(high, exact.high))
+        estimates[name] = Estimate(value, min(low, exact.low), max(high, exact.high), others)
     return estimates
 
 

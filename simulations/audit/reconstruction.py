@@ -98,7 +98,7 @@ def rebuilt(originals: Originals, read: Mapping[str, Recovered], decoder: Decode
 def measures(originals: Originals, images: Pictures) -> list[Measure]:
     """Measure rebuilt images, and class means in their place, by PSNR (dB) and SSIM against the originals."""
     return [
-        Measure.of("images", name, function(guess, originals.images).tolist(), note)
+        Measure.from_values("images", name, function(guess, originals.images).tolist(), note)
         for guess, of, note in ((images, "", "the only image of a class at its site"), (originals.class_means, "_of_class_mean", ""))
         for name, function in ((f"psnr{of}", psnr), (f"ssim{of}", ssim))
     ]  # fmt: skip

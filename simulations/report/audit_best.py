@@ -1,9 +1,8 @@
 """An audit of a plan at a glance: a row a protection, a column a question, with the fewest images; and the short answer."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Value, decimals, highest, images_of, protected
+from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Value, highest, images_of, protected
 from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, listed, percent, shown, span
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
@@ -22,27 +21,6 @@ _QUESTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Level:
-    """The best attack on members at an ε, "" for none; ``accuracy``: of the attacked heads."""
-
-    epsilon: str
-    value: str
-    best: str
-    accuracy: str
-
-
-@dataclass(frozen=True)
-class Membership:
-    """The best attack on members at each ε, and what a guess reaches; ``rate``: members found at 1 %, else the AUC."""
-
-    rate: bool
-    images: str
-    levels: Sequence[Level]
-    guess: str
-    guessed_accuracy: str
-
-
 def answer(audit: Audit) -> Fact:
     """Say how well members are found without differential privacy and with it, and how accurate the attacked heads are."""
     images, rows = _fewest(audit)
@@ -52,12 +30,19 @@ def answer(audit: Audit) -> Fact:
     for row in rows:
         by_epsilon.setdefault(epsilon_text(real(row["epsilon"])) if row["epsilon"] else "", []).append(row)
     levels = [
-        Level(epsilon, _value(top), _most(group, measure), _accuracies(group))
+        {"epsilon": epsilon, "value": _text(top), "best": _most(group, measure), "accuracy": _accuracies(group)}
         for epsilon, group in by_epsilon.items()
         if (top := highest(group, measure))
     ]
-    facts = Membership(measure == "tpr@1%", images, levels, _guess(rows, measure), _guess(rows, "accuracy"))
-    return fact("audit", "members_found", facts)
+    return fact(
+        "audit",
+        "members_found",
+        rate=measure == "tpr@1%",
+        images=images,
+        levels=levels,
+        guess=_guess(rows, measure),
+        guessed_accuracy=_guess(rows, "accuracy"),
+    )
 
 
 def glance(audit: Audit) -> list[Section]:
@@ -97,9 +82,10 @@ def _most(rows: Sequence[Row], measure: str) -> str:
     """Return the highest value, and all strategies that have it."""
     if not (top := highest(rows, measure)):
         return NONE
-    best = [row for row in rows if row["measure"] == measure and row["value"] and _value(row) == _value(top)]
-    names = [shown(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
-    return f"{_value(top)}, {listed(list(dict.fromkeys(names)))}"
+    values = [Value(row) for row in rows if row["measure"] == measure and row["value"]]
+    best = [value for value in values if _text(value) == _text(top)]
+    names = [shown(v.row["strategy"], 40) + (f" by {v.attack}" if measure in MEMBERSHIP else "") for v in best]
+    return f"{_text(top)}, {listed(list(dict.fromkeys(names)))}"
 
 
 def _accuracies(rows: Iterable[Row]) -> str:
@@ -110,14 +96,13 @@ def _accuracies(rows: Iterable[Row]) -> str:
 def _guess(rows: Sequence[Row], measure: str) -> str:
     """Return what a guess reaches, from least to most if strategies have different sites."""
     if measure == "psnr":
-        guesses = [_value(row) for row in rows if row["measure"] == "psnr_of_class_mean" and row["value"]]
+        guesses = [_text(Value(row)) for row in rows if row["measure"] == "psnr_of_class_mean" and row["value"]]
     else:
         guesses = [guess for row in rows if row["measure"] == measure and (guess := Value(row).guess)]
     return span(min(guesses), max(guesses)) if guesses else NONE
 
 
-def _value(row: Row) -> str:
-    value, measure = real(row["value"]), row["measure"]
-    if measure.startswith("psnr"):
-        return f"{value:.1f} dB"
-    return decimals(value) if measure == "auc" or measure.startswith("cosine") else percent(value)
+def _text(value: Value) -> str:
+    if value.measure.startswith("psnr"):
+        return value.decibel
+    return value.short if value.measure == "auc" or value.measure.startswith("cosine") else value.share

@@ -130,6 +130,6 @@ def _numbers(title: str, lines: Sequence[_Line]) -> Table:
 def bound_figure(bounds: Sequence[Bound]) -> Figure:
     """Draw each claimed ε with its lower bound."""
     dots = [Dot(bound.name, (bound.claimed, bound.bound)) for bound in bounds]
-    refuted = [bound.name for bound in bounds if bound.bound > bound.claimed]
+    refuted = [bound.name for bound in bounds if bound.refutes]
     columns = "mechanism", "claimed ε", "lower bound from one run"
     return dot_chart(caption("bounds", refuted), dots, columns, Axis("ε", low=0), file="table.csv")

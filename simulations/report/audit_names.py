@@ -61,6 +61,16 @@ class Bound(NamedTuple):
     claimed: float
     bound: float
 
+    @property
+    def share(self) -> float:
+        """The bound as a share of the claim."""
+        return self.bound / self.claimed
+
+    @property
+    def refutes(self) -> bool:
+        """Whether the claim is refuted."""
+        return self.bound > self.claimed
+
 
 def merged(results: Mapping[tuple[_Key, str], _Result]) -> list[tuple[_Key, tuple[str, ...], _Result]]:
     """Merge protections with identical findings: masks do not change the head, so it was measured once."""
@@ -169,10 +179,10 @@ def decimals(value: float) -> str:
     )
 
 
-def highest(rows: Sequence[Row], measure: str) -> Row | None:
-    """Return the row with the highest value of a measure."""
-    candidates = (row for row in rows if row["measure"] == measure and row["value"])
-    return max(candidates, key=lambda row: real(row["value"]), default=None)
+def highest(rows: Sequence[Row], measure: str) -> Value | None:
+    """Return the highest value of a measure."""
+    candidates = [Value(row) for row in rows if row["measure"] == measure and row["value"]]
+    return max(candidates, key=lambda value: real(value.row["value"]), default=None)
 
 
 def bounds_of(audit: Audit) -> list[Bound]:

@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.report.benchmark_best import (
     alone,
     best,
@@ -19,88 +17,11 @@ from fedtransfer.simulations.report.benchmark_best import (
 from fedtransfer.simulations.report.benchmark_measures import by_setting, bytes_of, seed_counts, text_of
 from fedtransfer.simulations.report.benchmark_runs import configs, curves, failures, promised
 from fedtransfer.simulations.report.blocks import Fact, epsilon, percent, power, shown, span
-from fedtransfer.simulations.report.failures import Failure
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 from fedtransfer.simulations.report.sentences import fact, sentence
 from fedtransfer.simulations.scoring.estimate import rising
 
-Named = tuple[str, str]  # a method, and its accuracy with the interval
-Pair = tuple[float, float]  # accuracy on own test images: of the best method, and of sites alone
-
-
-@dataclass(frozen=True)
-class Lead:
-    """What was compared on what; ``seeds``: the different numbers of seeds of the rows."""
-
-    methods: int
-    settings: int
-    data: Sequence[str]
-    seeds: Sequence[int]
-    networks: Sequence[str]
-    configs: Sequence[RunConfig]
-
-
-@dataclass(frozen=True)
-class Alone:
-    """Shares of sites that do better alone than with the best method: the least and the most over settings."""
-
-    least: float
-    at_least: str
-    most: float
-    at_most: str
-    own: Mapping[str, Pair]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Accuracy of the best methods; ``bests``: ε, "" for none → of each setting."""
-
-    bests: Mapping[str, Sequence[float]]
-    pooled: Sequence[float]
-    failures: Sequence[Failure]
-    setting: str
-    alone: Alone | None
-    federated: bool
-    seeds: Sequence[int]
-
-
-@dataclass(frozen=True)
-class Privacy:
-    """Methods with a promise, and those that never or not in all settings have one."""
-
-    private: int
-    methods: int
-    range: str
-    deltas: Sequence[str]
-    protected: Mapping[str, Sequence[str]]
-    never: Sequence[str]
-    sometimes: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Bytes to and from a site of the best methods by ε, and of the methods with least and most."""
-
-    bests: Mapping[str, Sequence[float]]
-    levels: int
-    least: tuple[str, float] | None
-    most: tuple[str, float] | None
-    seconds: int | None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting: its best methods, and who does better alone."""
-
-    top: Named | None
-    methods: int
-    pooled: Named | None
-    at_epsilon: Sequence[tuple[str, Named]]
-    alone: float | None
-    alone_least: str
-    alone_most: str
-    own: Pair | None
-    rising: Sequence[str]
+Pair = tuple[float, float]
 
 
 def lead(benchmark: Benchmark) -> str:
@@ -109,17 +30,21 @@ def lead(benchmark: Benchmark) -> str:
     data = [shown(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6]
     networks = [f"{shown(each['name'], 60)} at {each.get('resolution', '?')} px" for each in about.get("backbones", [])]
     methods = {row["method"] for row in federated(benchmark.table)}
-    facts = Lead(len(methods), len(by_setting(benchmark)), data, seed_counts(benchmark), networks, configs(benchmark))
-    return sentence("lead", "of_benchmark", facts)
+    return sentence(
+        "lead",
+        "of_benchmark",
+        methods=len(methods),
+        settings=len(by_setting(benchmark)),
+        data=data,
+        seeds=seed_counts(benchmark),
+        networks=networks,
+        configs=configs(benchmark),
+    )
 
 
 def answer(benchmark: Benchmark) -> tuple[Fact, ...]:
     """Answer: how good, how private, at what cost."""
-    return (
-        fact("accuracy", "of_benchmark", _accuracy(benchmark)),
-        fact("privacy", "of_benchmark", _privacy(benchmark)),
-        fact("cost", "of_benchmark", _cost(benchmark)),
-    )
+    return _accuracy(benchmark), _privacy(benchmark), _cost(benchmark)
 
 
 def of_setting(benchmark: Benchmark, rows: Sequence[Row], curves_: Mapping[str, Sequence[float]]) -> str:
@@ -131,14 +56,16 @@ def of_setting(benchmark: Benchmark, rows: Sequence[Row], curves_: Mapping[str, 
         curves_: its ``curves``.
     """
 
-    def named(row: Row) -> Named:
+    def named(row: Row) -> tuple[str, str]:
         return row["method"], text_of(benchmark, row, "accuracy")
 
     methods, together = federated(rows), pooled(rows)
     top = best(methods) if methods else None
     levels = few(list(by_epsilon(methods).items())) if top and not top.get("epsilon") else []
     shares = [share for row in methods if not math.isnan(share := alone(benchmark, row))]
-    facts = Setting(
+    return sentence(
+        "accuracy",
+        "of_setting",
         top=named(top) if top else None,
         methods=len(methods),
         pooled=named(best(together)) if together else None,
@@ -149,7 +76,6 @@ def of_setting(benchmark: Benchmark, rows: Sequence[Row], curves_: Mapping[str, 
         own=_known_pair(on_own_images(benchmark, rows)),
         rising=rising_methods(curves_),
     )
-    return sentence("accuracy", "of_setting", facts)
 
 
 def rising_methods(curves_: Mapping[str, Sequence[float]]) -> list[str]:
@@ -157,11 +83,13 @@ def rising_methods(curves_: Mapping[str, Sequence[float]]) -> list[str]:
     return [name for name, curve in curves_.items() if rising(curve)]
 
 
-def _accuracy(benchmark: Benchmark) -> Accuracy:
+def _accuracy(benchmark: Benchmark) -> Fact:
     settings = by_setting(benchmark)
     tops = {setting: best(methods) for setting, rows in settings.items() if (methods := federated(rows))}
     single = [of_setting(benchmark, rows, curves(benchmark, setting)) for setting, rows in settings.items()]
-    return Accuracy(
+    return fact(
+        "accuracy",
+        "of_benchmark",
         bests={level: [real(row["accuracy"]) for row in rows] for level, rows in _bests(benchmark).items()},
         pooled=[real(best(together)["accuracy"]) for rows in settings.values() if (together := pooled(rows))],
         failures=[failure for failure in failures(benchmark) if failure.total],
@@ -172,7 +100,8 @@ def _accuracy(benchmark: Benchmark) -> Accuracy:
     )
 
 
-def _alone(benchmark: Benchmark, tops: Mapping[str, Row]) -> Alone | None:
+def _alone(benchmark: Benchmark, tops: Mapping[str, Row]) -> dict[str, Any] | None:
+    """Return the least and the most share of sites, over settings, that do better alone than with the best method."""
     settings = by_setting(benchmark)
     shares = {name: share for name, top in tops.items() if not math.isnan(share := alone(benchmark, top))}
     if not shares:
@@ -180,7 +109,13 @@ def _alone(benchmark: Benchmark, tops: Mapping[str, Row]) -> Alone | None:
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     pairs = {name: _known_pair(on_own_images(benchmark, settings[name])) for name in dict.fromkeys((least, most))}
     own = {shown(name, 40): pair for name, pair in pairs.items() if pair}
-    return Alone(shares[least], shown(least, 40), shares[most], shown(most, 40), own)
+    return {
+        "least": shares[least],
+        "at_least": shown(least, 40),
+        "most": shares[most],
+        "at_most": shown(most, 40),
+        "own": own,
+    }
 
 
 def _bests(benchmark: Benchmark) -> dict[str, list[Row]]:
@@ -195,13 +130,15 @@ def _bests(benchmark: Benchmark) -> dict[str, list[Row]]:
     return ({"": bare} if bare else {}) | {level: private[level] for level in few(falling(private))}
 
 
-def _privacy(benchmark: Benchmark) -> Privacy:
+def _privacy(benchmark: Benchmark) -> Fact:
     private = [row for row in benchmark.table if row.get("epsilon")]
     with_promise = {row["method"] for row in private}
     methods = federated(benchmark.table)
     bare = dict.fromkeys(row["method"] for row in methods if not row.get("epsilon"))
     values = [real(row["epsilon"]) for row in private]
-    return Privacy(
+    return fact(
+        "privacy",
+        "of_benchmark",
         private=len(with_promise),
         methods=len({row["method"] for row in methods}),
         range=span(epsilon(min(values)), epsilon(max(values))) if values else "",
@@ -212,14 +149,16 @@ def _privacy(benchmark: Benchmark) -> Privacy:
     )
 
 
-def _cost(benchmark: Benchmark) -> Cost:
+def _cost(benchmark: Benchmark) -> Fact:
     spending = [row for row in federated(benchmark.table) if bytes_of(row) > 0]
     least, most = (choose(spending, key=bytes_of) if spending else None for choose in (min, max))
     seconds: Any = benchmark.about.get("seconds")
     total = sum(seconds.values()) if isinstance(seconds, dict) else real(seconds)
     bests = _bests(benchmark)
     spent = {level: [bytes_of(row) for row in rows if bytes_of(row) > 0] for level, rows in bests.items()}
-    return Cost(
+    return fact(
+        "cost",
+        "of_benchmark",
         bests={level: values for level, values in spent.items() if values},
         levels=len(bests),
         least=(least["method"], bytes_of(least)) if least else None,

@@ -29,35 +29,23 @@ class Matrix:
     labels: tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How images and classes are spread over sites; ``largest``: the most images of a class at a site."""
-
-    classes: int
-    sites: int
-    images: Sequence[int]
-    classes_a_site: Sequence[int]
-    largest: int
-    largest_class: str
-    largest_site: str
-
-
 def partition(run: Run) -> Figure:
     """Draw how many images of each class each site has, without test images if they are known."""
     images, with_test = run.images
     sites, classes = list(natural_order(images)), list(run.classes)
     counts = np.array([[images[site].get(name, 0) for site in sites] for name in classes])
     totals, classes_a_site = counts.sum(0), (counts > 0).sum(0)
-    spread = Spread(
-        len(classes),
-        len(sites),
-        totals.tolist(),
-        classes_a_site.tolist(),
-        int(counts.max()),
-        classes[int(counts.max(1).argmax())],
-        sites[int(counts.max(0).argmax())],
+    words = caption(
+        "partition",
+        with_test,
+        classes=len(classes),
+        sites=len(sites),
+        images=totals.tolist(),
+        classes_a_site=classes_a_site.tolist(),
+        largest=int(counts.max()),
+        largest_class=classes[int(counts.max(1).argmax())],
+        largest_site=sites[int(counts.max(0).argmax())],
     )
-    words = caption("partition", with_test, spread)
     rows = tuple((shown(site), f"{totals[i]:,}", *(f"{n:,}" for n in counts[:, i])) for i, site in enumerate(sites))
     columns = ("site", "all", *(shown(name, 30) for name in classes))
     note = ""

@@ -36,15 +36,15 @@ def environment() -> Environment:
     return environment
 
 
-def paragraphs(template: str, macro: str, *facts: Any) -> tuple[str, ...]:
+def paragraphs(template: str, macro: str, *facts: Any, **named: Any) -> tuple[str, ...]:
     """Return the paragraphs that a macro writes about facts: ``paragraphs("privacy", "sentences", run)``."""
-    text = str(getattr(environment().get_template(f"{template}.txt").module, macro)(*facts))
+    text = str(getattr(environment().get_template(f"{template}.txt").module, macro)(*facts, **named))
     return tuple(joined for part in re.split(r"\n\s*\n", text) if (joined := _joined(part)))
 
 
-def sentence(template: str, macro: str, *facts: Any) -> str:
+def sentence(template: str, macro: str, *facts: Any, **named: Any) -> str:
     """Return what a macro writes as one paragraph, "" for nothing."""
-    return _joined("\n".join(paragraphs(template, macro, *facts)))
+    return _joined("\n".join(paragraphs(template, macro, *facts, **named)))
 
 
 def _joined(text: str) -> str:
@@ -52,15 +52,15 @@ def _joined(text: str) -> str:
     return re.sub(r" ([.,;:)])", r"\1", text).replace("( ", "(")
 
 
-def fact(template: str, macro: str, *facts: Any) -> Fact:
+def fact(template: str, macro: str, *facts: Any, **named: Any) -> Fact:
     """Return a fact, of which a macro writes the question, the number and then the sentences."""
-    question, number, *sentences = paragraphs(template, macro, *facts)
+    question, number, *sentences = paragraphs(template, macro, *facts, **named)
     return Fact(question, number, tuple(sentences))
 
 
-def caption(macro: str, *facts: Any) -> Caption:
+def caption(macro: str, *facts: Any, **named: Any) -> Caption:
     """Return the caption of a figure: title, description, and a note if the macro writes one."""
-    return Caption(*paragraphs("figures", macro, *facts))
+    return Caption(*paragraphs("figures", macro, *facts, **named))
 
 
 def data_name(config: RunConfig) -> str:

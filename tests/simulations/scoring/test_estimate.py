@@ -35,6 +35,15 @@ def test_an_interval_needs_three_values(values: tuple[float, ...], text: str) ->
     assert estimate.n == sum(not math.isnan(value) for value in values)
 
 
+def test_a_bootstrap_needs_ten_values() -> None:
+    """Of fewer it holds the truth far less often than it says."""
+    nothing, one, few, ten = (Estimate.bootstrapped(values) for values in ([], [1.0], [1.0] * 9, [0.0, 1.0] * 5))
+    assert math.isnan(nothing.mean)
+    assert (nothing.n, one.n, one.mean) == (0, 1, 1.0)
+    assert all(math.isnan(estimate.low) for estimate in (nothing, one, few))
+    assert 0 < ten.low < 0.5 < ten.high < 1
+
+
 @given(st.integers(11, 200), st.integers(0, 2**32 - 1))
 def test_a_level_curve_does_not_rise_and_a_line_does(rounds: int, seed: int) -> None:
     noise = 0.002 * np.random.default_rng(seed).standard_normal(rounds)

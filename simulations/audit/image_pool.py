@@ -25,7 +25,7 @@ from fedtransfer.simulations.data.partition import partition
 
 
 @dataclass(frozen=True)
-class Pool:
+class ImagePool:
     """Images of several sites, with their features.
 
     Attributes:
@@ -57,7 +57,7 @@ class Pool:
         return found
 
 
-def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> Pool:
+def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> ImagePool:
     """Draw 2 · ``each`` images of every class from the training images, and give each to a site; half are trained on.
 
     Which are trained on is drawn class by class, so that members are ``each`` images of every class. Images that the decoder
@@ -96,7 +96,7 @@ def others(config: RunConfig, classes: tuple[str, ...], progress: Progress | Non
 
 def pool_of_run(
     folder: Path, config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None
-) -> tuple[Pool, Split]:
+) -> tuple[ImagePool, Split]:
     """Return the images of a simulated run, and its test images apart, with features and class numbers.
 
     Training images were trained on, validation images were not.
@@ -147,7 +147,7 @@ def _with_features(
     classes: tuple[str, ...],
     moments: Moments | None,
     progress: Progress | None,
-) -> Pool:
+) -> ImagePool:
     backbone = configured_backbone(config)
     mapped = feature_map(config, backbone, moments)
     number = {name: i for i, name in enumerate(classes)}
@@ -163,10 +163,10 @@ def _with_features(
         sites[site] = x, np.array([number[image.label] for image in images[site]], np.int64)
         if site in inside:
             kept_inside[site] = inside[site][kept]
-    return Pool(images, sites, kept_inside, classes)
+    return ImagePool(images, sites, kept_inside, classes)
 
 
-def without_empty(pool: Pool) -> Pool:
+def without_empty(pool: ImagePool) -> ImagePool:
     """Leave out sites that have nothing to train on."""
     full = {site for site, inside in pool.inside.items() if inside.any()}
     return replace(

@@ -9,13 +9,13 @@ from rich.table import Table
 from fedtransfer.simulations.audit.tables import Finding, cells
 from fedtransfer.simulations.csv_files import write_csv
 from fedtransfer.simulations.report.audit_names import MEASURES, Value
-from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
+from fedtransfer.simulations.report.blocks import epsilon
 
 Row = dict[str, float | str]
 
-_BY_CHANCE = "_by_chance"  # ends the names of columns that hold the guess beside a measure
+_BY_CHANCE = "_by_chance"  # ends the names of columns with guesses
 _BEST = "best_attack"  # on members, of all; its column has the name
-# Column of summary.csv, attack and measure, and how a person is told: heading, and factor.
+# Column of summary.csv, attack, measure, and for a person the heading and a factor.
 _COLUMNS = (
     ("accuracy", "utility", "accuracy", "acc., %", 100),
     ("counts_exact", "labels", "exact_share", "counts, %", 100),
@@ -35,99 +35,101 @@ _GUESSES = {"counts_exact": "counts_by_chance", "cosine_of_one_image": "cosine_b
 
 
 def summary(findings: Sequence[Finding]) -> list[Row]:
-    """Return a row a federation: what it is, and each column of ``summary.csv``; NaN for what cannot be said."""
+    """Return a row a federation: what it is, and each column of ``summary.csv``; NaN for unknown numbers."""
     federations: dict[tuple[int, str, str], list[Finding]] = {}
-    for found in findings:
-        federations.setdefault((found.images_per_class, found.strategy, found.protection), []).append(found)
-    return [_row(mine) for mine in federations.values()]
+    for finding in findings:
+        key = finding.images_per_class, finding.strategy, finding.protection
+        federations.setdefault(key, []).append(finding)
+    return [_row(group) for group in federations.values()]
 
 
 def _row(findings: Sequence[Finding]) -> Row:
-    first, found = findings[0], {(each.attack, each.measure): each for each in findings}
+    first, by_name = findings[0], {(finding.attack, finding.measure): finding for finding in findings}
     row: Row = {
         "images_per_class": first.images_per_class or "", "strategy": first.strategy,
         "protection": first.protection or "as it ran", "epsilon": first.epsilon, _BEST: best_attack(findings),
     }  # fmt: skip
     for name, attack, measure, *_ in _COLUMNS:
-        mine = found.get((str(row[_BEST]) if attack == _BEST else attack, measure))
-        row[name] = math.nan if mine is None else mine.by_chance if name.endswith(_BY_CHANCE) else mine.value
+        finding = by_name.get((str(row[_BEST]) if attack == _BEST else attack, measure))
+        guess = name.endswith(_BY_CHANCE)
+        row[name] = math.nan if finding is None else finding.by_chance if guess else finding.value
     return row
 
 
 def best_attack(findings: Sequence[Finding]) -> str:
-    """Name the attack that finds most members of a federation at 1 % false alarms, or where none can be told has most area."""
-    told: dict[str, dict[str, float]] = {}
-    for found in findings:
-        if found.measure in ("tpr@1%", "auc"):
-            told.setdefault(found.attack, {})[found.measure] = -1.0 if math.isnan(found.value) else found.value
-    return max(told, key=lambda attack: (told[attack].get("tpr@1%", -1.0), told[attack].get("auc", -1.0)), default="")
+    """Return the attack with the highest TPR at 1 % FPR; if no TPR is available, the one with the highest AUC."""
+    values: dict[str, dict[str, float]] = {}
+    for finding in findings:
+        if finding.measure in ("tpr@1%", "auc"):
+            value = -1.0 if math.isnan(finding.value) else finding.value
+            values.setdefault(finding.attack, {})[finding.measure] = value
+    return max(values, key=lambda name: [values[name].get(key, -1.0) for key in ("tpr@1%", "auc")], default="")
 
 
 def write_summary_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows; what is not a number is left empty."""
+    """Write the rows; NaN becomes an empty cell."""
     write_csv(path, list(rows[0]), ([_plain(value) for value in row.values()] for row in rows))
 
 
-def shown(findings: Sequence[Finding]) -> Table:
-    """Lay findings out: of one federation a row a measure; of several a row each, a section a strategy and number of images."""
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Lay out findings: of one federation a row a measure; of several a row each, in sections by strategy and images."""
     rows = summary(findings)
     return _of_one(findings) if len(rows) == 1 else _of_several(rows)
 
 
+def _empty_table(caption: str) -> Table:
+    title = "What a server reads off a site's first update, and what the last head gives away"
+    return Table(title=title, caption=caption, title_style="bold", caption_style="dim")
+
+
 def _of_one(findings: Sequence[Finding]) -> Table:
-    table = Table(
-        title="What a server reads off a site's first update, and what the head that comes out gives away",
-        caption="in parentheses 95 % intervals; of: so many images, sites, classes at sites, answers on non-members or guesses. A "
-        "guess at features is the class's mean over test images: of a run they are the sites' own, which an outsider does not have",
-        title_style="bold",
-        caption_style="dim",
+    table = _empty_table(
+        "in parentheses 95 % intervals; of: number of images, sites, classes at sites, answers on non-members or guesses. A "
+        "guess at features is the class's mean over test images: for a run they are the sites' own, which an outsider does "
+        "not have"
     )
     for name in ("attack", "measure"):
         table.add_column(name)
     for name in ("found", "a guess", "of"):
         table.add_column(name, justify="right")
-    for found in findings:
-        if not math.isnan(found.value):
-            value = Value(cells(found))
-            of = f"{found.count:,}" if found.count else ""
-            table.add_row(found.attack, MEASURES[found.measure], value.text, value.guess, of)
+    for finding in findings:
+        if not math.isnan(finding.value):
+            value, count = Value(cells(finding)), f"{finding.count:,}" if finding.count else ""
+            table.add_row(finding.attack, MEASURES[finding.measure], value.text, value.guess, count)
     return table
 
 
 def _of_several(rows: Sequence[Row]) -> Table:
-    table = Table(
-        title="What a server reads off a site's first update, and what the head that comes out gives away",
-        caption="after a strategy, images a class; counts: classes at a site whose number of images is read off exactly; cosine: to the "
+    table = _empty_table(
+        "after a strategy, images a class; counts: classes at a site whose number of images is read off exactly; cosine: to the "
         "features of a class' only image; dB: PSNR of images rebuilt from such features. In parentheses guesses that need nothing "
         "from a site: one number for all counts, and the mean of public images of the class. ε >: at 95 % confidence. AUC, and "
-        "members found, in %, at 1 % false alarms: by the attack that finds most, where guessing gives 0.5 and 1. —: too few to say",
-        title_style="bold",
-        caption_style="dim",
+        "members found, in %, at 1 % false alarms: by the attack that finds most, where guessing gives 0.5 and 1. —: too few to say"
     )
     for name in ("strategy", "protection"):
         table.add_column(name, no_wrap=True)
-    told = [column for column in _COLUMNS if column[3]]
-    for *_, heading, _ in told:
+    columns = [(name, heading, factor) for name, _, _, heading, factor in _COLUMNS if heading]
+    for _, heading, _ in columns:
         table.add_column(heading, justify="right")
     table.add_column("attack", no_wrap=True)
     for row, before in zip(rows, [rows[0], *rows], strict=False):
         if (row["images_per_class"], row["strategy"]) != (before["images_per_class"], before["strategy"]):
             table.add_section()
-        named = [", ".join(str(row[name]) for name in ("strategy", "images_per_class") if row[name] != "")]
-        claimed = "" if math.isnan(epsilon := float(row["epsilon"])) else f", ε = {epsilon_words(epsilon)}"
-        named += [f"{row['protection']}{claimed}"]
-        table.add_row(*named, *(_number(row, name, factor) for name, *_, factor in told), str(row[_BEST]))
+        name = ", ".join(str(row[key]) for key in ("strategy", "images_per_class") if row[key] != "")
+        claim = "" if math.isnan(claimed := float(row["epsilon"])) else f", ε = {epsilon(claimed)}"
+        numbers = (_number(row, column, factor) for column, _, factor in columns)
+        table.add_row(name, f"{row['protection']}{claim}", *numbers, str(row[_BEST]))
     return table
 
 
 def _number(row: Row, name: str, factor: int) -> str:
-    """Show a number, and in parentheses the guess beside it."""
+    """Return a number, with the guess in parentheses."""
     value, digits = float(row[name]), 1 if factor > 1 or name == "psnr" else 2
     if math.isnan(value):
         return "—"
     guess = float(row[_GUESSES[name]]) if name in _GUESSES else math.nan
-    beside = "" if math.isnan(guess) else f" ({factor * guess:.{0 if factor > 1 else digits}f})"
-    return f"{factor * value:.{digits}f}{beside}"
+    by_chance = "" if math.isnan(guess) else f" ({factor * guess:.{0 if factor > 1 else digits}f})"
+    return f"{factor * value:.{digits}f}{by_chance}"
 
 
 def _plain(value: float | str) -> str:
