@@ -68,13 +68,8 @@ def _family(name: str, cases: Mapping[tuple[Key, str], Mapping[str, Row]]) -> Ta
     for measure in measures:
         head += [MEASURES.get(measure, shown(measure, 40))]
         head += [CHANCE[measure]] if measure in with_guess else []
-    filled = [i for i in range(len(head) + 1) if i > 3 or any(row[i] for row in body)]
-    return Table(
-        heading,
-        tuple((*head, unit)[i] for i in filled),
-        tuple(tuple(row[i] or NONE for i in filled) for row in body),
-        sentence("audit", "table_note", *_legend(body), _chances(chances), _remarks(rows)),
-    ).shortened(_ROWS, "table.csv")
+    note = sentence("audit", "table_note", *_legend(body), _chances(chances), _remarks(rows))
+    return Table(heading, (*head, unit), tuple(body), note).compact(NONE).shortened(_ROWS, "table.csv")
 
 
 def _cells(rows: Mapping[str, Row], measures: Sequence[str], with_guess: Collection[str]) -> Iterator[str]:

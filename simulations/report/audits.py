@@ -1,4 +1,4 @@
-"""The sections about an audit: what attacks learn, ROC curves, bounds and claims, rebuilt images and their originals."""
+"""The page about an audit: what attacks learn, ROC curves, bounds and claims, rebuilt images and their originals."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ import numpy as np
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.report import audit_answer, audit_best, audit_curves, audit_tables
 from fedtransfer.simulations.report.audit_names import bounds_of
-from fedtransfer.simulations.report.blocks import Gallery, Picture, Section, Table, listed, shown
+from fedtransfer.simulations.report.blocks import Gallery, Page, Picture, Section, Table, listed, shown
 from fedtransfer.simulations.report.reading import Audit
 from fedtransfer.simulations.report.sentences import paragraphs, sentence
 
@@ -17,8 +17,13 @@ _COLUMNS = 12  # most pictures in a row
 _PICTURES = ("originals", "class_means", "labels", "rebuilt", "names")
 
 
-def sections(audit: Audit) -> list[Section]:
-    """Return what there is to show of an audit."""
+def page(audit: Audit, name: str) -> Page:
+    """Return the page: the answer, and a section for each kind of finding."""
+    title, lead = audit_answer.title(audit, name), audit_answer.lead(audit)
+    return Page(title, lead, audit_answer.answer(audit), tuple(_sections(audit)))
+
+
+def _sections(audit: Audit) -> list[Section]:
     parts = [] if audit.about.get("run") else audit_best.glance(audit)
     if curves := audit_curves.roc_figures(audit):
         text = paragraphs("audit", "roc", any(row["protection"] for row in audit.roc))

@@ -75,15 +75,15 @@ def on_own_images(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[float, flo
     alone; NaN where it is not known.
     """
     local = next((row for row in rows if row["method"] == "local only"), {})
-    made = federated(rows)
-    return real(best(made).get("own_mean")) if made else math.nan, real(local.get("own_mean"))
+    methods = federated(rows)
+    return real(best(methods).get("own_mean")) if methods else math.nan, real(local.get("own_mean"))
 
 
 def glance(benchmark: Benchmark) -> list[Section]:
-    """Return a section with a row a setting, where there are several: the best of each kind, and what it is worth."""
+    """Return a section with a row a setting, if there are several: the best of each kind, and its accuracy."""
     settings = by_setting(benchmark)
     levels = few(falling({level for rows in settings.values() for level in by_epsilon(federated(rows))}))
-    rows = [(shown(setting, 60), *_best_of_each(benchmark, mine, levels)) for setting, mine in settings.items()]
+    cells = tuple((shown(name, 60), *_best_of_each(benchmark, rows, levels)) for name, rows in settings.items())
     columns = (
         "setting",
         "best without differential privacy" if levels else "best method",
@@ -93,20 +93,19 @@ def glance(benchmark: Benchmark) -> list[Section]:
         "own images: best method / alone",
         "sites that do better alone",
     )
-    kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
-    own = bool({len(columns) - 1, len(columns) - 2} & {*kept})
+    own = any(row[-2] or row[-1] for row in cells)
     note = sentence("tables", "glance", same_test_images(benchmark), seed_counts(benchmark), own)
-    laid_out = tuple(tuple(row[i] for i in kept) for row in rows)
-    table = Table("At a glance", tuple(columns[i] for i in kept), laid_out, note, texts=True)
-    return [Section("glance", "At a glance", tables=(table.shortened(),))] if len(rows) > 1 else []
+    table = Table("At a glance", columns, cells, note, texts=True).compact().shortened()
+    return [Section("glance", "At a glance", tables=(table,))] if len(cells) > 1 else []
 
 
 def _best_of_each(benchmark: Benchmark, rows: Sequence[Row], levels: Sequence[str]) -> list[str]:
-    made, at = federated(rows), by_epsilon(federated(rows))
-    kinds = [[row for row in made if not row.get("epsilon")], *(at.get(level, []) for level in levels), pooled(rows)]
+    methods, private = federated(rows), by_epsilon(federated(rows))
+    bare = [row for row in methods if not row.get("epsilon")]
+    kinds = [bare, *(private.get(level, []) for level in levels), pooled(rows)]
     cells = [_named(benchmark, best(kind)) if kind else "" for kind in kinds]
     local = [text_of(benchmark, row, "accuracy") for row in rows if row["method"] == "local only"]
-    share = alone(benchmark, best(made)) if made else math.nan
+    share = alone(benchmark, best(methods)) if methods else math.nan
     own = on_own_images(benchmark, rows)
     on_own = "" if any(map(math.isnan, own)) else " / ".join(map(percent, own))
     return [*cells, *(local or [""]), on_own, "" if math.isnan(share) else percent(share, 0)]

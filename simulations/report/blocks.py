@@ -64,6 +64,12 @@ class Table:
         headers = [max(map(len, name.replace("-", "- ").split()), default=0) for name in self.columns]
         return not self.stacked and sum(map(max, letters, headers)) + len(letters) > _LETTERS_OF_A_PHONE
 
+    def compact(self, missing: str = "") -> "Table":
+        """Return the table without columns that are empty in every row; other empty cells become ``missing``."""
+        filled = [i for i in range(len(self.columns)) if i == 0 or any(row[i] for row in self.rows)]
+        rows = tuple(tuple(row[i] or missing for i in filled) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[i] for i in filled), rows=rows)
+
     def shortened(self, rows: int = ROWS, where: str = "") -> "Table":
         """Return the first rows, and a note that says how many more there are and where they stand."""
         if len(self.rows) <= rows:
@@ -151,6 +157,21 @@ class Section:
     code: tuple[str, ...] = ()
     folded: bool = False
     part: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows."""
+
+    title: str
+    lead: str
+    facts: tuple[Fact, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def parts(self) -> list[list[Section]]:
+        """The sections, those about one thing together."""
+        return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
 
 
 def shown(text: Any, length: int = 80) -> str:

@@ -3,30 +3,27 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
 from pathlib import Path
 from platform import python_version
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import (
-    audit_answer,
     audits,
-    benchmark_answer,
     benchmarks,
     comparison,
     comparison_answer,
     run_answer,
     runs,
 )
-from fedtransfer.simulations.report.blocks import Fact, Section, Table, listed, shown
+from fedtransfer.simulations.report.blocks import Page, Section, Table, listed, shown
 from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, distinct_names, read_folder
 from fedtransfer.simulations.report.sentences import environment, sentence
 
 MARK = '<meta name="generator" content="fedtransfer report">'
-_SHOWN_VERSIONS = (
+_PACKAGES = [
     "fedtransfer",
     "flwr",
     "keras",
@@ -36,22 +33,7 @@ _SHOWN_VERSIONS = (
     "scikit-learn",
     "dp-accounting",
     "matplotlib",
-)
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the template shows."""
-
-    title: str
-    lead: str
-    facts: tuple[Fact, ...]
-    sections: tuple[Section, ...]
-
-    @property
-    def parts(self) -> list[list[Section]]:
-        """The sections, those about one thing together."""
-        return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
+]
 
 
 def write(folders: Sequence[Path], out: Path, command: str) -> None:
@@ -67,27 +49,13 @@ def write(folders: Sequence[Path], out: Path, command: str) -> None:
 def page_of(sources: Sequence[Source], command: str) -> Page:
     """Lay out a page: runs together, then each benchmark and each audit."""
     names = dict(zip((source.folder for source in sources), distinct_names(sources), strict=True))
-    runs_ = [source for source in sources if isinstance(source, Run)]
-    parts = [_of_runs(runs_, [names[run.folder] for run in runs_])] if runs_ else []
+    compared = [source for source in sources if isinstance(source, Run)]
+    parts = [_of_runs(compared, [names[run.folder] for run in compared])] if compared else []
     for source in sources:
         if isinstance(source, Benchmark):
-            parts.append(
-                Page(
-                    shown(names[source.folder]),
-                    benchmark_answer.lead(source),
-                    benchmark_answer.answer(source),
-                    tuple(benchmarks.sections(source)),
-                )
-            )
+            parts.append(benchmarks.page(source, names[source.folder]))
         elif isinstance(source, Audit):
-            parts.append(
-                Page(
-                    audit_answer.title(source, names[source.folder]),
-                    audit_answer.lead(source),
-                    audit_answer.answer(source),
-                    tuple(audits.sections(source)),
-                )
-            )
+            parts.append(audits.page(source, names[source.folder]))
     if len(parts) == 1:
         [page] = parts
         return replace(page, sections=(*page.sections, _versions(command)))
@@ -134,7 +102,7 @@ def is_report(file: Path) -> bool:
 
 def _versions(command: str) -> Section:
     packages = [("Python", python_version())]
-    for name in _SHOWN_VERSIONS:
+    for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             packages.append((name, version(name)))
     text = (f"This page: {shown(command, 500)}",) if command else ()

@@ -27,7 +27,7 @@ def test_a_benchmark_names_the_best_method_of_each_setting(bench_page: Page) -> 
     _, private, _ = bench_page.answer
     assert private.number == "ε = 0.5 to 8 by 10 of 15 methods"
     assert private.says("0.5 to 8", "10⁻⁵", "10 methods", "one training image")
-    elsewhere = sections["how"].tables["Beside numbers from elsewhere"]
+    elsewhere = sections["how"].tables["Numbers from elsewhere"]
     assert elsewhere.column("source") == ["the paper's table 2", "its table 13"]
     assert elsewhere.column("measured") == ["0.672", "not run"]
     assert sections["repeat"].code == ["fedtransfer benchmark --preset privacy --out bench"]
