@@ -94,7 +94,7 @@ def _of_one(findings: Sequence[Finding]) -> Table:
         table.add_column(name, justify="right")
     for finding in findings:
         if not math.isnan(finding.value):
-            value, count = Value(cells(finding)), f"{finding.count:,}" if finding.count else ""
+            value, count = Value.from_row(cells(finding)), f"{finding.count:,}" if finding.count else ""
             table.add_row(finding.attack, MEASURES[finding.measure], value.text, value.guess, count)
     return table
 

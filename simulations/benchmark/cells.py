@@ -45,12 +45,12 @@ class Features:
     """What a setting's images are seen through, and what it took.
 
     Attributes:
-        told: what a person is told of them.
+        lines: what a person should know about them.
         facts: backbone, resolution, preprocessing and fingerprint.
         peak_mb: of the process until then.
     """
 
-    told: Sequence[str]
+    lines: Sequence[str]
     facts: Mapping[str, str]
     peak_mb: float
 

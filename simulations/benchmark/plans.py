@@ -43,8 +43,8 @@ class Cell:
     tried: Mapping[str, Value] = field(default_factory=dict)
 
     @property
-    def place(self) -> tuple[str, int]:
-        """What its baselines belong to."""
+    def key(self) -> tuple[str, int]:
+        """Setting and seed, to which its baselines belong."""
         return self.setting, self.seed
 
     def __str__(self) -> str:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fedtransfer.simulations.report import audit_best
 from fedtransfer.simulations.report.audit_names import (
     Value,
@@ -80,7 +82,7 @@ def how(audit: Audit) -> tuple[str, ...]:
     about, run = audit.about, audit.about.get("run")
     accuracy = highest(audit.table, "accuracy") if run else None
     of_summary = real(run.get("accuracy")) if run else math.nan
-    same = accuracy is None or not abs(of_summary - real(accuracy.row["value"])) > 5e-4
+    same = accuracy is None or not abs(of_summary - accuracy.value) > 5e-4
     return paragraphs(
         "audit",
         "how",
@@ -103,18 +105,18 @@ def _learnt(audit: Audit) -> Fact:
     """Report the highest value of each measure, and cosines of features, those most above their guess first."""
     rows = [row for row in audit.table if row["attack"] != "one run"]
     top = {name: highest(rows, measure) for name, measure in _ONCE.items()}
-    cosines = [Value(row) for row in rows if row["measure"].startswith("cosine@") and row["value"]]
-    cosines.sort(key=lambda value: value.gain, reverse=True)
+    cosines = [Value.from_row(row) for row in rows if row["measure"].startswith("cosine@") and row["value"]]
+    cosines.sort(key=lambda cosine: cosine.value - np.nan_to_num(cosine.by_chance), reverse=True)
     return fact("audit", "learnt", {**top, "cosines": cosines})
 
 
 def _claims(audit: Audit) -> Fact:
-    by_measure = {row["measure"]: Value(row) for row in audit.table if row["attack"] == "one run" and row["value"]}
-    bound, right = by_measure.get("epsilon_lower_bound"), by_measure.get("right_guesses")
+    rows = [row for row in audit.table if row["attack"] == "one run" and row["value"]]
+    values = {row["measure"]: Value.from_row(row) for row in rows}
     run, canaries = bool(audit.about.get("run")), ""
-    if bound:
-        unclaimed = right if run and not bound.row["epsilon"] else None
-        at_most = unclaimed is not None and bound.row["value"] == by_measure["most_provable"].row["value"]
+    if bound := values.get("epsilon_lower_bound"):
+        unclaimed = values.get("right_guesses") if run and not any(row["epsilon"] for row in rows) else None
+        at_most = unclaimed is not None and bound.value == values["most_provable"].value
         canaries = "\n\n".join(paragraphs("audit", "on_canaries", run, unclaimed, bound, at_most))
     return fact("audit", "claims", bounds_of(audit), any(row["epsilon"] for row in audit.table), canaries)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Value, highest, images_of, protected
-from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, listed, percent, shown, span
+from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, decimals, listed, percent, shown, span
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
 from fedtransfer.simulations.report.sentences import fact, sentence
@@ -82,9 +82,9 @@ def _most(rows: Sequence[Row], measure: str) -> str:
     """Return the highest value, and all strategies that have it."""
     if not (top := highest(rows, measure)):
         return NONE
-    values = [Value(row) for row in rows if row["measure"] == measure and row["value"]]
-    best = [value for value in values if _text(value) == _text(top)]
-    names = [shown(v.row["strategy"], 40) + (f" by {v.attack}" if measure in MEMBERSHIP else "") for v in best]
+    scored = [row for row in rows if row["measure"] == measure and row["value"]]
+    best = [row for row in scored if _text(Value.from_row(row)) == _text(top)]
+    names = [shown(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
     return f"{_text(top)}, {listed(list(dict.fromkeys(names)))}"
 
 
@@ -96,13 +96,16 @@ def _accuracies(rows: Iterable[Row]) -> str:
 def _guess(rows: Sequence[Row], measure: str) -> str:
     """Return what a guess reaches, from least to most if strategies have different sites."""
     if measure == "psnr":
-        guesses = [_text(Value(row)) for row in rows if row["measure"] == "psnr_of_class_mean" and row["value"]]
+        guesses = [
+            _text(Value.from_row(row)) for row in rows if row["measure"] == "psnr_of_class_mean" and row["value"]
+        ]
     else:
-        guesses = [guess for row in rows if row["measure"] == measure and (guess := Value(row).guess)]
+        guesses = [guess for row in rows if row["measure"] == measure and (guess := Value.from_row(row).guess)]
     return span(min(guesses), max(guesses)) if guesses else NONE
 
 
 def _text(value: Value) -> str:
     if value.measure.startswith("psnr"):
-        return value.decibel
-    return value.short if value.measure == "auc" or value.measure.startswith("cosine") else value.share
+        return f"{value.value:.1f} dB"
+    as_number = value.measure == "auc" or value.measure.startswith("cosine")
+    return decimals(value.value) if as_number else percent(value.value)

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from fedtransfer.simulations.report.blocks import NONE, number, percent, shown
+from fedtransfer.simulations.report.blocks import decimals, percent, shown
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
 
@@ -109,80 +109,42 @@ def case_of(strategy: str, protections: Sequence[str] = (), images: str = "", ep
 
 @dataclass(frozen=True)
 class Value:
-    """A row's value as texts."""
+    """A number of an audit, with its 95 % interval and the value of a guess; NaN for what is missing."""
 
-    row: Row
+    attack: str
+    measure: str
+    value: float
+    low: float
+    high: float
+    by_chance: float
+    count: float
 
-    @property
-    def attack(self) -> str:
-        """The attack that found it."""
-        return self.row["attack"]
-
-    @property
-    def measure(self) -> str:
-        """What is measured."""
-        return self.row["measure"]
+    @classmethod
+    def from_row(cls, row: Row) -> "Value":
+        """Read a row of ``table.csv``."""
+        numbers = (real(row.get(name)) for name in ("value", "low", "high", "by_chance", "count"))
+        return cls(row["attack"], row["measure"], *numbers)
 
     @property
     def text(self) -> str:
-        """The value, with its 95 % interval if it has one."""
-        low, high = self.row.get("low"), self.row.get("high")
-        interval = f" ({self._shown(low)} to {self._shown(high)})" if low and high else ""
-        return self._shown(self.row["value"]) + interval
+        """The value, with its interval if it has one."""
+        interval = "" if math.isnan(self.low) else f" ({self._text(self.low)} to {self._text(self.high)})"
+        return self._text(self.value) + interval
 
     @property
     def guess(self) -> str:
         """The value of a guess that needs nothing from the sites; "" if unknown."""
-        return self._shown(self.row["by_chance"]) if self.row.get("by_chance") else ""
+        return "" if math.isnan(self.by_chance) else self._text(self.by_chance)
 
-    @property
-    def gain(self) -> float:
-        """The difference to the guess."""
-        return real(self.row["value"]) - real(self.row["by_chance"] or 0)
-
-    @property
-    def share(self) -> str:
-        """The value as a percentage."""
-        return percent(real(self.row["value"]))
-
-    @property
-    def short(self) -> str:
-        """The value in two decimals."""
-        return decimals(real(self.row["value"]))
-
-    @property
-    def decibel(self) -> str:
-        """The value in dB."""
-        return f"{real(self.row['value']):.1f} dB"
-
-    @property
-    def count(self) -> int:
-        """The number of answers, classes or images behind the value."""
-        return int(real(self.row["count"]))
-
-    def _shown(self, cell: str | None) -> str:
-        share = self.measure in _SHARES
-        return (percent if share else epsilon_text if self.measure == "claimed" else decimals)(real(cell))
-
-
-def decimals(value: float) -> str:
-    """Return a number with two decimals, or fewer if it is large."""
-    value = 0.0 if abs(value) < 0.005 else value
-    return (
-        NONE
-        if math.isnan(value)
-        else number(value)
-        if abs(value) >= 100
-        else f"{value:.1f}"
-        if abs(value) >= 10
-        else f"{value:.2f}"
-    )
+    def _text(self, number: float) -> str:
+        show = percent if self.measure in _SHARES else epsilon_text if self.measure == "claimed" else decimals
+        return show(number)
 
 
 def highest(rows: Sequence[Row], measure: str) -> Value | None:
     """Return the highest value of a measure."""
-    candidates = [Value(row) for row in rows if row["measure"] == measure and row["value"]]
-    return max(candidates, key=lambda value: real(value.row["value"]), default=None)
+    candidates = [Value.from_row(row) for row in rows if row["measure"] == measure and row["value"]]
+    return max(candidates, key=lambda candidate: candidate.value, default=None)
 
 
 def bounds_of(audit: Audit) -> list[Bound]:

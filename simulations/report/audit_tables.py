@@ -49,7 +49,9 @@ def _family(name: str, cases: Mapping[tuple[Key, str], Mapping[str, Row]]) -> Ta
     heading, unit = _FAMILIES.get(name, (shown(name, 40), "of"))
     rows = [row for group in cases.values() for row in group.values()]
     measures = list(dict.fromkeys(row["measure"] for row in rows))
-    chances = {measure: {Value(row).guess for row in rows if row["measure"] == measure} for measure in measures}
+    chances = {
+        measure: {Value.from_row(row).guess for row in rows if row["measure"] == measure} for measure in measures
+    }
     with_guess = {
         measure for measure in measures if measure in CHANCE and chances[measure] != {""}
     }  # others: in the note
@@ -75,9 +77,9 @@ def _family(name: str, cases: Mapping[tuple[Key, str], Mapping[str, Row]]) -> Ta
 def _cells(rows: Mapping[str, Row], measures: Sequence[str], with_guess: Collection[str]) -> Iterator[str]:
     for measure in measures:
         row = rows.get(measure)
-        yield Value(row).text if row else NONE
+        yield Value.from_row(row).text if row else NONE
         if measure in with_guess:
-            yield (Value(row).guess if row else "") or NONE
+            yield (Value.from_row(row).guess if row else "") or NONE
 
 
 def _counts(rows: Iterable[Row]) -> str:

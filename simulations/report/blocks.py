@@ -198,6 +198,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return "∞" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
+def decimals(value: float) -> str:
+    """Return a number with two decimals, or fewer if it is large."""
+    value = 0.0 if abs(value) < 0.005 else value
+    if math.isnan(value):
+        return NONE
+    return number(value) if abs(value) >= 100 else f"{value:.{1 if abs(value) >= 10 else 2}f}"
+
+
 def epsilon(value: float) -> str:
     """Return an ε in three digits at most, rounded up, so that no less is told than was spent: ``8`` for 7.99999."""
     return number(

@@ -88,6 +88,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "name": shown,
     "percent": blocks.percent,
     "number": blocks.number,
+    "decimals": blocks.decimals,
     "epsilon": blocks.epsilon,
     "power": blocks.power,
     "span": _span,

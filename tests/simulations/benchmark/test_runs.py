@@ -23,10 +23,10 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.server.run_folder.folder import settings_of
 from fedtransfer.simulations.benchmark import PRESETS, runs
 from fedtransfer.simulations.benchmark.cells import measure_baselines, run_cell
+from fedtransfer.simulations.benchmark.finished import compare, finished, refuse_to_replace
 from fedtransfer.simulations.benchmark.plans import Cell, Plan, read_plan
 from fedtransfer.simulations.benchmark.pool import results, workers
 from fedtransfer.simulations.benchmark.record import open_folder
-from fedtransfer.simulations.benchmark.standing import refuse_to_replace, standing, tuned
 from fedtransfer.simulations.benchmark.tuning import with_choices
 from fedtransfer.simulations.scoring.measures import BASELINES
 
@@ -120,7 +120,7 @@ def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None
     assert (out / "plan.toml").read_text() == changed.text
 
 
-def finished(cells: Iterable[Cell]) -> None:
+def write_finished(cells: Iterable[Cell]) -> None:
     """Write what finished runs and baselines leave, as far as it says that they are finished, and with what settings."""
     for cell in cells:
         folder = Path(cell.config.out)
@@ -145,10 +145,10 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     first = plan()
     assert open_folder(out, first) == []
     chosen = {"fedavg": 0.001, "robust": 4.0}
-    finished(
+    write_finished(
         [replace(c, config=c.config.model_copy(update={"learning_rate": chosen[c.method]})) for c in first.cells[:3]]
     )
-    finished((*first.baselines, *first.tuning))
+    write_finished((*first.baselines, *first.tuning))
     assert open_folder(out, first) == [], "what tuning chose is no change"
     more = plan(
         ("seeds = [0, 1]", "seeds = [1, 2]"),
@@ -164,10 +164,10 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     assert "they are made again" in open_folder(out, other, force=True)[1]
 
     one = plan(('strategy = "median"', 'strategy = "trimmed-mean"'))
-    assert {cell.method for cell in standing(one).changed} == {"robust"}
-    assert len(standing(one).done) == 6
+    assert {cell.method for cell in finished(one).changed} == {"robust"}
+    assert len(finished(one).done) == 6
     with pytest.raises(UserError, match=r"1 finished run there has .* learning-rate was 0.001, is 4.0"):
-        refuse_to_replace(tuned(with_choices(first.cells[:1], [CHOSEN])), out)
+        refuse_to_replace(compare(with_choices(first.cells[:1], [CHOSEN])), out)
 
 
 def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
@@ -202,7 +202,7 @@ backbone = "nowhere.keras"
 [methods.fedavg]"""
     plan = plan_file(tmp_path, PLAN.replace("\n[methods.fedavg]", more))
     ours = read_plan(plan, out, {"pictures": str(images)})
-    finished((*ours.cells[:3], ours.tuning[0], ours.baselines[0]))
+    write_finished((*ours.cells[:3], ours.tuning[0], ours.baselines[0]))
     before = sorted(tmp_path.rglob("*"))
 
     def told(*more: str) -> dict[str, str]:
