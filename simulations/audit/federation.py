@@ -174,9 +174,9 @@ class _Run:
     def rounds(self) -> Arrays:
         """Return the head after all rounds of training."""
         config, module, promised = self.config, strategy(self.config.strategy), guarantee(self.config)
-        known = config.model_copy(update={"sites": len(self.sites)})  # what strategies read is how many train
+        with_sites = config.model_copy(update={"sites": len(self.sites)})  # what strategies read is how many train
         mechanism = SiteLevel.of(config, promised) if promised and config.dp == "site" else None
-        state: State = module.start(initial_head(self.spec, config.seed), known)
+        state: State = module.start(initial_head(self.spec, config.seed), with_sites)
         weighting, bound, extra = config.weights_of_sites, config.clip, self._class_weights()
         for number in range(1, _affordable(config) + 1):
             if mechanism:
@@ -202,7 +202,7 @@ class _Run:
                 together = len(cohort) if config.masks else 1
                 contributions = [Contribution(u.total, weight_of(weighting, u.examples, together)) for u in received]
             if contributions:
-                state = _moved(module, state, contributions, known, number)
+                state = _moved(module, state, contributions, with_sites, number)
         return state.head
 
     def _update(self, task: Task) -> Update:
@@ -215,11 +215,11 @@ class _Run:
             total = weighted_change(task.head, head, weight_of(task.weighting, n))
         return Update(task.round, "", "", nothing, nothing, n, total)
 
-    def _sums(self, name: str, what: str) -> Sums:
+    def _sums(self, name: str, kind: str) -> Sums:
         x, y = self.sites[name]
         if self.config.private:
             return Sums(0, "", "", 1, released_sums(x, y, self.spec.classes, self.config, self.rng))
-        return Sums(0, "", "", len(y), site_sums(what, x, y, self.spec.classes))
+        return Sums(0, "", "", len(y), site_sums(kind, x, y, self.spec.classes))
 
     def _received(self, request: Request, head: Arrays, answers: Mapping[str, Any]) -> list[Any]:
         """Return what the server gets: the sites' answers, or under masks their sum; and tell who looks on."""

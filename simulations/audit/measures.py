@@ -73,7 +73,7 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
 
 
 def attacked(
-    shadows: Shadows, rng: np.random.Generator, known: tuple[Target, Members] | None = None
+    shadows: Shadows, rng: np.random.Generator, target: tuple[Target, Members] | None = None
 ) -> Iterator[tuple[str, dict[str, Estimate], Curve]]:
     """Yield the name of each attack, its measures, and its ROC curve for logarithmic axes.
 
@@ -83,8 +83,8 @@ def attacked(
         known: the one head to attack, and which images it was trained on (n,); then federations are its shadows.
     """
     for name, attack in ATTACKS.items():
-        if known:
-            scores, inside = attack(known[0], shadows)[None], known[1][None]
+        if target:
+            scores, inside = attack(target[0], shadows)[None], target[1][None]
         else:
             scores, inside = leave_one_out(attack, shadows), shadows.inside
         yield name, measured(scores, inside, rng), log_spaced(curve(scores, inside))
@@ -96,8 +96,8 @@ def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
     Those of ``RATES`` are among them, so that the curve says there what is measured there.
     """
     least = whole.fpr[whole.fpr > 0][0]
-    told = [rate for rate in RATES.values() if rate > least]
-    fpr = np.unique(np.concatenate([np.geomspace(least, 1.0, points - 1 - len(told)), told, [1.0]]))
+    rates = [rate for rate in RATES.values() if rate > least]
+    fpr = np.unique(np.concatenate([np.geomspace(least, 1.0, points - 1 - len(rates)), rates, [1.0]]))
     return Curve(fpr, np.array([whole.at(rate) for rate in fpr]))
 
 

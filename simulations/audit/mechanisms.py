@@ -95,8 +95,8 @@ def _size(claimed: float | None, delta: float) -> tuple[int, int]:
     for count in _CANARIES:
         most = int(_GUESSED * count)
         provable = lower_bound(most, most, count, delta)
-        if (wanted := max(_LEAST_PROVABLE, claimed + 1)) < provable:
-            return count, guesses_for(wanted, count, delta)
+        if (target := max(_LEAST_PROVABLE, claimed + 1)) < provable:
+            return count, guesses_for(target, count, delta)
     return count, most
 
 

@@ -65,20 +65,8 @@ class AuditCase:
         self, attack: str, measure: str, estimate: Estimate, note: str = "", by_chance: float = math.nan
     ) -> Finding:
         """Return a finding on the federation."""
-        return Finding(
-            self.strategy,
-            self.protection,
-            self.claim,
-            self.each,
-            attack,
-            measure,
-            estimate.mean,
-            estimate.low,
-            estimate.high,
-            by_chance,
-            estimate.n,
-            note,
-        )
+        names = self.strategy, self.protection, self.claim, self.each, attack, measure
+        return Finding(*names, estimate.mean, estimate.low, estimate.high, by_chance, estimate.n, note)
 
     def finding_of(self, measure: Measure) -> Finding:
         """Return what was measured as a finding on the federation."""
@@ -125,9 +113,9 @@ def read_plan(path: Path, changed: Mapping[str, Value]) -> Plan:
     declared: Settings = {"classes": "declared", "class-names": ",".join(classes)}
     cases = []
     for each in plan.images_per_class:
-        for name, own in plan.strategies.items():
+        for name, options in plan.strategies.items():
             for protection in PROTECTIONS:
-                settings = {**plan.common, **own, "seed": plan.seed, **changed}
+                settings = {**plan.common, **options, "seed": plan.seed, **changed}
                 if protection != "none":
                     settings |= declared
                 if protection in ("masks", "both"):

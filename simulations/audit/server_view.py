@@ -79,21 +79,21 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[Rou
         raise UserError(
             "normalise false: these attacks know features by their length of 1; audit with normalise = true"
         )
-    found: dict[str, Recovered] = {}
-    for seen in rounds:
+    recovered_sites: dict[str, Recovered] = {}
+    for view in rounds:
         read: dict[tuple[str, ...], Recovered] = {}
-        for site, (sent, cohort) in _clearest(config, seen).items():
-            if site in found or site not in images:
+        for site, (answer, cohort) in _clearest(config, view).items():
+            if site in recovered_sites or site not in images:
                 continue
             among = {name: images[name] for name in cohort if name in images}
             total = sum(among.values())
             if cohort not in read:
                 read[cohort] = (
-                    _of_sums(config, sent, total) if config.closed_form else _of_change(config, seen, sent, among)
+                    _of_sums(config, answer, total) if config.closed_form else _of_change(config, view, answer, among)
                 )
             share = images[site] / total
-            found[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
-    return found
+            recovered_sites[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
+    return recovered_sites
 
 
 def leaks(
@@ -149,54 +149,54 @@ def leaks(
     return measures
 
 
-def _clearest(config: RunConfig, seen: RoundView) -> dict[str, tuple[Answer, tuple[str, ...]]]:
+def _clearest(config: RunConfig, view: RoundView) -> dict[str, tuple[Answer, tuple[str, ...]]]:
     """Return site → what tells the server most of it, and whose that is: its own answer, or a sum of all.
 
     Each of N noisy answers has noise of one size, so their sum N times its square: the sum is taken where its square is
     more than N times that of the answer.
     """
-    if TOTAL in seen.sent:
-        return dict.fromkeys(seen.cohort, (seen.sent[TOTAL], seen.cohort))
-    own: dict[str, tuple[Answer, tuple[str, ...]]] = {site: (sent, (site,)) for site, sent in seen.sent.items()}
+    if TOTAL in view.sent:
+        return dict.fromkeys(view.cohort, (view.sent[TOTAL], view.cohort))
+    single: dict[str, tuple[Answer, tuple[str, ...]]] = {site: (answer, (site,)) for site, answer in view.sent.items()}
     if config.dp != "image":
-        return own
-    answers = [sent.arrays for sent in seen.sent.values()]
+        return single
+    answers = [answer.arrays for answer in view.sent.values()]
     added = Answer(tuple(np.sum(arrays, axis=0) for arrays in zip(*answers, strict=True)), None)
     square = _square(added)
     return {
-        site: (added, seen.cohort) if square > len(answers) * _square(sent) else own[site]
-        for site, sent in seen.sent.items()
+        site: (added, view.cohort) if square > len(answers) * _square(answer) else single[site]
+        for site, answer in view.sent.items()
     }
 
 
-def _square(sent: Answer) -> float:
-    return float(sum(np.sum(array**2) for array in sent.arrays))
+def _square(answer: Answer) -> float:
+    return float(sum(np.sum(array**2) for array in answer.arrays))
 
 
-def _of_sums(config: RunConfig, sent: Answer, images: int) -> Recovered:
+def _of_sums(config: RunConfig, answer: Answer, images: int) -> Recovered:
     match one_shot_sums(config):
         case "classes":
-            return from_sums(sent.arrays[0], sent.arrays[1], images)
+            return from_sums(answer.arrays[0], answer.arrays[1], images)
         case "gram":
-            return from_sums(sent.arrays[1][:-1].T, sent.arrays[1][-1], images)
-        case what:
-            return from_sums(sent.arrays[1].T if what == NOISY_GRAM else sent.arrays[0], None, images)
+            return from_sums(answer.arrays[1][:-1].T, answer.arrays[1][-1], images)
+        case kind:
+            return from_sums(answer.arrays[1].T if kind == NOISY_GRAM else answer.arrays[0], None, images)
 
 
-def _of_change(config: RunConfig, seen: RoundView, sent: Answer, among: Mapping[str, int]) -> Recovered:
+def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Mapping[str, int]) -> Recovered:
     """Read a mean change of the head over sites as that of one site with all their images, and as many steps as one takes."""
-    promised, images, together = guarantee(config), sum(among.values()), len(among)
-    weight = weight_of(config.weights_of_sites, sent.images or together, together)
-    change = tuple(array / weight for array in sent.arrays)
-    step, steps = config.learning_rate * rate(config, seen.round), promised.releases if promised else 0
+    promised, images, together = guarantee(config), sum(images_of.values()), len(images_of)
+    weight = weight_of(config.weights_of_sites, answer.images or together, together)
+    change = tuple(array / weight for array in answer.arrays)
+    step, steps = config.learning_rate * rate(config, view.round), promised.releases if promised else 0
     if promised and config.dp == "image":
         # A sum over a sample is divided by the same number always; and at a head of zeros the gradients of all images have
         # one norm, so are clipped by one factor.
         step *= promised.release.rate * images / together / config.batch_size
-        step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(seen.head[-1]))))
+        step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(view.head[-1]))))
     else:
         steps = config.local_epochs * int(np.ceil(images / together / config.batch_size))
-    return from_update(seen.head, change, images, step, steps)
+    return from_update(view.head, change, images, step, steps)
 
 
 def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[RoundView]) -> list[Measure]:
@@ -204,29 +204,29 @@ def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Seque
     directions: dict[str, Matrix] = {}
     clearest = _clearest(config, rounds[0])
     for name in features:
-        sent, _ = clearest[name]
+        answer, _ = clearest[name]
         if config.private:
-            gram, total = gram_matrix(sent.arrays[0]), sent.arrays[1].sum(1)
+            gram, total = gram_matrix(answer.arrays[0]), answer.arrays[1].sum(1)
         else:
-            augmented = unpack_triangle(sent.arrays[0])
+            augmented = unpack_triangle(answer.arrays[0])
             gram, total = augmented[:-1, :-1], augmented[-1, :-1]
         directions[name] = gram_directions(gram, total)
-    own = [float(inside_span(directions[name], x).mean()) for name, x in features.items()]
-    others = [float(inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
+    inside = [float(inside_span(directions[name], x).mean()) for name, x in features.items()]
+    outside = [float(inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
     return [
         _largest("gram", "of an eigenvector", directions, features),
         Measure.from_values(
-            "gram", "inside_span", own, "share of the length of a site's features in the matrix's row space"
+            "gram", "inside_span", inside, "share of the length of a site's features in the matrix's row space"
         ),
-        Measure.from_values("gram", "inside_span_of_others", others, "the same of the features of another site"),
+        Measure.from_values("gram", "inside_span_of_others", outside, "the same of the features of another site"),
     ]
 
 
-def _largest(attack: str, what: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
+def _largest(attack: str, subject: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
     values = [largest_cosine(guesses[name], x) for name, x in features.items()]
     others = [largest_cosine(guesses[other], features[name]) for name, other in _pairs(features)]
-    beside = float(np.mean(others)) if others else math.nan
-    return Measure.from_values(attack, "max_cosine", values, f"{what} to any feature of the site", beside)
+    by_chance = float(np.mean(others)) if others else math.nan
+    return Measure.from_values(attack, "max_cosine", values, f"{subject} to any feature of the site", by_chance)
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:

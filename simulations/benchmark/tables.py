@@ -11,11 +11,7 @@ from fedtransfer.simulations.benchmark.plan_file import Expected
 from fedtransfer.simulations.csv_files import write_csv
 from fedtransfer.simulations.scoring.estimate import Estimate
 
-# In the order of the columns. From accuracy to ece: scores of the delivered head on the common test set; auroc is computed
-# from histograms, and auroc_off bounds its error. From own_mean to worse_than_local, and from personal on: scores on each
-# site's own test images. difference: to fedavg in the same setting and seed. rounds and bytes: until a head reached 95 % of
-# the pooled softmax head's accuracy. bytes_up and bytes_down: of the whole run, mean over sites. seconds_features: time to
-# find the features in the store.
+# In the order of the columns; docs/benchmarks.md explains them.
 MEASURES = (
     "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece", "own_mean", "worst_site",
     "bottom_decile", "worse_than_local", "difference", "rounds", "bytes", "bytes_up", "bytes_down", "seconds_features", "seconds_training",

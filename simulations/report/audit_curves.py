@@ -56,8 +56,8 @@ class _Line:
     @property
     def rank(self) -> tuple[float, float]:
         """The order of attacks: members found at 1 % false alarms, then the area."""
-        found = self.found(0.01)
-        return (-1.0 if np.isnan(found) else found), self.measures.get("auc", 0.0)
+        rate = self.found(0.01)
+        return (-1.0 if np.isnan(rate) else rate), self.measures.get("auc", 0.0)
 
     @property
     def series(self) -> Series:

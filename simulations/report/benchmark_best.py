@@ -106,9 +106,9 @@ def _best_of_each(benchmark: Benchmark, rows: Sequence[Row], levels: Sequence[st
     cells = [_named(benchmark, best(kind)) if kind else "" for kind in kinds]
     local = [text_of(benchmark, row, "accuracy") for row in rows if row["method"] == "local only"]
     share = alone(benchmark, best(methods)) if methods else math.nan
-    own = on_own_images(benchmark, rows)
-    on_own = "" if any(map(math.isnan, own)) else " / ".join(map(percent, own))
-    return [*cells, *(local or [""]), on_own, "" if math.isnan(share) else percent(share, 0)]
+    pair = on_own_images(benchmark, rows)
+    on_own_images_text = "" if any(map(math.isnan, pair)) else " / ".join(map(percent, pair))
+    return [*cells, *(local or [""]), on_own_images_text, "" if math.isnan(share) else percent(share, 0)]
 
 
 def _named(benchmark: Benchmark, row: Row) -> str:

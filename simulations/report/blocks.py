@@ -176,14 +176,16 @@ class Page:
 
 def shown(text: Any, length: int = 80) -> str:
     """Return a name as a page can show it: without control characters, and shortened in its middle if it is long."""
-    kept = "".join(
+    visible = "".join(
         " " if character.isspace() else character
         for character in str(text)
         if character.isspace()
         or character in _JOINERS
         or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn")
     )
-    return kept if len(kept) <= length else f"{kept[: length // 2]}…{kept[len(kept) - (length - 1) // 2 :]}"
+    return (
+        visible if len(visible) <= length else f"{visible[: length // 2]}…{visible[len(visible) - (length - 1) // 2 :]}"
+    )
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -236,8 +238,8 @@ def numbers_in_words(numbers: Iterable[int]) -> str:
     """Return ``0 to 4, 7`` for 0, 1, 2, 3, 4, 7."""
     parts = []
     for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0]):
-        mine = [value for _, value in run]
-        parts.append(f"{mine[0]} to {mine[-1]}" if len(mine) > 2 else ", ".join(map(str, mine)))
+        values = [value for _, value in run]
+        parts.append(f"{values[0]} to {values[-1]}" if len(values) > 2 else ", ".join(map(str, values)))
     return ", ".join(parts)
 
 

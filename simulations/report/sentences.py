@@ -48,8 +48,8 @@ def sentence(template: str, macro: str, *facts: Any, **named: Any) -> str:
 
 
 def _joined(text: str) -> str:
-    text = re.sub(r"[ \n]+", " ", text).strip(" ")
-    return re.sub(r" ([.,;:)])", r"\1", text).replace("( ", "(")
+    text = re.sub(r" ([.,;:)])", r"\1", re.sub(r"[ \n]+", " ", text).strip(" ")).replace("( ", "(")
+    return re.sub(r"(?<=\d) (?=%)|(?<=[εδ]) (?==)|(?<=[εδ] =) ", "\u00a0", text)  # no line ends within these
 
 
 def fact(template: str, macro: str, *facts: Any, **named: Any) -> Fact:
