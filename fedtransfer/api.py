@@ -180,11 +180,12 @@ def audit(
     Raises:
         UserError: the run is not finished, or cannot be repeated in memory.
     """
-    from fedtransfer.simulations.audit.audits import audit_run
+    from fedtransfer.simulations.audit.audits import Options, audit_run
 
     place = run.folder if isinstance(run, Run) else Path(run)
     folder = Path(out or place / "audit")
-    findings = audit_run(place, folder, shadows, {}, _display(progress), "", force=force, pictures=pictures)
+    options = Options(folder, shadows, {}, _display(progress), "", force=force, pictures=pictures)
+    findings = audit_run(place, options)
     rows = [asdict(finding) for finding in findings]
     return Audit(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}))
 

@@ -38,10 +38,10 @@ app.command()(privacy)
 app.command()(audit)
 app.command()(report)
 app.command()(runs)
+app.command(no_args_is_help=True)(benchmark)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")
 app.add_typer(features, name="features")
-app.add_typer(benchmark, name="benchmark")
 
 
 def _print_version(wanted: bool) -> None:

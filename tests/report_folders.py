@@ -463,7 +463,8 @@ def with_more_images(folder: Path) -> Path:
 def baselines_alone(folder: Path) -> Path:
     """Take all federated methods out of a benchmark."""
     shutil.rmtree(folder / "runs", ignore_errors=True)
-    lines = (folder / "table.csv").read_text("utf-8").splitlines()
-    kept = [line for line in lines if line.split(",")[1].startswith(("method", "pooled", "local"))]
-    (folder / "table.csv").write_text("\n".join(kept) + "\n", "utf-8")
+    for name in ("table.csv", "cells.csv"):
+        lines = (folder / name).read_text("utf-8").splitlines()
+        kept = [line for line in lines if line.split(",")[1].startswith(("method", "pooled", "local"))]
+        (folder / name).write_text("\n".join(kept) + "\n", "utf-8")
     return folder

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from report_folders import run_folder
 
 from fedtransfer.common.methods import METHODS
 
@@ -60,6 +61,23 @@ def test_arrows_run_downwards_only(folder: str) -> None:
 def test_no_import_circle() -> None:
     """Of any length, imports inside functions and for types counted."""
     TopologicalSorter({name: imports(file) & set(modules()) - {name} for name, file in modules().items()}).prepare()
+
+
+def test_folders_of_simulations_import_each_other_one_way_only() -> None:
+    """No circle of folders, of any length: what two of them need is in a third below both."""
+    arrows: dict[str, set[str]] = {}
+    for name, file in modules().items():
+        match name.split("."):
+            case ["fedtransfer", "simulations", folder, _]:
+                targets = (
+                    target.split(".") for target in imports(file) if target.startswith("fedtransfer.simulations.")
+                )
+                arrows.setdefault(folder, set()).update(parts[2] for parts in targets if len(parts) == 4)
+    TopologicalSorter({folder: targets - {folder} for folder, targets in arrows.items()}).prepare()
+
+
+def test_no_product_code_patches_itself() -> None:
+    assert not [name for name, file in modules().items() if any("unittest" in target for target in imports(file))]
 
 
 @pytest.mark.parametrize("folder", [*FOLDERS, "tests", "tools"])
@@ -136,7 +154,6 @@ def test_help_is_quick_because_it_loads_no_tensorflow() -> None:
         ["features", "--help"],
         ["methods"],
         ["benchmark", "--help"],
-        ["benchmark", "plan", "--help"],
         ["report", "--help"],
         ["runs", "--help"],
         ["privacy", "--dp", "image", "--epsilon", "2", "--strategy", "fed3r"],
@@ -168,6 +185,14 @@ def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
     for command, (status, loaded) in zip(commands, loaded_by(done.stdout), strict=True):
         assert status == ("status" in command), "neither coordinator nor site runs, which is what a status says"
         assert not {"tensorflow", "keras", "sklearn", "matplotlib"} & loaded, command
+
+
+@pytest.mark.process
+def test_a_report_loads_no_tensorflow(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    done = forked.run("-c", COMMANDS, json.dumps(["report", str(folder)]), modules=forked.COMMAND_LINE, check=True)
+    [(status, loaded)] = loaded_by(done.stdout)
+    assert (status, {"tensorflow", "keras"} & loaded) == (0, set())
 
 
 def test_no_module_has_grown_past_one_idea() -> None:

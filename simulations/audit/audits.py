@@ -1,6 +1,6 @@
 """Whole audits: of every federation of a plan, or of a finished run; each ends with a folder of findings and a report.
 
-DIR/table.csv             a row a number that an attack came to
+DIR/table.csv             a row a number that an attack found
 DIR/summary.csv           a row a federation, with the main ones
 DIR/roc.csv               curves of membership inference
 DIR/reconstructions.npz   images of classes that have one image at a site, and what was rebuilt of them
@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,69 +27,89 @@ from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.text import counted
 from fedtransfer.server.run_folder.folder import read_summary, settings_of
 from fedtransfer.simulations.audit.decoder import SIDE, Pictures, bundled_decoder
-from fedtransfer.simulations.audit.federation import Seen, Split, federate, refuse_unrepeatable
+from fedtransfer.simulations.audit.federation import RoundView, Split, federate, refuse_unrepeatable
+from fedtransfer.simulations.audit.findings_table import summary, write_summary_table
+from fedtransfer.simulations.audit.image_pool import ImagePool, drawn_pool, others, pool_of_run, without_empty
 from fedtransfer.simulations.audit.inference import infer_members
 from fedtransfer.simulations.audit.mechanisms import OneRun, one_run_bound
-from fedtransfer.simulations.audit.plan import Audited, read_plan
-from fedtransfer.simulations.audit.pool import Pool, drawn_pool, others, pool_of_run, without_empty
+from fedtransfer.simulations.audit.plan import AuditCase, read_plan
 from fedtransfer.simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
 from fedtransfer.simulations.audit.server_view import leaks, recovered
-from fedtransfer.simulations.audit.shown import summary, write_summary_table
 from fedtransfer.simulations.audit.tables import Curve, Finding, write_curves, write_findings
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.report import write_report
+from fedtransfer.simulations.scoring.estimate import Estimate
 
-SHADOWS = 128  # of a run, where nothing else is asked for
+SHADOWS = 128  # of a run, by default
 
 
-def audit_plan(
-    path: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str,
-    *, force: bool, pictures: bool = True,
-) -> list[Finding]:  # fmt: skip
-    """Attack every federation of a plan, and write what came of it.
+@dataclass(frozen=True)
+class Options:
+    """What the command says of an audit.
 
-    Args:
-        path: the plan.
+    Attributes:
         folder: for the findings.
-        shadows: of each federation; 0: as many as the plan says.
-        changed: settings that replace the plan's.
+        shadows: of each federation; 0: as many as the plan has, or 128 for a run.
+        changed: settings that replace those of the plan or run.
         display: shows progress.
-        command: that repeats the audit.
+        command: repeats the audit.
         force: replace an earlier audit in the folder.
         pictures: leave original images, and what was rebuilt of them, in the folder and its report.
+    """
+
+    folder: Path
+    shadows: int
+    changed: dict[str, Value]
+    display: Display
+    command: str
+    force: bool = False
+    pictures: bool = True
+
+    def check_folder(self) -> None:
+        """Refuse a folder with something else than an audit that may be replaced.
+
+        Raises:
+            UserError: there is such a thing.
+        """
+        is_audit = (self.folder / "audit.json").is_file()
+        if self.folder.exists() and any(self.folder.iterdir()) and not (is_audit and self.force):
+            remedy = "; give --force to replace the audit in it, or another --out"
+            remedy = remedy if is_audit else " and is no audit; choose another --out"
+            raise UserError(f"{self.folder} exists already{remedy}")
+
+
+def audit_plan(path: Path, options: Options) -> list[Finding]:
+    """Attack every federation of a plan, and write the findings.
 
     Raises:
         UserError: the plan, its data or the folder are not usable.
     """
-    _check(folder, force=force)
-    plan = read_plan(path, changed)
-    audit = _Audit(folder, display, command, shadows or plan.shadows, pictures=pictures)
-    audit.announce(len(plan.audited))
-    for each in dict.fromkeys(audited.each for audited in plan.audited):
-        mine = [audited for audited in plan.audited if audited.each == each]
-        with display.bar(f"Features, {each} a class", "images") as progress:
-            pool = without_empty(drawn_pool(mine[0].config, each, progress))
-            population = others(mine[0].config, pool.classes, progress)
-        for audited in mine:
-            audit.attack(audited, pool, population)
-    return audit.finished(plan.audited, {"plan": path.stem})
+    options.check_folder()
+    plan = read_plan(path, options.changed)
+    audit = Audit(options, options.shadows or plan.shadows)
+    audit.announce(len(plan.cases))
+    for each in dict.fromkeys(case.each for case in plan.cases):
+        cases = [case for case in plan.cases if case.each == each]
+        with options.display.bar(f"Features, {each} a class", "images") as progress:
+            pool = without_empty(drawn_pool(cases[0].config, each, progress))
+            population = others(cases[0].config, pool.classes, progress)
+        for case in cases:
+            audit.attack(case, pool, population)
+    return audit.write(plan.cases, {"plan": path.stem})
 
 
-def audit_run(
-    run: Path, folder: Path, shadows: int, changed: dict[str, Value], display: Display, command: str,
-    *, force: bool, pictures: bool = True,
-) -> list[Finding]:  # fmt: skip
-    """Attack a finished run: its first round, which its sites make again in memory, and the head of its last round.
+def audit_run(run: Path, options: Options) -> list[Finding]:
+    """Attack a finished run: its first round, which its sites repeat in memory, and the head of its last round.
 
     Raises:
-        UserError: the run is not there, not finished, or one that cannot be repeated in memory.
+        UserError: the run is missing or not finished, or cannot be repeated in memory.
     """
     if any(run.glob("runs/*/seed-*/")) and not (run / "config.toml").is_file():
         raise UserError(f"{run}: it is a benchmark: audit one of its runs, {run}/runs/SETTING/seed-S/METHOD")
-    config = settings_of(run)
+    config, changed = settings_of(run), options.changed
     if not (run / "summary.json").is_file():
         raise UserError(f"{run}: not finished; go on with it first: fedtransfer simulate --resume {run}")
-    _check(folder, force=force)
+    options.check_folder()
     summary, (head, _, _) = read_summary(run), load_head(run / "last-head.npz")
     if config.closed_form and not config.private:  # validation images chose these, and an audit has none
         chosen = summary["one_shot"]
@@ -97,23 +117,22 @@ def audit_run(
         changed = {"ridge": chosen["ridge"], **changed} if "ridge" in config.method.options else changed
     config = config.model_copy(update={**changed, "resume": False})
     refuse_unrepeatable(config)
-    audit = _Audit(folder, display, command, shadows or SHADOWS, pictures=pictures)
+    audit = Audit(options, options.shadows or SHADOWS)
     audit.announce(1)
-    with display.bar("Features", "images") as progress:
+    with options.display.bar("Features", "images") as progress:
         pool, population = pool_of_run(run, config, tuple(summary["classes"]), progress)
-    audited = Audited(config.strategy, "", 0, config)
-    audit.attack(audited, without_empty(pool), population, head)
+    case = AuditCase(config.strategy, "", 0, config)
+    audit.attack(case, without_empty(pool), population, head)
     measured = summary.get("measured_outside_the_federation") or summary
     about = {"name": run.resolve().name, "rounds": summary["rounds"], "accuracy": measured["accuracy"]}
-    return audit.finished([audited], {"run": about})
+    return audit.write([case], {"run": about})
 
 
-class _Audit:
-    """Findings as they come, and the folder that they end in."""
+class Audit:
+    """Findings as they come, and the folder in which they are written."""
 
-    def __init__(self, folder: Path, display: Display, command: str, shadows: int, *, pictures: bool = True) -> None:
-        self._folder, self._display, self._command, self._shadows = folder, display, command, shadows
-        self._keep_pictures = pictures
+    def __init__(self, options: Options, shadows: int) -> None:
+        self._options, self._shadows = options, shadows
         self._sites: set[int] = set()
         self._findings: list[Finding] = []
         self._curves: list[Curve] = []
@@ -124,151 +143,137 @@ class _Audit:
         self._began = time.monotonic()
 
     def announce(self, federations: int) -> None:
-        """Say how much there is to do, and where it ends."""
-        self._display.print(
-            f"{counted(federations, 'federation')} to attack, with {self._shadows} shadow federations each; findings are in "
-            f"{self._folder} once all is done (stopped, an audit begins anew)"
+        """Say how much there is to do, and where the findings will be."""
+        self._options.display.print(
+            f"{counted(federations, 'federation')} to attack, with {self._shadows} shadow federations each; findings are "
+            f"written to {self._options.folder} at the end (a stopped audit starts again from the beginning)"
         )
 
-    def attack(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None = None) -> None:
-        """Make all attacks on one federation; where ``head`` is given, membership inference is on that one."""
-        config, members, classes = audited.config, pool.members, len(pool.classes)
-        rounds: list[Seen] = []  # those in which a site was seen for the first time, which is all that attacks look at
-        with self._display.bar(f"{audited}", "rounds") as progress:
-            count, known = 0, set[str]()
+    def attack(self, case: AuditCase, pool: ImagePool, population: Split, head: Arrays | None = None) -> None:
+        """Make all attacks on one federation; membership inference is on ``head`` if it is given."""
+        config, members, classes = case.config, pool.members, len(pool.classes)
+        rounds: list[RoundView] = []  # those in which a site is seen for the first time: attacks look at no others
+        with self._options.display.bar(f"{case}", "rounds") as progress:
+            count, sites = 0, set[str]()
 
-            def seen(one: Seen) -> None:
+            def observe(view: RoundView) -> None:
                 nonlocal count
                 count += 1
                 progress(count, max(count, config.training_rounds))
-                if not known.issuperset(one.cohort):
-                    rounds.append(one)
-                    known.update(one.cohort)
+                if not sites.issuperset(view.cohort):
+                    rounds.append(view)
+                    sites.update(view.cohort)
 
-            made = federate(config, members, classes, observe=seen)
-        kernel, bias = head or made
+            last = federate(config, members, classes, observe=observe)
+        kernel, bias = head or last
         accuracy = float(np.mean((population[0] @ kernel + bias).argmax(1) == population[1]))
-        whose, note = "test images that no site has", "of the head that comes out, on images that no site has"
+        whose, note = "test images that no site has", "of the last head, on images that no site has"
         if head:
             whose = "the sites' own test images, which an outsider does not have"
             note = "of the head of the run's last round, on the sites' test images"
-        majority, count = int(np.bincount(population[1]).max()), len(population[1])
+        count = len(population[1])
+        guess = int(np.bincount(population[1]).max()) / count
         self._sites.add(len(members))
-        self._findings.append(
-            audited.found("utility", "accuracy", accuracy, by_chance=majority / count, count=count, note=note)
-        )
-        self._findings += [
-            audited.measured(measure) for measure in leaks(config, members, classes, rounds, population, whose)
-        ]
-        self._rebuild(audited, pool, rounds)
-        self._infer(audited, pool, population, head)
-        self._bound(audited)
+        self._findings.append(case.finding("utility", "accuracy", Estimate(accuracy, n=count), note, guess))
+        self._findings += map(case.finding_of, leaks(config, members, classes, rounds, population, whose))
+        self._rebuild(case, pool, rounds)
+        self._infer(case, pool, population, head)
+        self._bound(case)
 
-    def finished(self, audited: Sequence[Audited], about: dict[str, Any]) -> list[Finding]:
+    def write(self, cases: Sequence[AuditCase], about: dict[str, Any]) -> list[Finding]:
         """Write the folder, with what the audit is about; return all findings."""
-        config, backbone = audited[0].config, configured_backbone(audited[0].config)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_findings(self._folder / "table.csv", self._findings)
-        write_curves(self._folder / "roc.csv", self._curves)
-        write_summary_table(self._folder / "summary.csv", summary(self._findings))
-        (self._folder / "reconstructions.npz").unlink(missing_ok=True)  # of an audit that this one replaces
-        if self._pictures and self._keep_pictures:
-            write_examples(self._folder / "reconstructions.npz", *self._pictures)
+        folder = self._options.folder
+        config, backbone = cases[0].config, configured_backbone(cases[0].config)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_findings(folder / "table.csv", self._findings)
+        write_curves(folder / "roc.csv", self._curves)
+        write_summary_table(folder / "summary.csv", summary(self._findings))
+        (folder / "reconstructions.npz").unlink(missing_ok=True)  # of an audit that this one replaces
+        if self._pictures and self._options.pictures:
+            write_examples(folder / "reconstructions.npz", *self._pictures)
         facts = {
-            "command": self._command,
+            "command": self._options.command,
             "data": config.data,
             "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
             "resolution": backbone.resolution,
             "shadows": self._shadows,
             "seconds": round(time.monotonic() - self._began, 1),
             "sites": sorted(self._sites),
-            "promises": _promises(audited),
+            "promises": _promises(cases),
             **about,
-            **_settings(audited),
+            **_settings(cases),
         }
-        write_whole(self._folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        write_report([self._folder], self._folder / "report.html", self._command)
+        write_whole(folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_report([folder], folder / "report.html", self._options.command)
         return self._findings
 
-    def _rebuild(self, audited: Audited, pool: Pool, rounds: list[Seen]) -> None:
-        """Rebuild the images that are alone of their class at their site, where there is a decoder for such features."""
+    def _rebuild(self, case: AuditCase, pool: ImagePool, rounds: list[RoundView]) -> None:
+        """Rebuild the images that are alone of their class at their site, if there is a decoder for such features."""
         labels = {site: y for site, (_, y) in pool.members.items()}
         try:
             decoder = bundled_decoder()
-            decoder.check(audited.config, configured_backbone(audited.config))
-            if audited.each not in self._originals:  # they are the pool's, whatever is done with it
-                self._originals[audited.each] = Originals.of(labels, pool.pictures(SIDE), pool.classes, decoder)
+            decoder.check(case.config, configured_backbone(case.config))
+            if case.each not in self._originals:  # they belong to the pool, and not to the protection
+                self._originals[case.each] = Originals.of(labels, pool.pictures(SIDE), pool.classes, decoder)
         except UserError as error:
-            self._findings.append(audited.found("images", "psnr", math.nan, note=str(error)))
+            self._findings.append(case.finding("images", "psnr", Estimate(math.nan), str(error)))
             return
-        originals = self._originals[audited.each]
-        read = recovered(audited.config, {site: len(y) for site, y in labels.items()}, rounds)
+        originals = self._originals[case.each]
+        read = recovered(case.config, {site: len(y) for site, y in labels.items()}, rounds)
         images = rebuilt(originals, read, decoder)
-        self._findings += [audited.measured(measure) for measure in measures(originals, images)]
-        if not self._pictures or self._pictures[0].targets == originals.targets:  # those of the pool that came first
-            self._pictures = self._pictures or (originals, {}, audited.each)
-            self._pictures[1][f"{audited.strategy}, {audited.protection or 'as it ran'}"] = images
+        self._findings += map(case.finding_of, measures(originals, images))
+        self._pictures = self._pictures or (originals, {}, case.each)
+        if self._pictures[0].targets == originals.targets:  # those of the first pool
+            self._pictures[1][f"{case.strategy}, {case.protection or 'as it ran'}"] = images
 
-    def _infer(self, audited: Audited, pool: Pool, population: Split, head: Arrays | None) -> None:
-        """Infer members. Masks leave a head as it is but for rounding, so what is known without them holds with them."""
-        key = audited.strategy, audited.each, audited.config.private
-        if known := self._inferred.get(key):
-            note = "the head is that without masks, but for rounding"
-            findings = [replace(found, protection=audited.protection, note=note) for found in known[0]]
-            curves = [replace(curve, protection=audited.protection) for curve in known[1]]
+    def _infer(self, case: AuditCase, pool: ImagePool, population: Split, head: Arrays | None) -> None:
+        """Infer members. Masks change a head by rounding only, so what is found without them holds with them."""
+        key = case.strategy, case.each, case.config.private
+        if earlier := self._inferred.get(key):
+            note = "the head is that without masks, except for rounding"
+            findings = [replace(finding, protection=case.protection, note=note) for finding in earlier[0]]
+            curves = [replace(curve, protection=case.protection) for curve in earlier[1]]
         else:
-            with self._display.bar(f"{audited}", "federations") as progress:
-                findings, curves = infer_members(audited, pool, population, self._shadows, progress, head)
+            with self._options.display.bar(f"{case}", "federations") as progress:
+                findings, curves = infer_members(case, pool, population, self._shadows, progress, head)
             self._inferred[key] = findings, curves
         self._findings += findings
         self._curves += curves
 
-    def _bound(self, audited: Audited) -> None:
-        """Bound ε from below by canaries; it is the mechanism's, whatever it works on, and so is found once."""
-        key = audited.strategy, audited.config.private
+    def _bound(self, case: AuditCase) -> None:
+        """Bound ε from below by canaries, once for each mechanism, whatever images it works on."""
+        key = case.strategy, case.config.private
         if key not in self._bounds:
             try:
-                self._bounds[key] = one_run_bound(audited.config, audited.config.seed)
+                self._bounds[key] = one_run_bound(case.config, case.config.seed)
             except UserError as error:
-                self._findings.append(audited.found("one run", "epsilon_lower_bound", math.nan, note=str(error)))
+                self._findings.append(case.finding("one run", "epsilon_lower_bound", Estimate(math.nan), str(error)))
                 return
-        audit = self._bounds[key]
-        note = f"{audit.canaries} canaries, made-up features in a federation of their own, each in or out by a coin"
+        run = self._bounds[key]
+        note = f"{run.canaries} canaries, made-up features in a federation of their own, each in or out by a coin"
         for measure, value, by_chance in (
-            ("right_guesses", audit.right / audit.guesses, 0.5),
-            ("epsilon_lower_bound", audit.bound, math.nan),
-            ("most_provable", audit.most, math.nan),
+            ("right_guesses", run.right / run.guesses, 0.5),
+            ("epsilon_lower_bound", run.bound, math.nan),
+            ("most_provable", run.most, math.nan),
         ):
-            found = audited.found("one run", measure, value, by_chance=by_chance, count=audit.guesses, note=note)
-            self._findings.append(found)
-        self._findings.append(audited.found("one run", "claimed", audited.claim))
+            self._findings.append(case.finding("one run", measure, Estimate(value, n=run.guesses), note, by_chance))
+        self._findings.append(case.finding("one run", "claimed", Estimate(case.claim)))
 
 
-def _promises(audited: Sequence[Audited]) -> list[dict[str, Any]]:
-    """Return what each promise of differential privacy among the federations is about, once."""
-    made = [promised for each in audited if (promised := guarantee(each.config))]
-    told = {(promised.unit, promised.neighbours, promised.delta) for promised in made}
-    return [{"unit": unit, "neighbours": neighbours, "delta": delta} for unit, neighbours, delta in sorted(told)]
+def _promises(cases: Sequence[AuditCase]) -> list[dict[str, Any]]:
+    """Return each promise of differential privacy among the federations, once."""
+    promises = [promise for case in cases if (promise := guarantee(case.config))]
+    facts = {(promise.unit, promise.neighbours, promise.delta) for promise in promises}
+    return [{"unit": unit, "neighbours": neighbours, "delta": delta} for unit, neighbours, delta in sorted(facts)]
 
 
-def _settings(audited: Sequence[Audited]) -> dict[str, Any]:
-    """Return the settings that all federations share, and of each strategy and protection those that differ."""
-    flat = {(each.strategy, each.protection): each.config.to_flat() for each in audited}
-    first = next(iter(flat.values()))
-    shared = {name for name, value in first.items() if all(mine[name] == value for mine in flat.values())}
+def _settings(cases: Sequence[AuditCase]) -> dict[str, Any]:
+    """Return the settings that all federations share, and those that differ, by strategy and protection."""
+    flat = {f"{case.strategy}, {case.protection}": case.config.to_flat() for case in cases}
+    first, *_ = flat.values()
+    shared = [name for name, value in first.items() if all(settings[name] == value for settings in flat.values())]
     differing = [
-        {"federation": f"{strategy}, {protection}", **{name: mine[name] for name in first if name not in shared}}
-        for (strategy, protection), mine in flat.items()
+        {"federation": federation, **{name: settings[name] for name in first if name not in shared}}
+        for federation, settings in flat.items()
     ]
-    return {
-        "config": {name: first[name] for name in first if name in shared},
-        "federations": differing if len(flat) > 1 else [],
-    }
-
-
-def _check(folder: Path, *, force: bool) -> None:
-    if folder.exists() and any(folder.iterdir()) and not ((folder / "audit.json").is_file() and force):
-        raise UserError(
-            f"{folder} exists already" + ("; give --force to replace the audit in it, or another --out"
-            if (folder / "audit.json").is_file() else " and is no audit; choose another --out")
-        )  # fmt: skip
+    return {"config": {name: first[name] for name in shared}, "federations": differing if len(flat) > 1 else []}

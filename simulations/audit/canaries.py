@@ -51,12 +51,12 @@ class Canaries:
 
     def updates(self) -> list[Arrays]:
         """Return the updates of the sites inside, each with one entry that is not zero."""
-        made: list[Arrays] = []
+        updates: list[Arrays] = []
         for row in np.flatnonzero(self.inside):
             kernel, bias = self.head
             kernel[row, self.labels[row]] = self.length
-            made.append((kernel, bias))
-        return made
+            updates.append((kernel, bias))
+        return updates
 
     @property
     def head(self) -> Arrays:

@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ def audit(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder of a finished run of fedtransfer simulate, to be attacked as it is.",
+            help="Folder of a finished run of fedtransfer simulate, to attack as it is.",
             metavar="RUN",
             show_default=False,
         ),
@@ -27,7 +27,7 @@ def audit(
     ] = "",
     plan: Annotated[
         Path | None,
-        typer.Option(help="In place of a run: a plan of your own, a TOML file as the presets are.", show_default=False),
+        typer.Option(help="In place of a run: a plan of your own, a TOML file like the presets.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -50,17 +50,16 @@ def audit(
             help="Leave original training images, and what was rebuilt of them, in the folder and its report.",
         ),
     ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace what an earlier audit left in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier audit in the folder.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Attack a federation as a curious server or a curious member would, and say what came of it.
+    """Attack a federation as a curious server or a curious member would, and report what they find.
 
     The server's view, round one: numbers of images by class and features, read off what each site sends; images rebuilt from
-    these features. A member's view, the head that comes out: which images it was trained on (loss threshold, LiRA, RMIA).
-    And from canaries a lower bound of epsilon, beside the one that is claimed.
+    these features. A member's view, the last head: which images it was trained on (loss threshold, LiRA, RMIA). And from
+    canaries a lower bound of epsilon, to compare with the claimed one.
 
-    Attacks show most where images are few. What they do not find may still be found by better ones: only differential
-    privacy bounds those.
+    Attacks show most if there are few images. Better attacks may find more: only differential privacy bounds those.
 
     [bold]Examples[/bold]
 
@@ -75,21 +74,24 @@ def audit(
     from rich.console import Console
 
     from fedtransfer.common.support.text import plain
-    from fedtransfer.simulations.audit.audits import audit_plan, audit_run
+    from fedtransfer.simulations.audit.audits import Options, audit_plan, audit_run
+    from fedtransfer.simulations.audit.findings_table import findings_table
     from fedtransfer.simulations.audit.plan import preset_file
-    from fedtransfer.simulations.audit.shown import shown
     from fedtransfer.simulations.display import Display
 
-    display, command = Display(Console(stderr=True)), shlex.join(["fedtransfer", *sys.argv[1:]])
-    changed: dict[str, Any] = {key: value for key, value in (("data", data), ("store", store)) if value}
-    if run is not None:
-        folder = out or run / "audit"
-        findings = audit_run(run, folder, shadows, changed, display, command, force=force, pictures=pictures)
-    else:
-        path = plan or preset_file(preset)
-        folder = out or Path("audits") / path.stem
-        findings = audit_plan(path, folder, shadows, changed, display, command, force=force, pictures=pictures)
+    path = plan or (preset_file(preset) if preset else None)
+    default = run / "audit" if run else Path("audits") / path.stem if path else Path()
+    options = Options(
+        folder=out or default,
+        shadows=shadows,
+        changed={key: value for key, value in (("data", data), ("store", store)) if value},
+        display=Display(Console(stderr=True)),
+        command=shlex.join(["fedtransfer", *sys.argv[1:]]),
+        force=force,
+        pictures=pictures,
+    )
+    findings = audit_run(run, options) if run else audit_plan(path or Path(), options)
     if json_output:
         print(json.dumps([plain(asdict(finding)) for finding in findings], indent=2, ensure_ascii=False))
-    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(shown(findings))
-    display.print(f"Report: {folder / 'report.html'}")
+    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(findings_table(findings))
+    options.display.print(f"Report: {options.folder / 'report.html'}")

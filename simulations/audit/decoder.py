@@ -88,8 +88,8 @@ class Decoder:
     def images(self, features: Features) -> Pictures:
         """Return the images (n, 32, 32, 3) that features (n, d), scaled to length 1, are taken to be of."""
         rows = [features[at : at + _BATCH] for at in range(0, len(features), _BATCH)]
-        made = [self._network(part.astype(np.float32), training=False).numpy() for part in rows]
-        return to_uint8(np.concatenate(made)) if made else np.empty((0, SIDE, SIDE, 3), np.uint8)
+        parts = [self._network(part.astype(np.float32), training=False).numpy() for part in rows]
+        return to_uint8(np.concatenate(parts)) if parts else np.empty((0, SIDE, SIDE, 3), np.uint8)
 
     def check(self, config: RunConfig, backbone: Backbone) -> None:
         """Check that features are such as the decoder was trained on.

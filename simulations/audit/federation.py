@@ -57,7 +57,7 @@ _UNREPEATABLE = {
 
 
 @dataclass(frozen=True)
-class Sent:
+class Answer:
     """What the server gets of a site in a round; under masks of all sites together.
 
     Attributes:
@@ -70,7 +70,7 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RoundView:
     """A round as the server sees it. Where the server alone adds the noise (``--dp site``), it sees updates without any.
 
     Attributes:
@@ -82,7 +82,7 @@ class Seen:
 
     round: int
     head: Arrays
-    sent: Mapping[str, Sent]
+    sent: Mapping[str, Answer]
     cohort: tuple[str, ...]
 
 
@@ -91,7 +91,7 @@ def federate(
     sites: Mapping[str, Split],
     classes: int,
     key: Key | None = None,
-    observe: Callable[[Seen], None] | None = None,
+    observe: Callable[[RoundView], None] | None = None,
     *,
     rng: np.random.Generator | None = None,
 ) -> Arrays:
@@ -161,7 +161,7 @@ class _Run:
     sites: Mapping[str, Split]
     spec: HeadSpec
     rng: np.random.Generator
-    observe: Callable[[Seen], None] | None
+    observe: Callable[[RoundView], None] | None
 
     def one_shot(self) -> Arrays:
         """Return the head of sums over the sites."""
@@ -222,11 +222,11 @@ class _Run:
             total = weighted_change(task.head, head, weight_of(task.weighting, n))
         return Update(task.round, "", "", nothing, nothing, n, total)
 
-    def _sums(self, name: str, what: str) -> Sums:
+    def _sums(self, name: str, kind: str) -> Sums:
         x, y = self.sites[name]
         if self.config.private:
             return Sums(0, "", "", 1, released_sums(x, y, self.spec.classes, self.config, self.rng))
-        return Sums(0, "", "", len(y), site_sums(what, x, y, self.spec.classes))
+        return Sums(0, "", "", len(y), site_sums(kind, x, y, self.spec.classes))
 
     def _received(self, request: Request, head: Arrays, answers: Mapping[str, Any]) -> list[Any]:
         """Return what the server gets: the sites' answers, or under masks their sum; and tell who looks on."""
@@ -235,7 +235,7 @@ class _Run:
             answers = {TOTAL: self._total(request, list(answers.values()))}
         if self.observe:
             sent = {name: _sent(answer, secret=self.config.private) for name, answer in answers.items()}
-            self.observe(Seen(request.round, head, sent, cohort))
+            self.observe(RoundView(request.round, head, sent, cohort))
         return list(answers.values())
 
     def _total(self, request: Request, answers: list[Any]) -> Any:
@@ -251,9 +251,9 @@ class _Run:
         return {CLASS_WEIGHTS: (class_weights(images, self.config.class_balance),)}
 
 
-def _sent(answer: Update | Sums, *, secret: bool) -> Sent:
+def _sent(answer: Update | Sums, *, secret: bool) -> Answer:
     arrays = answer.total if isinstance(answer, Update) else answer.arrays
-    return Sent(tuple(array.astype(np.float64) for array in arrays), None if secret else answer.examples)
+    return Answer(tuple(array.astype(np.float64) for array in arrays), None if secret else answer.examples)
 
 
 @lru_cache(maxsize=16)

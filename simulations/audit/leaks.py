@@ -62,12 +62,12 @@ def from_update(
         steps: T.
     """
     kernel, bias = (array.astype(np.float64) for array in head)
-    seen = np.column_stack([change[0].T, change[1]]).astype(np.float64) / (rate * steps)  # (C, d + 1)
+    gradient = np.column_stack([change[0].T, change[1]]).astype(np.float64) / (rate * steps)  # (C, d + 1)
     classes = len(bias)
     weights, means = np.full(classes, 1 / classes), np.zeros((classes, len(kernel)))
     for _ in range(_ITERATIONS):
         predicted = _mean_predictions(means @ kernel + bias, means @ means.T + 1, weights, rate, steps)
-        shares, sums = _solved(seen, predicted, images)
+        shares, sums = _solved(gradient, predicted, images)
         before, size = weights, _mean_length(shares * images)
         # By the lengths of the sums, not by the bias: a class is then never one of great weight and no features.
         weights = np.linalg.norm(sums, axis=1) / size
@@ -97,8 +97,8 @@ def gram_directions(gram: Matrix, total: Matrix) -> Matrix:
     That of a site with one image is its feature. Signs are those of the sum of features, ``total`` (d,).
     """
     values, vectors = np.linalg.eigh(gram)
-    kept = vectors[:, values > 1e-9 * max(float(values[-1]), _TINY)].T[::-1]
-    return kept * np.where(kept @ total < 0, -1.0, 1.0)[:, None]
+    directions = vectors[:, values > 1e-9 * max(float(values[-1]), _TINY)].T[::-1]
+    return directions * np.where(directions @ total < 0, -1.0, 1.0)[:, None]
 
 
 def inside_span(directions: Matrix, features: NDArray[Any]) -> Matrix:
@@ -135,24 +135,24 @@ def _mean_predictions(scores: Matrix, kernel: Matrix, shares: Matrix, rate: floa
         shares: of images by class (C,), which weigh them.
         rate, steps: of the training.
     """
-    total, own = np.zeros_like(scores), np.eye(len(scores))
+    total, identity = np.zeros_like(scores), np.eye(len(scores))
     for _ in range(steps):
         predictions = softmax(scores, axis=1)
         total += predictions
-        scores = scores + rate * kernel @ (shares[:, None] * (own - predictions))
+        scores = scores + rate * kernel @ (shares[:, None] * (identity - predictions))
     return total / steps
 
 
-def _solved(seen: Matrix, predicted: Matrix, images: float) -> tuple[Matrix, Matrix]:
+def _solved(gradient: Matrix, predicted: Matrix, images: float) -> tuple[Matrix, Matrix]:
     """Solve (I - Pᵀ) [s, π] = seen for shares π (C,), which sum to 1, and sums s (C, d).
 
     With the mean feature m, s + v mᵀ solves it too: v is its one free direction. Where classes are absent, m is what makes
     their sums vanish; else what makes class means most like it.
     """
-    classes, width = seen.shape
+    classes, width = gradient.shape
     left = np.vstack([np.eye(classes) - predicted.T, np.ones(classes)])
     right = np.zeros((classes + 1, width + 1))
-    right[:-1, :-1] = seen
+    right[:-1, :-1] = gradient
     right[-1, -2:] = 1  # Σ π, and Σ v
     solution = np.linalg.lstsq(left, right, rcond=None)[0]
     sums, shares, free = solution[:, :-2], solution[:, -2], solution[:, -1]

@@ -19,20 +19,13 @@ from sklearn.metrics import auc, roc_curve
 
 from fedtransfer.simulations.audit.membership import ATTACKS, Scores, Target, leave_one_out
 from fedtransfer.simulations.audit.shadows import Members, Shadows
+from fedtransfer.simulations.scoring.estimate import Estimate
+from fedtransfer.simulations.scoring.measures import FEWEST_FALSE_ALARMS
 
 RATES = {"tpr@1%": 0.01, "tpr@0.1%": 0.001}
-ABOVE = 10  # answers for non-members that a false positive rate must be made of
 POINTS = 80  # of a curve
 _RESAMPLES = 200
 _CONFIDENCE = 0.95
-
-
-class Estimate(NamedTuple):
-    """A measure with its interval of 95 %; all NaN where there are too few answers for it."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Curve(NamedTuple):
@@ -57,7 +50,7 @@ def curve(scores: Scores, inside: Members) -> Curve:
 
 
 def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[str, Estimate]:
-    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together.
+    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together, each over the number of non-members' answers.
 
     Args:
         scores: (T, n) of T targets.
@@ -68,19 +61,19 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
     whole = curve(scores, inside)
     drawn = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
     lows, highs = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
-    estimates = {"auc": Estimate(whole.auc, lows[0], highs[0])}
+    estimates = {"auc": Estimate(whole.auc, lows[0], highs[0], others)}
     for (name, fpr), low, high in zip(RATES.items(), lows[1:], highs[1:], strict=True):
-        if others * fpr < ABOVE:
-            estimates[name] = Estimate(math.nan, math.nan, math.nan)
+        if others * fpr < FEWEST_FALSE_ALARMS:
+            estimates[name] = Estimate(math.nan, n=others)
             continue
         value = whole.at(fpr)
         exact = binomtest(round(value * members), members).proportion_ci(_CONFIDENCE, "exact")
-        estimates[name] = Estimate(value, min(low, exact.low), max(high, exact.high))
+        estimates[name] = Estimate(value, min(low, exact.low), max(high, exact.high), others)
     return estimates
 
 
 def attacked(
-    shadows: Shadows, rng: np.random.Generator, known: tuple[Target, Members] | None = None
+    shadows: Shadows, rng: np.random.Generator, target: tuple[Target, Members] | None = None
 ) -> Iterator[tuple[str, dict[str, Estimate], Curve]]:
     """Yield the name of each attack, its measures, and its ROC curve for logarithmic axes.
 
@@ -90,8 +83,8 @@ def attacked(
         known: the one head to attack, and which images it was trained on (n,); then federations are its shadows.
     """
     for name, attack in ATTACKS.items():
-        if known:
-            scores, inside = attack(known[0], shadows)[None], known[1][None]
+        if target:
+            scores, inside = attack(target[0], shadows)[None], target[1][None]
         else:
             scores, inside = leave_one_out(attack, shadows), shadows.inside
         yield name, measured(scores, inside, rng), log_spaced(curve(scores, inside))
@@ -103,8 +96,8 @@ def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
     Those of ``RATES`` are among them, so that the curve says there what is measured there.
     """
     least = whole.fpr[whole.fpr > 0][0]
-    told = [rate for rate in RATES.values() if rate > least]
-    fpr = np.unique(np.concatenate([np.geomspace(least, 1.0, points - 1 - len(told)), told, [1.0]]))
+    rates = [rate for rate in RATES.values() if rate > least]
+    fpr = np.unique(np.concatenate([np.geomspace(least, 1.0, points - 1 - len(rates)), rates, [1.0]]))
     return Curve(fpr, np.array([whole.at(rate) for rate in fpr]))
 
 

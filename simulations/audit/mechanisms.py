@@ -1,10 +1,8 @@
-"""The mechanisms of the project on canaries alone, and how what they release is read; each may be audited as a run asks for it.
+"""The mechanisms of the project on canaries alone, and the scores of canaries in what they release.
 
-``one_run_bound`` audits all that a run's config releases. The functions below it take what they need of a config, so
-that negative controls (``evidence.controls``) can put faults in.
+``one_run_bound`` audits all that a run's config releases; the functions below it score the canaries for one mechanism each.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,11 +26,7 @@ from fedtransfer.simulations.audit.canaries import Canaries, Scores
 from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 
 Kernel = NDArray[np.floating[Any]]
-Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]
 
-DELTA, CLIP = 1e-5, 1.0
-STEPS, RATE = 100, 0.25  # of DP-SGD; no image misses all of them
-SITES = 10_000  # more than there are canaries: the others change nothing
 _CANARIES = (2000, 4000)
 _GUESSED = 0.9  # of the canaries, at most
 _LEAST_PROVABLE = 5.0  # for fewer guesses a bound would hang on single ones
@@ -101,8 +95,8 @@ def _size(claimed: float | None, delta: float) -> tuple[int, int]:
     for count in _CANARIES:
         most = int(_GUESSED * count)
         provable = lower_bound(most, most, count, delta)
-        if (wanted := max(_LEAST_PROVABLE, claimed + 1)) < provable:
-            return count, guesses_for(wanted, count, delta)
+        if (target := max(_LEAST_PROVABLE, claimed + 1)) < provable:
+            return count, guesses_for(target, count, delta)
     return count, most
 
 
@@ -119,10 +113,11 @@ def _scores(config: RunConfig, promised: Guarantee | None, canaries: Canaries, r
 
 def of_steps(promised: Guarantee, rounds: int, canaries: Canaries, rng: np.random.Generator) -> Scores:
     """Score canaries by the heads of one site, whose images they are; each round begins at a head of zeros, as a server may ask."""
-    return canaries.in_head(np.sum([_trained(canaries, promised, rng) for _ in range(rounds)], axis=0))
+    return canaries.in_head(np.sum([private_kernel(canaries, promised, rng) for _ in range(rounds)], axis=0))
 
 
-def _trained(canaries: Canaries, promised: Guarantee, rng: np.random.Generator) -> Kernel:
+def private_kernel(canaries: Canaries, promised: Guarantee, rng: np.random.Generator) -> Kernel:
+    """Train a head of zeros on the images of one site under differential privacy; return its kernel."""
     x, y = canaries.images()
     rate = 1 / (promised.clip * canaries.length)
     return train_privately(canaries.head, x, y, _STILL, promised, rng, rate=rate)[0]
@@ -163,67 +158,3 @@ def of_plain_sums(config: RunConfig, canaries: Canaries) -> Scores:
     """Score canaries by the sums of features by class that one site sends of them without any noise."""
     first, second = site_sums(one_shot_sums(config), *canaries.images(), canaries.classes)
     return canaries.in_sums(first.T if first.ndim == 2 else second[:-1])
-
-
-def dp_sgd(claim: float, canaries: Canaries, rng: np.random.Generator, *, counted: int = STEPS) -> Scores:
-    """DP-SGD of one round; of its steps so many are accounted for."""
-    return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), 1, canaries, rng)
-
-
-def dp_sgd_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """DP-SGD at a site of each canary's own, that has no other image and takes one step with all that it has."""
-    promised = _promised_of_steps(claim, 1, 1.0)
-    return _singly(canaries, lambda canary: _trained(canary, promised, rng), Canaries.in_head)
-
-
-def dp_fedncm(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """DP-FedNCM."""
-    return of_sums(_config(claim, dp="image", strategy="fedncm"), canaries, rng)
-
-
-def dp_fed3r(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """DP-Fed3R."""
-    return of_sums(_config(claim, dp="image", strategy="fed3r"), canaries, rng)
-
-
-def site_level(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Differential privacy of sites, of one round."""
-    config = _site_level(claim)
-    return of_rounds(config, _promised(config), canaries, rng)
-
-
-def site_level_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Differential privacy of sites, a round of each canary's own, to which no other site comes."""
-    config = _site_level(claim)
-    level = SiteLevel.from_config(config, _promised(config))
-
-    def released(canary: Canaries) -> Kernel:
-        return level.release(canary.updates(), canary.head, CLIP, rng).delta[0]
-
-    return _singly(canaries, released, Canaries.in_sums)
-
-
-def _promised_of_steps(claim: float, steps: int, rate: float) -> Guarantee:
-    return _promised(_config(claim, dp="image", weighting="uniform", image_rate=rate, local_steps=steps))
-
-
-def _site_level(claim: float) -> RunConfig:
-    return _config(claim, dp="site", weighting="uniform", sites=SITES)
-
-
-def _singly(
-    canaries: Canaries, released: Callable[[Canaries], Kernel], scored: Callable[[Canaries, Kernel], Scores]
-) -> Scores:
-    """Score each canary by a release of its own; one without any noise in it tells that the canary is not there."""
-    kernels = [(canary, released(canary)) for canary in canaries.singly()]
-    return np.array([scored(canary, kernel)[0] if kernel.any() else -np.inf for canary, kernel in kernels])
-
-
-def _config(claim: float, **settings: Any) -> RunConfig:
-    return RunConfig(epsilon=claim, delta=DELTA, clip=CLIP, rounds=1, classes="declared", class_names="a,b", **settings)
-
-
-def _promised(config: RunConfig) -> Guarantee:
-    promised = guarantee(config)
-    assert promised
-    return promised

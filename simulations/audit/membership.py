@@ -80,9 +80,9 @@ def rmia(target: Target, shadows: Shadows) -> Scores:
     """
     probabilities = np.exp(log_expit(shadows.images))
     means = [_mean(probabilities, who) for who in (shadows.inside, ~shadows.inside)]
-    own = log_expit(target.images) - _log((means[0] + means[1]) / 2)
+    ratio = log_expit(target.images) - _log((means[0] + means[1]) / 2)
     others = log_expit(target.population) - _log(np.exp(log_expit(shadows.population)).mean(0))
-    return np.searchsorted(np.sort(others), own - np.log(GAMMA), "right") / len(others)
+    return np.searchsorted(np.sort(others), ratio - np.log(GAMMA), "right") / len(others)
 
 
 ATTACKS: dict[str, Attack] = {

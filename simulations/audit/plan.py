@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -22,6 +21,7 @@ from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.audit.server_view import Measure
 from fedtransfer.simulations.audit.tables import Finding
 from fedtransfer.simulations.data.datasets import resolve_data
+from fedtransfer.simulations.scoring.estimate import Estimate
 
 PROTECTIONS = ("none", "masks", "dp", "both")
 Settings = dict[str, Value]
@@ -40,13 +40,13 @@ class PlanFile(Table):
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditCase:
     """A federation that is attacked.
 
     Attributes:
         strategy: its name in the plan.
         protection: one of ``PROTECTIONS``; "" for a run's own settings.
-        each: members of every class; 0 where a run has what it has.
+        each: members of every class; 0 for a run.
         config: its settings.
     """
 
@@ -61,19 +61,16 @@ class Audited:
         promised = guarantee(self.config)
         return promised.epsilon(promised.affordable) if promised else math.nan
 
-    def found(
-        self, attack: str, measure: str, value: float, low: float = math.nan, high: float = math.nan, **more: Any
+    def finding(
+        self, attack: str, measure: str, estimate: Estimate, note: str = "", by_chance: float = math.nan
     ) -> Finding:
-        """Return a finding on it."""
-        return Finding(self.strategy, self.protection, self.claim, self.each, attack, measure, value, low, high, **more)
+        """Return a finding on the federation."""
+        names = self.strategy, self.protection, self.claim, self.each, attack, measure
+        return Finding(*names, estimate.mean, estimate.low, estimate.high, by_chance, estimate.n, note)
 
-    def measured(self, measure: Measure) -> Finding:
-        """Return what was measured of it."""
-        low, high = measure.interval or (math.nan, math.nan)
-        return self.found(
-            measure.attack, measure.measure, measure.value, low, high,
-            by_chance=measure.by_chance, count=measure.count, note=measure.note,
-        )  # fmt: skip
+    def finding_of(self, measure: Measure) -> Finding:
+        """Return what was measured as a finding on the federation."""
+        return self.finding(measure.attack, measure.measure, measure.estimate, measure.note, measure.by_chance)
 
     def __str__(self) -> str:
         return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")
@@ -83,7 +80,7 @@ class Audited:
 class Plan:
     """All federations of a plan; those that differ in protection alone stand together."""
 
-    audited: tuple[Audited, ...]
+    cases: tuple[AuditCase, ...]
     shadows: int
 
 
@@ -114,11 +111,11 @@ def read_plan(path: Path, changed: Mapping[str, Value]) -> Plan:
     data = str({"data": RunConfig().data, **plan.common, **changed}["data"])
     classes = natural_order(image.label for image in read_source(resolve_data(data)).images)
     declared: Settings = {"classes": "declared", "class-names": ",".join(classes)}
-    audited = []
+    cases = []
     for each in plan.images_per_class:
-        for name, own in plan.strategies.items():
+        for name, options in plan.strategies.items():
             for protection in PROTECTIONS:
-                settings = {**plan.common, **own, "seed": plan.seed, **changed}
+                settings = {**plan.common, **options, "seed": plan.seed, **changed}
                 if protection != "none":
                     settings |= declared
                 if protection in ("masks", "both"):
@@ -126,5 +123,5 @@ def read_plan(path: Path, changed: Mapping[str, Value]) -> Plan:
                 if protection in ("dp", "both"):
                     settings |= {**plan.dp, **plan.dp_of.get(name, {})}
                 config = make_config(settings, f"{path}: {name}, {protection}")
-                audited.append(Audited(name, protection, each, config))
-    return Plan(tuple(audited), plan.shadows)
+                cases.append(AuditCase(name, protection, each, config))
+    return Plan(tuple(cases), plan.shadows)

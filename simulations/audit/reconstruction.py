@@ -79,9 +79,9 @@ class Originals:
             nothing = np.empty((0, 32, 32, 3), np.uint8)
             return cls((), nothing, nothing, ())
         chosen = np.stack([images[t.site][t.row] for t in targets])
-        if known := sum(map(may_be_known, chosen)):
+        if seen := sum(map(may_be_known, chosen)):
             raise UserError(
-                f"{known} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
+                f"{seen} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
                 "images for which fedtransfer.simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
             )
         names = tuple(classes[t.label] for t in targets)
@@ -98,7 +98,7 @@ def rebuilt(originals: Originals, read: Mapping[str, Recovered], decoder: Decode
 def measures(originals: Originals, images: Pictures) -> list[Measure]:
     """Measure rebuilt images, and class means in their place, by PSNR (dB) and SSIM against the originals."""
     return [
-        Measure.of("images", name, function(guess, originals.images).tolist(), note)
+        Measure.from_values("images", name, function(guess, originals.images).tolist(), note)
         for guess, of, note in ((images, "", "the only image of a class at its site"), (originals.class_means, "_of_class_mean", ""))
         for name, function in ((f"psnr{of}", psnr), (f"ssim{of}", ssim))
     ]  # fmt: skip
@@ -121,7 +121,9 @@ def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictur
         originals=originals.images[rows],
         class_means=originals.class_means[rows],
         labels=np.array(originals.labels, np.str_)[rows],
-        rebuilt=np.array([made[rows] for made in images.values()], np.uint8).reshape(len(images), len(rows), 32, 32, 3),
+        rebuilt=np.array([pictures[rows] for pictures in images.values()], np.uint8).reshape(
+            len(images), len(rows), 32, 32, 3
+        ),
         names=np.array(list(images), np.str_),
         sites=np.array([target.site for target in originals.targets], np.str_)[rows],
         images_per_class=each,

@@ -1,18 +1,18 @@
 """What the server of a run can read off each site, and how near that comes to the truth.
 
 The server is curious, not malicious: it runs the federation as it should be run and works on what it gets
-(``fedtransfer.simulations.audit.federation.Seen``). Each site is attacked in the first round that it is in, when the head that it got is
+(``fedtransfer.simulations.audit.federation.RoundView``). Each site is attacked in the first round that it is in, when the head that it got is
 the least trained and its update tells most. How many images a site has it is taken to know, even where that is not sent.
 Under masks there is a total only, of which each site is taken to have a share by its number of images. Where each site adds
 noise to its own answer the server may add the answers up itself, and does where that stands out from its noise more.
 Where the server alone adds the noise (``--dp site``), what it gets has none.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 from fedtransfer.client.training.trainer import Features
@@ -23,7 +23,7 @@ from fedtransfer.common.privacy.closed_form import gram_matrix
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire.protocol import weight_of
 from fedtransfer.common.wire.sums import NOISY_GRAM, one_shot_sums, unpack_triangle
-from fedtransfer.simulations.audit.federation import TOTAL, Seen, Sent, Split
+from fedtransfer.simulations.audit.federation import TOTAL, Answer, RoundView, Split
 from fedtransfer.simulations.audit.leaks import (
     Matrix,
     Recovered,
@@ -34,48 +34,37 @@ from fedtransfer.simulations.audit.leaks import (
     largest_cosine,
     unit_rows,
 )
+from fedtransfer.simulations.scoring.estimate import Estimate
 
-_ENOUGH = 10
 _BUCKETS = (("cosine@1", 1, 1), ("cosine@2-5", 2, 5), ("cosine@6+", 6, np.inf))
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of an audit.
+    """One number of an audit: the mean over sites, or over classes or images at sites.
 
     Attributes:
         attack, measure: its names.
-        value: the mean over ``count`` sites, or classes or images at sites; NaN for none.
-        interval: 95 %, by the bootstrap over these; None for fewer than ten, of which it holds the truth far too seldom.
+        estimate: the mean, with the interval by the bootstrap.
         note: what it is to be read with.
-        by_chance: what a guess comes to that needs nothing from the site; NaN for none.
+        by_chance: the value of a guess that needs nothing from the site; NaN for none.
     """
 
     attack: str
     measure: str
-    value: float
-    interval: tuple[float, float] | None
-    count: int
+    estimate: Estimate
     note: str = ""
-    by_chance: float = float("nan")
+    by_chance: float = math.nan
 
     @classmethod
-    def of(
-        cls, attack: str, measure: str, values: Sequence[float], note: str = "", by_chance: float = float("nan")
+    def from_values(
+        cls, attack: str, measure: str, values: Sequence[float], note: str = "", by_chance: float = math.nan
     ) -> "Measure":
-        """Make the measure of values that have been found."""
-        if not len(values):
-            return cls(attack, measure, float("nan"), None, 0, note)
-        interval = None
-        if len(values) >= _ENOUGH:
-            found = scipy.stats.bootstrap(
-                (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(0)
-            )
-            interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
-        return cls(attack, measure, float(np.mean(values)), interval, len(values), note, by_chance)
+        """Return the measure of values."""
+        return cls(attack, measure, Estimate.bootstrapped(values), note, by_chance)
 
 
-def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[Seen]) -> dict[str, Recovered]:
+def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[RoundView]) -> dict[str, Recovered]:
     """Read counts and sums of features off each site that was in a round.
 
     Args:
@@ -90,28 +79,28 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[See
         raise UserError(
             "normalise false: these attacks know features by their length of 1; audit with normalise = true"
         )
-    found: dict[str, Recovered] = {}
-    for seen in rounds:
+    recovered_sites: dict[str, Recovered] = {}
+    for view in rounds:
         read: dict[tuple[str, ...], Recovered] = {}
-        for site, (sent, cohort) in _clearest(config, seen).items():
-            if site in found or site not in images:
+        for site, (answer, cohort) in _clearest(config, view).items():
+            if site in recovered_sites or site not in images:
                 continue
             among = {name: images[name] for name in cohort if name in images}
             total = sum(among.values())
             if cohort not in read:
                 read[cohort] = (
-                    _of_sums(config, sent, total) if config.closed_form else _of_change(config, seen, sent, among)
+                    _of_sums(config, answer, total) if config.closed_form else _of_change(config, view, answer, among)
                 )
             share = images[site] / total
-            found[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
-    return found
+            recovered_sites[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
+    return recovered_sites
 
 
 def leaks(
     config: RunConfig,
     sites: Mapping[str, Split],
     classes: int,
-    rounds: Sequence[Seen],
+    rounds: Sequence[RoundView],
     others: Split,
     whose: str,
 ) -> list[Measure]:
@@ -133,8 +122,10 @@ def leaks(
     even = np.mean([_share_wrong(np.full(classes, true.sum() / classes), true) for true in truth.values()])
     commonest = np.unique(np.concatenate([*truth.values()]), return_counts=True)[1].max() / (len(truth) * classes)
     measures = [
-        Measure.of("labels", "exact_share", exact, "classes with the right number of images", float(commonest)),
-        Measure.of("labels", "l1", wrong, "as a share of the images", float(even)),
+        Measure.from_values(
+            "labels", "exact_share", exact, "classes with the right number of images", float(commonest)
+        ),
+        Measure.from_values("labels", "l1", wrong, "as a share of the images", float(even)),
     ]
     guess = unit_rows(np.stack([others[0][others[1] == c].sum(0, np.float64) for c in range(classes)]))
     cosines = [
@@ -147,9 +138,9 @@ def leaks(
     for bucket, low, high in _BUCKETS:
         chosen = [(cosine, guessed) for n, cosine, guessed in cosines if low <= n <= high]
         values, guessed = ([pair[i] for pair in chosen] for i in (0, 1))
-        by_chance = float(np.mean(guessed)) if guessed else float("nan")
+        by_chance = float(np.mean(guessed)) if guessed else math.nan
         note = f"to the mean feature of a class at a site, by its images; the guess is the class's mean over {whose}"
-        measures.append(Measure.of("features", bucket, values, note, by_chance))
+        measures.append(Measure.from_values("features", bucket, values, note, by_chance))
     features = {name: sites[name][0] for name in truth}
     if config.method.sums == "gram":
         return measures + _of_grams(config, features, rounds)
@@ -158,82 +149,84 @@ def leaks(
     return measures
 
 
-def _clearest(config: RunConfig, seen: Seen) -> dict[str, tuple[Sent, tuple[str, ...]]]:
+def _clearest(config: RunConfig, view: RoundView) -> dict[str, tuple[Answer, tuple[str, ...]]]:
     """Return site → what tells the server most of it, and whose that is: its own answer, or a sum of all.
 
     Each of N noisy answers has noise of one size, so their sum N times its square: the sum is taken where its square is
     more than N times that of the answer.
     """
-    if TOTAL in seen.sent:
-        return dict.fromkeys(seen.cohort, (seen.sent[TOTAL], seen.cohort))
-    own: dict[str, tuple[Sent, tuple[str, ...]]] = {site: (sent, (site,)) for site, sent in seen.sent.items()}
+    if TOTAL in view.sent:
+        return dict.fromkeys(view.cohort, (view.sent[TOTAL], view.cohort))
+    single: dict[str, tuple[Answer, tuple[str, ...]]] = {site: (answer, (site,)) for site, answer in view.sent.items()}
     if config.dp != "image":
-        return own
-    answers = [sent.arrays for sent in seen.sent.values()]
-    added = Sent(tuple(np.sum(arrays, axis=0) for arrays in zip(*answers, strict=True)), None)
+        return single
+    answers = [answer.arrays for answer in view.sent.values()]
+    added = Answer(tuple(np.sum(arrays, axis=0) for arrays in zip(*answers, strict=True)), None)
     square = _square(added)
     return {
-        site: (added, seen.cohort) if square > len(answers) * _square(sent) else own[site]
-        for site, sent in seen.sent.items()
+        site: (added, view.cohort) if square > len(answers) * _square(answer) else single[site]
+        for site, answer in view.sent.items()
     }
 
 
-def _square(sent: Sent) -> float:
-    return float(sum(np.sum(array**2) for array in sent.arrays))
+def _square(answer: Answer) -> float:
+    return float(sum(np.sum(array**2) for array in answer.arrays))
 
 
-def _of_sums(config: RunConfig, sent: Sent, images: int) -> Recovered:
+def _of_sums(config: RunConfig, answer: Answer, images: int) -> Recovered:
     match one_shot_sums(config):
         case "classes":
-            return from_sums(sent.arrays[0], sent.arrays[1], images)
+            return from_sums(answer.arrays[0], answer.arrays[1], images)
         case "gram":
-            return from_sums(sent.arrays[1][:-1].T, sent.arrays[1][-1], images)
-        case what:
-            return from_sums(sent.arrays[1].T if what == NOISY_GRAM else sent.arrays[0], None, images)
+            return from_sums(answer.arrays[1][:-1].T, answer.arrays[1][-1], images)
+        case kind:
+            return from_sums(answer.arrays[1].T if kind == NOISY_GRAM else answer.arrays[0], None, images)
 
 
-def _of_change(config: RunConfig, seen: Seen, sent: Sent, among: Mapping[str, int]) -> Recovered:
+def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Mapping[str, int]) -> Recovered:
     """Read a mean change of the head over sites as that of one site with all their images, and as many steps as one takes."""
-    promised, images, together = guarantee(config), sum(among.values()), len(among)
-    weight = weight_of(config.weights_of_sites, sent.images or together, together)
-    change = tuple(array / weight for array in sent.arrays)
-    step, steps = config.learning_rate * rate(config, seen.round), promised.releases if promised else 0
+    promised, images, together = guarantee(config), sum(images_of.values()), len(images_of)
+    weight = weight_of(config.weights_of_sites, answer.images or together, together)
+    change = tuple(array / weight for array in answer.arrays)
+    step, steps = config.learning_rate * rate(config, view.round), promised.releases if promised else 0
     if promised and config.dp == "image":
         # A sum over a sample is divided by the same number always; and at a head of zeros the gradients of all images have
         # one norm, so are clipped by one factor.
         step *= promised.release.rate * images / together / config.batch_size
-        step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(seen.head[-1]))))
+        step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(view.head[-1]))))
     else:
         steps = config.local_epochs * int(np.ceil(images / together / config.batch_size))
-    return from_update(seen.head, change, images, step, steps)
+    return from_update(view.head, change, images, step, steps)
 
 
-def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[Seen]) -> list[Measure]:
+def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[RoundView]) -> list[Measure]:
     """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
     directions: dict[str, Matrix] = {}
     clearest = _clearest(config, rounds[0])
     for name in features:
-        sent, _ = clearest[name]
+        answer, _ = clearest[name]
         if config.private:
-            gram, total = gram_matrix(sent.arrays[0]), sent.arrays[1].sum(1)
+            gram, total = gram_matrix(answer.arrays[0]), answer.arrays[1].sum(1)
         else:
-            augmented = unpack_triangle(sent.arrays[0])
+            augmented = unpack_triangle(answer.arrays[0])
             gram, total = augmented[:-1, :-1], augmented[-1, :-1]
         directions[name] = gram_directions(gram, total)
-    own = [float(inside_span(directions[name], x).mean()) for name, x in features.items()]
-    others = [float(inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
+    inside = [float(inside_span(directions[name], x).mean()) for name, x in features.items()]
+    outside = [float(inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
     return [
         _largest("gram", "of an eigenvector", directions, features),
-        Measure.of("gram", "inside_span", own, "share of the length of a site's features in the matrix's row space"),
-        Measure.of("gram", "inside_span_of_others", others, "the same of the features of another site"),
+        Measure.from_values(
+            "gram", "inside_span", inside, "share of the length of a site's features in the matrix's row space"
+        ),
+        Measure.from_values("gram", "inside_span_of_others", outside, "the same of the features of another site"),
     ]
 
 
-def _largest(attack: str, what: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
+def _largest(attack: str, subject: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
     values = [largest_cosine(guesses[name], x) for name, x in features.items()]
     others = [largest_cosine(guesses[other], features[name]) for name, other in _pairs(features)]
-    beside = float(np.mean(others)) if others else float("nan")
-    return Measure.of(attack, "max_cosine", values, f"{what} to any feature of the site", beside)
+    by_chance = float(np.mean(others)) if others else math.nan
+    return Measure.from_values(attack, "max_cosine", values, f"{subject} to any feature of the site", by_chance)
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:

@@ -38,8 +38,8 @@ class Shadows:
 
     def without(self, number: int) -> "Shadows":
         """Return all but one of them."""
-        kept = np.arange(len(self.inside)) != number
-        return Shadows(self.inside[kept], self.images[kept], self.population[kept])
+        others = np.arange(len(self.inside)) != number
+        return Shadows(self.inside[others], self.images[others], self.population[others])
 
 
 def run_shadows(
@@ -73,8 +73,8 @@ def run_shadows(
     x, y = pooled(pool)
     inside = np.array([coins(config.seed, shadow, len(y), share) for shadow in range(number)])
     images, others = np.empty((number, len(y))), np.empty((number, len(population[1])))
-    for shadow, mine in enumerate(inside):
-        head = federate(config, members(pool, mine), classes, shadow, rng=rng)
+    for shadow, members_of in enumerate(inside):
+        head = federate(config, members(pool, members_of), classes, shadow, rng=rng)
         images[shadow], others[shadow] = confidences(head, x, y), confidences(head, *population)
         if progress:
             progress(shadow + 1, number)
@@ -91,7 +91,7 @@ def members(pool: Mapping[str, Split], inside: Members) -> dict[str, Split]:
     """Return site → those of its images that are inside, (n,) in the order of ``pooled``."""
     names = sorted(pool)
     parts = np.split(inside, np.cumsum([len(pool[name][1]) for name in names])[:-1])
-    return {name: (pool[name][0][mine], pool[name][1][mine]) for name, mine in zip(names, parts, strict=True)}
+    return {name: (pool[name][0][part], pool[name][1][part]) for name, part in zip(names, parts, strict=True)}
 
 
 def coins(seed: int, shadow: int, images: int, share: float = 0.5) -> Members:
@@ -109,6 +109,6 @@ def confidences(head: Arrays, x: Features, y: Labels) -> Confidences:
         x, y: features (n, d) and class numbers (n,).
     """
     scores, rows = x.astype(np.float64) @ head[0] + head[1], np.arange(len(y))
-    own = scores[rows, y]
+    true = scores[rows, y]
     scores[rows, y] = -np.inf
-    return own - logsumexp(scores, axis=1)
+    return true - logsumexp(scores, axis=1)

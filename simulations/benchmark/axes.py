@@ -29,8 +29,8 @@ def expanded(tables: Mapping[str, Mapping[str, Any]], common: Mapping[str, Any],
         UserError: a list is empty, a value is neither text, number nor boolean, or two points have one name.
     """
     points: dict[str, Point] = {}
-    for name, own in tables.items():
-        table = {**common, **own}
+    for name, values_of in tables.items():
+        table = {**common, **values_of}
         axes = {key: values for key, values in table.items() if isinstance(values, list)}
         for key, value in table.items():
             if not axes.get(key, [value]) or not all(isinstance(one, Value) for one in axes.get(key, [value])):

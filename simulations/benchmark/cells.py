@@ -46,12 +46,12 @@ class Features:
     """What a setting's images are seen through, and what it took.
 
     Attributes:
-        told: what a person is told of them.
+        lines: what a person should know about them.
         facts: backbone, resolution, preprocessing and fingerprint.
         peak_mb: of the process until then.
     """
 
-    told: Sequence[str]
+    lines: Sequence[str]
     facts: Mapping[str, str]
     peak_mb: float
 
@@ -75,12 +75,12 @@ def extract_features(config: RunConfig) -> Features:
     took = (
         f"{extraction.extracted:,} extracted in {time.monotonic() - began:.1f} s" if extraction.extracted else "stored"
     )
-    told = [f"{usable:,} images of {len(classes)} classes ({some(classes, 6)}); {took}"]
+    lines = [f"{usable:,} images of {len(classes)} classes ({some(classes, 6)}); {took}"]
     problems += extraction.problems
-    told += [f"left out {problem.path}: {problem.reason}" for problem in problems[:_SHOWN]]
-    told += [f"left out {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
-    told += examine(images, extraction.keys, [image.split for image in images])
-    return Features([*told, *taken_for_classes(config)], facts, peak_mb())
+    lines += [f"left out {problem.path}: {problem.reason}" for problem in problems[:_SHOWN]]
+    lines += [f"left out {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
+    lines += examine(images, extraction.keys, [image.split for image in images])
+    return Features([*lines, *taken_for_classes(config)], facts, peak_mb())
 
 
 def _lines_of(what: str, unit: str) -> Progress:
@@ -104,28 +104,28 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
     """
     path = Path(cell.config.out) / "baselines.json"
     if path.exists():
-        kept = json.loads(path.read_text("utf-8"))
-        if same_run(make_config(kept["settings"], str(path)), cell.config):
-            return {name: Score(**score) for name, score in kept["scores"].items()}
+        record = json.loads(path.read_text("utf-8"))
+        if same_run(make_config(record["settings"], str(path)), cell.config):
+            return {name: Score(**score) for name, score in record["scores"].items()}
     data = load(cell.config)
     prepared, config = prepare_sites(data), data.config
     sites = {name: prepared.sites[name] for name in data.sites}
     classes = natural_order(image.label for images in data.sites.values() for image in images)
     moments = _moments(sites) if config.standardise == "federated" else None
-    told = run_baselines(config, sites, classes, moments, lambda done, total: None)
-    alone = list(told.local.values())
+    baselines = run_baselines(config, sites, classes, moments, lambda done, total: None)
+    alone = list(baselines.local.values())
     scores = {
         "local only": Score(
             {key: float(np.mean([score.measures[key] for score in alone])) for key in alone[0].measures},
-            {name: score.own[name] for name, score in told.local.items() if name in score.own},
+            {name: score.own[name] for name, score in baselines.local.items() if name in score.own},
         ),
-        "pooled softmax": told.pooled,
+        "pooled softmax": baselines.pooled,
         **{f"pooled {name}": score for name, score in pooled_one_shot(config, sites, classes, moments).items()},
-        "majority class": told.majority,
+        "majority class": baselines.majority,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"settings": cell.config.to_flat(), "scores": {name: asdict(score) for name, score in scores.items()}}
-    write_whole(path, json.dumps(kept, indent=2) + "\n")
+    record = {"settings": cell.config.to_flat(), "scores": {name: asdict(score) for name, score in scores.items()}}
+    write_whole(path, json.dumps(record, indent=2) + "\n")
     return scores
 
 
@@ -145,20 +145,20 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
     finished = begun and (folder / "measured.json").is_file()
     if not finished:
         forget_peak()
-        made = not (begun and (folder / "summary.json").is_file())
-        if made:
+        new = not (begun and (folder / "summary.json").is_file())
+        if new:
             config = cell.config.model_copy(update={"resume": begun})
             sites = simulate(config, Display(Console(file=StringIO())), force=True).sites
         else:  # stopped before its scores were taken
             sites = _read_sites(folder)
         score = _measured(folder, sites, "validation" if cell.tried else "test")
-        peak = round(peak_mb()) if made else None  # else the process that made it is gone
+        peak = round(peak_mb()) if new else None  # else the process that made it is gone
         write_whole(folder / "measured.json", json.dumps({**asdict(score), "peak_mb": peak}, indent=2) + "\n")
         # What a run leaves in the process is of no use to the next: sites with their features, Keras' graphs.
         keras.backend.clear_session(free_memory=False)
-    kept = json.loads((folder / "measured.json").read_text("utf-8"))
-    summary, score = read_summary(folder), Score(kept["measures"], kept["own"])
-    peak_of_run = math.nan if kept["peak_mb"] is None else kept["peak_mb"]
+    record = json.loads((folder / "measured.json").read_text("utf-8"))
+    summary, score = read_summary(folder), Score(record["measures"], record["own"])
+    peak_of_run = math.nan if record["peak_mb"] is None else record["peak_mb"]
     measures = dict(score.measures) | {"peak_mb": peak_of_run, **fairness(score, baselines)}
     pooled = baselines["pooled softmax"].common if "pooled softmax" in baselines else math.nan
     measures |= run_measures(
@@ -166,8 +166,8 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
     )  # with the number of sites that there are
     privacy = summary.get("privacy", {})
     claimed = {name: "" if (value := privacy.get(name)) is None else f"{value:.6g}" for name in ("epsilon", "delta")}
-    made_in = 0.0 if finished else time.monotonic() - began
-    return Row(cell.setting, cell.method, cell.seed, measures, {**facts, **claimed}, round(made_in, 2))
+    seconds = 0.0 if finished else time.monotonic() - began
+    return Row(cell.setting, cell.method, cell.seed, measures, {**facts, **claimed}, round(seconds, 2))
 
 
 def _measured(folder: Path, sites: Mapping[str, SiteData], split: str) -> Score:

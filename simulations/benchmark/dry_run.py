@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.simulations.benchmark.finished import finished
 from fedtransfer.simulations.benchmark.plans import Cell, Plan
-from fedtransfer.simulations.benchmark.standing import standing
 from fedtransfer.simulations.data.datasets import NAMES, archive_of
 
 
@@ -16,10 +16,10 @@ def described(plan: Plan, out: Path) -> dict[str, str]:
         plan: what would be run.
         out: the benchmark's folder.
     """
-    found = standing(plan)
-    done = {str(cell) for cell in found.done}
+    runs = finished(plan)
+    done = {str(cell) for cell in runs.done}
     configs = [cell.config for cell in (*plan.baselines, *plan.cells)]
-    told = {
+    facts = {
         "settings": _listed(cell.setting for cell in plan.baselines),
         "left out": "\n".join(plan.remarks),
         "methods": _listed(cell.method for cell in plan.cells) or "none, baselines alone",
@@ -30,9 +30,9 @@ def described(plan: Plan, out: Path) -> dict[str, str]:
         "data": "\n".join(dict.fromkeys(map(_data, configs))),
         "backbones": "\n".join(dict.fromkeys(map(_backbone, configs))),
         "folder": str(out),
-        "refused": f"{found}; --force makes them again" if found.changed else "",
+        "refused": f"{runs}; --force makes them again" if runs.changed else "",
     }
-    return {what: text for what, text in told.items() if text}
+    return {subject: text for subject, text in facts.items() if text}
 
 
 def _listed(names: Iterable[str]) -> str:

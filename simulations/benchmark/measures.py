@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.simulations.scoring.measures import REACHED
 
 if TYPE_CHECKING:
     from fedtransfer.simulations.scoring.baselines import Score
-
-REACHED = 0.95  # of the pooled softmax head's accuracy
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,15 @@ def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, floa
     """Return what single sites have on their own test images: the mean, the worst, the mean of the worst tenth of them (one
     at least), and the share that is worse off than with a head of its own, of those that trained one.
     """
-    own = sorted(score.own.values())
-    worst = own[: max(1, len(own) // 10)]
+    accuracies = sorted(score.own.values())
+    worst = accuracies[: max(1, len(accuracies) // 10)]
     alone = baselines["local only"].own if "local only" in baselines else {}
-    both = [score.own[name] < accuracy for name, accuracy in alone.items() if name in score.own]
+    worse = [score.own[name] < accuracy for name, accuracy in alone.items() if name in score.own]
     return {
         "own_mean": score.own_mean,
-        "worst_site": own[0] if own else math.nan,
-        "bottom_decile": sum(worst) / len(worst) if own else math.nan,
-        "worse_than_local": sum(both) / len(both) if both else math.nan,
+        "worst_site": accuracies[0] if accuracies else math.nan,
+        "bottom_decile": sum(worst) / len(worst) if accuracies else math.nan,
+        "worse_than_local": sum(worse) / len(worse) if worse else math.nan,
     }
 
 
@@ -101,14 +100,14 @@ def _share(row: Mapping[str, str], config: RunConfig) -> float:
 def _adaptation(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return how personal heads and sites that took no part do, in the mean over sites of accuracy on own test images."""
     personal, unseen = summary.get("personal"), summary.get("unseen_sites")
-    told = {}
+    scores = {}
     if personal:
         tuned = personal["fine_tuned"]
-        told = {
+        scores = {
             "personal": tuned["mean"],
             "personal_mixed": personal["mixed"]["mean"],
             "personal_worse": tuned["worse_than_global"],
         }
     if unseen:
-        told |= {"unseen": unseen["global"], "unseen_adapted": unseen["adapted"]["20"]["accuracy"]}
-    return {name: math.nan if value is None else value for name, value in told.items()}
+        scores |= {"unseen": unseen["global"], "unseen_adapted": unseen["adapted"]["20"]["accuracy"]}
+    return {name: math.nan if value is None else value for name, value in scores.items()}

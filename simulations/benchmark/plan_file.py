@@ -1,33 +1,4 @@
-"""The file of a plan: what it holds, and what is refused in it.
-
-seeds = [0, 1, 2, 3, 4]
-
-[common]                # settings of every run
-rounds = 50
-
-[settings.dirichlet]    # data, and how they are spread; a list stands for each of its values
-partition = "dirichlet"
-alpha = [0.1, 0.5]      # two settings: dirichlet+alpha=0.1 and dirichlet+alpha=0.5
-[settings.dirichlet.methods.fedadam]
-adaptivity = 0.001      # of a method in this setting only
-
-[methods.fedavg]        # what is compared; without any, the baselines alone
-[methods.fedadam]
-strategy = "fedadam"
-
-[tuning]                # settings of methods that validation images choose, in each setting by itself
-seed = 100
-[tuning.methods.fedavg]
-learning-rate = [1.0, 4.0]
-[tuning.methods.fedadam]
-server-learning-rate = [0.03, 0.1]
-
-[[expected]]            # a number to stand beside the measured one
-setting = "dirichlet+alpha=0.1"
-method = "fedavg"
-accuracy = 0.67
-source = "where it stands"
-"""
+"""The file of a plan: its tables, and what is refused in it. docs/benchmarks.md has an example."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -40,8 +11,7 @@ from fedtransfer.common.config.toml_settings import Table
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.benchmark.axes import expanded
-
-BASELINES = ("local only", "pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "majority class")
+from fedtransfer.simulations.scoring.measures import BASELINES
 
 
 class Tuning(Table):
@@ -106,13 +76,13 @@ def check_names(file: PlanFile, settings: Collection[str], methods: Collection[s
     named = [("expected", name, [*settings]) for name in (entry.setting for entry in file.expected)]
     named += [("expected", name, [*methods, *BASELINES]) for name in (entry.method for entry in file.expected)]
     for setting, table in file.settings.items():
-        if not isinstance(here := table.get("methods", {}), dict) or not all(
-            isinstance(own, dict) for own in here.values()
+        if not isinstance(methods_of := table.get("methods", {}), dict) or not all(
+            isinstance(options, dict) for options in methods_of.values()
         ):
             raise UserError(
-                f"{path}: settings.{setting}.methods: got {here!r}; expected tables, a method's settings each"
+                f"{path}: settings.{setting}.methods: got {methods_of!r}; expected tables, a method's settings each"
             )
-        named += [(f"settings.{setting}.methods", name, [*file.methods]) for name in here]
-    for where, name, known in named:
-        if name not in known:
-            raise UserError(f"{path}: {where}: there is no {name!r}; {nearest(name, known)}")
+        named += [(f"settings.{setting}.methods", name, [*file.methods]) for name in methods_of]
+    for source, name, choices in named:
+        if name not in choices:
+            raise UserError(f"{path}: {source}: there is no {name!r}; {nearest(name, choices)}")

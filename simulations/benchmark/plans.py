@@ -43,8 +43,8 @@ class Cell:
     tried: Mapping[str, Value] = field(default_factory=dict)
 
     @property
-    def place(self) -> tuple[str, int]:
-        """What its baselines belong to."""
+    def key(self) -> tuple[str, int]:
+        """Setting and seed, to which its baselines belong."""
         return self.setting, self.seed
 
     def __str__(self) -> str:
@@ -97,10 +97,10 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
         UserError: the file is no plan, a run's settings do not go together, or the data of no setting are there.
     """
     file = read_settings(path, PlanFile)
-    own = {
+    fixed = {
         name: {key: value for key, value in table.items() if key != "methods"} for name, table in file.settings.items()
     }
-    settings = expanded(own, file.common, f"{path}: settings")
+    settings = expanded(fixed, file.common, f"{path}: settings")
     methods = expanded(file.methods, {}, f"{path}: methods")
     for name in (*settings, *methods):
         if not _NAME.fullmatch(name):
@@ -111,13 +111,13 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
     baselines: list[Cell] = []
     tuning: list[Cell] = []
     remarks: list[str] = []
-    named: set[str] = set()
-    for setting, given in settings.items():
-        here = file.settings[given.name].get("methods", {})
-        shared = {**given.values, **({"store": store} if store else {})}
-        wanted = str(shared.get("data", RunConfig().data))
-        named.add(wanted)
-        shared["data"] = data.get(wanted, wanted)
+    data_names: set[str] = set()
+    for setting, point in settings.items():
+        changes = file.settings[point.name].get("methods", {})
+        shared = {**point.values, **({"store": store} if store else {})}
+        name_of_data = str(shared.get("data", RunConfig().data))
+        data_names.add(name_of_data)
+        shared["data"] = data.get(name_of_data, name_of_data)
         shared |= {key: _absolute(str(shared[key])) for key in _PATHS if key in shared}
 
         def cell(
@@ -125,15 +125,15 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             setting: str = setting, shared: Mapping[str, Value] = shared,
         ) -> Cell:  # fmt: skip
             source = f"{path}: settings.{setting}" + (f" with methods.{method}" if method else "")
-            own = {
+            fixed = {
                 "seed": run_seed(seed, setting),
                 "baselines": False,
                 "models": False,
                 "out": str(out.absolute() / "runs" / setting / folder),
             }
-            return Cell(setting, method, seed, make_config({**shared, **chosen, **tried, **own}, source), tried)
+            return Cell(setting, method, seed, make_config({**shared, **chosen, **tried, **fixed}, source), tried)
 
-        chosen = {name: method.values | here.get(method.name, {}) for name, method in methods.items()}
+        chosen = {name: method.values | changes.get(method.name, {}) for name, method in methods.items()}
         scored = [cell("", seed, {}, f"seed-{seed}", {}) for seed in file.seeds]
         runs = [cell(name, seed, chosen[name], f"seed-{seed}/{name}", {}) for seed in file.seeds for name in methods]
         tried = [
@@ -147,13 +147,15 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
             cells += runs
             tuning += tried
         else:
-            remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {wanted}=PATH")
-    if unknown := sorted(data.keys() - named):
-        raise UserError(f"--data {unknown[0]}: {path} has no data of this name; {nearest(unknown[0], sorted(named))}")
-    if gone := [
-        f"--data {name}={place}: no such file or folder" for name, place in data.items() if not _is_there(place)
+            remarks.append(f"{setting} is left out: there is no {shared['data']}; give --data {name_of_data}=PATH")
+    if unknown := sorted(data.keys() - data_names):
+        raise UserError(
+            f"--data {unknown[0]}: {path} has no data of this name; {nearest(unknown[0], sorted(data_names))}"
+        )
+    if missing := [
+        f"--data {name}={path_of}: no such file or folder" for name, path_of in data.items() if not _is_there(path_of)
     ]:
-        raise UserError("\n".join(gone))
+        raise UserError("\n".join(missing))
     if not baselines:
         raise UserError("\n".join([f"{path}: none of its data are there", *remarks]))
     if private := {str(c.method) for c in tuning if c.config.private}:
@@ -184,8 +186,8 @@ def same_run(one: RunConfig, other: RunConfig) -> bool:
 
 def differing(one: RunConfig, other: RunConfig) -> dict[str, tuple[Value | None, Value | None]]:
     """Return setting → its values in both, of those that decide a result; None where a config's others leave it no say."""
-    mine, others = _determining(one), _determining(other)
-    pairs = {key: (mine.get(key), others.get(key)) for key in (*mine, *others)}
+    first, second = _determining(one), _determining(other)
+    pairs = {key: (first.get(key), second.get(key)) for key in (*first, *second)}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -1,6 +1,6 @@
 """The picture of a plan with differential privacy: accuracy against epsilon, a panel a setting, a line a method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedtransfer.common.config.config import RunConfig
@@ -14,7 +14,7 @@ _MARKERS = "osD^vP*X"  # so that lines differ without colour too
 def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
     """Draw accuracy against ε on a logarithmic axis, with 95 % intervals; dotted: the same method without noise.
 
-    A line joins the runs that differ in nothing but ε. Nothing is drawn where no run of the plan has an ε.
+    A line joins the runs that differ only in ε. Nothing is drawn if no run of the plan has an ε.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter, ScalarFormatter
@@ -28,16 +28,19 @@ def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
     names = list(dict.fromkeys(_name(config) for config in configs.values()))
     epsilons = sorted({config.epsilon for config in configs.values() if config.epsilon})
     for axes, setting in zip(panels, settings, strict=True):
-        mine = [line for line in lines if line.setting == setting and (setting, line.method) in configs]
-        for name, points in _series(mine, configs).items():
+        series: dict[str, list[tuple[float, Line]]] = {}
+        for line in lines:
+            if line.setting == setting and (config := configs.get((setting, line.method))):
+                series.setdefault(_name(config), []).append((config.epsilon, line))
+        for name, points in series.items():
             color, marker = f"C{names.index(name)}", _MARKERS[names.index(name) % len(_MARKERS)]
             private = sorted((e, line) for e, line in points if e)
             if private:
-                x, y = [e for e, _ in private], [line.mean["accuracy"] for _, line in private]
-                bars = [line.interval["accuracy"] for _, line in private]
+                x, y = [e for e, _ in private], [line.estimates["accuracy"].mean for _, line in private]
+                bars = [line.estimates["accuracy"].half for _, line in private]
                 axes.errorbar(x, y, bars, label=name, color=color, marker=marker, capsize=3)
             for line in (line for e, line in points if not e):
-                axes.axhline(line.mean["accuracy"], color=color, linestyle=":", linewidth=1.5)
+                axes.axhline(line.estimates["accuracy"].mean, color=color, linestyle=":", linewidth=1.5)
         axes.set(title=setting, xlabel="ε at the plan's δ (add or remove one unit)", xscale="log")
         axes.set_xticks(epsilons, minor=False)
         axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -53,17 +56,7 @@ def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _series(
-    lines: Sequence[Line], configs: Mapping[tuple[str, str], RunConfig]
-) -> Mapping[str, list[tuple[float, Line]]]:
-    series: dict[str, list[tuple[float, Line]]] = {}
-    for line in lines:
-        config = configs[line.setting, line.method]
-        series.setdefault(_name(config), []).append((config.epsilon, line))
-    return series
-
-
 def _name(config: RunConfig) -> str:
-    """Name what a run shares with those that differ in ε alone, the one without noise included."""
+    """Return the name that runs share if they differ only in ε, the one without noise included."""
     projected = f", {config.dimensions} dimensions" if config.dimensions else ""
     return f"{config.strategy}{projected}"

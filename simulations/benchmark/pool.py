@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -11,8 +12,8 @@ from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import Any
 
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.benchmark.failures import in_a_plan
 from fedtransfer.simulations.benchmark.plans import Cell
 
 Say = Callable[[str], None]
@@ -35,12 +36,17 @@ class Workers(Executor):
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a process call a function."""
-        with _deaf():
+        with _interrupts_held():
             try:
-                return self._pool.submit(function, *args, **kwargs)
+                future = self._pool.submit(function, *args, **kwargs)
             except BrokenProcessPool:
                 self._pool = self._started()
-                return self._pool.submit(function, *args, **kwargs)
+                future = self._pool.submit(function, *args, **kwargs)
+            # Python 3.11 wakes the thread that watches the processes before a new one is there. Without a second
+            # call, its death is noticed only when another process has a result.
+            if watcher := getattr(self._pool, "_executor_manager_thread_wakeup", None):
+                watcher.wakeup()
+            return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the processes end."""
@@ -92,23 +98,24 @@ def results(
                 waiting.append(cell)
                 say(f"{cell}: its process, or one beside it, was killed; once more by itself")
             elif error:
-                again = (cell.setting, told(error)) in said
-                said.add((cell.setting, told(error)))
-                failures[str(cell)] = told(error)
+                again = (cell.setting, reason(error)) in said
+                said.add((cell.setting, reason(error)))
+                failures[str(cell)] = reason(error)
                 if not again:
-                    say(f"{cell}: failed: {told(error)}")
+                    say(f"{cell}: failed: {reason(error)}")
             else:
                 yield cell, future.result()
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold what would end this process back until the end. A process that is started meanwhile never hears Ctrl-C, which a
-    terminal sends to all of its processes: this one ends the others.
+def _interrupts_held() -> Iterator[None]:
+    """Delay SIGINT and SIGTERM to the end of the block.
+
+    Processes started in it ignore Ctrl-C, which a terminal sends to all of its processes: this process ends the others.
     """
-    heard = list[int]()
+    signals = list[int]()
     handlers = {
-        number: signal.signal(number, lambda number, _: heard.append(number))
+        number: signal.signal(number, lambda number, _: signals.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -118,8 +125,8 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if heard:
-            signal.raise_signal(heard[0])
+        if signals:
+            signal.raise_signal(signals[0])
 
 
 def _begin() -> None:
@@ -136,6 +143,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def told(error: BaseException) -> str:
-    """Say what went wrong: our own words as a plan has them, others with their kind."""
-    return in_a_plan(str(error)) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+def in_terms_of_a_plan(error: str) -> str:
+    """Return an error with options as keys of a plan, except those that a benchmark's command line has."""
+    keys = RunConfig().to_flat().keys() - {"data", "store", "out"}
+    text = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1] if option[1] in keys else option[0], error)
+    return text if text == error else f"{text} (in the plan)"
+
+
+def reason(error: BaseException) -> str:
+    """Say what went wrong: errors for users in terms of a plan, others with their type."""
+    return in_terms_of_a_plan(str(error)) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -6,9 +6,9 @@ from pathlib import Path
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.text import plain
+from fedtransfer.simulations.benchmark.finished import finished, refuse_to_replace
 from fedtransfer.simulations.benchmark.plans import Plan
 from fedtransfer.simulations.benchmark.runs import Measured
-from fedtransfer.simulations.benchmark.standing import refuse_to_replace, standing
 
 
 def open_folder(folder: Path, plan: Plan, force: bool = False) -> list[str]:
@@ -30,16 +30,16 @@ def open_folder(folder: Path, plan: Plan, force: bool = False) -> list[str]:
     begun = (folder / "plan.toml").is_file() and (folder / "runs").is_dir()
     if folder.is_dir() and any(folder.iterdir()) and not begun:
         raise UserError(f"--out {folder}: exists and is no benchmark; choose another folder")
-    found, remarks = standing(plan), list[str]()
+    runs, remarks = finished(plan), list[str]()
     if not force:
-        refuse_to_replace(found, folder)
+        refuse_to_replace(runs, folder)
     if begun and (folder / "plan.toml").read_text("utf-8") != plan.text:
         remarks.append(
             f"{folder}: was begun by another plan, which this one replaces; runs that only that one asked for stay there, "
             "and are not tabled"
         )
-    if found.changed:
-        remarks.append(f"{folder}: {found}; they are made again")
+    if runs.changed:
+        remarks.append(f"{folder}: {runs}; they are made again")
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     write_whole(folder / "plan.toml", plan.text)
     return remarks
@@ -54,7 +54,7 @@ def write_record(folder: Path, command: str, plan: Plan, measured: Measured) -> 
         plan: what was run.
         measured: what came of it.
     """
-    accuracy = {(line.setting, line.method): line.mean["accuracy"] for line in measured.lines}
+    accuracy = {(line.setting, line.method): line.estimates["accuracy"].mean for line in measured.lines}
     record = {
         "command": command,
         "data": sorted({cell.config.data for cell in plan.baselines}),

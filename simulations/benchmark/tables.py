@@ -1,20 +1,17 @@
-"""What the runs of a plan say together: a row a run, and a line a setting and method."""
+"""The tables of a benchmark: a row a run in ``cells.csv``, and a row a setting and method in ``table.csv``."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedtransfer.simulations.benchmark.measures import Row
 from fedtransfer.simulations.benchmark.plan_file import Expected
 from fedtransfer.simulations.csv_files import write_csv
+from fedtransfer.simulations.scoring.estimate import Estimate
 
-# In the order of the tables' columns. Accuracy and the like are of the delivered head on the common test set; auroc_off is
-# the most that auroc can be off for being made of histograms; own_mean, worst_site, bottom_decile and worse_than_local on each
-# site's own test images, as are those from personal on; difference is to fedavg in the same setting and seed; rounds and bytes are
-# those until a head reached 95 % of the pooled softmax head's accuracy, bytes_up and bytes_down those of the whole run, at a
-# site in the mean; seconds_features is what a run took to find its features in the store.
+# In the order of the columns; docs/benchmarks.md explains them.
 MEASURES = (
     "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece", "own_mean", "worst_site",
     "bottom_decile", "worse_than_local", "difference", "rounds", "bytes", "bytes_up", "bytes_down", "seconds_features", "seconds_training",
@@ -29,90 +26,55 @@ class Line:
     """A method in a setting over all seeds.
 
     Attributes:
-        mean: measure → mean over the seeds that have it; NaN where none has.
-        interval: measure → half the width of its 95 % interval; NaN for less than two.
-        reached: runs that reached 95 % of pooled, NaN where nobody knows; rounds and bytes are means over these.
+        estimates: measure → its mean over the seeds that have it, with the interval.
+        reached: number of runs that reached 95 % of pooled, NaN if unknown; rounds and bytes are means over these.
         facts: of features and privacy.
-        expected: a number from elsewhere that it stands beside.
-        pair: measure → the lesser and the greater value, where there are two: too few for an interval that says much.
+        expected: a published number next to which it stands.
     """
 
     setting: str
     method: str
     seeds: int
-    mean: dict[str, float]
-    interval: dict[str, float]
+    estimates: dict[str, Estimate]
     reached: float
     facts: dict[str, str]
     expected: Expected | None = None
-    pair: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, object]:
-        """What ``table.csv`` says of it."""
-        pairs = {
-            column: value
-            for name in MEASURES
-            for column, value in ((name, self.mean[name]), (f"{name}_interval", self.interval[name]))
-        }
-        named = {"setting": self.setting, "method": self.method, "seeds": self.seeds}
-        expected = {"expected": self.expected.accuracy, "source": self.expected.source} if self.expected else {}
-        facts = {name: self.facts.get(name, "") for name in FACTS}
-        return {**named, **pairs, "reached": self.reached, **facts, "expected": "", "source": "", **expected}
+        """The row of ``table.csv``."""
+        row: dict[str, object] = {"setting": self.setting, "method": self.method, "seeds": self.seeds}
+        for name, estimate in self.estimates.items():
+            row |= {name: estimate.mean, f"{name}_interval": estimate.half}
+        row |= {"reached": self.reached} | {name: self.facts.get(name, "") for name in FACTS}
+        number, source = (self.expected.accuracy, self.expected.source) if self.expected else ("", "")
+        return {**row, "expected": number, "source": source}
 
 
 def with_differences(rows: Sequence[Row]) -> list[Row]:
-    """Give each row its difference in accuracy to fedavg in the same setting and with the same seed, where that is."""
+    """Add to each row its difference in accuracy to fedavg in the same setting and seed, NaN without one."""
     reference = {(row.setting, row.seed): row.measures["accuracy"] for row in rows if row.method == REFERENCE}
     paired = []
     for row in rows:
         other = math.nan if row.method == REFERENCE else reference.get((row.setting, row.seed), math.nan)
-        measures = {**row.measures, "difference": row.measures["accuracy"] - other}
-        paired.append(Row(row.setting, row.method, row.seed, measures, row.facts, row.seconds))
+        paired.append(replace(row, measures={**row.measures, "difference": row.measures["accuracy"] - other}))
     return paired
 
 
 def summarise(rows: Iterable[Row], expected: Sequence[Expected] = ()) -> list[Line]:
-    """Summarise runs over seeds, in the order in which settings and methods first come."""
-    beside = {(entry.setting, entry.method): entry for entry in expected}
+    """Summarise runs over seeds, in the order in which settings and methods first appear."""
+    published = {(entry.setting, entry.method): entry for entry in expected}
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.setting, row.method].append(row)
     lines = []
-    for (setting, method), mine in groups.items():
-        values = {name: [row.measures.get(name, math.nan) for row in mine] for name in MEASURES}
-        there = {name: sorted(x for x in numbers if not math.isnan(x)) for name, numbers in values.items()}
-        told = {name: mean_and_interval(numbers) for name, numbers in there.items()}
-        pair = {name: (numbers[0], numbers[1]) for name, numbers in there.items() if len(numbers) == 2}
-        means, halves = ({name: pair[i] for name, pair in told.items()} for i in (0, 1))
-        known = [x for row in mine if not math.isnan(x := row.measures.get("reached", math.nan))]
-        reached = sum(known) if known else math.nan
-        lines.append(
-            Line(
-                setting,
-                method,
-                len(mine),
-                means,
-                halves,
-                reached,
-                dict(mine[0].facts),
-                beside.get((setting, method)),
-                pair,
-            )
-        )
+    for key, runs in groups.items():
+        values = {name: [run.measures.get(name, math.nan) for run in runs] for name in (*MEASURES, "reached")}
+        reached = [value for value in values.pop("reached") if not math.isnan(value)]
+        estimates = {name: Estimate.from_values(numbers) for name, numbers in values.items()}
+        total = sum(reached) if reached else math.nan
+        lines.append(Line(*key, len(runs), estimates, total, dict(runs[0].facts), published.get(key)))
     return lines
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and half the width of its 95 % interval by Student's t; NaN where there are too few values."""
-    import numpy as np
-    from scipy.stats import t
-
-    if not values:
-        return math.nan, math.nan
-    n = len(values)
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-    return float(np.mean(values)), half
 
 
 def write_cells(path: Path, rows: Iterable[Row]) -> None:
@@ -131,7 +93,7 @@ def write_table(path: Path, lines: Iterable[Line]) -> None:
 
 
 def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Write rows, of which all have the same columns; what is not a number is left empty, others have six digits."""
+    """Write rows of the same columns; NaN becomes an empty cell, numbers have six digits."""
     write_csv(path, list(rows[0]) if rows else [], ([_text(value) for value in row.values()] for row in rows))
 
 

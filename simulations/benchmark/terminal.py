@@ -13,20 +13,23 @@ from fedtransfer.simulations.benchmark.tables import Line
 _COLUMNS = ("method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected")
 
 
-def shown(lines: Sequence[Line]) -> Table:
-    """Lay the lines out; columns that no line fills are left out."""
+def results_table(lines: Sequence[Line]) -> Table:
+    """Lay out the lines; empty columns are left out."""
+    interval = "mean ± half of the 95 % interval over seeds"
+    if any(line.estimates[name].n == 2 for line in lines for name in ("accuracy", "difference")):
+        interval = "mean (both values) of two seeds, too few for an interval; ± is half of the 95 % interval of more"
     table = Table(
-        title="In %, on the common test set; worst: the site that does worst on its own test images",
+        title="In %, on the common test set; worst: the site with the lowest accuracy on its own test images",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption=f"{_certainty(lines)}; differences to fedavg are paired by seed\n"
-        "bytes that a site sends in the whole run; rounds until 95 % of pooled softmax, over the seeds that got there",
+        caption=f"{interval}; differences to fedavg are paired by seed\n"
+        "bytes that a site sends in the whole run; rounds until 95 % of pooled softmax, over the seeds that reached it",
         title_style="bold",
         caption_style="dim",
     )
     rows = [_cells(line) for line in lines]
-    kept = [i for i, _ in enumerate(_COLUMNS) if any(row[i] for row in rows)]
-    for i in kept:
+    filled = [i for i, _ in enumerate(_COLUMNS) if any(row[i] for row in rows)]
+    for i in filled:
         first = i == 0
         table.add_column(
             _COLUMNS[i], justify="left" if first else "right", no_wrap=not first, max_width=28 if first else None,
@@ -36,53 +39,39 @@ def shown(lines: Sequence[Line]) -> Table:
         if i == 0 or lines[i - 1].setting != line.setting:
             table.add_section()
             table.add_row(f"[bold]{line.setting}[/bold]")
-        table.add_row(*(row[k] for k in kept))
+        table.add_row(*(row[k] for k in filled))
     return table
 
 
-def not_run(expected: Sequence[Expected], lines: Sequence[Line]) -> list[str]:
-    """Say which numbers from elsewhere stand beside nothing, since what they are compared with was not run."""
-    run = {(line.setting, line.method) for line in lines}
+def missing_methods(expected: Sequence[Expected], lines: Sequence[Line]) -> list[str]:
+    """Say which expected numbers have no measured one, because their method was not run."""
+    measured = {(line.setting, line.method) for line in lines}
     return [
         f"not run: {entry.setting}, {entry.method}; elsewhere {100 * entry.accuracy:.1f} % ({entry.source})"
         for entry in expected
-        if (entry.setting, entry.method) not in run
+        if (entry.setting, entry.method) not in measured
     ]
 
 
-def _certainty(lines: Sequence[Line]) -> str:
-    if any({"accuracy", "difference"} & line.pair.keys() for line in lines):
-        return "mean (both values) of two seeds, too few for an interval; ± is half of the 95 % interval of more"
-    return "mean ± half of the 95 % interval over seeds"
-
-
 def _cells(line: Line) -> list[str]:
-    mean = line.mean
-    some = f" ({line.reached:.0f}/{line.seeds})" if line.reached < line.seeds else ""
+    def percent(name: str, sign: str = "") -> str:
+        return line.estimates[name].text(lambda share: f"{100 * share:{sign}.1f}", ", ")
+
+    mean = {name: estimate.mean for name, estimate in line.estimates.items()}
+    seeds = f" ({line.reached:.0f}/{line.seeds})" if line.reached < line.seeds else ""
     return [
         f" {line.method}",
-        _percent(line, "accuracy"),
-        _percent(line, "difference", "+"),
-        _mean(line, "balanced_accuracy"),
-        _mean(line, "worst_site"),
-        "" if math.isnan(mean["ece"]) else f"{mean['ece']:.3f}",
+        percent("accuracy"),
+        percent("difference", "+"),
+        _number(100 * mean["balanced_accuracy"], ".1f"),
+        _number(100 * mean["worst_site"], ".1f"),
+        _number(mean["ece"], ".3f"),
         "" if math.isnan(mean["bytes_up"]) else size(mean["bytes_up"]),
-        "" if math.isnan(mean["rounds"]) else f"{mean['rounds']:.0f}{some}",
+        _number(mean["rounds"], ".0f") + ("" if math.isnan(mean["rounds"]) else seeds),
         f"{float(epsilon):.2g}" if (epsilon := line.facts.get("epsilon")) else "",
         f"{100 * line.expected.accuracy:.1f}" if line.expected else "",
     ]
 
 
-def _percent(line: Line, name: str, sign: str = "") -> str:
-    """Tell a share in % with its interval; of two seeds with both values."""
-    mean = _mean(line, name, sign)
-    if name in line.pair:
-        least, most = (f"{100 * value:{sign}.1f}" for value in line.pair[name])
-        return f"{mean} ({least}, {most})"
-    half = line.interval[name]
-    return mean if math.isnan(half) else f"{mean} ± {100 * half:.1f}"
-
-
-def _mean(line: Line, name: str, sign: str = "") -> str:
-    value = line.mean[name]
-    return "" if math.isnan(value) else f"{100 * value:{sign}.1f}"
+def _number(value: float, digits: str) -> str:
+    return "" if math.isnan(value) else f"{value:{digits}}"

@@ -23,17 +23,17 @@ def choose(tuning: Sequence[Cell], losses: Mapping[str, float]) -> list[dict[str
     """
     chosen = []
     for setting, method in dict.fromkeys((cell.setting, cell.method) for cell in tuning):
-        mine = [cell for cell in tuning if (cell.setting, cell.method) == (setting, method)]
-        numbers = [losses.get(str(cell), math.nan) for cell in mine]
+        grid = [cell for cell in tuning if (cell.setting, cell.method) == (setting, method)]
+        numbers = [losses.get(str(cell), math.nan) for cell in grid]
         finite = [(number, i) for i, number in enumerate(numbers) if math.isfinite(number)]
         chosen.append(
             {
                 "setting": setting,
                 "method": method,
-                "seed": mine[0].seed,
-                "grid": [dict(cell.tried) for cell in mine],
+                "seed": grid[0].seed,
+                "grid": [dict(cell.tried) for cell in grid],
                 "validation_loss": numbers,
-                "chosen": dict(mine[min(finite)[1]].tried) if finite else None,
+                "chosen": dict(grid[min(finite)[1]].tried) if finite else None,
             }
         )
     return chosen
@@ -41,11 +41,11 @@ def choose(tuning: Sequence[Cell], losses: Mapping[str, float]) -> list[dict[str
 
 def with_choices(cells: Sequence[Cell], choices: Sequence[Mapping[str, Any]]) -> list[Cell]:
     """Give cells what was chosen for them; those of a choice that all runs failed for are left out."""
-    made = {(choice["setting"], choice["method"]): choice["chosen"] for choice in choices}
-    given = []
+    chosen_values = {(choice["setting"], choice["method"]): choice["chosen"] for choice in choices}
+    result = []
     for cell in cells:
-        chosen = made.get((cell.setting, cell.method), {})
+        chosen = chosen_values.get((cell.setting, cell.method), {})
         if chosen is not None:
             config = make_config({**cell.config.to_flat(), **chosen}, f"{cell} as tuned") if chosen else cell.config
-            given.append(replace(cell, config=config))
-    return given
+            result.append(replace(cell, config=config))
+    return result

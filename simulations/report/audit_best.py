@@ -1,13 +1,14 @@
-"""An audit of a plan at a glance: a row a protection, a column a question, where images are fewest; and the short answer."""
+"""An audit of a plan at a glance: a row a protection, a column a question, with the fewest images; and the short answer."""
 
 from collections.abc import Iterable, Sequence
 
-from fedtransfer.simulations.report.audit_names import MEMBERSHIP, chance_of, decimals, highest, images_of, protected
-from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, listed, percent, shown, span
-from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
+from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Value, highest, images_of, protected
+from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, decimals, listed, percent, shown, span
+from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
+from fedtransfer.simulations.report.sentences import fact, sentence
 
-# Questions, each with the measures that answer it and their headings: the first that the audit has is told.
+# Questions, each with the measures that answer it and their headings: the first that the audit has is used.
 _QUESTIONS = (
     {"exact_share": "label counts that are right"},
     {
@@ -16,57 +17,61 @@ _QUESTIONS = (
         "cosine@6+": "features of classes with 6 images or more, cosine",
     },
     {"psnr": "images rebuilt, PSNR"},
-    {"tpr@1%": "members found at 1\u00a0% false alarms", "auc": "members told from others, AUC"},
+    {"tpr@1%": "members found at 1\u00a0% false alarms", "auc": "members distinguished from others, AUC"},
 )
 
 
-def answer(audit: Audit) -> list[Fact]:
-    """Say how well members are told without differential privacy and with it, and what the attacked heads are worth."""
+def answer(audit: Audit) -> Fact:
+    """Say how well members are found without differential privacy and with it, and how accurate the attacked heads are."""
     images, rows = _fewest(audit)
     if not (measure := _answering(rows, _QUESTIONS[-1])):
-        return [Fact("What is learnt?", NONE, ("No attack on members gave a number.",))]
-    levels: dict[str, list[Row]] = {}
+        return fact("audit", "nothing_learnt")
+    by_epsilon: dict[str, list[Row]] = {}
     for row in rows:
-        told = f"at ε\u00a0=\u00a0{epsilon_words(real(row['epsilon']))}" if row["epsilon"] else ""
-        levels.setdefault(told, []).append(row)
-    found = {level: (_value(top), mine) for level, mine in levels.items() if (top := highest(mine, measure))}
-    sentences = [
-        f"{f'{level[0].upper()}{level[1:]}' if level else 'Without differential privacy'}: {_most(mine, measure)}. These heads are "
-        f"right on {_accuracies(mine)} of test images."
-        for level, (_, mine) in found.items()
+        by_epsilon.setdefault(epsilon_text(real(row["epsilon"])) if row["epsilon"] else "", []).append(row)
+    levels = [
+        {"epsilon": epsilon, "value": _text(top), "best": _most(group, measure), "accuracy": _accuracies(group)}
+        for epsilon, group in by_epsilon.items()
+        if (top := highest(group, measure))
     ]
-    few = f", with {images} images a class" if images else ""
-    guess = f"Guessing has {_guess(rows, measure)}, and is right on {_guess(rows, 'accuracy')} of test images."
+    return fact(
+        "audit",
+        "members_found",
+        rate=measure == "tpr@1%",
+        images=images,
+        levels=levels,
+        guess=_guess(rows, measure),
+        guessed_accuracy=_guess(rows, "accuracy"),
+    )
+
+
+def glance(audit: Audit) -> list[Section]:
+    """Return a section with the most that attacks found under each protection, over strategies, and what guesses reach."""
+    images, rows = _fewest(audit)
+    questions = [(measure, question[measure]) for question in _QUESTIONS if (measure := _answering(rows, question))]
+    protections: dict[str, list[Row]] = {}
+    for row in rows:
+        protections.setdefault(protected(row["protection"], row["epsilon"]), []).append(row)
+    body = [
+        (name, *(_most(group, measure) for measure, _ in questions), _accuracies(group))
+        for name, group in protections.items()
+    ]
+    body.append(("a guess", *(_guess(rows, measure) for measure, _ in questions), _guess(rows, "accuracy")))
+    columns = ("", *(heading for _, heading in questions), "accuracy of the heads")
     return [
-        Fact(
-            "How many members are found?" if measure == "tpr@1%" else "How well are members told from others?",
-            "; ".join(f"{value} {level}".strip() for level, (value, _) in found.items()),
-            (f"{_QUESTIONS[-1][measure].capitalize()}{few}.", *sentences, guess),
+        Section(
+            "glance",
+            "At a glance",
+            tables=(Table("At a glance", columns, tuple(body), sentence("audit", "glance", images), texts=True),),
         )
     ]
 
 
-def glance(audit: Audit) -> list[Section]:
-    """Return a section with what attacks found at most under each protection, over strategies, and what guesses come to."""
-    images, rows = _fewest(audit)
-    asked = [(measure, question[measure]) for question in _QUESTIONS if (measure := _answering(rows, question))]
-    protections: dict[str, list[Row]] = {}
-    for row in rows:
-        protections.setdefault(protected(row["protection"], row["epsilon"]), []).append(row)
-    body = [(name, *(_most(mine, each) for each, _ in asked), _accuracies(mine)) for name, mine in protections.items()]
-    body.append(("a guess", *(_guess(rows, measure) for measure, _ in asked), _guess(rows, "accuracy")))
-    columns = ("", *(heading for _, heading in asked), "accuracy of the heads")
-    note = "The most that any attack found, and on which strategy."
-    if images:
-        note += f" All with {images} images a class, the fewest of this audit, where attacks show most."
-    return [Section("glance", "At a glance", tables=(Table("At a glance", columns, tuple(body), note, texts=True),))]
-
-
 def _fewest(audit: Audit) -> tuple[str, list[Row]]:
-    """Return the fewest images a class, and what was found with them; bounds apart, which are not of these images."""
-    found = [row for row in audit.table if row["attack"] != "one run"]
-    images = min({images_of(row) for row in found}, key=lambda each: real(each or 0), default="")
-    return images, [row for row in found if images_of(row) == images]
+    """Return the fewest images a class, and the rows with them; without bounds, which do not depend on images."""
+    rows = [row for row in audit.table if row["attack"] != "one run"]
+    images = min(map(images_of, rows), key=lambda number: real(number or 0), default="")
+    return images, [row for row in rows if images_of(row) == images]
 
 
 def _answering(rows: Sequence[Row], question: Iterable[str]) -> str:
@@ -74,12 +79,13 @@ def _answering(rows: Sequence[Row], question: Iterable[str]) -> str:
 
 
 def _most(rows: Sequence[Row], measure: str) -> str:
-    """Tell the highest value, and all strategies that have it."""
+    """Return the highest value, and all strategies that have it."""
     if not (top := highest(rows, measure)):
         return NONE
-    best = [row for row in rows if row["measure"] == measure and row["value"] and _value(row) == _value(top)]
-    whose = [shown(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
-    return f"{_value(top)}, {listed(list(dict.fromkeys(whose)))}"
+    scored = [row for row in rows if row["measure"] == measure and row["value"]]
+    best = [row for row in scored if _text(Value.from_row(row)) == _text(top)]
+    names = [shown(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
+    return f"{_text(top)}, {listed(list(dict.fromkeys(names)))}"
 
 
 def _accuracies(rows: Iterable[Row]) -> str:
@@ -88,16 +94,18 @@ def _accuracies(rows: Iterable[Row]) -> str:
 
 
 def _guess(rows: Sequence[Row], measure: str) -> str:
-    """Tell what a guess comes to, at least and at most where strategies have different sites."""
+    """Return what a guess reaches, from least to most if strategies have different sites."""
     if measure == "psnr":
-        told = [_value(row) for row in rows if row["measure"] == "psnr_of_class_mean" and row["value"]]
+        guesses = [
+            _text(Value.from_row(row)) for row in rows if row["measure"] == "psnr_of_class_mean" and row["value"]
+        ]
     else:
-        told = [chance_of(row) for row in rows if row["measure"] == measure and chance_of(row)]
-    return span(min(told), max(told)) if told else NONE
+        guesses = [guess for row in rows if row["measure"] == measure and (guess := Value.from_row(row).guess)]
+    return span(min(guesses), max(guesses)) if guesses else NONE
 
 
-def _value(row: Row) -> str:
-    value, measure = real(row["value"]), row["measure"]
-    if measure.startswith("psnr"):
-        return f"{value:.1f} dB"
-    return decimals(value) if measure == "auc" or measure.startswith("cosine") else percent(value)
+def _text(value: Value) -> str:
+    if value.measure.startswith("psnr"):
+        return f"{value.value:.1f} dB"
+    as_number = value.measure == "auc" or value.measure.startswith("cosine")
+    return decimals(value.value) if as_number else percent(value.value)

@@ -1,19 +1,20 @@
-"""Figures of an audit: ROC curves of membership inference, and bounds of ε beside claims."""
+"""Figures of an audit: ROC curves of membership inference, and bounds of ε and claims."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedtransfer.simulations.audit.measures import ABOVE
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
-from fedtransfer.simulations.report.blocks import Figure, Table, listed, percent, shown
+from fedtransfer.simulations.report.blocks import Figure, Table, percent, shown
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Audit, real
+from fedtransfer.simulations.report.sentences import caption, sentence
+from fedtransfer.simulations.scoring.measures import FEWEST_FALSE_ALARMS
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
-_ALARMS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # that are told in numbers
+_ALARMS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # columns of the table
 _LEFT = 8e-4  # end of the axes
 
 Points = tuple[tuple[float, float], ...]  # false alarms and members found, from left to right
@@ -21,39 +22,48 @@ Points = tuple[tuple[float, float], ...]  # false alarms and members found, from
 
 @dataclass(frozen=True)
 class _Line:
-    """A curve, and what the table says of it: the same numbers everywhere."""
+    """A curve, and its numbers in the table, which are used wherever there are any.
+
+    Attributes:
+        attack: its name.
+        points: from left to right.
+        measures: of ``MEMBERSHIP``.
+        least: the lowest false alarm rate that rests on enough answers.
+        images: a class, "" for a run.
+        case: in a figure of several.
+    """
 
     attack: str
     points: Points
-    told: Mapping[str, float]
-    least: float  # false alarms that are answers enough
-    images: str  # a class, "" where a run has what it has
-    case: str = ""  # where a figure has several
+    measures: Mapping[str, float]
+    least: float
+    images: str
+    case: str = ""
 
     @property
     def name(self) -> str:
-        """What it is called in its figure."""
+        """Its name in its figure."""
         return f"{self.case}: {self.attack}" if self.case else self.attack
 
     def found(self, alarms: float) -> float:
-        """Return the members found at no more false alarms; NaN where these would be too few answers."""
+        """Return the members found at no more false alarms; NaN for too few answers."""
         if alarms < self.least:
             return np.nan
-        exact = self.told.get(f"tpr@{100 * alarms:g}%", np.nan)
+        exact = self.measures.get(f"tpr@{100 * alarms:g}%", np.nan)
         found = max((y for x, y in self.points if x <= alarms * (1 + 1e-9)), default=np.nan)
         return found if np.isnan(exact) else exact
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What is best first by: members found at 1 % false alarms, then the area."""
-        found = self.found(0.01)
-        return (-1.0 if np.isnan(found) else found), self.told.get("auc", 0.0)
+        """The order of attacks: members found at 1 % false alarms, then the area."""
+        rate = self.found(0.01)
+        return (-1.0 if np.isnan(rate) else rate), self.measures.get("auc", 0.0)
 
     @property
     def series(self) -> Series:
-        """What logarithmic axes can show of it."""
-        shown_points = [(x, y) for x, y in self.points if x >= max(self.least, _LEFT) * (1 - 1e-9) and y > 0]
-        return Series(self.name, [x for x, _ in shown_points], [y for _, y in shown_points])
+        """The part that logarithmic axes can show."""
+        points = [(x, y) for x, y in self.points if x >= max(self.least, _LEFT) * (1 - 1e-9) and y > 0]
+        return Series(self.name, [x for x, _ in points], [y for _, y in points])
 
 
 def roc_figures(audit: Audit) -> list[Figure]:
@@ -62,12 +72,12 @@ def roc_figures(audit: Audit) -> list[Figure]:
     for row in audit.roc:
         attacks = read.setdefault(((row["strategy"], images_of(row)), row["protection"]), {})
         attacks.setdefault(row["attack"], []).append((real(row["fpr"]), real(row["tpr"])))
-    told: dict[tuple[str, ...], dict[str, float]] = {}
+    measures: dict[tuple[str, ...], dict[str, float]] = {}
     counts: dict[tuple[str, ...], float] = {}
     for row in audit.table:
         if row["measure"] in MEMBERSHIP:
             key = row["strategy"], images_of(row), row["protection"], row["attack"]
-            told.setdefault(key, {})[row["measure"]] = real(row["value"])
+            measures.setdefault(key, {})[row["measure"]] = real(row["value"])
             counts[key] = real(row["count"]) or np.inf
     frozen = {
         case: tuple((attack, tuple(sorted(points))) for attack, points in attacks.items())
@@ -79,7 +89,9 @@ def roc_figures(audit: Audit) -> list[Figure]:
         lines = []
         for attack, points in curves:
             key = strategy, images, protections[0], attack
-            lines.append(_Line(attack, points, told.get(key, {}), ABOVE / counts.get(key, np.inf), images))
+            lines.append(
+                _Line(attack, points, measures.get(key, {}), FEWEST_FALSE_ALARMS / counts.get(key, np.inf), images)
+            )
         if len(cases) <= _CURVES:
             figures[case_of(strategy, protections, images)] = lines
         else:
@@ -91,30 +103,20 @@ def roc_figures(audit: Audit) -> list[Figure]:
 
 def _figure(name: str, lines: Sequence[_Line]) -> Figure:
     lines = [line for line in lines if len(line.series.x) > 1]
-    places = {line.name: i for i, line in enumerate(sorted(lines, key=lambda line: line.rank))}
-    series, note = distinct([line.series for line in lines], lambda line: places[line.name])
+    ranks = {line.name: i for i, line in enumerate(sorted(lines, key=lambda line: line.rank))}
+    series, note = distinct([line.series for line in lines], lambda line: ranks[line.name])
     best = max(lines, key=lambda line: line.rank)
     begin = {line.images: line.least for line in lines if line.least > _LEFT}
-    case = f" ({best.case})" if best.case else ""
-    if np.isnan(at := best.found(0.01)):
-        description = "Logarithmic axes. At 1\u00a0% false alarms there are too few answers to tell who finds most."
-    else:
-        description = (
-            f"Logarithmic axes. At 1\u00a0% false alarms {shown(best.attack, 40)} finds most members: {percent(at)}{case}; "
-            "guessing would find 1\u00a0%."
-        )
-    if begin:
-        several = len({line.images for line in lines}) > 1
-        told = [f"{100 * at:.2g}\u00a0%" + f" ({images} a class)" * several for images, at in begin.items()]
-        description += f" Curves begin where false alarms are {ABOVE} answers, at {listed(told)}."
+    several = len({line.images for line in lines}) > 1
+    found = None if np.isnan(rate := best.found(0.01)) else rate
+    words = caption("roc", name, best.attack, best.case, found, begin, several, FEWEST_FALSE_ALARMS, note)
     low = max(_LEFT, 0.8 * min(line.least for line in lines))
     lowest = min(min(line.y) for line in series)
-    alarms, found = (
+    alarms, members = (
         Axis(label, log=True, kind="percent", low=end, high=1.25)
         for label, end in (("false alarms", low), ("members found", max(_LEFT, min(low, 0.8 * lowest))))
     )
-    figure = line_chart(shown(name, 80), description, series, alarms, found, diagonal="guessing", note=note)
-    return replace(figure, table=_numbers(figure.title, lines))
+    return replace(line_chart(words, series, alarms, members, diagonal="guessing"), table=_numbers(words.title, lines))
 
 
 def _numbers(title: str, lines: Sequence[_Line]) -> Table:
@@ -122,20 +124,12 @@ def _numbers(title: str, lines: Sequence[_Line]) -> Table:
     rows = [(shown(line.name, 40), *(percent(line.found(at)) for at in alarms)) for line in lines]
     rows.append(("guessing", *map(percent, alarms)))
     columns = ("", *(f"at {100 * at:g}\u00a0%" for at in alarms))
-    return Table(title, columns, tuple(rows), "Members found at no more than so many false alarms.")
+    return Table(title, columns, tuple(rows), sentence("audit", "found_at_rates"))
 
 
 def bound_figure(bounds: Sequence[Bound]) -> Figure:
     """Draw each claimed ε with its lower bound."""
     dots = [Dot(bound.name, (bound.claimed, bound.bound)) for bound in bounds]
-    above = [shown(bound.name, 60) for bound in bounds if bound.bound > bound.claimed]
-    verdict = (
-        f"{listed(above)}: the bound is above the claim, which is refuted." if above else "No bound is above its claim."
-    )
-    description = (
-        "The ε that is claimed, and the lower bound (95 % confidence) that an attack with canaries shows in one run. "
-        f"{verdict}"
-    )
-    columns = "claimed ε", "lower bound from one run"
-    axis = Axis("ε", low=0)
-    return dot_chart("Claimed ε and its lower bound", description, dots, columns, axis, (), "mechanism", "table.csv")
+    refuted = [bound.name for bound in bounds if bound.refutes]
+    columns = "mechanism", "claimed ε", "lower bound from one run"
+    return dot_chart(caption("bounds", refuted), dots, columns, Axis("ε", low=0), file="table.csv")

@@ -1,11 +1,12 @@
-"""How an audit's cases, attacks and measures are named, and what a row of its table says."""
+"""Names of an audit's cases, attacks and measures, and the values of its table as texts."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from fedtransfer.simulations.report.blocks import NONE, number, percent, shown
-from fedtransfer.simulations.report.blocks import epsilon as epsilon_words
+from fedtransfer.simulations.report.blocks import decimals, percent, shown
+from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
 
 _PROTECTION = {
@@ -15,10 +16,6 @@ _PROTECTION = {
     "dp": "differential privacy",
     "both": "differential privacy and masks",
 }
-SHORT = (
-    "none: no protection; masks: secure aggregation; dp: differential privacy; both: dp and masks. Masks leave the head that "
-    "comes out as it is but for rounding: what was found on it once is told of both."
-)
 MEMBERSHIP = {"auc", "tpr@1%", "tpr@0.1%"}
 _SHARES = {"accuracy", "exact_share", "tpr@1%", "tpr@0.1%", "right_guesses"}
 MEASURES = {
@@ -53,7 +50,7 @@ CHANCE = {
 }
 
 _Key = TypeVar("_Key", bound=Hashable)
-_Found = TypeVar("_Found", bound=Hashable)
+_Result = TypeVar("_Result", bound=Hashable)
 
 
 class Bound(NamedTuple):
@@ -64,13 +61,23 @@ class Bound(NamedTuple):
     claimed: float
     bound: float
 
+    @property
+    def share(self) -> float:
+        """The bound as a share of the claim."""
+        return self.bound / self.claimed
 
-def merged(found: Mapping[tuple[_Key, str], _Found]) -> list[tuple[_Key, tuple[str, ...], _Found]]:
-    """Put protections together under which the very same was found: masks change nothing there, so it was measured once."""
-    groups: dict[tuple[_Key, _Found], list[str]] = {}
-    for (key, protection), what in found.items():
-        groups.setdefault((key, what), []).append(protection)
-    return [(key, tuple(protections), what) for (key, what), protections in groups.items()]
+    @property
+    def refutes(self) -> bool:
+        """Whether the claim is refuted."""
+        return self.bound > self.claimed
+
+
+def merged(results: Mapping[tuple[_Key, str], _Result]) -> list[tuple[_Key, tuple[str, ...], _Result]]:
+    """Merge protections with identical findings: masks do not change the head, so it was measured once."""
+    groups: dict[tuple[_Key, _Result], list[str]] = {}
+    for (key, protection), result in results.items():
+        groups.setdefault((key, result), []).append(protection)
+    return [(key, tuple(protections), result) for (key, result), protections in groups.items()]
 
 
 def protected(protection: str, epsilon: str = "") -> str:
@@ -79,66 +86,69 @@ def protected(protection: str, epsilon: str = "") -> str:
 
 
 def protected_shortly(protections: Sequence[str], epsilon: str = "") -> str:
-    """Name protections under which the same was found as a plan does, with their ε; "" where a run is as it ran."""
+    """Name protections as a plan does, with their ε; "" for a run as it ran."""
     return _with(", ".join(protections), epsilon) if any(protections) else ""
 
 
 def _with(name: str, epsilon: str) -> str:
-    return f"{name}, ε\u00a0=\u00a0{epsilon_words(real(epsilon))}" if epsilon else name
+    return f"{name}, ε\u00a0=\u00a0{epsilon_text(real(epsilon))}" if epsilon else name
 
 
 def images_of(row: Row) -> str:
-    """Return a row's images a class; "" where a run has what it has."""
+    """Return a row's images a class; "" for a run."""
     images = row.get("images_per_class") or ""
     return "" if images == "0" else images
 
 
 def case_of(strategy: str, protections: Sequence[str] = (), images: str = "", epsilon: str = "") -> str:
-    """Name what an attack was on, shortly."""
+    """Return a short name of what was attacked."""
     parts = [shown(strategy, 40), *filter(None, protections)]
-    parts += [f"ε = {epsilon_words(real(epsilon))}"] if epsilon else []
+    parts += [f"ε = {epsilon_text(real(epsilon))}"] if epsilon else []
     return ", ".join([*parts, *([f"{images} a class"] if images else [])])
 
 
-def value_of(row: Row) -> str:
-    """Return what a row measured, with its 95 % interval where it has one."""
-    show = _format(row)
-    interval = f" ({show(real(row['low']))} to {show(real(row['high']))})" if row.get("low") and row.get("high") else ""
-    return show(real(row["value"])) + interval
+@dataclass(frozen=True)
+class Value:
+    """A number of an audit, with its 95 % interval and the value of a guess; NaN for what is missing."""
+
+    attack: str
+    measure: str
+    value: float
+    low: float
+    high: float
+    by_chance: float
+    count: float
+
+    @classmethod
+    def from_row(cls, row: Row) -> "Value":
+        """Read a row of ``table.csv``."""
+        numbers = (real(row.get(name)) for name in ("value", "low", "high", "by_chance", "count"))
+        return cls(row["attack"], row["measure"], *numbers)
+
+    @property
+    def text(self) -> str:
+        """The value, with its interval if it has one."""
+        interval = "" if math.isnan(self.low) else f" ({self._text(self.low)} to {self._text(self.high)})"
+        return self._text(self.value) + interval
+
+    @property
+    def guess(self) -> str:
+        """The value of a guess that needs nothing from the sites; "" if unknown."""
+        return "" if math.isnan(self.by_chance) else self._text(self.by_chance)
+
+    def _text(self, number: float) -> str:
+        show = percent if self.measure in _SHARES else epsilon_text if self.measure == "claimed" else decimals
+        return show(number)
 
 
-def chance_of(row: Row) -> str:
-    """Return what a guess comes to that needs nothing from the sites; "" where none is told."""
-    return _format(row)(real(row["by_chance"])) if row.get("by_chance") else ""
-
-
-def _format(row: Row) -> Callable[[float], str]:
-    measure = row["measure"]
-    return percent if measure in _SHARES else epsilon_words if measure == "claimed" else decimals
-
-
-def decimals(value: float) -> str:
-    """Return a number with two decimals, or fewer where it is large."""
-    value = 0.0 if abs(value) < 0.005 else value
-    return (
-        NONE
-        if math.isnan(value)
-        else number(value)
-        if abs(value) >= 100
-        else f"{value:.1f}"
-        if abs(value) >= 10
-        else f"{value:.2f}"
-    )
-
-
-def highest(rows: Sequence[Row], measure: str) -> Row | None:
-    """Return the row that has most of a measure."""
-    mine = (row for row in rows if row["measure"] == measure and row["value"])
-    return max(mine, key=lambda row: real(row["value"]), default=None)
+def highest(rows: Sequence[Row], measure: str) -> Value | None:
+    """Return the highest value of a measure."""
+    candidates = [Value.from_row(row) for row in rows if row["measure"] == measure and row["value"]]
+    return max(candidates, key=lambda candidate: candidate.value, default=None)
 
 
 def bounds_of(audit: Audit) -> list[Bound]:
-    """Return each claimed ε with its lower bound, once: one run stands for all cases that share its mechanism."""
+    """Return each claimed ε once with its lower bound; a run stands for all cases that share its mechanism."""
     cases: dict[tuple[str, ...], dict[str, float]] = {}
     for row in audit.table:
         if row["measure"] in ("epsilon_lower_bound", "claimed") and row["value"]:
@@ -150,6 +160,6 @@ def bounds_of(audit: Audit) -> list[Bound]:
             key = strategy, epsilon, pair["claimed"], pair["epsilon_lower_bound"]
             groups.setdefault(key, []).append(protection)
     return [
-        Bound(case_of(strategy, tuple(dict.fromkeys(mine)), "", epsilon), len(mine), claimed, bound)
-        for (strategy, epsilon, claimed, bound), mine in groups.items()
+        Bound(case_of(strategy, tuple(dict.fromkeys(protections)), "", epsilon), len(protections), claimed, bound)
+        for (strategy, epsilon, claimed, bound), protections in groups.items()
     ]

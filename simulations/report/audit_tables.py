@@ -1,4 +1,4 @@
-"""All numbers of an audit as tables: a family of attacks each, what a guess comes to beside what was found."""
+"""All numbers of an audit as tables: a family of attacks each, with guesses next to what was found."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,14 +7,14 @@ from fedtransfer.simulations.report.audit_names import (
     CHANCE,
     MEASURES,
     MEMBERSHIP,
-    chance_of,
+    Value,
     images_of,
     merged,
     protected_shortly,
-    value_of,
 )
 from fedtransfer.simulations.report.blocks import NONE, Table, listed, shown
 from fedtransfer.simulations.report.reading import Audit, Row, real
+from fedtransfer.simulations.report.sentences import sentence
 
 _FAMILIES = {  # attack or family → its heading, and what its numbers are counts of
     "utility": ("Accuracy of the heads", "test images"),
@@ -37,81 +37,83 @@ def tables(audit: Audit) -> list[Table]:
     families: dict[str, dict[tuple[Key, str], dict[str, Row]]] = {}
     for row in audit.table:
         family = "membership" if row["measure"] in MEMBERSHIP else row["attack"]
-        # A bound is the mechanism's, whatever it works on: one stands for all numbers of images.
+        # A bound belongs to the mechanism: one stands for all numbers of images.
         images = "" if family == "one run" else images_of(row)
         key = row["strategy"], row["epsilon"], images, row["attack"] if family == "membership" else ""
-        mine = families.setdefault(family, {}).setdefault((key, row["protection"]), {})
-        mine.setdefault(row["measure"], row)
+        rows = families.setdefault(family, {}).setdefault((key, row["protection"]), {})
+        rows.setdefault(row["measure"], row)
     return [_family(name, cases) for name, cases in families.items()]
 
 
 def _family(name: str, cases: Mapping[tuple[Key, str], Mapping[str, Row]]) -> Table:
     heading, unit = _FAMILIES.get(name, (shown(name, 40), "of"))
-    rows = [row for mine in cases.values() for row in mine.values()]
+    rows = [row for group in cases.values() for row in group.values()]
     measures = list(dict.fromkeys(row["measure"] for row in rows))
-    chances = {measure: {chance_of(row) for row in rows if row["measure"] == measure} for measure in measures}
-    beside = {measure for measure in measures if measure in CHANCE and chances[measure] != {""}}  # others: in the note
-    cells = {case: (*_cells(mine, measures, beside), _counts(mine.values()) or NONE) for case, mine in cases.items()}
+    chances = {
+        measure: {Value.from_row(row).guess for row in rows if row["measure"] == measure} for measure in measures
+    }
+    with_guess = {
+        measure for measure in measures if measure in CHANCE and chances[measure] != {""}
+    }  # others: in the note
+    cells = {
+        case: (*_cells(group, measures, with_guess), _counts(group.values()) or NONE) for case, group in cases.items()
+    }
     together = name in ("membership", "one run")
-    found = merged(cells) if together else [(key, (protection,), told) for (key, protection), told in cells.items()]
+    merged_cells = (
+        merged(cells) if together else [(key, (protection,), row) for (key, protection), row in cells.items()]
+    )
     body = [
-        (shown(strategy, 40), protected_shortly(protections, epsilon), images, shown(attack, 40), *told)
-        for (strategy, epsilon, images, attack), protections, told in found
+        (shown(strategy, 40), protected_shortly(protections, epsilon), images, shown(attack, 40), *row)
+        for (strategy, epsilon, images, attack), protections, row in merged_cells
     ]
     head = ["strategy", "protection", "images a class", "attack"]
     for measure in measures:
         head += [MEASURES.get(measure, shown(measure, 40))]
-        head += [CHANCE[measure]] if measure in beside else []
-    kept = [i for i in range(len(head) + 1) if i > 3 or any(row[i] for row in body)]
-    return Table(
-        heading,
-        tuple((*head, unit)[i] for i in kept),
-        tuple(tuple(row[i] or NONE for i in kept) for row in body),
-        " ".join([*_legend(body), *_chances(chances), *_remarks(rows)]),
-    ).shortened(_ROWS, "table.csv")
+        head += [CHANCE[measure]] if measure in with_guess else []
+    note = sentence("audit", "table_note", *_legend(body), _chances(chances), _remarks(rows))
+    return Table(heading, (*head, unit), tuple(body), note).compact(NONE).shortened(_ROWS, "table.csv")
 
 
-def _cells(mine: Mapping[str, Row], measures: Sequence[str], beside: Collection[str]) -> Iterator[str]:
+def _cells(rows: Mapping[str, Row], measures: Sequence[str], with_guess: Collection[str]) -> Iterator[str]:
     for measure in measures:
-        row = mine.get(measure)
-        yield value_of(row) if row else NONE
-        if measure in beside:
-            yield (chance_of(row) if row else "") or NONE
+        row = rows.get(measure)
+        yield Value.from_row(row).text if row else NONE
+        if measure in with_guess:
+            yield (Value.from_row(row).guess if row else "") or NONE
 
 
 def _counts(rows: Iterable[Row]) -> str:
-    """Return what a row's numbers are counts of: one, or that of each measure where they differ."""
+    """Return the count behind a row's numbers, or that of each measure if they differ."""
     counts = [f"{int(real(row['count'])):,}" for row in rows if row.get("count") not in ("", "0", None)]
     return " / ".join(counts if len(set(counts)) > 1 else counts[:1])
 
 
-def _legend(body: Sequence[Sequence[str]]) -> list[str]:
+def _legend(body: Sequence[Sequence[str]]) -> tuple[bool, bool]:
+    """Return whether there are intervals, and missing numbers."""
     cells = [cell for row in body for cell in row[4:]]
-    told = ["In parentheses 95 % intervals."] if any(" to " in cell for cell in cells) else []
-    return told + ([f"{NONE}: none, or too few to tell."] if NONE in cells else [])
+    return any(" to " in cell for cell in cells), NONE in cells
 
 
 def _chances(chances: Mapping[str, Collection[str]]) -> list[str]:
-    same = [
-        f"{MEASURES.get(measure, shown(measure, 40))} {next(iter(told))}"
-        for measure, told in chances.items()
-        if measure not in CHANCE and len(told) == 1 and "" not in told
+    return [
+        f"{MEASURES.get(measure, shown(measure, 40))} {next(iter(guesses))}"
+        for measure, guesses in chances.items()
+        if measure not in CHANCE and len(guesses) == 1 and "" not in guesses
     ]
-    return [f"By chance: {', '.join(same)}."] if same else []
 
 
 def _remarks(rows: Iterable[Row]) -> list[str]:
-    """Return what is noted of rows, once for all measures; not what differs from row to row in numbers."""
+    """Return the notes of rows, each once for all measures; without those that differ in numbers from row to row."""
     variants: dict[str, set[str]] = {}
     about: dict[str, list[str]] = {}
     for row in rows:
         if note := row.get("note"):
             variants.setdefault(_NUMBER.sub("…", note), set()).add(note)
             about.setdefault(note, []).append(MEASURES.get(row["measure"], shown(row["measure"], 40)))
-    kept = [note for same in variants.values() if len(same) == 1 for note in same]
+    constant = [note for same in variants.values() if len(same) == 1 for note in same]
     measures = {name for names in about.values() for name in names}
-    told = []
-    for note in kept[:8]:
+    remarks = []
+    for note in constant[:8]:
         names = list(dict.fromkeys(about[note]))
-        told.append(f"{shown(note, 240)}." if set(names) == measures else f"{listed(names)}: {shown(note, 240)}.")
-    return [remark[0].upper() + remark[1:] for remark in told]
+        remarks.append(f"{shown(note, 240)}." if set(names) == measures else f"{listed(names)}: {shown(note, 240)}.")
+    return [remark[0].upper() + remark[1:] for remark in remarks]

@@ -1,4 +1,4 @@
-"""The sections about an audit: what attacks learn, ROC curves, bounds beside claims, rebuilt images beside their originals."""
+"""The page about an audit: what attacks learn, ROC curves, bounds and claims, rebuilt images and their originals."""
 
 import base64
 import io
@@ -7,50 +7,38 @@ from typing import Any
 import numpy as np
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.text import counted
-from fedtransfer.simulations.report import audit_best, audit_curves, audit_tables, audit_words
-from fedtransfer.simulations.report.audit_names import SHORT, bounds_of
-from fedtransfer.simulations.report.blocks import Gallery, Picture, Section, Table, listed, shown
+from fedtransfer.simulations.report import audit_answer, audit_best, audit_curves, audit_tables
+from fedtransfer.simulations.report.audit_names import bounds_of
+from fedtransfer.simulations.report.blocks import Gallery, Page, Picture, Section, Table, listed, shown
 from fedtransfer.simulations.report.reading import Audit
+from fedtransfer.simulations.report.sentences import paragraphs, sentence
 
-_COLUMNS = 12  # pictures beside each other
+_COLUMNS = 12  # most pictures in a row
 _PICTURES = ("originals", "class_means", "labels", "rebuilt", "names")
 
 
-def sections(audit: Audit) -> list[Section]:
-    """Return what there is to show of an audit."""
-    made = [] if audit.about.get("run") else audit_best.glance(audit)
+def page(audit: Audit, name: str) -> Page:
+    """Return the page: the answer, and a section for each kind of finding."""
+    title, lead = audit_answer.title(audit, name), audit_answer.lead(audit)
+    return Page(title, lead, audit_answer.answer(audit), tuple(_sections(audit)))
+
+
+def _sections(audit: Audit) -> list[Section]:
+    parts = [] if audit.about.get("run") else audit_best.glance(audit)
     if curves := audit_curves.roc_figures(audit):
-        told = [
-            "Who was in the training data? A point says how many members an attack finds, at the price of how many false "
-            "alarms. On the dotted line it guesses."
-        ]
-        if any(row["protection"] for row in audit.roc):
-            told.append(SHORT)
-        made.append(Section("roc", "Membership: ROC curves", tuple(told), figures=tuple(curves)))
-    short = (SHORT,) if any(row["protection"] for row in audit.table) and not audit.roc else ()
-    made.append(Section("attacks", "All attacks, in numbers", short, tables=tuple(audit_tables.tables(audit))))
+        text = paragraphs("audit", "roc", any(row["protection"] for row in audit.roc))
+        parts.append(Section("roc", "Membership: ROC curves", text, figures=tuple(curves)))
+    short = any(row["protection"] for row in audit.table) and not audit.roc
+    text = paragraphs("audit", "protections") if short else ()
+    parts.append(Section("attacks", "All attacks, in numbers", text, tables=tuple(audit_tables.tables(audit))))
     if bounds := bounds_of(audit):
-        made.append(
-            Section("bounds", "Bounds from one run beside claims", figures=(audit_curves.bound_figure(bounds),))
-        )
-    gallery, kept = _gallery(audit) if audit.pictures else (None, 0)
-    if gallery and kept:
-        text = (
-            "Below each original, the mean of public images of its class (what a guess by class alone would give) and what the "
-            "attack rebuilt from what the server sees."
-        )
-        made.append(Section("images", "Images rebuilt", (text, _warning(len(gallery.columns), kept)), gallery=gallery))
-    made += _how(audit)
-    return made
-
-
-def _warning(seen: int, kept: int) -> str:
-    more = f" with {kept} of them" if kept > seen else ""
-    return (
-        f"This page shows {counted(seen, 'original training image')}: whoever gets it, or reconstructions.npz{more}, gets "
-        "them. fedtransfer audit --no-pictures leaves them out of both."
-    )
+        figure = audit_curves.bound_figure(bounds)
+        parts.append(Section("bounds", "Bounds from one run and claims", figures=(figure,)))
+    gallery, saved = _gallery(audit) if audit.pictures else (None, 0)
+    if gallery and saved:
+        text = paragraphs("audit", "images", len(gallery.columns), saved)
+        parts.append(Section("images", "Images rebuilt", text, gallery=gallery))
+    return [*parts, *_how(audit)]
 
 
 def _gallery(audit: Audit) -> tuple[Gallery, int]:
@@ -72,34 +60,23 @@ def _gallery(audit: Audit) -> tuple[Gallery, int]:
         ) from None
     if not ok:
         raise UserError(
-            f"{audit.pictures}: shapes {originals.shape}, {means.shape} and {rebuilt.shape} do not fit together; expected (m, "
+            f"{audit.pictures}: shapes {originals.shape}, {means.shape} and {rebuilt.shape} do not match; expected (m, "
             "32, 32, 3) twice and (k, m, 32, 32, 3)"
         )
-    shown_labels = [
-        ", ".join(shown(name, 24) for name in (label, site) if name)
-        for label, site in zip(labels[:_COLUMNS], sites, strict=False)
-    ]
-    rows = [
-        ("original", originals),
-        ("mean of its class", means),
-        *((shown(name, 60), images) for name, images in zip(names, rebuilt, strict=True)),
-    ]
-    told = tuple(
+    columns = tuple(
+        ", ".join(shown(name, 24) for name in pair if name) for pair in zip(labels[:_COLUMNS], sites, strict=False)
+    )
+    kinds = {"original": originals, "mean of its class": means}
+    kinds |= {shown(name, 60): images for name, images in zip(names, rebuilt, strict=True)}
+    rows = tuple(
         (
-            name,
-            tuple(
-                Picture(_data_uri(image), f"{label}: {name}")
-                for image, label in zip(images, shown_labels, strict=False)
-            ),
+            kind,
+            tuple(Picture(_data_uri(image), f"{label}: {kind}") for image, label in zip(images, columns, strict=False)),
         )
-        for name, images in rows
+        for kind, images in kinds.items()
     )
-    shortened = f" (the first {_COLUMNS} of {len(originals)})" if len(originals) > _COLUMNS else ""
-    few = f", where federations have {each} images a class" if each else ""
-    caption = (
-        f"Original images, each the only one of its class at its site{few}, and what was rebuilt of them{shortened}"
-    )
-    return Gallery(caption, tuple(shown_labels), told), len(originals)
+    caption = sentence("audit", "gallery", len(columns), len(originals), int(each))
+    return Gallery(caption, columns, rows), len(originals)
 
 
 def _data_uri(image: Any) -> str:
@@ -115,16 +92,10 @@ def _how(audit: Audit) -> list[Section]:
     about = audit.about
     backbone = about.get("backbone") or {}
     rows = tuple((shown(name), shown(value, 200)) for name, value in backbone.items())
-    command = about.get("command")
-    made = [
-        Section(
-            "how",
-            "How it was done, and how to repeat it",
-            tuple(audit_words.how(audit)),
-            code=(shown(command, 2000),) if command else (),
-            tables=(Table("Backbone", ("", ""), rows),) if rows else (),
-        )
-    ]
+    code = (shown(about["command"], 2000),) if about.get("command") else ()
+    tables = [Table("Backbone", ("", ""), rows)] if rows else []
+    title = "How it was done, and how to repeat it"
+    parts = [Section("how", title, audit_answer.how(audit), code=code, tables=tuple(tables))]
     if config := about.get("config"):
         settings = tuple((shown(name), shown(value, 300)) for name, value in config.items())
         differing = about.get("federations") or []
@@ -132,6 +103,6 @@ def _how(audit: Audit) -> list[Section]:
         tables = [Table(caption, ("setting", "value"), settings, texts=True)]
         if differing:
             cases = tuple(tuple(shown(value, 40) for value in each.values()) for each in differing)
-            tables.insert(0, Table("What differs among them", tuple(map(shown, differing[0])), cases, texts=True))
-        made.append(Section("configuration", "Configuration", tables=tuple(tables), folded=True))
-    return made
+            tables.insert(0, Table("Settings that differ", tuple(map(shown, differing[0])), cases, texts=True))
+        parts.append(Section("configuration", "Configuration", tables=tuple(tables), folded=True))
+    return parts

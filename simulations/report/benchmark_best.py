@@ -5,17 +5,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from fedtransfer.simulations.report.benchmark_measures import BASELINES, by_setting, certainty, measure, told
+from fedtransfer.simulations.report.benchmark_measures import by_setting, ends, estimate, seed_counts, text_of
 from fedtransfer.simulations.report.benchmark_runs import same_test_images
 from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.report.sentences import sentence
+from fedtransfer.simulations.scoring.measures import BASELINES
 
-_LEVELS = 3  # of ε that are told of
-_OWN_TESTS = {
-    True: "",
-    False: "Each setting has its own test images: compare within a row. ",
-    None: "Settings may have test images of their own: compare within a row. ",
-}
+_LEVELS = 3  # of ε that are named
 _Level = TypeVar("_Level")
 
 
@@ -39,13 +36,13 @@ def as_good(benchmark: Benchmark, rows: Sequence[Row]) -> list[Row]:
     if not rows:
         return []
     top = best(rows)
-    ends = {id(row): measure(benchmark, row, "accuracy").ends for row in rows}
-    least = ends[id(top)]
-    return [row for row in rows if row is top or (least and (mine := ends[id(row)]) and mine[1] >= least[0])]
+    interval = ends(benchmark, top, "accuracy")
+    others = [(row, ends(benchmark, row, "accuracy")) for row in rows]
+    return [row for row, other in others if row is top or (interval and other and other[1] >= interval[0])]
 
 
 def by_epsilon(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return ε, as it is told → its rows, from the largest."""
+    """Return ε, as a text → its rows, from the largest."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("epsilon"):
@@ -54,7 +51,7 @@ def by_epsilon(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def falling(levels: Iterable[str]) -> list[str]:
-    """Return values of ε, as they are told, from the largest."""
+    """Return values of ε, as texts, from the largest."""
     return sorted(levels, key=lambda level: -(math.inf if level == "∞" else float(level.replace(",", ""))))
 
 
@@ -70,7 +67,7 @@ def family(method: str) -> str:
 
 def alone(benchmark: Benchmark, row: Row) -> float:
     """Return the share of sites that do better alone on their own test images than with a method, NaN if not known."""
-    return measure(benchmark, row, "worse_than_local").mean
+    return estimate(benchmark, row, "worse_than_local").mean
 
 
 def on_own_images(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[float, float]:
@@ -78,15 +75,15 @@ def on_own_images(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[float, flo
     alone; NaN where it is not known.
     """
     local = next((row for row in rows if row["method"] == "local only"), {})
-    made = federated(rows)
-    return real(best(made).get("own_mean")) if made else math.nan, real(local.get("own_mean"))
+    methods = federated(rows)
+    return real(best(methods).get("own_mean")) if methods else math.nan, real(local.get("own_mean"))
 
 
 def glance(benchmark: Benchmark) -> list[Section]:
-    """Return a section with a row a setting, where there are several: the best of each kind, and what it is worth."""
+    """Return a section with a row a setting, if there are several: the best of each kind, and its accuracy."""
     settings = by_setting(benchmark)
     levels = few(falling({level for rows in settings.values() for level in by_epsilon(federated(rows))}))
-    rows = [(shown(setting, 60), *_best_of_each(benchmark, mine, levels)) for setting, mine in settings.items()]
+    cells = tuple((shown(name, 60), *_best_of_each(benchmark, rows, levels)) for name, rows in settings.items())
     columns = (
         "setting",
         "best without differential privacy" if levels else "best method",
@@ -96,26 +93,24 @@ def glance(benchmark: Benchmark) -> list[Section]:
         "own images: best method / alone",
         "sites that do better alone",
     )
-    kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
-    note = f"Accuracy on the common test set. {_OWN_TESTS[same_test_images(benchmark)]}{certainty(benchmark)}"
-    if {len(columns) - 1, len(columns) - 2} & {*kept}:
-        note += " What sites do alone on their own test images is beside the best method of the row, in the mean over sites."
-    laid_out = tuple(tuple(row[i] for i in kept) for row in rows)
-    table = Table("At a glance", tuple(columns[i] for i in kept), laid_out, note, texts=True)
-    return [Section("glance", "At a glance", tables=(table.shortened(),))] if len(rows) > 1 else []
+    own = any(row[-2] or row[-1] for row in cells)
+    note = sentence("tables", "glance", same_test_images(benchmark), seed_counts(benchmark), own)
+    table = Table("At a glance", columns, cells, note, texts=True).compact().shortened()
+    return [Section("glance", "At a glance", tables=(table,))] if len(cells) > 1 else []
 
 
 def _best_of_each(benchmark: Benchmark, rows: Sequence[Row], levels: Sequence[str]) -> list[str]:
-    made, at = federated(rows), by_epsilon(federated(rows))
-    kinds = [[row for row in made if not row.get("epsilon")], *(at.get(level, []) for level in levels), pooled(rows)]
+    methods, private = federated(rows), by_epsilon(federated(rows))
+    bare = [row for row in methods if not row.get("epsilon")]
+    kinds = [bare, *(private.get(level, []) for level in levels), pooled(rows)]
     cells = [_named(benchmark, best(kind)) if kind else "" for kind in kinds]
-    local = [told(benchmark, row, "accuracy") for row in rows if row["method"] == "local only"]
-    share = alone(benchmark, best(made)) if made else math.nan
-    own = on_own_images(benchmark, rows)
-    on_own = "" if any(map(math.isnan, own)) else " / ".join(map(percent, own))
-    return [*cells, *(local or [""]), on_own, "" if math.isnan(share) else percent(share, 0)]
+    local = [text_of(benchmark, row, "accuracy") for row in rows if row["method"] == "local only"]
+    share = alone(benchmark, best(methods)) if methods else math.nan
+    pair = on_own_images(benchmark, rows)
+    on_own_images_text = "" if any(map(math.isnan, pair)) else " / ".join(map(percent, pair))
+    return [*cells, *(local or [""]), on_own_images_text, "" if math.isnan(share) else percent(share, 0)]
 
 
 def _named(benchmark: Benchmark, row: Row) -> str:
     name = family(row["method"]) if row.get("epsilon") else row["method"]
-    return f"{told(benchmark, row, 'accuracy')}, {shown(name, 40)}"
+    return f"{text_of(benchmark, row, 'accuracy')}, {shown(name, 40)}"

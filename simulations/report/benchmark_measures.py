@@ -1,14 +1,11 @@
-"""A benchmark's measures: their names, how certain they are over its seeds, and how they are told."""
+"""A benchmark's measures: their names, their certainty over seeds, and their texts."""
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
 
-from fedtransfer.common.support.text import counted, size
-from fedtransfer.simulations.report.blocks import span
+from fedtransfer.common.support.text import size
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.scoring.estimate import Estimate
 
-BASELINES = ("pooled softmax", "pooled ridge", "pooled NCM", "pooled LDA", "local only", "majority class")
 SHARES = {
     "accuracy": "accuracy",
     "own_mean": "own images, mean of sites",
@@ -36,75 +33,30 @@ COSTS = {
     "seconds_aggregation": "s, aggregation",
     "peak_mb": "peak memory",
 }
-_FOR_AN_INTERVAL = 3  # values: Student's interval of two is 13 times as wide as they are apart
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A measure over the seeds of a row.
-
-    Attributes:
-        mean: NaN where no seed has it.
-        half: half of the 95 % interval, NaN for less than three values.
-        values: the least and the greatest, where there are two values.
-    """
-
-    mean: float
-    half: float = math.nan
-    values: tuple[float, float] | None = None
-
-    @property
-    def ends(self) -> tuple[float, float] | None:
-        """Of a share: the interval, within 0 and 1, or the two values."""
-        if math.isnan(self.half):
-            return self.values
-        return max(0.0, self.mean - self.half), min(1.0, self.mean + self.half)
-
-
-def measure(benchmark: Benchmark, row: Row, name: str) -> Measure:
-    """Return a row's measure, with an interval where three seeds or more have it."""
+def estimate(benchmark: Benchmark, row: Row, name: str) -> Estimate:
+    """Return a row's measure: with the interval from three seeds on, of two seeds with both values."""
     mean, half = real(row.get(name)), real(row.get(f"{name}_interval"))
     cells = benchmark.seeds_of.get((row["setting"], row["method"]), ())
     values = sorted(value for cell in cells if not math.isnan(value := real(cell.get(name))))
     count = len(values) if values else real(row.get("seeds"))
-    if math.isnan(half) or not count < _FOR_AN_INTERVAL:
-        return Measure(mean, half)
-    return Measure(mean, values=(values[0], values[-1]) if len(values) > 1 else None)
+    if math.isnan(half) or count == 1:
+        return Estimate(mean, n=1)
+    if count == 2:
+        return Estimate(mean, values[0], values[1], 2) if values else Estimate(mean, n=2)
+    return Estimate(mean, mean - half, mean + half, len(values) or 3)
 
 
-def certainty(benchmark: Benchmark) -> str:
-    """Say what stands beside the means."""
-    counts = seeds(benchmark)
-    if not counts or min(counts) >= _FOR_AN_INTERVAL:
-        return "Means over seeds; ± is half of the 95 % interval."
-    if max(counts) == 1:
-        return "From one seed each: how much another would change is not known."
-    if max(counts) < _FOR_AN_INTERVAL:
-        return "Means over two seeds, in parentheses both values: two are too few for an interval."
-    return "Means over seeds; ± is half of the 95 % interval, of two seeds both values stand in parentheses instead."
+def ends(benchmark: Benchmark, row: Row, name: str) -> tuple[float, float] | None:
+    """Return the ends of a share's interval, within 0 and 1, or both values of two seeds; None for one seed."""
+    share = estimate(benchmark, row, name)
+    return None if math.isnan(share.low) else (max(0.0, share.low), min(1.0, share.high))
 
 
-def bars(benchmark: Benchmark) -> str:
-    """Say what the bars of a figure are."""
-    counts = seeds(benchmark)
-    if not counts or min(counts) >= _FOR_AN_INTERVAL:
-        return " Bars are 95 % intervals over seeds."
-    if max(counts) == 1:
-        return " From one seed each."
-    return f" Bars span the values of two seeds{'' if max(counts) == 2 else ', or 95 % intervals of more'}."
-
-
-def seeds(benchmark: Benchmark) -> Collection[int]:
-    """Return with how many seeds the rows are made."""
+def seed_counts(benchmark: Benchmark) -> list[int]:
+    """Return the different numbers of seeds of the rows, in order."""
     return sorted({int(real(row["seeds"])) for row in benchmark.table if row.get("seeds")})
-
-
-def seeds_each(benchmark: Benchmark) -> str:
-    """Say with how many seeds the rows are made: ``5 seeds each``."""
-    counts = list(seeds(benchmark))
-    if not counts:
-        return "? seeds each"
-    return f"{counted(counts[0], 'seed') if len(counts) == 1 else span(str(counts[0]), f'{counts[-1]} seeds')} each"
 
 
 def by_setting(benchmark: Benchmark) -> dict[str, list[Row]]:
@@ -121,26 +73,16 @@ def bytes_of(row: Row) -> float:
     return real(row.get("bytes")) if math.isnan(both) else both
 
 
-def told(benchmark: Benchmark, row: Row, name: str) -> str:
-    """Return a measure as it is told: mean ± half of the 95 % interval, or both values; an empty text where there is none."""
-    found = measure(benchmark, row, name)
-    if math.isnan(found.mean):
+def text_of(benchmark: Benchmark, row: Row, name: str) -> str:
+    """Return a measure as a text, with its interval or both values; "" for nothing."""
+    measure = estimate(benchmark, row, name)
+    if math.isnan(measure.mean):
         return ""
     if name.startswith("bytes"):
-        return size(found.mean)
-    if name == "peak_mb":
-        return f"{found.mean:,.0f} MB"
-    if name == "reached":
-        return f"{found.mean:,.0f}"
+        return size(measure.mean)
+    if name in ("peak_mb", "reached"):
+        return f"{measure.mean:,.0f}" + " MB" * (name == "peak_mb")
     factor, digits = (100, 1) if name in {**SHARES, **ADAPTED, **POINTS} else (1, 3 if name in NUMBERS else 1)
     sign = "+" if name in POINTS else ""
-
-    def written(value: float) -> str:
-        return f"{factor * value:{sign},.{digits}f}".replace("-", "−")
-
-    text = written(found.mean)
-    if not math.isnan(found.half):
-        text += f" ± {factor * found.half:,.{digits}f}"
-    elif found.values:
-        text += f" ({written(found.values[0])} to {written(found.values[1])})"
+    text = measure.text(lambda value: f"{factor * value:{sign},.{digits}f}".replace("-", "−"))
     return text + "\u00a0%" * (name in SHARES or name in ADAPTED)

@@ -9,10 +9,9 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.text import counted
-from fedtransfer.simulations.benchmark.failures import Failed, told_once
+from fedtransfer.simulations.report.failures import Failure, grouped
 from fedtransfer.simulations.report.reading import Benchmark, Row, json_of, real, rows_of
-from fedtransfer.simulations.report.words import data_name, divided
+from fedtransfer.simulations.report.sentences import sentence
 
 _DRAWN = frozenset([""])  # test images that are a run's own choice
 
@@ -22,17 +21,17 @@ def runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
 
     Folders of no row are left from another plan.
     """
-    found = []
+    folders = []
     for (of_setting, of_method), cells in benchmark.seeds_of.items():
         if of_setting == setting and method in ("", of_method):
-            folders = (benchmark.folder / "runs" / setting / f"seed-{cell['seed']}" / of_method for cell in cells)
-            found += [folder for folder in folders if (folder / "history.csv").is_file()]
-    return found
+            candidates = (benchmark.folder / "runs" / setting / f"seed-{cell['seed']}" / of_method for cell in cells)
+            folders += [folder for folder in candidates if (folder / "history.csv").is_file()]
+    return folders
 
 
-def failures(benchmark: Benchmark) -> list[Failed]:
+def failures(benchmark: Benchmark) -> list[Failure]:
     """Return what failed, each once."""
-    return told_once(benchmark.about.get("failures") or {}, {row["setting"] for row in benchmark.table})
+    return grouped(benchmark.about.get("failures") or {}, {row["setting"] for row in benchmark.table})
 
 
 def configs(benchmark: Benchmark) -> list[RunConfig]:
@@ -42,11 +41,11 @@ def configs(benchmark: Benchmark) -> list[RunConfig]:
 
 
 def described(benchmark: Benchmark, setting: str) -> str:
-    """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random``; "" where no run folder tells."""
+    """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random.``; "" without run folders."""
     for folder in runs_of(benchmark, setting)[:1]:
         config, summary = _config(folder), folder / "summary.json"
         if config and summary.is_file():
-            return f"On {data_name(config)}: {counted(json_of(summary)['sites'], 'site')}, {divided(config)}"
+            return sentence("lead", "setting", config, json_of(summary)["sites"])
     return ""
 
 
@@ -56,12 +55,12 @@ def same_test_images(benchmark: Benchmark) -> bool | None:
     They are where the data bring them. Else each setting draws its own, and sites set aside take theirs with them.
     """
     settings = {row["setting"] for row in benchmark.table}
-    found = [
+    test_sets = [
         images for setting in settings for folder in runs_of(benchmark, setting)[:1] if (images := _tested(folder))
     ]
-    if len({*found}) > 1 or _DRAWN in found:
+    if len({*test_sets}) > 1 or _DRAWN in test_sets:
         return False
-    return True if len(found) == len(settings) else None
+    return True if len(test_sets) == len(settings) else None
 
 
 def _tested(folder: Path) -> frozenset[str]:
@@ -76,13 +75,13 @@ def _tested(folder: Path) -> frozenset[str]:
 
 def promised(benchmark: Benchmark, rows: Sequence[Row]) -> Mapping[str, list[str]]:
     """Return what is protected, in words → methods that promise it; of those whose run folders are there."""
-    told: dict[str, list[str]] = {}
+    units: dict[str, list[str]] = {}
     for row in rows:
         for folder in runs_of(benchmark, row["setting"], row["method"])[:1]:
             if (folder / "summary.json").is_file() and (promise := json_of(folder / "summary.json").get("privacy")):
-                methods = told.setdefault(_protected(promise), [])
+                methods = units.setdefault(_protected(promise), [])
                 methods += [row["method"]] * (row["method"] not in methods)
-    return told
+    return units
 
 
 def _protected(promise: Mapping[str, Any]) -> str:
@@ -94,17 +93,18 @@ def _protected(promise: Mapping[str, Any]) -> str:
 
 def curves(benchmark: Benchmark, setting: str) -> dict[str, list[float]]:
     """Return method → accuracy before its first round and after each, the mean over its seeds; of methods with rounds."""
-    found: dict[str, list[list[float]]] = {}
+    by_method: dict[str, list[list[float]]] = {}
     for folder in runs_of(benchmark, setting):
         rows = [
             row for row in rows_of(folder / "history.csv")
             if row["status"] == "ok" and row["phase"] in ("train", "score") and row["accuracy"]
         ]  # fmt: skip
         if len(rows) > 1:
-            found.setdefault(folder.name, []).append([real(row["accuracy"]) for row in rows])
-    lengths = {method: min(map(len, mine)) for method, mine in found.items()}
+            by_method.setdefault(folder.name, []).append([real(row["accuracy"]) for row in rows])
+    lengths = {method: min(map(len, group)) for method, group in by_method.items()}
     return {
-        method: np.mean([curve[: lengths[method]] for curve in mine], axis=0).tolist() for method, mine in found.items()
+        method: np.mean([curve[: lengths[method]] for curve in group], axis=0).tolist()
+        for method, group in by_method.items()
     }
 
 

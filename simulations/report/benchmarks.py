@@ -1,9 +1,10 @@
-"""The sections about a benchmark: every setting's methods beside each other, and how it was done."""
+"""The page about a benchmark: every setting's methods next to each other, and how it was done."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fedtransfer.simulations.benchmark.measures import REACHED
+from fedtransfer.simulations.report import benchmark_answer
 from fedtransfer.simulations.report.benchmark_best import as_good, best, federated, glance, pooled
 from fedtransfer.simulations.report.benchmark_figures import figures
 from fedtransfer.simulations.report.benchmark_measures import (
@@ -13,140 +14,99 @@ from fedtransfer.simulations.report.benchmark_measures import (
     POINTS,
     SHARES,
     by_setting,
-    certainty,
-    told,
+    seed_counts,
+    text_of,
 )
 from fedtransfer.simulations.report.benchmark_runs import curves, described, failures
-from fedtransfer.simulations.report.benchmark_words import of_setting
-from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
+from fedtransfer.simulations.report.blocks import Page, Section, Table, epsilon, percent, shown
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.report.sentences import sentence
+from fedtransfer.simulations.scoring.measures import REACHED
 
 _SCORES = {**SHARES, **POINTS, **NUMBERS}
 
 
-def sections(benchmark: Benchmark) -> list[Section]:
-    """Return all settings at a glance, a section a setting, and how the benchmark was made."""
-    settings = by_setting(benchmark)
-    made = [_setting(benchmark, f"setting-{i}", rows, len(settings) > 1) for i, rows in enumerate(settings.values())]
-    return [*glance(benchmark), *made, *_how(benchmark)]
+def page(benchmark: Benchmark, name: str) -> Page:
+    """Return the page: the answer, all settings at a glance, a section a setting, and how the benchmark was made."""
+    settings = list(by_setting(benchmark).values())
+    parts = [_setting(benchmark, f"setting-{i}", rows, len(settings) > 1) for i, rows in enumerate(settings)]
+    sections = (*glance(benchmark), *parts, *_how(benchmark))
+    return Page(shown(name), benchmark_answer.lead(benchmark), benchmark_answer.answer(benchmark), sections)
 
 
 def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool) -> Section:
     setting = rows[0]["setting"]
-    known = curves(benchmark, setting)
-    text = [f"{what}." if (what := described(benchmark, setting)) else ""]
-    if several:  # what is found in the only one, the answer above says
-        text.append(of_setting(benchmark, rows, known))
-    made = federated(rows)
-    tables = (
-        _scores(benchmark, rows),
-        _measures(benchmark, made, "Heads adapted to a site, on its own test images", ADAPTED),
-        _costs(benchmark, rows),
-    )
+    by_round = curves(benchmark, setting)
+    # The answer above says it about a single setting.
+    text = (described(benchmark, setting), benchmark_answer.of_setting(benchmark, rows, by_round) if several else "")
+    adapted = _measures(benchmark, federated(rows), "Heads adapted to a site, on its own test images", ADAPTED)
+    tables = (_scores(benchmark, rows), adapted, _costs(benchmark, rows))
     return Section(
         key,
         shown(setting, 100),
         tuple(filter(None, text)),
-        figures=figures(benchmark, setting, rows, known),
+        figures=figures(benchmark, setting, rows, by_round),
         tables=tuple(table for table in tables if len(table.columns) > 1),
     )
 
 
 def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    """Lay out the scores that at least one row has, with ε beside the method."""
-    names = [name for name in _SCORES if any(row.get(name) for row in rows)]
+    """Lay out the scores that at least one row has, with ε next to the method."""
     few = all(row.get("bottom_decile") == row.get("worst_site") for row in rows)
-    names = [name for name in names if name != ("bottom_decile" if few else "worst_site")]
-    facts = [name for name in ("expected", "source") if any(row.get(name) for row in rows)]
-    private, seeds = any(row.get("epsilon") for row in rows), len({row.get("seeds") for row in rows}) > 1
-    made = federated(rows)
-    close = as_good(benchmark, made)
+    names = [name for name in _SCORES if name != ("bottom_decile" if few else "worst_site")]
+    seeds = len({row.get("seeds") for row in rows}) > 1
+    close = as_good(benchmark, federated(rows))
     marked = frozenset(i for i, row in enumerate(rows) if row in close)
-    columns = (
-        "method",
-        *(["ε"] if private else []),
-        *(["seeds"] if seeds else []),
-        *(_SCORES[name] for name in names),
-        *facts,
-    )
-    laid_out = tuple(
+    columns = ("method", "ε", "seeds", *(_SCORES[name] for name in names), "expected", "source")
+    cells = tuple(
         (
             shown(row["method"], 60),
-            *([_epsilon(row)] if private else []),
-            *([row["seeds"]] if seeds else []),
-            *(told(benchmark, row, name) for name in names),
-            *(_fact(row, name) for name in facts),
+            epsilon(real(row["epsilon"])) if row.get("epsilon") else "",
+            row["seeds"] if seeds else "",
+            *(text_of(benchmark, row, name) for name in names),
+            percent(real(row["expected"])) if row.get("expected") else "",
+            shown(row.get("source", ""), 120),
         )
         for row in rows
     )
-    note = certainty(benchmark) + (" In bold the most accurate federated method" if marked else "")
-    note += (
-        (", and those whose intervals or values overlap with its own." if len(marked) > 1 else ".") if marked else ""
-    )
-    note += " Every measure is in table.csv."
-    return Table("Scores", columns, laid_out, note, marked).shortened(where="table.csv")
+    note = sentence("tables", "scores", seed_counts(benchmark), len(marked))
+    return Table("Scores", columns, cells, note, marked).compact().shortened(where="table.csv")
 
 
 def _measures(benchmark: Benchmark, rows: Sequence[Row], caption: str, measures: Mapping[str, str]) -> Table:
     """Lay out the measures that at least one row has."""
-    names = [name for name in measures if any(row.get(name) for row in rows)]
-    laid_out = tuple((shown(row["method"], 60), *(told(benchmark, row, name) for name in names)) for row in rows)
-    columns = ("method", *(measures[name] for name in names))
-    return Table(caption, columns, laid_out, certainty(benchmark)).shortened(where="table.csv")
+    cells = tuple((shown(row["method"], 60), *(text_of(benchmark, row, name) for name in measures)) for row in rows)
+    note = sentence("accuracy", "certainty", seed_counts(benchmark))
+    return Table(caption, ("method", *measures.values()), cells, note).compact().shortened(where="table.csv")
 
 
 def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    """Lay out the costs, and say where 95 % of pooled softmax says little, since that itself is far from pooled heads' best."""
-    table = _measures(benchmark, federated(rows), "Costs", COSTS)
-    softmax = next((row for row in pooled(rows) if row["method"] == "pooled softmax"), None)
-    if not softmax or COSTS["rounds"] not in table.columns:
+    """Lay out the costs, with a note if 95 % of pooled softmax says little because a better pooled head is far ahead."""
+    table, together = _measures(benchmark, federated(rows), "Costs", COSTS), pooled(rows)
+    accuracy = {row["method"]: real(row["accuracy"]) for row in together}
+    softmax = accuracy.get("pooled softmax", math.inf)
+    if COSTS["rounds"] not in table.columns or softmax >= REACHED * max(accuracy.values(), default=0.0):
         return table
-    top = best(pooled(rows))
-    if real(softmax["accuracy"]) >= REACHED * real(top["accuracy"]):
-        return table
-    return replace(
-        table,
-        note=f"{table.note} “95 % of pooled” is of pooled softmax, which itself has {percent(real(softmax['accuracy']))}, less "
-        f"than 95 % of the {percent(real(top['accuracy']))} of {top['method']}: it has as many epochs as a site in all rounds, "
-        "too few here, so getting there says little.",
-    )
-
-
-def _epsilon(row: Row) -> str:
-    return epsilon(real(row["epsilon"])) if row.get("epsilon") else ""
-
-
-def _fact(row: Row, name: str) -> str:
-    value = row.get(name, "")
-    return percent(real(value)) if name == "expected" and value else shown(value, 120)
+    top = best(together)["method"]
+    return replace(table, note=f"{table.note} {sentence('tables', 'softmax_falls_short', softmax, accuracy[top], top)}")
 
 
 def _how(benchmark: Benchmark) -> list[Section]:
-    about = benchmark.about
-    tables = []
+    about, tables = benchmark.about, []
     if backbones := about.get("backbones"):
         columns = ("name", "resolution", "preprocessing", "fingerprint")
-        tables.append(
-            Table(
-                "Backbones",
-                columns,
-                tuple(tuple(shown(backbone.get(name, "–"), 200) for name in columns) for backbone in backbones),
-            )
-        )
-    for key, caption in (("tuning", "What was tuned"), ("expected", "Beside numbers from elsewhere")):
+        cells = tuple(tuple(shown(backbone.get(name, "–"), 200) for name in columns) for backbone in backbones)
+        tables.append(Table("Backbones", columns, cells))
+    for key, caption in (("tuning", "What was tuned"), ("expected", "Numbers from elsewhere")):
         if entries := about.get(key):
             columns = tuple(dict.fromkeys(name for entry in entries for name in entry))
-            laid_out = tuple(tuple(_measured(entry, name) for name in columns) for entry in entries)
-            tables.append(Table(caption, columns, laid_out).shortened(where="benchmark.json"))
-    seconds = about.get("seconds")
-    if isinstance(seconds, dict):
-        tables.append(
-            Table(
-                "Seconds", ("part", "seconds"), tuple((shown(part), f"{value:,.0f}") for part, value in seconds.items())
-            )
-        )
+            cells = tuple(tuple(_measured(entry, name) for name in columns) for entry in entries)
+            tables.append(Table(caption, columns, cells).shortened(where="benchmark.json"))
+    if isinstance(seconds := about.get("seconds"), dict):
+        cells = tuple((shown(part), f"{value:,.0f}") for part, value in seconds.items())
+        tables.append(Table("Seconds", ("part", "seconds"), cells))
     text = [f"Left out: {shown(remark, 300)}" for remark in about.get("left_out") or []]
-    text += [f"{shown(failed, 600)}." for failed in failures(benchmark)]
+    text += [f"{shown(failure, 600)}." for failure in failures(benchmark)]
     sections = [Section("how", "How it was done", tuple(text[:40]), tables=tuple(tables))] if tables or text else []
     if benchmark.plan:
         sections.append(Section("plan", "Configuration: the plan", code=(benchmark.plan,), folded=True))

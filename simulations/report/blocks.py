@@ -64,6 +64,12 @@ class Table:
         headers = [max(map(len, name.replace("-", "- ").split()), default=0) for name in self.columns]
         return not self.stacked and sum(map(max, letters, headers)) + len(letters) > _LETTERS_OF_A_PHONE
 
+    def compact(self, missing: str = "") -> "Table":
+        """Return the table without columns that are empty in every row; other empty cells become ``missing``."""
+        filled = [i for i in range(len(self.columns)) if i == 0 or any(row[i] for row in self.rows)]
+        rows = tuple(tuple(row[i] or missing for i in filled) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[i] for i in filled), rows=rows)
+
     def shortened(self, rows: int = ROWS, where: str = "") -> "Table":
         """Return the first rows, and a note that says how many more there are and where they stand."""
         if len(self.rows) <= rows:
@@ -74,13 +80,25 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Caption:
+    """The words of a figure: what it shows, in a sentence or two, and what else to know."""
+
+    title: str
+    description: str
+    note: str = ""
+
+    def noted(self, note: str) -> "Caption":
+        """Return the caption with another note at the end."""
+        return replace(self, note=f"{self.note} {note}".strip())
+
+
+@dataclass(frozen=True)
 class Figure:
     """A drawing with words for those who do not see it, and the numbers behind it.
 
     Attributes:
         key: unique on the page.
         kind: of drawing, for those who do not see it.
-        description: what is to be seen, in a sentence or two.
         view: SVG viewBox.
         body: SVG elements.
         wide: takes the whole width of the page.
@@ -88,13 +106,11 @@ class Figure:
 
     key: str
     kind: str
-    title: str
-    description: str
+    caption: Caption
     view: str
     body: str
     table: Table
     wide: bool = False
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,16 +159,33 @@ class Section:
     part: str = ""
 
 
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows."""
+
+    title: str
+    lead: str
+    facts: tuple[Fact, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def parts(self) -> list[list[Section]]:
+        """The sections, those about one thing together."""
+        return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
+
+
 def shown(text: Any, length: int = 80) -> str:
     """Return a name as a page can show it: without control characters, and shortened in its middle if it is long."""
-    kept = "".join(
+    visible = "".join(
         " " if character.isspace() else character
         for character in str(text)
         if character.isspace()
         or character in _JOINERS
         or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn")
     )
-    return kept if len(kept) <= length else f"{kept[: length // 2]}…{kept[len(kept) - (length - 1) // 2 :]}"
+    return (
+        visible if len(visible) <= length else f"{visible[: length // 2]}…{visible[len(visible) - (length - 1) // 2 :]}"
+    )
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -165,6 +198,14 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or math.isnan(value):
         return NONE
     return "∞" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def decimals(value: float) -> str:
+    """Return a number with two decimals, or fewer if it is large."""
+    value = 0.0 if abs(value) < 0.005 else value
+    if math.isnan(value):
+        return NONE
+    return number(value) if abs(value) >= 100 else f"{value:.{1 if abs(value) >= 10 else 2}f}"
 
 
 def epsilon(value: float) -> str:
@@ -197,8 +238,8 @@ def numbers_in_words(numbers: Iterable[int]) -> str:
     """Return ``0 to 4, 7`` for 0, 1, 2, 3, 4, 7."""
     parts = []
     for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0]):
-        mine = [value for _, value in run]
-        parts.append(f"{mine[0]} to {mine[-1]}" if len(mine) > 2 else ", ".join(map(str, mine)))
+        values = [value for _, value in run]
+        parts.append(f"{values[0]} to {values[-1]}" if len(values) > 2 else ", ".join(map(str, values)))
     return ", ".join(parts)
 
 

@@ -7,19 +7,20 @@ from typing import Any
 
 from fedtransfer.common.config.settings.option import outside
 from fedtransfer.common.support.text import counted, size
-from fedtransfer.simulations.report.blocks import NONE, Section, Table, epsilon, percent, power, shown
+from fedtransfer.simulations.report.blocks import NONE, Section, Table, percent, shown
+from fedtransfer.simulations.report.comparison_answer import by_data
 from fedtransfer.simulations.report.comparison_figures import figures
-from fedtransfer.simulations.report.comparison_words import by_data
 from fedtransfer.simulations.report.reading import Run
 from fedtransfer.simulations.report.runs import setting
+from fedtransfer.simulations.report.sentences import paragraphs, sentence
 
-_PLACES = {"out", "store", "prepared", "resume", "log_json", "threads"}  # settings that change no result
-_BESIDE = 6  # at most as many runs stand beside each other as columns
+_WITHOUT_EFFECT = {"out", "store", "prepared", "resume", "log_json", "threads"}
+_COLUMNS = 6  # most runs that are columns
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
     """Return the names of settings that the runs do not agree in."""
-    names = [name for name in type(runs[0].config).model_fields if name not in _PLACES]
+    names = [name for name in type(runs[0].config).model_fields if name not in _WITHOUT_EFFECT]
     return [name for name in names if len({_value(run, name) for run in runs}) > 1]
 
 
@@ -35,7 +36,7 @@ def sections(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         *figures(runs, names),
         Section("settings", "Settings that differ", tables=(_differences(runs, names),)),
         Section(
-            "repeat", "To repeat them", ("Each from its own settings, bit for bit from the same feature store:",),
+            "repeat", "To repeat them", paragraphs("run", "repeat_several"),
             code=("\n".join(f"fedtransfer simulate --config {run.folder}/config.toml" for run in runs[:20]),),
             tables=(_backbones(runs, names),),
         ),
@@ -46,7 +47,7 @@ def _side_by_side(runs: Sequence[Run], names: Sequence[str]) -> Table:
     best = max((run.accuracy for run in runs if not math.isnan(run.accuracy)), default=math.nan)
     rows = tuple(
         (
-            shown(name), _promise(run), percent(run.accuracy), percent(run.summary.get("baselines", {}).get("pooled")),
+            shown(name), sentence("privacy", "in_short", run), percent(run.accuracy), percent(run.summary.get("baselines", {}).get("pooled")),
             percent(run.measured.get("mean_site_accuracy")), percent(run.summary.get("baselines_on_own_test_images", {}).get("local_mean")),
             percent(run.measured.get("worst_site_accuracy")), "yes" if run.config.masks else "no",
             NONE if run.config.closed_form else f"{run.summary['rounds']:,}", size(sum(run.bytes)),
@@ -58,38 +59,23 @@ def _side_by_side(runs: Sequence[Run], names: Sequence[str]) -> Table:
         "run", "differential privacy", "accuracy", "all in one place", "own images, mean of sites", "own images, each site alone",
         "own images, worst site", "masks", "rounds of training", "bytes a site", "seconds of rounds",
     )  # fmt: skip
-    known = {round(run.accuracy, 6) for run in runs if not math.isnan(run.accuracy)}
+    several = len({round(run.accuracy, 6) for run in runs if not math.isnan(run.accuracy)}) > 1
     one_data = len(by_data(runs)) == 1
-    note = "In bold the highest accuracy." if len(known) > 1 and one_data else ""
-    marked = frozenset(i for i, run in enumerate(runs) if note and run.accuracy == best)
-    if not one_data:
-        note = "The runs are on different data: their accuracies do not compare, and none is in bold."
-    if any(run.config.closed_form for run in runs):
-        note += f" A one-shot head is made in one exchange: rounds {NONE}."
-    if any("measured_outside_the_federation" in run.summary for run in runs):
-        note += (
-            " Where sites keep scores to themselves, accuracy was measured from outside the simulation: a real federation "
-            "would not know it."
-        )
-    return Table("The runs", columns, rows, note.strip(), marked).shortened(where="the run folders")
-
-
-def _promise(run: Run) -> str:
-    told = run.privacy
-    if told is None:
-        return "no promise"
-    spent = "unbounded" if told["epsilon"] is None else epsilon(told["epsilon"])
-    return f"ε = {spent} at δ = {power(told['delta'])}, one {told['unit']}"
+    marked = frozenset(i for i, run in enumerate(runs) if several and one_data and run.accuracy == best)
+    one_shot = any(run.config.closed_form for run in runs)
+    outside = any("measured_outside_the_federation" in run.summary for run in runs)
+    note = sentence("run", "side_by_side", several, one_data, one_shot, outside)
+    return Table("The runs", columns, rows, note, marked).shortened(where="the run folders")
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> Table:
     fields = differing(runs)
-    if len(runs) <= _BESIDE:
-        rows = tuple((outside(field), *(shown(_told(run, field), 40) for run in runs)) for field in fields)
+    if len(runs) <= _COLUMNS:
+        rows = tuple((outside(field), *(shown(_text(run, field), 40) for run in runs)) for field in fields)
         columns = ("setting", *(shown(name, 40) for name in names))
     else:
         columns = ("setting", "values, and how many runs have them")
-        counts = [Counter(_told(run, field) for run in runs) for field in fields]
+        counts = [Counter(_text(run, field) for run in runs) for field in fields]
         rows = tuple(
             (
                 outside(field),
@@ -97,22 +83,20 @@ def _differences(runs: Sequence[Run], names: Sequence[str]) -> Table:
             )
             for field, count in zip(fields, counts, strict=True)
         )
-    note = "All other settings agree." if fields else "None: all settings agree."
-    return Table("Settings that differ", columns, rows, note, texts=True)
+    return Table("Settings that differ", columns, rows, sentence("run", "differences", bool(fields)), texts=True)
 
 
-def _told(run: Run, name: str) -> str:
+def _text(run: Run, name: str) -> str:
     return NONE if name == "rounds" and run.config.closed_form else setting(_value(run, name))
 
 
 def _backbones(runs: Sequence[Run], names: Sequence[str]) -> Table:
     used: dict[tuple[str, str, str], list[str]] = {}
     for run, name in zip(runs, names, strict=True):
-        told = run.summary["backbone"]
-        used.setdefault((shown(told["name"]), f"{told['resolution']} px", told["fingerprint"]), []).append(
-            shown(name, 40)
-        )
+        backbone = run.summary["backbone"]
+        key = shown(backbone["name"]), f"{backbone['resolution']} px", backbone["fingerprint"]
+        used.setdefault(key, []).append(shown(name, 40))
     rows = tuple(
-        (*key, ", ".join(mine) if len(mine) < _BESIDE else counted(len(mine), "run")) for key, mine in used.items()
+        (*key, ", ".join(group) if len(group) < _COLUMNS else counted(len(group), "run")) for key, group in used.items()
     )
     return Table("Backbones", ("name", "resolution", "fingerprint", "runs"), rows)

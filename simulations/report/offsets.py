@@ -1,5 +1,4 @@
-"""Small offsets of points that would lie on one another, the same ones every time, and labels where no point is; tables tell
-the true places."""
+"""Deterministic offsets of coincident points, and the placement of labels. Tables have the exact values."""
 
 import math
 from collections.abc import Sequence
@@ -11,19 +10,21 @@ from fedtransfer.simulations.report.svg import MUTED
 
 _NEAR = 0.02  # of the axis: points that are closer cover each other
 _STEP, _MOST = 0.018, 0.05  # of the axis, from bar to bar and of all together
-SAID = "Points that would cover each other stand side by side."
+SIDE_BY_SIDE = "Points that would cover each other stand side by side."
 
 
-def _groups(places: Sequence[float], near: float) -> list[list[int]]:
+def _groups(coordinates: Sequence[float], near: float) -> list[list[int]]:
     """Return the numbers of places that are no further apart than ``near`` from one to the next; NaN is in none."""
-    order = sorted((i for i, place in enumerate(places) if not math.isnan(place)), key=lambda i: places[i])
-    found: list[list[int]] = []
+    order = sorted(
+        (i for i, coordinate in enumerate(coordinates) if not math.isnan(coordinate)), key=lambda i: coordinates[i]
+    )
+    groups: list[list[int]] = []
     for i in order:
-        if found and places[i] - places[found[-1][-1]] <= near:
-            found[-1].append(i)
+        if groups and coordinates[i] - coordinates[groups[-1][-1]] <= near:
+            groups[-1].append(i)
         else:
-            found.append([i])
-    return [sorted(group) for group in found if len(group) > 1]
+            groups.append([i])
+    return [sorted(group) for group in groups if len(group) > 1]
 
 
 def in_a_row(values: Sequence[float], length: float) -> list[float]:
@@ -33,12 +34,12 @@ def in_a_row(values: Sequence[float], length: float) -> list[float]:
         values: along the axis, NaN where there is none.
         length: of the axis.
     """
-    moved = [0.0] * len(values)
+    shifts = [0.0] * len(values)
     for group in _groups(values, _NEAR * length):
         step = min(0.3, 0.7 / len(group))
-        for place, i in enumerate(group):
-            moved[i] = (place - (len(group) - 1) / 2) * step
-    return moved
+        for position, i in enumerate(group):
+            shifts[i] = (position - (len(group) - 1) / 2) * step
+    return shifts
 
 
 def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
@@ -50,15 +51,15 @@ def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
     """
     scale = math.log10 if log else float
     points = [(s, i) for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends]
-    places = [scale(series[s].x[i]) for s, i in points]
-    length = (max(places) - min(places)) or 1.0 if places else 1.0
+    coordinates = [scale(series[s].x[i]) for s, i in points]
+    length = (max(coordinates) - min(coordinates)) or 1.0 if coordinates else 1.0
     xs = [list(line.x) for line in series]
-    for group in _groups(places, _NEAR * length):
+    for group in _groups(coordinates, _NEAR * length):
         for touching in _touching([_bar(series[s], i) for s, i in (points[n] for n in group)]):
             step = min(_STEP, _MOST / (len(touching) - 1)) * length
-            for place, n in enumerate(touching):
+            for position, n in enumerate(touching):
                 s, i = points[group[n]]
-                at = places[group[n]] + (place - (len(touching) - 1) / 2) * step
+                at = coordinates[group[n]] + (position - (len(touching) - 1) / 2) * step
                 xs[s][i] = 10**at if log else at
     return [line if x == [*line.x] else replace(line, x=x) for line, x in zip(series, xs, strict=True)]
 
@@ -66,15 +67,15 @@ def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
 def label_points(axes: Any, series: "Sequence[Series]") -> None:
     """Write a text beside each point that has one, but where it would stand on another's or a point; the table names all."""
 
-    def placed(at: Sequence[float]) -> Any:
+    def coordinate(at: Sequence[float]) -> Any:
         return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
 
-    taken, points = list[Any](), [placed(at) for line in series for at in zip(line.x, line.y, strict=True)]
+    labels, points = list[Any](), [coordinate(at) for line in series for at in zip(line.x, line.y, strict=True)]
     for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
-        place = placed(at)
-        covered = any(0 < right < 30 and abs(up) < 6 for right, up in (point - place for point in points))
-        if text and not covered and not any((abs(place - other) < (40, 7)).all() for other in taken):
-            taken.append(place)
+        at_page = coordinate(at)
+        covered = any(0 < right < 30 and abs(up) < 6 for right, up in (point - at_page for point in points))
+        if text and not covered and not any((abs(at_page - other) < (40, 7)).all() for other in labels):
+            labels.append(at_page)
             axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
 
 
@@ -85,10 +86,10 @@ def _bar(line: Series, i: int) -> tuple[float, float]:
 
 def _touching(bars: Sequence[tuple[float, float]]) -> list[list[int]]:
     """Return the numbers of bars that overlap, one or over others."""
-    found: list[tuple[list[int], float]] = []
+    groups: list[tuple[list[int], float]] = []
     for i in sorted(range(len(bars)), key=lambda i: bars[i]):
-        if found and bars[i][0] <= found[-1][1]:
-            found[-1] = [*found[-1][0], i], max(found[-1][1], bars[i][1])
+        if groups and bars[i][0] <= groups[-1][1]:
+            groups[-1] = [*groups[-1][0], i], max(groups[-1][1], bars[i][1])
         else:
-            found.append(([i], bars[i][1]))
-    return [sorted(group) for group, _ in found if len(group) > 1]
+            groups.append(([i], bars[i][1]))
+    return [sorted(group) for group, _ in groups if len(group) > 1]

@@ -2,32 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
 from pathlib import Path
 from platform import python_version
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import (
-    audit_words,
     audits,
-    benchmark_words,
     benchmarks,
     comparison,
-    comparison_words,
+    comparison_answer,
+    run_answer,
     runs,
-    words,
 )
-from fedtransfer.simulations.report.blocks import Fact, Section, Table, listed, shown
-from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, read_folder, told_apart
+from fedtransfer.simulations.report.blocks import Page, Section, Table, listed, shown
+from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, distinct_names, read_folder
+from fedtransfer.simulations.report.sentences import environment, sentence
 
 MARK = '<meta name="generator" content="fedtransfer report">'
-_SHOWN_VERSIONS = (
+_PACKAGES = [
     "fedtransfer",
     "flwr",
     "keras",
@@ -37,22 +33,7 @@ _SHOWN_VERSIONS = (
     "scikit-learn",
     "dp-accounting",
     "matplotlib",
-)
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the template shows."""
-
-    title: str
-    lead: str
-    facts: tuple[Fact, ...]
-    sections: tuple[Section, ...]
-
-    @property
-    def parts(self) -> list[list[Section]]:
-        """The sections, those about one thing together."""
-        return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
+]
 
 
 def write(folders: Sequence[Path], out: Path, command: str) -> None:
@@ -67,28 +48,14 @@ def write(folders: Sequence[Path], out: Path, command: str) -> None:
 
 def page_of(sources: Sequence[Source], command: str) -> Page:
     """Lay out a page: runs together, then each benchmark and each audit."""
-    names = dict(zip((source.folder for source in sources), told_apart(sources), strict=True))
-    runs_ = [source for source in sources if isinstance(source, Run)]
-    parts = [_of_runs(runs_, [names[run.folder] for run in runs_])] if runs_ else []
+    names = dict(zip((source.folder for source in sources), distinct_names(sources), strict=True))
+    compared = [source for source in sources if isinstance(source, Run)]
+    parts = [_of_runs(compared, [names[run.folder] for run in compared])] if compared else []
     for source in sources:
         if isinstance(source, Benchmark):
-            parts.append(
-                Page(
-                    shown(names[source.folder]),
-                    benchmark_words.lead(source),
-                    benchmark_words.facts(source),
-                    tuple(benchmarks.sections(source)),
-                )
-            )
+            parts.append(benchmarks.page(source, names[source.folder]))
         elif isinstance(source, Audit):
-            parts.append(
-                Page(
-                    audit_words.title(source, names[source.folder]),
-                    audit_words.lead(source),
-                    audit_words.facts(source),
-                    tuple(audits.sections(source)),
-                )
-            )
+            parts.append(audits.page(source, names[source.folder]))
     if len(parts) == 1:
         [page] = parts
         return replace(page, sections=(*page.sections, _versions(command)))
@@ -96,20 +63,18 @@ def page_of(sources: Sequence[Source], command: str) -> Page:
     return Page("; ".join(part.title for part in parts), "", (), (*sections, _versions(command)))
 
 
-def _of_runs(found: Sequence[Run], names: Sequence[str]) -> Page:
-    if len(found) == 1:
-        [run] = found
-        return Page(shown(names[0]), words.on_what(run), words.of_run(run), (*runs.sections(run), *runs.closing(run)))
-    alike = comparison.differing(found) in (["seed"], [])
-    known = all(not math.isnan(run.accuracy) for run in found)
-    facts = comparison_words.of_seeds(found) if alike and known else comparison_words.of_several(found, names)
-    lead = (
-        words.on_what(found[0], sorted({run.config.seed for run in found}))
-        if alike
-        else comparison_words.on_several(found)
-    )
-    title = listed([shown(name, 40) for name in names]) if len(names) <= 3 else counted(len(found), "run")
-    return Page(title, lead, facts, tuple(comparison.sections(found, names)))
+def _of_runs(group: Sequence[Run], names: Sequence[str]) -> Page:
+    if len(group) == 1:
+        [run] = group
+        lead, sections = sentence("lead", "of_run", run, ()), (*runs.sections(run), *runs.closing(run))
+        return Page(shown(names[0]), lead, run_answer.answer(run), sections)
+    alike = comparison.differing(group) in (["seed"], [])
+    seeds = sorted({run.config.seed for run in group})
+    lead = sentence("lead", "of_run", group[0], seeds) if alike else sentence("lead", "of_several", group)
+    scored = all(not math.isnan(run.accuracy) for run in group)
+    facts = comparison_answer.of_seeds(group) if alike and scored else comparison_answer.of_several(group, names)
+    title = listed([shown(name, 40) for name in names]) if len(names) <= 3 else counted(len(group), "run")
+    return Page(title, lead, facts, tuple(comparison.sections(group, names)))
 
 
 def _under(number: int, part: Page) -> list[Section]:
@@ -122,16 +87,8 @@ def _under(number: int, part: Page) -> list[Section]:
 
 
 def rendered(page: Page) -> str:
-    """Return the page as HTML; every text is escaped, and only the drawings' elements are taken as they are."""
-    environment = Environment(
-        loader=PackageLoader("fedtransfer.simulations.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawing"] = Markup
-    return environment.get_template("report.html").render(page=page)
+    """Return the page as HTML: every text is escaped, except the elements of drawings."""
+    return environment().get_template("report.html").render(page=page)
 
 
 def is_report(file: Path) -> bool:
@@ -144,17 +101,10 @@ def is_report(file: Path) -> bool:
 
 
 def _versions(command: str) -> Section:
-    found = [("Python", python_version())]
-    for name in _SHOWN_VERSIONS:
-        try:
-            found.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
-    told = (f"This page: {shown(command, 500)}",) if command else ()
-    return Section(
-        "versions",
-        "Versions",
-        told,
-        tables=(Table("Installed where this page was written", ("package", "version"), tuple(found)),),
-        folded=True,
-    )
+    packages = [("Python", python_version())]
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages.append((name, version(name)))
+    text = (f"This page: {shown(command, 500)}",) if command else ()
+    table = Table("Installed where this page was written", ("package", "version"), tuple(packages))
+    return Section("versions", "Versions", text, tables=(table,), folded=True)

@@ -1,4 +1,4 @@
-"""From folders to facts: what a run, a benchmark or an audit left behind."""
+"""From folders to facts: the files of a run, a benchmark or an audit."""
 
 import csv
 import json
@@ -21,7 +21,6 @@ Row = Mapping[str, str]
 class Run:
     """A finished run: its settings, ``summary.json``, and ``history.csv``."""
 
-    name: str
     folder: Path
     config: RunConfig
     summary: Mapping[str, Any]
@@ -29,12 +28,12 @@ class Run:
 
     @property
     def measured(self) -> Mapping[str, Any]:
-        """The scores of its head; where sites keep theirs to themselves, those that the simulation knows from outside."""
+        """The scores of its head; if sites keep theirs to themselves, those measured from outside the simulation."""
         return dict(self.summary.get("measured_outside_the_federation") or self.summary)
 
     @property
     def accuracy(self) -> float:
-        """Accuracy of its head; NaN where nobody knows."""
+        """Accuracy of its head; NaN if unknown."""
         return real(self.measured.get("accuracy"))
 
     @property
@@ -44,11 +43,11 @@ class Run:
 
     @property
     def rounds_of_training(self) -> Sequence[Row]:
-        """The rows whose scores are those of a head after so many rounds as ``round`` says, less one."""
+        """History rows whose scores belong to the head entering round ``round``."""
         return [row for row in self.history if row["status"] == "ok" and row["phase"] in ("train", "score")]
 
     def curve(self, column: str) -> tuple[list[float], list[float]]:
-        """Return rounds of training, and a column of the history after them, where it has a value."""
+        """Return rounds of training, and a column of the history after them, without empty cells."""
         rows = [row for row in self.rounds_of_training if row[column]]
         return [int(row["round"]) - 1.0 for row in rows], [real(row[column]) for row in rows]
 
@@ -72,14 +71,14 @@ class Run:
 
     @property
     def privacy(self) -> Mapping[str, Any] | None:
-        """What it promises; None for nothing."""
+        """Its promise of privacy, None without one."""
         return self.summary.get("privacy")
 
     @property
     def epsilon(self) -> float:
-        """ε spent, infinite where nothing is promised."""
-        told = self.privacy
-        return math.inf if told is None or told["epsilon"] is None else float(told["epsilon"])
+        """ε spent, infinite without a promise."""
+        promise = self.privacy
+        return math.inf if promise is None or promise["epsilon"] is None else float(promise["epsilon"])
 
     @cached_property
     def images(self) -> tuple[Mapping[str, Mapping[str, int]], bool]:
@@ -97,7 +96,6 @@ class Run:
 class Benchmark:
     """A plan's results: a row a setting and method, and what there is to say of the whole."""
 
-    name: str
     folder: Path
     about: Mapping[str, Any]
     table: Sequence[Row]
@@ -117,7 +115,6 @@ class Benchmark:
 class Audit:
     """The attacks on a configuration: a row a measure, ROC curves, and rebuilt images if there are."""
 
-    name: str
     folder: Path
     about: Mapping[str, Any]
     table: Sequence[Row]
@@ -139,32 +136,23 @@ def read_folder(folder: Path) -> Source:
     Raises:
         UserError: it is none of them, the run is not finished, or a file of it cannot be read.
     """
-    name = folder.resolve().name
     if (folder / "benchmark.json").is_file():
-        plan = folder / "plan.toml"
-        return Benchmark(
-            name, folder, json_of(folder / "benchmark.json"), rows_of(folder / "table.csv", ("setting", "method", "accuracy")),
-            rows_of(folder / "cells.csv", ("setting", "method", "seed")) if (folder / "cells.csv").is_file() else (),
-            _text(plan) if plan.is_file() else "",
-        )  # fmt: skip
+        return _read_benchmark(folder)
     if (folder / "audit.json").is_file():
-        roc = folder / "roc.csv"
-        return Audit(
-            name, folder, json_of(folder / "audit.json"), rows_of(folder / "table.csv", ("attack", "measure", "value")),
-            rows_of(roc, ("attack", "fpr", "tpr")) if roc.is_file() else (),
-        )  # fmt: skip
+        about, roc = json_of(folder / "audit.json"), folder / "roc.csv"
+        table = rows_of(folder / "table.csv", ("attack", "measure", "value"))
+        return Audit(folder, about, table, rows_of(roc, ("attack", "fpr", "tpr")) if roc.is_file() else ())
     if not (folder / "config.toml").is_file():
         if any(folder.glob("runs/*/seed-*/")):
             raise UserError(
-                f"{folder}: a benchmark that is not finished (it has no benchmark.json); start its command, `fedtransfer "
-                f"benchmark … --out {folder}`, again: it goes on with what is missing. A finished run of it, such as "
-                f"{folder}/runs/SETTING/seed-0/METHOD, has a report of its own"
+                f"{folder}: a benchmark that is not finished (it has no benchmark.json); start its command again, "
+                f"`fedtransfer benchmark … --out {folder}`: it resumes. A finished run of it, such as "
+                f"{folder}/runs/SETTING/seed-0/METHOD, has its own report"
             )
         raise UserError(
             f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a run "
-            "folder "
-            "(config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or of `fedtransfer "
-            "audit` (audit.json)"
+            "folder (config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or of "
+            "`fedtransfer audit` (audit.json)"
         )
     if not (folder / "summary.json").is_file():
         raise UserError(
@@ -177,7 +165,22 @@ def read_folder(folder: Path) -> Source:
         raise UserError(
             f"{folder / 'summary.json'}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes"
         )
-    return Run(name, folder, config, summary, rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy")))
+    return Run(folder, config, summary, rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy")))
+
+
+def _read_benchmark(folder: Path) -> Benchmark:
+    about, plan, cells_file = json_of(folder / "benchmark.json"), folder / "plan.toml", folder / "cells.csv"
+    table = rows_of(folder / "table.csv", ("setting", "method", "accuracy"))
+    cells = rows_of(cells_file, ("setting", "method", "seed")) if cells_file.is_file() else []
+    in_table = {(row["setting"], row["method"]) for row in table}
+    if missing := {(row["setting"], row["method"]) for row in cells} - in_table:
+        setting, method = min(missing)
+        raise UserError(
+            f"{folder}: cells.csv has runs of {method!r} in {setting!r}, but table.csv has no such row; the two files are "
+            "from different plans or were edited. Start the benchmark again with this --out: it writes both from the "
+            "finished runs"
+        )
+    return Benchmark(folder, about, table, cells, _text(plan) if plan.is_file() else "")
 
 
 def rows_of(file: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -210,8 +213,8 @@ def json_of(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read ({error})") from None
 
 
-def told_apart(sources: Sequence[Source]) -> list[str]:
-    """Return names of folders that differ: with as much of the path before them as that takes."""
+def distinct_names(sources: Sequence[Source]) -> list[str]:
+    """Return names of folders that differ, each with as much of its path as that takes."""
     paths = [source.folder.resolve().parts for source in sources]
     for length in range(1, max(map(len, paths)) + 1):
         names = ["/".join(parts[-length:]) for parts in paths]
@@ -221,7 +224,7 @@ def told_apart(sources: Sequence[Source]) -> list[str]:
 
 
 def real(text: str | float | None) -> float:
-    """Return a number of a table; NaN where the cell is empty.
+    """Return a number of a table; NaN for an empty cell.
 
     Raises:
         UserError: it is no number.

@@ -8,14 +8,13 @@ import numpy as np
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.option import changed, outside
-from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import adaptation
-from fedtransfer.simulations.report.blocks import Figure, Section, Table, epsilon, percent, power, shown
+from fedtransfer.simulations.report.blocks import Figure, Section, Table, power, shown
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
 from fedtransfer.simulations.report.counts import confusion, partition
 from fedtransfer.simulations.report.reading import Run, real
-from fedtransfer.simulations.report.words import options
+from fedtransfer.simulations.report.sentences import caption, paragraphs, sentence
 
 ACCURACY = Axis("accuracy", kind="percent")
 ROUNDS = Axis("rounds of training", whole=True)
@@ -24,18 +23,17 @@ BYTES = Axis("bytes to and from a site", log=True, kind="bytes")
 
 def sections(run: Run) -> list[Section]:
     """Return what there is to show of a run; what its folder does not hold is left out."""
-    rounds, sites, matrix = by_round(run), _by_site(run), run.summary.get("confusion_matrix")
+    matrix = run.summary.get("confusion_matrix")
     figures = {
-        ("accuracy", "Accuracy by round"): rounds,
-        ("sites", "Accuracy by site"): [sites] if sites else [],
-        ("partition", "Who has what"): [partition(run)] if run.images[0] else [],
-        ("confusion", "What is taken for what"): [confusion(run, np.array(matrix))] if matrix else [],
+        ("accuracy", "Accuracy by round"): _by_round(run),
+        ("sites", "Accuracy by site"): _by_site(run),
+        ("partition", "Who has what"): partition(run) if run.images[0] else None,
+        ("confusion", "What is taken for what"): confusion(run, np.array(matrix)) if matrix else None,
         ("epsilon", "Accuracy against ε"): _by_epsilon(run),
         ("bytes", "Accuracy against bytes"): _by_bytes(run),
     }
-    made = [Section(key, title, figures=tuple(drawn)) for (key, title), drawn in figures.items() if drawn]
-    troubles = _troubles(run)
-    return [*made, *adaptation.sections(run), *([troubles] if troubles else [])]
+    parts = [Section(key, title, figures=(figure,)) for (key, title), figure in figures.items() if figure]
+    return [*parts, *adaptation.sections(run), *_warnings(run)]
 
 
 def closing(run: Run) -> list[Section]:
@@ -45,10 +43,7 @@ def closing(run: Run) -> list[Section]:
         Section("configuration", "Configuration", (_changes(run.config),), tables=tuple(_settings(run.config)), folded=True),
         Section(
             "repeat", "To repeat it",
-            (
-                "From the run folder's own settings, bit for bit from the same feature store; or, where the folder is not at hand, "
-                "by the options that are not at their defaults, which set the same:",
-            ),
+            paragraphs("run", "repeat"),
             code=(f"fedtransfer simulate --config {run.folder}/config.toml", options(run.config)),
             tables=(Table("Backbone", ("", ""), (
                 ("name", shown(backbone["name"])), ("resolution", f"{backbone['resolution']} px"), ("fingerprint", backbone["fingerprint"]),
@@ -57,116 +52,80 @@ def closing(run: Run) -> list[Section]:
     ]  # fmt: skip
 
 
-def levels(run: Run) -> list[Level]:
+def _levels(run: Run) -> list[Level]:
     """Return the baselines on the common test set."""
     names = {"pooled": "all images in one place", "local_mean": "a site alone, mean", "majority": "most frequent class"}
-    return [
-        Level(names[key], told)
-        for key, told in run.summary.get("baselines", {}).items()
-        if key in names and told is not None
-    ]
+    baselines = run.summary.get("baselines", {})
+    return [Level(names[key], baselines[key]) for key in baselines if key in names and baselines[key] is not None]
 
 
-def by_round(run: Run) -> list[Figure]:
+def _by_round(run: Run) -> Figure | None:
     """Draw accuracy by round, if the run has rounds whose accuracy is known."""
     x, y = run.curve("accuracy")
     if len(x) < 2:
-        return []
+        return None
     series = [Series("federation, test images", x, y)]
     validation = run.curve("validation_accuracy")
     if len(validation[0]) > 1:
         series.append(Series("federation, validation images", *validation))
-    kept = run.summary["best_round"] - 1
-    description = (
-        f"Test accuracy goes from {percent(y[0])} before training to {percent(y[-1])} after {x[-1]:g} rounds, highest "
-        f"{percent(max(y))}; " + "; ".join(f"{level.name} {percent(level.y)}" for level in levels(run))
-    ).rstrip("; ") + "."
-    note = f"The head that was kept is that after {counted(int(kept), 'round')}: it has the lowest validation loss."
-    return [line_chart("Accuracy by round", description, series, ROUNDS, ACCURACY, levels(run), note=note)]
+    words = caption("by_round", x, y, _levels(run), run.summary["best_round"] - 1)
+    return line_chart(words, series, ROUNDS, ACCURACY, _levels(run))
 
 
 def _by_site(run: Run) -> Figure | None:
     accuracy: Mapping[str, float] = run.measured.get("site_accuracy") or {}
     if not accuracy:
         return None
-    own = run.summary.get("baselines_on_own_test_images") or {}
-    alone: Mapping[str, float] = own.get("local") or {}
+    baselines = run.summary.get("baselines_on_own_test_images") or {}
+    alone: Mapping[str, float] = baselines.get("local") or {}
     columns = ("federation's head", "the site alone") if alone else ("federation's head",)
     dots = [
         Dot(site, (accuracy[site], alone.get(site, math.nan))[: len(columns)])
         for site in sorted(accuracy, key=lambda site: -accuracy[site])
     ]
     means = (("pooled", "all images in one place, mean"), ("local_mean", "each site alone, mean"))
-    levels_ = [Level(name, own[key]) for key, name in means if own.get(key) is not None]
-    values = np.array([*accuracy.values()])
-    description = (
-        f"{counted(len(dots), 'site')}, best first. Accuracy on a site's own test images is from {percent(values.min())} "
-        f"({shown(dots[-1].name, 30)}) to {percent(values.max())} ({shown(dots[0].name, 30)}), median "
-        f"{percent(float(np.median(values)))}."
-    )
-    if own.get("local_mean") is not None:
-        description += f" With a head that it trained alone a site has {percent(own['local_mean'])} in the mean"
-        description += "." if alone else "; what each has alone is not in this run's folder."
+    levels = [Level(name, baselines[key]) for key, name in means if baselines.get(key) is not None]
+    median = float(np.median([*accuracy.values()]))
+    words = caption("by_site", dots, median, baselines.get("local_mean"), len(columns))
     axis = Axis("accuracy on the site's own test images", kind="percent")
-    return dot_chart("Accuracy by site", description, dots, columns, axis, levels_, "site", "summary.json")
+    return dot_chart(words, dots, ("site", *columns), axis, levels, "summary.json")
 
 
-def _by_epsilon(run: Run) -> list[Figure]:
+def _by_epsilon(run: Run) -> Figure | None:
     rows = [row for row in run.rounds_of_training if row["accuracy"] and row["epsilon"] and real(row["epsilon"]) > 0]
     if len(rows) < 2:
-        return []
+        return None
     x, y = ([real(row[column]) for row in rows] for column in ("epsilon", "accuracy"))
     axis = Axis(f"ε spent, at δ = {power(run.config.delta)}, unit: one {run.config.dp}", log=True, kind="epsilon")
-    description = f"At ε = {epsilon(x[0])} accuracy is {percent(y[0])}, at ε = {epsilon(x[-1])} it is {percent(y[-1])}."
-    return [line_chart("Accuracy against ε spent", description, [Series("federation", x, y)], axis, ACCURACY)]
+    return line_chart(caption("by_epsilon_spent", x, y), [Series("federation", x, y)], axis, ACCURACY)
 
 
-def _by_bytes(run: Run) -> list[Figure]:
+def _by_bytes(run: Run) -> Figure | None:
     x, y = run.traffic()
     if len(x) < 2:
-        return []
-    from fedtransfer.common.support.text import size
-
-    description = f"After {size(x[0])} to and from a site accuracy is {percent(y[0])}, after {size(x[-1])} it is {percent(y[-1])}."
-    return [
-        line_chart(
-            "Accuracy against bytes to and from a site",
-            description,
-            [Series("federation", x, y)],
-            BYTES,
-            ACCURACY,
-            levels(run),
-        )
-    ]
+        return None
+    return line_chart(caption("by_bytes", x, y), [Series("federation", x, y)], BYTES, ACCURACY, _levels(run))
 
 
-def _troubles(run: Run) -> Section | None:
+def _warnings(run: Run) -> list[Section]:
     summary = run.summary
     rows = [
-        (shown(site), f"left out {told['times']} ×", shown(told["reason"], 160))
-        for site, told in (summary.get("sites_left_out") or {}).items()
+        (shown(site), f"left out {absence['times']} ×", shown(absence["reason"], 160))
+        for site, absence in (summary.get("sites_left_out") or {}).items()
     ]
-    for key, what in (("sites_absent", "absent"), ("sites_without_result", "without the result")):
-        rows += [(shown(site), what, shown(why, 160)) for site, why in (summary.get(key) or {}).items()]
+    for key, event in (("sites_absent", "absent"), ("sites_without_result", "without the result")):
+        rows += [(shown(site), event, shown(reason, 160)) for site, reason in (summary.get(key) or {}).items()]
     text = tuple(shown(warning, 400) for warning in summary.get("warnings") or ())
     if unreadable := summary.get("images_unreadable"):
-        text += (f"{counted(unreadable, 'image')} could not be read.",)
-    tables = (
-        (Table("Sites that missed something", ("site", "what", "why"), tuple(rows)).shortened(where="sites.csv"),)
-        if rows
-        else ()
-    )
-    return Section("warnings", "Worth knowing", text[:30], tables=tables) if text or rows else None
+        text += (sentence("run", "unreadable_images", unreadable),)
+    table = Table("Sites that missed something", ("site", "what", "why"), tuple(rows)).shortened(where="sites.csv")
+    tables = (table,) if rows else ()
+    return [Section("warnings", "Worth knowing", text[:30], tables=tables)] if text or rows else []
 
 
 def _changes(config: RunConfig) -> str:
-    names = [outside(name) for name in type(config).model_fields if changed(config, name)]
-    return (
-        f"{counted(len(names), 'setting')} of {len(type(config).model_fields)} differ from the default, and are marked "
-        "with ●."
-        if names
-        else "Every setting is at its default."
-    )
+    fields = type(config).model_fields
+    return sentence("run", "changed_settings", sum(changed(config, name) for name in fields), len(fields))
 
 
 def _settings(config: RunConfig) -> list[Table]:
@@ -196,3 +155,19 @@ def setting(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else shown(value, 300) if value != "" else "–"
+
+
+def options(config: RunConfig) -> str:
+    """Return the command that runs these settings, with the options that are not defaults."""
+    import shlex
+
+    parts = ["fedtransfer", "simulate"]
+    for name, field in type(config).model_fields.items():
+        if changed(config, name) and name not in ("out", "resume") and (field.json_schema_extra or {}).get("panel"):  # type: ignore[union-attr]
+            value, option = getattr(config, name), f"--{name.replace('_', '-')}"
+            parts += (
+                [option if value else f"--no-{name.replace('_', '-')}"]
+                if isinstance(value, bool)
+                else [option, str(value)]
+            )
+    return shlex.join(parts)

@@ -17,11 +17,7 @@ INK, MUTED, RULE, PAPER, ACCENT = "#fe0001", "#fe0002", "#fe0003", "#fe0004", "#
 SERIES = tuple(f"#fe001{i}" for i in range(1, 8))
 MARKERS = "osD^vPX"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), "-")
-SHADE = (
-    0x2F / 255,
-    0x7F / 255,
-    0xC1 / 255,
-)  # of heat maps: more or less of it over the page, so one for light and dark
+SHADE = (0x2F / 255, 0x7F / 255, 0xC1 / 255)  # of heat maps: more or less of it, for light and dark pages
 
 _VARIABLES = {
     **dict(zip((INK, MUTED, RULE, PAPER, ACCENT), ("ink", "muted", "rule", "paper", "accent"), strict=True)),
@@ -87,4 +83,4 @@ def _on_page(name: str, value: str, key: str) -> str:
     if name.endswith("href"):
         return f"#{key}-{value[1:]}" if value.startswith("#") else value
     value = _REFERENCE.sub(f"url(#{key}-", value)
-    return _COLOUR.sub(lambda found: f"var(--{_VARIABLES[found[0]]})", value) if name == "style" else value
+    return _COLOUR.sub(lambda match: f"var(--{_VARIABLES[match[0]]})", value) if name == "style" else value

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -20,24 +21,21 @@ from threadpoolctl import threadpool_limits
 
 from fedtransfer.client.training import private as private_trainer
 from fedtransfer.client.training.private import ClippedGradients, batches
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.privacy.clipping import clipped
 from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 from fedtransfer.common.privacy.noise import NoiseSource
-from fedtransfer.simulations.audit.canaries import Canaries
-from fedtransfer.simulations.audit.mechanisms import (
-    DELTA,
-    SITES,
-    STEPS,
-    Mechanism,
-    dp_fed3r,
-    dp_fedncm,
-    dp_sgd,
-    dp_sgd_singly,
-    site_level,
-    site_level_singly,
-)
+from fedtransfer.server.privacy.mechanism import SiteLevel
+from fedtransfer.simulations.audit.canaries import Canaries, Scores
+from fedtransfer.simulations.audit.mechanisms import Kernel, of_rounds, of_steps, of_sums, private_kernel
 from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 
+Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]
+
+DELTA, CLIP = 1e-5, 1.0
+STEPS, RATE = 100, 0.25  # of DP-SGD; no image misses all of them
+SITES = 10_000  # more than there are canaries: the others change nothing
 CLAIMS = (1.0, 2.0, 4.0)
 SEEDS = {True: range(20), False: range(5)}  # of right code, and of broken
 CANARIES = 2000
@@ -87,6 +85,70 @@ def _bounds(number: int, claim: float) -> list[float]:
     with threadpool_limits(1):
         control = CONTROLS[number]
         return [control.audit(claim, seed) for seed in SEEDS[not control.fault]]
+
+
+def dp_sgd(claim: float, canaries: Canaries, rng: np.random.Generator, *, counted: int = STEPS) -> Scores:
+    """DP-SGD of one round; of its steps so many are accounted for."""
+    return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), 1, canaries, rng)
+
+
+def dp_sgd_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """DP-SGD at a site of each canary's own, that has no other image and takes one step with all that it has."""
+    promised = _promised_of_steps(claim, 1, 1.0)
+    return _singly(canaries, lambda canary: private_kernel(canary, promised, rng), Canaries.in_head)
+
+
+def dp_fedncm(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """DP-FedNCM."""
+    return of_sums(_config(claim, dp="image", strategy="fedncm"), canaries, rng)
+
+
+def dp_fed3r(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """DP-Fed3R."""
+    return of_sums(_config(claim, dp="image", strategy="fed3r"), canaries, rng)
+
+
+def site_level(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """Differential privacy of sites, of one round."""
+    config = _site_level(claim)
+    return of_rounds(config, _promised(config), canaries, rng)
+
+
+def site_level_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
+    """Differential privacy of sites, a round of each canary's own, to which no other site comes."""
+    config = _site_level(claim)
+    level = SiteLevel.from_config(config, _promised(config))
+
+    def released(canary: Canaries) -> Kernel:
+        return level.release(canary.updates(), canary.head, CLIP, rng).delta[0]
+
+    return _singly(canaries, released, Canaries.in_sums)
+
+
+def _promised_of_steps(claim: float, steps: int, rate: float) -> Guarantee:
+    return _promised(_config(claim, dp="image", weighting="uniform", image_rate=rate, local_steps=steps))
+
+
+def _site_level(claim: float) -> RunConfig:
+    return _config(claim, dp="site", weighting="uniform", sites=SITES)
+
+
+def _singly(
+    canaries: Canaries, released: Callable[[Canaries], Kernel], scored: Callable[[Canaries, Kernel], Scores]
+) -> Scores:
+    """Score each canary by a release of its own; one without any noise in it tells that the canary is not there."""
+    kernels = [(canary, released(canary)) for canary in canaries.singly()]
+    return np.array([scored(canary, kernel)[0] if kernel.any() else -np.inf for canary, kernel in kernels])
+
+
+def _config(claim: float, **settings: Any) -> RunConfig:
+    return RunConfig(epsilon=claim, delta=DELTA, clip=CLIP, rounds=1, classes="declared", class_names="a,b", **settings)
+
+
+def _promised(config: RunConfig) -> Guarantee:
+    promised = guarantee(config)
+    assert promised
+    return promised
 
 
 def _replaced(target: str, function: Callable[..., Any]) -> Callable[[], AbstractContextManager[Any]]:

@@ -13,15 +13,16 @@ from typer.testing import CliRunner
 from fedtransfer.cli import app
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.audit.audits import _Audit, audit_plan, audit_run
+from fedtransfer.simulations.audit.audits import Audit, Options, audit_plan, audit_run
 from fedtransfer.simulations.audit.decoder import may_be_known
-from fedtransfer.simulations.audit.plan import PROTECTIONS, Audited, preset_file, read_plan
-from fedtransfer.simulations.audit.pool import drawn_pool, others
+from fedtransfer.simulations.audit.findings_table import findings_table, summary
+from fedtransfer.simulations.audit.image_pool import drawn_pool, others
+from fedtransfer.simulations.audit.plan import PROTECTIONS, AuditCase, preset_file, read_plan
 from fedtransfer.simulations.audit.reconstruction import Originals, Target
-from fedtransfer.simulations.audit.shown import shown, summary
 from fedtransfer.simulations.audit.tables import Finding
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
+from fedtransfer.simulations.scoring.estimate import Estimate
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 QUIET = Display(Console(quiet=True))
@@ -51,10 +52,10 @@ ridge = 0.0
 @pytest.mark.parametrize("name", ["quick", "full"])
 def test_a_preset_has_every_strategy_under_every_protection(name: str) -> None:
     plan = read_plan(preset_file(name), {})
-    assert {(a.strategy, a.protection) for a in plan.audited} == {
+    assert {(a.strategy, a.protection) for a in plan.cases} == {
         (strategy, protection) for strategy in ("fedavg", "fedncm", "fed3r") for protection in PROTECTIONS
     }
-    for audited in plan.audited:
+    for audited in plan.cases:
         assert (audited.config.dp == "image") == (audited.protection in ("dp", "both"))
         assert audited.config.masks == (audited.protection in ("masks", "both"))
         assert (audited.claim <= 2) == audited.config.private
@@ -84,43 +85,43 @@ def test_a_run_is_not_said_to_be_audited_on_other_data() -> None:
 def test_pictures_are_kept_unless_the_command_says_no(
     option: list[str], kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: dict[str, bool] = {}
+    given: list[Options] = []
 
-    def audit(*_: object, **options: bool) -> list[Finding]:
-        asked.update(options)
-        return [Audited("fedavg", "none", 5, RunConfig()).found("utility", "accuracy", 0.5)]
+    def audit(_: Path, options: Options) -> list[Finding]:
+        given.append(options)
+        return [AuditCase("fedavg", "none", 5, RunConfig()).finding("utility", "accuracy", Estimate(0.5))]
 
     monkeypatch.setattr("fedtransfer.simulations.audit.audits.audit_plan", audit)
     result = CliRunner().invoke(app, ["audit", "--preset", "quick", "--out", str(tmp_path), *option])
     assert result.exit_code == 0
-    assert asked == {"force": False, "pictures": kept}
+    assert [(options.force, options.pictures) for options in given] == [(False, kept)]
 
 
 def told_in_a_terminal(findings: list[Finding]) -> str:
     console = Console(width=120, record=True, quiet=False, file=io.StringIO())
-    console.print(shown(findings))
+    console.print(findings_table(findings))
     return console.export_text()
 
 
-def on_members(audited: Audited, **found: tuple[float, float]) -> list[Finding]:
+def on_members(audited: AuditCase, **found: tuple[float, float]) -> list[Finding]:
     """Return what attacks found, by name: AUC and true positive rate."""
     return [
-        audited.found(attack, measure, value)
+        audited.finding(attack, measure, Estimate(value))
         for attack, values in found.items()
         for measure, value in zip(("auc", "tpr@1%"), values, strict=True)
     ]
 
 
 def test_the_terminal_shows_guesses_and_the_best_attack_by_name() -> None:
-    plain = Audited("fedavg", "none", 10, RunConfig())
-    audited = Audited("fedncm", "dp", 10, RunConfig(strategy="fedncm", dp="image", epsilon=2.0, sites=3))
+    plain = AuditCase("fedavg", "none", 10, RunConfig())
+    audited = AuditCase("fedncm", "dp", 10, RunConfig(strategy="fedncm", dp="image", epsilon=2.0, sites=3))
     told = told_in_a_terminal(
         [
             *on_members(plain, LiRA=(0.9, 0.07), RMIA=(0.8, 0.146)),
-            audited.found("labels", "exact_share", 0.26, by_chance=0.5),
-            audited.found("features", "cosine@1", 0.42, by_chance=0.76),
-            audited.found("images", "psnr", 10.04),
-            audited.found("images", "psnr_of_class_mean", 13.43),
+            audited.finding("labels", "exact_share", Estimate(0.26), by_chance=0.5),
+            audited.finding("features", "cosine@1", Estimate(0.42), by_chance=0.76),
+            audited.finding("images", "psnr", Estimate(10.04)),
+            audited.finding("images", "psnr_of_class_mean", Estimate(13.43)),
         ]
     )
     for cell in ("26.0 (50)", "0.42 (0.76)", "10.0 (13.4)", "│ fedncm, 10 │ dp, ε = 2  │", "│ 0.80 │   14.6 │ RMIA"):
@@ -130,13 +131,13 @@ def test_the_terminal_shows_guesses_and_the_best_attack_by_name() -> None:
 
 def test_the_terminal_shows_all_measures_of_a_run() -> None:
     """Not of classes of one image alone, where larger ones may leak more."""
-    run = Audited("fedavg", "", 0, RunConfig())
+    run = AuditCase("fedavg", "", 0, RunConfig())
     told = told_in_a_terminal(
         [
-            run.found("labels", "l1", 0.16, by_chance=0.97, count=3),
-            run.found("features", "cosine@1", 0.1, by_chance=0.24, count=1),
-            run.found("features", "cosine@2-5", 0.95, by_chance=0.74, count=2),
-            run.found("RMIA", "tpr@1%", float("nan")),
+            run.finding("labels", "l1", Estimate(0.16, n=3), by_chance=0.97),
+            run.finding("features", "cosine@1", Estimate(0.1, n=1), by_chance=0.24),
+            run.finding("features", "cosine@2-5", Estimate(0.95, n=2), by_chance=0.74),
+            run.finding("RMIA", "tpr@1%", Estimate(float("nan"))),
         ]
     )
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines()]
@@ -155,8 +156,10 @@ def test_the_terminal_shows_all_measures_of_a_run() -> None:
     ],
 )
 def test_the_best_attack_finds_most_at_few_false_alarms(found: dict[str, tuple[float, float]], best: str) -> None:
-    audited = Audited("fedavg", "none", 10, RunConfig())
-    [row] = summary([audited.found("labels", "exact_share", 0.26, by_chance=0.5), *on_members(audited, **found)])
+    audited = AuditCase("fedavg", "none", 10, RunConfig())
+    [row] = summary(
+        [audited.finding("labels", "exact_share", Estimate(0.26), by_chance=0.5), *on_members(audited, **found)]
+    )
     assert row["best_attack"] == best
     assert row["counts_by_chance"] == 0.5
     np.testing.assert_equal(row["best_auc"], found.get(best, (np.nan,))[0])
@@ -188,7 +191,9 @@ def test_more_images_than_there_are_are_refused() -> None:
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audit")
     (folder / "plan.toml").write_text(PLAN)
-    audit_plan(folder / "plan.toml", folder / "out", 0, {}, QUIET, "fedtransfer audit --plan plan.toml", force=False)
+    audit_plan(
+        folder / "plan.toml", Options(folder / "out", 0, {}, QUIET, "fedtransfer audit --plan plan.toml", force=False)
+    )
     return folder
 
 
@@ -256,18 +261,18 @@ def test_an_audit_leaves_curves_pictures_a_summary_and_a_report(audited: Path) -
 @pytest.mark.run
 def test_an_earlier_audit_is_replaced_only_if_asked(audited: Path) -> None:
     with pytest.raises(UserError, match="--force"):
-        audit_plan(audited / "plan.toml", audited / "out", 0, {}, QUIET, "", force=False)
+        audit_plan(audited / "plan.toml", Options(audited / "out", 0, {}, QUIET, "", force=False))
     with pytest.raises(UserError, match="no audit"):
-        audit_plan(audited / "plan.toml", audited, 0, {}, QUIET, "", force=True)
+        audit_plan(audited / "plan.toml", Options(audited, 0, {}, QUIET, "", force=True))
 
 
 def test_pictures_of_a_replaced_audit_are_gone(tmp_path: Path) -> None:
     """Else an audit that rebuilt no image would be reported on with those of the one before it."""
-    audited, pictures = Audited("fedavg", "none", 5, RunConfig()), tmp_path / "reconstructions.npz"
+    audited, pictures = AuditCase("fedavg", "none", 5, RunConfig()), tmp_path / "reconstructions.npz"
     np.savez(pictures, originals=np.zeros((0, 32, 32, 3), np.uint8))
-    audit = _Audit(tmp_path, QUIET, "", 4)
-    audit._findings.append(audited.found("utility", "accuracy", 0.5))
-    audit.finished([audited], {})
+    audit = Audit(Options(tmp_path, 4, {}, QUIET, ""), 4)
+    audit._findings.append(audited.finding("utility", "accuracy", Estimate(0.5)))
+    audit.write([audited], {})
     assert not pictures.exists()
 
 
@@ -275,11 +280,14 @@ def test_pictures_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
     image = np.full((1, 32, 32, 3), 9, np.uint8)
     originals = Originals((Target("site", 0, 0),), image, image, ("cat",))
     for pictures in (True, False):
-        audited = Audited("fedavg", "none", 5, RunConfig())
-        audit = _Audit(tmp_path, QUIET, "", 4, pictures=pictures)
-        audit._findings += [audited.found("utility", "accuracy", 0.5), audited.found("images", "psnr", 20.0)]
+        audited = AuditCase("fedavg", "none", 5, RunConfig())
+        audit = Audit(Options(tmp_path, 4, {}, QUIET, "", pictures=pictures), 4)
+        audit._findings += [
+            audited.finding("utility", "accuracy", Estimate(0.5)),
+            audited.finding("images", "psnr", Estimate(20.0)),
+        ]
         audit._pictures = originals, {"fedavg, none": image}, 5
-        audit.finished([audited], {})
+        audit.write([audited], {})
         assert (tmp_path / "reconstructions.npz").exists() is pictures
         assert ("<img" in (tmp_path / "report.html").read_text("utf-8")) is pictures
 
@@ -289,8 +297,8 @@ def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
     run = tmp_path / "run"
     simulate(RunConfig(out=str(run), sites=4, rounds=3, baselines=False, models=False), QUIET)
     with pytest.raises(UserError, match="4 shadows are too few"):
-        audit_run(run, run / "audit", 4, {}, QUIET, "", force=False)
-    findings = audit_run(run, run / "audit", 128, {}, QUIET, "fedtransfer audit RUN", force=False)
+        audit_run(run, Options(run / "audit", 4, {}, QUIET, "", force=False))
+    findings = audit_run(run, Options(run / "audit", 128, {}, QUIET, "fedtransfer audit RUN", force=False))
     value = {(found.attack, found.measure): found for found in findings}
     assert value["LiRA online", "auc"].note.startswith("the run's own head")
     assert value["LiRA online", "auc"].count == sum(
@@ -302,10 +310,10 @@ def test_a_run_is_attacked_as_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run there"):
-        audit_run(tmp_path, tmp_path / "audit", 0, {}, QUIET, "", force=False)
+        audit_run(tmp_path, Options(tmp_path / "audit", 0, {}, QUIET, "", force=False))
 
 
 def test_of_a_benchmark_a_run_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "runs" / "iid" / "seed-0" / "fedavg").mkdir(parents=True)
     with pytest.raises(UserError, match="/runs/SETTING/seed-S/METHOD"):
-        audit_run(tmp_path, tmp_path / "audit", 0, {}, QUIET, "", force=False)
+        audit_run(tmp_path, Options(tmp_path / "audit", 0, {}, QUIET, "", force=False))

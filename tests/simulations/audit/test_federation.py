@@ -10,7 +10,7 @@ from fedtransfer.client import tasks as work
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire.protocol import Sums, Update
-from fedtransfer.simulations.audit.federation import TOTAL, Seen, Split, federate
+from fedtransfer.simulations.audit.federation import TOTAL, RoundView, Split, federate
 
 DATA = three_sites(validation=0)
 CLASSES = "abc"
@@ -26,8 +26,8 @@ def in_memory(config: RunConfig) -> dict[str, Split]:
     }
 
 
-def watched(config: RunConfig, **arguments: object) -> tuple[tuple[np.ndarray, ...], list[Seen]]:
-    rounds: list[Seen] = []
+def watched(config: RunConfig, **arguments: object) -> tuple[tuple[np.ndarray, ...], list[RoundView]]:
+    rounds: list[RoundView] = []
     return federate(config, in_memory(config), 3, observe=rounds.append, **arguments), rounds
 
 
@@ -108,7 +108,7 @@ def test_noise_on_images_has_the_same_bits_from_the_same_draws(
     monkeypatch.setattr(work, "secret_generator", lambda: np.random.default_rng(6))
     run = Drawn(anna, tmp_path)
     outcome, config = run.run(**settings), run.config(**settings)
-    rounds: list[Seen] = []
+    rounds: list[RoundView] = []
     alone = {"anna": in_memory(config)["anna"]}
     assert_same(
         federate(config, alone, 3, observe=rounds.append, rng=np.random.default_rng(6)), outcome.progress.state.head

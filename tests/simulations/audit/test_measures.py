@@ -21,11 +21,11 @@ def gaussian(targets: int, images: int, apart: float, seed: int) -> tuple[np.nda
 
 def test_values_are_those_of_the_known_distributions() -> None:
     told = measured(*gaussian(40, 5000, 1.0, seed=0), np.random.default_rng(0))
-    assert told["auc"].value == pytest.approx(norm.cdf(1 / math.sqrt(2)), abs=0.004)
-    assert told["tpr@1%"].value == pytest.approx(norm.sf(norm.isf(0.01) - 1), rel=0.05)
-    assert told["tpr@0.1%"].value == pytest.approx(norm.sf(norm.isf(0.001) - 1), rel=0.15)
+    assert told["auc"].mean == pytest.approx(norm.cdf(1 / math.sqrt(2)), abs=0.004)
+    assert told["tpr@1%"].mean == pytest.approx(norm.sf(norm.isf(0.01) - 1), rel=0.05)
+    assert told["tpr@0.1%"].mean == pytest.approx(norm.sf(norm.isf(0.001) - 1), rel=0.15)
     for estimate in told.values():
-        assert estimate.low < estimate.value < estimate.high
+        assert estimate.low < estimate.mean < estimate.high
 
 
 @pytest.mark.parametrize("targets", [1, 25], ids=["independent answers", "bootstrap of targets"])
@@ -58,15 +58,16 @@ def test_intervals_hold_what_an_attack_does_on_other_images_too() -> None:
         told.append(
             measured(rng.standard_normal(inside.shape) + found * inside, inside, np.random.default_rng(seed))["auc"]
         )
-    truth = np.mean([estimate.value for estimate in told])
+    truth = np.mean([estimate.mean for estimate in told])
     assert np.mean([estimate.low <= truth <= estimate.high for estimate in told]) >= 0.85
 
 
 def test_a_rate_of_no_hits_has_an_upper_end() -> None:
     inside = np.arange(2000) % 2 == 0
     told = measured(np.where(inside, 0.0, 1.0)[None], inside[None], np.random.default_rng(0))
-    assert told["auc"] == (0.0, 0.0, 0.0)
-    assert told["tpr@1%"] == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 1000)))
+    assert (told["auc"].mean, told["auc"].low, told["auc"].high) == (0.0, 0.0, 0.0)
+    rate = told["tpr@1%"]
+    assert (rate.mean, rate.low, rate.high) == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 1000)))
 
 
 def test_a_rate_that_too_few_answers_make_up_is_not_said() -> None:
@@ -74,8 +75,8 @@ def test_a_rate_that_too_few_answers_make_up_is_not_said() -> None:
         inside = np.zeros((1, others + 100), bool)
         inside[:, :100] = True
         told = measured(np.random.default_rng(0).random(inside.shape), inside, np.random.default_rng(0))
-        assert [name for name in ("tpr@1%", "tpr@0.1%") if not math.isnan(told[name].value)] == said
-        assert all(math.isnan(told[name].low) == math.isnan(told[name].value) for name in told)
+        assert [name for name in ("tpr@1%", "tpr@0.1%") if not math.isnan(told[name].mean)] == said
+        assert all(math.isnan(told[name].low) == math.isnan(told[name].mean) for name in told)
 
 
 @settings(max_examples=50)

@@ -13,7 +13,7 @@ from fedtransfer.common.data.images import archive_arrays, content_key
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.simulations.audit.decoder import Decoder, bundled_decoder, demo_keys, may_be_known
-from fedtransfer.simulations.audit.federation import Seen, federate
+from fedtransfer.simulations.audit.federation import RoundView, federate
 from fedtransfer.simulations.audit.reconstruction import Originals, measures, psnr, rebuilt, ssim, write_examples
 from fedtransfer.simulations.audit.server_view import recovered
 from fedtransfer.simulations.data.datasets import resolve_data
@@ -64,14 +64,14 @@ def originals(sites: dict[str, tuple[np.ndarray, ...]], decoder: Decoder) -> Ori
 def attacked(
     config: RunConfig, sites: dict[str, tuple[np.ndarray, ...]], originals: Originals, decoder: Decoder
 ) -> np.ndarray:
-    rounds: list[Seen] = []
+    rounds: list[RoundView] = []
     splits = {name: (x, y) for name, (x, y, _) in sites.items()}
     federate(config, splits, 10, 0, rounds.append, rng=np.random.default_rng(0))
     return rebuilt(originals, recovered(config, {name: len(y) for name, (_, y) in splits.items()}, rounds), decoder)
 
 
 def values(originals: Originals, images: np.ndarray) -> dict[str, float]:
-    return {measure.measure: measure.value for measure in measures(originals, images)}
+    return {measure.measure: measure.estimate.mean for measure in measures(originals, images)}
 
 
 def test_the_only_images_of_their_class_are_found(
@@ -140,7 +140,7 @@ def test_examples_for_a_report(originals: Originals, tmp_path: Path) -> None:
 def test_without_any_single_image_nothing_is_measured(decoder: Decoder, tmp_path: Path) -> None:
     none = Originals.of({"a": np.array([1, 1])}, {"a": np.zeros((2, 32, 32, 3), np.uint8)}, CLASSES, decoder)
     images = rebuilt(none, {}, decoder)
-    assert all(np.isnan(measure.value) and measure.count == 0 for measure in measures(none, images))
+    assert all(np.isnan(measure.estimate.mean) and measure.estimate.n == 0 for measure in measures(none, images))
     write_examples(tmp_path / "r.npz", none, {"fedavg, none": images}, 0)
     assert np.load(tmp_path / "r.npz")["rebuilt"].shape == (1, 0, 32, 32, 3)
 

@@ -40,7 +40,7 @@ def test_what_is_wrong_with_the_images_is_said_before_any_run(tmp_path: Path, fo
     config = RunConfig(data=str(images), store=str(tmp_path / "store"), sites=2, partition="iid")
     usable = 8 * len(COLOURS) + 1
     for stored in (False, True):
-        first, *others = extract_features(config).told
+        first, *others = extract_features(config).lines
         assert first.startswith(f"{usable} images of {len(COLOURS)} classes (")
         assert first.endswith("stored" if stored else " s")
         assert others[0].startswith(f"left out {images / 'red' / 'broken.png'}: ")

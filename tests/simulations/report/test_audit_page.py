@@ -112,7 +112,7 @@ def test_a_page_says_that_it_shows_original_images(audit_page: Page, audit_table
     page = words(audit_tables)
     assert "original training image" not in page.text
     assert "img" not in page.tags()
-    assert page.says("pictures were not kept")
+    assert page.says("pictures were not saved")
 
 
 def test_without_a_class_of_one_image_there_is_no_gallery(audit_tables: Path, words) -> None:

@@ -27,7 +27,7 @@ def test_a_benchmark_names_the_best_method_of_each_setting(bench_page: Page) -> 
     _, private, _ = bench_page.answer
     assert private.number == "ε = 0.5 to 8 by 10 of 15 methods"
     assert private.says("0.5 to 8", "10⁻⁵", "10 methods", "one training image")
-    elsewhere = sections["how"].tables["Beside numbers from elsewhere"]
+    elsewhere = sections["how"].tables["Numbers from elsewhere"]
     assert elsewhere.column("source") == ["the paper's table 2", "its table 13"]
     assert elsewhere.column("measured") == ["0.672", "not run"]
     assert sections["repeat"].code == ["fedtransfer benchmark --preset privacy --out bench"]
@@ -111,7 +111,7 @@ def test_a_benchmark_of_baselines_alone_tells_of_these(tables: Path, words) -> N
     assert "%" in good.number
     assert "all images in one place" in good.number
     assert "ε" not in private.number
-    assert page.says("baselines alone", "2 settings")
+    assert page.says("baselines only", "2 settings")
     assert page.sections["setting-0"].says("No method", "pooled")
 
 
@@ -134,7 +134,7 @@ def test_costs_are_those_of_the_best_methods_with_their_names(bench_page: Page) 
     parts = cost.number.split(", ")
     assert [part.split(" for ")[0] for part in parts] == ["270 KB"] * 3
     assert [level in part for level, part in zip(("without", "ε = 8", "ε = 0.5"), parts, strict=True)] == [True] * 3
-    assert cost.says("least by fedncm, 10.3 KB", "most by scaffold, 4.2 MB")
+    assert cost.says("fedncm needs least, 10.3 KB", "scaffold most, 4.2 MB")
     assert cost.says("15 min 18 s")
 
 

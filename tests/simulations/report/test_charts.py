@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from fedtransfer.simulations.report.blocks import Figure
+from fedtransfer.simulations.report.blocks import Caption, Figure
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
 
@@ -33,7 +33,7 @@ def levels(figure: Figure, axis: int) -> list[float]:
 
 def test_a_line_goes_through_its_values() -> None:
     series = Series("a", (1, 2, 4), (VALUES[0], VALUES[2], VALUES[1]))
-    figure = line_chart("t", "d", [series], Axis("round"), Axis("accuracy", kind="percent"), LEVELS)
+    figure = line_chart(Caption("t", "d"), [series], Axis("round"), Axis("accuracy", kind="percent"), LEVELS)
     [line] = paths(figure, "var(--s1)", "stroke-width: 1.8")[:1]
     top, middle, bottom = levels(figure, 1)
     assert line[:, 1] == pytest.approx([bottom, top, middle], abs=0.01)
@@ -43,14 +43,14 @@ def test_a_line_goes_through_its_values() -> None:
 
 def test_intervals_end_at_their_ends() -> None:
     ends = [(VALUES[0], VALUES[2])]
-    figure = line_chart("t", "d", [Series("a", (1,), (VALUES[1],), ends)], Axis("x"), Axis("y"), LEVELS)
+    figure = line_chart(Caption("t", "d"), [Series("a", (1,), (VALUES[1],), ends)], Axis("x"), Axis("y"), LEVELS)
     bars = [path for path in paths(figure, "var(--s1)", "stroke-width: 1.2") if len(path) == 2]
     assert any(bar[:, 1] == pytest.approx(np.array(levels(figure, 1))[[2, 0]], abs=0.01) for bar in bars)
 
 
 def test_dots_are_at_their_values() -> None:
     dots = [Dot(f"row {i}", (value,), ((VALUES[0], VALUES[2]),)) for i, value in enumerate(VALUES)]
-    figure = dot_chart("t", "d", dots, ["accuracy"], Axis("accuracy", kind="percent"), LEVELS)
+    figure = dot_chart(Caption("t", "d"), dots, ["row", "accuracy"], Axis("accuracy", kind="percent"), LEVELS)
     across = levels(figure, 0)
     marks = [
         (float(use.get("x", "")), float(use.get("y", "")))

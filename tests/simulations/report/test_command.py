@@ -58,6 +58,12 @@ def _wrong_pictures(folder: Path) -> None:
     (folder / "reconstructions.npz").write_bytes(b"PK")
 
 
+def _other_cells(folder: Path) -> None:
+    benchmark_folder(folder, ("iid",), 1)
+    with (folder / "cells.csv").open("a", encoding="utf-8") as file:
+        file.write("iid,fedyogi,0,0.5\n")
+
+
 @pytest.mark.parametrize(
     ("made", "told"),
     [
@@ -67,6 +73,7 @@ def _wrong_pictures(folder: Path) -> None:
         (_cut_off, "cannot be read"),
         (_other_columns, "has no column"),
         (_wrong_pictures, "cannot be read"),
+        (_other_cells, "cells.csv has runs of 'fedyogi' in 'iid', but table.csv has no such row"),
         (lambda folder: None, "no such folder"),
     ],
 )

@@ -5,10 +5,12 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedtransfer.simulations.report.blocks import Caption
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
-from fedtransfer.simulations.report.offsets import SAID, bars_apart, in_a_row
+from fedtransfer.simulations.report.offsets import SIDE_BY_SIDE, bars_apart, in_a_row
 
+COLUMNS = ("site", "federated", "alone")
 PERCENT = Axis("accuracy", kind="percent")
 
 
@@ -45,12 +47,12 @@ def test_bars_of_one_method_at_one_place_stand_side_by_side() -> None:
 
 
 def test_a_figure_says_that_points_were_moved_and_its_table_tells_the_true_ones() -> None:
-    figure = dot_chart("by site", "d.", [Dot("a", (1.0, 1.0)), Dot("b", (0.75, 1.0))], ("federated", "alone"), PERCENT)
-    assert figure.note == SAID
+    figure = dot_chart(Caption("by site", "d."), [Dot("a", (1.0, 1.0)), Dot("b", (0.75, 1.0))], COLUMNS, PERCENT)
+    assert figure.caption.note == SIDE_BY_SIDE
     assert figure.table.rows[0] == ("a", "100.0\u00a0%", "100.0\u00a0%")
-    assert dot_chart("free", "d.", [Dot("a", (0.5, 1.0))], ("federated", "alone"), PERCENT).note == ""
+    assert dot_chart(Caption("free", "d."), [Dot("a", (0.5, 1.0))], COLUMNS, PERCENT).caption.note == ""
     bytes_ = Axis("bytes", log=True, kind="bytes")
     lines = [Series("dp", [3550, 3550], [0.81, 0.83], [(0.7, 0.9), (0.7, 0.9)], joined=False)]
-    figure = line_chart("by bytes", "d.", lines, bytes_, PERCENT, note="A note.")
-    assert figure.note == f"A note. {SAID}"
+    figure = line_chart(Caption("by bytes", "d.", "A note."), lines, bytes_, PERCENT)
+    assert figure.caption.note == f"A note. {SIDE_BY_SIDE}"
     assert {row[1] for row in figure.table.rows} == {"3.55 KB"}

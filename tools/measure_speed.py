@@ -1,4 +1,9 @@
-"""``fedtransfer benchmark speed``: seconds a round on the workload that other frameworks are measured on.
+"""Seconds a round on the workload that other frameworks are measured on, and images a second through the backbone.
+
+    python tools/measure_speed.py [ROUNDS]       # plain, with our defaults, and under differential privacy
+    python tools/measure_speed.py extraction     # next to a bare loop over decoded batches
+
+Each measurement runs in a process of its own, whose start and imports count, and prints a line of JSON.
 
 K = 10 clients with N = 500 feature vectors of width D = 2048 and labels of C = 10 classes; one softmax layer from zeros; one
 local epoch of SGD in batches of 32 at rate 0.005; all clients in every round. It runs through everything that a run goes
@@ -6,7 +11,9 @@ through: manifests, feature store, ClientApp, protocol, in-process engine, admis
 """
 
 import json
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -167,6 +174,32 @@ def measure_extraction(kind: str) -> dict[str, Any]:
         return {"system": "fedtransfer", "images_per_s": round(len(images) / (time.time() - began), 1)}
 
 
+def measured(*arguments: str, **environment: str) -> dict[str, Any]:
+    """Measure in a new process; return its line."""
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment})
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(arguments: list[str]) -> None:
+    """Print a line a measurement, or the one that a process was started for."""
+    match arguments:
+        case [rounds, kind, began]:
+            print(json.dumps(measure(int(rounds), kind, float(began))))
+        case ["extraction", kind]:
+            print(json.dumps(measure_extraction(kind)))
+        case ["extraction"]:
+            print(json.dumps(measured("extraction", "fedtransfer")))
+            print(json.dumps(measured("extraction", "bare", FEDTRANSFER_THREADS_PER_OPERATION="0")))
+        case _:
+            plain: dict[str, Any] = {}
+            for kind in KINDS:
+                line = measured(*(arguments or ["10"]), kind, str(time.time()))
+                plain = plain or line
+                if kind in ("site", "image"):
+                    line["times_plain"] = round(line["steady_round_s"] / plain["steady_round_s"], 2)
+                print(json.dumps(line), flush=True)
+
+
 if __name__ == "__main__":
-    what, *how = sys.argv[1:]
-    print(json.dumps(measure_extraction(*how) if what == "extraction" else measure(int(what), how[0], float(how[1]))))
+    main(sys.argv[1:])

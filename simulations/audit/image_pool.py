@@ -1,7 +1,8 @@
 """The images that an audit is about: each at its site, some of them trained on, the others not."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,11 @@ from fedtransfer.simulations.audit.federation import Split
 from fedtransfer.simulations.data.datasets import resolve_data
 from fedtransfer.simulations.data.partition import partition
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Pool:
+class ImagePool:
     """Images of several sites, with their features.
 
     Attributes:
@@ -47,17 +50,17 @@ class Pool:
 
     def pictures(self, side: int) -> dict[str, NDArray[np.uint8]]:
         """Return what a person sees in the images that are trained on: site → (m, side, side, 3)."""
-        found = {}
+        pictures = {}
         for site, images in self.images.items():
             members = [image for image, inside in zip(images, self.inside[site], strict=True) if inside]
             small = [
                 Pillow.fromarray(decode(image.read())).resize((side, side), Pillow.Resampling.BOX) for image in members
             ]
-            found[site] = np.stack([np.asarray(picture) for picture in small])
-        return found
+            pictures[site] = np.stack([np.asarray(picture) for picture in small])
+        return pictures
 
 
-def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> Pool:
+def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> ImagePool:
     """Draw 2 · ``each`` images of every class from the training images, and give each to a site; half are trained on.
 
     Which are trained on is drawn class by class, so that members are ``each`` images of every class. Images that the decoder
@@ -82,21 +85,20 @@ def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -
         chosen += drawn
     divided = partition(chosen, config)
     digits = len(str(config.sites - 1))
-    images_of = {f"site-{k:0{digits}}": tuple(mine) for k, mine in enumerate(divided)}
-    marked = {site: np.array([inside[i.path] for i in mine], np.bool_) for site, mine in images_of.items()}
+    images_of = {f"site-{k:0{digits}}": tuple(part) for k, part in enumerate(divided)}
+    marked = {site: np.array([inside[i.path] for i in part], np.bool_) for site, part in images_of.items()}
     return _with_features(config, images_of, marked, natural_order(by_class), None, progress)
 
 
 def others(config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None) -> Split:
     """Return features and class numbers of the data's test images, which are in no pool that is drawn."""
-    images = [image for mine in _by_class(config, "test").values() for image in mine]
-    everything = _with_features(config, {"test": tuple(images)}, {}, classes, None, progress)
-    return everything.sites["test"]
+    images = [image for group in _by_class(config, "test").values() for image in group]
+    return _with_features(config, {"test": tuple(images)}, {}, classes, None, progress).sites["test"]
 
 
 def pool_of_run(
     folder: Path, config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None
-) -> tuple[Pool, Split]:
+) -> tuple[ImagePool, Split]:
     """Return the images of a simulated run, and its test images apart, with features and class numbers.
 
     Training images were trained on, validation images were not.
@@ -116,10 +118,10 @@ def pool_of_run(
     for site, manifest in manifests.items():
         images = read_source(manifest).images
         splits = [split_of(i, i.key(), config.seed, config.test_fraction, config.validation_fraction) for i in images]
-        held = list(zip(images, splits, strict=True))
-        images_of[site] = tuple(image for image, split in held if split != "test")
+        pairs = list(zip(images, splits, strict=True))
+        images_of[site] = tuple(image for image, split in pairs if split != "test")
         inside[site] = np.array([split == "train" for split in splits if split != "test"], np.bool_)
-        tests += [image for image, split in held if split == "test"]
+        tests += [image for image, split in pairs if split == "test"]
     moments = load_moments(folder / "head.npz")
     pool = _with_features(config, images_of, inside, classes, moments, progress)
     return pool, _with_features(config, {"test": tuple(tests)}, {}, classes, moments, progress).sites["test"]
@@ -132,12 +134,12 @@ def _may_be_known(image: Image) -> bool:
 
 def _by_class(config: RunConfig, split: str) -> dict[str, list[Image]]:
     """Return class → the data's images on one side of the split."""
-    found: dict[str, list[Image]] = {}
+    by_class: dict[str, list[Image]] = {}
     for image in read_source(resolve_data(config.data)).images:
         side = image.split or split_of(image, image.key(), config.seed, config.test_fraction, 0.0)
         if ("test" if side == "test" else "train") == split:
-            found.setdefault(image.label, []).append(image)
-    return found
+            by_class.setdefault(image.label, []).append(image)
+    return by_class
 
 
 def _with_features(
@@ -147,31 +149,29 @@ def _with_features(
     classes: tuple[str, ...],
     moments: Moments | None,
     progress: Progress | None,
-) -> Pool:
+) -> ImagePool:
     backbone = configured_backbone(config)
     mapped = feature_map(config, backbone, moments)
     number = {name: i for i, name in enumerate(classes)}
-    extraction, stores = extract_all(backbone, [i for mine in images_of.values() for i in mine], config, progress)
+    extraction, stores = extract_all(backbone, [i for part in images_of.values() for i in part], config, progress)
     [store] = stores.values()
     keys = iter(extraction.keys)
-    images, sites, kept_inside = {}, {}, {}
-    for site, mine in images_of.items():
-        here = [next(keys) for _ in mine]
-        kept = [row for row, key in enumerate(here) if key is not None]
-        images[site] = tuple(mine[row] for row in kept)
-        x = mapped(store.read([key for key in here if key is not None]))
+    images, sites, marked = {}, {}, {}
+    for site, part in images_of.items():
+        keys_of = [next(keys) for _ in part]
+        readable = [row for row, key in enumerate(keys_of) if key is not None]
+        images[site] = tuple(part[row] for row in readable)
+        x = mapped(store.read([key for key in keys_of if key is not None]))
         sites[site] = x, np.array([number[image.label] for image in images[site]], np.int64)
         if site in inside:
-            kept_inside[site] = inside[site][kept]
-    return Pool(images, sites, kept_inside, classes)
+            marked[site] = inside[site][readable]
+    return ImagePool(images, sites, marked, classes)
 
 
-def without_empty(pool: Pool) -> Pool:
+def without_empty(pool: ImagePool) -> ImagePool:
     """Leave out sites that have nothing to train on."""
-    full = {site for site, inside in pool.inside.items() if inside.any()}
-    return replace(
-        pool,
-        images={site: pool.images[site] for site in pool.images if site in full},
-        sites={site: pool.sites[site] for site in pool.sites if site in full},
-        inside={site: pool.inside[site] for site in pool.inside if site in full},
-    )
+
+    def full(by_site: dict[str, T]) -> dict[str, T]:
+        return {site: value for site, value in by_site.items() if pool.inside[site].any()}
+
+    return ImagePool(full(pool.images), full(pool.sites), full(pool.inside), pool.classes)

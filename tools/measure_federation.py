@@ -1,4 +1,6 @@
-"""``fedtransfer benchmark federation``: seconds a round of a real federation on this machine, beside a no-op app.
+"""Seconds a round of a real federation on this machine, next to an app that does nothing.
+
+    python tools/measure_federation.py [SITES [ROUNDS]]       # 2 sites, 20 rounds; the first does not count
 
 The same coordinator, TLS, keys and number of sites each time: first our app, then one whose sites send back what they
 are sent, on Flower's SuperNodes as they come (a process a message), with Flower's own ``Grid.send_and_receive`` and
@@ -148,3 +150,9 @@ def _line(name: str, seconds: Sequence[float]) -> dict[str, Any]:
         "fastest": round(min(warm), 2),
         "slowest": round(max(warm), 2),
     }
+
+
+if __name__ == "__main__":
+    sites, rounds = (*map(int, sys.argv[1:]), *(2, 20)[len(sys.argv) - 1 :])
+    for line in measure(sites, rounds):
+        print(json.dumps(line), flush=True)

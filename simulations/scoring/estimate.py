@@ -1,0 +1,93 @@
+"""A mean with its 95 % interval, and whether a curve still rises."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_ENOUGH = 10  # values for a bootstrap
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n values.
+
+    Attributes:
+        mean: NaN without any value.
+        low, high: the 95 % interval of the mean; the two values themselves if there are two, which are too few for an
+            interval that says much; NaN for fewer, or if nobody knows.
+        n: number of values.
+    """
+
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+
+    @classmethod
+    def from_values(cls, values: Iterable[float]) -> "Estimate":
+        """Return the estimate from values, NaN left out, with Student's interval."""
+        numbers = sorted(value for value in values if not math.isnan(value))
+        if not numbers:
+            return cls(math.nan)
+        mean, n = float(np.mean(numbers)), len(numbers)
+        if n == 1:
+            return cls(mean, n=1)
+        if n == 2:
+            return cls(mean, numbers[0], numbers[1], 2)
+        half = float(_quantile(n) * np.std(numbers, ddof=1) / math.sqrt(n))
+        return cls(mean, mean - half, mean + half, n)
+
+    @classmethod
+    def bootstrapped(cls, values: Sequence[float]) -> "Estimate":
+        """Return the estimate with an interval by the bootstrap.
+
+        Fewer than ten values have none: a bootstrap of so few holds the truth far less often than it says.
+        """
+        from scipy.stats import bootstrap
+
+        if len(values) < _ENOUGH:
+            return cls(float(np.mean(values)) if len(values) else math.nan, n=len(values))
+        rng = np.random.default_rng(0)
+        ends = bootstrap((values,), np.mean, method="percentile", n_resamples=2000, rng=rng).confidence_interval
+        return cls(float(np.mean(values)), float(ends.low), float(ends.high), len(values))
+
+    @property
+    def half(self) -> float:
+        """Half the width of Student's 95 % interval, NaN for fewer than two values."""
+        half = (self.high - self.low) / 2
+        return _quantile(2) * half if self.n == 2 else half
+
+    def text(self, show: Callable[[float], str], between: str = " to ") -> str:
+        """Return ``mean ± half``, of two values ``mean (low to high)``; "" without any value."""
+        if math.isnan(self.mean):
+            return ""
+        if math.isnan(self.low):
+            return show(self.mean)
+        if self.n == 2:
+            return f"{show(self.mean)} ({show(self.low)}{between}{show(self.high)})"
+        return f"{show(self.mean)} ± {show(self.half).lstrip('+')}"
+
+
+def _quantile(n: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, n - 1))
+
+
+def rising(accuracy: Sequence[float]) -> float:
+    """Return the rise of the mean accuracy from one fifth of the rounds to the last; 0 unless it is clear.
+
+    Clear is a rise of one point or more, and of twice the standard error of the difference.
+
+    Args:
+        accuracy: before the first round, and after each.
+    """
+    fifth = (len(accuracy) - 1) // 5
+    if fifth < 2:
+        return 0.0
+    last, before = np.array(accuracy[-fifth:]), np.array(accuracy[-2 * fifth : -fifth])
+    rise = float(last.mean() - before.mean())
+    error = math.sqrt((last.var(ddof=1) + before.var(ddof=1)) / fifth)
+    return rise if rise > max(0.01, 2 * error) else 0.0
