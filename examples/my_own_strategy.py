@@ -1,4 +1,4 @@
-"""A strategy of your own: FedAvg that moves an entry of the head only if most sites agree on its direction.
+"""A strategy of your own: FedAvg that moves an entry of the head only if most sites agree where to.
 
 Run it here, on the bundled images, with FedAvg for comparison:
 
@@ -8,7 +8,7 @@ Or by its name, wherever Python finds this file. Sites do not need it: to them i
 
     PYTHONPATH=examples fedtransfer simulate --strategy my_own_strategy:AGREEMENT
 
-It looks at every site's update, so it keeps ``sum_only=False``, and a run with --masks or --dp site refuses it.
+It looks at every site's update, so ``sum_only`` stays False, and --masks and --dp site refuse it.
 """
 
 from collections.abc import Sequence

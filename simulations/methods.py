@@ -1,4 +1,4 @@
-"""The table of methods: what each sends, its bytes for a backbone, what that tells the server, what could protect it."""
+"""The table of methods: what each sends, its bytes, what that tells the server, what protects it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ def row(method: Method | AddOn, s: Sizes) -> Mapping[str, Any]:
     Over a run, a strategy's head goes down twice more: to be scored, and as the result.
     """
     rounds = 1 if method.once else s.rounds
-    whole = isinstance(method, Method) or not method.once  # an add-on of one exchange comes on top of some strategy
+    whole = isinstance(method, Method) or not method.once  # an add-on of one exchange comes on top of a strategy
     down, up = (before(s) for before in method.before)
     return {
         "method": method.ask,

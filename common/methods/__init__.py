@@ -1,7 +1,8 @@
 """The methods, one a file: each a record of what it is called, reads, sends, tells and goes with.
 
-A new method is a file here and one in ``server/strategies/``, and an entry in the ``__init__`` of both. All else reads
-its record: the options and their rules, training at the sites, consent, the tables, reports and audits.
+A new method is a file here and one in ``server/strategies/``, and an entry in the ``__init__`` of
+both. All else reads its record: options and their rules, training at the sites, consent, tables,
+reports and audits.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ _OWN_RELEASE = refused("it would be a release of its own, unaccounted")
 _SCORES = refused("sites would say how their personal heads do (a site may fine-tune its result by itself)")
 _DROWNED = refused("noise on the numbers of whole convolutions would drown them")
 _NO_BOUND = refused("it is for a head alone: convolutions have no bound in closed form")
-_EXACT = refused("mean and deviation of the sites' features would be told exactly; public statistics cost nothing")
+_EXACT = refused("it would tell mean and deviation of the sites' features exactly; public statistics cost nothing")
 _PUBLIC = Verdict(True, "with --public-data, on which the heads are scored")
 
 INIT = AddOn(
@@ -77,7 +77,8 @@ AVERAGES = AddOn(
     ask="--ema DECAY, --interpolate",
     settings=("ema", "interpolate"),
     paper="arXiv 2109.01903",
-    sends="once, in the end, counts and losses of heads between two: on one curve with --ema, on two with --interpolate",
+    sends="once, in the end, counts and losses of heads between two: on one curve with --ema, on two with"
+    " --interpolate",
     leaks="as any scores do",
     down=heads(6),
     up=nothing,

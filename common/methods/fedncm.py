@@ -16,5 +16,5 @@ FEDNCM = Method(
     before=(heads(1), nothing),
     masks=SUMS_ADD_UP,
     dp_site=NO_UPDATES,
-    dp_image=Verdict(True, "Gaussian noise on sums of clipped features, once; counts are not sent, nor heads tried"),
+    dp_image=Verdict(True, "Gaussian noise on sums of clipped features, once; no counts are sent, no heads tried"),
 )

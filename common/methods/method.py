@@ -39,7 +39,7 @@ class Exchange:
         leaks: what that tells the server of a site's images.
         down, up: bytes to and from a site in one of its rounds.
         before: bytes down and up, once, in addition to the rounds.
-        masks: whether secure aggregation (``--masks``), which shows the server sums alone, goes with it.
+        masks: whether secure aggregation (``--masks``) goes with it: the server sees sums alone.
         note: what else to know.
     """
 
@@ -54,9 +54,9 @@ class Exchange:
 
 
 UPDATE_LEAKS = (
-    "exact label counts (a site says them when it joins); in round 1 the sum of features of each class, exactly"
-    " after one step and nearly after more; of a class with one image that image's features, from which an image"
-    " can be rebuilt (arXiv 2509.11451)"
+    "exact label counts (a site says them when it joins); in round 1 the sum of features of each class,"
+    " exactly after one step and nearly after more; of a class with one image that image's features, from which"
+    " an image can be rebuilt (arXiv 2509.11451)"
 )
 
 
@@ -73,13 +73,13 @@ class Method(Exchange):
         name: what ``--strategy`` and a site's consent call it.
         title: how its paper spells it.
         options: settings that only this method reads, or a few with it.
-        sums: the sums of features that a one-shot head is made of (see ``common/wire/sums.py``); "" for a method with
-            rounds of training.
+        sums: the kind of sums that a one-shot head is made of, of ``common/wire/sums.py``; "" for a
+            method with rounds of training.
         weighted: whether ``--weighting`` holds; otherwise every site counts once.
-        control_variates: whether sites correct their gradients by variates that they keep from round to round.
+        control_variates: whether sites correct gradients by variates that they keep between rounds.
         adapts: whether its head is made to be adapted, so that runs end with personal heads.
-        dp_site: whether differential privacy of sites (``--dp site``) goes with it: noise on the sum of clipped updates.
-        dp_image: whether differential privacy of images (``--dp image``) does: noise at the sites.
+        dp_site: whether ``--dp site`` goes with it: noise on the sum of clipped updates.
+        dp_image: whether ``--dp image`` does: noise at the sites.
         refuses: settings that cannot be set with it → the reason, and what to give instead.
     """
 

@@ -1,7 +1,7 @@
-"""Strategies from outside, ``--strategy my_module:NAME``, and the one record that stands for all of them.
+"""Strategies from outside, ``--strategy my_module:NAME``: one record stands for all of them.
 
-A site never imports one. To sites it is FedAvg: they train as in FedAvg and send n · delta and n. So a site that
-consents to ``fedavg`` consents to any strategy from outside, whose work is all at the server.
+A site never imports one. To sites it is FedAvg: they train as in FedAvg and send n · delta and n.
+So a site that consents to ``fedavg`` consents to any strategy from outside: its work is at the server.
 """
 
 import re

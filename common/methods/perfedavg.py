@@ -1,4 +1,4 @@
-"""Per-FedAvg: sites take their gradients after a step of their own, so that the head is one to adapt."""
+"""Per-FedAvg: sites take gradients after a step of their own, so that the head is one to adapt."""
 
 from fedtransfer.common.methods.method import UPDATE_LEAKS, Method, refused
 
@@ -9,8 +9,8 @@ PERFEDAVG = Method(
     options=("inner_rate",),
     leaks=f"{UPDATE_LEAKS}; of gradients after a step of the site's own",
     dp_image=refused(
-        "an image of a step's first batch changes the gradients of all images of its second, and clipping each image's"
-        " gradient does not bound that"
+        "an image of a step's first batch changes the gradients of all images of its second, and clipping each"
+        " image's gradient does not bound that"
     ),
     adapts=True,
     refuses={"optimizer": "perfedavg is defined for plain SGD steps; leave it at sgd"},

@@ -1,4 +1,4 @@
-"""SCAFFOLD: sites correct their gradients by control variates, which they keep from round to round."""
+"""SCAFFOLD: sites correct gradients by control variates, which they keep from round to round."""
 
 from fedtransfer.common.methods.method import UPDATE_LEAKS, Method, Verdict, refused
 from fedtransfer.common.methods.sizes import heads
@@ -19,10 +19,10 @@ SCAFFOLD = Method(
     control_variates=True,
     refuses={
         "optimizer": "scaffold is defined for plain SGD steps; leave it at sgd",
-        "max_update_norm": "it bounds updates, but not the changes of scaffold's variates, which would pass it by; "
-        "leave it at 0, or choose another strategy",
-        "patience": "scaffold's variates divide by the number of steps, which early stopping at a site would leave "
-        "open; leave it at 0",
+        "max_update_norm": "it bounds updates, but not the changes of scaffold's variates, which would pass it"
+        " by; leave it at 0, or choose another strategy",
+        "patience": "scaffold's variates divide by the number of steps, which early stopping at a site would"
+        " leave open; leave it at 0",
         "unfreeze_at": "scaffold's variates have the shapes of the head they were made for; give --trainable instead",
     },
     note="a site keeps its variate on its own disk",

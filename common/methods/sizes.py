@@ -8,7 +8,7 @@ With d features and C classes a site sends, or is sent:
   8 ((d+1)(d+2)/2 + (d+1) C);
 - moments, the sums of features and of their squares in float64: 16 d.
 
-With ``--masks`` a number takes 8 bytes and four more messages go each way. What ``--dp`` sends is noisy, and takes
+With ``--masks`` a number takes 8 bytes and four more messages go each way. With ``--dp`` it takes
 as many bytes as without. Words and counts, at most 2 KB a message, come on top.
 """
 

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def load(name: str, kind: type[T], option: str, expected: str) -> T:
-    """Import what ``module:NAME`` names: an object of a kind, or a callable without arguments that makes one.
+    """Import an object of a kind, or a callable without arguments that makes one.
 
     Args:
         name: ``module:NAME``.

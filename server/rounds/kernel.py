@@ -1,4 +1,4 @@
-"""One step of the server, as pure arithmetic: rounds, with and without a privacy budget, and audits make it alike."""
+"""One step of the server, as pure arithmetic, for rounds and for audits."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -17,12 +17,12 @@ from fedtransfer.server.strategies.strategy import Strategy
 def next_head(
     strategy: Strategy, state: State, contributions: Sequence[Contribution], config: RunConfig
 ) -> tuple[State, Delta]:
-    """Return the next state, and the combined update that led to it; of no contribution the state as it is.
+    """Return the next state and the combined update; without contributions the state as it is.
 
     Args:
         strategy: the server's half of the method.
         state: the head that the sites were sent, and what the strategy remembers.
-        contributions: what the sites sent, in site order; a single total under masks or noise on the sum.
+        contributions: what the sites sent, in site order; one total under masks or ``--dp site``.
         config: the run's settings, with the number of sites that train as ``sites``.
 
     Raises:
@@ -44,4 +44,4 @@ def next_head(
 def _check_shapes(before: Arrays, after: Arrays) -> None:
     expected, got = ([(str(array.dtype), array.shape) for array in head] for head in (before, after))
     if got != expected:
-        raise UserError(f"strategy: its step returned a head of {got}; expected {expected}, as before the step")
+        raise UserError(f"strategy: its step returned a head of {got}; expected {expected}, as it was before")

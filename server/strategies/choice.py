@@ -1,7 +1,7 @@
 """The strategy of a run: one that is built in, or one from outside, by name or as an object.
 
-By name, ``--strategy my_module:NAME``, it can be imported where the server runs. From Python it may be an object too:
-``with_strategy`` gives the run's settings a name for it, and the object is passed along.
+By name, ``--strategy my_module:NAME``, it is imported where the server runs. From Python it may be
+an object too: ``with_strategy`` gives it a name in the run's settings, and the object is passed along.
 """
 
 from fedtransfer.common.config.config import RunConfig
@@ -24,31 +24,31 @@ def with_strategy(config: RunConfig, strategy: Strategy) -> RunConfig:
     """
     if config.engine == "deployment":
         raise UserError(
-            "engine deployment: its server is a process of its own, and a strategy cannot be passed to it as an object; "
-            "give --strategy module:NAME"
+            "engine deployment: its server is a process of its own, and a strategy cannot be passed to it as an"
+            " object; give --strategy module:NAME"
         )
     return RunConfig(**{**config.model_dump(), "strategy": f"{_OBJECT}{type(strategy).__name__}"})
 
 
 def strategy_of(config: RunConfig, given: Strategy | None = None) -> Strategy:
-    """Return the strategy that a run's settings name, or the object that ``with_strategy`` named in them.
+    """Return the strategy that a run's settings name, or the object that has its name in them.
 
     A run of a one-shot head makes no step; it gets FedAvg.
 
     Raises:
-        UserError: it cannot be imported, or the run shows it the sum of updates only and it needs each.
+        UserError: it cannot be imported, or the run shows it the sum of updates alone.
     """
     if config.strategy in METHODS:
         return STRATEGIES.get(config.strategy, FEDAVG)
     if given is None and config.strategy.startswith(_OBJECT):
-        raise UserError(f"strategy {config.strategy}: it was passed from Python; resume the run there, with the object")
+        raise UserError(f"strategy {config.strategy}: it was passed from Python; resume the run there, with it")
     strategy = given or load(
-        config.strategy, Strategy, "--strategy", "module:NAME of a Strategy, or of what makes one, on the Python path"
+        config.strategy, Strategy, "--strategy", "module:NAME of a Strategy or its maker, on the Python path"
     )
     if not strategy.sum_only and (config.masks or config.dp == "site"):
         how = "--masks" if config.masks else "--dp site"
         raise UserError(
-            f"strategy {config.strategy}: with {how} it is shown one total of all sites, and it does not say that it works "
-            "on that alone; if it does, set sum_only=True, otherwise leave out the option"
+            f"strategy {config.strategy}: with {how} it is shown one total of all sites, and it does not say that it"
+            f" works on that alone; if it does, set sum_only=True, otherwise leave out {how}"
         )
     return strategy

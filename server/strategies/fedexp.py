@@ -1,12 +1,13 @@
 """FedExP.
 
-Jhunjhunwala, Wang and Joshi 2023, "FedExP: Speeding Up Federated Averaging via Extrapolation" (arXiv 2301.09604),
-Algorithm 1. With Δ_k the change of the head at site k, p_k its weight and Δ = Σ p_k Δ_k, the server steps by
+Jhunjhunwala, Wang and Joshi 2023, "FedExP: Speeding Up Federated Averaging via Extrapolation"
+(arXiv 2301.09604), Algorithm 1. With Δ_k the change of the head at site k, p_k the site's share of the
+weight, and Δ = Σ p_k Δ_k, the server makes the step
 
-    w ← w + η Δ,   η = max(1, Σ p_k ‖Δ_k‖² / (2 (‖Δ‖² + ε))):
+    w ← w + η Δ,   η = max(1, Σ p_k ‖Δ_k‖² / (2 (‖Δ‖² + ε))).
 
-as FedAvg does if the sites agree, and up to half as many times as far as there are sites if their changes are at right
-angles. The paper weighs all sites alike; here that is ``--weighting uniform``.
+That is FedAvg's step if the sites agree, and K/2 times that if the changes of K sites are at right
+angles and equally long. The paper weighs all sites alike, as ``--weighting uniform`` does.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,7 @@ EPSILON = 1e-3  # keeps the step bounded where the sites' changes cancel out
 def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
     """Return FedAvg's mean of deltas, followed by η."""
     mean = fedavg.combine(contributions, config)
-    weight = sum(contribution.weight for contribution in contributions)
-    squares = sum(contribution.weight * norm(contribution.delta) ** 2 for contribution in contributions) / weight
+    squares = sum(c.weight * norm(c.delta) ** 2 for c in contributions) / sum(c.weight for c in contributions)
     return *mean, np.array(max(1.0, squares / (2 * (norm(mean) ** 2 + EPSILON))))
 
 

@@ -1,7 +1,7 @@
 """What a strategy is: the server's half of a method, as a record of functions.
 
-A method with rounds of training is a ``Strategy``, a one-shot head a ``OneShotHead``. The functions are pure: what a
-strategy remembers from round to round is in its ``State``, and so in every checkpoint.
+A method with rounds of training is a ``Strategy``, a one-shot head a ``OneShotHead``. The functions
+are pure: what a strategy remembers is in its ``State``, and so in every checkpoint.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,9 @@ Step = Callable[[State, Delta, RunConfig], State]
 
 @dataclass(frozen=True)
 class Strategy:
-    """How the server turns a round's updates into the next head. ``config.sites`` is the number of sites that train.
+    """How the server turns a round's updates into the next head.
+
+    The functions read the run's settings; their ``sites`` is the number of sites that train.
 
     Example:
         FedAvg, but for a step of one's own:
@@ -32,12 +34,13 @@ class Strategy:
 
     Attributes:
         start: the first head → the state before the first round.
-        combine: what the sites sent, in site order → the combined update, float64; first of all the change of the
-            head, array by array, then what else ``step`` needs.
+        combine: what the sites sent, in site order → the combined update, float64: the change of
+            the head, array by array, then what else ``step`` needs.
         step: state, combined update → the next state, with its head in float32.
-        extra: state → what sites are sent next to the head; they know what to do with SCAFFOLD's variates only.
-        sum_only: whether it works on the sum of all updates alone, which is all that it is shown with ``--masks`` or
-            ``--dp site``. Only strategies from outside say so here; of the others it is in the method's record.
+        extra: state → what sites are sent next to the head. They accept SCAFFOLD's variates only.
+        sum_only: whether it works on the sum of all updates alone, which is all that it is shown
+            with ``--masks`` or ``--dp site``. Read of strategies from outside only; the others' records
+            say it.
     """
 
     start: Start
@@ -53,8 +56,8 @@ class OneShotHead:
 
     Attributes:
         solve: the sites' sums → λ → head, for the config's λ or a grid of them.
-        solve_noisy: noisy sums, and the deviation of the noise on their total → λ and its head; None if it does not
-            work under differential privacy.
+        solve_noisy: noisy sums, and the deviation of the noise on their total → λ and its head;
+            None if it does not work under differential privacy.
     """
 
     solve: Callable[[Sequence[Sums], RunConfig], dict[float, Arrays]]
