@@ -235,7 +235,7 @@ def test_a_benchmark_of_a_plan(tmp_path: Path) -> None:
         ({"stratgy": "fedprox"}, "simulate: unknown setting 'stratgy'; did you mean 'strategy'"),
         ({"local-epochs": 2}, "unknown setting 'local-epochs'; did you mean 'local_epochs'"),
         ({"strategy": "fedprx"}, "got 'fedprx'; did you mean 'fedprox'"),
-        ({"strategy": 3}, "strategy: got int; expected a name, or a method"),
+        ({"strategy": 3}, "strategy: got int; expected a name, a method"),
         ({"backbone": 3}, "backbone: got int; expected a name, a file, or a callable"),
         ({"sites": 0}, "sites: got 0"),
         ({"resume": True}, "say which, by out=FOLDER"),

@@ -148,7 +148,7 @@ def test_the_command_makes_what_a_run_takes(tmp_path: Path, folder_of_classes) -
     result = CliRunner().invoke(features, ["statistics", str(images), "--out", str(out), "--store", str(store)])
     assert result.exit_code == 0, result.output
     assert f"{out}: 15 images, 256 features of {BUNDLED} at 64 px" in result.stdout
-    assert "1 images cannot be read" in result.stdout
+    assert "left out: 1 unreadable image" in result.stdout
     assert "only the first 14 axes" in result.stdout
     config = RunConfig(project="pca", dimensions=5, feature_statistics=str(out))
     known = configured_backbone(config)
