@@ -60,20 +60,21 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> None:
 
 def cells(finding: Finding) -> dict[str, str]:
     """Return a finding as a row of ``table.csv``."""
-    return {name: str(_cell(value)) for name, value in asdict(finding).items()}
+    return {name: str(cell(value)) for name, value in asdict(finding).items()}
 
 
 def write_curves(path: Path, curves: Iterable[Curve]) -> None:
     """Write a row a point."""
     rows = (
-        [curve.strategy, curve.protection, curve.images_per_class, curve.attack, _cell(x), _cell(y)]
+        [curve.strategy, curve.protection, curve.images_per_class, curve.attack, cell(x), cell(y)]
         for curve in curves
         for x, y in zip(curve.fpr, curve.tpr, strict=True)
     )
     write_csv(path, [field.name for field in fields(Curve)], rows)
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any, digits: int = 6) -> Any:
+    """Return a value as a cell: a number in ``digits`` digits, NaN empty."""
     if isinstance(value, float | np.floating):
-        return "" if math.isnan(value) else f"{value:.6g}"
+        return "" if math.isnan(value) else f"{value:.{digits}g}"
     return value

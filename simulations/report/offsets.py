@@ -50,15 +50,15 @@ def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
         log: whether the axis is logarithmic: steps are shares of the axis.
     """
     scale = math.log10 if log else float
-    points = [(s, i) for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends]
-    coordinates = [scale(series[s].x[i]) for s, i in points]
+    points = [(s, i, ends) for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends]
+    coordinates = [scale(series[s].x[i]) for s, i, _ in points]
     length = (max(coordinates) - min(coordinates)) or 1.0 if coordinates else 1.0
     xs = [list(line.x) for line in series]
     for group in _groups(coordinates, _NEAR * length):
-        for touching in _touching([_bar(series[s], i) for s, i in (points[n] for n in group)]):
+        for touching in _touching([points[n][2] for n in group]):
             step = min(_STEP, _MOST / (len(touching) - 1)) * length
             for position, n in enumerate(touching):
-                s, i = points[group[n]]
+                s, i, _ = points[group[n]]
                 at = coordinates[group[n]] + (position - (len(touching) - 1) / 2) * step
                 xs[s][i] = 10**at if log else at
     return [line if x == [*line.x] else replace(line, x=x) for line, x in zip(series, xs, strict=True)]
@@ -77,11 +77,6 @@ def label_points(axes: Any, series: "Sequence[Series]") -> None:
         if text and not covered and not any((abs(at_page - other) < (40, 7)).all() for other in labels):
             labels.append(at_page)
             axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
-
-
-def _bar(line: Series, i: int) -> tuple[float, float]:
-    ends = line.ends[i]
-    return ends if ends else (line.y[i], line.y[i])
 
 
 def _touching(bars: Sequence[tuple[float, float]]) -> list[list[int]]:
