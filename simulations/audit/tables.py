@@ -14,15 +14,15 @@ from fedtransfer.simulations.csv_files import write_csv
 
 @dataclass(frozen=True)
 class Finding:
-    """One number that an attack came to.
+    """One number that an attack found.
 
     Attributes:
-        strategy, protection, images_per_class: of the federation; images a class is 0 where a run has what it has.
+        strategy, protection, images_per_class: of the federation; images a class is 0 for a run.
         epsilon: what is claimed; NaN for nothing.
         attack, measure: which attack, and what is measured of it.
-        value: NaN where it cannot be said.
+        value: NaN if it is unknown.
         low, high: 95 % interval; NaN for none.
-        by_chance: what a guess comes to that needs nothing from the federation's sites; NaN where there is none.
+        by_chance: the value of a guess that needs nothing from the federation's sites; NaN if it is missing.
         count: of what it is measured on.
         note: what else to know.
     """

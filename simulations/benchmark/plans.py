@@ -77,7 +77,7 @@ def bundled_plan(name: str) -> Path:
     """Return the file of a plan that comes with the package.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no plan of this name.
     """
     if name not in PRESETS:
         raise UserError(f"--preset: got {name!r}; {nearest(name, list(PRESETS))}")
@@ -167,7 +167,7 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
     if tried_for and (untuned := sorted(trained - tried_for.keys())):
         raise UserError(
             f"{path}: tuning.methods: got none for {', '.join(untuned)}; expected a grid for each method that trains, or no "
-            "tuning at all: what is not tuned would stand beside what is"
+            "tuning at all: what is not tuned would be compared with what is"
         )
     return Plan(
         tuple(cells), tuple(baselines), tuple(tuning), tuple(file.expected), tuple(remarks), path.read_text("utf-8")

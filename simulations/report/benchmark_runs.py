@@ -108,5 +108,5 @@ def _config(folder: Path) -> RunConfig | None:
     file = folder / "config.toml"
     try:
         return read_config(file) if file.is_file() else None
-    except UserError:  # written by another version: its settings are not told
+    except UserError:  # written by another version
         return None

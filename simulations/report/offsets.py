@@ -31,7 +31,7 @@ def in_a_row(values: Sequence[float], length: float) -> list[float]:
     """Return how far each of a row's points is moved across the row, in rows: 0 where it stands free.
 
     Args:
-        values: along the axis, NaN where there is none.
+        values: along the axis, NaN if it is missing.
         length: of the axis.
     """
     shifts = [0.0] * len(values)
@@ -65,7 +65,7 @@ def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
 
 
 def label_points(axes: Any, series: "Sequence[Series]") -> None:
-    """Write a text beside each point that has one, but where it would stand on another's or a point; the table names all."""
+    """Write the labels of points, except those that would cover another label or a point; the table has all."""
 
     def coordinate(at: Sequence[float]) -> Any:
         return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
