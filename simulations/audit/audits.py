@@ -28,14 +28,15 @@ from fedtransfer.common.support.text import counted
 from fedtransfer.server.run_folder.folder import read_summary, settings_of
 from fedtransfer.simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from fedtransfer.simulations.audit.federation import RoundView, Split, federate, refuse_unrepeatable
-from fedtransfer.simulations.audit.findings_table import summary, write_summary_table
+from fedtransfer.simulations.audit.findings_table import summary
 from fedtransfer.simulations.audit.image_pool import ImagePool, drawn_pool, others, pool_of_run, without_empty
 from fedtransfer.simulations.audit.inference import infer_members
 from fedtransfer.simulations.audit.mechanisms import OneRun, one_run_bound
 from fedtransfer.simulations.audit.plan import AuditCase, read_plan
 from fedtransfer.simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
 from fedtransfer.simulations.audit.server_view import leaks, recovered
-from fedtransfer.simulations.audit.tables import Curve, Finding, write_curves, write_findings
+from fedtransfer.simulations.audit.tables import Curve, Finding, cell, write_curves, write_findings
+from fedtransfer.simulations.csv_files import write_csv
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.report import write_report
 from fedtransfer.simulations.scoring.estimate import Estimate
@@ -187,7 +188,8 @@ class Audit:
         folder.mkdir(parents=True, exist_ok=True)
         write_findings(folder / "table.csv", self._findings)
         write_curves(folder / "roc.csv", self._curves)
-        write_summary_table(folder / "summary.csv", summary(self._findings))
+        rows = summary(self._findings)
+        write_csv(folder / "summary.csv", list(rows[0]), ([cell(value, 4) for value in row.values()] for row in rows))
         (folder / "reconstructions.npz").unlink(missing_ok=True)  # of an audit that this one replaces
         if self._pictures and self._options.pictures:
             write_examples(folder / "reconstructions.npz", *self._pictures)

@@ -34,7 +34,7 @@ class Canaries:
 
     @classmethod
     def drawn(cls, count: int, rng: np.random.Generator) -> "Canaries":
-        """Toss the coins of so many canaries."""
+        """Toss the coins of ``count`` canaries."""
         return cls(rng.random(count) < 0.5)
 
     @property

@@ -102,7 +102,7 @@ def federate(
         sites: name → its training images.
         classes: C.
         key: moves the draws of batches and cohorts, which are otherwise those of a run with ``config.seed``.
-        observe: told of each round.
+        observe: called with each round.
         rng: draws noise, secret cohorts, and all else that nobody may repeat; by default nobody may.
 
     Raises:

@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.table import Table
 
 from fedtransfer.simulations.audit.tables import Finding, cells
-from fedtransfer.simulations.csv_files import write_csv
 from fedtransfer.simulations.report.audit_names import MEASURES, Value
 from fedtransfer.simulations.report.blocks import epsilon
 
@@ -64,11 +62,6 @@ def best_attack(findings: Sequence[Finding]) -> str:
             value = -1.0 if math.isnan(finding.value) else finding.value
             values.setdefault(finding.attack, {})[finding.measure] = value
     return max(values, key=lambda name: [values[name].get(key, -1.0) for key in ("tpr@1%", "auc")], default="")
-
-
-def write_summary_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows; NaN becomes an empty cell."""
-    write_csv(path, list(rows[0]), ([_plain(value) for value in row.values()] for row in rows))
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
@@ -130,9 +123,3 @@ def _number(row: Row, name: str, factor: int) -> str:
     guess = float(row[_GUESSES[name]]) if name in _GUESSES else math.nan
     by_chance = "" if math.isnan(guess) else f" ({factor * guess:.{0 if factor > 1 else digits}f})"
     return f"{factor * value:.{digits}f}{by_chance}"
-
-
-def _plain(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if math.isnan(value) else f"{value:.4g}"

@@ -31,7 +31,7 @@ def infer_members(
         pool: images that it may have been trained on.
         population: features and classes of images that no head has seen.
         shadows: federations that are run on random halves of the pool; for a given head on as large a share as it had.
-        progress: told how many are done.
+        progress: called with the number done.
         head: the one that is attacked; without one each of the shadows' is, in turn, with the others for its shadows.
 
     Raises:

@@ -121,7 +121,7 @@ def unit_rows(rows: Matrix) -> Matrix:
 
 
 def _mean_length(counts: Matrix) -> Matrix:
-    """Return how long the mean of so many features of length 1 of one class is."""
+    """Return the length of the mean of ``counts`` features of length 1 of one class."""
     counts = np.maximum(counts, 1)
     return np.sqrt((1 + (counts - 1) * _ALIKE) / counts)
 

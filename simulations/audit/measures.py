@@ -1,6 +1,6 @@
 """How well scores tell members from others: AUC, true positive rates where false ones are few, and points of the ROC curve.
 
-An attack that is sure of a few members matters more than one that is a little better than chance on all, so beside the AUC
+An attack that is sure of a few members matters more than one that is a little better than chance on all, so in addition to the AUC
 there are the true positive rates at false positive rates of 1 % and 0.1 % (Carlini et al. 2022, arXiv 2112.03570).
 
 Intervals are of 95 %, by a bootstrap: over several targets it draws targets and images, since the answers of one head hang
@@ -91,7 +91,7 @@ def attacked(
 
 
 def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
-    """Return at most so many points of a curve, log-spaced in the false positive rate, for axes that are logarithmic.
+    """Return at most ``points`` points of a curve, log-spaced in the false positive rate, for axes that are logarithmic.
 
     Those of ``RATES`` are among them, so that the curve says there what is measured there.
     """
@@ -115,5 +115,5 @@ def _resampled(scores: Scores, inside: Members, rng: np.random.Generator) -> Ite
 
 
 def _times(units: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return how often each of so many units is drawn."""
+    """Return how often each unit is drawn."""
     return np.bincount(rng.integers(units, size=units), minlength=units)

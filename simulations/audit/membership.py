@@ -105,7 +105,7 @@ def leave_one_out(attack: Attack, shadows: Shadows) -> Scores:
 
 
 def check_enough(inside: Members, others: int = 0) -> None:
-    """Check that every image is in some shadows, and out of some; so many of either may be left out.
+    """Check that every image is in some shadows, and out of some; ``others`` of either may be left out.
 
     Raises:
         ValueError: one is not.

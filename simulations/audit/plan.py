@@ -88,7 +88,7 @@ def preset_file(name: str) -> Path:
     """Return the file of a preset.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no preset of this name.
     """
     folder = files("fedtransfer.assets") / "audits"
     names = sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))

@@ -1,4 +1,4 @@
-"""Images rebuilt from what a site sent, beside the originals and the best guess by class alone.
+"""Images rebuilt from what a site sent, compared with the originals and the best guess by class alone.
 
 Attacked are images that are the only one of their class at their site: the sum of features that the server reads off
 (``fedtransfer.simulations.audit.server_view``) is then that image's feature, and a decoder makes an image of it. Two steps as in MAUI
@@ -112,7 +112,7 @@ def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictur
         originals: images under attack (m, 32, 32, 3).
         images: "strategy, protection" → rebuilt images (m, 32, 32, 3).
         each: training images of every class in the federation; 0 where a run has what it has.
-        most: so many images, spread evenly over all.
+        most: the largest number of images, spread evenly over all.
     """
     count = len(originals.targets)
     rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))

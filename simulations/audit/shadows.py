@@ -53,7 +53,7 @@ def run_shadows(
     share: float = 0.5,
     rng: np.random.Generator | None = None,
 ) -> Shadows:
-    """Run so many federations.
+    """Run a number of federations.
 
     No two share a random stream: coins and draws are keyed by seed and number, and noise is nobody's to repeat.
 
@@ -63,7 +63,7 @@ def run_shadows(
         population: images that none has, from where the pool's come from.
         classes: C.
         number: N.
-        progress: told how many are done.
+        progress: called with the number done.
         share: of the images that each has, on average.
         rng: draws noise, as in ``federate``.
 

@@ -14,15 +14,15 @@ from fedtransfer.simulations.csv_files import write_csv
 
 @dataclass(frozen=True)
 class Finding:
-    """One number that an attack came to.
+    """One number that an attack found.
 
     Attributes:
-        strategy, protection, images_per_class: of the federation; images a class is 0 where a run has what it has.
+        strategy, protection, images_per_class: of the federation; images a class is 0 for a run.
         epsilon: what is claimed; NaN for nothing.
         attack, measure: which attack, and what is measured of it.
-        value: NaN where it cannot be said.
+        value: NaN if it is unknown.
         low, high: 95 % interval; NaN for none.
-        by_chance: what a guess comes to that needs nothing from the federation's sites; NaN where there is none.
+        by_chance: the value of a guess that needs nothing from the federation's sites; NaN if it is missing.
         count: of what it is measured on.
         note: what else to know.
     """
@@ -60,20 +60,21 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> None:
 
 def cells(finding: Finding) -> dict[str, str]:
     """Return a finding as a row of ``table.csv``."""
-    return {name: str(_cell(value)) for name, value in asdict(finding).items()}
+    return {name: str(cell(value)) for name, value in asdict(finding).items()}
 
 
 def write_curves(path: Path, curves: Iterable[Curve]) -> None:
     """Write a row a point."""
     rows = (
-        [curve.strategy, curve.protection, curve.images_per_class, curve.attack, _cell(x), _cell(y)]
+        [curve.strategy, curve.protection, curve.images_per_class, curve.attack, cell(x), cell(y)]
         for curve in curves
         for x, y in zip(curve.fpr, curve.tpr, strict=True)
     )
     write_csv(path, [field.name for field in fields(Curve)], rows)
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any, digits: int = 6) -> Any:
+    """Return a value as a cell: a number in ``digits`` digits, NaN empty."""
     if isinstance(value, float | np.floating):
-        return "" if math.isnan(value) else f"{value:.6g}"
+        return "" if math.isnan(value) else f"{value:.{digits}g}"
     return value

@@ -1,6 +1,6 @@
-"""Benchmarks: of methods by a plan, and of this machine."""
+"""Benchmarks: methods compared by a plan of runs."""
 
-# The plans that come with it, in fedtransfer/assets/plans/, and how long one takes on two cores: as measured, or else "hours".
+# The bundled plans, in fedtransfer/assets/plans/, and their time on two cores: as measured, or else "hours".
 PRESETS = {
     "quick": "2 minutes",
     "demo": "5 minutes",

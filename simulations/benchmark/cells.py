@@ -30,7 +30,7 @@ from fedtransfer.server.callbacks.tables import read_history
 from fedtransfer.server.run_folder.folder import read_summary, settings_of
 from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
 from fedtransfer.simulations.benchmark.memory import forget_peak, peak_mb
-from fedtransfer.simulations.benchmark.plans import Cell, same_run
+from fedtransfer.simulations.benchmark.plans import Cell, differing
 from fedtransfer.simulations.data.features import prepare_sites
 from fedtransfer.simulations.data.loading import load
 from fedtransfer.simulations.data.sites import sites_of, taken_for_classes
@@ -105,7 +105,7 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
     path = Path(cell.config.out) / "baselines.json"
     if path.exists():
         record = json.loads(path.read_text("utf-8"))
-        if same_run(make_config(record["settings"], str(path)), cell.config):
+        if not differing(make_config(record["settings"], str(path)), cell.config):
             return {name: Score(**score) for name, score in record["scores"].items()}
     data = load(cell.config)
     prepared, config = prepare_sites(data), data.config
@@ -141,7 +141,7 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
         UserError: the run cannot be made.
     """
     folder, began = Path(cell.config.out), time.monotonic()
-    begun = (folder / "config.toml").is_file() and same_run(settings_of(folder), cell.config)
+    begun = (folder / "config.toml").is_file() and not differing(settings_of(folder), cell.config)
     finished = begun and (folder / "measured.json").is_file()
     if not finished:
         forget_peak()

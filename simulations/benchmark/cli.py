@@ -1,6 +1,7 @@
 """``fedtransfer benchmark``: compares methods by a plan of runs."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -89,6 +90,7 @@ def benchmark(
             "PLAN.toml and --preset NAME"
         )
     console = Console(stderr=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -104,7 +106,7 @@ def benchmark(
     for remark in (*runs.remarks, *open_folder(folder, runs, force)):
         say(remark)
     try:
-        measured = run_plan(runs, folder, processes, _cores(), say, force)
+        measured = run_plan(runs, folder, processes, cores, say, force)
     except KeyboardInterrupt:
         done = sum((Path(cell.config.out) / "measured.json").is_file() for cell in runs.cells)
         say(f"stopped: {done} of {len(runs.cells)} runs are done; the same command resumes")
@@ -125,12 +127,6 @@ def benchmark(
     if measured.failures:
         say(f"To change settings, edit a copy of {folder / 'plan.toml'}: it is a plan too")
         raise typer.Exit(1)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print_description(description: dict[str, str], json_output: bool) -> None:

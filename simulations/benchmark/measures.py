@@ -1,4 +1,4 @@
-"""What is measured of a run beside its scores: rounds, bytes, seconds, and how it treats single sites."""
+"""Measures of a run other than its scores: rounds, bytes, seconds, and how it treats single sites."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ class Row:
     """A run, or a baseline.
 
     Attributes:
-        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or absent where there is none.
+        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or absent if it is missing.
         facts: of its features, and the ε and δ that it claims.
-        seconds: that the run took as a whole; 0 where it had been made before.
+        seconds: of the whole run; 0 if it was finished before.
     """
 
     setting: str

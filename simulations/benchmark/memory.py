@@ -1,11 +1,11 @@
-"""Memory: how much of it a run took, and how many runs have room beside each other."""
+"""Memory: the peak of a run, and how many runs fit at a time."""
 
 import resource
 import sys
 from pathlib import Path
 
 _STATUS, _RESET, _SYSTEM = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
-SPARE = 1.25  # a run is given so many times what the first took
+SPARE = 1.25  # memory for a run, as a multiple of what the first took
 
 
 def forget_peak() -> None:

@@ -15,14 +15,14 @@ from fedtransfer.simulations.scoring.measures import BASELINES
 
 
 class Tuning(Table):
-    """What validation images choose: a seed that is none of the plan's, and method → setting → its values."""
+    """What validation images choose: a seed that the plan does not have, and method → setting → its values."""
 
     seed: int
     methods: dict[str, dict[str, list[Value]]] = Field(min_length=1)
 
 
 class Expected(Table):
-    """A number from elsewhere that a cell's mean accuracy is shown beside."""
+    """A published number to compare with a cell's mean accuracy."""
 
     setting: str
     method: str

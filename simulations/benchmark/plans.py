@@ -77,7 +77,7 @@ def bundled_plan(name: str) -> Path:
     """Return the file of a plan that comes with the package.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no plan of this name.
     """
     if name not in PRESETS:
         raise UserError(f"--preset: got {name!r}; {nearest(name, list(PRESETS))}")
@@ -167,7 +167,7 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
     if tried_for and (untuned := sorted(trained - tried_for.keys())):
         raise UserError(
             f"{path}: tuning.methods: got none for {', '.join(untuned)}; expected a grid for each method that trains, or no "
-            "tuning at all: what is not tuned would stand beside what is"
+            "tuning at all: what is not tuned would be compared with what is"
         )
     return Plan(
         tuple(cells), tuple(baselines), tuple(tuning), tuple(file.expected), tuple(remarks), path.read_text("utf-8")
@@ -179,13 +179,11 @@ def run_seed(seed: int, setting: str) -> int:
     return int.from_bytes(digest(seed, "benchmark", setting)[:4]) >> 1
 
 
-def same_run(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two configs give the same result; where and with how many threads it is made does not count."""
-    return not differing(one, other)
-
-
 def differing(one: RunConfig, other: RunConfig) -> dict[str, tuple[Value | None, Value | None]]:
-    """Return setting → its values in both, of those that decide a result; None where a config's others leave it no say."""
+    """Return setting → its values in both, of those that decide the result; None if a config's others make it irrelevant.
+
+    Paths and the number of threads decide nothing.
+    """
     first, second = _determining(one), _determining(other)
     pairs = {key: (first.get(key), second.get(key)) for key in (*first, *second)}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

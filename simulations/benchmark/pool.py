@@ -20,10 +20,10 @@ Say = Callable[[str], None]
 
 
 class Workers(Executor):
-    """A pool that starts a process, up to so many, whenever work comes and none is idle.
+    """A pool that starts a process, up to a number, whenever there is work and no idle one.
 
-    Where the system kills one, such as for want of memory, the work of all fails with ``BrokenProcessPool``; the next work gets
-    new ones.
+    If the system kills one, for example because memory is short, the work of all fails with ``BrokenProcessPool``; the next
+    work gets new processes.
     """
 
     def __init__(self, processes: int) -> None:
@@ -55,7 +55,7 @@ class Workers(Executor):
 
 @contextmanager
 def workers(processes: int) -> Iterator[Executor]:
-    """Open a pool of so many processes; what they are at when this one is stopped is left for the next time."""
+    """Open a pool of processes; when this process is stopped, their unfinished work is left for the next start."""
     pool = Workers(processes)
     try:
         yield pool
@@ -71,18 +71,18 @@ def results(
     pool: Executor, at_a_time: int, cells: Sequence[Cell], work: Callable[[Cell], tuple[Any, ...]], say: Say,
     failures: dict[str, str],
 ) -> Iterator[tuple[Cell, Any]]:  # fmt: skip
-    """Yield each cell that went well with what came of it, as they come; note the others with their error, and tell each error
-    of a setting once.
+    """Yield each successful cell with its result, as they come; note the errors of the others, and print each error of a
+    setting once.
 
-    Nobody knows which cell a killed process was at, so all that ran then are worked on again, one at a time, with the memory of
-    all to itself. One whose process is killed again has failed.
+    The pool does not say which cell a killed process worked on, so all that ran then are tried again, one at a time, with all
+    the memory. A cell whose process is killed again has failed.
 
     Args:
         pool: of ``workers``.
-        at_a_time: so many cells are worked on at once, and so many processes started.
-        cells: what is to be done, in this order.
+        at_a_time: number of cells at once, and so of processes.
+        cells: the work, in this order.
         work: cell → function and its arguments, as a process gets them.
-        say: tells a person what failed.
+        say: prints a line about a failure.
         failures: cell → error.
     """
     waiting, running, alone = list(reversed(cells)), dict[Future[Any], Cell](), set[str]()
@@ -96,7 +96,7 @@ def results(
             if isinstance(error := future.exception(), BrokenProcessPool) and str(cell) not in alone:
                 alone.add(str(cell))
                 waiting.append(cell)
-                say(f"{cell}: its process, or one beside it, was killed; once more by itself")
+                say(f"{cell}: its process, or a parallel one, was killed; trying again by itself")
             elif error:
                 again = (cell.setting, reason(error)) in said
                 said.add((cell.setting, reason(error)))

@@ -82,15 +82,11 @@ def merged(results: Mapping[tuple[_Key, str], _Result]) -> list[tuple[_Key, tupl
 
 def protected(protection: str, epsilon: str = "") -> str:
     """Name a protection with its ε."""
-    return _with(_PROTECTION.get(protection, protection), epsilon)
+    return with_epsilon(_PROTECTION.get(protection, protection), epsilon)
 
 
-def protected_shortly(protections: Sequence[str], epsilon: str = "") -> str:
-    """Name protections as a plan does, with their ε; "" for a run as it ran."""
-    return _with(", ".join(protections), epsilon) if any(protections) else ""
-
-
-def _with(name: str, epsilon: str) -> str:
+def with_epsilon(name: str, epsilon: str) -> str:
+    """Add ε to a name, if there is any."""
     return f"{name}, ε\u00a0=\u00a0{epsilon_text(real(epsilon))}" if epsilon else name
 
 

@@ -10,7 +10,7 @@ from fedtransfer.simulations.report.audit_names import (
     Value,
     images_of,
     merged,
-    protected_shortly,
+    with_epsilon,
 )
 from fedtransfer.simulations.report.blocks import NONE, Table, listed, shown
 from fedtransfer.simulations.report.reading import Audit, Row, real
@@ -63,7 +63,13 @@ def _family(name: str, cases: Mapping[tuple[Key, str], Mapping[str, Row]]) -> Ta
         merged(cells) if together else [(key, (protection,), row) for (key, protection), row in cells.items()]
     )
     body = [
-        (shown(strategy, 40), protected_shortly(protections, epsilon), images, shown(attack, 40), *row)
+        (
+            shown(strategy, 40),
+            with_epsilon(", ".join(protections), epsilon) if any(protections) else "",
+            images,
+            shown(attack, 40),
+            *row,
+        )
         for (strategy, epsilon, images, attack), protections, row in merged_cells
     ]
     head = ["strategy", "protection", "images a class", "attack"]

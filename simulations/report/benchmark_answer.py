@@ -70,7 +70,7 @@ def of_setting(benchmark: Benchmark, rows: Sequence[Row], curves_: Mapping[str, 
         methods=len(methods),
         pooled=named(best(together)) if together else None,
         at_epsilon=[(level, named(best(at_level))) for level, at_level in levels],
-        alone=_known(alone(benchmark, top)) if top else None,
+        alone=share if top and not math.isnan(share := alone(benchmark, top)) else None,
         alone_least=percent(min(shares), 0) if shares else "",
         alone_most=percent(max(shares), 0) if shares else "",
         own=_known_pair(on_own_images(benchmark, rows)),
@@ -165,10 +165,6 @@ def _cost(benchmark: Benchmark) -> Fact:
         most=(most["method"], bytes_of(most)) if most else None,
         seconds=None if math.isnan(total) else round(total),
     )
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _known_pair(pair: Pair) -> Pair | None:

@@ -50,9 +50,9 @@ def described(benchmark: Benchmark, setting: str) -> str:
 
 
 def same_test_images(benchmark: Benchmark) -> bool | None:
-    """Whether all settings are scored on the same test images; None where no run folder tells.
+    """Whether all settings are scored on the same test images; None without run folders.
 
-    They are where the data bring them. Else each setting draws its own, and sites set aside take theirs with them.
+    They are if the data bring them. Else each setting draws its own, and sites set aside take theirs with them.
     """
     settings = {row["setting"] for row in benchmark.table}
     test_sets = [
@@ -64,17 +64,14 @@ def same_test_images(benchmark: Benchmark) -> bool | None:
 
 
 def _tested(folder: Path) -> frozenset[str]:
-    """Return the test images that a run's data brought, ``_DRAWN`` where it drew its own; empty where its sites are not there."""
+    """Return the test images that a run's data brought, ``_DRAWN`` if it drew its own; empty without its sites."""
     rows = [row for file in folder.glob("sites/*/images.csv") for row in rows_of(file, ("path", "split"))]
-    return (
-        _DRAWN
-        if any(not row["split"] for row in rows)
-        else frozenset(row["path"] for row in rows if row["split"] == "test")
-    )
+    brought = all(row["split"] for row in rows)
+    return frozenset(row["path"] for row in rows if row["split"] == "test") if brought else _DRAWN
 
 
 def promised(benchmark: Benchmark, rows: Sequence[Row]) -> Mapping[str, list[str]]:
-    """Return what is protected, in words → methods that promise it; of those whose run folders are there."""
+    """Return what is protected, in words → methods that promise it, if their run folders are there."""
     units: dict[str, list[str]] = {}
     for row in rows:
         for folder in runs_of(benchmark, row["setting"], row["method"])[:1]:
@@ -101,9 +98,8 @@ def curves(benchmark: Benchmark, setting: str) -> dict[str, list[float]]:
         ]  # fmt: skip
         if len(rows) > 1:
             by_method.setdefault(folder.name, []).append([real(row["accuracy"]) for row in rows])
-    lengths = {method: min(map(len, group)) for method, group in by_method.items()}
     return {
-        method: np.mean([curve[: lengths[method]] for curve in group], axis=0).tolist()
+        method: np.mean([curve[: min(map(len, group))] for curve in group], axis=0).tolist()
         for method, group in by_method.items()
     }
 
@@ -112,5 +108,5 @@ def _config(folder: Path) -> RunConfig | None:
     file = folder / "config.toml"
     try:
         return read_config(file) if file.is_file() else None
-    except UserError:  # written by another version: its settings are not told
+    except UserError:  # written by another version
         return None

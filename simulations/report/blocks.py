@@ -43,7 +43,7 @@ class Table:
         )
 
     def breaks(self, cell: str) -> bool:
-        """Whether a number may take two lines: it has two values beside it, or an interval in a row of many."""
+        """Whether a number may take two lines: it is followed by two values, or has an interval in a row of many."""
         return "(" in cell or ("±" in cell and len(self.columns) > _IN_A_ROW)
 
     @property
@@ -189,12 +189,12 @@ def shown(text: Any, length: int = 80) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share in per cent, or a dash where there is none."""
+    """Return a share in per cent, or a dash if it is missing."""
     return NONE if value is None or math.isnan(value) else f"{100 * value:.{digits}f}\u00a0%"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number in so many digits, or a dash where there is none."""
+    """Return a number in ``digits`` digits, or a dash if it is missing."""
     if value is None or math.isnan(value):
         return NONE
     return "∞" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
@@ -209,7 +209,7 @@ def decimals(value: float) -> str:
 
 
 def epsilon(value: float) -> str:
-    """Return an ε in three digits at most, rounded up, so that no less is told than was spent: ``8`` for 7.99999."""
+    """Return an ε in three digits at most, rounded up, so that no less is reported than was spent: ``8`` for 7.99999."""
     return number(
         float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(float(value))))
         if math.isfinite(value)

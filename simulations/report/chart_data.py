@@ -15,7 +15,7 @@ class Series:
         joined: whether the points are joined by a line.
         faint: drawn thin and grey, without a name: one of many.
         look: number of its colour, marker and dashes, where it has the same ones in other figures; else its place.
-        labels: a text beside each point.
+        labels: a text next to each point.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot chart: its name, and a value for each column, NaN where there is none, with intervals.
+    """A row of a dot chart: its name, and a value for each column, NaN if it is missing, with intervals.
 
     Attributes:
         look: number of the colour that its first value has in other figures too; then others are grey.

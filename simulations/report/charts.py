@@ -90,19 +90,13 @@ def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
         look = i if line.look is None else line.look
         other = look + look // DISTINCT + times[look]
         times[look] += 1
-        chosen.append(
-            {
-                "color": SERIES[look % DISTINCT],
-                "marker": MARKERS[other % DISTINCT],
-                "linestyle": DASHES[other % DISTINCT],
-                "markersize": 4,
-            }
-        )
+        marker, dashes = MARKERS[other % DISTINCT], DASHES[other % DISTINCT]
+        chosen.append({"color": SERIES[look % DISTINCT], "marker": marker, "linestyle": dashes, "markersize": 4})
     return chosen
 
 
 def _dress(axis: Any, shape: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
     scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
@@ -123,16 +117,9 @@ def _dress(axis: Any, shape: Axis) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     elif shape.log:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    if shape.log:
-        _few_ticks(axis)
-
-
-def _few_ticks(axis: Any) -> None:
-    """On a logarithmic axis over little more than a decade, set ticks at 1, 2 and 5 of each; else at powers of ten."""
-    from matplotlib.ticker import LogLocator
-
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if low > 0 and high / low < 150 else (1.0,)))
+    if shape.log:  # ticks at 1, 2 and 5 of each decade if there are few decades, else at powers of ten
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if low > 0 and high / low < 150 else (1.0,)))
 
 
 def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: Sequence[Level]) -> Table:

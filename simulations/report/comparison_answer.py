@@ -53,9 +53,11 @@ def _group(runs: Sequence[Run], names: Sequence[str], members: Sequence[int]) ->
     scored = [(runs[i], names[i]) for i in members if not math.isnan(runs[i].accuracy)]
     if not scored:
         return None
-    (best, best_name), (worst, worst_name) = (choose(scored, key=_accuracy) for choose in (max, min))
+    (best, best_name), (worst, worst_name) = (
+        choose(scored, key=lambda pair: pair[0].accuracy) for choose in (max, min)
+    )
     private = [pair for pair in scored if not math.isinf(pair[0].epsilon)] if math.isinf(best.epsilon) else []
-    top, top_name = max(private, key=_accuracy) if private else (None, "")
+    top, top_name = max(private, key=lambda pair: pair[0].accuracy) if private else (None, "")
     return {
         "data": data_name(best.config),
         "runs": len(members) if len(scored) > 1 else 1,
@@ -67,10 +69,6 @@ def _group(runs: Sequence[Run], names: Sequence[str], members: Sequence[int]) ->
         "private_name": top_name,
         "own": _on_own_images([best]),
     }
-
-
-def _accuracy(pair: tuple[Run, str]) -> float:
-    return pair[0].accuracy
 
 
 def _on_own_images(runs: Sequence[Run]) -> tuple[float, float] | None:

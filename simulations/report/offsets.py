@@ -31,7 +31,7 @@ def in_a_row(values: Sequence[float], length: float) -> list[float]:
     """Return how far each of a row's points is moved across the row, in rows: 0 where it stands free.
 
     Args:
-        values: along the axis, NaN where there is none.
+        values: along the axis, NaN if it is missing.
         length: of the axis.
     """
     shifts = [0.0] * len(values)
@@ -50,22 +50,22 @@ def bars_apart(series: "Sequence[Series]", log: bool) -> "list[Series]":
         log: whether the axis is logarithmic: steps are shares of the axis.
     """
     scale = math.log10 if log else float
-    points = [(s, i) for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends]
-    coordinates = [scale(series[s].x[i]) for s, i in points]
+    points = [(s, i, ends) for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends]
+    coordinates = [scale(series[s].x[i]) for s, i, _ in points]
     length = (max(coordinates) - min(coordinates)) or 1.0 if coordinates else 1.0
     xs = [list(line.x) for line in series]
     for group in _groups(coordinates, _NEAR * length):
-        for touching in _touching([_bar(series[s], i) for s, i in (points[n] for n in group)]):
+        for touching in _touching([points[n][2] for n in group]):
             step = min(_STEP, _MOST / (len(touching) - 1)) * length
             for position, n in enumerate(touching):
-                s, i = points[group[n]]
+                s, i, _ = points[group[n]]
                 at = coordinates[group[n]] + (position - (len(touching) - 1) / 2) * step
                 xs[s][i] = 10**at if log else at
     return [line if x == [*line.x] else replace(line, x=x) for line, x in zip(series, xs, strict=True)]
 
 
 def label_points(axes: Any, series: "Sequence[Series]") -> None:
-    """Write a text beside each point that has one, but where it would stand on another's or a point; the table names all."""
+    """Write the labels of points, except those that would cover another label or a point; the table has all."""
 
     def coordinate(at: Sequence[float]) -> Any:
         return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
@@ -77,11 +77,6 @@ def label_points(axes: Any, series: "Sequence[Series]") -> None:
         if text and not covered and not any((abs(at_page - other) < (40, 7)).all() for other in labels):
             labels.append(at_page)
             axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
-
-
-def _bar(line: Series, i: int) -> tuple[float, float]:
-    ends = line.ends[i]
-    return ends if ends else (line.y[i], line.y[i])
 
 
 def _touching(bars: Sequence[tuple[float, float]]) -> list[list[int]]:

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 
-from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report import (
     audits,
@@ -19,7 +18,7 @@ from fedtransfer.simulations.report import (
     runs,
 )
 from fedtransfer.simulations.report.blocks import Page, Section, Table, listed, shown
-from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, distinct_names, read_folder
+from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, distinct_names
 from fedtransfer.simulations.report.sentences import environment, sentence
 
 MARK = '<meta name="generator" content="fedtransfer report">'
@@ -34,16 +33,6 @@ _PACKAGES = [
     "dp-accounting",
     "matplotlib",
 ]
-
-
-def write(folders: Sequence[Path], out: Path, command: str) -> None:
-    """Read the folders and write the page; see ``fedtransfer.simulations.report.write_report``."""
-    page = page_of([read_folder(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)], command)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(rendered(page), "utf-8")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
 
 
 def page_of(sources: Sequence[Source], command: str) -> Page:

@@ -38,9 +38,10 @@ def sections(run: Run) -> list[Section]:
 
 def closing(run: Run) -> list[Section]:
     """Return configuration and repetition."""
-    backbone = run.summary["backbone"]
+    backbone, fields = run.summary["backbone"], type(run.config).model_fields
+    changes = paragraphs("run", "changed_settings", sum(changed(run.config, name) for name in fields), len(fields))
     return [
-        Section("configuration", "Configuration", (_changes(run.config),), tables=tuple(_settings(run.config)), folded=True),
+        Section("configuration", "Configuration", changes, tables=tuple(_settings(run.config)), folded=True),
         Section(
             "repeat", "To repeat it",
             paragraphs("run", "repeat"),
@@ -121,11 +122,6 @@ def _warnings(run: Run) -> list[Section]:
     table = Table("Sites that missed something", ("site", "what", "why"), tuple(rows)).shortened(where="sites.csv")
     tables = (table,) if rows else ()
     return [Section("warnings", "Worth knowing", text[:30], tables=tables)] if text or rows else []
-
-
-def _changes(config: RunConfig) -> str:
-    fields = type(config).model_fields
-    return sentence("run", "changed_settings", sum(changed(config, name) for name in fields), len(fields))
 
 
 def _settings(config: RunConfig) -> list[Table]:

@@ -8,7 +8,7 @@ import pytest
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.benchmark import PRESETS
-from fedtransfer.simulations.benchmark.plans import Plan, bundled_plan, read_plan, run_seed, same_run
+from fedtransfer.simulations.benchmark.plans import Plan, bundled_plan, differing, read_plan, run_seed
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """
@@ -194,11 +194,11 @@ def test_a_preset_that_is_not_there_is_refused_by_name() -> None:
 
 def test_what_does_not_change_a_result_does_not_make_it_another_run(tmp_path: Path) -> None:
     one, other = (cell.config for cell in plan_of(tmp_path).cells[:2])
-    assert same_run(one, one.model_copy(update={"threads": 7, "out": "", "store": "/there"}))
-    assert not same_run(one, one.model_copy(update={"rounds": 4}))
-    assert not same_run(one, other)
+    assert not differing(one, one.model_copy(update={"threads": 7, "out": "", "store": "/there"}))
+    assert differing(one, one.model_copy(update={"rounds": 4}))
+    assert differing(one, other)
     masked = one.model_copy(update={"masks": True})
-    assert same_run(masked, masked.model_copy(update={"classes": "declared", "class_names": "cat,dog"}))
+    assert not differing(masked, masked.model_copy(update={"classes": "declared", "class_names": "cat,dog"}))
 
 
 def test_the_plan_that_the_documentation_shows_is_one(tmp_path: Path) -> None:
