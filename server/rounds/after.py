@@ -68,7 +68,7 @@ def interpolate(
     from the first head to the last (WiSE-FT, arXiv 2109.01903). ``ema``: from the last head to the
     running mean of all heads. With public images the server scores them itself.
     """
-    last, arrays = progress.state.head, progress.kept
+    last, arrays = progress.state.head, progress.arrays
     mean = tuple(array.astype(np.float32) for array in arrays[EMA]) if EMA in arrays else None
     ends = {
         "server": (arrays.get(BEFORE), arrays.get(AVERAGE)),

@@ -36,12 +36,12 @@ class StartingPoint:
         head: the first head.
         moments: mean and deviation of the federation's features, each (d,) float64; None if the run
             does not standardise by them.
-        chosen: ``ridge`` and ``factor`` of a one-shot head.
+        one_shot: ``ridge`` and ``factor`` of a one-shot head.
     """
 
     head: Arrays
     moments: Moments | None = None
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    one_shot: Mapping[str, float] = field(default_factory=dict)
 
 
 def prepare_run(messenger: Messenger, spec: HeadSpec) -> StartingPoint:

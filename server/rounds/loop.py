@@ -90,7 +90,7 @@ def federate(
         callback.on_start(start)
 
     progress = resumed or rounds.begin()
-    if not resumed and (progress.kept or progress.chosen):  # sums have travelled: they need not do so again
+    if not resumed and (progress.arrays or progress.one_shot):  # sums have travelled: they need not do so again
         checkpoints.save(progress)
     while not progress.finished(config) and (not spending or spending.affords):
         progress = rounds.train(progress)
@@ -135,8 +135,8 @@ class Rounds:
         start = prepare_run(self._messenger, self._messenger.terms.spec(layer))
         state = State(start.head, {}) if self._config.closed_form else self._start(start.head)
         progress = Progress.begin(state, self._config, os.urandom(8).hex(), layer)
-        kept = {**progress.kept, MOMENTS: start.moments} if start.moments else progress.kept
-        return replace(progress, kept=kept, chosen=start.chosen)
+        arrays = {**progress.arrays, MOMENTS: start.moments} if start.moments else progress.arrays
+        return replace(progress, arrays=arrays, one_shot=start.one_shot)
 
     def train(self, progress: Progress) -> Progress:
         """Make one round of training, trying again where too few answers are usable."""
@@ -151,9 +151,9 @@ class Rounds:
             task = self.requests.training(progress, number, self._strategy.extra(progress.state))
             asked = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
             asked = replace(asked, attempt=attempt)
-            standing = progress.standing.after(number, asked.admitted, asked.refused)
+            record = progress.failure_record.after(number, asked.admitted, asked.refused)
             failure, state, delta = self._step(progress.state, asked, planned)
-            after = replace(progress, standing=standing)
+            after = replace(progress, failure_record=record)
             if not failure:
                 scores = public or self._messenger.total(asked.summands, "validation")
                 after = after.scored(number, scores, self._config)
@@ -162,7 +162,7 @@ class Rounds:
                     after = replace(after, counted={**after.counted, **dict.fromkeys(asked.admitted, number)})
             self._messenger.report(
                 number, "train", planned, asked, failure=failure, best=after.best.round > progress.best.round,
-                set_aside=after.standing.set_aside(number), public=public,
+                set_aside=after.failure_record.set_aside(number), public=public,
             )  # fmt: skip
             if not failure:
                 return after
@@ -183,8 +183,8 @@ class Rounds:
             shown = anonymous(asked, self._messenger, task(trainers[0]), progress.state.head)
         else:
             contributions, shown = self._contributions(asked), asked
-            standing = progress.standing.after(number, asked.admitted, asked.refused)
-            progress = replace(progress, standing=standing)
+            record = progress.failure_record.after(number, asked.admitted, asked.refused)
+            progress = replace(progress, failure_record=record)
         try:
             state, delta = next_head(self._strategy, progress.state, contributions, self._strategy_config)
         except OverflowError as error:
@@ -193,7 +193,7 @@ class Rounds:
         after = after.stepped(number, state, delta, self._config)
         self._messenger.report(
             number, "train", () if secret else planned, shown, failure=asked.failure, best=after.best.round > progress.best.round,
-            set_aside={} if secret else after.standing.set_aside(number), public=public, secret=secret,
+            set_aside={} if secret else after.failure_record.set_aside(number), public=public, secret=secret,
         )  # fmt: skip
         return after
 
@@ -205,7 +205,7 @@ class Rounds:
         released = mechanism.release(deltas, progress.state.head, bound, self._rng)
         if mechanism.quantile:
             following = np.array(mechanism.next_bound(deltas, bound, self._rng))
-            progress = replace(progress, kept={**progress.kept, CLIP: (following,)})
+            progress = replace(progress, arrays={**progress.arrays, CLIP: (following,)})
         return [released], progress
 
     def _deepened(self, progress: Progress, number: int) -> Progress:
@@ -223,7 +223,7 @@ class Rounds:
     def _cohort(self, progress: Progress, number: int, attempt: int) -> tuple[str, ...]:
         """Draw from the sites that are not set aside, or from all where too few would be left."""
         trainers = self._federation.trainers
-        free = [site for site in trainers if site not in progress.standing.set_aside(number)]
+        free = [site for site in trainers if site not in progress.failure_record.set_aside(number)]
         enough = len(free) >= max(1, self._config.min_sites)
         size = cohort_size(len(trainers), self._config)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)

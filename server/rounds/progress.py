@@ -17,7 +17,7 @@ from fedtransfer.common.head.metrics import Counts
 from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.state import Delta, State, moved
 
-Kept = tuple[NDArray, ...]  # type: ignore[type-arg]
+ArrayGroup = tuple[NDArray, ...]  # type: ignore[type-arg]
 # Names of the further arrays that pass from round to round
 MOMENTS, FIRST, BEFORE, AVERAGE, EMA = "moments", "first", "before", "average", "ema"
 CLIP = "clip"  # clip norm of the next round, if it adapts
@@ -52,11 +52,11 @@ class Progress:
         best: the head with the lowest validation loss so far.
         reference: the loss that early stopping compares with.
         waited: rounds since the last improvement.
-        standing: the sites' recent failures.
+        failure_record: the sites' recent failures.
         trainable: the layer of the backbone from which on the head's arrays are trained.
         run: the run's name at the sites.
-        kept: further arrays by name.
-        chosen: ``ridge`` and ``factor`` of a one-shot head.
+        arrays: further arrays by name.
+        one_shot: ``ridge`` and ``factor`` of a one-shot head.
         counted: site → the last round in which its update counted, if sites have state from it.
     """
 
@@ -65,27 +65,27 @@ class Progress:
     best: Candidate
     reference: float = math.inf
     waited: int = 0
-    standing: FailureRecord = field(default_factory=FailureRecord)
+    failure_record: FailureRecord = field(default_factory=FailureRecord)
     trainable: str = "head"
     run: str = ""
-    kept: Mapping[str, Kept] = field(default_factory=dict)
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, ArrayGroup] = field(default_factory=dict)
+    one_shot: Mapping[str, float] = field(default_factory=dict)
     counted: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, state: State, config: RunConfig, run: str = "", trainable: str = "head") -> "Progress":
         """Return the progress before the first round."""
-        kept: dict[str, Kept] = {FIRST: state.head} if config.interpolate else {}
+        arrays: dict[str, ArrayGroup] = {FIRST: state.head} if config.interpolate else {}
         if config.ema:
-            kept[EMA] = tuple(array.astype(np.float64) for array in state.head)
+            arrays[EMA] = tuple(array.astype(np.float64) for array in state.head)
         if config.clip_quantile:
-            kept[CLIP] = (np.array(config.clip),)
+            arrays[CLIP] = (np.array(config.clip),)
         best = Candidate(math.inf, 0, state.head, trainable)
-        return cls(0, state, best, trainable=trainable, run=run, kept=kept)
+        return cls(0, state, best, trainable=trainable, run=run, arrays=arrays)
 
     def clip(self, config: RunConfig) -> float:
         """Return the clip norm of updates in the next round, under differential privacy of sites."""
-        return float(self.kept[CLIP][0]) if CLIP in self.kept else config.clip
+        return float(self.arrays[CLIP][0]) if CLIP in self.arrays else config.clip
 
     def last(self, loss: float, round: int) -> Candidate:
         """Return the current head as a candidate."""
@@ -103,16 +103,19 @@ class Progress:
 
     def stepped(self, round: int, state: State, delta: Delta, config: RunConfig) -> "Progress":
         """Return the progress after a round that led to ``state`` by the combined update ``delta``."""
-        kept = dict(self.kept)
+        arrays = dict(self.arrays)
         if config.interpolate:
-            kept[BEFORE], kept[AVERAGE] = self.state.head, moved(self.state.head, delta[: len(self.state.head)], 1.0)
+            arrays[BEFORE], arrays[AVERAGE] = (
+                self.state.head,
+                moved(self.state.head, delta[: len(self.state.head)], 1.0),
+            )
         if config.ema:  # a running mean (Polyak), in float64: decay · mean + (1 - decay) · head
             # It begins as the plain mean of the heads so far, without the very first head.
             decay = min(config.ema, (round - 1) / round)
-            kept[EMA] = tuple(
-                decay * mean + (1 - decay) * array for mean, array in zip(kept[EMA], state.head, strict=True)
+            arrays[EMA] = tuple(
+                decay * mean + (1 - decay) * array for mean, array in zip(arrays[EMA], state.head, strict=True)
             )
-        return replace(self, round=round, state=state, kept=kept)
+        return replace(self, round=round, state=state, arrays=arrays)
 
     def finished(self, config: RunConfig) -> bool:
         """Whether all rounds are done, or early stopping ends the run."""

@@ -21,7 +21,7 @@ class Requests:
 
     def extra(self, progress: Progress) -> Extra:
         """Return what every request needs to see features as the run does."""
-        return {protocol.MOMENTS: progress.kept[MOMENTS]} if MOMENTS in progress.kept else {}
+        return {protocol.MOMENTS: progress.arrays[MOMENTS]} if MOMENTS in progress.arrays else {}
 
     def tasks(self, progress: Progress, number: int, candidate: Candidate | None = None) -> Callable[[str], Task]:
         """Return a function from a site to its task of scoring: the head that a run stands at, or another one."""

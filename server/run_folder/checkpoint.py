@@ -100,11 +100,11 @@ class Checkpoints:
             "best": [progress.best.loss, progress.best.round, progress.best.trainable],
             "trainable": progress.trainable,
             "run": progress.run,
-            "chosen": dict(progress.chosen),
+            "chosen": dict(progress.one_shot),
             "counted": dict(progress.counted),
             "early stopping": [progress.reference, progress.waited],
-            "failures": dict(progress.standing.failures),
-            "back": dict(progress.standing.back),
+            "failures": dict(progress.failure_record.failures),
+            "back": dict(progress.failure_record.back),
         }
 
     def _settings(self) -> dict[str, Value]:
@@ -137,7 +137,7 @@ class Checkpoints:
 def _arrays(progress: Progress) -> dict[str, Any]:
     named: dict[str, Any] = {f"head/{i}": array for i, array in enumerate(progress.state.head)}
     named |= {f"best/{i}": array for i, array in enumerate(progress.best.head)}
-    for kind, groups in (("slot", progress.state.slots), ("kept", progress.kept)):
+    for kind, groups in (("slot", progress.state.slots), ("kept", progress.arrays)):
         for name, arrays in groups.items():
             named |= {f"{kind}/{name}/{i}": array for i, array in enumerate(arrays)}
     return named
@@ -160,10 +160,10 @@ def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
         best=Candidate(loss, best_round, group("best"), layer),
         reference=reference,
         waited=waited,
-        standing=FailureRecord(meta["failures"], meta["back"]),
+        failure_record=FailureRecord(meta["failures"], meta["back"]),
         trainable=meta["trainable"],
         run=meta["run"],
-        kept=groups("kept"),
-        chosen=meta["chosen"],
+        arrays=groups("kept"),
+        one_shot=meta["chosen"],
         counted=meta["counted"],
     )

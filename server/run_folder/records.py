@@ -126,4 +126,4 @@ class Outcome:
     @property
     def moments(self) -> Moments | None:
         """Mean and deviation of the federation's features, if it standardises by them."""
-        return self.progress.kept.get(MOMENTS)
+        return self.progress.arrays.get(MOMENTS)

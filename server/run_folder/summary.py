@@ -68,8 +68,8 @@ def summarise(
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint, "resolution": backbone.resolution},
         "seed": config.seed,
     }
-    if outcome.progress.chosen:
-        summary["one_shot"] = {"head": config.one_shot, **outcome.progress.chosen}
+    if outcome.progress.one_shot:
+        summary["one_shot"] = {"head": config.one_shot, **outcome.progress.one_shot}
     if outcome.points:
         summary["kept_head_is_a_mix"] = best.mixed
     if outcome.personal:

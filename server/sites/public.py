@@ -57,7 +57,7 @@ class PublicImages:
     def _probabilities(self, progress: Progress, candidate: Candidate | None) -> NDArray[np.float32]:
         head = candidate.head if candidate else progress.state.head
         layer = candidate.trainable if candidate else progress.trainable
-        x = self._features(layer, progress.kept.get(MOMENTS))
+        x = self._features(layer, progress.arrays.get(MOMENTS))
         spec = head_spec(self.config, self.backbone, len(self.classes), layer)
         batches = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
         return np.concatenate([_network(spec)(head, batch) for batch in batches])

@@ -51,7 +51,7 @@ def test_a_silent_site_is_left_out_of_the_sums(tmp_path: Path) -> None:
         outcome = run.run(strategy="fedncm", round_retries=0)
     assert run.records[0].refused == {"anna": "did not answer in time"}
     without = Drawn({site: DATA[site] for site in ("bert", "carl")}, tmp_path / "without").run(strategy="fedncm")
-    scale = without.progress.chosen["factor"] / outcome.progress.chosen["factor"]
+    scale = without.progress.one_shot["factor"] / outcome.progress.one_shot["factor"]
     assert_same(outcome.progress.state.head, [array / np.float32(scale) for array in without.progress.state.head])
 
 

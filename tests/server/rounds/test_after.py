@@ -105,7 +105,7 @@ def test_the_best_may_be_the_running_mean_itself(tmp_path: Path) -> None:
     last.append(plain.progress.state.head[0])
     outcome = Drawn(DATA, tmp_path / "praised", praise).run(**BOTH)
     assert outcome.best.mixed == "ema 1"
-    for array, mean in zip(outcome.best.head, outcome.progress.kept[EMA], strict=True):
+    for array, mean in zip(outcome.best.head, outcome.progress.arrays[EMA], strict=True):
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, mean.astype(np.float32))
 
@@ -117,7 +117,7 @@ def test_the_running_mean_is_that_of_polyak_in_float64(tmp_path_factory, decay: 
     outcome = run.run(ema=decay, rounds=rounds, seed=seed, learning_rate=50.0)
     first, *later = entered(run, outcome)
     assert len(later) == rounds
-    for j, found in enumerate(outcome.progress.kept[EMA]):
+    for j, found in enumerate(outcome.progress.arrays[EMA]):
         mean = first[j].astype(np.float64)
         for number, head in enumerate(later, 1):  # at first the plain mean of what there is
             held = min(decay, (number - 1) / number)

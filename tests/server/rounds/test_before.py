@@ -69,7 +69,7 @@ def test_the_head_is_the_one_with_the_lowest_loss_on_all_validation_images(tmp_p
     losses = by_definition(run.config(strategy="fed3r", ridge=ridge))
     ordered = sorted(losses.values())
     assert ordered[1] > ordered[0] * (1 + 1e-5), "no tie decides it"
-    chosen = outcome.progress.chosen
+    chosen = outcome.progress.one_shot
     assert (chosen["ridge"], chosen["factor"]) == min(losses, key=losses.__getitem__)
     assert outcome.best.loss * len(together(DATA, "validation")[1]) == pytest.approx(ordered[0], rel=1e-4)
     assert chosen["factor"] not in (1.0, FACTORS[0], FACTORS[-1])
@@ -85,7 +85,7 @@ def test_sites_that_disagree_are_outvoted_by_their_sum_of_losses(tmp_path: Path)
             value.losses[-1, 7] = 40.0
         return value
 
-    chosen = Drawn(DATA, tmp_path, opinion).run(strategy="fed3r").progress.chosen
+    chosen = Drawn(DATA, tmp_path, opinion).run(strategy="fed3r").progress.one_shot
     assert (chosen["ridge"], chosen["factor"]) == (GRID[-1], FACTORS[7])
 
 
@@ -95,7 +95,7 @@ def test_without_validation_images_lambda_is_1_and_the_scores_as_they_are(tmp_pa
         ("fed3r", {}, 1.0), ("fed3r", {"ridge": 7.0}, 7.0), ("fedcof", {}, 1.0), ("fedncm", {}, 0.0)
     ):  # fmt: skip
         outcome = Drawn(data, tmp_path / f"{strategy}{ridge}").run(strategy=strategy, **settings_)
-        assert outcome.progress.chosen == {"ridge": ridge, "factor": 1.0}
+        assert outcome.progress.one_shot == {"ridge": ridge, "factor": 1.0}
         assert outcome.best.round == 1, "the only head there is"
 
 
@@ -111,7 +111,7 @@ def test_a_one_shot_head_ends_there_or_is_what_the_first_round_begins_with(tmp_p
     assert not kernel[:, 3].any()
     first = next(request for request in start.requests(Task) if request.round == 1).head
     assert_same(first, (kernel, np.where(np.arange(4) == 3, bias[:3].min(), bias)))
-    assert closed.progress.chosen == opened.progress.chosen
+    assert closed.progress.one_shot == opened.progress.one_shot
     assert closed.progress.round == 0
     assert [record.phase for record in end.records] == ["sums", "trial", "score"]
 
@@ -137,10 +137,10 @@ def test_a_resumed_run_does_not_gather_again_and_ends_alike(tmp_path: Path, how:
     assert_same(outcome.best.head, expected.best.head)
     assert_same(outcome.progress.state.head, expected.progress.state.head)
     assert outcome.points == expected.points
-    assert outcome.progress.chosen == expected.progress.chosen
-    assert outcome.progress.kept.keys() == expected.progress.kept.keys()
-    for name, arrays in expected.progress.kept.items():
-        assert_same(outcome.progress.kept[name], arrays)
+    assert outcome.progress.one_shot == expected.progress.one_shot
+    assert outcome.progress.arrays.keys() == expected.progress.arrays.keys()
+    for name, arrays in expected.progress.arrays.items():
+        assert_same(outcome.progress.arrays[name], arrays)
     histories = [
         [{**row, "seconds": "", "seconds_aggregating": ""} for row in read_history(run.folder)]
         for run in (whole, resumed)
@@ -202,7 +202,7 @@ def test_all_trainers_are_summed_whoever_trains(tmp_path: Path) -> None:
     outcome = run.run(standardise="federated", init="fed3r", cohort_size=1, interpolate=True, ema=0.5)
     full = Drawn(DATA, tmp_path / "full").run(standardise="federated", init="fed3r", rounds=1)
     assert_same(outcome.moments, full.moments)
-    assert outcome.progress.chosen == full.progress.chosen
+    assert outcome.progress.one_shot == full.progress.one_shot
     phases = [(record.phase, len(record.planned)) for record in run.records]
     assert phases == [("sums", 3), ("sums", 3), ("trial", 3), *[("train", 1)] * 3, ("score", 3), *[("trial", 3)] * 3]
     y = numbers(together(DATA, "validation")[1], "abc")

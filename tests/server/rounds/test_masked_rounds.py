@@ -260,9 +260,9 @@ def test_a_masked_run_ends_where_a_plain_one_does(tmp_path: Path, method: str) -
     assert_close(outcome.progress.state.head, expected.progress.state.head, 1e-4)
     assert_close(outcome.best.head, expected.best.head, 1e-4)
     assert outcome.best.round == expected.best.round
-    assert outcome.progress.chosen == expected.progress.chosen
-    for name, arrays in expected.progress.kept.items():
-        assert_close(outcome.progress.kept[name], arrays, 1e-4)
+    assert outcome.progress.one_shot == expected.progress.one_shot
+    for name, arrays in expected.progress.arrays.items():
+        assert_close(outcome.progress.arrays[name], arrays, 1e-4)
     for name, arrays in expected.progress.state.slots.items():
         assert_close(outcome.progress.state.slots[name], arrays, 1e-4)
     assert [record.test.total for record in masked.records] == [record.test.total for record in plain.records]

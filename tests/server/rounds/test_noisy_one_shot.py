@@ -108,7 +108,7 @@ def test_a_run_asks_every_site_once_and_tries_nothing(tmp_path: Path, strategy: 
     sums = [value for _, value in run.answered if isinstance(value, Sums)]
     assert {value.examples for value in sums} == {1}
     ridge = total_deviation(run.config(strategy="fed3r", **PRIVATE), 3) * math.sqrt(8) if strategy == "fed3r" else 0.0
-    assert outcome.progress.chosen == {"ridge": pytest.approx(ridge), "factor": 8.0}
+    assert outcome.progress.one_shot == {"ridge": pytest.approx(ridge), "factor": 8.0}
 
 
 @pytest.mark.parametrize("strategy", ["fed3r", "fedncm"])
@@ -143,6 +143,6 @@ def test_a_site_whose_answer_is_refused_is_not_asked_for_another(tmp_path: Path)
     run = Drawn(DATA, tmp_path, without_finite_numbers)
     outcome = run.run(strategy="fed3r", round_retries=3, **PRIVATE)
     assert sorted(site for site, request in run.asked if isinstance(request, Gather)) == ["anna", "bert", "carl"]
-    assert outcome.progress.chosen["ridge"] == pytest.approx(
+    assert outcome.progress.one_shot["ridge"] == pytest.approx(
         total_deviation(run.config(strategy="fed3r", **PRIVATE), 2) * math.sqrt(128)
     )

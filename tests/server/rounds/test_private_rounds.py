@@ -152,7 +152,7 @@ def test_nobody_is_told_who_was_in_a_round(tmp_path: Path, caplog: pytest.LogCap
     assert any(path.parent.name == "checkpoints" for path in files)
     for path in files:
         assert not any(name.encode() in path.read_bytes() for name in NAMES), path
-    assert outcome.progress.standing.failures == {}
+    assert outcome.progress.failure_record.failures == {}
 
 
 def test_what_is_told_of_messages_is_what_they_carry(tmp_path: Path) -> None:

@@ -32,13 +32,13 @@ def update(name: str, config: RunConfig, head: Arrays, round: int) -> Delta:
 
 def bits(progress: Progress) -> dict[str, list[tuple[np.dtype, tuple[int, ...], bytes]]]:
     """Return every array of a progress with its type and its bits."""
-    groups = {"head": progress.state.head, "best": progress.best.head, **progress.kept}
+    groups = {"head": progress.state.head, "best": progress.best.head, **progress.arrays}
     groups |= {f"slot {name}": slot for name, slot in progress.state.slots.items()}
     return {name: [(a.dtype, a.shape, a.tobytes()) for a in arrays] for name, arrays in groups.items()}
 
 
 def scalars(progress: Progress) -> Progress:
-    return replace(progress, state=State((), {}), best=replace(progress.best, head=()), kept={})
+    return replace(progress, state=State((), {}), best=replace(progress.best, head=()), arrays={})
 
 
 @pytest.mark.parametrize("settings", [{}, KEPT], ids=["head alone", "averages too"])

@@ -47,10 +47,10 @@ def same(a: Progress, b: Progress) -> bool:
     def arrays(p: Progress) -> dict[str, tuple]:
         groups = {"head": p.state.head, "best": p.best.head}
         groups |= {f"slot {name}": slot for name, slot in p.state.slots.items()}
-        return groups | {f"kept {name}": kept for name, kept in p.kept.items()}
+        return groups | {f"kept {name}": kept for name, kept in p.arrays.items()}
 
     one, other = arrays(a), arrays(b)
-    rest = [replace(p, state=None, kept={}, best=replace(p.best, head=())) for p in (a, b)]
+    rest = [replace(p, state=None, arrays={}, best=replace(p.best, head=())) for p in (a, b)]
     return (
         rest[0] == rest[1]
         and one.keys() == other.keys()
@@ -81,7 +81,7 @@ def test_what_a_checkpoint_must_bring_back_is_all_there_is(checkpoints: Checkpoi
     assert found.run == "0123456789abcdef"
     assert found.trainable == "conv5_block2"
     assert found.counted == {"anna": 7, "Łódź 2": 1}
-    assert found.chosen == {"ridge": 0.1 + 0.2, "factor": 0.25}
+    assert found.one_shot == {"ridge": 0.1 + 0.2, "factor": 0.25}
 
 
 @given(st.integers(0, 10**6))
@@ -89,8 +89,8 @@ def test_changed_progress_is_told_apart(seed: int) -> None:
     """So the comparison above sees what a checkpoint would lose."""
     one = progress(seed=seed)
     for change in (
-        {"run": "f" * 16}, {"counted": {"anna": 6}}, {"chosen": {}}, {"trainable": "head"}, {"kept": {}},
-        {"kept": {**one.kept, "first": HEAD}}, {"kept": {**one.kept, "moments": progress(seed=seed + 1).kept["moments"]}},
+        {"run": "f" * 16}, {"counted": {"anna": 6}}, {"one_shot": {}}, {"trainable": "head"}, {"arrays": {}},
+        {"arrays": {**one.arrays, "first": HEAD}}, {"arrays": {**one.arrays, "moments": progress(seed=seed + 1).arrays["moments"]}},
     ):  # fmt: skip
         assert not same(one, replace(one, **change)), change
 
