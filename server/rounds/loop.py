@@ -65,7 +65,7 @@ def federate(
     callbacks, strategy = list(callbacks), strategy_of(config, strategy)
     spending = RunLedger.from_config(folder, config)
     if spending and config.dp == "site":
-        check_adaptive_clip(config, spending.promise)  # before sites are asked
+        check_adaptive_clip(config, spending.promise)  # before sites are answers
 
     def report(site: str, done: int, total: int) -> None:
         for callback in callbacks:
@@ -149,25 +149,25 @@ class Rounds:
         for attempt in self._messenger.attempts(number):
             planned = self._cohort(progress, number, attempt)
             task = self.requests.training(progress, number, self._strategy.extra(progress.state))
-            asked = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
-            asked = replace(asked, attempt=attempt)
-            record = progress.failure_record.after(number, asked.admitted, asked.refused)
-            failure, state, delta = self._step(progress.state, asked, planned)
+            answers = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
+            answers = replace(answers, attempt=attempt)
+            record = progress.failure_record.after(number, answers.admitted, answers.refused)
+            failure, state, delta = self._step(progress.state, answers, planned)
             after = replace(progress, failure_record=record)
             if not failure:
-                scores = public or self._messenger.total(asked.summands, "validation")
+                scores = public or self._messenger.total(answers.summands, "validation")
                 after = after.scored(number, scores, self._config)
                 after = after.stepped(number, state, delta, self._config)
                 if self._config.method.control_variates:
-                    after = replace(after, counted={**after.counted, **dict.fromkeys(asked.admitted, number)})
+                    after = replace(after, counted={**after.counted, **dict.fromkeys(answers.admitted, number)})
             self._messenger.report(
-                number, "train", planned, asked, failure=failure, best=after.best.round > progress.best.round,
+                number, "train", planned, answers, failure=failure, best=after.best.round > progress.best.round,
                 set_aside=after.failure_record.set_aside(number), public=public,
             )  # fmt: skip
             if not failure:
                 return after
             progress = after
-        raise self._messenger.round_error(number, failure, asked.refused)
+        raise self._messenger.round_error(number, failure, answers.refused)
 
     def _train_once(self, progress: Progress, number: int, public: Counts | None) -> Progress:
         """Make one round of training that has been paid for, with whoever answers."""
@@ -177,13 +177,13 @@ class Rounds:
             draw_secretly(trainers, self._config.fraction, self._rng) if secret else self._cohort(progress, number, 1)
         )
         task = self.requests.training(progress, number, self._strategy.extra(progress.state))
-        asked = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
+        answers = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
         if self._site_level:
-            contributions, progress = self._released(self._site_level, progress, asked)
-            shown = anonymous(asked, self._messenger, task(trainers[0]), progress.state.head)
+            contributions, progress = self._released(self._site_level, progress, answers)
+            report = anonymous(answers, self._messenger, task(trainers[0]), progress.state.head)
         else:
-            contributions, shown = self._contributions(asked), asked
-            record = progress.failure_record.after(number, asked.admitted, asked.refused)
+            contributions, report = self._contributions(answers), answers
+            record = progress.failure_record.after(number, answers.admitted, answers.refused)
             progress = replace(progress, failure_record=record)
         try:
             state, delta = next_head(self._strategy, progress.state, contributions, self._strategy_config)
@@ -192,16 +192,16 @@ class Rounds:
         after = progress.scored(number, public, self._config) if public else progress
         after = after.stepped(number, state, delta, self._config)
         self._messenger.report(
-            number, "train", () if secret else planned, shown, failure=asked.failure, best=after.best.round > progress.best.round,
+            number, "train", () if secret else planned, report, failure=answers.failure, best=after.best.round > progress.best.round,
             set_aside={} if secret else after.failure_record.set_aside(number), public=public, secret=secret,
         )  # fmt: skip
         return after
 
     def _released(
-        self, mechanism: SiteLevel, progress: Progress, asked: Answers
+        self, mechanism: SiteLevel, progress: Progress, answers: Answers
     ) -> tuple[list[Contribution], Progress]:
         """Return the cohort's noisy sum, and the progress with the bound of the next round's updates."""
-        deltas, bound = [answer.total for answer in asked.summands], progress.clip(self._config)
+        deltas, bound = [answer.total for answer in answers.summands], progress.clip(self._config)
         released = mechanism.release(deltas, progress.state.head, bound, self._rng)
         if mechanism.quantile:
             following = np.array(mechanism.next_bound(deltas, bound, self._rng))
@@ -228,22 +228,22 @@ class Rounds:
         size = cohort_size(len(trainers), self._config)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
 
-    def _step(self, state: State, asked: Answers, planned: Sequence[str]) -> tuple[str, State, Delta]:
+    def _step(self, state: State, answers: Answers, planned: Sequence[str]) -> tuple[str, State, Delta]:
         """Return why the round failed, or "", the next state and the combined update."""
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
-        if asked.failure:
-            return asked.failure, state, ()
-        if len(asked.admitted) < needed:
-            return too_few(len(asked.admitted), planned, needed), state, ()
+        if answers.failure:
+            return answers.failure, state, ()
+        if len(answers.admitted) < needed:
+            return too_few(len(answers.admitted), planned, needed), state, ()
         try:
-            return "", *next_head(self._strategy, state, self._contributions(asked), self._strategy_config)
+            return "", *next_head(self._strategy, state, self._contributions(answers), self._strategy_config)
         except OverflowError as error:
             return str(error), state, ()
 
-    def _contributions(self, asked: Answers) -> list[Contribution]:
+    def _contributions(self, answers: Answers) -> list[Contribution]:
         """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""
-        updates: list[Update] = asked.summands
-        sites, weighting = 1 if asked.total is None else len(asked.admitted), self._config.weights_of_sites
+        updates: list[Update] = answers.summands
+        sites, weighting = 1 if answers.total is None else len(answers.admitted), self._config.weights_of_sites
         return [
             Contribution(u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ()))
             for u in updates
