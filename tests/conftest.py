@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import examples
+from example_counts import examples
 from hypothesis import settings
 from pictures import COLOURS, picture
 from waiting import patient

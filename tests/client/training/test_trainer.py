@@ -3,7 +3,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from examples import examples
+from example_counts import examples
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from examples import examples
+from example_counts import examples
 from flower_config import with_flower_config
 from hypothesis import given
 from hypothesis import strategies as st

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from drawn_sites import WIDTH, Drawn, draw, numbers, seen, three_sites, together
-from examples import examples
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
