@@ -116,7 +116,7 @@ def test_the_check_passes_at_a_site(hosts: Hosts) -> None:
     for what in ("network", "certificate", "clock", "enrolment"):
         assert found[what]["level"] == "ok", found[what]
     assert hosts.network.coordinator in found["certificate"]["text"]
-    assert "the same as the coordinator's" in found["clock"]["text"]
+    assert "equal to the coordinator's" in found["clock"]["text"]
 
 
 def test_nobody_outside_can_start_or_list_runs(hosts: Hosts) -> None:
