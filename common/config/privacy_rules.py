@@ -67,10 +67,6 @@ def _check_what_else_leaks(config: Settings) -> None:
     leaks = {
         "early_stopping": without_public
         and "it looks at the sites' validation losses each round; give --public-data, or leave it at 0",
-        "ema": without_public
-        and "nobody could say whether the mean is the better head; give --public-data, or leave it at 0",
-        "interpolate": without_public
-        and "its curves are scored on the sites' images; give --public-data, or leave it off",
         "class_balance": "it takes the federation's numbers of images by class; leave it at 0",
         "max_examples": "sites do not say how many images they have; leave it at 0",
         "patience": "epochs would be chosen by a site's validation images, unaccounted; leave it at 0",

@@ -7,10 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.config.presets import PRESETS
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
+
+# Settings of earlier versions: default, and the remedy if a run has another value.
+RETIRED: dict[str, tuple[Value, str]] = {
+    "ema": (0.0, "the best head by validation loss is the run's result"),
+    "interpolate": (False, "the best head by validation loss is the run's result"),
+}
 
 
 def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
@@ -19,7 +25,7 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
     Raises:
         UserError: names each unknown key with the nearest valid one, and each bad value with what was expected.
     """
-    known = list(RunConfig().to_flat())
+    values, known = without_retired(values, source), list(RunConfig().to_flat())
     unknown = [key for key in values if key not in known]
     if unknown:
         raise UserError("\n".join(f"{source}: unknown key {key!r}; {nearest(key, known)}" for key in unknown))
@@ -27,6 +33,21 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
         return RunConfig.model_validate(dict(values), strict=False)
     except ValidationError as error:
         raise UserError("\n".join(f"{source}: {_explain(problem)}" for problem in error.errors())) from None
+
+
+def without_retired(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Drop settings of earlier versions that have their default.
+
+    Raises:
+        UserError: one has another value; the text says what to do.
+    """
+    if problems := [
+        f"{source}: {key}: no setting of this version, got {values[key]!r}; {remedy}, so leave it out"
+        for key, (default, remedy) in RETIRED.items()
+        if key in values and values[key] != default
+    ]:
+        raise UserError("\n".join(problems))
+    return {key: value for key, value in values.items() if key not in RETIRED}
 
 
 def read_config(path: Path) -> RunConfig:

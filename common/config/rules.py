@@ -12,7 +12,7 @@ _RAY = ("ray_address", "client_cpus", "client_gpus")
 # What a head in closed form leaves without a use: there is no round of training, and one layer only.
 _OF_ROUNDS = (
     "init", "server_learning_rate", "server_momentum", "weighting", "fraction", "cohort_size", "sampling",
-    "early_stopping", "min_delta", "ema", "interpolate", "schedule", "warmup_rounds", "class_balance",
+    "early_stopping", "min_delta", "schedule", "warmup_rounds", "class_balance",
     "max_update_norm", "unfreeze_at",
 )  # fmt: skip
 _OF_THE_HEAD = ("hidden_units", "dropout", "l1", "l2", "trainable")
@@ -119,11 +119,6 @@ def _check_depth(config: Settings) -> None:
         raise ValueError(
             f"init {config.init}: it needs pooled features, and --trainable {config.trainable} stores those at the cut; "
             f"begin with the head and go deeper by --unfreeze-at 2:{config.trainable}"
-        )
-    if config.unfreeze_at and (unused := _names(config, ("ema", "interpolate"))):
-        raise ValueError(
-            f"{unused}: the first head and the last have different arrays under --unfreeze-at, so there is none "
-            "between them; give --trainable instead"
         )
     if not deep and changed(config, "backbone_rate"):
         raise ValueError("backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate")

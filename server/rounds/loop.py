@@ -43,7 +43,7 @@ from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.server.sites.messenger import Messenger, too_few
 from fedtransfer.server.sites.public import public_images
 from fedtransfer.server.strategies.choice import strategy_of
-from fedtransfer.server.strategies.state import Contribution, Delta, State
+from fedtransfer.server.strategies.state import Contribution, State
 from fedtransfer.server.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
@@ -102,12 +102,11 @@ def federate(
             progress.round, config.rounds, spending.limit if spending else "",
         )  # fmt: skip
 
-    best, scored_by = closing.score(messenger, rounds.requests, progress)
-    best, points = closing.interpolate(messenger, rounds.requests, progress, best, scored_by)
+    best = closing.score(messenger, rounds.requests, progress)
     delivery = closing.deliver(messenger, rounds.requests, progress, best)
     personal = closing.make_personal(messenger, rounds.requests, progress, best) if config.adaptation_epochs else {}
     return Outcome(
-        best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, points, personal,
+        best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, personal,
         spending.summary(stopped=stopped) if spending else {},
         (public.counts(progress, best), public.matrix(progress, best)) if public else None, delivery.total,
     )  # fmt: skip
@@ -152,12 +151,12 @@ class Rounds:
             asked = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
             asked = replace(asked, attempt=attempt)
             standing = progress.standing.after(number, asked.admitted, asked.refused)
-            failure, state, delta = self._step(progress.state, asked, planned)
+            failure, state = self._step(progress.state, asked, planned)
             after = replace(progress, standing=standing)
             if not failure:
                 scores = public or self._messenger.total(asked.summands, "validation")
                 after = after.scored(number, scores, self._config)
-                after = after.stepped(number, state, delta, self._config)
+                after = replace(after, round=number, state=state)
                 if self._config.method.control_variates:
                     after = replace(after, counted={**after.counted, **dict.fromkeys(asked.admitted, number)})
             self._messenger.report(
@@ -186,11 +185,11 @@ class Rounds:
             standing = progress.standing.after(number, asked.admitted, asked.refused)
             progress = replace(progress, standing=standing)
         try:
-            state, delta = next_head(self._strategy, progress.state, contributions, self._strategy_config)
+            state = next_head(self._strategy, progress.state, contributions, self._strategy_config)
         except OverflowError as error:
             raise UserError(f"round {number}: {error}. The run stops here") from None
         after = progress.scored(number, public, self._config) if public else progress
-        after = after.stepped(number, state, delta, self._config)
+        after = replace(after, round=number, state=state)
         self._messenger.report(
             number, "train", () if secret else planned, shown, failure=asked.failure, best=after.best.round > progress.best.round,
             set_aside={} if secret else after.standing.set_aside(number), public=public, secret=secret,
@@ -228,17 +227,17 @@ class Rounds:
         size = cohort_size(len(trainers), self._config)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
 
-    def _step(self, state: State, asked: Answers, planned: Sequence[str]) -> tuple[str, State, Delta]:
-        """Return why the round failed, or "", the next state and the combined update."""
+    def _step(self, state: State, asked: Answers, planned: Sequence[str]) -> tuple[str, State]:
+        """Return why the round failed, or "", and the next state."""
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
         if asked.failure:
-            return asked.failure, state, ()
+            return asked.failure, state
         if len(asked.admitted) < needed:
-            return too_few(len(asked.admitted), planned, needed), state, ()
+            return too_few(len(asked.admitted), planned, needed), state
         try:
-            return "", *next_head(self._strategy, state, self._contributions(asked), self._strategy_config)
+            return "", next_head(self._strategy, state, self._contributions(asked), self._strategy_config)
         except OverflowError as error:
-            return str(error), state, ()
+            return str(error), state
 
     def _contributions(self, asked: Answers) -> list[Contribution]:
         """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""

@@ -15,11 +15,11 @@ from fedtransfer.common.head.depth import layer_at
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.server.sites.cohort import FailureRecord
-from fedtransfer.server.strategies.state import Delta, State, moved
+from fedtransfer.server.strategies.state import State
 
 Kept = tuple[NDArray, ...]  # type: ignore[type-arg]
 # Names of the further arrays that pass from round to round
-MOMENTS, FIRST, BEFORE, AVERAGE, EMA = "moments", "first", "before", "average", "ema"
+MOMENTS = "moments"
 CLIP = "clip"  # clip norm of the next round, if it adapts
 
 
@@ -32,14 +32,12 @@ class Candidate:
         round: the round that it entered.
         head: its arrays.
         trainable: the layer of the backbone from which on they are trained.
-        mixed: for a mix of two heads, its curve and its share of the second; "" for a round's head.
     """
 
     loss: float
     round: int
     head: Arrays
     trainable: str = "head"
-    mixed: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,7 @@ class Progress:
     @classmethod
     def begin(cls, state: State, config: RunConfig, run: str = "", trainable: str = "head") -> "Progress":
         """Return the progress before the first round."""
-        kept: dict[str, Kept] = {FIRST: state.head} if config.interpolate else {}
-        if config.ema:
-            kept[EMA] = tuple(array.astype(np.float64) for array in state.head)
-        if config.clip_quantile:
-            kept[CLIP] = (np.array(config.clip),)
+        kept = {CLIP: (np.array(config.clip),)} if config.clip_quantile else {}
         best = Candidate(math.inf, 0, state.head, trainable)
         return cls(0, state, best, trainable=trainable, run=run, kept=kept)
 
@@ -100,19 +94,6 @@ class Progress:
         if loss < self.reference - config.min_delta:
             return replace(self, best=best, reference=loss, waited=0)
         return replace(self, best=best, waited=self.waited + 1)
-
-    def stepped(self, round: int, state: State, delta: Delta, config: RunConfig) -> "Progress":
-        """Return the progress after a round that led to ``state`` by the combined update ``delta``."""
-        kept = dict(self.kept)
-        if config.interpolate:
-            kept[BEFORE], kept[AVERAGE] = self.state.head, moved(self.state.head, delta[: len(self.state.head)], 1.0)
-        if config.ema:  # a running mean (Polyak), in float64: decay · mean + (1 - decay) · head
-            # It begins as the plain mean of the heads so far, without the very first head.
-            decay = min(config.ema, (round - 1) / round)
-            kept[EMA] = tuple(
-                decay * mean + (1 - decay) * array for mean, array in zip(kept[EMA], state.head, strict=True)
-            )
-        return replace(self, round=round, state=state, kept=kept)
 
     def finished(self, config: RunConfig) -> bool:
         """Whether all rounds are done, or early stopping ends the run."""

@@ -70,8 +70,6 @@ def summarise(
     }
     if outcome.progress.chosen:
         summary["one_shot"] = {"head": config.one_shot, **outcome.progress.chosen}
-    if outcome.points:
-        summary["kept_head_is_a_mix"] = best.mixed
     if outcome.personal:
         summary["personal"] = dict(outcome.personal)
     if outcome.privacy:

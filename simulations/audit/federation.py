@@ -49,7 +49,7 @@ _CHOSEN = "validation images would choose by it which head is kept, and an audit
 _ADMITTED = "it is for answers that are not what they should be, and in an audit all are"
 _UNREPEATABLE = {
     **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l1", "l2", "optimizer"), _SLOW),
-    **dict.fromkeys(("early_stopping", "ema", "interpolate", "patience"), _CHOSEN),
+    **dict.fromkeys(("early_stopping", "patience"), _CHOSEN),
     **dict.fromkeys(("max_update_norm", "max_examples"), _ADMITTED),
     "augment": "an audit asks of images whether they were trained on, not of their views",
     "init": "validation images would choose the scale of the first head, and an audit has none",
@@ -207,7 +207,7 @@ class _Run:
                 together = len(cohort) if config.masks else 1
                 contributions = [Contribution(u.total, weight_of(weighting, u.examples, together)) for u in received]
             try:
-                state, _ = next_head(strategy, state, contributions, strategy_config)
+                state = next_head(strategy, state, contributions, strategy_config)
             except OverflowError as error:
                 raise UserError(f"round {number}: {error}") from None
         return state.head

@@ -47,8 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "standardise-federated-fedncm": {"standardise": "federated", "strategy": "fedncm", "personal_epochs": 1},
     "project-random": {"project": "random", "dimensions": 16},
     "augment": {"augment": 2},
-    "interpolate-ema": {"interpolate": True, "ema": 0.7},
-    "init-standardise-interpolate": {"init": "fed3r", "standardise": "federated", "interpolate": True, "ema": 0.5},
+    "init-standardise": {"init": "fed3r", "standardise": "federated"},
     "rates-and-balance": {
         "class_balance": 0.99, "label_smoothing": 0.1, "schedule": "cosine", "warmup_rounds": 2, "personal_epochs": 1,
     },
@@ -56,7 +55,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "unseen-sites": {"unseen_sites": 1, "sites": 4},
     "conv5_block2": DEEP,
     "conv5_block2-with-all": {
-        **DEEP, "interpolate": True, "ema": 0.5, "personal_epochs": 1, "strategy": "scaffold", "backbone_rate": 1.0,
+        **DEEP, "personal_epochs": 1, "strategy": "scaffold", "backbone_rate": 1.0,
     },
     "unfreeze": {"unfreeze_at": "3:conv5_block2", "learning_rate": 0.3},
     "unfreeze-init": {"unfreeze_at": "2:conv5_block2", "init": "fed3r", "personal_epochs": 1, "learning_rate": 0.3},

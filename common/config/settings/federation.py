@@ -93,19 +93,6 @@ class StrategySettings(SettingsGroup):
     lda: bool = option(
         False, "Strategy", "fed3r: linear discriminant analysis, by the scatter within classes, in place of ridge."
     )
-    ema: float = option(
-        0.0,
-        "Strategy",
-        "Decay of a running mean of the global heads, which may be kept in the end (0: none).",
-        ge=0,
-        lt=1,
-    )
-    interpolate: bool = option(
-        False,
-        "Strategy",
-        "In the end score the heads between two: before and after the last round's average, first and last, last and"
-        " running mean. The curves are kept, and the best by validation loss.",
-    )
 
     @field_validator("strategy")
     @classmethod

@@ -161,14 +161,14 @@ def test_a_reply_is_charged_before_it_leaves(
     "settings",
     [
         {},
-        {"ema": 0.9, "public_data": "public.npz"},
+        {"public_data": "public.npz"},
         {"strategy": "fed3r", "weighting": "examples", "local_steps": 0, "image_rate": 0.05},
     ],
 )
 def test_nobody_gets_scores_of_private_images(settings: dict) -> None:
     """Not those that a run without privacy would give either: a server may ask for whatever it likes."""
     config = RunConfig(**{**IMAGE, **settings})
-    trial = Trial("the site", 0, CLASSES, (TASK.head,))
+    trial = Trial("the site", 0, CLASSES, (TASK.head,), (1.0,))
     for request, kind in ((trial, protocol.TRIAL), (TASK, protocol.PERSONAL)):
         with pytest.raises(SiteError, match="scores of private images"):
             refuse_beyond(request, kind, config)

@@ -40,8 +40,6 @@ REFUSED: list[tuple[dict, str]] = [
         for private in (SITE, IMAGE)
         for name, value, why in (
             ("early-stopping", 3, "it looks at the sites' validation losses each round; give --public-data, or leave it at 0"),
-            ("ema", 0.9, "nobody could say whether the mean is the better head; give --public-data, or leave it at 0"),
-            ("interpolate", True, "its curves are scored on the sites' images; give --public-data, or leave it off"),
             ("class-balance", 0.9, "it takes the federation's numbers of images by class; leave it at 0"),
             ("max-examples", 900, "sites do not say how many images they have; leave it at 0"),
             ("patience", 2, "epochs would be chosen by a site's validation images, unaccounted; leave it at 0"),
@@ -180,7 +178,7 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
         {**SITE, "epsilon": 0.0, "noise-multiplier": 3.0},
         {**SITE, "noise-multiplier": 0.01},
         {**SITE, "noise-multiplier": 3.0, "hidden-units": 64, "dropout": 0.2, "optimizer": "adam", "augment": 1},
-        {**SITE, **PUBLIC, "ema": 0.9, "max-update-norm": 9.0},
+        {**SITE, **PUBLIC, "max-update-norm": 9.0},
         *[{**IMAGE, "strategy": strategy} for strategy in ("fedavg", "fedprox", "fedadam", "fedopt")],
         *[
             {**IMAGE, "strategy": strategy, "weighting": "examples"}

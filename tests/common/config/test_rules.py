@@ -82,10 +82,6 @@ REFUSED: list[tuple[dict, str]] = [
         {"init": "fed3r", "trainable": "conv5"},
         "init fed3r: … --trainable conv5 … --unfreeze-at 2:conv5",
     ),
-    (
-        {"unfreeze-at": "2:conv5", "ema": 0.5, "interpolate": True},
-        "ema, interpolate: … --unfreeze-at … --trainable",
-    ),
     ({"unfreeze-at": "2:conv5", "strategy": "scaffold"}, "unfreeze-at 2:conv5: … scaffold"),
     *[
         ({**deep, "standardise": "federated"}, "standardise federated:")
@@ -141,7 +137,7 @@ def test_every_refusal_there_is_has_a_test() -> None:
 
 ROUNDS = {
     "server-learning-rate": 1.0, "server-momentum": 0.0, "weighting": "uniform", "fraction": 0.5, "cohort-size": 2,
-    "sampling": "poisson", "early-stopping": 3, "min-delta": 0.1, "ema": 0.5, "interpolate": True, "init": "fed3r",
+    "sampling": "poisson", "early-stopping": 3, "min-delta": 0.1, "init": "fed3r",
     "schedule": "cosine", "warmup-rounds": 2, "class-balance": 0.9, "max-update-norm": 1.0, "unfreeze-at": "2:conv5",
     "hidden-units": 8, "dropout": 0.1, "l1": 0.1, "l2": 0.1, "trainable": "conv5",
 }  # fmt: skip
@@ -164,8 +160,6 @@ def test_a_closed_form_head_refuses_what_only_rounds_would_use(setting: str, val
             "strategy": "scaffold",
             "trainable": "conv5",
             "backbone-rate": 1.0,
-            "ema": 0.5,
-            "interpolate": True,
             "init": "zeros",
         },
         {"strategy": "scaffold", "init": "fed3r", "schedule": "linear", "warmup-rounds": 3, "class-balance": 0.9},
