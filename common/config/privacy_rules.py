@@ -133,7 +133,7 @@ def _check_image_level(config: Settings) -> None:
             "weighting examples: with --dp image sites do not tell how many images they have; give --weighting uniform "
             "(a site with more images makes longer steps, since sums are divided by --batch-size)"
         )
-    if unbounded := [outside(name) for name in ("hidden_units", "dropout", "l1", "l2") if changed(config, name)]:
+    if unbounded := [outside(name) for name in ("hidden_units", "dropout", "l2") if changed(config, name)]:
         raise ValueError(
             f"{', '.join(unbounded)}: --dp image clips each image's gradient in closed form, which a single linear layer "
             "without dropout or penalty has; leave it at 0"

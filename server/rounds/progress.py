@@ -91,7 +91,7 @@ class Progress:
             return self
         loss = validation.mean_loss
         best = self.last(loss, round) if loss < self.best.loss else self.best
-        if loss < self.reference - config.min_delta:
+        if loss < self.reference:
             return replace(self, best=best, reference=loss, waited=0)
         return replace(self, best=best, waited=self.waited + 1)
 

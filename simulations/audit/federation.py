@@ -48,7 +48,7 @@ _SLOW = "an audit repeats a run hundreds of times, and is quick enough for one s
 _CHOSEN = "validation images would choose by it which head is kept, and an audit has none"
 _ADMITTED = "it is for answers that are not what they should be, and in an audit all are"
 _UNREPEATABLE = {
-    **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l1", "l2", "optimizer"), _SLOW),
+    **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l2", "optimizer"), _SLOW),
     **dict.fromkeys(("early_stopping", "patience"), _CHOSEN),
     **dict.fromkeys(("max_update_norm", "max_examples"), _ADMITTED),
     "augment": "an audit asks of images whether they were trained on, not of their views",

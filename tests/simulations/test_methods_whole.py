@@ -49,7 +49,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "augment": {"augment": 2},
     "init-standardise": {"init": "fed3r", "standardise": "federated"},
     "rates-and-balance": {
-        "class_balance": 0.99, "label_smoothing": 0.1, "schedule": "cosine", "warmup_rounds": 2, "personal_epochs": 1,
+        "class_balance": 0.99, "schedule": "cosine", "personal_epochs": 1,
     },
     "personal-heads": {"personal_epochs": 2},
     "unseen-sites": {"unseen_sites": 1, "sites": 4},
@@ -61,7 +61,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "unfreeze-init": {"unfreeze_at": "2:conv5_block2", "init": "fed3r", "personal_epochs": 1, "learning_rate": 0.3},
     "hidden-units": {"hidden_units": 16, "learning_rate": 2.0, "local_epochs": 10},
     "dropout": {"dropout": 0.3},
-    "penalties": {"l1": 1e-4, "l2": 1e-3},
+    "penalty": {"l2": 1e-3},
     "weight-decay": {"weight_decay": 0.01, "optimizer": "adam", "learning_rate": 0.01},
     "patience": {"patience": 1, "local_epochs": 3},
 }  # fmt: skip

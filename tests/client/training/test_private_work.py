@@ -97,7 +97,7 @@ def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(prepa
 @pytest.mark.parametrize("settings", [{"noise": "alone"}, SHARED | {"local_steps": 1}])
 def test_the_rate_and_the_rounds_are_those_of_the_settings(settings: dict) -> None:
     """A share of noise grows with the rate, so who lowers it for all but one would see that one's update."""
-    config = RunConfig(**{**IMAGE, **settings}, rounds=5, schedule="cosine", warmup_rounds=1)
+    config = RunConfig(**{**IMAGE, **settings}, rounds=5, schedule="cosine")
     for number in range(1, 6):
         refuse_beyond(replace(TASK, round=number, rate=rate(config, number)), protocol.TRAIN, config)
         with pytest.raises(SiteError, match=rf"learning rate in round {number}"):

@@ -82,7 +82,7 @@ REFUSED: list[tuple[dict, str]] = [
     ({**IMAGE, "weighting": "examples"}, "weighting examples: … --dp image"),
     *[
         ({**IMAGE, name: value}, f"{name}: --dp image")
-        for name, value in {"hidden-units": 8, "dropout": 0.1, "l1": 0.1, "l2": 0.1}.items()
+        for name, value in {"hidden-units": 8, "dropout": 0.1, "l2": 0.1}.items()
     ],
     ({**IMAGE, "hidden-units": 8, "l2": 0.1}, "hidden-units, l2: --dp image clips"),
     ({**IMAGE, "optimizer": "adam"}, "optimizer adam: … --dp image"),
@@ -184,7 +184,7 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
             {**IMAGE, "strategy": strategy, "weighting": "examples"}
             for strategy in ("reptile", "median", "trimmed-mean")
         ],
-        {**IMAGE, "image-rate": 0.2, "local-steps": 3, "fraction": 0.5, "schedule": "cosine", "label-smoothing": 0.1},
+        {**IMAGE, "image-rate": 0.2, "local-steps": 3, "fraction": 0.5, "schedule": "cosine"},
         {**IMAGE, "cohort-size": 4, **PUBLIC},
         *[
             {**ONE_RELEASE, "strategy": strategy, "project": project, "dimensions": 64, "standardise": "public"}

@@ -21,7 +21,7 @@ ASKED: dict[str, Any] = {
     "init": "fed3r", "personal_epochs": 2, "trainable": "conv5", "unfreeze_at": "2:conv5", "standardise": "federated",
 }  # fmt: skip
 NOT_NUMBERS: dict[str, Any] = {
-    "server_optimizer": "sgd", "lda": True, "optimizer": "adam", "unfreeze_at": "2:conv5", "patience": 2,
+    "lda": True, "optimizer": "adam", "unfreeze_at": "2:conv5", "patience": 2,
 }  # fmt: skip
 
 

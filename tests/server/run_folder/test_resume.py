@@ -97,14 +97,13 @@ def test_changed_progress_is_told_apart(seed: int) -> None:
         assert not same(one, replace(one, **change)), change
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential"])
-def test_other_rounds_are_refused_where_rates_follow_from_them(checkpoints: Checkpoints, schedule: str) -> None:
-    falling = replace(checkpoints, config=RunConfig(schedule=schedule, rounds=20))
+def test_other_rounds_are_refused_where_rates_follow_from_them(checkpoints: Checkpoints) -> None:
+    falling = replace(checkpoints, config=RunConfig(schedule="cosine", rounds=20))
     falling.save(progress())
     assert same(falling.latest(), progress())
     with pytest.raises(UserError, match=r"rounds was 20 and is 30\."):
-        replace(falling, config=RunConfig(schedule=schedule, rounds=30)).latest()
-    with pytest.raises(UserError, match=rf"rounds was 20 and is None; schedule was '{schedule}' and is 'constant'"):
+        replace(falling, config=RunConfig(schedule="cosine", rounds=30)).latest()
+    with pytest.raises(UserError, match="rounds was 20 and is None; schedule was 'cosine' and is 'constant'"):
         replace(falling, config=RunConfig(rounds=20)).latest()
     checkpoints.save(progress(2))
     assert replace(checkpoints, config=RunConfig(rounds=7)).latest().round == 2

@@ -41,7 +41,7 @@ def watched(config: RunConfig, **arguments: object) -> tuple[tuple[np.ndarray, .
         {"strategy": "fedadam", "server_momentum": 0.9, "server_learning_rate": 0.1},
         {"strategy": "median"},
         {"strategy": "perfedavg", "class_balance": 0.9},
-        {"weighting": "uniform", "label_smoothing": 0.1},
+        {"weighting": "uniform"},
         {"strategy": "fedncm"},
         {"strategy": "fed3r", "ridge": 0.1},
         {"strategy": "fed3r", "ridge": 1.0, "lda": True},
