@@ -11,8 +11,7 @@ from fedtransfer.common.methods.add_ons import ADD_ONS
 from fedtransfer.common.methods.method import Method, Verdict
 
 LEAST_NOISE = 0.01  # of a noise multiplier: ε is in the thousands there
-_OF_DP = ("epsilon", "noise_multiplier", "clip", "clip_quantile", "image_rate", "local_steps", "noise")
-_OF_MASKS = ("mask_neighbours", "colluding_sites")
+_OF_DP = ("epsilon", "noise_multiplier", "clip", "image_rate", "local_steps", "noise")
 
 
 def refuse_unprotected(config: Settings) -> None:
@@ -34,8 +33,8 @@ def refuse_unprotected(config: Settings) -> None:
         raise ValueError(f"{', '.join(unused)}: goes with --dp site or --dp image; without it nothing is noised")
     if config.masks:
         _check_masks(config)
-    elif unused := [outside(name) for name in _OF_MASKS if changed(config, name)]:
-        raise ValueError(f"{', '.join(unused)}: goes with --masks")
+    elif config.colluding_sites:
+        raise ValueError("colluding-sites: goes with --masks")
 
 
 def refuse_undeclared(config: Settings) -> None:
@@ -111,15 +110,9 @@ def _check_site_level(config: Settings) -> None:
         )
     if unused := [outside(name) for name in ("image_rate", "local_steps") if changed(config, name)]:
         raise ValueError(f"{', '.join(unused)}: goes with --dp image; with --dp site a site trains as it would without")
-    if config.clip_quantile and config.noise == "shared":
-        raise ValueError(
-            "clip-quantile: with --noise shared the bound must stand before sites mask; give a fixed --clip"
-        )
 
 
 def _check_image_level(config: Settings) -> None:
-    if config.clip_quantile:
-        raise ValueError("clip-quantile: it adapts the bound of sites' updates; it goes with --dp site")
     if not (verdict := config.method.dp_image).allowed:
         raise ValueError(
             f"strategy {config.strategy}: with --dp image, {verdict.reason}; "

@@ -14,11 +14,13 @@ from fedtransfer.common.support.text import nearest
 
 # Settings of earlier versions: default, and the remedy if a run has another value.
 RETIRED: dict[str, tuple[Value, str]] = {
+    "clip-quantile": (0.0, "--clip bounds updates in every round"),
     "ema": (0.0, "the best head by validation loss is the run's result"),
     "final-rate": (0.01, "--schedule cosine ends at 0.01 of the rate"),
     "interpolate": (False, "the best head by validation loss is the run's result"),
     "l1": (0.0, "--l2 and --weight-decay hold the weights back"),
     "label-smoothing": (0.0, "--weight-decay and --dropout regularise the head"),
+    "mask-neighbours": (0, "the number of neighbours follows from the number of sites"),
     "min-delta": (0.0, "--early-stopping counts rounds without any improvement"),
     "server-optimizer": ("adam", "fedopt follows Keras' Adam; --strategy fedavg has a momentum"),
     "warmup-rounds": (0, "the rate is highest in the first round"),

@@ -29,11 +29,11 @@ from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Update
 from fedtransfer.server.callbacks import Callback, Start
 from fedtransfer.server.privacy.ledger import RunLedger
-from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous, check_adaptive_clip
+from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
 from fedtransfer.server.rounds import after as closing
 from fedtransfer.server.rounds.before import prepare_run
 from fedtransfer.server.rounds.kernel import next_head
-from fedtransfer.server.rounds.progress import CLIP, MOMENTS, Progress
+from fedtransfer.server.rounds.progress import MOMENTS, Progress
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.run_folder.records import Outcome
@@ -64,8 +64,6 @@ def federate(
     """
     callbacks, strategy = list(callbacks), strategy_of(config, strategy)
     spending = RunLedger.from_config(folder, config)
-    if spending and config.dp == "site":
-        check_adaptive_clip(config, spending.promise)  # before sites are asked
 
     def report(site: str, done: int, total: int) -> None:
         for callback in callbacks:
@@ -133,8 +131,8 @@ class Rounds:
             self._messenger.spending.charge(0)
         start = prepare_run(self._messenger, self._messenger.terms.spec(layer))
         state = State(start.head, {}) if self._config.closed_form else self._start(start.head)
-        progress = Progress.begin(state, self._config, os.urandom(8).hex(), layer)
-        kept = {**progress.kept, MOMENTS: start.moments} if start.moments else progress.kept
+        progress = Progress.begin(state, os.urandom(8).hex(), layer)
+        kept = {MOMENTS: start.moments} if start.moments else {}
         return replace(progress, kept=kept, chosen=start.chosen)
 
     def train(self, progress: Progress) -> Progress:
@@ -178,7 +176,8 @@ class Rounds:
         task = self.requests.training(progress, number, self._strategy.extra(progress.state))
         asked = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
         if self._site_level:
-            contributions, progress = self._released(self._site_level, progress, asked)
+            deltas = [answer.total for answer in asked.summands]
+            contributions = [self._site_level.release(deltas, progress.state.head, self._config.clip, self._rng)]
             shown = anonymous(asked, self._messenger, task(trainers[0]), progress.state.head)
         else:
             contributions, shown = self._contributions(asked), asked
@@ -195,17 +194,6 @@ class Rounds:
             set_aside={} if secret else after.standing.set_aside(number), public=public, secret=secret,
         )  # fmt: skip
         return after
-
-    def _released(
-        self, mechanism: SiteLevel, progress: Progress, asked: Answers
-    ) -> tuple[list[Contribution], Progress]:
-        """Return the cohort's noisy sum, and the progress with the bound of the next round's updates."""
-        deltas, bound = [answer.total for answer in asked.summands], progress.clip(self._config)
-        released = mechanism.release(deltas, progress.state.head, bound, self._rng)
-        if mechanism.quantile:
-            following = np.array(mechanism.next_bound(deltas, bound, self._rng))
-            progress = replace(progress, kept={**progress.kept, CLIP: (following,)})
-        return [released], progress
 
     def _deepened(self, progress: Progress, number: int) -> Progress:
         """Unfreeze what a round is the first to train; the server's optimizer starts anew with it."""

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
@@ -18,9 +17,7 @@ from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.state import State
 
 Kept = tuple[NDArray, ...]  # type: ignore[type-arg]
-# Names of the further arrays that pass from round to round
-MOMENTS = "moments"
-CLIP = "clip"  # clip norm of the next round, if it adapts
+MOMENTS = "moments"  # among the further arrays: mean and deviation of the federation's features
 
 
 @dataclass(frozen=True)
@@ -71,15 +68,10 @@ class Progress:
     counted: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, state: State, config: RunConfig, run: str = "", trainable: str = "head") -> "Progress":
+    def begin(cls, state: State, run: str = "", trainable: str = "head") -> "Progress":
         """Return the progress before the first round."""
-        kept = {CLIP: (np.array(config.clip),)} if config.clip_quantile else {}
         best = Candidate(math.inf, 0, state.head, trainable)
-        return cls(0, state, best, trainable=trainable, run=run, kept=kept)
-
-    def clip(self, config: RunConfig) -> float:
-        """Return the clip norm of updates in the next round, under differential privacy of sites."""
-        return float(self.kept[CLIP][0]) if CLIP in self.kept else config.clip
+        return cls(0, state, best, trainable=trainable, run=run)
 
     def last(self, loss: float, round: int) -> Candidate:
         """Return the current head as a candidate."""

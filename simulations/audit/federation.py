@@ -182,7 +182,7 @@ class _Run:
         strategy_config = config.model_copy(update={"sites": len(self.sites)})  # strategies read how many train
         mechanism = SiteLevel.from_config(config, promised) if promised and config.dp == "site" else None
         state = strategy.start(initial_head(self.spec, config.seed), strategy_config)
-        weighting, bound, extra = config.weights_of_sites, config.clip, self._class_weights()
+        weighting, extra = config.weights_of_sites, self._class_weights()
         for number in range(1, _affordable(config) + 1):
             if mechanism:
                 cohort = draw_secretly(self.sites, config.fraction, self.rng)
@@ -201,8 +201,7 @@ class _Run:
             received = self._received(task(TOTAL), state.head, answers)
             if mechanism:
                 deltas = [update.total for update in received]
-                contributions = [mechanism.release(deltas, state.head, bound, self.rng)]
-                bound = mechanism.next_bound(deltas, bound, self.rng)
+                contributions = [mechanism.release(deltas, state.head, config.clip, self.rng)]
             else:
                 together = len(cohort) if config.masks else 1
                 contributions = [Contribution(u.total, weight_of(weighting, u.examples, together)) for u in received]

@@ -26,12 +26,12 @@ REFUSED: list[tuple[dict, str]] = [
     *[
         ({name: value}, f"{name}: goes with --dp site or --dp image; without it nothing is noised")
         for name, value in {
-            "epsilon": 2.0, "noise-multiplier": 1.0, "clip": 0.5, "clip-quantile": 0.5, "image-rate": 0.1,
+            "epsilon": 2.0, "noise-multiplier": 1.0, "clip": 0.5, "image-rate": 0.1,
             "local-steps": 3, "noise": "shared",
         }.items()
     ],
     ({"epsilon": 2.0, "clip": 0.5}, "epsilon, clip: … --dp … --dp image"),
-    *[({name: 3}, f"{name}: goes with --masks") for name in ("mask-neighbours", "colluding-sites")],
+    ({"colluding-sites": 3}, "colluding-sites: goes with --masks"),
     ({**SITE, "epsilon": 0.0}, "dp site: … --epsilon … 2 … --noise-multiplier"),
     ({**IMAGE, "epsilon": 0.0}, "dp image: say how much noise"),
     ({**IMAGE, "noise-multiplier": 0.009}, "noise-multiplier 0.009: … 0.01"),
@@ -71,10 +71,8 @@ REFUSED: list[tuple[dict, str]] = [
     ({**SITE, "cohort-size": 3}, "sampling: … --dp site"),
     ({**SITE, "image-rate": 0.2}, "image-rate: … --dp image … --dp site"),
     ({**SITE, "image-rate": 0.2, "local-steps": 2}, "image-rate, local-steps: … --dp image"),
-    ({**SITE, **SHARED, "clip-quantile": 0.5}, "clip-quantile: … --noise shared"),
     ({**SITE, "masks": True}, "masks: … --dp site"),
     # Of images.
-    ({**IMAGE, "clip-quantile": 0.5}, "clip-quantile: … --dp site"),
     *[
         ({**IMAGE, "strategy": name}, f"strategy {name}: … --dp image")
         for name in ("scaffold", "perfedavg")
@@ -174,7 +172,7 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
             for strategy in ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt")
         ],
         {**SITE, "strategy": "reptile", "weighting": "examples"},
-        {**SITE, "clip-quantile": 0.5, "clip": 0.1},
+        {**SITE, "clip": 0.1},
         {**SITE, "epsilon": 0.0, "noise-multiplier": 3.0},
         {**SITE, "noise-multiplier": 0.01},
         {**SITE, "noise-multiplier": 3.0, "hidden-units": 64, "dropout": 0.2, "optimizer": "adam", "augment": 1},
@@ -193,7 +191,7 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
         ],
         {**ONE_RELEASE, "ridge": 3.0},
         {**ONE_RELEASE, **SHARED},
-        {**MASKS, "mask-neighbours": 8, "colluding-sites": 2, "min-sites": 3},
+        {**MASKS, "colluding-sites": 2, "min-sites": 3},
         {**MASKS, "init": "fed3r", "standardise": "federated", "early-stopping": 5, "strategy": "scaffold"},
         {**MASKS, "strategy": "fedncm"},
         {**MASKS, "sites": 3},

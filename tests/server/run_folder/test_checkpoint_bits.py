@@ -45,7 +45,7 @@ def test_a_round_after_a_checkpoint_has_the_bits_of_one_without(tmp_path_factory
     config = RunConfig(strategy=name, sites=5)
     checkpoints = Checkpoints(tmp_path_factory.mktemp("c"), config, "f" * 64, ("a", "b", "c"))
     strategy = STRATEGIES[name]
-    straight = resumed = Progress.begin(strategy.start(HEAD, config), config, run="0123456789abcdef")
+    straight = resumed = Progress.begin(strategy.start(HEAD, config), run="0123456789abcdef")
     for round in range(1, 5):
         delta = update(name, config, HEAD, round)
         straight = replace(straight, round=round, state=strategy.step(straight.state, delta, config))
