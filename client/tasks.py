@@ -19,7 +19,7 @@ from fedtransfer.client.training.updates import fine_tune, private_update, weigh
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.head.head import Arrays, HeadSpec, mix
+from fedtransfer.common.head.head import Arrays, HeadSpec
 from fedtransfer.common.head.metrics import Counts, confusion_matrix, cross_entropy
 from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.privacy.randomness import secret_generator
@@ -161,23 +161,15 @@ def gather(request: Gather, site: Site) -> Sums:
 
 
 def trial(request: Trial, site: Site) -> Tally:
-    """Score several heads on validation and test images, each under several factors on its scores."""
-    heads = list(request.heads)
-    if request.shares:
-        start, end = request.heads
-        heads = [mix(start, end, share) for share in request.shares]
-    splits = [_data(split, request, site) for split in ("validation", "test")]
-    correct = np.zeros((len(heads), 2), np.int64)
-    losses = np.zeros((len(heads), len(request.factors), 2))
+    """Score several heads on validation images, each under several factors on its scores."""
+    x, y = _data("validation", request, site)
+    losses = np.zeros((len(request.heads), len(request.factors)))
     with trainer(*_head_and_recipe(site, request)) as t:
-        for i, head in enumerate(heads):
+        for i, head in enumerate(request.heads):
             for j, factor in enumerate(request.factors):
                 scaled = (*head[:-2], *(array * np.float32(factor) for array in head[-2:]))
-                for k, (x, y) in enumerate(splits):
-                    probabilities = t.predict(scaled, x)
-                    correct[i, k] = (probabilities.argmax(1) == y).sum()
-                    losses[i, j, k] = cross_entropy(probabilities, y)
-    return Tally(*_heading(request, site), np.array([len(y) for _, y in splits], np.int64), correct, losses)
+                losses[i, j] = cross_entropy(t.predict(scaled, x), y)
+    return Tally(*_heading(request, site), len(y), losses)
 
 
 def finish(task: Task, site: Site) -> Confusion:

@@ -20,10 +20,9 @@ from fedtransfer.server.callbacks import Callback, load_callbacks
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.callbacks.tables import Tables, read_history, read_left_out
 from fedtransfer.server.callbacks.tensorboard import TensorBoard
-from fedtransfer.server.rounds.after import write_points
 from fedtransfer.server.rounds.loop import federate
 from fedtransfer.server.run_folder.folder import open_folder, read_summary, write_summary
-from fedtransfer.server.run_folder.plots import plot_curves, plot_points
+from fedtransfer.server.run_folder.plots import plot_curves
 from fedtransfer.server.run_folder.records import Outcome
 from fedtransfer.server.run_folder.summary import summarise
 from fedtransfer.server.strategies.strategy import Strategy
@@ -66,9 +65,6 @@ def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback], strategy:
     _save_models(folder, config, backbone, outcome)
     history = read_history(folder)
     plot_curves(history, outcome.best.round, folder / "curves.png")
-    if outcome.points:
-        write_points(folder / "interpolation.csv", outcome.points)
-        plot_points(outcome.points, folder / "interpolation.png")
     write_summary(folder, summarise(config, backbone, history, read_left_out(folder), outcome, seconds))
     summary = read_summary(folder)
     for callback in callbacks:

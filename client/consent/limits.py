@@ -17,11 +17,12 @@ from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.depth import layers
 from fedtransfer.common.head.schedule import rate
 from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.methods.sizes import RIDGES
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, CONTROL, MOMENTS, Gather, Request, Task, Trial
 from fedtransfer.common.wire.sums import requested_sums
 
-HEADS, FACTORS = 11, 10  # the most in a trial
+HEADS, FACTORS = RIDGES, 10  # the most in a trial
 
 
 def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
@@ -44,10 +45,7 @@ def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
     if isinstance(request, Task | Trial):
         _check_heads(request, config)
     if isinstance(request, Trial):
-        several = config.one_shot or config.ema or config.interpolate
-        if not several or request.number > HEADS or len(request.factors) > FACTORS:
-            most = f"{HEADS} heads under {FACTORS} factors at most" if several else "none"
-            raise _beyond(f"a trial of {request.number} heads under {len(request.factors)} factors", most)
+        _check_trial(request, config)
     if isinstance(request, Task) and kind == protocol.TRAIN:
         if request.weighting != config.weights_of_sites:
             raise _beyond(f"weighting {request.weighting}", config.weights_of_sites)
@@ -62,6 +60,13 @@ def _check_round(task: Task, config: RunConfig) -> None:
     expected = rate(config, task.round)
     if not math.isclose(task.rate, expected):  # libraries differ in the last bits of a cosine
         raise _beyond(f"{task.rate:g} of the learning rate in round {task.round}", f"{expected:g}")
+
+
+def _check_trial(trial: Trial, config: RunConfig) -> None:
+    heads, factors = len(trial.heads), len(trial.factors)
+    if not config.one_shot or heads > HEADS or factors > FACTORS:
+        most = f"{HEADS} heads under {FACTORS} factors at most" if config.one_shot else "none"
+        raise _beyond(f"a trial of {heads} heads under {factors} factors", most)
 
 
 def _check_heads(request: Task | Trial, config: RunConfig) -> None:

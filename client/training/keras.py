@@ -107,7 +107,8 @@ class KerasTrainer(Trainer):
             batch = tf.maximum(row, 0)
             labels = tf.gather(y, batch)
             with tf.GradientTape() as tape:
-                losses = self._losses(labels, self._scores(tf.gather(x, batch), training=True))
+                scores = self._scores(tf.gather(x, batch), training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
                 losses *= present * tf.gather(class_weights, labels)
                 loss = tf.reduce_sum(losses) / tf.reduce_sum(present) + sum(self._penalties())
             return tape.gradient(loss, self._weights)
@@ -139,15 +140,6 @@ class KerasTrainer(Trainer):
         first = tf.cond(fresh, begin, lambda: tf.constant(0))
         tf.while_loop(lambda i: i < tf.shape(rows)[0], step, [first])
         return [variable.value for variable in self._weights]
-
-    def _losses(self, labels: Any, scores: Any) -> Any:
-        """Return each image's cross-entropy, with label smoothing if it is on."""
-        share, classes = self._recipe.label_smoothing, scores.shape[1]
-        if not share:
-            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
-        return tf.nn.softmax_cross_entropy_with_logits(
-            (1 - share) * tf.one_hot(labels, classes) + share / classes, scores
-        )
 
     def _softmax(self, head: list[Any], x: Any) -> Any:
         with keras.StatelessScope(zip(self._weights, head, strict=True)):

@@ -39,7 +39,6 @@ class LinearTrainer(Trainer):
         pull, decay = (
             np.float32(recipe.learning_rate * rate * share) for share in (recipe.proximal, recipe.weight_decay)
         )
-        target, spread = np.float32(1 - recipe.label_smoothing), np.float32(recipe.label_smoothing / head[1].size)
         weights, bias = head[0].T.copy(), head[1].copy()  # (C, d): the gradient is a faster product in this layout
         anchors = (weights.copy(), bias.copy()) if pull else None
         drift = None if correction is None else (step * correction[0].T, step * correction[1])
@@ -50,9 +49,7 @@ class LinearTrainer(Trainer):
             xb, yb = x.take(rows, axis=0), y[rows]
             # With respect to the scores: (p - y) / n.
             gradient = _softmax(xb @ weights.T + bias)
-            gradient[np.arange(len(rows)), yb] -= target
-            if spread:
-                gradient -= spread
+            gradient[np.arange(len(rows)), yb] -= 1
             if class_weights is not None:
                 gradient *= class_weights[yb, None]
             gradient *= rate / np.float32(len(rows))

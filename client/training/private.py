@@ -42,8 +42,7 @@ def train_privately(
     Args:
         head: kernel (d, C) and bias (C,); an adversary may choose it.
         x, y: features (n, d) and class numbers (n,); n may be 0.
-        recipe: plain SGD: learning rate, divisor of a batch, weight decay, FedProx' pull, label
-            smoothing.
+        recipe: plain SGD: learning rate, divisor of a batch, weight decay, FedProx' pull.
         promised: number of steps, probability of an image to be in a batch, clip norm, and standard
             deviation of the noise as a multiple of the clip norm.
         rng: draws batches and noise; outside tests ``secret_generator()``.
@@ -57,7 +56,7 @@ def train_privately(
     anchor = now.copy() if pull else None
     source = NoiseSource(now.size, promised.noise_multiplier * promised.clip * factor, rng, promised.releases)
     with np.errstate(all="ignore"):  # the server refuses a head that overflows
-        gradients = ClippedGradients(x, y, promised.clip, recipe.label_smoothing)
+        gradients = ClippedGradients(x, y, promised.clip)
         for rows in batches(len(y), promised.release.rate, promised.releases, rng):
             gradients.sum(weights, bias, rows, factor, dw, db)
             change += source.draw()
@@ -81,7 +80,7 @@ def clipped_gradient_sum(
     total = np.empty(head[0].size + head[1].size, np.float64)
     dw, db = _parts(total, head)
     with np.errstate(all="ignore"):
-        gradients = ClippedGradients(x, y, promised.clip, recipe.label_smoothing)
+        gradients = ClippedGradients(x, y, promised.clip)
         [rows] = batches(len(y), promised.release.rate, 1, rng)
         gradients.sum(head[0].T, head[1], rows, 1.0, dw, db)
     return np.ascontiguousarray(dw.T), db
@@ -101,9 +100,9 @@ class ClippedGradients:
     An image adds nothing if its features or scores are not finite, or their norm is not.
     """
 
-    def __init__(self, x: Features, y: Labels, clip: float, smoothing: float) -> None:
+    def __init__(self, x: Features, y: Labels, clip: float) -> None:
         self._x, self._y = x, y
-        self._clip, self._smoothing = np.float32(clip) * _MARGIN, smoothing
+        self._clip = np.float32(clip) * _MARGIN
 
     def sum(
         self,
@@ -124,9 +123,7 @@ class ClippedGradients:
         residuals -= residuals.max(1, keepdims=True)
         np.exp(residuals, out=residuals)
         residuals /= residuals.sum(1, keepdims=True)
-        residuals[np.arange(len(rows)), self._y[rows]] -= np.float32(1 - self._smoothing)
-        if self._smoothing:
-            residuals -= np.float32(self._smoothing / len(bias))
+        residuals[np.arange(len(rows)), self._y[rows]] -= 1
         norms = np.sqrt((np.vecdot(residuals, residuals) + _UNDERFLOW) * (np.vecdot(xb, xb) + 1))
         residuals *= (np.float32(factor) * np.minimum(1, self._clip / norms))[:, None]
         if not (finite := np.isfinite(norms)).all():

@@ -28,7 +28,6 @@ class Recipe:
         optimizer, learning_rate, batch_size, epochs, patience: as in the run config.
         proximal: FedProx' μ: the loss gets μ/2 · ‖w - (the head it began at)‖².
         weight_decay: λ: each step also shrinks kernels, not biases, by rate · λ.
-        label_smoothing: share of each label that is spread over all classes.
         inner_rate: Per-FedAvg's α: a step takes two batches, and its gradient on the second where a step of α along
             that on the first leads (0: plain steps).
         corrected: steps take a correction of their gradients (SCAFFOLD).
@@ -43,7 +42,6 @@ class Recipe:
     patience: int = 0
     proximal: float = 0.0
     weight_decay: float = 0.0
-    label_smoothing: float = 0.0
     inner_rate: float = 0.0
     corrected: bool = False
     backbone_rate: float = 1.0
@@ -58,7 +56,6 @@ class Recipe:
             config.local_epochs,
             config.patience,
             weight_decay=config.weight_decay,
-            label_smoothing=config.label_smoothing,
             backbone_rate=config.backbone_rate,
         )
 

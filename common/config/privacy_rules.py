@@ -11,8 +11,7 @@ from fedtransfer.common.methods.add_ons import ADD_ONS
 from fedtransfer.common.methods.method import Method, Verdict
 
 LEAST_NOISE = 0.01  # of a noise multiplier: ε is in the thousands there
-_OF_DP = ("epsilon", "noise_multiplier", "clip", "clip_quantile", "image_rate", "local_steps", "noise")
-_OF_MASKS = ("mask_neighbours", "colluding_sites")
+_OF_DP = ("epsilon", "noise_multiplier", "clip", "image_rate", "local_steps", "noise")
 
 
 def refuse_unprotected(config: Settings) -> None:
@@ -34,8 +33,8 @@ def refuse_unprotected(config: Settings) -> None:
         raise ValueError(f"{', '.join(unused)}: goes with --dp site or --dp image; without it nothing is noised")
     if config.masks:
         _check_masks(config)
-    elif unused := [outside(name) for name in _OF_MASKS if changed(config, name)]:
-        raise ValueError(f"{', '.join(unused)}: goes with --masks")
+    elif config.colluding_sites:
+        raise ValueError("colluding-sites: goes with --masks")
 
 
 def refuse_undeclared(config: Settings) -> None:
@@ -67,10 +66,6 @@ def _check_what_else_leaks(config: Settings) -> None:
     leaks = {
         "early_stopping": without_public
         and "it looks at the sites' validation losses each round; give --public-data, or leave it at 0",
-        "ema": without_public
-        and "nobody could say whether the mean is the better head; give --public-data, or leave it at 0",
-        "interpolate": without_public
-        and "its curves are scored on the sites' images; give --public-data, or leave it off",
         "class_balance": "it takes the federation's numbers of images by class; leave it at 0",
         "max_examples": "sites do not say how many images they have; leave it at 0",
         "patience": "epochs would be chosen by a site's validation images, unaccounted; leave it at 0",
@@ -115,15 +110,9 @@ def _check_site_level(config: Settings) -> None:
         )
     if unused := [outside(name) for name in ("image_rate", "local_steps") if changed(config, name)]:
         raise ValueError(f"{', '.join(unused)}: goes with --dp image; with --dp site a site trains as it would without")
-    if config.clip_quantile and config.noise == "shared":
-        raise ValueError(
-            "clip-quantile: with --noise shared the bound must stand before sites mask; give a fixed --clip"
-        )
 
 
 def _check_image_level(config: Settings) -> None:
-    if config.clip_quantile:
-        raise ValueError("clip-quantile: it adapts the bound of sites' updates; it goes with --dp site")
     if not (verdict := config.method.dp_image).allowed:
         raise ValueError(
             f"strategy {config.strategy}: with --dp image, {verdict.reason}; "
@@ -137,7 +126,7 @@ def _check_image_level(config: Settings) -> None:
             "weighting examples: with --dp image sites do not tell how many images they have; give --weighting uniform "
             "(a site with more images makes longer steps, since sums are divided by --batch-size)"
         )
-    if unbounded := [outside(name) for name in ("hidden_units", "dropout", "l1", "l2") if changed(config, name)]:
+    if unbounded := [outside(name) for name in ("hidden_units", "dropout", "l2") if changed(config, name)]:
         raise ValueError(
             f"{', '.join(unbounded)}: --dp image clips each image's gradient in closed form, which a single linear layer "
             "without dropout or penalty has; leave it at 0"

@@ -7,10 +7,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.config.presets import PRESETS
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
+
+# Settings of earlier versions: default, and the remedy if a run has another value.
+RETIRED: dict[str, tuple[Value, str]] = {
+    "clip-quantile": (0.0, "--clip bounds updates in every round"),
+    "ema": (0.0, "the best head by validation loss is the run's result"),
+    "final-rate": (0.01, "--schedule cosine ends at 0.01 of the rate"),
+    "interpolate": (False, "the best head by validation loss is the run's result"),
+    "l1": (0.0, "--l2 and --weight-decay hold the weights back"),
+    "label-smoothing": (0.0, "--weight-decay and --dropout regularise the head"),
+    "mask-neighbours": (0, "the number of neighbours follows from the number of sites"),
+    "min-delta": (0.0, "--early-stopping counts rounds without any improvement"),
+    "server-optimizer": ("adam", "fedopt follows Keras' Adam; --strategy fedavg has a momentum"),
+    "warmup-rounds": (0, "the rate is highest in the first round"),
+}
 
 
 def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
@@ -19,7 +33,7 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
     Raises:
         UserError: names each unknown key with the nearest valid one, and each bad value with what was expected.
     """
-    known = list(RunConfig().to_flat())
+    values, known = without_retired(values, source), list(RunConfig().to_flat())
     unknown = [key for key in values if key not in known]
     if unknown:
         raise UserError("\n".join(f"{source}: unknown key {key!r}; {nearest(key, known)}" for key in unknown))
@@ -27,6 +41,21 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
         return RunConfig.model_validate(dict(values), strict=False)
     except ValidationError as error:
         raise UserError("\n".join(f"{source}: {_explain(problem)}" for problem in error.errors())) from None
+
+
+def without_retired(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Drop settings of earlier versions that have their default.
+
+    Raises:
+        UserError: one has another value; the text says what to do.
+    """
+    if problems := [
+        f"{source}: {key}: no setting of this version, got {values[key]!r}; {remedy}, so leave it out"
+        for key, (default, remedy) in RETIRED.items()
+        if key in values and values[key] != default
+    ]:
+        raise UserError("\n".join(problems))
+    return {key: value for key, value in values.items() if key not in RETIRED}
 
 
 def read_config(path: Path) -> RunConfig:

@@ -12,10 +12,9 @@ _RAY = ("ray_address", "client_cpus", "client_gpus")
 # What a head in closed form leaves without a use: there is no round of training, and one layer only.
 _OF_ROUNDS = (
     "init", "server_learning_rate", "server_momentum", "weighting", "fraction", "cohort_size", "sampling",
-    "early_stopping", "min_delta", "ema", "interpolate", "schedule", "warmup_rounds", "class_balance",
-    "max_update_norm", "unfreeze_at",
+    "early_stopping", "schedule", "class_balance", "max_update_norm", "unfreeze_at",
 )  # fmt: skip
-_OF_THE_HEAD = ("hidden_units", "dropout", "l1", "l2", "trainable")
+_OF_THE_HEAD = ("hidden_units", "dropout", "l2", "trainable")
 
 
 def refuse_contradictions(config: Settings) -> None:
@@ -94,12 +93,6 @@ def _check_strategy(config: Settings) -> None:
             "weight-decay: ftrl makes each weight anew from its accumulators, so what decays between steps comes back; "
             "give --l2"
         )
-    if config.schedule == "constant" and changed(config, "final_rate"):
-        raise ValueError(
-            "final-rate: goes with --schedule linear, cosine or exponential; a constant rate ends as it began"
-        )
-    if config.warmup_rounds >= config.rounds and config.warmup_rounds:
-        raise ValueError(f"warmup-rounds {config.warmup_rounds}: the run has {config.rounds} rounds only; give fewer")
 
 
 def _check_one_shot(config: Settings) -> None:
@@ -119,11 +112,6 @@ def _check_depth(config: Settings) -> None:
         raise ValueError(
             f"init {config.init}: it needs pooled features, and --trainable {config.trainable} stores those at the cut; "
             f"begin with the head and go deeper by --unfreeze-at 2:{config.trainable}"
-        )
-    if config.unfreeze_at and (unused := _names(config, ("ema", "interpolate"))):
-        raise ValueError(
-            f"{unused}: the first head and the last have different arrays under --unfreeze-at, so there is none "
-            "between them; give --trainable instead"
         )
     if not deep and changed(config, "backbone_rate"):
         raise ValueError("backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate")

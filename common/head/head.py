@@ -34,8 +34,7 @@ class HeadSpec:
         classes: C, the number of classes.
         hidden_units: width of one hidden ReLU layer, 0 for none.
         dropout: rate on the head's input.
-        l1: L1 penalty on all kernels that are trained, those of convolutions too.
-        l2: L2 penalty on the same.
+        l2: L2 penalty on all kernels that are trained, those of convolutions too.
         above: what is trained of the backbone; None: the head alone.
         feature_map: with ``above``, what turns pooled features into the (n, d) that the head sees.
     """
@@ -44,7 +43,6 @@ class HeadSpec:
     classes: int
     hidden_units: int = 0
     dropout: float = 0.0
-    l1: float = 0.0
     l2: float = 0.0
     above: Above | None = None
     feature_map: FeatureMap | None = None
@@ -59,7 +57,7 @@ class HeadSpec:
         feature_map: FeatureMap | None = None,
     ) -> "HeadSpec":
         """Read the head's settings from a run config."""
-        return cls(features, classes, config.hidden_units, config.dropout, config.l1, config.l2, above, feature_map)
+        return cls(features, classes, config.hidden_units, config.dropout, config.l2, above, feature_map)
 
     @property
     def width(self) -> int:
@@ -76,7 +74,7 @@ class HeadSpec:
     @property
     def penalty(self) -> Any:
         """Keras regularizer of the kernels, or None."""
-        return keras.regularizers.L1L2(self.l1, self.l2) if self.l1 or self.l2 else None
+        return keras.regularizers.L2(self.l2) if self.l2 else None
 
 
 def initial_head(spec: HeadSpec, seed: int) -> Arrays:

@@ -1,27 +1,18 @@
-"""How the sites' learning rate goes over the rounds."""
+"""How the sites' learning rate changes over the rounds."""
 
 import math
 
 from fedtransfer.common.config.config import RunConfig
 
+FINAL = 0.01  # share of the rate in the last round
+
 
 def rate(config: RunConfig, round: int) -> float:
-    """Return the share of the learning rate that holds in a round, counted from 1.
+    """Return the share of the learning rate in a round, counted from 1.
 
-    In warm-up round r of W it is r / (W + 1), so that round W + 1 is the first of the full rate. From there it falls by
-    ``config.schedule`` to ``final_rate`` in the last round, ``config.rounds``, and stays there.
+    Under ``cosine`` it falls from 1 in the first round to ``FINAL`` in the last, ``config.rounds``.
     """
-    first = config.warmup_rounds + 1
-    if round < first:
-        return round / first
-    passed = min((round - first) / (config.rounds - first), 1.0) if config.rounds > first else 0.0
-    final = config.final_rate
-    match config.schedule:
-        case "constant":
-            return 1.0
-        case "linear":
-            return 1 - (1 - final) * passed
-        case "cosine":
-            return final + (1 - final) * (1 + math.cos(math.pi * passed)) / 2
-        case "exponential":
-            return float(final**passed)
+    if config.schedule == "constant":
+        return 1.0
+    passed = min((round - 1) / (config.rounds - 1), 1.0) if config.rounds > 1 else 0.0
+    return FINAL + (1 - FINAL) * (1 + math.cos(math.pi * passed)) / 2

@@ -14,9 +14,8 @@ Up to 32 sites, every site shares masks with every other, and both hold with cer
 sites, k is the smallest number for which the probability that the second fails is below 2^-40, for
 d sites drawn at random. The probability is bounded by n times the hypergeometric tail for too few
 neighbours, plus n times the chance that k/2 given sites in a row are among the d + c missing. The
-order of the ring follows from the hash of all keys, so the server does not choose it. It could try
-keys of colluding sites until it gets an order that it likes. To exclude that, let every site share
-masks with every other (``mask_neighbours`` at the number of sites).
+order of the ring follows from the hash of all keys, so the server does not choose it, but it could
+try keys of colluding sites until it gets an order that it likes.
 """
 
 import hashlib
@@ -95,23 +94,21 @@ def graph(sites: int, config: Settings) -> Graph:
         UserError: there is no safe threshold, since there are too few sites or too many colluding
             ones.
     """
-    return _graph(sites, least_sites(sites, config), config.mask_neighbours, config.colluding_sites)
+    return _graph(sites, least_sites(sites, config), config.colluding_sites)
 
 
 @lru_cache(maxsize=128)
-def _graph(sites: int, wanted: int, neighbours: int, colluding: int) -> Graph:
-    everyone = sites - 1
-    k = min(neighbours, everyone) if neighbours else everyone if sites <= ALL_UP_TO else 0
-    if k < everyone:
-        k -= k % 2
-        search = range(k, k + 1) if k else range(2, everyone, 2)
-        k = next((k for k in search if sites - _may_fail(sites, k, colluding) <= wanted), k or everyone)
+def _graph(sites: int, wanted: int, colluding: int) -> Graph:
+    k = everyone = sites - 1
+    if sites > ALL_UP_TO:
+        sparse = (k for k in range(2, everyone, 2) if sites - _may_fail(sites, k, colluding) <= wanted)
+        k = next(sparse, everyone)
     may_fail = _may_fail(sites, k, colluding)
     quorum = (sites + colluding) // 2 + 1
     if sites < wanted or may_fail < 0:
         raise UserError(
             f"masks: {sites} sites, {k} of which share masks with each, {colluding} of them colluding (--colluding-sites), leave "
-            f"no threshold that is safe; {wanted} are needed; let more sites take part, or set --mask-neighbours higher"
+            f"no threshold that is safe; {wanted} are needed; let more sites take part"
         )
     return Graph(sites, k, _threshold(k, colluding), max(wanted, quorum, sites - may_fail), quorum)
 

@@ -10,7 +10,6 @@ _SCORES = refused("sites would say how their personal heads do (a site may fine-
 _DROWNED = refused("noise on the numbers of whole convolutions would drown them")
 _NO_BOUND = refused("it is for a head alone: convolutions have no bound in closed form")
 _EXACT = refused("it would tell mean and deviation of the sites' features exactly; public statistics cost nothing")
-_PUBLIC = Verdict(True, "with --public-data, on which the heads are scored")
 
 INIT = AddOn(
     ask="--init fedncm|fed3r|fedcof",
@@ -73,19 +72,4 @@ STATISTICS = AddOn(
     dp=_EXACT,
     note="every later message to a site carries mean and deviation too",
 )
-AVERAGES = AddOn(
-    ask="--ema DECAY, --interpolate",
-    settings=("ema", "interpolate"),
-    paper="arXiv 2109.01903",
-    sends="once, in the end, counts and losses of heads between two: on one curve with --ema, on two with"
-    " --interpolate",
-    leaks="as any scores do",
-    down=heads(6),
-    up=nothing,
-    once=True,
-    masks=_COUNTS_ADD_UP,
-    dp=_PUBLIC,
-    note="three curves, each from two heads that are sent",
-)
-
-ADD_ONS = (INIT, PERSONAL, TRAINABLE, UNFREEZING, STATISTICS, AVERAGES)
+ADD_ONS = (INIT, PERSONAL, TRAINABLE, UNFREEZING, STATISTICS)

@@ -1,11 +1,10 @@
-"""FedOpt: any Keras optimizer at the server."""
+"""FedOpt: Keras' Adam at the server."""
 
 from fedtransfer.common.methods.method import Method
 
 FEDOPT = Method(
     name="fedopt",
     title="FedOpt",
-    paper="arXiv 2003.00295, with the optimizers of Keras",
-    options=("server_optimizer",),
-    refuses={"server_momentum": "fedopt has none; --server-optimizer momentum has it"},
+    paper="arXiv 2003.00295, with the Adam of Keras",
+    refuses={"server_momentum": "its Adam has the first momentum of Keras, 0.9; fedadam takes another"},
 )

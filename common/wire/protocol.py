@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.head.metrics import Counts
 
-VERSION = 6
+VERSION = 7
 # Flower message types
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
 GATHER, TRIAL, PERSONAL = "train.gather", "evaluate.trial", "evaluate.personal"
@@ -146,21 +146,14 @@ class Trial(Request):
     """Asks for the scores of several heads, each with several factors on its class scores.
 
     Attributes:
-        heads: H heads; with ``shares``, the two heads between which H others are.
+        heads: H heads.
         factors: S numbers.
-        shares: if not empty, the heads to score are (1 - share) · first + share · second.
         trainable: the layer of the backbone at which the heads' arrays begin, as in ``Task``.
     """
 
     heads: tuple[Arrays, ...]
-    factors: tuple[float, ...] = (1.0,)
-    shares: tuple[float, ...] = ()
+    factors: tuple[float, ...]
     trainable: str = "head"
-
-    @property
-    def number(self) -> int:
-        """H."""
-        return len(self.shares) or len(self.heads)
 
 
 @dataclass(frozen=True)
@@ -237,14 +230,11 @@ class Tally(Answer):
     """The scores of the H heads of a trial under its S factors.
 
     Attributes:
-        images: numbers of validation and test images, (2,) int64.
-        correct: numbers of images that are classified correctly, (H, 2) int64; a factor does not
-            change them.
-        losses: sums of the cross-entropy, (H, S, 2) float64.
+        images: the number of the site's validation images.
+        losses: sums of the cross-entropy over them, (H, S) float64.
     """
 
-    images: NDArray[np.int64]
-    correct: NDArray[np.int64]
+    images: int
     losses: NDArray[np.float64]
 
 

@@ -49,10 +49,7 @@ def template(answer: type[Any], request: Request, terms: Terms) -> Answer:
         width = terms.widths[0 if request.what == "moments" else 1]
         return Sums(*heading, 0, _zeros(layout(request.what, width, classes)))
     if isinstance(request, Trial):
-        heads, factors = request.number, len(request.factors)
-        return Tally(
-            *heading, np.zeros(2, np.int64), np.zeros((heads, 2), np.int64), np.zeros((heads, factors, 2), np.float64)
-        )
+        return Tally(*heading, 0, np.zeros((len(request.heads), len(request.factors))))
     raise TypeError(f"no answer {answer.__name__} to {type(request).__name__}")
 
 

@@ -12,9 +12,8 @@ from fedtransfer.common.features.feature_map import Moments, moments_of
 from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head
 from fedtransfer.common.privacy.closed_form import total_deviation
 from fedtransfer.common.wire import protocol
-from fedtransfer.common.wire.protocol import Gather, Sums, Trial
+from fedtransfer.common.wire.protocol import Gather, Sums, Tally, Trial
 from fedtransfer.common.wire.sums import one_shot_sums
-from fedtransfer.server.rounds.scoring import VALIDATION, score_heads
 from fedtransfer.server.sites.messenger import Messenger
 from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.server.strategies.one_shot import NEVER
@@ -99,10 +98,15 @@ def _choose(messenger: Messenger, candidates: Mapping[float, Arrays], extra: pro
 
     Without validation images, λ is the one nearest to 1 and the factor is 1.
     """
-    ridges, heads = tuple(candidates), tuple(candidates.values())
-    scores = score_heads(messenger, Trial("", 0, messenger.terms.classes, heads, FACTORS, extra=extra))
-    if not scores.images[VALIDATION]:
+    ridges, heads, sites = tuple(candidates), tuple(candidates.values()), messenger.federation.everyone
+
+    def request(site: str) -> Trial:
+        return Trial(site, 0, messenger.terms.classes, heads, FACTORS, extra=extra)
+
+    answers = messenger.ask_all(protocol.TRIAL, Tally, 0, sites, request)
+    messenger.report(0, "trial", sites, answers)
+    if not any(tally.images for tally in answers.summands):
         return min(ridges, key=lambda ridge: abs(np.log10(ridge or 1.0))), 1.0
-    losses = scores.losses[:, :, VALIDATION]
+    losses = np.sum([tally.losses for tally in answers.summands], axis=0)
     best, factor = np.unravel_index(losses.argmin(), losses.shape)
     return ridges[int(best)], FACTORS[int(factor)]

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import Arrays
-from fedtransfer.server.strategies.state import Contribution, Delta, State, zeros
+from fedtransfer.server.strategies.state import Contribution, State
 from fedtransfer.server.strategies.strategy import Strategy
 
 
-def next_head(
-    strategy: Strategy, state: State, contributions: Sequence[Contribution], config: RunConfig
-) -> tuple[State, Delta]:
-    """Return the next state and the combined update; without contributions the state as it is.
+def next_head(strategy: Strategy, state: State, contributions: Sequence[Contribution], config: RunConfig) -> State:
+    """Return the next state; without contributions the state as it is.
 
     Args:
         strategy: the server's half of the method.
@@ -30,7 +28,7 @@ def next_head(
         UserError: the strategy is from outside, and makes a head of other shapes or types.
     """
     if not contributions:  # Poisson sampling drew nobody
-        return state, zeros(state.head)
+        return state
     with np.errstate(over="ignore", invalid="ignore"):
         delta = strategy.combine(contributions, config)
         following = strategy.step(state, delta, config)
@@ -38,7 +36,7 @@ def next_head(
     arrays: list[NDArray[Any]] = [*following.head, *chain.from_iterable(following.slots.values())]
     if not all(np.isfinite(array).all() for array in arrays):
         raise OverflowError("the head would overflow; lower the learning rates, or set --max-update-norm")
-    return following, delta
+    return following
 
 
 def _check_shapes(before: Arrays, after: Arrays) -> None:

@@ -29,11 +29,11 @@ from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Update
 from fedtransfer.server.callbacks import Callback, Start
 from fedtransfer.server.privacy.ledger import RunLedger
-from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous, check_adaptive_clip
+from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
 from fedtransfer.server.rounds import after as closing
 from fedtransfer.server.rounds.before import prepare_run
 from fedtransfer.server.rounds.kernel import next_head
-from fedtransfer.server.rounds.progress import CLIP, MOMENTS, Progress
+from fedtransfer.server.rounds.progress import MOMENTS, Progress
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.run_folder.records import Outcome
@@ -43,7 +43,7 @@ from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.server.sites.messenger import Messenger, too_few
 from fedtransfer.server.sites.public import public_images
 from fedtransfer.server.strategies.choice import strategy_of
-from fedtransfer.server.strategies.state import Contribution, Delta, State
+from fedtransfer.server.strategies.state import Contribution, State
 from fedtransfer.server.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,6 @@ def federate(
     """
     callbacks, strategy = list(callbacks), strategy_of(config, strategy)
     spending = RunLedger.from_config(folder, config)
-    if spending and config.dp == "site":
-        check_adaptive_clip(config, spending.promise)  # before sites are answers
 
     def report(site: str, done: int, total: int) -> None:
         for callback in callbacks:
@@ -102,12 +100,11 @@ def federate(
             progress.round, config.rounds, spending.limit if spending else "",
         )  # fmt: skip
 
-    best, scored_by = closing.score(messenger, rounds.requests, progress)
-    best, points = closing.interpolate(messenger, rounds.requests, progress, best, scored_by)
+    best = closing.score(messenger, rounds.requests, progress)
     delivery = closing.deliver(messenger, rounds.requests, progress, best)
     personal = closing.make_personal(messenger, rounds.requests, progress, best) if config.adaptation_epochs else {}
     return Outcome(
-        best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, points, personal,
+        best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, personal,
         spending.summary(stopped=stopped) if spending else {},
         (public.counts(progress, best), public.matrix(progress, best)) if public else None, delivery.total,
     )  # fmt: skip
@@ -134,9 +131,9 @@ class Rounds:
             self._messenger.spending.charge(0)
         start = prepare_run(self._messenger, self._messenger.terms.spec(layer))
         state = State(start.head, {}) if self._config.closed_form else self._start(start.head)
-        progress = Progress.begin(state, self._config, os.urandom(8).hex(), layer)
-        arrays = {**progress.arrays, MOMENTS: start.moments} if start.moments else progress.arrays
-        return replace(progress, arrays=arrays, one_shot=start.one_shot)
+        progress = Progress.begin(state, os.urandom(8).hex(), layer)
+        kept = {MOMENTS: start.moments} if start.moments else {}
+        return replace(progress, arrays=kept, one_shot=start.one_shot)
 
     def train(self, progress: Progress) -> Progress:
         """Make one round of training, trying again where too few answers are usable."""
@@ -152,12 +149,12 @@ class Rounds:
             answers = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
             answers = replace(answers, attempt=attempt)
             record = progress.failure_record.after(number, answers.admitted, answers.refused)
-            failure, state, delta = self._step(progress.state, answers, planned)
+            failure, state = self._step(progress.state, answers, planned)
             after = replace(progress, failure_record=record)
             if not failure:
                 scores = public or self._messenger.total(answers.summands, "validation")
                 after = after.scored(number, scores, self._config)
-                after = after.stepped(number, state, delta, self._config)
+                after = replace(after, round=number, state=state)
                 if self._config.method.control_variates:
                     after = replace(after, counted={**after.counted, **dict.fromkeys(answers.admitted, number)})
             self._messenger.report(
@@ -179,34 +176,24 @@ class Rounds:
         task = self.requests.training(progress, number, self._strategy.extra(progress.state))
         answers = self._messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
         if self._site_level:
-            contributions, progress = self._released(self._site_level, progress, answers)
+            deltas = [answer.total for answer in answers.summands]
+            contributions = [self._site_level.release(deltas, progress.state.head, self._config.clip, self._rng)]
             report = anonymous(answers, self._messenger, task(trainers[0]), progress.state.head)
         else:
             contributions, report = self._contributions(answers), answers
             record = progress.failure_record.after(number, answers.admitted, answers.refused)
             progress = replace(progress, failure_record=record)
         try:
-            state, delta = next_head(self._strategy, progress.state, contributions, self._strategy_config)
+            state = next_head(self._strategy, progress.state, contributions, self._strategy_config)
         except OverflowError as error:
             raise UserError(f"round {number}: {error}. The run stops here") from None
         after = progress.scored(number, public, self._config) if public else progress
-        after = after.stepped(number, state, delta, self._config)
+        after = replace(after, round=number, state=state)
         self._messenger.report(
             number, "train", () if secret else planned, report, failure=answers.failure, best=after.best.round > progress.best.round,
             set_aside={} if secret else after.failure_record.set_aside(number), public=public, secret=secret,
         )  # fmt: skip
         return after
-
-    def _released(
-        self, mechanism: SiteLevel, progress: Progress, answers: Answers
-    ) -> tuple[list[Contribution], Progress]:
-        """Return the cohort's noisy sum, and the progress with the bound of the next round's updates."""
-        deltas, bound = [answer.total for answer in answers.summands], progress.clip(self._config)
-        released = mechanism.release(deltas, progress.state.head, bound, self._rng)
-        if mechanism.quantile:
-            following = np.array(mechanism.next_bound(deltas, bound, self._rng))
-            progress = replace(progress, arrays={**progress.arrays, CLIP: (following,)})
-        return [released], progress
 
     def _deepened(self, progress: Progress, number: int) -> Progress:
         """Unfreeze what a round is the first to train; the server's optimizer starts anew with it."""
@@ -228,17 +215,17 @@ class Rounds:
         size = cohort_size(len(trainers), self._config)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
 
-    def _step(self, state: State, answers: Answers, planned: Sequence[str]) -> tuple[str, State, Delta]:
-        """Return why the round failed, or "", the next state and the combined update."""
+    def _step(self, state: State, answers: Answers, planned: Sequence[str]) -> tuple[str, State]:
+        """Return why the round failed, or "", and the next state."""
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
         if answers.failure:
-            return answers.failure, state, ()
+            return answers.failure, state
         if len(answers.admitted) < needed:
-            return too_few(len(answers.admitted), planned, needed), state, ()
+            return too_few(len(answers.admitted), planned, needed), state
         try:
-            return "", *next_head(self._strategy, state, self._contributions(answers), self._strategy_config)
+            return "", next_head(self._strategy, state, self._contributions(answers), self._strategy_config)
         except OverflowError as error:
-            return str(error), state, ()
+            return str(error), state
 
     def _contributions(self, answers: Answers) -> list[Contribution]:
         """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedtransfer.common.config.config import RunConfig, Value
+from fedtransfer.common.config.reading import without_retired
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.round_files import read_round, round_files, write_round
 from fedtransfer.server.rounds.progress import Candidate, Progress
@@ -121,7 +122,11 @@ class Checkpoints:
                 "resume with the version that wrote it"
             )
         current = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
-        former = {**meta["settings"], "fingerprint": meta["fingerprint"], "class names": meta["classes"]}
+        former = {
+            **without_retired(meta["settings"], str(path)),
+            "fingerprint": meta["fingerprint"],
+            "class names": meta["classes"],
+        }
         differences = [
             f"{key} was {former.get(key)!r} and is {current.get(key)!r}"
             for key in sorted(current.keys() | former.keys())

@@ -5,7 +5,6 @@ summary.json   the scores at the end          sites.csv    a row for each site o
 model.keras    image in, probabilities out    head.npz     the head's arrays
 last-model.keras, last-head.npz               the same after the last round
 curves.png     accuracy and loss by round     tensorboard/ the same as events
-interpolation.csv, interpolation.png          heads between two, with --interpolate or --ema
 checkpoints/   the newest two                 sites/NAME/  files of each simulated site
 """
 

@@ -1,17 +1,11 @@
-"""Plots of a run: accuracy and loss by round, and along interpolation curves."""
+"""Plots of a run: accuracy and loss by round."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedtransfer.common.support.pictures import save_figure
-from fedtransfer.server.run_folder.records import Point
 
 _FEW = 10  # up to this number of rounds, each has a marker
-_CURVES = {
-    "server": "last round's head to its sites' average",
-    "initial": "first head to last",
-    "ema": "last head to running mean",
-}
 
 
 def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Path) -> None:
@@ -61,31 +55,6 @@ def _plot_epsilon(history: Sequence[Mapping[str, str]], path: Path) -> None:
     axes.set_xlim(-0.5, max(x) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
-    save_figure(figure, path)
-
-
-def plot_points(points: Sequence[Point], path: Path) -> None:
-    """Draw accuracy and loss of heads between two heads, one line per curve; validation is dashed."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for number, curve in enumerate(dict.fromkeys(point.curve for point in points)):
-        heads = [point for point in points if point.curve == curve]
-        shares = [head.share for head in heads]
-        for i, axes in enumerate(panels):
-            axes.plot(shares, [head.test[i] for head in heads], label=_CURVES[curve], color=f"C{number}")
-            axes.plot(shares, [head.validation[i] for head in heads], color=f"C{number}", linestyle="--", linewidth=1)
-    for axes, title in zip(
-        panels, ("Accuracy over all sites' images", "Cross-entropy loss (nats an image)"), strict=True
-    ):
-        axes.set(title=title, xlabel="share of the second head")
-        axes.grid(alpha=0.3)
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(
-        *panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, title="test (validation: dashed)"
-    )
     save_figure(figure, path)
 
 

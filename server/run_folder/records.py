@@ -1,7 +1,7 @@
-"""Records of a run in memory: a round, a head between two heads, the outcome."""
+"""Records of a run in memory: a round, the outcome."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Round:
     Attributes:
         round: 1 … R for rounds of training, 0 before them, R + 1 after them.
         attempt: 1, or more if the round was tried again.
-        phase: ``train``; before it ``sums`` and ``trial``, after it ``score``, ``trial``,
+        phase: ``train``; before it ``sums`` and ``trial``, after it ``score`` and
             ``personal``.
         failure: why the attempt changed nothing; "" if it succeeded.
         planned: the cohort.
@@ -73,22 +73,6 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A head between two heads, and its scores.
-
-    Attributes:
-        curve: the pair of heads (``fedtransfer.server.rounds.after.interpolate``).
-        share: share of the second head.
-        validation, test: (accuracy, loss) on the images of all sites; NaN without images.
-    """
-
-    curve: str
-    share: float
-    validation: tuple[float, float]
-    test: tuple[float, float]
-
-
-@dataclass(frozen=True)
 class Outcome:
     """The outcome of a federation.
 
@@ -100,7 +84,6 @@ class Outcome:
         federation: the sites and classes.
         confusion: site → closing scores of the best head, with its confusion matrix on test images.
         undelivered: site → why it did not receive the best head.
-        points: points of the interpolation curves.
         personal: the part of ``summary.json`` on personal heads, or empty.
         privacy: its part on differential privacy, or empty.
         public: counts and confusion matrix of the best head on public images, or None.
@@ -112,7 +95,6 @@ class Outcome:
     federation: Federation
     confusion: dict[str, Confusion]
     undelivered: dict[str, str]
-    points: Sequence[Point] = ()
     personal: Mapping[str, Any] = field(default_factory=dict)
     privacy: Mapping[str, Any] = field(default_factory=dict)
     public: tuple[Counts, NDArray[np.int64]] | None = None

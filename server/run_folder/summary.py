@@ -70,8 +70,6 @@ def summarise(
     }
     if outcome.progress.one_shot:
         summary["one_shot"] = {"head": config.one_shot, **outcome.progress.one_shot}
-    if outcome.points:
-        summary["kept_head_is_a_mix"] = best.mixed
     if outcome.personal:
         summary["personal"] = dict(outcome.personal)
     if outcome.privacy:

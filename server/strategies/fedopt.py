@@ -1,8 +1,8 @@
-"""FedOpt with any Keras optimizer at the server.
+"""FedOpt with the Adam of Keras at the server.
 
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 1: minus the mean update is taken as
-a gradient, and the server's optimizer follows it. FedAdam, FedYogi and FedAdagrad are the paper's own; this takes an
-optimizer as Keras has it, bias correction and all. Its variables are the state's slots, so a resumed run goes on alike.
+a gradient, and the server's optimizer follows it. FedAdam, FedYogi and FedAdagrad are the paper's own; this takes
+Adam as Keras has it, bias correction and all. Its variables are the state's slots, so a resumed run goes on alike.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def step(state: State, delta: Delta, config: RunConfig) -> State:
 
 def _build(head: Arrays, config: RunConfig) -> tuple[list[Any], Any]:
     weights = [keras.Variable(array) for array in head]
-    return weights, make_optimizer(config.server_optimizer, config.server_learning_rate, weights)
+    return weights, make_optimizer("adam", config.server_learning_rate, weights)
 
 
 def _values(optimizer: Any) -> Delta:

@@ -48,8 +48,8 @@ _SLOW = "an audit repeats a run hundreds of times, and is quick enough for one s
 _CHOSEN = "validation images would choose by it which head is kept, and an audit has none"
 _ADMITTED = "it is for answers that are not what they should be, and in an audit all are"
 _UNREPEATABLE = {
-    **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l1", "l2", "optimizer"), _SLOW),
-    **dict.fromkeys(("early_stopping", "ema", "interpolate", "patience"), _CHOSEN),
+    **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l2", "optimizer"), _SLOW),
+    **dict.fromkeys(("early_stopping", "patience"), _CHOSEN),
     **dict.fromkeys(("max_update_norm", "max_examples"), _ADMITTED),
     "augment": "an audit asks of images whether they were trained on, not of their views",
     "init": "validation images would choose the scale of the first head, and an audit has none",
@@ -182,7 +182,7 @@ class _Run:
         strategy_config = config.model_copy(update={"sites": len(self.sites)})  # strategies read how many train
         mechanism = SiteLevel.from_config(config, promised) if promised and config.dp == "site" else None
         state = strategy.start(initial_head(self.spec, config.seed), strategy_config)
-        weighting, bound, extra = config.weights_of_sites, config.clip, self._class_weights()
+        weighting, extra = config.weights_of_sites, self._class_weights()
         for number in range(1, _affordable(config) + 1):
             if mechanism:
                 cohort = draw_secretly(self.sites, config.fraction, self.rng)
@@ -201,13 +201,12 @@ class _Run:
             received = self._received(task(TOTAL), state.head, answers)
             if mechanism:
                 deltas = [update.total for update in received]
-                contributions = [mechanism.release(deltas, state.head, bound, self.rng)]
-                bound = mechanism.next_bound(deltas, bound, self.rng)
+                contributions = [mechanism.release(deltas, state.head, config.clip, self.rng)]
             else:
                 together = len(cohort) if config.masks else 1
                 contributions = [Contribution(u.total, weight_of(weighting, u.examples, together)) for u in received]
             try:
-                state, _ = next_head(strategy, state, contributions, strategy_config)
+                state = next_head(strategy, state, contributions, strategy_config)
             except OverflowError as error:
                 raise UserError(f"round {number}: {error}") from None
         return state.head

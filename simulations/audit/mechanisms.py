@@ -132,18 +132,13 @@ def of_sums(config: RunConfig, canaries: Canaries, rng: np.random.Generator) -> 
 
 
 def of_rounds(config: RunConfig, promised: Guarantee, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score canaries by the means of rounds that have them as sites, each over the bound of its time."""
-    level, bound, total = (
-        SiteLevel.from_config(config, promised),
-        config.clip,
-        np.zeros_like(canaries.head[0], np.float64),
-    )
+    """Score canaries by the means of rounds that have them as sites, each over the bound of updates."""
+    level, total = SiteLevel.from_config(config, promised), np.zeros_like(canaries.head[0], np.float64)
     updates = {f"{number:06}": update for number, update in enumerate(canaries.updates())}
     for _ in range(promised.affordable):
         names = draw_secretly(updates, config.fraction, rng) if config.secret_cohorts else updates
         cohort = [updates[name] for name in names]
-        total += level.release(cohort, canaries.head, bound, rng).delta[0] / bound
-        bound = level.next_bound(cohort, bound, rng)
+        total += level.release(cohort, canaries.head, config.clip, rng).delta[0] / config.clip
     return canaries.in_sums(total)
 
 

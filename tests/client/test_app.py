@@ -171,7 +171,7 @@ def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:
         (protocol.TRAIN, task(counted=4), "not-of-this-run"),
         (protocol.TRAIN, task(rate=7.0), "not-of-this-run"),
         (protocol.TRAIN, task(extra={protocol.CLASS_WEIGHTS: (np.array([0, 0, 1.0]),)}), "not-of-this-run"),
-        (protocol.TRIAL, Trial("the site", 5, CLASSES, (task().head, task().head)), "not-of-this-run"),
+        (protocol.TRIAL, Trial("the site", 5, CLASSES, (task().head, task().head), (1.0,)), "not-of-this-run"),
         (protocol.TRAIN, query(), "internal"),
     ],
 )

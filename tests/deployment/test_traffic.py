@@ -42,7 +42,7 @@ FEATURES = 256  # of the bundled backbone
 ROUNDS = 3
 # A run with one round and every other kind of message: sums, trials, SCAFFOLD's variates, a personal head.
 ALL_KINDS = (
-    "--rounds", "1", "--standardise", "federated", "--init", "fed3r", "--strategy", "scaffold", "--interpolate",
+    "--rounds", "1", "--standardise", "federated", "--init", "fed3r", "--strategy", "scaffold",
     "--personal-epochs", "1",
 )  # fmt: skip
 
@@ -282,7 +282,7 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
     """No other record, no other key, no array besides the named ones."""
     counts, head = ("<i4", (3, 3)), [("<f4", (FEATURES, 3)), ("<f4", (3,))]
     triangle = (FEATURES + 1) * (FEATURES + 2) // 2
-    ridges, factors, shares = 8, 10, 11
+    ridges, factors = 8, 10
     expected = {
         "Preparing": [[]],
         "Description": [[]],
@@ -290,10 +290,7 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
         "Scores": [[counts, counts]],
         "Confusion": [[counts, counts, ("<i8", (3, 3))]],
         "Sums": [[("<f8", (2, FEATURES))], [("<f8", (triangle,)), ("<f8", (FEATURES + 1, 3))]],
-        "Tally": [
-            [("<i8", (2,)), ("<i8", (heads, 2)), ("<f8", (heads, times, 2))]
-            for heads, times in ((ridges, factors), (shares, 1))
-        ],
+        "Tally": [[("<f8", (ridges, factors))]],
         "Personal": [[("<i8", (4,))]],
         "SiteError": [[]],
     }
@@ -319,7 +316,7 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
             assert all(np.isfinite(array).all() for array in value.total)
     told.pop("Preparing", 0)  # as many as the machine is slow
     assert told == {
-        "Description": 2, "Update": ROUNDS + 1, "Scores": 2, "Confusion": 2, "Sums": 2, "Tally": 3, "Personal": 1,
+        "Description": 2, "Update": ROUNDS + 1, "Scores": 2, "Confusion": 2, "Sums": 2, "Tally": 1, "Personal": 1,
         "SiteError": 1,
     }  # fmt: skip
 

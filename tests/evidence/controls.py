@@ -163,8 +163,8 @@ def _silent_on_zeros(arrays: Any, deviation: float, rng: np.random.Generator) ->
     return noised(arrays, deviation, rng) if any(array.any() for array in arrays) else arrays
 
 
-def _unbounded_gradients(x: Any, y: Any, clip: float, smoothing: float) -> ClippedGradients:
-    return ClippedGradients(x, y, math.inf, smoothing)
+def _unbounded_gradients(x: Any, y: Any, clip: float) -> ClippedGradients:
+    return ClippedGradients(x, y, math.inf)
 
 
 def _times(factor: float, delta: Any, bound: float) -> Any:

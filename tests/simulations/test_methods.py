@@ -71,7 +71,7 @@ def test_bytes_of_sums_are_those_of_their_messages(d: int, c: int) -> None:
 
 def test_bytes_of_a_trial_are_those_of_its_message() -> None:
     size, classes = Sizes(256, 10, 1, 0), tuple("abcdefghij")
-    trial = Trial("site-0", 0, classes, (initial_head(HeadSpec(256, 10), 0),) * RIDGES)
+    trial = Trial("site-0", 0, classes, (initial_head(HeadSpec(256, 10), 0),) * RIDGES, (1.0, 2.0))
     down, _ = method("--strategy fed3r").before
     assert 0 <= packed(trial) - down(size) <= ENVELOPE
 

@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic import field_validator
 
 from fedtransfer.common.config.settings.option import SettingsGroup, option
-from fedtransfer.common.config.settings.training import Optimizer
 from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.common.methods.outside import NAME
 from fedtransfer.common.support.text import nearest
@@ -33,7 +32,6 @@ class FederationSettings(SettingsGroup):
         "Stop when the federated validation loss has not improved for this many rounds (0: run all of them).",
         ge=0,
     )
-    min_delta: float = option(0.0, "Federation", "Least fall of that loss that counts as an improvement.", ge=0)
     classes: Literal["union", "declared"] = option(
         "union",
         "Federation",
@@ -72,9 +70,6 @@ class StrategySettings(SettingsGroup):
     adaptivity: float = option(
         0.01, "Strategy", "Tau of fedadam, fedyogi and fedadagrad: the smaller, the more they adapt.", gt=0
     )
-    server_optimizer: Optimizer = option(
-        "adam", "Strategy", "With fedopt: the Keras optimizer that follows the combined update as a gradient."
-    )
     proximal: float = option(
         0.01, "Strategy", "Mu of fedprox: how strongly a site is held near the head it was sent.", gt=0
     )
@@ -92,19 +87,6 @@ class StrategySettings(SettingsGroup):
     )
     lda: bool = option(
         False, "Strategy", "fed3r: linear discriminant analysis, by the scatter within classes, in place of ridge."
-    )
-    ema: float = option(
-        0.0,
-        "Strategy",
-        "Decay of a running mean of the global heads, which may be kept in the end (0: none).",
-        ge=0,
-        lt=1,
-    )
-    interpolate: bool = option(
-        False,
-        "Strategy",
-        "In the end score the heads between two: before and after the last round's average, first and last, last and"
-        " running mean. The curves are kept, and the best by validation loss.",
     )
 
     @field_validator("strategy")

@@ -38,13 +38,6 @@ class PrivacySettings(SettingsGroup):
         " features, which have length 1).",
         gt=0,
     )
-    clip_quantile: float = option(
-        0.0,
-        PANEL,
-        "With --dp site: adapt --clip from round to round to this quantile of the updates' norms (arXiv 1905.03871; 0: fixed).",
-        ge=0,
-        lt=1,
-    )
     image_rate: float = option(
         0.05,
         PANEL,
@@ -69,12 +62,6 @@ class PrivacySettings(SettingsGroup):
         False,
         PANEL,
         "Secure aggregation: sites mask what they send, and the server learns totals over at least --min-sites of them only.",
-    )
-    mask_neighbours: int = option(
-        0,
-        PANEL,
-        "With --masks: sites that each site shares masks with (0: all up to 32 sites, then as many as keep a round safe).",
-        ge=0,
     )
     colluding_sites: int = option(
         0,

@@ -28,7 +28,6 @@ class HeadSettings(SettingsGroup):
     )
     hidden_units: int = option(0, "Head", "Units of one hidden ReLU layer (0: a single softmax layer).", ge=0)
     dropout: float = option(0.0, "Head", "Dropout rate on the head's input.", ge=0, lt=1)
-    l1: float = option(0.0, "Head", "L1 penalty on the head's weights.", ge=0)
     l2: float = option(0.0, "Head", "L2 penalty on the head's weights.", ge=0)
 
 
@@ -47,19 +46,12 @@ class TrainingSettings(SettingsGroup):
         gt=0,
         le=1,
     )
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = option(
-        "constant", "Training at a site", "How the rate falls over the rounds, to --final-rate of it in the last."
-    )
-    final_rate: float = option(0.01, "Training at a site", "Share of the rate that --schedule ends at.", gt=0, le=1)
-    warmup_rounds: int = option(
-        0, "Training at a site", "Rounds over which the rate rises to its full value first.", ge=0
+    schedule: Literal["constant", "cosine"] = option(
+        "constant", "Training at a site", "How the rate falls over the rounds; cosine: to a hundredth in the last."
     )
     optimizer: Optimizer = option("sgd", "Training at a site", "A Keras optimizer; its state starts anew each round.")
     weight_decay: float = option(
         0.0, "Training at a site", "Decoupled weight decay: each step shrinks the kernels by rate x this.", ge=0
-    )
-    label_smoothing: float = option(
-        0.0, "Training at a site", "Share of each label that is spread over all classes.", ge=0, lt=1
     )
     class_balance: float = option(
         0.0,

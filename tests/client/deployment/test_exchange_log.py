@@ -84,7 +84,7 @@ def test_rounds_that_were_trained_are_counted(exchanges: ExchangeLog) -> None:
 
 def test_sums_that_were_sent_are_counted_as_a_round(exchanges: ExchangeLog) -> None:
     sums = Sums(0, "f" * 64, "c" * 16, 12, (np.ones((2, 4)),))
-    tally = Tally(4, "f" * 64, "c" * 16, np.ones(2, np.int64), np.ones((1, 2), np.int64), np.ones((1, 1, 2)))
+    tally = Tally(4, "f" * 64, "c" * 16, 2, np.ones((1, 1)))
     personal = Personal(4, "f" * 64, "c" * 16, 3, np.ones(4, np.int64), 0.5)
     exchanges.write(reply(sums, "train.gather"), {**TASK, "round": 0})
     assert exchanges.rounds_since(0) == 4

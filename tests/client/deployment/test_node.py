@@ -143,7 +143,7 @@ def test_rounds_a_day(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None
         ({"rounds": 5, "standardise": "federated", "init": "fedncm"}, 7),
         ({"strategy": "fed3r"}, 1),
         ({"strategy": "fed3r", "standardise": "federated"}, 2),
-        ({"rounds": 5, "personal_epochs": 9, "interpolate": True}, 5),
+        ({"rounds": 5, "personal_epochs": 9}, 5),
     ],
 )
 def test_sums_are_a_round_each_time(

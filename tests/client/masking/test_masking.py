@@ -207,11 +207,11 @@ def test_requests_that_are_not_answered(cluster: Cluster, changes: dict, words: 
 
 def test_a_site_whose_neighbours_are_kept_from_it_does_not_answer() -> None:
     """On a sparse graph a list of sharers may be long enough, and yet leave a site with too few masks."""
-    cluster = Cluster(masked_config(150, mask_neighbours=54, min_sites=3))
+    cluster = Cluster(masked_config(200))
     cluster.invite()
     cluster.sites[ANNA].answer(cluster.peers(ANNA))
     around, numbers = cluster.around(ANNA), cluster.graph
-    kept = around[: 150 - numbers.least]
+    kept = around[: 200 - numbers.least]
     sharers = tuple(name for name in cluster.names if name not in kept)
     boxes = (np.zeros((len(around) - len(kept), 92), np.uint8),)
     assert len(sharers) == numbers.least

@@ -97,7 +97,7 @@ def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(prepa
 @pytest.mark.parametrize("settings", [{"noise": "alone"}, SHARED | {"local_steps": 1}])
 def test_the_rate_and_the_rounds_are_those_of_the_settings(settings: dict) -> None:
     """A share of noise grows with the rate, so who lowers it for all but one would see that one's update."""
-    config = RunConfig(**{**IMAGE, **settings}, rounds=5, schedule="cosine", warmup_rounds=1)
+    config = RunConfig(**{**IMAGE, **settings}, rounds=5, schedule="cosine")
     for number in range(1, 6):
         refuse_beyond(replace(TASK, round=number, rate=rate(config, number)), protocol.TRAIN, config)
         with pytest.raises(SiteError, match=rf"learning rate in round {number}"):
@@ -161,14 +161,14 @@ def test_a_reply_is_charged_before_it_leaves(
     "settings",
     [
         {},
-        {"ema": 0.9, "public_data": "public.npz"},
+        {"public_data": "public.npz"},
         {"strategy": "fed3r", "weighting": "examples", "local_steps": 0, "image_rate": 0.05},
     ],
 )
 def test_nobody_gets_scores_of_private_images(settings: dict) -> None:
     """Not those that a run without privacy would give either: a server may ask for whatever it likes."""
     config = RunConfig(**{**IMAGE, **settings})
-    trial = Trial("the site", 0, CLASSES, (TASK.head,))
+    trial = Trial("the site", 0, CLASSES, (TASK.head,), (1.0,))
     for request, kind in ((trial, protocol.TRIAL), (TASK, protocol.PERSONAL)):
         with pytest.raises(SiteError, match="scores of private images"):
             refuse_beyond(request, kind, config)

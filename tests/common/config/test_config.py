@@ -2,6 +2,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 import typer
 from example_counts import examples
 from flower_config import with_flower_config
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fedtransfer.cli import app
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.presets import PRESETS
-from fedtransfer.common.config.reading import make_config, resolve_config
+from fedtransfer.common.config.reading import RETIRED, make_config, read_config, resolve_config
 from fedtransfer.common.errors import UserError
 
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
@@ -72,6 +73,16 @@ def test_bad_settings_are_refused_by_name(changes: dict, words: list[str]) -> No
     with pytest.raises(UserError) as caught:
         make_config(changes, "somewhere")
     assert all(word in str(caught.value) for word in ["somewhere", *words]), caught.value
+
+
+def test_settings_of_earlier_versions_are_read_at_their_defaults_and_else_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(RunConfig(rounds=7).to_toml() + tomli_w.dumps({key: value for key, (value, _) in RETIRED.items()}))
+    assert read_config(file) == RunConfig(rounds=7)
+    assert not RETIRED.keys() & RunConfig().to_flat().keys()
+    for key in RETIRED:
+        with pytest.raises(UserError, match=f"here: {key}: no setting of this version, got 7; .*, so leave it out"):
+            make_config({key: 7}, "here")
 
 
 def test_later_layers_win(tmp_path: Path) -> None:

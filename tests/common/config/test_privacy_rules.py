@@ -26,12 +26,12 @@ REFUSED: list[tuple[dict, str]] = [
     *[
         ({name: value}, f"{name}: goes with --dp site or --dp image; without it nothing is noised")
         for name, value in {
-            "epsilon": 2.0, "noise-multiplier": 1.0, "clip": 0.5, "clip-quantile": 0.5, "image-rate": 0.1,
+            "epsilon": 2.0, "noise-multiplier": 1.0, "clip": 0.5, "image-rate": 0.1,
             "local-steps": 3, "noise": "shared",
         }.items()
     ],
     ({"epsilon": 2.0, "clip": 0.5}, "epsilon, clip: … --dp … --dp image"),
-    *[({name: 3}, f"{name}: goes with --masks") for name in ("mask-neighbours", "colluding-sites")],
+    ({"colluding-sites": 3}, "colluding-sites: goes with --masks"),
     ({**SITE, "epsilon": 0.0}, "dp site: … --epsilon … 2 … --noise-multiplier"),
     ({**IMAGE, "epsilon": 0.0}, "dp image: say how much noise"),
     ({**IMAGE, "noise-multiplier": 0.009}, "noise-multiplier 0.009: … 0.01"),
@@ -40,8 +40,6 @@ REFUSED: list[tuple[dict, str]] = [
         for private in (SITE, IMAGE)
         for name, value, why in (
             ("early-stopping", 3, "it looks at the sites' validation losses each round; give --public-data, or leave it at 0"),
-            ("ema", 0.9, "nobody could say whether the mean is the better head; give --public-data, or leave it at 0"),
-            ("interpolate", True, "its curves are scored on the sites' images; give --public-data, or leave it off"),
             ("class-balance", 0.9, "it takes the federation's numbers of images by class; leave it at 0"),
             ("max-examples", 900, "sites do not say how many images they have; leave it at 0"),
             ("patience", 2, "epochs would be chosen by a site's validation images, unaccounted; leave it at 0"),
@@ -73,10 +71,8 @@ REFUSED: list[tuple[dict, str]] = [
     ({**SITE, "cohort-size": 3}, "sampling: … --dp site"),
     ({**SITE, "image-rate": 0.2}, "image-rate: … --dp image … --dp site"),
     ({**SITE, "image-rate": 0.2, "local-steps": 2}, "image-rate, local-steps: … --dp image"),
-    ({**SITE, **SHARED, "clip-quantile": 0.5}, "clip-quantile: … --noise shared"),
     ({**SITE, "masks": True}, "masks: … --dp site"),
     # Of images.
-    ({**IMAGE, "clip-quantile": 0.5}, "clip-quantile: … --dp site"),
     *[
         ({**IMAGE, "strategy": name}, f"strategy {name}: … --dp image")
         for name in ("scaffold", "perfedavg")
@@ -84,7 +80,7 @@ REFUSED: list[tuple[dict, str]] = [
     ({**IMAGE, "weighting": "examples"}, "weighting examples: … --dp image"),
     *[
         ({**IMAGE, name: value}, f"{name}: --dp image")
-        for name, value in {"hidden-units": 8, "dropout": 0.1, "l1": 0.1, "l2": 0.1}.items()
+        for name, value in {"hidden-units": 8, "dropout": 0.1, "l2": 0.1}.items()
     ],
     ({**IMAGE, "hidden-units": 8, "l2": 0.1}, "hidden-units, l2: --dp image clips"),
     ({**IMAGE, "optimizer": "adam"}, "optimizer adam: … --dp image"),
@@ -176,17 +172,17 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
             for strategy in ("fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedopt")
         ],
         {**SITE, "strategy": "reptile", "weighting": "examples"},
-        {**SITE, "clip-quantile": 0.5, "clip": 0.1},
+        {**SITE, "clip": 0.1},
         {**SITE, "epsilon": 0.0, "noise-multiplier": 3.0},
         {**SITE, "noise-multiplier": 0.01},
         {**SITE, "noise-multiplier": 3.0, "hidden-units": 64, "dropout": 0.2, "optimizer": "adam", "augment": 1},
-        {**SITE, **PUBLIC, "ema": 0.9, "max-update-norm": 9.0},
+        {**SITE, **PUBLIC, "max-update-norm": 9.0},
         *[{**IMAGE, "strategy": strategy} for strategy in ("fedavg", "fedprox", "fedadam", "fedopt")],
         *[
             {**IMAGE, "strategy": strategy, "weighting": "examples"}
             for strategy in ("reptile", "median", "trimmed-mean")
         ],
-        {**IMAGE, "image-rate": 0.2, "local-steps": 3, "fraction": 0.5, "schedule": "cosine", "label-smoothing": 0.1},
+        {**IMAGE, "image-rate": 0.2, "local-steps": 3, "fraction": 0.5, "schedule": "cosine"},
         {**IMAGE, "cohort-size": 4, **PUBLIC},
         *[
             {**ONE_RELEASE, "strategy": strategy, "project": project, "dimensions": 64, "standardise": "public"}
@@ -195,7 +191,7 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
         ],
         {**ONE_RELEASE, "ridge": 3.0},
         {**ONE_RELEASE, **SHARED},
-        {**MASKS, "mask-neighbours": 8, "colluding-sites": 2, "min-sites": 3},
+        {**MASKS, "colluding-sites": 2, "min-sites": 3},
         {**MASKS, "init": "fed3r", "standardise": "federated", "early-stopping": 5, "strategy": "scaffold"},
         {**MASKS, "strategy": "fedncm"},
         {**MASKS, "sites": 3},

@@ -31,7 +31,7 @@ def answers(seed: int) -> list:
         Confusion(*scores, rng.integers(0, 9, (3, 3))),
         Sums(*STATED, 5, (rng.normal(size=(3, 4)).astype(np.float32), rng.integers(0, 9, 3))),
         Sums(*STATED, 5, (rng.normal(size=6), rng.normal(size=(3, 2)))),
-        Tally(*STATED, np.array([3, 4]), rng.integers(0, 4, (2, 2)), rng.random((2, 5, 2))),
+        Tally(*STATED, 3, rng.random((2, 5))),
         Personal(*STATED, 4, rng.integers(0, 4, 4), 0.3),
     ]
 

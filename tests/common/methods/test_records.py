@@ -19,10 +19,9 @@ PROTECTIONS: dict[str, dict[str, Any]] = {
 }
 ASKED: dict[str, Any] = {
     "init": "fed3r", "personal_epochs": 2, "trainable": "conv5", "unfreeze_at": "2:conv5", "standardise": "federated",
-    "ema": 0.5, "interpolate": True,
 }  # fmt: skip
 NOT_NUMBERS: dict[str, Any] = {
-    "server_optimizer": "sgd", "lda": True, "optimizer": "adam", "unfreeze_at": "2:conv5", "patience": 2,
+    "lda": True, "optimizer": "adam", "unfreeze_at": "2:conv5", "patience": 2,
 }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ VALUES = [
     Gather("site-1", 0, ("a", "b"), "gram", extra={"moments": (np.zeros(8), np.ones(8))}),
     Sums(0, "f" * 64, "c" * 16, 5, (np.arange(6.0), np.eye(3, 2), np.array([2, 3]))),
     Trial("site-1", 9, ("a", "b"), (arrays(8, 2), arrays(8, 2)), (0.5, 1.0)),
-    Tally(9, "f" * 64, "c" * 16, np.array([3, 4]), np.ones((2, 2), np.int64), np.ones((2, 2, 2))),
+    Tally(9, "f" * 64, "c" * 16, 3, np.ones((2, 2))),
     Personal(9, "f" * 64, "c" * 16, 4, np.arange(4), 0.3),
     Gather("a", 0, ("a",), "gram", nonce="0" * 16, sharers=("a", "b"), boxes=(np.ones((1, 92), np.uint8),)),
     Invitation("a", "7", 1, "train", "0" * 16),
@@ -202,7 +202,7 @@ def and_(**records: ConfigRecord | ArrayRecord) -> RecordDict:
     ("records", "words"),
     [
         (RecordDict(), "incomplete or malformed Update"),
-        (changed(version=99), "version 99 of the protocol, expected 6"),
+        (changed(version=99), "version 99 of the protocol, expected 7"),
         (changed(kind="Task"), "sent 'Task', expected Update"),
         (changed(test=[1.0]), "incomplete or malformed"),
         (changed(name="a patient"), "sent the keys .*'name'.*, expected"),

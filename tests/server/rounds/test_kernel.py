@@ -21,17 +21,15 @@ def filled(value: float, weight: float) -> Contribution:
 
 
 def test_a_step_is_the_strategys_of_the_combined_update() -> None:
-    state, delta = next_head(FEDAVG, FEDAVG.start(HEAD, PLAIN), [filled(2.0, 1), filled(4.0, 2)], PLAIN)
-    for moved, change, before in zip(state.head, delta, HEAD, strict=True):
-        np.testing.assert_array_equal(change, np.full(before.shape, 2.0))
+    state = next_head(FEDAVG, FEDAVG.start(HEAD, PLAIN), [filled(2.0, 1), filled(4.0, 2)], PLAIN)
+    for moved, before in zip(state.head, HEAD, strict=True):
         np.testing.assert_array_equal(moved, np.full(before.shape, 2.0, np.float32))
 
 
 def test_a_round_of_nobody_changes_nothing() -> None:
     first = FEDAVG.start(HEAD, PLAIN)
-    state, delta = next_head(FEDAVG, first, [], PLAIN)
+    state = next_head(FEDAVG, first, [], PLAIN)
     assert state is first
-    assert not any(array.any() for array in delta)
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedadam"])

@@ -217,7 +217,7 @@ def test_keys_are_new_in_each_attempt(tmp_path: Path) -> None:
 
 def test_no_site_tells_anything_outside_its_masks(tmp_path: Path) -> None:
     run = Drawn(many(5), tmp_path)
-    run.run(rounds=2, strategy="reptile", init="fed3r", ema=0.5, interpolate=True, standardise="federated", **DECLARED)
+    run.run(rounds=2, strategy="reptile", init="fed3r", standardise="federated", **DECLARED)
     told = {type(value) for _, value in run.answered}
     assert not told & {Update, Sums, Confusion, Personal}
     assert Masked in told
@@ -239,7 +239,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "begins at fed3r": {"init": "fed3r"},
     "federated statistics": {"standardise": "federated"},
     "personal": {"personal_epochs": 2},
-    "ema": {"ema": 0.5, "interpolate": True},
     "cohorts": {"fraction": 0.8},
     "fedncm": {"strategy": "fedncm"},
     "fed3r": {"strategy": "fed3r"},

@@ -241,27 +241,6 @@ def test_sites_say_nothing_in_the_end_and_the_last_head_is_kept(tmp_path: Path) 
     assert {request.round for request in run.requests(Task)} == {1, 2}, "no personal heads"
 
 
-def test_the_bound_adapts_and_is_resumed(tmp_path: Path) -> None:
-    adaptive = {**SITE, "noise_multiplier": 0.25, "clip_quantile": 0.5, "rounds": 3}
-    run, draws = Drawn(DATA, tmp_path), rng(6)
-    outcome = run.run(rng=rng(6), **adaptive)
-    bound = 0.5
-    for number in (1, 2, 3):
-        draws.random(3)
-        sizes = [math.sqrt(sum((a.astype(float) ** 2).sum() for a in u.total)) for u in updates(run, number).values()]
-        for array in outcome.best.head:
-            draws.standard_normal(array.shape)
-        bits = sum((size <= bound) - 0.5 for size in sizes) + draws.normal(0, 3 / 20)
-        bound *= math.exp(-0.2 * (0.5 + bits / 3 - 0.5))
-    assert outcome.progress.clip(run.config(**adaptive)) == pytest.approx(bound, rel=1e-6)
-    assert bound != pytest.approx(0.5, rel=0.1)
-    following = run.run(rng=rng(6), **{**adaptive, "rounds": 4, "resume": True}).progress
-    ratio = following.clip(run.config(**adaptive)) / bound
-    assert math.exp(-0.2) < ratio < math.exp(0.2)
-    with pytest.raises(UserError, match=r"clip-quantile: .* noise of 0\.15"):
-        Drawn(DATA, tmp_path / "b").run(**adaptive | {"noise_multiplier": 0.4})
-
-
 def test_with_noise_at_the_sites_whoever_answers_is_averaged_once(tmp_path: Path) -> None:
     asked = []
 

@@ -1,7 +1,6 @@
 """Each strategy against a NumPy statement of its paper."""
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config.config import Optimizer, RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.server.strategies import ONE_SHOT_HEADS, STRATEGIES
 from fedtransfer.server.strategies.state import Contribution, State
@@ -132,24 +131,20 @@ def test_perfedavg_and_scaffold_move_the_head_as_fedavg_does() -> None:
     np.testing.assert_array_equal(heads[0], heads[2])
 
 
-@pytest.mark.parametrize("optimizer", get_args(Optimizer))
-def test_fedopt_is_what_keras_makes_of_minus_the_updates(optimizer: str) -> None:
+def test_fedopt_is_what_keras_makes_of_minus_the_updates() -> None:
     """Keras applies the updates of seven rounds in one go; ours goes through the slots, in float64, after each."""
     rng = np.random.default_rng(0)
     first = tuple(rng.normal(size=shape).astype(np.float32) for shape in ((4, 3), (3,)))
     deltas = [tuple(rng.normal(size=array.shape) for array in first) for _ in range(7)]
-    config = RunConfig(strategy="fedopt", server_optimizer=optimizer, server_learning_rate=0.05)
+    config = RunConfig(strategy="fedopt", server_learning_rate=0.05)
     fedopt = STRATEGIES["fedopt"]
     state = fedopt.start(first, config)
     for delta in deltas:
         assert {array.dtype for array in state.slots["optimizer"]} == {np.dtype(np.float64)}
         state = fedopt.step(state, delta, config)
 
-    named = {"momentum": "sgd", "nesterov": "sgd"}.get(optimizer, optimizer)
-    more = {"momentum": 0.9, "nesterov": optimizer == "nesterov"} if named != optimizer else {}
-    instance = keras.optimizers.get({"class_name": named, "config": {"learning_rate": 0.05, **more}})
+    instance = keras.optimizers.Adam(0.05)
     weights = [keras.Variable(array) for array in first]
-    instance.exclude_from_weight_decay([weights[1]])
     for delta in deltas:
         instance.apply([-d.astype(np.float32) for d in delta], weights)
     for got, wanted in zip(state.head, weights, strict=True):
