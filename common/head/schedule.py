@@ -1,4 +1,4 @@
-"""How the sites' learning rate goes over the rounds."""
+"""The schedule of the sites' learning rate over the rounds."""
 
 import math
 
@@ -6,10 +6,10 @@ from fedtransfer.common.config.config import RunConfig
 
 
 def rate(config: RunConfig, round: int) -> float:
-    """Return the share of the learning rate that holds in a round, counted from 1.
+    """Return the factor on the learning rate in a round (1, 2, …).
 
-    In warm-up round r of W it is r / (W + 1), so that round W + 1 is the first of the full rate. From there it falls by
-    ``config.schedule`` to ``final_rate`` in the last round, ``config.rounds``, and stays there.
+    In warm-up round r of W it is r / (W + 1), so round W + 1 is the first with the full rate. Then it
+    falls by ``config.schedule`` to ``final_rate`` in the last round, ``config.rounds``, and stays there.
     """
     first = config.warmup_rounds + 1
     if round < first:
