@@ -32,8 +32,8 @@ def test_ten_sites_are_too_few_for_privacy_of_sites_and_thousands_are_not() -> N
 def test_noise_of_a_mean_is_what_the_formula_says() -> None:
     """z · C · √p / (q K), over √R rounds."""
     numbers = answers({**SITE, "epsilon": 0.0, "noise-multiplier": 4.0, "clip": 0.5, "rounds": 25})
-    assert found["strength"]["noise"] == pytest.approx(4.0 * 0.5 * (257 * 10) ** 0.5 / 10 / 25**0.5)
-    assert found["strength"]["signal"] == 0.5
+    assert numbers["strength"]["noise"] == pytest.approx(4.0 * 0.5 * (257 * 10) ** 0.5 / 10 / 25**0.5)
+    assert numbers["strength"]["signal"] == 0.5
     steps = answers({**IMAGE, "epsilon": 0.0, "noise-multiplier": 4.0, "image-rate": 0.1, "rounds": 3}, 500)
     assert steps["privacy"]["releases"] == 30
     assert steps["strength"]["ratio"] == pytest.approx(4.0 * (2570 * 10 * 30) ** 0.5 / (0.05 * 0.1 * 500 * 30))
