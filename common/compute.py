@@ -1,7 +1,7 @@
-"""TensorFlow and Keras, set up once: import them from here and from nowhere else.
+"""TensorFlow and Keras, set up once: import them only from here.
 
-Every operation, NumPy's products included, runs on one thread; work is spread over cores by running several image batches or several
-sites at a time. So a result never depends on how many cores there are.
+Every operation, NumPy's products included, runs on one thread; several image batches or several
+sites run at a time. So a result never depends on the number of cores.
 """
 
 import os
@@ -17,14 +17,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 @contextmanager
 def _without_native_chatter() -> Iterator[None]:
-    """Hold back what native libraries print while they load; TensorFlow's log level does not cover that."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """Suppress the output of native libraries while they load; TensorFlow's log level does not."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)
 
 
@@ -45,7 +45,7 @@ for gpu in GPUS:
 
 
 def device() -> str:
-    """Name what the backbone runs on, for people."""
+    """Return the name of the device that the backbone runs on, for people."""
     if GPUS:
         names = {tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in GPUS}
         return f"GPU ({', '.join(sorted(names))})"
@@ -53,7 +53,7 @@ def device() -> str:
 
 
 def why_no_bfloat16() -> str:
-    """Say why this machine gains nothing from bfloat16; "" where its GPUs or its CPU compute in it."""
+    """Return why this machine gains nothing from bfloat16; "" if its GPUs or its CPU compute in it."""
     if GPUS:
         capable = {gpu.name: tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in GPUS}
         old = {name: capability for name, capability in capable.items() if (capability or (0, 0)) < (8, 0)}

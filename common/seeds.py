@@ -1,4 +1,4 @@
-"""Random streams keyed by (seed, purpose, …); there is no global random state anywhere in the project."""
+"""Random streams keyed by (seed, purpose, …); the project has no global random state."""
 
 import hashlib
 
@@ -8,15 +8,19 @@ Key = int | str | bytes
 
 
 def digest(seed: int, purpose: str, *keys: Key) -> bytes:
-    """Return 32 bytes that depend on every argument and on nothing else."""
+    """Return 32 bytes that depend on all arguments and on nothing else."""
     return hashlib.sha256(repr((seed, purpose, *keys)).encode()).digest()
 
 
 def generator(seed: int, purpose: str, *keys: Key) -> np.random.Generator:
-    """Return an independent generator for one purpose, for example ``generator(0, "batches", round, site)``."""
+    """Return an independent generator for one purpose.
+
+    >>> generator(0, "batches", 1, "north").integers(10) == generator(0, "batches", 1, "north").integers(10)
+    True
+    """
     return np.random.default_rng(np.frombuffer(digest(seed, purpose, *keys), np.uint32))
 
 
 def uniform(seed: int, purpose: str, *keys: Key) -> float:
-    """Return one number in [0, 1) that is a fixed function of the arguments."""
+    """Return a number in [0, 1) that is a fixed function of the arguments."""
     return int.from_bytes(digest(seed, purpose, *keys)[:7]) / 2**56

@@ -1,8 +1,7 @@
-"""Federated transfer learning: sites that share a frozen, pretrained network fine-tune a small head
-together.
+"""Federated transfer learning: sites with the same frozen, pretrained network fine-tune a small head.
 
-The Python interface; ``docs/python.md`` shows it by example. Importing it loads nothing heavy: each
-name is loaded when it is first used.
+This is the Python interface; ``docs/python.md`` shows it by example. The import loads nothing heavy:
+each name loads on first use.
 
 >>> import fedtransfer as ft
 >>> ft.methods.fed3r.name

@@ -1,4 +1,4 @@
-"""Simulations, benchmarks and audits, called from Python."""
+"""Simulations, benchmarks and audits from Python."""
 
 import builtins
 import sys
@@ -13,7 +13,7 @@ from fedtransfer.common.config.reading import make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.methods.method import Method
 from fedtransfer.common.support.text import nearest
-from fedtransfer.run import Place, Run
+from fedtransfer.run import Run, StrPath
 from fedtransfer.table import Table, table_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Progress = bool | Literal["auto"]
 
 
 def simulate(
-    data: Any = None, *, strategy: Any = None, backbone: Any = None, out: Place = "", resume: bool = False,
+    data: Any = None, *, strategy: Any = None, backbone: Any = None, out: StrPath = "", resume: bool = False,
     force: bool = False, progress: Progress = "auto", **settings: Any,
 ) -> Run:  # fmt: skip
     """Run a simulated federation and return the finished run.
@@ -37,27 +37,27 @@ def simulate(
     Args:
         data: what ``fedtransfer simulate --data`` takes (None: the bundled images); or examples in
             memory: a pair (x, y) of images (n, h, w, 3), uint8 or real numbers from 0 to 1, or of
-            ready-made features (n, d), with labels (n,); a list of (path, label); a tf.data,
-            Keras or PyTorch data set of (image, label); a Hugging Face ``Dataset`` with the columns image and
-            label. A dict, site → examples, says which site has what.
-        strategy: a name, a method such as ``ft.methods.fed3r``, or a ``Strategy`` of the caller's own.
+            ready-made features (n, d), with labels (n,); a list of (path, label); a tf.data, Keras
+            or PyTorch data set of (image, label); a Hugging Face ``Dataset`` with the columns image
+            and label. A dict, site → examples, gives each site its examples.
+        strategy: a name, a method such as ``ft.methods.fed3r``, or a ``Strategy``.
         backbone: a name or a Keras file; or a callable with a ``name``, which maps images
             (n, h, w, 3) uint8 to features (n, d) in this process, before the run begins.
         out: the run folder (default: runs/DATA-DATE-TIME).
         resume: go on with the run in ``out``, which keeps its settings.
         force: replace the run in ``out``.
-        progress: show it on standard error; ``auto`` does so at a terminal and in a notebook.
-            Warnings that are not shown go to the log.
+        progress: whether to show it on standard error; ``auto`` does at a terminal and in a
+            notebook. If it does not, warnings go to the log.
         settings: any other field of ``RunConfig``, such as ``sites=10`` or ``local_epochs=2``.
 
     Raises:
-        UserError: something that the caller can mend; the text says what was received and what was
+        UserError: an error that the caller can fix; the text says what was received and what was
             expected.
         KeyboardInterrupt: the run was interrupted; the text says how to go on.
     """
     if unknown := sorted(set(settings) - set(RunConfig.model_fields)):
-        known = list(RunConfig.model_fields)
-        raise UserError("\n".join(f"simulate: unknown setting {name!r}; {nearest(name, known)}" for name in unknown))
+        names = list(RunConfig.model_fields)
+        raise UserError("\n".join(f"simulate: unknown setting {name!r}; {nearest(name, names)}" for name in unknown))
     if backbone is not None and not isinstance(backbone, str | PathLike) and not callable(backbone):
         raise UserError(f"backbone: got {type(backbone).__name__}; expected a name, a file, or a callable with a name")
     embed = backbone if callable(backbone) else None
@@ -86,10 +86,10 @@ def simulate(
     return Run(folder, embed)
 
 
-def _custom_strategy(given: Any) -> "Strategy":
+def _custom_strategy(source: Any) -> "Strategy":
     from fedtransfer.server.strategies.strategy import Strategy
 
-    strategy = given() if callable(given) else given
+    strategy = source() if callable(source) else source
     if not isinstance(strategy, Strategy):
         raise UserError(
             f"strategy: got {type(strategy).__name__}; expected a name, a method such as ft.methods.fed3r, or an "
@@ -103,8 +103,8 @@ class Benchmark:
     """A finished benchmark.
 
     Attributes:
-        folder: with table.csv, report.html and a run folder a run.
-        table: a row a setting and method, with means over seeds.
+        folder: the folder of table.csv, report.html and a run folder for each run.
+        table: a row for each setting and method, with means over seeds.
         failures: run → why it failed.
     """
 
@@ -114,22 +114,22 @@ class Benchmark:
 
 
 def benchmark(
-    plan: Place, *, out: Place = "", data: Mapping[str, Place] | None = None, store: Place = "", processes: int = 0,
+    plan: StrPath, *, out: StrPath = "", data: Mapping[str, StrPath] | None = None, store: StrPath = "", processes: int = 0,
     force: bool = False, progress: Progress = "auto",
 ) -> Benchmark:  # fmt: skip
-    """Run every setting x method x seed of a plan, or the rest, as ``fedtransfer benchmark`` does.
+    """Run every setting x method x seed of a plan that is not finished, as ``fedtransfer benchmark``.
 
     Args:
         plan: a TOML file, or the name of a bundled plan, such as ``quick``.
         out: folder of runs and tables (default: runs/benchmark-PLAN).
-        data: where data are that the plan names.
+        data: the plan's name of a data set → its path.
         store: folder of the feature store.
-        processes: runs made at a time; 0: one a core, as far as memory allows.
-        force: make finished runs again that have other settings in the plan now.
+        processes: number of runs at a time; 0: one a core, as far as memory allows.
+        force: repeat finished runs whose settings have changed in the plan.
         progress: as in ``simulate``.
 
     Raises:
-        UserError: the plan cannot be read, or no run could be made.
+        UserError: the plan cannot be read, or all runs failed.
     """
     from fedtransfer.common.compute import CORES
     from fedtransfer.simulations.benchmark import PRESETS
@@ -140,14 +140,14 @@ def benchmark(
 
     path = bundled_plan(str(plan)) if str(plan) in PRESETS else Path(plan)
     folder, display = Path(out or Path("runs") / f"benchmark-{path.stem}"), _display(progress)
-    wanted = read_plan(path, folder, {name: str(place) for name, place in (data or {}).items()}, str(store))
-    for remark in (*wanted.remarks, *open_folder(folder, wanted, force)):
+    full_plan = read_plan(path, folder, {name: str(file) for name, file in (data or {}).items()}, str(store))
+    for remark in (*full_plan.remarks, *open_folder(folder, full_plan, force)):
         display.warn(remark)
-    measured = run_plan(wanted, folder, processes, CORES, display.print, force)
-    write_record(folder, "", wanted, measured)
+    results = run_plan(full_plan, folder, processes, CORES, display.print, force)
+    write_record(folder, "", full_plan, results)
     write_report([folder], folder / "report.html")
-    rows = [line.columns for line in measured.lines]
-    return Benchmark(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}), measured.failures)
+    rows = [line.columns for line in results.lines]
+    return Benchmark(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}), results.failures)
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class Audit:
     """A finished audit.
 
     Attributes:
-        folder: with table.csv, roc.csv and report.html.
-        findings: a row a number that an attack measured.
+        folder: the folder of table.csv, roc.csv and report.html.
+        findings: a row for each number that an attack measured.
     """
 
     folder: Path
@@ -164,7 +164,7 @@ class Audit:
 
 
 def audit(
-    run: Run | Place, *, out: Place = "", shadows: int = 0, pictures: bool = True, force: bool = False,
+    run: Run | StrPath, *, out: StrPath = "", shadows: int = 0, pictures: bool = True, force: bool = False,
     progress: Progress = "auto",
 ) -> Audit:  # fmt: skip
     """Attack a finished run as a curious server or member would, as ``fedtransfer audit`` does.
@@ -173,7 +173,7 @@ def audit(
         run: the run, or its folder.
         out: folder of the findings (default: audit/ in the run folder).
         shadows: shadow federations of membership inference; 0: 128.
-        pictures: leave original training images, and what was rebuilt of them, in the folder.
+        pictures: whether the folder gets original training images and their reconstructions.
         force: replace an earlier audit.
         progress: as in ``simulate``.
 
@@ -182,37 +182,37 @@ def audit(
     """
     from fedtransfer.simulations.audit.audits import Options, audit_run
 
-    place = run.folder if isinstance(run, Run) else Path(run)
-    folder = Path(out or place / "audit")
+    run_folder = run.folder if isinstance(run, Run) else Path(run)
+    folder = Path(out or run_folder / "audit")
     options = Options(folder, shadows, {}, _display(progress), "", force=force, pictures=pictures)
-    findings = audit_run(place, options)
+    findings = audit_run(run_folder, options)
     rows = [asdict(finding) for finding in findings]
     return Audit(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}))
 
 
 def _config(settings: Mapping[str, Any], out: Path | None, resume: bool) -> RunConfig:
-    outside = {
+    options = {
         name.replace("_", "-"): str(value) if isinstance(value, PathLike) else value for name, value in settings.items()
     }
     if not resume:
-        return make_config({**outside, "out": str(out or "")}, "simulate")
+        return make_config({**options, "out": str(out or "")}, "simulate")
     from fedtransfer.server.run_folder.folder import settings_of
     from fedtransfer.simulations.resumption import resumed_config
 
     if out is None:
         raise UserError("simulate: resume=True goes on with a run; say which, by out=FOLDER")
-    same = settings_of(out).to_flat()
-    return resumed_config(out, {name: value for name, value in outside.items() if same.get(name) != value})
+    settings_before = settings_of(out).to_flat()
+    return resumed_config(out, {name: value for name, value in options.items() if settings_before.get(name) != value})
 
 
 def _data_settings(data: Any, embed: Callable[..., Any] | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Write data that are in memory to disk; return the settings that name them."""
+    """Return the settings that name the data; data in memory are written to disk first."""
     in_memory = data is not None and not isinstance(data, str | PathLike)
     if not in_memory and not embed:
         return {} if data is None else {"data": str(data)}
     natural = isinstance(data, Mapping) if in_memory else settings.get("partition") == "natural"
     if in_memory and natural and settings.get("partition", "natural") != "natural":
-        raise UserError("partition: data is a dict, site → examples, which says who has what; leave partition out")
+        raise UserError("partition: data is a dict, site → examples, so each site has its data; leave partition out")
     from fedtransfer.simulations.data.archive import archive_data, archive_parts
 
     if in_memory:
@@ -246,5 +246,5 @@ def _display(progress: Progress) -> "Display":
 
     notebook = "ipykernel" in sys.modules and hasattr(builtins, "__IPYTHON__")
     if progress is True or (progress == "auto" and (notebook or sys.stderr.isatty())):
-        return Display(Console(stderr=not notebook, force_jupyter=False))  # lines of text; its widgets want a package
+        return Display(Console(stderr=not notebook, force_jupyter=False))  # text, as its widgets need a package
     return QuietDisplay()

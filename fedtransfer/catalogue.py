@@ -1,4 +1,4 @@
-"""The strategies there are, by name: ``ft.methods.fed3r``."""
+"""The catalogue of methods by name, such as ``ft.methods.fed3r``."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,7 +8,7 @@ from fedtransfer.common.support.text import nearest
 
 
 class Catalogue(Mapping[str, Method]):
-    """Name → record: paper, what sites send, what that leaks. A record goes where a name does.
+    """Name → record: paper, what sites send, what it leaks. A record can replace a name in ``simulate``.
 
     >>> "fedprox" in methods
     True

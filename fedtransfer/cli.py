@@ -1,4 +1,4 @@
-"""The command line: one program made of the commands of server, client and simulations."""
+"""The command line: one program with the commands of server, client and simulations."""
 
 import logging
 import signal
@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Federated transfer learning: sites that share a frozen, pretrained ResNetV2 fine-tune a small head together.",
+    help="Federated transfer learning: sites with the same frozen, pretrained ResNetV2 fine-tune a small head together.",
     epilog="Start with: fedtransfer simulate",
 )
 app.command()(simulate)
@@ -44,8 +44,8 @@ app.add_typer(client, name="client")
 app.add_typer(features, name="features")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(flag: bool) -> None:
+    if flag:
         print(f"fedtransfer {version('fedtransfer')}")
         raise typer.Exit
 
@@ -64,9 +64,9 @@ def _interrupt(*_: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend are printed without a traceback.
+    """Run the command line; errors that a user can fix are printed without a traceback.
 
-    SIGTERM, by which schedulers and service managers end a process, does what Ctrl-C does.
+    SIGTERM, which schedulers and service managers use to end a process, acts like Ctrl-C.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -1,4 +1,4 @@
-"""How a notebook shows a run: numbers and learning curves, for light and dark pages."""
+"""A run in a notebook: numbers and learning curves, for light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -12,10 +12,10 @@ WIDTH, HEIGHT, EDGE = 360, 140, 34
 
 
 def run_page(title: str, facts: Mapping[str, str], history: Table) -> str:
-    """Return a small HTML table and two curves as inline SVG; nothing is loaded from elsewhere.
+    """Return a small HTML table and two curves as inline SVG, which load nothing else.
 
     Args:
-        title: of the whole.
+        title: the heading.
         facts: name → text, the rows of the table.
         history: rounds, with phase, accuracy and validation loss.
     """
@@ -33,7 +33,7 @@ def run_page(title: str, facts: Mapping[str, str], history: Table) -> str:
 
 
 def _curve(name: str, x: Sequence[float], y: Sequence[float]) -> str:
-    """Draw a curve; rounds without a value are left out, and nothing is drawn of fewer than two."""
+    """Return a curve as SVG, without rounds that have no value; "" for fewer than two points."""
     points = [(a, float(b)) for a, b in zip(x, y, strict=True) if isinstance(b, float | int) and isfinite(b)]
     if len(points) < 2:
         return ""
@@ -41,8 +41,8 @@ def _curve(name: str, x: Sequence[float], y: Sequence[float]) -> str:
     across, up = (WIDTH - EDGE - 6) / (right - left), (HEIGHT - 2 * 18) / (high - low or 1)
     path = " ".join(f"{EDGE + (a - left) * across:.1f},{HEIGHT - 18 - (b - low) * up:.1f}" for a, b in points)
     labels = "".join(
-        f"<text x='{place}' y='{height}' text-anchor='{anchor}'>{text}</text>"
-        for place, height, anchor, text in (
+        f"<text x='{left_edge}' y='{height}' text-anchor='{anchor}'>{text}</text>"
+        for left_edge, height, anchor, text in (
             (EDGE, 11, "start", name), (EDGE - 4, 24, "end", f"{high:.2f}"), (EDGE - 4, HEIGHT - 18, "end", f"{low:.2f}"),
             (EDGE, HEIGHT - 4, "start", f"round {left:g}"), (WIDTH - 6, HEIGHT - 4, "end", f"{right:g}"),
         )

@@ -1,4 +1,4 @@
-"""A finished run, as Python programs read it."""
+"""A finished run, for Python programs."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +19,12 @@ from fedtransfer.simulations.report.reading import read_folder, real
 from fedtransfer.simulations.run_list import balanced_accuracy, list_runs
 from fedtransfer.table import Table, table_of, table_of_rows
 
-Place = str | PathLike[str]
+StrPath = str | PathLike[str]
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """Accuracies, on the common test set, of heads trained in other ways on the same features.
+    """Accuracies on the common test set of heads trained in other ways on the same features.
 
     Attributes:
         pooled: all data in one place.
@@ -45,7 +45,7 @@ class Run:
         folder: the run folder.
     """
 
-    def __init__(self, folder: Place, embed: Callable[[NDArray[np.uint8]], Any] | None = None) -> None:
+    def __init__(self, folder: StrPath, embed: Callable[[NDArray[np.uint8]], Any] | None = None) -> None:
         record = read_folder(Path(folder))
         if not isinstance(record, Record):
             raise UserError(f"{folder}: expected the folder of a run, not of a benchmark or an audit")
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` holds."""
+        """The content of ``summary.json``."""
         return dict(self._record.summary)
 
     @property
@@ -86,8 +86,7 @@ class Run:
     def accuracy(self) -> float:
         """Share of the test images of all sites that the head gets right, 0 to 1; NaN if unknown.
 
-        If sites do not report scores (differential privacy, masks), it is the simulation's own
-        measurement.
+        If sites do not report scores (differential privacy, masks), the simulation measures it.
         """
         return self._record.accuracy
 
@@ -109,13 +108,15 @@ class Run:
 
     @property
     def history(self) -> Table:
-        """A row a round, as ``history.csv``: scores of the head that entered it, bytes, seconds."""
+        """A row for each round, as in ``history.csv``: scores of the head that entered it, bytes, seconds."""
         return table_of_rows(self._record.history)
 
     @property
     def sites(self) -> Table:
-        """A row a site: its name, images for training and validation, accuracy on its own test
-        images, and the accuracy there of the site's own head, trained alone (NaN without one).
+        """A row for each site: name, number of images for training and validation, and accuracies.
+
+        The accuracies are on the site's test images: ``accuracy`` of the run's head, ``local`` of the
+        head that the site trained alone (NaN without one).
         """
         accuracy = self._record.measured["site_accuracy"]
         alone = self._record.summary.get("baselines_on_own_test_images", {}).get("local", {})
@@ -138,9 +139,7 @@ class Run:
 
     @property
     def model(self) -> Any:
-        """The Keras model: images (n, h, w, 3) in 0 to 255, or ready-made features (n, d) →
-        probabilities (n, C).
-        """
+        """The Keras model: images (n, h, w, 3) in 0 to 255, or features (n, d) → probabilities (n, C)."""
         return self._classifier.network
 
     @cached_property
@@ -149,17 +148,17 @@ class Run:
 
         return load_model(self.folder)
 
-    def predict(self, images: Place | NDArray[Any] | Sequence[Any]) -> NDArray[np.float32]:
+    def predict(self, images: StrPath | NDArray[Any] | Sequence[Any]) -> NDArray[np.float32]:
         """Return class probabilities (n, C), in the order of ``classes``.
 
         Args:
             images: (n, h, w, 3) uint8 or real numbers from 0 to 1; or a list of such images (h, w,
                 3), of any sizes; or an image file or a folder of them. For a run on ready-made
-                features, features (n, d); if a backbone object of this process made them, images as
-                well.
+                features, features (n, d); images too, if a backbone object of this process made the
+                features.
 
         Raises:
-            UserError: an image cannot be read, or is none.
+            UserError: an image cannot be read, or is not an image.
         """
         from fedtransfer.client.inference import images_at
         from fedtransfer.common.compute import CORES
@@ -185,8 +184,7 @@ class Run:
         """Score the model on labelled data.
 
         Args:
-            data: all that ``ft.simulate`` takes. Images of the run's own data are divided as in the
-                run.
+            data: anything that ``ft.simulate`` takes. The run's own data are divided as in the run.
             split: ``train``, ``validation``, ``test`` or ``all``, for data by name or path; "" for
                 test if there is one.
 
@@ -209,28 +207,28 @@ class Run:
         return evaluate_model(self._classifier, images, lambda done, total: None).summary
 
     def report(self) -> Path:
-        """Write ``report.html``, a page that needs nothing else, in the run folder; return its path."""
+        """Write ``report.html``, a self-contained page, in the run folder; return its path."""
         from fedtransfer.simulations.report import write_report
 
         write_report([self.folder], self.folder / "report.html")
         return self.folder / "report.html"
 
 
-def load_run(folder: Place) -> Run:
+def load_run(folder: StrPath) -> Run:
     """Load a finished run from its folder.
 
     Raises:
-        UserError: there is none, or it is not finished.
+        UserError: the folder has no run, or the run is not finished.
     """
     return Run(folder)
 
 
-def runs(folder: Place = "runs") -> Table:
+def runs(folder: StrPath = "runs") -> Table:
     """List the runs in a folder and below, the newest last; ``ft.load_run`` loads one.
 
     Returns:
-        A row a run: folder, data, strategy, rounds, sites, accuracy, balanced accuracy, bytes that
-        a site received and sent, ε, the time (ISO 8601, UTC), and whether it is finished.
+        A row for each run: folder, data, strategy, rounds, sites, accuracy, balanced accuracy, bytes
+        received and sent by a site, ε, the time (ISO 8601, UTC), and whether it is finished.
 
     Raises:
         UserError: there is no such folder.

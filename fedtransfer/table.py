@@ -18,7 +18,7 @@ class Table(np.ndarray):
 
 
 def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
-    """Make a table of columns of equal length; the type of a column follows from its values.
+    """Make a table from columns of equal length; the values of a column set its type.
 
     >>> table = table_of({"round": [1, 2], "accuracy": [0.5, 0.75]})
     >>> table["accuracy"].mean().item()
@@ -33,8 +33,9 @@ def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
 
 
 def table_of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Make a table of text rows, as CSV files have them; columns of numbers become numbers, with
-    NaN for empty cells.
+    """Make a table from rows of text, as in CSV files.
+
+    Columns of numbers become numbers, with NaN for empty cells.
 
     >>> table_of_rows([{"phase": "train", "loss": "0.5"}, {"phase": "score", "loss": ""}])["loss"].tolist()
     [0.5, nan]

@@ -1,4 +1,4 @@
-"""``fedtransfer simulate | predict | evaluate``: run a whole federation on this machine, and use what it made."""
+"""The commands ``fedtransfer simulate``, ``predict``, ``evaluate`` and ``pretrain``."""
 
 import json
 import sys
@@ -75,7 +75,7 @@ def simulate(
     if resolved.private:
         from fedtransfer.common.privacy.guarantee import guarantee
 
-        guarantee(resolved)  # refuses what cannot be kept, before any work
+        guarantee(resolved)  # refuses a promise that cannot hold, before any work
     console.print("Starting TensorFlow …", style="dim")
     from fedtransfer.simulations.display import Display
     from fedtransfer.simulations.federation import prepare as prepare_only
@@ -85,7 +85,8 @@ def simulate(
         sites = prepare_only(resolved, prepare, force=force)
         console.print(f"{sites} sites prepared in {prepare}; run them with\n", highlight=False)
         print(
-            f"flwr run . --run-config {prepare}/config.toml --federation-config 'num-supernodes={sites} client-resources-num-cpus=1' --stream"
+            f"flwr run . --run-config {prepare}/config.toml"
+            f" --federation-config 'num-supernodes={sites} client-resources-num-cpus=1' --stream"
         )
         return
 
@@ -100,8 +101,9 @@ def simulate(
     display.summary(result.summary, result.baselines)
     seconds, features = result.summary["seconds"], result.summary["features"]
     display.print(
-        f"{seconds['total']:.1f} s in all: features {seconds['features']:.1f} s ({features['extracted']} extracted, {features['reused']} reused), "
-        f"rounds {seconds['rounds']:.1f} s. A site sent {result.summary['bytes_up_per_site_round']:,} bytes a round."
+        f"{seconds['total']:.1f} s in all: features {seconds['features']:.1f} s"
+        f" ({features['extracted']} extracted, {features['reused']} reused), rounds {seconds['rounds']:.1f} s."
+        f" A site sent {result.summary['bytes_up_per_site_round']:,} bytes a round."
     )
     folder = result.folder.relative_to(Path.cwd()) if result.folder.is_relative_to(Path.cwd()) else result.folder
     display.print(f"Run folder: {folder}\nClassify your own pictures: fedtransfer predict {folder} IMAGE_OR_FOLDER")
@@ -111,11 +113,11 @@ def simulate(
 
 
 def _resumed(run: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
-    """Take a run's own settings, with those changed that may be."""
+    """Return the settings of a run that goes on, with the permitted changes."""
     from fedtransfer.simulations.resumption import resumed_config
 
     if wrong := [name for name, value in others.items() if value]:
-        raise UserError(f"--resume takes up a run with its own settings; leave out {', '.join(wrong)}")
+        raise UserError(f"--resume goes on with a run under its own settings; leave out {', '.join(wrong)}")
     return resumed_config(run, settings)
 
 
@@ -155,7 +157,7 @@ def evaluate(
     ],
     split: Annotated[
         Split | None,
-        typer.Option(help="Which images (default: test where the data or the run set some aside, else all)."),
+        typer.Option(help="Which images (default: test if the data or the run have a test split, else all)."),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     picture: Annotated[
@@ -189,7 +191,7 @@ def pretrain(
         typer.Argument(help="Labelled images: class folders, a CSV manifest or an .npz archive.", show_default=False),
     ],
     out: Annotated[
-        Path, typer.Option(help="The backbone file to write; a card and feature statistics stand beside it.")
+        Path, typer.Option(help="The backbone file to write; a card and feature statistics go next to it.")
     ] = Path("backbone.keras"),
     epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 14,
     resolution: Annotated[
@@ -204,8 +206,8 @@ def pretrain(
 ) -> None:
     """Train a small ResNetV2 from scratch on labelled images, to be the backbone of federations.
 
-    The images should be public, or the sites' agreed own: a backbone remembers what it was trained on. A run that was
-    stopped goes on from its last whole epoch when the same command is given again.
+    The images should be public, or images that the sites agreed on: a backbone remembers its training images. After an
+    interruption, the same command goes on from the last whole epoch.
 
     [bold]Example[/bold]
 

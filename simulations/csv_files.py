@@ -1,4 +1,4 @@
-"""CSV files of tables, written so that a reader sees the old or the new one, never a part."""
+"""Tables as CSV files; a reader sees the old file or the new one, never a part."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from fedtransfer.common.support.files import write_whole
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a header and rows, all at once."""
+    """Write a header and rows as one whole file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

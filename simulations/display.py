@@ -1,7 +1,7 @@
-"""What a person sees of a running simulation: progress bars, a live table of rounds, the summary.
+"""The display of a running simulation: progress bars, a live table of rounds, the summary.
 
-Everything goes to standard error, so that ``--json`` has standard output to itself. Where that is no terminal, plain
-lines take the place of what moves.
+Everything goes to standard error, so that ``--json`` has standard output to itself. If standard
+error is no terminal, plain lines take the place of moving bars.
 """
 
 import logging
@@ -33,13 +33,13 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def bar(self, what: str, unit: str = "") -> AbstractContextManager[Callable[[int, int], None]]:
-        """Show a bar for a piece of work; yield the function that is told (done, total)."""
-        return progress_bar(self.console, what, unit)
+    def bar(self, title: str, unit: str = "") -> AbstractContextManager[Callable[[int, int], None]]:
+        """Show a bar for a piece of work; yield the function that takes its progress (done, total)."""
+        return progress_bar(self.console, title, unit)
 
     @contextmanager
     def rounds(self, config: RunConfig) -> Iterator[Callback]:
-        """Show the rounds as they come, under a bar; yield the callback that is told of them."""
+        """Show each round as it ends, with a bar below; yield the callback for the run."""
         recent: list[Round] = []
         bar = Progress(
             TextColumn("[bold]Rounds                "),
@@ -56,7 +56,7 @@ class Display:
         def before_the_end(record: Round) -> bool:
             return record.phase in ("train", "sums") and not config.closed_form
 
-        class Shown(Callback):
+        class RoundsTable(Callback):
             def on_start(self, start: Start) -> None:
                 if start.resumed_after is not None:
                     console.print(f"Resumed after round {start.resumed_after} of {config.rounds}", highlight=False)
@@ -76,20 +76,21 @@ class Display:
             self.print(f"With --dp {config.dp} sites send no scores, so these stay empty; --public-data gives some.")
         if console.is_terminal:
             with Live(Group(_rounds_table(recent, columns), bar), console=console, refresh_per_second=8) as live:
-                yield Shown()
+                yield RoundsTable()
         else:
             console.print("  ".join(columns), highlight=False)
-            yield Shown()
+            yield RoundsTable()
 
     def summary(self, summary: dict[str, Any], baselines: Baselines | None) -> None:
-        """Print the federation beside its baselines, personal heads and unseen sites, as far as the run has them, and
-        each site's own accuracy where sites are few.
+        """Print the scores of a run: federation, baselines, personal heads and unseen sites.
+
+        With up to 20 sites, print the accuracy at each site too.
         """
         self.console.print(_accuracy_table(summary, baselines))
-        if (kept := summary["best_round"] - 1) < summary["rounds"]:
+        if (best := summary["best_round"] - 1) < summary["rounds"]:
             self.print(
-                f"Kept is the head after {kept} of {summary['rounds']} rounds: its validation loss is the lowest. The head after all "
-                "of them, last-head.npz, has the accuracy of the round called final."
+                f"The run keeps the head after {best} of {summary['rounds']} rounds: its validation loss is the lowest."
+                " The head after all rounds is last-head.npz; the round called final has its accuracy."
             )
         if "privacy" in summary:
             for line in privacy_in_words(summary):
@@ -98,10 +99,10 @@ class Display:
             self.console.print(_personal_table(summary["personal"]))
         if "unseen_sites" in summary:
             self.console.print(_unseen_table(summary["unseen_sites"]))
-        for site, told in [*summary["sites_left_out"].items()][:10]:
-            self.warn(f"{site} was left out {told['times']} times, the last time: {told['reason']}")
-        for site, why in [*summary["sites_absent"].items(), *summary["sites_without_result"].items()][:10]:
-            self.warn(f"{site} took no part or misses the result: {why}")
+        for site, refusals in [*summary["sites_left_out"].items()][:10]:
+            self.warn(f"{site} was left out {refusals['times']} times, the last time: {refusals['reason']}")
+        for site, reason in [*summary["sites_absent"].items(), *summary["sites_without_result"].items()][:10]:
+            self.warn(f"{site} took no part or misses the result: {reason}")
         sites = summary.get("measured_outside_the_federation", summary)["site_accuracy"]
         if len(sites) <= 20:
             self.console.print(_sites_table(sites, baselines))
@@ -131,19 +132,20 @@ class QuietDisplay(Display):
 
 
 def privacy_in_words(summary: dict[str, Any]) -> list[str]:
-    """Say what a finished run promises and rests on, in lines."""
-    told = summary["privacy"]
-    sampled = "each in every release" if told["sampling"] == "all" else f"sampling {told['sampling']}"
-    spent = "without bound" if told["epsilon"] is None else f"{told['epsilon']:.3g}"
+    """Return lines on the differential privacy of a finished run: its ε, and what it relies on."""
+    privacy = summary["privacy"]
+    sampling = "each in every release" if privacy["sampling"] == "all" else f"sampling {privacy['sampling']}"
+    epsilon = "without bound" if privacy["epsilon"] is None else f"{privacy['epsilon']:.3g}"
     lines = [
-        f"differential privacy: epsilon {spent} at delta {told['delta']:g}, unit: {told['unit']}, "
-        f"{told['neighbours']}, {sampled}, {counted(told['releases'], 'release')}, noise multiplier {told['noise_multiplier']:.4g}, "
-        f"clip {told['clip']:g}; trusted: {told['trust']}"
+        f"differential privacy: epsilon {epsilon} at delta {privacy['delta']:g}, unit: {privacy['unit']}, "
+        f"{privacy['neighbours']}, {sampling}, {counted(privacy['releases'], 'release')}, "
+        f"noise multiplier {privacy['noise_multiplier']:.4g}, clip {privacy['clip']:g}; trusted: {privacy['trust']}"
     ]
-    if told["stopped_by_budget"]:
+    if privacy["stopped_by_budget"]:
+        budget = "the promise allows" if privacy["budget"] is None else f"epsilon {privacy['budget']:g}"
         lines.append(
-            f"stopped after {summary['rounds']} of {summary['rounds_planned']} rounds: one more would have spent more than "
-            + ("what is promised" if told["budget"] is None else f"epsilon {told['budget']:g}")
+            f"stopped after {summary['rounds']} of {summary['rounds_planned']} rounds: one more would have spent"
+            f" more than {budget}"
         )
     return lines
 
@@ -181,7 +183,7 @@ def _rounds_table(rounds: list[Round], columns: tuple[str, ...]) -> Table:
 
 
 def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Table:
-    images = (summary["images_by_split"] or {}).get("test")  # nobody knows, under differential privacy
+    images = (summary["images_by_split"] or {}).get("test")  # unknown under differential privacy
     title = f"Accuracy on {counted(images, 'test image')}" if images else "Accuracy on test images"
     table = _table(title, "method", "common test set", "own images, mean", "worst site")
     columns = ("accuracy", "mean_site_accuracy", "worst_site_accuracy")
@@ -196,17 +198,17 @@ def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Tab
     if not baselines:
         return table
     alone, sites = len(baselines.local), summary["sites"]
-    drawn = f" ({alone} of {sites} sites)" if alone < sites else ""
-    table.caption = f"pooled: all data in one place; local only: each site trains alone{drawn}"
+    sample = f" ({alone} of {sites} sites)" if alone < sites else ""
+    table.caption = f"pooled: all data in one place; local only: each site trains alone{sample}"
     table.caption += "; both without noise" * ("privacy" in summary) + f"\n{note}" * bool(outside)
-    own = summary["baselines_on_own_test_images"]
+    at_sites = summary["baselines_on_own_test_images"]
     pooled, majority = baselines.pooled, baselines.majority
-    local_mean = (summary["baselines"]["local_mean"], own["local_mean"], own["local_worst"])
-    table.add_row("pooled", *map(percent, (pooled.common, pooled.own_mean, pooled.own_worst)))
+    local_mean = (summary["baselines"]["local_mean"], at_sites["local_mean"], at_sites["local_worst"])
+    table.add_row("pooled", *map(percent, (pooled.common, pooled.site_mean, pooled.site_worst)))
     table.add_row("local only, mean", *map(percent, local_mean))
     table.add_row("local only, worst", percent(summary["baselines"]["local_worst"]), "", "")
-    table.add_row("majority class", *map(percent, (majority.common, majority.own_mean, majority.own_worst)))
-    table.add_row("each site's majority", "", percent(own["local_majority"]), "")
+    table.add_row("majority class", *map(percent, (majority.common, majority.site_mean, majority.site_worst)))
+    table.add_row("each site's majority", "", percent(at_sites["local_majority"]), "")
     return table
 
 
@@ -216,10 +218,10 @@ def _personal_table(personal: dict[str, Any]) -> Table:
     share = "–" if personal["share"] is None else f"{personal['share']:.2f}"
     table.caption = f"over {personal['sites']} sites; mixed: {share} of the global head on average, the rest local"
     for kind in KINDS:
-        told = personal[kind]
-        shown = [told[key] for key in ("mean", "worst", "pooled")]
-        harm = [percent(told[key]) if key in told else "" for key in ("worse_than_global", "worse_than_local")]
-        table.add_row(kind.replace("_", "-"), *map(percent, shown), *harm)
+        scores = personal[kind]
+        accuracy = [percent(scores[key]) for key in ("mean", "worst", "pooled")]
+        harm = [percent(scores[key]) if key in scores else "" for key in ("worse_than_global", "worse_than_local")]
+        table.add_row(kind.replace("_", "-"), *accuracy, *harm)
     return table
 
 
@@ -228,8 +230,8 @@ def _unseen_table(unseen: dict[str, Any]) -> Table:
     epochs = "1 epoch" if unseen["epochs"] == 1 else f"{unseen['epochs']} epochs"
     table.caption = f"accuracy on own test images, mean of {unseen['sites']} sites; {epochs}"
     table.add_row("none", percent(unseen["global"]), "", "")
-    for images, told in unseen["adapted"].items():
-        table.add_row(images, *map(percent, (told["accuracy"], told["from_scratch"], told["got_worse"])))
+    for images, scores in unseen["adapted"].items():
+        table.add_row(images, *(percent(scores[key]) for key in ("accuracy", "from_scratch", "got_worse")))
     return table
 
 
@@ -247,9 +249,9 @@ def _sites_table(sites: dict[str, float], baselines: Baselines | None) -> Table:
     for name in ("site", "federated", *others):
         table.add_column(name, justify="left" if name == "site" else "right")
     for site, accuracy in sites.items():
-        shown: list[float | None] = [accuracy]
+        cells: list[float | None] = [accuracy]
         if baselines:
-            local = baselines.local[site].own.get(site) if site in baselines.local else None
-            shown += [baselines.pooled.own.get(site), local]
-        table.add_row(site, *map(percent, shown))
+            local = baselines.local[site].site_accuracy.get(site) if site in baselines.local else None
+            cells += [baselines.pooled.site_accuracy.get(site), local]
+        table.add_row(site, *map(percent, cells))
     return table

@@ -84,11 +84,11 @@ def simulate(
         strategy: a strategy as an object; it takes the place of ``config.strategy``.
 
     Raises:
-        UserError: anything about the data, the backbone or the settings that cannot work.
+        UserError: the data, the backbone or the settings cannot work.
     """
     began = time.monotonic() if began is None else began
     config = with_strategy(config, strategy) if strategy else config
-    strategy = strategy_of(config, strategy)  # refuses one that cannot be made, before any work
+    strategy = strategy_of(config, strategy)  # fails here, before any work, if it cannot be loaded
     folder = Path(config.out or default_folder(config)).absolute()
     if not config.resume:
         check_folder(folder, force=force)
@@ -127,7 +127,7 @@ def train(data: Data, folder: Path, display: Display, strategy: Strategy | None 
     if not config.resume:
         clear_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_settings(folder, config)  # first: a run killed from here on is known as one, and can be resumed
+    write_settings(folder, config)  # first: a run killed from here on can be resumed
     manifests = write_sites(folder, config, data.sites)
     if config.engine == "deployment":
         from fedtransfer.simulations.engines.deployment import deployed
@@ -151,7 +151,7 @@ class Scores:
 
     Attributes:
         baselines: their scores, None for a run without baselines.
-        summary: what ``summary.json`` gets of all scores.
+        summary: their entries in ``summary.json``.
     """
 
     baselines: Baselines | None
@@ -165,7 +165,7 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> Sco
     moments, layer = load_moments(file), load_layer(file)
     sites = {name: features.sites[name] for name in data.sites}
     baselines, summary = None, dict[str, Any]()
-    if config.hides_counts or config.public_data:  # a simulation knows what the sites do not report
+    if config.hides_counts or config.public_data:  # a simulation can score what sites do not report
         measured = measure(config, sites, classes, moments, head, layer)
         summary["measured_outside_the_federation"] = measured.summary
     if config.baselines:
@@ -175,7 +175,9 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> Sco
     if data.unseen:
         spec = head_spec(config, configured_backbone(config), len(classes), layer)
         unseen = {
-            name: {split: _known(features.sites[name], split, classes, moments, layer) for split in ("train", "test")}
+            name: {
+                split: _examples(features.sites[name], split, classes, moments, layer) for split in ("train", "test")
+            }
             for name in data.unseen
         }
         with display.bar("Unseen sites", "sites") as progress:
@@ -185,8 +187,8 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> Sco
     return Scores(baselines, summary)
 
 
-def _known(site: SiteData, split: str, classes: tuple[str, ...], moments: Moments | None, layer: str) -> Split:
-    """Return features (n, d') and class numbers (n,) of images of known classes, without views."""
+def _examples(site: SiteData, split: str, classes: tuple[str, ...], moments: Moments | None, layer: str) -> Split:
+    """Return features (n, d') and class numbers (n,) of a split, without views and unknown classes."""
     number = {name: i for i, name in enumerate(classes)}
     rows = [i for i, label in enumerate(site.labels[split].tolist()) if label in number]
     labels = np.array([number[site.labels[split][i]] for i in rows], np.int64)

@@ -1,4 +1,4 @@
-"""The table of methods: what each sends, its bytes, what that tells the server, what protects it."""
+"""The table of methods: what each sends, how many bytes, what the server learns, what protects it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,10 +22,10 @@ ROWS: tuple[Method | AddOn, ...] = (*METHODS.values(), *ADD_ONS)
 
 
 def sizes(backbone: str, classes: int, rounds: int) -> Sizes:
-    """Return what bytes depend on.
+    """Return the sizes that the numbers of bytes depend on.
 
     Raises:
-        UserError: the width of the backbone is not known without loading it.
+        UserError: the backbone is not in ``WIDTHS``, so its width is unknown until it is loaded.
     """
     if backbone not in WIDTHS:
         raise UserError(f"--backbone: got {backbone!r}; {nearest(backbone, list(WIDTHS))}")
@@ -33,9 +33,9 @@ def sizes(backbone: str, classes: int, rounds: int) -> Sizes:
 
 
 def row(method: Method | AddOn, s: Sizes) -> Mapping[str, Any]:
-    """Return all that the table says of a method, with its bytes a round and over a whole run.
+    """Return a method's row: its facts, and its bytes a round and over a whole run.
 
-    Over a run, a strategy's head goes down twice more: to be scored, and as the result.
+    Over a run, a strategy's head goes down twice more: for the final scores, and as the result.
     """
     rounds = 1 if method.once else s.rounds
     whole = isinstance(method, Method) or not method.once  # an add-on of one exchange comes on top of a strategy

@@ -1,4 +1,4 @@
-"""``fedtransfer methods``: what there is to choose from, and what each costs and tells."""
+"""The command ``fedtransfer methods``: the methods, with their costs and leaks."""
 
 import json
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from fedtransfer.common.config.config import BUNDLED, RunConfig
 
 
 def methods(
-    backbone: Annotated[str, typer.Option(help="The backbone whose features are counted.")] = BUNDLED,
+    backbone: Annotated[str, typer.Option(help="The backbone, which sets the width of features.")] = BUNDLED,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 10,
     rounds: Annotated[
-        int, typer.Option(help="Rounds of training that bytes in all are counted for.", min=1)
+        int, typer.Option(help="Rounds of training, for the bytes of a whole run.", min=1)
     ] = RunConfig().rounds,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the methods: what a site sends, bytes, rounds, what the server learns from it, and what could protect it.
 
-    `fedtransfer privacy` says what one configuration promises; docs/privacy.md what each protection does.
+    `fedtransfer privacy` says what a configuration promises; docs/privacy.md says what each protection does.
 
     [bold]Example[/bold]
 
@@ -34,7 +34,7 @@ def methods(
     from rich.console import Console
 
     console = Console()
-    printed: dict[str, str] = {}  # what leaks → the first method that has it
+    printed: dict[str, str] = {}  # a leak → the first method that has it
     for facts in rows:
         console.print(f"\n[bold]{facts['method']}[/bold]  [dim]{facts['paper']}[/dim]", highlight=False)
         first = printed.setdefault(facts["leaks"], facts["method"])
@@ -57,8 +57,8 @@ def methods(
 
 
 def _bytes(row: Mapping[str, Any]) -> str:
-    in_all = f"{row['bytes_down']:,} down, {row['bytes_up']:,} up"
+    total = f"{row['bytes_down']:,} down, {row['bytes_up']:,} up"
     if row["rounds"] == 1:
-        return f"{in_all}, once"
-    a_round = f"{row['bytes_down_a_round']:,} down, {row['bytes_up_a_round']:,} up a round"
-    return f"{a_round}; {in_all} in {row['rounds']} rounds"
+        return f"{total}, once"
+    round = f"{row['bytes_down_a_round']:,} down, {row['bytes_up_a_round']:,} up a round"
+    return f"{round}; {total} in {row['rounds']} rounds"

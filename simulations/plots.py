@@ -14,12 +14,12 @@ def plot_partition(
     """Draw sites by classes, counting training and validation images.
 
     Args:
-        images: site → class → images for training and validation.
+        images: site → class → number of images for training and validation.
         classes: the order of the columns.
         path: the PNG file to write.
-        hidden: sites keep these numbers to themselves, which the title says then.
+        hidden: whether sites keep these numbers to themselves; the title then says so.
     """
-    counts = np.array([[mine.get(name, 0) for name in classes] for mine in images.values()])
+    counts = np.array([[site.get(name, 0) for name in classes] for site in images.values()])
     title = (
         "Images for training and validation, by site and class"
         + "\n(known to the simulation alone: sites tell nobody)" * hidden

@@ -1,8 +1,8 @@
-"""``fedtransfer pretrain``: train the small ResNetV2 from scratch on labelled images, as a backbone for federations.
+"""Pretraining of a backbone: the small ResNetV2, trained from scratch on labelled images.
 
-The recipe is that of the bundled weights: SGD with Nesterov momentum, decoupled weight decay on kernels, label
-smoothing, random resized crops and flips, a warm-up and a cosine, and progressive resizing: the first 4/7 of the epochs
-see images at three quarters of the resolution.
+The recipe is that of the bundled weights: SGD with Nesterov momentum, decoupled weight decay on
+kernels, label smoothing, random resized crops and flips, a warm-up, then a cosine. The first 4/7 of
+the epochs train at three quarters of the resolution.
 """
 
 import json
@@ -32,7 +32,10 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
-    """How a backbone is trained. Rates are for a batch of ``batch_size`` images; ``resolution`` is in pixels a side."""
+    """The settings of pretraining.
+
+    Rates are for a batch of ``batch_size`` images; ``resolution`` is in pixels a side.
+    """
 
     epochs: int = 14
     resolution: int = 64
@@ -44,32 +47,34 @@ class PretrainingRecipe:
     seed: int = 0
 
     def resolution_of(self, epoch: int) -> int:
-        """Return the pixels a side that an epoch (0, 1, …) sees."""
+        """Return the resolution of an epoch (0, 1, …), in pixels a side."""
         return self.resolution if epoch >= 4 * self.epochs // 7 else max(32, 3 * self.resolution // 4)
 
 
 def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -> Backbone:
-    """Train a backbone and write it, its card and its feature statistics; resume where a checkpoint of the same run is.
+    """Train a backbone, or resume from a checkpoint of the same run; write it with its card and statistics.
 
     Args:
-        data: class folders, a manifest or an archive. Without supplied validation images, a tenth is set aside.
-        out: the ``.keras`` file to write; ``.md`` and ``.feature-statistics.npz`` stand beside it.
+        data: class folders, a manifest or an archive. If it names no validation images, a tenth of
+            the images becomes them.
+        out: the ``.keras`` file to write. The card (``.md``) and the feature statistics
+            (``.feature-statistics.npz``) go next to it.
         recipe: how to train.
-        report: told of progress, a line at a time.
+        report: takes the progress, a line at a time.
 
     Raises:
-        UserError: the images are not usable, or ``out`` exists, or its checkpoint is of another run.
+        UserError: the images are not usable, ``out`` exists, or its checkpoint is of another run.
     """
     if out.suffix != ".keras":
         raise UserError(f"--out {out}: expected a file name that ends in .keras")
     if out.exists():
         raise UserError(f"--out {out} already exists; choose another name, or remove it")
-    pixels, labels, splits, classes, kept = _load(data, recipe, report)
+    pixels, labels, splits, classes, keys = _load(data, recipe, report)
     train, validation = (np.flatnonzero(splits == name) for name in ("train", "validation"))
     if not len(train) or not len(validation):
         raise UserError(f"{data}: {len(train)} training and {len(validation)} validation images; expected some of both")
     checkpoint, state = out.with_suffix(".checkpoint.keras"), out.with_suffix(".checkpoint.json")
-    identity = digest(recipe.seed, "pretraining", json.dumps(asdict(recipe)), *kept).hex()
+    identity = digest(recipe.seed, "pretraining", json.dumps(asdict(recipe)), *keys).hex()
     model, history = _begin(recipe, len(train), len(classes), checkpoint, state, identity, report)
     for epoch in range(len(history), recipe.epochs):
         size = recipe.resolution_of(epoch)
@@ -98,10 +103,12 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
 def _load(
     data: Path, recipe: PretrainingRecipe, report: Report
 ) -> tuple[Pixels, NDArray[np.int32], NDArray[np.str_], tuple[str, ...], list[bytes]]:
-    """Decode all images to the resolution, in memory: (n, R, R, 3) uint8."""
+    """Return all images at the resolution (n, R, R, 3) uint8, class numbers, splits, classes and keys."""
     source = read_source(data)
     if len(source.classes) < 2:
-        raise UserError(f"{data}: one class only ({source.classes[0]}); a backbone learns by telling classes apart")
+        raise UserError(
+            f"{data}: got one class ({source.classes[0]}); expected two or more, to learn to tell them apart"
+        )
     resize = resizing_layer(recipe.resolution)
 
     def read(image: Image) -> tuple[bytes, NDArray[np.uint8]] | str:
@@ -132,12 +139,13 @@ def _load(
 def _begin(
     recipe: PretrainingRecipe, images: int, classes: int, checkpoint: Path, state: Path, identity: str, report: Report
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Build the classifier, or load the checkpoint of this very run."""
+    """Build the classifier, or load the checkpoint of this run."""
     if state.exists() and checkpoint.exists():
         saved = json.loads(state.read_text("utf-8"))
         if saved["identity"] != identity:
             raise UserError(
-                f"{checkpoint} is the checkpoint of another run (other images or another recipe); remove it or choose another --out"
+                f"{checkpoint} is the checkpoint of another run (other images or another recipe);"
+                " remove it or choose another --out"
             )
         report(f"resuming after epoch {len(saved['history'])}")
         return keras.models.load_model(checkpoint), saved["history"]
@@ -160,7 +168,7 @@ def _begin(
 
 
 def _save_checkpoint(model: Any, checkpoint: Path, state: Path, saved: dict[str, Any]) -> None:
-    """Replace the checkpoint; the state file, written last, says which epoch it is of."""
+    """Replace the checkpoint; the state file, written last, names its epoch."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with replacement(checkpoint, suffix=".keras") as temporary:
         model.save(temporary)
@@ -171,7 +179,10 @@ def _save_checkpoint(model: Any, checkpoint: Path, state: Path, saved: dict[str,
 def _augmented(
     pixels: Pixels, labels: NDArray[np.int32], rows: NDArray[np.int64], recipe: PretrainingRecipe, epoch: int
 ) -> Any:
-    """One epoch of random resized crops (area 0.35 to 1) and flips; every draw depends on (seed, epoch, image) only."""
+    """Return one epoch of random resized crops (area 0.35 to 1) and flips.
+
+    Every draw depends on (seed, epoch, image) only.
+    """
     size, classes = recipe.resolution_of(epoch), int(labels.max()) + 1
     order = np.random.default_rng(
         np.frombuffer(digest(recipe.seed, "pretraining order", epoch), np.uint32)

@@ -1,4 +1,4 @@
-"""``fedtransfer report``: what runs, benchmarks and audits found, as one HTML file."""
+"""The command ``fedtransfer report``: an HTML page about runs, benchmarks and audits."""
 
 import shlex
 import sys
@@ -12,7 +12,7 @@ from fedtransfer.common.errors import UserError
 
 
 class Open(StrEnum):
-    """Whether the page is opened when it is written."""
+    """Whether to open the page in the browser."""
 
     yes = "yes"
     no = "no"
@@ -38,7 +38,7 @@ def report(
 ) -> None:
     """Write a page about runs, benchmarks or audits: the answer in words, figures, tables, settings, how to repeat it.
 
-    One file that needs nothing else and loads nothing: it opens offline, in light and dark, and prints.
+    The page is one file that loads nothing else: it opens offline, in light and dark, and prints.
 
     [bold]Examples[/bold]
 
@@ -54,7 +54,7 @@ def report(
         raise UserError(f"--out {target}: is a folder; expected a file, such as {target / 'report.html'}")
     if target.exists() and not is_report(target) and not force:
         raise UserError(
-            f"{target} exists and is no report of fedtransfer; choose another --out, or give --force to replace it"
+            f"{target} exists and is not a report of fedtransfer; choose another --out, or give --force to replace it"
         )
     command = ["fedtransfer", "report", *map(str, folders), *(["--out", str(out)] if out else [])]
     write_report(folders, target, shlex.join(command))

@@ -1,4 +1,4 @@
-"""The runs in a folder, a row a run: what was run, and what came of it."""
+"""The list of runs in a folder: their settings, and their results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Row:
     Attributes:
         folder: the run folder.
         data, strategy: settings.
-        rounds: rounds of training made; of an unfinished run, those planned.
+        rounds: rounds of training; for an unfinished run, those planned.
         sites: number of sites.
         accuracy, balanced_accuracy: of the head, on the test images of all sites; NaN if unknown.
-        bytes: that a site received and sent over the whole run; NaN if unfinished.
-        epsilon: spent; infinite without differential privacy.
+        bytes: received and sent by a site over the whole run; NaN if unfinished.
+        epsilon: ε spent; infinite without differential privacy.
         when: the time it finished or, if unfinished, began (ISO 8601, UTC).
-        finished: whether it has come to its end.
+        finished: whether it has a ``summary.json``.
     """
 
     folder: str
@@ -40,7 +40,7 @@ class Row:
 
 
 def list_runs(folder: Path) -> list[Row]:
-    """List the runs in a folder and below, the newest last; those of benchmarks are left out.
+    """List the runs in a folder and below, the newest last, without those of benchmarks.
 
     Raises:
         UserError: there is no such folder, or a run in it cannot be read.
@@ -56,7 +56,7 @@ def balanced_accuracy(run: Run) -> float:
 
 
 def _runs(folder: Path) -> Iterator[Path]:
-    """Yield the run folders; one has no others inside."""
+    """Yield the run folders. A run folder holds no other runs."""
     if (folder / "config.toml").is_file():
         yield folder
     elif not (folder / "benchmark.json").is_file():

@@ -1,4 +1,4 @@
-"""``fedtransfer runs``: the runs in a folder, next to each other."""
+"""The command ``fedtransfer runs``: the runs in a folder, as a table."""
 
 import json
 import math
@@ -29,11 +29,11 @@ def runs(
 
     rows = list_runs(folder)
     if json_output:
-        known = [
+        items = [
             {key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in row.items()}
             for row in map(asdict, rows)
         ]
-        return print(json.dumps(known, indent=2, ensure_ascii=False))
+        return print(json.dumps(items, indent=2, ensure_ascii=False))
     table = Table(
         "run", "data", "strategy", "rounds", "sites", "accuracy", "balanced", "bytes a site", "epsilon", "when",
         caption="bytes: received and sent by a site in the whole run",

@@ -1,14 +1,14 @@
-"""Train the decoder that ``fedtransfer.simulations.audit.decoder`` loads.
+"""Training of the decoder that ``fedtransfer.simulations.audit.decoder`` loads.
 
 ``python tools/decoder_training.py DATA --out FILE``.
 
-DATA is CIFAR-10, all of it: ``cifar10``, or an archive with x_train, y_train, x_test and y_test. Trained on are those of its
-training images whose content's SHA-256 begins with a byte below 200, but none of the demo images and none whose equal is
-among the test images. What is left, a fifth of the training images, the test images and the demo, is for federations under
-audit.
+DATA is all of CIFAR-10: ``cifar10``, or an archive with x_train, y_train, x_test and y_test. The decoder
+trains on training images whose SHA-256 begins with a byte below 200, without the demo images and
+without copies of test images. The rest is for federations under audit: a fifth of the training images,
+the test images and the demo.
 
-Every step draws images, flips them and shifts them by up to three pixels, and takes their features anew: 2.4 million of them
-in 4,600 steps. That is a matter of minutes on a GPU, and of many hours on a CPU.
+Every step draws images, flips and shifts them by up to three pixels, and computes their features:
+2.4 million in 4,600 steps. This takes minutes on a GPU, and many hours on a CPU.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ from fedtransfer.simulations.data.datasets import resolve_data
 
 _SHIFT = 3  # pixels
 _RATE, _DECAY, _WARMUP = 2e-3, 0.02, 300  # of AdamW; steps
-_SSIM = 0.1  # weight of 1 - SSIM beside 4 times the mean squared error of values in 0 to 1
+_SSIM = 0.1  # weight of 1 - SSIM, added to 4 times the mean squared error of values in 0 to 1
 _REPORTED = 50  # steps
 
 
@@ -58,10 +58,10 @@ def public_images(source: Source) -> tuple[Pictures, NDArray[np.int64]]:
     """Return the images that a decoder may be trained on, (n, 32, 32, 3), and their class numbers (n,).
 
     Raises:
-        UserError: there are none, or images are not of 32 x 32 pixels.
+        UserError: there are no such images, or an image is not of 32 x 32 pixels.
     """
     supplied = {split: [i for i in source.images if i.split.startswith(split)] for split in ("test", "")}
-    kept = demo_keys() | {content_key(decode(image.read())) for image in supplied["test"]}
+    reserved = demo_keys() | {content_key(decode(image.read())) for image in supplied["test"]}
     images, labels = [], []
     for image in supplied[""]:
         pixels = decode(image.read())
@@ -70,7 +70,7 @@ def public_images(source: Source) -> tuple[Pictures, NDArray[np.int64]]:
                 f"{image.path}: an image of {pixels.shape[1]} x {pixels.shape[0]}; expected {SIDE} x {SIDE}"
             )
         key = content_key(pixels)
-        if image.split != "test" and key[0] < TRAINING and key not in kept:
+        if image.split != "test" and key[0] < TRAINING and key not in reserved:
             images.append(pixels)
             labels.append(source.classes.index(image.label))
     if not images:
@@ -87,16 +87,16 @@ def train_decoder(
     widths: tuple[int, ...] = WIDTHS,
     seed: int = 0,
 ) -> Any:
-    """Return a decoder, a Keras model, after so many steps of AdamW; its weights are their moving mean.
+    """Return a decoder, a Keras model, trained by AdamW; its weights are moving means.
 
     Args:
-        images: to train on (n, 32, 32, 3).
-        backbone: whose features are undone.
-        steps: of training.
+        images: the training images (n, 32, 32, 3).
+        backbone: the network whose features it inverts.
+        steps: number of training steps.
         batch: images a step.
-        report: told the mean loss every so many steps.
-        widths: as ``build_decoder`` takes them.
-        seed: of weights and draws.
+        report: takes step and mean loss, every 50 steps.
+        widths: as in ``build_decoder``.
+        seed: the seed of weights and draws.
     """
     keras.utils.set_random_seed(seed)
     network = build_decoder(backbone.features, widths)
@@ -127,7 +127,7 @@ def train_decoder(
 def save_decoder(
     path: Path, network: Any, backbone: Backbone, images: Pictures, labels: NDArray[np.int64], classes: tuple[str, ...]
 ) -> None:
-    """Write a decoder's weights, in float16, with its backbone's identity and the mean image of each class."""
+    """Write a decoder's weights (float16), its backbone's identity and the mean image of each class."""
     means = [images[labels == c].mean(0) if (labels == c).any() else images.mean(0) for c in range(len(classes))]
     np.savez_compressed(
         path,
@@ -139,25 +139,25 @@ def save_decoder(
     )
 
 
-def _loss(images: Any, made: Any) -> Any:
-    similar = tf.reduce_mean(tf.image.ssim(images, made, 1.0))
-    return 4 * tf.reduce_mean(tf.square(images - made)) + _SSIM * (1 - similar)
+def _loss(images: Any, decoded: Any) -> Any:
+    similarity = tf.reduce_mean(tf.image.ssim(images, decoded, 1.0))
+    return 4 * tf.reduce_mean(tf.square(images - decoded)) + _SSIM * (1 - similarity)
 
 
 def _batches(
     images: Pictures, backbone: Backbone, steps: int, batch: int, seed: int
 ) -> Iterator[tuple[Features, NDArray[np.float32]]]:
-    """Yield features (b, d), as heads see them, of images (b, 32, 32, 3) in 0 to 1, flipped and shifted at random."""
-    as_seen, compute = feature_map(RunConfig(), backbone), backbone.extractor(batch)
+    """Yield features (b, d) and images (b, 32, 32, 3) in 0 to 1, flipped and shifted at random."""
+    mapped, compute = feature_map(RunConfig(), backbone), backbone.extractor(batch)
     for step in range(steps):
         rng = generator(seed, "decoder", step)
-        drawn = images[rng.integers(len(images), size=batch)]
+        sample = images[rng.integers(len(images), size=batch)]
         flips = rng.random(batch) < 0.5
-        drawn[flips] = drawn[flips, :, ::-1]
-        padded = np.pad(drawn, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), "edge")
+        sample[flips] = sample[flips, :, ::-1]
+        padded = np.pad(sample, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), "edge")
         at = rng.integers(2 * _SHIFT + 1, size=(batch, 2))
         views = np.stack([p[y : y + SIDE, x : x + SIDE] for p, (y, x) in zip(padded, at, strict=True)])
-        yield as_seen(compute(backbone.resize(views)).numpy()), views.astype(np.float32) / np.float32(255)
+        yield mapped(compute(backbone.resize(views)).numpy()), views.astype(np.float32) / np.float32(255)
 
 
 if __name__ == "__main__":

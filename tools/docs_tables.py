@@ -1,19 +1,19 @@
-"""Tables of the documentation, made of the CSV files under docs/results: ``python tools/docs_tables.py``.
+"""Tables of the documentation, from the CSV files under docs/results: ``python tools/docs_tables.py``.
 
-A table stands between two comments, and the first says in TOML what it is made of:
+A table is between two comments. The first describes it in TOML:
 
     <!-- table
     csv = "results/heads.csv"
     down = ["method"]           # columns of the file that name a row
-    across = "setting"          # whose values are the other columns
-    cell = "accuracy"           # what stands in them; or of their columns, as in "{nll:.3f} nats"
-    names = {iid = "10, iid"}   # what values of these are called
+    across = "setting"          # the column whose values name the other columns
+    cell = "accuracy"           # content of a cell; or a text of columns, as in "{nll:.3f} nats"
+    names = {iid = "10, iid"}   # value → its name in the table
     -->
     | method | 10, iid |
     …
     <!-- end of table -->
 
-Without ``across`` a row of the file is a row, and ``cells`` is header → what stands there.
+Without ``across``, a row of the file is a row of the table, and ``cells`` is header → content.
 """
 
 import csv
@@ -36,17 +36,18 @@ Row = Mapping[str, str]
 
 
 class Layout(Table):
-    """How a table is made of a CSV file.
+    """The layout of a table from a CSV file.
 
     Attributes:
-        csv: the file, from the page's folder.
-        down, across: columns of it that name rows, and the one that names columns.
-        cell, cells: what stands in them: ``accuracy`` (%, with its interval), ``rounds`` (with kB, and how many seeds got there),
-            or text with columns in braces, with Python's format specification; ``:2p`` is percent with two digits, ``:+2p`` with its sign.
-        names: what values of ``down`` and ``across`` are called.
-        only_named: leave out rows whose first name is not among ``names``, and keep to the order there.
-        leave_out: values of ``down`` that get no row.
-        corner: header of the first columns.
+        csv: the file, relative to the page's folder.
+        down, across: the columns of the file that name rows, and the one that names columns.
+        cell, cells: contents: ``accuracy`` (%, with its interval), ``rounds`` (with kB, and the number
+            of seeds that got there), or text with columns in braces and Python's format
+            specification; ``:2p`` is percent with two digits, ``:+2p`` the same with its sign.
+        names: value of ``down`` or ``across`` → its name in the table.
+        only_named: leave out rows whose first value is not in ``names``, and keep to its order.
+        leave_out: values of ``down`` without a row.
+        corner: headers of the first columns.
     """
 
     csv: str
@@ -61,7 +62,7 @@ class Layout(Table):
 
 
 def rewritten(page: Path) -> str:
-    """Return a page's text with its tables made anew.
+    """Return a page's text with its tables written from their files.
 
     Raises:
         UserError: a table's comment is wrong, or its file lacks a column.
@@ -80,7 +81,7 @@ def rewritten(page: Path) -> str:
 
 
 def sources(page: Path) -> list[str]:
-    """Return the files that a page's tables are made of."""
+    """Return the CSV files of a page's tables."""
     return [tomllib.loads(match["toml"])["csv"] for match in _BLOCK.finditer(page.read_text("utf-8"))]
 
 
@@ -100,12 +101,12 @@ def _lines(layout: Layout, rows: Sequence[Row]) -> list[str]:
         columns = list(dict.fromkeys(row[layout.across] for row in rows))
         headers = [layout.names.get(column, column) for column in columns]
         cells = {
-            key: [_cell(layout.cell, next((r for r in mine if r[layout.across] == column), None)) for column in columns]
-            for key, mine in of_key.items()
+            key: [_cell(layout.cell, next((r for r in group if r[layout.across] == name), None)) for name in columns]
+            for key, group in of_key.items()
         }
     else:
         headers = list(layout.cells)
-        cells = {key: [_cell(cell, mine[0]) for cell in layout.cells.values()] for key, mine in of_key.items()}
+        cells = {key: [_cell(cell, group[0]) for cell in layout.cells.values()] for key, group in of_key.items()}
     named = {key: [layout.names.get(value, value) for value in key] for key in keys}
     ruled = "|" + "---|" * (len(layout.down) + len(headers))
     return [_line([*layout.corner, *headers]), ruled, *(_line([*named[key], *cells[key]]) for key in keys)]
@@ -130,13 +131,13 @@ def _cell(cell: str, row: Row | None) -> str:
 
 
 def _format(text: str, row: Row) -> str:
-    """Fill a row's columns in; a dash where one is empty."""
+    """Return the text with a row's columns filled in; a dash if one is empty."""
     used = [name for _, name, _, _ in Formatter().parse(text) if name]
     return _NOTHING if not all(row[name] for name in used) else _Columns().vformat(text, (), row)
 
 
 class _Columns(Formatter):
-    """Formats columns as numbers where a specification is given; ``p`` stands for percent."""
+    """Formats columns with a specification as numbers; ``p`` means percent."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         """Format one column."""
@@ -147,7 +148,7 @@ class _Columns(Formatter):
 
 
 def pages(root: Path) -> list[Path]:
-    """Return the pages of the documentation."""
+    """Return the pages of the documentation that may have tables."""
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
@@ -155,4 +156,4 @@ if __name__ == "__main__":
     for each in pages(Path.cwd()):
         if (text := rewritten(each)) != each.read_text("utf-8"):
             write_whole(each, text)
-            print(f"{each}: tables made anew")
+            print(f"{each}: tables updated")

@@ -1,4 +1,4 @@
-"""Generate ``[tool.flwr.app.config]`` in pyproject.toml: Flower lets a run override only keys that stand there."""
+"""Generate ``[tool.flwr.app.config]`` in pyproject.toml: a Flower run can override only keys listed there."""
 
 import re
 from pathlib import Path

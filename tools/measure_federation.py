@@ -2,9 +2,9 @@
 
     python tools/measure_federation.py [SITES [ROUNDS]]       # 2 sites, 20 rounds; the first does not count
 
-The same coordinator, TLS, keys and number of sites each time: first our app, then one whose sites send back what they
-are sent, on Flower's SuperNodes as they come (a process a message), with Flower's own ``Grid.send_and_receive`` and
-with a server that asks as often as ours does.
+Coordinator, TLS, keys and number of sites are the same each time. The first app is ours. The second one
+echoes each message on Flower's unchanged SuperNodes (a process for each message), with Flower's
+``Grid.send_and_receive`` and with a server that polls as often as ours.
 """
 
 import json
@@ -86,7 +86,7 @@ def main(grid, context):
 
 
 def measure(sites: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """Yield a line for each app: its median, fastest and slowest round in seconds, without the first."""
+    """Yield a line for each app: median, fastest and slowest round in seconds, without the first."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         config = RunConfig(sites=sites, rounds=rounds, out=str(root / "run"))
@@ -119,7 +119,7 @@ def _noop(coordinator: Coordinator, out: Path, sites: int, rounds: int, poll: fl
 
 @contextmanager
 def _plain_nodes(root: Path, coordinator: Coordinator, sites: int) -> Iterator[None]:
-    """Run Flower's SuperNodes as they come, each with a key that is enrolled."""
+    """Run Flower's unchanged SuperNodes, each with an enrolled key."""
     processes: list[subprocess.Popen[bytes]] = []
     address, authority = (
         coordinator.superlink_address.replace("127.0.0.1", "localhost"),

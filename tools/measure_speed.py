@@ -1,13 +1,14 @@
-"""Seconds a round on the workload that other frameworks are measured on, and images a second through the backbone.
+"""Seconds a round on a workload shared with other frameworks, and images a second through the backbone.
 
     python tools/measure_speed.py [ROUNDS]       # plain, with our defaults, and under differential privacy
     python tools/measure_speed.py extraction     # next to a bare loop over decoded batches
 
-Each measurement runs in a process of its own, whose start and imports count, and prints a line of JSON.
+Each measurement runs in a new process, whose start and imports count, and prints a line of JSON.
 
-K = 10 clients with N = 500 feature vectors of width D = 2048 and labels of C = 10 classes; one softmax layer from zeros; one
-local epoch of SGD in batches of 32 at rate 0.005; all clients in every round. It runs through everything that a run goes
-through: manifests, feature store, ClientApp, protocol, in-process engine, admission, run folder.
+K = 10 clients with N = 500 feature vectors of width D = 2048 and labels of C = 10 classes; one softmax
+layer from zeros; one local epoch of SGD in batches of 32 at rate 0.005; all clients in every round. It
+uses all parts of a run: manifests, feature store, ClientApp, protocol, in-process engine, admission,
+run folder.
 """
 
 import json
@@ -43,14 +44,13 @@ TEST = 99  # the number of the client whose data are the test set
 
 
 def client_data(k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features (N, D), non-negative as after a ReLU, and labels (N,) of a linear teacher."""
+    """Return features (N, D), non-negative as after a ReLU, and labels (N,) from a linear teacher."""
     rng = np.random.default_rng(100 + k)
     teacher = np.random.default_rng(0).normal(size=(WIDTH, CLASSES))
     x = np.maximum(rng.normal(size=(IMAGES, WIDTH)), 0).astype(np.float32)
     return x, (x @ teacher).argmax(1)
 
 
-# What kinds of run differ in from the plain one.
 PLAIN: dict[str, Any] = {
     "server_learning_rate": 1.0,
     "server_momentum": 0.0,
@@ -81,12 +81,13 @@ _SYSTEMS = {
 
 
 def measure(rounds: int, kind: str, began: float) -> dict[str, Any]:
-    """Run the workload and report it as the rivals' scripts do.
+    """Run the workload; return the measurements that the scripts of other frameworks report.
 
     Args:
         rounds: rounds of training.
-        kind: ``plain``; ``defaults``, with our optimizer, normalisation, validation split and scoring in every round;
-            ``site`` or ``image``: the plain one under differential privacy of that unit.
+        kind: ``plain``; ``defaults``, with our optimizer, normalisation, validation split and scoring
+            in every round; ``site`` or ``image``: the plain one under differential privacy of that
+            unit.
         began: ``time.time()`` when the process started, so that imports count.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +123,7 @@ def measure(rounds: int, kind: str, began: float) -> dict[str, Any]:
 
 
 def _backbone(root: Path) -> Path:
-    """Save a network that is as wide as the workload's features; no image ever passes through it."""
+    """Save a network as wide as the workload's features; no image passes through it."""
     image = keras.Input((32, 32, 3))
     wide = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(WIDTH, 1, name="wide")(image))
     keras.Model(image, wide).save(root / "wide.keras")
@@ -130,18 +131,18 @@ def _backbone(root: Path) -> Path:
 
 
 def _sites(root: Path, config: RunConfig, split: str) -> list[SimulatedSite]:
-    """Write each client's manifest, and its features into the store under the keys of stand-in images."""
+    """Write each client's manifest, and its features into the store under the keys of dummy images."""
     store = open_store(configured_backbone(config), config.store)
     sites = []
     for k in range(CLIENTS):
         x, y = client_data(k)
-        stand_ins = np.zeros((IMAGES, 1, 4, 3), np.uint8)
-        stand_ins[:, 0, :, 0] = np.stack(
+        dummies = np.zeros((IMAGES, 1, 4, 3), np.uint8)
+        dummies[:, 0, :, 0] = np.stack(
             [np.full(IMAGES, k), np.arange(IMAGES) // 256, np.arange(IMAGES) % 256, y], axis=1
         )
         archive = root / f"client-{k}.npz"
-        np.savez(archive, x_train=stand_ins, y_train=y)
-        store.add([content_key(image) for image in stand_ins], x)
+        np.savez(archive, x_train=dummies, y_train=y)
+        store.add([content_key(image) for image in dummies], x)
         manifest = root / f"client-{k}.csv"
         write_manifest(manifest, [Image(f"{archive}#x_train/{i}", str(label), split) for i, label in enumerate(y)])
         sites.append(SimulatedSite(f"client-{k}", {"data": str(manifest), "state": str(root / f"state-{k}")}))
@@ -149,10 +150,10 @@ def _sites(root: Path, config: RunConfig, split: str) -> list[SimulatedSite]:
 
 
 def measure_extraction(kind: str) -> dict[str, Any]:
-    """Measure images a second over the demo images, in this process.
+    """Return images a second over the demo images, in this process.
 
-    ``fedtransfer`` reads, decodes, resizes, extracts and stores; ``bare`` runs the same compiled network over batches
-    that are decoded and resized beforehand, with TensorFlow's own threads.
+    ``fedtransfer`` reads, decodes, resizes, extracts and stores; ``bare`` runs the same compiled network
+    over decoded and resized batches, with TensorFlow's own threads.
     """
     backbone = load_backbone(BUNDLED)
     images = read_source(resolve_data("cifar10-demo")).images
@@ -174,7 +175,7 @@ def measure_extraction(kind: str) -> dict[str, Any]:
         return {"system": "fedtransfer", "images_per_s": round(len(images) / (time.time() - began), 1)}
 
 
-def measured(*arguments: str, **environment: str) -> dict[str, Any]:
+def measure_apart(*arguments: str, **environment: str) -> dict[str, Any]:
     """Measure in a new process; return its line."""
     command = [sys.executable, __file__, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment})
@@ -182,19 +183,19 @@ def measured(*arguments: str, **environment: str) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Print a line a measurement, or the one that a process was started for."""
+    """Print a line for each measurement, or the line of one process."""
     match arguments:
         case [rounds, kind, began]:
             print(json.dumps(measure(int(rounds), kind, float(began))))
         case ["extraction", kind]:
             print(json.dumps(measure_extraction(kind)))
         case ["extraction"]:
-            print(json.dumps(measured("extraction", "fedtransfer")))
-            print(json.dumps(measured("extraction", "bare", FEDTRANSFER_THREADS_PER_OPERATION="0")))
+            print(json.dumps(measure_apart("extraction", "fedtransfer")))
+            print(json.dumps(measure_apart("extraction", "bare", FEDTRANSFER_THREADS_PER_OPERATION="0")))
         case _:
             plain: dict[str, Any] = {}
             for kind in KINDS:
-                line = measured(*(arguments or ["10"]), kind, str(time.time()))
+                line = measure_apart(*(arguments or ["10"]), kind, str(time.time()))
                 plain = plain or line
                 if kind in ("site", "image"):
                     line["times_plain"] = round(line["steady_round_s"] / plain["steady_round_s"], 2)

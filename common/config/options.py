@@ -1,4 +1,4 @@
-"""Typer options made from the run config, so that command line, TOML and Flower's run config cannot drift apart."""
+"""Typer options from the run config, so that command line, TOML and Flower's run config agree."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
@@ -12,42 +12,43 @@ from fedtransfer.common.errors import UserError
 
 
 def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command one option for each config field; those set by the user arrive as the dict ``settings``.
+    """Give a command one option for each config field; options that the user sets arrive in ``settings``.
 
-    The command's other parameters keep their place before them, and take the place of fields of the same name.
+    The command's own parameters come first, and replace fields of the same name.
 
     Args:
-        without: fields that the command has no option for.
+        without: fields without an option.
     """
     return lambda command: _with_options(command, without)
 
 
 def _with_options(command: Callable[..., Any], without: Collection[str]) -> Callable[..., Any]:
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
-    named = {p.name for p in own}
-    options = [_option(name) for name in RunConfig.model_fields if name not in {*named, *without} and _panel(name)]
+    parameters = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+    names = {p.name for p in parameters}
+    options = [_option(name) for name in RunConfig.model_fields if name not in {*names, *without} and _panel(name)]
 
     def wrapper(**arguments: Any) -> Any:
-        given = {p.name: arguments.pop(p.name) for p in options}
-        settings = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+        values = {p.name: arguments.pop(p.name) for p in options}
+        settings = {name.replace("_", "-"): value for name, value in values.items() if value is not None}
         return command(**arguments, settings=settings)
 
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    wrapper.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+    wrapper.__signature__ = inspect.Signature([*parameters, *options])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in [*parameters, *options]}
     return wrapper
 
 
 def _option(name: str) -> inspect.Parameter:
     field = RunConfig.model_fields[name]
-    # Choices are read as text: the config names the nearest valid one, which click would not.
-    choices = list(field.annotation.__args__) if get_origin(field.annotation) is not None else _extra(name, "choices")  # type: ignore[union-attr]
+    # Choices are text for click, since the config's own error names the nearest valid choice.
+    literal = get_origin(field.annotation) is not None
+    choices = list(field.annotation.__args__) if literal else _extra(name, "choices")  # type: ignore[union-attr]
     kind: Any = str if choices else field.annotation
     flag = f"--{name.replace('_', '-')}"
-    shown = "" if field.default in ("", False) else f"[dim](default: {field.default})[/dim]"
+    default = "" if field.default in ("", False) else f"[dim](default: {field.default})[/dim]"
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
-        help=f"{field.description} {shown}".strip(),
+        help=f"{field.description} {default}".strip(),
         rich_help_panel=_panel(name),
         metavar="|".join(choices) if choices else None,
         show_default=False,
@@ -61,7 +62,7 @@ def refuse_missing(paths: Sequence[Path]) -> None:
     """Check that all of these files and folders exist.
 
     Raises:
-        UserError: names those that do not.
+        UserError: some are missing; the text names them.
     """
     if missing := [str(path) for path in paths if not path.exists()]:
         raise UserError(f"{', '.join(missing)}: no such file or folder")
@@ -72,6 +73,6 @@ def _panel(name: str) -> str:
 
 
 def _extra(name: str, key: str) -> Any:
-    """Return what ``option`` was told of a field."""
+    """Return an extra fact of a field that ``option`` attached, or None."""
     extra = RunConfig.model_fields[name].json_schema_extra
     return extra[key] if isinstance(extra, dict) else None

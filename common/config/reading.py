@@ -1,4 +1,4 @@
-"""Read a run config from what a user gives: TOML files, presets, options, Flower's flat run config."""
+"""Run configs from TOML files, presets, options and Flower's flat run config."""
 
 import tomllib
 from collections.abc import Mapping
@@ -28,15 +28,19 @@ RETIRED: dict[str, tuple[Value, str]] = {
 
 
 def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
-    """Validate settings given under their outside names.
+    """Return a run config from settings by their hyphenated names.
+
+    >>> make_config({"rounds": 3, "server-momentum": 0.0}, "example").rounds
+    3
 
     Raises:
-        UserError: names each unknown key with the nearest valid one, and each bad value with what was expected.
+        UserError: a key is unknown, or a value invalid; the text names the nearest valid key, or the
+            expected values.
     """
-    values, known = without_retired(values, source), list(RunConfig().to_flat())
-    unknown = [key for key in values if key not in known]
+    values, names = without_retired(values, source), list(RunConfig().to_flat())
+    unknown = [key for key in values if key not in names]
     if unknown:
-        raise UserError("\n".join(f"{source}: unknown key {key!r}; {nearest(key, known)}" for key in unknown))
+        raise UserError("\n".join(f"{source}: unknown key {key!r}; {nearest(key, names)}" for key in unknown))
     try:
         return RunConfig.model_validate(dict(values), strict=False)
     except ValidationError as error:
@@ -62,24 +66,25 @@ def read_config(path: Path) -> RunConfig:
     """Read a run's ``config.toml``.
 
     Raises:
-        UserError: as ``read_toml`` and ``make_config`` say.
+        UserError: as in ``read_toml`` and ``make_config``.
     """
     return make_config(read_toml(path), str(path))
 
 
 def _explain(problem: Any) -> str:
-    if problem["type"] == "value_error":  # our own texts, complete as they are
+    if problem["type"] == "value_error":  # a complete text of ours
         return str(problem["ctx"]["error"])
     key = ".".join(map(str, problem["loc"]))
     text = f"{key}: got {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):
         field = RunConfig.model_fields[key.replace("-", "_")]
-        text = f"{key}: got {problem['input']!r}; {nearest(problem['input'], list(field.annotation.__args__))}"  # type: ignore[union-attr]
+        choices = list(field.annotation.__args__)  # type: ignore[union-attr]
+        text = f"{key}: got {problem['input']!r}; {nearest(problem['input'], choices)}"
     return text
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a config file's settings.
+    """Read the settings of a config file.
 
     Raises:
         UserError: the file is missing, unreadable or not TOML.
@@ -97,17 +102,17 @@ def read_toml(path: Path) -> dict[str, Any]:
 def resolve_config(
     *, preset: str = "", file: Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Layer defaults, preset, file and explicit settings (the later wins) into one config.
+    """Combine defaults, preset, file and explicit settings into one config; later ones win.
 
     Raises:
-        UserError: an unknown preset or key, a bad value, or a file that cannot be read.
+        UserError: a preset or key is unknown, a value is invalid, or the file cannot be read.
     """
     if preset and preset not in PRESETS:
         raise UserError(f"--preset: got {preset!r}; {nearest(preset, list(PRESETS))}")
     layers: dict[str, Any] = dict(PRESETS.get(preset, {}))
     if file is not None:
         settings = read_toml(file)
-        make_config(settings, f"config file {file}")  # so that an error names the file it stands in
+        make_config(settings, f"config file {file}")  # an error in the file names the file
         layers |= settings
     if overrides:
         make_config({**layers, **overrides}, "options")

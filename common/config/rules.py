@@ -90,7 +90,7 @@ def _check_strategy(config: Settings) -> None:
             raise ValueError(f"{outside(setting)} {value}: {why}")
     if config.weight_decay and config.optimizer == "ftrl":
         raise ValueError(
-            "weight-decay: ftrl makes each weight anew from its accumulators, so what decays between steps comes back; "
+            "weight-decay: ftrl computes each weight from its accumulators, so a decay between steps has no effect; "
             "give --l2"
         )
 

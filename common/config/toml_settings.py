@@ -1,4 +1,4 @@
-"""Settings of a folder, read from TOML into a typed object: ``coordinator.toml`` and ``site.toml``."""
+"""Typed settings of a folder from its TOML file, ``coordinator.toml`` or ``site.toml``."""
 
 import tomllib
 from pathlib import Path
@@ -11,7 +11,7 @@ from fedtransfer.common.support.text import nearest
 
 
 class Table(BaseModel):
-    """A table of settings: keys are spelt with hyphens in the file, and unknown ones are refused."""
+    """A table of settings; its keys have hyphens in the file, and unknown keys are an error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
@@ -22,10 +22,10 @@ _T = TypeVar("_T", bound=Table)
 
 
 def read_settings(path: Path, kind: type[_T]) -> _T:
-    """Read a file of settings that exists.
+    """Read a file of settings.
 
     Raises:
-        UserError: it cannot be read, is no TOML, or names each setting that is not right.
+        UserError: it cannot be read, is not TOML, or has invalid settings; the text names each.
     """
     try:
         return kind.model_validate(tomllib.loads(path.read_text("utf-8")))
@@ -43,8 +43,8 @@ def _explain(problem: Any, kind: type[Table]) -> str:
     for name in tables:
         kind = _within(kind, name)
     if problem["type"] == "extra_forbidden":
-        known = [str(field.alias) for field in kind.model_fields.values()]
-        return f"{''.join(f'{name}: ' for name in tables)}unknown key {key!r}; {nearest(key, known)}"
+        keys = [str(field.alias) for field in kind.model_fields.values()]
+        return f"{''.join(f'{name}: ' for name in tables)}unknown key {key!r}; {nearest(key, keys)}"
     where, value, reason = ".".join([*tables, key]), problem["input"], problem["msg"]
     if problem["type"] == "missing":
         examples = next((field.examples for field in kind.model_fields.values() if field.alias == key), None)
@@ -55,8 +55,9 @@ def _explain(problem: Any, kind: type[Table]) -> str:
 
 
 def _within(kind: type[Table], name: str) -> type[Table]:
-    """Return the table that a key of a table holds, by itself, in a list or where it may be left out; a number in a list
-    leads to no other.
+    """Return the type of the table under a key: alone, optional or in a list.
+
+    An index of a list stays at the same type.
     """
     field = next((field for field in kind.model_fields.values() if field.alias == name), None)
     choices = () if field is None else (field.annotation, *get_args(field.annotation))

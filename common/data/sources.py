@@ -131,18 +131,18 @@ def _entries(folder: Path, problems: list[Problem]) -> list[Path]:
 
 
 def _files_below(folder: Path, problems: list[Problem]) -> Iterator[str]:
-    seen: set[tuple[int, int]] = set()  # folders by device and inode, so that a link loop ends
+    visited: set[tuple[int, int]] = set()  # folders by device and inode, so that a link loop ends
 
     def refuse(error: OSError) -> None:
         problems.append(Problem(str(error.filename), error.strerror or str(error)))
 
     for parent, subfolders, names in os.walk(folder, followlinks=True, onerror=refuse):
         status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in visited:
             problems.append(Problem(parent, "a link that leads back to a folder that is read already"))
             subfolders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield from (os.path.join(parent, name) for name in sorted(names) if not name.startswith("."))
 

@@ -1,1 +1,1 @@
-"""The trainable part: its shape, its cost, its metrics, and the whole model that is saved."""
+"""The trainable head: its shape, its cost, its metrics, and the exported model."""

@@ -1,4 +1,4 @@
-"""What training so deep costs, told before a run starts: parameters, bytes of a message, bytes in store and memory."""
+"""The cost of training to a depth, before a run starts: parameters, message bytes, store and memory."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,15 @@ KEY_BYTES = 32  # stored with each image's features
 
 @dataclass(frozen=True)
 class Cost:
-    """What is trained from some round on, and what that takes.
+    """The cost of training a part of the network from some round on.
 
     Attributes:
-        round: the first round of it.
-        layer: from which layer on is trained; ``head`` for the head alone.
-        parameters: numbers that are trained.
-        message: bytes of a message to or from a site, but for the 2 KB around it.
+        round: the first round.
+        layer: the layer from which on the network is trained; ``head`` for the head alone.
+        parameters: number of trained parameters.
+        message: bytes of a message to or from a site, without the 2 KB around it.
         image: bytes of an image's features.
-        images: how many there are.
+        images: number of images.
     """
 
     round: int
@@ -45,30 +45,30 @@ class Cost:
         return self.images * self.image
 
     def __str__(self) -> str:
-        what = "the head alone" if self.layer == HEAD else f"all convolutions from {self.layer} on"
+        part = "the head alone" if self.layer == HEAD else f"all convolutions from {self.layer} on"
         return (
-            f"From round {self.round}, {what} ({self.parameters:,} parameters): {size(self.message)} to a site and back"
+            f"From round {self.round}, {part} ({self.parameters:,} parameters): {size(self.message)} to a site and back"
             f" each round, {size(self.image)} an image, {size(self.stored)} on disk and {size(self.memory)} in memory"
             f" for {self.images:,} images."
         )
 
 
 def costs(config: RunConfig, backbone: Backbone, classes: int, images: int) -> tuple[Cost, ...]:
-    """Say what each step of a run costs.
+    """Return the cost of each step of the unfreezing schedule.
 
     Args:
-        config: what is trained, and when.
-        backbone: whose features.
+        config: the settings of the run.
+        backbone: the network that gives the features.
         classes: C.
-        images: whose features are stored, augmented views included; those of one machine, or of all.
+        images: number of stored images, augmented views included, of one machine or of all.
 
     Raises:
-        UserError: the backbone cannot be cut so.
+        UserError: the backbone cannot be cut at one of the layers.
     """
-    found = []
+    result = []
     copies = 1 + config.method.control_variates  # they travel next to the head, and are as large
     steps = schedule(config)
     for (first, layer), cut in zip(steps, cuts(backbone, [layer for _, layer in steps]), strict=True):
         parameters = sum(int(np.prod(shape)) for shape in head_spec(config, backbone, classes, layer).shapes)
-        found.append(Cost(first, layer, parameters, copies * 4 * parameters, 4 * cut.below.features, images))
-    return tuple(found)
+        result.append(Cost(first, layer, parameters, copies * 4 * parameters, 4 * cut.below.features, images))
+    return tuple(result)

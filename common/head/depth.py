@@ -1,4 +1,4 @@
-"""Gradual unfreezing (Howard and Ruder 2018, arXiv 1801.06146): which part of the network is trained in which round."""
+"""Gradual unfreezing (Howard and Ruder 2018, arXiv 1801.06146): the trained part in each round."""
 
 import re
 
@@ -8,24 +8,24 @@ _STEP = re.compile(r"\s*(\d+)\s*:\s*([^\s:]+)\s*")
 
 
 def schedule(config: Settings) -> tuple[tuple[int, str], ...]:
-    """Return (round, layer) for each step: from that round on, all from that layer on is trained.
+    """Return (round, layer) for each step: from that round on, training includes that layer and all above.
 
-    The first is (1, ``trainable``). That each layer is deeper than the one before is for the backbone to say:
-    ``fedtransfer.common.backbone.cut.cuts``.
+    The first step is (1, ``trainable``). ``fedtransfer.common.backbone.cut.cuts`` checks that each layer
+    is deeper than the one before.
 
     Raises:
-        ValueError: ``unfreeze_at`` cannot be read, or its rounds do not rise within the run's.
+        ValueError: ``unfreeze_at`` cannot be read, or its rounds do not rise within the run.
     """
     steps = [(1, config.trainable)]
     for text in config.unfreeze_at.split(",") if config.unfreeze_at else ():
-        found = _STEP.fullmatch(text)
-        if not found:
+        match = _STEP.fullmatch(text)
+        if not match:
             raise ValueError(f"unfreeze-at: got {text!r}; expected ROUND:LAYER, as in 20:conv5_block2,40:conv5")
-        step = int(found[1]), found[2]
+        step = int(match[1]), match[2]
         if not steps[-1][0] < step[0] <= config.rounds:
             raise ValueError(
                 f"unfreeze-at: got round {step[0]} after round {steps[-1][0]} in a run of {config.rounds}; rounds must"
-                " rise, from 2 to the last (what is trained from round 1 on is --trainable)"
+                " rise, from 2 to the last (--trainable sets the part that is trained from round 1 on)"
             )
         if step[1] in ("head", *(layer for _, layer in steps)):
             raise ValueError(
@@ -36,10 +36,10 @@ def schedule(config: Settings) -> tuple[tuple[int, str], ...]:
 
 
 def layers(config: Settings) -> tuple[str, ...]:
-    """Return all that occur in a run, from the first round's on: sites prepare the features of each at the start."""
+    """Return all layers of a run's schedule; sites prepare the features of each at the start."""
     return tuple(layer for _, layer in schedule(config))
 
 
 def layer_at(config: Settings, round: int) -> str:
-    """Return from which layer on a round (1 is the first) trains; ``head`` for the head alone."""
+    """Return the layer from which on a round (1, 2, …) trains; ``head`` for the head alone."""
     return [layer for first, layer in schedule(config) if first <= max(round, 1)][-1]

@@ -1,8 +1,8 @@
 """The trainable head: a small Keras model from normalised features to class scores, and its arrays.
 
-By default one linear layer, trained from zeros; its softmax is part of the loss and of the exported model. Where more
-than the head is trained, the convolutions above a cut of the backbone (``fedtransfer.common.backbone.cut``) are its first arrays, and a
-feature map stands between the two.
+By default it is one linear layer, trained from zeros; the softmax is part of the loss and of the
+exported model. If training goes deeper, the convolutions above a cut of the backbone
+(``fedtransfer.common.backbone.cut``) are the first arrays, and a feature map joins the two.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ _MOMENTS = ("mean", "deviation")  # their names in a head's file
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a head looks like: all that must be equal for two heads to be averaged, and its regularisation.
+    """The shape of a head, which two heads must share to be averaged, and its regularisation.
 
     Attributes:
         features: d, the width of a feature vector as the head sees it.
         classes: C, the number of classes.
         hidden_units: width of one hidden ReLU layer, 0 for none.
         dropout: rate on the head's input.
-        l2: L2 penalty on all kernels that are trained, those of convolutions too.
-        above: what is trained of the backbone; None: the head alone.
-        feature_map: with ``above``, what turns pooled features into the (n, d) that the head sees.
+        l2: L2 penalty on all trained kernels, those of convolutions included.
+        above: the trained part of the backbone; None for the head alone.
+        feature_map: with ``above``, the map from pooled features to the head's input (n, d).
     """
 
     features: int
@@ -61,7 +61,7 @@ class HeadSpec:
 
     @property
     def width(self) -> int:
-        """Values of an image that training begins with: what crosses the cut, or d."""
+        """Values of an image at the input of the trained part: those at the cut, or d."""
         return self.above.width if self.above else self.features
 
     @property
@@ -78,9 +78,9 @@ class HeadSpec:
 
 
 def initial_head(spec: HeadSpec, seed: int) -> Arrays:
-    """Return the head that training starts from: the softmax layer is zero, a hidden layer Glorot-uniform.
+    """Return the initial head: the softmax layer is zero, a hidden layer is Glorot-uniform.
 
-    Convolutions above a cut are as they were pretrained.
+    Convolutions above a cut have their pretrained values.
     """
     arrays = [np.zeros(shape, np.float32) for shape in spec.shapes]
     if spec.hidden_units:
@@ -91,10 +91,10 @@ def initial_head(spec: HeadSpec, seed: int) -> Arrays:
 
 
 def deepen(arrays: Arrays, old: HeadSpec, new: HeadSpec) -> Arrays:
-    """Return the arrays of a deeper cut: pretrained ones, then those that were trained so far.
+    """Return the arrays of a deeper cut: pretrained ones, then those trained so far.
 
     Raises:
-        ValueError: ``new`` does not train all that ``old`` does.
+        ValueError: ``new`` does not train all arrays of ``old``.
     """
     names = old.above.names if old.above else ()
     more = new.above.names if new.above else ()
@@ -119,7 +119,7 @@ def build_head(spec: HeadSpec) -> Any:
 
 
 def build_above(spec: HeadSpec) -> Any:
-    """Build what is trained below the head, (n, w) float32 at the cut → (n, d) features; None where nothing is.
+    """Build the trained part below the head, (n, w) float32 at the cut → features (n, d), or None.
 
     Call it with ``training=False``: all of it runs in inference mode.
     """
@@ -134,8 +134,8 @@ def build_above(spec: HeadSpec) -> Any:
 
 
 def mix(start: Arrays, end: Arrays, share: float) -> Arrays:
-    """Return (1 - share) · start + share · end; at 0 and 1 these heads themselves."""
-    if share in (0, 1):  # exactly, even where the other one has overflown
+    """Return (1 - share) · start + share · end; at 0 and 1, exactly these heads."""
+    if share in (0, 1):  # exact even if the other head has infinite values
         return end if share else start
     return tuple((a + share * (b - a)).astype(np.float32) for a, b in zip(start, end, strict=True))
 
@@ -148,8 +148,15 @@ def save_head(
     moments: Moments | None = None,
     layer: str = HEAD,
 ) -> None:
-    """Write a head with its class names, its backbone's fingerprint, where its features are standardised by them the
-    federation's moments, and the layer of the backbone that its arrays begin at; equal heads give equal bytes.
+    """Write a head to ``path``; equal heads give equal bytes.
+
+    Args:
+        path: the ``.npz`` file.
+        head: the arrays.
+        classes: the class names.
+        fingerprint: of the backbone.
+        moments: the federation's moments, if features are standardised by them.
+        layer: the layer of the backbone at which the arrays begin.
     """
     named: dict[str, Any] = {f"array_{i}": array for i, array in enumerate(head)}
     named |= dict(zip(_MOMENTS, moments or (), strict=bool(moments)))
@@ -160,7 +167,7 @@ def save_head(
 
 
 def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
-    """Read what ``save_head`` wrote: arrays, class names, fingerprint.
+    """Read a file of ``save_head``: arrays, class names, fingerprint.
 
     Raises:
         UserError: the file is missing or not a head.
@@ -177,12 +184,12 @@ def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
 
 
 def load_moments(path: Path) -> Moments | None:
-    """Read the federation's mean and deviation (d,) float64 from a head's file; None where it holds none."""
+    """Read the federation's mean and deviation (d,) float64 from a head's file; None without them."""
     with np.load(path, allow_pickle=False) as file:
         return tuple(file[name] for name in _MOMENTS) if set(_MOMENTS) <= set(file.files) else None
 
 
 def load_layer(path: Path) -> str:
-    """Read from a head's file the layer of the backbone that its arrays begin at; ``head`` for the head alone."""
+    """Read the layer of the backbone at which a head's arrays begin; ``head`` for the head alone."""
     with np.load(path, allow_pickle=False) as file:
         return str(file["layer"]) if "layer" in file.files else HEAD

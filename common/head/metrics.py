@@ -1,7 +1,7 @@
-"""Counts that add up over sites, and the scores made from them.
+"""Counts that add up over sites, and the scores computed from them.
 
-A score is always computed from summed counts, never as a mean of sites' scores: the macro F1 of a federation is not
-the mean of its sites' macro F1.
+A score is computed from summed counts, never as a mean of sites' scores: the macro F1 of a
+federation is not the mean of its sites' macro F1.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Counts:
-    """How a head did on some images, by class; counts of several sites are added with ``+``.
+    """Counts of a head's predictions by class; ``+`` adds the counts of several sites.
 
     Attributes:
         images: images of each true class, (C,) int64.
-        predicted: images given to each class, (C,) int64.
-        correct: images of each class given to it, (C,) int64.
-        loss: sum of the cross-entropy over the images.
+        predicted: images predicted as each class, (C,) int64.
+        correct: images of each class predicted as it, (C,) int64.
+        loss: sum of the cross-entropy over the images, nats.
     """
 
     images: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Counts:
 
     @classmethod
     def empty(cls, classes: int) -> "Counts":
-        """Counts of no images at all."""
+        """Return the counts of no images."""
         zeros = np.zeros(classes, np.int64)
         return cls(zeros, zeros, zeros, 0.0)
 
@@ -53,7 +53,7 @@ class Counts:
 
     @property
     def accuracy(self) -> float:
-        """Share of images given to their class; NaN for no images."""
+        """Share of images predicted as their class; NaN for no images."""
         return float(self.correct.sum() / self.total) if self.total else float("nan")
 
     @property
@@ -62,7 +62,10 @@ class Counts:
         return self.loss / self.total if self.total else float("nan")
 
     def macro(self) -> dict[str, float]:
-        """Macro precision, recall and F1 over the classes that have images; 0 where a class is never predicted."""
+        """Return macro precision, recall and F1 over the classes that have images.
+
+        A class that is never predicted counts as 0.
+        """
         here = self.images > 0
         images, predicted, correct = self.images[here], self.predicted[here], self.correct[here]
         if not here.any():
@@ -82,6 +85,6 @@ def confusion_matrix(probabilities: NDArray[np.float32], labels: NDArray[np.int6
 
 
 def cross_entropy(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Sum over images of -log of the probability given to the true class (at least 1e-12), in float64."""
+    """Return the sum over images of -log p of the true class, p at least 1e-12, in float64."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(chosen, 1e-12)).sum())

@@ -1,6 +1,7 @@
-"""The model a run ends with: image in, class probabilities out, in one ``.keras`` file that needs nothing of ours.
+"""The exported model of a run: image in, class probabilities out, in one ``.keras`` file.
 
-Class names and origin stand inside the file as ``fedtransfer.json``; Keras ignores the extra entry.
+Keras alone can load it. Class names and origin are inside the file as ``fedtransfer.json``, which
+Keras ignores.
 """
 
 import json
@@ -37,7 +38,7 @@ class Classifier:
         network: Keras model, images ``(n, H, W, 3)`` in 0 to 255, or ready-made features ``(n, d)``
             → probabilities ``(n, C)``.
         classes: the C class names.
-        card: where it comes from (backbone, fingerprint, resolution).
+        card: its origin (backbone, fingerprint, resolution).
     """
 
     network: Any
@@ -51,7 +52,7 @@ class Classifier:
         return int(shape[-1]) if len(shape) == 2 else 0
 
     def read(self, content: Content) -> NDArray[Any]:
-        """Decode the content of an image for ``predict``; ready-made features are taken as they are.
+        """Decode the content of an image for ``predict``, or read ready-made features.
 
         Raises:
             ValueError: it cannot be decoded; the text says why.
@@ -68,15 +69,17 @@ class Classifier:
         )
 
     def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the class probabilities (C,) of one decoded image (H, W, 3) uint8, or of features (d,) float32."""
+        """Return the class probabilities (C,) of an image (H, W, 3) uint8, or of features (d,) float32."""
         return self._call(image).numpy()
 
 
 def build_model(backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD) -> tuple[Any, list[Any]]:
-    """Join resize, backbone, feature map, head and softmax into one Keras model; without a backbone, what is above it.
+    """Join resize, backbone, feature map, head and softmax into one Keras model.
+
+    For ready-made features, the model begins at the feature map.
 
     Returns:
-        The model, and its variables that the arrays of a head are for.
+        The model, and its variables in the order of a head's arrays.
     """
     if isinstance(backbone, ReadyMade):
         image = below = keras.Input((backbone.features,), name="features")
@@ -96,15 +99,15 @@ def export_models(
     heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, classes: Sequence[str],
     layer: str = HEAD,
 ) -> None:  # fmt: skip
-    """Write a ``.keras`` file with class names for each head; ``mapped`` gives the features that the heads expect.
+    """Write a ``.keras`` file with class names for each head.
 
     Args:
         heads: file → arrays of a head.
-        backbone: whose features.
-        mapped: what becomes of them.
-        spec: what the heads look like.
+        backbone: the network that gives the features.
+        mapped: the map from its features to the heads' input.
+        spec: the shape of the heads.
         classes: their class names.
-        layer: of the backbone, where the heads' arrays begin.
+        layer: the layer of the backbone at which the heads' arrays begin.
     """
     model, variables = build_model(backbone, mapped, spec, layer)
     card = {
@@ -123,14 +126,14 @@ def export_models(
 
 
 def model_of_head(file: Path, config: RunConfig) -> Path:
-    """Return the model of a ``head.npz``: the ``model.keras`` beside it, made when it is first wanted.
+    """Return the model of a ``head.npz``: the ``model.keras`` next to it, written if it is missing.
 
     Args:
         file: the head; ``last-head.npz`` has ``last-model.keras``.
-        config: of the run that it comes of.
+        config: the settings of the head's run.
 
     Raises:
-        UserError: the backbone is no longer the one that the head was trained on.
+        UserError: the backbone differs from the one that the head was trained on.
     """
     path = file.with_name(file.name.replace("head.npz", "model.keras"))
     if not path.exists():
@@ -139,7 +142,7 @@ def model_of_head(file: Path, config: RunConfig) -> Path:
         if backbone.fingerprint != fingerprint:
             raise UserError(
                 f"{file}: the head was trained on backbone {fingerprint[:16]}…, but {config.backbone} is now "
-                f"{backbone.fingerprint[:16]}…; bring back the file that it was"
+                f"{backbone.fingerprint[:16]}…; bring back the earlier file"
             )
         mapped, layer = feature_map(config, backbone, load_moments(file)), load_layer(file)
         spec = head_spec(config, backbone, len(classes), layer)
@@ -148,10 +151,10 @@ def model_of_head(file: Path, config: RunConfig) -> Path:
 
 
 def load_model(path: Path) -> Classifier:
-    """Load the model of a run folder, made of its head where it was not written, or a ``model.keras`` itself.
+    """Load the model of a run folder, or a ``model.keras``; a missing model is made from the head.
 
     Raises:
-        UserError: there is none, it is damaged, or its backbone is no longer what it was.
+        UserError: there is no model, it is damaged, or its backbone has changed.
     """
     file = path / "model.keras" if path.is_dir() else path
     if path.is_dir() and not file.exists() and (path / "head.npz").is_file():

@@ -1,4 +1,4 @@
-"""Keras optimizers by their name in the run config, for sites and server alike."""
+"""Keras optimizers by their name in the run config, for sites and server."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from fedtransfer.common.compute import keras
 
 
 def make_optimizer(name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0) -> Any:
-    """Build a Keras optimizer of ``variables``; ``momentum`` and ``nesterov`` are SGD with momentum 0.9.
+    """Build a Keras optimizer for ``variables``; ``momentum`` and ``nesterov`` are SGD with momentum 0.9.
 
     Args:
         name: one of ``fedtransfer.common.config.config.Optimizer``.
         learning_rate: its rate.
-        variables: what it is to move.
-        weight_decay: λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and not on biases. 0
-            leaves the optimizer at Keras' own: none, but 0.004 for ``adamw``.
+        variables: the trained variables.
+        weight_decay: λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and
+            not on biases. 0 keeps Keras' default: none, but 0.004 for ``adamw``.
     """
     settings: dict[str, Any] = {"learning_rate": learning_rate}
     if weight_decay:

@@ -1,4 +1,4 @@
-"""How the sites' learning rate changes over the rounds."""
+"""The schedule of the sites' learning rate over the rounds."""
 
 import math
 
@@ -8,7 +8,7 @@ FINAL = 0.01  # share of the rate in the last round
 
 
 def rate(config: RunConfig, round: int) -> float:
-    """Return the share of the learning rate in a round, counted from 1.
+    """Return the factor on the learning rate in a round (1, 2, …).
 
     Under ``cosine`` it falls from 1 in the first round to ``FINAL`` in the last, ``config.rounds``.
     """

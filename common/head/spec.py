@@ -1,4 +1,4 @@
-"""What a run trains: the head, and what of the backbone is above the cut."""
+"""The trained part of a run: the head, and the layers of the backbone above the cut."""
 
 from functools import lru_cache
 
@@ -11,13 +11,13 @@ from fedtransfer.common.head.head import HeadSpec
 
 @lru_cache(maxsize=32)
 def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = HEAD) -> HeadSpec:
-    """Return what is trained from a layer of the backbone on.
+    """Return the shape of the trained part from a layer of the backbone on.
 
     Args:
-        config: the head's settings, and what becomes of features.
-        backbone: that of ``configured_backbone``.
+        config: the settings of the head and of the feature map.
+        backbone: the network from ``configured_backbone``.
         classes: C.
-        layer: where the network is cut; ``head`` for the head alone.
+        layer: the layer of the cut; ``head`` for the head alone.
 
     Raises:
         UserError: the backbone cannot be cut there.

@@ -79,12 +79,12 @@ class Ring:
         return tuple(sorted(self.names[(at + way * step) % sites] for step in steps for way in (1, -1)))
 
 
-def least_sites(asked: int, config: Settings) -> int:
-    """Return the least number of sites in a total, of those asked: --min-sites, or two thirds.
+def least_sites(cohort: int, config: Settings) -> int:
+    """Return the least number of sites in a total over a cohort: --min-sites, or two thirds.
 
     It is at least 3.
     """
-    return max(LEAST, config.min_sites or -(-2 * asked // 3))
+    return max(LEAST, config.min_sites or -(-2 * cohort // 3))
 
 
 def graph(sites: int, config: Settings) -> Graph:

@@ -57,13 +57,18 @@ def is_public(digits: str) -> bool:
     return True
 
 
-def agreed(own: X25519PrivateKey, other: bytes, purpose: bytes) -> bytes:
+def agreed(private: X25519PrivateKey, public: bytes, purpose: bytes) -> bytes:
     """Return a key of 32 bytes for one purpose, which only the owners of the two keys can derive.
 
+    Args:
+        private: the private key of one owner.
+        public: the public key of the other.
+        purpose: a name for the purpose.
+
     Raises:
-        ValueError: ``other`` is not a valid public key.
+        ValueError: ``public`` is not a valid public key.
     """
-    return derived(own.exchange(X25519PublicKey.from_public_bytes(other)), purpose)
+    return derived(private.exchange(X25519PublicKey.from_public_bytes(public)), purpose)
 
 
 def pad(key: bytes, length: int) -> Words:

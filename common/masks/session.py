@@ -34,8 +34,9 @@ def common_part(request: Request, config: RunConfig) -> str:
     total.
     """
     alike = replace(request, site="", nonce="", sharers=(), boxes=())
-    asked = wire.digest(wire.pack(replace(alike, counted=0) if isinstance(alike, Task) else alike))
-    return common_settings(config) + asked
+    return common_settings(config) + wire.digest(
+        wire.pack(replace(alike, counted=0) if isinstance(alike, Task) else alike)
+    )
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,14 @@ from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire.sums import NOISY_CLASSES, NOISY_GRAM, one_shot_sums, pack_triangle, unpack_triangle
 
 
-def sensitivity(what: str, clip: float) -> float:
+def sensitivity(kind: str, clip: float) -> float:
     """Return the largest norm by which one image, added or removed, changes a site's sums.
 
     Args:
-        what: ``NOISY_CLASSES`` or ``NOISY_GRAM`` of ``fedtransfer.common.wire.sums``.
+        kind: ``NOISY_CLASSES`` or ``NOISY_GRAM`` of ``fedtransfer.common.wire.sums``.
         clip: c, the clip norm of an image's features.
     """
-    return {NOISY_CLASSES: clip, NOISY_GRAM: math.hypot(clip**2, clip)}[what]
+    return {NOISY_CLASSES: clip, NOISY_GRAM: math.hypot(clip**2, clip)}[kind]
 
 
 def site_deviation(config: RunConfig) -> float:

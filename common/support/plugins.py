@@ -13,19 +13,19 @@ def load(name: str, kind: type[T], option: str, expected: str) -> T:
 
     Args:
         name: ``module:NAME``.
-        kind: what it must be.
+        kind: the expected type.
         option: the option that names it.
-        expected: what may be given instead, for the error text.
+        expected: the permitted values, for the error text.
 
     Raises:
-        UserError: it cannot be imported or made, or is of another kind.
+        UserError: it cannot be imported or called, or is of another kind.
     """
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
-        made = found if isinstance(found, kind) else found()
+        value = getattr(import_module(module), attribute)
+        result = value if isinstance(value, kind) else value()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{option} {name}: cannot be made ({error}); expected {expected}") from None
-    if not isinstance(made, kind):
+    if not isinstance(result, kind):
         raise UserError(f"{option} {name}: {attribute} is no {kind.__module__}.{kind.__qualname__}")
-    return made
+    return result

@@ -62,13 +62,13 @@ def one_shot_sums(config: RunConfig) -> str:
 
     Under differential privacy it is the noisy kind.
     """
-    what = METHODS[config.one_shot].sums
-    return f"noisy {what}" if config.private else what
+    kind = METHODS[config.one_shot].sums
+    return f"noisy {kind}" if config.private else kind
 
 
-def layout(what: str, features: int, classes: int) -> Layout:
-    """Return types and shapes of the arrays of ``what``, for d features and C classes."""
-    return (_LAYOUTS | _NOISY_LAYOUTS)[what](features, classes)
+def layout(kind: str, features: int, classes: int) -> Layout:
+    """Return types and shapes of the arrays of ``kind``, for d features and C classes."""
+    return (_LAYOUTS | _NOISY_LAYOUTS)[kind](features, classes)
 
 
 def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,14 +89,14 @@ def _upper(size: int) -> NDArray[np.bool_]:
     return ~np.tri(size, k=-1, dtype=np.bool_)
 
 
-def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = False) -> None:
-    """Check that a site's sums are possible: sums of ``what`` over ``sums.examples`` images.
+def check_sums(sums: Sums, kind: str, features: int, classes: int, unit: bool = False) -> None:
+    """Check that a site's sums are possible: sums of ``kind`` over ``sums.examples`` images.
 
     Noisy sums may have any values, so only their layout is checked, and that they are finite.
 
     Args:
         sums: the site's answer.
-        what: the kind of sums in the request, in ``KINDS`` or ``NOISY_KINDS``.
+        kind: the kind of sums in the request, in ``KINDS`` or ``NOISY_KINDS``.
         features: d.
         classes: C.
         unit: whether features have length 1, so that sums are bounded by numbers of images.
@@ -105,21 +105,21 @@ def check_sums(sums: Sums, what: str, features: int, classes: int, unit: bool = 
         ProtocolError: they are impossible; the text says why.
     """
     received = tuple((str(array.dtype), array.shape) for array in sums.arrays)
-    expected = layout(what, features, classes)
+    expected = layout(kind, features, classes)
     if received != expected:
         raise ProtocolError(f"sent sums {received}, expected {expected}")
     if not all(np.isfinite(array).all() for array in sums.arrays):
         raise ProtocolError("sent sums with NaN or infinite values")
-    check_numbers(sums, what)
-    if what == "classes":
+    check_numbers(sums, kind)
+    if kind == "classes":
         _check_classes(*sums.arrays, unit=unit)
-    elif what == "gram":
+    elif kind == "gram":
         _check_gram(sums.examples, *sums.arrays, unit=unit)
-    elif what == "moments":
+    elif kind == "moments":
         _check_moments(sums.examples, *sums.arrays[0])
 
 
-def check_numbers(sums: Sums, what: str) -> None:
+def check_numbers(sums: Sums, kind: str) -> None:
     """Check numbers of images by class, if the sums have them.
 
     They are exact in a total under masks too.
@@ -127,8 +127,8 @@ def check_numbers(sums: Sums, what: str) -> None:
     Raises:
         ProtocolError: they do not add up to ``sums.examples``.
     """
-    if what in ("classes", "gram"):
-        images = sums.arrays[1] if what == "classes" else sums.arrays[1][-1]
+    if kind in ("classes", "gram"):
+        images = sums.arrays[1] if kind == "classes" else sums.arrays[1][-1]
         if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != sums.examples:
             raise ProtocolError(
                 f"sent numbers of images by class that do not add up to its {sums.examples} training images"

@@ -26,7 +26,7 @@ from fedtransfer.server.strategies.strategy import OneShotHead
 
 
 def within_scatter(sums: Sequence[Sums]) -> Matrix:
-    """Return Σ_c (N_c - 1) Σ_c, (d, d): the scatter of images about their class means, as site means tell it."""
+    """Return Σ_c (N_c - 1) Σ_c, (d, d): the scatter of images about their class means, estimated from site means."""
     means = class_means(sums)
     scatter = np.zeros((means.shape[1], means.shape[1]))
     for c, mean in enumerate(means):
@@ -34,8 +34,8 @@ def within_scatter(sums: Sequence[Sums]) -> Matrix:
         if len(holders) < 2:
             continue
         images = np.array([site.arrays[1][c] for site in holders])
-        own = np.stack([site.arrays[0][c] for site in holders]) / images[:, None]
-        apart = np.sqrt(images)[:, None] * (own - mean)
+        site_means = np.stack([site.arrays[0][c] for site in holders]) / images[:, None]
+        apart = np.sqrt(images)[:, None] * (site_means - mean)
         scatter += (images.sum() - 1) / (len(holders) - 1) * (apart.T @ apart)
     return scatter
 

@@ -73,7 +73,7 @@ def by_ridge(config: RunConfig, solve: Callable[[float], Arrays]) -> dict[float,
     if not heads:
         raise UserError(
             f"ridge: with lambda {config.ridge or GRID[-1]:g} the sites' summed features cannot be solved for: the matrix"
-            " is not positive definite in float64, since lambda is too small beside it; give a larger --ridge, or scale"
+            " is not positive definite in float64, since lambda is too small for it; give a larger --ridge, or scale"
             " features to length 1 (normalise = true)"
         )
     return heads

@@ -27,7 +27,7 @@ def start(head: Arrays, config: RunConfig) -> State:
 
 
 def extra(state: State) -> Extra:
-    """Return what sites are sent beside the head: c, float32."""
+    """Return what sites get next to the head: c, float32."""
     return {CONTROL: tuple(array.astype(np.float32) for array in state.slots["control"])}
 
 

@@ -19,7 +19,7 @@ class State:
 
     Attributes:
         head: the global head, float32, as it travels.
-        slots: what the server remembers beside it, by name, float64.
+        slots: further arrays that the server keeps, by name, float64.
     """
 
     head: Arrays

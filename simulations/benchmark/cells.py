@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from fedtransfer.simulations.benchmark.memory import forget_peak, peak_mb
 from fedtransfer.simulations.benchmark.plans import Cell, differing
 from fedtransfer.simulations.data.features import prepare_sites
 from fedtransfer.simulations.data.loading import load
-from fedtransfer.simulations.data.sites import sites_of, taken_for_classes
+from fedtransfer.simulations.data.sites import sites_of, warn_of_site_folders
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
 from fedtransfer.simulations.scoring.baselines import Score, measure, pooled_one_shot, run_baselines
@@ -80,7 +80,7 @@ def extract_features(config: RunConfig) -> Features:
     lines += [f"left out {problem.path}: {problem.reason}" for problem in problems[:_SHOWN]]
     lines += [f"left out {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
     lines += examine(images, extraction.keys, [image.split for image in images])
-    return Features([*lines, *taken_for_classes(config)], facts, peak_mb())
+    return Features([*lines, *warn_of_site_folders(config)], facts, peak_mb())
 
 
 def _lines_of(what: str, unit: str) -> Progress:
@@ -106,7 +106,7 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
     if path.exists():
         record = json.loads(path.read_text("utf-8"))
         if not differing(make_config(record["settings"], str(path)), cell.config):
-            return {name: Score(**score) for name, score in record["scores"].items()}
+            return {name: Score(score["measures"], score["own"]) for name, score in record["scores"].items()}
     data = load(cell.config)
     prepared, config = prepare_sites(data), data.config
     sites = {name: prepared.sites[name] for name in data.sites}
@@ -117,14 +117,14 @@ def measure_baselines(cell: Cell) -> dict[str, Score]:
     scores = {
         "local only": Score(
             {key: float(np.mean([score.measures[key] for score in alone])) for key in alone[0].measures},
-            {name: score.own[name] for name, score in baselines.local.items() if name in score.own},
+            {name: score.site_accuracy[name] for name, score in baselines.local.items() if name in score.site_accuracy},
         ),
         "pooled softmax": baselines.pooled,
         **{f"pooled {name}": score for name, score in pooled_one_shot(config, sites, classes, moments).items()},
         "majority class": baselines.majority,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"settings": cell.config.to_flat(), "scores": {name: asdict(score) for name, score in scores.items()}}
+    record = {"settings": cell.config.to_flat(), "scores": {name: score.record for name, score in scores.items()}}
     write_whole(path, json.dumps(record, indent=2) + "\n")
     return scores
 
@@ -153,7 +153,7 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
             sites = _read_sites(folder)
         score = _measured(folder, sites, "validation" if cell.tried else "test")
         peak = round(peak_mb()) if new else None  # else the process that made it is gone
-        write_whole(folder / "measured.json", json.dumps({**asdict(score), "peak_mb": peak}, indent=2) + "\n")
+        write_whole(folder / "measured.json", json.dumps({**score.record, "peak_mb": peak}, indent=2) + "\n")
         # What a run leaves in the process is of no use to the next: sites with their features, Keras' graphs.
         keras.backend.clear_session(free_memory=False)
     record = json.loads((folder / "measured.json").read_text("utf-8"))

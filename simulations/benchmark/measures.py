@@ -34,12 +34,12 @@ def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, floa
     """Return what single sites have on their own test images: the mean, the worst, the mean of the worst tenth of them (one
     at least), and the share that is worse off than with a head of its own, of those that trained one.
     """
-    accuracies = sorted(score.own.values())
+    accuracies = sorted(score.site_accuracy.values())
     worst = accuracies[: max(1, len(accuracies) // 10)]
-    alone = baselines["local only"].own if "local only" in baselines else {}
-    worse = [score.own[name] < accuracy for name, accuracy in alone.items() if name in score.own]
+    alone = baselines["local only"].site_accuracy if "local only" in baselines else {}
+    worse = [score.site_accuracy[name] < accuracy for name, accuracy in alone.items() if name in score.site_accuracy]
     return {
-        "own_mean": score.own_mean,
+        "own_mean": score.site_mean,
         "worst_site": accuracies[0] if accuracies else math.nan,
         "bottom_decile": sum(worst) / len(worst) if accuracies else math.nan,
         "worse_than_local": sum(worse) / len(worse) if worse else math.nan,

@@ -1,1 +1,1 @@
-"""Data of simulated sites: known data sets, partitions, and sites that are held out."""
+"""Data of simulated sites: named data sets, partitions, and sites held out of training."""

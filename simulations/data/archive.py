@@ -1,8 +1,8 @@
-"""Data in memory, written once as archives and manifests that the usual reader reads.
+"""Data in memory, written once to disk as archives and manifests.
 
 A simulated site is the same as a real one: it reads its images from disk. So arrays go to a folder
-next to the feature store that is named after their content; the same data in a second run, or in a
-run that is resumed, are written once.
+next to the feature store. The folder is named after their content, so a second run on the same data
+writes nothing.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from fedtransfer.common.features.store import default_store
 from fedtransfer.simulations.data.examples import Examples, read_examples
 
 Embed = Callable[[NDArray[np.uint8]], Any]  # images (n, h, w, 3) uint8 → features (n, d)
-BATCH = 64  # images that a backbone object is given at a time
+BATCH = 64  # images in a call of a backbone object
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Archive:
     """Data on disk.
 
     Attributes:
-        path: a manifest, or with ``natural`` a folder with a manifest for each site.
+        path: a manifest; with ``natural``, a folder with a manifest for each site.
         natural: whether the data say which site has which images.
         width: d for ready-made features, 0 for images.
     """
@@ -50,7 +50,7 @@ def archive_data(data: Any, embed: Embed | None = None) -> Archive:
         embed: a backbone object; its features are written in place of the images.
 
     Raises:
-        UserError: the data are of no kind that is known, are empty, or do not fit together.
+        UserError: the data are of an unknown kind, are empty, or do not fit together.
     """
     natural = isinstance(data, Mapping)
     named = data.items() if isinstance(data, Mapping) else [("data", data)]
@@ -61,9 +61,7 @@ def archive_data(data: Any, embed: Embed | None = None) -> Archive:
 
 
 def archive_parts(parts: Mapping[str, Examples], natural: bool, embed: Embed | None = None) -> Archive:
-    """Do what ``archive_data`` does with examples that are read already: site → its examples, or
-    one entry ``data``.
-    """
+    """Do the same as ``archive_data`` for examples: site → its examples, or one entry ``data``."""
     if embed:
         parts = {name: Examples(part.images, _embed(embed, part)) for name, part in parts.items()}
     widths = sorted({part.width for part in parts.values()})
@@ -116,7 +114,7 @@ def _embed_batch(embed: Embed, batch: list[NDArray[np.uint8]]) -> list[NDArray[n
     features = np.asarray(embed(np.stack(batch)), np.float32)
     if features.ndim != 2 or len(features) != len(batch) or not np.isfinite(features).all():
         raise UserError(
-            f"backbone: gave {features.dtype} of shape {features.shape} for {len(batch)} images; expected finite "
+            f"backbone: returned {features.dtype} of shape {features.shape} for {len(batch)} images; expected finite "
             f"numbers of shape ({len(batch)}, d)"
         )
     return list(features)
@@ -125,7 +123,9 @@ def _embed_batch(embed: Embed, batch: list[NDArray[np.uint8]]) -> list[NDArray[n
 def _site(name: object) -> str:
     text = str(name)
     if not text or text.startswith(".") or "/" in text or "\\" in text:
-        raise UserError(f"data: site {text!r} is no file name; expected a name without slashes that begins with no dot")
+        raise UserError(
+            f"data: got site {text!r}; expected a name without slashes that does not begin with a dot, as it names a file"
+        )
     return text
 
 
@@ -141,7 +141,7 @@ def _digest(parts: Mapping[str, Examples]) -> str:
 def _write(unfinished: Path, folder: Path, parts: Mapping[str, Examples]) -> None:
     """Write a manifest NAME.csv a site; arrays of one shape into one archive, others as PNG files.
 
-    One archive for all sites: a process keeps the last two that it has read in memory, no more.
+    All sites share one archive, since a process keeps only the last two archives in memory.
     """
     arrays = [array for part in parts.values() for array in part.arrays]
     alike = len({array.shape for array in arrays}) == 1
@@ -151,8 +151,8 @@ def _write(unfinished: Path, folder: Path, parts: Mapping[str, Examples]) -> Non
     for name, part in parts.items():
         images = list(part.images)
         for k, (array, row) in enumerate(zip(part.arrays, rows, strict=False)):
-            place = f".arrays.npz#x/{row}" if alike else f".{row:06}.png"
+            name_of_image = f".arrays.npz#x/{row}" if alike else f".{row:06}.png"
             if not alike:
-                Pillow.fromarray(array.squeeze()).save(unfinished / place)
-            images[k] = replace(images[k], path=str(folder / place))
+                Pillow.fromarray(array.squeeze()).save(unfinished / name_of_image)
+            images[k] = replace(images[k], path=str(folder / name_of_image))
         write_manifest(unfinished / f"{name}.csv", images)

@@ -1,4 +1,4 @@
-"""Named data sets, how a folder is read as several sites, and which classes there are."""
+"""Named data sets, folders of several sites, and the declared classes of a simulation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import as_file, files
@@ -14,7 +14,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.store import default_store
 from fedtransfer.common.support.files import replacement
 
-# Class names as the data sets' authors give them; MNIST's are its digits.
+# Class names by the data sets' authors; those of MNIST are its digits.
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _KERAS: dict[str, tuple[str, tuple[str, ...] | None]] = {
@@ -27,16 +27,16 @@ NAMES = ("cifar10-demo", *_KERAS)
 
 
 def resolve_data(data: str) -> Path:
-    """Return the path behind ``--data``: a named data set (downloaded once) or the user's own.
+    """Return the path behind ``--data``: a named data set (downloaded once), or a file or folder.
 
     Raises:
-        UserError: neither, or the download failed.
+        UserError: there is no such data set, file or folder, or the download failed.
     """
     if data == "cifar10-demo":
         with as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path:
             return path
     if archive := archive_of(data):
-        return _fetched(data, archive)
+        return _download(data, archive)
     path = Path(data).expanduser()
     if not path.exists():
         raise UserError(
@@ -46,17 +46,20 @@ def resolve_data(data: str) -> Path:
 
 
 def archive_of(name: str) -> Path | None:
-    """Return where a named data set is kept once it has been downloaded; None for one that comes with the package."""
+    """Return the file of a downloaded data set; None for the bundled one and for other names."""
     return default_store().parent / "datasets" / f"{name}.npz" if name in _KERAS else None
 
 
 def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
-    """Read each folder of ``root`` as one site with its class folders (``--partition natural``), and what is amiss.
+    """Read each folder of ``root`` as a site with its class folders (``--partition natural``).
 
-    Without any folder, each CSV manifest and each .npz archive is a site.
+    If there are no folders, each CSV manifest and each .npz archive is a site.
+
+    Returns:
+        Site → its images, and the problems found.
 
     Raises:
-        UserError: ``root`` is no folder, or has fewer than two sites in it.
+        UserError: ``root`` is not a folder, or has fewer than two sites in it.
     """
     if not root.is_dir():
         raise UserError(
@@ -76,8 +79,8 @@ def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
     return sites, (*problems, *(problem for source in sites.values() for problem in source.problems))
 
 
-def _fetched(name: str, path: Path) -> Path:
-    """Fetch a data set through keras.datasets and keep it as one .npz archive, unless it is there."""
+def _download(name: str, path: Path) -> Path:
+    """Download a data set through keras.datasets into one .npz archive, unless it is there."""
     module, class_names = _KERAS[name]
     if not path.exists():
         from fedtransfer.common.compute import keras
@@ -104,17 +107,17 @@ def _fetched(name: str, path: Path) -> Path:
 
 
 def declare_classes(config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> RunConfig:
-    """Declare the data's classes where sites must not say theirs: those of a simulation's data are known.
+    """Declare the classes of a simulation's data, if its sites must not report theirs.
 
     Raises:
-        UserError: their names cannot stand in a list.
+        UserError: a name cannot be part of a list of names.
     """
     if not config.hides_counts or config.classes == "declared":
         return config
     names = natural_order(image.label for images in images_of.values() for image in images)
     if unlisted := [name for name in names if "," in name or name != name.strip()]:
         raise UserError(
-            f"class {unlisted[0]!r} cannot stand in a list of class names, which --dp and --masks need; rename it "
+            f"class {unlisted[0]!r} cannot be part of a list of class names, which --dp and --masks need; rename it "
             "without commas and spaces at its ends"
         )
     return config.model_copy(update={"classes": "declared", "class_names": ",".join(names)})

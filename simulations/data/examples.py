@@ -1,7 +1,6 @@
-"""Labelled examples in what Python programs hold them in: arrays, lists of files, and the data sets
-of other packages.
+"""Labelled examples from Python: arrays, lists of files, and the data sets of other packages.
 
-Nothing of TensorFlow or Hugging Face is imported: an object counts by its methods.
+The module imports neither TensorFlow nor Hugging Face: it recognises an object by its methods.
 """
 
 import os
@@ -16,20 +15,20 @@ from numpy.typing import NDArray
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import UserError
 
-_ITERATED = ("as_numpy_iterator", "__iter__", "__getitem__")  # of tf.data, of most things, of Keras and PyTorch
+_ITERATORS = ("as_numpy_iterator", "__iter__", "__getitem__")  # tf.data; most objects; Keras and PyTorch
 _EXPECTED = (
-    "expected (x, y) with images (n, h, w, 3) or features (n, d), a list of (path, label), a tf.data, Keras or PyTorch data set of "
-    "(image, label), or a Hugging Face Dataset with the columns image and label"
+    "expected (x, y) with images (n, h, w, 3) or features (n, d), a list of (path, label), a tf.data, Keras or"
+    " PyTorch data set of (image, label), or a Hugging Face Dataset with the columns image and label"
 )
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled examples of a site, or of all.
+    """Labelled examples of a site, or of all sites.
 
     Attributes:
-        images: label, split and group of each; its place, or "" if it is in memory.
-        arrays: what is in memory: images (h, w[, 1 or 3]) uint8, or features (d,) float32; empty
+        images: label, split and group of each; its path, or "" if it is in memory.
+        arrays: examples in memory, images (h, w[, 1 or 3]) uint8 or features (d,) float32; empty
             for files.
     """
 
@@ -43,11 +42,13 @@ class Examples:
 
 
 def read_examples(data: Any, name: str) -> Examples:
-    """Read labelled examples, whatever holds them.
+    """Read labelled examples from any of the supported objects.
+
+    >>> read_examples(([[0.5, 1.0], [0.0, 2.0]], ["cat", "dog"]), "data").width
+    2
 
     Raises:
-        UserError: the data are of no kind that is known, or are empty; the text begins with
-            ``name``.
+        UserError: the data are of an unknown kind, or are empty; the text begins with ``name``.
     """
     if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "__len__") and not isinstance(data[0], str):
         arrays, labels = read_values(data[0], name), _labels(data[1])
@@ -55,7 +56,7 @@ def read_examples(data: Any, name: str) -> Examples:
         arrays, labels = _read_hugging_face(data, name)
     elif isinstance(data, list) and data and all(_is_pair(pair, str | os.PathLike) for pair in data):
         return Examples(tuple(_files(data, name)))
-    elif any(hasattr(data, name) for name in _ITERATED) and not isinstance(data, np.ndarray | str):
+    elif any(hasattr(data, method) for method in _ITERATORS) and not isinstance(data, np.ndarray | str):
         arrays, labels = _read_pairs(data, name)
     else:
         raise UserError(f"{name}: got {type(data).__name__}; {_EXPECTED}")
@@ -68,7 +69,8 @@ def read_values(values: Any, name: str) -> list[NDArray[Any]]:
     """Return images as uint8, and features (n, d) as float32, one array an example.
 
     Raises:
-        UserError: they are neither; real numbers of images must be within 0 to 1.
+        UserError: they are neither images nor features; or images of real numbers are not within
+            0 to 1.
     """
     if isinstance(values, list | tuple):
         return [image for value in values for image in read_values(np.asarray(value)[None], name)]
@@ -144,7 +146,7 @@ def _read_hugging_face(data: Any, name: str) -> tuple[list[NDArray[Any]], list[s
 
 
 def _labels(y: Any, classes: Sequence[str] | None = None) -> list[str]:
-    """Return labels (n,), (n, 1) or one-hot (n, C) as text: names of ``classes``, else as they are."""
+    """Return labels (n,), (n, 1) or one-hot (n, C) as text: names of ``classes``, else the labels."""
     numbers = np.asarray(y)
     numbers = numbers.argmax(1) if numbers.ndim == 2 and numbers.shape[1] > 1 else numbers.ravel()
     return [str(classes[int(label)]) if classes else _label(label) for label in numbers]

@@ -1,4 +1,4 @@
-"""The features of all simulated sites: extracted in one pass, and divided once."""
+"""The features of all simulated sites: extracted in one pass, then divided among sites and splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.head.cost import costs
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.simulations.data.loading import Data
-from fedtransfer.simulations.data.sites import taken_for_classes
+from fedtransfer.simulations.data.sites import warn_of_site_folders
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.privacy.strength import delta_warning, strength
 
@@ -26,10 +26,10 @@ class Features:
     """The features of a simulation.
 
     Attributes:
-        extraction: what was found, for the images of ``Data.images``.
+        extraction: the keys and problems of ``Data.images``.
         sites: site → its images in their splits, with features, for all sites in name order.
-        seconds: wall time of the step, the backbone's loading included.
-        warnings: what deserves a second look before training.
+        seconds: wall time of the step, including the time to load the backbone.
+        warnings: findings that deserve a second look before training.
     """
 
     extraction: Extraction
@@ -39,10 +39,10 @@ class Features:
 
 
 def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
-    """Extract the features of all sites in one pass: batches are full however small sites are.
+    """Extract the features of all sites in one pass, so that small sites fill batches too.
 
     Raises:
-        UserError: the backbone is not usable; or no image can be read.
+        UserError: the backbone is not usable, or no image can be read.
     """
     config = data.config
     extraction, stores = extract_all(configured_backbone(config), data.images, config, progress)
@@ -61,7 +61,7 @@ def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
 
 
 def announce(data: Data, display: Display) -> None:
-    """Load the backbone, and say what will be trained on which features and what that takes."""
+    """Load the backbone; print which features it gives, what will be trained, and at what cost."""
     with display.bar("Loading the backbone") as progress:
         backbone = configured_backbone(data.config)
         progress(1, 1)
@@ -84,10 +84,10 @@ def _announce_costs(data: Data, backbone: Backbone, display: Display) -> None:
 
 
 def find_warnings(data: Data, features: Features, display: Display) -> list[str]:
-    """Look over images and privacy settings before training; print and return the warnings."""
+    """Check images and privacy settings before training; print and return the warnings."""
     splits, keys = _splits(data, features.extraction), features.extraction.keys
     warnings = examine(data.images, keys, [split for site in splits.values() for split in site])
-    warnings += examine_sites(splits) + taken_for_classes(data.config)
+    warnings += examine_sites(splits) + warn_of_site_folders(data.config)
     images = sum(site.count("train") for site in splits.values())
     warnings += _compare_noise(data.config, images, display)
     for warning in warnings:
@@ -108,10 +108,10 @@ def _splits(data: Data, extraction: Extraction) -> dict[str, list[str]]:
 
 
 def _compare_noise(config: RunConfig, images: int, display: Display) -> list[str]:
-    """Print how noise and signal compare; return what needs a warning."""
+    """Print how noise compares with signal; return the warnings."""
     if not (promised := guarantee(config)):
         return []
     width = feature_width(config, configured_backbone(config))
-    found = strength(config, promised, width, len(config.declared_classes), images)
-    display.print(found.words)
-    return [text for text in (found.warning, delta_warning(config, images)) if text]
+    comparison = strength(config, promised, width, len(config.declared_classes), images)
+    display.print(comparison.words)
+    return [text for text in (comparison.warning, delta_warning(config, images)) if text]

@@ -1,4 +1,4 @@
-"""What a simulated federation begins with: complete settings, and the images of each site."""
+"""The start of a simulated federation: complete settings, and the images of each site."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Data:
     Attributes:
         config: the settings, with the number of sites, the classes and absolute paths filled in.
         sites: site → images, for the sites that take part.
-        unseen: site → images, for those that do not.
-        problems: what cannot be used.
+        unseen: site → images, for the sites held out of training.
+        problems: files that cannot be used.
     """
 
     config: RunConfig
@@ -53,7 +53,7 @@ def load(config: RunConfig) -> Data:
 
 
 def _absolute_paths(config: RunConfig) -> dict[str, str]:
-    """Make paths absolute, so that the run's config repeats it from any folder."""
+    """Return the paths of a config as absolute ones, so that it repeats the run from any folder."""
     names = {
         "data": NAMES,
         "backbone": (BUNDLED, *KERAS_BACKBONES, config.backbone if ready_made_width(config.backbone) else BUNDLED),
@@ -62,8 +62,6 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
         "store": ("",),
         "log_json": ("", "-"),
     }
-    settings = {key: (str(getattr(config, key)), known) for key, known in names.items()}
+    paths = {key: str(getattr(config, key)) for key in names if getattr(config, key) not in names[key]}
     public = {"public_data": str(resolve_data(config.public_data).absolute())} if config.public_data else {}
-    return public | {
-        key: str(Path(value).expanduser().resolve()) for key, (value, known) in settings.items() if value not in known
-    }
+    return public | {key: str(Path(path).expanduser().resolve()) for key, path in paths.items()}

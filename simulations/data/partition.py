@@ -1,7 +1,7 @@
-"""Split one data set among simulated sites: IID, Dirichlet or pathological.
+"""Partitions of one data set among simulated sites: IID, Dirichlet or pathological.
 
-Each function maps labels (n,) to site numbers (n,). Images of a supplied test split are spread in the same
-proportions as the others, so that each site's own test images look like its training images.
+Each function maps labels (n,) to site numbers (n,). Images of a supplied test split are divided in
+the same proportions as the others, so that a site's test images resemble its training images.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def partition(images: Sequence[Image], config: RunConfig) -> list[list[Image]]:
     """Give each image to one of ``config.sites`` sites.
 
     Raises:
-        UserError: the images do not suffice for the number of sites.
+        UserError: there are too few images for the number of sites.
     """
     classes = {name: i for i, name in enumerate(sorted({image.label for image in images}))}
     labels = np.array([classes[image.label] for image in images], np.int64)
@@ -31,7 +31,8 @@ def partition(images: Sequence[Image], config: RunConfig) -> list[list[Image]]:
     rng = generator(config.seed, "partition")
     if (~test).sum() < config.sites * config.min_images:
         raise UserError(
-            f"{(~test).sum()} images for {config.sites} sites: too few for {config.min_images} each; lower --sites or --min-images"
+            f"{(~test).sum()} images for {config.sites} sites: too few for {config.min_images} each;"
+            " lower --sites or --min-images"
         )
     for _ in range(1 if config.partition == "iid" else _TRIES):
         shares = _shares(config, len(classes), rng)
@@ -44,10 +45,10 @@ def partition(images: Sequence[Image], config: RunConfig) -> list[list[Image]]:
             members = np.split(
                 np.argsort(site, kind="stable"), np.cumsum(np.bincount(site, minlength=config.sites))[:-1]
             )
-            return [[images[i] for i in mine.tolist()] for mine in members]
+            return [[images[i] for i in rows.tolist()] for rows in members]
     raise UserError(
-        f"no {config.partition} partition with at least {config.min_images} images at each of {config.sites} sites in {_TRIES} draws; "
-        "lower --sites or --min-images, or raise --alpha or --classes-per-site"
+        f"no {config.partition} partition with at least {config.min_images} images at each of {config.sites} sites"
+        f" in {_TRIES} draws; lower --sites or --min-images, or raise --alpha or --classes-per-site"
     )
 
 
@@ -60,22 +61,24 @@ def _shares(config: RunConfig, classes: int, rng: np.random.Generator) -> Shares
 
 
 def dirichlet_shares(classes: int, sites: int, alpha: float, rng: np.random.Generator) -> Shares:
-    """Draw each class's shares from Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335; Yurochkin et al. 2019)."""
+    """Draw the shares (C, K) of each class from Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335)."""
     return rng.dirichlet(np.full(sites, alpha), size=classes)
 
 
 def pathological_shares(classes: int, sites: int, classes_per_site: int, rng: np.random.Generator) -> Shares:
-    """Give each site ``classes_per_site`` classes (McMahan et al. 2017, arXiv 1602.05629), each class to equally many
-    sites as far as that goes; a class's images are shared equally among its sites.
+    """Return shares (C, K) with ``classes_per_site`` classes a site (McMahan et al. 2017, arXiv 1602.05629).
+
+    Classes are at nearly equal numbers of sites; the sites of a class have equal shares of it.
 
     Raises:
-        UserError: there are fewer classes than that, or too few sites for every class to be somewhere.
+        UserError: there are fewer classes than that, or too few sites to hold every class.
     """
     if classes_per_site > classes:
         raise UserError(f"--classes-per-site: got {classes_per_site}, but the data have {classes} classes")
     if classes_per_site * sites < classes:
         raise UserError(
-            f"{sites} sites with {classes_per_site} classes each cannot hold {classes} classes; raise --sites or --classes-per-site"
+            f"{sites} sites with {classes_per_site} classes each cannot hold {classes} classes;"
+            " raise --sites or --classes-per-site"
         )
     has = np.zeros((classes, sites))
     for site in rng.permutation(sites):
@@ -86,12 +89,12 @@ def pathological_shares(classes: int, sites: int, classes_per_site: int, rng: np
 
 
 def deal(images: int, sites: int, rng: np.random.Generator) -> Labels:
-    """Deal shuffled images out one by one, whatever their class: sites differ by one image at most."""
+    """Return the site (n,) of each image, dealt out one by one: sites differ by one image at most."""
     return rng.permutation(np.arange(images) % sites)
 
 
 def divide(labels: Labels, shares: Shares, rng: np.random.Generator) -> Labels:
-    """Shuffle each class's images and cut them by its shares; return the site of each image."""
+    """Return the site (n,) of each image: each class is shuffled and cut by its shares."""
     site = np.empty(len(labels), np.int64)
     for c, share in enumerate(shares):
         members = rng.permutation(np.flatnonzero(labels == c))

@@ -1,4 +1,4 @@
-"""Simulated sites: which images each one has, and the manifests that say so in a run folder."""
+"""Simulated sites: the images of each, and their manifests in a run folder."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from fedtransfer.common.support.text import some
 from fedtransfer.simulations.data.datasets import read_sites, resolve_data
 from fedtransfer.simulations.data.partition import partition
 
-_SHOWN = 4
+_NAMED = 4  # names in a warning
 
 
 def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
-    """Read the data and give each site its images; return site → images, and what cannot be used.
+    """Read the data and divide them; return site → images, and the files that cannot be used.
 
     Raises:
-        UserError: the data are not there, or cannot be divided.
+        UserError: the data are missing, or cannot be divided.
     """
     path = resolve_data(config.data)
     if config.partition == "natural":
@@ -40,7 +40,7 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
     """Write each site's manifest into a folder; return site → manifest.
 
     Raises:
-        UserError: a run is resumed, and a site would not get the images that it had.
+        UserError: a run is resumed, and a site would get other images than before.
     """
     manifests = {name: folder / "sites" / name / "images.csv" for name in images_of}
     for name, path in manifests.items():
@@ -56,21 +56,21 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
     return manifests
 
 
-def taken_for_classes(config: RunConfig) -> list[str]:
-    """Warn where the folders that are taken for classes look like sites: each has folders of the same names inside."""
+def warn_of_site_folders(config: RunConfig) -> list[str]:
+    """Return a warning if the class folders look like sites: each has the same folders inside."""
     path = resolve_data(config.data)
     if config.partition == "natural" or not path.is_dir():
         return []
     folders = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
     try:
         inside = [{entry.name for entry in os.scandir(folder) if entry.is_dir()} for folder in folders]
-    except OSError:  # a folder that cannot be read is told of where images are
+    except OSError:  # the reader of images reports a folder that cannot be read
         return []
     shared = sorted(set.intersection(*inside)) if len(folders) > 1 else []
     if len(shared) < 2 or all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
         return []
-    names, classes = some([folder.name for folder in folders], _SHOWN), some(shared, _SHOWN)
+    names, classes = some([folder.name for folder in folders], _NAMED), some(shared, _NAMED)
     return [
-        f"{path}: its folders ({names}) are taken for classes, but all of them have the same folders inside ({classes}); if they "
-        "are sites with a folder a class, give --partition natural"
+        f"{path}: its folders ({names}) are taken for classes, but all of them have the same folders inside"
+        f" ({classes}); if they are sites with a folder a class, give --partition natural"
     ]

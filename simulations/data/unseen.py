@@ -1,8 +1,9 @@
-"""Simulated sites that take no part in the federation, and adapt its head to themselves afterwards.
+"""Simulated sites that take no part in the federation, and adapt its head afterwards.
 
-What meta-learning promises is not a head that is good everywhere, but one from which a new site gets to a good one with
-few images. So each unseen site fine-tunes the global head on k images a class, k = 1, 5, 20, beside a head that begins
-at zeros and is trained on the same images in the same order; both are scored on the site's own test images.
+Meta-learning promises a head that a new site can adapt with few images, rather than one that is good
+everywhere. So each unseen site fine-tunes the global head on k images a class, k = 1, 5, 20. For
+comparison, it trains a head from zeros on the same images in the same order. Both heads are scored
+on the site's test images.
 """
 
 from collections.abc import Mapping
@@ -28,12 +29,12 @@ def set_aside(sites: Mapping[str, Thing], config: RunConfig) -> tuple[dict[str, 
     """Divide the sites into those that take part and ``config.unseen_sites`` that do not, drawn by the seed.
 
     Raises:
-        UserError: none would be left to take part.
+        UserError: no site would be left to take part.
     """
     if config.unseen_sites >= len(sites):
         raise UserError(
             f"unseen-sites {config.unseen_sites}: there are {len(sites)} sites, and at least one must take part; "
-            f"lower --unseen-sites to {len(sites) - 1} or less, or have more sites"
+            f"lower --unseen-sites to {len(sites) - 1} or less, or raise the number of sites"
         )
     order = generator(config.seed, "unseen sites").permutation(sorted(sites))
     unseen = set(map(str, order[: config.unseen_sites]))
@@ -42,9 +43,9 @@ def set_aside(sites: Mapping[str, Thing], config: RunConfig) -> tuple[dict[str, 
 
 
 def few_images(labels: Labels, shots: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw ``shots`` images of each class, or all where there are fewer; return their numbers in ascending order.
+    """Draw ``shots`` images of each class, or all if there are fewer; return their indices, ascending.
 
-    With a generator in the same state, those of fewer shots are among those of more.
+    With a generator in the same state, more shots include the images of fewer shots.
     """
     order = rng.permutation(len(labels))
     chosen = [order[labels[order] == c][:shots] for c in np.unique(labels)]
@@ -54,18 +55,18 @@ def few_images(labels: Labels, shots: int, rng: np.random.Generator) -> NDArray[
 def adapt_unseen(
     config: RunConfig, spec: HeadSpec, head: Arrays, sites: Mapping[str, Mapping[str, Split]], progress: Progress
 ) -> dict[str, Any]:
-    """Adapt the global head at each unseen site; return what ``summary.json`` says of it.
+    """Adapt the global head at each unseen site; return the entry of ``summary.json``.
 
-    Both heads train for ``config.adaptation_epochs``, at least one, as ``fedtransfer.client.training.personal.adaptation_recipe`` says; there
-    is no validation, since so few images leave none to spare. Accuracies and shares are over the sites that have test
-    images; NaN where none has.
+    Both heads train for ``config.adaptation_epochs``, at least one, by
+    ``fedtransfer.client.training.personal.adaptation_recipe``. There is no validation, since there are
+    so few images. Accuracies and shares are means over the sites with test images, NaN without any.
 
     Args:
         config: the run's settings.
-        spec: what heads look like.
+        spec: the shape of heads.
         head: the global head.
         sites: unseen site → ``train`` and ``test`` → features (n, d) and class numbers (n,).
-        progress: told (done, total) of the sites.
+        progress: takes (done, total), in sites.
     """
     starts = (head, initial_head(spec, config.seed))
     epochs = max(1, config.adaptation_epochs)

@@ -1,1 +1,1 @@
-"""How simulated sites run: in this process, on Ray, or as separate processes."""
+"""The three engines of simulated sites: in this process, on Ray, or as separate processes."""

@@ -1,8 +1,9 @@
 """The ``deployment`` engine: the simulated sites as a real federation on this machine.
 
-A coordinator and a process tree a site, with TLS, a key pair each, and Flower's SuperLink and SuperNodes between
-them, on loopback. Slow to start (each site imports TensorFlow) and to run (Flower polls); it is there to see, on one
-machine, what separate hosts would do. Their folders stay below the run folder, in ``deployment/``.
+It starts a coordinator and a process tree for each site, with TLS and keys, which talk through
+Flower's SuperLink and SuperNodes on loopback. It starts slowly (each site imports TensorFlow) and
+runs slowly (Flower polls); it shows on one machine what separate hosts would do. The folders stay in
+``deployment/`` in the run folder.
 """
 
 import subprocess
@@ -38,7 +39,7 @@ class Deployed:
     coordinator: Coordinator
     config: RunConfig
     _sites: list[subprocess.Popen[bytes]]
-    _told: Callable[[str], None]
+    _report: Callable[[str], None]
 
     def run(self) -> None:
         """Run the config to its end.
@@ -47,16 +48,16 @@ class Deployed:
             UserError: the run fails.
         """
         with edit_current(self.coordinator) as current:
-            goes_on = current is not None and current.is_open  # a run that is resumed: the supervisor has it already
+            goes_on = current is not None and current.is_open  # a resumed run, which the supervisor has already
         if not goes_on:
             write_current(self.coordinator, Current("run", self.config.to_flat()))
-        shown = 0
+        reported = 0
         while True:
             current = read_current(self.coordinator)
-            happened = list(events(Path(self.config.out)))
-            for event in happened[shown:]:
-                self._told(event_line(event))
-            shown = len(happened)
+            log = list(events(Path(self.config.out)))
+            for event in log[reported:]:
+                self._report(event_line(event))
+            reported = len(log)
             if current and not current.is_open:
                 break
             time.sleep(0.3)
@@ -64,7 +65,7 @@ class Deployed:
             raise UserError(f"the run {current.status}: {current.why}; see {self.coordinator.state / 'superlink.log'}")
 
     def stop_sites(self) -> None:
-        """Stop the sites, all at once."""
+        """Stop all sites at the same time."""
         for process in self._sites:
             process.terminate()
         for process in self._sites:
@@ -72,16 +73,17 @@ class Deployed:
 
 
 @contextmanager
-def deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[str], None]) -> Iterator[Deployed]:
+def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Callable[[str], None]) -> Iterator[Deployed]:
     """Start a coordinator and the sites, and stop them at the end.
 
     Args:
-        manifests: site → its images.
+        manifests: site → its manifest.
         config: the run config; the run folder is ``config.out``.
-        told: is given a line for each thing that happens.
+        report: takes a line for each event.
 
     Raises:
-        UserError: a process ends while it starts, or the sites are not up within ``--join-timeout`` times their number.
+        UserError: a process ends while it starts, or the sites are not up within
+            ``--join-timeout`` times their number.
     """
     if config.log_json:
         raise UserError(
@@ -92,20 +94,22 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, told: Callable[[s
     coordinator = _coordinator(root / "coordinator")
     sites = [_site(root / name, name, coordinator, manifest, config) for name, manifest in manifests.items()]
     server = _spawn("server", coordinator.folder)
-    federation = Deployed(coordinator, config, [], told)
+    federation = Deployed(coordinator, config, [], report)
     try:
         wait_until_up(
-            "the coordinator", server, lambda: bool(describe(coordinator)["serving"]), _log(coordinator.folder), told
+            "the coordinator", server, lambda: bool(describe(coordinator)["serving"]), _log(coordinator.folder), report
         )
-        told(f"coordinator: {coordinator.folder}")
+        report(f"coordinator: {coordinator.folder}")
         federation._sites += [_spawn("client", site.folder) for site in sites]
-        told(f"{counted(len(sites), 'site')} start; each imports TensorFlow twice, which takes 10 s or more on a core")
+        report(
+            f"{counted(len(sites), 'site')} start; each imports TensorFlow twice, which takes 10 s or more on a core"
+        )
         seconds = config.join_timeout * len(sites)
         setting = f"--join-timeout {config.join_timeout:g} for each of {counted(len(sites), 'site')}"
         for site, process in zip(sites, federation._sites, strict=True):
             name, log = f"site {site.settings.name}", _log(site.folder)
-            wait_until_up(name, process, partial(is_up, site), log, told, seconds=seconds, setting=setting)
-            told(f"site: {site.folder}")
+            wait_until_up(name, process, partial(is_up, site), log, report, seconds=seconds, setting=setting)
+            report(f"site: {site.folder}")
         yield federation
     finally:
         federation.stop_sites()
@@ -124,7 +128,7 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
         return SiteFolder.open(folder)
     address = f"localhost:{coordinator.settings.superlink_port}"
     site = found_site(folder, name, address, coordinator.certificates / "ca.crt", manifest)
-    own = {
+    changes = {
         "backbone": "" if config.backbone == BUNDLED else config.backbone,
         "store": config.store or str(default_store()),
         "threads": 1,
@@ -132,7 +136,7 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
         "weights": config.weights,
         "feature_statistics": config.feature_statistics,
     }
-    settings = site.settings.model_copy(update=own).model_dump(by_alias=True)
+    settings = site.settings.model_copy(update=changes).model_dump(by_alias=True)
     (folder / SETTINGS).write_text(tomli_w.dumps(settings), "utf-8")
     enrol(coordinator, site.key.with_suffix(".pub"))
     return SiteFolder.open(folder)

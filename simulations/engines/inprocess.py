@@ -1,7 +1,8 @@
-"""The in-process engine: a Flower ``Grid`` that drives the unchanged ServerApp and ClientApp, with no Ray and no network.
+"""The in-process engine: a Flower ``Grid`` for the same ServerApp and ClientApp, without Ray or network.
 
-Requests and replies go through Flower's wire messages, so both sides see exactly what a deployment would see. Sites are
-worked on by a few threads; replies come back in the order of the requests, so results do not depend on their number.
+Requests and replies go through Flower's wire messages, so both sides see what a deployment would
+see. A few threads work for the sites; replies come back in the order of the requests, so the number
+of threads does not change a result.
 """
 
 import os
@@ -38,9 +39,9 @@ class SimulatedSite:
 
 
 class Workers:
-    """Threads that work on sites, and do not keep the program from ending: a site may hang for ever.
+    """Daemon threads that work for sites: a site that hangs does not keep the program from ending.
 
-    (The threads of ``concurrent.futures`` are waited for when Python ends.)
+    (Python waits for the threads of ``concurrent.futures`` when it ends.)
     """
 
     def __init__(self, threads: int) -> None:
@@ -56,7 +57,7 @@ class Workers:
         return future
 
     def close(self) -> None:
-        """End each thread after what it is at."""
+        """End each thread after its current job."""
         for _ in range(self._threads):
             self._jobs.put(None)
 
@@ -91,7 +92,7 @@ class InProcessGrid(Grid):
         self._work: Workers = Workers(self.threads)
 
     def close(self) -> None:
-        """Let the threads go; a site that hangs is left behind."""
+        """Release the threads; one whose site hangs stays behind."""
         self._work.close()
 
     def set_run(self, run: Run) -> None:
@@ -127,17 +128,17 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the replies that are ready, in the order of the ids."""
+        """Return the replies that have arrived, in the order of the ids."""
         ready = [identity for identity in message_ids if (future := self._pending.get(identity)) and future.done()]
         return [self._pending.pop(identity).result() for identity in ready]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Send messages and return the replies that came within ``timeout`` seconds, in the order of the messages."""
+        """Send messages; return the replies that came within ``timeout`` seconds, in the same order."""
         ids = list(self.push_messages(messages))
         wait([self._pending[identity] for identity in ids], timeout)
         replies = list(self.pull_messages(ids))
         late = [future for identity in ids if (future := self._pending.pop(identity, None))]
-        if [future for future in late if not future.cancel()]:  # at work still: its reply is dropped, its thread lost
+        if [future for future in late if not future.cancel()]:  # still running: drop its reply, give up its thread
             self._work.close()
             self._work = Workers(self.threads)
         return replies
@@ -156,7 +157,7 @@ class InProcessGrid(Grid):
             return Message(Error(code, f"{type(error).__name__}: {error}"), reply_to=request)
 
     def _context(self, node: int) -> Context:
-        if node not in self._contexts:  # made when first needed, so that many sites cost nothing before they are
+        if node not in self._contexts:  # created on first use, so that many sites cost nothing before
             self._contexts[node] = Context(
                 run_id=self._run.run_id,
                 node_id=node,
@@ -179,9 +180,9 @@ def run_in_process(
     Args:
         server_app: drives the rounds; its exceptions are raised here.
         client_app: answers for every site.
-        sites: the sites, by name.
-        run_config: what ``flwr run --run-config`` would give, for both apps.
-        threads: sites worked on at a time.
+        sites: names and node configs.
+        run_config: the run config of both apps, as ``flwr run --run-config`` gives it.
+        threads: number of sites that work at a time.
     """
     grid = InProcessGrid(client_app, sites, run_config, threads)
     context = Context(

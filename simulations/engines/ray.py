@@ -1,8 +1,9 @@
-"""The ``ray`` engine: Flower's own simulation, with the same apps, on this machine's cores or a Ray cluster.
+"""The ``ray`` engine: Flower's own simulation, with the same apps, on local cores or a Ray cluster.
 
-Slower to start than the in-process engine (each of Ray's workers imports TensorFlow), it spreads sites over processes
-and machines. What Flower 1.41 leaves open is closed here: workers that die are started again and their message is
-given once more, workers that hang are ended with the run, and the run config reaches both apps.
+It starts more slowly than the in-process engine (each of Ray's workers imports TensorFlow), and
+spreads sites over processes and machines. It makes up for gaps in Flower 1.41: a worker that dies
+is started again and gets its message once more, a worker that hangs ends with the run, and the run
+config reaches both apps.
 """
 
 import gc
@@ -27,15 +28,15 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 @dataclass(frozen=True)
 class _Configured:
-    """A ClientApp with a run config: Flower's Python call has no place for one."""
+    """A ClientApp with a run config, for which Flower's Python call has no argument."""
 
     app: Callable[[Message, Context], Message]
     run_config: Mapping[str, Value]
 
     def __call__(self, message: Message, context: Context) -> Message:
-        own = Context(context.run_id, context.node_id, context.node_config, context.state, dict(self.run_config))
-        reply = self.app(message, own)
-        if not isinstance(reply, Message):  # Flower would send nothing, and the server wait
+        complete = Context(context.run_id, context.node_id, context.node_config, context.state, dict(self.run_config))
+        reply = self.app(message, complete)
+        if not isinstance(reply, Message):  # Flower would send nothing, and the server would wait
             raise TypeError(f"the ClientApp returned {type(reply).__name__}, expected a Message")
         return reply
 
@@ -51,7 +52,7 @@ def run_on_ray(
     Args:
         server_app: drives the rounds; its exceptions are raised here.
         client_app: answers for every site.
-        sites: how many of them are prepared in ``config.prepared``.
+        sites: the number of sites in ``config.prepared``.
         config: the run config of both apps, with ``ray_address``, ``client_cpus`` and ``client_gpus``.
 
     Raises:
@@ -75,7 +76,7 @@ def run_on_ray(
 
     resources = {"num_cpus": config.client_cpus, "num_gpus": config.client_gpus}
     terminate, level = signal.getsignal(signal.SIGTERM), FLOWER_LOGGER.level
-    FLOWER_LOGGER.setLevel(logging.CRITICAL)  # its errors reach us as replies, and admission tells of them
+    FLOWER_LOGGER.setLevel(logging.CRITICAL)  # its errors reach us as replies, and admission reports them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray and Flower show what Python hides by default
@@ -84,7 +85,7 @@ def run_on_ray(
                 server,  # type: ignore[arg-type]  # Flower calls it as it does a ServerApp
                 _Configured(client_app, config.to_flat()),  # type: ignore[arg-type]
                 num_supernodes=sites,
-                # Without these a worker that died would fail every later message that it is given.
+                # Without these a dead worker would fail every later message.
                 backend_config={"client_resources": {**resources, "max_restarts": -1, "max_task_retries": 1}},
             )
     finally:

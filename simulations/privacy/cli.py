@@ -1,4 +1,4 @@
-"""``fedtransfer privacy``: what a configuration promises, before it runs."""
+"""The command ``fedtransfer privacy``: what a configuration promises, before it runs."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def privacy(
     ] = None,
     preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
     images: Annotated[
-        int, typer.Option(help="Training images of all sites together, as far as is known publicly.", min=0)
+        int, typer.Option(help="Training images of all sites together, if that number is public.", min=0)
     ] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     *,
@@ -31,7 +31,7 @@ def privacy(
 ) -> None:
     """Explain what a configuration promises: who learns what, epsilon and its unit, what is assumed, noise and signal.
 
-    Takes a file of settings, the options of `fedtransfer simulate`, or both; nothing is run.
+    It takes a file of settings, the options of `fedtransfer simulate`, or both, and runs nothing.
 
     [bold]Examples[/bold]
 
@@ -45,35 +45,35 @@ def privacy(
     with Console(stderr=True).status("Accounting …"):
         from fedtransfer.simulations.privacy.statement import statement
 
-        told = statement(config, len(config.declared_classes) or 10, images)
+        answers = statement(config, len(config.declared_classes) or 10, images)
     if json_output:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
         return
     console = Console()
-    for line in _lines(told):
+    for line in _lines(answers):
         console.print(line, highlight=False)
 
 
-def _lines(told: Mapping[str, Any]) -> list[str]:
-    lines = ["[bold]Who learns what[/bold]", *(f"  {who}: {what}" for who, what in told["learns"].items())]
-    promise = told["privacy"]
+def _lines(answers: Mapping[str, Any]) -> list[str]:
+    lines = ["[bold]Who learns what[/bold]", *(f"  {party}: {text}" for party, text in answers["learns"].items())]
+    promise = answers["privacy"]
     lines += ["\n[bold]What is promised[/bold]"]
     if promise is None:
-        lines.append("  no differential privacy: nothing bounds what can be learnt about an image or a site")
+        lines.append("  no differential privacy: nothing limits what others can learn about an image or a site")
     else:
         lines += [
             f"  epsilon {promise['epsilon']:.3g} at delta {promise['delta']:g} for one {promise['unit']}"
             f" ({promise['neighbours']}); by Rényi orders {promise['epsilon_by_renyi_orders']:.3g}",
-            f"  noise multiplier {promise['noise_multiplier']:.4g}, clip {promise['clip']:g}, sampling: {promise['sampling']},"
-            f" {counted(promise['releases'], 'release')} in {counted(promise['rounds'], 'round')}",
+            f"  noise multiplier {promise['noise_multiplier']:.4g}, clip {promise['clip']:g},"
+            f" sampling: {promise['sampling']}, {counted(promise['releases'], 'release')}"
+            f" in {counted(promise['rounds'], 'round')}",
         ]
         if promise["rounds"] < promise["rounds_planned"]:
             lines.append(
                 f"  the budget ends the run before round {promise['rounds'] + 1} of {promise['rounds_planned']}"
             )
-        strength = told["strength"]
-        lines += ["\n[bold]Noise and signal[/bold]", f"  {strength['words']}"]
-        lines += [f"  [bold red]{text}[/bold red]" for text in told["warnings"]]
+        lines += ["\n[bold]Noise and signal[/bold]", f"  {answers['strength']['words']}"]
+        lines += [f"  [bold red]{text}[/bold red]" for text in answers["warnings"]]
     for title, key in (("What must hold for it", "assumed"), ("What is not protected", "not_protected")):
-        lines += [f"\n[bold]{title}[/bold]", *(f"  - {text}" for text in told[key])]
+        lines += [f"\n[bold]{title}[/bold]", *(f"  - {text}" for text in answers[key])]
     return lines

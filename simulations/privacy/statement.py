@@ -1,4 +1,4 @@
-"""What a configuration promises of privacy, in words and numbers, before it runs: who learns what, ε, noise and signal."""
+"""The privacy that a configuration promises before it runs: who learns what, ε, noise and signal."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,29 +9,31 @@ from fedtransfer.common.config.privacy_rules import cohort_under_masks
 from fedtransfer.common.masks.graph import graph
 from fedtransfer.common.privacy.accounting import epsilon_by_orders
 from fedtransfer.common.privacy.guarantee import guarantee
+from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.methods import sizes
 from fedtransfer.simulations.privacy.strength import delta_warning, strength
 
 _NEVER = (
-    "That images stay at their sites is no promise of privacy: what is made of them travels, and tells of them.",
-    "The head that comes out tells of its training images, whoever gets it: without differential privacy it says"
-    " which were in it, and with it no more than epsilon allows.",
+    "That images stay at their sites is no promise of privacy: updates are computed from images, travel, and reveal"
+    " much about them.",
+    "The final head reveals its training images to whoever gets it: without differential privacy, which images were"
+    " among them; with it, no more than epsilon allows.",
 )
 
 
 def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]:
-    """Say what a configuration promises.
+    """Return the promises of a configuration, as texts and numbers by subject.
 
     Args:
         config: the run's settings.
         classes: C.
-        images: training images of all sites together, as far as is publicly known; 0 for unknown.
+        images: training images of all sites together, if that number is public; 0 if unknown.
 
     Raises:
-        UserError: the width of the backbone's features is not known.
+        UserError: the width of the backbone's features is unknown.
     """
     promised = guarantee(config)
-    told: dict[str, Any] = {
+    answers: dict[str, Any] = {
         "learns": _learns(config),
         "assumed": _assumed(config),
         "not_protected": [*_NEVER, *_open(config)],
@@ -40,11 +42,10 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
         "warnings": [],
     }
     if promised is None:
-        return told
+        return answers
     rounds = promised.affordable
-    spent = promised.epsilon(rounds)
-    told["privacy"] = {
-        "epsilon": spent,
+    answers["privacy"] = {
+        "epsilon": promised.epsilon(rounds),
         "delta": promised.delta,
         "epsilon_by_renyi_orders": epsilon_by_orders({promised.release: rounds * promised.releases}, promised.delta),
         "unit": promised.unit,
@@ -57,74 +58,84 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
         "rounds_planned": promised.rounds,
     }
     width = config.dimensions or sizes(config.backbone, classes, 1).features
-    found = strength(config, promised, width, classes, images)
-    told["strength"] = {
-        **asdict(found),
-        "ratio": found.ratio,
-        "drowned": found.drowned,
-        "words": found.words,
+    comparison = strength(config, promised, width, classes, images)
+    values = asdict(comparison)
+    answers["strength"] = {
+        "what": values.pop("quantity"),
+        **values,
+        "ratio": comparison.ratio,
+        "drowned": comparison.drowned,
+        "words": comparison.words,
     }
-    told["warnings"] = [text for text in (found.warning, delta_warning(config, images)) if text]
-    return told
+    answers["warnings"] = [text for text in (comparison.warning, delta_warning(config, images)) if text]
+    return answers
 
 
 def _learns(config: RunConfig) -> Mapping[str, str]:
-    """Say who learns what."""
+    """Return what each party learns."""
     if config.masks and config.private:
         server = f"totals over {_least(config)} of a round, with noise in them"
     elif config.masks:
         server = (
-            f"totals over {_least(config)} of a round, exactly: of what they send, of their images and of their scores"
+            f"exact totals over {_least(config)} of a round: of their messages, of their images and of their scores"
         )
     elif config.dp == "site":
-        server = "every site's update as it is, before the server itself adds noise: label counts and features of small classes"
+        server = (
+            "every site's update without noise, before the server itself adds it: label counts and features of"
+            " small classes"
+        )
     elif config.dp == "image":
-        server = "what each site sends, with noise in it that the site has added"
+        server = "what each site sends, with noise that the site has added"
     else:
         server = f"every site's {config.method.sends}; that is {config.method.leaks}"
     every_round = not config.closed_form
     heads = "the head of every round that they take part in" if every_round else "the head"
     return {
         "server": server,
-        "sites": f"{heads}, and so what that tells of the others' images",
-        "network": "nothing but sizes and times: messages go over TLS in a deployment",
+        "sites": f"{heads}, and so what it reveals about the images of the others",
+        "network": "only sizes and times: in a deployment, messages go over TLS",
     }
 
 
 def _least(config: RunConfig) -> str:
-    """Say over how many sites a total is."""
-    if config.partition == "natural":  # how many sites there are is seen from the data
+    """Return the least number of sites in a total, in words."""
+    if config.partition == "natural":  # only the data tell the number of sites
         return f"at least {config.min_sites or 'two thirds (and three)'} of the sites"
     sites = cohort_under_masks(config)
     return f"at least {graph(sites, config).least} of {sites} sites"
 
 
 def _assumed(config: RunConfig) -> list[str]:
-    """Say what must hold for the promise to hold."""
+    """Return the assumptions of the promise."""
     if not config.private and not config.masks:
-        return ["everybody who sees an update or the head is trusted: --masks and --dp are what would spare that"]
+        return ["everybody who sees an update or the head is trusted; --masks and --dp reduce that trust"]
     assumed = []
     if config.dp == "site":
         if config.noise == "alone":
-            assumed += ["the server is honest: it clips, adds the noise, and tells nobody what it saw before that"]
+            assumed += [
+                "the server is honest: it clips, adds the noise, and reveals nothing of the updates before that"
+            ]
             if config.fraction < 1:
                 assumed.append(
-                    "nobody learns which sites a round had: who watches the network, or the server's log, may"
+                    "nobody learns which sites took part in a round: the network and the server's log may reveal it"
                 )
         else:
             assumed.append("sites clip their own updates")
     elif config.dp == "image":
-        assumed.append("each site runs this program unaltered; it need trust nobody else for its own images")
+        assumed.append("each site runs this program unaltered; for its own images it need trust nobody else")
     if config.noise == "shared":
         assumed.append(
-            f"at least {config.honest_sites} sites of every total add their share of the noise (--min-sites less --colluding-sites)"
+            f"at least {config.honest_sites} sites of every total add their share of the noise"
+            " (--min-sites less --colluding-sites)"
         )
     if config.masks:
+        colluding = config.colluding_sites
         assumed += [
-            f"at most {config.colluding_sites} {'site tells' if config.colluding_sites == 1 else 'sites tell'} the server what they know"
-            if config.colluding_sites
-            else "no site tells the server what it knows",
-            "the sites' keys are the sites': the coordinator enrols them and could invent sites, unless a site pins a roster",
+            f"at most {counted(colluding, 'site')} {'colludes' if colluding == 1 else 'collude'} with the server"
+            if colluding
+            else "no site colludes with the server",
+            "each enrolled key belongs to a real site: the coordinator enrols them and could invent sites, unless a"
+            " site pins a roster",
         ]
     if config.private:
         assumed += [
@@ -135,18 +146,19 @@ def _assumed(config: RunConfig) -> list[str]:
 
 
 def _open(config: RunConfig) -> list[str]:
-    """Say what is not protected."""
-    seen = " (those who see neither network nor server learn it only within epsilon)"
-    left = ["who takes part, and when" + seen * (config.dp == "site" and config.noise == "alone")]
+    """Return what is not protected."""
+    outsiders = " (those who see neither network nor server learn it only within epsilon)"
+    gaps = ["who takes part, and when" + outsiders * (config.dp == "site" and config.noise == "alone")]
     if config.dp == "image":
-        left += [
-            "a person with many images: one image is the unit; k of them have k times the epsilon, at a delta larger still",
-            "validation and test images are not used at all, so nothing is told of them",
+        gaps += [
+            "a person with many images: the unit is one image; for k of them epsilon is k times as large, and delta"
+            " grows by more",
+            "validation and test images are not used at all, so nothing about them is released",
         ]
     if config.masks and not config.private:
-        left.append(
-            "the totals: with few sites, or over several rounds in which one site comes and goes, they tell of it"
+        gaps.append(
+            "the totals: with few sites, or over several rounds in which one site comes and goes, they reveal that site"
         )
     if config.masks:
-        left.append("against wrong updates: nobody sees a single one")
-    return left
+        gaps.append("against wrong updates: nobody sees a single update")
+    return gaps

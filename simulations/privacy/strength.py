@@ -1,4 +1,4 @@
-"""Noise beside signal: whether anything is left to learn of under the noise that a configuration asks for."""
+"""Noise compared with signal: whether a configuration leaves anything to learn."""
 
 import math
 from dataclasses import dataclass
@@ -8,26 +8,28 @@ from fedtransfer.common.privacy.closed_form import total_deviation
 from fedtransfer.common.privacy.guarantee import Guarantee
 from fedtransfer.common.wire.sums import NOISY_GRAM, one_shot_sums
 
-# The norm of the mean of clipped gradients, over --clip 1, on the demo images' features (centred, of length 1): 0.075 at the
-# head of zeros, 0.067 after ten whole steps at the default rate, 0.044 after fifty, 0.028 after a hundred.
+# The norm of the mean of clipped gradients, over --clip 1, on the demo images' features (centred, of
+# length 1): 0.075 at the head of zeros; after 10 whole steps at the default rate 0.067, after 50
+# 0.044, after 100 0.028.
 _ALIKE = 0.05
 
 
 @dataclass(frozen=True)
 class Strength:
-    """Noise beside signal, in one number that the run depends on.
+    """Noise and signal of one quantity that the run depends on.
 
     Attributes:
-        what: which number.
-        noise: its expected size.
-        signal: what it is without noise; None where that takes the number of training images, which is not known.
-        advice: what would make the ratio better.
-        drowned_at: the ratio from which on little is to be learnt. Eigenvalues differ widely, so that the leading ones
-            stand out of noise that is several times their mean.
-        enough: training images in all from which on the noise does not drown it; None where that does not hang on them.
+        quantity: the quantity, in words.
+        noise: the expected size of its noise.
+        signal: its size without noise; None if that depends on an unknown number of images.
+        advice: settings with a better ratio.
+        drowned_at: the ratio from which on little can be learnt. Eigenvalues differ widely, so the
+            leading ones exceed noise that is several times their mean.
+        enough: the number of training images from which on the noise does not drown the signal;
+            None if it does not depend on them.
     """
 
-    what: str
+    quantity: str
     noise: float
     signal: float | None
     advice: str
@@ -41,37 +43,40 @@ class Strength:
 
     @property
     def drowned(self) -> bool | None:
-        """Whether little is to be learnt; None where it is not known."""
+        """Whether little can be learnt; None if unknown."""
         return self.ratio >= self.drowned_at if self.ratio else None
 
     @property
     def words(self) -> str:
         """The comparison, in a line."""
         if self.signal is None:
-            return f"{self.what}: the noise drowns what fewer than some {self.enough:,} training images in all have to say; give --images to compare"
-        return f"{self.what}: {self.noise:.3g} against {self.signal:.3g}, ratio {self.ratio:.2g}"
+            return (
+                f"{self.quantity}: the noise drowns the signal of fewer than some {self.enough:,} training images in"
+                " all; give --images to compare"
+            )
+        return f"{self.quantity}: {self.noise:.3g} against {self.signal:.3g}, ratio {self.ratio:.2g}"
 
     @property
     def warning(self) -> str:
-        """What to say where it is drowned; "" where it is not."""
+        """A warning if the noise drowns the signal, else ""."""
         return f"the noise will drown the signal; what helps: {self.advice}" if self.drowned else ""
 
 
 def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, images: int) -> Strength:
-    """Compare expected noise and signal.
+    """Compare the expected noise with the signal.
 
     Args:
         config: the run's settings.
-        promised: what it promises.
+        promised: its guarantee.
         width: d of the features that heads see.
         classes: C.
-        images: training images of all sites together; 0 for unknown.
+        images: training images of all sites together; 0 if unknown.
     """
     sites, z, clip = config.participants, promised.noise_multiplier, promised.clip
 
-    def of_images(what: str, noise: float, of_one: float, advice: str, drowned_at: float = 1.0) -> Strength:
+    def of_images(quantity: str, noise: float, of_one: float, advice: str, drowned_at: float = 1.0) -> Strength:
         enough = math.ceil(noise / of_one / drowned_at)
-        return Strength(what, noise, of_one * images if images else None, advice, drowned_at, enough)
+        return Strength(quantity, noise, of_one * images if images else None, advice, drowned_at, enough)
 
     if config.closed_form:
         deviation = total_deviation(config, sites)
@@ -87,28 +92,28 @@ def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, i
         )  # fmt: skip
     numbers, steps = (width + 1) * classes, promised.rounds * promised.releases
     if config.dp == "site":
-        ratio = z * math.sqrt(numbers / steps) / config.fraction  # times the bound, for one site
+        ratio = z * math.sqrt(numbers / steps) / config.fraction  # over the bound, for one site
         return Strength(
             "noise on the mean update over all rounds (norm) against the bound of a single one",
             ratio * clip / sites, clip,
             f"more sites: the noise is as large as the bound with {math.ceil(ratio):,}; or --dp image",
         )  # fmt: skip
-    adding = 1 if config.noise == "shared" else sites  # so many add noise to the sum
+    adding = 1 if config.noise == "shared" else sites  # number of noises in the sum
     largest = math.sqrt(2 * (1 - 1 / classes))  # norm of an image's gradient at the head of zeros, unclipped
     return of_images(
-        "noise on the sum of gradients over all steps and sites (norm) against that sum, if the mean of an image's clipped gradients"
-        f" has {_ALIKE:.0%} of their norm, as early in training on CIFAR-10",
+        "noise on the sum of gradients over all steps and sites (norm) against that sum, if the mean of an image's"
+        f" clipped gradients has {_ALIKE:.0%} of their norm, as early in training on CIFAR-10",
         z * clip * math.sqrt(numbers * adding * steps), _ALIKE * min(clip, largest) * config.image_rate * steps,
         "more images, --strategy fedncm, a larger --image-rate, or --noise shared with --masks",
     )  # fmt: skip
 
 
 def delta_warning(config: RunConfig, images: int) -> str:
-    """Say where δ is so large that it promises little; "" where it is not, or the number of units is not known."""
+    """Return a warning if δ is so large that it promises little; "" if not, or if the number of units is unknown."""
     units = config.participants if config.dp == "site" else images
     if not units or config.delta <= 1 / units:
         return ""
     return (
-        f"delta {config.delta:g} is above 1 / {units:,}, the number of {config.dp}s: what is promised would allow some "
-        f"{config.delta * units:.2g} of them to be told outright; give a --delta well below"
+        f"delta {config.delta:g} is above 1 / {units:,}, the number of {config.dp}s: the promise would allow to reveal"
+        f" some {config.delta * units:.2g} of them outright; give a --delta well below"
     )

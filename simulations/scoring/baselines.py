@@ -1,8 +1,8 @@
-"""Honest baselines on the same images, features, head and optimizer: pooled, local only, majority class; and any head,
-measured as they are, such as the federation's own where sites keep to themselves how it does.
+"""Baselines on the same images, features, head and optimizer: pooled, local only, majority class.
 
-Every method is scored on the same two things: the common test set (the test images of all sites together), and each
-site's own test images. Epochs are chosen on validation images, as the federation's best round is.
+Any other head can be scored in the same way, such as the federation's if its sites report no scores.
+Every head is scored twice: on the common test set (the test images of all sites), and on the test
+images of each site. Epochs are chosen on validation images, as the federation's best round is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,19 +32,22 @@ from fedtransfer.server.rounds.before import FACTORS
 from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.simulations.scoring.scores import Evaluation
 
-LOCAL_SITES = 50  # at most as many sites train alone
+LOCAL_SITES = 50  # the most sites that train alone
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (n, d) → probabilities (n, C)
 
 
 @dataclass(frozen=True)
 class Score:
-    """Every score on the common test set (``Evaluation.measures``), and the accuracy on each site's own test images (sites
-    without any are left out).
+    """The scores of a head.
+
+    Attributes:
+        measures: every score on the common test set, as ``Evaluation.measures``.
+        site_accuracy: site → accuracy on its test images; sites without any are left out.
     """
 
     measures: Mapping[str, float]
-    own: Mapping[str, float]
+    site_accuracy: Mapping[str, float]
 
     @property
     def common(self) -> float:
@@ -52,31 +55,43 @@ class Score:
         return self.measures["accuracy"]
 
     @property
-    def own_mean(self) -> float:
-        """Mean over sites of the accuracy on their own test images."""
-        return float(np.mean(list(self.own.values()))) if self.own else float("nan")
+    def site_mean(self) -> float:
+        """Mean over sites of the accuracy on their test images."""
+        return float(np.mean(list(self.site_accuracy.values()))) if self.site_accuracy else float("nan")
 
     @property
-    def own_worst(self) -> float:
+    def site_worst(self) -> float:
         """Accuracy at the worst site."""
-        return min(self.own.values(), default=float("nan"))
+        return min(self.site_accuracy.values(), default=float("nan"))
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` says of a head that was measured so."""
+        """The entries of ``summary.json``."""
         return {
             "accuracy": self.common,
             "balanced_accuracy": self.measures["balanced_accuracy"],
             "loss": self.measures["nll"],
-            "mean_site_accuracy": self.own_mean,
-            "worst_site_accuracy": self.own_worst,
-            "site_accuracy": dict(self.own),
+            "mean_site_accuracy": self.site_mean,
+            "worst_site_accuracy": self.site_worst,
+            "site_accuracy": dict(self.site_accuracy),
         }
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The entries of a benchmark's ``baselines.json`` and ``measured.json``."""
+        return {"measures": dict(self.measures), "own": dict(self.site_accuracy)}
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """Scores of the baselines; those of a site alone by site, scored on the common test set and at the site itself."""
+    """Scores of the baselines.
+
+    Attributes:
+        pooled: one head on all data.
+        local: site → its head, trained there alone.
+        majority: the most frequent class of all data.
+        local_majority: site → its most frequent class.
+    """
 
     pooled: Score
     local: dict[str, Score]
@@ -85,9 +100,10 @@ class Baselines:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` says of them."""
+        """The entries of ``summary.json``."""
         local, local_majority = self.local.values(), self.local_majority.values()
-        own = [score.own_mean for score in local if score.own]
+        at_sites = [score.site_mean for score in local if score.site_accuracy]
+        majorities = [score.site_mean for score in local_majority if score.site_accuracy]
         return {
             "baselines": {
                 "pooled": self.pooled.common,
@@ -96,13 +112,13 @@ class Baselines:
                 "majority": self.majority.common,
             },
             "baselines_on_own_test_images": {
-                "pooled": self.pooled.own_mean,
-                "pooled_worst": self.pooled.own_worst,
-                "local_mean": sum(own) / len(own) if own else float("nan"),
-                "local_worst": min(own, default=float("nan")),
-                "local": {name: score.own_mean for name, score in self.local.items() if score.own},
-                "majority": self.majority.own_mean,
-                "local_majority": sum(score.own_mean for score in local_majority if score.own) / max(1, len(own)),
+                "pooled": self.pooled.site_mean,
+                "pooled_worst": self.pooled.site_worst,
+                "local_mean": sum(at_sites) / len(at_sites) if at_sites else float("nan"),
+                "local_worst": min(at_sites, default=float("nan")),
+                "local": {name: score.site_mean for name, score in self.local.items() if score.site_accuracy},
+                "majority": self.majority.site_mean,
+                "local_majority": sum(majorities) / max(1, len(at_sites)),
             },
             "baselines_local_sites": len(local),
         }
@@ -118,14 +134,14 @@ def run_baselines(
 ) -> Baselines:
     """Train and score all baselines.
 
-    Pooled and local heads train for as many epochs as the federation's sites do over all rounds, on the same head,
-    optimizer and batch size, and keep the epoch with the lowest validation loss. With more than ``local_sites`` sites,
-    local training is measured on that many, drawn at random from those with training images. Features are the
-    federation's, standardised by its ``moments`` where they are standardised so.
+    Pooled and local heads train for the epochs of a site in all rounds, with the same head, optimizer
+    and batch size; the epoch with the lowest validation loss counts. If there are more than
+    ``local_sites`` sites, a random sample of those with training images trains alone. Features are
+    those of the federation, standardised by its ``moments`` if there are any.
     """
     able = [name for name, site in sorted(sites.items()) if site.images("train")]
-    drawn = generator(config.seed, "local baseline").permutation(able)[:local_sites]
-    alone = sorted(map(str, drawn))
+    sample = generator(config.seed, "local baseline").permutation(able)[:local_sites]
+    alone = sorted(map(str, sample))
     layer = layers(config)[-1]
     test = {name: site.data("test", classes, moments, layer) for name, site in sites.items()}
     common = _join(test.values())
@@ -133,10 +149,10 @@ def run_baselines(
     steps = iter(range(len(alone) + 2))
 
     def score(predict: Predict, names: Sequence[str]) -> Score:
-        own = {name: _accuracy(predict(x), y) for name in names for x, y in [test[name]] if len(y)}
-        return Score(Evaluation.of(predict(common[0]), common[1]).measures, own)
+        at_sites = {name: _accuracy(predict(x), y) for name in names for x, y in [test[name]] if len(y)}
+        return Score(Evaluation.of(predict(common[0]), common[1]).measures, at_sites)
 
-    def trained(t: Trainer, names: Sequence[str], key: str) -> Score:
+    def train_and_score(t: Trainer, names: Sequence[str], key: str) -> Score:
         progress(next(steps), len(alone) + 1)
         train, validation = (
             _join([sites[name].data(split, classes, moments, layer) for name in names])
@@ -152,8 +168,8 @@ def run_baselines(
 
     everyone = sorted(sites)
     with trainer(spec, Recipe.plain(config)) as t:
-        pooled = trained(t, everyone, "pooled")
-        local = {name: trained(t, [name], name) for name in alone}
+        pooled = train_and_score(t, everyone, "pooled")
+        local = {name: train_and_score(t, [name], name) for name in alone}
         progress(next(steps), len(alone) + 1)
     return Baselines(pooled, local, majority(everyone), {name: majority([name]) for name in alone})
 
@@ -161,16 +177,16 @@ def run_baselines(
 def pooled_one_shot(
     config: RunConfig, sites: Mapping[str, SiteData], classes: tuple[str, ...], moments: Moments | None
 ) -> dict[str, Score]:
-    """Score ridge regression, nearest class means and LDA of all data in one place, by name.
+    """Return the scores of ridge regression, nearest class means (NCM) and LDA on pooled data, by name.
 
-    They are ``fed3r``, ``fedncm`` and ``fed3r --lda`` of one site that has all images, without noise: λ and the factor on the
-    class scores are chosen by the loss on all validation images.
+    They are ``fed3r``, ``fedncm`` and ``fed3r --lda`` for one site with all images, without noise. The
+    loss on all validation images chooses λ and the factor on the class scores.
     """
     train, validation, test = (
         _join(site.data(split, classes, moments) for site in sites.values())
         for split in ("train", "validation", "test")
     )
-    own = {name: data for name, site in sorted(sites.items()) if len((data := site.data("test", classes, moments))[1])}
+    test_at = {name: site.data("test", classes, moments) for name, site in sorted(sites.items())}
     scores = {}
     for name, chosen in (
         ("ridge", RunConfig(strategy="fed3r", ridge=config.ridge)),
@@ -181,7 +197,7 @@ def pooled_one_shot(
         heads = ONE_SHOT_HEADS[chosen.strategy].solve([Sums(0, "", "", len(train[1]), arrays)], chosen)
         candidates = [(kernel * factor, bias * factor) for kernel, bias in heads.values() for factor in FACTORS]
         best = min(candidates, key=lambda head: cross_entropy(_linear(head, validation[0]), validation[1]))
-        accuracy = {site: _accuracy(_linear(best, x), y) for site, (x, y) in own.items()}
+        accuracy = {site: _accuracy(_linear(best, x), y) for site, (x, y) in test_at.items() if len(y)}
         scores[name] = Score(Evaluation.of(_linear(best, test[0]), test[1]).measures, accuracy)
     return scores
 
@@ -195,26 +211,26 @@ def measure(
     layer: str,
     split: str = "test",
 ) -> Score:
-    """Score a head on all sites' images of a split, which only a simulation has in one place.
+    """Score a head on a split of all sites' images, which only a simulation has in one place.
 
     Args:
-        config: the run's.
-        sites: those that took part, with the images that they kept to themselves.
-        classes: the head's.
-        moments: the federation's, where features are standardised by them.
-        head: its arrays.
-        layer: of the backbone, where they begin.
+        config: the settings of the run.
+        sites: the sites that took part, with their images.
+        classes: the classes of the head.
+        moments: the federation's moments, if features are standardised by them.
+        head: the arrays of the head.
+        layer: the layer of the backbone at which they begin.
         split: ``validation`` or ``test``.
     """
     spec = head_spec(config, configured_backbone(config), len(classes), layer)
-    everyone, own = Evaluation.of(np.zeros((0, len(classes)), np.float32), np.zeros(0, np.int64)), {}
+    everyone, at_sites = Evaluation.of(np.zeros((0, len(classes)), np.float32), np.zeros(0, np.int64)), {}
     with trainer(spec, Recipe.plain(config)) as t:
         for name, site in sorted(sites.items()):
             x, y = site.data(split, classes, moments, layer)
             if len(y):
                 evaluation = Evaluation.of(t.predict(head, x), y)
-                everyone, own[name] = everyone + evaluation, evaluation.measures["accuracy"]
-    return Score(everyone.measures, own)
+                everyone, at_sites[name] = everyone + evaluation, evaluation.measures["accuracy"]
+    return Score(everyone.measures, at_sites)
 
 
 def _accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

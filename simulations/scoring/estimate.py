@@ -15,8 +15,8 @@ class Estimate:
 
     Attributes:
         mean: NaN without any value.
-        low, high: the 95 % interval of the mean; the two values themselves if there are two, which are too few for an
-            interval that says much; NaN for fewer, or if nobody knows.
+        low, high: the 95 % interval of the mean; for two values, which are too few for a useful
+            interval, the values; NaN for fewer, or if it is unknown.
         n: number of values.
     """
 
@@ -27,7 +27,7 @@ class Estimate:
 
     @classmethod
     def from_values(cls, values: Iterable[float]) -> "Estimate":
-        """Return the estimate from values, NaN left out, with Student's interval."""
+        """Return the estimate from values, without NaN, with Student's interval."""
         numbers = sorted(value for value in values if not math.isnan(value))
         if not numbers:
             return cls(math.nan)
@@ -41,9 +41,10 @@ class Estimate:
 
     @classmethod
     def bootstrapped(cls, values: Sequence[float]) -> "Estimate":
-        """Return the estimate with an interval by the bootstrap.
+        """Return the estimate with a bootstrap interval.
 
-        Fewer than ten values have none: a bootstrap of so few holds the truth far less often than it says.
+        Fewer than ten values get none: their interval would hold the mean in far less than 95 % of
+        cases.
         """
         from scipy.stats import bootstrap
 
@@ -60,7 +61,7 @@ class Estimate:
         return _quantile(2) * half if self.n == 2 else half
 
     def text(self, show: Callable[[float], str], between: str = " to ") -> str:
-        """Return ``mean ± half``, of two values ``mean (low to high)``; "" without any value."""
+        """Return ``mean ± half``, for two values ``mean (low to high)``; "" without any value."""
         if math.isnan(self.mean):
             return ""
         if math.isnan(self.low):
@@ -77,9 +78,9 @@ def _quantile(n: int) -> float:
 
 
 def rising(accuracy: Sequence[float]) -> float:
-    """Return the rise of the mean accuracy from one fifth of the rounds to the last; 0 unless it is clear.
+    """Return the rise of the mean accuracy from the last but one fifth of the rounds to the last.
 
-    Clear is a rise of one point or more, and of twice the standard error of the difference.
+    It is 0 unless it is clear: above one point, and above twice the standard error of the difference.
 
     Args:
         accuracy: before the first round, and after each.

@@ -1,4 +1,4 @@
-"""Which images ``fedtransfer evaluate`` scores on: never training images by accident."""
+"""The choice of images for ``fedtransfer evaluate``: never training images by accident."""
 
 from pathlib import Path
 
@@ -15,16 +15,16 @@ from fedtransfer.simulations.data.datasets import read_sites, resolve_data
 def choose_images(
     run: Path, data: str, split: str, classes: tuple[str, ...]
 ) -> tuple[list[Image], str, tuple[Problem, ...]]:
-    """Read ``data`` and keep one split of it.
+    """Read ``data`` and choose one split of it.
 
     Args:
-        run: the run folder; where ``data`` is what it was trained on, images are divided as they were then.
+        run: the run folder; the run's own data are divided as in the run.
         data: named data set, folder, manifest or archive.
-        split: ``all``, ``train``, ``validation``, ``test``, or "" for test where there is one, else all.
+        split: ``all``, ``train``, ``validation`` or ``test``; "" for test if there is one, else all.
         classes: the model's classes.
 
     Returns:
-        The images, the split that they are, and what could not be used.
+        The images, their split, and the files that cannot be used.
 
     Raises:
         UserError: the data have a class that the model does not know, or no image in this split.
@@ -32,8 +32,8 @@ def choose_images(
     settings = run / "config.toml"
     config = read_config(settings) if settings.is_file() else RunConfig()
     path = resolve_data(data)
-    own = settings.is_file() and resolve_data(config.data).resolve() == path.resolve()
-    if own and config.partition == "natural":
+    data_of_run = settings.is_file() and resolve_data(config.data).resolve() == path.resolve()
+    if data_of_run and config.partition == "natural":
         sites, problems = read_sites(path)
         images = [image for source in sites.values() for image in source.images]
     else:
@@ -42,9 +42,10 @@ def choose_images(
     if unknown := {image.label for image in images} - set(classes):
         first = min(unknown)
         raise UserError(
-            f"{data} has {len(unknown)} classes that the model does not know, such as {first!r}; {nearest(first, list(classes))}"
+            f"{data} has {len(unknown)} classes that the model does not know, such as {first!r};"
+            f" {nearest(first, list(classes))}"
         )
-    split = split or ("test" if own or any(image.split == "test" for image in images) else "all")
+    split = split or ("test" if data_of_run or any(image.split == "test" for image in images) else "all")
     if split != "all":
         images = [image for image in images if _split(image, config) == split]
     if not images:

@@ -1,9 +1,10 @@
-"""How a head does on some images, in sums that add up over sites: every score of a benchmark is made of them.
+"""Evaluations of a head in sums that add up over sites; every score of a benchmark comes from them.
 
-Beside the confusion matrix and the summed loss there are two kinds of histograms. Calibration: by the probability of
-the class that is chosen, in 15 equal bins (Guo et al. 2017, arXiv 1706.04599). Ranking: for each class, images of it and
-of the others by the log-odds of its probability, in bins of 1/128 between -16 and 16, with all beyond in the outermost.
-Two images in one bin count as a tie, so an AUROC is off by no more than half the share of its pairs that are.
+Next to the confusion matrix and the summed loss there are two kinds of histograms. Calibration: by
+the probability of the predicted class, in 15 equal bins (Guo et al. 2017, arXiv 1706.04599).
+Ranking: for each class, images of it and of the others by the log-odds of its probability, in bins
+of 1/128 from -16 to 16; larger values are in the outermost bins. Two images in one bin count as a
+tie, so the error of an AUROC is at most half the share of tied pairs.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from fedtransfer.common.head.metrics import confusion_matrix, cross_entropy
 
 CALIBRATION_BINS = 15
-LARGEST, WIDTH = 16.0, 1 / 128  # of log-odds: the largest told apart, and the width of a bin
+LARGEST, WIDTH = 16.0, 1 / 128  # log-odds: the outermost edge, and the width of a bin
 _BINS = round(2 * LARGEST / WIDTH)
 
 Counts = NDArray[np.int64]
@@ -24,13 +25,13 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How a head does on some images; those of several sites are added with ``+``.
+    """The evaluation of a head on some images; ``+`` adds those of several sites.
 
     Attributes:
         confusion: images by true class and predicted class, (C, C).
         loss: sum of the cross-entropy, nats.
-        chosen: images by the probability of the class chosen, (15,), how many of them are right, and the sum of that
-            probability: (3, 15) float64.
+        chosen: by the probability of the predicted class, in 15 bins: the number of images, the
+            number of correct ones, and the sum of that probability; (3, 15) float64.
         ranks: for each class, images of the others and of it by their log-odds, (C, 2, 4096).
     """
 
@@ -67,7 +68,7 @@ class Evaluation:
     @property
     def measures(self) -> dict[str, float]:
         """Every score by name, macro means over the classes that have images; NaN for no images."""
-        of_class, given, right = self.confusion.sum(1), self.confusion.sum(0), np.diag(self.confusion)
+        of_class, predicted, right = self.confusion.sum(1), self.confusion.sum(0), np.diag(self.confusion)
         here, n = of_class > 0, self.images
         if not n:
             names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece")
@@ -77,8 +78,8 @@ class Evaluation:
         return {
             "accuracy": float(right.sum() / n),
             "balanced_accuracy": float(np.mean(right[here] / of_class[here])),
-            "macro_precision": float(np.mean(right[here] / np.maximum(given[here], 1))),
-            "macro_f1": float(np.mean(2 * right[here] / (of_class + given)[here])),
+            "macro_precision": float(np.mean(right[here] / np.maximum(predicted[here], 1))),
+            "macro_f1": float(np.mean(2 * right[here] / (of_class + predicted)[here])),
             "auroc": auroc,
             "auroc_off": off,
             "nll": self.loss / n,
@@ -87,15 +88,16 @@ class Evaluation:
 
     @property
     def auroc(self) -> tuple[float, float]:
-        """AUROC of each class against the others, mean over classes that have both, and the most that it can be off for
-        being made of histograms; NaN where no class has both.
+        """Mean AUROC of each class against the others, and a bound on the error from the histograms.
+
+        The mean is over classes that have both kinds of images; NaN if no class has.
         """
         values, errors = [], []
-        for others, own in self.ranks.astype(np.float64):
-            if pairs := others.sum() * own.sum():
+        for others, members in self.ranks.astype(np.float64):
+            if pairs := others.sum() * members.sum():
                 below = np.cumsum(others) - others
-                ties = 0.5 * (own @ others) / pairs
-                values.append(own @ below / pairs + ties)
+                ties = 0.5 * (members @ others) / pairs
+                values.append(members @ below / pairs + ties)
                 errors.append(ties)
         return (float(np.mean(values)), float(np.mean(errors))) if values else (float("nan"), float("nan"))
 
@@ -111,6 +113,6 @@ def _ranks(probabilities: NDArray[np.float32], labels: Counts) -> Counts:
     with np.errstate(divide="ignore"):
         odds = np.clip(np.log(p) - np.log1p(-np.minimum(p, 1.0)), -LARGEST, LARGEST)
     bins = np.minimum(((odds + LARGEST) / WIDTH).astype(np.int64), _BINS - 1)
-    own = labels[:, None] == np.arange(classes)
-    places = (2 * np.arange(classes) + own) * _BINS + bins
-    return np.bincount(places.ravel(), minlength=2 * classes * _BINS).reshape(classes, 2, _BINS).astype(np.int64)
+    member = labels[:, None] == np.arange(classes)
+    cells = (2 * np.arange(classes) + member) * _BINS + bins
+    return np.bincount(cells.ravel(), minlength=2 * classes * _BINS).reshape(classes, 2, _BINS).astype(np.int64)

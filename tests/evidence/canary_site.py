@@ -1,17 +1,18 @@
-"""A canary site over several runs: Jagielski et al. 2020, "Auditing Differentially Private Machine Learning" (arXiv 2006.07709).
+"""An audit by a canary site over many runs, after Jagielski et al. 2020 (arXiv 2006.07709).
 
-One site has many more images than any other, and an update far beyond the clip in a direction of its own. Half of the
-runs have it, half do not; all have noise of their own. Who sees what is released takes a run to have the canary where
-the projection on its direction, over all rounds, is above a threshold. If the mechanism is (ε, δ) differentially private,
-adding or removing one site, then
+One site has many more images than any other, and an update far above the clip in a direction that no
+other site uses. Half of the runs include it; each run has independent noise. The auditor sees the
+releases, and guesses that the canary was there if the projection on its direction, over all rounds,
+is above a threshold. If the mechanism is (ε, δ) differentially private for adding or removing one
+site, then
 
-    P[guessed | there] ≤ e^ε P[guessed | not there] + δ,   P[not guessed | not there] ≤ e^ε P[not guessed | there] + δ,
+    P[guessed | there] ≤ e^ε P[guessed | away] + δ,   P[not guessed | away] ≤ e^ε P[not guessed | there] + δ,
 
-so a threshold that both errors are rare at refutes small ε. It is chosen on the first half of the runs; the errors on the
-second half are bounded by Clopper and Pearson 1934.
+so a threshold at which both errors are rare refutes small ε. The first half of the runs chooses the
+threshold; on the second half, Clopper-Pearson intervals (1934) bound the errors.
 
-``python tests/evidence/canary_site.py --out FILE`` writes a table: what the server does, right or weighting sites by
-their numbers of images, and the lower bounds of ε that are found.
+``python tests/evidence/canary_site.py --out FILE`` writes a table: the server as it is and with sites
+weighted by their numbers of images, and the lower bounds of ε.
 """
 
 import csv
@@ -34,7 +35,7 @@ from fedtransfer.server.privacy.mechanism import SiteLevel
 
 CLAIMS = (1.0, 2.0, 4.0)
 SEEDS = range(20)
-RUNS = 1000  # with the canary, and as many without it
+RUNS = 1000  # with the canary; the same number without it
 SITES = 10
 IMAGES, OF_OTHERS = 1000, 10  # at the canary's site, and at each other
 _DIRECTION = (0, 0)  # of the canary's update, in the kernel
@@ -44,12 +45,12 @@ Scores = NDArray[np.float64]
 
 
 def audit(config: RunConfig, seed: int, runs: int = RUNS) -> float:
-    """Return the lower bound of ε that so many runs with the canary, and as many without it, give at the config's δ.
+    """Return the lower bound of ε at the config's δ.
 
     Args:
-        config: of a run with ``--dp site``; its number of sites counts the canary.
-        seed: of all randomness.
-        runs: of each kind.
+        config: settings with ``--dp site``; the number of sites includes the canary.
+        seed: the seed of all randomness.
+        runs: the number of runs with the canary, and of runs without it.
     """
     rng = np.random.default_rng(seed)
     there, away = ([_projection(config, present, rng) for _ in range(runs)] for present in (True, False))
@@ -57,13 +58,13 @@ def audit(config: RunConfig, seed: int, runs: int = RUNS) -> float:
 
 
 def threshold_bound(there: Scores, away: Scores, delta: float, confidence: float = 0.95) -> float:
-    """Return the largest ε that is refuted, 0 where none is.
+    """Return the largest refuted ε, 0 if none is refuted.
 
     Args:
-        there: scores of independent runs with the canary, (n,), higher for more of it.
-        away: of runs without it.
+        there: scores (n,) of independent runs with the canary; higher scores suggest the canary.
+        away: scores (n,) of runs without it.
         delta: δ.
-        confidence: chance that a mechanism with less than the returned ε does not come out so.
+        confidence: the least probability that the returned bound is at most the true ε.
     """
     candidates = np.quantile(np.concatenate([there[::2], away[::2]]), np.linspace(0, 1, 101))
     chosen = candidates[_bounds(there[::2], away[::2], candidates, delta, confidence).argmax()]
@@ -71,7 +72,7 @@ def threshold_bound(there: Scores, away: Scores, delta: float, confidence: float
 
 
 def _bounds(there: Scores, away: Scores, thresholds: Scores, delta: float, confidence: float) -> Scores:
-    """Return the ε that the errors at each threshold refute; both rates are bounded at once, each at half of what may go wrong."""
+    """Return the ε that the errors at each threshold refute; each rate gets half of the error probability."""
     missed = _at_most((there[:, None] <= thresholds).sum(0), len(there), (1 - confidence) / 2)
     alarms = _at_most((away[:, None] > thresholds).sum(0), len(away), (1 - confidence) / 2)
     ratios = np.maximum((1 - missed - delta) / alarms, (1 - alarms - delta) / missed)
@@ -79,12 +80,12 @@ def _bounds(there: Scores, away: Scores, thresholds: Scores, delta: float, confi
 
 
 def _at_most(errors: NDArray[np.intp], runs: int, alpha: float) -> Scores:
-    """Return Clopper-Pearson upper bounds of rates: one is below the true rate with a chance of ``alpha`` at most."""
+    """Return Clopper-Pearson upper bounds of rates, each below the true rate with probability ≤ ``alpha``."""
     return np.where(errors == runs, 1.0, beta.ppf(1 - alpha, errors + 1, np.maximum(runs - errors, 1)))
 
 
 def _projection(config: RunConfig, present: bool, rng: np.random.Generator) -> float:
-    """Run all rounds; return what is released along the canary's direction. The other sites' updates are 0 there."""
+    """Return the sum of all rounds' releases along the canary's direction; the other sites add 0 there."""
     promised = guarantee(config)
     assert promised
     level, along = SiteLevel.from_config(config, promised), 0.0
@@ -103,8 +104,8 @@ def _update(length: float) -> Arrays:
 
 @contextmanager
 def weighted_by_images(sites: int = SITES) -> Iterator[None]:
-    """Have the server weight sites by their images, n_k / Σ n, while the noise stays that of equal weights, 1 / N."""
-    weight = sites * IMAGES / (IMAGES + (sites - 1) * OF_OTHERS)  # the canary's, over that of equal weights
+    """Let the server weight sites by their images, n_k / Σ n, with the noise of equal weights, 1 / N."""
+    weight = sites * IMAGES / (IMAGES + (sites - 1) * OF_OTHERS)  # of the canary, over equal weights
 
     def weighted(update: Arrays, bound: float) -> Any:
         return tuple(weight * array for array in clipped(update, bound))
@@ -114,15 +115,15 @@ def weighted_by_images(sites: int = SITES) -> Iterator[None]:
 
 
 def configured(claim: float, **settings: Any) -> RunConfig:
-    """Return the config of a run with ``--dp site`` that claims so much."""
-    given = {"rounds": 1, "sites": SITES, "delta": 1e-5, **settings}
+    """Return the config of a run with ``--dp site`` and ε = ``claim``."""
+    values = {"rounds": 1, "sites": SITES, "delta": 1e-5, **settings}
     return RunConfig(
-        dp="site", epsilon=claim, weighting="uniform", classes="declared", class_names="a,b", clip=1.0, **given
+        dp="site", epsilon=claim, weighting="uniform", classes="declared", class_names="a,b", clip=1.0, **values
     )
 
 
 def main(out: Annotated[Path, typer.Option(help="File to write, CSV.")]) -> None:
-    """Audit the server's mechanism, right and broken."""
+    """Audit the server's mechanism, correct and broken."""
     with out.open("w", buffering=1, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(

@@ -1,7 +1,7 @@
-"""Negative controls: the mechanisms as they are stay below the ε that they claim, and those broken on purpose do not.
+"""Negative controls of the audits: correct mechanisms stay below their claimed ε, broken ones do not.
 
-``python tests/evidence/controls.py --out FILE`` writes a table of that: for each mechanism, fault and claim the lower
-bounds of ε that audits of one run find. Faults are put in place of single functions, while an audit runs.
+``python tests/evidence/controls.py --out FILE`` writes a table: for each mechanism, fault and claim, the
+lower bounds of ε from audits of one run. A fault replaces a single function while an audit runs.
 """
 
 import csv
@@ -34,25 +34,25 @@ from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, righ
 Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]
 
 DELTA, CLIP = 1e-5, 1.0
-STEPS, RATE = 100, 0.25  # of DP-SGD; no image misses all of them
-SITES = 10_000  # more than there are canaries: the others change nothing
+STEPS, RATE = 100, 0.25  # of DP-SGD; every image is in some step
+SITES = 10_000  # more sites than canaries; the others change nothing
 CLAIMS = (1.0, 2.0, 4.0)
-SEEDS = {True: range(20), False: range(5)}  # of right code, and of broken
+SEEDS = {True: range(20), False: range(5)}  # for correct code, and for broken code
 CANARIES = 2000
-GUESSES = guesses_for(max(CLAIMS) + 1, CANARIES, DELTA)  # enough to refute every claim, and chosen beforehand
+GUESSES = guesses_for(max(CLAIMS) + 1, CANARIES, DELTA)  # enough to refute every claim; chosen in advance
 
 _INSIDE = CANARIES / 2  # on average
 _IMAGES, _OF_OTHERS = 1000, 10  # at a canary's site, and at another
 
 
 class Control(NamedTuple):
-    """A mechanism with a fault, or with none.
+    """A mechanism with a fault, or without one.
 
     Attributes:
         mechanism: its name.
-        fault: what is wrong with it; "" for nothing.
-        run: scores canaries.
-        broken: puts the fault in place for as long as its context lasts.
+        fault: the fault in words; "" for none.
+        run: returns the scores of canaries.
+        broken: applies the fault while its context lasts.
     """
 
     mechanism: str
@@ -61,7 +61,7 @@ class Control(NamedTuple):
     broken: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def audit(self, claim: float, seed: int) -> float:
-        """Return the lower bound of ε that one run gives, with noise for ε = ``claim`` and all randomness from ``seed``."""
+        """Return the lower bound of ε from one run with noise for ε = ``claim``."""
         rng = np.random.default_rng(seed)
         canaries = Canaries.drawn(CANARIES, rng)
         with self.broken():
@@ -70,7 +70,7 @@ class Control(NamedTuple):
 
 
 def main(out: Annotated[Path, typer.Option(help="File to write, CSV.")]) -> None:
-    """Audit every mechanism, right and broken, in one process a core."""
+    """Audit every mechanism, correct and broken, with a process for each core."""
     rows = [(number, claim) for number in range(len(CONTROLS)) for claim in CLAIMS]
     with ProcessPoolExecutor() as pool, out.open("w", buffering=1, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -88,34 +88,34 @@ def _bounds(number: int, claim: float) -> list[float]:
 
 
 def dp_sgd(claim: float, canaries: Canaries, rng: np.random.Generator, *, counted: int = STEPS) -> Scores:
-    """DP-SGD of one round; of its steps so many are accounted for."""
+    """Score canaries by one round of DP-SGD whose accounting covers ``counted`` of its steps."""
     return of_steps(replace(_promised_of_steps(claim, counted, RATE), releases=STEPS), 1, canaries, rng)
 
 
 def dp_sgd_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """DP-SGD at a site of each canary's own, that has no other image and takes one step with all that it has."""
+    """Score each canary by one step of DP-SGD at a site that has no other image."""
     promised = _promised_of_steps(claim, 1, 1.0)
     return _singly(canaries, lambda canary: private_kernel(canary, promised, rng), Canaries.in_head)
 
 
 def dp_fedncm(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """DP-FedNCM."""
+    """Score canaries by DP-FedNCM."""
     return of_sums(_config(claim, dp="image", strategy="fedncm"), canaries, rng)
 
 
 def dp_fed3r(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """DP-Fed3R."""
+    """Score canaries by DP-Fed3R."""
     return of_sums(_config(claim, dp="image", strategy="fed3r"), canaries, rng)
 
 
 def site_level(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Differential privacy of sites, of one round."""
+    """Score canaries by one round under differential privacy of sites."""
     config = _site_level(claim)
     return of_rounds(config, _promised(config), canaries, rng)
 
 
 def site_level_singly(claim: float, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Differential privacy of sites, a round of each canary's own, to which no other site comes."""
+    """Score each canary by a round under differential privacy of sites, with no other site."""
     config = _site_level(claim)
     level = SiteLevel.from_config(config, _promised(config))
 
@@ -136,7 +136,7 @@ def _site_level(claim: float) -> RunConfig:
 def _singly(
     canaries: Canaries, released: Callable[[Canaries], Kernel], scored: Callable[[Canaries, Kernel], Scores]
 ) -> Scores:
-    """Score each canary by a release of its own; one without any noise in it tells that the canary is not there."""
+    """Score each canary by its own release; a release without noise shows that the canary is away."""
     kernels = [(canary, released(canary)) for canary in canaries.singly()]
     return np.array([scored(canary, kernel)[0] if kernel.any() else -np.inf for canary, kernel in kernels])
 
@@ -175,20 +175,20 @@ def _times(factor: float, delta: Any, bound: float) -> Any:
 def _silent_on_empty_batches() -> Iterator[None]:
     draw, batch = NoiseSource.draw, [0]
 
-    def drawn(*arguments: Any) -> Any:
+    def recorded_batches(*arguments: Any) -> Any:
         for rows in batches(*arguments):
             batch[0] = len(rows)
             yield rows
 
     with (
-        patch.object(private_trainer, "batches", drawn),
+        patch.object(private_trainer, "batches", recorded_batches),
         patch.object(NoiseSource, "draw", lambda source: draw(source) * bool(batch[0])),
     ):
         yield
 
 
 def _by_images() -> float:
-    """Return a canary's weight, over that of equal shares, where sites are weighted by their numbers of images."""
+    """Return a canary's weight if sites are weighted by numbers of images, relative to equal weights."""
     others = SITES - CANARIES
     return (_INSIDE + others) * _IMAGES / (_INSIDE * _IMAGES + others * _OF_OTHERS)
 

@@ -74,13 +74,15 @@ def test_a_backbone_object_sees_batches_of_one_shape() -> None:
 
 @pytest.mark.parametrize("features", [np.ones(3), np.ones((2, 3)), np.full((6, 2), np.nan)])
 def test_features_that_are_none_are_refused(features: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"backbone: gave .* for 6 images; expected finite numbers of shape \(6, d\)"):
+    with pytest.raises(
+        UserError, match=r"backbone: returned .* for 6 images; expected finite numbers of shape \(6, d\)"
+    ):
         archive_data((IMAGES, LABELS), lambda batch: features)
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a\\b"])
 def test_names_of_sites_are_names_of_files(name: str) -> None:
-    with pytest.raises(UserError, match="is no file name"):
+    with pytest.raises(UserError, match="expected a name without slashes"):
         archive_data({name: (IMAGES, LABELS)})
 
 

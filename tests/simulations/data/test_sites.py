@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.simulations.data.sites import taken_for_classes
+from fedtransfer.simulations.data.sites import warn_of_site_folders
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def clinics(tmp_path: Path) -> Path:
 
 
 def test_folders_that_look_like_sites_are_pointed_out(clinics: Path) -> None:
-    [warning] = taken_for_classes(RunConfig(data=str(clinics)))
+    [warning] = warn_of_site_folders(RunConfig(data=str(clinics)))
     assert (
         "(north, south, west) are taken for classes, but all of them have the same folders inside (benign, malign)"
         in warning
@@ -26,14 +26,14 @@ def test_folders_that_look_like_sites_are_pointed_out(clinics: Path) -> None:
 
 
 def test_folders_that_are_classes_or_told_to_be_sites_are_not(clinics: Path) -> None:
-    assert not taken_for_classes(RunConfig(data=str(clinics), partition="natural"))
-    assert not taken_for_classes(RunConfig(data=str(clinics / "north")))
-    assert not taken_for_classes(RunConfig())
+    assert not warn_of_site_folders(RunConfig(data=str(clinics), partition="natural"))
+    assert not warn_of_site_folders(RunConfig(data=str(clinics / "north")))
+    assert not warn_of_site_folders(RunConfig())
     (clinics / "west" / "malign").rmdir()
-    assert not taken_for_classes(RunConfig(data=str(clinics))), "one of them has none of that name"
+    assert not warn_of_site_folders(RunConfig(data=str(clinics))), "one of them has none of that name"
 
 
 def test_folders_of_splits_are_neither(clinics: Path) -> None:
     for site, split in (("north", "train"), ("south", "test"), ("west", "val")):
         (clinics / site).rename(clinics / split)
-    assert not taken_for_classes(RunConfig(data=str(clinics)))
+    assert not warn_of_site_folders(RunConfig(data=str(clinics)))
