@@ -142,7 +142,7 @@ def test_another_backbone_than_that_of_the_run_is_refused(results: Path) -> None
     for words in (
         "trained on backbone 0123456789abcdef…",
         f"{BUNDLED} is now {own}…",
-        "bring back the file that it was",
+        "bring back the earlier file",
     ):
         assert words in str(caught.value)
 
