@@ -43,6 +43,16 @@ def test_readable_fedavg_gives_the_same_head(tmp_path: Path, capsys, monkeypatch
     assert output_of("readable_fedavg", tmp_path, capsys, monkeypatch) == "the same head: True\n"
 
 
+@pytest.mark.run
+def test_better_heads(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = runpy.run_path(str(EXAMPLES / "better_heads.py"))
+    example["print_scores"](rounds=2)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == len(example["RECIPES"]) == len({*lines})
+    assert all(re.fullmatch(r".+\d\.\d% +\d+\.\d%", line) for line in lines)
+
+
 @pytest.mark.process
 @pytest.mark.full
 def test_the_notebook_executes_and_stores_no_output(tmp_path: Path) -> None:
