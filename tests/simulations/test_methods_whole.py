@@ -83,7 +83,6 @@ def run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Run a federation of three sites over four rounds, without a picture of it; return the run folder."""
     for picture in (
         "fedtransfer.server.app.plot_curves",
-        "fedtransfer.server.app.plot_points",
         "fedtransfer.simulations.federation.plot_partition",
     ):
         monkeypatch.setattr(picture, lambda *_, **__: None)

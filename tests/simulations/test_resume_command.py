@@ -138,7 +138,7 @@ def test_early_stopping_ends_a_run_and_keeps_best_and_last(tmp_path: Path, folde
     with (out / "history.csv").open() as file:
         losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
     trained = losses[: summary["rounds"]]
-    assert min(trained[-4:]) > min(trained[:-4]), "no improvement in the last four rounds"
+    assert min(trained[-4:]) >= min(trained[:-4]), "no improvement in the last four rounds"
     assert losses[summary["best_round"] - 1] == min(losses)
     assert (out / "last-head.npz").exists()
 
