@@ -8,8 +8,9 @@ from fedtransfer.common.config.config import RunConfig
 def rate(config: RunConfig, round: int) -> float:
     """Return the factor on the learning rate in a round (1, 2, …).
 
-    In warm-up round r of W it is r / (W + 1), so round W + 1 is the first with the full rate. Then it
-    falls by ``config.schedule`` to ``final_rate`` in the last round, ``config.rounds``, and stays there.
+    In warm-up round r of W it is r / (W + 1), so round W + 1 is the first with the full rate. Then
+    it falls by ``config.schedule`` to ``final_rate`` in the last round, ``config.rounds``, and
+    stays there.
     """
     first = config.warmup_rounds + 1
     if round < first:

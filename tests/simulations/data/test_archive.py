@@ -74,7 +74,9 @@ def test_a_backbone_object_sees_batches_of_one_shape() -> None:
 
 @pytest.mark.parametrize("features", [np.ones(3), np.ones((2, 3)), np.full((6, 2), np.nan)])
 def test_features_that_are_none_are_refused(features: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"backbone: returned .* for 6 images; expected finite numbers of shape \(6, d\)"):
+    with pytest.raises(
+        UserError, match=r"backbone: returned .* for 6 images; expected finite numbers of shape \(6, d\)"
+    ):
         archive_data((IMAGES, LABELS), lambda batch: features)
 
 
