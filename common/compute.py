@@ -53,7 +53,7 @@ def device() -> str:
 
 
 def why_no_bfloat16() -> str:
-    """Return why this machine gains nothing from bfloat16; "" if its GPUs or its CPU compute in it."""
+    """Return why bfloat16 is of no use here; "" if the GPUs or the CPU compute in it."""
     if GPUS:
         capable = {gpu.name: tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in GPUS}
         old = {name: capability for name, capability in capable.items() if (capability or (0, 0)) < (8, 0)}

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """An error that the user can fix: the text says what was received, what was expected, what to do.
+    """An error that the user can fix: the text says what was received, expected, and what to do.
 
     The command line prints the text without a traceback. It may name paths, so it never travels.
     """

@@ -1,7 +1,7 @@
-"""Federated transfer learning: sites with the same frozen, pretrained network fine-tune a small head.
+"""Federated transfer learning: sites with the same frozen network fine-tune a small head.
 
-This is the Python interface; ``docs/python.md`` shows it by example. The import loads nothing heavy:
-each name loads on first use.
+This is the Python interface; ``docs/python.md`` shows it by example. The import loads nothing
+heavy: each name loads on first use.
 
 >>> import fedtransfer as ft
 >>> ft.methods.fed3r.name

@@ -117,7 +117,7 @@ def benchmark(
     plan: StrPath, *, out: StrPath = "", data: Mapping[str, StrPath] | None = None, store: StrPath = "", processes: int = 0,
     force: bool = False, progress: Progress = "auto",
 ) -> Benchmark:  # fmt: skip
-    """Run every setting x method x seed of a plan that is not finished, as ``fedtransfer benchmark``.
+    """Run every unfinished setting x method x seed of a plan, as ``fedtransfer benchmark``.
 
     Args:
         plan: a TOML file, or the name of a bundled plan, such as ``quick``.

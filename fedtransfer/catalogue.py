@@ -8,7 +8,7 @@ from fedtransfer.common.support.text import nearest
 
 
 class Catalogue(Mapping[str, Method]):
-    """Name → record: paper, what sites send, what it leaks. A record can replace a name in ``simulate``.
+    """Name → record: paper, what sites send, what it leaks. ``simulate`` takes name or record.
 
     >>> "fedprox" in methods
     True

@@ -108,15 +108,15 @@ class Run:
 
     @property
     def history(self) -> Table:
-        """A row for each round, as in ``history.csv``: scores of the head that entered it, bytes, seconds."""
+        """A row a round, as in ``history.csv``: scores of the entering head, bytes, seconds."""
         return table_of_rows(self._record.history)
 
     @property
     def sites(self) -> Table:
         """A row for each site: name, number of images for training and validation, and accuracies.
 
-        The accuracies are on the site's test images: ``accuracy`` of the run's head, ``local`` of the
-        head that the site trained alone (NaN without one).
+        The accuracies are on the site's test images: ``accuracy`` of the run's head, ``local`` of
+        the head that the site trained alone (NaN without one).
         """
         accuracy = self._record.measured["site_accuracy"]
         alone = self._record.summary.get("baselines_on_own_test_images", {}).get("local", {})
@@ -139,7 +139,7 @@ class Run:
 
     @property
     def model(self) -> Any:
-        """The Keras model: images (n, h, w, 3) in 0 to 255, or features (n, d) → probabilities (n, C)."""
+        """The Keras model: images (n, h, w, 3), 0 to 255, or features (n, d) → (n, C)."""
         return self._classifier.network
 
     @cached_property
@@ -227,8 +227,8 @@ def runs(folder: StrPath = "runs") -> Table:
     """List the runs in a folder and below, the newest last; ``ft.load_run`` loads one.
 
     Returns:
-        A row for each run: folder, data, strategy, rounds, sites, accuracy, balanced accuracy, bytes
-        received and sent by a site, ε, the time (ISO 8601, UTC), and whether it is finished.
+        A row for each run: folder, data, strategy, rounds, sites, accuracy, balanced accuracy,
+        bytes received and sent by a site, ε, the time (ISO 8601, UTC), and whether it is finished.
 
     Raises:
         UserError: there is no such folder.

@@ -37,7 +37,8 @@ def table_of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
 
     Columns of numbers become numbers, with NaN for empty cells.
 
-    >>> table_of_rows([{"phase": "train", "loss": "0.5"}, {"phase": "score", "loss": ""}])["loss"].tolist()
+    >>> rows = [{"phase": "train", "loss": "0.5"}, {"phase": "score", "loss": ""}]
+    >>> table_of_rows(rows)["loss"].tolist()
     [0.5, nan]
     """
     names = list(rows[0]) if rows else []

@@ -48,9 +48,10 @@ def simulate(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Simulate a federation: sites fine-tune a head on a frozen, pretrained backbone, and a server averages the heads.
+    """Simulate a federation: sites fine-tune a head on a frozen backbone, a server averages heads.
 
-    Without options: ten sites with unequal shares of the bundled demo images, 100 rounds, well under a minute.
+    Without options: ten sites with unequal shares of the bundled demo images, 100 rounds, well
+    under a minute.
 
     [bold]Examples[/bold]
 
@@ -167,7 +168,8 @@ def evaluate(
 ) -> None:
     """Score a finished run's model on labelled images.
 
-    Prints accuracy and, for each class and on average, precision, recall (sensitivity), F1, specificity and AUROC.
+    Prints accuracy and, for each class and on average, precision, recall (sensitivity), F1,
+    specificity and AUROC.
 
     [bold]Example[/bold]
 
@@ -206,8 +208,8 @@ def pretrain(
 ) -> None:
     """Train a small ResNetV2 from scratch on labelled images, to be the backbone of federations.
 
-    The images should be public, or images that the sites agreed on: a backbone remembers its training images. After an
-    interruption, the same command goes on from the last whole epoch.
+    The images should be public, or images that the sites agreed on: a backbone remembers its
+    training images. After an interruption, the same command goes on from the last whole epoch.
 
     [bold]Example[/bold]
 

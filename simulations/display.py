@@ -34,7 +34,7 @@ class Display:
         self.console = console
 
     def bar(self, title: str, unit: str = "") -> AbstractContextManager[Callable[[int, int], None]]:
-        """Show a bar for a piece of work; yield the function that takes its progress (done, total)."""
+        """Show a bar for a piece of work; yield the function that takes (done, total)."""
         return progress_bar(self.console, title, unit)
 
     @contextmanager

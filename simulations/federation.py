@@ -188,7 +188,7 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> Sco
 
 
 def _examples(site: SiteData, split: str, classes: tuple[str, ...], moments: Moments | None, layer: str) -> Split:
-    """Return features (n, d') and class numbers (n,) of a split, without views and unknown classes."""
+    """Return features (n, d') and class numbers (n,) of a split, without unknown classes."""
     number = {name: i for i, name in enumerate(classes)}
     rows = [i for i, label in enumerate(site.labels[split].tolist()) if label in number]
     labels = np.array([number[site.labels[split][i]] for i in rows], np.int64)

@@ -1,4 +1,4 @@
-"""The table of methods: what each sends, how many bytes, what the server learns, what protects it."""
+"""The table of methods: what each sends, its bytes, what the server learns, what protects it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -17,9 +17,10 @@ def methods(
     ] = RunConfig().rounds,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List the methods: what a site sends, bytes, rounds, what the server learns from it, and what could protect it.
+    """List the methods: what a site sends, bytes, rounds, what the server learns, what could protect it.
 
-    `fedtransfer privacy` says what a configuration promises; docs/privacy.md says what each protection does.
+    `fedtransfer privacy` says what a configuration promises; docs/privacy.md says what each
+    protection does.
 
     [bold]Example[/bold]
 

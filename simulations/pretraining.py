@@ -52,7 +52,7 @@ class PretrainingRecipe:
 
 
 def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -> Backbone:
-    """Train a backbone, or resume from a checkpoint of the same run; write it with its card and statistics.
+    """Train a backbone, or resume from a checkpoint; write it with its card and statistics.
 
     Args:
         data: class folders, a manifest or an archive. If it names no validation images, a tenth of
@@ -103,7 +103,7 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
 def _load(
     data: Path, recipe: PretrainingRecipe, report: Report
 ) -> tuple[Pixels, NDArray[np.int32], NDArray[np.str_], tuple[str, ...], list[bytes]]:
-    """Return all images at the resolution (n, R, R, 3) uint8, class numbers, splits, classes and keys."""
+    """Return images (n, R, R, 3) uint8, class numbers, splits, class names and keys."""
     source = read_source(data)
     if len(source.classes) < 2:
         raise UserError(

@@ -36,7 +36,7 @@ def report(
     open_: Annotated[Open, typer.Option("--open", help="Open it in the browser.")] = Open.no,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is no report.")] = False,
 ) -> None:
-    """Write a page about runs, benchmarks or audits: the answer in words, figures, tables, settings, how to repeat it.
+    """Write a page about runs, benchmarks or audits: words, figures, tables, settings, how to repeat it.
 
     The page is one file that loads nothing else: it opens offline, in light and dark, and prints.
 

@@ -2,10 +2,10 @@
 
 ``python tools/decoder_training.py DATA --out FILE``.
 
-DATA is all of CIFAR-10: ``cifar10``, or an archive with x_train, y_train, x_test and y_test. The decoder
-trains on training images whose SHA-256 begins with a byte below 200, without the demo images and
-without copies of test images. The rest is for federations under audit: a fifth of the training images,
-the test images and the demo.
+DATA is all of CIFAR-10: ``cifar10``, or an archive with x_train, y_train, x_test and y_test. The
+decoder trains on training images whose SHA-256 begins with a byte below 200, without the demo
+images and without copies of test images. The rest is for federations under audit: a fifth of the
+training images, the test images and the demo.
 
 Every step draws images, flips and shifts them by up to three pixels, and computes their features:
 2.4 million in 4,600 steps. This takes minutes on a GPU, and many hours on a CPU.
@@ -55,7 +55,7 @@ def main(
 
 
 def public_images(source: Source) -> tuple[Pictures, NDArray[np.int64]]:
-    """Return the images that a decoder may be trained on, (n, 32, 32, 3), and their class numbers (n,).
+    """Return the images for training (n, 32, 32, 3), and their class numbers (n,).
 
     Raises:
         UserError: there are no such images, or an image is not of 32 x 32 pixels.
@@ -127,7 +127,7 @@ def train_decoder(
 def save_decoder(
     path: Path, network: Any, backbone: Backbone, images: Pictures, labels: NDArray[np.int64], classes: tuple[str, ...]
 ) -> None:
-    """Write a decoder's weights (float16), its backbone's identity and the mean image of each class."""
+    """Write a decoder's weights (float16), its backbone's identity and the classes' mean images."""
     means = [images[labels == c].mean(0) if (labels == c).any() else images.mean(0) for c in range(len(classes))]
     np.savez_compressed(
         path,

@@ -1,4 +1,4 @@
-"""Tables of the documentation, from the CSV files under docs/results: ``python tools/docs_tables.py``.
+"""Tables of the documentation, from the CSV files in docs/results.
 
 A table is between two comments. The first describes it in TOML:
 
@@ -41,8 +41,8 @@ class Layout(Table):
     Attributes:
         csv: the file, relative to the page's folder.
         down, across: the columns of the file that name rows, and the one that names columns.
-        cell, cells: contents: ``accuracy`` (%, with its interval), ``rounds`` (with kB, and the number
-            of seeds that got there), or text with columns in braces and Python's format
+        cell, cells: contents: ``accuracy`` (%, with its interval), ``rounds`` (with kB, and the
+            number of seeds that got there), or text with columns in braces and Python's format
             specification; ``:2p`` is percent with two digits, ``:+2p`` the same with its sign.
         names: value of ``down`` or ``across`` → its name in the table.
         only_named: leave out rows whose first value is not in ``names``, and keep to its order.

@@ -1,4 +1,4 @@
-"""Generate ``[tool.flwr.app.config]`` in pyproject.toml: a Flower run can override only keys listed there."""
+"""Generate ``[tool.flwr.app.config]``: a Flower run can override only keys listed there."""
 
 import re
 from pathlib import Path

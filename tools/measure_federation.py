@@ -1,9 +1,9 @@
 """Seconds a round of a real federation on this machine, next to an app that does nothing.
 
-    python tools/measure_federation.py [SITES [ROUNDS]]       # 2 sites, 20 rounds; the first does not count
+    python tools/measure_federation.py [SITES [ROUNDS]]    # 2 sites, 20 rounds; the first does not count
 
-Coordinator, TLS, keys and number of sites are the same each time. The first app is ours. The second one
-echoes each message on Flower's unchanged SuperNodes (a process for each message), with Flower's
+Coordinator, TLS, keys and number of sites are the same each time. The first app is ours. The second
+one echoes each message on Flower's unchanged SuperNodes (a process for each message), with Flower's
 ``Grid.send_and_receive`` and with a server that polls as often as ours.
 """
 
@@ -86,7 +86,7 @@ def main(grid, context):
 
 
 def measure(sites: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """Yield a line for each app: median, fastest and slowest round in seconds, without the first."""
+    """Yield a line for each app: its seconds a round, without the first round."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         config = RunConfig(sites=sites, rounds=rounds, out=str(root / "run"))

@@ -1,14 +1,14 @@
-"""Seconds a round on a workload shared with other frameworks, and images a second through the backbone.
+"""Seconds a round on a workload of other frameworks, and images a second through the backbone.
 
-    python tools/measure_speed.py [ROUNDS]       # plain, with our defaults, and under differential privacy
+    python tools/measure_speed.py [ROUNDS]       # plain, with our defaults, with differential privacy
     python tools/measure_speed.py extraction     # next to a bare loop over decoded batches
 
 Each measurement runs in a new process, whose start and imports count, and prints a line of JSON.
 
-K = 10 clients with N = 500 feature vectors of width D = 2048 and labels of C = 10 classes; one softmax
-layer from zeros; one local epoch of SGD in batches of 32 at rate 0.005; all clients in every round. It
-uses all parts of a run: manifests, feature store, ClientApp, protocol, in-process engine, admission,
-run folder.
+There are K = 10 clients with N = 500 feature vectors of width D = 2048 and labels of C = 10
+classes; one softmax layer from zeros; one local epoch of SGD in batches of 32 at rate 0.005; all
+clients in every round. A run uses all its parts: manifests, feature store, ClientApp, protocol,
+in-process engine, admission, run folder.
 """
 
 import json
@@ -44,7 +44,7 @@ TEST = 99  # the number of the client whose data are the test set
 
 
 def client_data(k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features (N, D), non-negative as after a ReLU, and labels (N,) from a linear teacher."""
+    """Return features (N, D), as after a ReLU, and labels (N,) from a linear teacher."""
     rng = np.random.default_rng(100 + k)
     teacher = np.random.default_rng(0).normal(size=(WIDTH, CLASSES))
     x = np.maximum(rng.normal(size=(IMAGES, WIDTH)), 0).astype(np.float32)
@@ -85,9 +85,9 @@ def measure(rounds: int, kind: str, began: float) -> dict[str, Any]:
 
     Args:
         rounds: rounds of training.
-        kind: ``plain``; ``defaults``, with our optimizer, normalisation, validation split and scoring
-            in every round; ``site`` or ``image``: the plain one under differential privacy of that
-            unit.
+        kind: ``plain``; ``defaults``, with our optimizer, normalisation, validation split and
+            scoring in every round; ``site`` or ``image``: the plain one under differential privacy
+            of that unit.
         began: ``time.time()`` when the process started, so that imports count.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +131,7 @@ def _backbone(root: Path) -> Path:
 
 
 def _sites(root: Path, config: RunConfig, split: str) -> list[SimulatedSite]:
-    """Write each client's manifest, and its features into the store under the keys of dummy images."""
+    """Write each client's manifest, and store its features under the keys of dummy images."""
     store = open_store(configured_backbone(config), config.store)
     sites = []
     for k in range(CLIENTS):
@@ -152,8 +152,8 @@ def _sites(root: Path, config: RunConfig, split: str) -> list[SimulatedSite]:
 def measure_extraction(kind: str) -> dict[str, Any]:
     """Return images a second over the demo images, in this process.
 
-    ``fedtransfer`` reads, decodes, resizes, extracts and stores; ``bare`` runs the same compiled network
-    over decoded and resized batches, with TensorFlow's own threads.
+    ``fedtransfer`` reads, decodes, resizes, extracts and stores; ``bare`` runs the same compiled
+    network over decoded and resized batches, with TensorFlow's own threads.
     """
     backbone = load_backbone(BUNDLED)
     images = read_source(resolve_data("cifar10-demo")).images

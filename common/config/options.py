@@ -12,7 +12,7 @@ from fedtransfer.common.errors import UserError
 
 
 def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command one option for each config field; options that the user sets arrive in ``settings``.
+    """Give a command an option for each config field; values that are set arrive in ``settings``.
 
     The command's own parameters come first, and replace fields of the same name.
 

@@ -34,8 +34,8 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
     3
 
     Raises:
-        UserError: a key is unknown, or a value invalid; the text names the nearest valid key, or the
-            expected values.
+        UserError: a key is unknown, or a value invalid; the text names the nearest valid key, or
+            the expected values.
     """
     values, names = without_retired(values, source), list(RunConfig().to_flat())
     unknown = [key for key in values if key not in names]

@@ -1,4 +1,4 @@
-"""The cost of training to a depth, before a run starts: parameters, message bytes, store and memory."""
+"""The cost of training to a depth: parameters, bytes of a message, store and memory."""
 
 from dataclasses import dataclass
 

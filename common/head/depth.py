@@ -8,10 +8,10 @@ _STEP = re.compile(r"\s*(\d+)\s*:\s*([^\s:]+)\s*")
 
 
 def schedule(config: Settings) -> tuple[tuple[int, str], ...]:
-    """Return (round, layer) for each step: from that round on, training includes that layer and all above.
+    """Return (round, layer) for each step: the round from which on that layer and all above train.
 
-    The first step is (1, ``trainable``). ``fedtransfer.common.backbone.cut.cuts`` checks that each layer
-    is deeper than the one before.
+    The first step is (1, ``trainable``). ``fedtransfer.common.backbone.cut.cuts`` checks that each
+    layer is deeper than the one before.
 
     Raises:
         ValueError: ``unfreeze_at`` cannot be read, or its rounds do not rise within the run.

@@ -184,12 +184,12 @@ def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
 
 
 def load_moments(path: Path) -> Moments | None:
-    """Read the federation's mean and deviation (d,) float64 from a head's file; None without them."""
+    """Read the federation's mean and deviation (d,) float64 from a head's file, or None."""
     with np.load(path, allow_pickle=False) as file:
         return tuple(file[name] for name in _MOMENTS) if set(_MOMENTS) <= set(file.files) else None
 
 
 def load_layer(path: Path) -> str:
-    """Read the layer of the backbone at which a head's arrays begin; ``head`` for the head alone."""
+    """Read the layer at which a head's arrays begin; ``head`` for the head alone."""
     with np.load(path, allow_pickle=False) as file:
         return str(file["layer"]) if "layer" in file.files else HEAD

@@ -69,7 +69,7 @@ class Classifier:
         )
 
     def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the class probabilities (C,) of an image (H, W, 3) uint8, or of features (d,) float32."""
+        """Return the probabilities (C,) of an image (H, W, 3) uint8, or features (d,) float32."""
         return self._call(image).numpy()
 
 

@@ -7,7 +7,7 @@ from fedtransfer.common.compute import keras
 
 
 def make_optimizer(name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0) -> Any:
-    """Build a Keras optimizer for ``variables``; ``momentum`` and ``nesterov`` are SGD with momentum 0.9.
+    """Build a Keras optimizer; ``momentum`` and ``nesterov`` are SGD with momentum 0.9.
 
     Args:
         name: one of ``fedtransfer.common.config.config.Optimizer``.

@@ -146,7 +146,7 @@ def _read_hugging_face(data: Any, name: str) -> tuple[list[NDArray[Any]], list[s
 
 
 def _labels(y: Any, classes: Sequence[str] | None = None) -> list[str]:
-    """Return labels (n,), (n, 1) or one-hot (n, C) as text: names of ``classes``, else the labels."""
+    """Return labels (n,), (n, 1) or one-hot (n, C) as text, by the names in ``classes``."""
     numbers = np.asarray(y)
     numbers = numbers.argmax(1) if numbers.ndim == 2 and numbers.shape[1] > 1 else numbers.ravel()
     return [str(classes[int(label)]) if classes else _label(label) for label in numbers]

@@ -1,4 +1,4 @@
-"""The features of all simulated sites: extracted in one pass, then divided among sites and splits."""
+"""The features of all simulated sites: extracted in one pass, then divided."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -61,14 +61,15 @@ def _shares(config: RunConfig, classes: int, rng: np.random.Generator) -> Shares
 
 
 def dirichlet_shares(classes: int, sites: int, alpha: float, rng: np.random.Generator) -> Shares:
-    """Draw the shares (C, K) of each class from Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335)."""
+    """Draw shares (C, K) from Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335)."""
     return rng.dirichlet(np.full(sites, alpha), size=classes)
 
 
 def pathological_shares(classes: int, sites: int, classes_per_site: int, rng: np.random.Generator) -> Shares:
-    """Return shares (C, K) with ``classes_per_site`` classes a site (McMahan et al. 2017, arXiv 1602.05629).
+    """Return shares (C, K) with few classes a site (McMahan et al. 2017, arXiv 1602.05629).
 
-    Classes are at nearly equal numbers of sites; the sites of a class have equal shares of it.
+    Each site has ``classes_per_site`` classes, and classes are at nearly equal numbers of sites;
+    the sites of a class have equal shares of it.
 
     Raises:
         UserError: there are fewer classes than that, or too few sites to hold every class.
@@ -89,7 +90,7 @@ def pathological_shares(classes: int, sites: int, classes_per_site: int, rng: np
 
 
 def deal(images: int, sites: int, rng: np.random.Generator) -> Labels:
-    """Return the site (n,) of each image, dealt out one by one: sites differ by one image at most."""
+    """Return the site (n,) of each image; sites differ by one image at most."""
     return rng.permutation(np.arange(images) % sites)
 
 

@@ -1,9 +1,9 @@
 """Simulated sites that take no part in the federation, and adapt its head afterwards.
 
-Meta-learning promises a head that a new site can adapt with few images, rather than one that is good
-everywhere. So each unseen site fine-tunes the global head on k images a class, k = 1, 5, 20. For
-comparison, it trains a head from zeros on the same images in the same order. Both heads are scored
-on the site's test images.
+Meta-learning promises a head that a new site can adapt with few images, rather than one that is
+good everywhere. So each unseen site fine-tunes the global head on k images a class, k = 1, 5, 20.
+For comparison, it trains a head from zeros on the same images in the same order. Both heads are
+scored on the site's test images.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ Thing = TypeVar("Thing")
 
 
 def set_aside(sites: Mapping[str, Thing], config: RunConfig) -> tuple[dict[str, Thing], dict[str, Thing]]:
-    """Divide the sites into those that take part and ``config.unseen_sites`` that do not, drawn by the seed.
+    """Divide the sites into those that take part and ``config.unseen_sites`` that do not.
 
     Raises:
         UserError: no site would be left to take part.
@@ -43,7 +43,7 @@ def set_aside(sites: Mapping[str, Thing], config: RunConfig) -> tuple[dict[str, 
 
 
 def few_images(labels: Labels, shots: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw ``shots`` images of each class, or all if there are fewer; return their indices, ascending.
+    """Draw ``shots`` images of each class, or all if there are fewer; return sorted indices.
 
     With a generator in the same state, more shots include the images of fewer shots.
     """
@@ -58,8 +58,9 @@ def adapt_unseen(
     """Adapt the global head at each unseen site; return the entry of ``summary.json``.
 
     Both heads train for ``config.adaptation_epochs``, at least one, by
-    ``fedtransfer.client.training.personal.adaptation_recipe``. There is no validation, since there are
-    so few images. Accuracies and shares are means over the sites with test images, NaN without any.
+    ``fedtransfer.client.training.personal.adaptation_recipe``. There is no validation, since there
+    are so few images. Accuracies and shares are means over the sites with test images, NaN without
+    any.
 
     Args:
         config: the run's settings.

@@ -2,8 +2,8 @@
 
 It starts a coordinator and a process tree for each site, with TLS and keys, which talk through
 Flower's SuperLink and SuperNodes on loopback. It starts slowly (each site imports TensorFlow) and
-runs slowly (Flower polls); it shows on one machine what separate hosts would do. The folders stay in
-``deployment/`` in the run folder.
+runs slowly (Flower polls); it shows on one machine what separate hosts would do. The folders stay
+in ``deployment/`` in the run folder.
 """
 
 import subprocess

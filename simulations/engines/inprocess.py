@@ -1,4 +1,4 @@
-"""The in-process engine: a Flower ``Grid`` for the same ServerApp and ClientApp, without Ray or network.
+"""The in-process engine: a Flower ``Grid`` for the same apps, without Ray or network.
 
 Requests and replies go through Flower's wire messages, so both sides see what a deployment would
 see. A few threads work for the sites; replies come back in the order of the requests, so the number
@@ -133,7 +133,7 @@ class InProcessGrid(Grid):
         return [self._pending.pop(identity).result() for identity in ready]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Send messages; return the replies that came within ``timeout`` seconds, in the same order."""
+        """Send messages; return the replies within ``timeout`` seconds, in the same order."""
         ids = list(self.push_messages(messages))
         wait([self._pending[identity] for identity in ids], timeout)
         replies = list(self.pull_messages(ids))
@@ -144,7 +144,7 @@ class InProcessGrid(Grid):
         return replies
 
     def _deliver(self, wire: ProtoMessage, request: Message) -> Message:
-        """Run the ClientApp on a message; like Flower's engines, turn an exception into an error reply."""
+        """Run the ClientApp on a message; an exception becomes an error reply, as in Flower."""
         try:
             message = message_from_proto(wire)
             reply = self.client_app(message, self._context(request.metadata.dst_node_id))

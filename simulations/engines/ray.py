@@ -53,7 +53,8 @@ def run_on_ray(
         server_app: drives the rounds; its exceptions are raised here.
         client_app: answers for every site.
         sites: the number of sites in ``config.prepared``.
-        config: the run config of both apps, with ``ray_address``, ``client_cpus`` and ``client_gpus``.
+        config: the run config of both apps, with ``ray_address``, ``client_cpus`` and
+            ``client_gpus``.
 
     Raises:
         UserError: Ray is not installed, cannot be reached, or has too little for even one site.

@@ -29,7 +29,7 @@ def privacy(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Explain what a configuration promises: who learns what, epsilon and its unit, what is assumed, noise and signal.
+    """Explain the promises of a configuration: who learns what, epsilon, assumptions, noise and signal.
 
     It takes a file of settings, the options of `fedtransfer simulate`, or both, and runs nothing.
 

@@ -1,4 +1,4 @@
-"""The privacy that a configuration promises before it runs: who learns what, ε, noise and signal."""
+"""The promises of a configuration before it runs: who learns what, ε, noise and signal."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

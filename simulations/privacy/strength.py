@@ -109,7 +109,7 @@ def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, i
 
 
 def delta_warning(config: RunConfig, images: int) -> str:
-    """Return a warning if δ is so large that it promises little; "" if not, or if the number of units is unknown."""
+    """Return a warning if δ promises little; "" if not, or if the number of units is unknown."""
     units = config.participants if config.dp == "site" else images
     if not units or config.delta <= 1 / units:
         return ""

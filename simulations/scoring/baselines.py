@@ -1,8 +1,9 @@
 """Baselines on the same images, features, head and optimizer: pooled, local only, majority class.
 
-Any other head can be scored in the same way, such as the federation's if its sites report no scores.
-Every head is scored twice: on the common test set (the test images of all sites), and on the test
-images of each site. Epochs are chosen on validation images, as the federation's best round is.
+Any other head can be scored in the same way, such as the federation's if its sites report no
+scores. Every head is scored twice: on the common test set (the test images of all sites), and on
+the test images of each site. Epochs are chosen on validation images, as the federation's best round
+is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -134,10 +135,10 @@ def run_baselines(
 ) -> Baselines:
     """Train and score all baselines.
 
-    Pooled and local heads train for the epochs of a site in all rounds, with the same head, optimizer
-    and batch size; the epoch with the lowest validation loss counts. If there are more than
-    ``local_sites`` sites, a random sample of those with training images trains alone. Features are
-    those of the federation, standardised by its ``moments`` if there are any.
+    Pooled and local heads train for the epochs of a site in all rounds, with the same head,
+    optimizer and batch size; the epoch with the lowest validation loss counts. If there are more
+    than ``local_sites`` sites, a random sample of those with training images trains alone. Features
+    are those of the federation, standardised by its ``moments`` if there are any.
     """
     able = [name for name, site in sorted(sites.items()) if site.images("train")]
     sample = generator(config.seed, "local baseline").permutation(able)[:local_sites]
@@ -177,10 +178,10 @@ def run_baselines(
 def pooled_one_shot(
     config: RunConfig, sites: Mapping[str, SiteData], classes: tuple[str, ...], moments: Moments | None
 ) -> dict[str, Score]:
-    """Return the scores of ridge regression, nearest class means (NCM) and LDA on pooled data, by name.
+    """Return the scores of ridge regression, nearest class means and LDA on pooled data.
 
-    They are ``fed3r``, ``fedncm`` and ``fed3r --lda`` for one site with all images, without noise. The
-    loss on all validation images chooses λ and the factor on the class scores.
+    They are ``fed3r``, ``fedncm`` and ``fed3r --lda`` for one site with all images, without noise.
+    The loss on all validation images chooses λ and the factor on the class scores.
     """
     train, validation, test = (
         _join(site.data(split, classes, moments) for site in sites.values())

@@ -80,7 +80,8 @@ def _quantile(n: int) -> float:
 def rising(accuracy: Sequence[float]) -> float:
     """Return the rise of the mean accuracy from the last but one fifth of the rounds to the last.
 
-    It is 0 unless it is clear: above one point, and above twice the standard error of the difference.
+    It is 0 unless it is clear: above one point, and above twice the standard error of the
+    difference.
 
     Args:
         accuracy: before the first round, and after each.

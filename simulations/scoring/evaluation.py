@@ -20,7 +20,8 @@ def choose_images(
     Args:
         run: the run folder; the run's own data are divided as in the run.
         data: named data set, folder, manifest or archive.
-        split: ``all``, ``train``, ``validation`` or ``test``; "" for test if there is one, else all.
+        split: ``all``, ``train``, ``validation`` or ``test``; "" for test if there is one, else
+            all.
         classes: the model's classes.
 
     Returns:

@@ -88,7 +88,7 @@ class Evaluation:
 
     @property
     def auroc(self) -> tuple[float, float]:
-        """Mean AUROC of each class against the others, and a bound on the error from the histograms.
+        """Mean AUROC of each class against the others, and a bound on its error.
 
         The mean is over classes that have both kinds of images; NaN if no class has.
         """

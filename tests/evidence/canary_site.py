@@ -1,18 +1,19 @@
 """An audit by a canary site over many runs, after Jagielski et al. 2020 (arXiv 2006.07709).
 
-One site has many more images than any other, and an update far above the clip in a direction that no
-other site uses. Half of the runs include it; each run has independent noise. The auditor sees the
-releases, and guesses that the canary was there if the projection on its direction, over all rounds,
-is above a threshold. If the mechanism is (ε, δ) differentially private for adding or removing one
-site, then
+One site has many more images than any other, and an update far above the clip in a direction that
+no other site uses. Half of the runs include it; each run has independent noise. The auditor sees
+the releases, and guesses that the canary was there if the projection on its direction, over all
+rounds, is above a threshold. If the mechanism is (ε, δ) differentially private for adding or
+removing one site, then
 
-    P[guessed | there] ≤ e^ε P[guessed | away] + δ,   P[not guessed | away] ≤ e^ε P[not guessed | there] + δ,
+    P[guessed | there] ≤ e^ε P[guessed | away] + δ,
+    P[not guessed | away] ≤ e^ε P[not guessed | there] + δ,
 
 so a threshold at which both errors are rare refutes small ε. The first half of the runs chooses the
 threshold; on the second half, Clopper-Pearson intervals (1934) bound the errors.
 
-``python tests/evidence/canary_site.py --out FILE`` writes a table: the server as it is and with sites
-weighted by their numbers of images, and the lower bounds of ε.
+``python tests/evidence/canary_site.py --out FILE`` writes a table: the lower bounds of ε for the
+server as it is, and with sites weighted by their numbers of images.
 """
 
 import csv
@@ -72,7 +73,7 @@ def threshold_bound(there: Scores, away: Scores, delta: float, confidence: float
 
 
 def _bounds(there: Scores, away: Scores, thresholds: Scores, delta: float, confidence: float) -> Scores:
-    """Return the ε that the errors at each threshold refute; each rate gets half of the error probability."""
+    """Return the ε that each threshold refutes; each rate gets half of the error probability."""
     missed = _at_most((there[:, None] <= thresholds).sum(0), len(there), (1 - confidence) / 2)
     alarms = _at_most((away[:, None] > thresholds).sum(0), len(away), (1 - confidence) / 2)
     ratios = np.maximum((1 - missed - delta) / alarms, (1 - alarms - delta) / missed)
@@ -80,12 +81,12 @@ def _bounds(there: Scores, away: Scores, thresholds: Scores, delta: float, confi
 
 
 def _at_most(errors: NDArray[np.intp], runs: int, alpha: float) -> Scores:
-    """Return Clopper-Pearson upper bounds of rates, each below the true rate with probability ≤ ``alpha``."""
+    """Return Clopper-Pearson upper bounds of rates, each wrong with probability ≤ ``alpha``."""
     return np.where(errors == runs, 1.0, beta.ppf(1 - alpha, errors + 1, np.maximum(runs - errors, 1)))
 
 
 def _projection(config: RunConfig, present: bool, rng: np.random.Generator) -> float:
-    """Return the sum of all rounds' releases along the canary's direction; the other sites add 0 there."""
+    """Return the sum of all releases along the canary's direction; other sites add 0 there."""
     promised = guarantee(config)
     assert promised
     level, along = SiteLevel.from_config(config, promised), 0.0
@@ -104,7 +105,7 @@ def _update(length: float) -> Arrays:
 
 @contextmanager
 def weighted_by_images(sites: int = SITES) -> Iterator[None]:
-    """Let the server weight sites by their images, n_k / Σ n, with the noise of equal weights, 1 / N."""
+    """Let the server weight sites by their images, n_k / Σ n, with the noise of equal weights."""
     weight = sites * IMAGES / (IMAGES + (sites - 1) * OF_OTHERS)  # of the canary, over equal weights
 
     def weighted(update: Arrays, bound: float) -> Any:

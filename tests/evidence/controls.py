@@ -1,7 +1,7 @@
-"""Negative controls of the audits: correct mechanisms stay below their claimed ε, broken ones do not.
+"""Controls of the audits: correct mechanisms stay below their claimed ε, broken ones do not.
 
-``python tests/evidence/controls.py --out FILE`` writes a table: for each mechanism, fault and claim, the
-lower bounds of ε from audits of one run. A fault replaces a single function while an audit runs.
+``python tests/evidence/controls.py --out FILE`` writes a table: for each mechanism, fault and claim,
+the lower bounds of ε from audits of one run. A fault replaces a single function while an audit runs.
 """
 
 import csv
@@ -136,7 +136,7 @@ def _site_level(claim: float) -> RunConfig:
 def _singly(
     canaries: Canaries, released: Callable[[Canaries], Kernel], scored: Callable[[Canaries, Kernel], Scores]
 ) -> Scores:
-    """Score each canary by its own release; a release without noise shows that the canary is away."""
+    """Score each canary by its own release; one without noise shows that the canary is away."""
     kernels = [(canary, released(canary)) for canary in canaries.singly()]
     return np.array([scored(canary, kernel)[0] if kernel.any() else -np.inf for canary, kernel in kernels])
 
@@ -188,7 +188,7 @@ def _silent_on_empty_batches() -> Iterator[None]:
 
 
 def _by_images() -> float:
-    """Return a canary's weight if sites are weighted by numbers of images, relative to equal weights."""
+    """Return a canary's weight by numbers of images, relative to equal weights."""
     others = SITES - CANARIES
     return (_INSIDE + others) * _IMAGES / (_INSIDE * _IMAGES + others * _OF_OTHERS)
 

@@ -1,8 +1,9 @@
 """A test that batches are Poisson samples, as the accounting of ε assumes.
 
-Shuffling in place of Poisson sampling can leak far more (Chua et al. 2024, arXiv 2403.17673; Annamalai
-et al. 2024, arXiv 2411.04205). In a Poisson sample, each of n images is in each of T batches by an
-independent draw with probability q. This gives three kinds of independent binomial counts:
+Shuffling in place of Poisson sampling can leak far more (Chua et al. 2024, arXiv 2403.17673;
+Annamalai et al. 2024, arXiv 2411.04205). In a Poisson sample, each of n images is in each of T
+batches by an independent draw with probability q. This gives three kinds of independent binomial
+counts:
 
 - the sizes of batches, T of Binomial(n, q); with shuffling they are equal;
 - the uses of each image, n of Binomial(T, q); with passes over all images they are nearly equal;
@@ -65,7 +66,7 @@ def binomial_p_value(counts: NDArray[np.integer], trials: int, chance: float) ->
 
 
 def _cells(count: int, trials: int, chance: float) -> list[int]:
-    """Return the last value of each cell; cells are as narrow as their least expected count permits."""
+    """Return the last value of each cell; cells are as narrow as possible."""
     cells, below = [], 0.0
     for value, at_most in enumerate(binom.cdf(np.arange(trials + 1), trials, chance)):
         if (at_most - below) * count >= _EXPECTED and (1 - at_most) * count >= _EXPECTED:
