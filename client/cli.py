@@ -120,9 +120,10 @@ def check(
     for finding in check_site(SiteFolder.open(folder), images=not quick):
         sound = sound and finding.level != "error"
         if json_output:
-            print(json.dumps(vars(finding), ensure_ascii=False), flush=True)
+            record = {"what": finding.subject, "level": finding.level, "text": finding.text}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
         else:
-            print(f"{signs[finding.level]} {finding.what:16} {finding.text}", flush=True)
+            print(f"{signs[finding.level]} {finding.subject:16} {finding.text}", flush=True)
     if not sound:
         raise typer.Exit(1)
 

@@ -1,12 +1,13 @@
-"""Personal heads: what a site makes of the global head for itself at the end of a run.
+"""Personal heads: a site fits the global head to its own images at the end of a run.
 
-Three heads stand beside the global one. *Local*: trained here alone, from where every run starts. *Fine-tuned*: the
-global head, trained on here. *Mixed*: a · global + (1 - a) · local, with the a in {0, 0.1, …, 1} that the site's
-validation images prefer; the interpolation of APFL (Deng, Kamani and Mahdavi 2020, arXiv 2003.13461), between finished
-heads. Without validation images a is 1: nothing speaks for another head than the one that all made.
+There are three, next to the global one. *Local*: trained on this site's images alone, from the
+run's initial head. *Fine-tuned*: the global head, trained further on this site's images. *Mixed*:
+a · global + (1 - a) · local, with the a in {0, 0.1, …, 1} of the lowest loss on the site's
+validation images. This is the interpolation of APFL (Deng, Kamani and Mahdavi 2020, arXiv
+2003.13461), between finished heads. Without validation images a is 1, the global head.
 
-Of FedAvg with local fine-tuning, Motley (Wu et al. 2022, arXiv 2206.09262) found that it helps sites on average and
-harms some; hence all four are scored on the site's own test images.
+FedAvg with local fine-tuning helps sites on average and harms some (Motley, Wu et al. 2022, arXiv
+2206.09262). So all four heads are scored on the site's own test images.
 """
 
 from collections.abc import Mapping
@@ -85,7 +86,7 @@ def make_personal(
 def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, validation: Split, name: str) -> Arrays:
     """Train for as many epochs as the federation does over all rounds, on these images only.
 
-    The epoch with the lowest validation loss is kept, or the last where there are no validation images.
+    Return the head of the epoch with the lowest validation loss, or the last if there are no validation images.
     """
     epochs = config.rounds * config.local_epochs
     return t.train(initial, *train, generator(config.seed, "baseline", name), epochs, epochs, validation)

@@ -85,7 +85,7 @@ class Trainer(ABC):
         correction: Arrays | None = None,
         class_weights: NDArray[np.float32] | None = None,
     ) -> Callable[[int], Arrays]:
-        """Begin at ``head`` with fresh optimizer state; return a function that trains so many more epochs.
+        """Begin at ``head`` with fresh optimizer state; return a function that trains for a number of epochs.
 
         The arguments are those of ``train``.
         """

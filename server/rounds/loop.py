@@ -132,8 +132,8 @@ class Rounds:
         start = prepare_run(self._messenger, self._messenger.terms.spec(layer))
         state = State(start.head, {}) if self._config.closed_form else self._start(start.head)
         progress = Progress.begin(state, os.urandom(8).hex(), layer)
-        kept = {MOMENTS: start.moments} if start.moments else {}
-        return replace(progress, arrays=kept, one_shot=start.one_shot)
+        arrays = {MOMENTS: start.moments} if start.moments else {}
+        return replace(progress, arrays=arrays, one_shot=start.one_shot)
 
     def train(self, progress: Progress) -> Progress:
         """Make one round of training, trying again where too few answers are usable."""
@@ -196,7 +196,7 @@ class Rounds:
         return after
 
     def _deepened(self, progress: Progress, number: int) -> Progress:
-        """Unfreeze what a round is the first to train; the server's optimizer starts anew with it."""
+        """Unfreeze the layers that a round is the first to train, and reset the server's optimizer."""
         layer = layer_at(self._config, number)
         if layer == progress.trainable:
             return progress

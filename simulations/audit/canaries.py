@@ -33,7 +33,7 @@ class Canaries:
     length: float = 100.0
 
     @classmethod
-    def drawn(cls, count: int, rng: np.random.Generator) -> "Canaries":
+    def draw(cls, count: int, rng: np.random.Generator) -> "Canaries":
         """Toss the coins of ``count`` canaries."""
         return cls(rng.random(count) < 0.5)
 

@@ -80,9 +80,9 @@ def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -
                 f"{2 * each}, half of them as non-members. Ask for fewer images a class, or give more data"
             )
         shuffled = [images[row] for row in rng.permutation(len(images)).tolist()]
-        drawn = sorted(shuffled, key=_may_be_known)[: 2 * each]
-        inside |= {image.path: number < each for number, image in enumerate(drawn)}
-        chosen += drawn
+        targets = sorted(shuffled, key=_may_be_known)[: 2 * each]
+        inside |= {image.path: number < each for number, image in enumerate(targets)}
+        chosen += targets
     divided = partition(chosen, config)
     digits = len(str(config.sites - 1))
     images_of = {f"site-{k:0{digits}}": tuple(part) for k, part in enumerate(divided)}

@@ -59,8 +59,8 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
     """
     members, others = int(inside.sum()), int((~inside).sum())
     whole = curve(scores, inside)
-    drawn = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
-    lows, highs = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
+    replicates = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
+    lows, highs = np.quantile(replicates, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
     estimates = {"auc": Estimate(whole.auc, lows[0], highs[0], others)}
     for (name, fpr), low, high in zip(RATES.items(), lows[1:], highs[1:], strict=True):
         if others * fpr < FEWEST_FALSE_ALARMS:

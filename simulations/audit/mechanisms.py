@@ -78,7 +78,7 @@ def one_run_bound(config: RunConfig, seed: int) -> OneRun:
     claimed = promised.epsilon(promised.affordable) if promised else None
     count, guesses = _size(claimed, config.delta)
     rng = generator(seed, "audit", config.strategy, config.dp)
-    canaries = replace(Canaries.drawn(count, rng), length=100 * max(1.0, config.clip))
+    canaries = replace(Canaries.draw(count, rng), length=100 * max(1.0, config.clip))
     right = right_guesses(_scores(config, promised, canaries, rng), canaries.inside, guesses)
     bound, most = (lower_bound(correct, guesses, count, config.delta) for correct in (right, guesses))
     return OneRun(bound, claimed, most, guesses, right, count)

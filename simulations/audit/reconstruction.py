@@ -79,9 +79,9 @@ class Originals:
             nothing = np.empty((0, 32, 32, 3), np.uint8)
             return cls((), nothing, nothing, ())
         chosen = np.stack([images[t.site][t.row] for t in targets])
-        if seen := sum(map(may_be_known, chosen)):
+        if overlap := sum(map(may_be_known, chosen)):
             raise UserError(
-                f"{seen} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
+                f"{overlap} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
                 "images for which fedtransfer.simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
             )
         names = tuple(classes[t.label] for t in targets)

@@ -1,4 +1,4 @@
-"""What the server of a run can read off each site, and how near that comes to the truth.
+"""What the server of a run can infer about each site, and how close that is to the truth.
 
 The server is curious, not malicious: it runs the federation as it should be run and works on what it gets
 (``fedtransfer.simulations.audit.federation.RoundView``). Each site is attacked in the first round that it is in, when the head that it got is

@@ -83,7 +83,7 @@ def extract_features(config: RunConfig) -> Features:
     return Features([*lines, *warn_of_site_folders(config)], facts, peak_mb())
 
 
-def _lines_of(what: str, unit: str) -> Progress:
+def _lines_of(subject: str, unit: str) -> Progress:
     """Return a progress that prints a line each ten seconds, for a process whose terminal is another's."""
     last = time.monotonic()
 
@@ -91,7 +91,7 @@ def _lines_of(what: str, unit: str) -> Progress:
         nonlocal last
         if time.monotonic() > last + 10:
             last = time.monotonic()
-            print(f"{what}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+            print(f"{subject}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
 
     return progress
 

@@ -14,7 +14,7 @@ from fedtransfer.simulations.report.audit_names import (
     images_of,
     protected,
 )
-from fedtransfer.simulations.report.blocks import Fact, epsilon, shown, span
+from fedtransfer.simulations.report.blocks import Fact, epsilon, printable, span
 from fedtransfer.simulations.report.reading import Audit, real
 from fedtransfer.simulations.report.sentences import fact, paragraphs, sentence
 
@@ -65,9 +65,9 @@ def lead(audit: Audit) -> str:
         "audit",
         "lead",
         run=about.get("run"),
-        strategies=[shown(name, 40) for name in dict.fromkeys(row["strategy"] for row in audit.table) if name],
+        strategies=[printable(name, 40) for name in dict.fromkeys(row["strategy"] for row in audit.table) if name],
         protection=_protection(about.get("config") or {}),
-        data=shown(str(about.get("data", "?")).rsplit("/", 1)[-1], 60),
+        data=printable(str(about.get("data", "?")).rsplit("/", 1)[-1], 60),
         sites=about.get("sites") or [],
         images=[images for images in dict.fromkeys(map(images_of, audit.table)) if images],
         epsilon=span(epsilon(epsilons[0]), epsilon(epsilons[-1])) if epsilons else "",

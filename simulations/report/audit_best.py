@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Value, highest, images_of, protected
-from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, decimals, listed, percent, shown, span
+from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, decimals, listed, percent, printable, span
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
 from fedtransfer.simulations.report.sentences import fact, sentence
@@ -84,7 +84,7 @@ def _most(rows: Sequence[Row], measure: str) -> str:
         return NONE
     scored = [row for row in rows if row["measure"] == measure and row["value"]]
     best = [row for row in scored if _text(Value.from_row(row)) == _text(top)]
-    names = [shown(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
+    names = [printable(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
     return f"{_text(top)}, {listed(list(dict.fromkeys(names)))}"
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from fedtransfer.simulations.report.benchmark_measures import by_setting, ends, estimate, seed_counts, text_of
 from fedtransfer.simulations.report.benchmark_runs import same_test_images
-from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
+from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, printable
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 from fedtransfer.simulations.report.sentences import sentence
 from fedtransfer.simulations.scoring.measures import BASELINES
@@ -83,7 +83,7 @@ def glance(benchmark: Benchmark) -> list[Section]:
     """Return a section with a row a setting, if there are several: the best of each kind, and its accuracy."""
     settings = by_setting(benchmark)
     levels = few(falling({level for rows in settings.values() for level in by_epsilon(federated(rows))}))
-    cells = tuple((shown(name, 60), *_best_of_each(benchmark, rows, levels)) for name, rows in settings.items())
+    cells = tuple((printable(name, 60), *_best_of_each(benchmark, rows, levels)) for name, rows in settings.items())
     columns = (
         "setting",
         "best without differential privacy" if levels else "best method",
@@ -93,8 +93,8 @@ def glance(benchmark: Benchmark) -> list[Section]:
         "own images: best method / alone",
         "sites that do better alone",
     )
-    own = any(row[-2] or row[-1] for row in cells)
-    note = sentence("tables", "glance", same_test_images(benchmark), seed_counts(benchmark), own)
+    alone_compared = any(row[-2] or row[-1] for row in cells)
+    note = sentence("tables", "glance", same_test_images(benchmark), seed_counts(benchmark), alone_compared)
     table = Table("At a glance", columns, cells, note, texts=True).compact().shortened()
     return [Section("glance", "At a glance", tables=(table,))] if len(cells) > 1 else []
 
@@ -113,4 +113,4 @@ def _best_of_each(benchmark: Benchmark, rows: Sequence[Row], levels: Sequence[st
 
 def _named(benchmark: Benchmark, row: Row) -> str:
     name = family(row["method"]) if row.get("epsilon") else row["method"]
-    return f"{text_of(benchmark, row, 'accuracy')}, {shown(name, 40)}"
+    return f"{text_of(benchmark, row, 'accuracy')}, {printable(name, 40)}"

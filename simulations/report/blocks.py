@@ -174,7 +174,7 @@ class Page:
         return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
 
 
-def shown(text: Any, length: int = 80) -> str:
+def printable(text: Any, length: int = 80) -> str:
     """Return a name as a page can show it: without control characters, and shortened in its middle if it is long."""
     visible = "".join(
         " " if character.isspace() else character

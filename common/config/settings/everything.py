@@ -83,7 +83,7 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def honest_sites(self) -> int:
-        """So many sites of a total add their share of the noise, at least."""
+        """The least number of sites of a total that add their share of the noise."""
         return self.min_sites - self.colluding_sites
 
     @property

@@ -32,7 +32,8 @@ class DataSettings(SettingsGroup):
     unseen_sites: int = option(
         0,
         "Data",
-        "So many of the simulated sites take no part; in the end they adapt the head with 1, 5 and 20 images a class.",
+        "Number of simulated sites held out of training; afterwards each adapts the head with 1, 5 and 20 images per"
+        " class.",
         ge=0,
     )
     partition: Literal["iid", "dirichlet", "pathological", "natural"] = option(
@@ -111,5 +112,5 @@ class FeatureSettings(SettingsGroup):
         " (default: those that come with the backbone).",
     )
     augment: int = option(
-        0, "Features", "So many augmented views of each training image are stored and trained on too.", ge=0
+        0, "Features", "Number of augmented views of each training image to store and train on as well.", ge=0
     )
