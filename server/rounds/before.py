@@ -79,7 +79,7 @@ def _moments(sums: Sequence[Sums]) -> Moments:
 def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tuple[Sequence[Sums], int]:
     """Have the sites sum features of training images; return the sums, and the number of sites.
 
-    Under differential privacy no site is asked twice: a second answer would be a second release.
+    Under differential privacy there is no retry: a second answer would be a second release.
     """
     if messenger.config.private:
         messenger = replace(messenger, config=messenger.config.model_copy(update={"round_retries": 0}))

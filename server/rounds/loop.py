@@ -55,12 +55,13 @@ def federate(
 ) -> Outcome:  # fmt: skip
     """Run a whole federation over ``grid``, or with ``config.resume`` the rest of one, and return its outcome.
 
-    ``rng`` draws secret cohorts and noise; by default nobody may repeat it. ``strategy`` is for one that is an object;
-    by default it is the one that the settings name.
+    Args:
+        rng: draws secret cohorts and noise; by default nobody can repeat its draws.
+        strategy: a strategy object, in place of the one that the settings name.
 
     Raises:
-        UserError: too few sites take part, a round got too few usable answers too often, or a checkpoint cannot be
-            written or read; or the settings of privacy are not ones that can be kept.
+        UserError: too few sites take part, a round got too few usable answers too often, a checkpoint
+            cannot be written or read, or the privacy settings are infeasible.
     """
     callbacks, strategy = list(callbacks), strategy_of(config, strategy)
     spending = RunLedger.from_config(folder, config)
@@ -125,7 +126,7 @@ class Rounds:
             self._site_level = SiteLevel.from_config(messenger.config, messenger.spending.promise)
 
     def begin(self) -> Progress:
-        """Stand before the first round, with a one-shot head where the run begins with one."""
+        """Return the progress before the first round, with a one-shot head if the run begins with one."""
         layer = layer_at(self._config, 1)
         if self._messenger.spending and self._config.closed_form:
             self._messenger.spending.charge(0)
@@ -136,7 +137,7 @@ class Rounds:
         return replace(progress, arrays=arrays, one_shot=start.one_shot)
 
     def train(self, progress: Progress) -> Progress:
-        """Make one round of training, trying again where too few answers are usable."""
+        """Make one round of training, with retries if too few answers are usable."""
         number = progress.round + 1
         progress = self._deepened(progress, number)
         public = self._messenger.public.counts(progress) if self._messenger.public else None

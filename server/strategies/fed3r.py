@@ -12,8 +12,8 @@ Under differential privacy (DP-Fed3R) sites send G and B of clipped features x, 
 on CIFAR-10 a head without it is up to 1.7 points better, since a 1 takes half of what bounds an image's share. G is
 made positive semidefinite again, at no cost: its eigenvalues below 0 are noise. The noise on G is a symmetric Gaussian
 matrix of deviation σ on the diagonal and σ/√2 off it, whose eigenvalues fill a semicircle (Wigner 1958) up to ±σ√(2d);
-without a λ of the config's it is their standard deviation, half of that: a direction that stands out of the noise is
-kept, one that is nothing but noise is held down.
+without a λ of the config's it is their standard deviation, half of that: a direction above the noise
+remains, and one that is only noise is damped.
 """
 
 from collections.abc import Sequence

@@ -129,6 +129,6 @@ def may_be_known(image: NDArray[np.uint8]) -> bool:
 
 @lru_cache(maxsize=1)
 def demo_keys() -> frozenset[bytes]:
-    """Return the content keys of the demo images, which are kept from the decoder."""
+    """Return the content keys of the demo images, on which the decoder is not trained."""
     with as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path, np.load(path, allow_pickle=False) as file:
         return frozenset(content_key(image) for name in ("x_train", "x_test") for image in file[name])

@@ -45,7 +45,7 @@ Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, cl
 TOTAL = "total"  # stands for the site where sites' answers come added up
 
 _SLOW = "an audit repeats a run hundreds of times, and is quick enough for one softmax layer under plain SGD only"
-_CHOSEN = "validation images would choose by it which head is kept, and an audit has none"
+_CHOSEN = "validation images would choose the head by it, and an audit has none"
 _ADMITTED = "it is for answers that are not what they should be, and in an audit all are"
 _UNREPEATABLE = {
     **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l2", "optimizer"), _SLOW),
@@ -62,7 +62,7 @@ class Answer:
 
     Attributes:
         arrays: float64: weight · change of the head in a round of training, else the sums of ``fedtransfer.common.wire.sums``.
-        images: n as it is sent, under masks the sum over sites; None where it is kept secret.
+        images: n as it is sent, under masks the sum over sites; None if it is secret.
     """
 
     arrays: tuple[NDArray[np.float64], ...]

@@ -21,13 +21,13 @@ _LARGEST = 50.0  # ε that is looked for
 
 
 def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confidence: float = 0.95) -> float:
-    """Return the largest ε that is refuted, 0 where none is: at this confidence the mechanism's true ε is above it.
+    """Return the largest ε that is refuted, or 0: at this confidence the mechanism's true ε is above it.
 
     Args:
         correct: v, guesses that were right.
-        guesses: r, a number chosen before anything was seen.
+        guesses: r, a number chosen before the audit.
         canaries: m, those that a guess was made for and those that none was.
-        delta: δ at which ε is asked for.
+        delta: the δ of ε.
         confidence: chance that a mechanism with less than the returned ε does not come out so.
 
     Raises:

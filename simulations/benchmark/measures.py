@@ -51,9 +51,10 @@ def run_measures(
 ) -> dict[str, float]:
     """Return rounds, bytes and seconds of a run.
 
-    A round's scores are those of the head that enters it, so the rounds before it made that head. When a head was good enough
-    is known where all sites scored all heads: the test images of a cohort are few and of few classes, and the luckiest of many
-    cohorts tells nothing. Bytes are a site's in the mean: where a part of the sites is asked, that part of a message counts.
+    A round's scores are those of the head that enters it, so the rounds before it made that head.
+    The round that reached a good head is known only if all sites scored all heads: the test images
+    of a cohort are few and of few classes, and the luckiest of many cohorts proves nothing. Bytes
+    are the mean over sites: if a cohort is a fraction of the sites, that fraction of a message counts.
 
     Args:
         history: its ``history.csv``.
@@ -91,7 +92,7 @@ def _all_scored_by_all(history: Sequence[Mapping[str, str]]) -> bool:
 
 
 def _share(row: Mapping[str, str], config: RunConfig) -> float:
-    """Return the part of the sites that a round asked."""
+    """Return the fraction of the sites that are in a round's cohort."""
     if row["phase"] != "train":
         return 1.0
     return int(row["sites_planned"]) / config.participants if row["sites_planned"] else config.fraction
