@@ -46,7 +46,7 @@ class PersonalHeads:
 
     @property
     def best(self) -> str:
-        """The kind with the lowest validation loss; of equals the first, so without validation images the global."""
+        """The kind with the lowest validation loss; the global one without validation images."""
         return min(KINDS, key=self.losses.__getitem__)
 
 
@@ -57,8 +57,8 @@ def make_personal(
 
     Args:
         spec: what the heads look like.
-        config: the run's settings; local training takes as many epochs as a site's in the federation, fine-tuning
-            ``config.adaptation_epochs``.
+        config: the run's settings. Local training takes as many epochs as a site trains in the
+            federation; fine-tuning takes ``config.adaptation_epochs``.
         head: the global head.
         data: ``train``, ``validation`` and ``test`` → features (n, d) and class numbers (n,).
         site: the site's name; it keys the random draws.
@@ -86,7 +86,8 @@ def make_personal(
 def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, validation: Split, name: str) -> Arrays:
     """Train for as many epochs as the federation does over all rounds, on these images only.
 
-    Return the head of the epoch with the lowest validation loss, or the last if there are no validation images.
+    Return the head of the epoch with the lowest validation loss, or the last if there are no
+    validation images.
     """
     epochs = config.rounds * config.local_epochs
     return t.train(initial, *train, generator(config.seed, "baseline", name), epochs, epochs, validation)
@@ -95,8 +96,8 @@ def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, va
 def adaptation_recipe(config: RunConfig) -> Recipe:
     """Return how a site adapts the global head: as it trains by itself, at the full learning rate.
 
-    Where that head was trained to be adapted by gradient steps of a certain size (Per-FedAvg, arXiv 2002.07948), by
-    such steps: SGD at ``config.inner_rate``.
+    A head that was trained to be adapted by gradient steps of a certain size (Per-FedAvg, arXiv
+    2002.07948) is adapted by such steps: SGD at ``config.inner_rate``.
     """
     recipe = Recipe.plain(config)
     if "inner_rate" in config.method.options:

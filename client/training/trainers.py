@@ -13,7 +13,7 @@ from fedtransfer.common.head.head import HeadSpec
 
 
 class _Pool:
-    """Trainers of one kind, as many as are in use at a time: they are built once a process and memory stays flat."""
+    """Trainers of one kind, one for each concurrent user, built once in a process."""
 
     def __init__(self, spec: HeadSpec, recipe: Recipe) -> None:
         self._kind = (spec, recipe)

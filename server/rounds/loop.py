@@ -1,10 +1,12 @@
-"""The round loop, in plain sight: join, open, R rounds of training, closing scores, delivery of the best head.
+"""The round loop: join, prepare, R rounds of training, closing scores, delivery of the best head.
 
-A round, as data flows: cohort → task → replies → admission → combination in site order (float64) → strategy → next
-head → checkpoint. The scores of a round are those of the head entering it, on the images of the sites that took part.
-A round with too few usable answers changes nothing and is tried again; then the run stops, and can be resumed.
+A round, as data flows: cohort → task → replies → admission → combination in site order (float64) →
+strategy → next head → checkpoint. The scores of a round are those of the head entering it, on the
+images of the sites that took part. A round with too few usable answers changes nothing and is tried
+again. After too many retries the run stops, and can be resumed.
 
-Under differential privacy a round is charged before it begins, and never tried again: with whoever answers it goes on.
+Under differential privacy a round is charged before it begins and never tried again: it goes on
+with the sites that answer.
 """
 
 import logging
@@ -53,7 +55,7 @@ def federate(
     grid: Grid, config: RunConfig, backbone: Backbone, folder: Path, callbacks: Iterable[Callback] = (),
     rng: np.random.Generator | None = None, strategy: Strategy | None = None,
 ) -> Outcome:  # fmt: skip
-    """Run a whole federation over ``grid``, or with ``config.resume`` the rest of one, and return its outcome.
+    """Run a federation over ``grid``, or with ``config.resume`` the rest of one; return its outcome.
 
     Args:
         rng: draws secret cohorts and noise; by default nobody can repeat its draws.
@@ -118,7 +120,8 @@ class Rounds:
         self._messenger, self._config, self._rng = messenger, messenger.config, rng
         self._federation: Federation = messenger.federation
         self._strategy = strategy
-        # Strategies read from their config how many sites train, which are fewer if some have no training image.
+        # Strategies read from their config how many sites train, which are fewer if some have no
+        # training image.
         self._strategy_config = messenger.config.model_copy(update={"sites": len(messenger.federation.trainers)})
         self.requests = Requests(messenger.config, messenger.federation)
         self._site_level: SiteLevel | None = None
@@ -229,7 +232,7 @@ class Rounds:
             return str(error), state
 
     def _contributions(self, answers: Answers) -> list[Contribution]:
-        """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""
+        """Return the sites' updates in site order, or under masks their total, with the weight of all."""
         updates: list[Update] = answers.summands
         sites, weighting = 1 if answers.total is None else len(answers.admitted), self._config.weights_of_sites
         return [

@@ -61,10 +61,10 @@ class ImagePool:
 
 
 def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> ImagePool:
-    """Draw 2 · ``each`` images of every class from the training images, and give each to a site; half are trained on.
+    """Draw 2 · ``each`` training images of every class, and give each to a site; half are trained on.
 
-    Which are trained on is drawn class by class, so that members are ``each`` images of every class. Images that the decoder
-    may have been trained on come last.
+    Which are trained on is drawn class by class, so that members are ``each`` images of every
+    class. Images that the decoder may have been trained on come last.
 
     Raises:
         UserError: a class has too few images.

@@ -97,10 +97,10 @@ def _lines_of(subject: str, unit: str) -> Progress:
 
 
 def measure_baselines(cell: Cell) -> dict[str, Score]:
-    """Score the baselines of a setting and seed, or read ``baselines.json`` where they have been; name → score.
+    """Score the baselines of a setting and seed, or read ``baselines.json`` if it exists; name → score.
 
-    The scores of ``local only`` are means over the heads of the sites that trained alone, each on the common test set, and
-    ``own`` is what each has on its own test images.
+    The scores of ``local only`` are means over the heads of the sites that trained alone, each on
+    the common test set, and ``own`` is what each has on its own test images.
     """
     path = Path(cell.config.out) / "baselines.json"
     if path.exists():

@@ -17,7 +17,8 @@ class Row:
     """A run, or a baseline.
 
     Attributes:
-        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or absent if it is missing.
+        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or
+            absent if it is missing.
         facts: of its features, and the ε and δ that it claims.
         seconds: of the whole run; 0 if it was finished before.
     """
@@ -31,8 +32,10 @@ class Row:
 
 
 def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, float]:
-    """Return what single sites have on their own test images: the mean, the worst, the mean of the worst tenth of them (one
-    at least), and the share that is worse off than with a head of its own, of those that trained one.
+    """Return the accuracies of sites on their own test images, and the share that gain nothing.
+
+    The accuracies are the mean, the worst, and the mean of the worst tenth (at least one site). The
+    share is of the sites that trained a local head, and counts those that do worse than with it.
     """
     accuracies = sorted(score.site_accuracy.values())
     worst = accuracies[: max(1, len(accuracies) // 10)]
@@ -99,7 +102,7 @@ def _share(row: Mapping[str, str], config: RunConfig) -> float:
 
 
 def _adaptation(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return how personal heads and sites that took no part do, in the mean over sites of accuracy on own test images."""
+    """Return the mean accuracy on own test images of personal heads and of unseen sites."""
     personal, unseen = summary.get("personal"), summary.get("unseen_sites")
     scores = {}
     if personal:

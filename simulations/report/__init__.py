@@ -1,4 +1,4 @@
-"""The report: what runs, benchmarks and audits found, as one HTML file that needs nothing else."""
+"""The report: results of runs, benchmarks and audits in one self-contained HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The answer about an audit: the facts behind its sentences on what is learnt, on claims and on the cost of protection."""
+"""The answer about an audit: facts on attacks, on claims and on the cost of protection."""
 
 import math
 from collections.abc import Mapping
@@ -102,7 +102,7 @@ def _protection(config: Mapping[str, Any]) -> str:
 
 
 def _learnt(audit: Audit) -> Fact:
-    """Report the highest value of each measure, and cosines of features, those most above their guess first."""
+    """Report the highest value of each measure, and cosines, furthest above the guess first."""
     rows = [row for row in audit.table if row["attack"] != "one run"]
     top = {name: highest(rows, measure) for name, measure in _ONCE.items()}
     cosines = [Value.from_row(row) for row in rows if row["measure"].startswith("cosine@") and row["value"]]

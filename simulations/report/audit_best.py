@@ -1,4 +1,4 @@
-"""An audit of a plan at a glance: a row a protection, a column a question, with the fewest images; and the short answer."""
+"""An audit of a plan at a glance, with the fewest images: a row per protection; the short answer."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,7 +22,7 @@ _QUESTIONS = (
 
 
 def answer(audit: Audit) -> Fact:
-    """Say how well members are found without differential privacy and with it, and how accurate the attacked heads are."""
+    """Report how well attacks find members, by ε, and the accuracy of the attacked heads."""
     images, rows = _fewest(audit)
     if not (measure := _answering(rows, _QUESTIONS[-1])):
         return fact("audit", "nothing_learnt")
@@ -46,7 +46,7 @@ def answer(audit: Audit) -> Fact:
 
 
 def glance(audit: Audit) -> list[Section]:
-    """Return a section with the most that attacks found under each protection, over strategies, and what guesses reach."""
+    """Return a section with the best attack under each protection, over strategies, and the guesses."""
     images, rows = _fewest(audit)
     questions = [(measure, question[measure]) for question in _QUESTIONS if (measure := _answering(rows, question))]
     protections: dict[str, list[Row]] = {}
@@ -68,7 +68,7 @@ def glance(audit: Audit) -> list[Section]:
 
 
 def _fewest(audit: Audit) -> tuple[str, list[Row]]:
-    """Return the fewest images a class, and the rows with them; without bounds, which do not depend on images."""
+    """Return the fewest images per class, and their rows without bounds, which need no images."""
     rows = [row for row in audit.table if row["attack"] != "one run"]
     images = min(map(images_of, rows), key=lambda number: real(number or 0), default="")
     return images, [row for row in rows if images_of(row) == images]

@@ -67,7 +67,7 @@ class _Line:
 
 
 def roc_figures(audit: Audit) -> list[Figure]:
-    """Draw a figure a case with all its attacks; with many cases, a figure a strategy with each case's best attack."""
+    """Draw a figure per case with all its attacks, or if cases are many, per strategy with the best."""
     read: dict[tuple[tuple[str, str], str], dict[str, list[tuple[float, float]]]] = {}
     for row in audit.roc:
         attacks = read.setdefault(((row["strategy"], images_of(row)), row["protection"]), {})

@@ -144,7 +144,7 @@ def highest(rows: Sequence[Row], measure: str) -> Value | None:
 
 
 def bounds_of(audit: Audit) -> list[Bound]:
-    """Return each claimed ε once with its lower bound; a run stands for all cases that share its mechanism."""
+    """Return each claimed ε once with its lower bound; cases of the same mechanism share one."""
     cases: dict[tuple[str, ...], dict[str, float]] = {}
     for row in audit.table:
         if row["measure"] in ("epsilon_lower_bound", "claimed") and row["value"]:

@@ -109,7 +109,7 @@ def _chances(chances: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def _remarks(rows: Iterable[Row]) -> list[str]:
-    """Return the notes of rows, each once for all measures; without those that differ in numbers from row to row."""
+    """Return the notes of rows, each once, without notes whose numbers differ between rows."""
     variants: dict[str, set[str]] = {}
     about: dict[str, list[str]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The page about an audit: what attacks learn, ROC curves, bounds and claims, rebuilt images and their originals."""
+"""The page about an audit: results of attacks, ROC curves, bounds and claims, rebuilt images."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The answer about a benchmark: the facts behind its sentences on accuracy, privacy and cost, and on each setting."""
+"""The answer about a benchmark: facts on accuracy, privacy and cost, and on each setting."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def answer(benchmark: Benchmark) -> tuple[Fact, ...]:
 
 
 def of_setting(benchmark: Benchmark, rows: Sequence[Row], curves_: Mapping[str, Sequence[float]]) -> str:
-    """Say which method of a setting is best, also at each ε, what all images in one place give, and who does better alone.
+    """Report a setting's best method, also at each ε, pooled training, and sites better off alone.
 
     Args:
         benchmark: the whole.
@@ -103,7 +103,7 @@ def _accuracy(benchmark: Benchmark) -> Fact:
 
 
 def _alone(benchmark: Benchmark, tops: Mapping[str, Row]) -> dict[str, Any] | None:
-    """Return the least and the most share of sites, over settings, that do better alone than with the best method."""
+    """Return the lowest and highest share, over settings, of sites that do better alone."""
     settings = by_setting(benchmark)
     shares = {name: share for name, top in tops.items() if not math.isnan(share := alone(benchmark, top))}
     if not shares:

@@ -1,4 +1,4 @@
-"""The most accurate methods of a benchmark's settings: federated or not, and at each ε; and all settings at a glance."""
+"""The most accurate methods of each setting, federated or not and at each ε; the glance table."""
 
 import math
 import re
@@ -32,7 +32,7 @@ def best(rows: Sequence[Row]) -> Row:
 
 
 def as_good(benchmark: Benchmark, rows: Sequence[Row]) -> list[Row]:
-    """Return the best row, and those whose accuracy has an interval, or values of two seeds, that overlaps with its own."""
+    """Return the best row, and those whose interval, or range of two seeds, overlaps with it."""
     if not rows:
         return []
     top = best(rows)
@@ -66,21 +66,19 @@ def family(method: str) -> str:
 
 
 def alone(benchmark: Benchmark, row: Row) -> float:
-    """Return the share of sites that do better alone on their own test images than with a method, NaN if not known."""
+    """Return the share of sites with better local heads on own test images; NaN if unknown."""
     return estimate(benchmark, row, "worse_than_local").mean
 
 
 def on_own_images(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[float, float]:
-    """Return the accuracy on sites' own test images, in the mean over sites: of a setting's best method, and of each site
-    alone; NaN where it is not known.
-    """
+    """Return the mean accuracy on sites' own test images, NaN if unknown: (best method, alone)."""
     local = next((row for row in rows if row["method"] == "local only"), {})
     methods = federated(rows)
     return real(best(methods).get("own_mean")) if methods else math.nan, real(local.get("own_mean"))
 
 
 def glance(benchmark: Benchmark) -> list[Section]:
-    """Return a section with a row a setting, if there are several: the best of each kind, and its accuracy."""
+    """Return a section with a row per setting, if there are several: the best of each kind."""
     settings = by_setting(benchmark)
     levels = few(falling({level for rows in settings.values() for level in by_epsilon(federated(rows))}))
     cells = tuple((printable(name, 60), *_best_of_each(benchmark, rows, levels)) for name, rows in settings.items())

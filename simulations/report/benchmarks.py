@@ -27,7 +27,7 @@ _SCORES = {**SHARES, **POINTS, **NUMBERS}
 
 
 def page(benchmark: Benchmark, name: str) -> Page:
-    """Return the page: the answer, all settings at a glance, a section a setting, and how the benchmark was made."""
+    """Return the page: the answer, the glance table, a section per setting, and the benchmark's setup."""
     settings = list(by_setting(benchmark).values())
     parts = [_setting(benchmark, f"setting-{i}", rows, len(settings) > 1) for i, rows in enumerate(settings)]
     sections = (*glance(benchmark), *parts, *_how(benchmark))
@@ -81,7 +81,7 @@ def _measures(benchmark: Benchmark, rows: Sequence[Row], caption: str, measures:
 
 
 def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    """Lay out the costs, with a note if 95 % of pooled softmax says little because a better pooled head is far ahead."""
+    """Lay out the costs, with a note if another pooled head is far better than pooled softmax."""
     table, together = _measures(benchmark, federated(rows), "Costs", COSTS), pooled(rows)
     accuracy = {row["method"]: real(row["accuracy"]) for row in together}
     softmax = accuracy.get("pooled softmax", math.inf)

@@ -84,7 +84,7 @@ def _add_legend(figure: Any, axes: Any, least: int) -> None:
 
 
 def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
-    """Return colour, marker and dashes of each; series of one look have its colour, and differ in the others."""
+    """Return colour, marker and dashes of each; series of one look share only its colour."""
     chosen, times = [], Counter[int]()
     for i, line in enumerate(series):
         look = i if line.look is None else line.look
@@ -204,7 +204,7 @@ def dot_chart(
 
 
 def _draw_dots(axes: Any, dots: Sequence[Dot], values: Sequence[str], moved: NDArray[Any], size: float) -> None:
-    """Draw a marker a value; the first has the dot's colour in other figures, if it has one, and others are grey then."""
+    """Draw a marker per value: the first in the dot's colour, the others then in grey."""
     coloured = any(dot.look is not None for dot in dots)
     y = np.arange(len(dots))
     for i, name in enumerate(values):

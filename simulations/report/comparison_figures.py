@@ -15,7 +15,7 @@ _BY_SITE = 6  # most runs in the chart by site
 
 
 def figures(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
-    """Return a section a figure, of those that there is something to draw in."""
+    """Return a section for each figure that has data."""
     charts = {
         ("accuracy", "Accuracy by round"): _by_round(runs, names),
         ("sites", "Accuracy by site"): _by_site(runs, names),
@@ -26,7 +26,7 @@ def figures(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
 
 
 def _looks(runs: Sequence[Run]) -> list[int | None]:
-    """Return each run's look in all figures: of many runs the most accurate alone have one, the others are faint."""
+    """Return each run's look in all figures; of many runs only the most accurate have one."""
     if len(runs) <= DISTINCT:
         return list(range(len(runs)))
     ranked = sorted(range(len(runs)), key=lambda i: -1.0 if math.isnan(runs[i].accuracy) else runs[i].accuracy)

@@ -1,4 +1,4 @@
-"""Matrices of counts: the partition and the confusion matrix, as bubbles or shades with the table of their numbers."""
+"""Matrices of counts, as bubbles or shades and a table: the partition, the confusion matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def confusion(run: Run, matrix: NDArray[Any]) -> Figure:
 
 
 def _matrix_chart(words: Caption, matrix: Matrix, table: Table, *, by_count: bool = False) -> Figure:
-    """Draw a matrix of counts: bubbles whose area is the count, or shades by the share of the row or the count.
+    """Draw a matrix: bubbles whose area is the count, or shades by the row's share or the count.
 
     Args:
         words: the caption.

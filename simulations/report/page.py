@@ -67,7 +67,7 @@ def _of_runs(group: Sequence[Run], names: Sequence[str]) -> Page:
 
 
 def _under(number: int, part: Page) -> list[Section]:
-    """Return a part of a page about several things: its answer, then its sections, under keys of their own."""
+    """Return one part of a page: its answer, then its sections, under keys of the part."""
     answer = Section("answer", "The answer", (part.lead,), part.facts)
     return [
         replace(section, key=f"part-{number}-{section.key}", title=section.title, part=part.title)

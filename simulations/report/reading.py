@@ -28,7 +28,7 @@ class Run:
 
     @property
     def measured(self) -> Mapping[str, Any]:
-        """The scores of its head; if sites keep theirs to themselves, those measured from outside the simulation."""
+        """The scores of its head, from outside the simulation if the sites send none."""
         return dict(self.summary.get("measured_outside_the_federation") or self.summary)
 
     @property

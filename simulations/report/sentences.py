@@ -1,6 +1,7 @@
 """The sentences of the report. They are in ``templates/*.txt``, so that English can be edited without Python.
 
-A macro writes paragraphs, separated by blank lines. Other line breaks count as spaces, and there is none before punctuation.
+A macro writes paragraphs, separated by blank lines. Other line breaks count as spaces, and there is
+none before punctuation.
 """
 
 import re

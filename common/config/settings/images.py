@@ -11,7 +11,7 @@ _READY_MADE = re.compile(r"(?:[\w.-]+-)?features-([1-9]\d*)")
 
 
 def ready_made_width(backbone: str) -> int:
-    """Return d for ``features-D`` or ``NAME-features-D``, which say that sites hold features and no images; else 0."""
+    """Return D of ``features-D`` or ``NAME-features-D``, if sites hold features and no images; else 0."""
     match = _READY_MADE.fullmatch(backbone)
     return int(match[1]) if match else 0
 

@@ -1,4 +1,4 @@
-"""SettingsGroup of what protects the sites: differential privacy, and masks that show the server sums alone."""
+"""Settings that protect the sites: differential privacy and masks (secure aggregation)."""
 
 from typing import Literal
 
