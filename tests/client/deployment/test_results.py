@@ -104,7 +104,7 @@ def test_a_model_of_standardised_features_is_made_from_what_is_kept(results: Pat
     again = load_model(newest_result(results).model())
     np.testing.assert_allclose(again.predict(image), raw.predict(image), atol=1e-4)
     keep(3, TASK, standardise="federated")
-    with pytest.raises(UserError, match="mean and deviation are not there"):
+    with pytest.raises(UserError, match="mean and deviation are missing"):
         newest_result(results).model()
 
 
@@ -142,7 +142,7 @@ def test_another_backbone_than_that_of_the_run_is_refused(results: Path) -> None
     for words in (
         "trained on backbone 0123456789abcdef…",
         f"{BUNDLED} is now {own}…",
-        "bring back the file that it was",
+        "bring back the earlier file",
     ):
         assert words in str(caught.value)
 
