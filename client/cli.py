@@ -33,7 +33,7 @@ def init(
     data: Annotated[Path, typer.Option(help="Images: a folder of class folders, a CSV manifest or an .npz archive.")],
     ca: Annotated[Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")] = None,
 ) -> None:
-    """Make a site's folder: settings to edit, and a key pair of which only the public half is sent to the coordinator.
+    """Make a site's folder: settings to edit, and a key pair. The coordinator gets the public key only.
 
     [bold]Example[/bold]
 
@@ -111,7 +111,7 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Check everything that a site needs, one line each, with remedies. Exit status 1 if something is missing."""
+    """Check everything that a site needs, one line each, with remedies. Exit status 1 after an error."""
     from fedtransfer.client.deployment.preflight import check_site
     from fedtransfer.client.deployment.settings import SiteFolder
 
@@ -120,9 +120,10 @@ def check(
     for finding in check_site(SiteFolder.open(folder), images=not quick):
         sound = sound and finding.level != "error"
         if json_output:
-            print(json.dumps(vars(finding), ensure_ascii=False), flush=True)
+            record = {"what": finding.subject, "level": finding.level, "text": finding.text}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
         else:
-            print(f"{signs[finding.level]} {finding.what:16} {finding.text}", flush=True)
+            print(f"{signs[finding.level]} {finding.subject:16} {finding.text}", flush=True)
     if not sound:
         raise typer.Exit(1)
 
@@ -280,7 +281,7 @@ def evaluate(
     personal: Personal = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
-    """Score the newest result on the site's images, in the same splits as in the run. Needs no coordinator."""
+    """Score the newest result on the site's images, in the splits of the run. Needs no coordinator."""
     from rich.console import Console
 
     from fedtransfer.client.answers import show_evaluation

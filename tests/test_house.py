@@ -237,33 +237,6 @@ ON_THE_WIRE = {"fedtransfer.common.wire.protocol": {"what"}}  # a message's fiel
 RETIRED_MODULES = {"asking", "beside", "closing", "joining", "opening", "place", "shown", "standing", "totals", "trial", "words", "work"}  # fmt: skip
 # Each has a plainer word in its place: again, next to, amounts to, because … is missing, is missing, the number of, is in.
 PHRASES = ("anew", "[Bb]eside", "comes to", "[Ff]or want of", "(?<!there )is none", "[Ss]o many", "stands in")
-# Modules that still have some; empty these.
-NAMES_NOT_YET = {
-    "fedtransfer.client.deployment.preflight", "fedtransfer.server.rounds.loop",
-    "fedtransfer.server.rounds.progress", "fedtransfer.simulations.audit.canaries",
-    "fedtransfer.simulations.audit.image_pool", "fedtransfer.simulations.audit.measures",
-    "fedtransfer.simulations.audit.reconstruction", "fedtransfer.simulations.benchmark.cells",
-    "fedtransfer.simulations.report.audit_curves", "fedtransfer.simulations.report.benchmark_answer",
-    "fedtransfer.simulations.report.benchmark_best", "fedtransfer.simulations.report.blocks",
-    "fedtransfer.simulations.report.comparison_figures",
-}  # fmt: skip
-PHRASES_NOT_YET = {
-    "fedtransfer.client.training.personal", "fedtransfer.client.training.trainer",
-    "fedtransfer.client.training.trainers", "fedtransfer.common.config.settings.everything",
-    "fedtransfer.common.config.settings.images", "fedtransfer.common.config.settings.privacy",
-    "fedtransfer.common.config.settings.training",
-    "fedtransfer.server.rounds.loop",
-    "fedtransfer.simulations.audit.canaries", "fedtransfer.simulations.audit.leaks",
-    "fedtransfer.simulations.audit.measures", "fedtransfer.simulations.audit.membership",
-    "fedtransfer.simulations.audit.reconstruction", "fedtransfer.simulations.audit.server_view",
-    "fedtransfer.simulations.audit.shadows", "fedtransfer.simulations.audit.tables",
-    "fedtransfer.simulations.benchmark.measures", "fedtransfer.simulations.benchmark.memory",
-    "fedtransfer.simulations.benchmark.plan_file", "fedtransfer.simulations.benchmark.plans",
-    "fedtransfer.simulations.benchmark.pool",
-    "fedtransfer.simulations.report", "fedtransfer.simulations.report.blocks",
-    "fedtransfer.simulations.report.chart_data", "fedtransfer.simulations.report.offsets",
-    "fedtransfer.simulations.report.reading",
-}  # fmt: skip
 
 
 def definitions(file: Path) -> Iterator[str]:
@@ -282,8 +255,7 @@ def test_names_are_nouns_and_verbs_of_the_field() -> None:
         for name, file in modules().items()
         if (found := RETIRED & {*definitions(file)} - ON_THE_WIRE.get(name, set()))
     }
-    assert {name: found for name, found in retired.items() if name not in NAMES_NOT_YET} == {}
-    assert set(retired) >= NAMES_NOT_YET, "these have none any more: take them off the list"
+    assert retired == {}
 
 
 def test_modules_are_named_by_what_is_in_them() -> None:
@@ -301,6 +273,4 @@ def texts(file: Path) -> Iterator[str]:
 
 def test_texts_are_in_plain_english() -> None:
     pattern = re.compile(rf"\b({'|'.join(PHRASES)})\b")
-    odd = {name: found for name, file in modules().items() if (found := pattern.findall("\n".join(texts(file))))}
-    assert {name: found for name, found in odd.items() if name not in PHRASES_NOT_YET} == {}
-    assert set(odd) >= PHRASES_NOT_YET, "these have none any more: take them off the list"
+    assert {name: found for name, file in modules().items() if (found := pattern.findall("\n".join(texts(file))))} == {}

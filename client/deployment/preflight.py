@@ -42,12 +42,12 @@ class Finding:
     """The finding of one check.
 
     Attributes:
-        what: the subject of the check.
+        subject: what was checked.
         level: ``ok``, ``warning`` or ``error``.
         text: the finding, with a remedy if one is needed.
     """
 
-    what: str
+    subject: str
     level: str
     text: str
 

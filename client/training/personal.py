@@ -1,12 +1,13 @@
-"""Personal heads: what a site makes of the global head for itself at the end of a run.
+"""Personal heads: a site fits the global head to its own images at the end of a run.
 
-Three heads stand beside the global one. *Local*: trained here alone, from where every run starts. *Fine-tuned*: the
-global head, trained on here. *Mixed*: a · global + (1 - a) · local, with the a in {0, 0.1, …, 1} that the site's
-validation images prefer; the interpolation of APFL (Deng, Kamani and Mahdavi 2020, arXiv 2003.13461), between finished
-heads. Without validation images a is 1: nothing speaks for another head than the one that all made.
+There are three, next to the global one. *Local*: trained on this site's images alone, from the
+run's initial head. *Fine-tuned*: the global head, trained further on this site's images. *Mixed*:
+a · global + (1 - a) · local, with the a in {0, 0.1, …, 1} of the lowest loss on the site's
+validation images. This is the interpolation of APFL (Deng, Kamani and Mahdavi 2020, arXiv
+2003.13461), between finished heads. Without validation images a is 1, the global head.
 
-Of FedAvg with local fine-tuning, Motley (Wu et al. 2022, arXiv 2206.09262) found that it helps sites on average and
-harms some; hence all four are scored on the site's own test images.
+FedAvg with local fine-tuning helps sites on average and harms some (Motley, Wu et al. 2022, arXiv
+2206.09262). So all four heads are scored on the site's own test images.
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class PersonalHeads:
 
     @property
     def best(self) -> str:
-        """The kind with the lowest validation loss; of equals the first, so without validation images the global."""
+        """The kind with the lowest validation loss; the global one without validation images."""
         return min(KINDS, key=self.losses.__getitem__)
 
 
@@ -56,8 +57,8 @@ def make_personal(
 
     Args:
         spec: what the heads look like.
-        config: the run's settings; local training takes as many epochs as a site's in the federation, fine-tuning
-            ``config.adaptation_epochs``.
+        config: the run's settings. Local training takes as many epochs as a site trains in the
+            federation; fine-tuning takes ``config.adaptation_epochs``.
         head: the global head.
         data: ``train``, ``validation`` and ``test`` → features (n, d) and class numbers (n,).
         site: the site's name; it keys the random draws.
@@ -85,7 +86,8 @@ def make_personal(
 def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, validation: Split, name: str) -> Arrays:
     """Train for as many epochs as the federation does over all rounds, on these images only.
 
-    The epoch with the lowest validation loss is kept, or the last where there are no validation images.
+    Return the head of the epoch with the lowest validation loss, or the last if there are no
+    validation images.
     """
     epochs = config.rounds * config.local_epochs
     return t.train(initial, *train, generator(config.seed, "baseline", name), epochs, epochs, validation)
@@ -94,8 +96,8 @@ def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, va
 def adaptation_recipe(config: RunConfig) -> Recipe:
     """Return how a site adapts the global head: as it trains by itself, at the full learning rate.
 
-    Where that head was trained to be adapted by gradient steps of a certain size (Per-FedAvg, arXiv 2002.07948), by
-    such steps: SGD at ``config.inner_rate``.
+    A head that was trained to be adapted by gradient steps of a certain size (Per-FedAvg, arXiv
+    2002.07948) is adapted by such steps: SGD at ``config.inner_rate``.
     """
     recipe = Recipe.plain(config)
     if "inner_rate" in config.method.options:

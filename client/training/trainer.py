@@ -1,7 +1,8 @@
-"""Fine-tune a head on features. Nothing of one message is left for the next: each starts from the head it brings.
+"""Fine-tune a head on features. Each call starts from the head that it gets, without other state.
 
-Two trainers do the same arithmetic: ``fedtransfer.client.training.linear`` for the default, one softmax layer under plain SGD, and
-``fedtransfer.client.training.keras`` for every other head and optimizer.
+Two trainers do the same arithmetic: ``fedtransfer.client.training.linear`` for the default, one
+softmax layer under plain SGD, and ``fedtransfer.client.training.keras`` for every other head and
+optimizer.
 """
 
 import math
@@ -28,11 +29,11 @@ class Recipe:
         optimizer, learning_rate, batch_size, epochs, patience: as in the run config.
         proximal: FedProx' μ: the loss gets μ/2 · ‖w - (the head it began at)‖².
         weight_decay: λ: each step also shrinks kernels, not biases, by rate · λ.
-        inner_rate: Per-FedAvg's α: a step takes two batches, and its gradient on the second where a step of α along
-            that on the first leads (0: plain steps).
+        inner_rate: Per-FedAvg's α: a step takes two batches, and its gradient on the second where a
+            step of α along that on the first leads (0: plain steps).
         corrected: steps take a correction of their gradients (SCAFFOLD).
-        backbone_rate: share of each step that arrays of the backbone make (discriminative rates; Howard and Ruder 2018,
-            arXiv 1801.06146).
+        backbone_rate: share of each step that arrays of the backbone make (discriminative rates;
+            Howard and Ruder 2018, arXiv 1801.06146).
     """
 
     optimizer: str
@@ -61,7 +62,7 @@ class Recipe:
 
     @classmethod
     def from_config(cls, config: RunConfig) -> "Recipe":
-        """Read from a run config how a site trains in the federation, with what its method adds to the steps."""
+        """Return a site's recipe in a run, with what the method adds to the steps."""
         return replace(
             cls.plain(config),
             proximal=config.proximal if "proximal" in config.method.options else 0.0,
@@ -71,7 +72,7 @@ class Recipe:
 
 
 class Trainer(ABC):
-    """Trains heads of one kind by one recipe. Not for several threads at once: borrow one with ``trainer``."""
+    """Trains heads of one kind by one recipe. It is not thread-safe: borrow one with ``trainer``."""
 
     @abstractmethod
     def start(
@@ -85,7 +86,7 @@ class Trainer(ABC):
         correction: Arrays | None = None,
         class_weights: NDArray[np.float32] | None = None,
     ) -> Callable[[int], Arrays]:
-        """Begin at ``head`` with fresh optimizer state; return a function that trains so many more epochs.
+        """Begin at ``head`` with new optimizer state; return a function epochs → head after them.
 
         The arguments are those of ``train``.
         """
@@ -110,8 +111,8 @@ class Trainer(ABC):
     ) -> Arrays:
         """Fine-tune ``head`` on features (n, d) and class numbers (n,); return the new head.
 
-        With ``patience`` and validation images, stop once the validation loss has not improved for that many epochs,
-        and return the head of the best epoch.
+        With ``patience`` and validation images, stop once the validation loss has not improved for
+        that many epochs, and return the head of the best epoch.
 
         Args:
             head, x, y: what is trained, and on what.
@@ -120,7 +121,8 @@ class Trainer(ABC):
             patience, validation: see above.
             rate: share of the recipe's rates that holds.
             correction: added to the gradient of each step, shaped as the head; for a corrected recipe only.
-            class_weights: (C,) factors on the images' losses, by class; a batch's sum is divided by its images.
+            class_weights: (C,) factors on the images' losses, by class; a batch's sum is divided by
+                its images.
         """
         advance = self.start(head, x, y, rng, rate=rate, correction=correction, class_weights=class_weights)
         if not patience or validation is None or not len(validation[1]):
@@ -145,7 +147,7 @@ def batches(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
 
 
 def pairs(rows: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Put an epoch's batches (B, size) two by two, (⌈B/2⌉, 2, size); the last of an odd number is paired with itself.
+    """Pair an epoch's batches (B, size) → (⌈B/2⌉, 2, size); an odd last one is paired with itself.
 
     So every image is worked with once an epoch, and a site with a single batch trains too.
     """

@@ -13,7 +13,7 @@ from fedtransfer.common.head.head import HeadSpec
 
 
 class _Pool:
-    """Trainers of one kind, as many as are in use at a time: they are built once a process and memory stays flat."""
+    """Trainers of one kind, one for each concurrent user, built once in a process."""
 
     def __init__(self, spec: HeadSpec, recipe: Recipe) -> None:
         self._kind = (spec, recipe)
@@ -36,7 +36,7 @@ _pool = lru_cache(maxsize=8)(_Pool)
 
 def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:
     """Borrow a trainer: ``with trainer(spec, recipe) as t: t.train(…)``."""
-    recipe = replace(recipe, epochs=0, patience=0)  # they are said anew each time
+    recipe = replace(recipe, epochs=0, patience=0)  # each call of train gives its own
     return _pool(spec, recipe if spec.above else replace(recipe, backbone_rate=1.0)).take()
 
 

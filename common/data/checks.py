@@ -49,7 +49,7 @@ def examine_sites(splits: Mapping[str, Sequence[str]]) -> list[str]:
     """Return warnings that name the sites without validation or without test images."""
     warnings = []
     for split, consequence in (
-        ("validation", "no say in which head is kept"),
+        ("validation", "no say in the choice of the head"),
         ("test", "no score but that on the common test set"),
     ):
         sites = [site for site, present in splits.items() if split not in present]

@@ -93,8 +93,8 @@ def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None =
     elif config.standardise == "federated":
         if moments is None:
             raise UserError(
-                "--standardise federated: the federation's mean and deviation are not there; they are summed at the "
-                "beginning of a run, and kept in its head.npz"
+                "--standardise federated: the federation's mean and deviation are missing; a run sums them at its "
+                "beginning and stores them in its head.npz"
             )
         offset, deviation = moments
     return FeatureMap(

@@ -1,4 +1,4 @@
-"""DP-SGD of one linear layer by Opacus, beside heads that this project trained with the same settings on the same features.
+"""DP-SGD of one linear layer by Opacus, compared with this project's, with the same settings on the same features.
 
 This file imports nothing of the project, and wants an environment of its own:
 
@@ -93,15 +93,15 @@ if __name__ == "__main__":
     parser.add_argument("features", help="of features.py")
     parser.add_argument("ours", type=Path, help="of ours.py")
     parser.add_argument("--table", type=Path, help="CSV of both, a row for each epsilon")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # Opacus': of its random numbers, which are not secret, and of hooks
 
-    data = np.load(asked.features)
+    data = np.load(arguments.features)
     x_train, y_train, x_test, y_test = (
         torch.from_numpy(data[key]) for key in ("x_train", "y_train", "x_test", "y_test")
     )
     lines = []
-    for line in asked.ours.read_text("utf-8").splitlines():
+    for line in arguments.ours.read_text("utf-8").splitlines():
         ours = json.loads(line)
         began = time.process_time()
         model, history = train(x_train, y_train, ours)
@@ -117,8 +117,8 @@ if __name__ == "__main__":
         }
         lines.append((ours, theirs))
         print(json.dumps(theirs), flush=True)
-    if asked.table:
-        with asked.table.open("w", newline="", encoding="utf-8") as file:
+    if arguments.table:
+        with arguments.table.open("w", newline="", encoding="utf-8") as file:
             table = rows(lines)
             writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
             writer.writeheader()

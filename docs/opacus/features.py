@@ -18,13 +18,13 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("file", help="where x_train, y_train, x_test and y_test go")
 parser.add_argument("--data", default="cifar10", help="as for fedtransfer simulate")
 parser.add_argument("--store", default="", help="as for fedtransfer simulate")
-asked = parser.parse_args()
+arguments = parser.parse_args()
 
-config = make_config({"data": asked.data, "store": asked.store, "sites": 1, "partition": "iid"}, "options")
+config = make_config({"data": arguments.data, "store": arguments.store, "sites": 1, "partition": "iid"}, "options")
 (images,) = sites_of(config)[0].values()
 site = prepare_site(images, config)
 classes = tuple(sorted({image.label for image in images}))
 arrays = {split: site.data(split, classes) for split in ("train", "validation", "test")}
 x, y = (np.concatenate(both) for both in zip(arrays["train"], arrays["validation"], strict=True))
-np.savez(asked.file, x_train=x, y_train=y, x_test=arrays["test"][0], y_test=arrays["test"][1])
-print(f"{asked.file}: {len(y)} training and {len(arrays['test'][1])} test images, d = {x.shape[1]}")
+np.savez(arguments.file, x_train=x, y_train=y, x_test=arrays["test"][0], y_test=arrays["test"][1])
+print(f"{arguments.file}: {len(y)} training and {len(arrays['test'][1])} test images, d = {x.shape[1]}")

@@ -5,9 +5,9 @@
 Noise multipliers are those that a run with ``--dp image`` finds for each ε. Batches and noise are secret draws, so
 accuracies repeat in distribution only; the seed of a line is for Opacus.
 
-The settings are of a grid on 5,000 training images of CIFAR-10 that were kept out (``--held-out 5000``, two seeds): rate
+The settings are of a grid on 5,000 held-out training images of CIFAR-10 (``--held-out 5000``, two seeds): rate
 0.05; 250, 500 or 1000 steps; clip 0.5 or 1; learning rate · clip 8, 16, 24 or 32. These are within 0.3 points of the best
-at every ε. What this choice tells of the images is not in ε; Opacus gets the same.
+at every ε. ε does not count what this choice reveals of the images; Opacus gets the same.
 """
 
 import argparse
@@ -32,29 +32,29 @@ parser.add_argument("--steps", type=int, default=1000)
 parser.add_argument("--clip", type=float, default=0.5)
 parser.add_argument("--learning-rate", type=float, default=48.0)
 parser.add_argument("--seeds", type=int, default=5)
-parser.add_argument("--held-out", type=int, default=0, help="score on so many training images, kept out, not on test")
-asked = parser.parse_args()
+parser.add_argument("--held-out", type=int, default=0, help="training images to score on, in place of the test images")
+arguments = parser.parse_args()
 
-data = np.load(asked.features)
+data = np.load(arguments.features)
 x, y, x_test, y_test = (data[key] for key in ("x_train", "y_train", "x_test", "y_test"))
-if asked.held_out:
+if arguments.held_out:
     order = np.random.default_rng(0).permutation(len(y))
-    kept, out = order[asked.held_out :], order[: asked.held_out]
-    x, y, x_test, y_test = x[kept], y[kept], x[out], y[out]
+    train, held_out = order[arguments.held_out :], order[: arguments.held_out]
+    x, y, x_test, y_test = x[train], y[train], x[held_out], y[held_out]
 classes = int(y.max()) + 1
 zeros = (np.zeros((x.shape[1], classes), np.float32), np.zeros(classes, np.float32))
 
-for epsilon in asked.epsilon:
+for epsilon in arguments.epsilon:
     settings = {
         "dp": "image",
         "epsilon": epsilon,
-        "delta": asked.delta,
+        "delta": arguments.delta,
         "rounds": 1,
-        "local-steps": asked.steps,
-        "image-rate": asked.rate,
-        "batch-size": round(asked.rate * len(y)),
-        "clip": asked.clip,
-        "learning-rate": asked.learning_rate,
+        "local-steps": arguments.steps,
+        "image-rate": arguments.rate,
+        "batch-size": round(arguments.rate * len(y)),
+        "clip": arguments.clip,
+        "learning-rate": arguments.learning_rate,
         "weighting": "uniform",
         "classes": "declared",
         "class-names": ",".join(map(str, range(classes))),
@@ -62,18 +62,18 @@ for epsilon in asked.epsilon:
     config = make_config(settings, "options")
     promised = guarantee(config)
     assert promised
-    for seed in range(asked.seeds):
+    for seed in range(arguments.seeds):
         began = time.process_time()
         kernel, bias = train_privately(zeros, x, y, Recipe.from_config(config), promised, secret_generator())
         seconds = time.process_time() - began
         line = {
             "epsilon": epsilon,
-            "delta": asked.delta,
+            "delta": arguments.delta,
             "noise_multiplier": promised.noise_multiplier,
-            "rate": asked.rate,
-            "steps": asked.steps,
-            "clip": asked.clip,
-            "learning_rate": asked.learning_rate,
+            "rate": arguments.rate,
+            "steps": arguments.steps,
+            "clip": arguments.clip,
+            "learning_rate": arguments.learning_rate,
             "seed": seed,
             "accuracy": round(float(((x_test @ kernel + bias).argmax(1) == y_test).mean()), 4),
             "seconds": round(seconds, 2),

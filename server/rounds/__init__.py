@@ -1,1 +1,1 @@
-"""One round after another: what is asked, what comes back, the next head."""
+"""The rounds of a run: requests to sites, their answers, the next head."""

@@ -18,12 +18,13 @@ from fedtransfer.server.sites.messenger import Messenger
 from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.server.strategies.one_shot import NEVER
 
-# The class scores of a closed-form head rank the classes but are no log-odds: a head to be trained further, or scored
-# by its loss, needs the factor that suits its softmax. Powers of two change no digit of the head.
+# The class scores of a closed-form head rank the classes but are no log-odds: a head to be trained
+# further, or scored by its loss, needs the factor that suits its softmax. Powers of two change no
+# digit of the head.
 FACTORS = tuple(2.0**k for k in range(-2, 8))
 
-# Under differential privacy validation images may not choose the factor. On CIFAR-10 without privacy they choose 8 for
-# ridge regression and 16 to 32 for class means.
+# Under differential privacy validation images may not choose the factor. On CIFAR-10 without
+# privacy they choose 8 for ridge regression and 16 to 32 for class means.
 PRIVATE_FACTOR = 8.0
 
 
@@ -79,7 +80,7 @@ def _moments(sums: Sequence[Sums]) -> Moments:
 def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tuple[Sequence[Sums], int]:
     """Have the sites sum features of training images; return the sums, and the number of sites.
 
-    Under differential privacy no site is asked twice: a second answer would be a second release.
+    Under differential privacy there is no retry: a second answer would be a second release.
     """
     if messenger.config.private:
         messenger = replace(messenger, config=messenger.config.model_copy(update={"round_retries": 0}))

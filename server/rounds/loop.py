@@ -1,10 +1,12 @@
-"""The round loop, in plain sight: join, open, R rounds of training, closing scores, delivery of the best head.
+"""The round loop: join, prepare, R rounds of training, closing scores, delivery of the best head.
 
-A round, as data flows: cohort → task → replies → admission → combination in site order (float64) → strategy → next
-head → checkpoint. The scores of a round are those of the head entering it, on the images of the sites that took part.
-A round with too few usable answers changes nothing and is tried again; then the run stops, and can be resumed.
+A round, as data flows: cohort → task → replies → admission → combination in site order (float64) →
+strategy → next head → checkpoint. The scores of a round are those of the head entering it, on the
+images of the sites that took part. A round with too few usable answers changes nothing and is tried
+again. After too many retries the run stops, and can be resumed.
 
-Under differential privacy a round is charged before it begins, and never tried again: with whoever answers it goes on.
+Under differential privacy a round is charged before it begins and never tried again: it goes on
+with the sites that answer.
 """
 
 import logging
@@ -53,14 +55,15 @@ def federate(
     grid: Grid, config: RunConfig, backbone: Backbone, folder: Path, callbacks: Iterable[Callback] = (),
     rng: np.random.Generator | None = None, strategy: Strategy | None = None,
 ) -> Outcome:  # fmt: skip
-    """Run a whole federation over ``grid``, or with ``config.resume`` the rest of one, and return its outcome.
+    """Run a federation over ``grid``, or with ``config.resume`` the rest of one; return its outcome.
 
-    ``rng`` draws secret cohorts and noise; by default nobody may repeat it. ``strategy`` is for one that is an object;
-    by default it is the one that the settings name.
+    Args:
+        rng: draws secret cohorts and noise; by default nobody can repeat its draws.
+        strategy: a strategy object, in place of the one that the settings name.
 
     Raises:
-        UserError: too few sites take part, a round got too few usable answers too often, or a checkpoint cannot be
-            written or read; or the settings of privacy are not ones that can be kept.
+        UserError: too few sites take part, a round got too few usable answers too often, a checkpoint
+            cannot be written or read, or the privacy settings are infeasible.
     """
     callbacks, strategy = list(callbacks), strategy_of(config, strategy)
     spending = RunLedger.from_config(folder, config)
@@ -117,7 +120,8 @@ class Rounds:
         self._messenger, self._config, self._rng = messenger, messenger.config, rng
         self._federation: Federation = messenger.federation
         self._strategy = strategy
-        # Strategies read from their config how many sites train, which are fewer if some have no training image.
+        # Strategies read from their config how many sites train, which are fewer if some have no
+        # training image.
         self._strategy_config = messenger.config.model_copy(update={"sites": len(messenger.federation.trainers)})
         self.requests = Requests(messenger.config, messenger.federation)
         self._site_level: SiteLevel | None = None
@@ -125,18 +129,18 @@ class Rounds:
             self._site_level = SiteLevel.from_config(messenger.config, messenger.spending.promise)
 
     def begin(self) -> Progress:
-        """Stand before the first round, with a one-shot head where the run begins with one."""
+        """Return the progress before the first round, with a one-shot head if the run begins with one."""
         layer = layer_at(self._config, 1)
         if self._messenger.spending and self._config.closed_form:
             self._messenger.spending.charge(0)
         start = prepare_run(self._messenger, self._messenger.terms.spec(layer))
         state = State(start.head, {}) if self._config.closed_form else self._start(start.head)
         progress = Progress.begin(state, os.urandom(8).hex(), layer)
-        kept = {MOMENTS: start.moments} if start.moments else {}
-        return replace(progress, arrays=kept, one_shot=start.one_shot)
+        arrays = {MOMENTS: start.moments} if start.moments else {}
+        return replace(progress, arrays=arrays, one_shot=start.one_shot)
 
     def train(self, progress: Progress) -> Progress:
-        """Make one round of training, trying again where too few answers are usable."""
+        """Make one round of training, with retries if too few answers are usable."""
         number = progress.round + 1
         progress = self._deepened(progress, number)
         public = self._messenger.public.counts(progress) if self._messenger.public else None
@@ -196,7 +200,7 @@ class Rounds:
         return after
 
     def _deepened(self, progress: Progress, number: int) -> Progress:
-        """Unfreeze what a round is the first to train; the server's optimizer starts anew with it."""
+        """Unfreeze the layers that a round is the first to train, and reset the server's optimizer."""
         layer = layer_at(self._config, number)
         if layer == progress.trainable:
             return progress
@@ -228,7 +232,7 @@ class Rounds:
             return str(error), state
 
     def _contributions(self, answers: Answers) -> list[Contribution]:
-        """Return what the sites that answered sent, in site order; under masks their total, of the weight of all."""
+        """Return the sites' updates in site order, or under masks their total, with the weight of all."""
         updates: list[Update] = answers.summands
         sites, weighting = 1 if answers.total is None else len(answers.admitted), self._config.weights_of_sites
         return [

@@ -1,7 +1,7 @@
-"""Checkpoints: the progress of a run, one file per round. A kill at any moment leaves a whole one.
+"""Checkpoints: the progress of a run, one file per round. After a kill at any moment one is complete.
 
 They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.round_files``: NumPy
-arrays and a JSON text. The newest two are kept.
+arrays and a JSON text. Only the newest two remain.
 """
 
 import json

@@ -48,7 +48,7 @@ def strategy_of(config: RunConfig, given: Strategy | None = None) -> Strategy:
     if not strategy.sum_only and (config.masks or config.dp == "site"):
         how = "--masks" if config.masks else "--dp site"
         raise UserError(
-            f"strategy {config.strategy}: with {how} it is shown one total of all sites, and it does not say that it"
-            f" works on that alone; if it does, set sum_only=True, otherwise leave out {how}"
+            f"strategy {config.strategy}: with {how} it receives only the total over all sites, and does not declare"
+            f" that this is enough; if it is, set sum_only=True, otherwise leave out {how}"
         )
     return strategy

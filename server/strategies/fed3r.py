@@ -1,19 +1,22 @@
 """Fed3R: ridge regression; with ``lda``, linear discriminant analysis from the same sums.
 
-Fanì et al. 2024, "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers" (arXiv 2406.01116):
-sites send G_k = Σ z zᵀ and B_k = Σ z yᵀ with z = [x; 1] and y one-hot; W = (G + λI)⁻¹ B is the ridge regression on all
-images together, however they are spread. Its last row, the bias, is penalised as every other.
+Fanì et al. 2024, "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers"
+(arXiv 2406.01116): sites send G_k = Σ z zᵀ and B_k = Σ z yᵀ with z = [x; 1] and y one-hot.
+W = (G + λI)⁻¹ B is the ridge regression on all images together, whatever the partition. Its last
+row, the bias, is penalised like every other.
 
-LDA (Hastie et al., "The Elements of Statistical Learning", 4.3) from the same sums, as in FedCGS (arXiv 2503.06962) and
-GH-OFL (arXiv 2602.01186): with the scatter within classes S = Σ x xᵀ - Σ_c N_c μ_c μ_cᵀ and Σ = (S + λI) / N,
+LDA (Hastie et al., "The Elements of Statistical Learning", 4.3) from the same sums, as in FedCGS
+(arXiv 2503.06962) and GH-OFL (arXiv 2602.01186): with the scatter within classes
+S = Σ x xᵀ - Σ_c N_c μ_c μ_cᵀ and Σ = (S + λI) / N,
 W_c = Σ⁻¹ μ_c and b_c = -½ μ_cᵀ Σ⁻¹ μ_c + log(N_c / N).
 
-Under differential privacy (DP-Fed3R) sites send G and B of clipped features x, with noise and without the 1 for a bias:
-on CIFAR-10 a head without it is up to 1.7 points better, since a 1 takes half of what bounds an image's share. G is
-made positive semidefinite again, at no cost: its eigenvalues below 0 are noise. The noise on G is a symmetric Gaussian
-matrix of deviation σ on the diagonal and σ/√2 off it, whose eigenvalues fill a semicircle (Wigner 1958) up to ±σ√(2d);
-without a λ of the config's it is their standard deviation, half of that: a direction that stands out of the noise is
-kept, one that is nothing but noise is held down.
+Under differential privacy (DP-Fed3R) sites send G and B of clipped features x, with noise and
+without the 1 for a bias. On CIFAR-10 a head without it is up to 1.7 points better, since a 1 takes
+half of the norm bound of an image. G is made positive semidefinite again, at no privacy cost: its
+eigenvalues below 0 are noise. The noise on G is a symmetric Gaussian matrix of deviation σ on the
+diagonal and σ/√2 off it, whose eigenvalues fill a semicircle (Wigner 1958) up to ±σ√(2d). If the
+config has no λ, it is their standard deviation, half of that: a direction above the noise remains,
+and one that is only noise is damped.
 """
 
 from collections.abc import Sequence

@@ -38,9 +38,9 @@ class Strategy:
             the head, array by array, then what else ``step`` needs.
         step: state, combined update → the next state, with its head in float32.
         extra: state → what sites are sent next to the head. They accept SCAFFOLD's variates only.
-        sum_only: whether it works on the sum of all updates alone, which is all that it is shown
-            with ``--masks`` or ``--dp site``. Read of strategies from outside only; the others' records
-            say it.
+        sum_only: whether the sum of all updates is enough, which is all that the strategy receives
+            with ``--masks`` or ``--dp site``. Read for strategies from outside only; for the others
+            their records say it.
     """
 
     start: Start

@@ -1,8 +1,9 @@
-"""White-box canaries for a linear head: each pushes what is released in a direction of its own, so all can be in one run.
+"""White-box canaries for a linear head: each has its own direction, so all can be in one run.
 
-A gradient with one entry that is not zero, "Dirac canary", is the worst case of clipping and noise (Nasr et al. 2023,
-arXiv 2302.07956). For a head with kernel (d, C), d at least m, canary j has features along axis j alone and a class y_j:
-the gradient of its loss, and its share in any sum of features, are in row j, where no other canary's are.
+A gradient with one entry that is not zero, "Dirac canary", is the worst case of clipping and noise
+(Nasr et al. 2023, arXiv 2302.07956). For a head with kernel (d, C), d at least m, canary j has
+features along axis j alone and a class y_j: the gradient of its loss, and its share in any sum of
+features, are in row j, where no other canary's are.
 """
 
 from collections.abc import Iterator
@@ -24,8 +25,9 @@ class Canaries:
     Attributes:
         inside: (m,), which are: each by a fair coin.
         classes: C.
-        length: norm of a canary's features, or of its site's update. Beyond the bound, so that clipping is needed; far
-            beyond 1, so that next to nothing of an image's gradient is in the bias, which all images share.
+        length: norm of a canary's features, or of its site's update. Beyond the bound, so that
+            clipping is needed; far beyond 1, so that next to nothing of an image's gradient is in
+            the bias, which all images share.
     """
 
     inside: NDArray[np.bool_]
@@ -33,7 +35,7 @@ class Canaries:
     length: float = 100.0
 
     @classmethod
-    def drawn(cls, count: int, rng: np.random.Generator) -> "Canaries":
+    def draw(cls, count: int, rng: np.random.Generator) -> "Canaries":
         """Toss the coins of ``count`` canaries."""
         return cls(rng.random(count) < 0.5)
 
@@ -72,9 +74,12 @@ class Canaries:
         return released[np.arange(len(self.inside)), self.labels].astype(np.float64)
 
     def in_gram(self, gram: NDArray[np.floating[Any]], by_class: NDArray[np.floating[Any]], clip: float) -> Scores:
-        """Score each canary by the Gram matrix (m, m) and the sum of features by class (m, C), of features clipped to ``clip``."""
+        """Score canaries by the Gram matrix (m, m) and class sums (m, C) of clipped features."""
         return clip**2 * np.diag(gram).astype(np.float64) + clip * self.in_sums(by_class)
 
     def in_head(self, kernel: NDArray[np.floating[Any]]) -> Scores:
-        """Score each canary by how far a kernel (m, C), zero at first, went down the gradient of the canary's loss, (1/C - y) xᵀ."""
+        """Score each canary by how far a kernel (m, C) went from zero down the gradient of its loss.
+
+        That gradient is (1/C - y) xᵀ.
+        """
         return self.in_sums(kernel) - kernel.mean(1)

@@ -1,8 +1,9 @@
 """A decoder: from features as heads see them back to images of 32 x 32 pixels, trained on public images.
 
-Features of a frozen backbone are no secret code: whoever has the backbone can train a network that undoes it, as far as
-features tell of the image (Dosovitskiy and Brox 2016, arXiv 1506.02753). MAUI (arXiv 2509.11451) rebuilds images of sites of
-a federation from features that were read off updates of heads; here a decoder takes its second step.
+Features of a frozen backbone are no secret code: whoever has the backbone can train a network that
+undoes it, as far as features tell of the image (Dosovitskiy and Brox 2016, arXiv 1506.02753). MAUI
+(arXiv 2509.11451) rebuilds images of sites of a federation from features that were read off updates
+of heads; here a decoder takes its second step.
 
 The decoder that comes with the project is for the bundled backbone at 64 pixels. ``decoder_training`` says
 how it was trained, and on which images; ``may_be_known`` tells whether an image could have been among them.
@@ -37,8 +38,8 @@ _BATCH = 256
 def build_decoder(features: int, widths: tuple[int, ...] = WIDTHS) -> Any:
     """Build the network: features of length 1 (n, d) → images (n, 32, 32, 3) in about 0 to 1.
 
-    A dense layer makes 4 x 4 pixels; to double their number pixels are repeated and convolved; a residual block stands at
-    each size. With its defaults, and d = 256, 1.0 million parameters.
+    A dense layer makes 4 x 4 pixels. Repetition and a convolution double each side; every size has
+    a residual block. With its defaults and d = 256 it has 1.0 million parameters.
     """
     vector = keras.Input((features,), name="features")
     x = keras.layers.Rescaling(np.sqrt(features), name="scale")(vector)  # to entries of about 1
@@ -71,7 +72,8 @@ class Decoder:
     """A trained decoder, and the public mean image of each class it knows.
 
     Attributes:
-        class_means: class name → mean of public images of it (32, 32, 3) uint8: what is guessed of an image by its class.
+        class_means: class name → mean of public images of it (32, 32, 3) uint8, the guess by class
+            alone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,7 +123,8 @@ def to_uint8(images: NDArray[np.float32]) -> Pictures:
 def may_be_known(image: NDArray[np.uint8]) -> bool:
     """Return whether the decoder could have been trained or validated on an image, by its content alone.
 
-    Of the training images of CIFAR-10 it has seen those for which this is true. A federation under audit must have none.
+    It was trained on the training images of CIFAR-10 for which this is true. A federation under
+    audit must have none of them.
     """
     key = content_key(image)
     return key[0] < PUBLIC and key not in demo_keys()
@@ -129,6 +132,6 @@ def may_be_known(image: NDArray[np.uint8]) -> bool:
 
 @lru_cache(maxsize=1)
 def demo_keys() -> frozenset[bytes]:
-    """Return the content keys of the demo images, which are kept from the decoder."""
+    """Return the content keys of the demo images, on which the decoder is not trained."""
     with as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path, np.load(path, allow_pickle=False) as file:
         return frozenset(content_key(image) for name in ("x_train", "x_test") for image in file[name])

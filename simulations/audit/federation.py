@@ -1,7 +1,8 @@
-"""A federation in memory, for audits: a run takes milliseconds, since there are no messages, no disk and no images.
+"""A federation in memory, for audits: no messages, disk or images, so a run takes milliseconds.
 
-Sites do what ``client`` has them do, the server what ``server`` does, with the same draws, so the last head has the bits
-that the in-process engine gives. Not here is what an audit cannot repeat: it is refused, with the reason.
+Sites do what ``client`` has them do, the server what ``server`` does, with the same draws, so the
+last head has the bits that the in-process engine gives. Settings that an audit cannot repeat are
+refused, with the reason.
 
 As in a run whose sites have no validation images, class scores of a one-shot head are as they come, times 1.
 """
@@ -45,7 +46,7 @@ Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, cl
 TOTAL = "total"  # stands for the site where sites' answers come added up
 
 _SLOW = "an audit repeats a run hundreds of times, and is quick enough for one softmax layer under plain SGD only"
-_CHOSEN = "validation images would choose by it which head is kept, and an audit has none"
+_CHOSEN = "validation images would choose the head by it, and an audit has none"
 _ADMITTED = "it is for answers that are not what they should be, and in an audit all are"
 _UNREPEATABLE = {
     **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l2", "optimizer"), _SLOW),
@@ -61,8 +62,9 @@ class Answer:
     """What the server gets of a site in a round; under masks of all sites together.
 
     Attributes:
-        arrays: float64: weight · change of the head in a round of training, else the sums of ``fedtransfer.common.wire.sums``.
-        images: n as it is sent, under masks the sum over sites; None where it is kept secret.
+        arrays: float64: weight · change of the head in a round of training, else the sums of
+            ``fedtransfer.common.wire.sums``.
+        images: n as it is sent, under masks the sum over sites; None if it is secret.
     """
 
     arrays: tuple[NDArray[np.float64], ...]
@@ -71,7 +73,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class RoundView:
-    """A round as the server sees it. Where the server alone adds the noise (``--dp site``), it sees updates without any.
+    """A round as the server sees it, without noise if the server alone adds it (``--dp site``).
 
     Attributes:
         round: from 1 on; 0 for a one-shot head.
@@ -98,7 +100,8 @@ def federate(
     """Run a config's federated algorithm on features in memory; return the last head.
 
     Args:
-        config: the run's settings; those of data, backbone and features are taken to be what ``sites`` were made by.
+        config: the run's settings; ``sites`` must come from its settings of data,
+            backbone and features.
         sites: name → its training images.
         classes: C.
         key: moves the draws of batches and cohorts, which are otherwise those of a run with ``config.seed``.
@@ -154,7 +157,7 @@ def refuse_unrepeatable(config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """One run: ``seeded`` is the config with the seed of its draws, ``config`` the one whose promise is worked out once."""
+    """One run: ``seeded`` is its config with its seed; the promise is computed once, of ``config``."""
 
     config: RunConfig
     seeded: RunConfig
@@ -228,7 +231,7 @@ class _Run:
         return Sums(0, "", "", len(y), site_sums(kind, x, y, self.spec.classes))
 
     def _received(self, request: Request, head: Arrays, answers: Mapping[str, Any]) -> list[Any]:
-        """Return what the server gets: the sites' answers, or under masks their sum; and tell who looks on."""
+        """Return what the server gets: the sites' answers, or under masks their sum. Report it."""
         cohort = tuple(answers)
         if self.config.masks:
             answers = {TOTAL: self._total(request, list(answers.values()))}

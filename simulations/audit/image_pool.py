@@ -61,10 +61,10 @@ class ImagePool:
 
 
 def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> ImagePool:
-    """Draw 2 · ``each`` images of every class from the training images, and give each to a site; half are trained on.
+    """Draw 2 · ``each`` training images of every class, and give each to a site; half are trained on.
 
-    Which are trained on is drawn class by class, so that members are ``each`` images of every class. Images that the decoder
-    may have been trained on come last.
+    Which are trained on is drawn class by class, so that members are ``each`` images of every
+    class. Images that the decoder may have been trained on come last.
 
     Raises:
         UserError: a class has too few images.
@@ -80,9 +80,9 @@ def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -
                 f"{2 * each}, half of them as non-members. Ask for fewer images a class, or give more data"
             )
         shuffled = [images[row] for row in rng.permutation(len(images)).tolist()]
-        drawn = sorted(shuffled, key=_may_be_known)[: 2 * each]
-        inside |= {image.path: number < each for number, image in enumerate(drawn)}
-        chosen += drawn
+        targets = sorted(shuffled, key=_may_be_known)[: 2 * each]
+        inside |= {image.path: number < each for number, image in enumerate(targets)}
+        chosen += targets
     divided = partition(chosen, config)
     digits = len(str(config.sites - 1))
     images_of = {f"site-{k:0{digits}}": tuple(part) for k, part in enumerate(divided)}

@@ -1,11 +1,13 @@
-"""How well scores tell members from others: AUC, true positive rates where false ones are few, and points of the ROC curve.
+"""How well scores distinguish members: AUC, true positive rates at low false ones, ROC curves.
 
-An attack that is sure of a few members matters more than one that is a little better than chance on all, so in addition to the AUC
-there are the true positive rates at false positive rates of 1 % and 0.1 % (Carlini et al. 2022, arXiv 2112.03570).
+An attack that is sure of a few members matters more than one that is a little better than chance on
+all, so in addition to the AUC there are the true positive rates at false positive rates of 1 % and
+0.1 % (Carlini et al. 2022, arXiv 2112.03570).
 
-Intervals are of 95 %, by a bootstrap: over several targets it draws targets and images, since the answers of one head hang
-together, and so do those about one image (Owen 2007, "The pigeonhole bootstrap"); over a single one it draws images. That of
-a rate is widened to the one of Clopper and Pearson 1934, since a bootstrap of no hits knows of none.
+Intervals are of 95 %, by a bootstrap: over several targets it draws targets and images, since the
+answers of one head hang together, and so do those about one image (Owen 2007, "The pigeonhole
+bootstrap"); over a single one it draws images. The interval of a rate is at least that of Clopper
+and Pearson 1934, since a bootstrap of no hits has no spread.
 """
 
 import math
@@ -50,7 +52,7 @@ def curve(scores: Scores, inside: Members) -> Curve:
 
 
 def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[str, Estimate]:
-    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together, each over the number of non-members' answers.
+    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together; n counts non-members.
 
     Args:
         scores: (T, n) of T targets.
@@ -59,8 +61,8 @@ def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[
     """
     members, others = int(inside.sum()), int((~inside).sum())
     whole = curve(scores, inside)
-    drawn = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
-    lows, highs = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
+    replicates = [(each.auc, *map(each.at, RATES.values())) for each in _resampled(scores, inside, rng)]
+    lows, highs = np.quantile(replicates, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0).tolist()
     estimates = {"auc": Estimate(whole.auc, lows[0], highs[0], others)}
     for (name, fpr), low, high in zip(RATES.items(), lows[1:], highs[1:], strict=True):
         if others * fpr < FEWEST_FALSE_ALARMS:
@@ -80,7 +82,8 @@ def attacked(
     Args:
         shadows: the federations, each of which is the target in turn.
         rng: draws targets and images for the intervals.
-        known: the one head to attack, and which images it was trained on (n,); then federations are its shadows.
+        known: the one head to attack, and which images it was trained on (n,); then federations are
+            its shadows.
     """
     for name, attack in ATTACKS.items():
         if target:
@@ -91,7 +94,7 @@ def attacked(
 
 
 def log_spaced(whole: Curve, points: int = POINTS) -> Curve:
-    """Return at most ``points`` points of a curve, log-spaced in the false positive rate, for axes that are logarithmic.
+    """Return at most ``points`` points of a curve, log-spaced in the false positive rate.
 
     Those of ``RATES`` are among them, so that the curve says there what is measured there.
     """

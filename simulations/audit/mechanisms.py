@@ -1,6 +1,7 @@
 """The mechanisms of the project on canaries alone, and the scores of canaries in what they release.
 
-``one_run_bound`` audits all that a run's config releases; the functions below it score the canaries for one mechanism each.
+``one_run_bound`` audits all that a run's config releases; the functions below it score the canaries
+for one mechanism each.
 """
 
 from dataclasses import dataclass, replace
@@ -30,7 +31,8 @@ Kernel = NDArray[np.floating[Any]]
 _CANARIES = (2000, 4000)
 _GUESSED = 0.9  # of the canaries, at most
 _LEAST_PROVABLE = 5.0  # for fewer guesses a bound would hang on single ones
-# With so small a rate, over clip and length, predictions stay what they are at first, and so do the directions of gradients.
+# With so small a rate, over clip and length, predictions stay what they are at first, and so do the
+# directions of gradients.
 _STILL = Recipe("sgd", learning_rate=1e-4, batch_size=1, epochs=1)
 
 
@@ -41,7 +43,8 @@ class OneRun:
     Attributes:
         bound: lower bound of ε, at 95 % confidence.
         claimed: ε that the run promises at its δ; None where it promises nothing.
-        most: the bound that all guesses right would give; where it is below the claim, no such audit can refute it.
+        most: the bound that all guesses right would give; where it is below the claim, no such
+            audit can refute it.
         guesses: that were made.
         right: of them.
         canaries: there were.
@@ -58,16 +61,18 @@ class OneRun:
 def one_run_bound(config: RunConfig, seed: int) -> OneRun:
     """Audit all rounds of what a config asks for, on canaries in place of its data.
 
-    Sampling, steps, noise, clip and δ are the config's; canaries are images of one site, or sites where sites are protected.
-    Without differential privacy they go through the plain algorithm, for the first round of a linear head. Masks hide
-    single answers and change nothing of what comes out.
+    Sampling, steps, noise, clip and δ are the config's; canaries are images of one site, or sites
+    where sites are protected. Without differential privacy they go through the plain algorithm, for
+    the first round of a linear head. Masks hide single answers and change nothing of what comes
+    out.
 
     Args:
         config: of the run.
         seed: of all randomness.
 
     Raises:
-        UserError: the noise is shared among sites, which is not audited; or it cannot be found, or the bound not adapt.
+        UserError: the noise is shared among sites, which is not audited; or it cannot be found, or
+            the bound not adapt.
     """
     if config.noise == "shared":
         raise UserError(
@@ -78,17 +83,17 @@ def one_run_bound(config: RunConfig, seed: int) -> OneRun:
     claimed = promised.epsilon(promised.affordable) if promised else None
     count, guesses = _size(claimed, config.delta)
     rng = generator(seed, "audit", config.strategy, config.dp)
-    canaries = replace(Canaries.drawn(count, rng), length=100 * max(1.0, config.clip))
+    canaries = replace(Canaries.draw(count, rng), length=100 * max(1.0, config.clip))
     right = right_guesses(_scores(config, promised, canaries, rng), canaries.inside, guesses)
     bound, most = (lower_bound(correct, guesses, count, config.delta) for correct in (right, guesses))
     return OneRun(bound, claimed, most, guesses, right, count)
 
 
 def _size(claimed: float | None, delta: float) -> tuple[int, int]:
-    """Return how many canaries and guesses can refute a claim with room to spare; as many as may be where none can.
+    """Return the numbers of canaries and guesses that can refute a claim, or the most if none can.
 
-    Half of the guesses are "inside", so there must be as many canaries inside, which of 90 % of 2,000 there are with a
-    chance of all but 1e-5.
+    Half of the guesses are "inside", so as many canaries must be inside. With guesses on 90 % of
+    2,000 canaries this fails with a probability below 1e-5.
     """
     if claimed is None:
         return _CANARIES[0], int(_GUESSED * _CANARIES[0])
@@ -112,7 +117,7 @@ def _scores(config: RunConfig, promised: Guarantee | None, canaries: Canaries, r
 
 
 def of_steps(promised: Guarantee, rounds: int, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score canaries by the heads of one site, whose images they are; each round begins at a head of zeros, as a server may ask."""
+    """Score canaries, images of one site, by its heads; each round begins at zeros, as a server may."""
     return canaries.in_head(np.sum([private_kernel(canaries, promised, rng) for _ in range(rounds)], axis=0))
 
 

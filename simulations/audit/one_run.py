@@ -1,13 +1,16 @@
-"""A lower bound of ε from one run: Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training Run" (arXiv 2305.08846).
+"""A lower bound of ε from one run.
 
-Each of m canaries is in the data or not by a fair coin of its own. Who sees what the mechanism releases gives every canary
-a score, and guesses of the r that it is surest of. If the mechanism is (ε, δ) differentially private, adding or removing
-one canary, then v of r guesses or more are right with a chance of at most (Theorem 5.2)
+Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training Run" (arXiv 2305.08846).
+
+A fair coin decides for each of m canaries whether it is in the data. The auditor scores every
+canary by what the mechanism releases, and guesses on the r of the surest scores. If the mechanism
+is (ε, δ) differentially private, adding or removing one canary, then v of r guesses or more are
+right with a probability of at most (Theorem 5.2)
 
     β + 2 m δ max_i (P[v - i ≤ W < v] / i),   β = P[W ≥ v],   W ~ Binomial(r, e^ε / (1 + e^ε)).
 
-The ε for which that is less than 5 % are refuted. No mechanism can be refuted beyond what r right guesses of r allow,
-about ln(r / 3).
+The ε for which that is less than 5 % are refuted. No mechanism can be refuted beyond what r right
+guesses of r allow, about ln(r / 3).
 """
 
 import math
@@ -21,13 +24,13 @@ _LARGEST = 50.0  # ε that is looked for
 
 
 def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confidence: float = 0.95) -> float:
-    """Return the largest ε that is refuted, 0 where none is: at this confidence the mechanism's true ε is above it.
+    """Return the largest ε that is refuted, or 0: the mechanism's ε is above it at this confidence.
 
     Args:
         correct: v, guesses that were right.
-        guesses: r, a number chosen before anything was seen.
+        guesses: r, a number chosen before the audit.
         canaries: m, those that a guess was made for and those that none was.
-        delta: δ at which ε is asked for.
+        delta: the δ of ε.
         confidence: chance that a mechanism with less than the returned ε does not come out so.
 
     Raises:
@@ -66,7 +69,7 @@ def guesses_for(claim: float, canaries: int, delta: float, confidence: float = 0
 
 
 def right_guesses(scores: NDArray[np.floating], inside: NDArray[np.bool_], guesses: int) -> int:
-    """Return how many guesses are right: the highest scores are taken to be inside, as many of the lowest outside.
+    """Return the number of right guesses: the highest scores are inside, as many of the lowest outside.
 
     Args:
         scores: (m,), higher for canaries that seem to be in the data.

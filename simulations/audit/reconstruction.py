@@ -1,8 +1,9 @@
 """Images rebuilt from what a site sent, compared with the originals and the best guess by class alone.
 
-Attacked are images that are the only one of their class at their site: the sum of features that the server reads off
-(``fedtransfer.simulations.audit.server_view``) is then that image's feature, and a decoder makes an image of it. Two steps as in MAUI
-(arXiv 2509.11451). What it is measured against is the mean of public images of the class, which needs nothing from the site.
+The targets are images that are the only one of their class at their site. The sum of features that
+the server infers (``fedtransfer.simulations.audit.server_view``) is then that image's feature, and
+a decoder turns it into an image: two steps as in MAUI (arXiv 2509.11451). The comparison is the
+mean of public images of the class, which needs nothing from the site.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 class Target(NamedTuple):
-    """An image that is the only one of its class at its site: the site, the class number, the row among the site's images."""
+    """An image that is the only one of its class at its site: site, class number, row at the site."""
 
     site: str
     label: int
@@ -79,9 +80,9 @@ class Originals:
             nothing = np.empty((0, 32, 32, 3), np.uint8)
             return cls((), nothing, nothing, ())
         chosen = np.stack([images[t.site][t.row] for t in targets])
-        if seen := sum(map(may_be_known, chosen)):
+        if overlap := sum(map(may_be_known, chosen)):
             raise UserError(
-                f"{seen} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
+                f"{overlap} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
                 "images for which fedtransfer.simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
             )
         names = tuple(classes[t.label] for t in targets)
@@ -89,7 +90,7 @@ class Originals:
 
 
 def rebuilt(originals: Originals, read: Mapping[str, Recovered], decoder: Decoder) -> Pictures:
-    """Rebuild the images under attack, (m, 32, 32, 3), from what was read off their sites, by ``server_view.recovered``."""
+    """Rebuild the images under attack (m, 32, 32, 3) from the output of ``server_view.recovered``."""
     if not originals.targets:
         return originals.images
     return decoder.images(np.stack([read[t.site].directions[t.label] for t in originals.targets]).astype(np.float32))
@@ -105,7 +106,7 @@ def measures(originals: Originals, images: Pictures) -> list[Measure]:
 
 
 def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24) -> None:
-    """Write the first images under attack for a report: originals, class means, whose they are, and each way's rebuilt images.
+    """Write the first images under attack for a report: originals, class means, sites, rebuilt images.
 
     Args:
         path: ``reconstructions.npz``.
@@ -138,10 +139,10 @@ def psnr(images: Pictures, originals: Pictures) -> NDArray[np.float64]:
 
 
 def ssim(images: Pictures, originals: Pictures) -> NDArray[np.float64]:
-    """Return the structural similarity of images (n, H, W, 3), (n,): mean over channels, and over windows inside the image.
+    """Return the structural similarity (n,) of images (n, H, W, 3), averaged over channels and windows.
 
-    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", with their constants and
-    their Gaussian window of 11 x 11 pixels.
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
+    with their constants and their Gaussian window of 11 x 11 pixels.
     """
 
     def mean(x: NDArray[np.float64]) -> NDArray[np.float64]:

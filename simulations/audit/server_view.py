@@ -1,11 +1,12 @@
-"""What the server of a run can read off each site, and how near that comes to the truth.
+"""What the server of a run can infer about each site, and how close that is to the truth.
 
-The server is curious, not malicious: it runs the federation as it should be run and works on what it gets
-(``fedtransfer.simulations.audit.federation.RoundView``). Each site is attacked in the first round that it is in, when the head that it got is
-the least trained and its update tells most. How many images a site has it is taken to know, even where that is not sent.
-Under masks there is a total only, of which each site is taken to have a share by its number of images. Where each site adds
-noise to its own answer the server may add the answers up itself, and does where that stands out from its noise more.
-Where the server alone adds the noise (``--dp site``), what it gets has none.
+The server is curious, not malicious: it runs the federation by the protocol and analyses what it
+gets (``fedtransfer.simulations.audit.federation.RoundView``). It attacks each site in the site's
+first round, when the head is least trained and an update reveals most. It is assumed to know each
+site's number of images, even if that is not sent. Under masks it has only a total, and divides it
+among sites by their numbers of images. If each site adds noise to its own answer, the server may
+add the answers up, and does so if the sum is clearer. If the server alone adds the noise
+(``--dp site``), what it gets has none.
 """
 
 import math
@@ -111,7 +112,7 @@ def leaks(
         sites: name → its training images.
         classes: C.
         rounds: those of ``federate`` in which a site was seen for the first time.
-        others: images that were not trained on: their class means are what a guess at features by class alone gives.
+        others: images that were not trained on; their class means are the guess by class alone.
         whose: these are, in words.
     """
     truth = {name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)}
@@ -152,8 +153,8 @@ def leaks(
 def _clearest(config: RunConfig, view: RoundView) -> dict[str, tuple[Answer, tuple[str, ...]]]:
     """Return site → what tells the server most of it, and whose that is: its own answer, or a sum of all.
 
-    Each of N noisy answers has noise of one size, so their sum N times its square: the sum is taken where its square is
-    more than N times that of the answer.
+    All N answers have noise of the same variance, and their sum has N times as much: the sum is
+    the clearer one if its square is more than N times that of the answer.
     """
     if TOTAL in view.sent:
         return dict.fromkeys(view.cohort, (view.sent[TOTAL], view.cohort))
@@ -184,14 +185,14 @@ def _of_sums(config: RunConfig, answer: Answer, images: int) -> Recovered:
 
 
 def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Mapping[str, int]) -> Recovered:
-    """Read a mean change of the head over sites as that of one site with all their images, and as many steps as one takes."""
+    """Read a mean change of the head over sites as that of one site with all their images."""
     promised, images, together = guarantee(config), sum(images_of.values()), len(images_of)
     weight = weight_of(config.weights_of_sites, answer.images or together, together)
     change = tuple(array / weight for array in answer.arrays)
     step, steps = config.learning_rate * rate(config, view.round), promised.releases if promised else 0
     if promised and config.dp == "image":
-        # A sum over a sample is divided by the same number always; and at a head of zeros the gradients of all images have
-        # one norm, so are clipped by one factor.
+        # A sum over a sample has a fixed divisor; and at a head of zeros the gradients of all images
+        # have one norm, so one factor clips them.
         step *= promised.release.rate * images / together / config.batch_size
         step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(view.head[-1]))))
     else:

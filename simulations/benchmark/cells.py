@@ -83,7 +83,7 @@ def extract_features(config: RunConfig) -> Features:
     return Features([*lines, *warn_of_site_folders(config)], facts, peak_mb())
 
 
-def _lines_of(what: str, unit: str) -> Progress:
+def _lines_of(subject: str, unit: str) -> Progress:
     """Return a progress that prints a line each ten seconds, for a process whose terminal is another's."""
     last = time.monotonic()
 
@@ -91,16 +91,16 @@ def _lines_of(what: str, unit: str) -> Progress:
         nonlocal last
         if time.monotonic() > last + 10:
             last = time.monotonic()
-            print(f"{what}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+            print(f"{subject}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
 
     return progress
 
 
 def measure_baselines(cell: Cell) -> dict[str, Score]:
-    """Score the baselines of a setting and seed, or read ``baselines.json`` where they have been; name → score.
+    """Score the baselines of a setting and seed, or read ``baselines.json`` if it exists; name → score.
 
-    The scores of ``local only`` are means over the heads of the sites that trained alone, each on the common test set, and
-    ``own`` is what each has on its own test images.
+    The scores of ``local only`` are means over the heads of the sites that trained alone, each on
+    the common test set, and ``own`` is what each has on its own test images.
     """
     path = Path(cell.config.out) / "baselines.json"
     if path.exists():

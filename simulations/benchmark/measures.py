@@ -17,7 +17,8 @@ class Row:
     """A run, or a baseline.
 
     Attributes:
-        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or absent if it is missing.
+        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or
+            absent if it is missing.
         facts: of its features, and the ε and δ that it claims.
         seconds: of the whole run; 0 if it was finished before.
     """
@@ -31,8 +32,10 @@ class Row:
 
 
 def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, float]:
-    """Return what single sites have on their own test images: the mean, the worst, the mean of the worst tenth of them (one
-    at least), and the share that is worse off than with a head of its own, of those that trained one.
+    """Return the accuracies of sites on their own test images, and the share that gain nothing.
+
+    The accuracies are the mean, the worst, and the mean of the worst tenth (at least one site). The
+    share is of the sites that trained a local head, and counts those that do worse than with it.
     """
     accuracies = sorted(score.site_accuracy.values())
     worst = accuracies[: max(1, len(accuracies) // 10)]
@@ -51,9 +54,10 @@ def run_measures(
 ) -> dict[str, float]:
     """Return rounds, bytes and seconds of a run.
 
-    A round's scores are those of the head that enters it, so the rounds before it made that head. When a head was good enough
-    is known where all sites scored all heads: the test images of a cohort are few and of few classes, and the luckiest of many
-    cohorts tells nothing. Bytes are a site's in the mean: where a part of the sites is asked, that part of a message counts.
+    A round's scores are those of the head that enters it, so the rounds before it made that head.
+    The round that reached a good head is known only if all sites scored all heads: the test images
+    of a cohort are few and of few classes, and the luckiest of many cohorts proves nothing. Bytes
+    are the mean over sites: if a cohort is a fraction of the sites, that fraction of a message counts.
 
     Args:
         history: its ``history.csv``.
@@ -91,14 +95,14 @@ def _all_scored_by_all(history: Sequence[Mapping[str, str]]) -> bool:
 
 
 def _share(row: Mapping[str, str], config: RunConfig) -> float:
-    """Return the part of the sites that a round asked."""
+    """Return the fraction of the sites that are in a round's cohort."""
     if row["phase"] != "train":
         return 1.0
     return int(row["sites_planned"]) / config.participants if row["sites_planned"] else config.fraction
 
 
 def _adaptation(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return how personal heads and sites that took no part do, in the mean over sites of accuracy on own test images."""
+    """Return the mean accuracy on own test images of personal heads and of unseen sites."""
     personal, unseen = summary.get("personal"), summary.get("unseen_sites")
     scores = {}
     if personal:

@@ -35,8 +35,8 @@ def open_folder(folder: Path, plan: Plan, force: bool = False) -> list[str]:
         refuse_to_replace(runs, folder)
     if begun and (folder / "plan.toml").read_text("utf-8") != plan.text:
         remarks.append(
-            f"{folder}: was begun by another plan, which this one replaces; runs that only that one asked for stay there, "
-            "and are not tabled"
+            f"{folder}: was begun by another plan, which this one replaces; runs that only that one has stay there, "
+            "and are not in the tables"
         )
     if runs.changed:
         remarks.append(f"{folder}: {runs}; they are made again")

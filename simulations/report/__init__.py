@@ -1,4 +1,4 @@
-"""The report: what runs, benchmarks and audits found, as one HTML file that needs nothing else."""
+"""The report: results of runs, benchmarks and audits in one self-contained HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ def write_report(folders: Sequence[Path], out: Path, command: str = "") -> None:
     Args:
         folders: what to report on; several runs are compared.
         out: the HTML file.
-        command: what repeats the report, or what it is about; shown as it is.
+        command: the command that repeats the report or its subject; printed unchanged.
 
     Raises:
-        UserError: a folder is none of the three, or cannot be read, or the file cannot be written.
+        UserError: a folder is of no such kind or cannot be read, or the file cannot be written.
     """
     from fedtransfer.simulations.report.page import page_of, rendered
     from fedtransfer.simulations.report.reading import read_folder

@@ -1,4 +1,4 @@
-"""The answer about an audit: the facts behind its sentences on what is learnt, on claims and on the cost of protection."""
+"""The answer about an audit: facts on attacks, on claims and on the cost of protection."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from fedtransfer.simulations.report.audit_names import (
     images_of,
     protected,
 )
-from fedtransfer.simulations.report.blocks import Fact, epsilon, shown, span
+from fedtransfer.simulations.report.blocks import Fact, epsilon, printable, span
 from fedtransfer.simulations.report.reading import Audit, real
 from fedtransfer.simulations.report.sentences import fact, paragraphs, sentence
 
@@ -65,9 +65,9 @@ def lead(audit: Audit) -> str:
         "audit",
         "lead",
         run=about.get("run"),
-        strategies=[shown(name, 40) for name in dict.fromkeys(row["strategy"] for row in audit.table) if name],
+        strategies=[printable(name, 40) for name in dict.fromkeys(row["strategy"] for row in audit.table) if name],
         protection=_protection(about.get("config") or {}),
-        data=shown(str(about.get("data", "?")).rsplit("/", 1)[-1], 60),
+        data=printable(str(about.get("data", "?")).rsplit("/", 1)[-1], 60),
         sites=about.get("sites") or [],
         images=[images for images in dict.fromkeys(map(images_of, audit.table)) if images],
         epsilon=span(epsilon(epsilons[0]), epsilon(epsilons[-1])) if epsilons else "",
@@ -102,7 +102,7 @@ def _protection(config: Mapping[str, Any]) -> str:
 
 
 def _learnt(audit: Audit) -> Fact:
-    """Report the highest value of each measure, and cosines of features, those most above their guess first."""
+    """Report the highest value of each measure, and cosines, furthest above the guess first."""
     rows = [row for row in audit.table if row["attack"] != "one run"]
     top = {name: highest(rows, measure) for name, measure in _ONCE.items()}
     cosines = [Value.from_row(row) for row in rows if row["measure"].startswith("cosine@") and row["value"]]

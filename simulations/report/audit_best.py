@@ -1,9 +1,9 @@
-"""An audit of a plan at a glance: a row a protection, a column a question, with the fewest images; and the short answer."""
+"""An audit of a plan at a glance, with the fewest images: a row per protection; the short answer."""
 
 from collections.abc import Iterable, Sequence
 
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Value, highest, images_of, protected
-from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, decimals, listed, percent, shown, span
+from fedtransfer.simulations.report.blocks import NONE, Fact, Section, Table, decimals, listed, percent, printable, span
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
 from fedtransfer.simulations.report.sentences import fact, sentence
@@ -22,7 +22,7 @@ _QUESTIONS = (
 
 
 def answer(audit: Audit) -> Fact:
-    """Say how well members are found without differential privacy and with it, and how accurate the attacked heads are."""
+    """Report how well attacks find members, by ε, and the accuracy of the attacked heads."""
     images, rows = _fewest(audit)
     if not (measure := _answering(rows, _QUESTIONS[-1])):
         return fact("audit", "nothing_learnt")
@@ -46,7 +46,7 @@ def answer(audit: Audit) -> Fact:
 
 
 def glance(audit: Audit) -> list[Section]:
-    """Return a section with the most that attacks found under each protection, over strategies, and what guesses reach."""
+    """Return a section with the best attack under each protection, over strategies, and the guesses."""
     images, rows = _fewest(audit)
     questions = [(measure, question[measure]) for question in _QUESTIONS if (measure := _answering(rows, question))]
     protections: dict[str, list[Row]] = {}
@@ -68,7 +68,7 @@ def glance(audit: Audit) -> list[Section]:
 
 
 def _fewest(audit: Audit) -> tuple[str, list[Row]]:
-    """Return the fewest images a class, and the rows with them; without bounds, which do not depend on images."""
+    """Return the fewest images per class, and their rows without bounds, which need no images."""
     rows = [row for row in audit.table if row["attack"] != "one run"]
     images = min(map(images_of, rows), key=lambda number: real(number or 0), default="")
     return images, [row for row in rows if images_of(row) == images]
@@ -84,7 +84,7 @@ def _most(rows: Sequence[Row], measure: str) -> str:
         return NONE
     scored = [row for row in rows if row["measure"] == measure and row["value"]]
     best = [row for row in scored if _text(Value.from_row(row)) == _text(top)]
-    names = [shown(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
+    names = [printable(row["strategy"], 40) + (f" by {row['attack']}" if measure in MEMBERSHIP else "") for row in best]
     return f"{_text(top)}, {listed(list(dict.fromkeys(names)))}"
 
 

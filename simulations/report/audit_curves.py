@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
-from fedtransfer.simulations.report.blocks import Figure, Table, percent, shown
+from fedtransfer.simulations.report.blocks import Figure, Table, percent, printable
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Audit, real
@@ -45,18 +45,18 @@ class _Line:
         """Its name in its figure."""
         return f"{self.case}: {self.attack}" if self.case else self.attack
 
-    def found(self, alarms: float) -> float:
-        """Return the members found at no more false alarms; NaN for too few answers."""
+    def tpr(self, alarms: float) -> float:
+        """Return the share of members found at no more false alarms; NaN for too few answers."""
         if alarms < self.least:
             return np.nan
         exact = self.measures.get(f"tpr@{100 * alarms:g}%", np.nan)
-        found = max((y for x, y in self.points if x <= alarms * (1 + 1e-9)), default=np.nan)
-        return found if np.isnan(exact) else exact
+        on_curve = max((y for x, y in self.points if x <= alarms * (1 + 1e-9)), default=np.nan)
+        return on_curve if np.isnan(exact) else exact
 
     @property
     def rank(self) -> tuple[float, float]:
         """The order of attacks: members found at 1 % false alarms, then the area."""
-        rate = self.found(0.01)
+        rate = self.tpr(0.01)
         return (-1.0 if np.isnan(rate) else rate), self.measures.get("auc", 0.0)
 
     @property
@@ -67,7 +67,7 @@ class _Line:
 
 
 def roc_figures(audit: Audit) -> list[Figure]:
-    """Draw a figure a case with all its attacks; with many cases, a figure a strategy with each case's best attack."""
+    """Draw a figure per case with all its attacks, or if cases are many, per strategy with the best."""
     read: dict[tuple[tuple[str, str], str], dict[str, list[tuple[float, float]]]] = {}
     for row in audit.roc:
         attacks = read.setdefault(((row["strategy"], images_of(row)), row["protection"]), {})
@@ -97,7 +97,7 @@ def roc_figures(audit: Audit) -> list[Figure]:
         else:
             best = max(lines, key=lambda line: line.rank)
             name = case_of("", protections, images).removeprefix(", ")
-            figures.setdefault(shown(strategy, 40), []).append(replace(best, case=name))
+            figures.setdefault(printable(strategy, 40), []).append(replace(best, case=name))
     return [_figure(name, lines) for name, lines in figures.items() if any(len(line.series.x) > 1 for line in lines)]
 
 
@@ -108,8 +108,9 @@ def _figure(name: str, lines: Sequence[_Line]) -> Figure:
     best = max(lines, key=lambda line: line.rank)
     begin = {line.images: line.least for line in lines if line.least > _LEFT}
     several = len({line.images for line in lines}) > 1
-    found = None if np.isnan(rate := best.found(0.01)) else rate
-    words = caption("roc", name, best.attack, best.case, found, begin, several, FEWEST_FALSE_ALARMS, note)
+    rate = best.tpr(0.01)
+    members_found = None if np.isnan(rate) else rate
+    words = caption("roc", name, best.attack, best.case, members_found, begin, several, FEWEST_FALSE_ALARMS, note)
     low = max(_LEFT, 0.8 * min(line.least for line in lines))
     lowest = min(min(line.y) for line in series)
     alarms, members = (
@@ -120,8 +121,8 @@ def _figure(name: str, lines: Sequence[_Line]) -> Figure:
 
 
 def _numbers(title: str, lines: Sequence[_Line]) -> Table:
-    alarms = [at for at in _ALARMS if any(not np.isnan(line.found(at)) for line in lines)]
-    rows = [(shown(line.name, 40), *(percent(line.found(at)) for at in alarms)) for line in lines]
+    alarms = [at for at in _ALARMS if any(not np.isnan(line.tpr(at)) for line in lines)]
+    rows = [(printable(line.name, 40), *(percent(line.tpr(at)) for at in alarms)) for line in lines]
     rows.append(("guessing", *map(percent, alarms)))
     columns = ("", *(f"at {100 * at:g}\u00a0%" for at in alarms))
     return Table(title, columns, tuple(rows), sentence("audit", "found_at_rates"))

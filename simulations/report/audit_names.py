@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from fedtransfer.simulations.report.blocks import decimals, percent, shown
+from fedtransfer.simulations.report.blocks import decimals, percent, printable
 from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
 
@@ -98,7 +98,7 @@ def images_of(row: Row) -> str:
 
 def case_of(strategy: str, protections: Sequence[str] = (), images: str = "", epsilon: str = "") -> str:
     """Return a short name of what was attacked."""
-    parts = [shown(strategy, 40), *filter(None, protections)]
+    parts = [printable(strategy, 40), *filter(None, protections)]
     parts += [f"ε = {epsilon_text(real(epsilon))}"] if epsilon else []
     return ", ".join([*parts, *([f"{images} a class"] if images else [])])
 
@@ -144,7 +144,7 @@ def highest(rows: Sequence[Row], measure: str) -> Value | None:
 
 
 def bounds_of(audit: Audit) -> list[Bound]:
-    """Return each claimed ε once with its lower bound; a run stands for all cases that share its mechanism."""
+    """Return each claimed ε once with its lower bound; cases of the same mechanism share one."""
     cases: dict[tuple[str, ...], dict[str, float]] = {}
     for row in audit.table:
         if row["measure"] in ("epsilon_lower_bound", "claimed") and row["value"]:

@@ -12,7 +12,7 @@ from fedtransfer.simulations.report.audit_names import (
     merged,
     with_epsilon,
 )
-from fedtransfer.simulations.report.blocks import NONE, Table, listed, shown
+from fedtransfer.simulations.report.blocks import NONE, Table, listed, printable
 from fedtransfer.simulations.report.reading import Audit, Row, real
 from fedtransfer.simulations.report.sentences import sentence
 
@@ -46,7 +46,7 @@ def tables(audit: Audit) -> list[Table]:
 
 
 def _family(name: str, cases: Mapping[tuple[Key, str], Mapping[str, Row]]) -> Table:
-    heading, unit = _FAMILIES.get(name, (shown(name, 40), "of"))
+    heading, unit = _FAMILIES.get(name, (printable(name, 40), "of"))
     rows = [row for group in cases.values() for row in group.values()]
     measures = list(dict.fromkeys(row["measure"] for row in rows))
     chances = {
@@ -64,17 +64,17 @@ def _family(name: str, cases: Mapping[tuple[Key, str], Mapping[str, Row]]) -> Ta
     )
     body = [
         (
-            shown(strategy, 40),
+            printable(strategy, 40),
             with_epsilon(", ".join(protections), epsilon) if any(protections) else "",
             images,
-            shown(attack, 40),
+            printable(attack, 40),
             *row,
         )
         for (strategy, epsilon, images, attack), protections, row in merged_cells
     ]
     head = ["strategy", "protection", "images a class", "attack"]
     for measure in measures:
-        head += [MEASURES.get(measure, shown(measure, 40))]
+        head += [MEASURES.get(measure, printable(measure, 40))]
         head += [CHANCE[measure]] if measure in with_guess else []
     note = sentence("audit", "table_note", *_legend(body), _chances(chances), _remarks(rows))
     return Table(heading, (*head, unit), tuple(body), note).compact(NONE).shortened(_ROWS, "table.csv")
@@ -102,24 +102,26 @@ def _legend(body: Sequence[Sequence[str]]) -> tuple[bool, bool]:
 
 def _chances(chances: Mapping[str, Collection[str]]) -> list[str]:
     return [
-        f"{MEASURES.get(measure, shown(measure, 40))} {next(iter(guesses))}"
+        f"{MEASURES.get(measure, printable(measure, 40))} {next(iter(guesses))}"
         for measure, guesses in chances.items()
         if measure not in CHANCE and len(guesses) == 1 and "" not in guesses
     ]
 
 
 def _remarks(rows: Iterable[Row]) -> list[str]:
-    """Return the notes of rows, each once for all measures; without those that differ in numbers from row to row."""
+    """Return the notes of rows, each once, without notes whose numbers differ between rows."""
     variants: dict[str, set[str]] = {}
     about: dict[str, list[str]] = {}
     for row in rows:
         if note := row.get("note"):
             variants.setdefault(_NUMBER.sub("…", note), set()).add(note)
-            about.setdefault(note, []).append(MEASURES.get(row["measure"], shown(row["measure"], 40)))
+            about.setdefault(note, []).append(MEASURES.get(row["measure"], printable(row["measure"], 40)))
     constant = [note for same in variants.values() if len(same) == 1 for note in same]
     measures = {name for names in about.values() for name in names}
     remarks = []
     for note in constant[:8]:
         names = list(dict.fromkeys(about[note]))
-        remarks.append(f"{shown(note, 240)}." if set(names) == measures else f"{listed(names)}: {shown(note, 240)}.")
+        remarks.append(
+            f"{printable(note, 240)}." if set(names) == measures else f"{listed(names)}: {printable(note, 240)}."
+        )
     return [remark[0].upper() + remark[1:] for remark in remarks]

@@ -1,4 +1,4 @@
-"""The page about an audit: what attacks learn, ROC curves, bounds and claims, rebuilt images and their originals."""
+"""The page about an audit: results of attacks, ROC curves, bounds and claims, rebuilt images."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ import numpy as np
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.report import audit_answer, audit_best, audit_curves, audit_tables
 from fedtransfer.simulations.report.audit_names import bounds_of
-from fedtransfer.simulations.report.blocks import Gallery, Page, Picture, Section, Table, listed, shown
+from fedtransfer.simulations.report.blocks import Gallery, Page, Picture, Section, Table, listed, printable
 from fedtransfer.simulations.report.reading import Audit
 from fedtransfer.simulations.report.sentences import paragraphs, sentence
 
@@ -64,10 +64,10 @@ def _gallery(audit: Audit) -> tuple[Gallery, int]:
             "32, 32, 3) twice and (k, m, 32, 32, 3)"
         )
     columns = tuple(
-        ", ".join(shown(name, 24) for name in pair if name) for pair in zip(labels[:_COLUMNS], sites, strict=False)
+        ", ".join(printable(name, 24) for name in pair if name) for pair in zip(labels[:_COLUMNS], sites, strict=False)
     )
     kinds = {"original": originals, "mean of its class": means}
-    kinds |= {shown(name, 60): images for name, images in zip(names, rebuilt, strict=True)}
+    kinds |= {printable(name, 60): images for name, images in zip(names, rebuilt, strict=True)}
     rows = tuple(
         (
             kind,
@@ -91,18 +91,18 @@ def _data_uri(image: Any) -> str:
 def _how(audit: Audit) -> list[Section]:
     about = audit.about
     backbone = about.get("backbone") or {}
-    rows = tuple((shown(name), shown(value, 200)) for name, value in backbone.items())
-    code = (shown(about["command"], 2000),) if about.get("command") else ()
+    rows = tuple((printable(name), printable(value, 200)) for name, value in backbone.items())
+    code = (printable(about["command"], 2000),) if about.get("command") else ()
     tables = [Table("Backbone", ("", ""), rows)] if rows else []
     title = "How it was done, and how to repeat it"
     parts = [Section("how", title, audit_answer.how(audit), code=code, tables=tuple(tables))]
     if config := about.get("config"):
-        settings = tuple((shown(name), shown(value, 300)) for name, value in config.items())
+        settings = tuple((printable(name), printable(value, 300)) for name, value in config.items())
         differing = about.get("federations") or []
         caption = "Settings that all federations share" if differing else "Settings"
         tables = [Table(caption, ("setting", "value"), settings, texts=True)]
         if differing:
-            cases = tuple(tuple(shown(value, 40) for value in each.values()) for each in differing)
-            tables.insert(0, Table("Settings that differ", tuple(map(shown, differing[0])), cases, texts=True))
+            cases = tuple(tuple(printable(value, 40) for value in each.values()) for each in differing)
+            tables.insert(0, Table("Settings that differ", tuple(map(printable, differing[0])), cases, texts=True))
         parts.append(Section("configuration", "Configuration", tables=tuple(tables), folded=True))
     return parts

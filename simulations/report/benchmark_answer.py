@@ -1,4 +1,4 @@
-"""The answer about a benchmark: the facts behind its sentences on accuracy, privacy and cost, and on each setting."""
+"""The answer about a benchmark: facts on accuracy, privacy and cost, and on each setting."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from fedtransfer.simulations.report.benchmark_best import (
 )
 from fedtransfer.simulations.report.benchmark_measures import by_setting, bytes_of, seed_counts, text_of
 from fedtransfer.simulations.report.benchmark_runs import configs, curves, failures, promised
-from fedtransfer.simulations.report.blocks import Fact, epsilon, percent, power, shown, span
+from fedtransfer.simulations.report.blocks import Fact, epsilon, percent, power, printable, span
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 from fedtransfer.simulations.report.sentences import fact, sentence
 from fedtransfer.simulations.scoring.estimate import rising
@@ -27,8 +27,10 @@ Pair = tuple[float, float]
 def lead(benchmark: Benchmark) -> str:
     """Say what was compared on what."""
     about = benchmark.about
-    data = [shown(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6]
-    networks = [f"{shown(each['name'], 60)} at {each.get('resolution', '?')} px" for each in about.get("backbones", [])]
+    data = [printable(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6]
+    networks = [
+        f"{printable(each['name'], 60)} at {each.get('resolution', '?')} px" for each in about.get("backbones", [])
+    ]
     methods = {row["method"] for row in federated(benchmark.table)}
     return sentence(
         "lead",
@@ -48,7 +50,7 @@ def answer(benchmark: Benchmark) -> tuple[Fact, ...]:
 
 
 def of_setting(benchmark: Benchmark, rows: Sequence[Row], curves_: Mapping[str, Sequence[float]]) -> str:
-    """Say which method of a setting is best, also at each ε, what all images in one place give, and who does better alone.
+    """Report a setting's best method, also at each ε, pooled training, and sites better off alone.
 
     Args:
         benchmark: the whole.
@@ -101,20 +103,19 @@ def _accuracy(benchmark: Benchmark) -> Fact:
 
 
 def _alone(benchmark: Benchmark, tops: Mapping[str, Row]) -> dict[str, Any] | None:
-    """Return the least and the most share of sites, over settings, that do better alone than with the best method."""
+    """Return the lowest and highest share, over settings, of sites that do better alone."""
     settings = by_setting(benchmark)
     shares = {name: share for name, top in tops.items() if not math.isnan(share := alone(benchmark, top))}
     if not shares:
         return None
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     pairs = {name: _known_pair(on_own_images(benchmark, settings[name])) for name in dict.fromkeys((least, most))}
-    own = {shown(name, 40): pair for name, pair in pairs.items() if pair}
     return {
         "least": shares[least],
-        "at_least": shown(least, 40),
+        "at_least": printable(least, 40),
         "most": shares[most],
-        "at_most": shown(most, 40),
-        "own": own,
+        "at_most": printable(most, 40),
+        "own": {printable(name, 40): pair for name, pair in pairs.items() if pair},
     }
 
 

@@ -1,4 +1,4 @@
-"""The most accurate methods of a benchmark's settings: federated or not, and at each ε; and all settings at a glance."""
+"""The most accurate methods of each setting, federated or not and at each ε; the glance table."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from fedtransfer.simulations.report.benchmark_measures import by_setting, ends, estimate, seed_counts, text_of
 from fedtransfer.simulations.report.benchmark_runs import same_test_images
-from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, shown
+from fedtransfer.simulations.report.blocks import Section, Table, epsilon, percent, printable
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 from fedtransfer.simulations.report.sentences import sentence
 from fedtransfer.simulations.scoring.measures import BASELINES
@@ -32,7 +32,7 @@ def best(rows: Sequence[Row]) -> Row:
 
 
 def as_good(benchmark: Benchmark, rows: Sequence[Row]) -> list[Row]:
-    """Return the best row, and those whose accuracy has an interval, or values of two seeds, that overlaps with its own."""
+    """Return the best row, and those whose interval, or range of two seeds, overlaps with it."""
     if not rows:
         return []
     top = best(rows)
@@ -66,24 +66,22 @@ def family(method: str) -> str:
 
 
 def alone(benchmark: Benchmark, row: Row) -> float:
-    """Return the share of sites that do better alone on their own test images than with a method, NaN if not known."""
+    """Return the share of sites with better local heads on own test images; NaN if unknown."""
     return estimate(benchmark, row, "worse_than_local").mean
 
 
 def on_own_images(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[float, float]:
-    """Return the accuracy on sites' own test images, in the mean over sites: of a setting's best method, and of each site
-    alone; NaN where it is not known.
-    """
+    """Return the mean accuracy on sites' own test images, NaN if unknown: (best method, alone)."""
     local = next((row for row in rows if row["method"] == "local only"), {})
     methods = federated(rows)
     return real(best(methods).get("own_mean")) if methods else math.nan, real(local.get("own_mean"))
 
 
 def glance(benchmark: Benchmark) -> list[Section]:
-    """Return a section with a row a setting, if there are several: the best of each kind, and its accuracy."""
+    """Return a section with a row per setting, if there are several: the best of each kind."""
     settings = by_setting(benchmark)
     levels = few(falling({level for rows in settings.values() for level in by_epsilon(federated(rows))}))
-    cells = tuple((shown(name, 60), *_best_of_each(benchmark, rows, levels)) for name, rows in settings.items())
+    cells = tuple((printable(name, 60), *_best_of_each(benchmark, rows, levels)) for name, rows in settings.items())
     columns = (
         "setting",
         "best without differential privacy" if levels else "best method",
@@ -93,8 +91,8 @@ def glance(benchmark: Benchmark) -> list[Section]:
         "own images: best method / alone",
         "sites that do better alone",
     )
-    own = any(row[-2] or row[-1] for row in cells)
-    note = sentence("tables", "glance", same_test_images(benchmark), seed_counts(benchmark), own)
+    alone_compared = any(row[-2] or row[-1] for row in cells)
+    note = sentence("tables", "glance", same_test_images(benchmark), seed_counts(benchmark), alone_compared)
     table = Table("At a glance", columns, cells, note, texts=True).compact().shortened()
     return [Section("glance", "At a glance", tables=(table,))] if len(cells) > 1 else []
 
@@ -113,4 +111,4 @@ def _best_of_each(benchmark: Benchmark, rows: Sequence[Row], levels: Sequence[st
 
 def _named(benchmark: Benchmark, row: Row) -> str:
     name = family(row["method"]) if row.get("epsilon") else row["method"]
-    return f"{text_of(benchmark, row, 'accuracy')}, {shown(name, 40)}"
+    return f"{text_of(benchmark, row, 'accuracy')}, {printable(name, 40)}"

@@ -18,7 +18,7 @@ from fedtransfer.simulations.report.benchmark_measures import (
     text_of,
 )
 from fedtransfer.simulations.report.benchmark_runs import curves, described, failures
-from fedtransfer.simulations.report.blocks import Page, Section, Table, epsilon, percent, shown
+from fedtransfer.simulations.report.blocks import Page, Section, Table, epsilon, percent, printable
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
 from fedtransfer.simulations.report.sentences import sentence
 from fedtransfer.simulations.scoring.measures import REACHED
@@ -27,11 +27,11 @@ _SCORES = {**SHARES, **POINTS, **NUMBERS}
 
 
 def page(benchmark: Benchmark, name: str) -> Page:
-    """Return the page: the answer, all settings at a glance, a section a setting, and how the benchmark was made."""
+    """Return the page: the answer, the glance table, a section per setting, and the benchmark's setup."""
     settings = list(by_setting(benchmark).values())
     parts = [_setting(benchmark, f"setting-{i}", rows, len(settings) > 1) for i, rows in enumerate(settings)]
     sections = (*glance(benchmark), *parts, *_how(benchmark))
-    return Page(shown(name), benchmark_answer.lead(benchmark), benchmark_answer.answer(benchmark), sections)
+    return Page(printable(name), benchmark_answer.lead(benchmark), benchmark_answer.answer(benchmark), sections)
 
 
 def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool) -> Section:
@@ -43,7 +43,7 @@ def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool)
     tables = (_scores(benchmark, rows), adapted, _costs(benchmark, rows))
     return Section(
         key,
-        shown(setting, 100),
+        printable(setting, 100),
         tuple(filter(None, text)),
         figures=figures(benchmark, setting, rows, by_round),
         tables=tuple(table for table in tables if len(table.columns) > 1),
@@ -60,12 +60,12 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     columns = ("method", "ε", "seeds", *(_SCORES[name] for name in names), "expected", "source")
     cells = tuple(
         (
-            shown(row["method"], 60),
+            printable(row["method"], 60),
             epsilon(real(row["epsilon"])) if row.get("epsilon") else "",
             row["seeds"] if seeds else "",
             *(text_of(benchmark, row, name) for name in names),
             percent(real(row["expected"])) if row.get("expected") else "",
-            shown(row.get("source", ""), 120),
+            printable(row.get("source", ""), 120),
         )
         for row in rows
     )
@@ -75,13 +75,13 @@ def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
 
 def _measures(benchmark: Benchmark, rows: Sequence[Row], caption: str, measures: Mapping[str, str]) -> Table:
     """Lay out the measures that at least one row has."""
-    cells = tuple((shown(row["method"], 60), *(text_of(benchmark, row, name) for name in measures)) for row in rows)
+    cells = tuple((printable(row["method"], 60), *(text_of(benchmark, row, name) for name in measures)) for row in rows)
     note = sentence("accuracy", "certainty", seed_counts(benchmark))
     return Table(caption, ("method", *measures.values()), cells, note).compact().shortened(where="table.csv")
 
 
 def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    """Lay out the costs, with a note if 95 % of pooled softmax says little because a better pooled head is far ahead."""
+    """Lay out the costs, with a note if another pooled head is far better than pooled softmax."""
     table, together = _measures(benchmark, federated(rows), "Costs", COSTS), pooled(rows)
     accuracy = {row["method"]: real(row["accuracy"]) for row in together}
     softmax = accuracy.get("pooled softmax", math.inf)
@@ -95,7 +95,7 @@ def _how(benchmark: Benchmark) -> list[Section]:
     about, tables = benchmark.about, []
     if backbones := about.get("backbones"):
         columns = ("name", "resolution", "preprocessing", "fingerprint")
-        cells = tuple(tuple(shown(backbone.get(name, "–"), 200) for name in columns) for backbone in backbones)
+        cells = tuple(tuple(printable(backbone.get(name, "–"), 200) for name in columns) for backbone in backbones)
         tables.append(Table("Backbones", columns, cells))
     for key, caption in (("tuning", "What was tuned"), ("expected", "Numbers from elsewhere")):
         if entries := about.get(key):
@@ -103,15 +103,15 @@ def _how(benchmark: Benchmark) -> list[Section]:
             cells = tuple(tuple(_measured(entry, name) for name in columns) for entry in entries)
             tables.append(Table(caption, columns, cells).shortened(where="benchmark.json"))
     if isinstance(seconds := about.get("seconds"), dict):
-        cells = tuple((shown(part), f"{value:,.0f}") for part, value in seconds.items())
+        cells = tuple((printable(part), f"{value:,.0f}") for part, value in seconds.items())
         tables.append(Table("Seconds", ("part", "seconds"), cells))
-    text = [f"Left out: {shown(remark, 300)}" for remark in about.get("left_out") or []]
-    text += [f"{shown(failure, 600)}." for failure in failures(benchmark)]
+    text = [f"Left out: {printable(remark, 300)}" for remark in about.get("left_out") or []]
+    text += [f"{printable(failure, 600)}." for failure in failures(benchmark)]
     sections = [Section("how", "How it was done", tuple(text[:40]), tables=tuple(tables))] if tables or text else []
     if benchmark.plan:
         sections.append(Section("plan", "Configuration: the plan", code=(benchmark.plan,), folded=True))
     if command := about.get("command"):
-        sections.append(Section("repeat", "To repeat it", code=(shown(command, 2000),)))
+        sections.append(Section("repeat", "To repeat it", code=(printable(command, 2000),)))
     return sections
 
 
@@ -125,5 +125,5 @@ def _any(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return shown(", ".join(f"{name} {_any(inner)}" for name, inner in value.items()), 300)
-    return shown(", ".join(map(_any, value)), 300) if isinstance(value, list) else shown(value, 300)
+        return printable(", ".join(f"{name} {_any(inner)}" for name, inner in value.items()), 300)
+    return printable(", ".join(map(_any, value)), 300) if isinstance(value, list) else printable(value, 300)

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of text, figures, tables and pictures. The template knows no other things."""
+"""The parts of a page: sections of text, figures, tables and pictures. The template has no others."""
 
 import math
 import unicodedata
@@ -43,17 +43,17 @@ class Table:
         )
 
     def breaks(self, cell: str) -> bool:
-        """Whether a number may take two lines: it is followed by two values, or has an interval in a row of many."""
+        """Whether a number may break: it has an interval in brackets, or ± in a row of many."""
         return "(" in cell or ("±" in cell and len(self.columns) > _IN_A_ROW)
 
     @property
     def stacked(self) -> bool:
-        """Whether a phone shows a row's cells under each other: they are texts, and too many to stand in a line."""
+        """Whether a phone stacks a row's cells: they are texts, and too many for one line."""
         return self.texts and len(self.columns) > _ON_A_PHONE
 
     @property
     def sideways(self) -> bool:
-        """Whether it is wider than a phone, which then says that it scrolls: by the letters that stay in a line."""
+        """Whether it is wider than a phone, and says so: by letters that cannot break."""
         cells = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
         letters = [
             max((len(part) for cell in column for part in (cell.split() if self.breaks(cell) else [cell])), default=0)
@@ -65,13 +65,13 @@ class Table:
         return not self.stacked and sum(map(max, letters, headers)) + len(letters) > _LETTERS_OF_A_PHONE
 
     def compact(self, missing: str = "") -> "Table":
-        """Return the table without columns that are empty in every row; other empty cells become ``missing``."""
+        """Return the table without empty columns; other empty cells become ``missing``."""
         filled = [i for i in range(len(self.columns)) if i == 0 or any(row[i] for row in self.rows)]
         rows = tuple(tuple(row[i] or missing for i in filled) for row in self.rows)
         return replace(self, columns=tuple(self.columns[i] for i in filled), rows=rows)
 
     def shortened(self, rows: int = ROWS, where: str = "") -> "Table":
-        """Return the first rows, and a note that says how many more there are and where they stand."""
+        """Return the first rows, and a note with the number of the others and their place."""
         if len(self.rows) <= rows:
             return self
         left = f"The first {rows} of {len(self.rows):,} rows" + (f"; all are in {where}." if where else ".")
@@ -174,8 +174,8 @@ class Page:
         return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
 
 
-def shown(text: Any, length: int = 80) -> str:
-    """Return a name as a page can show it: without control characters, and shortened in its middle if it is long."""
+def printable(text: Any, length: int = 80) -> str:
+    """Return a text without control characters, shortened in its middle if it is long."""
     visible = "".join(
         " " if character.isspace() else character
         for character in str(text)
@@ -209,7 +209,7 @@ def decimals(value: float) -> str:
 
 
 def epsilon(value: float) -> str:
-    """Return an ε in three digits at most, rounded up, so that no less is reported than was spent: ``8`` for 7.99999."""
+    """Return an ε in three digits at most, rounded up, never below what was spent: ``8`` for 7.99999."""
     return number(
         float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(float(value))))
         if math.isfinite(value)

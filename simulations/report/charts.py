@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.support.text import size
-from fedtransfer.simulations.report.blocks import Caption, Figure, Table, epsilon, number, percent, shown
+from fedtransfer.simulations.report.blocks import Caption, Figure, Table, epsilon, number, percent, printable
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Ends, Level, Series
 from fedtransfer.simulations.report.offsets import SIDE_BY_SIDE, bars_apart, in_a_row, label_points
 from fedtransfer.simulations.report.sentences import sentence
@@ -65,7 +65,7 @@ def _draw_lines(axes: Any, series: Sequence[Series]) -> None:
         if not line.joined:  # coinciding points are open, and later ones smaller, so that all can be seen
             look |= {"markerfacecolor": "none", "markersize": 8 - 3 * i / len(series), "markeredgewidth": 1.5}
         look |= {"linestyle": dashes, "markevery": max(1, len(line.x) // 8) if line.joined else 1}
-        axes.plot(line.x, line.y, zorder=3, label=shown(line.name, 40), **look)
+        axes.plot(line.x, line.y, zorder=3, label=printable(line.name, 40), **look)
         for at, ends in zip(line.x, line.ends, strict=False):
             if ends:
                 axes.plot([at, at], ends, color=look["color"], linewidth=1.2, marker="_", markersize=6, zorder=2)
@@ -74,7 +74,7 @@ def _draw_lines(axes: Any, series: Sequence[Series]) -> None:
 def _draw_levels(draw: Callable[..., Any], levels: Sequence[Level]) -> None:
     for i, level in enumerate(levels):
         dashes = ((6, 2), (3, 2), (1, 2), (6, 2, 1, 2))[i % 4]
-        draw(level.y, color=MUTED, linewidth=1.1, linestyle=(0, dashes), label=shown(level.name, 40))
+        draw(level.y, color=MUTED, linewidth=1.1, linestyle=(0, dashes), label=printable(level.name, 40))
 
 
 def _add_legend(figure: Any, axes: Any, least: int) -> None:
@@ -84,7 +84,7 @@ def _add_legend(figure: Any, axes: Any, least: int) -> None:
 
 
 def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
-    """Return colour, marker and dashes of each; series of one look have its colour, and differ in the others."""
+    """Return colour, marker and dashes of each; series of one look share only its colour."""
     chosen, times = [], Counter[int]()
     for i, line in enumerate(series):
         look = i if line.look is None else line.look
@@ -128,7 +128,7 @@ def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: 
     if not any(line.joined for line in series):  # points: a row each
         points = tuple(
             (
-                shown(", ".join([line.name, *filter(None, line.labels[i : i + 1])]), 60),
+                printable(", ".join([line.name, *filter(None, line.labels[i : i + 1])]), 60),
                 show_x(line.x[i]),
                 _cell(line.y, line.ends, i, show_y),
             )
@@ -145,7 +145,7 @@ def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: 
     )
     if len(rows_at) < len(at):
         notes = [f"{len(rows_at)} of {len(at):,} points.", *notes]
-    return Table(title, (label, *(shown(line.name, 40) for line in named)), rows, " ".join(notes))
+    return Table(title, (label, *(printable(line.name, 40) for line in named)), rows, " ".join(notes))
 
 
 def _cell(values: Sequence[float], ends: Sequence[Ends], i: int, show: Callable[[float | None], str]) -> str:
@@ -185,7 +185,7 @@ def dot_chart(
         _draw_dots(axes, dots, values, moved, 5.5 if named else 2.5)
         _draw_levels(axes.axvline, levels)
         axes.set_ylim(len(dots) - 0.4, -0.6)
-        names = [shown(dot.name, 36) for dot in dots] if named else []
+        names = [printable(dot.name, 36) for dot in dots] if named else []
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=named and len(values) > 0, axis="y")
@@ -197,14 +197,14 @@ def dot_chart(
         key, view, body = elements(figure, caption.title)
     show = _FORMATS.get(axis.kind, number)
     rows = tuple(
-        (shown(dot.name), *(_cell(dot.values, dot.intervals, i, show) for i in range(len(values)))) for dot in dots
+        (printable(dot.name), *(_cell(dot.values, dot.intervals, i, show) for i in range(len(values)))) for dot in dots
     )
     table = Table(caption.title, tuple(columns), rows, " ".join(_level_notes(levels, show))).shortened(where=file)
     return Figure(key, "Dot chart", caption.noted(SIDE_BY_SIDE * bool(moved.any())), view, body, table)
 
 
 def _draw_dots(axes: Any, dots: Sequence[Dot], values: Sequence[str], moved: NDArray[Any], size: float) -> None:
-    """Draw a marker a value; the first has the dot's colour in other figures, if it has one, and others are grey then."""
+    """Draw a marker per value: the first in the dot's colour, the others then in grey."""
     coloured = any(dot.look is not None for dot in dots)
     y = np.arange(len(dots))
     for i, name in enumerate(values):

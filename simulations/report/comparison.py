@@ -7,7 +7,7 @@ from typing import Any
 
 from fedtransfer.common.config.settings.option import outside
 from fedtransfer.common.support.text import counted, size
-from fedtransfer.simulations.report.blocks import NONE, Section, Table, percent, shown
+from fedtransfer.simulations.report.blocks import NONE, Section, Table, percent, printable
 from fedtransfer.simulations.report.comparison_answer import by_data
 from fedtransfer.simulations.report.comparison_figures import figures
 from fedtransfer.simulations.report.reading import Run
@@ -47,7 +47,7 @@ def _side_by_side(runs: Sequence[Run], names: Sequence[str]) -> Table:
     best = max((run.accuracy for run in runs if not math.isnan(run.accuracy)), default=math.nan)
     rows = tuple(
         (
-            shown(name), sentence("privacy", "in_short", run), percent(run.accuracy), percent(run.summary.get("baselines", {}).get("pooled")),
+            printable(name), sentence("privacy", "in_short", run), percent(run.accuracy), percent(run.summary.get("baselines", {}).get("pooled")),
             percent(run.measured.get("mean_site_accuracy")), percent(run.summary.get("baselines_on_own_test_images", {}).get("local_mean")),
             percent(run.measured.get("worst_site_accuracy")), "yes" if run.config.masks else "no",
             NONE if run.config.closed_form else f"{run.summary['rounds']:,}", size(sum(run.bytes)),
@@ -71,8 +71,8 @@ def _side_by_side(runs: Sequence[Run], names: Sequence[str]) -> Table:
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> Table:
     fields = differing(runs)
     if len(runs) <= _COLUMNS:
-        rows = tuple((outside(field), *(shown(_text(run, field), 40) for run in runs)) for field in fields)
-        columns = ("setting", *(shown(name, 40) for name in names))
+        rows = tuple((outside(field), *(printable(_text(run, field), 40) for run in runs)) for field in fields)
+        columns = ("setting", *(printable(name, 40) for name in names))
     else:
         columns = ("setting", "values, and how many runs have them")
         counts = [Counter(_text(run, field) for run in runs) for field in fields]
@@ -94,8 +94,8 @@ def _backbones(runs: Sequence[Run], names: Sequence[str]) -> Table:
     used: dict[tuple[str, str, str], list[str]] = {}
     for run, name in zip(runs, names, strict=True):
         backbone = run.summary["backbone"]
-        key = shown(backbone["name"]), f"{backbone['resolution']} px", backbone["fingerprint"]
-        used.setdefault(key, []).append(shown(name, 40))
+        key = printable(backbone["name"]), f"{backbone['resolution']} px", backbone["fingerprint"]
+        used.setdefault(key, []).append(printable(name, 40))
     rows = tuple(
         (*key, ", ".join(group) if len(group) < _COLUMNS else counted(len(group), "run")) for key, group in used.items()
     )

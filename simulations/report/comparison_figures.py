@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from fedtransfer.simulations.report.blocks import Figure, Section, power, shown
+from fedtransfer.simulations.report.blocks import Figure, Section, power, printable
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
 from fedtransfer.simulations.report.charts import DISTINCT, dot_chart, line_chart
 from fedtransfer.simulations.report.comparison_answer import by_data
@@ -15,18 +15,18 @@ _BY_SITE = 6  # most runs in the chart by site
 
 
 def figures(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
-    """Return a section a figure, of those that there is something to draw in."""
-    drawn = {
+    """Return a section for each figure that has data."""
+    charts = {
         ("accuracy", "Accuracy by round"): _by_round(runs, names),
         ("sites", "Accuracy by site"): _by_site(runs, names),
         ("epsilon", "Accuracy against ε"): _by_epsilon(runs, names),
         ("bytes", "Accuracy against bytes"): _by_bytes(runs, names),
     }
-    return [Section(key, title, figures=(figure,)) for (key, title), figure in drawn.items() if figure]
+    return [Section(key, title, figures=(figure,)) for (key, title), figure in charts.items() if figure]
 
 
 def _looks(runs: Sequence[Run]) -> list[int | None]:
-    """Return each run's look in all figures: of many runs the most accurate alone have one, the others are faint."""
+    """Return each run's look in all figures; of many runs only the most accurate have one."""
     if len(runs) <= DISTINCT:
         return list(range(len(runs)))
     ranked = sorted(range(len(runs)), key=lambda i: -1.0 if math.isnan(runs[i].accuracy) else runs[i].accuracy)
@@ -74,7 +74,7 @@ def _by_site(runs: Sequence[Run], names: Sequence[str]) -> Figure | None:
     spread = max(dots, key=lambda dot: max(dot.values) - min(dot.values))
     words = caption("runs_by_site", len(dots), names[0], spread.name, spread.values)
     axis = Axis("accuracy on the site's own test images", kind="percent")
-    return dot_chart(words, dots, ("site", *(shown(name, 30) for name in names)), axis, file="summary.json")
+    return dot_chart(words, dots, ("site", *(printable(name, 30) for name in names)), axis, file="summary.json")
 
 
 def _by_epsilon(runs: Sequence[Run], names: Sequence[str]) -> Figure | None:

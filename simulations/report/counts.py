@@ -1,4 +1,4 @@
-"""Matrices of counts: the partition and the confusion matrix, as bubbles or shades with the table of their numbers."""
+"""Matrices of counts, as bubbles or shades and a table: the partition, the confusion matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.data.sources import natural_order
-from fedtransfer.simulations.report.blocks import Caption, Figure, Table, percent, shown
+from fedtransfer.simulations.report.blocks import Caption, Figure, Table, percent, printable
 from fedtransfer.simulations.report.charts import NAMED
 from fedtransfer.simulations.report.reading import Run
 from fedtransfer.simulations.report.sentences import caption, sentence
@@ -46,18 +46,18 @@ def partition(run: Run) -> Figure:
         largest_class=classes[int(counts.max(1).argmax())],
         largest_site=sites[int(counts.max(0).argmax())],
     )
-    rows = tuple((shown(site), f"{totals[i]:,}", *(f"{n:,}" for n in counts[:, i])) for i, site in enumerate(sites))
-    columns = ("site", "all", *(shown(name, 30) for name in classes))
+    rows = tuple((printable(site), f"{totals[i]:,}", *(f"{n:,}" for n in counts[:, i])) for i, site in enumerate(sites))
+    columns = ("site", "all", *(printable(name, 30) for name in classes))
     note = ""
     if len(classes) > _READABLE:  # the number of images and classes of a site, and its most frequent ones
         columns = ("site", "all", "classes", "most frequent")
         tops = [np.argsort(-counts[:, i], kind="stable")[:3] for i in range(len(sites))]
         frequent = [
-            ", ".join(f"{shown(classes[c], 30)} {counts[c, i]:,}" for c in top if counts[c, i])
+            ", ".join(f"{printable(classes[c], 30)} {counts[c, i]:,}" for c in top if counts[c, i])
             for i, top in enumerate(tops)
         ]
         rows = tuple(
-            (shown(site), f"{totals[i]:,}", str(classes_a_site[i]), frequent[i]) for i, site in enumerate(sites)
+            (printable(site), f"{totals[i]:,}", str(classes_a_site[i]), frequent[i]) for i, site in enumerate(sites)
         )
         note = sentence("tables", "most_frequent_classes", len(classes))
     table = Table(words.title, columns, rows, note).shortened(where="sites/NAME/images.csv")
@@ -78,16 +78,17 @@ def confusion(run: Run, matrix: NDArray[Any]) -> Figure:
     public = run.summary.get("scored_on") == "public-data"
     rows: tuple[tuple[str, ...], ...]
     if len(classes) <= _READABLE:
-        columns = ("true class", *(f"→ {shown(name, 20)}" for name in classes), "recall")
+        columns = ("true class", *(f"→ {printable(name, 20)}" for name in classes), "recall")
         rows = tuple(
-            (shown(name), *(f"{n:,}" for n in matrix[i]), percent(recall[i] if images[i] else None))
+            (printable(name), *(f"{n:,}" for n in matrix[i]), percent(recall[i] if images[i] else None))
             for i, name in enumerate(classes)
         )
         note = sentence("tables", "confusion")
     else:
         columns = ("true class", "taken for", "images", "share of the class")
         rows = tuple(
-            (shown(classes[i]), shown(classes[j]), f"{n:,}", percent(n / images[i])) for n, i, j in wrong[:_WORST]
+            (printable(classes[i]), printable(classes[j]), f"{n:,}", percent(n / images[i]))
+            for n, i, j in wrong[:_WORST]
         )
         note = sentence("tables", "most_frequent_confusions", len(rows), len(wrong))
     table = Table("True class by predicted class", columns, rows, note)
@@ -96,7 +97,7 @@ def confusion(run: Run, matrix: NDArray[Any]) -> Figure:
 
 
 def _matrix_chart(words: Caption, matrix: Matrix, table: Table, *, by_count: bool = False) -> Figure:
-    """Draw a matrix of counts: bubbles whose area is the count, or shades by the share of the row or the count.
+    """Draw a matrix: bubbles whose area is the count, or shades by the row's share or the count.
 
     Args:
         words: the caption.
@@ -120,7 +121,7 @@ def _matrix_chart(words: Caption, matrix: Matrix, table: Table, *, by_count: boo
         axes.tick_params(length=0)
         for set_ticks, names in ((axes.set_xticks, matrix.columns), (axes.set_yticks, matrix.rows)):
             named = names if len(names) <= NAMED else []
-            set_ticks(range(len(named)), [shown(name, 16) for name in named])
+            set_ticks(range(len(named)), [printable(name, 16) for name in named])
         if c > 6 or _longest(matrix.columns) > 8:
             axes.tick_params(axis="x", rotation=90 if c > 20 else 45)
             for label in axes.get_xticklabels():

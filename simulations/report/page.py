@@ -17,7 +17,7 @@ from fedtransfer.simulations.report import (
     run_answer,
     runs,
 )
-from fedtransfer.simulations.report.blocks import Page, Section, Table, listed, shown
+from fedtransfer.simulations.report.blocks import Page, Section, Table, listed, printable
 from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, distinct_names
 from fedtransfer.simulations.report.sentences import environment, sentence
 
@@ -56,18 +56,18 @@ def _of_runs(group: Sequence[Run], names: Sequence[str]) -> Page:
     if len(group) == 1:
         [run] = group
         lead, sections = sentence("lead", "of_run", run, ()), (*runs.sections(run), *runs.closing(run))
-        return Page(shown(names[0]), lead, run_answer.answer(run), sections)
+        return Page(printable(names[0]), lead, run_answer.answer(run), sections)
     alike = comparison.differing(group) in (["seed"], [])
     seeds = sorted({run.config.seed for run in group})
     lead = sentence("lead", "of_run", group[0], seeds) if alike else sentence("lead", "of_several", group)
     scored = all(not math.isnan(run.accuracy) for run in group)
     facts = comparison_answer.of_seeds(group) if alike and scored else comparison_answer.of_several(group, names)
-    title = listed([shown(name, 40) for name in names]) if len(names) <= 3 else counted(len(group), "run")
+    title = listed([printable(name, 40) for name in names]) if len(names) <= 3 else counted(len(group), "run")
     return Page(title, lead, facts, tuple(comparison.sections(group, names)))
 
 
 def _under(number: int, part: Page) -> list[Section]:
-    """Return a part of a page about several things: its answer, then its sections, under keys of their own."""
+    """Return one part of a page: its answer, then its sections, under keys of the part."""
     answer = Section("answer", "The answer", (part.lead,), part.facts)
     return [
         replace(section, key=f"part-{number}-{section.key}", title=section.title, part=part.title)
@@ -94,6 +94,6 @@ def _versions(command: str) -> Section:
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             packages.append((name, version(name)))
-    text = (f"This page: {shown(command, 500)}",) if command else ()
+    text = (f"This page: {printable(command, 500)}",) if command else ()
     table = Table("Installed where this page was written", ("package", "version"), tuple(packages))
     return Section("versions", "Versions", text, tables=(table,), folded=True)

@@ -28,7 +28,7 @@ class Run:
 
     @property
     def measured(self) -> Mapping[str, Any]:
-        """The scores of its head; if sites keep theirs to themselves, those measured from outside the simulation."""
+        """The scores of its head, from outside the simulation if the sites send none."""
         return dict(self.summary.get("measured_outside_the_federation") or self.summary)
 
     @property
@@ -134,7 +134,7 @@ def read_folder(folder: Path) -> Source:
     """Read a run, benchmark or audit folder.
 
     Raises:
-        UserError: it is none of them, the run is not finished, or a file of it cannot be read.
+        UserError: the folder is of another kind, the run is not finished, or a file of it cannot be read.
     """
     if (folder / "benchmark.json").is_file():
         return _read_benchmark(folder)

@@ -9,7 +9,7 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.simulations.report import adaptation
-from fedtransfer.simulations.report.blocks import Figure, Section, Table, power, shown
+from fedtransfer.simulations.report.blocks import Figure, Section, Table, power, printable
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
 from fedtransfer.simulations.report.counts import confusion, partition
@@ -47,7 +47,7 @@ def closing(run: Run) -> list[Section]:
             paragraphs("run", "repeat"),
             code=(f"fedtransfer simulate --config {run.folder}/config.toml", options(run.config)),
             tables=(Table("Backbone", ("", ""), (
-                ("name", shown(backbone["name"])), ("resolution", f"{backbone['resolution']} px"), ("fingerprint", backbone["fingerprint"]),
+                ("name", printable(backbone["name"])), ("resolution", f"{backbone['resolution']} px"), ("fingerprint", backbone["fingerprint"]),
             )),),
         ),
     ]  # fmt: skip
@@ -111,12 +111,12 @@ def _by_bytes(run: Run) -> Figure | None:
 def _warnings(run: Run) -> list[Section]:
     summary = run.summary
     rows = [
-        (shown(site), f"left out {absence['times']} ×", shown(absence["reason"], 160))
+        (printable(site), f"left out {absence['times']} ×", printable(absence["reason"], 160))
         for site, absence in (summary.get("sites_left_out") or {}).items()
     ]
     for key, event in (("sites_absent", "absent"), ("sites_without_result", "without the result")):
-        rows += [(shown(site), event, shown(reason, 160)) for site, reason in (summary.get(key) or {}).items()]
-    text = tuple(shown(warning, 400) for warning in summary.get("warnings") or ())
+        rows += [(printable(site), event, printable(reason, 160)) for site, reason in (summary.get(key) or {}).items()]
+    text = tuple(printable(warning, 400) for warning in summary.get("warnings") or ())
     if unreadable := summary.get("images_unreadable"):
         text += (sentence("run", "unreadable_images", unreadable),)
     table = Table("Sites that missed something", ("site", "what", "why"), tuple(rows)).shortened(where="sites.csv")
@@ -150,7 +150,7 @@ def setting(value: Any) -> str:
     """Return a setting's value as it is given: ``on`` and ``off``, an empty text as a dash."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else shown(value, 300) if value != "" else "–"
+    return f"{value:g}" if isinstance(value, float) else printable(value, 300) if value != "" else "–"
 
 
 def options(config: RunConfig) -> str:

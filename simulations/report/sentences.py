@@ -1,6 +1,7 @@
 """The sentences of the report. They are in ``templates/*.txt``, so that English can be edited without Python.
 
-A macro writes paragraphs, separated by blank lines. Other line breaks count as spaces, and there is none before punctuation.
+A macro writes paragraphs, separated by blank lines. Other line breaks count as spaces, and there is
+none before punctuation.
 """
 
 import re
@@ -18,7 +19,7 @@ from fedtransfer.common.head.depth import layers
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report import blocks
-from fedtransfer.simulations.report.blocks import Caption, Fact, shown
+from fedtransfer.simulations.report.blocks import Caption, Fact, printable
 
 
 @cache
@@ -65,7 +66,7 @@ def caption(macro: str, *facts: Any, **named: Any) -> Caption:
 
 def data_name(config: RunConfig) -> str:
     """Return the name of the data: of a path its last part."""
-    return shown(Path(config.data).name or config.data, 60)
+    return printable(Path(config.data).name or config.data, 60)
 
 
 def _span(values: Iterable[float], unit: str) -> str:
@@ -85,7 +86,7 @@ def _trained_layers(configs: Sequence[RunConfig]) -> SimpleNamespace:
 _FILTERS: dict[str, Callable[..., Any]] = {
     "counted": counted,
     "size": size,
-    "name": shown,
+    "name": printable,
     "percent": blocks.percent,
     "number": blocks.number,
     "decimals": blocks.decimals,

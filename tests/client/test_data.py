@@ -55,7 +55,7 @@ def test_features_follow_the_federations_moments(folder_of_classes, monkeypatch:
     ready = site(folder_of_classes(12), standardise="federated", normalise=False, augment=1)
     raw = ready.raw("train")
     assert raw.shape == (2 * ready.images("train"), 256)
-    with pytest.raises(UserError, match="mean and deviation are not there"):
+    with pytest.raises(UserError, match="mean and deviation are missing"):
         ready.data("train", CLASSES)
     wide = raw.astype(np.float64)
     moments = moments_of(len(wide), wide.sum(0), (wide**2).sum(0))

@@ -49,7 +49,7 @@ def refusal(site: SiteParty) -> tuple[str, str]:
     *passed, last = check_site(SiteFolder.open(site.folder), images=False)
     assert "error" not in {finding.level for finding in passed}
     assert last.level == "error"
-    return last.what, last.text
+    return last.subject, last.text
 
 
 def is_sound(site: SiteParty) -> bool:

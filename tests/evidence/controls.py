@@ -63,7 +63,7 @@ class Control(NamedTuple):
     def audit(self, claim: float, seed: int) -> float:
         """Return the lower bound of ε from one run with noise for ε = ``claim``."""
         rng = np.random.default_rng(seed)
-        canaries = Canaries.drawn(CANARIES, rng)
+        canaries = Canaries.draw(CANARIES, rng)
         with self.broken():
             scores = self.run(claim, canaries, rng)
         return lower_bound(right_guesses(scores, canaries.inside, GUESSES), GUESSES, CANARIES, DELTA)

@@ -42,7 +42,7 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def exchanges(self) -> tuple[str, ...]:
-        """What a site takes part in: the first head if it is a one-shot head, the strategy, and optional exchanges."""
+        """The methods of a run: a one-shot first head, the strategy, and optional exchanges."""
         deep = self.trainable != "head" or self.unfreeze_at
         more = (
             name
@@ -58,12 +58,12 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def weights_of_sites(self) -> str:
-        """What a site's update is multiplied by; strategies that count every site once have it sent as it is."""
+        """The weight of a site's update; it is uniform for strategies that count every site once."""
         return self.weighting if self.method.weighted else "uniform"
 
     @property
     def private(self) -> bool:
-        """Whether the run promises differential privacy: then nothing leaves a site but what is accounted for."""
+        """Whether the run has differential privacy: then only accounted releases leave a site."""
         return self.dp != "none"
 
     @property
@@ -73,17 +73,17 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def secret_cohorts(self) -> bool:
-        """Whether nobody may know which sites a round had, which is what a sample of them is accounted for by."""
+        """Whether the cohort of a round is secret, as the accounting of a sample of sites assumes."""
         return self.dp == "site" and self.noise == "alone" and self.fraction < 1
 
     @property
     def private_steps(self) -> int:
-        """Releases of a site in a round, under differential privacy of images: steps of training, or one of sums."""
+        """Releases of a site in a round under image privacy: its training steps, or one of sums."""
         return 1 if self.closed_form else self.local_steps or max(1, round(self.local_epochs / self.image_rate))
 
     @property
     def honest_sites(self) -> int:
-        """So many sites of a total add their share of the noise, at least."""
+        """The least number of sites of a total that add their share of the noise."""
         return self.min_sites - self.colluding_sites
 
     @property
@@ -103,8 +103,9 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def adaptation_epochs(self) -> int:
-        """Epochs for which a site fine-tunes the global head to a personal one; 0 where the run makes none."""
-        # How adapting a head went would tell of private images, so under differential privacy sites do it by themselves.
+        """Epochs for which a site fine-tunes the global head to a personal one; 0: no personal heads."""
+        # Scores of personal heads would reveal private images, so under differential privacy sites
+        # adapt the head by themselves, after the run.
         adapts = self.method.adapts and not self.private
         return self.personal_epochs or (self.local_epochs if adapts else 0)
 

@@ -112,7 +112,8 @@ class TrustSettings(SettingsGroup):
     min_sites: int = option(
         0,
         "Trust",
-        "Least number of sites whose answers a round needs (0: half of those that are asked; with --masks two thirds, and 3 at least).",
+        "Least number of sites whose answers a round needs (0: half of its cohort; with --masks two thirds, and 3 at"
+        " least).",
         ge=0,
     )
     join_timeout: float = option(

@@ -11,7 +11,7 @@ _READY_MADE = re.compile(r"(?:[\w.-]+-)?features-([1-9]\d*)")
 
 
 def ready_made_width(backbone: str) -> int:
-    """Return d for ``features-D`` or ``NAME-features-D``, which say that sites hold features and no images; else 0."""
+    """Return D of ``features-D`` or ``NAME-features-D``, if sites hold features and no images; else 0."""
     match = _READY_MADE.fullmatch(backbone)
     return int(match[1]) if match else 0
 
@@ -32,7 +32,8 @@ class DataSettings(SettingsGroup):
     unseen_sites: int = option(
         0,
         "Data",
-        "So many of the simulated sites take no part; in the end they adapt the head with 1, 5 and 20 images a class.",
+        "Number of simulated sites held out of training; afterwards each adapts the head with 1, 5 and 20 images per"
+        " class.",
         ge=0,
     )
     partition: Literal["iid", "dirichlet", "pathological", "natural"] = option(
@@ -111,5 +112,5 @@ class FeatureSettings(SettingsGroup):
         " (default: those that come with the backbone).",
     )
     augment: int = option(
-        0, "Features", "So many augmented views of each training image are stored and trained on too.", ge=0
+        0, "Features", "Number of augmented views of each training image to store and train on as well.", ge=0
     )

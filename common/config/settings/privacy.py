@@ -1,4 +1,4 @@
-"""SettingsGroup of what protects the sites: differential privacy, and masks that show the server sums alone."""
+"""Settings that protect the sites: differential privacy and masks (secure aggregation)."""
 
 from typing import Literal
 
@@ -66,7 +66,7 @@ class PrivacySettings(SettingsGroup):
     colluding_sites: int = option(
         0,
         PANEL,
-        "With --masks: so many sites may tell the server all they know, and the rest is still protected.",
+        "With --masks: number of sites that may collude with the server without exposing the others.",
         ge=0,
     )
     public_data: str = option(

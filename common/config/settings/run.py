@@ -32,7 +32,8 @@ class RunSettings(SettingsGroup):
     models: bool = option(
         True,
         "Run",
-        "Write the best and the last head as Keras models too, images in; else `fedtransfer predict` makes one when first asked.",
+        "Write the best and the last head as Keras models from images to classes too. Otherwise `fedtransfer predict`"
+        " makes one at its first call.",
     )
     out: str = option("", "Run", "Run folder (default: runs/DATA-DATE-TIME).")
     store: str = option("", "Run", "Folder of the feature store (default: ~/.cache/fedtransfer/features).")

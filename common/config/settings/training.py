@@ -49,7 +49,7 @@ class TrainingSettings(SettingsGroup):
     schedule: Literal["constant", "cosine"] = option(
         "constant", "Training at a site", "How the rate falls over the rounds; cosine: to a hundredth in the last."
     )
-    optimizer: Optimizer = option("sgd", "Training at a site", "A Keras optimizer; its state starts anew each round.")
+    optimizer: Optimizer = option("sgd", "Training at a site", "A Keras optimizer; its state is reset in each round.")
     weight_decay: float = option(
         0.0, "Training at a site", "Decoupled weight decay: each step shrinks the kernels by rate x this.", ge=0
     )
@@ -71,7 +71,7 @@ class TrainingSettings(SettingsGroup):
     personal_epochs: int = option(
         0,
         "Training at a site",
-        "In the end each site fine-tunes the global head for so many epochs to a personal one, and mixes it with one of"
-        " its own, by its validation images (0: no personal heads; reptile and perfedavg: --local-epochs).",
+        "Number of epochs for which each site fine-tunes the final global head to a personal one. It also mixes the global"
+        " head with one of its own, by its validation images (0: no personal heads; reptile and perfedavg: --local-epochs).",
         ge=0,
     )

@@ -151,7 +151,7 @@ def openssh(key: ec.EllipticCurvePrivateKey) -> str:
 def checked(site: SiteFolder) -> tuple[str, str]:
     """What ``client check`` says of the roster."""
     findings = check_site(SiteFolder.open(site.folder), images=False)
-    [found] = [(finding.level, finding.text) for finding in findings if finding.what == "roster"]
+    [found] = [(finding.level, finding.text) for finding in findings if finding.subject == "roster"]
     return found
 
 

@@ -104,7 +104,7 @@ def test_a_model_of_standardised_features_is_made_from_what_is_kept(results: Pat
     again = load_model(newest_result(results).model())
     np.testing.assert_allclose(again.predict(image), raw.predict(image), atol=1e-4)
     keep(3, TASK, standardise="federated")
-    with pytest.raises(UserError, match="mean and deviation are not there"):
+    with pytest.raises(UserError, match="mean and deviation are missing"):
         newest_result(results).model()
 
 

@@ -95,7 +95,7 @@ def test_the_config_alone_imports_nothing() -> None:
 
 @pytest.mark.parametrize(("settings", "how"), [(MASKS, "--masks"), (DP_SITE, "--dp site")])
 def test_one_total_is_enough_only_if_the_strategy_says_so(my_module: str, settings: dict, how: str) -> None:
-    with pytest.raises(UserError, match=f"with {how} it is shown one total .* sum_only=True"):
+    with pytest.raises(UserError, match=f"with {how} it receives only the total over all sites.* sum_only=True"):
         strategy_of(RunConfig(strategy=f"{my_module}:EACH", **settings))
     assert strategy_of(RunConfig(strategy=f"{my_module}:SAME", **settings)).sum_only
 

@@ -21,7 +21,7 @@ def apart(scores: np.ndarray, inside: float) -> None:
 
 
 def test_coins_are_fair_and_each_canarys_own() -> None:
-    drawn = [Canaries.drawn(1000, np.random.default_rng(seed)).inside for seed in range(20)]
+    drawn = [Canaries.draw(1000, np.random.default_rng(seed)).inside for seed in range(20)]
     assert abs(np.mean(drawn) - 0.5) < 0.015
     assert abs(np.corrcoef(drawn) - np.eye(20)).max() < 0.15
 
