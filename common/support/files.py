@@ -96,6 +96,11 @@ def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds no file, except temporary ones of writers that were killed."""
+    return all(path.name.startswith(_PREFIX) for path in folder.iterdir())
+
+
 @dataclass(frozen=True)
 class Line:
     """A line of a ledger.

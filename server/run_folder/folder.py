@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.support.files import is_empty, write_whole
 from fedtransfer.common.support.text import plain
 
 
@@ -73,7 +73,7 @@ def check_folder(path: Path, *, force: bool) -> None:
     Raises:
         UserError: something else is there, or a run without ``force``.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or (path.is_dir() and is_empty(path)):
         return
     if not (path / "config.toml").is_file():
         raise UserError(f"{path} exists and is not a run folder; choose another --out")

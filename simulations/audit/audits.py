@@ -23,7 +23,7 @@ from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import Arrays, load_head
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.support.files import is_empty, write_whole
 from fedtransfer.common.support.text import counted
 from fedtransfer.server.run_folder.folder import read_summary, settings_of
 from fedtransfer.simulations.audit.decoder import SIDE, Pictures, bundled_decoder
@@ -73,7 +73,7 @@ class Options:
             UserError: there is such a thing.
         """
         is_audit = (self.folder / "audit.json").is_file()
-        if self.folder.exists() and any(self.folder.iterdir()) and not (is_audit and self.force):
+        if self.folder.exists() and not is_empty(self.folder) and not (is_audit and self.force):
             remedy = "; give --force to replace the audit in it, or another --out"
             remedy = remedy if is_audit else " and is no audit; choose another --out"
             raise UserError(f"{self.folder} exists already{remedy}")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.support.files import is_empty, write_whole
 from fedtransfer.common.support.text import plain
 from fedtransfer.simulations.benchmark.finished import finished, refuse_to_replace
 from fedtransfer.simulations.benchmark.plans import Plan
@@ -28,7 +28,7 @@ def open_folder(folder: Path, plan: Plan, force: bool = False) -> list[str]:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: is a file; expected a folder")
     begun = (folder / "plan.toml").is_file() and (folder / "runs").is_dir()
-    if folder.is_dir() and any(folder.iterdir()) and not begun:
+    if folder.is_dir() and not is_empty(folder) and not begun:
         raise UserError(f"--out {folder}: exists and is no benchmark; choose another folder")
     runs, remarks = finished(plan), list[str]()
     if not force:

@@ -115,7 +115,7 @@ def test_other_authority(coordinator: CoordinatorParty, data: Path, tmp_path: Pa
     assert checked.returncode == 1
     *_, last = checked.stdout.splitlines()
     assert last.split(maxsplit=2)[:2] == ["ERROR", "certificate"]
-    for words in ("is not signed by your ca.crt (", "you have another federation's ca.crt, or somebody stands in between",
+    for words in ("is not signed by your ca.crt (", "you have another federation's ca.crt, or somebody intercepts the connection",
                   "Compare its SHA-256 with the coordinator's people"):  # fmt: skip
         assert words in last
 
@@ -139,7 +139,7 @@ def test_who_passes_for_the_coordinator_is_told_nothing(
 def test_host_that_the_certificate_is_not_for(coordinator: CoordinatorParty, data: Path, tmp_path: Path) -> None:
     site = SiteParty(tmp_path / "site", "elsewhere", coordinator, data, f"127.1:{coordinator.port}", enrol=False)
     told = (
-        "the coordinator's certificate is not for '127.1'; use the name that it is for, or have it made for this one too: "
+        "the coordinator's certificate is not for '127.1'; use the name that it is for, or have it renewed for this name too: "
         "fedtransfer server renew --host 127.1"
     )
     assert refusal(site) == ("certificate", told)  # 127.1 is another way to write 127.0.0.1

@@ -5,6 +5,7 @@ import pytest
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import replacement
 from fedtransfer.server.run_folder.folder import check_folder, clear_folder, open_folder, write_summary
 
 
@@ -23,6 +24,13 @@ def test_a_run_is_never_overwritten_without_force(tmp_path: Path) -> None:
     assert (folder / "history.csv").exists(), "removed only when the new run starts"
     clear_folder(folder)
     assert not folder.exists()
+
+
+def test_a_run_that_was_killed_before_its_first_file_is_begun_again(tmp_path: Path) -> None:
+    writer = replacement(tmp_path / "config.toml")
+    writer.__enter__()  # it never ends, as one that was killed
+    assert len(list(tmp_path.iterdir())) == 1
+    check_folder(tmp_path, force=False)
 
 
 def test_force_removes_runs_only(tmp_path: Path) -> None:
