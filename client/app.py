@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 
 from fedtransfer.client import tasks
 from fedtransfer.client.consent.ledger import charge_reply
-from fedtransfer.client.consent.limits import refuse_beyond
+from fedtransfer.client.consent.requests import refuse_beyond
 from fedtransfer.client.data import SiteData, prepare_site
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps

@@ -1,31 +1,28 @@
-"""The node of a deployed site: its paths, its class names, and its consent to what a run may ask."""
+"""The node of a deployed site: its paths, its class names, its ledger and its results."""
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from fedtransfer.client.consent.ledger import SiteLedger, refuse_beyond_budget
+from fedtransfer.client.consent.ledger import SiteLedger
+from fedtransfer.client.consent.runs import refuse_run
 from fedtransfer.client.data import SPLITS
-from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.identity import SiteIdentity, identity_among
 from fedtransfer.client.deployment.results import keep_result
-from fedtransfer.client.deployment.settings import MECHANISMS, SETTINGS, UNPINNED, SiteFolder
+from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
 from fedtransfer.client.node import Node
-from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.data.splits import split_of
-from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.wire import protocol
+from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire.protocol import Task
 
 log = logging.getLogger(__name__)
 
-DAY = 24 * 3600.0
 PATIENCE = 2.0
 
 
@@ -45,71 +42,7 @@ class DeployedNode(Node):
         Raises:
             SiteError: it is refused; code and text go to the coordinator.
         """
-        consent = self._site.settings.consent
-        others = [name for name in config.exchanges if name not in consent.methods]
-        if consent.methods and others:
-            raise SiteError(
-                "method-not-allowed",
-                f"this site takes part in {', '.join(consent.methods)} only, the run uses "
-                f"{', '.join(others)}; agree on one of these",
-            )
-        site = self._site.settings
-        held = config.backbone == BUNDLED or site.backbone or (site.weights and config.backbone in KERAS_BACKBONES)
-        if not held:  # a run must not make the site open files, or fetch weights, that it did not name itself
-            raise SiteError(
-                "backbone-not-held",
-                "the run wants another backbone than the bundled one, and this site names none; put the "
-                "file there and name it in its site.toml, as backbone or weights",
-            )
-        if config.feature_statistics and not site.feature_statistics:
-            raise SiteError(
-                "statistics-not-held",
-                "the run standardises or projects features by a file of public statistics, and this site "
-                "names none; put the coordinator's file there and name it in its site.toml, as "
-                "feature-statistics",
-            )
-        self._refuse_unprotected(config, kind)
-        if config.masks and kind == protocol.QUERY and not self._site.roster:
-            log.warning("%s", UNPINNED)
-        if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
-            done = ExchangeLog(self._site.exchange_log).rounds_since(time.time() - DAY)
-            all_rounds = kind == protocol.QUERY and not config.resume
-            more = config.gatherings + config.training_rounds if all_rounds else 1
-            if done + more > consent.rounds_a_day:
-                raise SiteError(
-                    "too-many-rounds",
-                    f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums "
-                    f"within 24 hours and has done {done}; the run asks for {more} more; lower rounds, or "
-                    "wait",
-                )
-
-    def _refuse_unprotected(self, config: RunConfig, kind: str) -> None:
-        """Refuse a run that lacks a privacy mechanism that the site demands, or exceeds its budget."""
-        consent, privacy = self._site.settings.consent, self._site.settings.privacy
-        if missing := sorted(set(consent.demand) - set(MECHANISMS)):
-            raise SiteError(
-                "demand-not-met",
-                f"this site demands {', '.join(missing)}, which its version of fedtransfer does not have; "
-                "agree on something else, or install a version that has it",
-            )
-        for name, (has, settings) in MECHANISMS.items():
-            if name in consent.demand and not has(config):
-                raise SiteError("demand-not-met", f"this site demands {name}, and the run has none; give {settings}")
-        if config.dp == "image" and consent.least_images > 1:
-            raise SiteError(
-                "rare-classes",
-                f"this site leaves out classes with fewer than {consent.least_images} images, so one image "
-                "can add a whole class, which the noise of --dp image does not hide; its people set "
-                "least-images = 1, because that noise hides rare classes, or run without --dp image",
-            )
-        if config.dp == "image" and self._site.settings.strict:
-            raise SiteError(
-                "strict",
-                "this site stops at the first image that cannot be read, so one image can end its part in "
-                "the run, which the noise of --dp image does not hide; its people set strict = false in its "
-                "site.toml",
-            )
-        refuse_beyond_budget(self.ledger, privacy.limit, privacy.delta, config, kind)
+        refuse_run(self._site, self.ledger, config, kind)
 
     @property
     def ledger(self) -> SiteLedger:

@@ -34,7 +34,7 @@ from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
 from fedtransfer.server.rounds import after as closing
 from fedtransfer.server.rounds.before import prepare_run
-from fedtransfer.server.rounds.kernel import next_head
+from fedtransfer.server.rounds.next_head import next_head
 from fedtransfer.server.rounds.progress import MOMENTS, Progress
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints

@@ -36,7 +36,7 @@ from fedtransfer.common.wire.sums import one_shot_sums
 from fedtransfer.server.privacy.mechanism import SiteLevel
 from fedtransfer.server.rounds.balance import class_weights
 from fedtransfer.server.rounds.before import PRIVATE_FACTOR
-from fedtransfer.server.rounds.kernel import next_head
+from fedtransfer.server.rounds.next_head import next_head
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly
 from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.server.strategies.choice import strategy_of

@@ -7,7 +7,7 @@ import pytest
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.rounds.kernel import next_head
+from fedtransfer.server.rounds.next_head import next_head
 from fedtransfer.server.strategies import STRATEGIES
 from fedtransfer.server.strategies.state import Contribution, State
 
