@@ -27,5 +27,5 @@ def load(name: str, kind: type[T], option: str, expected: str) -> T:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{option} {name}: cannot be made ({error}); expected {expected}") from None
     if not isinstance(result, kind):
-        raise UserError(f"{option} {name}: {attribute} is no {kind.__module__}.{kind.__qualname__}")
+        raise UserError(f"{option} {name}: {attribute} is not a {kind.__module__}.{kind.__qualname__}")
     return result

@@ -106,7 +106,7 @@ def test_callbacks_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert type(mine).__name__ == "Mine"
     assert load_callbacks("") == []
     for name, words in (
-        ("my_callbacks:Other", "Other is not a subclass of fedtransfer.server.callbacks.Callback"),
+        ("my_callbacks:Other", "Other is not a fedtransfer.server.callbacks.Callback"),
         ("my_callbacks:Gone", "cannot be made .* module:Class"),
         ("nowhere:It", "cannot be made .*No module named 'nowhere'"),
         ("nonsense", "cannot be made"),

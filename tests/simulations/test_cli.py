@@ -161,7 +161,7 @@ def test_features_commands(tmp_path: Path, colours: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1])
     assert CliRunner().invoke(app, ["features", "verify", "--store", str(store)]).exit_code == 1
     assert "would remove" in command("features", "prune", "--dry-run", "--store", str(store))[0]
-    assert "1 files" in command("features", "prune", "--store", str(store))[0]
+    assert "1 file" in command("features", "prune", "--store", str(store))[0]
     assert json.loads(command("features", "show", "--store", str(store), "--json")[0]) == []
 
 

@@ -67,7 +67,7 @@ def test_a_name_is_imported(my_module: str, name: str) -> None:
     [
         ("my_module:gone", "--strategy my_module:gone: cannot be made .* expected module:NAME of a Strategy"),
         ("my_module:wants", "cannot be made .*missing 1 required positional argument"),
-        ("my_module:Other", "Other is no fedtransfer.server.strategies.strategy.Strategy"),
+        ("my_module:Other", "Other is not a fedtransfer.server.strategies.strategy.Strategy"),
         ("nowhere:X", "cannot be made .*No module named 'nowhere'"),
         ("object:Halved", "passed from Python; resume the run there"),
     ],

@@ -118,7 +118,7 @@ def test_sites_that_die_or_hang_are_told_in_words_and_the_run_goes_on(
     prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))  # workers import this module
-    manifests, config = prepared("mishap", engine="ray", rounds=3, round_timeout=patient(40.0), min_sites=2)
+    manifests, config = prepared("mishap", engine="ray", rounds=3, round_timeout=patient(90.0), min_sites=2)
     config = config.model_copy(update={"prepared": config.out})
     began = time.monotonic()
     run_on_ray(make_app(), Mishap(tmp_path), len(manifests), config)
