@@ -165,7 +165,7 @@ def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool 
 def read_lines(path: Path) -> Iterator[Line]:
     """Yield the lines of a ledger, oldest first, torn and damaged ones included.
 
-    None if the file is missing.
+    There are none if the file is missing.
 
     Raises:
         OSError: the file cannot be read.

@@ -32,7 +32,7 @@ from fedtransfer.common.wire.protocol import Update
 from fedtransfer.server.callbacks import Callback, Start
 from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
-from fedtransfer.server.rounds import after as closing
+from fedtransfer.server.rounds.after import deliver, make_personal, score
 from fedtransfer.server.rounds.before import prepare_run
 from fedtransfer.server.rounds.next_head import next_head
 from fedtransfer.server.rounds.progress import MOMENTS, Progress
@@ -103,9 +103,9 @@ def federate(
             progress.round, config.rounds, spending.limit if spending else "",
         )  # fmt: skip
 
-    best = closing.score(messenger, rounds.requests, progress)
-    delivery = closing.deliver(messenger, rounds.requests, progress, best)
-    personal = closing.make_personal(messenger, rounds.requests, progress, best) if config.adaptation_epochs else {}
+    best = score(messenger, rounds.requests, progress)
+    delivery = deliver(messenger, rounds.requests, progress, best)
+    personal = make_personal(messenger, rounds.requests, progress, best) if config.adaptation_epochs else {}
     return Outcome(
         best, progress, federation, {} if config.masks else delivery.admitted, delivery.refused, personal,
         spending.summary(stopped=stopped) if spending else {},
