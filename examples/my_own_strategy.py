@@ -18,7 +18,7 @@ import numpy as np
 
 import fedtransfer as ft
 from fedtransfer.server.strategies.fedavg import FEDAVG
-from fedtransfer.server.strategies.state import Contribution, Delta
+from fedtransfer.server.strategies.strategy import Contribution, Delta
 
 AGREEMENT_NEEDED = 0.2  # of the mean sign: 0 if half of the sites point either way, 1 if all agree
 

@@ -33,7 +33,7 @@ from fedtransfer.server.run_folder.folder import (
     write_settings,
     write_summary,
 )
-from fedtransfer.server.strategies.choice import strategy_of, with_strategy
+from fedtransfer.server.strategies import strategy_of, with_strategy
 from fedtransfer.server.strategies.strategy import Strategy
 from fedtransfer.simulations.data.features import Features, announce, find_warnings, prepare_sites
 from fedtransfer.simulations.data.loading import Data, load

@@ -26,7 +26,7 @@ from fedtransfer.common.wire.protocol import Request, Update, classes_digest
 from fedtransfer.server.sites.admission import Answers
 from fedtransfer.server.sites.exchange import carried
 from fedtransfer.server.sites.messenger import Messenger
-from fedtransfer.server.strategies.state import Contribution, summed, zeros
+from fedtransfer.server.strategies.strategy import Contribution, summed, zeros
 
 
 @dataclass(frozen=True)

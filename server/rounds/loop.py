@@ -34,7 +34,6 @@ from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
 from fedtransfer.server.rounds.after import deliver, make_personal, score
 from fedtransfer.server.rounds.before import prepare_run
-from fedtransfer.server.rounds.next_head import next_head
 from fedtransfer.server.rounds.progress import MOMENTS, Progress
 from fedtransfer.server.rounds.tasks import Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
@@ -44,9 +43,8 @@ from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secre
 from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.server.sites.messenger import Messenger, too_few
 from fedtransfer.server.sites.public import public_images
-from fedtransfer.server.strategies.choice import strategy_of
-from fedtransfer.server.strategies.state import Contribution, State
-from fedtransfer.server.strategies.strategy import Strategy
+from fedtransfer.server.strategies import strategy_of
+from fedtransfer.server.strategies.strategy import Contribution, State, Strategy, next_head
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from fedtransfer.common.head.depth import layer_at
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.server.sites.cohort import FailureRecord
-from fedtransfer.server.strategies.state import State
+from fedtransfer.server.strategies.strategy import State
 
 ArrayGroup = tuple[NDArray, ...]  # type: ignore[type-arg]
 MOMENTS = "moments"  # among the further arrays: mean and deviation of the federation's features

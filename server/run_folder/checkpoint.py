@@ -18,7 +18,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.round_files import read_round, round_files, write_round
 from fedtransfer.server.rounds.progress import Candidate, Progress
 from fedtransfer.server.sites.cohort import FailureRecord
-from fedtransfer.server.strategies.state import State
+from fedtransfer.server.strategies.strategy import State
 
 VERSION = 2
 KEEP = 2

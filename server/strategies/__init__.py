@@ -1,7 +1,16 @@
-"""The server's half of each method, one a file: a ``Strategy``, or a ``OneShotHead``."""
+"""The server's half of each method, one a file: a ``Strategy``, or a ``OneShotHead``; and the strategy of a run.
+
+A strategy from outside is named in the settings, ``--strategy my_module:NAME``, and imported where
+the server runs. From Python it may be an object too: ``with_strategy`` gives it a name in the run's
+settings, and the object is passed along.
+"""
 
 from collections.abc import Mapping
 
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import UserError
+from fedtransfer.common.methods import METHODS
+from fedtransfer.common.support.plugins import load
 from fedtransfer.server.strategies.fed3r import FED3R
 from fedtransfer.server.strategies.fedadagrad import FEDADAGRAD
 from fedtransfer.server.strategies.fedadam import FEDADAM
@@ -34,3 +43,43 @@ STRATEGIES: Mapping[str, Strategy] = {
     "trimmed-mean": TRIMMED_MEAN,
 }
 ONE_SHOT_HEADS: Mapping[str, OneShotHead] = {"fedncm": FEDNCM, "fed3r": FED3R, "fedcof": FEDCOF}
+_OBJECT = "object:"
+
+
+def with_strategy(config: RunConfig, strategy: Strategy) -> RunConfig:
+    """Return a run's settings for a strategy that is passed as an object.
+
+    Raises:
+        ValueError: they do not go with a strategy from outside.
+        UserError: the run's server is another process, which an object cannot be passed to.
+    """
+    if config.engine == "deployment":
+        raise UserError(
+            "engine deployment: its server is a process of its own, and a strategy cannot be passed to it as an"
+            " object; give --strategy module:NAME"
+        )
+    return RunConfig(**{**config.model_dump(), "strategy": f"{_OBJECT}{type(strategy).__name__}"})
+
+
+def strategy_of(config: RunConfig, given: Strategy | None = None) -> Strategy:
+    """Return the strategy that a run's settings name, or the object that has its name in them.
+
+    A run of a one-shot head makes no step; it gets FedAvg.
+
+    Raises:
+        UserError: it cannot be imported, or the run shows it the sum of updates alone.
+    """
+    if config.strategy in METHODS:
+        return STRATEGIES.get(config.strategy, FEDAVG)
+    if given is None and config.strategy.startswith(_OBJECT):
+        raise UserError(f"strategy {config.strategy}: it was passed from Python; resume the run there, with it")
+    strategy = given or load(
+        config.strategy, Strategy, "--strategy", "module:NAME of a Strategy or its maker, on the Python path"
+    )
+    if not strategy.sum_only and (config.masks or config.dp == "site"):
+        how = "--masks" if config.masks else "--dp site"
+        raise UserError(
+            f"strategy {config.strategy}: with {how} it receives only the total over all sites, and does not declare"
+            f" that this is enough; if it is, set sum_only=True, otherwise leave out {how}"
+        )
+    return strategy

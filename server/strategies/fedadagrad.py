@@ -3,16 +3,6 @@
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 2.
 """
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.server.strategies.adaptive import adapt, start
-from fedtransfer.server.strategies.fedavg import combine
-from fedtransfer.server.strategies.state import Delta, State
-from fedtransfer.server.strategies.strategy import Strategy
+from fedtransfer.server.strategies.adaptive import adaptive
 
-
-def step(state: State, delta: Delta, config: RunConfig) -> State:
-    """Make one server step."""
-    return adapt(state, delta, config, lambda v, squared: v + squared)
-
-
-FEDADAGRAD = Strategy(start, combine, step)
+FEDADAGRAD = adaptive(lambda v, squared, beta: v + squared)

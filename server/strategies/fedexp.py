@@ -18,8 +18,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.privacy.clipping import norm
 from fedtransfer.server.strategies import fedavg
 from fedtransfer.server.strategies.reptile import start
-from fedtransfer.server.strategies.state import Contribution, Delta, State, moved
-from fedtransfer.server.strategies.strategy import Strategy
+from fedtransfer.server.strategies.strategy import Contribution, Delta, State, Strategy, moved
 
 EPSILON = 1e-3  # keeps the step bounded where the sites' changes cancel out
 

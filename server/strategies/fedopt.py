@@ -14,8 +14,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.optimizers import make_optimizer
 from fedtransfer.server.strategies.fedavg import combine
-from fedtransfer.server.strategies.state import Delta, State
-from fedtransfer.server.strategies.strategy import Strategy
+from fedtransfer.server.strategies.strategy import Delta, State, Strategy
 
 
 def start(head: Arrays, config: RunConfig) -> State:

@@ -11,8 +11,7 @@ import numpy as np
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.strategies.fedavg import start, step
-from fedtransfer.server.strategies.state import Contribution, Delta
-from fedtransfer.server.strategies.strategy import Strategy
+from fedtransfer.server.strategies.strategy import Contribution, Delta, Strategy
 
 
 def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:

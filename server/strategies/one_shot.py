@@ -14,6 +14,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.wire.protocol import Sums
+from fedtransfer.server.strategies.strategy import summed
 
 Matrix = NDArray[np.float64]
 
@@ -26,11 +27,7 @@ NEVER = np.float32(-1e30)
 
 def added(sums: Sequence[Sums]) -> tuple[Matrix, ...]:
     """Add the sites' arrays in float64, in the order given."""
-    totals: tuple[Matrix, ...] = tuple(np.zeros(array.shape) for array in sums[0].arrays)
-    for site in sums:
-        for total, array in zip(totals, site.arrays, strict=True):
-            total += array
-    return totals
+    return summed([site.arrays for site in sums])
 
 
 def head(kernel: Matrix, bias: Matrix, images: NDArray[Any]) -> Arrays:

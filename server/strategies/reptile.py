@@ -11,8 +11,7 @@ import numpy as np
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
-from fedtransfer.server.strategies.state import Contribution, Delta, State, moved
-from fedtransfer.server.strategies.strategy import Strategy
+from fedtransfer.server.strategies.strategy import Contribution, Delta, State, Strategy, moved
 
 
 def start(head: Arrays, config: RunConfig) -> State:

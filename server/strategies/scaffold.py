@@ -17,8 +17,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.wire.protocol import CONTROL, Extra
 from fedtransfer.server.strategies import fedavg
-from fedtransfer.server.strategies.state import Contribution, Delta, State, summed, zeros
-from fedtransfer.server.strategies.strategy import Strategy
+from fedtransfer.server.strategies.strategy import Contribution, Delta, State, Strategy, summed, zeros
 
 
 def start(head: Arrays, config: RunConfig) -> State:

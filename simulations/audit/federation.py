@@ -36,11 +36,9 @@ from fedtransfer.common.wire.sums import one_shot_sums
 from fedtransfer.server.privacy.mechanism import SiteLevel
 from fedtransfer.server.rounds.balance import class_weights
 from fedtransfer.server.rounds.before import PRIVATE_FACTOR
-from fedtransfer.server.rounds.next_head import next_head
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly
-from fedtransfer.server.strategies import ONE_SHOT_HEADS
-from fedtransfer.server.strategies.choice import strategy_of
-from fedtransfer.server.strategies.state import Contribution
+from fedtransfer.server.strategies import ONE_SHOT_HEADS, strategy_of
+from fedtransfer.server.strategies.strategy import Contribution, next_head
 
 Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, class numbers (n,)
 TOTAL = "total"  # stands for the site where sites' answers come added up

@@ -15,7 +15,7 @@ from fedtransfer.common.head.head import HeadSpec
 from fedtransfer.common.seeds import generator
 from fedtransfer.common.wire.protocol import CONTROL
 from fedtransfer.server.strategies import scaffold as server
-from fedtransfer.server.strategies.state import Contribution
+from fedtransfer.server.strategies.strategy import Contribution
 
 SPEC = HeadSpec(6, 3)
 SITES, ROUNDS, EPOCHS, SIZE, ETA = 5, 6, 2, 8, 0.4

@@ -11,7 +11,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.methods import METHODS
 from fedtransfer.server.privacy.mechanism import SiteLevel
 from fedtransfer.server.strategies import STRATEGIES
-from fedtransfer.server.strategies.state import Contribution
+from fedtransfer.server.strategies.strategy import Contribution
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
 SUMMED = [name for name, method in METHODS.items() if method.dp_site.allowed]

@@ -7,9 +7,8 @@ import pytest
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.rounds.next_head import next_head
 from fedtransfer.server.strategies import STRATEGIES
-from fedtransfer.server.strategies.state import Contribution, State
+from fedtransfer.server.strategies.strategy import Contribution, State, next_head
 
 HEAD = (np.zeros((2, 3), np.float32), np.zeros(3, np.float32))
 PLAIN = RunConfig(server_learning_rate=1.0, server_momentum=0.0)

@@ -10,7 +10,7 @@ from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.server.rounds.progress import Progress
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.strategies import STRATEGIES
-from fedtransfer.server.strategies.state import Arrays, Contribution, Delta, State
+from fedtransfer.server.strategies.strategy import Arrays, Contribution, Delta, State
 
 HEAD = (np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
 OF_ROUNDS = [name for name in METHODS if name not in ONE_SHOT]

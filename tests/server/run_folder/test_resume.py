@@ -20,7 +20,7 @@ from fedtransfer.common.support.round_files import read_round, write_round
 from fedtransfer.server.rounds.progress import Candidate, Progress
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.sites.cohort import FailureRecord
-from fedtransfer.server.strategies.state import State
+from fedtransfer.server.strategies.strategy import State
 
 HEAD = (np.ones((4, 3), np.float32), np.zeros(3, np.float32))
 

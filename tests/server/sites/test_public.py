@@ -18,7 +18,7 @@ from fedtransfer.common.wire.protocol import Task
 from fedtransfer.server.callbacks.tables import Tables, read_history
 from fedtransfer.server.rounds.progress import Candidate, Progress
 from fedtransfer.server.sites.public import public_images
-from fedtransfer.server.strategies.state import State
+from fedtransfer.server.strategies.strategy import State
 
 CLASSES = ("blue", "green", "red")
 PRIVATE = {

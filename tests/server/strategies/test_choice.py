@@ -1,7 +1,7 @@
 """Strategies from outside: by name or as objects, FedAvg to the sites, and refused where they would be shown too little."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,9 @@ from drawn_sites import Drawn, assert_same, three_sites
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.reading import make_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.strategies import STRATEGIES
-from fedtransfer.server.strategies.choice import strategy_of, with_strategy
+from fedtransfer.server.strategies import STRATEGIES, strategy_of, with_strategy
 from fedtransfer.server.strategies.fedavg import FEDAVG, combine, start, step
-from fedtransfer.server.strategies.strategy import Combine, Start, Step, Strategy
+from fedtransfer.server.strategies.strategy import Delta, State, Strategy
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 MODULE = """
@@ -44,9 +43,9 @@ MASKS, DP_SITE, DP_IMAGE = (
 class Halved(Strategy):
     """A subclass with another default."""
 
-    start: Start = start
-    combine: Combine = combine
-    step: Step = lambda state, delta, config: step(state, tuple(d / 2 for d in delta), config)
+    start: Callable[..., State] = start
+    combine: Callable[..., Delta] = combine
+    step: Callable[..., State] = lambda state, delta, config: step(state, tuple(d / 2 for d in delta), config)
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def test_a_run_with_fedavg_from_outside_has_the_bits_of_fedavg(
 
 
 def test_the_example_leaves_entries_in_dispute_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedtransfer.server.strategies.state import Contribution
+    from fedtransfer.server.strategies.strategy import Contribution
 
     monkeypatch.syspath_prepend(EXAMPLES)
     config = RunConfig(strategy="my_own_strategy:AGREEMENT")

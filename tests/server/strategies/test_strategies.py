@@ -11,7 +11,7 @@ from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.server.strategies import ONE_SHOT_HEADS, STRATEGIES
-from fedtransfer.server.strategies.state import Contribution, State
+from fedtransfer.server.strategies.strategy import Contribution, State
 
 PLAIN = RunConfig(server_learning_rate=1.0, server_momentum=0.0)
 
