@@ -4,8 +4,9 @@ A site scores the head that it receives before it trains on it, so a round is on
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Context, Message
@@ -13,13 +14,12 @@ from flwr.clientapp import ClientApp
 
 from fedtransfer.client import tasks
 from fedtransfer.client.consent.ledger import charge_reply
-from fedtransfer.client.consent.requests import refuse_beyond
-from fedtransfer.client.data import SiteData, prepare_site
+from fedtransfer.client.consent.refusals import refuse_beyond
+from fedtransfer.client.data import Preparation, SiteData, prepare_site
+from fedtransfer.client.deployment.node import deployed_node
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
 from fedtransfer.client.node import Node
-from fedtransfer.client.node_lookup import find_node
-from fedtransfer.client.preparation import Preparation
 from fedtransfer.client.tasks import Site
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig, Value
@@ -35,6 +35,38 @@ app = ClientApp()
 Settings = tuple[tuple[str, Value], ...]  # a run config that can be a key of a cache
 
 _steps = Steps()  # steps of secure aggregation that this process has made
+
+
+def find_node(node_config: Mapping[str, Value], config: RunConfig) -> Node:
+    """Find a node from its node config and the run config.
+
+    Raises:
+        SiteError: neither names a site.
+    """
+    if "site" in node_config:
+        return deployed_node(str(node_config["site"]))
+    if "data" in node_config:
+        return Node(str(node_config["data"]), Path(str(node_config["state"])))
+    if "partition-id" not in node_config or not config.prepared:
+        raise SiteError(
+            "no-data",
+            "the node config names no site, and the run config no prepared folder; start the node with "
+            "fedtransfer client start, or give prepared=DIR as `fedtransfer simulate --prepare DIR` says",
+        )
+    names, number = _prepared_sites(config.prepared), int(node_config["partition-id"])
+    if len(names) != int(node_config["num-partitions"]):
+        raise SiteError(
+            "other-size",
+            f"{len(names)} sites are prepared, but the federation has {node_config['num-partitions']} nodes; "
+            f"run it with num-supernodes={len(names)}",
+        )
+    folder = Path(config.prepared) / "sites" / names[number]
+    return Node(str(folder / "images.csv"), folder, names[number])
+
+
+@lru_cache(maxsize=4)
+def _prepared_sites(prepared: str) -> tuple[str, ...]:
+    return tuple(sorted(path.parent.name for path in Path(prepared).glob("sites/*/images.csv")))
 
 
 @lru_cache(maxsize=8)

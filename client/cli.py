@@ -242,7 +242,7 @@ def model(
     """Write the newest result as a Keras model: image in, class probabilities out. Needs no coordinator."""
     import shutil
 
-    from fedtransfer.client.deployment.results import newest_result
+    from fedtransfer.client.deployment.node import newest_result
     from fedtransfer.client.deployment.settings import SiteFolder
 
     path = newest_result(SiteFolder.open(folder).results, personal=personal).model()
@@ -264,9 +264,9 @@ def predict(
 ) -> None:
     """Classify images with the newest result. Needs no coordinator."""
     refuse_missing(paths)
-    from fedtransfer.client.answers import show_predictions
-    from fedtransfer.client.deployment.results import newest_result
+    from fedtransfer.client.deployment.node import newest_result
     from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.client.inference import show_predictions
     from fedtransfer.common.head.model import load_model
 
     result = load_model(newest_result(SiteFolder.open(folder).results, personal=personal).model())
@@ -284,10 +284,9 @@ def evaluate(
     """Score the newest result on the site's images, in the splits of the run. Needs no coordinator."""
     from rich.console import Console
 
-    from fedtransfer.client.answers import show_evaluation
-    from fedtransfer.client.deployment.node import split_images
-    from fedtransfer.client.deployment.results import newest_result
+    from fedtransfer.client.deployment.node import newest_result, split_images
     from fedtransfer.client.deployment.settings import SiteFolder
+    from fedtransfer.client.inference import show_evaluation
     from fedtransfer.common.head.model import load_model
 
     site = SiteFolder.open(folder)

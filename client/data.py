@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,3 +186,40 @@ def divide_images(
         stores,
         lambda moments: feature_map(config, backbone, moments),
     )
+
+
+class Preparation:
+    """The preparation of one site in the background, so that a query can be answered with its progress.
+
+    Attributes:
+        done, total: number of images that went through the backbone so far, and that must in all.
+    """
+
+    def __init__(self, prepare: Callable[[Progress], SiteData]) -> None:
+        self.done, self.total = 0, 0
+        self._data: SiteData | None = None
+        self._error: Exception | None = None
+        self._thread = Thread(target=self._run, args=(prepare,), name="preparation", daemon=True)
+        self._thread.start()
+
+    def data(self, patience: float | None = None) -> SiteData | None:
+        """Return the site's data once it is ready, or None after ``patience`` seconds (None: wait).
+
+        Raises:
+            UserError: the site cannot be prepared.
+        """
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            return None
+        if self._error:
+            raise self._error
+        return self._data
+
+    def _run(self, prepare: Callable[[Progress], SiteData]) -> None:
+        try:
+            self._data = prepare(self._report)
+        except Exception as error:
+            self._error = error
+
+    def _report(self, done: int, total: int) -> None:
+        self.done, self.total = done, total

@@ -4,18 +4,16 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedtransfer.client.data import SPLITS, SiteData
 from fedtransfer.client.masking.masking import empty_confusion
 from fedtransfer.client.node import Node
-from fedtransfer.client.state import SiteState
-from fedtransfer.client.training.personal import make_personal
-from fedtransfer.client.training.scaffold import correction, local_steps, next_control
+from fedtransfer.client.training.personal import Split, make_personal
+from fedtransfer.client.training.private import private_update
+from fedtransfer.client.training.scaffold import SiteState, correction, local_steps, next_control
 from fedtransfer.client.training.statistics import released_sums, site_sums
-from fedtransfer.client.training.trainer import Recipe
-from fedtransfer.client.training.trainers import trainer
-from fedtransfer.client.training.updates import fine_tune, private_update, weighted_change
+from fedtransfer.client.training.trainer import Recipe, weighted_change
+from fedtransfer.client.training.trainers import fine_tune, trainer
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
@@ -23,62 +21,36 @@ from fedtransfer.common.head.head import Arrays, HeadSpec
 from fedtransfer.common.head.metrics import Counts, confusion_matrix, cross_entropy
 from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.privacy.randomness import secret_generator
-from fedtransfer.common.wire.protocol import (
-    CONTROL,
-    MOMENTS,
-    Confusion,
-    Description,
-    Gather,
-    Personal,
-    Query,
-    Request,
-    Scores,
-    Sums,
-    Tally,
-    Task,
-    Trial,
-    Update,
-    classes_digest,
-    weight_of,
-)
+from fedtransfer.common.wire import protocol
+from fedtransfer.common.wire.protocol import CONTROL, MOMENTS, Request, Task, Trial
 
 log = logging.getLogger(__name__)
-
-Predictions = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site in a run.
-
-    Attributes:
-        node: its node.
-        config: the run's settings, as they are at this site.
-        run: Flower's run id.
-        data: its images and features.
-    """
+    """A site in a run."""
 
     node: Node
-    config: RunConfig
-    run: int
+    config: RunConfig  # as it is at this site
+    run: int  # Flower's run id
     data: SiteData
 
 
-def describe(query: Query, site: Site) -> Description:
+def describe(query: protocol.Query, site: Site) -> protocol.Description:
     """Report the site's numbers of images, if it reveals them.
 
     Raises:
         SiteError: it has a class that the run does not declare.
     """
     if site.config.dp == "image":  # even a refusal would reveal an image
-        return Description({}, 0, site.node.partition)
+        return protocol.Description({}, 0, site.node.partition)
     images = site.data.images_by_class()
     if query.classes and (unknown := sorted(set(images) - set(query.classes))):
+        names, declared = (", ".join(map(repr, classes)) for classes in (unknown, query.classes))
         log.error(
-            "the run has declared its classes, and %s %s not among them: %s; map them in site.toml, "
-            "[classes], "
-            'or leave them out there with ""',
-            ", ".join(map(repr, unknown)), "is" if len(unknown) == 1 else "are", ", ".join(map(repr, query.classes)),
+            "the run has declared its classes, and %s %s not among them: %s; map them in site.toml, [classes], "
+            'or leave them out there with ""', names, "is" if len(unknown) == 1 else "are", declared
         )  # fmt: skip
         raise SiteError(
             "unknown-class",
@@ -86,20 +58,20 @@ def describe(query: Query, site: Site) -> Description:
             "site's own log names it",
         )
     if site.config.hides_counts:
-        return Description({}, 0, site.node.partition)
-    return Description(images, site.data.unreadable, site.node.partition)
+        return protocol.Description({}, 0, site.node.partition)
+    return protocol.Description(images, site.data.unreadable, site.node.partition)
 
 
-def score(task: Task, site: Site) -> Scores:
+def score(task: Task, site: Site) -> protocol.Scores:
     """Score a head on the site's validation and test images; empty under differential privacy."""
     if site.config.private:
         empty = Counts.empty(len(task.classes))
-        return Scores(*_heading(task, site), empty, empty)
+        return protocol.Scores(*_heading(task, site), empty, empty)
     validation, test = _predict(task, site)
-    return Scores(*_heading(task, site), Counts.of(*validation), Counts.of(*test))
+    return protocol.Scores(*_heading(task, site), Counts.of(*validation), Counts.of(*test))
 
 
-def train(task: Task, site: Site) -> Update:
+def train(task: Task, site: Site) -> protocol.Update:
     """Score the head, fine-tune it on the site's images, and return weight · change and the counts.
 
     Under differential privacy a site counts as one image, because it does not reveal their number.
@@ -108,7 +80,7 @@ def train(task: Task, site: Site) -> Update:
     x, y = _data("train", task, site)
     if site.config.dp == "image":
         total = private_update(task, x, y, site.config, secret_generator())
-        return Update(*_heading(task, site), scores.validation, scores.test, 1, total)
+        return protocol.Update(*_heading(task, site), scores.validation, scores.test, 1, total)
     control = task.extra.get(CONTROL)
     state = SiteState(site.node.state / "runs", task.run) if control else None
     variate = _variate(state, task) if state else ()
@@ -124,9 +96,9 @@ def train(task: Task, site: Site) -> Update:
         state.keep(task.round, following, task.counted)
         extra = {CONTROL: change}
     n = 1 if site.config.private else site.data.images("train")
-    weight = weight_of(task.weighting, n)
+    weight = protocol.weight_of(task.weighting, n)
     total = weighted_change(task.head, head, weight)
-    return Update(*_heading(task, site), scores.validation, scores.test, n, total, extra)
+    return protocol.Update(*_heading(task, site), scores.validation, scores.test, n, total, extra)
 
 
 def _variate(state: SiteState, task: Task) -> Arrays:
@@ -143,7 +115,7 @@ def _variate(state: SiteState, task: Task) -> Arrays:
     return variate
 
 
-def gather(request: Gather, site: Site) -> Sums:
+def gather(request: protocol.Gather, site: Site) -> protocol.Sums:
     """Sum the features of the site's training images.
 
     Moments are of features as the backbone gives them, other sums of features as heads see them.
@@ -152,15 +124,16 @@ def gather(request: Gather, site: Site) -> Sums:
     moments, classes = request.extra.get(MOMENTS), len(request.classes)
     if site.config.private:
         x, y = site.data.data("train", request.classes)
-        return Sums(*_heading(request, site), 1, released_sums(x, y, classes, site.config, secret_generator()))
+        sums = released_sums(x, y, classes, site.config, secret_generator())
+        return protocol.Sums(*_heading(request, site), 1, sums)
     if request.what == "moments":
         x, y = site.data.raw("train"), site.data.numbers("train", request.classes)
     else:
         x, y = site.data.data("train", request.classes, moments)
-    return Sums(*_heading(request, site), len(x), site_sums(request.what, x, y, classes))
+    return protocol.Sums(*_heading(request, site), len(x), site_sums(request.what, x, y, classes))
 
 
-def trial(request: Trial, site: Site) -> Tally:
+def trial(request: Trial, site: Site) -> protocol.Tally:
     """Score several heads on validation images, each under several factors on its scores."""
     x, y = _data("validation", request, site)
     losses = np.zeros((len(request.heads), len(request.factors)))
@@ -169,19 +142,20 @@ def trial(request: Trial, site: Site) -> Tally:
             for j, factor in enumerate(request.factors):
                 scaled = (*head[:-2], *(array * np.float32(factor) for array in head[-2:]))
                 losses[i, j] = cross_entropy(t.predict(scaled, x), y)
-    return Tally(*_heading(request, site), len(y), losses)
+    return protocol.Tally(*_heading(request, site), len(y), losses)
 
 
-def finish(task: Task, site: Site) -> Confusion:
+def finish(task: Task, site: Site) -> protocol.Confusion:
     """Keep the run's best head at the site, and return its confusion matrix on the test images."""
     site.node.keep(task, site.config, configured_backbone(site.config).fingerprint, site.run)
     if site.config.private:
         return empty_confusion(*_heading(task, site), len(task.classes))
     validation, test = _predict(task, site)
-    return Confusion(*_heading(task, site), Counts.of(*validation), Counts.of(*test), confusion_matrix(*test))
+    scores = Counts.of(*validation), Counts.of(*test), confusion_matrix(*test)
+    return protocol.Confusion(*_heading(task, site), *scores)
 
 
-def personal(task: Task, site: Site) -> Personal:
+def personal(task: Task, site: Site) -> protocol.Personal:
     """Make personal heads from the run's best head, keep the best of them, and return their scores."""
     spec, _ = _head_and_recipe(site, task)
     data = {split: _data(split, task, site) for split in SPLITS}
@@ -189,7 +163,7 @@ def personal(task: Task, site: Site) -> Personal:
     log.info("the best personal head is the %s one; the mixed one has %g of the global head", result.best, result.share)
     best = replace(task, head=result.heads[result.best])
     site.node.keep(best, site.config, configured_backbone(site.config).fingerprint, site.run, personal=True)
-    return Personal(*_heading(task, site), site.data.images("test"), result.correct, result.share)
+    return protocol.Personal(*_heading(task, site), site.data.images("test"), result.correct, result.share)
 
 
 def _head_and_recipe(site: Site, request: Task | Trial) -> tuple[HeadSpec, Recipe]:
@@ -197,11 +171,11 @@ def _head_and_recipe(site: Site, request: Task | Trial) -> tuple[HeadSpec, Recip
     return head_spec(site.config, backbone, len(request.classes), request.trainable), Recipe.from_config(site.config)
 
 
-def _data(split: str, request: Task | Trial, site: Site) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _data(split: str, request: Task | Trial, site: Site) -> Split:
     return site.data.data(split, request.classes, request.extra.get(MOMENTS), request.trainable)
 
 
-def _predict(task: Task, site: Site) -> tuple[Predictions, Predictions]:
+def _predict(task: Task, site: Site) -> tuple[Split, Split]:
     """Return probabilities and class numbers of the validation images, and of the test images."""
     with trainer(*_head_and_recipe(site, task)) as t:
         probabilities = t.predict(task.head, site.data.held_out(task.extra.get(MOMENTS), task.trainable))
@@ -211,4 +185,4 @@ def _predict(task: Task, site: Site) -> tuple[Predictions, Predictions]:
 
 def _heading(request: Request, site: Site) -> tuple[int, str, str]:
     """Return the first fields of every answer: round, backbone and class list."""
-    return request.round, configured_backbone(site.config).fingerprint, classes_digest(request.classes)
+    return request.round, configured_backbone(site.config).fingerprint, protocol.classes_digest(request.classes)

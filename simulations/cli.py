@@ -139,7 +139,7 @@ def predict(
 
     fedtransfer predict runs/NAME holiday.jpg photos/
     """
-    from fedtransfer.client.answers import show_predictions
+    from fedtransfer.client.inference import show_predictions
     from fedtransfer.common.head.model import load_model
 
     refuse_missing(paths)
@@ -177,7 +177,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from fedtransfer.client.answers import show_evaluation
+    from fedtransfer.client.inference import show_evaluation
     from fedtransfer.common.head.model import load_model
     from fedtransfer.simulations.scoring.evaluation import choose_images
 

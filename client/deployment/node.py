@@ -1,6 +1,7 @@
 """The node of a deployed site: its paths, its class names, its ledger and its results."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,18 +9,21 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedtransfer.client.consent.ledger import SiteLedger
-from fedtransfer.client.consent.runs import refuse_run
+from fedtransfer.client.consent.refusals import refuse_run
 from fedtransfer.client.data import SPLITS
-from fedtransfer.client.deployment.identity import SiteIdentity, identity_among
-from fedtransfer.client.deployment.results import keep_result
+from fedtransfer.client.deployment.keys import SiteIdentity, identity_among
 from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
 from fedtransfer.client.node import Node
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.reading import read_config
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.wire.protocol import Task
+from fedtransfer.common.head.head import save_head
+from fedtransfer.common.head.model import model_of_head
+from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 log = logging.getLogger(__name__)
 
@@ -147,3 +151,60 @@ def split_images(site: SiteFolder, config: RunConfig, split: str) -> tuple[list[
     if not images:
         raise UserError(f"the site has no {split} images; try --split all")
     return images, tuple(problems)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result at the site.
+
+    Attributes:
+        folder: its folder.
+        config: the run's settings, as they were at this site.
+        personal: it is the personal head that the site made from the run's head.
+    """
+
+    folder: Path
+    config: RunConfig
+    personal: bool = False
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of its files."""
+        return self.folder / f"{'personal-' if self.personal else ''}{name}"
+
+    def model(self) -> Path:
+        """Return its ``model.keras``, which is made on first use.
+
+        Raises:
+            UserError: the backbone has changed since the head was trained.
+        """
+        return model_of_head(self.path("head.npz"), self.config)
+
+
+def keep_result(
+    results: Path, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False
+) -> None:
+    """Write the head in ``task`` and the settings of a run; a second delivery replaces the first."""
+    folder = next(results.glob(f"*-{run}"), results / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{run}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.toml", config.to_toml())
+    result = Result(folder, config, personal)
+    save_head(result.path("head.npz"), task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable)
+    result.path("model.keras").unlink(missing_ok=True)  # of an earlier head
+
+
+def newest_result(results: Path, *, personal: bool = False) -> Result:
+    """Return the newest result, or the personal head made from it.
+
+    Raises:
+        UserError: there is none yet.
+    """
+    folders = sorted(path.parent for path in results.glob("*/head.npz"))
+    if not folders:
+        raise UserError(f"{results}: no result yet; a site gets one at the end of each run in which it took part")
+    result = Result(folders[-1], read_config(folders[-1] / "config.toml"), personal)
+    if not result.path("head.npz").exists():
+        raise UserError(
+            f"{folders[-1]}: the newest result has no personal head; runs make one with --personal-epochs, "
+            "and with --strategy reptile or perfedavg"
+        )
+    return result

@@ -1,18 +1,24 @@
-"""``fedtransfer client start``: starts and supervises the warm worker and SuperNode."""
+"""``fedtransfer client start``: starts and supervises the warm worker and Flower's SuperNode."""
 
+import os
+import secrets
+import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
+import tomli_w
 
+from fedtransfer.client.deployment import launcher
 from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.client.deployment.supernode import start_supernode
-from fedtransfer.client.deployment.worker import worker_status
+from fedtransfer.client.deployment.worker import socket_of, worker_status
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.processes import end, log_size, only_process, rotate, spawn, wait_until_up
+from fedtransfer.common.support import processes
 
 TICK_SECONDS = 0.5
 NOTICE_SECONDS = 2.0  # in which the coordinator notices that a SuperNode is gone
@@ -34,7 +40,7 @@ def run_site(site: SiteFolder, report: Callable[[str], None]) -> None:
     """
     site.state.mkdir(mode=0o700, exist_ok=True)
     refusal = f"{site.folder}: this site is running already; see fedtransfer client status"
-    with only_process(site.state, refusal):
+    with processes.only_process(site.state, refusal):
         supervisor = _Supervisor(site, report)
         try:
             supervisor.start_worker()
@@ -59,12 +65,14 @@ class _Supervisor:
 
     def start_worker(self) -> None:
         """Start the worker, and wait until it is ready."""
-        command = [sys.executable, "-P", "-m", "fedtransfer.client.deployment", str(self._site.folder)]
+        command = [sys.executable, "-P", "-m", "fedtransfer.client.deployment.worker", str(self._site.folder)]
         log = self._site.state / "worker.log"
         self._report("starting the worker, which imports TensorFlow")
-        begin = log_size(log)
-        self._processes["worker"] = process = spawn(command, log, {})
-        wait_until_up("the worker", process, lambda: worker_status(self._site) is not None, log, self._report, begin)
+        begin = processes.log_size(log)
+        self._processes["worker"] = process = processes.spawn(command, log, {})
+        processes.wait_until_up(
+            "the worker", process, lambda: worker_status(self._site) is not None, log, self._report, begin
+        )
         self._report("the worker is ready")
 
     def start_supernode(self) -> None:
@@ -93,7 +101,7 @@ class _Supervisor:
     def supervise_once(self) -> None:
         """Restart processes that have died, and a SuperNode that is confused."""
         for log in self._site.state.glob("*.log"):
-            rotate(log)
+            processes.rotate(log)
         dead = [name for name, process in self._processes.items() if process.poll() is not None]
         if dead:
             self._report(f"{', '.join(dead)} ended (exit status {self._processes[dead[0]].returncode}); starting again")
@@ -111,7 +119,7 @@ class _Supervisor:
         """Stop these processes."""
         for name in names:
             if name in self._processes:
-                end(self._processes[name])
+                processes.end(self._processes[name])
 
     def _is_confused(self) -> bool:
         if not self._log.exists():
@@ -129,3 +137,56 @@ class _Supervisor:
         self._pause = min(2 * self._pause, PAUSE_SECONDS[1]) if soon else PAUSE_SECONDS[0]
         self._last_death = time.monotonic()
         time.sleep(self._pause)
+
+
+def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
+    """Start SuperNode, and the SuperExec that passes its messages to the worker.
+
+    The secret keeps other users of this machine from SuperNode's local Runtime API.
+    """
+    secret = site.state / "superexec.secret"
+    secret.unlink(missing_ok=True)
+    descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(32))
+    (site.state / "node.toml").write_text(tomli_w.dumps({"site": str(site.folder)}), "utf-8")
+    port, health = processes.free_port(), processes.free_port()
+    runtime = f"127.0.0.1:{port}"
+    supernode = [
+        sys.executable, "-P", "-m", "fedtransfer.client.deployment.eager_supernode",
+        "--superlink", site.settings.coordinator,
+        "--root-certificates", str(site.authority),
+        "--auth-supernode-private-key", str(site.key),
+        "--node-config", str(site.state / "node.toml"),
+        "--isolation", "process",
+        "--host", "127.0.0.1", "--port", str(port),
+        "--superexec-auth-secret-file", str(secret),
+        "--health-server-address", f"127.0.0.1:{health}",
+    ]  # fmt: skip
+    superexec = [
+        processes.tool("flower-superexec"), "--insecure", "--runtime-api-address", runtime,
+        "--superexec-auth-secret-file", str(secret), "--parent-pid", str(os.getpid()),
+    ]  # fmt: skip
+    started = {
+        "supernode": processes.spawn(supernode, site.state / "supernode.log", {"FLWR_HOME": str(site.state / "flower")})
+    }
+    environment = {
+        "PATH": str(_only_launcher(site)),
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "FLWR_HOME": str(site.state / "flower"),
+    }
+    started["superexec"] = processes.spawn(superexec, site.state / "supernode.log", environment)
+    (site.state / "health-port").write_text(str(health))
+    return started
+
+
+def _only_launcher(site: SiteFolder) -> Path:
+    """Make the folder that is SuperExec's whole PATH, so that it can start only our launcher."""
+    folder = site.state / "bin"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    script = folder / "flwr-clientapp"
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(socket_of(site))]
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
+    script.chmod(0o755)
+    return folder

@@ -2,7 +2,8 @@
 
 Flower starts a process for each message, and importing TensorFlow there would take longer than a
 round. So its ``flwr-clientapp`` is a few lines here (``client/deployment/launcher.py``) that pass
-the message's token to this process, over a Unix socket that only the site's own user can open.
+the message's token to this process, over a Unix socket that only the site's own user can open:
+``python -m fedtransfer.client.deployment.worker SITE``.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 import tempfile
 import threading
 import time
@@ -119,3 +121,9 @@ def _user_of(connection: socket.socket) -> int:
         return os.getuid()  # only the site's user can enter the socket's folder
     size = struct.calcsize("3i")
     return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each piece of each message
+    serve(Path(sys.argv[1]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.training.trainer import Features, Labels, Recipe, Trainer, batches, pairs
+from fedtransfer.client.training.trainer import Features, Recipe, Trainer, TrainingJob, batches, pairs
 from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head
 from fedtransfer.common.head.optimizers import make_optimizer
@@ -38,29 +38,16 @@ class KerasTrainer(Trainer):
         self._run = steps.get_concrete_function(head, seeds, flag, *factors, x, y, rows)
         self._probabilities = tf.function(self._softmax, autograph=False).get_concrete_function(head, x)
 
-    def start(
-        self,
-        head: Arrays,
-        x: Features,
-        y: Labels,
-        rng: np.random.Generator,
-        *,
-        rate: float = 1.0,
-        correction: Arrays | None = None,
-        class_weights: NDArray[np.float32] | None = None,
-    ) -> Callable[[int], Arrays]:
-        """Begin with ``head``, fresh optimizer slots and fresh dropout seeds."""
+    def start(self, job: TrainingJob) -> Callable[[int], Arrays]:
+        """Begin at the job's head, with fresh optimizer slots and fresh dropout seeds."""
+        head, x, y, rng, rate, correction, class_weights = job
         first = [tf.constant(array) for array in head]
         seeds = [tf.constant(rng.integers(0, 2**31, v.shape), v.dtype) for v in self._seeds]
         if correction is None and self._recipe.corrected:
             correction = tuple(np.zeros_like(array) for array in head)
-        if class_weights is None:
-            class_weights = np.ones(head[-1].size, np.float32)
-        factors = (
-            tf.constant(rate, tf.float32),
-            [tf.constant(array) for array in correction or ()],
-            tf.constant(class_weights),
-        )
+        weights_of_classes = np.ones(head[-1].size, np.float32) if class_weights is None else class_weights
+        corrections = [tf.constant(array) for array in correction or ()]
+        factors = (tf.constant(rate, tf.float32), corrections, tf.constant(weights_of_classes))
         fresh = True
 
         def advance(epochs: int) -> Arrays:

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.training.trainer import Features, Labels, Recipe
+from fedtransfer.client.training.trainer import Features, Labels, Recipe, weighted_change
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
-from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 from fedtransfer.common.privacy.noise import NoiseSource
+from fedtransfer.common.wire.protocol import Task
 
 # Larger than the sum of all squares that underflow in float32, yet too small to affect any other sum.
 _UNDERFLOW = np.float32(1e-30)
@@ -28,15 +30,9 @@ _TOSSES = 2**14  # random numbers per call: each call into NumPy may have to wai
 
 
 def train_privately(
-    head: Arrays,
-    x: Features,
-    y: Labels,
-    recipe: Recipe,
-    promised: Guarantee,
-    rng: np.random.Generator,
-    *,
+    head: Arrays, x: Features, y: Labels, recipe: Recipe, promised: Guarantee, rng: np.random.Generator, *,
     rate: float = 1.0,
-) -> Arrays:
+) -> Arrays:  # fmt: skip
     """Return ``head`` after the noisy steps of one round; each step is one release.
 
     Args:
@@ -86,6 +82,28 @@ def clipped_gradient_sum(
     return np.ascontiguousarray(dw.T), db
 
 
+def private_update(task: Task, x: Features, y: Labels, config: RunConfig, rng: np.random.Generator) -> Arrays:
+    """Return the change of the head after a round of DP-SGD.
+
+    With shared noise it is the change after one step without noise: -rate · Σ / batch size, in
+    float64. An image changes it by at most rate · clip / batch size. It is not private itself: only
+    the sum over sites is, after each site has added its share of noise.
+
+    Args:
+        task: the head to begin with.
+        x, y: features (n, d) and class numbers (n,).
+        config: the recipe, and the privacy guarantee.
+        rng: draws batches and noise; outside tests a secret one
+            (``fedtransfer.common.privacy.randomness``).
+    """
+    recipe, promised = Recipe.from_config(config), guarantee(config)
+    assert promised
+    if config.noise == "shared":
+        step = -recipe.learning_rate * task.rate / recipe.batch_size
+        return tuple(step * array for array in clipped_gradient_sum(task.head, x, y, recipe, promised, rng))
+    return weighted_change(task.head, train_privately(task.head, x, y, recipe, promised, rng, rate=task.rate))
+
+
 def batches(n: int, rate: float, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
     """Yield Poisson samples: each has each of n images independently with probability ``rate``."""
     at_once = max(1, _TOSSES // max(n, 1))
@@ -105,14 +123,9 @@ class ClippedGradients:
         self._clip = np.float32(clip) * _MARGIN
 
     def sum(
-        self,
-        weights: NDArray[np.float32],
-        bias: NDArray[np.float32],
-        rows: NDArray[np.intp],
-        factor: float,
-        dw: NDArray[Any],
-        db: NDArray[Any],
-    ) -> None:
+        self, weights: NDArray[np.float32], bias: NDArray[np.float32], rows: NDArray[np.intp], factor: float,
+        dw: NDArray[Any], db: NDArray[Any],
+    ) -> None:  # fmt: skip
         """Write ``factor`` · Σ gradients of the images ``rows`` into ``dw`` (C, d) and ``db`` (C,).
 
         They are summed in the dtype of these.

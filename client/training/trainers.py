@@ -1,4 +1,4 @@
-"""Trainers to borrow: one for each kind of head and recipe, built once a process."""
+"""Trainers to borrow, one for each kind of head and recipe, built once a process; a round's training with one."""
 
 import threading
 from collections.abc import Iterator
@@ -7,23 +7,26 @@ from dataclasses import replace
 from functools import lru_cache
 
 from fedtransfer.client.training.keras import KerasTrainer
-from fedtransfer.client.training.linear import LinearTrainer
-from fedtransfer.client.training.trainer import Recipe, Trainer
-from fedtransfer.common.head.head import HeadSpec
+from fedtransfer.client.training.trainer import Features, Labels, LinearTrainer, Recipe, Trainer
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.head.head import Arrays, HeadSpec
+from fedtransfer.common.seeds import generator
+from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, Task
 
 
 class _Pool:
     """Trainers of one kind, one for each concurrent user, built once in a process."""
 
     def __init__(self, spec: HeadSpec, recipe: Recipe) -> None:
-        self._kind = (spec, recipe)
+        linear = recipe.optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes)
+        self._build = (lambda: LinearTrainer(recipe)) if linear else (lambda: KerasTrainer(spec, recipe))
         self._free: list[Trainer] = []
         self._lock = threading.Lock()
 
     @contextmanager
     def take(self) -> Iterator[Trainer]:
         with self._lock:  # also held while one is built: Keras' name scopes are not for several threads
-            borrowed = self._free.pop() if self._free else _build(*self._kind)
+            borrowed = self._free.pop() if self._free else self._build()
         try:
             yield borrowed
         finally:
@@ -40,7 +43,23 @@ def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:
     return _pool(spec, recipe if spec.above else replace(recipe, backbone_rate=1.0)).take()
 
 
-def _build(spec: HeadSpec, recipe: Recipe) -> Trainer:
-    if recipe.optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes):
-        return LinearTrainer(recipe)
-    return KerasTrainer(spec, recipe)
+def fine_tune(
+    task: Task, x: Features, y: Labels, spec: HeadSpec, config: RunConfig, *,
+    validation: tuple[Features, Labels] | None = None, correction: Arrays | None = None,
+) -> Arrays:  # fmt: skip
+    """Return the head after training on a site's images, without differential privacy of images.
+
+    Args:
+        task: the head to begin with, and the round and site that key the draws of batches.
+        x, y: features (n, d) and class numbers (n,).
+        spec: shape of the head.
+        config: the recipe, and the seed of the draws.
+        validation: features and class numbers for early stopping, with ``config.patience``.
+        correction: SCAFFOLD's correction, shaped as the head.
+    """
+    recipe, [weights] = Recipe.from_config(config), task.extra.get(CLASS_WEIGHTS, (None,))
+    with trainer(spec, recipe) as t:
+        return t.train(
+            task.head, x, y, generator(config.seed, "local training", task.round, task.site), recipe.epochs,
+            recipe.patience, validation, rate=task.rate, correction=correction, class_weights=weights,
+        )  # fmt: skip

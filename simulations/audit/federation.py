@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.client.masking.shared_noise import with_share
+from fedtransfer.client.training.private import private_update
 from fedtransfer.client.training.statistics import released_sums, site_sums
-from fedtransfer.client.training.trainer import Features, Labels
-from fedtransfer.client.training.updates import fine_tune, private_update, weighted_change
+from fedtransfer.client.training.trainer import Features, Labels, weighted_change
+from fedtransfer.client.training.trainers import fine_tune
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.errors import UserError

@@ -9,8 +9,8 @@ from flwr.app import Message
 from waiting import patient, wait_until
 
 from fedtransfer.client.app import app
+from fedtransfer.client.data import Preparation
 from fedtransfer.client.node import Node
-from fedtransfer.client.preparation import Preparation
 from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import SiteError, UserError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.client.state import SiteState
+from fedtransfer.client.training.scaffold import SiteState
 from fedtransfer.common.errors import SiteError, UserError
 
 RUN = "00ff00ff00ff00ff"

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from fedtransfer.client.cli import client
 from fedtransfer.client.deployment.founding import found_site, replace_key
-from fedtransfer.client.deployment.identity import SiteIdentity
+from fedtransfer.client.deployment.keys import SiteIdentity
 from fedtransfer.client.deployment.node import deployed_node
 from fedtransfer.client.deployment.preflight import check_site
 from fedtransfer.client.deployment.settings import SiteFolder

@@ -46,10 +46,10 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return {"supernode": idle(), "superexec": idle()}
 
     for name, value in {
-        "connect": connect, "start_supernode": start_supernode, "spawn": idle, "worker_status": lambda site: {},
+        "connect": connect, "start_supernode": start_supernode, "processes.spawn": idle, "worker_status": lambda site: {},
         "PAUSE_SECONDS": (0.01, 0.02), "NOTICE_SECONDS": 0.0,
     }.items():  # fmt: skip
-        monkeypatch.setattr(running, name, value)
+        monkeypatch.setattr(f"{running.__name__}.{name}", value)
     watcher = running._Supervisor(SiteFolder.open(tmp_path), told.append)
     watcher.start_worker()
     watcher.start_supernode()

@@ -17,8 +17,8 @@ from waiting import patient
 
 from fedtransfer.client.deployment import launcher, worker
 from fedtransfer.client.deployment.launcher import ask
+from fedtransfer.client.deployment.running import _only_launcher
 from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.client.deployment.supernode import _only_launcher
 
 
 @pytest.fixture

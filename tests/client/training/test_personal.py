@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedtransfer.client.deployment.results import keep_result, newest_result
+from fedtransfer.client.deployment.node import keep_result, newest_result
 from fedtransfer.client.node import Node
 from fedtransfer.client.training.personal import PersonalHeads, make_personal
 from fedtransfer.common.config.config import RunConfig

@@ -10,7 +10,7 @@ import pytest
 
 from fedtransfer.client import tasks
 from fedtransfer.client.consent.ledger import SiteLedger
-from fedtransfer.client.consent.requests import refuse_beyond
+from fedtransfer.client.consent.refusals import refuse_beyond
 from fedtransfer.client.data import prepare_site
 from fedtransfer.client.node import Node
 from fedtransfer.client.tasks import Site

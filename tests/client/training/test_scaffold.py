@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedtransfer.client.state import SiteState
 from fedtransfer.client.training import scaffold
 from fedtransfer.client.training.keras import KerasTrainer
-from fedtransfer.client.training.linear import LinearTrainer
-from fedtransfer.client.training.trainer import Recipe, batches
+from fedtransfer.client.training.scaffold import SiteState
+from fedtransfer.client.training.trainer import LinearTrainer, Recipe, batches
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import HeadSpec
 from fedtransfer.common.seeds import generator

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.client.training.keras import KerasTrainer
-from fedtransfer.client.training.linear import LinearTrainer
-from fedtransfer.client.training.trainer import Recipe, Trainer, batches, pairs
+from fedtransfer.client.training.trainer import LinearTrainer, Recipe, Trainer, batches, pairs
 from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.compute import keras

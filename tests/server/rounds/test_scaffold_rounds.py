@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from drawn_sites import Drawn, Stopped, three_sites
 
-from fedtransfer.client.state import SiteState
+from fedtransfer.client.training.scaffold import SiteState
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.wire.protocol import CONTROL, Task, Update
 from fedtransfer.server.run_folder.records import Outcome

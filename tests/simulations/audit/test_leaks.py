@@ -6,9 +6,8 @@ from drawn_features import drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedtransfer.client.training.linear import LinearTrainer
 from fedtransfer.client.training.statistics import site_sums
-from fedtransfer.client.training.trainer import Recipe
+from fedtransfer.client.training.trainer import LinearTrainer, Recipe
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.simulations.audit.leaks import (
     Recovered,
