@@ -164,7 +164,7 @@ class CoordinatorParty(Party):
     def wait_for_round(self, number: int, name: str = "run") -> None:
         wait_until(
             lambda: any(e["round"] >= number for e in self.rounds(name)), f"round {number} of {name} is done",
-            lambda: self.died() or self._failed(name), seconds=200,
+            lambda: self.died() or self._failed(name), seconds=600,
         )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
@@ -174,8 +174,14 @@ class CoordinatorParty(Party):
         return describe_coordinator(Coordinator.open(self.folder))
 
     def wait_for_end(self, name: str = "run") -> Path:
-        """Wait until the run is finished; return its folder."""
-        wait_until(lambda: self._run()["status"] not in ("wanted", "running"), f"the run {name} ended", self.died, 250)
+        """Wait until the run is finished; return its folder. One that takes too long is stopped, for the next test."""
+        try:
+            wait_until(
+                lambda: self._run()["status"] not in ("wanted", "running"), f"the run {name} ended", self.died, 600
+            )  # fmt: skip
+        except AssertionError:
+            self.command("stop", "--run", check=False)
+            raise
         assert not self._failed(name)
         return self.folder / "runs" / name
 
