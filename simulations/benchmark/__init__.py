@@ -3,6 +3,7 @@
 # The bundled plans, in fedtransfer/assets/plans/, and their time on two cores: as measured, or else "hours".
 PRESETS = {
     "quick": "2 minutes",
+    "options": "3 minutes",
     "demo": "5 minutes",
     "personalisation": "13 minutes",
     "depths": "an hour",
