@@ -26,17 +26,15 @@ from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.support.files import is_empty, write_whole
 from fedtransfer.common.support.text import counted
 from fedtransfer.server.run_folder.folder import read_summary, settings_of
+from fedtransfer.simulations.audit import reconstruction
 from fedtransfer.simulations.audit.decoder import SIDE, Pictures, bundled_decoder
 from fedtransfer.simulations.audit.federation import RoundView, Split, federate, refuse_unrepeatable
-from fedtransfer.simulations.audit.findings_table import summary
-from fedtransfer.simulations.audit.image_pool import ImagePool, drawn_pool, others, pool_of_run, without_empty
+from fedtransfer.simulations.audit.findings import CurvePoint, Finding, write_tables
+from fedtransfer.simulations.audit.image_pool import ImagePool, drawn_pool, others, pool_of_run
 from fedtransfer.simulations.audit.inference import infer_members
-from fedtransfer.simulations.audit.mechanisms import OneRun, one_run_bound
+from fedtransfer.simulations.audit.one_run import OneRun, one_run_bound
 from fedtransfer.simulations.audit.plan import AuditCase, read_plan
-from fedtransfer.simulations.audit.reconstruction import Originals, measures, rebuilt, write_examples
-from fedtransfer.simulations.audit.server_view import leaks, recovered
-from fedtransfer.simulations.audit.tables import Curve, Finding, cell, write_curves, write_findings
-from fedtransfer.simulations.csv_files import write_csv
+from fedtransfer.simulations.audit.server_view import measure_leaks, recovered
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.report import write_report
 from fedtransfer.simulations.scoring.estimate import Estimate
@@ -74,8 +72,8 @@ class Options:
         """
         is_audit = (self.folder / "audit.json").is_file()
         if self.folder.exists() and not is_empty(self.folder) and not (is_audit and self.force):
-            remedy = "; give --force to replace the audit in it, or another --out"
-            remedy = remedy if is_audit else " and is no audit; choose another --out"
+            replaced = "; give --force to replace the audit in it, or another --out"
+            remedy = replaced if is_audit else " and is no audit; choose another --out"
             raise UserError(f"{self.folder} exists already{remedy}")
 
 
@@ -92,7 +90,7 @@ def audit_plan(path: Path, options: Options) -> list[Finding]:
     for each in dict.fromkeys(case.each for case in plan.cases):
         cases = [case for case in plan.cases if case.each == each]
         with options.display.bar(f"Features, {each} a class", "images") as progress:
-            pool = without_empty(drawn_pool(cases[0].config, each, progress))
+            pool = drawn_pool(cases[0].config, each, progress)
             population = others(cases[0].config, pool.classes, progress)
         for case in cases:
             audit.attack(case, pool, population)
@@ -123,7 +121,7 @@ def audit_run(run: Path, options: Options) -> list[Finding]:
     with options.display.bar("Features", "images") as progress:
         pool, population = pool_of_run(run, config, tuple(summary["classes"]), progress)
     case = AuditCase(config.strategy, "", 0, config)
-    audit.attack(case, without_empty(pool), population, head)
+    audit.attack(case, pool, population, head)
     measured = summary.get("measured_outside_the_federation") or summary
     about = {"name": run.resolve().name, "rounds": summary["rounds"], "accuracy": measured["accuracy"]}
     return audit.write([case], {"run": about})
@@ -136,10 +134,10 @@ class Audit:
         self._options, self._shadows = options, shadows
         self._sites: set[int] = set()
         self._findings: list[Finding] = []
-        self._curves: list[Curve] = []
-        self._originals: dict[int, Originals] = {}
-        self._pictures: tuple[Originals, dict[str, Pictures], int] | None = None
-        self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[Curve]]] = {}
+        self._curves: list[CurvePoint] = []
+        self._originals: dict[int, reconstruction.Originals] = {}
+        self._pictures: tuple[reconstruction.Originals, dict[str, Pictures], int] | None = None
+        self._inferred: dict[tuple[str, int, bool], tuple[list[Finding], list[CurvePoint]]] = {}
         self._bounds: dict[tuple[str, bool], OneRun] = {}
         self._began = time.monotonic()
 
@@ -176,7 +174,7 @@ class Audit:
         guess = int(np.bincount(population[1]).max()) / count
         self._sites.add(len(members))
         self._findings.append(case.finding("utility", "accuracy", Estimate(accuracy, n=count), note, guess))
-        self._findings += map(case.finding_of, leaks(config, members, classes, rounds, population, whose))
+        self._findings += [case.finding(*m) for m in measure_leaks(config, members, classes, rounds, population, whose)]
         self._rebuild(case, pool, rounds)
         self._infer(case, pool, population, head)
         self._bound(case)
@@ -186,13 +184,10 @@ class Audit:
         folder = self._options.folder
         config, backbone = cases[0].config, configured_backbone(cases[0].config)
         folder.mkdir(parents=True, exist_ok=True)
-        write_findings(folder / "table.csv", self._findings)
-        write_curves(folder / "roc.csv", self._curves)
-        rows = summary(self._findings)
-        write_csv(folder / "summary.csv", list(rows[0]), ([cell(value, 4) for value in row.values()] for row in rows))
+        write_tables(folder, self._findings, self._curves)
         (folder / "reconstructions.npz").unlink(missing_ok=True)  # of an audit that this one replaces
         if self._pictures and self._options.pictures:
-            write_examples(folder / "reconstructions.npz", *self._pictures)
+            reconstruction.write_examples(folder / "reconstructions.npz", *self._pictures)
         facts = {
             "command": self._options.command,
             "data": config.data,
@@ -216,14 +211,15 @@ class Audit:
             decoder = bundled_decoder()
             decoder.check(case.config, configured_backbone(case.config))
             if case.each not in self._originals:  # they belong to the pool, and not to the protection
-                self._originals[case.each] = Originals.of(labels, pool.pictures(SIDE), pool.classes, decoder)
+                pictures = pool.pictures(SIDE)
+                self._originals[case.each] = reconstruction.Originals.of(labels, pictures, pool.classes, decoder)
         except UserError as error:
             self._findings.append(case.finding("images", "psnr", Estimate(math.nan), str(error)))
             return
         originals = self._originals[case.each]
         read = recovered(case.config, {site: len(y) for site, y in labels.items()}, rounds)
-        images = rebuilt(originals, read, decoder)
-        self._findings += map(case.finding_of, measures(originals, images))
+        images = reconstruction.rebuilt(originals, read, decoder)
+        self._findings += [case.finding(*measure) for measure in reconstruction.measures(originals, images)]
         self._pictures = self._pictures or (originals, {}, case.each)
         if self._pictures[0].targets == originals.targets:  # those of the first pool
             self._pictures[1][f"{case.strategy}, {case.protection or 'as it ran'}"] = images
@@ -234,7 +230,7 @@ class Audit:
         if earlier := self._inferred.get(key):
             note = "the head is that without masks, except for rounding"
             findings = [replace(finding, protection=case.protection, note=note) for finding in earlier[0]]
-            curves = [replace(curve, protection=case.protection) for curve in earlier[1]]
+            curves = [point._replace(protection=case.protection) for point in earlier[1]]
         else:
             with self._options.display.bar(f"{case}", "federations") as progress:
                 findings, curves = infer_members(case, pool, population, self._shadows, progress, head)

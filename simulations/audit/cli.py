@@ -75,7 +75,7 @@ def audit(
 
     from fedtransfer.common.support.text import plain
     from fedtransfer.simulations.audit.audits import Options, audit_plan, audit_run
-    from fedtransfer.simulations.audit.findings_table import findings_table
+    from fedtransfer.simulations.audit.findings import findings_table
     from fedtransfer.simulations.audit.plan import preset_file
     from fedtransfer.simulations.display import Display
 

@@ -1,8 +1,8 @@
 """The images that an audit is about: each at its site, some of them trained on, the others not."""
 
 from dataclasses import dataclass
+from itertools import compress, islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,6 @@ from fedtransfer.simulations.audit.decoder import may_be_known
 from fedtransfer.simulations.audit.federation import Split
 from fedtransfer.simulations.data.datasets import resolve_data
 from fedtransfer.simulations.data.partition import partition
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,14 @@ class ImagePool:
 
     def pictures(self, side: int) -> dict[str, NDArray[np.uint8]]:
         """Return what a person sees in the images that are trained on: site → (m, side, side, 3)."""
-        pictures = {}
-        for site, images in self.images.items():
-            members = [image for image, inside in zip(images, self.inside[site], strict=True) if inside]
-            small = [
-                Pillow.fromarray(decode(image.read())).resize((side, side), Pillow.Resampling.BOX) for image in members
-            ]
-            pictures[site] = np.stack([np.asarray(picture) for picture in small])
-        return pictures
+
+        def small(image: Image) -> NDArray[np.uint8]:
+            return np.asarray(Pillow.fromarray(decode(image.read())).resize((side, side), Pillow.Resampling.BOX))
+
+        return {
+            site: np.stack([small(image) for image in compress(images, self.inside[site])])
+            for site, images in self.images.items()
+        }
 
 
 def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> ImagePool:
@@ -150,6 +148,7 @@ def _with_features(
     moments: Moments | None,
     progress: Progress | None,
 ) -> ImagePool:
+    """Extract features; leave out images that cannot be read, and sites that have nothing to train on."""
     backbone = configured_backbone(config)
     mapped = feature_map(config, backbone, moments)
     number = {name: i for i, name in enumerate(classes)}
@@ -158,20 +157,13 @@ def _with_features(
     keys = iter(extraction.keys)
     images, sites, marked = {}, {}, {}
     for site, part in images_of.items():
-        keys_of = [next(keys) for _ in part]
-        readable = [row for row, key in enumerate(keys_of) if key is not None]
-        images[site] = tuple(part[row] for row in readable)
-        x = mapped(store.read([key for key in keys_of if key is not None]))
-        sites[site] = x, np.array([number[image.label] for image in images[site]], np.int64)
+        readable = [(row, key) for row, key in enumerate(islice(keys, len(part))) if key is not None]
+        rows = [row for row, _ in readable]
         if site in inside:
-            marked[site] = inside[site][readable]
+            if not inside[site][rows].any():
+                continue
+            marked[site] = inside[site][rows]
+        images[site] = tuple(part[row] for row in rows)
+        labels = np.array([number[image.label] for image in images[site]], np.int64)
+        sites[site] = mapped(store.read([key for _, key in readable])), labels
     return ImagePool(images, sites, marked, classes)
-
-
-def without_empty(pool: ImagePool) -> ImagePool:
-    """Leave out sites that have nothing to train on."""
-
-    def full(by_site: dict[str, T]) -> dict[str, T]:
-        return {site: value for site, value in by_site.items() if pool.inside[site].any()}
-
-    return ImagePool(full(pool.images), full(pool.sites), full(pool.inside), pool.classes)

@@ -18,8 +18,7 @@ from fedtransfer.common.data.sources import natural_order, read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.support.text import nearest
-from fedtransfer.simulations.audit.server_view import Measure
-from fedtransfer.simulations.audit.tables import Finding
+from fedtransfer.simulations.audit.findings import Finding
 from fedtransfer.simulations.data.datasets import resolve_data
 from fedtransfer.simulations.scoring.estimate import Estimate
 
@@ -67,10 +66,6 @@ class AuditCase:
         """Return a finding on the federation."""
         names = self.strategy, self.protection, self.claim, self.each, attack, measure
         return Finding(*names, estimate.mean, estimate.low, estimate.high, by_chance, estimate.n, note)
-
-    def finding_of(self, measure: Measure) -> Finding:
-        """Return what was measured as a finding on the federation."""
-        return self.finding(measure.attack, measure.measure, measure.estimate, measure.note, measure.by_chance)
 
     def __str__(self) -> str:
         return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")

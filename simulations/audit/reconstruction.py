@@ -19,6 +19,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.decoder import Decoder, Pictures, may_be_known
 from fedtransfer.simulations.audit.leaks import Recovered
 from fedtransfer.simulations.audit.server_view import Measure
+from fedtransfer.simulations.scoring.estimate import Estimate
 
 _SIGMA, _RADIUS = 1.5, 5  # of SSIM's window: 11 x 11 pixels
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -98,11 +99,12 @@ def rebuilt(originals: Originals, read: Mapping[str, Recovered], decoder: Decode
 
 def measures(originals: Originals, images: Pictures) -> list[Measure]:
     """Measure rebuilt images, and class means in their place, by PSNR (dB) and SSIM against the originals."""
+    note = "the only image of a class at its site"
     return [
-        Measure.from_values("images", name, function(guess, originals.images).tolist(), note)
-        for guess, of, note in ((images, "", "the only image of a class at its site"), (originals.class_means, "_of_class_mean", ""))
-        for name, function in ((f"psnr{of}", psnr), (f"ssim{of}", ssim))
-    ]  # fmt: skip
+        Measure("images", f"{name}{of}", Estimate.bootstrapped(similarity(guess, originals.images).tolist()), note)
+        for guess, of, note in ((images, "", note), (originals.class_means, "_of_class_mean", ""))
+        for name, similarity in (("psnr", psnr), ("ssim", ssim))
+    ]
 
 
 def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24) -> None:

@@ -11,7 +11,7 @@ add the answers up, and does so if the sum is clearer. If the server alone adds 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +24,15 @@ from fedtransfer.common.privacy.closed_form import gram_matrix
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire.protocol import weight_of
 from fedtransfer.common.wire.sums import NOISY_GRAM, one_shot_sums, unpack_triangle
+from fedtransfer.simulations.audit import leaks
 from fedtransfer.simulations.audit.federation import TOTAL, Answer, RoundView, Split
-from fedtransfer.simulations.audit.leaks import (
-    Matrix,
-    Recovered,
-    from_sums,
-    from_update,
-    gram_directions,
-    inside_span,
-    largest_cosine,
-    unit_rows,
-)
+from fedtransfer.simulations.audit.leaks import Matrix, Recovered, unit_rows
 from fedtransfer.simulations.scoring.estimate import Estimate
 
 _BUCKETS = (("cosine@1", 1, 1), ("cosine@2-5", 2, 5), ("cosine@6+", 6, np.inf))
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """One number of an audit: the mean over sites, or over classes or images at sites.
 
     Attributes:
@@ -56,13 +47,6 @@ class Measure:
     estimate: Estimate
     note: str = ""
     by_chance: float = math.nan
-
-    @classmethod
-    def from_values(
-        cls, attack: str, measure: str, values: Sequence[float], note: str = "", by_chance: float = math.nan
-    ) -> "Measure":
-        """Return the measure of values."""
-        return cls(attack, measure, Estimate.bootstrapped(values), note, by_chance)
 
 
 def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[RoundView]) -> dict[str, Recovered]:
@@ -80,24 +64,23 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[Rou
         raise UserError(
             "normalise false: these attacks know features by their length of 1; audit with normalise = true"
         )
-    recovered_sites: dict[str, Recovered] = {}
+    sites: dict[str, Recovered] = {}
     for view in rounds:
         read: dict[tuple[str, ...], Recovered] = {}
         for site, (answer, cohort) in _clearest(config, view).items():
-            if site in recovered_sites or site not in images:
+            if site in sites or site not in images:
                 continue
             among = {name: images[name] for name in cohort if name in images}
             total = sum(among.values())
             if cohort not in read:
-                read[cohort] = (
-                    _of_sums(config, answer, total) if config.closed_form else _of_change(config, view, answer, among)
-                )
+                is_sum = config.closed_form
+                read[cohort] = _of_sums(config, answer, total) if is_sum else _of_change(config, view, answer, among)
             share = images[site] / total
-            recovered_sites[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
-    return recovered_sites
+            sites[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
+    return sites
 
 
-def leaks(
+def measure_leaks(
     config: RunConfig,
     sites: Mapping[str, Split],
     classes: int,
@@ -118,15 +101,13 @@ def leaks(
     truth = {name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)}
     read = recovered(config, {name: int(true.sum()) for name, true in truth.items()}, rounds)
     truth = {name: true for name, true in truth.items() if name in read}
-    exact = [float(np.mean(np.rint(read[name].counts) == true)) for name, true in truth.items()]
-    wrong = [_share_wrong(read[name].counts, true) for name, true in truth.items()]
+    exact = Estimate.bootstrapped([float(np.mean(np.rint(read[name].counts) == true)) for name, true in truth.items()])
+    wrong = Estimate.bootstrapped([_share_wrong(read[name].counts, true) for name, true in truth.items()])
     even = np.mean([_share_wrong(np.full(classes, true.sum() / classes), true) for true in truth.values()])
     commonest = np.unique(np.concatenate([*truth.values()]), return_counts=True)[1].max() / (len(truth) * classes)
     measures = [
-        Measure.from_values(
-            "labels", "exact_share", exact, "classes with the right number of images", float(commonest)
-        ),
-        Measure.from_values("labels", "l1", wrong, "as a share of the images", float(even)),
+        Measure("labels", "exact_share", exact, "classes with the right number of images", float(commonest)),
+        Measure("labels", "l1", wrong, "as a share of the images", float(even)),
     ]
     guess = unit_rows(np.stack([others[0][others[1] == c].sum(0, np.float64) for c in range(classes)]))
     cosines = [
@@ -136,12 +117,11 @@ def leaks(
         for c in np.flatnonzero(true)
         for mean in unit_rows(x[y == c].mean(0, np.float64)[None])
     ]
+    note = f"to the mean feature of a class at a site, by its images; the guess is the class's mean over {whose}"
     for bucket, low, high in _BUCKETS:
-        chosen = [(cosine, guessed) for n, cosine, guessed in cosines if low <= n <= high]
-        values, guessed = ([pair[i] for pair in chosen] for i in (0, 1))
-        by_chance = float(np.mean(guessed)) if guessed else math.nan
-        note = f"to the mean feature of a class at a site, by its images; the guess is the class's mean over {whose}"
-        measures.append(Measure.from_values("features", bucket, values, note, by_chance))
+        mean = Estimate.bootstrapped([cosine for n, cosine, _ in cosines if low <= n <= high])
+        guessed = [cosine for n, _, cosine in cosines if low <= n <= high]
+        measures.append(Measure("features", bucket, mean, note, float(np.mean(guessed)) if guessed else math.nan))
     features = {name: sites[name][0] for name in truth}
     if config.method.sums == "gram":
         return measures + _of_grams(config, features, rounds)
@@ -177,11 +157,11 @@ def _square(answer: Answer) -> float:
 def _of_sums(config: RunConfig, answer: Answer, images: int) -> Recovered:
     match one_shot_sums(config):
         case "classes":
-            return from_sums(answer.arrays[0], answer.arrays[1], images)
+            return leaks.from_sums(answer.arrays[0], answer.arrays[1], images)
         case "gram":
-            return from_sums(answer.arrays[1][:-1].T, answer.arrays[1][-1], images)
+            return leaks.from_sums(answer.arrays[1][:-1].T, answer.arrays[1][-1], images)
         case kind:
-            return from_sums(answer.arrays[1].T if kind == NOISY_GRAM else answer.arrays[0], None, images)
+            return leaks.from_sums(answer.arrays[1].T if kind == NOISY_GRAM else answer.arrays[0], None, images)
 
 
 def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Mapping[str, int]) -> Recovered:
@@ -197,7 +177,7 @@ def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Ma
         step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(view.head[-1]))))
     else:
         steps = config.local_epochs * int(np.ceil(images / together / config.batch_size))
-    return from_update(view.head, change, images, step, steps)
+    return leaks.from_update(view.head, change, images, step, steps)
 
 
 def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[RoundView]) -> list[Measure]:
@@ -211,23 +191,24 @@ def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Seque
         else:
             augmented = unpack_triangle(answer.arrays[0])
             gram, total = augmented[:-1, :-1], augmented[-1, :-1]
-        directions[name] = gram_directions(gram, total)
-    inside = [float(inside_span(directions[name], x).mean()) for name, x in features.items()]
-    outside = [float(inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
+        directions[name] = leaks.gram_directions(gram, total)
+    inside = [float(leaks.inside_span(directions[name], x).mean()) for name, x in features.items()]
+    outside = [float(leaks.inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
+    note = "share of the length of a site's features in the matrix's row space"
     return [
         _largest("gram", "of an eigenvector", directions, features),
-        Measure.from_values(
-            "gram", "inside_span", inside, "share of the length of a site's features in the matrix's row space"
+        Measure("gram", "inside_span", Estimate.bootstrapped(inside), note),
+        Measure(
+            "gram", "inside_span_of_others", Estimate.bootstrapped(outside), "the same of the features of another site"
         ),
-        Measure.from_values("gram", "inside_span_of_others", outside, "the same of the features of another site"),
     ]
 
 
 def _largest(attack: str, subject: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
-    values = [largest_cosine(guesses[name], x) for name, x in features.items()]
-    others = [largest_cosine(guesses[other], features[name]) for name, other in _pairs(features)]
+    values = Estimate.bootstrapped([leaks.largest_cosine(guesses[name], x) for name, x in features.items()])
+    others = [leaks.largest_cosine(guesses[other], features[name]) for name, other in _pairs(features)]
     by_chance = float(np.mean(others)) if others else math.nan
-    return Measure.from_values(attack, "max_cosine", values, f"{subject} to any feature of the site", by_chance)
+    return Measure(attack, "max_cosine", values, f"{subject} to any feature of the site", by_chance)
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedtransfer.common.support.files import write_csv
 from fedtransfer.simulations.benchmark.measures import Row
 from fedtransfer.simulations.benchmark.plan_file import Expected
-from fedtransfer.simulations.csv_files import write_csv
 from fedtransfer.simulations.scoring.estimate import Estimate
 
 # In the order of the columns; docs/benchmarks.md explains them.

@@ -27,8 +27,15 @@ from fedtransfer.common.privacy.gaussian import noised
 from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 from fedtransfer.common.privacy.noise import NoiseSource
 from fedtransfer.server.privacy.mechanism import SiteLevel
-from fedtransfer.simulations.audit.canaries import Canaries, Scores
-from fedtransfer.simulations.audit.mechanisms import Kernel, of_rounds, of_steps, of_sums, private_kernel
+from fedtransfer.simulations.audit.canaries import (
+    Canaries,
+    Kernel,
+    Scores,
+    of_rounds,
+    of_steps,
+    of_sums,
+    private_kernel,
+)
 from fedtransfer.simulations.audit.one_run import guesses_for, lower_bound, right_guesses
 
 Mechanism = Callable[[float, Canaries, np.random.Generator], Scores]
@@ -137,7 +144,8 @@ def _singly(
     canaries: Canaries, released: Callable[[Canaries], Kernel], scored: Callable[[Canaries, Kernel], Scores]
 ) -> Scores:
     """Score each canary by its own release; one without noise shows that the canary is away."""
-    kernels = [(canary, released(canary)) for canary in canaries.singly()]
+    singles = [replace(canaries, inside=canaries.inside[[row]]) for row in range(len(canaries.inside))]
+    kernels = [(canary, released(canary)) for canary in singles]
     return np.array([scored(canary, kernel)[0] if kernel.any() else -np.inf for canary, kernel in kernels])
 
 

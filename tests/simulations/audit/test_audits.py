@@ -15,11 +15,10 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.audits import Audit, Options, audit_plan, audit_run
 from fedtransfer.simulations.audit.decoder import may_be_known
-from fedtransfer.simulations.audit.findings_table import findings_table, summary
+from fedtransfer.simulations.audit.findings import Finding, findings_table, summary
 from fedtransfer.simulations.audit.image_pool import drawn_pool, others
 from fedtransfer.simulations.audit.plan import PROTECTIONS, AuditCase, preset_file, read_plan
 from fedtransfer.simulations.audit.reconstruction import Originals, Target
-from fedtransfer.simulations.audit.tables import Finding
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
 from fedtransfer.simulations.scoring.estimate import Estimate

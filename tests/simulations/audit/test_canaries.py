@@ -46,7 +46,3 @@ def test_images_are_seen_in_the_head_that_steps_on_them_lead_to(canaries: Canari
 def test_sites_are_seen_in_the_sum_of_updates(canaries: Canaries) -> None:
     apart(canaries.in_sums(sum(kernel for kernel, _ in canaries.updates())), 5.0)
     assert {float(np.linalg.norm(kernel)) for kernel, _ in canaries.updates()} == {5.0}
-
-
-def test_a_canary_by_itself_is_inside_if_it_was(canaries: Canaries) -> None:
-    assert [len(one.images()[0]) for one in canaries.singly()] == INSIDE.astype(int).tolist()

@@ -12,18 +12,21 @@ from scipy.stats import binomtest, ttest_1samp
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.audit.federation import Split, federate
-from fedtransfer.simulations.audit.measures import attacked, curve, measured
+from fedtransfer.simulations.audit.inference import attacked, curve, measured
 from fedtransfer.simulations.audit.membership import (
     ATTACKS,
     Attack,
+    Shadows,
     Target,
+    coins,
     leave_one_out,
     lira_offline,
     lira_online,
     loss_threshold,
+    pooled,
     rmia,
+    run_shadows,
 )
-from fedtransfer.simulations.audit.shadows import Shadows, coins, pooled, run_shadows
 
 SEEDS = st.integers(0, 2**32 - 1)
 CALIBRATED = {"LiRA offline", "LiRA online", "RMIA"}

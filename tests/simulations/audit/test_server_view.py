@@ -9,7 +9,7 @@ from drawn_features import drawn
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.audit.federation import RoundView, Split, federate
-from fedtransfer.simulations.audit.server_view import Measure, leaks, recovered
+from fedtransfer.simulations.audit.server_view import Measure, measure_leaks, recovered
 
 CLASSES, D = 6, 32
 MASKS = {"masks": True, "min_sites": 5}
@@ -42,7 +42,10 @@ def measured(**settings: Any) -> dict[str, Measure]:
     )
     rounds: list[RoundView] = []
     federate(config, sites(), CLASSES, 0, rounds.append, rng=np.random.default_rng(0))
-    return {f"{m.attack}/{m.measure}": m for m in leaks(config, sites(), CLASSES, rounds, public(), "their own images")}
+    return {
+        f"{m.attack}/{m.measure}": m
+        for m in measure_leaks(config, sites(), CLASSES, rounds, public(), "their own images")
+    }
 
 
 def value(measures: dict[str, Measure], name: str) -> float:
@@ -144,4 +147,4 @@ def test_a_guess_that_needs_nothing_from_a_site_stands_beside_what_is_read_off()
 
 def test_features_of_any_length_are_refused() -> None:
     with pytest.raises(UserError, match="normalise = true"):
-        leaks(RunConfig(normalise=False), sites(), CLASSES, [], public(), "")
+        measure_leaks(RunConfig(normalise=False), sites(), CLASSES, [], public(), "")

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.audit.federation import Split, federate
-from fedtransfer.simulations.audit.shadows import coins, confidences, members, pooled, run_shadows
+from fedtransfer.simulations.audit.membership import coins, confidences, members, pooled, run_shadows
 
 SCORES = arrays(np.float32, (7, 4), elements=st.floats(-30, 30, width=32))
 LABELS = np.array([0, 1, 2, 3, 0, 1, 2])

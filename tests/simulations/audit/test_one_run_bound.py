@@ -9,8 +9,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.server.privacy.mechanism import SiteLevel
-from fedtransfer.simulations.audit.mechanisms import one_run_bound
-from fedtransfer.simulations.audit.one_run import lower_bound
+from fedtransfer.simulations.audit.one_run import lower_bound, one_run_bound
 
 pytestmark = pytest.mark.run
 DECLARED = {"classes": "declared", "class_names": "a,b"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from fedtransfer.simulations.audit.measures import POINTS, Curve, curve, log_spaced, measured
+from fedtransfer.simulations.audit.inference import POINTS, Curve, curve, log_spaced, measured
 
 
 def gaussian(targets: int, images: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,15 @@
-"""The main findings of an audit: a row a federation, for a person and as ``summary.csv``."""
+"""What an audit found: ``table.csv``, ``roc.csv``, ``summary.csv``, and a table for a person."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 from rich.table import Table
 
-from fedtransfer.simulations.audit.tables import Finding, cells
+from fedtransfer.common.support.files import write_csv
 from fedtransfer.simulations.report.audit_names import MEASURES, Value
 from fedtransfer.simulations.report.blocks import epsilon
 
@@ -30,6 +34,65 @@ _COLUMNS = (
 )
 
 _GUESSES = {"counts_exact": "counts_by_chance", "cosine_of_one_image": "cosine_by_chance", "psnr": "psnr_of_class_mean"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number that an attack found.
+
+    Attributes:
+        strategy, protection, images_per_class: of the federation; images a class is 0 for a run.
+        epsilon: what is claimed; NaN for nothing.
+        attack, measure: which attack, and what is measured of it.
+        value: NaN if it is unknown.
+        low, high: 95 % interval; NaN for none.
+        by_chance: the value of a guess that needs nothing from the federation's sites; NaN for none.
+        count: of what it is measured on.
+        note: what else to know.
+    """
+
+    strategy: str
+    protection: str
+    epsilon: float
+    images_per_class: int
+    attack: str
+    measure: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    by_chance: float = math.nan
+    count: int = 0
+    note: str = ""
+
+
+class CurvePoint(NamedTuple):
+    """A point of an attack's ROC curve: the rates of false and of true alarms."""
+
+    strategy: str
+    protection: str
+    images_per_class: int
+    attack: str
+    fpr: float
+    tpr: float
+
+
+def write_tables(folder: Path, findings: Sequence[Finding], curves: Iterable[CurvePoint]) -> None:
+    """Write ``table.csv``, ``roc.csv`` and ``summary.csv``; what is not a number is left empty."""
+    write_csv(folder / "table.csv", [field.name for field in fields(Finding)], (_cells(f).values() for f in findings))
+    write_csv(folder / "roc.csv", CurvePoint._fields, (map(_cell, point) for point in curves))
+    rows = summary(findings)
+    write_csv(folder / "summary.csv", list(rows[0]), ([_cell(value, 4) for value in row.values()] for row in rows))
+
+
+def _cells(finding: Finding) -> dict[str, str]:
+    return {name: str(_cell(value)) for name, value in asdict(finding).items()}
+
+
+def _cell(value: Any, digits: int = 6) -> Any:
+    """Return a value as a cell: a number in ``digits`` digits, NaN empty."""
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else f"{value:.{digits}g}"
+    return value
 
 
 def summary(findings: Sequence[Finding]) -> list[Row]:
@@ -87,7 +150,7 @@ def _of_one(findings: Sequence[Finding]) -> Table:
         table.add_column(name, justify="right")
     for finding in findings:
         if not math.isnan(finding.value):
-            value, count = Value.from_row(cells(finding)), f"{finding.count:,}" if finding.count else ""
+            value, count = Value.from_row(_cells(finding)), f"{finding.count:,}" if finding.count else ""
             table.add_row(finding.attack, MEASURES[finding.measure], value.text, value.guess, count)
     return table
 
