@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import tokenize
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -40,10 +39,27 @@ def modules() -> dict[str, Path]:
 
 
 @cache
+def nodes(file: Path) -> list[ast.AST]:
+    """Return the nodes of a product file, of which several rules are."""
+    return [*ast.walk(ast.parse(file.read_text("utf-8")))]
+
+
+def statements(block: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield statements and those in them: an import is one, so no expression has to be looked into, which takes long."""
+    for statement in block:
+        yield statement
+        for part in ("body", "orelse", "finalbody"):
+            yield from statements(getattr(statement, part, []))
+        for part in ("handlers", "cases"):
+            for branch in getattr(statement, part, []):
+                yield from statements(branch.body)
+
+
+@cache
 def imports(file: Path) -> set[str]:
     """Return what a file imports, inside functions too: a module by its name, any other name by its module."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in statements(ast.parse(file.read_text("utf-8")).body):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -96,9 +112,10 @@ NAMES_ONE = {
 
 def method_names(file: Path) -> set[str]:
     """Return the names of methods that a file holds as text, but for ``strategy=NAME``, which makes a config."""
-    nodes = [*ast.walk(ast.parse(file.read_text("utf-8")))]
-    made = {id(node.value) for node in nodes if isinstance(node, ast.keyword) and node.arg == "strategy"}
-    return {node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in made} & set(METHODS)
+    made = {id(node.value) for node in nodes(file) if isinstance(node, ast.keyword) and node.arg == "strategy"}
+    return {node.value for node in nodes(file) if isinstance(node, ast.Constant) and id(node) not in made} & set(
+        METHODS
+    )
 
 
 def test_only_records_and_strategies_know_methods_by_name() -> None:
@@ -241,7 +258,7 @@ PHRASES = ("anew", "[Bb]eside", "comes to", "[Ff]or want of", "(?<!there )is non
 
 def definitions(file: Path) -> Iterator[str]:
     """Yield every name that a module defines: functions, classes, arguments, attributes, variables, aliases."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in nodes(file):
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name) | ast.alias(asname=str(name)):
                 yield name
@@ -264,9 +281,8 @@ def test_modules_are_named_by_what_is_in_them() -> None:
 
 def texts(file: Path) -> Iterator[str]:
     """Yield a module's comments, docstrings and other texts, each in one line."""
-    with file.open("rb") as source:
-        yield from (token.string for token in tokenize.tokenize(source.readline) if token.type == tokenize.COMMENT)
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    yield from (line.partition("#")[2] for line in file.read_text("utf-8").splitlines())
+    for node in nodes(file):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield " ".join(node.value.split())
 

@@ -154,9 +154,9 @@ def _divergences(release: Release) -> tuple[float, ...]:
     if release.rate == 1:
         return tuple(_ORDERS * scale)
     chosen, left = math.log(release.rate), math.log1p(-release.rate)
-    result = []
+    log_factorials, result = gammaln(np.arange(1, _ORDERS[-1] + 2)), []
     for order in _ORDERS.tolist():
-        k = np.arange(order + 1)
-        terms = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1) + k * chosen + (order - k) * left
+        k, logs = np.arange(order + 1), log_factorials[: order + 1]
+        terms = logs[-1] - logs - logs[::-1] + k * chosen + (order - k) * left
         result.append(max(0.0, float(logsumexp(terms + k * (k - 1) * scale))) / (order - 1))
     return tuple(result)

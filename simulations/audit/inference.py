@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import auc, roc_curve
+from sklearn.metrics import roc_curve
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import Arrays
@@ -46,7 +46,7 @@ class Curve(NamedTuple):
     @property
     def auc(self) -> float:
         """The area below."""
-        return float(auc(self.fpr, self.tpr))
+        return float(np.trapezoid(self.tpr, self.fpr))
 
     def at(self, fpr: float) -> float:
         """Return the true positive rate of the lowest threshold with at most this false positive rate."""
