@@ -32,6 +32,7 @@ from fedtransfer.common.wire.protocol import Gather, Preparing, Query, Request, 
 log = logging.getLogger(__name__)
 app = ClientApp()
 
+Handler = Callable[[Any, Site], Any]
 Settings = tuple[tuple[str, Value], ...]  # a run config that can be a key of a cache
 
 _steps = Steps()  # steps of secure aggregation that this process has made
@@ -93,7 +94,7 @@ def forget_sites() -> None:
     _preparation.cache_clear()
 
 
-def _answer(message: Message, context: Context, kind: type[Any], handle: Callable[[Any, Site], Any] | None) -> Message:
+def _answer(message: Message, context: Context, kind: type[Any], handle: Handler | None) -> Message:
     """Unpack, handle, pack. A failure becomes a code and a text without data."""
     try:
         settings, run = tuple(context.run_config.items()), message.metadata.run_id
@@ -110,9 +111,8 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Callabl
 
         def answer() -> Any:
             assert handle
-            return _when_ready(
-                node, settings, run, lambda data: handle(request, Site(node, config, run, data)), request
-            )
+            data = _site_data(node, settings, run, isinstance(request, Query))
+            return data if isinstance(data, Preparing) else handle(request, Site(node, config, run, data))
 
         if handle is None:
             value = masking.answer(request)
@@ -133,18 +133,18 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Callabl
     return Message(wire.pack(value), reply_to=message)
 
 
-def _when_ready(node: Node, settings: Settings, run: int, handle: Callable[[SiteData], Any], request: Any) -> Any:
-    """Handle a request with the prepared site, or answer a query that would wait long with progress."""
+def _site_data(node: Node, settings: Settings, run: int, is_query: bool) -> SiteData | Preparing:
+    """Return the prepared site, or for a query that would wait long the progress of its preparation."""
     if node.patience is None:
-        return handle(_prepared(node, settings, run))
+        return _prepared(node, settings, run)
     preparation = _preparation(node, settings, run)
     try:
-        data = preparation.data(node.patience if isinstance(request, Query) else None)
+        data = preparation.data(node.patience if is_query else None)
     except Exception:
         _preparation.cache_clear()  # the site's people may mend it, so the next message tries again
         raise
     if data:
-        return handle(data)
+        return data
     hidden = _config(settings).hides_counts  # progress reveals the number of images
     return Preparing(0, 0) if hidden else Preparing(preparation.done, preparation.total)
 
@@ -160,16 +160,9 @@ def _check_backbone(query: Query, config: RunConfig) -> None:
         )
 
 
-def _register(
-    route: Callable[[Callable[[Message, Context], Message]], Any],
-    kind: type[Any],
-    handle: Callable[[Any, Site], Any] | None = None,
-) -> None:
+def _register(route: Callable[..., Any], kind: type[Any], handle: Handler | None = None) -> None:
     """Register a route with its handler; without one it is a stage of secure aggregation."""
-
-    @route
-    def handler(message: Message, context: Context) -> Message:
-        return _answer(message, context, kind, handle)
+    route(lambda message, context: _answer(message, context, kind, handle))
 
 
 _register(app.query(), Query, tasks.describe)

@@ -1,6 +1,7 @@
 """``fedtransfer client``: a site of a real federation."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
 from fedtransfer.common.config.options import refuse_missing
 from fedtransfer.common.errors import UserError
 
@@ -50,7 +52,7 @@ def init(
         f"  and compare with them: {fingerprint(public.read_text('utf-8'))}\n"
         f"  never send: {site.key}\n"
         f"A systemd unit: {site.folder / UNIT}\n\n"
-        f"Next: read and edit {site.folder / 'site.toml'}\n"
+        f"Next: read and edit {site.folder / SETTINGS}\n"
         f"      fedtransfer client check --dir {folder}\n"
         f"      fedtransfer client start --dir {folder}"
     )
@@ -60,7 +62,6 @@ def init(
 def new_key(folder: Dir = HERE) -> None:
     """Make a new key pair after the old one was lost or revoked; the old one is renamed."""
     from fedtransfer.client.deployment.founding import replace_key
-    from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.support.keys import fingerprint
 
     site = SiteFolder.open(folder)
@@ -88,7 +89,6 @@ def roster(
     3. Each puts the file into the site's folder, and into site.toml: roster = "roster.toml"
     """
     from fedtransfer.client.deployment.keys import load_keys
-    from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.support.keys import fingerprint, public_line
     from fedtransfer.common.support.roster import read_roster
 
@@ -113,7 +113,6 @@ def check(
 ) -> None:
     """Check everything that a site needs, one line each, with remedies. Exit status 1 after an error."""
     from fedtransfer.client.deployment.preflight import check_site
-    from fedtransfer.client.deployment.settings import SiteFolder
 
     signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
     sound = True
@@ -139,7 +138,6 @@ def prepare(
     """Compute the features of all images now, so that the first round need not wait for them."""
     from rich.console import Console
 
-    from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.config.reading import resolve_config
     from fedtransfer.common.support.terminal import progress_bar
     from fedtransfer.common.support.text import counted
@@ -165,7 +163,6 @@ def start(
     background: Annotated[bool, typer.Option("--background", help="Return once it is up; it goes on.")] = False,
 ) -> None:
     """Check the site, then take part in federations until stopped."""
-    from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.common.support.processes import start_in_background
     from fedtransfer.common.support.terminal import print_with_time
 
@@ -190,10 +187,11 @@ def start(
 @client.command()
 def stop(folder: Dir = HERE) -> None:
     """Stop taking part."""
-    from fedtransfer.client.deployment.settings import SiteFolder
-    from fedtransfer.client.deployment.status import stop_site
+    from fedtransfer.common.support.processes import stop_running
 
-    stop_site(SiteFolder.open(folder))
+    site = SiteFolder.open(folder)
+    if not stop_running(site.state):
+        raise UserError(f"{site.folder}: this site does not run")
     print("stopped")
 
 
@@ -202,7 +200,6 @@ def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Show whether the site is up, since when, its work, and its results."""
-    from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.client.deployment.status import describe, status_lines
 
     report = describe(SiteFolder.open(folder))
@@ -212,22 +209,16 @@ def status(
 
 
 @client.command()
-def log(
-    folder: Dir = HERE,
-    lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20,
-) -> None:
+def log(folder: Dir = HERE, lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20) -> None:
     """Show which messages left the site: the end of its append-only log."""
     from fedtransfer.client.deployment.exchange_log import ExchangeLog
-    from fedtransfer.client.deployment.settings import SiteFolder
 
     exchanges = ExchangeLog(SiteFolder.open(folder).exchange_log)
     for line in list(exchanges.entries())[-lines:]:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
         number = f"round {line['round']}" if line["round"] is not None else ""
-        print(
-            f"{moment}  {line['kind']:17} {number:10} {line['method']:16} {line['bytes']:>9,} bytes  "
-            f"{line['sha256'][:16]}"
-        )
+        kind, method, size, digest = line["kind"], line["method"], line["bytes"], line["sha256"][:16]
+        print(f"{moment}  {kind:17} {number:10} {method:16} {size:>9,} bytes  {digest}")
     if position := exchanges.first_break():
         print(f"line {position} does not follow from the line before; was the file changed?", file=sys.stderr)
         raise typer.Exit(1)
@@ -240,10 +231,7 @@ def model(
     personal: Personal = False,
 ) -> None:
     """Write the newest result as a Keras model: image in, class probabilities out. Needs no coordinator."""
-    import shutil
-
     from fedtransfer.client.deployment.node import newest_result
-    from fedtransfer.client.deployment.settings import SiteFolder
 
     path = newest_result(SiteFolder.open(folder).results, personal=personal).model()
     if out:
@@ -265,7 +253,6 @@ def predict(
     """Classify images with the newest result. Needs no coordinator."""
     refuse_missing(paths)
     from fedtransfer.client.deployment.node import newest_result
-    from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.client.inference import show_predictions
     from fedtransfer.common.head.model import load_model
 
@@ -285,7 +272,6 @@ def evaluate(
     from rich.console import Console
 
     from fedtransfer.client.deployment.node import newest_result, split_images
-    from fedtransfer.client.deployment.settings import SiteFolder
     from fedtransfer.client.inference import show_evaluation
     from fedtransfer.common.head.model import load_model
 

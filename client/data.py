@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Thread
 
 import numpy as np
@@ -65,11 +66,8 @@ class SiteData:
     def features(self, moments: Moments | None = None, layer: str = HEAD) -> dict[str, NDArray[np.float32]]:
         """Return split → features (rows, d') float32 as heads see them, and those of ``held_out``.
 
-        They are cached for the last moments and layer.
-
-        Args:
-            moments: the federation's moments, if the run standardises features by them.
-            layer: where the network is cut. Below the head, features are as the network gives them.
+        They are cached for the last moments and layer. Below the head's layer, features are as the
+        network gives them at that cut.
 
         Raises:
             UserError: the run's features need moments, and they are missing.
@@ -91,12 +89,7 @@ class SiteData:
     def data(
         self, split: str, classes: tuple[str, ...], moments: Moments | None = None, layer: str = HEAD
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return features (rows, d') and class numbers (rows,) of a split, as indices into ``classes``.
-
-        Raises:
-            SiteError: the site has a class that is not among ``classes``.
-            UserError: the run's features need moments, and they are missing.
-        """
+        """Return what ``features`` and ``numbers`` give of a split: (rows, d') and (rows,)."""
         return self.features(moments, layer)[split], self.numbers(split, classes)
 
     def numbers(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
@@ -129,12 +122,8 @@ def prepare_site(
 ) -> SiteData:
     """Extract missing features, and split a site's images into train, validation and test.
 
-    Args:
-        images: the site's images.
-        config: backbone, store, seed, split shares and feature map. Under differential privacy of
-            images, images of classes that it does not declare are left out.
-        progress: called with the number of missing images done, and their total.
-        least_images: classes with fewer different training images than this are left out.
+    Under differential privacy of images, those of undeclared classes are left out. ``least_images``
+    is as in ``divide_images``; ``progress`` gets the number of missing images done, and their total.
 
     Raises:
         UserError: the images or the backbone are not usable.
@@ -149,8 +138,8 @@ def prepare_site(
 
 
 def divide_images(
-    images: Sequence[Image], keys: Sequence[bytes | None], stores: Mapping[str, FeatureStore], config: RunConfig,
-    least_images: int = 0,
+    images: Sequence[Image], keys: Sequence[bytes | None], stores: Mapping[str, FeatureStore],
+    config: RunConfig, least_images: int = 0,
 ) -> SiteData:  # fmt: skip
     """Divide a site's images, whose features are stored, into train, validation and test.
 
@@ -169,23 +158,17 @@ def divide_images(
             splits[split].append(key)
             labels[split].append(image.label)
 
-    different = {(key, label) for key, label in zip(splits["train"], labels["train"], strict=True)}
-    counts = Counter(label for _, label in different)
+    counts = Counter(label for _, label in set(zip(splits["train"], labels["train"], strict=True)))
     if rare := {label for label, number in counts.items() if number < least_images}:
         log.warning("classes left out with fewer than %d training images: %s", least_images, ", ".join(sorted(rare)))
         for split in SPLITS:
             common = [i for i, label in enumerate(labels[split]) if label not in rare]
             splits[split], labels[split] = [splits[split][i] for i in common], [labels[split][i] for i in common]
 
-    backbone = configured_backbone(config)
-    return SiteData(
-        splits,
-        {split: np.array(labels[split], np.str_) for split in SPLITS},
-        sum(key is None for key in keys),
-        config.augment,
-        stores,
-        lambda moments: feature_map(config, backbone, moments),
-    )
+    names = {split: np.array(labels[split], np.str_) for split in SPLITS}
+    unreadable = sum(key is None for key in keys)
+    apply = partial(feature_map, config, configured_backbone(config))
+    return SiteData(splits, names, unreadable, config.augment, stores, apply)
 
 
 class Preparation:

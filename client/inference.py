@@ -42,12 +42,8 @@ def images_at(paths: Sequence[Path]) -> list[Image]:
     """List the files, and in folders all files below them in name order, except hidden ones."""
     images = []
     for path in paths:
-        files = (
-            sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
-            if path.is_dir()
-            else [path]
-        )
-        images += [Image(str(file), "") for file in files]
+        inside = sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+        images += [Image(str(file), "") for file in (inside if path.is_dir() else [path])]
     return images
 
 
@@ -55,16 +51,13 @@ def images_at(paths: Sequence[Path]) -> list[Image]:
 class Evaluation:
     """Scores of a model on labelled images.
 
-    Attributes:
-        summary: accuracy, macro scores, loss, and for each class precision, recall (sensitivity),
-            specificity, F1 and AUROC.
-        confusion: (C, C) images by true class (rows) and predicted class (columns).
-        problems: images that cannot be read.
+    ``summary`` has accuracy, macro scores, loss, and for each class precision, recall (sensitivity),
+    specificity, F1 and AUROC.
     """
 
     summary: dict[str, Any]
-    confusion: NDArray[np.int64]
-    problems: tuple[Problem, ...]
+    confusion: NDArray[np.int64]  # (C, C) images by true class (rows) and predicted class (columns)
+    problems: tuple[Problem, ...]  # images that cannot be read
 
 
 def evaluate_model(model: Classifier, images: Sequence[Image], progress: Callable[[int, int], None]) -> Evaluation:
@@ -83,14 +76,9 @@ def evaluate_model(model: Classifier, images: Sequence[Image], progress: Callabl
     by_class = {name: _class_scores(counts, probabilities, truth, i) for i, name in enumerate(model.classes)}
     means = {f"macro_{key}": _mean(scores[key] for scores in by_class.values()) for key in ("specificity", "auroc")}
     summary = {
-        "images": counts.total,
-        "unreadable": len(problems),
-        "accuracy": counts.accuracy,
-        **counts.macro(),
-        **means,
-        "loss": counts.mean_loss,
-        "classes": by_class,
-    }
+        "images": counts.total, "unreadable": len(problems), "accuracy": counts.accuracy,
+        **counts.macro(), **means, "loss": counts.mean_loss, "classes": by_class,
+    }  # fmt: skip
     return Evaluation(summary, confusion_matrix(probabilities, truth), tuple(problems))
 
 
@@ -101,14 +89,14 @@ def _class_scores(
     from sklearn.metrics import roc_auc_score
 
     images, predicted, correct = (int(a[i]) for a in (counts.images, counts.predicted, counts.correct))
-    rest = counts.total - images
-    nan = float("nan")
+    rest, nan = counts.total - images, float("nan")
+    recall = correct / images if images else nan
     return {
         "images": images,
         "precision": correct / predicted if predicted else (0.0 if images else nan),
-        "recall": correct / images if images else nan,
+        "recall": recall,
         "f1": 2 * correct / (images + predicted) if images else nan,
-        "sensitivity": correct / images if images else nan,
+        "sensitivity": recall,
         "specificity": 1 - (predicted - correct) / rest if rest else nan,
         "auroc": float(roc_auc_score(truth == i, probabilities[:, i])) if images and rest else nan,
     }
@@ -127,8 +115,7 @@ def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
 def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bool, json_output: bool) -> int:
     """Print the class of each image at ``paths`` as a table, as CSV, or as one JSON object per line.
 
-    Returns:
-        The number of files that cannot be read; each is named on standard error.
+    Return the number of files that cannot be read; each is named on standard error.
 
     Raises:
         UserError: there is no file.
@@ -164,25 +151,15 @@ def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bo
 
 
 def show_evaluation(
-    model: Classifier,
-    images: Sequence[Image],
-    split: str,
-    problems: Sequence[Problem],
-    picture: Path,
-    console: Console,
-    *,
-    json_output: bool,
-) -> None:
-    """Score a model on labelled images; print the scores and draw the confusion matrix.
+    model: Classifier, images: Sequence[Image], split: str, problems: Sequence[Problem], picture: Path,
+    console: Console, *, json_output: bool,
+) -> None:  # fmt: skip
+    """Score a model on the labelled images of a split; print the scores as a table or as JSON.
 
     Args:
-        model: the model to score.
-        images: labelled images.
-        split: name of their split.
         problems: files that could not be listed as images.
-        picture: file of the confusion matrix.
+        picture: file of the confusion matrix, which is drawn.
         console: for progress and remarks.
-        json_output: print JSON instead of a table.
     """
     with progress_bar(console, "Images", split) as progress:
         result = evaluate_model(model, images, progress)
@@ -198,9 +175,8 @@ def show_evaluation(
 
 def _evaluation_table(summary: dict[str, Any], split: str) -> Table:
     scores = ("precision", "recall", "f1", "specificity", "auroc")
-    title = (
-        f"Accuracy {percent(summary['accuracy'])} on {summary['images']} images ({split}); loss {summary['loss']:.3f}"
-    )
+    accuracy = f"Accuracy {percent(summary['accuracy'])} on {summary['images']} images ({split})"
+    title = f"{accuracy}; loss {summary['loss']:.3f}"
     table = Table(title=title, title_style="bold", caption="recall of a class is its sensitivity", box=box.SIMPLE)
     for name in ("class", "images", "precision", "recall", "F1", "specificity", "AUROC"):
         table.add_column(name, justify="left" if name == "class" else "right")

@@ -27,8 +27,7 @@ class Node:
         partition: name of the prepared site, "" for a node with an enrolled name.
         least_images: classes with fewer training images are left out.
         changed: modification time of the site's settings; a newer one triggers re-preparation.
-        patience: seconds that a query waits for features before it answers with progress; None:
-            wait.
+        patience: seconds until a query that waits for features gets their progress; None: it waits.
     """
 
     data: str
@@ -57,12 +56,8 @@ class Node:
     def identity(self, name: str, public_keys: Mapping[str, str]) -> Identity | None:
         """Return the site's identity among the sites that share masks, or None if it has no key.
 
-        A simulated site has none and signs nothing: all sites are one process, with nobody in
-            between.
-
-        Args:
-            name: the site's name, as the server gives it.
-            public_keys: site → public key (OpenSSH's one-line form), as the server gives them.
+        The server gives its name, and site → public key (OpenSSH's one-line form). A simulated site
+        has none and signs nothing: all sites are one process, with nobody in between.
         """
         return None
 

@@ -33,11 +33,8 @@ _STEP = 1.1
 class SiteLedger:
     """The ledger of one site.
 
-    Attributes:
-        path: its file.
-        durable: whether a charge is on the disk when ``charge`` returns. Only simulated sites do
-            without: after a power cut their run is repeated, and what was spent has left no
-            machine.
+    With ``durable`` a charge is on the disk when ``charge`` returns. Only simulated sites do without:
+    after a power cut their run is repeated, and what was spent has left no machine.
     """
 
     path: Path
@@ -56,20 +53,16 @@ class SiteLedger:
         return cls(folder / FILE, durable)
 
     def charge(
-        self, kind: str, run: str, round: int, release: Release, times: int, clip: float, *, unit: str = "image",
-        name: str = "",
+        self, kind: str, run: str, round: int, release: Release, times: int, clip: float, *,
+        unit: str = "image", name: str = "",
     ) -> None:  # fmt: skip
-        """Record releases that are about to leave the site.
+        """Record ``times`` releases that are about to leave the site in a message of type ``kind``.
 
         Args:
-            kind: type of the message.
-            run: Flower's number of the run.
-            round: the round.
+            run, name: Flower's number of the run; its name, the same over restarts, if it has one.
             release: one noisy sum.
-            times: the number of such releases.
             clip: the norm that a unit's share in each is clipped to.
             unit: what they protect: an ``image``, or the ``site``.
-            name: the name of the run, the same over restarts, if it has one.
 
         Raises:
             UserError: the line cannot be written; what it pays for must not leave.
@@ -85,9 +78,7 @@ class SiteLedger:
             ) from None
 
     def charges(self) -> Iterator[dict[str, Any]]:
-        """Yield the charges, oldest first.
-
-        Torn lines are left out, since what such a line was to pay for had not left yet.
+        """Yield the charges, oldest first, without torn lines, since what these were to pay for had not left.
 
         Raises:
             UserError: the file cannot be read, or another line is damaged, so that what was spent
@@ -137,14 +128,7 @@ class SiteLedger:
 def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, request: Request) -> None:
     """Charge what a reply reveals about the site, if the site's own noise protects it.
 
-    Call it before the reply leaves.
-
-    Args:
-        ledger: the site's.
-        config: the run's settings, as they are at the site.
-        kind: type of the message that is replied to.
-        run: Flower's number of the run.
-        request: the message.
+    Call it before the reply to a ``request`` of type ``kind`` leaves.
 
     Raises:
         SiteError: the run has had all rounds that its promise covers.
@@ -171,12 +155,7 @@ def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config:
     A query asks for all planned rounds, unless the run resumes an earlier one; any other message
     asks for one round.
 
-    Args:
-        ledger: what was spent.
-        bound: ε that all runs together may spend, infinite for no bound.
-        delta: δ.
-        config: the run's settings, as they are at the site.
-        kind: type of the message.
+    ``bound`` is the ε at δ = ``delta`` that all runs together may spend, infinite for no bound.
 
     Raises:
         SiteError: the run would exceed the bound; the text reveals nothing about the images.

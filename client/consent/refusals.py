@@ -36,12 +36,6 @@ HEADS, FACTORS = RIDGES, 10  # the most in a trial
 def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: str) -> None:
     """Refuse a message of a run that ``site.toml`` does not allow.
 
-    Args:
-        site: whose settings count.
-        ledger: the privacy that the site has spent.
-        config: the run's settings, as they are at the site.
-        kind: the message's type.
-
     Raises:
         SiteError: it is refused; code and text go to the coordinator.
     """
@@ -50,22 +44,21 @@ def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: st
     if consent.methods and others:
         raise SiteError(
             "method-not-allowed",
-            f"this site takes part in {', '.join(consent.methods)} only, the run uses "
-            f"{', '.join(others)}; agree on one of these",
+            f"this site takes part in {', '.join(consent.methods)} only, the run uses {', '.join(others)}; "
+            "agree on one of these",
         )
     held = config.backbone == BUNDLED or settings.backbone or (settings.weights and config.backbone in KERAS_BACKBONES)
     if not held:  # a run must not make the site open files, or fetch weights, that it did not name itself
         raise SiteError(
             "backbone-not-held",
-            "the run wants another backbone than the bundled one, and this site names none; put the "
-            "file there and name it in its site.toml, as backbone or weights",
+            "the run wants another backbone than the bundled one, and this site names none; put the file "
+            "there and name it in its site.toml, as backbone or weights",
         )
     if config.feature_statistics and not settings.feature_statistics:
         raise SiteError(
             "statistics-not-held",
-            "the run standardises or projects features by a file of public statistics, and this site "
-            "names none; put the coordinator's file there and name it in its site.toml, as "
-            "feature-statistics",
+            "the run standardises or projects features by a file of public statistics, and this site names "
+            "none; put the coordinator's file there and name it in its site.toml, as feature-statistics",
         )
     _refuse_unprotected(site, config)
     refuse_beyond_budget(ledger, settings.privacy.limit, settings.privacy.delta, config, kind)
@@ -79,8 +72,7 @@ def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: st
             raise SiteError(
                 "too-many-rounds",
                 f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums "
-                f"within 24 hours and has done {done}; the run asks for {more} more; lower rounds, or "
-                "wait",
+                f"within 24 hours and has done {done}; the run asks for {more} more; lower rounds, or wait",
             )
 
 
@@ -99,26 +91,20 @@ def _refuse_unprotected(site: SiteFolder, config: RunConfig) -> None:
     if config.dp == "image" and consent.least_images > 1:
         raise SiteError(
             "rare-classes",
-            f"this site leaves out classes with fewer than {consent.least_images} images, so one image "
-            "can add a whole class, which the noise of --dp image does not hide; its people set "
-            "least-images = 1, because that noise hides rare classes, or run without --dp image",
+            f"this site leaves out classes with fewer than {consent.least_images} images, so one image can "
+            "add a whole class, which the noise of --dp image does not hide; its people set least-images = 1, "
+            "because that noise hides rare classes, or run without --dp image",
         )
     if config.dp == "image" and site.settings.strict:
         raise SiteError(
             "strict",
-            "this site stops at the first image that cannot be read, so one image can end its part in "
-            "the run, which the noise of --dp image does not hide; its people set strict = false in its "
-            "site.toml",
+            "this site stops at the first image that cannot be read, so one image can end its part in the "
+            "run, which the noise of --dp image does not hide; its people set strict = false in its site.toml",
         )
 
 
 def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
-    """Check a request against the run's settings.
-
-    Args:
-        request: any request but a query.
-        kind: its message type.
-        config: the run's settings, as they are at the site.
+    """Check a request of type ``kind``, not a query, against the run's settings as they are at the site.
 
     Raises:
         SiteError: the request goes beyond the settings; the text says how.

@@ -34,11 +34,6 @@ class Pace:
         self._next = min(GROWTH * self._next, IDLE_SECONDS)
 
 
-def main() -> None:
-    """Run SuperNode as its command does."""
+if __name__ == "__main__":  # as SuperNode's command does
     vars(start_client_internal)["time"] = Pace()
     flower_supernode()
-
-
-if __name__ == "__main__":
-    main()

@@ -45,10 +45,7 @@ class ExchangeLog:
         append_line(self.path, lambda last: {**entry, "before": _hash(last) if last else _START})
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the entries, oldest first.
-
-        Torn lines are left out, since what such a line records had not left yet.
-        """
+        """Yield the entries, oldest first, without torn lines, since what these record had not left yet."""
         return (line.row for line in read_lines(self.path) if line.row is not None)
 
     def rounds_since(self, moment: float) -> int:

@@ -36,11 +36,7 @@ class Fleet:
         return self._activate()
 
     def end_last_session(self) -> bool:
-        """Report that a SuperNode that crashed is gone, so that its messages fail at once.
-
-        Returns:
-            Whether there was such a SuperNode.
-        """
+        """Report that a SuperNode that crashed is gone, so that its messages fail; return whether one was."""
         if not self._number.exists():
             return False
         try:
@@ -73,11 +69,7 @@ def connect(site: SiteFolder) -> Iterator[Fleet]:
         httpx.HTTPError: the coordinator cannot be reached, or SuperLink is down behind nginx.
     """
     private, public = load_keys(site.key)
-    client = FleetHttpClient.from_server_address(
-        site.settings.coordinator,
-        False,
-        str(site.authority),
-        interceptors=[NodeAuthHttpInterceptor(private, public)],
-    )
-    with client:
+    signer = NodeAuthHttpInterceptor(private, public)
+    address, authority = site.settings.coordinator, str(site.authority)
+    with FleetHttpClient.from_server_address(address, False, authority, interceptors=[signer]) as client:
         yield Fleet(site, client, public_key_to_bytes(public))

@@ -61,12 +61,7 @@ delta = 1e-5              # well below 1 / number of your training images
 def found_site(folder: Path, name: str, coordinator: str, authority: Path | None, data: Path) -> SiteFolder:
     """Make a site's folder with settings and a new key pair.
 
-    Args:
-        folder: the folder to make.
-        name: the site's name.
-        coordinator: the coordinator's address, host:port.
-        authority: the coordinator's ca.crt, to be copied; None if it comes later.
-        data: the site's images.
+    ``authority`` is the coordinator's ca.crt, to be copied; None if it comes later.
 
     Raises:
         UserError: the folder is a site's already, or a file is missing.
@@ -94,9 +89,8 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise
     if not site.key.exists():
         make_keys(site.key, name)
-    unit = service_unit(
-        "client", f"Site {name} of a federation", site.folder, getpass.getuser(), Path(tool("fedtransfer")), pause=60
-    )
+    title, program = f"Site {name} of a federation", Path(tool("fedtransfer"))
+    unit = service_unit("client", title, site.folder, getpass.getuser(), program, pause=60)
     (folder / UNIT).write_text(unit, "utf-8")
     return site
 

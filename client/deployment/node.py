@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 PATIENCE = 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeployedNode(Node):
     """The node of a site with a folder of its own."""
 
-    site: SiteFolder | None = field(default=None, compare=False)
+    site: SiteFolder = field(compare=False)
 
     def settings(self, config: RunConfig) -> RunConfig:
         """Return a run's settings with the site's paths, threads and strictness."""
-        return self._site.apply(config)
+        return self.site.apply(config)
 
     def refuse(self, config: RunConfig, kind: str) -> None:
         """Refuse a message that ``site.toml`` does not allow.
@@ -46,7 +46,7 @@ class DeployedNode(Node):
         Raises:
             SiteError: it is refused; code and text go to the coordinator.
         """
-        refuse_run(self._site, self.ledger, config, kind)
+        refuse_run(self.site, self.ledger, config, kind)
 
     @property
     def ledger(self) -> SiteLedger:
@@ -55,29 +55,19 @@ class DeployedNode(Node):
         Raises:
             UserError: see ``SiteLedger.open``.
         """
-        return SiteLedger.open(self._site.folder)
+        return SiteLedger.open(self.site.folder)
 
     def identity(self, name: str, public_keys: Mapping[str, str]) -> SiteIdentity:
-        """Return the site's identity among the sites that share masks.
-
-        Raises:
-            SiteError: a site is not on this site's roster, or a key is invalid.
-            UserError: the site's key or roster cannot be read.
-        """
-        return identity_among(self._site, name, public_keys)
+        """Return the site's identity among the sites that share masks, as ``identity_among`` does."""
+        return identity_among(self.site, name, public_keys)
 
     def images(self) -> Sequence[Image]:
         """List the images that the site gives to federations, under the federation's class names."""
-        return site_images(self._site)
+        return site_images(self.site)
 
     def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False) -> None:
         """Keep the head in ``task`` with the settings needed to use it."""
-        keep_result(self._site.results, task, config, fingerprint, run, personal=personal)
-
-    @property
-    def _site(self) -> SiteFolder:
-        assert self.site is not None
-        return self.site
+        keep_result(self.site.results, task, config, fingerprint, run, personal=personal)
 
 
 @lru_cache(maxsize=1)
@@ -103,8 +93,7 @@ def site_images(site: SiteFolder) -> list[Image]:
     """List the images that a site gives to federations, under the federation's class names.
 
     Raises:
-        UserError: the source cannot be read, ``[classes]`` names an unknown class, or no image is
-            left.
+        UserError: the source cannot be read, ``[classes]`` names an unknown class, or no image is left.
     """
     settings = site.settings
     source = read_source(site.path(settings.data))
@@ -113,21 +102,14 @@ def site_images(site: SiteFolder) -> list[Image]:
             f"site.toml, [classes]: {', '.join(map(repr, unknown))} not found in {settings.data}, whose "
             f"classes are {', '.join(map(repr, source.classes))}; correct the names"
         )
-    images = [
-        replace(image, label=name)
-        for image in source.images
-        if (name := settings.classes.get(image.label, image.label))
-    ]
-    counts = Counter(image.label for image in images)
-    rare = {name for name, number in counts.items() if number < settings.consent.least_images}
-    if rare:
-        least = settings.consent.least_images
+    names = {image.label: settings.classes.get(image.label, image.label) for image in source.images}
+    images = [replace(image, label=names[image.label]) for image in source.images if names[image.label]]
+    least, counts = settings.consent.least_images, Counter(image.label for image in images)
+    if rare := {name for name, number in counts.items() if number < least}:
         log.warning("classes left out with fewer than %d images: %s", least, ", ".join(sorted(rare)))
     images = [image for image in images if image.label not in rare]
     if not images:
-        raise UserError(
-            f"{settings.data}: no image is left after [classes] and least-images = {settings.consent.least_images}"
-        )
+        raise UserError(f"{settings.data}: no image is left after [classes] and least-images = {least}")
     return images
 
 
@@ -155,17 +137,11 @@ def split_images(site: SiteFolder, config: RunConfig, split: str) -> tuple[list[
 
 @dataclass(frozen=True)
 class Result:
-    """A result at the site.
-
-    Attributes:
-        folder: its folder.
-        config: the run's settings, as they were at this site.
-        personal: it is the personal head that the site made from the run's head.
-    """
+    """A result of a federation, kept at the site: ``results/TIME-RUN/`` with heads and settings."""
 
     folder: Path
-    config: RunConfig
-    personal: bool = False
+    config: RunConfig  # as it was at this site
+    personal: bool = False  # the personal head that the site made from the run's head
 
     def path(self, name: str) -> Path:
         """Return the path of one of its files."""

@@ -7,11 +7,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 from cryptography import x509
@@ -35,17 +35,11 @@ DISK_BYTES = 2e9
 MEMORY_BYTES = 2e9
 WARN_DAYS = 30
 CLOCK_SECONDS = 5.0  # Flower refuses signatures that are some seconds off
+_ONE_BY_ONE = ("network", "certificate", "clock", "enrolment")  # each needs those before it
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The finding of one check.
-
-    Attributes:
-        subject: what was checked.
-        level: ``ok``, ``warning`` or ``error``.
-        text: the finding, with a remedy if one is needed.
-    """
+class Finding(NamedTuple):
+    """The finding of one check: ``ok``, ``warning`` or ``error``, with a remedy if one is needed."""
 
     subject: str
     level: str
@@ -59,34 +53,20 @@ def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
         site: the site's folder.
         images: decode every image too, which takes a while.
     """
-    yield _try("versions", _versions, site)
-    yield _try("allow-list", _allow_list, site)
-    yield _try("disk and memory", _resources, site)
-    yield _try("key", _key, site)
-    yield _try("images", lambda site: _images(site, decode_all=images), site)
-    yield _try("consent", _consent, site)
-    yield _try("privacy", _privacy, site)
-    yield _try("roster", _roster, site)
-    yield _try("log", _exchanges, site)
-    yield _try("backbone", _backbone, site)
-    for subject, check in (
-        ("network", _reach),
-        ("certificate", _certificate),
-        ("clock", _clock),
-        ("enrolment", _enrolment),
-    ):
-        finding = _try(subject, check, site)
-        yield finding
-        if finding.level == "error":
+    checks: dict[str, Callable[[SiteFolder], tuple[str, str]]] = {
+        "versions": _versions, "allow-list": _allow_list, "disk and memory": _resources, "key": _key,
+        "images": lambda site: _images(site, decode_all=images), "consent": _consent, "privacy": _privacy,
+        "roster": _roster, "log": _exchanges, "backbone": _backbone, "network": _reach,
+        "certificate": _certificate, "clock": _clock, "enrolment": _enrolment,
+    }  # fmt: skip
+    for subject, check in checks.items():
+        try:
+            level, text = check(site)
+        except UserError as error:
+            level, text = "error", str(error)
+        yield Finding(subject, level, text)
+        if level == "error" and subject in _ONE_BY_ONE:
             return
-
-
-def _try(subject: str, check: Callable[[SiteFolder], tuple[str, str]], site: SiteFolder) -> Finding:
-    try:
-        level, text = check(site)
-    except UserError as error:
-        level, text = "error", str(error)
-    return Finding(subject, level, text)
 
 
 def _versions(site: SiteFolder) -> tuple[str, str]:
@@ -105,8 +85,7 @@ def _allow_list(site: SiteFolder) -> tuple[str, str]:
 
 
 def _resources(site: SiteFolder) -> tuple[str, str]:
-    free = shutil.disk_usage(site.folder).free
-    memory = _memory()
+    free, memory = shutil.disk_usage(site.folder).free, _memory()
     text = f"{free / 1e9:.0f} GB of disk free" + (f", {memory / 1e9:.0f} GB of memory available" if memory else "")
     if free < DISK_BYTES / 20:
         return "error", f"{text}; features and logs need more: make room, or move the folder"
@@ -117,9 +96,8 @@ def _resources(site: SiteFolder) -> tuple[str, str]:
 
 def _memory() -> int:
     path = Path("/proc/meminfo")
-    if not path.exists():
-        return 0
-    return next((1024 * int(line.split()[1]) for line in path.read_text().splitlines() if "MemAvailable" in line), 0)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line), 0)
 
 
 def _key(site: SiteFolder) -> tuple[str, str]:
@@ -241,9 +219,8 @@ def _certificate(site: SiteFolder) -> tuple[str, str]:
         return "error", f"{host}:{port} does not speak TLS ({error}); is this the coordinator's port?"
     left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
     if left < WARN_DAYS:
-        return "warning", (
-            f"valid for only {counted(left, 'day')}; ask the coordinator's people to run: fedtransfer server renew"
-        )
+        remedy = "ask the coordinator's people to run: fedtransfer server renew"
+        return "warning", f"valid for only {counted(left, 'day')}; {remedy}"
     return "ok", f"signed by {site.authority.name}, for {host}, until {certificate.not_valid_after_utc:%Y-%m-%d}"
 
 
@@ -272,9 +249,8 @@ def _clock(site: SiteFolder) -> tuple[str, str]:
         return "warning", f"the coordinator does not report its time ({error})"
     offset = (datetime.now(UTC) - coordinator_time).total_seconds()
     if abs(offset) > CLOCK_SECONDS:
-        return "error", (
-            f"this machine's clock is {offset:+.0f} s off the coordinator's, so signatures would be refused; use NTP"
-        )
+        difference = f"this machine's clock is {offset:+.0f} s off the coordinator's"
+        return "error", f"{difference}, so signatures would be refused; use NTP"
     return "ok", "equal to the coordinator's within a few seconds"
 
 
@@ -283,14 +259,11 @@ def _enrolment(site: SiteFolder) -> tuple[str, str]:
         with connect(site) as fleet:
             enrolled = fleet.is_enrolled()
     except httpx.HTTPError as error:
-        return "error", (
-            f"{site.settings.coordinator} does not answer like a coordinator ({error}); is this its address?"
-        )
+        address = site.settings.coordinator
+        return "error", f"{address} does not answer like a coordinator ({error}); is this its address?"
     if not enrolled:
-        public_key = site.key.with_suffix(".pub")
-        return "error", (
-            f"the coordinator does not know this site's key, or has revoked it; send its people {public_key}"
-        )
+        problem = "the coordinator does not know this site's key, or has revoked it"
+        return "error", f"{problem}; send its people {site.key.with_suffix('.pub')}"
     return "ok", "the coordinator knows this site's key"
 
 

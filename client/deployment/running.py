@@ -29,11 +29,7 @@ CONFUSED = b"Ignoring message"
 
 
 def run_site(site: SiteFolder, report: Callable[[str], None]) -> None:
-    """Take part in federations until SIGTERM or Ctrl-C ends this process.
-
-    Args:
-        site: the site, whose check has passed.
-        report: called with a line when something changes.
+    """Take part in federations until SIGTERM or Ctrl-C ends this process, and report what changes.
 
     Raises:
         UserError: it runs already, the worker does not come up, or the site is not enrolled.
@@ -167,15 +163,12 @@ def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
         processes.tool("flower-superexec"), "--insecure", "--runtime-api-address", runtime,
         "--superexec-auth-secret-file", str(secret), "--parent-pid", str(os.getpid()),
     ]  # fmt: skip
+    log, home = site.state / "supernode.log", {"FLWR_HOME": str(site.state / "flower")}
+    alone = {"PATH": str(_only_launcher(site)), "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
     started = {
-        "supernode": processes.spawn(supernode, site.state / "supernode.log", {"FLWR_HOME": str(site.state / "flower")})
+        "supernode": processes.spawn(supernode, log, home),
+        "superexec": processes.spawn(superexec, log, home | alone),
     }
-    environment = {
-        "PATH": str(_only_launcher(site)),
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
-        "FLWR_HOME": str(site.state / "flower"),
-    }
-    started["superexec"] = processes.spawn(superexec, site.state / "supernode.log", environment)
     (site.state / "health-port").write_text(str(health))
     return started
 

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -38,8 +37,7 @@ class Consent(Table):
         rounds_a_day: rounds of training or sums within 24 hours, over all runs; 0 for no limit.
         least_images: classes with fewer images are left out of the federation.
         demand: privacy mechanisms that a run must use; an unknown one refuses every run.
-        bundles: hashes of the app bundles to answer; ``installed`` is that of the site's
-            fedtransfer.
+        bundles: hashes of the app bundles to answer; ``installed`` is that of the site's fedtransfer.
     """
 
     methods: tuple[str, ...] = ()
@@ -123,17 +121,26 @@ class SiteSettings(Table):
         return address
 
 
-@dataclass(frozen=True)
 class SiteFolder:
     """A site's folder.
 
     Attributes:
         folder: its path.
         settings: the settings in its site.toml.
+        authority: the certificate of the authority that signs the coordinator's.
+        key: the site's private key.
+        roster: the roster of sites to share masks with; None to trust the coordinator about their keys.
+        state: folder of files of the running site: logs, the worker's socket, Flower's node id.
+        results: folder of results, one folder per run.
+        exchange_log: the log of messages that left the site.
     """
 
-    folder: Path
-    settings: SiteSettings
+    def __init__(self, folder: Path, settings: SiteSettings) -> None:
+        self.folder, self.settings = folder, settings
+        self.authority, self.key = self.path(settings.authority), folder / "site.key"
+        self.roster = self.path(settings.roster) if settings.roster else None
+        self.state, self.results = folder / "state", folder / "results"
+        self.exchange_log = folder / "sent.jsonl"
 
     @classmethod
     def open(cls, folder: Path) -> "SiteFolder":
@@ -166,33 +173,3 @@ class SiteFolder:
         if config.feature_statistics and site.feature_statistics:
             changes["feature_statistics"] = str(self.path(site.feature_statistics))
         return config.model_copy(update=changes)
-
-    @property
-    def authority(self) -> Path:
-        """The certificate of the authority that signs the coordinator's."""
-        return self.path(self.settings.authority)
-
-    @property
-    def key(self) -> Path:
-        """The site's private key."""
-        return self.folder / "site.key"
-
-    @property
-    def roster(self) -> Path | None:
-        """The roster of sites to share masks with; None to trust the coordinator about their keys."""
-        return self.path(self.settings.roster) if self.settings.roster else None
-
-    @property
-    def state(self) -> Path:
-        """Folder of files of the running site: logs, the worker's socket, Flower's node id."""
-        return self.folder / "state"
-
-    @property
-    def results(self) -> Path:
-        """Folder of results, one folder per run."""
-        return self.folder / "results"
-
-    @property
-    def exchange_log(self) -> Path:
-        """The log of messages that left the site."""
-        return self.folder / "sent.jsonl"

@@ -7,10 +7,9 @@ from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.client.deployment.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
-from fedtransfer.common.errors import UserError
 from fedtransfer.common.privacy.accounting import epsilon
 from fedtransfer.common.support.health import is_serving
-from fedtransfer.common.support.processes import running_pid, stop_running
+from fedtransfer.common.support.processes import running_pid
 from fedtransfer.common.support.text import ago, counted
 
 
@@ -67,13 +66,3 @@ def is_up(site: SiteFolder) -> bool:
     """Whether SuperNode's health service answers, which comes up before its connection does."""
     port = site.state / "health-port"
     return port.exists() and running_pid(site.state) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
-
-
-def stop_site(site: SiteFolder) -> None:
-    """End the process that runs the site, and wait for its end.
-
-    Raises:
-        UserError: the site does not run.
-    """
-    if not stop_running(site.state):
-        raise UserError(f"{site.folder}: this site does not run")

@@ -33,34 +33,27 @@ from fedtransfer.common.wire.bundle import build_bundle
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0  # SuperNode is on this machine: if it does not answer, it is gone
-_ROUNDS = (  # messages that belong to a round
-    protocol.Task, protocol.Gather, protocol.Trial, messages.Invitation, messages.Peers, messages.Survivors,
-    messages.Unmasking,
-)  # fmt: skip
+_ROUNDS = (protocol.Task, protocol.Gather, protocol.Trial)  # with the next four, what belongs to a round
+_STAGES = (messages.Invitation, messages.Peers, messages.Survivors, messages.Unmasking)
 _UNANSWERED = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "the site's own log says why")
 
 
 class Task:
     """A message at SuperNode, to be fetched and answered.
 
-    Args:
-        site: the site, with its allow-list and exchange log.
-        address: address of SuperNode's Runtime API, host:port.
-        token: SuperNode's token for the message.
+    ``address`` is that of SuperNode's Runtime API, host:port, and ``token`` its token for the message.
     """
 
     def __init__(self, site: SiteFolder, address: str, token: str) -> None:
         self._site, self._began = site, time.monotonic()
+        interceptors = RuntimeVersionHttpInterceptor("flwr-clientapp"), RuntimeTokenHttpInterceptor(token)
         retry = make_simple_http_retry_invoker()
         retry.max_time = RETRY_SECONDS
         self._client = RuntimeHttpClient.from_server_address(
             server_address=address,
             insecure=True,  # both ends are this machine
             root_certificates=None,
-            interceptors=[
-                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
-                RuntimeTokenHttpInterceptor(token),
-            ],
+            interceptors=interceptors,
             retry_invoker=retry,
         )
         self._heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(self._client))
@@ -75,11 +68,7 @@ class Task:
         """Have ``app`` answer, record the answer, and send it; return the facts of the task."""
         assert self._input
         message, context, run, bundle = self._input
-        facts = {
-            "run": str(run.run_id),
-            "round": _round(message),
-            "method": _method(context.run_config),
-        }
+        facts = {"run": str(run.run_id), "round": _round(message), "method": _method(context.run_config)}
         status, details = SubStatus.FAILED, "the worker failed"
         try:
             try:
@@ -136,14 +125,13 @@ def allowed_bundles(names: Sequence[str]) -> list[str]:
 
 def _method(settings: Mapping[str, Value]) -> str:
     """Return a run's methods for the exchange log: its one-shot head, if any, and its strategy."""
-    return ", ".join(
-        str(name) for name in (settings.get("init"), settings.get("strategy")) if name not in (None, "zeros")
-    )
+    names = (settings.get("init"), settings.get("strategy"))
+    return ", ".join(str(name) for name in names if name not in (None, "zeros"))
 
 
 def _round(message: Message) -> int | None:
     """Return a message's round for the exchange log; None for a query or a foreign message."""
     try:
-        return int(wire.unpack(message.content, *_ROUNDS).round)
+        return int(wire.unpack(message.content, *_ROUNDS, *_STAGES).round)
     except (protocol.ProtocolError, SiteError):
         return None

@@ -42,8 +42,7 @@ def serve(folder: Path) -> None:
         from fedtransfer.client.deployment.task import Task
 
         worker = _Worker(
-            lambda request: Task(site, request["address"], request["token"]),
-            lambda task: task.answer(app),
+            lambda request: Task(site, request["address"], request["token"]), lambda task: task.answer(app)
         )
         log.info("the worker is ready")
         while True:

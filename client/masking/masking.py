@@ -7,7 +7,7 @@ key. A list is valid only if more than half of all sites sign it. Each signs one
 so at most one is valid.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,17 +33,11 @@ from fedtransfer.common.wire.protocol import FINISH, Answer, Confusion, Request
 
 @dataclass(frozen=True)
 class Masking:
-    """Secure aggregation at a node.
+    """Secure aggregation at a node."""
 
-    Attributes:
-        safe: the session between its stages.
-        node: the node.
-        config: the run's settings, as they are at this site.
-    """
-
-    safe: Safe
+    safe: Safe  # the session between its stages
     node: Node
-    config: RunConfig
+    config: RunConfig  # as it is at this site
 
     def answer(self, message: Stage) -> Any:
         """Answer a message that belongs to secure aggregation only.
@@ -57,10 +51,8 @@ class Masking:
 
     def make_keys(self, message: messages.Invitation) -> messages.PublicKeys:
         """Make two key pairs for a session; return the public keys."""
-        session = SessionState(
-            message.run, message.round, message.kind, message.nonce, message.site, INVITED, key=shamir.draw(),
-            box=shamir.draw(),
-        )  # fmt: skip
+        place = (message.run, message.round, message.kind, message.nonce, message.site)
+        session = SessionState(*place, INVITED, key=shamir.draw(), box=shamir.draw())
         self.safe.keep(session)
         mask, box = (public(agreement_key(secret)).hex() for secret in (session.key, session.box))
         identity = self.node.identity(message.site, {})
@@ -78,15 +70,10 @@ class Masking:
         numbers, around = self._graph(session)
         key = agreement_key(session.box)
         points = [session.names.index(name) + 1 for name in around]
-        shares = zip(
-            *(shamir.split(secret, numbers.threshold, points) for secret in (session.seed, session.key)), strict=True
-        )
+        shares = [shamir.split(secret, numbers.threshold, points) for secret in (session.seed, session.key)]
         sealed = [
-            seal(
-                *_box_key(session, key, (session.site, name)),
-                b"".join(share.to_bytes(shamir.BYTES, "big") for share in pair),
-            )
-            for name, pair in zip(around, shares, strict=True)
+            seal(*_box_key(session, key, (session.site, name)), _joined(pair))
+            for name, *pair in zip(around, *shares, strict=True)
         ]
         self.safe.keep(session)
         return messages.Boxes(np.frombuffer(b"".join(sealed), np.uint8).reshape(-1, SEALED))
@@ -117,10 +104,7 @@ class Masking:
             if name in session.received:
                 context = session.session.context("mask", digest, *sorted((session.site, name)))
                 mask = pad(_agree(key, _public_key(session, session.masks, name), context), len(vector))
-                if session.site < name:
-                    vector += mask
-                else:
-                    vector -= mask
+                vector += mask if session.site < name else -mask
         return Masked(answer.round, answer.fingerprint, answer.classes, vector)
 
     def consent(self, message: messages.Survivors) -> messages.Consent:
@@ -140,12 +124,9 @@ class Masking:
             raise SiteError("other-survivors", "asked to unmask the sum over other sites than this site agreed to")
         self._check_signers(message, session, numbers.quorum)
         self.safe.forget()
-        shares = [
-            session.received[name][0 if name in message.names else 1].to_bytes(shamir.BYTES, "big")
-            for name in around
-            if name in session.received
-        ]
-        return messages.Shares(np.frombuffer(b"".join(shares), np.uint8).reshape(-1, shamir.BYTES))
+        senders = [name for name in around if name in session.received]
+        shares = _joined(session.received[name][0 if name in message.names else 1] for name in senders)
+        return messages.Shares(np.frombuffer(shares, np.uint8).reshape(-1, shamir.BYTES))
 
     def _check_peers(self, message: messages.Peers, session: SessionState) -> None:
         names = message.names
@@ -188,10 +169,10 @@ class Masking:
             try:
                 pair = unseal(key, context, box)
             except ValueError:
-                raise SiteError(
-                    "broken-box", "sent a box that its sender did not seal for this site in this session"
-                ) from None
-            received[name] = (int.from_bytes(pair[: shamir.BYTES], "big"), int.from_bytes(pair[shamir.BYTES :], "big"))
+                text = "sent a box that its sender did not seal for this site in this session"
+                raise SiteError("broken-box", text) from None
+            seed, share = pair[: shamir.BYTES], pair[shamir.BYTES :]
+            received[name] = (int.from_bytes(seed, "big"), int.from_bytes(share, "big"))
         return replace(session, done=ANSWERED, sharers=sharers, received=received)
 
     def _check_list(self, names: tuple[str, ...], session: SessionState, least: int) -> None:
@@ -231,12 +212,7 @@ class Masking:
 
 
 def empty_confusion(round: int, fingerprint: str, classes: str, number: int) -> Confusion:
-    """Return closing scores over no images, for a site that reveals none.
-
-    Args:
-        round, fingerprint, classes: the first fields of every answer.
-        number: number of classes.
-    """
+    """Return closing scores over no images, for a site that reveals none; ``number`` is that of classes."""
     empty = Counts.empty(number)
     return Confusion(round, fingerprint, classes, empty, empty, np.zeros((number, number), np.int64))
 
@@ -262,6 +238,10 @@ def _agree(key: X25519PrivateKey, public_key: bytes, context: bytes) -> bytes:
         return agreed(key, public_key, context)
     except ValueError:
         raise SiteError("no-key", "sent an invalid public key for another site") from None
+
+
+def _joined(shares: Iterable[int]) -> bytes:
+    return b"".join(share.to_bytes(shamir.BYTES, "big") for share in shares)
 
 
 def _bytes(digits: str) -> bytes:

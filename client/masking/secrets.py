@@ -27,13 +27,10 @@ class SessionState:
     """The state of a session at a site.
 
     Attributes:
-        run, round, kind, nonce: the session (``session``).
-        site: the site's name in it.
+        run, round, kind, nonce, site: the session (``session``), and the site's name in it.
         done: the last stage that is done.
-        key, box: the secrets from which its two keys are derived.
-        seed: the secret of its self-mask.
-        names, masks, boxes, enrolled: columns over all sites, as in
-            ``common.masks.messages.Peers``.
+        key, box, seed: the secrets from which its two keys are derived; that of its self-mask.
+        names, masks, boxes, enrolled: columns over all sites, as in ``common.masks.messages.Peers``.
         sharers: the sites whose shares were passed on.
         received: neighbour → shares of its seed and of its key.
         survivors: the list to which the site agreed.
@@ -82,15 +79,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Safe:
-    """The store of a node's session; there is one session at a time.
+    """The store of a node's session; there is one session at a time."""
 
-    Attributes:
-        state: state in Flower's context of the node.
-        steps: steps that the process has made.
-    """
-
-    state: RecordDict
-    steps: Steps
+    state: RecordDict  # in Flower's context of the node
+    steps: Steps  # that the process has made
 
     def keep(self, session: SessionState) -> None:
         """Store a session, in place of any other."""

@@ -24,12 +24,8 @@ def with_share(
 ) -> Mapping[str, Sequence[Whole]]:
     """Return field → whole numbers with a share of the noise, to replace the arrays of an answer.
 
-    Args:
-        answer: an update (with ``--dp image`` of one step), or sums of clipped features. Other
-            answers get no noise.
-        request: its request.
-        config: the run's settings. Without shared noise the result is empty.
-        rng: a secret generator.
+    It is empty without shared noise, and for other answers than an update (with ``--dp image`` of
+    one step) or sums of clipped features. ``rng`` is a secret generator.
 
     Raises:
         SiteError: a number is too large to be rounded, or the noise too small or too large for

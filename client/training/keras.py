@@ -25,9 +25,8 @@ class KerasTrainer(Trainer):
         self._parts = [part for part in (self._above, self._model) if part]
         self._weights = [variable for part in self._parts for variable in part.trainable_variables]
         self._seeds = self._model.non_trainable_variables
-        self._optimizer = make_optimizer(
-            recipe.optimizer, recipe.learning_rate, self._weights, weight_decay=recipe.weight_decay
-        )
+        rate, decay = recipe.learning_rate, recipe.weight_decay
+        self._optimizer = make_optimizer(recipe.optimizer, rate, self._weights, weight_decay=decay)
         self._fresh = [variable.numpy() for variable in self._optimizer.variables]
         head = [tf.TensorSpec(shape) for shape in spec.shapes]
         x, y = tf.TensorSpec((None, spec.width)), tf.TensorSpec((None,), tf.int32)
@@ -112,9 +111,8 @@ class KerasTrainer(Trainer):
             else:
                 gradients = slope(rows[i, 0])
             if recipe.proximal:  # FedProx
-                gradients = [
-                    g + recipe.proximal * (w - w0) for g, w, w0 in zip(gradients, self._weights, head, strict=True)
-                ]
+                moved = zip(gradients, self._weights, head, strict=True)
+                gradients = [g + recipe.proximal * (w - w0) for g, w, w0 in moved]
             if correction:  # SCAFFOLD
                 gradients = [g + c for g, c in zip(gradients, correction, strict=True)]
             deep = self._above.trainable_variables if self._above and recipe.backbone_rate != 1 else []

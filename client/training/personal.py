@@ -30,19 +30,12 @@ Split = tuple[Features, Labels]
 
 @dataclass(frozen=True)
 class PersonalHeads:
-    """The heads of a site and how they do.
-
-    Attributes:
-        heads: kind → arrays, in the order of ``fedtransfer.common.wire.personal.KINDS``.
-        losses: kind → mean cross-entropy on the site's validation images; 0 for all where it has none.
-        correct: images of the site's test split that each gives to their class, (4,) int64, in that order.
-        share: a, of the global head in the mixed one.
-    """
+    """The heads of a site and how they do, in the order of ``fedtransfer.common.wire.personal.KINDS``."""
 
     heads: Mapping[str, Arrays]
-    losses: Mapping[str, float]
-    correct: NDArray[np.int64]
-    share: float
+    losses: Mapping[str, float]  # mean cross-entropy on the site's validation images; 0 without any
+    correct: NDArray[np.int64]  # (4,) images of the site's test split that each gives to their class
+    share: float  # a, of the global head in the mixed one
 
     @property
     def best(self) -> str:
@@ -55,13 +48,8 @@ def make_personal(
 ) -> PersonalHeads:
     """Make a site's personal heads of the global ``head``, and score them.
 
-    Args:
-        spec: what the heads look like.
-        config: the run's settings. Local training takes as many epochs as a site trains in the
-            federation; fine-tuning takes ``config.adaptation_epochs``.
-        head: the global head.
-        data: ``train``, ``validation`` and ``test`` → features (n, d) and class numbers (n,).
-        site: the site's name; it keys the random draws.
+    Local training takes as many epochs as a site trains in the federation; fine-tuning takes
+    ``config.adaptation_epochs``. The name of the ``site`` keys the random draws.
     """
     train, validation, test = data["train"], data["validation"], data["test"]
     recipe = adaptation_recipe(config)

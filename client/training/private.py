@@ -89,12 +89,8 @@ def private_update(task: Task, x: Features, y: Labels, config: RunConfig, rng: n
     float64. An image changes it by at most rate · clip / batch size. It is not private itself: only
     the sum over sites is, after each site has added its share of noise.
 
-    Args:
-        task: the head to begin with.
-        x, y: features (n, d) and class numbers (n,).
-        config: the recipe, and the privacy guarantee.
-        rng: draws batches and noise; outside tests a secret one
-            (``fedtransfer.common.privacy.randomness``).
+    The ``rng`` draws batches and noise; outside tests it is a secret one
+    (``fedtransfer.common.privacy.randomness``).
     """
     recipe, promised = Recipe.from_config(config), guarantee(config)
     assert promised

@@ -1,10 +1,9 @@
 """SCAFFOLD at a site: its control variate, and the correction of its steps.
 
 Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv
-1910.06378),
-Algorithm 1, option II: each of K local steps is y ← y - η (g(y) - c_k + c); then the site's variate
-becomes c_k⁺ = c_k - c + (x - y) / (K η). It stays at the site, which sends the change c_k⁺ - c_k,
-unweighted.
+1910.06378), Algorithm 1, option II: each of K local steps is y ← y - η (g(y) - c_k + c); then the
+site's variate becomes c_k⁺ = c_k - c + (x - y) / (K η). It stays at the site, which sends the change
+c_k⁺ - c_k, unweighted.
 
 A variate is stored on the site's disk by run and round. A round starts from the state of the last
 round that counted at the server, so a repeated round, after a failure or a resumption, starts from
@@ -35,11 +34,7 @@ _RUN = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True)
 class SiteState:
-    """A site's state of one run.
-
-    Attributes:
-        folder: folder of the states of all runs.
-        run: the run's name, 8 to 64 hexadecimal digits.
+    """A site's state of one run, in a folder of the states of all runs.
 
     Raises:
         SiteError: ``run`` is not such a name. It comes from the server and becomes a folder's name.
@@ -58,7 +53,7 @@ class SiteState:
 
     def before(self, round: int) -> Arrays | None:
         """Return the state of the newest round before ``round``, or None."""
-        for _, path in reversed([(number, path) for number, path in round_files(self._folder) if number < round]):
+        for path in reversed([path for number, path in round_files(self._folder) if number < round]):
             if (arrays := read_round(path)) is not None:
                 os.utime(self._folder)
                 return tuple(arrays[str(i)] for i in range(len(arrays)))
@@ -86,21 +81,17 @@ class SiteState:
                     old.unlink()
             write_round(self._folder, round, {str(i): array for i, array in enumerate(arrays)})
         except OSError as error:
-            raise UserError(
-                f"state {self._folder / f'round-{round:06}'}: cannot be written: {error.strerror}; make "
-                "room, or give access"
-            ) from None
+            problem = f"state {self._folder / f'round-{round:06}'}: cannot be written: {error.strerror}"
+            raise UserError(f"{problem}; make room, or give access") from None
         for _, old in round_files(self._folder)[:-KEEP_ROUNDS]:
             old.unlink()
-        for run in sorted(self._runs(), key=lambda run: run.stat().st_mtime_ns)[:-KEEP_RUNS]:
+        runs = [path for path in self.folder.iterdir() if _RUN.fullmatch(path.name) and path.is_dir()]
+        for run in sorted(runs, key=lambda run: run.stat().st_mtime_ns)[:-KEEP_RUNS]:
             shutil.rmtree(run, ignore_errors=True)
 
     @property
     def _folder(self) -> Path:
         return self.folder / self.run
-
-    def _runs(self) -> list[Path]:
-        return [path for path in self.folder.iterdir() if _RUN.fullmatch(path.name) and path.is_dir()]
 
 
 def local_steps(images: int, batch_size: int, epochs: int) -> int:

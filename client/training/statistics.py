@@ -4,7 +4,7 @@ They are exact whatever images other sites have, in the layout of ``fedtransfer.
 Images are summed a few thousand at a time, so memory does not grow with their number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,9 @@ Arrays = tuple[NDArray[Any], ...]
 
 
 def site_sums(statistic: str, x: Features, y: Labels, classes: int) -> Arrays:
-    """Return sums over a site's images.
+    """Return sums over a site's images: of features (n, d) and class numbers (n,) of C = ``classes``.
 
-    Args:
-        statistic: ``classes``, ``gram`` or ``moments``.
-        x: features (n, d).
-        y: class numbers (n,).
-        classes: C, the federation's number of classes.
+    ``statistic`` is ``classes``, ``gram`` or ``moments``.
 
     Raises:
         SiteError: the statistic is unknown.
@@ -47,12 +43,10 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
     without noise: they may leave the site only after its share of noise is added.
 
     Args:
-        x: features (n, d), as heads see them.
-        y: class numbers (n,).
+        x, y: features (n, d), as heads see them, and class numbers (n,).
         classes: C, the number of classes that the run declares.
         config: the run's settings.
-        rng: source of the noise; outside tests a secret one
-            (``fedtransfer.common.privacy.randomness``).
+        rng: source of the noise; outside tests a secret one (``fedtransfer.common.privacy.randomness``).
     """
     sums = clipped_sums(one_shot_sums(config), x, y, classes, config.clip)
     if config.noise == "shared":
@@ -61,16 +55,10 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
 
 
 def clipped_sums(statistic: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
-    """Return sums of clipped features, before noise.
+    """Return ``noisy classes`` or ``noisy gram``: sums of features clipped to norm ``clip``, before noise.
 
-    ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds how much one image changes them.
-
-    Args:
-        statistic: ``noisy classes`` or ``noisy gram``.
-        x: features (n, d); a row with NaN or infinite entries counts as zeros.
-        y: class numbers (n,).
-        classes: C.
-        clip: clip norm of each image's features.
+    A row of features with NaN or infinite entries counts as zeros.
+    ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds how much one image changes the sums.
     """
     d = x.shape[1]
     gram, by_class = np.zeros((d, d)), np.zeros((classes, d))
@@ -119,8 +107,4 @@ def _blocks(n: int) -> Iterator[slice]:
     return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
 
 
-_SUMS: dict[str, Callable[[Features, Labels, int], Arrays]] = {
-    "classes": _classes,
-    "gram": _gram,
-    "moments": _moments,
-}
+_SUMS = {"classes": _classes, "gram": _gram, "moments": _moments}

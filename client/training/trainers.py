@@ -49,13 +49,8 @@ def fine_tune(
 ) -> Arrays:  # fmt: skip
     """Return the head after training on a site's images, without differential privacy of images.
 
-    Args:
-        task: the head to begin with, and the round and site that key the draws of batches.
-        x, y: features (n, d) and class numbers (n,).
-        spec: shape of the head.
-        config: the recipe, and the seed of the draws.
-        validation: features and class numbers for early stopping, with ``config.patience``.
-        correction: SCAFFOLD's correction, shaped as the head.
+    The task's round and site, and the config's seed, key the draws of batches. The ``validation``
+    images serve early stopping, with ``config.patience``; ``correction`` is SCAFFOLD's.
     """
     recipe, [weights] = Recipe.from_config(config), task.extra.get(CLASS_WEIGHTS, (None,))
     with trainer(spec, recipe) as t:
