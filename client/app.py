@@ -16,10 +16,9 @@ from fedtransfer.client import tasks
 from fedtransfer.client.consent.ledger import charge_reply
 from fedtransfer.client.consent.refusals import refuse_beyond
 from fedtransfer.client.data import Preparation, SiteData, prepare_site
-from fedtransfer.client.deployment.node import deployed_node
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
-from fedtransfer.client.node import Node
+from fedtransfer.client.node import Node, deployed_node
 from fedtransfer.client.tasks import Site
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig, Value
@@ -129,12 +128,13 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Handler
         value = SiteError("unusable", "the site's images or settings cannot be used; the site's own log says why")
     except Exception as error:
         log.exception("%s message failed", message.metadata.message_type)
-        value = SiteError("internal", f"{type(error).__name__} at the site; the site's own log has the details")
+        name = type(error).__name__
+        value = SiteError("internal", f"{name} at the site; the site's own log has the details")
     return Message(wire.pack(value), reply_to=message)
 
 
 def _site_data(node: Node, settings: Settings, run: int, is_query: bool) -> SiteData | Preparing:
-    """Return the prepared site, or for a query that would wait long the progress of its preparation."""
+    """Return the prepared site, or its progress for a query that would wait long."""
     if node.patience is None:
         return _prepared(node, settings, run)
     preparation = _preparation(node, settings, run)

@@ -66,7 +66,8 @@ def new_key(folder: Dir = HERE) -> None:
 
     site = SiteFolder.open(folder)
     line = replace_key(site)
-    print(f"send to the coordinator's people: {site.key.with_suffix('.pub')}\ncompare with them: {fingerprint(line)}")
+    print(f"send to the coordinator's people: {site.key.with_suffix('.pub')}")
+    print(f"compare with them: {fingerprint(line)}")
 
 
 @client.command()
@@ -147,7 +148,7 @@ def prepare(
     console = Console(stderr=True)
     console.print("Starting TensorFlow …", style="dim")
     from fedtransfer.client.data import prepare_site
-    from fedtransfer.client.deployment.node import site_images
+    from fedtransfer.client.node import site_images
 
     with progress_bar(console, "Features", "images") as progress:
         data = prepare_site(site_images(site), settings, progress, site.settings.consent.least_images)
@@ -166,18 +167,17 @@ def start(
     from fedtransfer.common.support.processes import start_in_background
     from fedtransfer.common.support.terminal import print_with_time
 
-    site = SiteFolder.open(folder)
+    site, program = SiteFolder.open(folder), [sys.executable, "-P", "-m", "fedtransfer", "client"]
     if background:
         from fedtransfer.client.deployment.status import is_up
 
-        command = [sys.executable, "-P", "-m", "fedtransfer", "client", "start", "--dir", str(site.folder)]
+        command = [*program, "start", "--dir", str(site.folder)]
         log = site.state / "site.log"
         start_in_background(f"site {site.settings.name}", command, log, lambda: is_up(site), print_with_time)
         print(f"{site.settings.name} is up; its log: {log}")
         return
     # In a process of its own: loading the backbone takes 0.7 GB, which this process does not need later.
-    check = [sys.executable, "-P", "-m", "fedtransfer", "client", "check", "--quick", "--dir", str(site.folder)]
-    if subprocess.run(check).returncode:
+    if subprocess.run([*program, "check", "--quick", "--dir", str(site.folder)]).returncode:
         raise UserError("not started: resolve the errors of the check, then start again")
     from fedtransfer.client.deployment.running import run_site
 
@@ -211,7 +211,7 @@ def status(
 @client.command()
 def log(folder: Dir = HERE, lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20) -> None:
     """Show which messages left the site: the end of its append-only log."""
-    from fedtransfer.client.deployment.exchange_log import ExchangeLog
+    from fedtransfer.client.consent.ledger import ExchangeLog
 
     exchanges = ExchangeLog(SiteFolder.open(folder).exchange_log)
     for line in list(exchanges.entries())[-lines:]:
@@ -231,7 +231,7 @@ def model(
     personal: Personal = False,
 ) -> None:
     """Write the newest result as a Keras model: image in, class probabilities out. Needs no coordinator."""
-    from fedtransfer.client.deployment.node import newest_result
+    from fedtransfer.client.node import newest_result
 
     path = newest_result(SiteFolder.open(folder).results, personal=personal).model()
     if out:
@@ -252,8 +252,8 @@ def predict(
 ) -> None:
     """Classify images with the newest result. Needs no coordinator."""
     refuse_missing(paths)
-    from fedtransfer.client.deployment.node import newest_result
     from fedtransfer.client.inference import show_predictions
+    from fedtransfer.client.node import newest_result
     from fedtransfer.common.head.model import load_model
 
     result = load_model(newest_result(SiteFolder.open(folder).results, personal=personal).model())
@@ -271,8 +271,8 @@ def evaluate(
     """Score the newest result on the site's images, in the splits of the run. Needs no coordinator."""
     from rich.console import Console
 
-    from fedtransfer.client.deployment.node import newest_result, split_images
     from fedtransfer.client.inference import show_evaluation
+    from fedtransfer.client.node import newest_result, split_images
     from fedtransfer.common.head.model import load_model
 
     site = SiteFolder.open(folder)

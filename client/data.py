@@ -6,6 +6,7 @@ Simulated and real sites are the same: each lists labelled images (``client/node
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
@@ -37,18 +38,12 @@ class SiteData:
 
     For training, K augmented views follow the n images: first all images, then the first view of
     each, and so on, n · (K + 1) rows in all.
-
-    Attributes:
-        keys: split → the images' keys in the feature store.
-        labels: split → class names (n,).
-        unreadable: number of images left out because they cannot be read.
-        augment: K.
     """
 
-    keys: dict[str, list[bytes]]
-    labels: dict[str, NDArray[np.str_]]
-    unreadable: int
-    augment: int
+    keys: dict[str, list[bytes]]  # split → the images' keys in the feature store
+    labels: dict[str, NDArray[np.str_]]  # split → class names (n,)
+    unreadable: int  # images left out because they cannot be read
+    augment: int  # K
     _stores: Mapping[str, FeatureStore] = field(repr=False)
     _map: Callable[[Moments | None], FeatureMap] = field(repr=False)
     _numbers: dict[tuple[str, tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict, repr=False)
@@ -64,10 +59,11 @@ class SiteData:
         return self._stores[layer].read([view_key(key, number) for number in views for key in self.keys[split]])
 
     def features(self, moments: Moments | None = None, layer: str = HEAD) -> dict[str, NDArray[np.float32]]:
-        """Return split → features (rows, d') float32 as heads see them, and those of ``held_out``.
+        """Return split → features (rows, d') float32 as heads see them.
 
-        They are cached for the last moments and layer. Below the head's layer, features are as the
-        network gives them at that cut.
+        ``held out`` are those of validation, then test images, to score a head in one pass. All are
+        cached for the last moments and layer. Below the head's layer, features are as the network
+        gives them at that cut.
 
         Raises:
             UserError: the run's features need moments, and they are missing.
@@ -103,18 +99,13 @@ class SiteData:
             if set(self.labels[split].tolist()) - set(number):
                 raise SiteError("unknown-class", "the site has a class that the federation does not know")
             numbers = np.array([number[name] for name in self.labels[split].tolist()], np.int64)
-            self._numbers[split, classes] = np.tile(numbers, self.augment + 1) if split == "train" else numbers
+            self._numbers[split, classes] = np.tile(numbers, self.augment + 1 if split == "train" else 1)
         return self._numbers[split, classes]
-
-    def held_out(self, moments: Moments | None = None, layer: str = HEAD) -> NDArray[np.float32]:
-        """Return features of validation, then test images, to score a head in one pass."""
-        return self.features(moments, layer)["held out"]
 
     def images_by_class(self) -> dict[str, tuple[int, int, int]]:
         """Count the images of each class in (train, validation, test)."""
-        counts = {split: Counter(self.labels[split].tolist()) for split in SPLITS}
-        names = sorted(set().union(*counts.values()))
-        return {name: (counts["train"][name], counts["validation"][name], counts["test"][name]) for name in names}
+        train, validation, test = (Counter(self.labels[split].tolist()) for split in SPLITS)
+        return {name: (train[name], validation[name], test[name]) for name in sorted({*train, *validation, *test})}
 
 
 def prepare_site(
@@ -122,8 +113,8 @@ def prepare_site(
 ) -> SiteData:
     """Extract missing features, and split a site's images into train, validation and test.
 
-    Under differential privacy of images, those of undeclared classes are left out. ``least_images``
-    is as in ``divide_images``; ``progress`` gets the number of missing images done, and their total.
+    Images are left out as in ``divide_images``; ``progress`` gets the number of missing images
+    done, and their total.
 
     Raises:
         UserError: the images or the backbone are not usable.
@@ -143,47 +134,40 @@ def divide_images(
 ) -> SiteData:  # fmt: skip
     """Divide a site's images, whose features are stored, into train, validation and test.
 
+    Under differential privacy of images, those of undeclared classes are left out. So is a class
+    with training images, but fewer different ones than ``least_images``.
+
     Args:
-        images: the site's; under differential privacy of images those of undeclared classes are left out.
         keys: the content key of each image, None for one that cannot be read.
         stores: layer → the store with its features.
         config: seed, shares, and what becomes of features.
-        least_images: a class with training images, but fewer different ones than this, is left out.
     """
-    splits: dict[str, list[bytes]] = {split: [] for split in SPLITS}
-    labels: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for image, key in zip(images, keys, strict=True):
-        if key is not None and (config.dp != "image" or image.label in config.declared_classes):
-            split = split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)
-            splits[split].append(key)
-            labels[split].append(image.label)
-
-    counts = Counter(label for _, label in set(zip(splits["train"], labels["train"], strict=True)))
+    shares = (config.seed, config.test_fraction, config.validation_fraction)
+    rows = [
+        (split_of(image, key, *shares), key, image.label)
+        for image, key in zip(images, keys, strict=True)
+        if key is not None and (config.dp != "image" or image.label in config.declared_classes)
+    ]
+    different = {(key, label) for split, key, label in rows if split == "train"}
+    counts = Counter(label for _, label in different)
     if rare := {label for label, number in counts.items() if number < least_images}:
-        log.warning("classes left out with fewer than %d training images: %s", least_images, ", ".join(sorted(rare)))
-        for split in SPLITS:
-            common = [i for i, label in enumerate(labels[split]) if label not in rare]
-            splits[split], labels[split] = [splits[split][i] for i in common], [labels[split][i] for i in common]
-
-    names = {split: np.array(labels[split], np.str_) for split in SPLITS}
+        names = ", ".join(sorted(rare))
+        log.warning("classes left out with fewer than %d training images: %s", least_images, names)
+        rows = [row for row in rows if row[2] not in rare]
+    stored = {split: [key for part, key, _ in rows if part == split] for split in SPLITS}
+    labels = {split: np.array([name for part, _, name in rows if part == split], np.str_) for split in SPLITS}
     unreadable = sum(key is None for key in keys)
     apply = partial(feature_map, config, configured_backbone(config))
-    return SiteData(splits, names, unreadable, config.augment, stores, apply)
+    return SiteData(stored, labels, unreadable, config.augment, stores, apply)
 
 
 class Preparation:
-    """The preparation of one site in the background, so that a query can be answered with its progress.
-
-    Attributes:
-        done, total: number of images that went through the backbone so far, and that must in all.
-    """
+    """The preparation of a site in the background, so that a query is answered with its progress."""
 
     def __init__(self, prepare: Callable[[Progress], SiteData]) -> None:
-        self.done, self.total = 0, 0
-        self._data: SiteData | None = None
-        self._error: Exception | None = None
-        self._thread = Thread(target=self._run, args=(prepare,), name="preparation", daemon=True)
-        self._thread.start()
+        self.done, self.total = 0, 0  # images that went through the backbone so far, and that must in all
+        self._data: Future[SiteData] = Future()
+        Thread(target=self._run, args=(prepare,), name="preparation", daemon=True).start()
 
     def data(self, patience: float | None = None) -> SiteData | None:
         """Return the site's data once it is ready, or None after ``patience`` seconds (None: wait).
@@ -191,18 +175,14 @@ class Preparation:
         Raises:
             UserError: the site cannot be prepared.
         """
-        self._thread.join(patience)
-        if self._thread.is_alive():
-            return None
-        if self._error:
-            raise self._error
-        return self._data
+        wait([self._data], patience)
+        return self._data.result() if self._data.done() else None
 
     def _run(self, prepare: Callable[[Progress], SiteData]) -> None:
         try:
-            self._data = prepare(self._report)
+            self._data.set_result(prepare(self._report))
         except Exception as error:
-            self._error = error
+            self._data.set_exception(error)
 
     def _report(self, done: int, total: int) -> None:
         self.done, self.total = done, total

@@ -1,4 +1,4 @@
-"""Classification of images with a finished run's model, its scores on labelled images, and their display."""
+"""Classes of images by a finished run's model, its scores on labelled images, and their display."""
 
 import csv
 import json
@@ -51,8 +51,8 @@ def images_at(paths: Sequence[Path]) -> list[Image]:
 class Evaluation:
     """Scores of a model on labelled images.
 
-    ``summary`` has accuracy, macro scores, loss, and for each class precision, recall (sensitivity),
-    specificity, F1 and AUROC.
+    ``summary`` has accuracy, macro scores, loss, and for each class precision, recall
+    (sensitivity), specificity, F1 and AUROC.
     """
 
     summary: dict[str, Any]
@@ -71,10 +71,12 @@ def evaluate_model(model: Classifier, images: Sequence[Image], progress: Callabl
             rows.append(result)
             labels.append(number[image.label])
         progress(done, len(images))
-    probabilities, truth = np.array(rows, np.float32).reshape(-1, len(model.classes)), np.array(labels, np.int64)
+    probabilities = np.array(rows, np.float32).reshape(-1, len(model.classes))
+    truth = np.array(labels, np.int64)
     counts = Counts.of(probabilities, truth)
     by_class = {name: _class_scores(counts, probabilities, truth, i) for i, name in enumerate(model.classes)}
-    means = {f"macro_{key}": _mean(scores[key] for scores in by_class.values()) for key in ("specificity", "auroc")}
+    macro = ("specificity", "auroc")
+    means = {f"macro_{key}": _mean(scores[key] for scores in by_class.values()) for key in macro}
     summary = {
         "images": counts.total, "unreadable": len(problems), "accuracy": counts.accuracy,
         **counts.macro(), **means, "loss": counts.mean_loss, "classes": by_class,
@@ -107,11 +109,6 @@ def _mean(values: Iterator[float]) -> float:
     return float(np.mean(numbers)) if numbers else float("nan")
 
 
-def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix (C, C): true classes in rows, predicted classes in columns."""
-    save_heat_map(path, confusion, classes, classes, "Confusion matrix (images)", ("predicted class", "true class"))
-
-
 def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bool, json_output: bool) -> int:
     """Print the class of each image at ``paths`` as a table, as CSV, or as one JSON object per line.
 
@@ -135,14 +132,15 @@ def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bo
             print(f"{result.path}: {result.reason}", file=sys.stderr)
             continue
         ranked = [(model.classes[i], float(result[i])) for i in result.argsort()[::-1]]
-        (best, share), runners_up = ranked[0], ranked[1:3]
+        best, share = ranked[0]
         if csv_output:
             writer.writerow([image.path, best, f"{share:.6f}", *(f"{p:.6f}" for p in result)])
         elif json_output:
             answer = {"path": image.path, "class": best, "probability": share, "probabilities": dict(ranked)}
             print(json.dumps(answer, ensure_ascii=False))
         else:
-            table.add_row(image.path, best, percent(share), ", ".join(f"{name} {percent(p)}" for name, p in runners_up))
+            following = ", ".join(f"{name} {percent(p)}" for name, p in ranked[1:3])
+            table.add_row(image.path, best, percent(share), following)
     if table.row_count:
         table_console().print(table)
     if unreadable:
@@ -156,16 +154,16 @@ def show_evaluation(
 ) -> None:  # fmt: skip
     """Score a model on the labelled images of a split; print the scores as a table or as JSON.
 
-    Args:
-        problems: files that could not be listed as images.
-        picture: file of the confusion matrix, which is drawn.
-        console: for progress and remarks.
+    ``problems`` are files that could not be listed as images; ``picture`` is the file of the
+    confusion matrix. The ``console`` is for progress and remarks.
     """
     with progress_bar(console, "Images", split) as progress:
         result = evaluate_model(model, images, progress)
     for problem in (*problems, *result.problems):
-        console.print(f"left out {problem.path}: {problem.reason}", highlight=False, soft_wrap=True, markup=False)
-    plot_confusion(result.confusion, model.classes, picture)
+        text = f"left out {problem.path}: {problem.reason}"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+    title, axes = "Confusion matrix (images)", ("predicted class", "true class")
+    save_heat_map(picture, result.confusion, model.classes, model.classes, title, axes)
     if json_output:
         print(json.dumps(plain({"split": split, **result.summary}), indent=2, ensure_ascii=False))
     else:
@@ -177,11 +175,13 @@ def _evaluation_table(summary: dict[str, Any], split: str) -> Table:
     scores = ("precision", "recall", "f1", "specificity", "auroc")
     accuracy = f"Accuracy {percent(summary['accuracy'])} on {summary['images']} images ({split})"
     title = f"{accuracy}; loss {summary['loss']:.3f}"
-    table = Table(title=title, title_style="bold", caption="recall of a class is its sensitivity", box=box.SIMPLE)
+    caption = "recall of a class is its sensitivity"
+    table = Table(title=title, title_style="bold", caption=caption, box=box.SIMPLE)
     for name in ("class", "images", "precision", "recall", "F1", "specificity", "AUROC"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for name, row in summary["classes"].items():
-        table.add_row(name, str(row["images"]), *(percent(row[score]) for score in scores[:-1]), _decimal(row["auroc"]))
+        shares = [percent(row[score]) for score in scores[:-1]]
+        table.add_row(name, str(row["images"]), *shares, _decimal(row["auroc"]))
     table.add_section()
     macro = [summary[f"macro_{score}"] for score in scores]
     table.add_row("mean over classes", "", *map(percent, macro[:-1]), _decimal(macro[-1]))

@@ -1,49 +1,49 @@
-"""A node: where a site finds its images and keeps its state, and what it refuses.
+"""A node: where a site finds its images and keeps state and results, and what it refuses."""
 
-A deployed node knows the site's folder from its node config (``client/deployment/node.py``). A node
-of Flower's simulation has only a number, and works on the prepared site of that number.
-"""
-
+import logging
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from fedtransfer.client.consent.ledger import SiteLedger
+from fedtransfer.client.consent.refusals import refuse_run
+from fedtransfer.client.data import SPLITS
+from fedtransfer.client.deployment.keys import SiteIdentity, identity_among
+from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.data.images import Image
+from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import read_source
+from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import save_head
+from fedtransfer.common.head.model import model_of_head
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.signatures import Identity
 from fedtransfer.common.wire.protocol import MOMENTS, Task
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """A simulated node, which refuses nothing; ``client/deployment/node.py`` has the deployed one.
+    """A node of a simulation: it works on the prepared site of its number, and refuses nothing."""
 
-    Attributes:
-        data: the site's images: folder, manifest or archive.
-        state: folder of the site's state and results.
-        partition: name of the prepared site, "" for a node with an enrolled name.
-        least_images: classes with fewer training images are left out.
-        changed: modification time of the site's settings; a newer one triggers re-preparation.
-        patience: seconds until a query that waits for features gets their progress; None: it waits.
-    """
-
-    data: str
-    state: Path
-    partition: str = ""
-    least_images: int = 0
-    changed: int = 0
-    patience: float | None = None
+    data: str  # the site's images: folder, manifest or archive
+    state: Path  # folder of the site's state and results
+    partition: str = ""  # name of the prepared site, "" for a node with an enrolled name
+    least_images: int = 0  # classes with fewer training images are left out
+    changed: int = 0  # modification time of the site's settings; a newer one triggers re-preparation
+    patience: float | None = None  # seconds until a query that waits for features gets their progress
 
     @property
     def ledger(self) -> SiteLedger:
-        """The record of privacy spent on the site's training images.
-
-        Raises:
-            UserError: see ``SiteLedger.open``.
-        """
+        """The record of privacy spent on the site's images; raises as ``SiteLedger.open``."""
         return SiteLedger.open(self.state, durable=False)
 
     def settings(self, config: RunConfig) -> RunConfig:
@@ -70,3 +70,152 @@ class Node:
         self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / ("personal-head.npz" if personal else "head.npz")
         save_head(path, task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployedNode(Node):
+    """The node of a deployed site, whose folder Flower's node config names."""
+
+    site: SiteFolder = field(compare=False)
+
+    def settings(self, config: RunConfig) -> RunConfig:
+        """Return a run's settings with the site's paths, threads and strictness."""
+        return self.site.apply(config)
+
+    def refuse(self, config: RunConfig, kind: str) -> None:
+        """Refuse a message that ``site.toml`` does not allow."""
+        refuse_run(self.site, self.ledger, config, kind)
+
+    @property
+    def ledger(self) -> SiteLedger:
+        """The record of privacy spent on the site's training images, over all runs."""
+        return SiteLedger.open(self.site.folder)
+
+    def identity(self, name: str, public_keys: Mapping[str, str]) -> SiteIdentity:
+        """Return the site's identity among those that share masks, as ``identity_among`` does."""
+        return identity_among(self.site, name, public_keys)
+
+    def images(self) -> Sequence[Image]:
+        """List the images that the site gives to federations, under the federation's class names."""
+        return site_images(self.site)
+
+    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False) -> None:
+        """Keep the head in ``task`` with the settings needed to use it."""
+        keep_result(self.site.results, task, config, fingerprint, run, personal=personal)
+
+
+@lru_cache(maxsize=1)
+def _site_folder(folder: str, modified: int) -> SiteFolder:
+    return SiteFolder.open(Path(folder))
+
+
+def deployed_node(folder: str) -> DeployedNode:
+    """Return the node of the site in ``folder``, with its present settings.
+
+    Raises:
+        UserError: its settings are invalid.
+    """
+    path = Path(folder) / SETTINGS
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    site = _site_folder(folder, changed)
+    least = site.settings.consent.least_images
+    data = str(site.path(site.settings.data))
+    return DeployedNode(data, site.state, least_images=least, changed=changed, patience=PATIENCE, site=site)
+
+
+def site_images(site: SiteFolder) -> list[Image]:
+    """List the images that a site gives to federations, under the federation's class names.
+
+    Raises:
+        UserError: the source cannot be read, ``[classes]`` names an unknown class, or no image is left.
+    """
+    settings = site.settings
+    source = read_source(site.path(settings.data))
+    if unknown := sorted(set(settings.classes) - set(source.classes)):
+        raise UserError(
+            f"site.toml, [classes]: {', '.join(map(repr, unknown))} not found in {settings.data}, whose "
+            f"classes are {', '.join(map(repr, source.classes))}; correct the names"
+        )
+    names = {image.label: settings.classes.get(image.label, image.label) for image in source.images}
+    images = [replace(image, label=names[image.label]) for image in source.images if names[image.label]]
+    least, counts = settings.consent.least_images, Counter(image.label for image in images)
+    if rare := {name for name, number in counts.items() if number < least}:
+        log.warning("classes left out with fewer than %d images: %s", least, ", ".join(sorted(rare)))
+    images = [image for image in images if image.label not in rare]
+    if not images:
+        raise UserError(f"{settings.data}: no image is left after [classes] and least-images = {least}")
+    return images
+
+
+def split_images(site: SiteFolder, config: RunConfig, split: str) -> tuple[list[Image], tuple[Problem, ...]]:
+    """Return the images in a split of a run, or in ``all``, and those that cannot be read.
+
+    Raises:
+        UserError: the split is unknown or empty.
+    """
+    if split not in (*SPLITS, "all"):
+        raise UserError(f"--split {split}: expected {', '.join(SPLITS)} or all")
+    images, problems = [], []
+    for image in site_images(site):
+        try:
+            key = image.key()
+        except OSError as error:
+            problems.append(Problem(image.path, str(error.strerror)))
+            continue
+        if split in ("all", split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)):
+            images.append(image)
+    if not images:
+        raise UserError(f"the site has no {split} images; try --split all")
+    return images, tuple(problems)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result of a federation, kept at the site: ``results/TIME-RUN/`` with heads and settings."""
+
+    folder: Path
+    config: RunConfig  # as it was at this site
+    personal: bool = False  # the personal head that the site made from the run's head
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of its files."""
+        return self.folder / f"{'personal-' if self.personal else ''}{name}"
+
+    def model(self) -> Path:
+        """Return its ``model.keras``, which is made on first use.
+
+        Raises:
+            UserError: the backbone has changed since the head was trained.
+        """
+        return model_of_head(self.path("head.npz"), self.config)
+
+
+def keep_result(
+    results: Path, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False
+) -> None:
+    """Write the head in ``task`` and the settings of a run; a second delivery replaces the first."""
+    folder = next(results.glob(f"*-{run}"), results / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{run}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.toml", config.to_toml())
+    result = Result(folder, config, personal)
+    path, moments = result.path("head.npz"), task.extra.get(MOMENTS)
+    save_head(path, task.head, task.classes, fingerprint, moments, task.trainable)
+    result.path("model.keras").unlink(missing_ok=True)  # of an earlier head
+
+
+def newest_result(results: Path, *, personal: bool = False) -> Result:
+    """Return the newest result, or the personal head made from it.
+
+    Raises:
+        UserError: there is none yet.
+    """
+    folders = sorted(path.parent for path in results.glob("*/head.npz"))
+    if not folders:
+        raise UserError(f"{results}: no result yet; a site gets one at the end of each run in which it took part")
+    result = Result(folders[-1], read_config(folders[-1] / "config.toml"), personal)
+    if not result.path("head.npz").exists():
+        raise UserError(
+            f"{folders[-1]}: the newest result has no personal head; runs make one with --personal-epochs, "
+            "and with --strategy reptile or perfedavg"
+        )
+    return result

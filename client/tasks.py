@@ -105,8 +105,7 @@ def _variate(state: SiteState, task: Task) -> Arrays:
     """Return c_k as it was after the last round that counted."""
     if not task.counted:
         return tuple(np.zeros_like(array) for array in task.head)
-    variate = state.before(task.counted + 1)
-    if variate is None or not state.holds(task.counted):
+    if (variate := state.after(task.counted)) is None:
         raise SiteError(
             "state-lost",
             f"this site has lost its variate of round {task.counted}, without which scaffold's variates no "
@@ -178,7 +177,8 @@ def _data(split: str, request: Task | Trial, site: Site) -> Split:
 def _predict(task: Task, site: Site) -> tuple[Split, Split]:
     """Return probabilities and class numbers of the validation images, and of the test images."""
     with trainer(*_head_and_recipe(site, task)) as t:
-        probabilities = t.predict(task.head, site.data.held_out(task.extra.get(MOMENTS), task.trainable))
+        x = site.data.features(task.extra.get(MOMENTS), task.trainable)["held out"]
+        probabilities = t.predict(task.head, x)
     validation, test = (site.data.numbers(split, task.classes) for split in ("validation", "test"))
     return (probabilities[: len(validation)], validation), (probabilities[len(validation) :], test)
 

@@ -1,13 +1,17 @@
-"""A site's ledger: the releases that its training images have been part of, over all runs.
+"""A site's two append-only files of JSON lines: the log of what left, the ledger of what it spent.
 
-The ledger is ``site-privacy.jsonl``, an append-only file of JSON lines. A reply that reveals
-something about the images is charged, and its line written, before the reply leaves. No line is
-ever taken back: a round that is repeated is another release.
+Each line of the log has the hash of the line before. A line that is changed, or taken out of the
+middle, no longer fits the next line. Someone who may write the file can still cut off its end, or
+write all of it again; keep copies elsewhere if that matters.
 
+``site-privacy.jsonl``, the ledger, has the releases that the site's training images have been part
+of, over all runs. A reply that reveals something about the images is charged, and its line written,
+before the reply leaves. No line is ever taken back: a round that is repeated is another release.
 What several runs cost together is exact if nobody chose the noise of one run by what an earlier run
 released.
 """
 
+import hashlib
 import json
 import math
 import time
@@ -17,24 +21,28 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from flwr.app import Message
+
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.privacy.accounting import Release, Spent, epsilon
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.support.files import Line, append_line, read_lines, rename_ledger
 from fedtransfer.common.wire.protocol import GATHER, QUERY, TRAIN, Request, Task
+from fedtransfer.common.wire.records import content_bytes, digest, shapes
 
 FILE = "site-privacy.jsonl"
 EARLIER_FILE = "privacy.jsonl"
 _STEP = 1.1
+_START = "0" * 64
 
 
 @dataclass(frozen=True)
 class SiteLedger:
     """The ledger of one site.
 
-    With ``durable`` a charge is on the disk when ``charge`` returns. Only simulated sites do without:
-    after a power cut their run is repeated, and what was spent has left no machine.
+    With ``durable`` a charge is on the disk when ``charge`` returns. Only simulated sites do
+    without: after a power cut their run is repeated, and what was spent has left no machine.
     """
 
     path: Path
@@ -58,11 +66,8 @@ class SiteLedger:
     ) -> None:  # fmt: skip
         """Record ``times`` releases that are about to leave the site in a message of type ``kind``.
 
-        Args:
-            run, name: Flower's number of the run; its name, the same over restarts, if it has one.
-            release: one noisy sum.
-            clip: the norm that a unit's share in each is clipped to.
-            unit: what they protect: an ``image``, or the ``site``.
+        A run has Flower's number, and may have a ``name``, the same over restarts. In each release,
+        a noisy sum, the share of a ``unit`` (an ``image``, or the ``site``) is clipped to norm ``clip``.
 
         Raises:
             UserError: the line cannot be written; what it pays for must not leave.
@@ -70,7 +75,8 @@ class SiteLedger:
         message = {"time": time.time(), "run": run, "name": name, "round": round, "what": kind, "unit": unit}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            append_line(self.path, {**message, **asdict(release), "times": times, "clip": clip}, durable=self.durable)
+            row = {**message, **asdict(release), "times": times, "clip": clip}
+            append_line(self.path, row, durable=self.durable)
         except OSError as error:
             raise UserError(
                 f"{self.path}: cannot write the privacy ledger: {error.strerror}; the reply is not sent. "
@@ -78,11 +84,10 @@ class SiteLedger:
             ) from None
 
     def charges(self) -> Iterator[dict[str, Any]]:
-        """Yield the charges, oldest first, without torn lines, since what these were to pay for had not left.
+        """Yield the charges, oldest first, without torn lines: what these pay for had not left.
 
         Raises:
-            UserError: the file cannot be read, or another line is damaged, so that what was spent
-                is unknown.
+            UserError: the file cannot be read, or a line is damaged, so what was spent is unknown.
         """
         for number, line in enumerate(self._lines(), 1):
             if line.row is not None and _is_charge(line.row):
@@ -94,27 +99,24 @@ class SiteLedger:
                 )
 
     def spent(self) -> Spent:
-        """Return all releases so far that protect images, and how often each was made.
-
-        Raises:
-            UserError: see ``charges``.
-        """
+        """Return how often each release that protects images was made; raises as ``charges``."""
         spent: Counter[Release] = Counter()
         for charge in self.charges():
             if charge.get("unit", "image") == "image":
-                spent[Release(**{field.name: charge[field.name] for field in fields(Release)})] += charge["times"]
+                release = Release(**{field.name: charge[field.name] for field in fields(Release)})
+                spent[release] += charge["times"]
         return spent
 
     def rounds(self, run: str, name: str) -> int:
         """Return the number of charges of a run, given by its number, or by its name over restarts.
 
-        Every reply needs this number, so the lines are searched and not parsed. Torn lines do not
-        count.
+        Every reply needs this number, so lines are searched and not parsed. Torn ones do not count.
 
         Raises:
             UserError: the file cannot be read.
         """
-        marks = [f'"run": {json.dumps(run)}'.encode(), *([f'"name": {json.dumps(name)}'.encode()] if name else [])]
+        texts = [f'"run": {json.dumps(run)}', f'"name": {json.dumps(name)}'][: 2 if name else 1]
+        marks = [text.encode() for text in texts]
         lines = (line.content.rstrip(b"\n") for line in self._lines())
         return sum(line.endswith(b"}") and any(mark in line for mark in marks) for line in lines)
 
@@ -144,9 +146,8 @@ def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, req
             f"this site has given {promise.affordable} noisy answers to this run, repeated ones included, and "
             "the run's promise covers no more; start a run with more rounds, or with more noise",
         )
-    ledger.charge(
-        kind, run, request.round, promise.release, promise.releases, promise.clip, unit=promise.unit, name=name
-    )
+    noisy = (promise.release, promise.releases, promise.clip)
+    ledger.charge(kind, run, request.round, *noisy, unit=promise.unit, name=name)
 
 
 def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config: RunConfig, kind: str) -> None:
@@ -191,3 +192,54 @@ def _is_charge(row: dict[str, Any]) -> bool:
         return row["rate"] + row["noise_multiplier"] + row["times"] > 0 and "discrete" in row
     except (KeyError, TypeError):
         return False
+
+
+@dataclass(frozen=True)
+class ExchangeLog:
+    """The log of the messages that left a site."""
+
+    path: Path
+
+    def write(self, reply: Message, task: dict[str, Any]) -> None:
+        """Record an answer before it is handed to SuperNode; on return the line is on disk.
+
+        Raises:
+            OSError: the line cannot be written; the answer must not leave.
+        """
+        records = reply.content if reply.has_content() else None
+        entry = {
+            "time": time.time(),
+            "kind": reply.metadata.message_type,
+            **task,
+            "bytes": content_bytes(reply) if records else 0,
+            "shapes": shapes(records) if records else [],
+            "sha256": digest(records) if records else hashlib.sha256().hexdigest(),
+        }
+        append_line(self.path, lambda last: {**entry, "before": _hash(last) if last else _START})
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield the entries, oldest first, without torn lines: what these record had not left."""
+        return (line.row for line in read_lines(self.path) if line.row is not None)
+
+    def rounds_since(self, moment: float) -> int:
+        """Count the rounds of training and of sums that were answered since a time in seconds."""
+        return sum(
+            entry["time"] >= moment and entry["kind"] in (TRAIN, GATHER) and bool(entry["shapes"])
+            for entry in self.entries()  # a refusal has no shapes
+        )
+
+    def first_break(self) -> int | None:
+        """Return the number of the first line that does not fit the line before; None if all fit.
+
+        A torn line fits anywhere, and the line after it must fit it.
+        """
+        before = _START
+        for number, line in enumerate(read_lines(self.path), 1):
+            if line.row is not None and line.row.get("before") != before:
+                return number
+            before = _hash(line.content)
+        return None
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()

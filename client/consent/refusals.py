@@ -1,4 +1,4 @@
-"""What a site refuses: runs that its ``site.toml`` does not allow, and requests beyond a run's settings.
+"""What a site refuses: runs that ``site.toml`` does not allow, requests beyond a run's settings.
 
 A server could ask for sums in a run of FedAvg, train deeper layers, or isolate one class in an
 update. A site agreed to the run's settings only, so it refuses that.
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.consent.ledger import SiteLedger, refuse_beyond_budget
-from fedtransfer.client.deployment.exchange_log import ExchangeLog
+from fedtransfer.client.consent.ledger import ExchangeLog, SiteLedger, refuse_beyond_budget
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
@@ -47,8 +46,10 @@ def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: st
             f"this site takes part in {', '.join(consent.methods)} only, the run uses {', '.join(others)}; "
             "agree on one of these",
         )
-    held = config.backbone == BUNDLED or settings.backbone or (settings.weights and config.backbone in KERAS_BACKBONES)
-    if not held:  # a run must not make the site open files, or fetch weights, that it did not name itself
+    named = settings.backbone or (settings.weights and config.backbone in KERAS_BACKBONES)
+    if (
+        config.backbone != BUNDLED and not named
+    ):  # a run must not make the site open files, or fetch weights, that it did not name itself
         raise SiteError(
             "backbone-not-held",
             "the run wants another backbone than the bundled one, and this site names none; put the file "
@@ -104,7 +105,7 @@ def _refuse_unprotected(site: SiteFolder, config: RunConfig) -> None:
 
 
 def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
-    """Check a request of type ``kind``, not a query, against the run's settings as they are at the site.
+    """Check a request, not a query, against the run's settings as they are at the site.
 
     Raises:
         SiteError: the request goes beyond the settings; the text says how.
@@ -129,7 +130,8 @@ def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
 def _check_round(task: Task, config: RunConfig) -> None:
     last = config.training_rounds
     if not (1 <= task.round <= last and 0 <= task.counted < task.round):
-        raise _beyond(f"round {task.round} after {task.counted}", f"rounds 1 to {last}" if last else "no training")
+        limit = f"rounds 1 to {last}" if last else "no training"
+        raise _beyond(f"round {task.round} after {task.counted}", limit)
     expected = rate(config, task.round)
     if not math.isclose(task.rate, expected):  # libraries differ in the last bits of a cosine
         raise _beyond(f"{task.rate:g} of the learning rate in round {task.round}", f"{expected:g}")
@@ -156,10 +158,10 @@ def _check_heads(request: Task | Trial, config: RunConfig) -> None:
 def _check_extra(request: Request, config: RunConfig) -> None:
     if not request.extra:
         return
-    width = configured_backbone(config).features
+    width, with_control = configured_backbone(config).features, config.method.control_variates
     expected = {
         protocol.MOMENTS: [(width,)] * 2 if config.standardise == "federated" else None,
-        protocol.CONTROL: _spec(request, config, layers(config)[0]) if config.method.control_variates else None,
+        protocol.CONTROL: _spec(request, config, layers(config)[0]) if with_control else None,
         protocol.CLASS_WEIGHTS: [(len(request.classes),)] if config.class_balance else None,
     }
     for name, arrays in request.extra.items():

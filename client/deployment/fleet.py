@@ -36,7 +36,7 @@ class Fleet:
         return self._activate()
 
     def end_last_session(self) -> bool:
-        """Report that a SuperNode that crashed is gone, so that its messages fail; return whether one was."""
+        """Report that a crashed SuperNode is gone, so its messages fail; return whether one was."""
         if not self._number.exists():
             return False
         try:

@@ -26,8 +26,7 @@ _NAME_LENGTH = 64  # characters that are printed of a name from outside
 def make_keys(private: Path, name: str) -> str:
     """Make an EC P-384 key pair: ``private`` (mode 0600), and ``.pub`` with ``name`` as comment.
 
-    Returns:
-        The public key in OpenSSH's one-line form.
+    Return the public key in OpenSSH's one-line form.
     """
     key = ec.generate_private_key(ec.SECP384R1())
     secret = key.private_bytes(
@@ -96,11 +95,8 @@ class SiteIdentity:
 def identity_among(site: SiteFolder, name: str, public_keys: Mapping[str, str]) -> SiteIdentity:
     """Return the site's identity among others.
 
-    Args:
-        site: the site's folder.
-        name: its enrolled name, as the coordinator gives it.
-        public_keys: site → public key (OpenSSH's one-line form) of the sites that share masks, as
-            the coordinator gives them. The site itself may be among them.
+    The coordinator gives its enrolled ``name``, and site → public key (OpenSSH's one-line form) of
+    the sites that share masks, among which the site itself may be.
 
     Raises:
         SiteError: a key is invalid, two names have the same key, or the site's roster differs.
@@ -117,16 +113,12 @@ def identity_among(site: SiteFolder, name: str, public_keys: Mapping[str, str]) 
         roster = read_roster(site.roster)
         for peer, line in lines.items():
             if peer != name:
-                refuse_unlisted(roster, peer, fingerprint(line))
+                _refuse_unlisted(roster, peer, fingerprint(line))
     return SiteIdentity(key, peers)
 
 
-def refuse_unlisted(roster: Roster, peer: str, key: str) -> None:
-    """Refuse to share masks with ``peer``, unless the roster lists it with this fingerprint.
-
-    Raises:
-        SiteError: the roster lists another fingerprint or none; the text says what people can do.
-    """
+def _refuse_unlisted(roster: Roster, peer: str, key: str) -> None:
+    """Refuse to share masks with ``peer``, unless the roster lists it with this fingerprint."""
     subject = f"{peer[:_NAME_LENGTH]!r}, to which the coordinator gives key {key},"
     if peer not in roster.sites:
         raise SiteError(

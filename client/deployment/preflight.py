@@ -16,13 +16,13 @@ from typing import NamedTuple
 import httpx
 from cryptography import x509
 
-from fedtransfer.client.deployment.exchange_log import ExchangeLog
+from fedtransfer.client.consent.ledger import ExchangeLog
 from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys
-from fedtransfer.client.deployment.node import site_images
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.client.deployment.status import spending_line
 from fedtransfer.client.deployment.task import allowed_bundles
+from fedtransfer.client.node import site_images
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
@@ -39,7 +39,7 @@ _ONE_BY_ONE = ("network", "certificate", "clock", "enrolment")  # each needs tho
 
 
 class Finding(NamedTuple):
-    """The finding of one check: ``ok``, ``warning`` or ``error``, with a remedy if one is needed."""
+    """The finding of a check: ``ok``, ``warning`` or ``error``, with a remedy if one is needed."""
 
     subject: str
     level: str
@@ -47,12 +47,7 @@ class Finding(NamedTuple):
 
 
 def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
-    """Check everything that a site needs, in the order in which it needs it.
-
-    Args:
-        site: the site's folder.
-        images: decode every image too, which takes a while.
-    """
+    """Check everything that a site needs, in that order; ``images`` decodes all, which is slow."""
     checks: dict[str, Callable[[SiteFolder], tuple[str, str]]] = {
         "versions": _versions, "allow-list": _allow_list, "disk and memory": _resources, "key": _key,
         "images": lambda site: _images(site, decode_all=images), "consent": _consent, "privacy": _privacy,

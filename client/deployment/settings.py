@@ -30,21 +30,13 @@ _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class Consent(Table):
-    """What a run may ask of the site.
+    """What a run may ask of the site."""
 
-    Attributes:
-        methods: strategies and one-shot heads (``--init``) that a run may use; empty for any.
-        rounds_a_day: rounds of training or sums within 24 hours, over all runs; 0 for no limit.
-        least_images: classes with fewer images are left out of the federation.
-        demand: privacy mechanisms that a run must use; an unknown one refuses every run.
-        bundles: hashes of the app bundles to answer; ``installed`` is that of the site's fedtransfer.
-    """
-
-    methods: tuple[str, ...] = ()
-    rounds_a_day: int = Field(0, ge=0)
-    least_images: int = Field(1, ge=1)
-    demand: tuple[str, ...] = ()
-    bundles: tuple[str, ...] = ("installed",)
+    methods: tuple[str, ...] = ()  # strategies and one-shot heads (--init) that a run may use; empty: any
+    rounds_a_day: int = Field(0, ge=0)  # of training or sums within 24 hours, over all runs; 0: no limit
+    least_images: int = Field(1, ge=1)  # classes with fewer images are left out of the federation
+    demand: tuple[str, ...] = ()  # privacy mechanisms that a run must use; an unknown one refuses every run
+    bundles: tuple[str, ...] = ("installed",)  # hashes of app bundles; "installed": the site's own
 
     @field_validator("methods")
     @classmethod
@@ -62,14 +54,9 @@ class Consent(Table):
 
 
 class Privacy(Table):
-    """Privacy that all runs together may spend on an image of the site, added or removed.
+    """Privacy that all runs together may spend on an image of the site, added or removed."""
 
-    Attributes:
-        epsilon: ε; 0 for no limit.
-        delta: δ.
-    """
-
-    epsilon: float = Field(0.0, ge=0)
+    epsilon: float = Field(0.0, ge=0)  # 0: no limit
     delta: float = Field(1e-5, gt=0, lt=0.1)
 
     @property
@@ -79,36 +66,20 @@ class Privacy(Table):
 
 
 class SiteSettings(Table):
-    """The whole file. Paths are relative to its folder.
+    """The whole file. Paths are relative to its folder."""
 
-    Attributes:
-        name: the site's name; the coordinator may enrol it under another.
-        coordinator: address of the coordinator, host:port.
-        authority: the coordinator's ca.crt.
-        data: images: a folder of class folders, a CSV manifest or an .npz archive.
-        backbone, weights: files that replace those in a run's settings; "" to use the run's.
-        feature_statistics: the file that replaces a run's; "" to take part in no run that has one.
-        store: folder of the feature store.
-        threads: image batches extracted at a time; 0 for one per core.
-        strict: stop at the first image that cannot be read.
-        roster: file of the sites to share masks with; "" to trust the coordinator about their keys.
-        classes: the site's name for a class → the federation's; "" leaves the class out.
-        consent: what a run may ask.
-        privacy: what all runs together may spend.
-    """
-
-    name: str = Field(min_length=1)
-    coordinator: str
-    authority: str = "ca.crt"
-    data: str = Field(min_length=1)
-    backbone: str = ""
+    name: str = Field(min_length=1)  # the coordinator may enrol the site under another
+    coordinator: str  # its address, host:port
+    authority: str = "ca.crt"  # the coordinator's
+    data: str = Field(min_length=1)  # images: a folder of class folders, a CSV manifest or an .npz archive
+    backbone: str = ""  # files that replace those in a run's settings, as ``weights`` do; "" to use the run's
     weights: str = ""
-    feature_statistics: str = ""
-    store: str = "features"
-    threads: int = Field(0, ge=0)
-    strict: bool = False
-    roster: str = ""
-    classes: dict[str, str] = Field(default_factory=dict)
+    feature_statistics: str = ""  # the file that replaces a run's; "" to take part in no run that has one
+    store: str = "features"  # folder of the feature store
+    threads: int = Field(0, ge=0)  # image batches extracted at a time; 0 for one per core
+    strict: bool = False  # stop at the first image that cannot be read
+    roster: str = ""  # file of the sites to share masks with; "" to trust the coordinator about their keys
+    classes: dict[str, str] = Field(default_factory=dict)  # the site's name → the federation's; "": left out
     consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
 
@@ -122,25 +93,17 @@ class SiteSettings(Table):
 
 
 class SiteFolder:
-    """A site's folder.
-
-    Attributes:
-        folder: its path.
-        settings: the settings in its site.toml.
-        authority: the certificate of the authority that signs the coordinator's.
-        key: the site's private key.
-        roster: the roster of sites to share masks with; None to trust the coordinator about their keys.
-        state: folder of files of the running site: logs, the worker's socket, Flower's node id.
-        results: folder of results, one folder per run.
-        exchange_log: the log of messages that left the site.
-    """
+    """A site's folder, with the settings in its site.toml."""
 
     def __init__(self, folder: Path, settings: SiteSettings) -> None:
         self.folder, self.settings = folder, settings
-        self.authority, self.key = self.path(settings.authority), folder / "site.key"
+        self.authority = self.path(settings.authority)  # the certificate of what signs the coordinator's
+        self.key = folder / "site.key"  # the site's private key
+        # The sites to share masks with; None to trust the coordinator about their keys.
         self.roster = self.path(settings.roster) if settings.roster else None
-        self.state, self.results = folder / "state", folder / "results"
-        self.exchange_log = folder / "sent.jsonl"
+        self.state = folder / "state"  # of the running site: logs, the worker's socket, Flower's node id
+        self.results = folder / "results"  # one folder per run
+        self.exchange_log = folder / "sent.jsonl"  # the log of messages that left the site
 
     @classmethod
     def open(cls, folder: Path) -> "SiteFolder":

@@ -21,7 +21,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from fedtransfer.client.deployment.exchange_log import ExchangeLog
+from fedtransfer.client.consent.ledger import ExchangeLog
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import SiteError, UserError
@@ -41,7 +41,7 @@ _UNANSWERED = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "the site's own log s
 class Task:
     """A message at SuperNode, to be fetched and answered.
 
-    ``address`` is that of SuperNode's Runtime API, host:port, and ``token`` its token for the message.
+    ``address`` is SuperNode's Runtime API, host:port; ``token`` is its token for the message.
     """
 
     def __init__(self, site: SiteFolder, address: str, token: str) -> None:

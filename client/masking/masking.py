@@ -22,7 +22,6 @@ from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks import messages, shamir
 from fedtransfer.common.masks.graph import Graph, graph, least_sites
-from fedtransfer.common.masks.messages import Masked, Stage
 from fedtransfer.common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
 from fedtransfer.common.masks.session import Session, common_part, common_settings
 from fedtransfer.common.masks.vector import encode, places
@@ -39,7 +38,7 @@ class Masking:
     node: Node
     config: RunConfig  # as it is at this site
 
-    def answer(self, message: Stage) -> Any:
+    def answer(self, message: messages.Stage) -> Any:
         """Answer a message that belongs to secure aggregation only.
 
         Raises:
@@ -105,7 +104,7 @@ class Masking:
                 context = session.session.context("mask", digest, *sorted((session.site, name)))
                 mask = pad(_agree(key, _public_key(session, session.masks, name), context), len(vector))
                 vector += mask if session.site < name else -mask
-        return Masked(answer.round, answer.fingerprint, answer.classes, vector)
+        return messages.Masked(answer.round, answer.fingerprint, answer.classes, vector)
 
     def consent(self, message: messages.Survivors) -> messages.Consent:
         """Agree to unmask the sum over these sites, if they are enough and this site is one of them."""
@@ -212,7 +211,7 @@ class Masking:
 
 
 def empty_confusion(round: int, fingerprint: str, classes: str, number: int) -> Confusion:
-    """Return closing scores over no images, for a site that reveals none; ``number`` is that of classes."""
+    """Return closing scores over no images, of a ``number`` of classes, for a site that reveals none."""
     empty = Counts.empty(number)
     return Confusion(round, fingerprint, classes, empty, empty, np.zeros((number, number), np.int64))
 
@@ -251,7 +250,7 @@ def _bytes(digits: str) -> bytes:
         raise SiteError("not-hexadecimal", "sent a key or a signature that is not in hexadecimal digits") from None
 
 
-_STAGES: dict[type[Stage], Callable[[Masking, Any], Any]] = {
+_STAGES: dict[type[messages.Stage], Callable[[Masking, Any], Any]] = {
     messages.Invitation: Masking.make_keys,
     messages.Peers: Masking.share_secrets,
     messages.Survivors: Masking.consent,

@@ -24,34 +24,24 @@ NOT_BEGUN, INVITED, SHARED, ANSWERED, AGREED = range(5)  # the last stage that i
 
 @dataclass(frozen=True)
 class SessionState:
-    """The state of a session at a site.
-
-    Attributes:
-        run, round, kind, nonce, site: the session (``session``), and the site's name in it.
-        done: the last stage that is done.
-        key, box, seed: the secrets from which its two keys are derived; that of its self-mask.
-        names, masks, boxes, enrolled: columns over all sites, as in ``common.masks.messages.Peers``.
-        sharers: the sites whose shares were passed on.
-        received: neighbour → shares of its seed and of its key.
-        survivors: the list to which the site agreed.
-    """
+    """The state of a session at a site, with the columns over all sites in ``messages.Peers``."""
 
     run: str
     round: int
     kind: str
     nonce: str
-    site: str
-    done: int
-    key: int
+    site: str  # its name in the session
+    done: int  # the last stage that is done
+    key: int  # the secrets from which its two keys are derived: this one and ``box``
     box: int
-    seed: int = 0
+    seed: int = 0  # the secret of its self-mask
     names: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     boxes: tuple[str, ...] = ()
     enrolled: tuple[str, ...] = ()
-    sharers: tuple[str, ...] = ()
-    received: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    survivors: tuple[str, ...] = ()
+    sharers: tuple[str, ...] = ()  # the sites whose shares were passed on
+    received: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # neighbour → (of seed, of key)
+    survivors: tuple[str, ...] = ()  # the list to which the site agreed
 
     @property
     def session(self) -> Session:

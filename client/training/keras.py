@@ -96,7 +96,9 @@ class KerasTrainer(Trainer):
                 scores = self._scores(tf.gather(x, batch), training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
                 losses *= present * tf.gather(class_weights, labels)
-                loss = tf.reduce_sum(losses) / tf.reduce_sum(present) + sum(self._penalties())
+                loss = tf.reduce_sum(losses) / tf.reduce_sum(present) + sum(
+                    loss for part in self._parts for loss in part.losses
+                )
             return tape.gradient(loss, self._weights)
 
         def step(i: Any) -> Any:
@@ -132,6 +134,3 @@ class KerasTrainer(Trainer):
 
     def _scores(self, x: Any, training: bool) -> Any:
         return self._model(self._above(x, training=False) if self._above else x, training=training)
-
-    def _penalties(self) -> list[Any]:
-        return [loss for part in self._parts for loss in part.losses]

@@ -30,7 +30,7 @@ Split = tuple[Features, Labels]
 
 @dataclass(frozen=True)
 class PersonalHeads:
-    """The heads of a site and how they do, in the order of ``fedtransfer.common.wire.personal.KINDS``."""
+    """The heads of a site and how they do, in the order of ``common.wire.personal.KINDS``."""
 
     heads: Mapping[str, Arrays]
     losses: Mapping[str, float]  # mean cross-entropy on the site's validation images; 0 without any

@@ -2,8 +2,8 @@
 
 Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv
 1910.06378), Algorithm 1, option II: each of K local steps is y ← y - η (g(y) - c_k + c); then the
-site's variate becomes c_k⁺ = c_k - c + (x - y) / (K η). It stays at the site, which sends the change
-c_k⁺ - c_k, unweighted.
+site's variate becomes c_k⁺ = c_k - c + (x - y) / (K η). It stays at the site, which sends the
+change c_k⁺ - c_k, unweighted.
 
 A variate is stored on the site's disk by run and round. A round starts from the state of the last
 round that counted at the server, so a repeated round, after a failure or a resumption, starts from
@@ -37,7 +37,8 @@ class SiteState:
     """A site's state of one run, in a folder of the states of all runs.
 
     Raises:
-        SiteError: ``run`` is not such a name. It comes from the server and becomes a folder's name.
+        SiteError: ``run``, which comes from the server and names a folder, is not 8 to 64
+            hexadecimal digits.
     """
 
     folder: Path
@@ -51,19 +52,15 @@ class SiteState:
                 "characters; install the same fedtransfer on both sides",
             )
 
-    def before(self, round: int) -> Arrays | None:
-        """Return the state of the newest round before ``round``, or None."""
-        for path in reversed([path for number, path in round_files(self._folder) if number < round]):
+    def after(self, round: int) -> Arrays | None:
+        """Return the state after ``round``; None if the site has lost it, or it is damaged."""
+        for path in (path for number, path in round_files(self._folder) if number == round):
             if (arrays := read_round(path)) is not None:
                 os.utime(self._folder)
                 return tuple(arrays[str(i)] for i in range(len(arrays)))
-            log.warning("state %s is damaged, so it is set aside and the previous one used", path)
+            log.warning("state %s is damaged, so it is set aside", path)
             path.rename(path.with_suffix(".damaged"))
         return None
-
-    def holds(self, round: int) -> bool:
-        """Whether the site has the state of this very round."""
-        return any(number == round for number, _ in round_files(self._folder))
 
     def keep(self, round: int, arrays: Sequence[NDArray[np.float32]], since: int | None = None) -> None:
         """Store the arrays as the state after ``round``, which began from the state of round ``since``.
@@ -109,11 +106,8 @@ def next_control(
 ) -> tuple[Arrays, Arrays]:
     """Return the site's next variate c_k⁺, and its change: float32, computed in float64.
 
-    Args:
-        before, after: x and y, the head before and after training.
-        control, local: c and c_k, shaped as the head.
-        steps: K.
-        rate: η, the learning rate of the round.
+    x and y are the head ``before`` and ``after`` training, K the number of ``steps``, and η the
+    learning ``rate`` of the round; ``control`` and ``local`` are c and c_k.
     """
     following = tuple(
         (k - c.astype(np.float64) + (x.astype(np.float64) - y) / (steps * rate)).astype(np.float32)

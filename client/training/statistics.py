@@ -24,7 +24,7 @@ Arrays = tuple[NDArray[Any], ...]
 
 
 def site_sums(statistic: str, x: Features, y: Labels, classes: int) -> Arrays:
-    """Return sums over a site's images: of features (n, d) and class numbers (n,) of C = ``classes``.
+    """Return sums over a site's images: features (n, d), class numbers (n,) of C = ``classes``.
 
     ``statistic`` is ``classes``, ``gram`` or ``moments``.
 
@@ -42,11 +42,8 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
     A site without images sends noise like any other. With shared noise the sums are in float64 and
     without noise: they may leave the site only after its share of noise is added.
 
-    Args:
-        x, y: features (n, d), as heads see them, and class numbers (n,).
-        classes: C, the number of classes that the run declares.
-        config: the run's settings.
-        rng: source of the noise; outside tests a secret one (``fedtransfer.common.privacy.randomness``).
+    Features (n, d) are as heads see them; ``classes`` is the number that the run declares. Outside
+    tests the ``rng`` of the noise is a secret one (``fedtransfer.common.privacy.randomness``).
     """
     sums = clipped_sums(one_shot_sums(config), x, y, classes, config.clip)
     if config.noise == "shared":
@@ -55,10 +52,10 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
 
 
 def clipped_sums(statistic: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
-    """Return ``noisy classes`` or ``noisy gram``: sums of features clipped to norm ``clip``, before noise.
+    """Return ``noisy classes`` or ``noisy gram``: sums of features of norm ≤ ``clip``, before noise.
 
-    A row of features with NaN or infinite entries counts as zeros.
-    ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds how much one image changes the sums.
+    Longer features are clipped; a row with NaN or infinite entries counts as zeros. By how much
+    one image changes the sums ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds.
     """
     d = x.shape[1]
     gram, by_class = np.zeros((d, d)), np.zeros((classes, d))

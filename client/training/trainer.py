@@ -1,7 +1,7 @@
 """Fine-tune a head on features. Each call starts from the head that it gets, without other state.
 
-Two trainers do the same arithmetic: ``LinearTrainer`` for the default, one softmax layer under plain
-SGD, and ``fedtransfer.client.training.keras`` for every other head and optimizer.
+Two trainers do the same arithmetic: ``LinearTrainer`` for the default, one softmax layer under
+plain SGD, and ``fedtransfer.client.training.keras`` for every other head and optimizer.
 """
 
 import math
@@ -24,17 +24,11 @@ Weights = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a head is fine-tuned.
+    """How a head is fine-tuned. The first five are as in the run config.
 
-    Attributes:
-        optimizer, learning_rate, batch_size, epochs, patience: as in the run config.
-        proximal: FedProx' μ: the loss gets μ/2 · ‖w - (the head it began at)‖².
-        weight_decay: λ: each step also shrinks kernels, not biases, by rate · λ.
-        inner_rate: Per-FedAvg's α: a step takes two batches, and its gradient on the second where a
-            step of α along that on the first leads (0: plain steps).
-        corrected: steps take a correction of their gradients (SCAFFOLD).
-        backbone_rate: share of each step that arrays of the backbone make (discriminative rates;
-            Howard and Ruder 2018, arXiv 1801.06146).
+    With Per-FedAvg's α a step takes two batches, and its gradient on the second where a step of α
+    along that on the first leads. Arrays of the backbone may make a share of each step only
+    (discriminative rates; Howard and Ruder 2018, arXiv 1801.06146).
     """
 
     optimizer: str
@@ -42,10 +36,10 @@ class Recipe:
     batch_size: int
     epochs: int
     patience: int = 0
-    proximal: float = 0.0
-    weight_decay: float = 0.0
-    inner_rate: float = 0.0
-    corrected: bool = False
+    proximal: float = 0.0  # FedProx' μ: the loss gets μ/2 · ‖w - (the head it began at)‖²
+    weight_decay: float = 0.0  # λ: each step also shrinks kernels, not biases, by rate · λ
+    inner_rate: float = 0.0  # Per-FedAvg's α (0: plain steps)
+    corrected: bool = False  # steps take a correction of their gradients (SCAFFOLD)
     backbone_rate: float = 1.0
 
     @classmethod
@@ -85,7 +79,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def start(self, job: TrainingJob) -> Callable[[int], Arrays]:
-        """Begin at the job's head with new optimizer state; return a function epochs → head after them."""
+        """Begin at the job's head with new optimizer state; return epochs → head after them."""
 
     @abstractmethod
     def predict(self, head: Arrays, x: Features) -> NDArray[np.float32]:
@@ -102,10 +96,8 @@ class Trainer(ABC):
         that many epochs, and return the head of the best epoch.
 
         Args:
-            head, x, y: what is trained, and on what.
             rng: draws batches and dropout.
-            epochs: passes over the images.
-            patience, validation: see above.
+            epochs, patience: passes over the images; see above.
             rate: share of the recipe's rates that holds.
             correction: added to the gradient of each step, shaped as the head; for a corrected recipe only.
             class_weights: (C,) factors on the images' losses, by class; a batch's sum is divided by

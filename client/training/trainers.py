@@ -1,4 +1,4 @@
-"""Trainers to borrow, one for each kind of head and recipe, built once a process; a round's training with one."""
+"""Trainers to borrow, one for each kind of head and recipe, and a round's training with one."""
 
 import threading
 from collections.abc import Iterator

@@ -48,7 +48,7 @@ def test_views_stand_beside_training_images_and_nowhere_else(folder_of_classes) 
     assert len(np.unique(x, axis=0)) == 3 * n
     for split in ("validation", "test"):
         np.testing.assert_array_equal(more.data(split, CLASSES)[0], plain.data(split, CLASSES)[0])
-    np.testing.assert_array_equal(more.held_out(), plain.held_out())
+    np.testing.assert_array_equal(more.features()["held out"], plain.features()["held out"])
 
 
 def test_features_follow_the_federations_moments(folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_features_follow_the_federations_moments(folder_of_classes, monkeypatch:
     other = (moments[0], 2 * moments[1])
     np.testing.assert_allclose(ready.data("train", CLASSES, other)[0][:, live], x[:, live] / 2, rtol=1e-6)
     np.testing.assert_array_equal(
-        ready.held_out(other),
+        ready.features(other)["held out"],
         np.concatenate([ready.data(split, CLASSES, other)[0] for split in ("validation", "test")]),
     )
     reads: list[int] = []
@@ -79,4 +79,4 @@ def test_features_follow_the_federations_moments(folder_of_classes, monkeypatch:
 
 def test_a_site_knows_the_width_that_heads_see(folder_of_classes) -> None:
     ready = site(folder_of_classes(12), project="random", dimensions=9)
-    assert ready.held_out().shape[1] == 9
+    assert ready.features()["held out"].shape[1] == 9

@@ -28,17 +28,14 @@ def files(folder: Path) -> list[str]:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
-def test_a_round_starts_from_the_newest_state_before_it(tmp_path_factory, rounds: list[int]) -> None:
+def test_each_of_the_newest_rounds_has_its_state(tmp_path_factory, rounds: list[int]) -> None:
     """Whatever is played, again or anew: against a dictionary that forgets what came after."""
     state, memory = SiteState(tmp_path_factory.mktemp("s"), RUN), {}
     for seed, round in enumerate(rounds):
-        earlier = [r for r in memory if r < round]
-        found = state.before(round)
-        assert (found is None) == (not earlier)
-        if earlier:
-            assert same(found, memory[max(earlier)])
+        for r in range(11):
+            assert same(state.after(r), memory[r]) if r in memory else state.after(r) is None
         state.keep(round, arrays(seed))
-        memory = {r: memory[r] for r in earlier} | {round: arrays(seed)}
+        memory = {r: memory[r] for r in memory if r < round} | {round: arrays(seed)}
         memory = {r: memory[r] for r in sorted(memory)[-3:]}
     assert files(state.folder) == [f"round-{r:06}" for r in sorted(memory)]
 
@@ -48,17 +45,15 @@ def test_a_replayed_round_starts_from_what_it_started_from(tmp_path: Path) -> No
     for round in (1, 4, 5):
         state.keep(round, arrays(round))
     for _ in range(2):
-        assert same(state.before(5), arrays(4))
+        assert same(state.after(4), arrays(4))
         state.keep(5, arrays(50))
-    assert same(state.before(6), arrays(50))
+    assert same(state.after(5), arrays(50))
     state.keep(2, arrays(2))  # the server went back
     assert files(tmp_path) == ["round-000001", "round-000002"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
-def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_state_is_set_aside(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     state = SiteState(tmp_path, RUN)
     state.keep(1, arrays(1))
     state.keep(2, arrays(2))
@@ -67,11 +62,12 @@ def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(
     content[len(content) // 2] ^= 1
     newest.write_bytes({"cut": content[:-7], "flip": content, "empty": b""}[damage])
     with caplog.at_level(logging.WARNING):
-        assert same(state.before(3), arrays(1))
+        assert state.after(2) is None
     assert f"{newest} is damaged, so it is set aside" in caplog.text
     assert newest.with_suffix(".damaged").exists()
     caplog.clear()
-    assert same(state.before(3), arrays(1))
+    assert state.after(2) is None
+    assert same(state.after(1), arrays(1))
     assert not caplog.text
 
 
@@ -86,7 +82,7 @@ def test_a_write_that_is_cut_off_leaves_the_states_before(tmp_path: Path, monkey
     with pytest.raises(UserError, match=r"round-000002.* No space left on device"):
         state.keep(2, arrays(2))
     assert files(tmp_path) == ["round-000001"]
-    assert same(state.before(3), arrays(1))
+    assert same(state.after(1), arrays(1))
 
 
 def test_only_the_runs_used_last_are_kept(tmp_path: Path) -> None:
@@ -95,7 +91,7 @@ def test_only_the_runs_used_last_are_kept(tmp_path: Path) -> None:
     for i, name in enumerate(names[:8]):
         SiteState(tmp_path, name).keep(1, arrays(0))
         os.utime(tmp_path / name, (1000 + i, 1000 + i))
-    SiteState(tmp_path, names[0]).before(2)  # reading is use
+    SiteState(tmp_path, names[0]).after(1)  # reading is use
     for name in names[8:]:
         SiteState(tmp_path, name).keep(1, arrays(0))
     left = {path.name for path in tmp_path.iterdir()}

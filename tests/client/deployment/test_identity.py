@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 from fedtransfer.client.cli import client
 from fedtransfer.client.deployment.founding import found_site, replace_key
 from fedtransfer.client.deployment.keys import SiteIdentity
-from fedtransfer.client.deployment.node import deployed_node
 from fedtransfer.client.deployment.preflight import check_site
 from fedtransfer.client.deployment.settings import SiteFolder
-from fedtransfer.client.node import Node
+from fedtransfer.client.node import Node, deployed_node
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.support.keys import fingerprint
 from fedtransfer.common.support.roster import roster_text

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from fedtransfer.client.consent.ledger import SiteLedger
-from fedtransfer.client.deployment.exchange_log import ExchangeLog
+from fedtransfer.client.consent.ledger import ExchangeLog, SiteLedger
 from fedtransfer.client.deployment.founding import found_site
-from fedtransfer.client.deployment.node import DeployedNode, deployed_node, site_images, split_images
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import spending_line
+from fedtransfer.client.node import DeployedNode, deployed_node, site_images, split_images
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import SiteError, UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_network import shared_backbone
 
-from fedtransfer.client.deployment.node import keep_result, newest_result
+from fedtransfer.client.node import keep_result, newest_result
 from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
@@ -32,7 +32,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where results are kept; the clock is a counter."""
     hours = iter(range(10, 24))
-    monkeypatch.setattr("fedtransfer.client.deployment.node.time.strftime", lambda *_: f"20261124T{next(hours)}0000Z")
+    monkeypatch.setattr("fedtransfer.client.node.time.strftime", lambda *_: f"20261124T{next(hours)}0000Z")
     return tmp_path / "results"
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedtransfer.client.deployment.node import keep_result, newest_result
-from fedtransfer.client.node import Node
+from fedtransfer.client.node import Node, keep_result, newest_result
 from fedtransfer.client.training.personal import PersonalHeads, make_personal
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head, load_head

@@ -76,12 +76,12 @@ def test_rounds_with_partial_cohorts_are_those_of_algorithm_1(build, tmp_path: P
     first = tuple(np.random.default_rng(9).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
     state = server.start(first, CONFIG)
     zeros = tuple(np.zeros_like(array) for array in first)
-    kept = [SiteState(tmp_path / str(i), "0123abcd") for i in range(SITES)]
+    kept, last = [SiteState(tmp_path / str(i), "0123abcd") for i in range(SITES)], [0] * SITES
     for r, (cohort, share) in enumerate(zip(cohorts(), rates(), strict=True), 1):
         sent, control = state.head, server.extra(state)[CONTROL]
         made = []
         for i in cohort:
-            own = kept[i].before(r) or zeros
+            own = kept[i].after(last[i]) or zeros
             x, y = held[i]
             head = t.train(
                 sent, x, y, generator(0, "test", r, i), EPOCHS, rate=share, correction=scaffold.correction(control, own)
@@ -89,10 +89,11 @@ def test_rounds_with_partial_cohorts_are_those_of_algorithm_1(build, tmp_path: P
             steps = scaffold.local_steps(len(y), SIZE, EPOCHS)
             following, change = scaffold.next_control(sent, head, control, own, steps, ETA * share)
             kept[i].keep(r, following)
+            last[i] = r
             made.append(Contribution(tuple(new - old for new, old in zip(head, sent, strict=True)), 1, change))
         state = server.step(state, server.combine(made, CONFIG), CONFIG)
     x, c, c_i = algorithm_1([array.astype(np.float64) for array in first])
-    own = [kept[i].before(ROUNDS + 1) or zeros for i in range(SITES)]
+    own = [kept[i].after(last[i]) or zeros for i in range(SITES)]
     for j in range(2):
         np.testing.assert_allclose(state.head[j], x[j], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(state.slots["control"][j], c[j], rtol=1e-4, atol=1e-5)

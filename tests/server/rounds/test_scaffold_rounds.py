@@ -39,7 +39,7 @@ def variates(run: Drawn, outcome: Outcome) -> list[tuple[np.ndarray, ...]]:
     """What each site holds of the run, as of the round in which it last counted."""
     counted, zeros = outcome.progress.counted, tuple(np.zeros_like(array) for array in outcome.progress.state.head)
     states = {name: SiteState(run.folder / name / "runs", outcome.progress.run) for name in run.data}
-    return [states[name].before(counted[name] + 1) if name in counted else zeros for name in run.data]
+    return [states[name].after(counted[name]) if name in counted else zeros for name in run.data]
 
 
 def assert_mean_of_variates(run: Drawn, outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedtransfer.client.deployment.node import deployed_node
+from fedtransfer.client.node import deployed_node
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
