@@ -136,7 +136,7 @@ def benchmark(
     from fedtransfer.simulations.benchmark.plans import bundled_plan, read_plan
     from fedtransfer.simulations.benchmark.record import open_folder, write_record
     from fedtransfer.simulations.benchmark.runs import run_plan
-    from fedtransfer.simulations.report import write_report
+    from fedtransfer.simulations.report.page import write_report
 
     path = bundled_plan(str(plan)) if str(plan) in PRESETS else Path(plan)
     folder, display = Path(out or Path("runs") / f"benchmark-{path.stem}"), _display(progress)

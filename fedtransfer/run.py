@@ -208,7 +208,7 @@ class Run:
 
     def report(self) -> Path:
         """Write ``report.html``, a self-contained page, in the run folder; return its path."""
-        from fedtransfer.simulations.report import write_report
+        from fedtransfer.simulations.report.page import write_report
 
         write_report([self.folder], self.folder / "report.html")
         return self.folder / "report.html"

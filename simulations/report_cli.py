@@ -46,8 +46,7 @@ def report(
 
     fedtransfer report runs/plain runs/private --out compared.html --open yes
     """
-    from fedtransfer.simulations.report import write_report
-    from fedtransfer.simulations.report.page import is_report
+    from fedtransfer.simulations.report.page import is_report, write_report
 
     target = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if target.is_dir():

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 import pytest
 from matplotlib.figure import Figure as Drawing
 
-from fedtransfer.simulations.report import write_report
+from fedtransfer.simulations.report.page import write_report
 
 VOID = {"meta", "link", "img", "br"}
 INLINE = {"a", "bdi", "span", "code"}

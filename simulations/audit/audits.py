@@ -36,7 +36,7 @@ from fedtransfer.simulations.audit.one_run import OneRun, one_run_bound
 from fedtransfer.simulations.audit.plan import AuditCase, read_plan
 from fedtransfer.simulations.audit.server_view import measure_leaks, recovered
 from fedtransfer.simulations.display import Display
-from fedtransfer.simulations.report import write_report
+from fedtransfer.simulations.report.page import write_report
 from fedtransfer.simulations.scoring.estimate import Estimate
 
 SHADOWS = 128  # of a run, by default

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from fedtransfer.common.support.files import write_csv
-from fedtransfer.simulations.report.audit_names import MEASURES, Value
+from fedtransfer.simulations.report.audit_names import Value
 from fedtransfer.simulations.report.blocks import epsilon
 
 Row = dict[str, float | str]
@@ -151,7 +151,7 @@ def _of_one(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         if not math.isnan(finding.value):
             value, count = Value.from_row(_cells(finding)), f"{finding.count:,}" if finding.count else ""
-            table.add_row(finding.attack, MEASURES[finding.measure], value.text, value.guess, count)
+            table.add_row(finding.attack, value.name, value.text, value.guess, count)
     return table
 
 

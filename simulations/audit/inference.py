@@ -28,8 +28,7 @@ from fedtransfer.simulations.audit.findings import CurvePoint, Finding
 from fedtransfer.simulations.audit.image_pool import ImagePool
 from fedtransfer.simulations.audit.membership import ATTACKS, Members, Scores, Shadows, Target
 from fedtransfer.simulations.audit.plan import AuditCase
-from fedtransfer.simulations.scoring.estimate import Estimate
-from fedtransfer.simulations.scoring.measures import FEWEST_FALSE_ALARMS
+from fedtransfer.simulations.scoring.estimate import FEWEST_FALSE_ALARMS, Estimate
 
 RATES = {"tpr@1%": 0.01, "tpr@0.1%": 0.001}
 POINTS = 80  # of a curve

@@ -81,8 +81,8 @@ def benchmark(
     from fedtransfer.simulations.benchmark.record import open_folder, write_record
     from fedtransfer.simulations.benchmark.runs import run_plan
     from fedtransfer.simulations.benchmark.terminal import missing_methods, results_table
-    from fedtransfer.simulations.report import write_report
-    from fedtransfer.simulations.report.failures import grouped
+    from fedtransfer.simulations.report.benchmark_runs import grouped
+    from fedtransfer.simulations.report.page import write_report
 
     if (plan is None) == (not preset):
         raise UserError(

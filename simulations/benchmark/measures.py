@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.simulations.scoring.measures import REACHED
+from fedtransfer.simulations.scoring.estimate import REACHED
 
 if TYPE_CHECKING:
     from fedtransfer.simulations.scoring.baselines import Score

@@ -11,7 +11,7 @@ from fedtransfer.common.config.toml_settings import Table
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.benchmark.axes import expanded
-from fedtransfer.simulations.scoring.measures import BASELINES
+from fedtransfer.simulations.scoring.estimate import BASELINES
 
 
 class Tuning(Table):

@@ -29,7 +29,7 @@ from fedtransfer.simulations.benchmark.plots import plot_epsilon
 from fedtransfer.simulations.benchmark.pool import Say, reason, results, workers
 from fedtransfer.simulations.benchmark.tables import Line, summarise, with_differences, write_cells, write_table
 from fedtransfer.simulations.benchmark.tuning import choose, with_choices
-from fedtransfer.simulations.report.failures import grouped
+from fedtransfer.simulations.report.benchmark_runs import grouped
 
 if TYPE_CHECKING:
     from fedtransfer.simulations.benchmark.cells import Features

@@ -1,32 +1,28 @@
-"""The answer about an audit: facts on attacks, on claims and on the cost of protection."""
+"""The answer about an audit: what attacks find, whether claims hold, what protection costs; the glance table."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from fedtransfer.simulations.report import audit_best
 from fedtransfer.simulations.report.audit_names import (
+    MEMBERSHIP,
     Value,
     bounds_of,
     highest,
-    images_of,
-    protected,
+    measured,
+    protection_name,
+    values_of,
 )
-from fedtransfer.simulations.report.blocks import Fact, epsilon, printable, span
+from fedtransfer.simulations.report.blocks import NONE, Fact, Section, epsilon, listed, names, percent, printable, span
 from fedtransfer.simulations.report.reading import Audit, real
-from fedtransfer.simulations.report.sentences import fact, paragraphs, sentence
+from fedtransfer.simulations.report.sentences import fact, paragraphs, sentence, table
 
-_ONCE = {  # name in the template → measure
-    "tpr": "tpr@1%",
-    "auc": "auc",
-    "counts": "exact_share",
-    "distance": "l1",
-    "psnr": "psnr",
-    "psnr_of_class_mean": "psnr_of_class_mean",
-    "accuracy": "accuracy",
-}
+_ONCE = ("tpr@1%", "auc", "exact_share", "l1", "psnr", "psnr_of_class_mean", "accuracy")
+_MEMBERS = ("tpr@1%", "auc")
+# Questions, each with the measures that answer it: the first that the audit has is used.
+_QUESTIONS = (("exact_share",), ("cosine@1", "cosine@2-5", "cosine@6+"), ("psnr",), _MEMBERS)
 
 
 class Loss(NamedTuple):
@@ -37,39 +33,40 @@ class Loss(NamedTuple):
     protection: str
     accuracy: float
     without: float
-    loss: float
+
+    @property
+    def loss(self) -> float:
+        """The difference."""
+        return self.without - self.accuracy
 
 
-def title(audit: Audit, name: str) -> str:
-    """Name an audit by its run, or by its folder."""
-    return sentence("audit", "title", audit.about.get("run"), name, audit.folder.name == "audit")
-
-
-def answer(audit: Audit) -> tuple[Fact, ...]:
+def answer(audit: Audit) -> list[Fact]:
     """Answer: what is learnt, whether the claims hold, and what protection costs."""
+    values = values_of(audit)
     if audit.about.get("run"):
-        return _learnt(audit), _claims(audit)
-    facts = audit_best.answer(audit), _claims(audit)
-    if not (losses := _losses(audit)):
-        return facts
-    most, least = (choose(losses, key=lambda case: case.loss) for choose in (max, min))
-    return *facts, fact("audit", "cost", most, least if least != most else None)
+        return [_learnt(values), _claims(audit, values)]
+    facts = [_members_found(values), _claims(audit, values)]
+    if losses := _losses(values):
+        most, least = (choose(losses, key=lambda case: case.loss) for choose in (max, min))
+        facts.append(fact("audit", "cost", most, least if least != most else None))
+    return facts
 
 
 def lead(audit: Audit) -> str:
     """Say what was attacked, and what it promises."""
-    about = audit.about
-    backbone = about.get("backbone") or {}
-    epsilons = sorted({real(row["epsilon"]) for row in audit.table if row["epsilon"]})
+    about, values = audit.about, values_of(audit)
+    backbone, config = about.get("backbone") or {}, about.get("config") or {}
+    private, masks = config.get("dp", "none") != "none", bool(config.get("masks"))
+    epsilons = sorted({real(value.epsilon) for value in values if value.epsilon})
     return sentence(
         "audit",
         "lead",
         run=about.get("run"),
-        strategies=[printable(name, 40) for name in dict.fromkeys(row["strategy"] for row in audit.table) if name],
-        protection=_protection(about.get("config") or {}),
+        strategies=[printable(name, 40) for name in dict.fromkeys(value.strategy for value in values) if name],
+        protection=protection_name(("both" if masks else "dp") if private else "masks" if masks else "none"),
         data=printable(str(about.get("data", "?")).rsplit("/", 1)[-1], 60),
         sites=about.get("sites") or [],
-        images=[images for images in dict.fromkeys(map(images_of, audit.table)) if images],
+        images=[images for images in dict.fromkeys(value.images for value in values) if images],
         epsilon=span(epsilon(epsilons[0]), epsilon(epsilons[-1])) if epsilons else "",
         promises=about.get("promises") or [],
         backbone=backbone.get("name", "?"),
@@ -77,10 +74,10 @@ def lead(audit: Audit) -> str:
     )
 
 
-def how(audit: Audit) -> tuple[str, ...]:
+def how(audit: Audit) -> Sequence[str]:
     """Say how an audit was made, and what it cannot show."""
-    about, run = audit.about, audit.about.get("run")
-    accuracy = highest(audit.table, "accuracy") if run else None
+    about, run, values = audit.about, audit.about.get("run"), values_of(audit)
+    accuracy = highest(values, "accuracy") if run else None
     of_summary = real(run.get("accuracy")) if run else math.nan
     same = accuracy is None or not abs(of_summary - accuracy.value) > 5e-4
     return paragraphs(
@@ -90,49 +87,105 @@ def how(audit: Audit) -> tuple[str, ...]:
         accuracy=accuracy,
         of_summary=None if same else of_summary,
         shadows=about.get("shadows") or 0,
-        claimed=any(row["epsilon"] for row in audit.table),
-        pictures_missing=not audit.pictures and highest(audit.table, "psnr") is not None,
+        claimed=any(value.epsilon for value in values),
+        pictures_missing=not audit.pictures and highest(values, "psnr") is not None,
         seconds=real(about.get("seconds") or 0),
     )
 
 
-def _protection(config: Mapping[str, Any]) -> str:
-    private, masks = config.get("dp", "none") != "none", bool(config.get("masks"))
-    return protected(("both" if masks else "dp") if private else "masks" if masks else "none")
-
-
-def _learnt(audit: Audit) -> Fact:
+def _learnt(values: Sequence[Value]) -> Fact:
     """Report the highest value of each measure, and cosines, furthest above the guess first."""
-    rows = [row for row in audit.table if row["attack"] != "one run"]
-    top = {name: highest(rows, measure) for name, measure in _ONCE.items()}
-    cosines = [Value.from_row(row) for row in rows if row["measure"].startswith("cosine@") and row["value"]]
+    attacked = [value for value in values if value.attack != "one run"]
+    cosines = [value for value in attacked if value.measure.startswith("cosine@") and value.present]
     cosines.sort(key=lambda cosine: cosine.value - np.nan_to_num(cosine.by_chance), reverse=True)
-    return fact("audit", "learnt", {**top, "cosines": cosines})
+    return fact("audit", "learnt", {measure: highest(attacked, measure) for measure in _ONCE}, cosines)
 
 
-def _claims(audit: Audit) -> Fact:
-    rows = [row for row in audit.table if row["attack"] == "one run" and row["value"]]
-    values = {row["measure"]: Value.from_row(row) for row in rows}
+def _claims(audit: Audit, values: Sequence[Value]) -> Fact:
+    bounds = {value.measure: value for value in values if value.attack == "one run" and value.present}
     run, canaries = bool(audit.about.get("run")), ""
-    if bound := values.get("epsilon_lower_bound"):
-        unclaimed = values.get("right_guesses") if run and not any(row["epsilon"] for row in rows) else None
-        at_most = unclaimed is not None and bound.value == values["most_provable"].value
-        canaries = "\n\n".join(paragraphs("audit", "on_canaries", run, unclaimed, bound, at_most))
-    return fact("audit", "claims", bounds_of(audit), any(row["epsilon"] for row in audit.table), canaries)
+    if bound := bounds.get("epsilon_lower_bound"):
+        unclaimed = run and not any(value.epsilon for value in bounds.values())
+        right = bounds.get("right_guesses") if unclaimed else None
+        at_most = right is not None and bound.value == bounds["most_provable"].value
+        canaries = "\n\n".join(paragraphs("audit", "on_canaries", run, right, bound, at_most))
+    return fact("audit", "claims", bounds_of(values), any(value.epsilon for value in values), canaries)
 
 
-def _losses(audit: Audit) -> list[Loss]:
+def _losses(values: Sequence[Value]) -> list[Loss]:
     """Return what each differential privacy costs in accuracy, compared with no protection."""
-    accuracy = {
-        (row["strategy"], images_of(row), protected(row["protection"], row["epsilon"])): real(row["value"])
-        for row in audit.table
-        if row["measure"] == "accuracy" and row["value"]
-    }
-    private = {protected(row["protection"], row["epsilon"]) for row in audit.table if row["epsilon"]}
-    cases = [
-        (*case, value, accuracy[strategy, images, protected("none")])
-        for case, value in accuracy.items()
-        for strategy, images, protection in [case]
-        if protection in private and (strategy, images, protected("none")) in accuracy
+    heads = measured(values, "accuracy")
+    accuracy = {(value.strategy, value.images, value.protected): value.value for value in heads}
+    private, without = {value.protected for value in values if value.epsilon}, protection_name("none")
+    return [
+        Loss(strategy, images, protection, value, accuracy[strategy, images, without])
+        for (strategy, images, protection), value in accuracy.items()
+        if protection in private and (strategy, images, without) in accuracy
     ]
-    return [Loss(*case, case[-1] - case[-2]) for case in cases]
+
+
+def _members_found(values: Sequence[Value]) -> Fact:
+    """Report how well attacks find members, by ε, and the accuracy of the attacked heads."""
+    images, attacked = _fewest(values)
+    if not (measure := _answering(attacked, _MEMBERS)):
+        return fact("audit", "nothing_learnt")
+    by_epsilon: dict[str, list[Value]] = {}
+    for value in attacked:
+        by_epsilon.setdefault(epsilon(real(value.epsilon)) if value.epsilon else "", []).append(value)
+    levels = [
+        {"epsilon": level, "value": top.short, "best": _most(group, measure), "accuracy": _accuracies(group)}
+        for level, group in by_epsilon.items()
+        if (top := highest(group, measure))
+    ]
+    guesses = _guess(attacked, measure), _guess(attacked, "accuracy")
+    return fact("audit", "members_found", measure == "tpr@1%", images, levels, *guesses)
+
+
+def glance(audit: Audit) -> Section:
+    """Return a section with the best attack under each protection, over strategies, and the guesses."""
+    images, attacked = _fewest(values_of(audit))
+    measures = [measure for question in _QUESTIONS if (measure := _answering(attacked, question))]
+    protections: dict[str, list[Value]] = {}
+    for value in attacked:
+        protections.setdefault(value.protected, []).append(value)
+    rows = [
+        (name, *(_most(group, measure) for measure in measures), _accuracies(group))
+        for name, group in protections.items()
+    ]
+    rows.append(("a guess", *(_guess(attacked, measure) for measure in [*measures, "accuracy"])))
+    headings = [names("questions")[measure] for measure in measures]
+    best = table("glance_of_attacks", rows, images, headings, texts=True)
+    return Section("glance", "At a glance", tables=[best])
+
+
+def _fewest(values: Sequence[Value]) -> tuple[str, list[Value]]:
+    """Return the fewest images per class, and their values without bounds, which need no images."""
+    attacked = [value for value in values if value.attack != "one run"]
+    images = min((value.images for value in attacked), key=lambda number: real(number or 0), default="")
+    return images, [value for value in attacked if value.images == images]
+
+
+def _answering(values: Sequence[Value], question: Iterable[str]) -> str:
+    return next((measure for measure in question if highest(values, measure)), "")
+
+
+def _most(values: Sequence[Value], measure: str) -> str:
+    """Return the highest value, and all strategies that have it."""
+    if not (top := highest(values, measure)):
+        return NONE
+    best = [value for value in measured(values, measure) if value.short == top.short]
+    strategies = [printable(one.strategy, 40) + f" by {one.attack}" * (measure in MEMBERSHIP) for one in best]
+    return f"{top.short}, {listed([*dict.fromkeys(strategies)])}"
+
+
+def _accuracies(values: Iterable[Value]) -> str:
+    shares = sorted(value.value for value in measured(values, "accuracy"))
+    return span(percent(shares[0]), percent(shares[-1])) if shares else NONE
+
+
+def _guess(values: Sequence[Value], measure: str) -> str:
+    """Return what a guess reaches, from least to most if strategies have different sites."""
+    guesses = [value.guess for value in values if value.measure == measure and value.guess]
+    if measure == "psnr":
+        guesses = [value.short for value in measured(values, "psnr_of_class_mean")]
+    return span(min(guesses), max(guesses)) if guesses else NONE

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, case_of, images_of, merged
+from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, Value, case_of, images_of, merged
 from fedtransfer.simulations.report.blocks import Figure, Table, percent, printable
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Audit, real
 from fedtransfer.simulations.report.sentences import caption, sentence
-from fedtransfer.simulations.scoring.measures import FEWEST_FALSE_ALARMS
+from fedtransfer.simulations.scoring.estimate import FEWEST_FALSE_ALARMS
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
 _ALARMS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # columns of the table
@@ -27,16 +27,14 @@ class _Line:
     Attributes:
         attack: its name.
         points: from left to right.
-        measures: of ``MEMBERSHIP``.
-        least: the lowest false alarm rate that rests on enough answers.
+        values: measure of ``MEMBERSHIP`` → what the table has.
         images: a class, "" for a run.
         case: in a figure of several.
     """
 
     attack: str
     points: Points
-    measures: Mapping[str, float]
-    least: float
+    values: Mapping[str, Value]
     images: str
     case: str = ""
 
@@ -45,19 +43,25 @@ class _Line:
         """Its name in its figure."""
         return f"{self.case}: {self.attack}" if self.case else self.attack
 
+    @property
+    def least(self) -> float:
+        """The lowest false alarm rate that rests on enough answers."""
+        rates = (FEWEST_FALSE_ALARMS / (value.count or np.inf) for value in self.values.values())
+        return max(rates, default=0.0)
+
     def tpr(self, alarms: float) -> float:
         """Return the share of members found at no more false alarms; NaN for too few answers."""
         if alarms < self.least:
             return np.nan
-        exact = self.measures.get(f"tpr@{100 * alarms:g}%", np.nan)
+        exact = self.values.get(f"tpr@{100 * alarms:g}%")
         on_curve = max((y for x, y in self.points if x <= alarms * (1 + 1e-9)), default=np.nan)
-        return on_curve if np.isnan(exact) else exact
+        return exact.value if exact and exact.present else on_curve
 
     @property
     def rank(self) -> tuple[float, float]:
         """The order of attacks: members found at 1 % false alarms, then the area."""
-        rate = self.tpr(0.01)
-        return (-1.0 if np.isnan(rate) else rate), self.measures.get("auc", 0.0)
+        rate, area = self.tpr(0.01), self.values.get("auc")
+        return (-1.0 if np.isnan(rate) else rate), area.value if area else 0.0
 
     @property
     def series(self) -> Series:
@@ -66,66 +70,62 @@ class _Line:
         return Series(self.name, [x for x, _ in points], [y for _, y in points])
 
 
-def roc_figures(audit: Audit) -> list[Figure]:
+def roc_figures(audit: Audit, values: Sequence[Value]) -> list[Figure]:
     """Draw a figure per case with all its attacks, or if cases are many, per strategy with the best."""
     read: dict[tuple[tuple[str, str], str], dict[str, list[tuple[float, float]]]] = {}
     for row in audit.roc:
         attacks = read.setdefault(((row["strategy"], images_of(row)), row["protection"]), {})
         attacks.setdefault(row["attack"], []).append((real(row["fpr"]), real(row["tpr"])))
-    measures: dict[tuple[str, ...], dict[str, float]] = {}
-    counts: dict[tuple[str, ...], float] = {}
-    for row in audit.table:
-        if row["measure"] in MEMBERSHIP:
-            key = row["strategy"], images_of(row), row["protection"], row["attack"]
-            measures.setdefault(key, {})[row["measure"]] = real(row["value"])
-            counts[key] = real(row["count"]) or np.inf
-    frozen = {
-        case: tuple((attack, tuple(sorted(points))) for attack, points in attacks.items())
-        for case, attacks in read.items()
-    }
-    cases = merged(frozen)
+    in_table: dict[tuple[str, ...], dict[str, Value]] = {}
+    for value in values:
+        if value.measure in MEMBERSHIP:
+            key = value.strategy, value.images, value.protection, value.attack
+            in_table.setdefault(key, {})[value.measure] = value
+    cases = merged(
+        {
+            case: tuple((attack, tuple(sorted(points))) for attack, points in attacks.items())
+            for case, attacks in read.items()
+        }
+    )
     figures: dict[str, list[_Line]] = {}
     for (strategy, images), protections, curves in cases:
-        lines = []
-        for attack, points in curves:
-            key = strategy, images, protections[0], attack
-            lines.append(
-                _Line(attack, points, measures.get(key, {}), FEWEST_FALSE_ALARMS / counts.get(key, np.inf), images)
-            )
+        lines = [
+            _Line(attack, points, in_table.get((strategy, images, protections[0], attack), {}), images)
+            for attack, points in curves
+        ]
         if len(cases) <= _CURVES:
             figures[case_of(strategy, protections, images)] = lines
         else:
             best = max(lines, key=lambda line: line.rank)
             name = case_of("", protections, images).removeprefix(", ")
             figures.setdefault(printable(strategy, 40), []).append(replace(best, case=name))
-    return [_figure(name, lines) for name, lines in figures.items() if any(len(line.series.x) > 1 for line in lines)]
+    curved = {name: [line for line in lines if len(line.series.x) > 1] for name, lines in figures.items()}
+    return [_figure(name, lines) for name, lines in curved.items() if lines]
 
 
 def _figure(name: str, lines: Sequence[_Line]) -> Figure:
-    lines = [line for line in lines if len(line.series.x) > 1]
-    ranks = {line.name: i for i, line in enumerate(sorted(lines, key=lambda line: line.rank))}
+    ranks = {line.name: line.rank for line in lines}
     series, note = distinct([line.series for line in lines], lambda line: ranks[line.name])
     best = max(lines, key=lambda line: line.rank)
     begin = {line.images: line.least for line in lines if line.least > _LEFT}
     several = len({line.images for line in lines}) > 1
-    rate = best.tpr(0.01)
-    members_found = None if np.isnan(rate) else rate
-    words = caption("roc", name, best.attack, best.case, members_found, begin, several, FEWEST_FALSE_ALARMS, note)
+    words = caption("roc", name, best, begin, several, FEWEST_FALSE_ALARMS, note)
     low = max(_LEFT, 0.8 * min(line.least for line in lines))
-    lowest = min(min(line.y) for line in series)
+    bottom = max(_LEFT, min(low, 0.8 * min(min(line.y) for line in series)))
     alarms, members = (
         Axis(label, log=True, kind="percent", low=end, high=1.25)
-        for label, end in (("false alarms", low), ("members found", max(_LEFT, min(low, 0.8 * lowest))))
+        for label, end in (("false alarms", low), ("members found", bottom))
     )
-    return replace(line_chart(words, series, alarms, members, diagonal="guessing"), table=_numbers(words.title, lines))
+    figure = line_chart(words, series, alarms, members, diagonal="guessing")
+    return replace(figure, table=_numbers(words.title, lines))
 
 
 def _numbers(title: str, lines: Sequence[_Line]) -> Table:
     alarms = [at for at in _ALARMS if any(not np.isnan(line.tpr(at)) for line in lines)]
     rows = [(printable(line.name, 40), *(percent(line.tpr(at)) for at in alarms)) for line in lines]
+    columns = ["", *(f"at {100 * at:g}\u00a0%" for at in alarms)]
     rows.append(("guessing", *map(percent, alarms)))
-    columns = ("", *(f"at {100 * at:g}\u00a0%" for at in alarms))
-    return Table(title, columns, tuple(rows), sentence("audit", "found_at_rates"))
+    return Table(title, columns, rows, sentence("audit", "found_at_rates"))
 
 
 def bound_figure(bounds: Sequence[Bound]) -> Figure:

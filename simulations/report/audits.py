@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.report import audit_answer, audit_best, audit_curves, audit_tables
-from fedtransfer.simulations.report.audit_names import bounds_of
-from fedtransfer.simulations.report.blocks import Gallery, Page, Picture, Section, Table, listed, printable
+from fedtransfer.simulations.report import audit_answer
+from fedtransfer.simulations.report.audit_curves import bound_figure, roc_figures
+from fedtransfer.simulations.report.audit_names import bounds_of, values_of
+from fedtransfer.simulations.report.audit_tables import tables
+from fedtransfer.simulations.report.blocks import Gallery, Page, Section, Table, listed, printable
 from fedtransfer.simulations.report.reading import Audit
 from fedtransfer.simulations.report.sentences import paragraphs, sentence
 
@@ -17,66 +19,58 @@ _COLUMNS = 12  # most pictures in a row
 _PICTURES = ("originals", "class_means", "labels", "rebuilt", "names")
 
 
-def page(audit: Audit, name: str) -> Page:
-    """Return the page: the answer, and a section for each kind of finding."""
-    title, lead = audit_answer.title(audit, name), audit_answer.lead(audit)
-    return Page(title, lead, audit_answer.answer(audit), tuple(_sections(audit)))
+def page(audit: Audit) -> Page:
+    """Lay out the page: the answer, and a section for each kind of finding."""
+    title = sentence("audit", "title", audit.about.get("run"), audit.name, audit.folder.name == "audit")
+    sections = [*_found(audit), *_images(audit), *_how(audit)]
+    return Page(title, audit_answer.lead(audit), audit_answer.answer(audit), sections)
 
 
-def _sections(audit: Audit) -> list[Section]:
-    parts = [] if audit.about.get("run") else audit_best.glance(audit)
-    if curves := audit_curves.roc_figures(audit):
+def _found(audit: Audit) -> list[Section]:
+    values = values_of(audit)
+    parts = [] if audit.about.get("run") else [audit_answer.glance(audit)]
+    if curves := roc_figures(audit, values):
         text = paragraphs("audit", "roc", any(row["protection"] for row in audit.roc))
-        parts.append(Section("roc", "Membership: ROC curves", text, figures=tuple(curves)))
-    short = any(row["protection"] for row in audit.table) and not audit.roc
-    text = paragraphs("audit", "protections") if short else ()
-    parts.append(Section("attacks", "All attacks, in numbers", text, tables=tuple(audit_tables.tables(audit))))
-    if bounds := bounds_of(audit):
-        figure = audit_curves.bound_figure(bounds)
-        parts.append(Section("bounds", "Bounds from one run and claims", figures=(figure,)))
-    gallery, saved = _gallery(audit) if audit.pictures else (None, 0)
-    if gallery and saved:
-        text = paragraphs("audit", "images", len(gallery.columns), saved)
-        parts.append(Section("images", "Images rebuilt", text, gallery=gallery))
-    return [*parts, *_how(audit)]
+        parts.append(Section("roc", "Membership: ROC curves", text, figures=curves))
+    short = any(value.protection for value in values) and not audit.roc
+    protections = paragraphs("audit", "protections") if short else ()
+    parts.append(Section("attacks", "All attacks, in numbers", protections, tables=tables(values)))
+    if bounds := bounds_of(values):
+        parts.append(Section("bounds", "Bounds from one run and claims", figures=[bound_figure(bounds)]))
+    return parts
 
 
-def _gallery(audit: Audit) -> tuple[Gallery, int]:
-    """Return the first pictures, and how many there are."""
+def _images(audit: Audit) -> list[Section]:
+    """Return a section with the first pictures, if any were saved."""
+    if not audit.pictures:
+        return []
     try:
-        with np.load(audit.pictures, allow_pickle=False) as archive:  # type: ignore[arg-type]
+        with np.load(audit.pictures, allow_pickle=False) as archive:
             originals, means, labels, rebuilt, names = (archive[key] for key in _PICTURES)
             # Older audits do not say whose the images are.
             sites, each = archive.get("sites", [""] * len(labels)), archive.get("images_per_class", 0)
-        ok = (
-            originals.shape == means.shape
-            and rebuilt.shape == (len(names), *originals.shape)
-            and len(labels) == len(sites) == len(originals)
-            and originals.ndim == 4
-        )
+        ok = originals.shape == means.shape and rebuilt.shape == (len(names), *originals.shape)
+        ok = ok and len(labels) == len(sites) == len(originals) and originals.ndim == 4
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{audit.pictures}: cannot be read ({error}); expected {listed(_PICTURES)}, as fedtransfer audit writes them"
+            f"{audit.pictures}: cannot be read ({error}); expected {listed(_PICTURES)}, as fedtransfer audit writes "
+            "them"
         ) from None
     if not ok:
         raise UserError(
-            f"{audit.pictures}: shapes {originals.shape}, {means.shape} and {rebuilt.shape} do not match; expected (m, "
-            "32, 32, 3) twice and (k, m, 32, 32, 3)"
+            f"{audit.pictures}: shapes {originals.shape}, {means.shape} and {rebuilt.shape} do not match; expected "
+            "(m, 32, 32, 3) twice and (k, m, 32, 32, 3)"
         )
-    columns = tuple(
-        ", ".join(printable(name, 24) for name in pair if name) for pair in zip(labels[:_COLUMNS], sites, strict=False)
-    )
+    if not (saved := len(originals)):
+        return []
+    pairs = zip(labels[:_COLUMNS], sites, strict=False)
+    columns = [", ".join(printable(name, 24) for name in pair if name) for pair in pairs]
     kinds = {"original": originals, "mean of its class": means}
     kinds |= {printable(name, 60): images for name, images in zip(names, rebuilt, strict=True)}
-    rows = tuple(
-        (
-            kind,
-            tuple(Picture(_data_uri(image), f"{label}: {kind}") for image, label in zip(images, columns, strict=False)),
-        )
-        for kind, images in kinds.items()
-    )
-    caption = sentence("audit", "gallery", len(columns), len(originals), int(each))
-    return Gallery(caption, columns, rows), len(originals)
+    rows = [(kind, [_data_uri(image) for image in images[:_COLUMNS]]) for kind, images in kinds.items()]
+    gallery = Gallery(sentence("audit", "gallery", len(columns), saved, int(each)), columns, rows)
+    text = paragraphs("audit", "images", len(columns), saved)
+    return [Section("images", "Images rebuilt", text, gallery=gallery)]
 
 
 def _data_uri(image: Any) -> str:
@@ -90,19 +84,18 @@ def _data_uri(image: Any) -> str:
 
 def _how(audit: Audit) -> list[Section]:
     about = audit.about
-    backbone = about.get("backbone") or {}
-    rows = tuple((printable(name), printable(value, 200)) for name, value in backbone.items())
-    code = (printable(about["command"], 2000),) if about.get("command") else ()
-    tables = [Table("Backbone", ("", ""), rows)] if rows else []
+    code = [printable(about["command"], 2000)] if about.get("command") else []
+    rows = [(printable(name), printable(value, 200)) for name, value in (about.get("backbone") or {}).items()]
+    used = [Table("Backbone", ("", ""), rows)] if rows else []
     title = "How it was done, and how to repeat it"
-    parts = [Section("how", title, audit_answer.how(audit), code=code, tables=tuple(tables))]
+    parts = [Section("how", title, audit_answer.how(audit), code=code, tables=used)]
     if config := about.get("config"):
-        settings = tuple((printable(name), printable(value, 300)) for name, value in config.items())
         differing = about.get("federations") or []
         caption = "Settings that all federations share" if differing else "Settings"
-        tables = [Table(caption, ("setting", "value"), settings, texts=True)]
+        settings = [(printable(name), printable(value, 300)) for name, value in config.items()]
+        shared = [Table(caption, ("setting", "value"), settings, texts=True)]
         if differing:
-            cases = tuple(tuple(printable(value, 40) for value in each.values()) for each in differing)
-            tables.insert(0, Table("Settings that differ", tuple(map(printable, differing[0])), cases, texts=True))
-        parts.append(Section("configuration", "Configuration", tables=tuple(tables), folded=True))
+            cases = [[printable(value, 40) for value in each.values()] for each in differing]
+            shared.insert(0, Table("Settings that differ", [*map(printable, differing[0])], cases, texts=True))
+        parts.append(Section("configuration", "Configuration", tables=shared, folded=True))
     return parts

@@ -5,113 +5,108 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fedtransfer.simulations.report import benchmark_answer
-from fedtransfer.simulations.report.benchmark_best import as_good, best, federated, glance, pooled
 from fedtransfer.simulations.report.benchmark_figures import figures
-from fedtransfer.simulations.report.benchmark_measures import (
-    ADAPTED,
-    COSTS,
-    NUMBERS,
-    POINTS,
-    SHARES,
-    by_setting,
-    seed_counts,
-    text_of,
-)
-from fedtransfer.simulations.report.benchmark_runs import curves, described, failures
-from fedtransfer.simulations.report.blocks import Page, Section, Table, epsilon, percent, printable
-from fedtransfer.simulations.report.reading import Benchmark, Row, real
-from fedtransfer.simulations.report.sentences import sentence
-from fedtransfer.simulations.scoring.measures import REACHED
+from fedtransfer.simulations.report.benchmark_measures import Results, by_setting, few
+from fedtransfer.simulations.report.benchmark_runs import curves, described, failures, same_test_images
+from fedtransfer.simulations.report.blocks import Page, Section, Table, names, percent, printable
+from fedtransfer.simulations.report.reading import Benchmark, real
+from fedtransfer.simulations.report.sentences import sentence, table
+from fedtransfer.simulations.scoring.estimate import REACHED
 
-_SCORES = {**SHARES, **POINTS, **NUMBERS}
+_ADAPTED, _COSTS = names("shares_of_adapted_heads"), names("costs")
+_SCORES = {**names("shares"), **names("points"), **names("numbers")}
 
 
-def page(benchmark: Benchmark, name: str) -> Page:
-    """Return the page: the answer, the glance table, a section per setting, and the benchmark's setup."""
-    settings = list(by_setting(benchmark).values())
-    parts = [_setting(benchmark, f"setting-{i}", rows, len(settings) > 1) for i, rows in enumerate(settings)]
-    sections = (*glance(benchmark), *parts, *_how(benchmark))
-    return Page(printable(name), benchmark_answer.lead(benchmark), benchmark_answer.answer(benchmark), sections)
+def page(benchmark: Benchmark) -> Page:
+    """Lay out the page: the answer, the glance table, a section per setting, and the benchmark's setup."""
+    settings = by_setting(benchmark)
+    parts = [_glance(benchmark, settings)] if len(settings) > 1 else []
+    for i, (setting, group) in enumerate(settings.items()):
+        by_round = curves(benchmark, setting)
+        # The answer above says it about a single setting.
+        about = benchmark_answer.of_setting(group, by_round) if len(settings) > 1 else ""
+        text = [*filter(None, (described(benchmark, setting), about))]
+        adapted = _measures(benchmark, group, "Heads adapted to a site, on its own test images", _ADAPTED)
+        tables = [_scores(benchmark, group), adapted, _costs(benchmark, group)]
+        tables = [each for each in tables if len(each.columns) > 1]
+        drawings = figures(benchmark, setting, group, by_round)
+        parts.append(Section(f"setting-{i}", printable(setting, 100), text, figures=drawings, tables=tables))
+    lead, answer = benchmark_answer.lead(benchmark), benchmark_answer.answer(benchmark)
+    return Page(printable(benchmark.name), lead, answer, [*parts, *_how(benchmark)])
 
 
-def _setting(benchmark: Benchmark, key: str, rows: Sequence[Row], several: bool) -> Section:
-    setting = rows[0]["setting"]
-    by_round = curves(benchmark, setting)
-    # The answer above says it about a single setting.
-    text = (described(benchmark, setting), benchmark_answer.of_setting(benchmark, rows, by_round) if several else "")
-    adapted = _measures(benchmark, federated(rows), "Heads adapted to a site, on its own test images", ADAPTED)
-    tables = (_scores(benchmark, rows), adapted, _costs(benchmark, rows))
-    return Section(
-        key,
-        printable(setting, 100),
-        tuple(filter(None, text)),
-        figures=figures(benchmark, setting, rows, by_round),
-        tables=tuple(table for table in tables if len(table.columns) > 1),
-    )
+def _glance(benchmark: Benchmark, settings: Mapping[str, Results]) -> Section:
+    """Return a section with a row per setting: the best of each kind."""
+    levels = [*filter(None, few({one.level for group in settings.values() for one in group.federated}))]
+    rows = [[printable(name, 60), *_best_of_each(group, levels)] for name, group in settings.items()]
+    alone_compared = any(row[-2] or row[-1] for row in rows)
+    about = same_test_images(benchmark), benchmark.seed_counts, alone_compared, levels
+    bests = table("glance", rows, *about, texts=True).compact().shortened()
+    return Section("glance", "At a glance", tables=[bests])
 
 
-def _scores(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    """Lay out the scores that at least one row has, with ε next to the method."""
-    few = all(row.get("bottom_decile") == row.get("worst_site") for row in rows)
-    names = [name for name in _SCORES if name != ("bottom_decile" if few else "worst_site")]
-    seeds = len({row.get("seeds") for row in rows}) > 1
-    close = as_good(benchmark, federated(rows))
-    marked = frozenset(i for i, row in enumerate(rows) if row in close)
-    columns = ("method", "ε", "seeds", *(_SCORES[name] for name in names), "expected", "source")
-    cells = tuple(
-        (
-            printable(row["method"], 60),
-            epsilon(real(row["epsilon"])) if row.get("epsilon") else "",
-            row["seeds"] if seeds else "",
-            *(text_of(benchmark, row, name) for name in names),
-            percent(real(row["expected"])) if row.get("expected") else "",
-            printable(row.get("source", ""), 120),
-        )
-        for row in rows
-    )
-    note = sentence("tables", "scores", seed_counts(benchmark), len(marked))
-    return Table("Scores", columns, cells, note, marked).compact().shortened(where="table.csv")
+def _best_of_each(group: Results, levels: Sequence[str]) -> list[str]:
+    of_level, top, pair = group.federated.by_level, group.federated.best, group.on_own_images
+    kinds = [of_level.get(level, Results()).best for level in ("", *levels)] + [group.pooled.best]
+    cells = [f"{one.text()}, {printable(one.family, 40)}" if one else "" for one in kinds]
+    local = [one.text() for one in group if one.method == "local only"]
+    share = percent(top.alone, 0) if top and top.alone is not None else ""
+    return [*cells, *(local or [""]), " / ".join(map(percent, pair or ())), share]
 
 
-def _measures(benchmark: Benchmark, rows: Sequence[Row], caption: str, measures: Mapping[str, str]) -> Table:
-    """Lay out the measures that at least one row has."""
-    cells = tuple((printable(row["method"], 60), *(text_of(benchmark, row, name) for name in measures)) for row in rows)
-    note = sentence("accuracy", "certainty", seed_counts(benchmark))
-    return Table(caption, ("method", *measures.values()), cells, note).compact().shortened(where="table.csv")
+def _scores(benchmark: Benchmark, group: Results) -> Table:
+    """Lay out the scores that at least one method has, with ε next to the method."""
+    few_sites = all(one.row.get("bottom_decile") == one.row.get("worst_site") for one in group)
+    scores = [name for name in _SCORES if name != ("bottom_decile" if few_sites else "worst_site")]
+    seeds, close = len({one.row.get("seeds") for one in group}) > 1, group.federated.as_good
+    columns, rows = ["method", "ε", "seeds", *(_SCORES[name] for name in scores), "expected", "source"], []
+    for one in group:
+        expected = percent(real(one.row["expected"])) if one.row.get("expected") else ""
+        about = printable(one.method, 60), one.level, one.row["seeds"] if seeds else ""
+        rows.append([*about, *map(one.text, scores), expected, printable(one.row.get("source", ""), 120)])
+    marked = frozenset(i for i, one in enumerate(group) if one in close)
+    note = sentence("tables", "scores", benchmark.seed_counts, len(marked))
+    return Table("Scores", columns, rows, note, marked).compact().shortened(where="table.csv")
 
 
-def _costs(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
+def _measures(benchmark: Benchmark, group: Results, caption: str, columns: Mapping[str, str]) -> Table:
+    """Lay out the measures that at least one federated method has."""
+    rows = [[printable(one.method, 60), *map(one.text, columns)] for one in group.federated]
+    note = sentence("accuracy", "certainty", benchmark.seed_counts)
+    return Table(caption, ["method", *columns.values()], rows, note).compact().shortened(where="table.csv")
+
+
+def _costs(benchmark: Benchmark, group: Results) -> Table:
     """Lay out the costs, with a note if another pooled head is far better than pooled softmax."""
-    table, together = _measures(benchmark, federated(rows), "Costs", COSTS), pooled(rows)
-    accuracy = {row["method"]: real(row["accuracy"]) for row in together}
-    softmax = accuracy.get("pooled softmax", math.inf)
-    if COSTS["rounds"] not in table.columns or softmax >= REACHED * max(accuracy.values(), default=0.0):
-        return table
-    top = best(together)["method"]
-    return replace(table, note=f"{table.note} {sentence('tables', 'softmax_falls_short', softmax, accuracy[top], top)}")
+    costs, top = _measures(benchmark, group, "Costs", _COSTS), group.pooled.best
+    softmax = next((one.accuracy for one in group.pooled if one.method == "pooled softmax"), math.inf)
+    if _COSTS["rounds"] not in costs.columns or not top or softmax >= REACHED * top.accuracy:
+        return costs
+    remark = sentence("tables", "softmax_falls_short", softmax, top.accuracy, top.method)
+    return replace(costs, note=f"{costs.note} {remark}")
 
 
 def _how(benchmark: Benchmark) -> list[Section]:
     about, tables = benchmark.about, []
     if backbones := about.get("backbones"):
-        columns = ("name", "resolution", "preprocessing", "fingerprint")
-        cells = tuple(tuple(printable(backbone.get(name, "–"), 200) for name in columns) for backbone in backbones)
-        tables.append(Table("Backbones", columns, cells))
+        keys = ("name", "resolution", "preprocessing", "fingerprint")
+        rows = [[printable(backbone.get(key, "–"), 200) for key in keys] for backbone in backbones]
+        tables.append(table("backbones", rows))
     for key, caption in (("tuning", "What was tuned"), ("expected", "Numbers from elsewhere")):
         if entries := about.get(key):
-            columns = tuple(dict.fromkeys(name for entry in entries for name in entry))
-            cells = tuple(tuple(_measured(entry, name) for name in columns) for entry in entries)
-            tables.append(Table(caption, columns, cells).shortened(where="benchmark.json"))
+            columns = [*dict.fromkeys(name for entry in entries for name in entry)]
+            rows = [[_measured(entry, name) for name in columns] for entry in entries]
+            tables.append(Table(caption, columns, rows).shortened(where="benchmark.json"))
     if isinstance(seconds := about.get("seconds"), dict):
-        cells = tuple((printable(part), f"{value:,.0f}") for part, value in seconds.items())
-        tables.append(Table("Seconds", ("part", "seconds"), cells))
+        rows = [[printable(part), f"{value:,.0f}"] for part, value in seconds.items()]
+        tables.append(table("seconds", rows))
     text = [f"Left out: {printable(remark, 300)}" for remark in about.get("left_out") or []]
     text += [f"{printable(failure, 600)}." for failure in failures(benchmark)]
-    sections = [Section("how", "How it was done", tuple(text[:40]), tables=tuple(tables))] if tables or text else []
+    sections = [Section("how", "How it was done", text[:40], tables=tables)] if tables or text else []
     if benchmark.plan:
-        sections.append(Section("plan", "Configuration: the plan", code=(benchmark.plan,), folded=True))
+        sections.append(Section("plan", "Configuration: the plan", code=[benchmark.plan], folded=True))
     if command := about.get("command"):
-        sections.append(Section("repeat", "To repeat it", code=(printable(command, 2000),)))
+        sections.append(Section("repeat", "To repeat it", code=[printable(command, 2000)]))
     return sections
 
 

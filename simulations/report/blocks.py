@@ -1,11 +1,14 @@
 """The parts of a page: sections of text, figures, tables and pictures. The template has no others."""
 
 import math
+import tomllib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context
+from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 ROWS = 50  # of a table; longer ones are shortened, with a note
@@ -28,19 +31,20 @@ class Table:
     """
 
     caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
     note: str = ""
     marked: frozenset[int] = frozenset()
     texts: bool = False
 
     @property
+    def _cells(self) -> list[list[str]]:
+        return [[row[i] for row in self.rows] for i in range(len(self.columns))]
+
+    @property
     def numeric(self) -> tuple[bool, ...]:
         """Which columns hold numbers, and so align to the right."""
-        columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
-        return tuple(
-            i > 0 and not self.texts and all(_is_number(cell) for cell in column) for i, column in enumerate(columns)
-        )
+        return tuple(i > 0 and not self.texts and all(map(_is_number, cells)) for i, cells in enumerate(self._cells))
 
     def breaks(self, cell: str) -> bool:
         """Whether a number may break: it has an interval in brackets, or ± in a row of many."""
@@ -54,21 +58,18 @@ class Table:
     @property
     def sideways(self) -> bool:
         """Whether it is wider than a phone, and says so: by letters that cannot break."""
-        cells = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
-        letters = [
-            max((len(part) for cell in column for part in (cell.split() if self.breaks(cell) else [cell])), default=0)
-            if numeric
-            else _LETTERS_OF_TEXT
-            for column, numeric in zip(cells, self.numeric, strict=True)
-        ]
-        headers = [max(map(len, name.replace("-", "- ").split()), default=0) for name in self.columns]
-        return not self.stacked and sum(map(max, letters, headers)) + len(letters) > _LETTERS_OF_A_PHONE
+        letters = len(self.columns)
+        for name, cells, numeric in zip(self.columns, self._cells, self.numeric, strict=True):
+            parts = [part for cell in cells for part in (cell.split() if self.breaks(cell) else [cell])]
+            widest = max(map(len, parts), default=0) if numeric else _LETTERS_OF_TEXT
+            letters += max([widest, *map(len, name.replace("-", "- ").split())])
+        return not self.stacked and letters > _LETTERS_OF_A_PHONE
 
     def compact(self, missing: str = "") -> "Table":
         """Return the table without empty columns; other empty cells become ``missing``."""
-        filled = [i for i in range(len(self.columns)) if i == 0 or any(row[i] for row in self.rows)]
-        rows = tuple(tuple(row[i] or missing for i in filled) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[i] for i in filled), rows=rows)
+        filled = [i for i, cells in enumerate(self._cells) if i == 0 or any(cells)]
+        rows = [[row[i] or missing for i in filled] for row in self.rows]
+        return replace(self, columns=[self.columns[i] for i in filled], rows=rows)
 
     def shortened(self, rows: int = ROWS, where: str = "") -> "Table":
         """Return the first rows, and a note with the number of the others and their place."""
@@ -114,20 +115,12 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A small image as a data URI."""
-
-    source: str
-    alternative: str
-
-
-@dataclass(frozen=True)
 class Gallery:
-    """Pictures in a grid: a row each with its name, a column each with its name."""
+    """Pictures in a grid: rows and columns have names, and a picture is a data URI."""
 
     caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Picture, ...]], ...]
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ class Fact:
 
     question: str
     number: str
-    sentences: tuple[str, ...]
+    sentences: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -149,12 +142,12 @@ class Section:
 
     key: str
     title: str
-    text: tuple[str, ...] = ()
-    facts: tuple[Fact, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    tables: tuple[Table, ...] = ()
+    text: Sequence[str] = ()
+    facts: Sequence[Fact] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
     gallery: Gallery | None = None
-    code: tuple[str, ...] = ()
+    code: Sequence[str] = ()
     folded: bool = False
     part: str = ""
 
@@ -165,8 +158,8 @@ class Page:
 
     title: str
     lead: str
-    facts: tuple[Fact, ...]
-    sections: tuple[Section, ...]
+    facts: Sequence[Fact]
+    sections: Sequence[Section]
 
     @property
     def parts(self) -> list[list[Section]]:
@@ -176,16 +169,14 @@ class Page:
 
 def printable(text: Any, length: int = 80) -> str:
     """Return a text without control characters, shortened in its middle if it is long."""
+    spaced = (" " if letter.isspace() else letter for letter in str(text))
     visible = "".join(
-        " " if character.isspace() else character
-        for character in str(text)
-        if character.isspace()
-        or character in _JOINERS
-        or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn")
-    )
-    return (
-        visible if len(visible) <= length else f"{visible[: length // 2]}…{visible[len(visible) - (length - 1) // 2 :]}"
-    )
+        letter for letter in spaced
+        if letter in _JOINERS or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Cn")
+    )  # fmt: skip
+    if len(visible) <= length:
+        return visible
+    return f"{visible[: length // 2]}…{visible[len(visible) - (length - 1) // 2 :]}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -210,11 +201,9 @@ def decimals(value: float) -> str:
 
 def epsilon(value: float) -> str:
     """Return an ε in three digits at most, rounded up, never below what was spent: ``8`` for 7.99999."""
-    return number(
-        float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(float(value))))
-        if math.isfinite(value)
-        else value
-    )
+    if not math.isfinite(value):
+        return number(value)
+    return number(float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(float(value)))))
 
 
 def power(value: float) -> str:
@@ -241,6 +230,12 @@ def numbers_in_words(numbers: Iterable[int]) -> str:
         values = [value for _, value in run]
         parts.append(f"{values[0]} to {values[-1]}" if len(values) > 2 else ", ".join(map(str, values)))
     return ", ".join(parts)
+
+
+@cache
+def names(of: str) -> dict[str, str]:
+    """Return names that the page has for what tables call otherwise: a part of ``templates/names.toml``."""
+    return dict(tomllib.loads((Path(__file__).parent / "templates/names.toml").read_text("utf-8"))[of])
 
 
 def _is_number(cell: str) -> bool:

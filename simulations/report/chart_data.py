@@ -1,9 +1,14 @@
-"""What a chart draws: series, levels, rows of dots and axes."""
+"""What a chart draws: series, levels, rows of dots and axes; points that would cover each other are set apart."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+_NEAR = 0.02  # of the axis: points that are closer cover each other
+_STEP, _MOST = 0.018, 0.05  # of the axis, from bar to bar and of all together
 Ends = tuple[float, float] | None
+_Key = TypeVar("_Key", int, tuple[int, int])
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,51 @@ class Dot:
     values: tuple[float, ...]
     intervals: tuple[Ends, ...] = ()
     look: int | None = None
+
+
+def in_a_row(values: Sequence[float], length: float) -> list[float]:
+    """Return how far each of a row's points is moved across the row, in rows: 0 where it stands free.
+
+    Args:
+        values: along the axis, NaN if it is missing.
+        length: of the axis.
+    """
+    shifts = [0.0] * len(values)
+    for group in _overlapping({i: (at, at + _NEAR * length) for i, at in enumerate(values) if not math.isnan(at)}):
+        step = min(0.3, 0.7 / len(group))
+        for position, i in enumerate(group):
+            shifts[i] = (position - (len(group) - 1) / 2) * step
+    return shifts
+
+
+def bars_apart(series: Sequence[Series], log: bool) -> list[Series]:
+    """Return series whose bars stand side by side where they would lie on one another.
+
+    Args:
+        series: of which points with ``ends`` have a bar.
+        log: whether the axis is logarithmic: steps are shares of the axis.
+    """
+    bars = {(s, i): ends for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends}
+    places = {(s, i): math.log10(series[s].x[i]) if log else float(series[s].x[i]) for s, i in bars}
+    length = (max(places.values()) - min(places.values())) or 1.0 if places else 1.0
+    xs = [list(line.x) for line in series]
+    for group in _overlapping({bar: (at, at + _NEAR * length) for bar, at in places.items()}):
+        for touching in _overlapping({bar: bars[bar] for bar in group}):
+            step = min(_STEP, _MOST / (len(touching) - 1)) * length
+            for position, (s, i) in enumerate(touching):
+                at = places[s, i] + (position - (len(touching) - 1) / 2) * step
+                xs[s][i] = 10**at if log else at
+    return [line if x == [*line.x] else replace(line, x=x) for line, x in zip(series, xs, strict=True)]
+
+
+def _overlapping(ranges: Mapping[_Key, tuple[float, float]]) -> list[list[_Key]]:
+    """Return the keys of ranges that overlap, one or over others."""
+    groups, end = list[list[_Key]](), -math.inf
+    for key in sorted(ranges, key=lambda key: ranges[key]):
+        low, high = ranges[key]
+        if low <= end:
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+        end = max(end, high)
+    return [sorted(group) for group in groups if len(group) > 1]

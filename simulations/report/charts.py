@@ -11,20 +11,16 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.support.text import size
 from fedtransfer.simulations.report.blocks import Caption, Figure, Table, epsilon, number, percent, printable
-from fedtransfer.simulations.report.chart_data import Axis, Dot, Ends, Level, Series
-from fedtransfer.simulations.report.offsets import SIDE_BY_SIDE, bars_apart, in_a_row, label_points
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Ends, Level, Series, bars_apart, in_a_row
 from fedtransfer.simulations.report.sentences import sentence
 from fedtransfer.simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
 
 DISTINCT = len(SERIES)  # series that a person can tell apart by colour, dashes and markers together
+SIDE_BY_SIDE = "Points that would cover each other stand side by side."
 NAMED = 40  # rows or columns with names at them
 _TABLED, _THINNED = 300, 26  # most points in a table, and how many are left of more
-_FORMATS: dict[str, Callable[[float | None], str]] = {
-    "percent": percent,
-    "number": number,
-    "bytes": lambda value: size(value or 0.0),
-    "epsilon": lambda value: epsilon(math.nan if value is None else value),
-}
+_Show = Callable[[float], str]
+_FORMATS: dict[str, _Show] = {"percent": percent, "number": number, "bytes": size, "epsilon": epsilon}
 
 
 def line_chart(
@@ -51,8 +47,7 @@ def line_chart(
         _draw_levels(axes.axhline, levels)
         _dress(axes.xaxis, x)
         _dress(axes.yaxis, y)
-        label_points(axes, named)
-        axes.set(xlabel=x.label, ylabel=y.label)
+        _label_points(axes, named)
         _add_legend(figure, axes, least=1)
         key, view, body = elements(figure, caption.title)
     caption = caption.noted(SIDE_BY_SIDE * (named != in_colour))
@@ -69,6 +64,21 @@ def _draw_lines(axes: Any, series: Sequence[Series]) -> None:
         for at, ends in zip(line.x, line.ends, strict=False):
             if ends:
                 axes.plot([at, at], ends, color=look["color"], linewidth=1.2, marker="_", markersize=6, zorder=2)
+
+
+def _label_points(axes: Any, series: Sequence[Series]) -> None:
+    """Write the labels of points, except those that would cover another label or a point; the table has all."""
+
+    def on_page(at: Sequence[float]) -> Any:
+        return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
+
+    labels, points = list[Any](), [on_page(at) for line in series for at in zip(line.x, line.y, strict=True)]
+    for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
+        place = on_page(at)
+        covered = any(0 < right < 30 and abs(up) < 6 for right, up in (point - place for point in points))
+        if text and not covered and not any((abs(place - other) < (40, 7)).all() for other in labels):
+            labels.append(place)
+            axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
 
 
 def _draw_levels(draw: Callable[..., Any], levels: Sequence[Level]) -> None:
@@ -99,9 +109,9 @@ def _dress(axis: Any, shape: Axis) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
-    scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    axis.set_label_text(shape.label)
     if shape.log:
-        scale("log")
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_minor_locator(NullLocator())
     elif shape.whole:
         axis.set_major_locator(MaxNLocator(6, integer=True))
@@ -123,38 +133,32 @@ def _dress(axis: Any, shape: Axis) -> None:
 
 
 def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: Sequence[Level]) -> Table:
-    show_x, show_y = (_FORMATS.get(axis.kind, number) for axis in (x, y))
-    label, notes = x.label or "x", _level_notes(levels, show_y)
+    show_x, note, rows = "{:g}".format if x.whole else _FORMATS[x.kind], _of_levels(levels, y), list[tuple[str, ...]]()
     if not any(line.joined for line in series):  # points: a row each
-        points = tuple(
-            (
-                printable(", ".join([line.name, *filter(None, line.labels[i : i + 1])]), 60),
-                show_x(line.x[i]),
-                _cell(line.y, line.ends, i, show_y),
-            )
-            for line in series
-            for i in range(len(line.x))
-        )
-        return Table(title, ("", label, y.label), points, " ".join(notes)).shortened(_TABLED)
+        for line in series:
+            labels = [f", {label}" if label else "" for label in line.labels] or [""] * len(line.x)
+            names = (printable(line.name + label, 60) for label in labels)
+            rows += zip(names, map(show_x, line.x), _cells(line.y, line.ends, y), strict=True)
+        return Table(title, ("", x.label, y.label), tuple(rows), note).shortened(_TABLED)
     named = [line for line in series if not line.faint]
-    at = sorted({value for line in named for value in line.x})
-    rows_at = at if len(at) <= _TABLED else [at[round(i)] for i in np.linspace(0, len(at) - 1, _THINNED)]
-    cells = [{value: _cell(line.y, line.ends, i, show_y) for i, value in enumerate(line.x)} for line in named]
-    rows = tuple(
-        (f"{value:g}" if x.whole else show_x(value), *(column.get(value, "") for column in cells)) for value in rows_at
-    )
-    if len(rows_at) < len(at):
-        notes = [f"{len(rows_at)} of {len(at):,} points.", *notes]
-    return Table(title, (label, *(printable(line.name, 40) for line in named)), rows, " ".join(notes))
+    columns = [dict(zip(line.x, _cells(line.y, line.ends, y), strict=True)) for line in named]
+    at = sorted({value for column in columns for value in column})
+    if len(at) > _TABLED:
+        note = f"{_THINNED} of {len(at):,} points. {note}".strip()
+        at = [at[round(i)] for i in np.linspace(0, len(at) - 1, _THINNED)]
+    rows += [(show_x(value), *(column.get(value, "") for column in columns)) for value in at]
+    return Table(title, (x.label, *(printable(line.name, 40) for line in named)), tuple(rows), note)
 
 
-def _cell(values: Sequence[float], ends: Sequence[Ends], i: int, show: Callable[[float | None], str]) -> str:
-    interval = ends[i] if ends else None
-    return show(values[i]) + (f" ({show(interval[0])} to {show(interval[1])})" if interval else "")
+def _cells(values: Sequence[float], ends: Sequence[Ends], axis: Axis) -> list[str]:
+    """Return values as texts, with intervals where there are any."""
+    show = _FORMATS[axis.kind]
+    intervals = [f" ({show(pair[0])} to {show(pair[1])})" if pair else "" for pair in ends] or [""] * len(values)
+    return [show(value) + interval for value, interval in zip(values, intervals, strict=True)]
 
 
-def _level_notes(levels: Sequence[Level], show: Callable[[float | None], str]) -> list[str]:
-    return [f"{level.name[0].upper()}{level.name[1:]}: {show(level.y)}." for level in levels]
+def _of_levels(levels: Sequence[Level], axis: Axis) -> str:
+    return " ".join(f"{level.name[0].upper()}{level.name[1:]}: {_FORMATS[axis.kind](level.y)}." for level in levels)
 
 
 def dot_chart(
@@ -163,6 +167,7 @@ def dot_chart(
     columns: Sequence[str],
     axis: Axis,
     levels: Sequence[Level] = (),
+    *,
     file: str = "",
 ) -> Figure:
     """Draw a row a dot, with a marker a value; beyond ``NAMED`` rows they are close together, without names.
@@ -190,16 +195,12 @@ def dot_chart(
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=named and len(values) > 0, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel(axis.label)
         axes.set_ylabel("" if named else kind)
         _dress(axes.xaxis, axis)
         _add_legend(figure, axes, least=2)
         key, view, body = elements(figure, caption.title)
-    show = _FORMATS.get(axis.kind, number)
-    rows = tuple(
-        (printable(dot.name), *(_cell(dot.values, dot.intervals, i, show) for i in range(len(values)))) for dot in dots
-    )
-    table = Table(caption.title, tuple(columns), rows, " ".join(_level_notes(levels, show))).shortened(where=file)
+    rows = tuple((printable(dot.name), *_cells(dot.values, dot.intervals, axis)) for dot in dots)
+    table = Table(caption.title, tuple(columns), rows, _of_levels(levels, axis)).shortened(where=file)
     return Figure(key, "Dot chart", caption.noted(SIDE_BY_SIDE * bool(moved.any())), view, body, table)
 
 
@@ -222,9 +223,7 @@ def _draw_dots(axes: Any, dots: Sequence[Dot], values: Sequence[str], moved: NDA
                 axes.plot(ends, [at, at], color=colour, linewidth=1.2, zorder=2)
 
 
-def distinct(
-    series: Sequence[Series], rank: Callable[[Series], float], most: int = DISTINCT
-) -> tuple[list[Series], str]:
+def distinct(series: Sequence[Series], rank: Callable[[Series], Any], most: int = DISTINCT) -> tuple[list[Series], str]:
     """Keep the series that rank highest in colour, as many as can be distinguished; the others become faint.
 
     Returns:

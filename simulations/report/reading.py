@@ -4,8 +4,9 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Run:
     config: RunConfig
     summary: Mapping[str, Any]
     history: Sequence[Row]
+    name: str = ""
 
     @property
     def measured(self) -> Mapping[str, Any]:
@@ -37,6 +39,11 @@ class Run:
         return real(self.measured.get("accuracy"))
 
     @property
+    def scored(self) -> bool:
+        """Whether its accuracy is known."""
+        return not math.isnan(self.accuracy)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the confusion matrix."""
         return tuple(self.summary["classes"])
@@ -44,7 +51,7 @@ class Run:
     @property
     def rounds_of_training(self) -> Sequence[Row]:
         """History rows whose scores belong to the head entering round ``round``."""
-        return [row for row in self.history if row["status"] == "ok" and row["phase"] in ("train", "score")]
+        return [row for row in self.history if of_training(row)]
 
     def curve(self, column: str) -> tuple[list[float], list[float]]:
         """Return rounds of training, and a column of the history after them, without empty cells."""
@@ -55,18 +62,16 @@ class Run:
         """Return bytes that a site had received and sent, and the accuracy of the head that they made."""
         spent, x, y = 0.0, [], []
         for row in self.history:
-            counts = row["status"] == "ok" and row["phase"] in ("train", "score") and row["accuracy"]
-            if counts and spent:  # a round's scores are those of the head that enters it
+            if spent and row["accuracy"] and of_training(row):  # a round's scores are those of the head that enters it
                 x.append(spent)
                 y.append(real(row["accuracy"]))
-            spent += _bytes(row) if row["phase"] != "score" else 0.0
+            spent += _bytes(row, "down") + _bytes(row, "up")
         return x, y
 
     @property
     def bytes(self) -> tuple[float, float]:
         """Bytes that a site received and sent for the head, failed attempts included."""
-        rows = [row for row in self.history if row["phase"] != "score"]
-        down, up = (sum(real(row[f"bytes_{way}_per_site"] or 0) for row in rows) for way in ("down", "up"))
+        down, up = (sum(_bytes(row, way) for row in self.history) for way in ("down", "up"))
         return down, up
 
     @property
@@ -101,6 +106,7 @@ class Benchmark:
     table: Sequence[Row]
     cells: Sequence[Row]
     plan: str
+    name: str = ""
 
     @cached_property
     def seeds_of(self) -> Mapping[tuple[str, str], Sequence[Row]]:
@@ -109,6 +115,11 @@ class Benchmark:
         for cell in self.cells:
             groups.setdefault((cell["setting"], cell["method"]), []).append(cell)
         return groups
+
+    @property
+    def seed_counts(self) -> list[int]:
+        """The different numbers of seeds of the table's rows, in order."""
+        return sorted({int(real(row["seeds"])) for row in self.table if row.get("seeds")})
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,7 @@ class Audit:
     about: Mapping[str, Any]
     table: Sequence[Row]
     roc: Sequence[Row]
+    name: str = ""
 
     @property
     def pictures(self) -> Path | None:
@@ -150,21 +162,19 @@ def read_folder(folder: Path) -> Source:
                 f"{folder}/runs/SETTING/seed-0/METHOD, has its own report"
             )
         raise UserError(
-            f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a run "
-            "folder (config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or of "
-            "`fedtransfer audit` (audit.json)"
+            f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a "
+            "run folder (config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or "
+            "of `fedtransfer audit` (audit.json)"
         )
-    if not (folder / "summary.json").is_file():
+    file = folder / "summary.json"
+    if not file.is_file():
         raise UserError(
-            f"{folder}: this run is not finished (it has no summary.json); go on with it by `fedtransfer simulate --resume "
-            f"{folder}`"
+            f"{folder}: this run is not finished (it has no summary.json); go on with it by "
+            f"`fedtransfer simulate --resume {folder}`"
         )
-    config = read_config(folder / "config.toml")
-    summary = json_of(folder / "summary.json")
+    config, summary = read_config(folder / "config.toml"), json_of(file)
     if missing := {"accuracy", "classes", "backbone", "rounds"} - set(summary):
-        raise UserError(
-            f"{folder / 'summary.json'}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes"
-        )
+        raise UserError(f"{file}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes")
     return Run(folder, config, summary, rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy")))
 
 
@@ -176,11 +186,20 @@ def _read_benchmark(folder: Path) -> Benchmark:
     if missing := {(row["setting"], row["method"]) for row in cells} - in_table:
         setting, method = min(missing)
         raise UserError(
-            f"{folder}: cells.csv has runs of {method!r} in {setting!r}, but table.csv has no such row; the two files are "
-            "from different plans or were edited. Start the benchmark again with this --out: it writes both from the "
-            "finished runs"
+            f"{folder}: cells.csv has runs of {method!r} in {setting!r}, but table.csv has no such row; the two files "
+            "are from different plans or were edited. Start the benchmark again with this --out: it writes both from "
+            "the finished runs"
         )
     return Benchmark(folder, about, table, cells, _text(plan) if plan.is_file() else "")
+
+
+@contextmanager
+def _read(file: Path) -> Iterator[None]:
+    """Refuse a file that cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
 
 
 def rows_of(file: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -189,11 +208,8 @@ def rows_of(file: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
     Raises:
         UserError: it cannot be read or lacks a column.
     """
-    try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(lines)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
+    with _read(file), file.open(encoding="utf-8", newline="") as lines:
+        rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(lines)]
     if rows and (missing := set(columns) - set(rows[0])):
         raise UserError(
             f"{file}: has no column {', '.join(sorted(missing))}; expected the file that fedtransfer writes"
@@ -207,20 +223,23 @@ def json_of(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read.
     """
-    try:
+    with _read(file):
         return dict(json.loads(_text(file)))
-    except ValueError as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
 
 
-def distinct_names(sources: Sequence[Source]) -> list[str]:
-    """Return names of folders that differ, each with as much of its path as that takes."""
+def _text(file: Path) -> str:
+    with _read(file):
+        return file.read_text("utf-8")
+
+
+def named(sources: Sequence[Source]) -> list[Source]:
+    """Return sources with names that differ, each with as much of its folder's path as that takes."""
     paths = [source.folder.resolve().parts for source in sources]
     for length in range(1, max(map(len, paths)) + 1):
         names = ["/".join(parts[-length:]) for parts in paths]
         if len(set(names)) == len(names):
             break
-    return names
+    return [replace(source, name=name) for source, name in zip(sources, names, strict=True)]
 
 
 def real(text: str | float | None) -> float:
@@ -232,17 +251,14 @@ def real(text: str | float | None) -> float:
     try:
         return math.nan if text is None or text == "" else float(text)
     except ValueError:
-        raise UserError(
-            f"got {text!r} where a number was expected; the tables of the folder have been altered"
-        ) from None
+        text = f"got {text!r} where a number was expected; the tables of the folder have been altered"
+        raise UserError(text) from None
 
 
-def _bytes(row: Row) -> float:
-    return real(row["bytes_down_per_site"] or 0) + real(row["bytes_up_per_site"] or 0)
+def of_training(row: Row) -> bool:
+    """Whether the scores in a row of a history are those of a head that enters a round of training."""
+    return row["status"] == "ok" and row["phase"] in ("train", "score")
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
+def _bytes(row: Row, way: str) -> float:
+    return 0.0 if row["phase"] == "score" else real(row[f"bytes_{way}_per_site"] or 0)

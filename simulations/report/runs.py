@@ -1,28 +1,31 @@
-"""The sections about one run."""
+"""The page about one run: the answer, its figures, adapted heads, what went wrong, and its settings."""
 
 import math
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.option import changed, outside
-from fedtransfer.simulations.report import adaptation
-from fedtransfer.simulations.report.blocks import Figure, Section, Table, power, printable
+from fedtransfer.common.wire.personal import KINDS
+from fedtransfer.simulations.report.blocks import Fact, Figure, Page, Section, Table, names, percent, power, printable
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
 from fedtransfer.simulations.report.counts import confusion, partition
 from fedtransfer.simulations.report.reading import Run, real
-from fedtransfer.simulations.report.sentences import caption, paragraphs, sentence
+from fedtransfer.simulations.report.sentences import caption, fact, paragraphs, sentence, table
+from fedtransfer.simulations.scoring.estimate import rising
 
 ACCURACY = Axis("accuracy", kind="percent")
+ACCURACY_OF_SITES = Axis("accuracy on the site's own test images", kind="percent")
 ROUNDS = Axis("rounds of training", whole=True)
 BYTES = Axis("bytes to and from a site", log=True, kind="bytes")
 
 
-def sections(run: Run) -> list[Section]:
-    """Return what there is to show of a run; what its folder does not hold is left out."""
+def page(run: Run) -> Page:
+    """Lay out the page; what the run's folder does not hold is left out."""
     matrix = run.summary.get("confusion_matrix")
     figures = {
         ("accuracy", "Accuracy by round"): _by_round(run),
@@ -32,32 +35,40 @@ def sections(run: Run) -> list[Section]:
         ("epsilon", "Accuracy against ε"): _by_epsilon(run),
         ("bytes", "Accuracy against bytes"): _by_bytes(run),
     }
-    parts = [Section(key, title, figures=(figure,)) for (key, title), figure in figures.items() if figure]
-    return [*parts, *adaptation.sections(run), *_warnings(run)]
+    facts = [_accuracy(run), fact("privacy", "of_run", run), fact("cost", "of_run", run)]
+    sections = [*in_sections(figures), *_adapted(run), *_warnings(run), *_closing(run)]
+    return Page(printable(run.name), sentence("lead", "of_run", run, ()), facts, sections)
 
 
-def closing(run: Run) -> list[Section]:
-    """Return configuration and repetition."""
-    backbone, fields = run.summary["backbone"], type(run.config).model_fields
-    changes = paragraphs("run", "changed_settings", sum(changed(run.config, name) for name in fields), len(fields))
-    return [
-        Section("configuration", "Configuration", changes, tables=tuple(_settings(run.config)), folded=True),
-        Section(
-            "repeat", "To repeat it",
-            paragraphs("run", "repeat"),
-            code=(f"fedtransfer simulate --config {run.folder}/config.toml", options(run.config)),
-            tables=(Table("Backbone", ("", ""), (
-                ("name", printable(backbone["name"])), ("resolution", f"{backbone['resolution']} px"), ("fingerprint", backbone["fingerprint"]),
-            )),),
-        ),
-    ]  # fmt: skip
+def in_sections(figures: Mapping[tuple[str, str], Figure | None]) -> list[Section]:
+    """Return a section for each key and title that has a figure."""
+    return [Section(key, title, figures=[figure]) for (key, title), figure in figures.items() if figure]
+
+
+def _accuracy(run: Run) -> Fact:
+    """Answer how good the head is, with the 95 % interval of its accuracy (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    summary, interval = run.summary, None
+    outside, public = "measured_outside_the_federation" in summary, summary.get("scored_on") == "public-data"
+    matrix = summary.get("confusion_matrix")
+    images = int(np.sum(matrix)) if matrix and not (outside and public) else 0
+    if images and not math.isnan(run.accuracy):
+        interval = binomtest(round(run.accuracy * images), images).proportion_ci(0.95, "wilson")
+    by_site = run.measured.get("site_accuracy") or {}
+    alone = summary.get("baselines_on_own_test_images") or {}
+    compared = [accuracy > by_site[site] for site, accuracy in alone.get("local", {}).items() if site in by_site]
+    worst = min(by_site, key=lambda site: by_site[site], default="")
+    rise = rising(run.curve("accuracy")[1])
+    return fact(
+        "accuracy", "of_run", run, outside, public, images, interval, worst, alone.get("local_mean"), compared, rise
+    )
 
 
 def _levels(run: Run) -> list[Level]:
     """Return the baselines on the common test set."""
-    names = {"pooled": "all images in one place", "local_mean": "a site alone, mean", "majority": "most frequent class"}
-    baselines = run.summary.get("baselines", {})
-    return [Level(names[key], baselines[key]) for key in baselines if key in names and baselines[key] is not None]
+    titles, baselines = names("baselines"), run.summary.get("baselines", {})
+    return [Level(titles[key], baselines[key]) for key in titles if baselines.get(key) is not None]
 
 
 def _by_round(run: Run) -> Figure | None:
@@ -79,17 +90,14 @@ def _by_site(run: Run) -> Figure | None:
         return None
     baselines = run.summary.get("baselines_on_own_test_images") or {}
     alone: Mapping[str, float] = baselines.get("local") or {}
-    columns = ("federation's head", "the site alone") if alone else ("federation's head",)
-    dots = [
-        Dot(site, (accuracy[site], alone.get(site, math.nan))[: len(columns)])
-        for site in sorted(accuracy, key=lambda site: -accuracy[site])
-    ]
+    columns = ["federation's head", "the site alone"] if alone else ["federation's head"]
+    sites = sorted(accuracy, key=lambda site: -accuracy[site])
+    dots = [Dot(site, (accuracy[site], alone.get(site, math.nan))[: len(columns)]) for site in sites]
     means = (("pooled", "all images in one place, mean"), ("local_mean", "each site alone, mean"))
     levels = [Level(name, baselines[key]) for key, name in means if baselines.get(key) is not None]
     median = float(np.median([*accuracy.values()]))
     words = caption("by_site", dots, median, baselines.get("local_mean"), len(columns))
-    axis = Axis("accuracy on the site's own test images", kind="percent")
-    return dot_chart(words, dots, ("site", *columns), axis, levels, "summary.json")
+    return dot_chart(words, dots, ["site", *columns], ACCURACY_OF_SITES, levels, file="summary.json")
 
 
 def _by_epsilon(run: Run) -> Figure | None:
@@ -108,41 +116,58 @@ def _by_bytes(run: Run) -> Figure | None:
     return line_chart(caption("by_bytes", x, y), [Series("federation", x, y)], BYTES, ACCURACY, _levels(run))
 
 
+def _adapted(run: Run) -> list[Section]:
+    """Return a section about personal heads of the sites, and the head at sites that took no part."""
+    tables = []
+    if heads := run.summary.get("personal"):
+        columns = ("mean", "worst", "pooled", "worse_than_global", "worse_than_local")
+        kinds = [(kind.replace("_", "-"), *(percent(heads[kind].get(key)) for key in columns)) for kind in KINDS]
+        tables.append(table("personal_heads", kinds, heads["sites"], heads["share"]))
+    if heads := run.summary.get("unseen_sites"):
+        rows = [["none", percent(heads["global"]), "", ""]]
+        for images, scores in heads["adapted"].items():
+            rows.append([images, *(percent(scores[key]) for key in ("accuracy", "from_scratch", "got_worse"))])
+        tables.append(table("unseen_sites", rows, heads["sites"], heads["epochs"]))
+    return [Section("adaptation", "Heads adapted to a site", tables=tables)] if tables else []
+
+
 def _warnings(run: Run) -> list[Section]:
-    summary = run.summary
-    rows = [
-        (printable(site), f"left out {absence['times']} ×", printable(absence["reason"], 160))
-        for site, absence in (summary.get("sites_left_out") or {}).items()
-    ]
+    summary, missed = run.summary, []
+    for site, absence in (summary.get("sites_left_out") or {}).items():
+        missed.append((site, f"left out {absence['times']} ×", absence["reason"]))
     for key, event in (("sites_absent", "absent"), ("sites_without_result", "without the result")):
-        rows += [(printable(site), event, printable(reason, 160)) for site, reason in (summary.get(key) or {}).items()]
-    text = tuple(printable(warning, 400) for warning in summary.get("warnings") or ())
+        missed += [(site, event, reason) for site, reason in (summary.get(key) or {}).items()]
+    text = [printable(warning, 400) for warning in summary.get("warnings") or ()]
     if unreadable := summary.get("images_unreadable"):
-        text += (sentence("run", "unreadable_images", unreadable),)
-    table = Table("Sites that missed something", ("site", "what", "why"), tuple(rows)).shortened(where="sites.csv")
-    tables = (table,) if rows else ()
+        text.append(sentence("run", "unreadable_images", unreadable))
+    rows = [(printable(site), event, printable(reason, 160)) for site, event, reason in missed]
+    tables = [table("sites_that_missed", rows).shortened(where="sites.csv")] if rows else []
     return [Section("warnings", "Worth knowing", text[:30], tables=tables)] if text or rows else []
 
 
-def _settings(config: RunConfig) -> list[Table]:
-    panels: dict[str, list[str]] = {}
-    for name, field in type(config).model_fields.items():
-        extra: Any = field.json_schema_extra
-        panels.setdefault(extra["panel"] or "Run", []).append(name)
-    return [_panel(config, panel, names) for panel, names in panels.items()]
+def _closing(run: Run) -> list[Section]:
+    """Return configuration and repetition."""
+    backbone, panels = run.summary["backbone"], dict[str, list[str]]()
+    fields: Mapping[str, Any] = type(run.config).model_fields
+    for name, field in fields.items():
+        panels.setdefault(field.json_schema_extra["panel"] or "Run", []).append(name)
+    changes = paragraphs("run", "changed_settings", sum(changed(run.config, name) for name in fields), len(fields))
+    settings = [_panel(run.config, panel, of_panel) for panel, of_panel in panels.items()]
+    code = [f"fedtransfer simulate --config {run.folder}/config.toml", _command(run.config)]
+    rows = [("name", printable(backbone["name"])), ("resolution", f"{backbone['resolution']} px")]
+    used = table("backbone", [*rows, ("fingerprint", backbone["fingerprint"])])
+    return [
+        Section("configuration", "Configuration", changes, tables=settings, folded=True),
+        Section("repeat", "To repeat it", paragraphs("run", "repeat"), code=code, tables=[used]),
+    ]
 
 
-def _panel(config: RunConfig, panel: str, names: Sequence[str]) -> Table:
-    marked = frozenset(i for i, name in enumerate(names) if changed(config, name))
-    defaults = type(config).model_fields
-    rows = tuple(
-        (
-            f"{'● ' if i in marked else ''}{outside(name)}",
-            setting(getattr(config, name)),
-            setting(defaults[name].default) if i in marked else "",
-        )
-        for i, name in enumerate(names)
-    )
+def _panel(config: RunConfig, panel: str, of_panel: list[str]) -> Table:
+    rows, defaults = [], type(config).model_fields
+    marked = frozenset(i for i, name in enumerate(of_panel) if changed(config, name))
+    for i, name in enumerate(of_panel):
+        default = setting(defaults[name].default) if i in marked else ""
+        rows.append(("● " * (i in marked) + outside(name), setting(getattr(config, name)), default))
     return Table(panel, ("setting", "value", "default, where it differs"), rows, marked=marked, texts=True)
 
 
@@ -153,17 +178,13 @@ def setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else printable(value, 300) if value != "" else "–"
 
 
-def options(config: RunConfig) -> str:
+def _command(config: RunConfig) -> str:
     """Return the command that runs these settings, with the options that are not defaults."""
-    import shlex
-
     parts = ["fedtransfer", "simulate"]
-    for name, field in type(config).model_fields.items():
-        if changed(config, name) and name not in ("out", "resume") and (field.json_schema_extra or {}).get("panel"):  # type: ignore[union-attr]
-            value, option = getattr(config, name), f"--{name.replace('_', '-')}"
-            parts += (
-                [option if value else f"--no-{name.replace('_', '-')}"]
-                if isinstance(value, bool)
-                else [option, str(value)]
-            )
+    fields: Mapping[str, Any] = type(config).model_fields
+    for name, field in fields.items():
+        if changed(config, name) and name not in ("out", "resume") and (field.json_schema_extra or {}).get("panel"):
+            value = getattr(config, name)
+            parts.append(f"--{'no-' * (value is False)}{outside(name)}")
+            parts += [] if isinstance(value, bool) else [str(value)]
     return shlex.join(parts)

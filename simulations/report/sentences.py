@@ -19,7 +19,7 @@ from fedtransfer.common.head.depth import layers
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report import blocks
-from fedtransfer.simulations.report.blocks import Caption, Fact, printable
+from fedtransfer.simulations.report.blocks import Caption, Fact, Table, printable
 
 
 @cache
@@ -62,6 +62,12 @@ def fact(template: str, macro: str, *facts: Any, **named: Any) -> Fact:
 def caption(macro: str, *facts: Any, **named: Any) -> Caption:
     """Return the caption of a figure: title, description, and a note if the macro writes one."""
     return Caption(*paragraphs("figures", macro, *facts, **named))
+
+
+def table(macro: str, rows: Iterable[Sequence[str]], *facts: Any, **looks: Any) -> Table:
+    """Return a table of which a macro writes the caption, the columns between bars, and a note if there is one."""
+    caption, columns, *note = paragraphs("tables", macro, *facts)
+    return Table(caption, [column.strip() for column in columns.split("|")], [*rows], " ".join(note), **looks)
 
 
 def data_name(config: RunConfig) -> str:

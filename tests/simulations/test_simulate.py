@@ -23,7 +23,7 @@ from fedtransfer.common.head.head import load_head
 from fedtransfer.common.head.model import load_model
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, default_folder, simulate
-from fedtransfer.simulations.report import write_report
+from fedtransfer.simulations.report.page import write_report
 
 pytestmark = pytest.mark.run
 

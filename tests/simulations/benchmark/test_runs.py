@@ -28,7 +28,7 @@ from fedtransfer.simulations.benchmark.plans import Cell, Plan, read_plan
 from fedtransfer.simulations.benchmark.pool import results, workers
 from fedtransfer.simulations.benchmark.record import open_folder
 from fedtransfer.simulations.benchmark.tuning import with_choices
-from fedtransfer.simulations.scoring.measures import BASELINES
+from fedtransfer.simulations.scoring.estimate import BASELINES
 
 CHOSEN = {"setting": "few", "method": "fedavg", "chosen": {"learning-rate": 4.0}}
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import fedtransfer.cli
 from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.report import write_report
+from fedtransfer.simulations.report.page import write_report
 
 
 @pytest.mark.run

@@ -1,6 +1,6 @@
 """Failures are grouped, with their count."""
 
-from fedtransfer.simulations.report.failures import grouped
+from fedtransfer.simulations.report.benchmark_runs import grouped
 
 FEW = "too few images"
 

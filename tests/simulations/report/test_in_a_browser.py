@@ -9,7 +9,7 @@ import pytest
 from browser import CHROMIUM, Browser, browser
 from report_folders import audit_folder, benchmark_folder, run_folder
 
-from fedtransfer.simulations.report import write_report
+from fedtransfer.simulations.report.page import write_report
 
 pytestmark = [
     pytest.mark.process,

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.simulations.report.blocks import Caption
-from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
-from fedtransfer.simulations.report.charts import dot_chart, line_chart
-from fedtransfer.simulations.report.offsets import SIDE_BY_SIDE, bars_apart, in_a_row
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Series, bars_apart, in_a_row
+from fedtransfer.simulations.report.charts import SIDE_BY_SIDE, dot_chart, line_chart
 
 COLUMNS = ("site", "federated", "alone")
 PERCENT = Axis("accuracy", kind="percent")
