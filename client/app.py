@@ -21,8 +21,7 @@ from fedtransfer.client.masking.secrets import Safe, Steps
 from fedtransfer.client.node import Node, deployed_node
 from fedtransfer.client.tasks import Site
 from fedtransfer.common.backbone.backbone import configured_backbone
-from fedtransfer.common.config.config import RunConfig, Value
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, Value, make_config
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.masks import messages
 from fedtransfer.common.wire import records as wire

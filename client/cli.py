@@ -90,8 +90,7 @@ def roster(
     3. Each puts the file into the site's folder, and into site.toml: roster = "roster.toml"
     """
     from fedtransfer.client.deployment.keys import load_keys
-    from fedtransfer.common.support.keys import fingerprint, public_line
-    from fedtransfer.common.support.roster import read_roster
+    from fedtransfer.common.support.keys import fingerprint, public_line, read_roster
 
     site = SiteFolder.open(folder)
     site_key = fingerprint(public_line(load_keys(site.key)[1]))
@@ -139,7 +138,7 @@ def prepare(
     """Compute the features of all images now, so that the first round need not wait for them."""
     from rich.console import Console
 
-    from fedtransfer.common.config.reading import resolve_config
+    from fedtransfer.common.config.config import resolve_config
     from fedtransfer.common.support.terminal import progress_bar
     from fedtransfer.common.support.text import counted
 

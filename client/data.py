@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.backbone.cut import HEAD
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.data.images import Image
-from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.data.images import Image, split_of
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.features.augmentation import view_key
-from fedtransfer.common.features.extraction import Progress
+from fedtransfer.common.features.extraction import Progress, extract_all
 from fedtransfer.common.features.feature_map import FeatureMap, Moments, feature_map
-from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.features.store import FeatureStore
 from fedtransfer.common.support.text import counted
 

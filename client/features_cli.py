@@ -8,8 +8,7 @@ import typer
 
 from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features.housekeeping import StoreReport, prune_store, survey_store
-from fedtransfer.common.features.store import default_store
+from fedtransfer.common.features.store import StoreReport, default_store, prune_store, survey_store
 from fedtransfer.common.support.text import counted
 
 features = typer.Typer(
@@ -74,7 +73,7 @@ def statistics(
     """Write mean, deviation and principal axes of public images' features, for --standardise public and --project pca."""
     from rich.console import Console
 
-    from fedtransfer.common.config.reading import resolve_config
+    from fedtransfer.common.config.config import resolve_config
     from fedtransfer.common.data.sources import read_source
     from fedtransfer.common.support.terminal import progress_bar
 

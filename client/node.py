@@ -13,16 +13,14 @@ from fedtransfer.client.consent.refusals import refuse_run
 from fedtransfer.client.data import SPLITS
 from fedtransfer.client.deployment.keys import SiteIdentity, identity_among
 from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import read_config
-from fedtransfer.common.data.images import Image, Problem
+from fedtransfer.common.config.config import RunConfig, read_config
+from fedtransfer.common.data.images import Image, Problem, split_of
 from fedtransfer.common.data.sources import read_source
-from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import save_head
 from fedtransfer.common.head.model import model_of_head
 from fedtransfer.common.support.files import write_whole
-from fedtransfer.common.support.signatures import Identity
+from fedtransfer.common.support.keys import Identity
 from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,9 @@ from fedtransfer.client.training.trainers import fine_tune, trainer
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.head.head import Arrays, HeadSpec
+from fedtransfer.common.head.head import Arrays, HeadSpec, head_spec
 from fedtransfer.common.head.metrics import Counts, confusion_matrix, cross_entropy
-from fedtransfer.common.head.spec import head_spec
-from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import CONTROL, MOMENTS, Request, Task, Trial
 

@@ -9,13 +9,11 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import feature_map
-from fedtransfer.common.head.head import Arrays, save_head
+from fedtransfer.common.head.head import Arrays, head_spec, save_head
 from fedtransfer.common.head.model import export_models
-from fedtransfer.common.head.spec import head_spec
 from fedtransfer.server.callbacks import Callback, load_callbacks
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.callbacks.tables import Tables, read_history, read_left_out

@@ -109,7 +109,7 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
 @server.command()
 def roster(folder: Dir = HERE) -> None:
     """Print the roster of the enrolled sites, which they compare among themselves: fedtransfer client roster --help."""
-    from fedtransfer.common.support.roster import roster_text
+    from fedtransfer.common.support.keys import roster_text
     from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.enrolment import enrolled_sites
 

@@ -9,10 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.config import PRESETS, RunConfig, resolve_config
 from fedtransfer.common.config.options import refuse_missing, with_config_options
-from fedtransfer.common.config.presets import PRESETS
-from fedtransfer.common.config.reading import resolve_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 

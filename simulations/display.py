@@ -18,7 +18,7 @@ from rich.table import Table
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.support.terminal import percent, progress_bar
 from fedtransfer.common.support.text import counted
-from fedtransfer.common.wire.personal import KINDS
+from fedtransfer.common.wire.protocol import PERSONAL_HEADS
 from fedtransfer.server.callbacks import Callback, Start
 from fedtransfer.server.run_folder.records import Round
 from fedtransfer.simulations.scoring.baselines import Baselines
@@ -217,7 +217,7 @@ def _personal_table(personal: dict[str, Any]) -> Table:
     table = _table("Personal heads on each site's own test images", *columns)
     share = "–" if personal["share"] is None else f"{personal['share']:.2f}"
     table.caption = f"over {personal['sites']} sites; mixed: {share} of the global head on average, the rest local"
-    for kind in KINDS:
+    for kind in PERSONAL_HEADS:
         scores = personal[kind]
         accuracy = [percent(scores[key]) for key in ("mean", "worst", "pooled")]
         harm = [percent(scores[key]) if key in scores else "" for key in ("worse_than_global", "worse_than_local")]

@@ -22,8 +22,7 @@ from fedtransfer.common.compute import CORES
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Problem
 from fedtransfer.common.features.feature_map import Moments
-from fedtransfer.common.head.head import load_head, load_layer, load_moments
-from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.head.head import head_spec, load_head, load_layer, load_moments
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.server.app import make_app
 from fedtransfer.server.run_folder.folder import (

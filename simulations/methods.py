@@ -7,8 +7,7 @@ from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.methods.add_ons import ADD_ONS
-from fedtransfer.common.methods.method import AddOn, Method
-from fedtransfer.common.methods.sizes import Sizes
+from fedtransfer.common.methods.method import AddOn, Method, Sizes
 from fedtransfer.common.support.text import nearest
 
 WIDTHS = {BUNDLED: 256, "resnet50v2": 2048, "resnet101v2": 2048, "resnet152v2": 2048}

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.run_folder.checkpoint import FREE
 from fedtransfer.server.run_folder.folder import settings_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.config.config import read_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.report.reading import Run, read_folder, real
 

@@ -14,8 +14,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks import messages
 from fedtransfer.common.masks.graph import graph
-from fedtransfer.common.masks.messages import Boxes, Masked, PublicKeys
-from fedtransfer.common.masks.session import Session
+from fedtransfer.common.masks.messages import Boxes, Masked, PublicKeys, Session
 from fedtransfer.common.wire.protocol import TRAIN, Task, Update
 
 WIDTH, CLASSES = 64, 4

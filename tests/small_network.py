@@ -7,7 +7,7 @@ import numpy as np
 from keras.src.applications.resnet import ResNet, stack_residual_blocks_v2
 
 from fedtransfer.common.backbone.backbone import Backbone
-from fedtransfer.common.backbone.resnet import small_resnet
+from fedtransfer.common.backbone.networks import small_resnet
 
 
 def moved(network: Any, seed: int = 0) -> Any:

@@ -18,10 +18,9 @@ from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFol
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.head.depth import layers
-from fedtransfer.common.head.schedule import rate
-from fedtransfer.common.head.spec import head_spec
-from fedtransfer.common.methods.sizes import RIDGES
+from fedtransfer.common.head.head import head_spec
+from fedtransfer.common.head.schedule import layers, rate
+from fedtransfer.common.methods.method import RIDGES
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Gather, Request, Task, Trial
 from fedtransfer.common.wire.sums import requested_sums

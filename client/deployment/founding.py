@@ -12,7 +12,7 @@ from fedtransfer.client.deployment.settings import EXCHANGES, MECHANISMS, SETTIN
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.processes import tool
-from fedtransfer.common.support.units import service_unit
+from fedtransfer.common.support.services import service_unit
 
 UNIT = "fedtransfer-site.service"
 

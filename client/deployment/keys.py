@@ -16,9 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.support.keys import fingerprint, public_line, read_line
-from fedtransfer.common.support.roster import Roster, read_roster
-from fedtransfer.common.support.signatures import is_signed, sign
+from fedtransfer.common.support.keys import Roster, fingerprint, is_signed, public_line, read_line, read_roster, sign
 
 _NAME_LENGTH = 64  # characters that are printed of a name from outside
 

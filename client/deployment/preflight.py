@@ -27,8 +27,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.keys import fingerprint, public_line
-from fedtransfer.common.support.roster import read_roster
+from fedtransfer.common.support.keys import fingerprint, public_line, read_roster
 from fedtransfer.common.support.text import counted
 
 DISK_BYTES = 2e9

@@ -7,8 +7,8 @@ from fedtransfer.client.consent.ledger import ExchangeLog, SiteLedger
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.privacy.accounting import epsilon
-from fedtransfer.common.support.health import is_serving
 from fedtransfer.common.support.processes import running_pid
+from fedtransfer.common.support.services import is_serving
 from fedtransfer.common.support.text import ago, counted
 
 

@@ -22,10 +22,10 @@ from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.masks import messages, shamir
 from fedtransfer.common.masks.graph import Graph, graph, least_sites
+from fedtransfer.common.masks.messages import Session, common_part, common_settings
 from fedtransfer.common.masks.secrecy import SEALED, agreed, agreement_key, derived, pad, public, seal, unseal
-from fedtransfer.common.masks.session import Session, common_part, common_settings
 from fedtransfer.common.masks.vector import encode, places
-from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.support.text import counted
 from fedtransfer.common.wire.protocol import FINISH, Answer, Confusion, Request
 

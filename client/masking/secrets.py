@@ -15,7 +15,7 @@ from threading import Lock
 from flwr.app import ConfigRecord, RecordDict
 
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.masks.session import Session
+from fedtransfer.common.masks.messages import Session
 
 _RECORD = "masks"
 _MOST_STEPS = 2**17  # pairs of session and site: more than can be in progress at a time

@@ -12,9 +12,9 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.vector import Whole, places
-from fedtransfer.common.privacy.clipping import clipped
 from fedtransfer.common.privacy.closed_form import sensitivity as sums_sensitivity
 from fedtransfer.common.privacy.discrete import integer_sensitivity, rounded, share
+from fedtransfer.common.privacy.gaussian import clipped
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire.protocol import Answer, Gather, Request, Sums, Task, Update
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from fedtransfer.client.training.trainer import Features, Recipe, Trainer, TrainingJob, batches, pairs
 from fedtransfer.common.compute import keras, tf
-from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head
-from fedtransfer.common.head.optimizers import make_optimizer
+from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, make_optimizer
 
 BATCH = 256  # images in one pass through convolutions when scoring
 CHUNK = 1 << 26  # bytes of features copied to TensorFlow at a time

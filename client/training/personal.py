@@ -22,7 +22,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head, mix
 from fedtransfer.common.head.metrics import cross_entropy
 from fedtransfer.common.seeds import generator
-from fedtransfer.common.wire.personal import KINDS
+from fedtransfer.common.wire.protocol import PERSONAL_HEADS
 
 SHARES = tuple(k / 10 for k in range(10, -1, -1))  # of the global head; the largest first, so that it wins ties
 Split = tuple[Features, Labels]
@@ -30,7 +30,7 @@ Split = tuple[Features, Labels]
 
 @dataclass(frozen=True)
 class PersonalHeads:
-    """The heads of a site and how they do, in the order of ``common.wire.personal.KINDS``."""
+    """The heads of a site and how they do, in the order of ``common.wire.personal.PERSONAL_HEADS``."""
 
     heads: Mapping[str, Arrays]
     losses: Mapping[str, float]  # mean cross-entropy on the site's validation images; 0 without any
@@ -40,7 +40,7 @@ class PersonalHeads:
     @property
     def best(self) -> str:
         """The kind with the lowest validation loss; the global one without validation images."""
-        return min(KINDS, key=self.losses.__getitem__)
+        return min(PERSONAL_HEADS, key=self.losses.__getitem__)
 
 
 def make_personal(
@@ -66,7 +66,7 @@ def make_personal(
             return mean if np.isfinite(mean) else float("inf")  # a head that overflowed is never the best
 
         share = min(SHARES, key=lambda a: loss(mix(local, head, a)))
-        heads = dict(zip(KINDS, (head, local, tuned, mix(local, head, share)), strict=True))
+        heads = dict(zip(PERSONAL_HEADS, (head, local, tuned, mix(local, head, share)), strict=True))
         correct = [int((t.predict(h, test[0]).argmax(1) == test[1]).sum()) for h in heads.values()]
         return PersonalHeads(heads, {k: loss(h) for k, h in heads.items()}, np.array(correct, np.int64), share)
 

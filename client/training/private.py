@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from fedtransfer.client.training.trainer import Features, Labels, Recipe, weighted_change
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.privacy.gaussian import NoiseSource
 from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
-from fedtransfer.common.privacy.noise import NoiseSource
 from fedtransfer.common.wire.protocol import Task
 
 # Larger than the sum of all squares that underflow in float32, yet too small to affect any other sum.
@@ -90,7 +90,7 @@ def private_update(task: Task, x: Features, y: Labels, config: RunConfig, rng: n
     the sum over sites is, after each site has added its share of noise.
 
     The ``rng`` draws batches and noise; outside tests it is a secret one
-    (``fedtransfer.common.privacy.randomness``).
+    (``fedtransfer.common.privacy.gaussian``).
     """
     recipe, promised = Recipe.from_config(config), guarantee(config)
     assert promised

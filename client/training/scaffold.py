@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.head.head import Arrays
-from fedtransfer.common.support.round_files import read_round, round_files, write_round
+from fedtransfer.common.support.files import read_round, round_files, write_round
 
 log = logging.getLogger(__name__)
 

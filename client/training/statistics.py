@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from fedtransfer.client.training.trainer import Features, Labels
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
-from fedtransfer.common.privacy.clipping import clipped_rows
 from fedtransfer.common.privacy.closed_form import gram_vector, site_deviation
-from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.gaussian import clipped_rows, noised
 from fedtransfer.common.wire.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
 
 BLOCK = 4096  # images at a time, cast to float64: 64 MB at d = 2048
@@ -43,7 +42,7 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
     without noise: they may leave the site only after its share of noise is added.
 
     Features (n, d) are as heads see them; ``classes`` is the number that the run declares. Outside
-    tests the ``rng`` of the noise is a secret one (``fedtransfer.common.privacy.randomness``).
+    tests the ``rng`` of the noise is a secret one (``fedtransfer.common.privacy.gaussian``).
     """
     sums = clipped_sums(one_shot_sums(config), x, y, classes, config.clip)
     if config.noise == "shared":

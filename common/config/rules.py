@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fedtransfer.common.config.privacy_rules import refuse_unprotected
 from fedtransfer.common.config.settings.everything import Settings
 from fedtransfer.common.config.settings.option import changed, outside
-from fedtransfer.common.head.depth import schedule
+from fedtransfer.common.head.schedule import schedule
 from fedtransfer.common.methods import METHODS
 
 _RAY = ("ray_address", "client_cpus", "client_gpus")

@@ -1,4 +1,4 @@
-"""One image: its path, its content, and its pixels as a person sees them."""
+"""One image: its path, its content, its pixels as a person sees them, and its split."""
 
 import errno
 import hashlib
@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.seeds import uniform
 
 MAX_BYTES = 2**30  # a larger file is no photograph
 _ARCHIVE_ROW = re.compile(r"(?P<archive>.+\.npz)#(?P<member>\w+)/(?P<row>\d+)$", re.IGNORECASE)
@@ -93,8 +94,6 @@ def decode(content: Content) -> NDArray[np.uint8]:
     if not content:
         raise ValueError("the file is empty")
     if content[128:132] == b"DICM":
-        from fedtransfer.common.data.dicom import decode_dicom
-
         return decode_dicom(content)
     try:
         with Pillow.open(io.BytesIO(content)) as file:
@@ -159,3 +158,47 @@ def _load_archive(path: str, modified: int) -> dict[str, NDArray[Any]]:
         raise UserError(f"{path}: cannot be read: {error}") from None
     except Exception as error:  # a damaged zip or array, or pickled objects
         raise UserError(f"{path}: not a readable .npz archive of plain arrays: {error}") from None
+
+
+def decode_dicom(content: bytes) -> NDArray[np.uint8]:
+    """Decode a DICOM file's first frame to RGB (H, W, 3) as a viewer shows it, by the optional pydicom.
+
+    Modality and window (VOI) transforms are applied, MONOCHROME1 is inverted, and values are scaled
+    to 0 to 255.
+
+    Raises:
+        ValueError: pydicom is not installed, or cannot read a picture in the file.
+    """
+    try:
+        import pydicom
+        from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
+    except ImportError:
+        raise ValueError("a DICOM file; pip install 'fedtransfer[dicom]' to read it, or convert it to PNG") from None
+    try:
+        data = pydicom.dcmread(io.BytesIO(content))
+        pixels, kind = data.pixel_array, str(data.PhotometricInterpretation)
+        if int(data.get("NumberOfFrames", 1) or 1) > 1:
+            pixels = pixels[0]
+        if pixels.ndim == 3:
+            return np.asarray(convert_color_space(pixels, kind, "RGB") if kind.startswith("YBR") else pixels, np.uint8)
+        values = np.asarray(apply_voi_lut(apply_modality_lut(pixels, data), data), np.float64)
+    except Exception as error:  # pydicom raises many kinds, for damaged files and unknown compressions
+        raise ValueError(f"a DICOM file without a readable picture: {error}") from None
+    grey = 255 * (values - values.min()) / max(float(np.ptp(values)), 1e-12)
+    display = (255 - grey if kind == "MONOCHROME1" else grey).astype(np.uint8)
+    return np.repeat(display[..., None], 3, axis=2)
+
+
+def split_of(image: Image, key: bytes, seed: int, test_fraction: float, validation_fraction: float) -> str:
+    """Return ``train``, ``validation`` or ``test`` for an image with content key ``key``.
+
+    It depends on the content and the seed only, so an image and its exact copies are in the same
+    split at every site and in every partition. Images of one group (of one patient, for example)
+    are in one split too. Splits that the source supplies stay.
+    """
+    if image.split in ("train", "validation", "test"):
+        return image.split
+    identity = image.group or key
+    if image.split != "development" and uniform(seed, "test split", identity) < test_fraction:
+        return "test"
+    return "validation" if uniform(seed, "validation split", identity) < validation_fraction else "train"

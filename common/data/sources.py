@@ -6,7 +6,7 @@ The source assigns each image to a split:
 - ``development``: not test; the content decides between train and validation;
 - ``train``, ``validation``, ``test``: as supplied.
 
-``fedtransfer.common.data.splits`` makes the choices that are left to the content.
+``fedtransfer.common.data.images`` makes the choices that are left to the content.
 """
 
 import csv

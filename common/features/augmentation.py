@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.data.images import Image
-from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.data.images import Image, split_of
 from fedtransfer.common.seeds import generator
 
 Views = Callable[[Image, bytes], int]  # an image and its content key → the number of views to extract

@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import Backbone, ReadyMade
+from fedtransfer.common.backbone.cut import cuts
 from fedtransfer.common.compute import CORES
+from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image, Problem, content_key, decode, vector
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features.augmentation import Views, no_views, view, view_key
+from fedtransfer.common.features.augmentation import Views, no_views, training_views, view, view_key
 from fedtransfer.common.features.store import FeatureStore, default_store
+from fedtransfer.common.head.schedule import layers
 
 Progress = Callable[[int, int], None]  # images done, images to do; each view counts
 Piece = tuple[int, int]  # index of an image, number of a view
@@ -243,3 +246,33 @@ def _reason(error: Exception) -> str:
 def _refuse(problems: object, strict: bool) -> None:
     if strict and (first := next(iter(problems), None)):  # type: ignore[call-overload]
         raise UserError(f"{first.path}: {first.reason} (--strict stops at the first image that cannot be read)")
+
+
+def extract_all(
+    backbone: Backbone, images: Sequence[Image], config: RunConfig, progress: Progress | None = None
+) -> tuple[Extraction, dict[str, FeatureStore]]:
+    """Store the features of every readable image, for each layer that a run trains from.
+
+    Args:
+        backbone: from ``configured_backbone``.
+        images: the images.
+        config: says store, layers, augmentation, threads and strictness.
+        progress: called with the number of missing images that are done, and of all, for one cut
+            after the other.
+
+    Returns:
+        The result at the last cut, with the number of images extracted at all cuts; layer → store.
+
+    Raises:
+        UserError: the backbone cannot be cut at these layers, or an image cannot be read and
+            ``strict`` is set.
+    """
+    stores, extracted = {}, 0
+    for cut in cuts(backbone, layers(config)):
+        stores[cut.layer] = open_store(cut.below, config.store)
+        extraction = extract(
+            stores[cut.layer], cut.below, images, views=training_views(config), threads=config.threads,
+            strict=config.strict, progress=progress,
+        )  # fmt: skip
+        extracted += extraction.extracted
+    return replace(extraction, extracted=extracted), stores

@@ -7,8 +7,8 @@ import numpy as np
 from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.cut import HEAD, cuts
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.depth import schedule
-from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.head.head import head_spec
+from fedtransfer.common.head.schedule import schedule
 from fedtransfer.common.support.text import size
 
 KEY_BYTES = 32  # stored with each image's features

@@ -7,17 +7,19 @@ exported model. If training goes deeper, the convolutions above a cut of the bac
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone.cut import HEAD, Above
+from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.backbone.cut import HEAD, Above, cut
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features.feature_map import FeatureMap, Moments
+from fedtransfer.common.features.feature_map import FeatureMap, Moments, feature_map, feature_width
 from fedtransfer.common.seeds import generator
 from fedtransfer.common.support.files import replacement
 from fedtransfer.common.wire.protocol import Arrays as Arrays
@@ -193,3 +195,43 @@ def load_layer(path: Path) -> str:
     """Read the layer at which a head's arrays begin; ``head`` for the head alone."""
     with np.load(path, allow_pickle=False) as file:
         return str(file["layer"]) if "layer" in file.files else HEAD
+
+
+@lru_cache(maxsize=32)
+def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = HEAD) -> HeadSpec:
+    """Return the shape of the trained part from a layer of the backbone on.
+
+    Args:
+        config: the settings of the head and of the feature map.
+        backbone: the network from ``configured_backbone``.
+        classes: C.
+        layer: the layer of the cut; ``head`` for the head alone.
+
+    Raises:
+        UserError: the backbone cannot be cut there.
+    """
+    width, above = feature_width(config, backbone), cut(backbone, layer).above
+    mapped = feature_map(config, backbone) if above else None
+    return HeadSpec.from_config(config, width, classes, above, mapped)
+
+
+def make_optimizer(name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0) -> Any:
+    """Build a Keras optimizer; ``momentum`` and ``nesterov`` are SGD with momentum 0.9.
+
+    Args:
+        name: one of ``fedtransfer.common.config.config.Optimizer``.
+        learning_rate: its rate.
+        variables: the trained variables.
+        weight_decay: λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and
+            not on biases. 0 keeps Keras' default: none, but 0.004 for ``adamw``.
+    """
+    settings: dict[str, Any] = {"learning_rate": learning_rate}
+    if weight_decay:
+        settings["weight_decay"] = weight_decay
+    if name in ("momentum", "nesterov"):
+        settings |= {"momentum": 0.9, "nesterov": name == "nesterov"}
+        name = "sgd"
+    optimizer = keras.optimizers.get({"class_name": name, "config": settings})
+    optimizer.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) < 2])
+    optimizer.build(list(variables))
+    return optimizer

@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured_backbone, resizing_layer
 from fedtransfer.common.backbone.cut import HEAD, cut
 from fedtransfer.common.compute import keras, tf
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.data.images import Content, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, feature_map
-from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, load_head, load_layer, load_moments
-from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.head.head import (
+    Arrays,
+    HeadSpec,
+    build_above,
+    build_head,
+    head_spec,
+    load_head,
+    load_layer,
+    load_moments,
+)
 from fedtransfer.common.support.files import replacement
 
 _CARD = "fedtransfer.json"

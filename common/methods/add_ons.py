@@ -1,7 +1,6 @@
 """Options that change what a strategy's sites send, or add an exchange of their own."""
 
-from fedtransfer.common.methods.method import AddOn, Verdict, refused
-from fedtransfer.common.methods.sizes import RIDGES, heads, nothing
+from fedtransfer.common.methods.method import RIDGES, AddOn, Verdict, heads, nothing, refused
 
 _AS_THE_STRATEGY = Verdict(True, "as the strategy")
 _COUNTS_ADD_UP = Verdict(True, "counts add up")

@@ -1,8 +1,15 @@
 """Fed3R: ridge regression, or linear discriminant analysis, of sums that travel once."""
 
-from fedtransfer.common.methods.method import Method, Verdict
-from fedtransfer.common.methods.one_shot import NO_UPDATES, SUMS_ADD_UP, SUMS_LEAK
-from fedtransfer.common.methods.sizes import RIDGES, heads, nothing
+from fedtransfer.common.methods.method import (
+    NO_UPDATES,
+    RIDGES,
+    SUMS_ADD_UP,
+    SUMS_LEAK,
+    Method,
+    Verdict,
+    heads,
+    nothing,
+)
 
 FED3R = Method(
     name="fed3r",

@@ -1,8 +1,6 @@
 """FedCOF: covariances from how the sites' class means scatter, of sums that travel once."""
 
-from fedtransfer.common.methods.method import Method, refused
-from fedtransfer.common.methods.one_shot import SUMS_LEAK
-from fedtransfer.common.methods.sizes import RIDGES, heads, nothing
+from fedtransfer.common.methods.method import RIDGES, SUMS_LEAK, Method, heads, nothing, refused
 
 _SCATTER = "it takes covariances from the scatter of single sites' class means"
 _DROWNED = refused(f"{_SCATTER}, and noise that hides these is all that would be left of it")

@@ -1,8 +1,6 @@
 """FedNCM: nearest class means, of sums that travel once."""
 
-from fedtransfer.common.methods.method import Method, Verdict
-from fedtransfer.common.methods.one_shot import NO_UPDATES, SUMS_ADD_UP, SUMS_LEAK
-from fedtransfer.common.methods.sizes import heads, nothing
+from fedtransfer.common.methods.method import NO_UPDATES, SUMS_ADD_UP, SUMS_LEAK, Method, Verdict, heads, nothing
 
 FEDNCM = Method(
     name="fedncm",

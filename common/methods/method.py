@@ -1,9 +1,65 @@
 """What a method is: one record, which rules, tables, trainers, audits and reports read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fedtransfer.common.methods.sizes import Bytes, heads, nothing
+RIDGES = 8  # values of lambda that a one-shot head with --ridge 0 is tried with
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the bytes of a method depend on; each property is the bytes of one kind of sums or heads.
+
+    A number of a head takes 4 bytes, as float32. Convolutions that are trained too take 4 bytes a
+    weight, BatchNorm left out. With ``--masks`` a number takes 8 bytes and four more messages go
+    each way. With ``--dp`` it takes as many bytes as without. Words and counts, at most 2 KB a
+    message, come on top.
+    """
+
+    features: int  # d
+    classes: int  # C
+    rounds: int  # of training
+    stage: int  # weights of the convolutions of the backbone's last stage
+
+    @property
+    def head(self) -> int:
+        """A head: 4 (d + 1) C."""
+        return 4 * (self.features + 1) * self.classes
+
+    @property
+    def deep_head(self) -> int:
+        """A head and the convolutions of the last stage."""
+        return self.head + 4 * self.stage
+
+    @property
+    def class_sums(self) -> int:
+        """Class sums and counts: 4 d C + 8 C."""
+        return 4 * self.features * self.classes + 8 * self.classes
+
+    @property
+    def gram(self) -> int:
+        """A Gram matrix, its packed triangle in float64 with a row for the bias, and the class sums next to it."""
+        d = self.features
+        return 8 * ((d + 1) * (d + 2) // 2 + (d + 1) * self.classes)
+
+    @property
+    def moments(self) -> int:
+        """Sums of features and of their squares in float64: 16 d."""
+        return 16 * self.features
+
+
+Bytes = Callable[[Sizes], int]
+
+
+def nothing(s: Sizes) -> int:
+    """Return 0: no array travels."""
+    return 0
+
+
+def heads(number: int) -> Bytes:
+    """Return the bytes of ``number`` heads, as a function of the sizes."""
+    return lambda s: number * s.head
+
 
 HEAD = heads(1)
 
@@ -140,3 +196,12 @@ class AddOn(Exchange):
     def differential_privacy(self) -> str:
         """The verdict about differential privacy, in words."""
         return str(self.dp)
+
+
+# What the one-shot heads share.
+SUMS_LEAK = (
+    "exact label counts and class means; the sum of a class with one image is that image's feature vector, from"
+    " which an image can be rebuilt"
+)
+SUMS_ADD_UP = Verdict(True, "sums and counts are sent, which add up")
+NO_UPDATES = refused("it has no updates to clip, but sums of features; --dp image is for those")

@@ -1,7 +1,6 @@
 """SCAFFOLD: sites correct gradients by control variates, which they keep from round to round."""
 
-from fedtransfer.common.methods.method import UPDATE_LEAKS, Method, Verdict, refused
-from fedtransfer.common.methods.sizes import heads
+from fedtransfer.common.methods.method import UPDATE_LEAKS, Method, Verdict, heads, refused
 
 _SECOND_RELEASE = refused("its variates would be a second release in each round")
 

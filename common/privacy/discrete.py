@@ -82,7 +82,7 @@ def share(size: int, sensitivity: float, noise_multiplier: float, honest: int, r
         sensitivity: of the sum of integers to one unit (``integer_sensitivity``).
         noise_multiplier: standard deviation of the whole noise, divided by the sensitivity.
         honest: the smallest number of sites in a total that keep their shares secret.
-        rng: source of the noise; a secret one (``fedtransfer.common.privacy.randomness``) outside
+        rng: source of the noise; a secret one (``fedtransfer.common.privacy.gaussian``) outside
             tests.
 
     Raises:

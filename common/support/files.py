@@ -3,16 +3,19 @@
 ``write_whole`` and ``replacement`` replace a file in one step: a reader finds the old file or the
 new one, never a part, and so does whoever starts after a power cut. ``append_line`` adds a line of
 JSON to a ledger, and ``read_lines`` reads one back. A power cut can leave half a line, or zeros, at
-the end of a ledger; the next ``append_line`` ends such a line and marks it as torn.
+the end of a ledger; the next ``append_line`` ends such a line and marks it as torn. ``write_round``
+writes the arrays of a round to a file whose name has a hash of its content.
 
 All of them flush to the disk before they return. Only a ledger that nobody would miss skips that
 (``durable=False``).
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,15 +25,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from fedtransfer.common.errors import UserError
 
 Row = Mapping[str, Any]
 _TORN = b" torn\n"  # ends a line that a power cut tore
 _PREFIX = ".writing-"
-_ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that was killed
+ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that was killed
 _BLOCK = 4096
+_ROUND = re.compile(r"round-(\d{6,})\.([0-9a-f]{16})\.npz")  # … and the start of the SHA-256 of the file
 
 
 @contextmanager
@@ -228,7 +234,7 @@ def _last_line(file: BinaryIO) -> Line:
 def _remove_abandoned(folder: Path) -> None:
     for temporary in folder.glob(f"{_PREFIX}*"):
         try:
-            if time.time() - temporary.stat().st_mtime > _ABANDONED_SECONDS:
+            if time.time() - temporary.stat().st_mtime > ABANDONED_SECONDS:
                 temporary.unlink()
         except FileNotFoundError:  # another writer has removed or renamed it
             pass
@@ -246,3 +252,30 @@ def _sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+def write_round(folder: Path, round: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays of a round by name; on return they are on disk.
+
+    Raises:
+        OSError: they cannot be written; the files of earlier rounds are as they were.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]
+    write_whole(folder / f"round-{round:06}.{digest}.npz", buffer.getbuffer())
+
+
+def round_files(folder: Path) -> list[tuple[int, Path]]:
+    """List the files in a folder with their rounds, oldest first; none if the folder is missing."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted((int(match[1]), folder / name) for name in names if (match := _ROUND.fullmatch(name)))
+
+
+def read_round(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Read a file's arrays by name; None if its content does not match the hash in its name."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest()[:16] != path.name.split(".")[1]:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

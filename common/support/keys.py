@@ -1,13 +1,32 @@
-"""Public keys of sites, and their fingerprints, which people at both ends compare."""
+"""Keys of sites: fingerprints, which people at both ends compare, signatures, and rosters.
+
+Sites that share masks sign messages that the coordinator could forge: ECDSA with SHA-384 (FIPS
+186-5) under the key by which a site is enrolled. That key also signs the site's requests to
+Flower's SuperLink. Data signed here begins with ``DOMAIN``, so that neither signature is ever valid
+for the other.
+"""
 
 import base64
 import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+import tomli_w
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import Field, field_validator
+
+from fedtransfer.common.config.toml_settings import Table, read_settings
+from fedtransfer.common.errors import UserError
 
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)  # those that Flower takes
+DOMAIN = b"fedtransfer secure aggregation, version 1\0"
+_SCHEME = ec.ECDSA(hashes.SHA384())
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
 def fingerprint(line: str) -> str:
@@ -45,3 +64,69 @@ def _elliptic(key: object) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVES):
         raise ValueError("expected an elliptic-curve key (NIST P-256, P-384 or P-521)")
     return key
+
+
+class Identity(Protocol):
+    """A site as the sites that it shares masks with know it."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign as this site."""
+
+    def verify(self, site: str, data: bytes, signature: bytes) -> None:
+        """Check that ``site`` signed ``data``.
+
+        Raises:
+            SiteError: the signature is invalid, or this site does not know ``site``.
+        """
+
+
+def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+    """Sign data; the signature is DER-encoded, about 100 bytes for P-384."""
+    return key.sign(DOMAIN + data, _SCHEME)
+
+
+def is_signed(key: ec.EllipticCurvePublicKey, data: bytes, signature: bytes) -> bool:
+    """Return whether the owner of a public key signed ``data`` for this purpose."""
+    try:
+        key.verify(signature, DOMAIN + data, _SCHEME)
+    except InvalidSignature:
+        return False
+    return True
+
+
+class Roster(Table):
+    """``roster.toml``: a table ``[sites]`` of lines such as ``st-elsewhere = "SHA256:…"``, of their keys."""
+
+    sites: dict[str, str] = Field(min_length=1)
+
+    @field_validator("sites")
+    @classmethod
+    def _distinct_keys(cls, sites: dict[str, str]) -> dict[str, str]:
+        if invalid := [name for name, key in sites.items() if not _FINGERPRINT.fullmatch(key)]:
+            raise ValueError(f"{', '.join(invalid)}: expected SHA256: and 43 characters, as client init prints it")
+        if duplicates := [key for key, times in Counter(sites.values()).items() if times > 1]:
+            names = ", ".join(name for name, key in sites.items() if key == duplicates[0])
+            raise ValueError(f"{names} have the same key; a site with two names would count as two")
+        return sites
+
+
+def read_roster(path: Path) -> Roster:
+    """Read a roster.
+
+    Raises:
+        UserError: the file is missing or invalid.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; expected a roster, as fedtransfer server roster prints it at the coordinator"
+        )
+    return read_settings(path, Roster)
+
+
+def roster_text(fingerprints: Mapping[str, str]) -> str:
+    """Return the text of a roster of these sites, name → fingerprint."""
+    return (
+        "# Sites that share masks, with the fingerprints of their keys. Before you rely on it, compare each fingerprint\n"
+        "# with that site's own people (theirs: fedtransfer client roster), by telephone, and not with the coordinator's.\n"
+        + tomli_w.dumps({"sites": dict(sorted(fingerprints.items()))})
+    )

@@ -25,6 +25,7 @@ VERSION = 7
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
 GATHER, TRIAL, PERSONAL = "train.gather", "evaluate.trial", "evaluate.personal"
 KINDS = (QUERY, TRAIN, EVALUATE, FINISH, GATHER, TRIAL, PERSONAL)
+PERSONAL_HEADS = ("global", "local", "fine_tuned", "mixed")  # that a site compares, in the order of its counts
 
 Arrays = tuple[NDArray[np.float32], ...]  # of a head: convolutions above a cut, hidden layer, kernel (d, C), bias (C,)
 Extra = Mapping[str, tuple[NDArray[Any], ...]]  # further arrays by name

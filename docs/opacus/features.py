@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 
 from fedtransfer.client.data import prepare_site
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import make_config
 from fedtransfer.simulations.data.sites import sites_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -19,9 +19,9 @@ import numpy as np
 
 from fedtransfer.client.training.private import train_privately
 from fedtransfer.client.training.trainer import Recipe
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import make_config
+from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.privacy.randomness import secret_generator
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("features", help="of features.py")

@@ -9,8 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.server.deployment.coordinator import Coordinator
 

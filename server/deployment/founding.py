@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.processes import tool
-from fedtransfer.common.support.units import service_unit
+from fedtransfer.common.support.services import service_unit
 from fedtransfer.server.deployment import certificates
 from fedtransfer.server.deployment.coordinator import Coordinator, Settings
 from fedtransfer.server.deployment.nginx import nginx_site

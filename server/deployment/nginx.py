@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
-from fedtransfer.common.support.units import quoted
+from fedtransfer.common.support.services import quoted
 
 _NGINX_SITE = """\
 # The coordinator's face to the network, made by fedtransfer. Include this file in the http block of nginx.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.health import is_serving
 from fedtransfer.common.support.processes import running_pid
+from fedtransfer.common.support.services import is_serving
 from fedtransfer.common.support.text import ago, counted
 from fedtransfer.server.deployment.certificates import expiry_warnings, read_certificate
 from fedtransfer.server.deployment.coordinator import Coordinator

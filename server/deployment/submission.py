@@ -8,9 +8,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig, make_config, read_toml
 from fedtransfer.common.config.privacy_rules import refuse_undeclared
-from fedtransfer.common.config.reading import make_config, read_toml
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment import OF_SIMULATIONS
 from fedtransfer.server.deployment.coordinator import Coordinator

@@ -13,8 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.health import is_serving
 from fedtransfer.common.support.processes import end, log_size, only_process, rotate, wait_until_up
+from fedtransfer.common.support.services import is_serving
 from fedtransfer.server.deployment import certificates
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, edit_current, read_current

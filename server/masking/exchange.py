@@ -19,9 +19,8 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.masks import messages, shamir
 from fedtransfer.common.masks.graph import graph, least_sites
-from fedtransfer.common.masks.messages import Masked, Stage
+from fedtransfer.common.masks.messages import Masked, Session, Stage, common_part
 from fedtransfer.common.masks.secrecy import SEALED, is_public
-from fedtransfer.common.masks.session import Session, common_part
 from fedtransfer.common.masks.vector import decode, length, places
 from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
 from fedtransfer.server.masking.template import template

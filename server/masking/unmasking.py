@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.masks import shamir
 from fedtransfer.common.masks.graph import Graph
+from fedtransfer.common.masks.messages import Session
 from fedtransfer.common.masks.secrecy import Words, agreed, agreement_key, derived, pad, public
-from fedtransfer.common.masks.session import Session
 
 
 class StillMasked(Exception):

@@ -18,8 +18,7 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.common.privacy.clipping import clipped
-from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.gaussian import clipped, noised
 from fedtransfer.common.privacy.guarantee import Guarantee
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Request, Update, classes_digest

@@ -23,10 +23,10 @@ from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.cut import cuts
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head.depth import layer_at, layers
 from fedtransfer.common.head.head import Arrays, deepen
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.head.schedule import layer_at, layers
+from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Update
 from fedtransfer.server.callbacks import Callback, Start

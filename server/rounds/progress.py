@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.depth import layer_at
 from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.head.schedule import layer_at
 from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.strategy import State
 

@@ -1,6 +1,6 @@
 """Checkpoints: the progress of a run, one file per round. After a kill at any moment one is complete.
 
-They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.round_files``: NumPy
+They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.files``: NumPy
 arrays and a JSON text. Only the newest two remain.
 """
 
@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fedtransfer.common.config.config import RunConfig, Value
-from fedtransfer.common.config.reading import without_retired
+from fedtransfer.common.config.config import RunConfig, Value, without_retired
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.round_files import read_round, round_files, write_round
+from fedtransfer.common.support.files import read_round, round_files, write_round
 from fedtransfer.server.rounds.progress import Candidate, Progress
 from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.strategy import State

@@ -16,8 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import is_empty, write_whole
 from fedtransfer.common.support.text import plain

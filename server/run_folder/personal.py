@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.wire.personal import KINDS
-from fedtransfer.common.wire.protocol import Description, Personal
+from fedtransfer.common.wire.protocol import PERSONAL_HEADS, Description, Personal
 
 
 def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[str, Description]) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[st
     """
     scored = [answer for _, answer in sorted(answers.items()) if answer.images]
     images = np.array([answer.images for answer in scored], np.int64)
-    correct = np.array([answer.correct for answer in scored], np.int64).reshape(-1, len(KINDS))
+    correct = np.array([answer.correct for answer in scored], np.int64).reshape(-1, len(PERSONAL_HEADS))
     summary: dict[str, Any] = {
         "sites": len(scored),
         "sites_without_test_images": len(answers) - len(scored),
@@ -33,7 +32,7 @@ def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[st
         "images": int(images.sum()),
         "share": _mean(np.array([answer.share for answer in scored])),
     }
-    for kind, right in zip(KINDS, correct.T, strict=True):
+    for kind, right in zip(PERSONAL_HEADS, correct.T, strict=True):
         accuracy = right / images
         summary[kind] = {
             "mean": _mean(accuracy),
@@ -42,7 +41,7 @@ def summarise_personal(answers: Mapping[str, Personal], descriptions: Mapping[st
         }
     for kind in ("fine_tuned", "mixed"):
         for rival in ("global", "local"):
-            worse = correct[:, KINDS.index(kind)] < correct[:, KINDS.index(rival)]
+            worse = correct[:, PERSONAL_HEADS.index(kind)] < correct[:, PERSONAL_HEADS.index(rival)]
             summary[kind][f"worse_than_{rival}"] = _mean(worse)
     return summary
 
@@ -63,7 +62,7 @@ def summarise_total(total: Personal, sites: Iterable[str], descriptions: Mapping
         "images": total.images,
         "share": total.share / len(names),
     }
-    for kind, right in zip(KINDS, total.correct.tolist(), strict=True):
+    for kind, right in zip(PERSONAL_HEADS, total.correct.tolist(), strict=True):
         pooled = right / total.images if total.images else unknown
         summary[kind] = {"mean": unknown, "worst": unknown, "pooled": pooled}
     for kind in ("fine_tuned", "mixed"):

@@ -13,9 +13,8 @@ from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.features.feature_map import feature_width
-from fedtransfer.common.head.head import HeadSpec
+from fedtransfer.common.head.head import HeadSpec, head_spec
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.wire.protocol import (
     CONTROL,
     Answer,

@@ -15,12 +15,11 @@ from fedtransfer.common.compute import tf
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.extraction import extract_all
 from fedtransfer.common.features.feature_map import Moments, feature_map
-from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.features.store import FeatureStore
-from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head
+from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, head_spec
 from fedtransfer.common.head.metrics import Counts, confusion_matrix
-from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.support.text import counted, nearest
 from fedtransfer.server.rounds.progress import MOMENTS, Candidate, Progress
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.privacy.clipping import norm
+from fedtransfer.common.privacy.gaussian import norm
 from fedtransfer.server.strategies import fedavg
 from fedtransfer.server.strategies.reptile import start
 from fedtransfer.server.strategies.strategy import Contribution, Delta, State, Strategy, moved

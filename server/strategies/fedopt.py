@@ -11,8 +11,7 @@ import numpy as np
 
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.head import Arrays
-from fedtransfer.common.head.optimizers import make_optimizer
+from fedtransfer.common.head.head import Arrays, make_optimizer
 from fedtransfer.server.strategies.fedavg import combine
 from fedtransfer.server.strategies.strategy import Delta, State, Strategy
 

@@ -29,8 +29,8 @@ from fedtransfer.common.head.schedule import rate
 from fedtransfer.common.masks.graph import graph
 from fedtransfer.common.masks.vector import decode, encode, places
 from fedtransfer.common.privacy.closed_form import total_deviation
+from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.privacy.randomness import secret_generator
 from fedtransfer.common.seeds import Key, digest
 from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, Gather, Request, Sums, Task, Update, weight_of
 from fedtransfer.common.wire.sums import one_shot_sums

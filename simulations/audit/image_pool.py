@@ -10,13 +10,11 @@ from PIL import Image as Pillow
 
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.data.images import Image, decode
+from fedtransfer.common.data.images import Image, decode, split_of
 from fedtransfer.common.data.sources import natural_order, read_source
-from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features.extraction import Progress
+from fedtransfer.common.features.extraction import Progress, extract_all
 from fedtransfer.common.features.feature_map import Moments, feature_map
-from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.head.head import load_moments
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.audit.decoder import may_be_known

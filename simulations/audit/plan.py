@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from fedtransfer.common.config.config import RunConfig, Value
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, Value, make_config
 from fedtransfer.common.config.toml_settings import Table, read_settings
 from fedtransfer.common.data.sources import natural_order, read_source
 from fedtransfer.common.errors import UserError

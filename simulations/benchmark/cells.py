@@ -16,13 +16,11 @@ from fedtransfer.client.data import SiteData, prepare_site
 from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.data.checks import examine
 from fedtransfer.common.data.sources import natural_order, read_source
-from fedtransfer.common.features.extraction import Progress
+from fedtransfer.common.features.extraction import Progress, extract_all
 from fedtransfer.common.features.feature_map import Moments, moments_of
-from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.head.head import load_head, load_layer, load_moments
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.text import some

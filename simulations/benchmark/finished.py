@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 from fedtransfer.server.run_folder.folder import settings_of

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from fedtransfer.common.config.config import RunConfig, Value
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, Value, make_config
 from fedtransfer.common.config.toml_settings import read_settings
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import digest

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import make_config
 from fedtransfer.simulations.benchmark.plans import Cell
 
 

@@ -8,11 +8,10 @@ from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured
 from fedtransfer.common.compute import device
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.checks import examine, examine_sites
-from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.data.images import split_of
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features.extraction import Extraction, Progress
+from fedtransfer.common.features.extraction import Extraction, Progress, extract_all
 from fedtransfer.common.features.feature_map import feature_width
-from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.head.cost import costs
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.simulations.data.loading import Data

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fedtransfer.common.config.config import PRESETS, resolve_config
 from fedtransfer.common.config.options import with_config_options
-from fedtransfer.common.config.presets import PRESETS
-from fedtransfer.common.config.reading import resolve_config
 from fedtransfer.common.support.text import counted
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report.benchmark_measures import Result

@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.errors import UserError
 
 Row = Mapping[str, str]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.option import changed, outside
-from fedtransfer.common.wire.personal import KINDS
+from fedtransfer.common.wire.protocol import PERSONAL_HEADS
 from fedtransfer.simulations.report.blocks import Fact, Figure, Page, Section, Table, names, percent, power, printable
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
@@ -121,7 +121,9 @@ def _adapted(run: Run) -> list[Section]:
     tables = []
     if heads := run.summary.get("personal"):
         columns = ("mean", "worst", "pooled", "worse_than_global", "worse_than_local")
-        kinds = [(kind.replace("_", "-"), *(percent(heads[kind].get(key)) for key in columns)) for kind in KINDS]
+        kinds = [
+            (kind.replace("_", "-"), *(percent(heads[kind].get(key)) for key in columns)) for kind in PERSONAL_HEADS
+        ]
         tables.append(table("personal_heads", kinds, heads["sites"], heads["share"]))
     if heads := run.summary.get("unseen_sites"):
         rows = [["none", percent(heads["global"]), "", ""]]

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.depth import layers
+from fedtransfer.common.head.schedule import layers
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.support.text import counted, size
 from fedtransfer.simulations.report import blocks

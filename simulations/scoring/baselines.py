@@ -22,10 +22,9 @@ from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.features.feature_map import Moments
-from fedtransfer.common.head.depth import layers
-from fedtransfer.common.head.head import Arrays, initial_head
+from fedtransfer.common.head.head import Arrays, head_spec, initial_head
 from fedtransfer.common.head.metrics import cross_entropy
-from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.head.schedule import layers
 from fedtransfer.common.seeds import generator
 from fedtransfer.common.wire.protocol import Sums
 from fedtransfer.common.wire.sums import one_shot_sums

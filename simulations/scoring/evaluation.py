@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import read_config
-from fedtransfer.common.data.images import Image, Problem
+from fedtransfer.common.config.config import RunConfig, read_config
+from fedtransfer.common.data.images import Image, Problem, split_of
 from fedtransfer.common.data.sources import read_source
-from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
 from fedtransfer.simulations.data.datasets import read_sites, resolve_data

@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from fedtransfer.client.consent.ledger import ExchangeLog
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import make_config
 from fedtransfer.common.wire import bundle
 from fedtransfer.common.wire.bundle import build_bundle, sources_digest
 from fedtransfer.server.deployment.coordinator import Coordinator

@@ -15,8 +15,7 @@ from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.sources import read_source
-from fedtransfer.common.support.keys import fingerprint
-from fedtransfer.common.support.roster import read_roster, roster_text
+from fedtransfer.common.support.keys import fingerprint, read_roster, roster_text
 from fedtransfer.server.app import make_app
 from fedtransfer.simulations.data.sites import write_sites
 from fedtransfer.simulations.federation import run_on_engine

@@ -30,7 +30,7 @@ from scipy.stats import beta
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
-from fedtransfer.common.privacy.clipping import clipped
+from fedtransfer.common.privacy.gaussian import clipped
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.server.privacy.mechanism import SiteLevel
 

@@ -22,10 +22,8 @@ from threadpoolctl import threadpool_limits
 from fedtransfer.client.training import private as private_trainer
 from fedtransfer.client.training.private import ClippedGradients, batches
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.privacy.clipping import clipped
-from fedtransfer.common.privacy.gaussian import noised
+from fedtransfer.common.privacy.gaussian import NoiseSource, clipped, noised
 from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
-from fedtransfer.common.privacy.noise import NoiseSource
 from fedtransfer.server.privacy.mechanism import SiteLevel
 from fedtransfer.simulations.audit.canaries import (
     Canaries,

@@ -10,8 +10,8 @@ from scipy.stats import kstest
 from fedtransfer.client.training import private as private_trainer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.privacy.accounting import Release
+from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.privacy.guarantee import Guarantee
-from fedtransfer.common.privacy.randomness import secret_generator
 from fedtransfer.server.sites.cohort import draw_cohort, draw_secretly
 
 SEEDS = 20

@@ -16,7 +16,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import HeadSpec, initial_head
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.methods import METHODS, ONE_SHOT
-from fedtransfer.common.methods.sizes import RIDGES, Sizes
+from fedtransfer.common.methods.method import RIDGES, Sizes
 from fedtransfer.common.wire.protocol import CONTROL, Sums, Task, Trial, Update
 from fedtransfer.common.wire.records import pack
 from fedtransfer.common.wire.sums import layout

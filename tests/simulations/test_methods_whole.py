@@ -26,9 +26,8 @@ from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
-from fedtransfer.common.head.head import load_head, load_layer, load_moments
+from fedtransfer.common.head.head import head_spec, load_head, load_layer, load_moments
 from fedtransfer.common.head.model import load_model
-from fedtransfer.common.head.spec import head_spec
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import simulate
 

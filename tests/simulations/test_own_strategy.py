@@ -9,8 +9,7 @@ import pytest
 from pictures import class_folders
 from rich.console import Console
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import read_config
+from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import load_head
 from fedtransfer.server.strategies.strategy import Strategy

@@ -7,7 +7,7 @@ import pytest
 from waiting import wait_until
 
 from fedtransfer.common.backbone.backbone import _architecture, load_backbone
-from fedtransfer.common.backbone.resnet import small_resnet
+from fedtransfer.common.backbone.networks import small_resnet
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError

@@ -12,10 +12,9 @@ from rich.console import Console
 from small_network import moved
 
 from fedtransfer.common.backbone.backbone import load_backbone
-from fedtransfer.common.backbone.resnet import small_resnet
+from fedtransfer.common.backbone.networks import small_resnet
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config.config import BUNDLED, RunConfig
-from fedtransfer.common.config.reading import resolve_config
+from fedtransfer.common.config.config import BUNDLED, RunConfig, resolve_config
 from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError

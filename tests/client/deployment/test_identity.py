@@ -14,9 +14,7 @@ from fedtransfer.client.deployment.preflight import check_site
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.node import Node, deployed_node
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.support.keys import fingerprint
-from fedtransfer.common.support.roster import roster_text
-from fedtransfer.common.support.signatures import Identity
+from fedtransfer.common.support.keys import Identity, fingerprint, roster_text
 
 NAMES = ("anna", "bert", "carl")
 

@@ -10,9 +10,8 @@ from fedtransfer.client.node import keep_result, newest_result
 from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head.head import initial_head, load_head
+from fedtransfer.common.head.head import head_spec, initial_head, load_head
 from fedtransfer.common.head.model import load_model
-from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.wire.protocol import MOMENTS, Task
 
 D = 8  # features of the small backbone

@@ -17,11 +17,10 @@ from fedtransfer.client.masking.secrets import Safe
 from fedtransfer.client.node import Node
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks import messages, shamir
+from fedtransfer.common.masks.messages import common_part
 from fedtransfer.common.masks.secrecy import agreement_key, derived, pad, public
-from fedtransfer.common.masks.session import common_part
 from fedtransfer.common.masks.vector import decode, encode, rounding_error
-from fedtransfer.common.support.keys import public_line, read_line
-from fedtransfer.common.support.signatures import is_signed, sign
+from fedtransfer.common.support.keys import is_signed, public_line, read_line, sign
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import TRAIN, Confusion, Task, Update
 

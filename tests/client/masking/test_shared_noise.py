@@ -9,8 +9,8 @@ from masked_sites import CLASSES, WIDTH, masked_config, update
 from fedtransfer.client.masking.shared_noise import with_share
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.masks.vector import PLACES, decode, encode
-from fedtransfer.common.privacy.clipping import norm
 from fedtransfer.common.privacy.discrete import integer_sensitivity
+from fedtransfer.common.privacy.gaussian import norm
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire.protocol import Gather, Sums, Task
 

@@ -12,8 +12,8 @@ from fedtransfer.client.training.trainer import Recipe
 from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.head.head import HeadSpec, build_head
 from fedtransfer.common.privacy.accounting import Release
+from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.privacy.guarantee import Guarantee
-from fedtransfer.common.privacy.randomness import secret_generator
 
 RECIPE = Recipe("sgd", 0.5, 16, 1)
 

@@ -21,7 +21,7 @@ from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.head.head import HeadSpec, initial_head
 from fedtransfer.common.head.schedule import rate
 from fedtransfer.common.privacy.accounting import Release
-from fedtransfer.common.privacy.clipping import norm
+from fedtransfer.common.privacy.gaussian import norm
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire

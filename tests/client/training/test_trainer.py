@@ -13,9 +13,8 @@ from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED, Optimizer, RunConfig
-from fedtransfer.common.head.head import HeadSpec, build_head, initial_head
+from fedtransfer.common.head.head import HeadSpec, build_head, head_spec, initial_head
 from fedtransfer.common.head.metrics import cross_entropy
-from fedtransfer.common.head.spec import head_spec
 from fedtransfer.common.seeds import generator
 
 SPEC = HeadSpec(12, 3)

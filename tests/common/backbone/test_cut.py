@@ -10,7 +10,7 @@ from small_network import moved, pixels, shared_backbone, small_backbone, thin_r
 
 from fedtransfer.common.backbone.backbone import Backbone, load_backbone
 from fedtransfer.common.backbone.cut import cut, cuts
-from fedtransfer.common.backbone.resnet import small_resnet
+from fedtransfer.common.backbone.networks import small_resnet
 from fedtransfer.common.compute import keras
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import UserError

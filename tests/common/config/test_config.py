@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.cli import app
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.presets import PRESETS
-from fedtransfer.common.config.reading import RETIRED, make_config, read_config, resolve_config
+from fedtransfer.common.config.config import PRESETS, RETIRED, RunConfig, make_config, read_config, resolve_config
 from fedtransfer.common.errors import UserError
 
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedtransfer.common.config import privacy_rules as protection
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.errors import UserError
 
 DECLARED = {"classes": "declared", "class-names": "cat,dog"}

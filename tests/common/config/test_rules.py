@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedtransfer.common.config import rules as combinations
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.presets import PRESETS
-from fedtransfer.common.config.reading import make_config, resolve_config
+from fedtransfer.common.config.config import PRESETS, RunConfig, make_config, resolve_config
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head import depth
+from fedtransfer.common.head import schedule
 from fedtransfer.common.methods import METHODS, ONE_SHOT
 
 # settings and what the refusal must hold, in this order: facts, with any words between them
@@ -116,7 +114,7 @@ def test_refusals_say_what_and_why(settings: dict, words: str) -> None:
 def test_every_refusal_there_is_has_a_test() -> None:
     """Each ``raise`` of the two modules is reached by some settings above."""
     there, reached = set(), set()
-    for checks in (combinations.refuse_contradictions, depth.schedule):
+    for checks in (combinations.refuse_contradictions, schedule.schedule):
         file = inspect.getfile(checks)
         tree = ast.parse(Path(file).read_text("utf-8"))
         functions = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name != "deepen"]

@@ -3,8 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.common.data.images import Image
-from fedtransfer.common.data.splits import split_of
+from fedtransfer.common.data.images import Image, split_of
 
 KEYS = st.binary(min_size=32, max_size=32)
 

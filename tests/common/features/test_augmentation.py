@@ -13,9 +13,8 @@ from small_network import shared_backbone
 
 from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.config.config import BUNDLED, RunConfig
-from fedtransfer.common.data.images import Image, content_key, decode
+from fedtransfer.common.data.images import Image, content_key, decode, split_of
 from fedtransfer.common.data.sources import read_source
-from fedtransfer.common.data.splits import split_of
 from fedtransfer.common.features.augmentation import training_views, view, view_key
 from fedtransfer.common.features.extraction import extract, open_store
 

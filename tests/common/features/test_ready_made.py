@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from fedtransfer.common.backbone.backbone import configured_backbone
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.data.images import decode, vector
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError

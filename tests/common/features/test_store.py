@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedtransfer.common.features.housekeeping import prune_store, survey_store
-from fedtransfer.common.features.store import FeatureStore
+from fedtransfer.common.features.store import FeatureStore, prune_store, survey_store
 
 
 def key(i: int) -> bytes:

@@ -7,8 +7,8 @@ from small_network import small_backbone
 from fedtransfer.common.backbone.cut import cut, cuts
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.cost import costs
-from fedtransfer.common.head.depth import layer_at, layers, schedule
 from fedtransfer.common.head.head import HeadSpec, deepen, initial_head
+from fedtransfer.common.head.schedule import layer_at, layers, schedule
 from fedtransfer.common.support.text import size
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fedtransfer.common.masks.messages import Session
 from fedtransfer.common.masks.secrecy import agreed, agreement_key, derived, pad, public, seal, unseal
-from fedtransfer.common.masks.session import Session
 
 
 def folded(key: bytes) -> int:

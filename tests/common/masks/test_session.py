@@ -3,7 +3,7 @@
 import pytest
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.masks.session import common_settings
+from fedtransfer.common.masks.messages import common_settings
 
 OWN = {
     "data", "strict", "backbone", "weights", "feature-statistics", "store", "threads", "engine", "ray-address",

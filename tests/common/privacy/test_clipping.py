@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fedtransfer.common.privacy.clipping import clipped, clipped_rows, norm
 from fedtransfer.common.privacy.discrete import integer_sensitivity, rounded
+from fedtransfer.common.privacy.gaussian import clipped, clipped_rows, norm
 
 ROUNDING = 1 + 1e-12
 BOUNDS = st.floats(1e-10, 1e10)

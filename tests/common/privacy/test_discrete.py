@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2, chisquare, kstest
 
 from fedtransfer.common.privacy.discrete import discrete_gaussian, integer_sensitivity, rounded, share
-from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.privacy.gaussian import secret_generator
 
 SCALE = 2.0**28
 

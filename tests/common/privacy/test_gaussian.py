@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, kstest
 
-from fedtransfer.common.privacy.gaussian import noised
-from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.privacy.gaussian import noised, secret_generator
 
 
 @pytest.mark.parametrize("deviation", [1e-3, 2.5, 1e6])

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from fedtransfer.common.privacy import noise
-from fedtransfer.common.privacy.noise import NoiseSource
-from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.privacy import gaussian
+from fedtransfer.common.privacy.gaussian import NoiseSource, secret_generator
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_draws_reach_far_out() -> None:
 
 def test_far_out_draws_are_not_few_values_far_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """Radii of the smallest word alone spread from 6.6 to beyond 7: with its 32 bits they would all be 6.76."""
-    monkeypatch.setattr(noise, "_FAR", 2**32)
+    monkeypatch.setattr(gaussian, "_FAR", 2**32)
     source = NoiseSource(20_000, 1.0, np.random.default_rng(4))
     source._stream = Zeros(source._stream)
     radii = np.hypot(*source.draw().reshape(2, -1))

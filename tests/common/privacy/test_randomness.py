@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedtransfer.common.privacy.randomness import secret_generator
+from fedtransfer.common.privacy.gaussian import secret_generator
 
 
 def test_the_stream_is_that_of_aes_128_in_counter_mode(monkeypatch: pytest.MonkeyPatch) -> None:

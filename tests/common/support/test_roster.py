@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.roster import read_roster, roster_text
+from fedtransfer.common.support.keys import read_roster, roster_text
 
 ANNA, BERT = "SHA256:" + "a" * 43, "SHA256:" + "B/+" + "b" * 40
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedtransfer.common.support.round_files import read_round, round_files, write_round
+from fedtransfer.common.support.files import read_round, round_files, write_round
 
 HEAD = {"array 0": np.arange(12.0).reshape(3, 4), "array 1": np.zeros(4, np.float32)}
 

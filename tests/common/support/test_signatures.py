@@ -2,7 +2,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedtransfer.common.support.signatures import DOMAIN, is_signed, sign
+from fedtransfer.common.support.keys import DOMAIN, is_signed, sign
 
 
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedtransfer.common.support.units import service_unit
+from fedtransfer.common.support.services import service_unit
 
 
 @pytest.mark.process

@@ -8,8 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.keys import fingerprint
-from fedtransfer.common.support.roster import read_roster
+from fedtransfer.common.support.keys import fingerprint, read_roster
 from fedtransfer.server.cli import server
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.enrolment import EnrolledSite, enrol, enrolled_sites, revoke, synchronise

@@ -11,7 +11,7 @@ import pytest
 from drawn_sites import Drawn, Stopped, assert_same, three_sites
 
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.privacy.clipping import clipped
+from fedtransfer.common.privacy.gaussian import clipped
 from fedtransfer.common.wire.protocol import Scores, Tally, Task, Trial, Update
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.callbacks.tables import Tables, read_history

@@ -16,7 +16,7 @@ from waiting import patient
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.round_files import read_round, write_round
+from fedtransfer.common.support.files import read_round, write_round
 from fedtransfer.server.rounds.progress import Candidate, Progress
 from fedtransfer.server.run_folder.checkpoint import Checkpoints
 from fedtransfer.server.sites.cohort import FailureRecord

@@ -13,7 +13,7 @@ from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.extraction import extract, open_store
 from fedtransfer.common.features.feature_map import feature_map
-from fedtransfer.common.head.spec import head_spec
+from fedtransfer.common.head.head import head_spec
 from fedtransfer.common.wire.protocol import Task
 from fedtransfer.server.callbacks.tables import Tables, read_history
 from fedtransfer.server.rounds.progress import Candidate, Progress

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from drawn_sites import Drawn, assert_same, three_sites
 
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.strategies import STRATEGIES, strategy_of, with_strategy
 from fedtransfer.server.strategies.fedavg import FEDAVG, combine, start, step

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedtransfer.cli import app
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import make_config
 from fedtransfer.simulations.privacy.statement import statement
 
 SITE = {"dp": "site", "epsilon": 2.0, "weighting": "uniform"}

@@ -1,6 +1,10 @@
-"""The systemd unit that keeps a coordinator or a site running."""
+"""A coordinator or a site as a service: the systemd unit that keeps it running, and whether it serves."""
 
 from pathlib import Path
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 _UNIT = """\
 # {description} as a service, made by fedtransfer.
@@ -55,3 +59,13 @@ def service_unit(role: str, description: str, folder: Path, user: str, command: 
 def quoted(path: Path) -> str:
     """Quote a path for systemd and nginx alike."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def is_serving(address: str, seconds: float = 2.0) -> bool:
+    """Return whether a Flower process at ``address`` (host:port) says SERVING within ``seconds``, by gRPC's health protocol."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=seconds)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == HealthCheckResponse.SERVING)
