@@ -14,11 +14,13 @@ A χ² test compares each with its distribution. The same holds for sites and co
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, chisquare
+from scipy.special import chdtrc
+from scipy.stats import binom
 
 from fedtransfer.client.training import private as private_trainer
 from fedtransfer.client.training.private import ClippedGradients, train_privately
@@ -57,22 +59,23 @@ def binomial_p_value(counts: NDArray[np.integer], trials: int, chance: float) ->
     Raises:
         ValueError: there are so few counts that all would be in one cell.
     """
-    cells = _cells(len(counts), trials, chance)
+    cells, expected = _cells(len(counts), trials, chance)
     if len(cells) < 2:
         raise ValueError(f"{len(counts)} counts of Binomial({trials}, {chance:g}): too few for a test; observe more")
-    expected = np.diff(binom.cdf([-1, *cells], trials, chance)) * len(counts)
     observed = np.bincount(np.searchsorted(cells, counts), minlength=len(cells))
-    return float(chisquare(observed, expected).pvalue)
+    return float(chdtrc(len(cells) - 1, (np.square(observed - expected) / expected).sum()))
 
 
-def _cells(count: int, trials: int, chance: float) -> list[int]:
-    """Return the last value of each cell; cells are as narrow as possible."""
+@cache
+def _cells(count: int, trials: int, chance: float) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the last value of each cell, and the count expected in it; cells are as narrow as possible."""
     cells, below = [], 0.0
     for value, at_most in enumerate(binom.cdf(np.arange(trials + 1), trials, chance)):
         if (at_most - below) * count >= _EXPECTED and (1 - at_most) * count >= _EXPECTED:
             cells.append(value)
             below = at_most
-    return [*cells, trials]
+    cells.append(trials)
+    return cells, np.diff(binom.cdf([-1, *cells], trials, chance)) * count
 
 
 def batches_of_training(images: int, promised: Guarantee, rng: np.random.Generator) -> Used:

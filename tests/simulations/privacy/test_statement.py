@@ -85,7 +85,15 @@ def test_a_delta_that_allows_images_to_be_told_outright_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [SITE, {**SITE, "fraction": 0.5, "sampling": "poisson"}, IMAGE, RIDGE, {"masks": True}, {}]
+    "settings",
+    [
+        SITE,
+        {**SITE, "epsilon": 0.0, "noise-multiplier": 4.0, "fraction": 0.5, "sampling": "poisson"},
+        IMAGE,
+        RIDGE,
+        {"masks": True},
+        {},
+    ],
 )
 def test_taking_part_is_never_hidden(settings: dict) -> None:
     assert any("who takes part" in text for text in answers(settings)["not_protected"])
