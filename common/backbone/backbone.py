@@ -32,7 +32,7 @@ from fedtransfer.common.backbone.public_statistics import (
 )
 from fedtransfer.common.compute import keras, tf, why_no_bfloat16
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from fedtransfer.common.config.settings.images import ready_made_width
+from fedtransfer.common.config.settings.training import ready_made_width
 from fedtransfer.common.errors import UserError
 
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"

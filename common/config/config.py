@@ -9,9 +9,8 @@ from pydantic import ValidationError, model_validator
 
 from fedtransfer.common.config.rules import refuse_contradictions
 from fedtransfer.common.config.settings.everything import OPTIONAL_EXCHANGES, Settings
-from fedtransfer.common.config.settings.images import BUNDLED, KERAS_BACKBONES, ready_made_width
 from fedtransfer.common.config.settings.option import Value, changed, outside
-from fedtransfer.common.config.settings.training import Optimizer
+from fedtransfer.common.config.settings.training import BUNDLED, KERAS_BACKBONES, Optimizer, ready_made_width
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
 

@@ -48,7 +48,7 @@ def _option(name: str) -> inspect.Parameter:
     default = "" if field.default in ("", False) else f"[dim](default: {field.default})[/dim]"
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
-        help=f"{field.description} {default}".strip(),
+        help=" ".join(f"{field.description} {default}".split()),
         rich_help_panel=_panel(name),
         metavar="|".join(choices) if choices else None,
         show_default=False,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from fedtransfer.common.config.settings.images import ready_made_width
+from fedtransfer.common.config.settings.training import ready_made_width
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.simulations.data.datasets import NAMES, declare_classes, resolve_data
 from fedtransfer.simulations.data.sites import sites_of

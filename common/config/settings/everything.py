@@ -6,12 +6,21 @@ Flower's run config is flat, knows neither lists nor null and overrides only key
 
 import tomli_w
 
-from fedtransfer.common.config.settings.federation import FederationSettings, StrategySettings, TrustSettings
-from fedtransfer.common.config.settings.images import BackboneSettings, DataSettings, FeatureSettings
+from fedtransfer.common.config.settings.federation import (
+    FederationSettings,
+    PrivacySettings,
+    RunSettings,
+    StrategySettings,
+    TrustSettings,
+)
 from fedtransfer.common.config.settings.option import Value
-from fedtransfer.common.config.settings.privacy import PrivacySettings
-from fedtransfer.common.config.settings.run import RunSettings
-from fedtransfer.common.config.settings.training import HeadSettings, TrainingSettings
+from fedtransfer.common.config.settings.training import (
+    BackboneSettings,
+    DataSettings,
+    FeatureSettings,
+    HeadSettings,
+    TrainingSettings,
+)
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.methods.method import Method
 from fedtransfer.common.methods.outside import outside

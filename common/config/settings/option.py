@@ -1,7 +1,7 @@
-"""How a setting is declared: type, default, bounds, panel and help in one place."""
+"""How a setting is declared: type, default and bounds, and below them its help as a docstring."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,17 +12,24 @@ class SettingsGroup(BaseModel):
     """Some of the settings of a run. Keys are spelt with hyphens outside Python (``local-epochs``)."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        populate_by_name=True,
-        allow_inf_nan=False,
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False, use_attribute_docstrings=True,
         alias_generator=lambda name: outside(name),
-    )
+    )  # fmt: skip
+    panel: ClassVar[str] = ""  # of --help
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for name in cls.__annotations__:
+            cls.model_fields[name].json_schema_extra.setdefault("panel", cls.panel)  # type: ignore[union-attr]
 
 
-def option(default: Value, panel: str, help: str, choices: Sequence[str] = (), **bounds: Any) -> Any:
-    """Declare a field: default, panel of ``--help`` ("": no option), help text, choices that it shows, and bounds."""
-    return Field(default, description=help, json_schema_extra={"panel": panel, "choices": [*choices]}, **bounds)
+def option(default: Value, choices: Sequence[str] = (), hidden: bool = False, **more: Any) -> Any:
+    """Declare a field: default, choices that ``--help`` shows, and what pydantic's ``Field`` takes, such as bounds.
+
+    A hidden one has no option.
+    """
+    extra: dict[str, Any] = {"choices": [*choices]} | ({"panel": ""} if hidden else {})
+    return Field(default, json_schema_extra=extra, **more)
 
 
 def changed(settings: SettingsGroup, name: str) -> bool:

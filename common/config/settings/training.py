@@ -1,77 +1,142 @@
-"""SettingsGroup of the head, and of training at a site."""
+"""Settings of what a site has and does: images, backbone, features, head, and training."""
 
+import re
 from typing import Literal
 
 from fedtransfer.common.config.settings.option import SettingsGroup, option
 
+BUNDLED = "resnet18v2-tinyimagenet"
+KERAS_BACKBONES = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}
 Optimizer = Literal[
-    "sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta", "rmsprop", "adafactor",
-    "lion", "ftrl",
+    "sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta", "rmsprop",
+    "adafactor", "lion", "ftrl",
 ]  # fmt: skip
+_READY_MADE = re.compile(r"(?:[\w.-]+-)?features-([1-9]\d*)")
+
+
+def ready_made_width(backbone: str) -> int:
+    """Return D of ``features-D`` or ``NAME-features-D``, if sites hold features and no images; else 0."""
+    match = _READY_MADE.fullmatch(backbone)
+    return int(match[1]) if match else 0
+
+
+class DataSettings(SettingsGroup):
+    """Which images, and how they are spread over simulated sites."""
+
+    panel = "Data"
+    data: str = option("cifar10-demo", min_length=1)
+    """A data set by name (cifar10-demo, cifar10, cifar100, fashion-mnist, mnist), a folder with a folder a
+    class, a CSV manifest (path,label[,split][,group]) or an .npz archive."""
+    sites: int = option(10, ge=1, le=100_000)
+    """Number of sites (with --partition natural: taken from the data)."""
+    unseen_sites: int = option(0, ge=0)
+    """Number of simulated sites held out of training; afterwards each adapts the head with 1, 5 and 20 images
+    per class."""
+    partition: Literal["iid", "dirichlet", "pathological", "natural"] = option("dirichlet")
+    """How images are spread over sites; natural: each folder of --data is a site with its class folders."""
+    alpha: float = option(0.3, gt=0)
+    """Dirichlet concentration: the smaller, the more the sites differ in classes."""
+    classes_per_site: int = option(2, ge=1)
+    """Classes at each site (with --partition pathological)."""
+    min_images: int = option(10, ge=1)
+    """Least number of images a simulated site must get."""
+    test_fraction: float = option(0.2, gt=0, lt=1)
+    """Share set aside for test where the data supply no test split."""
+    validation_fraction: float = option(0.2, gt=0, lt=1)
+    """Share of the rest used for validation where the data supply no validation split."""
+    strict: bool = option(False)
+    """Stop at the first image that cannot be read, instead of listing and skipping it."""
+
+
+class BackboneSettings(SettingsGroup):
+    """The frozen network."""
+
+    panel = "Backbone"
+    backbone: str = option(
+        BUNDLED,
+        description=f"The frozen, pretrained network that turns images into features: {BUNDLED} (bundled),"
+        f" {', '.join(KERAS_BACKBONES)}, or a Keras model file of your own (.keras, .h5); or"
+        " features-D, if the data are ready-made features of width D (.npz).",
+    )
+    weights: str = option("")
+    """Weights for a ResNet50/101/152V2: a file (.weights.h5, .h5, .keras) or the prefix of a TensorFlow
+    checkpoint (default: ImageNet weights through Keras' own cache and download)."""
+    preprocessing: Literal["auto", "tf", "torch", "caffe", "none"] = option("auto")
+    """How the weights expect pixels, in Keras' names; auto: as the model file does itself, or else tf, to
+    [-1, 1]."""
+    resolution: int = option(0, ge=0)
+    """Pixels a side that images are resized to (0: the backbone's own, 64 or 224)."""
+    precision: Literal["float32", "bfloat16"] = option("float32")
+    """Number format inside the backbone; bfloat16 is faster where GPU or CPU have it, and has its own
+    features."""
+
+
+class FeatureSettings(SettingsGroup):
+    """What becomes of its features before a head sees them."""
+
+    panel = "Features"
+    standardise: Literal["centre", "none", "public", "federated"] = option("centre")
+    """centre: subtract the backbone's public mean, where it has one; public: divide by its public standard
+    deviation too; federated: by mean and deviation over all sites' training images, from sums that they
+    send."""
+    project: Literal["none", "pca", "random"] = option("none")
+    """Reduce features to --dimensions: on the principal axes of the backbone's public statistics, or by a
+    seeded random projection."""
+    dimensions: int = option(0, ge=0)
+    """Width of projected features (with --project)."""
+    normalise: bool = option(True)
+    """Scale each feature vector to length 1, after all else."""
+    feature_statistics: str = option("")
+    """Public statistics of the backbone's features, made by `fedtransfer features statistics` from public
+    images (default: those that come with the backbone)."""
+    augment: int = option(0, ge=0)
+    """Number of augmented views of each training image to store and train on as well."""
 
 
 class HeadSettings(SettingsGroup):
     """What is trained."""
 
-    trainable: str = option(
-        "head",
-        "Head",
-        "What is trained and sent: the head, or all convolutions from a stage or block of the backbone on, such as"
-        " conv5 or conv5_block2. Features are stored where the network is cut.",
-        min_length=1,
-    )
-    unfreeze_at: str = option(
-        "",
-        "Head",
-        "Gradual unfreezing: ROUND:LAYER, separated by commas, as in 20:conv5_block2,40:conv5; from each round on so"
-        " much more is trained.",
-    )
-    hidden_units: int = option(0, "Head", "Units of one hidden ReLU layer (0: a single softmax layer).", ge=0)
-    dropout: float = option(0.0, "Head", "Dropout rate on the head's input.", ge=0, lt=1)
-    l2: float = option(0.0, "Head", "L2 penalty on the head's weights.", ge=0)
+    panel = "Head"
+    trainable: str = option("head", min_length=1)
+    """What is trained and sent: the head, or all convolutions from a stage or block of the backbone on, such
+    as conv5 or conv5_block2. Features are stored where the network is cut."""
+    unfreeze_at: str = option("")
+    """Gradual unfreezing: ROUND:LAYER, separated by commas, as in 20:conv5_block2,40:conv5; from each round
+    on so much more is trained."""
+    hidden_units: int = option(0, ge=0)
+    """Units of one hidden ReLU layer (0: a single softmax layer)."""
+    dropout: float = option(0.0, ge=0, lt=1)
+    """Dropout rate on the head's input."""
+    l2: float = option(0.0, ge=0)
+    """L2 penalty on the head's weights."""
 
 
 class TrainingSettings(SettingsGroup):
     """How a site trains it."""
 
-    local_epochs: int = option(1, "Training at a site", "Passes over a site's images each round.", ge=1)
-    batch_size: int = option(32, "Training at a site", "Images a step.", ge=1)
-    learning_rate: float = option(
-        4.0, "Training at a site", "Rate of the site's optimizer (Adam and its kin want about 0.001).", gt=0
-    )
-    backbone_rate: float = option(
-        0.01,
-        "Training at a site",
-        "Share of that rate at which what is trained of the backbone moves (with --trainable or --unfreeze-at).",
-        gt=0,
-        le=1,
-    )
-    schedule: Literal["constant", "cosine"] = option(
-        "constant", "Training at a site", "How the rate falls over the rounds; cosine: to a hundredth in the last."
-    )
-    optimizer: Optimizer = option("sgd", "Training at a site", "A Keras optimizer; its state is reset in each round.")
-    weight_decay: float = option(
-        0.0, "Training at a site", "Decoupled weight decay: each step shrinks the kernels by rate x this.", ge=0
-    )
-    class_balance: float = option(
-        0.0,
-        "Training at a site",
-        "Weigh classes by the inverse of their effective number of images in the federation (Cui et al. 2019, beta:"
-        " 0 is off, towards 1 by inverse frequency; 0.99 to 0.9999 are usual).",
-        ge=0,
-        lt=1,
-    )
-    patience: int = option(
-        0,
-        "Training at a site",
-        "Stop a site's local epochs when its validation loss has not improved for this many, and take its"
-        " best epoch (0: run all of them).",
-        ge=0,
-    )
-    personal_epochs: int = option(
-        0,
-        "Training at a site",
-        "Number of epochs for which each site fine-tunes the final global head to a personal one. It also mixes the global"
-        " head with one of its own, by its validation images (0: no personal heads; reptile and perfedavg: --local-epochs).",
-        ge=0,
-    )
+    panel = "Training at a site"
+    local_epochs: int = option(1, ge=1)
+    """Passes over a site's images each round."""
+    batch_size: int = option(32, ge=1)
+    """Images a step."""
+    learning_rate: float = option(4.0, gt=0)
+    """Rate of the site's optimizer (Adam and its kin want about 0.001)."""
+    backbone_rate: float = option(0.01, gt=0, le=1)
+    """Share of that rate at which what is trained of the backbone moves (with --trainable or
+    --unfreeze-at)."""
+    schedule: Literal["constant", "cosine"] = option("constant")
+    """How the rate falls over the rounds; cosine: to a hundredth in the last."""
+    optimizer: Optimizer = option("sgd")
+    """A Keras optimizer; its state is reset in each round."""
+    weight_decay: float = option(0.0, ge=0)
+    """Decoupled weight decay: each step shrinks the kernels by rate x this."""
+    class_balance: float = option(0.0, ge=0, lt=1)
+    """Weigh classes by the inverse of their effective number of images in the federation (Cui et al. 2019,
+    beta: 0 is off, towards 1 by inverse frequency; 0.99 to 0.9999 are usual)."""
+    patience: int = option(0, ge=0)
+    """Stop a site's local epochs when its validation loss has not improved for this many, and take its best
+    epoch (0: run all of them)."""
+    personal_epochs: int = option(0, ge=0)
+    """Number of epochs for which each site fine-tunes the final global head to a personal one. It also mixes
+    the global head with one of its own, by its validation images (0: no personal heads; reptile and
+    perfedavg: --local-epochs)."""
