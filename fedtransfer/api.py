@@ -196,7 +196,7 @@ def _config(settings: Mapping[str, Any], out: Path | None, resume: bool) -> RunC
     if not resume:
         return make_config({**options, "out": str(out or "")}, "simulate")
     from fedtransfer.server.run_folder.folder import settings_of
-    from fedtransfer.simulations.resumption import resumed_config
+    from fedtransfer.simulations.federation import resumed_config
 
     if out is None:
         raise UserError("simulate: resume=True goes on with a run; say which, by out=FOLDER")

@@ -16,10 +16,9 @@ from fedtransfer.server.cli import server
 from fedtransfer.simulations.audit.cli import audit
 from fedtransfer.simulations.benchmark.cli import benchmark
 from fedtransfer.simulations.cli import evaluate, predict, pretrain, simulate
-from fedtransfer.simulations.methods_cli import methods
+from fedtransfer.simulations.methods import methods
 from fedtransfer.simulations.privacy.cli import privacy
-from fedtransfer.simulations.report_cli import report
-from fedtransfer.simulations.runs_cli import runs
+from fedtransfer.simulations.runs import report, runs
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -16,7 +16,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.report.reading import Run as Record
 from fedtransfer.simulations.report.reading import read_folder, real
-from fedtransfer.simulations.run_list import balanced_accuracy, list_runs
+from fedtransfer.simulations.runs import balanced_accuracy, list_runs
 from fedtransfer.table import Table, table_of, table_of_rows
 
 StrPath = str | PathLike[str]

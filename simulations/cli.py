@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedtransfer.common.config.config import PRESETS, RunConfig, resolve_config
+from fedtransfer.common.config.config import PRESETS, resolve_config
 from fedtransfer.common.config.options import refuse_missing, with_config_options
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
@@ -28,24 +28,18 @@ class Split(StrEnum):
 
 @with_config_options()
 def simulate(
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="TOML file of these settings, such as a run's config.toml.", metavar="FILE.toml"),
-    ] = None,
+    config: Annotated[Path | None, typer.Option(
+        "--config", help="TOML file of these settings, such as a run's config.toml.", metavar="FILE.toml")] = None,
     preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print summary.json on standard output.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run folder if it is there.")] = False,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with a run that was stopped, from its last checkpoint.", metavar="RUN"),
-    ] = None,
-    prepare: Annotated[
-        Path | None,
-        typer.Option(help="Only write settings and sites into a folder, for Flower's own `flwr run`.", metavar="DIR"),
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(
+        help="Go on with a run that was stopped, from its last checkpoint.", metavar="RUN")] = None,
+    prepare: Annotated[Path | None, typer.Option(
+        help="Only write settings and sites into a folder, for Flower's own `flwr run`.", metavar="DIR")] = None,
     *,
     settings: dict[str, Any],
-) -> None:
+) -> None:  # fmt: skip
     """Simulate a federation: sites fine-tune a head on a frozen backbone, a server averages heads.
 
     Without options: ten sites with unequal shares of the bundled demo images, 100 rounds, well
@@ -62,11 +56,15 @@ def simulate(
     fedtransfer simulate --resume runs/NAME
     """
     began = time.monotonic()
-    resolved = (
-        _resumed(resume, settings, {"--config": config, "--preset": preset, "--prepare": prepare, "--force": force})
-        if resume
-        else resolve_config(preset=preset, file=config, overrides=settings)
-    )
+    if resume:
+        from fedtransfer.simulations.federation import resumed_config
+
+        others = {"--config": config, "--preset": preset, "--prepare": prepare, "--force": force}
+        if wrong := [name for name, value in others.items() if value]:
+            raise UserError(f"--resume goes on with a run under its own settings; leave out {', '.join(wrong)}")
+        resolved = resumed_config(resume, settings)
+    else:
+        resolved = resolve_config(preset=preset, file=config, overrides=settings)
 
     from rich.console import Console
 
@@ -76,12 +74,11 @@ def simulate(
 
         guarantee(resolved)  # refuses a promise that cannot hold, before any work
     console.print("Starting TensorFlow …", style="dim")
+    from fedtransfer.simulations import federation
     from fedtransfer.simulations.display import Display
-    from fedtransfer.simulations.federation import prepare as prepare_only
-    from fedtransfer.simulations.federation import simulate as run
 
     if prepare:
-        sites = prepare_only(resolved, prepare, force=force)
+        sites = federation.prepare(resolved, prepare, force=force)
         console.print(f"{sites} sites prepared in {prepare}; run them with\n", highlight=False)
         print(
             f"flwr run . --run-config {prepare}/config.toml"
@@ -90,7 +87,7 @@ def simulate(
         return
 
     display = Display(console)
-    result = run(resolved, display, force=force, began=began)
+    result = federation.simulate(resolved, display, force=force, began=began)
     if result.problems:
         display.print(f"\n{counted(len(result.problems), 'file')} left out:")
         for problem in result.problems[:20]:
@@ -111,26 +108,14 @@ def simulate(
         print()
 
 
-def _resumed(run: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
-    """Return the settings of a run that goes on, with the permitted changes."""
-    from fedtransfer.simulations.resumption import resumed_config
-
-    if wrong := [name for name, value in others.items() if value]:
-        raise UserError(f"--resume goes on with a run under its own settings; leave out {', '.join(wrong)}")
-    return resumed_config(run, settings)
-
-
 def predict(
     run: RunPath,
-    paths: Annotated[
-        list[Path],
-        typer.Argument(help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False),
-    ],
-    csv_output: Annotated[
-        bool, typer.Option("--csv", help="Print a CSV table: path, class, probability, then each class's.")
-    ] = False,
+    paths: Annotated[list[Path], typer.Argument(
+        help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False)],
+    csv_output: Annotated[bool, typer.Option(
+        "--csv", help="Print a CSV table: path, class, probability, then each class's.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object an image.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Classify pictures with the model of a finished run.
 
     [bold]Example[/bold]
@@ -147,23 +132,15 @@ def predict(
 
 def evaluate(
     run: RunPath,
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="Labelled images: a folder of class folders, a CSV manifest, an .npz or a named data set.",
-            show_default=False,
-        ),
-    ],
-    split: Annotated[
-        Split | None,
-        typer.Option(help="Which images (default: test if the data or the run have a test split, else all)."),
-    ] = None,
+    data: Annotated[str, typer.Argument(
+        help="Labelled images: a folder of class folders, a CSV manifest, an .npz or a named data set.",
+        show_default=False)],
+    split: Annotated[Split | None, typer.Option(
+        help="Which images (default: test if the data or the run have a test split, else all).")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
-    picture: Annotated[
-        Path | None,
-        typer.Option(help="Where to draw the confusion matrix (default: confusion-matrix.png in the run folder)."),
-    ] = None,
-) -> None:
+    picture: Annotated[Path | None, typer.Option(
+        help="Where to draw the confusion matrix (default: confusion-matrix.png in the run folder).")] = None,
+) -> None:  # fmt: skip
     """Score a finished run's model on labelled images.
 
     Prints accuracy and, for each class and on average, precision, recall (sensitivity), F1,
@@ -186,24 +163,19 @@ def evaluate(
 
 
 def pretrain(
-    data: Annotated[
-        Path,
-        typer.Argument(help="Labelled images: class folders, a CSV manifest or an .npz archive.", show_default=False),
-    ],
-    out: Annotated[
-        Path, typer.Option(help="The backbone file to write; a card and feature statistics go next to it.")
-    ] = Path("backbone.keras"),
+    data: Annotated[Path, typer.Argument(
+        help="Labelled images: class folders, a CSV manifest or an .npz archive.", show_default=False)],
+    out: Annotated[Path, typer.Option(
+        help="The backbone file to write; a card and feature statistics go next to it.")] = Path("backbone.keras"),
     epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 14,
-    resolution: Annotated[
-        int, typer.Option(help="Pixels a side; the first 4/7 of the epochs see three quarters of it.", min=32)
-    ] = 64,
+    resolution: Annotated[int, typer.Option(
+        help="Pixels a side; the first 4/7 of the epochs see three quarters of it.", min=32)] = 64,
     batch_size: Annotated[int, typer.Option(help="Images a step.", min=1)] = 256,
-    learning_rate: Annotated[
-        float, typer.Option(help="Peak rate, after a warm-up; then a cosine to zero.", min=0)
-    ] = 0.15,
+    learning_rate: Annotated[float, typer.Option(
+        help="Peak rate, after a warm-up; then a cosine to zero.", min=0)] = 0.15,
     weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay of the kernels.", min=0)] = 0.005,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = 0,
-) -> None:
+) -> None:  # fmt: skip
     """Train a small ResNetV2 from scratch on labelled images, to be the backbone of federations.
 
     The images should be public, or images that the sites agreed on: a backbone remembers its

@@ -3,7 +3,7 @@
 import logging
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain, count
@@ -19,19 +19,16 @@ from fedtransfer.client.data import SiteData
 from fedtransfer.client.training.personal import Split
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.compute import CORES
-from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.data.images import Problem
+from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import Moments
 from fedtransfer.common.head.head import head_spec, load_head, load_layer, load_moments
 from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.support.pictures import save_heat_map
 from fedtransfer.server.app import make_app
-from fedtransfer.server.run_folder.folder import (
-    check_folder,
-    clear_folder,
-    read_summary,
-    write_settings,
-    write_summary,
-)
+from fedtransfer.server.run_folder import folder as run_folder
+from fedtransfer.server.run_folder.checkpoint import FREE
 from fedtransfer.server.strategies import strategy_of, with_strategy
 from fedtransfer.server.strategies.strategy import Strategy
 from fedtransfer.simulations.data.features import Features, announce, find_warnings, prepare_sites
@@ -40,7 +37,6 @@ from fedtransfer.simulations.data.sites import write_sites
 from fedtransfer.simulations.data.unseen import adapt_unseen
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
-from fedtransfer.simulations.plots import plot_partition
 from fedtransfer.simulations.scoring.baselines import Baselines, measure, run_baselines
 
 log = logging.getLogger(__name__)
@@ -90,7 +86,7 @@ def simulate(
     strategy = strategy_of(config, strategy)  # fails here, before any work, if it cannot be loaded
     folder = Path(config.out or default_folder(config)).absolute()
     if not config.resume:
-        check_folder(folder, force=force)
+        run_folder.check_folder(folder, force=force)
     data = load(config.model_copy(update={"out": str(folder)}))
     features = extract(data, display)
     train(data, folder, display, strategy)
@@ -124,9 +120,9 @@ def train(data: Data, folder: Path, display: Display, strategy: Strategy | None 
     """
     config = data.config
     if not config.resume:
-        clear_folder(folder)
+        run_folder.clear_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_settings(folder, config)  # first: a run killed from here on can be resumed
+    run_folder.write_settings(folder, config)  # first: a run killed from here on can be resumed
     manifests = write_sites(folder, config, data.sites)
     if config.engine == "deployment":
         from fedtransfer.simulations.engines.deployment import deployed
@@ -144,21 +140,12 @@ def train(data: Data, folder: Path, display: Display, strategy: Strategy | None 
         forget_sites()
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a simulation measures beyond the federation's own scores.
+def score(data: Data, features: Features, folder: Path, display: Display) -> tuple[Baselines | None, dict[str, Any]]:
+    """Measure what sites do not report, train the baselines, and adapt the head at unseen sites.
 
-    Attributes:
-        baselines: their scores, None for a run without baselines.
-        summary: their entries in ``summary.json``.
+    Returns:
+        The scores of the baselines, None for a run without them; and entries of ``summary.json``.
     """
-
-    baselines: Baselines | None
-    summary: Mapping[str, Any]
-
-
-def score(data: Data, features: Features, folder: Path, display: Display) -> Scores:
-    """Measure what sites do not report, train the baselines, and adapt the head at unseen sites."""
     config, file = data.config, folder / "head.npz"
     head, classes, _ = load_head(file)
     moments, layer = load_moments(file), load_layer(file)
@@ -183,7 +170,7 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> Sco
             adapted = adapt_unseen(config, spec, head, unseen, progress)
         others = sum(image.label not in classes for images in data.unseen.values() for image in images)
         summary["unseen_sites"] = {**adapted, "images_of_other_classes": others}
-    return Scores(baselines, summary)
+    return baselines, summary
 
 
 def _examples(site: SiteData, split: str, classes: tuple[str, ...], moments: Moments | None, layer: str) -> Split:
@@ -194,23 +181,32 @@ def _examples(site: SiteData, split: str, classes: tuple[str, ...], moments: Mom
     return site.features(moments, layer)[split][rows], labels
 
 
-def write(data: Data, features: Features, scores: Scores, folder: Path, began: float) -> Result:
+def write(
+    data: Data, features: Features, scores: tuple[Baselines | None, Mapping[str, Any]], folder: Path, began: float
+) -> Result:
     """Complete ``summary.json``, draw the partition, and return the finished simulation."""
-    summary = {**read_summary(folder), **scores.summary}
+    baselines, more = scores
+    summary = {**run_folder.read_summary(folder), **more}
     problems = (*data.problems, *features.extraction.problems)
     sites = {name: features.sites[name] for name in data.sites}
-    counts = {
-        name: {label: train + validation for label, (train, validation, _) in site.images_by_class().items()}
-        for name, site in sites.items()
-    }
-    classes = tuple(summary["classes"])
-    plot_partition(counts, classes, folder / "partition.png", hidden=data.config.hides_counts)
+    plot_partition(sites, summary["classes"], folder / "partition.png", hidden=data.config.hides_counts)
     summary["features"] = {"extracted": features.extraction.extracted, "reused": features.extraction.reused}
     summary["images_unreadable"] = len(problems)
     summary["warnings"] = list(features.warnings)
     summary["seconds"] |= {"features": round(features.seconds, 3), "total": round(time.monotonic() - began, 3)}
-    write_summary(folder, summary)
-    return Result(folder, read_summary(folder), scores.baselines, problems, sites)
+    run_folder.write_summary(folder, summary)
+    return Result(folder, run_folder.read_summary(folder), baselines, problems, sites)
+
+
+def plot_partition(sites: Mapping[str, SiteData], classes: Sequence[str], path: Path, *, hidden: bool) -> None:
+    """Draw sites by classes, counting training and validation images; ``hidden``: sites tell nobody these numbers."""
+    images = [site.images_by_class() for site in sites.values()]
+    counts = np.array([[sum(by_class.get(name, (0, 0))[:2]) for name in classes] for by_class in images])
+    title = (
+        "Images for training and validation, by site and class"
+        + "\n(known to the simulation alone: sites tell nobody)" * hidden
+    )
+    save_heat_map(path, counts, list(sites), classes, title, ("class", "site"))
 
 
 def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
@@ -222,16 +218,30 @@ def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
     Raises:
         UserError: the data cannot be read or divided, or the folder holds something already.
     """
-    check_folder(folder, force=force)
+    run_folder.check_folder(folder, force=force)
     places = {"prepared": str(folder.absolute()), "out": str(folder.absolute() / "run")}
     data = load(config.model_copy(update=places))
     for problem in data.problems:
         log.warning("left out %s: %s", problem.path, problem.reason)
-    clear_folder(folder)
+    run_folder.clear_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", data.config.to_toml())
     write_sites(folder, data.config, data.sites)
     return len(data.sites)
+
+
+def resumed_config(run: Path, settings: Mapping[str, Any]) -> RunConfig:
+    """Return the settings of the run in a folder, which goes on, updated with ``settings``.
+
+    Free to change is how, how long or where a run computes; not free is what it computes.
+
+    Raises:
+        UserError: there is no run; or one of ``settings`` cannot change.
+    """
+    if fixed := sorted(set(settings) - FREE | set(settings) & {"out"}):
+        free = ", ".join(sorted(FREE - {"out", "resume", "prepared"}))  # which are no options
+        raise UserError(f"--resume: {', '.join(fixed)} cannot change in mid-run; these may: {free}")
+    return make_config({**run_folder.settings_of(run).to_flat(), **settings}, "options")
 
 
 def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:

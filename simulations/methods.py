@@ -1,9 +1,12 @@
-"""The table of methods: what each sends, its bytes, what the server learns, what protects it."""
+"""The table of methods, which ``fedtransfer methods`` prints: costs, leaks, and what protects."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fedtransfer.common.config.config import BUNDLED
+import typer
+
+from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.methods.add_ons import ADD_ONS
@@ -53,3 +56,54 @@ def row(method: Method | AddOn, s: Sizes) -> Mapping[str, Any]:
         "differential_privacy": method.differential_privacy,
         "note": method.note,
     }
+
+
+def methods(
+    backbone: Annotated[str, typer.Option(help="The backbone, which sets the width of features.")] = BUNDLED,
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 10,
+    rounds: Annotated[
+        int, typer.Option(help="Rounds of training, for the bytes of a whole run.", min=1)
+    ] = RunConfig().rounds,
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the methods: what a site sends, bytes, rounds, what the server learns, what could protect it.
+
+    `fedtransfer privacy` says what a configuration promises; docs/privacy.md says what each
+    protection does.
+
+    [bold]Example[/bold]
+
+    fedtransfer methods --backbone resnet50v2 --classes 100
+    """
+    rows = [row(method, sizes(backbone, classes, rounds)) for method in ROWS]
+    if json_output:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    printed: dict[str, str] = {}  # a leak → the first method that has it
+    for facts in rows:
+        console.print(f"\n[bold]{facts['method']}[/bold]  [dim]{facts['paper']}[/dim]", highlight=False)
+        first = printed.setdefault(facts["leaks"], facts["method"])
+        texts = {
+            **facts,
+            "bytes": _bytes(facts),
+            "leaks": facts["leaks"] if first == facts["method"] else f"as {first}",
+        }
+        for name in ("sends", "bytes", "leaks", "secure_aggregation", "differential_privacy", "note"):
+            if texts[name]:
+                console.print(f"  {name.replace('_', ' ')}: {texts[name]}", highlight=False, markup=False)
+    note = (
+        f"\nBytes of arrays to and from one site, for {backbone} and {classes} classes; up to 2 KB a message come"
+        " on top.\nBoth protections are off by default. fedtransfer privacy says what --masks and --dp promise."
+    )
+    console.print(note, highlight=False, style="dim")
+
+
+def _bytes(row: Mapping[str, Any]) -> str:
+    total = f"{row['bytes_down']:,} down, {row['bytes_up']:,} up"
+    if row["rounds"] == 1:
+        return f"{total}, once"
+    round = f"{row['bytes_down_a_round']:,} down, {row['bytes_up_a_round']:,} up a round"
+    return f"{round}; {total} in {row['rounds']} rounds"

@@ -11,7 +11,7 @@ DIR/report.html
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Options:
 
     folder: Path
     shadows: int
-    changed: dict[str, Value]
+    changed: Mapping[str, Value]
     display: Display
     command: str
     force: bool = False

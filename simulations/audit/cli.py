@@ -13,46 +13,25 @@ from fedtransfer.common.errors import UserError
 
 
 def audit(
-    run: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder of a finished run of fedtransfer simulate, to attack as it is.",
-            metavar="RUN",
-            show_default=False,
-        ),
-    ] = None,
-    preset: Annotated[
-        str,
-        typer.Option(help="In place of a run: quick or full, each strategy under each protection.", show_default=False),
-    ] = "",
-    plan: Annotated[
-        Path | None,
-        typer.Option(help="In place of a run: a plan of your own, a TOML file like the presets.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for table, curves and report (default: RUN/audit, or audits/PRESET).", show_default=False
-        ),
-    ] = None,
-    shadows: Annotated[
-        int,
-        typer.Option(
-            help="Shadow federations of membership inference (0: those of the plan, 128 for a run).", min=0, max=1024
-        ),
-    ] = 0,
+    run: Annotated[Path | None, typer.Argument(
+        help="Folder of a finished run of fedtransfer simulate, to attack as it is.", metavar="RUN",
+        show_default=False)] = None,
+    preset: Annotated[str, typer.Option(
+        help="In place of a run: quick or full, each strategy under each protection.", show_default=False)] = "",
+    plan: Annotated[Path | None, typer.Option(
+        help="In place of a run: a plan of your own, a TOML file like the presets.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(
+        help="Folder for table, curves and report (default: RUN/audit, or audits/PRESET).", show_default=False)] = None,
+    shadows: Annotated[int, typer.Option(
+        help="Shadow federations of membership inference (0: those of the plan, 128 for a run).", min=0, max=1024)] = 0,
     data: Annotated[str, typer.Option(help="Other data than the plan's; not for a run.", show_default=False)] = "",
     store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
-    pictures: Annotated[
-        bool,
-        typer.Option(
-            "--pictures/--no-pictures",
-            help="Leave original training images, and what was rebuilt of them, in the folder and its report.",
-        ),
-    ] = True,
+    pictures: Annotated[bool, typer.Option(
+        "--pictures/--no-pictures",
+        help="Leave original training images, and what was rebuilt of them, in the folder and its report.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier audit in the folder.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Attack a federation as a curious server or a curious member would, and report what they find.
 
     The server's view, round one: numbers of images by class and features, read off what each site sends; images rebuilt from
@@ -81,17 +60,11 @@ def audit(
 
     path = plan or (preset_file(preset) if preset else None)
     default = run / "audit" if run else Path("audits") / path.stem if path else Path()
-    options = Options(
-        folder=out or default,
-        shadows=shadows,
-        changed={key: value for key, value in (("data", data), ("store", store)) if value},
-        display=Display(Console(stderr=True)),
-        command=shlex.join(["fedtransfer", *sys.argv[1:]]),
-        force=force,
-        pictures=pictures,
-    )
+    changed = {key: value for key, value in (("data", data), ("store", store)) if value}
+    command, display = shlex.join(["fedtransfer", *sys.argv[1:]]), Display(Console(stderr=True))
+    options = Options(out or default, shadows, changed, display, command, force, pictures)
     findings = audit_run(run, options) if run else audit_plan(path or Path(), options)
     if json_output:
         print(json.dumps([plain(asdict(finding)) for finding in findings], indent=2, ensure_ascii=False))
     Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(findings_table(findings))
-    options.display.print(f"Report: {options.folder / 'report.html'}")
+    display.print(f"Report: {options.folder / 'report.html'}")

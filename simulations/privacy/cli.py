@@ -14,20 +14,15 @@ from fedtransfer.common.support.text import counted
 
 @with_config_options()
 def privacy(
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            help="TOML file of settings, such as a run's config.toml.", metavar="CONFIG", show_default=False
-        ),
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(
+        help="TOML file of settings, such as a run's config.toml.", metavar="CONFIG", show_default=False)] = None,
     preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
-    images: Annotated[
-        int, typer.Option(help="Training images of all sites together, if that number is public.", min=0)
-    ] = 0,
+    images: Annotated[int, typer.Option(
+        help="Training images of all sites together, if that number is public.", min=0)] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     *,
     settings: dict[str, Any],
-) -> None:
+) -> None:  # fmt: skip
     """Explain the promises of a configuration: who learns what, epsilon, assumptions, noise and signal.
 
     It takes a file of settings, the options of `fedtransfer simulate`, or both, and runs nothing.
