@@ -6,7 +6,9 @@ import pytest
 from example_counts import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from small_network import shared_backbone
 
+from fedtransfer.client.training import trainers
 from fedtransfer.client.training.keras import KerasTrainer
 from fedtransfer.client.training.trainer import LinearTrainer, Recipe, Trainer, batches, pairs
 from fedtransfer.client.training.trainers import trainer
@@ -72,11 +74,11 @@ def test_fedprox_adds_the_pull_towards_the_head_it_began_at(optimizer: str) -> N
     x, y = data(40)
     head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
     moved = []
-    for proximal in (0.0, 0.5, 5.0):
+    for proximal in (0.0, 0.5):
         with trainer(SPEC, Recipe(optimizer, 0.1, 8, 3, proximal=proximal)) as t:
             after = t.train(head, x, y, np.random.default_rng(1), 3)
             moved.append(sum(float(((a - b) ** 2).sum()) for a, b in zip(after, head, strict=True)))
-    assert moved[0] > moved[1] > moved[2] > 0
+    assert moved[0] > moved[1] > 0
 
 
 def mean_loss(w, b, x, y, class_weights) -> float:
@@ -127,32 +129,45 @@ LEAN = tuple(np.random.default_rng(7).normal(size=shape).astype(np.float32) / 4 
 WEIGHTS = np.array([0.5, 2.0, 1.5], np.float32)
 
 
-@pytest.mark.parametrize("build", [LinearTrainer, lambda recipe: KerasTrainer(SPEC, recipe)])
+BY_NUMPY_AND_BY_KERAS = [LinearTrainer, lambda recipe: KerasTrainer(SPEC, recipe)]
+ALONE = [
+    (replace(PLAIN, proximal=0.3), {}),
+    (replace(PLAIN, weight_decay=0.1), {"rate": 0.5}),
+    (PLAIN, {"class_weights": WEIGHTS}),
+    (replace(PLAIN, corrected=True), {"correction": LEAN}),
+    (replace(PLAIN, inner_rate=0.7), {"rate": 0.25}),
+]
+TOGETHER = [
+    (replace(PLAIN, inner_rate=0.7, weight_decay=0.1), {"class_weights": WEIGHTS}),
+    (replace(PLAIN, proximal=0.3, weight_decay=0.2, corrected=True), {"rate": 0.5, "correction": LEAN}),
+]
+
+
 @pytest.mark.parametrize(
-    ("recipe", "how"),
+    ("build", "recipe", "how"),
     [
-        (replace(PLAIN, proximal=0.3), {}),
-        (replace(PLAIN, weight_decay=0.1), {"rate": 0.5}),
-        (PLAIN, {"class_weights": WEIGHTS}),
-        (replace(PLAIN, corrected=True), {"correction": LEAN}),
-        (replace(PLAIN, inner_rate=0.7), {"rate": 0.25}),
-        (replace(PLAIN, inner_rate=0.7, weight_decay=0.1), {"class_weights": WEIGHTS}),
-        (replace(PLAIN, proximal=0.3, weight_decay=0.2, corrected=True), {"rate": 0.5, "correction": LEAN}),
+        *((LinearTrainer, *case) for case in (*ALONE, *TOGETHER)),
+        *((BY_NUMPY_AND_BY_KERAS[1], *case) for case in TOGETHER),
+        *(pytest.param(BY_NUMPY_AND_BY_KERAS[1], *case, marks=pytest.mark.full) for case in ALONE),
     ],
-)  # fmt: skip
+)
 def test_each_option_is_what_its_definition_says(build, recipe: Recipe, how: dict) -> None:
     """With five batches: an odd number, and the last is short."""
     x, y = data(36)
     head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
     got = build(recipe).train(head, x, y, np.random.default_rng(1), 2, **how)
     wanted = by_definition(head, x, y, np.random.default_rng(1), 2, recipe, **how)
-    plain = by_definition(head, x, y, np.random.default_rng(1), 2, PLAIN)
-    for a, b, c in zip(got, wanted, plain, strict=True):
+    for a, b in zip(got, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-        assert abs(a - c).max() > 1e-3, "the option makes a difference"
+    changed = {key: 0.0 for key in ("proximal", "weight_decay", "inner_rate") if getattr(recipe, key)}
+    fewer = [(replace(recipe, **{key: value}), how) for key, value in changed.items()]
+    fewer += [(recipe, {other: how[other] for other in how if other != key}) for key in how]
+    for less in fewer:
+        without = by_definition(head, x, y, np.random.default_rng(1), 2, less[0], **less[1])
+        assert abs(got[0] - without[0]).max() > 1e-3, "each option makes a difference"
 
 
-@pytest.mark.parametrize("build", [LinearTrainer, lambda recipe: KerasTrainer(SPEC, recipe)])
+@pytest.mark.parametrize("build", BY_NUMPY_AND_BY_KERAS)
 def test_options_that_do_nothing_leave_every_bit(build) -> None:
     """FedProx with μ = 0 (or too small to count) and SCAFFOLD with c = c_k are FedAvg; weights of 1 are none."""
     x, y = data()
@@ -160,11 +175,12 @@ def test_options_that_do_nothing_leave_every_bit(build) -> None:
     plain = build(PLAIN).train(head, x, y, generator(0, "a"), 3)
     nothing = tuple(np.zeros_like(array) for array in head)
     how = {"correction": nothing, "class_weights": np.ones(3, np.float32)}
+    assert replace(PLAIN, proximal=0.0) == PLAIN
+    corrected = build(replace(PLAIN, corrected=True))
     for other in (
-        build(replace(PLAIN, proximal=0.0)).train(head, x, y, generator(0, "a"), 3),
         build(replace(PLAIN, proximal=1e-30)).train(head, x, y, generator(0, "a"), 3),
-        build(replace(PLAIN, corrected=True)).train(head, x, y, generator(0, "a"), 3, **how),
-        build(replace(PLAIN, corrected=True)).train(head, x, y, generator(0, "a"), 3),
+        corrected.train(head, x, y, generator(0, "a"), 3, **how),
+        corrected.train(head, x, y, generator(0, "a"), 3),
     ):
         for a, b in zip(plain, other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -204,12 +220,12 @@ def test_a_share_of_the_rate_is_that_rate_on_the_same_trainer(optimizer: str) ->
 @pytest.mark.parametrize(
     "optimizer",
     [
-        name if name in ("sgd", "adam", "adamw") else pytest.param(name, marks=pytest.mark.full)
+        name if name in ("adam", "adamw") else pytest.param(name, marks=pytest.mark.full)
         for name in sorted({*get_args(Optimizer)} - {"ftrl"})
     ],
 )
 def test_weight_decay_is_decoupled_and_spares_biases(optimizer: str) -> None:
-    """On images of nothing kernels have no gradient: all that moves them is the decay."""
+    """On images of nothing kernels have no gradient: all that moves them is the decay. That of SGD is above too."""
     head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
     x, y = np.zeros((64, 12), np.float32), np.arange(64) % 3
     after = {}
@@ -221,7 +237,9 @@ def test_weight_decay_is_decoupled_and_spares_biases(optimizer: str) -> None:
     assert not np.array_equal(after[0.0][1], head[1])
 
 
-def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
+def test_the_default_is_trained_in_numpy_and_all_else_by_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers, "_pool", trainers._Pool)  # which keeps none of what is returned here
+    monkeypatch.setattr(trainers, "KerasTrainer", lambda *_: "by Keras")
     assert isinstance(make(SPEC, "sgd", 1.0, 32), LinearTrainer)
     for spec, optimizer in (
         (SPEC, "adam"),
@@ -229,7 +247,7 @@ def test_the_default_is_trained_in_numpy_and_all_else_by_keras() -> None:
         (HeadSpec(12, 3, hidden_units=4), "sgd"),
         (HeadSpec(12, 3, dropout=0.1), "sgd"),
     ):
-        assert isinstance(make(spec, optimizer, 1.0, 32), KerasTrainer)
+        assert make(spec, optimizer, 1.0, 32) == "by Keras"
 
 
 recipes = st.builds(
@@ -257,22 +275,22 @@ def test_both_trainers_give_the_same_head(
     """
     x, y = data(n, seed)
     head = tuple(np.random.default_rng(seed).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
-    trainers = (LinearTrainer(recipe), KerasTrainer(SPEC, recipe))
+    both = (LinearTrainer(recipe), KerasTrainer(SPEC, recipe))
     how = {
         "rate": rate,
         "correction": LEAN if recipe.corrected else None,
         "class_weights": WEIGHTS if weighted else None,
     }
-    heads = [t.train(head, x, y, np.random.default_rng(seed), epochs, **how) for t in trainers]
+    heads = [t.train(head, x, y, np.random.default_rng(seed), epochs, **how) for t in both]
     for a, b in zip(*heads, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(*(t.predict(head, x) for t in trainers), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(*(t.predict(head, x) for t in both), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "optimizer",
     [
-        name if name in ("sgd", "momentum", "adam", "adadelta") else pytest.param(name, marks=pytest.mark.full)
+        name if name in ("sgd", "adam", "adadelta") else pytest.param(name, marks=pytest.mark.full)
         for name in get_args(Optimizer)
     ],
 )
@@ -334,9 +352,9 @@ def test_one_model_is_built_however_often_it_is_used() -> None:
 
 def test_runs_that_differ_in_their_seed_share_what_is_built_above_a_cut() -> None:
     """Or a process that makes many runs would hold the convolutions of each."""
-    backbone, recipe = load_backbone(BUNDLED), Recipe("adam", 0.1, 16, 1)
-    one, other = (head_spec(RunConfig(seed=seed), backbone, 3, "conv5_block2") for seed in (0, 1))
-    assert head_spec(RunConfig(seed=0, normalise=False), backbone, 3, "conv5_block2") != one
+    backbone, recipe = shared_backbone(), Recipe("adam", 0.1, 16, 1)
+    one, other = (head_spec(RunConfig(seed=seed), backbone, 3, "conv4_block2") for seed in (0, 1))
+    assert head_spec(RunConfig(seed=0, normalise=False), backbone, 3, "conv4_block2") != one
     with trainer(one, recipe) as first:
         pass
     with trainer(other, recipe) as second:
@@ -346,10 +364,10 @@ def test_runs_that_differ_in_their_seed_share_what_is_built_above_a_cut() -> Non
 def test_the_backbone_is_frozen_bit_for_bit() -> None:
     backbone = load_backbone(BUNDLED)
     before = [weight.copy() for weight in backbone.network.get_weights()]
-    images = np.random.default_rng(0).uniform(0, 255, (30, 64, 64, 3)).astype(np.float32)
-    features = backbone.extractor(30)(images).numpy()
+    images = np.random.default_rng(0).uniform(0, 255, (9, 64, 64, 3)).astype(np.float32)
+    features = backbone.extractor(9)(images).numpy()
     spec = HeadSpec(backbone.features, 3)
     with trainer(spec, Recipe("sgd", 1.0, 8, 3)) as t:
-        t.train(initial_head(spec, 0), features, np.arange(30) % 3, generator(0, "x"), 3)
+        t.train(initial_head(spec, 0), features, np.arange(9) % 3, generator(0, "x"), 3)
     for old, new in zip(before, backbone.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from drawn_sites import WIDTH, Drawn, draw, numbers, seen, three_sites, together
 from example_counts import examples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.common.config.config import RunConfig
@@ -37,7 +37,7 @@ def gradient_descent(config: RunConfig, data: dict, weights: list[np.ndarray]) -
     return heads
 
 
-@settings(max_examples=20)
+@examples(8, 20)
 @given(st.integers(0, 10**6), st.integers(3, 80), st.integers(1, 7), st.floats(0.1, 4.0), st.integers(1, 5))
 def test_fedavg_of_one_full_step_is_gradient_descent_on_all_images(
     tmp_path_factory, seed: int, n: int, sites: int, rate: float, rounds: int
@@ -53,7 +53,7 @@ def test_fedavg_of_one_full_step_is_gradient_descent_on_all_images(
         assert np.linalg.norm(found - wanted) <= 1e-5 * np.linalg.norm(wanted)
 
 
-@settings(max_examples=10)
+@examples(4, 10)
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_uniform_weights_give_another_head_unless_sites_are_equal(tmp_path_factory, seed: int, sites: int) -> None:
     """So the test above can tell how updates are weighted."""
@@ -78,7 +78,7 @@ def test_uniform_weights_differ_on_sites_of_different_sizes(tmp_path: Path) -> N
     assert np.linalg.norm(heads[0][0] - heads[1][0]) > 1e-3 * np.linalg.norm(heads[0][0])
 
 
-@examples(5, 10)
+@examples(3, 10)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 3))
 def test_fedprox_goes_to_fedavg_as_mu_goes_to_0(tmp_path_factory, seed: int, sites: int, epochs: int) -> None:
     data = scattered(seed, 40, sites)
