@@ -58,27 +58,19 @@ _ARCHITECTURE_KEYS = (
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A loaded backbone.
+    """A loaded backbone."""
 
-    Attributes:
-        name: its name in the run config.
-        resolution: R, the pixels a side of its input.
-        network: Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not
-            trainable.
-        mean: the public mean of its features that comes with it, ``(features,)`` float32, or None.
-        notes: sentences for the user about how it was loaded.
-        precision: ``float32`` or ``bfloat16``: the precision of the computation; features are
-            float32 in either case.
-        statistics: the public statistics of its features that a run uses; None if it uses ``mean``
-            only.
-    """
-
-    name: str
-    resolution: int
+    name: str  # its name in the run config
+    resolution: int  # R, the pixels a side of its input
+    # Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not trainable.
     network: Any
+    # The public mean of its features that comes with it, ``(features,)`` float32, or None.
     mean: NDArray[np.float32] | None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences for the user about how it was loaded
+    # ``float32`` or ``bfloat16``: the precision of the computation; features are float32 in either
+    # case.
     precision: str = "float32"
+    # The public statistics of its features that a run uses; None if it uses ``mean`` only.
     statistics: PublicStatistics | None = None
 
     @property

@@ -27,20 +27,14 @@ _LOCK = threading.Lock()  # Keras' name scopes are not safe for several threads
 
 @dataclass(frozen=True)
 class Above:
-    """The part above a cut; two are equal if backbone and cut are.
+    """The part above a cut; two are equal if backbone and cut are."""
 
-    Attributes:
-        fingerprint: of the part below, which identifies backbone and cut.
-        width: w, the number of values that cross the cut for an image.
-        features: d, the width of pooled features.
-        names: names of the trained arrays, from the cut upwards: ``conv5_block1_1_conv/kernel``.
-        pretrained: the values of these arrays in the backbone.
-    """
-
-    fingerprint: str
-    width: int = field(compare=False)
-    features: int = field(compare=False)
+    fingerprint: str  # of the part below, which identifies backbone and cut
+    width: int = field(compare=False)  # w, the number of values that cross the cut for an image
+    features: int = field(compare=False)  # d, the width of pooled features
+    # Names of the trained arrays, from the cut upwards: ``conv5_block1_1_conv/kernel``.
     names: tuple[str, ...] = field(compare=False, repr=False)
+    # The values of these arrays in the backbone.
     pretrained: tuple[NDArray[np.float32], ...] = field(compare=False, repr=False)
     _network: Any = field(compare=False, repr=False)
     _crossing: Any = field(compare=False, repr=False)
@@ -61,17 +55,11 @@ class Above:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A backbone, cut in two.
+    """A backbone, cut in two."""
 
-    Attributes:
-        layer: the stage, block or layer at which training begins, or ``head``.
-        below: maps images to the flattened tensor at the cut; the whole backbone for ``head``.
-        above: the rest; None for ``head``.
-    """
-
-    layer: str
-    below: Backbone
-    above: Above | None
+    layer: str  # the stage, block or layer at which training begins, or ``head``
+    below: Backbone  # maps images to the flattened tensor at the cut; the whole backbone for ``head``
+    above: Above | None  # the rest; None for ``head``
 
 
 @dataclass(frozen=True, eq=False)

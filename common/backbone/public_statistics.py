@@ -32,16 +32,11 @@ _MAKE = "`fedtransfer features statistics IMAGES --out FILE.npz` makes them from
 
 @dataclass(frozen=True, eq=False)
 class PublicStatistics:
-    """The public statistics that a run uses; None for those that it does not use.
+    """The public statistics that a run uses; None for those that it does not use."""
 
-    Attributes:
-        mean: (d,) float32.
-        std: (d,) float32.
-        axes: (d, d) float32, whose columns are principal axes of the features that are projected.
-    """
-
-    mean: NDArray[np.float32] | None = None
-    std: NDArray[np.float32] | None = None
+    mean: NDArray[np.float32] | None = None  # (d,) float32
+    std: NDArray[np.float32] | None = None  # (d,) float32
+    # (d, d) float32, whose columns are principal axes of the features that are projected.
     axes: NDArray[np.float32] | None = None
 
     @property

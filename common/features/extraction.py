@@ -34,20 +34,12 @@ SHARD_SECONDS = 20.0  # … or this time, so that little is lost in a crash
 
 @dataclass(frozen=True)
 class Extraction:
-    """The result of an extraction.
+    """The result of an extraction."""
 
-    Attributes:
-        keys: the content key of each image, in order; None if it cannot be read.
-        extracted: the number of images that went through the backbone now, themselves or a view of
-            them.
-        reused: the number of images whose features were in the store.
-        problems: the images that cannot be read, and why.
-    """
-
-    keys: tuple[bytes | None, ...]
-    extracted: int
-    reused: int
-    problems: tuple[Problem, ...]
+    keys: tuple[bytes | None, ...]  # the content key of each image, in order; None if it cannot be read
+    extracted: int  # the number of images that went through the backbone now, themselves or a view of them
+    reused: int  # the number of images whose features were in the store
+    problems: tuple[Problem, ...]  # the images that cannot be read, and why
 
 
 def open_store(backbone: Backbone, root: str = "") -> FeatureStore:

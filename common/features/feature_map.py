@@ -21,19 +21,14 @@ class FeatureMap:
     """x → ((x - offset) · scale) @ matrix → length 1, without the steps that are None.
 
     Maps of equal numbers are equal.
-
-    Attributes:
-        features: d, the width of a raw feature vector.
-        offset, scale: (d,) float32.
-        matrix: (d, d') float32.
-        unit: whether each vector is scaled to length 1 at the end; a vector of zeros stays.
     """
 
-    features: int
+    features: int  # d, the width of a raw feature vector
+    # offset, scale: (d,) float32.
     offset: NDArray[np.float32] | None = None
     scale: NDArray[np.float32] | None = None
-    matrix: NDArray[np.float32] | None = None
-    unit: bool = True
+    matrix: NDArray[np.float32] | None = None  # (d, d') float32
+    unit: bool = True  # whether each vector is scaled to length 1 at the end; a vector of zeros stays
 
     @property
     def width(self) -> int:

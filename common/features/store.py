@@ -35,15 +35,10 @@ def default_store() -> Path:
 
 @dataclass
 class FeatureStore:
-    """Features of one backbone at one resolution.
+    """Features of one backbone at one resolution."""
 
-    Attributes:
-        folder: holds the shards.
-        width: d, the length of a feature vector.
-    """
-
-    folder: Path
-    width: int
+    folder: Path  # holds the shards
+    width: int  # d, the length of a feature vector
     _rows: dict[bytes, tuple[NDArray[np.void], int]] = field(default_factory=dict, repr=False)
     _shards: set[str] = field(default_factory=set, repr=False)
     _refresh_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -128,24 +123,16 @@ def _keys(records: NDArray[np.void]) -> Iterable[bytes]:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """The features of one backbone at one resolution.
+    """The features of one backbone at one resolution."""
 
-    Attributes:
-        path: their folder.
-        images, shards, bytes: their numbers, and the size of all shards.
-        last_used: day of the last read or write.
-        damaged: the number of shards that were set aside or, if they were verified, fail their
-            checksum.
-        leftovers: the number of temporary files of killed writers.
-    """
-
-    path: Path
+    path: Path  # their folder
+    # images, shards, bytes: their numbers, and the size of all shards.
     images: int
     shards: int
     bytes: int
-    last_used: str
-    damaged: int
-    leftovers: int
+    last_used: str  # day of the last read or write
+    damaged: int  # the number of shards that were set aside or, if they were verified, fail their checksum
+    leftovers: int  # the number of temporary files of killed writers
 
 
 def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:

@@ -16,23 +16,14 @@ KEY_BYTES = 32  # stored with each image's features
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of training a part of the network from some round on.
+    """The cost of training a part of the network from some round on."""
 
-    Attributes:
-        round: the first round.
-        layer: the layer from which on the network is trained; ``head`` for the head alone.
-        parameters: number of trained parameters.
-        message: bytes of a message to or from a site, without the 2 KB around it.
-        image: bytes of an image's features.
-        images: number of images.
-    """
-
-    round: int
-    layer: str
-    parameters: int
-    message: int
-    image: int
-    images: int
+    round: int  # the first round
+    layer: str  # the layer from which on the network is trained; ``head`` for the head alone
+    parameters: int  # number of trained parameters
+    message: int  # bytes of a message to or from a site, without the 2 KB around it
+    image: int  # bytes of an image's features
+    images: int  # number of images
 
     @property
     def stored(self) -> int:

@@ -29,24 +29,15 @@ _MOMENTS = ("mean", "deviation")  # their names in a head's file
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """The shape of a head, which two heads must share to be averaged, and its regularisation.
+    """The shape of a head, which two heads must share to be averaged, and its regularisation."""
 
-    Attributes:
-        features: d, the width of a feature vector as the head sees it.
-        classes: C, the number of classes.
-        hidden_units: width of one hidden ReLU layer, 0 for none.
-        dropout: rate on the head's input.
-        l2: L2 penalty on all trained kernels, those of convolutions included.
-        above: the trained part of the backbone; None for the head alone.
-        feature_map: with ``above``, the map from pooled features to the head's input (n, d).
-    """
-
-    features: int
-    classes: int
-    hidden_units: int = 0
-    dropout: float = 0.0
-    l2: float = 0.0
-    above: Above | None = None
+    features: int  # d, the width of a feature vector as the head sees it
+    classes: int  # C, the number of classes
+    hidden_units: int = 0  # width of one hidden ReLU layer, 0 for none
+    dropout: float = 0.0  # rate on the head's input
+    l2: float = 0.0  # L2 penalty on all trained kernels, those of convolutions included
+    above: Above | None = None  # the trained part of the backbone; None for the head alone
+    # With ``above``, the map from pooled features to the head's input (n, d).
     feature_map: FeatureMap | None = None
 
     @classmethod

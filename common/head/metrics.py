@@ -12,19 +12,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of a head's predictions by class; ``+`` adds the counts of several sites.
+    """Counts of a head's predictions by class; ``+`` adds the counts of several sites."""
 
-    Attributes:
-        images: images of each true class, (C,) int64.
-        predicted: images predicted as each class, (C,) int64.
-        correct: images of each class predicted as it, (C,) int64.
-        loss: sum of the cross-entropy over the images, nats.
-    """
-
-    images: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    correct: NDArray[np.int64]
-    loss: float
+    images: NDArray[np.int64]  # images of each true class, (C,) int64
+    predicted: NDArray[np.int64]  # images predicted as each class, (C,) int64
+    correct: NDArray[np.int64]  # images of each class predicted as it, (C,) int64
+    loss: float  # sum of the cross-entropy over the images, nats
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(

@@ -33,21 +33,14 @@ LEAST = 3  # sites in a total: of two sites, each would learn the other's answer
 
 @dataclass(frozen=True)
 class Graph:
-    """The numbers of a graph.
+    """The numbers of a graph."""
 
-    Attributes:
-        sites: n.
-        neighbours: k, the neighbours of each site.
-        threshold: t, the number of shares that recover a secret.
-        least: the number of sites that must be in a total; n - ``least`` may fail.
-        quorum: the number of sites that must sign the list of survivors. It is more than (n + c) /
-            2, so only one list can reach it.
-    """
-
-    sites: int
-    neighbours: int
-    threshold: int
-    least: int
+    sites: int  # n
+    neighbours: int  # k, the neighbours of each site
+    threshold: int  # t, the number of shares that recover a secret
+    least: int  # the number of sites that must be in a total; n - ``least`` may fail
+    # The number of sites that must sign the list of survivors. It is more than (n + c) / 2, so only
+    # one list can reach it.
     quorum: int
 
     def ring(self, names: Sequence[str], order: bytes) -> "Ring":
@@ -58,17 +51,11 @@ class Graph:
 
 @dataclass(frozen=True)
 class Ring:
-    """Sites in the order of the ring.
+    """Sites in the order of the ring."""
 
-    Attributes:
-        neighbours: k, the neighbours of each site.
-        names: of the sites, in the order of the ring.
-        place: site → its index in ``names``.
-    """
-
-    neighbours: int
-    names: tuple[str, ...]
-    place: Mapping[str, int]
+    neighbours: int  # k, the neighbours of each site
+    names: tuple[str, ...]  # of the sites, in the order of the ring
+    place: Mapping[str, int]  # site → its index in ``names``
 
     def around(self, site: str) -> tuple[str, ...]:
         """Return a site's neighbours, in name order."""

@@ -59,19 +59,12 @@ def common_part(request: Request, config: RunConfig) -> str:
 
 @dataclass(frozen=True)
 class Session:
-    """One attempt at a total, with the context bytes that tie its secrets and signatures to it.
+    """One attempt at a total, with the context bytes that tie its secrets and signatures to it."""
 
-    Attributes:
-        run: Flower's number for the run.
-        round: the round in the run.
-        kind: message type of the request whose answers are masked.
-        nonce: 16 hexadecimal digits that the server draws for each attempt.
-    """
-
-    run: str
-    round: int
-    kind: str
-    nonce: str
+    run: str  # Flower's number for the run
+    round: int  # the round in the run
+    kind: str  # message type of the request whose answers are masked
+    nonce: str  # 16 hexadecimal digits that the server draws for each attempt
 
     def order(self, masks: Sequence[str], boxes: Sequence[str]) -> bytes:
         """Return the digest that orders the ring, from the keys that all sites sent."""
@@ -84,14 +77,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Stage:
-    """The fields of every message from the server.
+    """The fields of every message from the server."""
 
-    Attributes:
-        site: the site's name at the server.
-        run, round, kind, nonce: the session.
-    """
-
-    site: str
+    site: str  # the site's name at the server
+    # run, round, kind, nonce: the session.
     run: str
     round: int
     kind: str
@@ -110,101 +99,64 @@ class Invitation(Stage):
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """A site's keys in a session, each 64 hexadecimal digits.
+    """A site's keys in a session, each 64 hexadecimal digits."""
 
-    Attributes:
-        mask: for the masks that the site shares with others.
-        box: for sealed boxes, which the server passes on.
-        signature: of both keys, by the site's enrolled key, in hexadecimal digits; "" in a
-            simulation.
-    """
-
-    mask: str
-    box: str
-    signature: str
+    mask: str  # for the masks that the site shares with others
+    box: str  # for sealed boxes, which the server passes on
+    signature: str  # of both keys, by the site's enrolled key, in hexadecimal digits; "" in a simulation
 
 
 @dataclass(frozen=True)
 class Peers(Stage):
-    """Lists all sites of a session with their keys, in name order.
+    """Lists all sites of a session with their keys, in name order."""
 
-    Attributes:
-        names: of the sites, including the recipient.
-        masks, boxes, signatures: the ``PublicKeys`` of each site.
-        enrolled: the public key under which each site is enrolled, in OpenSSH's form; "" in a
-            simulation.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the sites, including the recipient
+    # masks, boxes, signatures: the ``PublicKeys`` of each site.
     masks: tuple[str, ...]
     boxes: tuple[str, ...]
     signatures: tuple[str, ...]
+    # The public key under which each site is enrolled, in OpenSSH's form; "" in a simulation.
     enrolled: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Shares of a site's two secrets.
+    """Shares of a site's two secrets."""
 
-    Attributes:
-        sealed: one box for each of its k neighbours, in name order, (k, SEALED) uint8.
-    """
-
-    sealed: NDArray[np.uint8]
+    sealed: NDArray[np.uint8]  # one box for each of its k neighbours, in name order, (k, SEALED) uint8
 
 
 @dataclass(frozen=True)
 class Masked(Answer):
-    """A site's answer under masks.
+    """A site's answer under masks."""
 
-    Attributes:
-        vector: the numbers of the answer plus all masks, modulo 2^64, uint64.
-    """
-
-    vector: NDArray[np.uint64]
+    vector: NDArray[np.uint64]  # the numbers of the answer plus all masks, modulo 2^64, uint64
 
 
 @dataclass(frozen=True)
 class Survivors(Stage):
-    """Lists the sites whose masked answers arrived.
+    """Lists the sites whose masked answers arrived."""
 
-    Attributes:
-        names: of the sites, in name order.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the sites, in name order
 
 
 @dataclass(frozen=True)
 class Consent:
-    """A site's promise to unmask the sum over exactly these sites, and no other sum.
+    """A site's promise to unmask the sum over exactly these sites, and no other sum."""
 
-    Attributes:
-        signature: hexadecimal digits; "" in a simulation.
-    """
-
-    signature: str
+    signature: str  # hexadecimal digits; "" in a simulation
 
 
 @dataclass(frozen=True)
 class Unmasking(Survivors):
-    """Asks for the shares that unmask the sum over the survivors.
+    """Asks for the shares that unmask the sum over the survivors."""
 
-    Attributes:
-        signers: survivors that consented, in name order.
-        signatures: of the signers.
-    """
-
-    signers: tuple[str, ...]
-    signatures: tuple[str, ...]
+    signers: tuple[str, ...]  # survivors that consented, in name order
+    signatures: tuple[str, ...]  # of the signers
 
 
 @dataclass(frozen=True)
 class Shares:
-    """A share for each neighbour: of its pad's seed if it survived, else of its key.
+    """A share for each neighbour: of its pad's seed if it survived, else of its key."""
 
-    Attributes:
-        shares: in name order, (number, 32) uint8, big-endian.
-    """
-
-    shares: NDArray[np.uint8]
+    shares: NDArray[np.uint8]  # in name order, (number, 32) uint8, big-endian

@@ -66,15 +66,10 @@ HEAD = heads(1)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a method goes with a protection, and why.
+    """Whether a method goes with a protection, and why."""
 
-    Attributes:
-        allowed: whether it does; if not, a run with both is refused.
-        reason: for people, in the refusal as in the table of methods.
-    """
-
-    allowed: bool
-    reason: str
+    allowed: bool  # whether it does; if not, a run with both is refused
+    reason: str  # for people, in the refusal as in the table of methods
 
     def __str__(self) -> str:
         return self.reason if self.allowed else f"refused: {self.reason}"
@@ -176,21 +171,13 @@ class Method(Exchange):
 
 @dataclass(frozen=True, kw_only=True)
 class AddOn(Exchange):
-    """An option that adds an exchange to a strategy's, or changes it.
+    """An option that adds an exchange to a strategy's, or changes it."""
 
-    Attributes:
-        ask: how the command line asks for it.
-        settings: the settings that ask for it.
-        value: the value of these that does; None for any but the default.
-        once: whether it is one exchange, whatever ``--rounds`` says.
-        dp: whether differential privacy (``--dp``) goes with it.
-    """
-
-    ask: str
-    settings: tuple[str, ...]
-    value: str | None = None
-    once: bool = False
-    dp: Verdict
+    ask: str  # how the command line asks for it
+    settings: tuple[str, ...]  # the settings that ask for it
+    value: str | None = None  # the value of these that does; None for any but the default
+    once: bool = False  # whether it is one exchange, whatever ``--rounds`` says
+    dp: Verdict  # whether differential privacy (``--dp``) goes with it
 
     @property
     def differential_privacy(self) -> str:

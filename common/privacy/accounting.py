@@ -29,19 +29,14 @@ _FINENESS = 100  # of the grid of losses: an ε below 20 is too large by at most
 
 @dataclass(frozen=True)
 class Release:
-    """One noisy sum.
+    """One noisy sum."""
 
-    Attributes:
-        rate: the chance that a unit is in the sum; 1 if every unit is.
-        noise_multiplier: standard deviation of the noise, divided by the sensitivity of the sum to
-            one unit.
-        discrete: whether the noise is a sum of several sites' discrete Gaussians. Their Rényi
-            divergences are known (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), their
-            whole distribution of the loss is not.
-    """
-
-    rate: float
+    rate: float  # the chance that a unit is in the sum; 1 if every unit is
+    # Standard deviation of the noise, divided by the sensitivity of the sum to one unit.
     noise_multiplier: float
+    # Whether the noise is a sum of several sites' discrete Gaussians. Their Rényi divergences are
+    # known (Kairouz et al. 2021, arXiv 2102.06387, Proposition 14), their whole distribution of the
+    # loss is not.
     discrete: bool = False
 
 

@@ -13,25 +13,15 @@ _STEP = 1.25  # ε during a run is computed on a grid of rounds that grows by th
 
 @dataclass(frozen=True)
 class Guarantee:
-    """Differential privacy of a run, for neighbours that differ by one unit, added or removed.
+    """Differential privacy of a run, for neighbours that differ by one unit, added or removed."""
 
-    Attributes:
-        unit: the protected unit: a ``site`` with all its images, or a training ``image``.
-        release: one noisy sum.
-        releases: the number of releases in a round that a unit takes part in.
-        rounds: the number of planned rounds.
-        clip: the clip norm of a unit's share in a sum.
-        delta: δ.
-        epsilon_limit: ε that may be spent; infinite without a limit.
-    """
-
-    unit: str
-    release: Release
-    releases: int
-    rounds: int
-    clip: float
-    delta: float
-    epsilon_limit: float
+    unit: str  # the protected unit: a ``site`` with all its images, or a training ``image``
+    release: Release  # one noisy sum
+    releases: int  # the number of releases in a round that a unit takes part in
+    rounds: int  # the number of planned rounds
+    clip: float  # the clip norm of a unit's share in a sum
+    delta: float  # δ
+    epsilon_limit: float  # ε that may be spent; infinite without a limit
 
     @property
     def noise_multiplier(self) -> float:

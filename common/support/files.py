@@ -118,13 +118,9 @@ def is_empty(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a ledger.
+    """A line of a ledger."""
 
-    Attributes:
-        content: its bytes with the newline, which the last line of a file may lack.
-    """
-
-    content: bytes
+    content: bytes  # its bytes with the newline, which the last line of a file may lack
 
     @cached_property
     def row(self) -> dict[str, Any] | None:

@@ -38,222 +38,150 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Query:
-    """Asks a site for its description; a site with another backbone refuses.
+    """Asks a site for its description; a site with another backbone refuses."""
 
-    Attributes:
-        backbone, resolution, fingerprint: the backbone that the site must have.
-        classes: the class names that the run declares; a site with another class refuses. Empty:
-            the classes are those that sites have.
-    """
-
+    # backbone, resolution, fingerprint: the backbone that the site must have.
     backbone: str
     resolution: int
     fingerprint: str
+    # The class names that the run declares; a site with another class refuses. Empty: the classes are
+    # those that sites have.
     classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Preparing:
-    """A site's answer while it extracts features: the server has to ask again.
+    """A site's answer while it extracts features: the server has to ask again."""
 
-    Attributes:
-        done, total: the number of images that went through the backbone, and of all that must; a
-            total of 0 is not known yet.
-    """
-
+    # done, total: the number of images that went through the backbone, and of all that must; a total
+    # of 0 is not known yet.
     done: int
     total: int
 
 
 @dataclass(frozen=True)
 class Description:
-    """A site's answer: images by class name and split, and images that it cannot read.
+    """A site's answer: images by class name and split, and images that it cannot read."""
 
-    Attributes:
-        images: class name → numbers of images for (train, validation, test).
-        unreadable: the number of images that were left out.
-        partition: in a simulation, the name of the prepared site; "" if the node has a name.
-    """
-
-    images: Mapping[str, tuple[int, int, int]]
-    unreadable: int
-    partition: str = ""
+    images: Mapping[str, tuple[int, int, int]]  # class name → numbers of images for (train, validation, test)
+    unreadable: int  # the number of images that were left out
+    partition: str = ""  # in a simulation, the name of the prepared site; "" if the node has a name
 
 
 @dataclass(frozen=True)
 class Request:
-    """The fields of every request after the query.
+    """The fields of every request after the query."""
 
-    Attributes:
-        site: the site's name at the server; it keys the site's random draws.
-        round: the round of the request.
-        classes: names of the C classes, in the order of the head's columns.
-        extra: ``moments``, the federation's mean and deviation of features, each (d,) float64;
-            ``control``, SCAFFOLD's server variate, shaped as the head, float32; ``class weights``,
-            one (C,) float32.
-        nonce: of the session of secure aggregation (``fedtransfer.common.masks``) for the answer;
-            "" for an answer without masks.
-        sharers: in such a session, the sites whose shares arrived.
-        boxes: one array, the boxes sealed for this site by its neighbours among the sharers,
-            (number, bytes) uint8.
-    """
-
-    site: str
-    round: int
-    classes: tuple[str, ...]
+    site: str  # the site's name at the server; it keys the site's random draws
+    round: int  # the round of the request
+    classes: tuple[str, ...]  # names of the C classes, in the order of the head's columns
+    # ``moments``, the federation's mean and deviation of features, each (d,) float64; ``control``,
+    # SCAFFOLD's server variate, shaped as the head, float32; ``class weights``, one (C,) float32.
     extra: Extra = field(default_factory=dict, kw_only=True)
+    # Of the session of secure aggregation (``fedtransfer.common.masks``) for the answer; "" for an
+    # answer without masks.
     nonce: str = field(default="", kw_only=True)
+    # In such a session, the sites whose shares arrived.
     sharers: tuple[str, ...] = field(default=(), kw_only=True)
+    # One array, the boxes sealed for this site by its neighbours among the sharers, (number, bytes)
+    # uint8.
     boxes: tuple[NDArray[np.uint8], ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
 class Task(Request):
-    """A head: to score and train in a round, to score only, to make personal, or to store.
+    """A head: to score and train in a round, to score only, to make personal, or to store."""
 
-    Attributes:
-        head: the trained arrays.
-        weighting: the factor of the update: ``examples``, the number of training images, or
-            ``uniform``, 1.
-        trainable: the layer of the backbone at which the arrays begin; ``head`` for the head alone.
-        rate: this round's share of the configured learning rate.
-        run: the run's name at the sites, the same over restarts; a site stores its state of the run
-            under it.
-        counted: the last round in which the site's update counted, 0 for none; the site's state
-            after it is valid.
-    """
-
-    head: Arrays
+    head: Arrays  # the trained arrays
+    # The factor of the update: ``examples``, the number of training images, or ``uniform``, 1.
     weighting: str = "examples"
+    # The layer of the backbone at which the arrays begin; ``head`` for the head alone.
     trainable: str = "head"
-    rate: float = 1.0
+    rate: float = 1.0  # this round's share of the configured learning rate
+    # The run's name at the sites, the same over restarts; a site stores its state of the run under
+    # it.
     run: str = ""
+    # The last round in which the site's update counted, 0 for none; the site's state after it is
+    # valid.
     counted: int = 0
 
 
 @dataclass(frozen=True)
 class Gather(Request):
-    """Asks for sums of the training images' features.
+    """Asks for sums of the training images' features."""
 
-    Attributes:
-        what: ``classes``, ``gram`` or ``moments`` (``fedtransfer.client.training.statistics``).
-    """
-
-    what: str
+    what: str  # ``classes``, ``gram`` or ``moments`` (``fedtransfer.client.training.statistics``)
 
 
 @dataclass(frozen=True)
 class Trial(Request):
-    """Asks for the scores of several heads, each with several factors on its class scores.
+    """Asks for the scores of several heads, each with several factors on its class scores."""
 
-    Attributes:
-        heads: H heads.
-        factors: S numbers.
-        trainable: the layer of the backbone at which the heads' arrays begin, as in ``Task``.
-    """
-
-    heads: tuple[Arrays, ...]
-    factors: tuple[float, ...]
-    trainable: str = "head"
+    heads: tuple[Arrays, ...]  # H heads
+    factors: tuple[float, ...]  # S numbers
+    trainable: str = "head"  # the layer of the backbone at which the heads' arrays begin, as in ``Task``
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The fields of every answer after the query.
+    """The fields of every answer after the query."""
 
-    Attributes:
-        round: the round of the request.
-        fingerprint: of the site's backbone.
-        classes: digest of the class names, in the order of the answer's numbers
-            (``classes_digest``).
-    """
-
-    round: int
-    fingerprint: str
-    classes: str
+    round: int  # the round of the request
+    fingerprint: str  # of the site's backbone
+    classes: str  # digest of the class names, in the order of the answer's numbers (``classes_digest``)
 
 
 @dataclass(frozen=True)
 class Scores(Answer):
-    """The scores, on a site's images, of the head in the request.
+    """The scores, on a site's images, of the head in the request."""
 
-    Attributes:
-        validation: counts on the site's validation images.
-        test: counts on its test images.
-    """
-
-    validation: Counts
-    test: Counts
+    validation: Counts  # counts on the site's validation images
+    test: Counts  # counts on its test images
 
 
 @dataclass(frozen=True)
 class Update(Scores):
-    """Scores and the result of training.
+    """Scores and the result of training."""
 
-    Attributes:
-        examples: n, the number of the site's training images.
-        total: weight · (head after - head before), array by array.
-        extra: ``control``: the change of SCAFFOLD's variate at the site, unweighted, shaped as the
-            head.
-    """
-
-    examples: int
-    total: Arrays = ()
+    examples: int  # n, the number of the site's training images
+    total: Arrays = ()  # weight · (head after - head before), array by array
+    # ``control``: the change of SCAFFOLD's variate at the site, unweighted, shaped as the head.
     extra: Extra = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Confusion(Scores):
-    """The closing scores.
+    """The closing scores."""
 
-    Attributes:
-        matrix: (C, C) int64, numbers of test images by true class (rows) and predicted class.
-    """
-
-    matrix: NDArray[np.int64]
+    matrix: NDArray[np.int64]  # (C, C) int64, numbers of test images by true class (rows) and predicted class
 
 
 @dataclass(frozen=True)
 class Sums(Answer):
-    """Sums over a site's training images.
+    """Sums over a site's training images."""
 
-    Attributes:
-        examples: n.
-        arrays: the sums, in the layout of ``fedtransfer.common.wire.sums``.
-    """
-
-    examples: int
-    arrays: tuple[NDArray[Any], ...]
+    examples: int  # n
+    arrays: tuple[NDArray[Any], ...]  # the sums, in the layout of ``fedtransfer.common.wire.sums``
 
 
 @dataclass(frozen=True)
 class Tally(Answer):
-    """The scores of the H heads of a trial under its S factors.
+    """The scores of the H heads of a trial under its S factors."""
 
-    Attributes:
-        images: the number of the site's validation images.
-        losses: sums of the cross-entropy over them, (H, S) float64.
-    """
-
-    images: int
-    losses: NDArray[np.float64]
+    images: int  # the number of the site's validation images
+    losses: NDArray[np.float64]  # sums of the cross-entropy over them, (H, S) float64
 
 
 @dataclass(frozen=True)
 class Personal(Answer):
-    """The scores of personal heads at their site.
+    """The scores of personal heads at their site."""
 
-    Attributes:
-        images: the number of the site's test images.
-        correct: numbers of images classified correctly, (4,) int64: by the global head, by a head
-            trained at the site alone, by the global head fine-tuned at the site, and by a mix of
-            the global and the local head.
-        share: share of the global head in the mix, chosen on validation images.
-    """
-
-    images: int
+    images: int  # the number of the site's test images
+    # Numbers of images classified correctly, (4,) int64: by the global head, by a head trained at the
+    # site alone, by the global head fine-tuned at the site, and by a mix of the global and the local
+    # head.
     correct: NDArray[np.int64]
-    share: float
+    share: float  # share of the global head in the mix, chosen on validation images
 
 
 def weight_of(weighting: str, examples: int, sites: int = 1) -> int:
