@@ -75,16 +75,11 @@ class _Below(Backbone):
 
 
 def cut(backbone: Backbone, layer: str) -> Cut:
-    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer.
-
-    Args:
-        backbone: the whole backbone.
-        layer: the name of a layer, or the beginning of layers' names before a ``_``; ``head`` cuts
-            nothing off.
+    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer, or nowhere: ``head``.
 
     Raises:
-        UserError: no layer has this name, several tensors cross there, or no convolution is above;
-            the text lists the possible names.
+        UserError: no layer's name is that or begins with it, several tensors cross there, or no
+            convolution is above; the text lists the possible names.
     """
     if layer == HEAD:
         return Cut(HEAD, backbone, None)
@@ -93,10 +88,10 @@ def cut(backbone: Backbone, layer: str) -> Cut:
 
 
 def cuts(backbone: Backbone, layers: Sequence[str]) -> tuple[Cut, ...]:
-    """Cut a backbone before each of several layers; each must be deeper than the one before it.
+    """Cut a backbone before each of several layers.
 
     Raises:
-        UserError: a layer is not deeper, or see ``cut``.
+        UserError: a layer is not deeper than the one before it, or see ``cut``.
     """
     result = tuple(cut(backbone, layer) for layer in layers)
     for first, second in pairwise(result):
@@ -144,10 +139,7 @@ def _upper(network: Any, crossing: Any) -> Any:
 
 
 def _replay(network: Any, begin: Any, start: Any, names: set[str] | None = None) -> Any:
-    """Apply copies of what follows the tensor ``begin`` in a network to the tensor ``start``.
-
-    Return the output.
-    """
+    """Apply copies of what follows tensor ``begin`` in a network to tensor ``start``; return the output."""
     names = {"image"} if names is None else names
     tensors, copies = {id(begin): start}, {}
     for node in _nodes(network):
@@ -216,10 +208,7 @@ def _crossings(nodes: list[Any], output: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _offer(network: Any) -> str:
-    """List the possible names, from the head down, with the number of trained parameters.
-
-    There is one name for each number.
-    """
+    """List the possible names, from the head down, one for each number of trained parameters."""
     nodes = _nodes(network)
     parts = [node.operation.name.split("_") for node in nodes if _trains(node.operation)]
     names = {"_".join(part[:n]): None for part in parts for n in range(1, len(part) + 1)}

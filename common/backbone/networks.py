@@ -43,9 +43,7 @@ def keras_network(name: str, weights: str, preprocessing: str) -> Any:
 
 
 def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
-    """Load a model file (.keras or .h5).
-
-    Return the network up to its features, and notes on what was changed.
+    """Load a model file (.keras or .h5) up to its features; return it, and notes on what was changed.
 
     A classification top is cut off at the last pooling layer.
 
@@ -160,10 +158,7 @@ def _preprocessing_layers(model: Any) -> list[Any]:
 
 
 def in_bfloat16(network: Any) -> Any:
-    """Copy a network to compute in bfloat16.
-
-    Weights, input scaling, and layers from the pooling on stay float32.
-    """
+    """Copy a network to compute in bfloat16, but input scaling and layers from the pooling on: float32."""
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()

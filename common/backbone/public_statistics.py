@@ -111,8 +111,7 @@ def choose(
     Args:
         arrays: the arrays by name.
         backbone: its name, for error texts.
-        deviation: whether the run divides by the deviation.
-        axes: whether the run projects features on the axes.
+        deviation, axes: whether the run divides by the deviation, and projects features on the axes.
         standardised: whether features are divided by a deviation before they are projected.
 
     Raises:

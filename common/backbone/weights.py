@@ -45,9 +45,7 @@ def load_weights(network: Any, path: Path) -> None:
 
 
 def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
-    """Set every variable of a network from arrays of Keras' names.
-
-    Arrays of a classification top are ignored.
+    """Set every variable of a network from arrays of Keras' names; a classification top is ignored.
 
     Raises:
         UserError: variables on either side have no counterpart; the text lists them.
@@ -73,10 +71,7 @@ def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
 
 
 def imagenet_file(name: str) -> Path:
-    """Return the path at which Keras keeps the ImageNet weights of an architecture.
-
-    The file may be missing.
-    """
+    """Return the path at which Keras keeps the ImageNet weights of an architecture, there or not."""
     from keras.src.backend.config import keras_home
 
     return Path(keras_home()) / "models" / f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -105,10 +100,7 @@ def _list(names: list[str]) -> str:
 
 
 def _named_arrays(path: Path) -> Arrays | None:
-    """Read an HDF5 file in Keras' older layout, in which each variable has a name.
-
-    Return None for any other file.
-    """
+    """Read an HDF5 file in Keras' older layout, whose variables have names; None for any other file."""
     if not h5py.is_hdf5(path):
         return None
     with h5py.File(path) as file:

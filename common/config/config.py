@@ -105,11 +105,7 @@ def without_retired(values: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read a run's ``config.toml``.
-
-    Raises:
-        UserError: as in ``read_toml`` and ``make_config``.
-    """
+    """Read a run's ``config.toml``; errors are those of ``read_toml`` and ``make_config``."""
     return make_config(read_toml(path), str(path))
 
 
@@ -126,11 +122,7 @@ def _explain(problem: Any) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read the settings of a config file.
-
-    Raises:
-        UserError: the file is missing, unreadable or not TOML.
-    """
+    """Read a config file's settings. Raises UserError: it is missing, unreadable or not TOML."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

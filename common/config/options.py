@@ -12,12 +12,9 @@ from fedtransfer.common.errors import UserError
 
 
 def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command an option for each config field; values that are set arrive in ``settings``.
+    """Give a command an option for each config field but ``without``; its ``settings`` are those given.
 
     The command's own parameters come first, and replace fields of the same name.
-
-    Args:
-        without: fields without an option.
     """
     return lambda command: _with_options(command, without)
 
@@ -59,11 +56,7 @@ def _option(name: str) -> inspect.Parameter:
 
 
 def refuse_missing(paths: Sequence[Path]) -> None:
-    """Check that all of these files and folders exist.
-
-    Raises:
-        UserError: some are missing; the text names them.
-    """
+    """Check that all files and folders exist. Raises UserError: some are missing; the text names them."""
     if missing := [str(path) for path in paths if not path.exists()]:
         raise UserError(f"{', '.join(missing)}: no such file or folder")
 

@@ -15,11 +15,7 @@ _OF_DP = ("epsilon", "noise_multiplier", "clip", "image_rate", "local_steps", "n
 
 
 def refuse_unprotected(config: Settings) -> None:
-    """Check the settings of privacy, with all others.
-
-    Raises:
-        ValueError: they promise what does not hold, or nothing; the text says which and why.
-    """
+    """Check the settings of privacy. Raises ValueError: they promise what does not hold, or nothing."""
     if config.private:
         _check_budget(config)
         _check_what_else_leaks(config)
@@ -38,10 +34,9 @@ def refuse_unprotected(config: Settings) -> None:
 
 
 def refuse_undeclared(config: Settings) -> None:
-    """Check that the class names are public where sites do not say theirs; a simulation takes those of its data.
+    """Check that class names are public where sites do not say theirs. Raises UserError: they are not.
 
-    Raises:
-        UserError: they are not.
+    A simulation takes those of its data.
     """
     if config.hides_counts and config.classes != "declared":
         how = f"--dp {config.dp}" if config.private else "--masks"
@@ -205,7 +200,7 @@ def _check_masks(config: Settings) -> None:
 
 
 def cohort_under_masks(config: Settings) -> int:
-    """Return how many sites share masks in a round, as far as it is known before; of Poisson cohorts the mean."""
+    """Return how many sites share masks in a round, as far as it is known; of Poisson cohorts the mean."""
     if config.cohort_size:
         return min(config.cohort_size, config.participants)
     return int(config.fraction * config.participants + (1e-9 if config.sampling == "poisson" else 0.5))

@@ -18,11 +18,7 @@ _OF_THE_HEAD = ("hidden_units", "dropout", "l2", "trainable")
 
 
 def refuse_contradictions(config: Settings) -> None:
-    """Check how settings go together.
-
-    Raises:
-        ValueError: they do not; the text says which and why.
-    """
+    """Check how settings go together. Raises ValueError: they do not; the text says which and why."""
     _check_cohorts(config)
     _check_classes(config)
     _check_features(config)

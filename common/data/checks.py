@@ -10,12 +10,9 @@ _MOST_NAMES = 3
 
 
 def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Sequence[str]) -> list[str]:
-    """Return warnings, as sentences that name files.
+    """Return warnings about images of one site, or of all together, as sentences that name files.
 
-    Args:
-        images: the images of one site, or of all sites together.
-        keys: the content key of each image, None if it cannot be read.
-        splits: the split of each image.
+    ``keys`` are the images' content keys, None for one that cannot be read; ``splits`` their splits.
     """
     copies: dict[bytes, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):

@@ -35,11 +35,7 @@ class Image:
     group: str = ""
 
     def read(self) -> Content:
-        """Return the image's content: a file's bytes, or an archive's array.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """Return the content: a file's bytes, or an archive's array. Raises OSError: it cannot be read."""
         if row := _ARCHIVE_ROW.match(self.path):
             return archive_arrays(row["archive"])[row["member"]][int(row["row"])]
         status = os.stat(self.path)
@@ -50,11 +46,7 @@ class Image:
         return Path(self.path).read_bytes()
 
     def key(self) -> bytes:
-        """Return the content key; for a row of an archive it is computed once per process.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """Return the content key; of an archive's row it is computed once. Raises OSError: see ``read``."""
         if row := _ARCHIVE_ROW.match(self.path):
             archive = row["archive"]
             keys = _archive_keys(archive, os.stat(archive).st_mtime_ns)
@@ -122,10 +114,7 @@ def vector(content: Content, width: int) -> NDArray[np.float32]:
 
 
 def _to_rgb(image: Pillow.Image) -> Pillow.Image:
-    """Convert any mode to 8-bit RGB.
-
-    Modes without a fixed white (32-bit integers and floats) are scaled to the range.
-    """
+    """Convert any mode to 8-bit RGB; 32-bit integers and floats, without a fixed white, are scaled."""
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image, np.float64))
         low, high = values.min(), values.max()

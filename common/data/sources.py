@@ -119,10 +119,7 @@ def class_name(name: str) -> str:
 
 
 def _entries(folder: Path, problems: list[Problem]) -> list[Path]:
-    """List a folder in name order, without hidden entries.
-
-    A folder that cannot be read is a problem.
-    """
+    """List a folder in name order, without hidden entries; one that cannot be read is a problem."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:

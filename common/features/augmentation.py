@@ -46,20 +46,12 @@ def view_key(key: bytes, number: int) -> bytes:
 
 
 def view(pixels: NDArray[np.uint8], key: bytes, number: int) -> NDArray[np.uint8]:
-    """Return a view of a decoded image.
+    """Return a view of a decoded image, (H, W, 3) uint8 → (S, S, 3), S the shorter side.
 
-    The view is a rectangle within the middle square, which is what the backbone sees of the image.
-    It has 0.6 to 1 times the area of the square and a shape from 3 : 4 to 4 : 3, and is stretched
-    to the square. Half of the views are mirrored. Brightness and contrast change by at most a
-    fifth.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-        key: the image's content key.
-        number: the view's number.
-
-    Returns:
-        (S, S, 3) uint8, where S is the shorter side; for number 0 the image itself.
+    View 0 is the image itself. Others are a rectangle within the middle square, which is what the
+    backbone sees of the image. It has 0.6 to 1 times the area of the square and a shape from 3 : 4
+    to 4 : 3, and is stretched to the square. Half of the views are mirrored. Brightness and
+    contrast change by at most a fifth.
     """
     if not number:
         return pixels

@@ -68,12 +68,12 @@ def extract(
     """Make sure that the features of every readable image and of its views are in the store.
 
     Only one process at a time extracts into a store; it looks again for missing features once it
-    holds the lock.
+    holds the lock. Copies of one content are extracted once.
 
     Args:
         store: the store of this backbone and resolution.
         backbone: turns images into features.
-        images: the images; copies of one content are extracted once.
+        images: the images.
         views: gives the number of augmented views of an image.
         threads: the number of batches at a time (0: one per core).
         strict: stop at the first image that cannot be read.
@@ -215,10 +215,7 @@ def _flush(store: FeatureStore, keys: list[bytes], features: list[NDArray[np.flo
 
 
 def _keys(images: Sequence[Image], pool: ThreadPoolExecutor) -> list[bytes | Problem]:
-    """Compute content keys, in threads for several blocks.
-
-    One block takes less time than the start of a thread.
-    """
+    """Compute content keys; one block takes less time than the start of a thread."""
     blocks = [images[at : at + LOOKUP_BLOCK] for at in range(0, len(images), LOOKUP_BLOCK)]
     keys = (pool.map if len(blocks) > 1 else map)(lambda block: [_key(image) for image in block], blocks)
     return [key for block in keys for key in block]
@@ -243,14 +240,9 @@ def _refuse(problems: object, strict: bool) -> None:
 def extract_all(
     backbone: Backbone, images: Sequence[Image], config: RunConfig, progress: Progress | None = None
 ) -> tuple[Extraction, dict[str, FeatureStore]]:
-    """Store the features of every readable image, for each layer that a run trains from.
+    """Store the features of every readable image and its views, for each layer that a run trains from.
 
-    Args:
-        backbone: from ``configured_backbone``.
-        images: the images.
-        config: says store, layers, augmentation, threads and strictness.
-        progress: called with the number of missing images that are done, and of all, for one cut
-            after the other.
+    ``progress`` is called as in ``extract``, for one cut after the other.
 
     Returns:
         The result at the last cut, with the number of images extracted at all cuts; layer → store.

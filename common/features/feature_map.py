@@ -120,8 +120,7 @@ def feature_width(config: RunConfig, backbone: Backbone) -> int:
 def moments_of(examples: int, total: NDArray[np.float64], squares: NDArray[np.float64]) -> Moments:
     """Return mean and deviation (d,) float64 from n, Σx and Σx² over all examples.
 
-    A variance within the rounding error of a difference of two equal numbers means that the feature
-    is constant, and its deviation 0.
+    A variance within the rounding error of a difference of equal numbers is of a constant feature: 0.
     """
     mean, second = total / examples, squares / examples
     variance = second - mean**2

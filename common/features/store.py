@@ -93,10 +93,7 @@ class FeatureStore:
         return features
 
     def add(self, keys: Sequence[bytes], features: NDArray[np.float32]) -> None:
-        """Store features (n, d) float32 under their keys as one new shard.
-
-        On return they are on disk.
-        """
+        """Store features (n, d) float32 under their keys as one new shard; on return they are on disk."""
         records = np.empty(len(keys), [("key", "u1", (32,)), ("feature", "<f4", (self.width,))])
         records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
         records["feature"] = features
@@ -136,10 +133,7 @@ class StoreReport:
 
 
 def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
-    """Report on the features of every backbone below ``root``.
-
-    With ``verify``, check each shard's SHA-256.
-    """
+    """Report on the features of every backbone below ``root``; ``verify`` checks each shard's SHA-256."""
     if not root.exists():
         return []
     if not root.is_dir():
@@ -150,10 +144,7 @@ def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
 def prune_store(
     root: Path, *, backbone: str = "", unused_days: int = 0, dry_run: bool = False
 ) -> list[tuple[Path, int]]:
-    """Remove damaged files, leftovers, and the folders that the options name.
-
-    Return the files with their sizes.
-    """
+    """Remove damaged files, leftovers and the folders that options name; return files with their sizes."""
     now = time.time()
     files: list[Path] = []
     for folder in _folders(root):
@@ -196,8 +187,5 @@ def _report(folder: Path, verify: bool) -> StoreReport:
 
 
 def _last_used(folder: Path) -> float:
-    """Return the time when the folder's features were last read or written.
-
-    To open a store touches its folder.
-    """
+    """The time when features were last read or written: to open a store touches its folder."""
     return folder.stat().st_mtime

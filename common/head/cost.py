@@ -47,11 +47,7 @@ class Cost:
 def costs(config: RunConfig, backbone: Backbone, classes: int, images: int) -> tuple[Cost, ...]:
     """Return the cost of each step of the unfreezing schedule.
 
-    Args:
-        config: the settings of the run.
-        backbone: the network that gives the features.
-        classes: C.
-        images: number of stored images, augmented views included, of one machine or of all.
+    ``images`` is the number of stored ones, augmented views included, of one machine or of all.
 
     Raises:
         UserError: the backbone cannot be cut at one of the layers.

@@ -141,10 +141,10 @@ def save_head(
     moments: Moments | None = None,
     layer: str = HEAD,
 ) -> None:
-    """Write a head to ``path``; equal heads give equal bytes.
+    """Write a head's arrays and class names to a ``.npz`` file; equal heads give equal bytes.
 
     Args:
-        path: the ``.npz`` file.
+        path: the file.
         head: the arrays.
         classes: the class names.
         fingerprint: of the backbone.
@@ -160,11 +160,7 @@ def save_head(
 
 
 def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
-    """Read a file of ``save_head``: arrays, class names, fingerprint.
-
-    Raises:
-        UserError: the file is missing or not a head.
-    """
+    """Read a file of ``save_head``: arrays, class names, fingerprint. Raises UserError: it is none."""
     try:
         with np.load(path, allow_pickle=False) as file:
             number = sum(name.startswith("array_") for name in file.files)
@@ -190,13 +186,7 @@ def load_layer(path: Path) -> str:
 
 @lru_cache(maxsize=32)
 def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = HEAD) -> HeadSpec:
-    """Return the shape of the trained part from a layer of the backbone on.
-
-    Args:
-        config: the settings of the head and of the feature map.
-        backbone: the network from ``configured_backbone``.
-        classes: C.
-        layer: the layer of the cut; ``head`` for the head alone.
+    """Return the shape of the trained part from a layer of the backbone on; ``head`` for the head alone.
 
     Raises:
         UserError: the backbone cannot be cut there.
@@ -207,14 +197,10 @@ def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = 
 
 
 def make_optimizer(name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0) -> Any:
-    """Build a Keras optimizer; ``momentum`` and ``nesterov`` are SGD with momentum 0.9.
+    """Build a Keras optimizer by its name in the run config; ``momentum``, ``nesterov`` are SGD with 0.9.
 
-    Args:
-        name: one of ``fedtransfer.common.config.config.Optimizer``.
-        learning_rate: its rate.
-        variables: the trained variables.
-        weight_decay: λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and
-            not on biases. 0 keeps Keras' default: none, but 0.004 for ``adamw``.
+    ``weight_decay`` is λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and
+    not on biases. 0 keeps Keras' default: none, but 0.004 for ``adamw``.
     """
     settings: dict[str, Any] = {"learning_rate": learning_rate}
     if weight_decay:

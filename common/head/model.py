@@ -83,10 +83,8 @@ class Classifier:
 def build_model(backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD) -> tuple[Any, list[Any]]:
     """Join resize, backbone, feature map, head and softmax into one Keras model.
 
-    For ready-made features, the model begins at the feature map.
-
-    Returns:
-        The model, and its variables in the order of a head's arrays.
+    For ready-made features it begins at the feature map. Return it, and its variables in the order of a
+    head's arrays.
     """
     if isinstance(backbone, ReadyMade):
         image = below = keras.Input((backbone.features,), name="features")
@@ -106,16 +104,7 @@ def export_models(
     heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, classes: Sequence[str],
     layer: str = HEAD,
 ) -> None:  # fmt: skip
-    """Write a ``.keras`` file with class names for each head.
-
-    Args:
-        heads: file → arrays of a head.
-        backbone: the network that gives the features.
-        mapped: the map from its features to the heads' input.
-        spec: the shape of the heads.
-        classes: their class names.
-        layer: the layer of the backbone at which the heads' arrays begin.
-    """
+    """Write a ``.keras`` file with class names for each head, file → arrays that begin at ``layer``."""
     model, variables = build_model(backbone, mapped, spec, layer)
     card = {
         "classes": list(classes),
@@ -135,12 +124,10 @@ def export_models(
 def model_of_head(file: Path, config: RunConfig) -> Path:
     """Return the model of a ``head.npz``: the ``model.keras`` next to it, written if it is missing.
 
-    Args:
-        file: the head; ``last-head.npz`` has ``last-model.keras``.
-        config: the settings of the head's run.
+    A ``last-head.npz`` has a ``last-model.keras``.
 
     Raises:
-        UserError: the backbone differs from the one that the head was trained on.
+        UserError: the backbone of ``config`` differs from the one that the head was trained on.
     """
     path = file.with_name(file.name.replace("head.npz", "model.keras"))
     if not path.exists():

@@ -53,7 +53,7 @@ FINAL = 0.01  # share of the rate in the last round
 def rate(config: Settings, round: int) -> float:
     """Return the factor on the learning rate in a round (1, 2, …).
 
-    Under ``cosine`` it falls from 1 in the first round to ``FINAL`` in the last, ``config.rounds``.
+    Under ``cosine`` it falls from 1 in the first round to ``FINAL`` in the last.
     """
     if config.schedule == "constant":
         return 1.0

@@ -67,10 +67,7 @@ class Ring:
 
 
 def least_sites(cohort: int, config: Settings) -> int:
-    """Return the least number of sites in a total over a cohort: --min-sites, or two thirds.
-
-    It is at least 3.
-    """
+    """Return the least number of sites in a total: --min-sites, or two thirds of the cohort; 3 at least."""
     return max(LEAST, config.min_sites or -(-2 * cohort // 3))
 
 
@@ -78,8 +75,7 @@ def graph(sites: int, config: Settings) -> Graph:
     """Return the graph of ``sites`` sites.
 
     Raises:
-        UserError: there is no safe threshold, since there are too few sites or too many colluding
-            ones.
+        UserError: no threshold is safe, with too few sites or too many colluding ones.
     """
     return _graph(sites, least_sites(sites, config), config.colluding_sites)
 
@@ -105,10 +101,7 @@ def _threshold(k: int, colluding: int) -> int:
 
 
 def _may_fail(n: int, k: int, colluding: int) -> int:
-    """Return the largest number of sites that may fail.
-
-    Return -1 if the graph is not safe even without failures.
-    """
+    """Return the largest number of sites that may fail; -1 if the graph is unsafe without any failure."""
     t = _threshold(k, colluding)
     if k == n - 1:
         return max(k - t, -1)

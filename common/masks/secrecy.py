@@ -31,10 +31,7 @@ def derived(secret: bytes, purpose: bytes) -> bytes:
 
 
 def agreement_key(secret: int) -> X25519PrivateKey:
-    """Return the private key that follows from a secret.
-
-    Whoever recovers the secret recovers the key.
-    """
+    """Return the private key that follows from a secret: whoever recovers the one recovers the other."""
     return X25519PrivateKey.from_private_bytes(derived(secret.to_bytes(BYTES, "big"), _AGREEMENT))
 
 
@@ -44,10 +41,7 @@ def public(key: X25519PrivateKey) -> bytes:
 
 
 def is_public(digits: str) -> bool:
-    """Return whether 64 hexadecimal digits are a public key.
-
-    A key of low order is invalid, since it agrees on 0.
-    """
+    """Return whether 64 hexadecimal digits are a public key, and not of low order, which agrees on 0."""
     if not _KEY.fullmatch(digits):
         return False
     try:
@@ -60,11 +54,6 @@ def is_public(digits: str) -> bool:
 def agreed(private: X25519PrivateKey, public: bytes, purpose: bytes) -> bytes:
     """Return a key of 32 bytes for one purpose, which only the owners of the two keys can derive.
 
-    Args:
-        private: the private key of one owner.
-        public: the public key of the other.
-        purpose: a name for the purpose.
-
     Raises:
         ValueError: ``public`` is not a valid public key.
     """
@@ -72,10 +61,7 @@ def agreed(private: X25519PrivateKey, public: bytes, purpose: bytes) -> bytes:
 
 
 def pad(key: bytes, length: int) -> Words:
-    """Return ``length`` numbers that look uniform modulo 2^64 without the key.
-
-    Use a key for one pad only.
-    """
+    """Return ``length`` numbers that look uniform modulo 2^64 without the key; one pad a key."""
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * length))
     return np.frombuffer(stream, "<u8").astype(np.uint64, copy=False)
 

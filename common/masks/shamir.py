@@ -22,12 +22,9 @@ def draw() -> int:
 
 
 def split(secret: int, threshold: int, points: Sequence[int]) -> list[int]:
-    """Return the shares of a secret at ``points``, of which any ``threshold`` recover it.
+    """Return the shares of a secret below PRIME at ``points``, of which any ``threshold`` recover it.
 
-    Args:
-        secret: from 0 to PRIME - 1.
-        threshold: t.
-        points: distinct numbers from 1 on.
+    Points are distinct numbers from 1 on.
     """
     coefficients = [draw() for _ in range(threshold - 1)]
     shares = []

@@ -60,11 +60,10 @@ def encode(
     Args:
         answer: of a site.
         sites: N, the number of vectors in the sum.
-        rng: draws the rounding; keep it secret, since it reveals the fractions that are rounded
-            away.
+        rng: draws the rounding; secret, since it reveals the fractions that are rounded away.
         places: the number of fraction bits.
-        instead: field → whole numbers, in the scale of ``places``, that replace its arrays: those
-            with noise.
+        instead: field → whole numbers, in the scale of ``places``, in place of its arrays: those with
+            noise.
 
     Raises:
         SiteError: a number is not finite, or too large for a sum over ``sites``.
@@ -95,16 +94,13 @@ def encode(
 
 
 def decode(total: Words, template: A, sites: int, places: int = PLACES) -> A:
-    """Return the answer that a sum of vectors encodes.
+    """Return the answer that a sum of vectors encodes: int64 for whole numbers, float64 for others.
 
     Args:
         total: the sum, modulo 2^64.
         template: an answer of the same shapes and types; its numbers do not matter.
         sites: the number of vectors in the sum.
         places: the number of fraction bits.
-
-    Returns:
-        The template with the sums: int64 for whole numbers, float64 for others.
 
     Raises:
         ValueError: the total has another length, or a number that is too large for a sum: a mask is

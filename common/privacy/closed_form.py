@@ -26,11 +26,9 @@ from fedtransfer.common.wire.sums import NOISY_CLASSES, NOISY_GRAM, one_shot_sum
 
 
 def sensitivity(kind: str, clip: float) -> float:
-    """Return the largest norm by which one image, added or removed, changes a site's sums.
+    """Return the largest norm by which one image, added or removed, changes a site's noisy sums.
 
-    Args:
-        kind: ``NOISY_CLASSES`` or ``NOISY_GRAM`` of ``fedtransfer.common.wire.sums``.
-        clip: c, the clip norm of an image's features.
+    ``clip`` is c, the clip norm of an image's features.
     """
     return {NOISY_CLASSES: clip, NOISY_GRAM: math.hypot(clip**2, clip)}[kind]
 

@@ -36,8 +36,7 @@ def rounded(arrays: Sequence[NDArray[Any]], scale: float, rng: np.random.Generat
         rng: source of the draws.
 
     Raises:
-        ValueError: an entry is not finite, or is beyond 2**52 steps, where float64 has no
-            fractions.
+        ValueError: an entry is not finite, or beyond 2**52 steps, where float64 has no fractions.
     """
     result = []
     for array in arrays:
@@ -158,12 +157,9 @@ def _square_succeeds(j: Integers, of: int, rng: np.random.Generator) -> NDArray[
 
 
 def _with_chance_of_exp(size: int, trial: Callable[[Integers, int], NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """Return true with probability exp(-γ), by trials of γ/n (Canonne et al., Algorithm 1).
+    """True with probability exp(-γ), by trials of γ/n (Canonne et al., Algorithm 1).
 
-    Args:
-        size: the number of results.
-        trial: takes positions and n; returns whether the n-th trial succeeds at each of these
-            positions.
+    ``trial`` takes positions and n, and returns whether the n-th trial succeeds at each of these.
     """
     result = np.zeros(size, bool)
     going, n = np.arange(size), 1

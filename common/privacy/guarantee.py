@@ -47,10 +47,9 @@ class Guarantee:
         return epsilon({self.release: rounds * self.releases}, self.delta)
 
     def epsilon_at_most(self, rounds: int) -> float:
-        """Return an upper bound on ε after ``rounds`` rounds.
+        """Return an upper bound on ε after ``rounds`` rounds; it is exact for the last planned round.
 
-        It is evaluated on a geometric grid, for up to 25 % more rounds, so that values can be
-        cached. It is exact for the last planned round.
+        It is of up to 25 % more rounds, on a geometric grid, so that values can be cached.
         """
         steps = math.ceil(math.log(max(rounds, 1), _STEP))
         return self.epsilon(rounds and max(rounds, min(self.rounds, int(_STEP**steps))))
@@ -71,12 +70,10 @@ class Guarantee:
 def guarantee(config: RunConfig) -> Guarantee | None:
     """Return the guarantee of a run; None if it promises nothing.
 
-    Without a configured noise multiplier, it is the smallest that keeps all planned rounds within
-    ε.
+    Without a configured noise multiplier, it is the smallest that keeps all planned rounds within ε.
 
     Raises:
-        UserError: no noise keeps them within ε, or the configured noise costs more than ε in the
-            first round.
+        UserError: no noise keeps them within ε, or the configured noise costs more in the first round.
     """
     if not config.private:
         return None

@@ -64,10 +64,7 @@ def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Itera
 
 @contextmanager
 def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[list[Path]]:
-    """Yield a temporary file for each path, as ``replacement`` does.
-
-    None is replaced before all are on the disk.
-    """
+    """Yield a temporary file for each path; none is replaced before all are on the disk."""
     temporaries = []
     try:
         for path, mode in modes.items():
@@ -90,15 +87,9 @@ def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[li
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o666) -> None:
-    """Replace a file by ``content`` in one step; on return the new file is on the disk.
+    """Replace a file by bytes, or by text as UTF-8, in one step; on return the new file is on the disk.
 
-    Args:
-        path: the file; its folder must exist.
-        content: bytes, or text to be written as UTF-8.
-        mode: permissions of the file, less the umask; they hold from its first byte on.
-
-    Raises:
-        OSError: the file cannot be written; the old one is as it was.
+    Arguments and errors are those of ``replacement``.
     """
     with replacement(path, mode=mode) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -124,10 +115,7 @@ class Line:
 
     @cached_property
     def row(self) -> dict[str, Any] | None:
-        """The JSON object in the line.
-
-        It is None if the line was torn or damaged.
-        """
+        """The JSON object in the line; None if the line was torn or damaged."""
         try:
             row = json.loads(self.content)
         except ValueError:
@@ -148,9 +136,7 @@ class Line:
 
 
 def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool = True) -> None:
-    """Append one JSON object to a ledger, after ending a torn last line.
-
-    Writers in several processes take turns.
+    """Append one JSON object to a ledger, after ending a torn last line; several processes take turns.
 
     Args:
         path: the ledger, which is made if it is missing; its folder must exist.
@@ -174,13 +160,7 @@ def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool 
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a ledger, oldest first, torn and damaged ones included.
-
-    There are none if the file is missing.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Yield a ledger's lines, oldest first, torn and damaged ones too; none if the file is missing."""
     if path.exists():
         with path.open("rb") as file:
             yield from map(Line, file)
@@ -251,11 +231,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_round(folder: Path, round: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays of a round by name; on return they are on disk.
-
-    Raises:
-        OSError: they cannot be written; the files of earlier rounds are as they were.
-    """
+    """Write the arrays of a round by name. An OSError leaves the files of earlier rounds as they were."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]

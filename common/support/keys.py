@@ -41,19 +41,12 @@ def public_line(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def line_of_pem(pem: bytes) -> str:
-    """Convert a public key from PEM, SuperLink's form, to OpenSSH's one-line form.
-
-    "" for no key.
-    """
+    """Convert a public key from PEM, SuperLink's form, to OpenSSH's one-line form; "" for no key."""
     return public_line(_elliptic(serialization.load_pem_public_key(pem))) if pem else ""
 
 
 def read_line(line: str) -> ec.EllipticCurvePublicKey:
-    """Read a public key in OpenSSH's one-line form.
-
-    Raises:
-        ValueError: the line holds no public key, or one of a kind that Flower does not take.
-    """
+    """Read a public key in OpenSSH's one-line form. Raises ValueError: it is none that Flower takes."""
     try:
         return _elliptic(serialization.load_ssh_public_key(line.encode()))
     except UnsupportedAlgorithm as error:
@@ -95,7 +88,7 @@ def is_signed(key: ec.EllipticCurvePublicKey, data: bytes, signature: bytes) -> 
 
 
 class Roster(Table):
-    """``roster.toml``: a table ``[sites]`` of lines such as ``st-elsewhere = "SHA256:…"``, of their keys."""
+    """``roster.toml``: a table ``[sites]`` with a line for each, ``st-elsewhere = "SHA256:…"``."""
 
     sites: dict[str, str] = Field(min_length=1)
 
@@ -111,11 +104,7 @@ class Roster(Table):
 
 
 def read_roster(path: Path) -> Roster:
-    """Read a roster.
-
-    Raises:
-        UserError: the file is missing or invalid.
-    """
+    """Read a roster. Raises UserError: the file is missing or invalid."""
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; expected a roster, as fedtransfer server roster prints it at the coordinator"

@@ -13,10 +13,7 @@ _MOST_NUMBERS = 400  # … and cells have no numbers in them
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a Matplotlib figure as PNG.
-
-    Letters that its font lacks become boxes, without a warning for each.
-    """
+    """Write a Matplotlib figure as PNG. Letters that its font lacks become boxes, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(path, dpi=110)
@@ -35,8 +32,7 @@ def save_heat_map(
     Args:
         path: the PNG file to write.
         numbers: counts, (rows, columns).
-        rows: names from top to bottom.
-        columns: names from left to right.
+        rows, columns: names from top to bottom, and from left to right.
         title: what is counted.
         labels: names of the two axes, columns first.
     """

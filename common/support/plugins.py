@@ -9,16 +9,11 @@ T = TypeVar("T")
 
 
 def load(name: str, kind: type[T], option: str, expected: str) -> T:
-    """Import an object of a kind, or a callable without arguments that makes one.
-
-    Args:
-        name: ``module:NAME``.
-        kind: the expected type.
-        option: the option that names it.
-        expected: the permitted values, for the error text.
+    """Import an object of a kind, or a callable without arguments that makes one, by ``module:NAME``.
 
     Raises:
-        UserError: it cannot be imported or called, or is of another kind.
+        UserError: it cannot be imported or called, or is of another kind; the text has ``option``, which
+            names it, and ``expected``, the permitted values.
     """
     module, _, attribute = name.partition(":")
     try:

@@ -30,10 +30,7 @@ QUIET = {
 
 
 def spare_proxies_this_machine() -> None:
-    """Exempt this machine from any proxy that the environment names.
-
-    Child processes inherit that.
-    """
+    """Exempt this machine from any proxy that the environment names, for child processes too."""
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost", "::1"]))
 
@@ -70,10 +67,7 @@ def free_port() -> int:
 
 
 def running_pid(state: Path) -> int | None:
-    """Return the number in ``state/pid`` of the process that holds ``state/running.lock``.
-
-    None if no process does.
-    """
+    """Return the number in ``state/pid`` of the process that holds ``state/running.lock``, or None."""
     lock = state / "running.lock"
     try:
         number = int((state / "pid").read_text())  # before the lock: a process that ends removes its number first
@@ -109,10 +103,7 @@ def only_process(state: Path, refusal: str) -> Iterator[None]:
 
 
 def stop_running(state: Path) -> bool:
-    """Stop the process that ``running_pid`` names, and wait until it has ended.
-
-    Return whether there was one.
-    """
+    """Stop the process that ``running_pid`` names and wait for its end; return whether there was one."""
     pid = running_pid(state)
     if pid is None:
         return False
@@ -123,10 +114,7 @@ def stop_running(state: Path) -> bool:
 
 
 def rotate(log: Path) -> None:
-    """Rotate a log that has grown too large.
-
-    Processes that append to it go on in the emptied file.
-    """
+    """Rotate a log that has grown too large; processes that append to it go on in the emptied file."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         shutil.copy(log, log.with_name(log.name + ".1"))
         os.truncate(log, 0)
@@ -137,15 +125,7 @@ def start_in_background(
 ) -> None:
     """Start a process that outlives this one, and return once it is ready.
 
-    Args:
-        name: the process in words, for error texts.
-        command: its command line.
-        log: file for its output.
-        ready: says whether it is up.
-        report: takes a line every ten seconds.
-
-    Raises:
-        UserError: the process ended before it was up, or is not up after ``START_SECONDS``.
+    See ``wait_until_up`` for the arguments and errors; a process that is not up in time is ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     before = log_size(log)
@@ -172,18 +152,15 @@ def wait_until_up(
 ) -> None:
     """Wait until a process that was just started is ready.
 
-    Report every ten seconds what it is doing.
-
     Args:
         name: the process in words, such as "site north".
         process: the process.
         ready: says whether it is up.
         log: file for its output; the last line is what it is doing.
-        report: takes a line every ten seconds.
+        report: takes a line every ten seconds, which says what the process is doing.
         begin: position in the log, in bytes, at which the output of this process begins.
         seconds: the limit.
-        setting: the user's setting behind ``seconds``, such as "--join-timeout 120 for each of 4
-            sites".
+        setting: the user's setting behind it, such as "--join-timeout 120 for each of 4 sites".
 
     Raises:
         UserError: the process ended before it was up, or is not up in time.

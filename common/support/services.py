@@ -62,7 +62,7 @@ def quoted(path: Path) -> str:
 
 
 def is_serving(address: str, seconds: float = 2.0) -> bool:
-    """Return whether a Flower process at ``address`` (host:port) says SERVING within ``seconds``, by gRPC's health protocol."""
+    """Return whether gRPC's health service at ``address`` (host:port) says SERVING within ``seconds``."""
     with grpc.insecure_channel(address) as channel:
         try:
             answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=seconds)

@@ -56,10 +56,7 @@ def progress_bar(console: Console, title: str, unit: str = "") -> Iterator[Calla
 
 
 def table_console() -> Console:
-    """Return a console for tables on standard output.
-
-    If that is not a terminal, rows are not wrapped.
-    """
+    """Return a console for tables on standard output, whose rows are wrapped on a terminal only."""
     return Console(width=None if sys.stdout.isatty() else 10_000)
 
 

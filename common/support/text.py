@@ -7,10 +7,7 @@ from typing import Any
 
 
 def ago(moment: datetime) -> str:
-    """Return how long ago a moment was: ``12 s ago``, ``5 min ago``.
-
-    After 100 minutes, return its date and time in UTC.
-    """
+    """Return how long ago a moment was: ``5 min ago``; after 100 minutes its date and time in UTC."""
     seconds = (datetime.now(UTC) - moment).total_seconds()
     if seconds < 100:
         return f"{max(0, seconds):.0f} s ago"
@@ -30,10 +27,7 @@ def size(number: float) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: ``1 round``, ``1,000 rounds``.
-
-    ``many`` is the plural of an irregular noun.
-    """
+    """Return a number with its noun: ``1 round``, ``1,000 rounds``; ``many`` is an irregular plural."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

@@ -48,11 +48,7 @@ def sources_digest() -> str:
 
 
 def refuse_other_sources(digest: str) -> None:
-    """Check that a bundle was made for the installed sources.
-
-    Raises:
-        UserError: it was made for others.
-    """
+    """Check a bundle's digest. Raises UserError: it was made for other sources than the installed."""
     if digest != sources_digest():
         raise UserError(
             f"the bundle was made for sources {digest[:16]}…, installed here are {sources_digest()[:16]}… "
@@ -61,9 +57,7 @@ def refuse_other_sources(digest: str) -> None:
 
 
 def build_bundle() -> tuple[bytes, str]:
-    """Build the bundle of the installed fedtransfer.
-
-    Return it and its hash, by which Flower and the sites identify it.
+    """Build the bundle of the installed fedtransfer; return it and its hash, by which Flower knows it.
 
     The archive is not compressed, so its bytes do not depend on a machine's compression library.
     """

@@ -49,19 +49,13 @@ _SLACK = 1e-6  # relative difference allowed between numbers that must agree, si
 
 
 def requested_sums(config: RunConfig) -> tuple[str, ...]:
-    """Return the kinds of sums that a run requests from its sites, in order.
-
-    A site gives no others.
-    """
+    """Return the kinds of sums that a run requests from its sites, in order; a site gives no others."""
     moments = ("moments",) if config.standardise == "federated" else ()
     return (*moments, one_shot_sums(config)) if config.one_shot else moments
 
 
 def one_shot_sums(config: RunConfig) -> str:
-    """Return the kind of sums behind a run's one-shot head.
-
-    Under differential privacy it is the noisy kind.
-    """
+    """Return the kind of sums behind a run's one-shot head: the noisy kind under differential privacy."""
     kind = METHODS[config.one_shot].sums
     return f"noisy {kind}" if config.private else kind
 
@@ -97,8 +91,7 @@ def check_sums(sums: Sums, kind: str, features: int, classes: int, unit: bool = 
     Args:
         sums: the site's answer.
         kind: the kind of sums in the request, in ``KINDS`` or ``NOISY_KINDS``.
-        features: d.
-        classes: C.
+        features, classes: d and C.
         unit: whether features have length 1, so that sums are bounded by numbers of images.
 
     Raises:
@@ -120,9 +113,7 @@ def check_sums(sums: Sums, kind: str, features: int, classes: int, unit: bool = 
 
 
 def check_numbers(sums: Sums, kind: str) -> None:
-    """Check numbers of images by class, if the sums have them.
-
-    They are exact in a total under masks too.
+    """Check numbers of images by class, if the sums have them; under masks too they are exact in a total.
 
     Raises:
         ProtocolError: they do not add up to ``sums.examples``.

@@ -1,4 +1,4 @@
-"""Settings of the federation: rounds, the server's strategy, trust, privacy, and how and where a run runs."""
+"""Settings of the federation: rounds, the server's strategy, trust, privacy, and where a run runs."""
 
 from typing import Literal
 

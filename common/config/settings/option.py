@@ -24,7 +24,7 @@ class SettingsGroup(BaseModel):
 
 
 def option(default: Value, choices: Sequence[str] = (), hidden: bool = False, **more: Any) -> Any:
-    """Declare a field: default, choices that ``--help`` shows, and what pydantic's ``Field`` takes, such as bounds.
+    """Declare a field: default, choices that ``--help`` shows, and what pydantic's ``Field`` takes.
 
     A hidden one has no option.
     """
