@@ -111,11 +111,7 @@ class Backbone:
 
     def extractor(self, batch: int) -> Any:
         """Return a compiled function, ``(batch, R, R, 3)`` → ``(batch, features)``, both float32."""
-        shape = (batch, self.resolution, self.resolution, 3)
-        network = in_bfloat16(self.network) if self.precision == "bfloat16" else self.network
-        return tf.function(
-            lambda x: tf.cast(network(x, training=False), tf.float32), [tf.TensorSpec(shape)], autograph=False
-        )
+        return _extractor(self, batch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +129,15 @@ class ReadyMade(Backbone):
     def identity(self) -> str:
         """SHA-256 of the name, which ends in the width."""
         return hashlib.sha256(self.name.encode()).hexdigest()
+
+
+@lru_cache(maxsize=2)  # for the next site's images, or the next run's
+def _extractor(backbone: Backbone, batch: int) -> Any:
+    shape = (batch, backbone.resolution, backbone.resolution, 3)
+    network = in_bfloat16(backbone.network) if backbone.precision == "bfloat16" else backbone.network
+    return tf.function(
+        lambda x: tf.cast(network(x, training=False), tf.float32), [tf.TensorSpec(shape)], autograph=False
+    )
 
 
 def resizing_layer(resolution: int) -> Any:

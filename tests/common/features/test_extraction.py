@@ -5,7 +5,7 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
-from small_network import small_backbone
+from small_network import shared_backbone, small_backbone
 from waiting import patient, wait_until
 
 from fedtransfer.common.backbone.backbone import load_backbone
@@ -19,11 +19,11 @@ from fedtransfer.common.features.store import FeatureStore
 
 @pytest.fixture
 def store(tmp_path: Path) -> FeatureStore:
-    return open_store(load_backbone(BUNDLED), str(tmp_path / "store"))
+    return open_store(shared_backbone(), str(tmp_path / "store"))
 
 
 def run(store: FeatureStore, root: Path, **options):
-    return extract(store, load_backbone(BUNDLED), read_source(root).images, **options)
+    return extract(store, shared_backbone(), read_source(root).images, **options)
 
 
 def test_an_image_passes_through_the_backbone_once_ever(store: FeatureStore, folder_of_classes) -> None:
@@ -40,9 +40,9 @@ def test_an_image_passes_through_the_backbone_once_ever(store: FeatureStore, fol
     assert run(store, root).extracted == 6
 
 
-def test_features_are_those_of_the_network(store: FeatureStore, folder_of_classes) -> None:
+def test_features_are_those_of_the_network(tmp_path: Path, folder_of_classes) -> None:
     backbone = load_backbone(BUNDLED)
-    images = read_source(folder_of_classes(2)).images
+    store, images = open_store(backbone, str(tmp_path / "store")), read_source(folder_of_classes(2)).images
     result = extract(store, backbone, images)
     from fedtransfer.common.data.images import decode
 
@@ -58,7 +58,7 @@ def test_threads_do_not_change_bits(tmp_path: Path, folder_of_classes, monkeypat
     features = []
     for threads in (1, 2):
         own = open_store(backbone, str(tmp_path / f"store-{threads}"))
-        result = run(own, root, threads=threads)
+        result = extract(own, backbone, read_source(root).images, threads=threads)
         features.append(own.read([key for key in result.keys if key]))
     np.testing.assert_array_equal(*features)
 
@@ -71,7 +71,7 @@ def test_an_image_that_vanishes_in_mid_run_is_named(store: FeatureStore, folder_
         if done == 0:  # all are looked up, none is extracted yet
             (root / "red" / "2.png").unlink(missing_ok=True)
 
-    result = extract(store, load_backbone(BUNDLED), images, progress=vanish)
+    result = extract(store, shared_backbone(), images, progress=vanish)
     assert [(Path(p.path).name, p.reason) for p in result.problems] == [("2.png", "No such file or directory")]
     assert result.extracted == 11
     assert sum(key is None for key in result.keys) == 1
@@ -98,7 +98,7 @@ def test_images_that_cannot_be_read_are_listed_and_skipped(store: FeatureStore, 
 def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"feature store .*file.*--store"):
-        open_store(load_backbone(BUNDLED), str(tmp_path / "file"))
+        open_store(shared_backbone(), str(tmp_path / "file"))
 
 
 EXTRACT = """
