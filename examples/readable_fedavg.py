@@ -10,7 +10,7 @@ import numpy as np
 import fedtransfer as ft
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.data.features import prepare_sites
-from fedtransfer.simulations.data.loading import load
+from fedtransfer.simulations.data.sites import load
 
 
 def federate(config, sites, classes):

@@ -32,8 +32,7 @@ from fedtransfer.server.run_folder.checkpoint import FREE
 from fedtransfer.server.strategies import strategy_of, with_strategy
 from fedtransfer.server.strategies.strategy import Strategy
 from fedtransfer.simulations.data.features import Features, announce, find_warnings, prepare_sites
-from fedtransfer.simulations.data.loading import Data, load
-from fedtransfer.simulations.data.sites import write_sites
+from fedtransfer.simulations.data.sites import Data, load, write_sites
 from fedtransfer.simulations.data.unseen import adapt_unseen
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process

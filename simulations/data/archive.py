@@ -52,21 +52,25 @@ def archive_data(data: Any, embed: Embed | None = None) -> Archive:
     Raises:
         UserError: the data are of an unknown kind, are empty, or do not fit together.
     """
-    natural = isinstance(data, Mapping)
-    named = data.items() if isinstance(data, Mapping) else [("data", data)]
-    parts = {_site(name): read_examples(part, f"site {name}" if natural else "data") for name, part in named}
-    if natural and len(parts) < 2:
-        raise UserError(f"data: got a dict of {len(parts)} sites; expected at least two, or a pair (x, y) to divide")
-    return archive_parts(parts, natural, embed)
+    if not isinstance(data, Mapping):
+        return archive_parts({"data": read_examples(data, "data")}, False, embed)
+    parts = {_site(str(name)): read_examples(part, f"site {name}") for name, part in data.items()}
+    if len(parts) < 2:
+        got = f"got a dict of {len(parts)} sites"
+        raise UserError(f"data: {got}; expected at least two, or a pair (x, y) to divide")
+    return archive_parts(parts, True, embed)
 
 
 def archive_parts(parts: Mapping[str, Examples], natural: bool, embed: Embed | None = None) -> Archive:
     """Do the same as ``archive_data`` for examples: site → its examples, or one entry ``data``."""
     if embed:
-        parts = {name: Examples(part.images, _embed(embed, part)) for name, part in parts.items()}
+        contents = {name: part.arrays or map(_read, part.images) for name, part in parts.items()}
+        features = {name: embed_images(embed, images) for name, images in contents.items()}
+        parts = {name: replace(part, arrays=features[name]) for name, part in parts.items()}
     widths = sorted({part.width for part in parts.values()})
     if len(widths) > 1:
-        raise UserError(f"data: sites have features of the widths {widths} (0: images); expected one width for all")
+        have = f"sites have features of the widths {widths} (0: images)"
+        raise UserError(f"data: {have}; expected one width for all")
     root = default_store().parent.resolve() / "datasets"
     folder = root / f"arrays-{_digest(parts)[:16]}"
     if not folder.exists():
@@ -99,8 +103,14 @@ def embed_images(embed: Embed, images: Iterable[Content]) -> list[NDArray[np.flo
     return features + (_embed_batch(embed, batch) if batch else [])
 
 
-def _embed(embed: Embed, part: Examples) -> list[NDArray[np.float32]]:
-    return embed_images(embed, part.arrays or map(_read, part.images))
+def _embed_batch(embed: Embed, batch: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    features, n = np.asarray(embed(np.stack(batch)), np.float32), len(batch)
+    if features.ndim != 2 or len(features) != n or not np.isfinite(features).all():
+        raise UserError(
+            f"backbone: returned {features.dtype} of shape {features.shape} for {n} images; expected finite "
+            f"numbers of shape ({n}, d)"
+        )
+    return list(features)
 
 
 def _read(image: Image) -> Content:
@@ -110,23 +120,13 @@ def _read(image: Image) -> Content:
         raise UserError(f"{image.path}: {error.strerror or error}") from None
 
 
-def _embed_batch(embed: Embed, batch: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-    features = np.asarray(embed(np.stack(batch)), np.float32)
-    if features.ndim != 2 or len(features) != len(batch) or not np.isfinite(features).all():
+def _site(name: str) -> str:
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
         raise UserError(
-            f"backbone: returned {features.dtype} of shape {features.shape} for {len(batch)} images; expected finite "
-            f"numbers of shape ({len(batch)}, d)"
+            f"data: got site {name!r}; expected a name without slashes that does not begin with a dot, "
+            "as it names a file"
         )
-    return list(features)
-
-
-def _site(name: object) -> str:
-    text = str(name)
-    if not text or text.startswith(".") or "/" in text or "\\" in text:
-        raise UserError(
-            f"data: got site {text!r}; expected a name without slashes that does not begin with a dot, as it names a file"
-        )
-    return text
+    return name
 
 
 def _digest(parts: Mapping[str, Examples]) -> str:

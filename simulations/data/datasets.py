@@ -1,9 +1,8 @@
 """Named data sets, folders of several sites, and the declared classes of a simulation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,9 @@ from fedtransfer.common.features.store import default_store
 from fedtransfer.common.support.files import replacement
 
 # Class names by the data sets' authors; those of MNIST are its digits.
-_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_KERAS: dict[str, tuple[str, tuple[str, ...] | None]] = {
-    "cifar10": ("cifar10", _CIFAR10),
-    "cifar100": ("cifar100", None),
-    "fashion-mnist": ("fashion_mnist", _FASHION),
-    "mnist": ("mnist", None),
-}
+_FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+_CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
+_KERAS = {"cifar10": _CIFAR10, "cifar100": "", "fashion-mnist": _FASHION, "mnist": ""}
 NAMES = ("cifar10-demo", *_KERAS)
 
 
@@ -39,9 +33,8 @@ def resolve_data(data: str) -> Path:
         return _download(data, archive)
     path = Path(data).expanduser()
     if not path.exists():
-        raise UserError(
-            f"--data: got {data!r}; there is no such file or folder, and the named data sets are {', '.join(NAMES)}"
-        )
+        named = f"the named data sets are {', '.join(NAMES)}"
+        raise UserError(f"--data: got {data!r}; there is no such file or folder, and {named}")
     return path
 
 
@@ -61,48 +54,45 @@ def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
     Raises:
         UserError: ``root`` is not a folder, or has fewer than two sites in it.
     """
+    refused = f"--partition natural: {root}"
     if not root.is_dir():
-        raise UserError(
-            f"--partition natural: {root} is not a folder; expected a folder a site, each with its class folders"
-        )
+        raise UserError(f"{refused} is not a folder; expected a folder a site, each with its class folders")
     entries = [entry for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
     folders = [entry for entry in entries if entry.is_dir()]
-    if not folders and len(files := [entry for entry in entries if entry.suffix in (".csv", ".npz")]) > 1:
-        sources = {file.stem: read_source(file) for file in files}
-        return sources, tuple(problem for source in sources.values() for problem in source.problems)
-    if len(folders) < 2:
-        raise UserError(
-            f"--partition natural: {root} has {len(folders)} folders in it; expected one for each of at least two sites"
-        )
-    sites = {folder.name: read_source(folder) for folder in folders}
-    problems = [Problem(str(entry), "not inside a site's folder") for entry in entries if entry.is_file()]
+    files = [entry for entry in entries if entry.suffix in (".csv", ".npz")]
+    if len(folders) < 2 and (folders or len(files) < 2):
+        got = f"has {len(folders)} folders in it"
+        raise UserError(f"{refused} {got}; expected one for each of at least two sites")
+    sites = {place.name if folders else place.stem: read_source(place) for place in folders or files}
+    outside = [entry for entry in entries if folders and entry.is_file()]
+    problems = [Problem(str(entry), "not inside a site's folder") for entry in outside]
     return sites, (*problems, *(problem for source in sites.values() for problem in source.problems))
 
 
 def _download(name: str, path: Path) -> Path:
     """Download a data set through keras.datasets into one .npz archive, unless it is there."""
-    module, class_names = _KERAS[name]
-    if not path.exists():
-        from fedtransfer.common.compute import keras
+    if path.exists():
+        return path
+    from fedtransfer.common.compute import keras
 
-        load: Callable[[], Any] = getattr(keras.datasets, module).load_data
-        try:
-            (x_train, y_train), (x_test, y_test) = load()
-        except Exception as error:
-            from keras.src.backend.config import keras_home
+    try:
+        (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name.replace("-", "_")).load_data()
+    except Exception as error:
+        from keras.src.backend.config import keras_home
 
-            folder = Path(keras_home()) / "datasets"
-            raise UserError(
-                f"--data {name}: not on this machine and could not be downloaded ({type(error).__name__}: {error}).\n"
-                f"Keras keeps it in {folder}. Bring the files there from a machine with a network, or bring the images as an\n"
-                ".npz archive with x_train, y_train, x_test, y_test and class_names, and give its path to --data."
-            ) from None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-        if class_names is not None:
-            arrays["class_names"] = np.array(class_names)
-        with replacement(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+        why, folder = f"{type(error).__name__}: {error}", Path(keras_home()) / "datasets"
+        raise UserError(
+            f"--data {name}: not on this machine and could not be downloaded ({why}).\n"
+            f"Keras keeps it in {folder}. "
+            "Bring the files there from a machine with a network, or bring the images as an\n.npz archive "
+            "with x_train, y_train, x_test, y_test and class_names, and give its path to --data."
+        ) from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    if _KERAS[name]:
+        arrays["class_names"] = np.array(_KERAS[name].split(","))
+    with replacement(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
     return path
 
 
@@ -117,7 +107,7 @@ def declare_classes(config: RunConfig, images_of: Mapping[str, Sequence[Image]])
     names = natural_order(image.label for images in images_of.values() for image in images)
     if unlisted := [name for name in names if "," in name or name != name.strip()]:
         raise UserError(
-            f"class {unlisted[0]!r} cannot be part of a list of class names, which --dp and --masks need; rename it "
-            "without commas and spaces at its ends"
+            f"class {unlisted[0]!r} cannot be part of a list of class names, which --dp and --masks need; "
+            "rename it without commas and spaces at its ends"
         )
     return config.model_copy(update={"classes": "declared", "class_names": ",".join(names)})

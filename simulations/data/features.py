@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fedtransfer.client.data import SiteData, divide_images
-from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured_backbone
+from fedtransfer.client.data import SPLITS, SiteData, divide_images
+from fedtransfer.common.backbone.backbone import ReadyMade, configured_backbone
 from fedtransfer.common.compute import device
-from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.checks import examine, examine_sites
 from fedtransfer.common.data.images import split_of
 from fedtransfer.common.errors import UserError
@@ -14,8 +13,7 @@ from fedtransfer.common.features.extraction import Extraction, Progress, extract
 from fedtransfer.common.features.feature_map import feature_width
 from fedtransfer.common.head.cost import costs
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.simulations.data.loading import Data
-from fedtransfer.simulations.data.sites import warn_of_site_folders
+from fedtransfer.simulations.data.sites import Data, warn_of_site_folders
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.privacy.strength import delta_warning, strength
 
@@ -61,8 +59,9 @@ def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
 
 def announce(data: Data, display: Display) -> None:
     """Load the backbone; print which features it gives, what will be trained, and at what cost."""
+    config, images = data.config, data.images
     with display.bar("Loading the backbone") as progress:
-        backbone = configured_backbone(data.config)
+        backbone = configured_backbone(config)
         progress(1, 1)
     if isinstance(backbone, ReadyMade):
         display.print(f"Ready-made features of width {backbone.features}; no backbone is loaded")
@@ -70,47 +69,29 @@ def announce(data: Data, display: Display) -> None:
         display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device()}; heads on the CPU")
     for note in backbone.notes:
         display.print(note)
-    if not data.config.closed_form:
-        _announce_costs(data, backbone, display)
-
-
-def _announce_costs(data: Data, backbone: Backbone, display: Display) -> None:
-    config, images = data.config, data.images
-    trainable = sum(image.split in ("", "train") for image in images)
-    views = round(trainable * (1 - config.validation_fraction)) * config.augment
-    for cost in costs(config, backbone, len({image.label for image in images}), len(images) + views):
-        display.print(str(cost))
+    if not config.closed_form:
+        trainable = sum(image.split in ("", "train") for image in images)
+        views = round(trainable * (1 - config.validation_fraction)) * config.augment
+        for cost in costs(config, backbone, len({image.label for image in images}), len(images) + views):
+            display.print(str(cost))
 
 
 def find_warnings(data: Data, features: Features, display: Display) -> list[str]:
-    """Check images and privacy settings before training; print and return the warnings."""
-    splits, keys = _splits(data, features.extraction), features.extraction.keys
-    warnings = examine(data.images, keys, [split for site in splits.values() for split in site])
-    warnings += examine_sites(splits) + warn_of_site_folders(data.config)
-    images = sum(site.count("train") for site in splits.values())
-    warnings += _compare_noise(data.config, images, display)
+    """Check images and privacy settings before training; print and return the warnings.
+
+    Printed with them is how the noise of differential privacy compares with the signal.
+    """
+    config, images, keys = data.config, data.images, features.extraction.keys
+    shares = config.seed, config.test_fraction, config.validation_fraction
+    splits = [split_of(image, key, *shares) if key else "" for image, key in zip(images, keys, strict=True)]
+    sites = features.sites.items()
+    splits_of = {name: [split for split in SPLITS if site.images(split)] for name, site in sites}
+    warnings = examine(images, keys, splits) + examine_sites(splits_of) + warn_of_site_folders(config)
+    if promised := guarantee(config):
+        width, trained = feature_width(config, configured_backbone(config)), splits.count("train")
+        comparison = strength(config, promised, width, len(config.declared_classes), trained)
+        display.print(comparison.words)
+        warnings += filter(None, (comparison.warning, delta_warning(config, trained)))
     for warning in warnings:
         display.warn(warning)
     return warnings
-
-
-def _splits(data: Data, extraction: Extraction) -> dict[str, list[str]]:
-    """Return site → the split of each of its images, "" for one that cannot be read."""
-    keys, config = iter(extraction.keys), data.config
-    return {
-        site: [
-            split_of(image, key, config.seed, config.test_fraction, config.validation_fraction) if key else ""
-            for image, key in zip(images, keys, strict=False)
-        ]
-        for site, images in data.everyone.items()
-    }
-
-
-def _compare_noise(config: RunConfig, images: int, display: Display) -> list[str]:
-    """Print how noise compares with signal; return the warnings."""
-    if not (promised := guarantee(config)):
-        return []
-    width = feature_width(config, configured_backbone(config))
-    comparison = strength(config, promised, width, len(config.declared_classes), images)
-    display.print(comparison.words)
-    return [text for text in (comparison.warning, delta_warning(config, images)) if text]

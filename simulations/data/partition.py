@@ -1,7 +1,7 @@
 """Partitions of one data set among simulated sites: IID, Dirichlet or pathological.
 
-Each function maps labels (n,) to site numbers (n,). Images of a supplied test split are divided in
-the same proportions as the others, so that a site's test images resemble its training images.
+Images of a supplied test split are divided in the same proportions as the others, so that a site's
+test images resemble its training images.
 """
 
 from collections.abc import Sequence
@@ -28,73 +28,57 @@ def partition(images: Sequence[Image], config: RunConfig) -> list[list[Image]]:
     classes = {name: i for i, name in enumerate(sorted({image.label for image in images}))}
     labels = np.array([classes[image.label] for image in images], np.int64)
     test = np.array([image.split == "test" for image in images])
-    rng = generator(config.seed, "partition")
-    if (~test).sum() < config.sites * config.min_images:
-        raise UserError(
-            f"{(~test).sum()} images for {config.sites} sites: too few for {config.min_images} each;"
-            " lower --sites or --min-images"
-        )
+    rng, sites, least = generator(config.seed, "partition"), config.sites, config.min_images
+    if (given := (~test).sum()) < sites * least:
+        few = f"{given} images for {sites} sites: too few for {least} each"
+        raise UserError(f"{few}; lower --sites or --min-images")
     for _ in range(1 if config.partition == "iid" else _TRIES):
         shares = _shares(config, len(classes), rng)
         site = np.empty(len(images), np.int64)
         for part in (test, ~test):
-            site[part] = (
-                divide(labels[part], shares, rng) if shares is not None else deal(part.sum(), config.sites, rng)
-            )
-        if np.bincount(site[~test], minlength=config.sites).min() >= config.min_images:
-            members = np.split(
-                np.argsort(site, kind="stable"), np.cumsum(np.bincount(site, minlength=config.sites))[:-1]
-            )
+            if shares is None:  # sites differ by one image at most
+                site[part] = rng.permutation(np.arange(part.sum()) % sites)
+            else:
+                site[part] = _divide(labels[part], shares, rng)
+        if np.bincount(site[~test], minlength=sites).min() >= least:
+            ends = np.cumsum(np.bincount(site, minlength=sites))[:-1]
+            members = np.split(np.argsort(site, kind="stable"), ends)
             return [[images[i] for i in rows.tolist()] for rows in members]
     raise UserError(
-        f"no {config.partition} partition with at least {config.min_images} images at each of {config.sites} sites"
+        f"no {config.partition} partition with at least {least} images at each of {sites} sites"
         f" in {_TRIES} draws; lower --sites or --min-images, or raise --alpha or --classes-per-site"
     )
 
 
 def _shares(config: RunConfig, classes: int, rng: np.random.Generator) -> Shares | None:
+    """Draw the shares of a partition: Dirichlet(alpha) as by Hsu et al. 2019, arXiv 1909.06335."""
     if config.partition == "dirichlet":
-        return dirichlet_shares(classes, config.sites, config.alpha, rng)
+        return rng.dirichlet(np.full(config.sites, config.alpha), size=classes)
     if config.partition == "pathological":
-        return pathological_shares(classes, config.sites, config.classes_per_site, rng)
+        return _pathological_shares(classes, config.sites, config.classes_per_site, rng)
     return None
 
 
-def dirichlet_shares(classes: int, sites: int, alpha: float, rng: np.random.Generator) -> Shares:
-    """Draw shares (C, K) from Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335)."""
-    return rng.dirichlet(np.full(sites, alpha), size=classes)
+def _pathological_shares(classes: int, sites: int, each: int, rng: np.random.Generator) -> Shares:
+    """Return shares with few classes a site (McMahan et al. 2017, arXiv 1602.05629).
 
-
-def pathological_shares(classes: int, sites: int, classes_per_site: int, rng: np.random.Generator) -> Shares:
-    """Return shares (C, K) with few classes a site (McMahan et al. 2017, arXiv 1602.05629).
-
-    Each site has ``classes_per_site`` classes, and classes are at nearly equal numbers of sites;
-    the sites of a class have equal shares of it.
-
-    Raises:
-        UserError: there are fewer classes than that, or too few sites to hold every class.
+    Each site has ``each`` classes, and classes are at nearly equal numbers of sites; the sites of a
+    class have equal shares of it.
     """
-    if classes_per_site > classes:
-        raise UserError(f"--classes-per-site: got {classes_per_site}, but the data have {classes} classes")
-    if classes_per_site * sites < classes:
-        raise UserError(
-            f"{sites} sites with {classes_per_site} classes each cannot hold {classes} classes;"
-            " raise --sites or --classes-per-site"
-        )
+    if each > classes:
+        raise UserError(f"--classes-per-site: got {each}, but the data have {classes} classes")
+    if each * sites < classes:
+        few = f"{sites} sites with {each} classes each cannot hold {classes} classes"
+        raise UserError(f"{few}; raise --sites or --classes-per-site")
     has = np.zeros((classes, sites))
     for site in rng.permutation(sites):
         # The least used classes so far, ties broken at random.
-        chosen = np.lexsort((rng.random(classes), has.sum(1)))[:classes_per_site]
+        chosen = np.lexsort((rng.random(classes), has.sum(1)))[:each]
         has[chosen, site] = 1
     return has / has.sum(1, keepdims=True)
 
 
-def deal(images: int, sites: int, rng: np.random.Generator) -> Labels:
-    """Return the site (n,) of each image; sites differ by one image at most."""
-    return rng.permutation(np.arange(images) % sites)
-
-
-def divide(labels: Labels, shares: Shares, rng: np.random.Generator) -> Labels:
+def _divide(labels: Labels, shares: Shares, rng: np.random.Generator) -> Labels:
     """Return the site (n,) of each image: each class is shuffled and cut by its shares."""
     site = np.empty(len(labels), np.int64)
     for c, share in enumerate(shares):

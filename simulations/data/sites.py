@@ -1,19 +1,76 @@
-"""Simulated sites: the images of each, and their manifests in a run folder."""
+"""The start of a simulated federation: complete settings, the images of each site, and their manifests."""
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.settings.images import ready_made_width
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import SPLIT_FOLDERS, read_source, write_manifest
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import some
-from fedtransfer.simulations.data.datasets import read_sites, resolve_data
+from fedtransfer.simulations.data.datasets import NAMES, declare_classes, read_sites, resolve_data
 from fedtransfer.simulations.data.partition import partition
+from fedtransfer.simulations.data.unseen import set_aside
 
 _NAMED = 4  # names in a warning
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images of a simulated federation, none of them decoded yet.
+
+    Attributes:
+        config: the settings, with the number of sites, the classes and absolute paths filled in.
+        sites: site → images, for the sites that take part.
+        unseen: site → images, for the sites held out of training.
+        problems: files that cannot be used.
+    """
+
+    config: RunConfig
+    sites: Mapping[str, Sequence[Image]]
+    unseen: Mapping[str, Sequence[Image]]
+    problems: tuple[Problem, ...]
+
+    @property
+    def everyone(self) -> dict[str, Sequence[Image]]:
+        """Site → images, for all sites in name order."""
+        return dict(sorted({**self.sites, **self.unseen}.items()))
+
+    @property
+    def images(self) -> list[Image]:
+        """The images of all sites, one site after the other."""
+        return [image for images in self.everyone.values() for image in images]
+
+
+def load(config: RunConfig) -> Data:
+    """List the images of a run's data and divide them among sites.
+
+    Raises:
+        UserError: the data are missing or cannot be divided; or the class names cannot be declared.
+    """
+    images_of, problems = sites_of(config)
+    sites, unseen = set_aside(images_of, config)
+    config = declare_classes(config, images_of)
+    config = config.model_copy(update={"sites": len(images_of), **_absolute_paths(config)})
+    return Data(config, sites, unseen, problems)
+
+
+def _absolute_paths(config: RunConfig) -> dict[str, str]:
+    """Return the paths of a config as absolute ones, so that it repeats the run from any folder."""
+    ready_made = config.backbone if ready_made_width(config.backbone) else BUNDLED
+    names = {
+        "data": NAMES, "backbone": (BUNDLED, *KERAS_BACKBONES, ready_made), "weights": ("",), "store": ("",),
+        "feature_statistics": ("",), "log_json": ("", "-"),
+    }  # fmt: skip
+    values = {key: str(getattr(config, key)) for key in names}
+    paths = {key: Path(value) for key, value in values.items() if value not in names[key]}
+    absolute = {key: str(path.expanduser().resolve()) for key, path in paths.items()}
+    if config.public_data:
+        absolute["public_data"] = str(resolve_data(config.public_data).absolute())
+    return absolute
 
 
 def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
@@ -29,11 +86,12 @@ def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, 
     source = read_source(path)
     if len(source.classes) < 2:
         raise UserError(
-            f"{path}: one class only ({source.classes[0]}); there is nothing to tell apart. Expected a folder a class. "
-            "If each folder is a site with class folders inside, add --partition natural"
+            f"{path}: one class only ({source.classes[0]}); there is nothing to tell apart. Expected a "
+            "folder a class. If each folder is a site with class folders inside, add --partition natural"
         )
     digits = len(str(config.sites - 1))
-    return {f"site-{k:0{digits}}": images for k, images in enumerate(partition(source.images, config))}, source.problems
+    parts = partition(source.images, config)
+    return {f"site-{k:0{digits}}": images for k, images in enumerate(parts)}, source.problems
 
 
 def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> dict[str, Path]:
@@ -48,8 +106,8 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
             now = [replace(image, path=os.path.abspath(image.path)) for image in images_of[name]]
             if list(read_source(path).images) != now:
                 raise UserError(
-                    f"{config.data}: {name} would get other images than {path} says; the data have changed since the "
-                    "run began. Bring them back to what they were, or start a new run"
+                    f"{config.data}: {name} would get other images than {path} says; the data have changed "
+                    "since the run began. Bring them back to what they were, or start a new run"
                 )
         else:
             write_manifest(path, images_of[name])

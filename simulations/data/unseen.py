@@ -23,6 +23,7 @@ from fedtransfer.common.seeds import generator
 
 SHOTS = (1, 5, 20)
 Thing = TypeVar("Thing")
+Splits = Mapping[str, Split]
 
 
 def set_aside(sites: Mapping[str, Thing], config: RunConfig) -> tuple[dict[str, Thing], dict[str, Thing]]:
@@ -31,13 +32,14 @@ def set_aside(sites: Mapping[str, Thing], config: RunConfig) -> tuple[dict[str, 
     Raises:
         UserError: no site would be left to take part.
     """
-    if config.unseen_sites >= len(sites):
+    aside, total = config.unseen_sites, len(sites)
+    if aside >= total:
         raise UserError(
-            f"unseen-sites {config.unseen_sites}: there are {len(sites)} sites, and at least one must take part; "
-            f"lower --unseen-sites to {len(sites) - 1} or less, or raise the number of sites"
+            f"unseen-sites {aside}: there are {total} sites, and at least one must take part; "
+            f"lower --unseen-sites to {total - 1} or less, or raise the number of sites"
         )
     order = generator(config.seed, "unseen sites").permutation(sorted(sites))
-    unseen = set(map(str, order[: config.unseen_sites]))
+    unseen = set(map(str, order[:aside]))
     taking_part = {name: thing for name, thing in sites.items() if name not in unseen}
     return taking_part, {name: thing for name, thing in sites.items() if name in unseen}
 
@@ -53,21 +55,13 @@ def few_images(labels: Labels, shots: int, rng: np.random.Generator) -> NDArray[
 
 
 def adapt_unseen(
-    config: RunConfig, spec: HeadSpec, head: Arrays, sites: Mapping[str, Mapping[str, Split]], progress: Progress
+    config: RunConfig, spec: HeadSpec, head: Arrays, sites: Mapping[str, Splits], progress: Progress
 ) -> dict[str, Any]:
     """Adapt the global head at each unseen site; return the entry of ``summary.json``.
 
-    Both heads train for ``config.adaptation_epochs``, at least one, by
-    ``fedtransfer.client.training.personal.adaptation_recipe``. There is no validation, since there
+    Both heads train for ``config.adaptation_epochs``, at least one, without validation, since there
     are so few images. Accuracies and shares are means over the sites with test images, NaN without
-    any.
-
-    Args:
-        config: the run's settings.
-        spec: the shape of heads.
-        head: the global head.
-        sites: unseen site → ``train`` and ``test`` → features (n, d) and class numbers (n,).
-        progress: takes (done, total), in sites.
+    any. ``sites`` has the features (n, d) and class numbers (n,) of each one's ``train`` and ``test``.
     """
     starts = (head, initial_head(spec, config.seed))
     epochs = max(1, config.adaptation_epochs)
