@@ -1,13 +1,15 @@
 """``fedtransfer benchmark``: compares methods by a plan of runs."""
 
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.benchmark import PRESETS
@@ -74,76 +76,56 @@ def benchmark(
 
     fedtransfer benchmark PLAN.toml --out runs/mine --data pacs=FOLDER --dry-run
     """
-    from rich.console import Console
-
     from fedtransfer.common.support.text import plain
+    from fedtransfer.simulations.benchmark.folder import described, open_folder
     from fedtransfer.simulations.benchmark.plans import bundled_plan, read_plan
-    from fedtransfer.simulations.benchmark.record import open_folder, write_record
     from fedtransfer.simulations.benchmark.runs import run_plan
-    from fedtransfer.simulations.benchmark.terminal import missing_methods, results_table
+    from fedtransfer.simulations.benchmark.tables import missing_methods, results_table
     from fedtransfer.simulations.report.benchmark_runs import grouped
-    from fedtransfer.simulations.report.page import write_report
 
     if (plan is None) == (not preset):
-        raise UserError(
-            f"benchmark: got {'a plan and --preset' if plan else 'neither a plan nor --preset'}; expected one of "
-            "PLAN.toml and --preset NAME"
-        )
+        got = "a plan and --preset" if plan else "neither a plan nor --preset"
+        raise UserError(f"benchmark: got {got}; expected one of PLAN.toml and --preset NAME")
     console = Console(stderr=True)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    def say(line: object) -> None:
+        console.print(str(line), highlight=False, markup=False, soft_wrap=True)
 
     path = plan or bundled_plan(preset)
     folder = out or Path("runs") / f"benchmark-{path.stem}"
-    runs = read_plan(path, folder, dict(_name_and_path(pair) for pair in data or []), store)
+    places = {name: place for name, _, place in (pair.partition("=") for pair in data or [])}
+    if wrong := [pair for pair in data or [] if not all(pair.partition("="))]:
+        raise UserError(f"--data: got {wrong[0]!r}; expected NAME=PATH, such as pacs=images/pacs")
+    runs = read_plan(path, folder, places, store)
     if dry_run:
-        from fedtransfer.simulations.benchmark.dry_run import described
-
-        time = {"time": f"{PRESETS[preset]} on 2 cores, roughly"} if preset else {}
-        return _print_description(described(runs, folder) | time, json_output)
+        facts = described(runs, folder)
+        facts |= {"time": f"{PRESETS[preset]} on 2 cores, roughly"} if preset else {}
+        if json_output:
+            return print(json.dumps(facts, indent=2))
+        grid = Table.grid(padding=(0, 2))
+        for subject, text in facts.items():
+            grid.add_row(subject, Text(text))
+        return Console(highlight=False).print(grid)
     for remark in (*runs.remarks, *open_folder(folder, runs, force)):
         say(remark)
     try:
-        measured = run_plan(runs, folder, processes, cores, say, force)
+        command = shlex.join(["fedtransfer", *sys.argv[1:]])
+        measured = run_plan(runs, folder, processes, say, force=force, command=command)
     except KeyboardInterrupt:
         done = sum((Path(cell.config.out) / "measured.json").is_file() for cell in runs.cells)
         say(f"stopped: {done} of {len(runs.cells)} runs are done; the same command resumes")
         raise typer.Exit(130) from None
-    command = shlex.join(["fedtransfer", *sys.argv[1:]])
-    write_record(folder, command, runs, measured)
-    write_report([folder], folder / "report.html", command)
-    Console(width=None if sys.stdout.isatty() else 120, stderr=json_output).print(results_table(measured.lines))
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, stderr=json_output).print(results_table(measured.lines))
     say(", ".join(f"{part} {seconds:.0f} s" for part, seconds in measured.seconds.items()))
     say(f"Report: {folder / 'report.html'}; table.csv next to it has every measure")
     if json_output:
         table = [plain(line.columns) for line in measured.lines]
-        print(json.dumps({"table": table, "failures": measured.failures, "seconds": measured.seconds}, indent=2))
-    for remark in missing_methods(runs.expected, measured.lines):
-        say(remark)
-    for failure in grouped(measured.failures, {line.setting for line in measured.lines}):
-        say(str(failure))
-    if measured.failures:
+        record = {"table": table, "failures": measured.failures, "seconds": measured.seconds}
+        print(json.dumps(record, indent=2))
+    failures = grouped(measured.failures, {line.setting for line in measured.lines})
+    for line in (*missing_methods(runs.expected, measured.lines), *failures):
+        say(line)
+    if failures:
         say(f"To change settings, edit a copy of {folder / 'plan.toml'}: it is a plan too")
         raise typer.Exit(1)
-
-
-def _print_description(description: dict[str, str], json_output: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if json_output:
-        return print(json.dumps(description, indent=2))
-    grid = Table.grid(padding=(0, 2))
-    for subject, text in description.items():
-        grid.add_row(subject, Text(text))
-    Console(highlight=False).print(grid)
-
-
-def _name_and_path(pair: str) -> tuple[str, str]:
-    name, separator, path = pair.partition("=")
-    if not separator or not name or not path:
-        raise UserError(f"--data: got {pair!r}; expected NAME=PATH, such as pacs=images/pacs")
-    return name, path

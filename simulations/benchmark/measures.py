@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from fedtransfer.simulations.scoring.baselines import Score
 
 
+_TUNED = {"personal": "mean", "personal_worse": "worse_than_global"}
+
+
 @dataclass(frozen=True)
 class Row:
     """A run, or a baseline.
@@ -40,7 +43,8 @@ def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, floa
     accuracies = sorted(score.site_accuracy.values())
     worst = accuracies[: max(1, len(accuracies) // 10)]
     alone = baselines["local only"].site_accuracy if "local only" in baselines else {}
-    worse = [score.site_accuracy[name] < accuracy for name, accuracy in alone.items() if name in score.site_accuracy]
+    ours = score.site_accuracy
+    worse = [ours[name] < accuracy for name, accuracy in alone.items() if name in ours]
     return {
         "own_mean": score.site_mean,
         "worst_site": accuracies[0] if accuracies else math.nan,
@@ -57,24 +61,24 @@ def run_measures(
     A round's scores are those of the head that enters it, so the rounds before it made that head.
     The round that reached a good head is known only if all sites scored all heads: the test images
     of a cohort are few and of few classes, and the luckiest of many cohorts proves nothing. Bytes
-    are the mean over sites: if a cohort is a fraction of the sites, that fraction of a message counts.
-
-    Args:
-        history: its ``history.csv``.
-        summary: its ``summary.json``.
-        pooled: accuracy of the pooled softmax head.
-        config: its settings.
+    are the mean over sites: if a cohort is a fraction of the sites, that fraction of a message
+    counts. ``pooled`` is the accuracy of the pooled softmax head.
     """
-    down, up = (
-        [_share(row, config) * float(row[f"bytes_{way}_per_site"]) for row in history] for way in ("down", "up")
-    )
-    watched = not math.isnan(pooled) and _all_scored_by_all(history)
-    good = (i for i, row in enumerate(history) if row["accuracy"] and float(row["accuracy"]) >= REACHED * pooled)
+
+    def column(name: str) -> list[float]:
+        return [float(row[name] or "nan") for row in history]
+
+    def sent(way: str) -> list[float]:
+        return [_share(row, config) * float(row[f"bytes_{way}_per_site"]) for row in history]
+
+    down, up = sent("down"), sent("up")
+    aggregating, seconds = sum(column("seconds_aggregating")), sum(column("seconds"))
+    heads = [row for row in history if row["phase"] in ("train", "score") and row["status"] == "ok"]
+    scored = all(row["accuracy"] for row in heads) and len({row["sites_planned"] for row in heads}) == 1
+    watched = scored and not math.isnan(pooled)
+    good = (i for i, accuracy in enumerate(column("accuracy")) if accuracy >= REACHED * pooled)
     at = next(good, None) if watched else None
     before = history[: at or 0]
-    aggregating, seconds = (
-        sum(float(row[name] or "nan") for row in history) for name in ("seconds_aggregating", "seconds")
-    )
     rounds = sum(row["phase"] in ("sums", "train") and row["status"] == "ok" for row in before)
     return {
         "reached": float(at is not None) if watched else math.nan,
@@ -89,11 +93,6 @@ def run_measures(
     }
 
 
-def _all_scored_by_all(history: Sequence[Mapping[str, str]]) -> bool:
-    heads = [row for row in history if row["phase"] in ("train", "score") and row["status"] == "ok"]
-    return bool(heads) and all(row["accuracy"] for row in heads) and len({row["sites_planned"] for row in heads}) == 1
-
-
 def _share(row: Mapping[str, str], config: RunConfig) -> float:
     """Return the fraction of the sites that are in a round's cohort."""
     if row["phase"] != "train":
@@ -106,12 +105,8 @@ def _adaptation(summary: Mapping[str, Any]) -> dict[str, float]:
     personal, unseen = summary.get("personal"), summary.get("unseen_sites")
     scores = {}
     if personal:
-        tuned = personal["fine_tuned"]
-        scores = {
-            "personal": tuned["mean"],
-            "personal_mixed": personal["mixed"]["mean"],
-            "personal_worse": tuned["worse_than_global"],
-        }
+        scores = {name: personal["fine_tuned"][key] for name, key in _TUNED.items()}
+        scores["personal_mixed"] = personal["mixed"]["mean"]
     if unseen:
         scores |= {"unseen": unseen["global"], "unseen_adapted": unseen["adapted"]["20"]["accuracy"]}
     return {name: math.nan if value is None else value for name, value in scores.items()}

@@ -1,6 +1,8 @@
-"""The file of a plan: its tables, and what is refused in it. docs/benchmarks.md has an example."""
+"""The file of a plan, its lists and what is refused in it; docs/benchmarks.md has an example."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,11 @@ from fedtransfer.common.config.config import Value
 from fedtransfer.common.config.toml_settings import Table
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
-from fedtransfer.simulations.benchmark.axes import expanded
 from fedtransfer.simulations.scoring.estimate import BASELINES
 
 
 class Tuning(Table):
-    """What validation images choose: a seed that the plan does not have, and method → setting → its values."""
+    """What validation images choose: a seed that is not of the plan, and method → setting → its values."""
 
     seed: int
     methods: dict[str, dict[str, list[Value]]] = Field(min_length=1)
@@ -49,40 +50,76 @@ class PlanFile(Table):
         return seeds
 
 
+@dataclass(frozen=True)
+class Point:
+    """One of those that a table stands for: the table's name, and its settings, none of which is a list."""
+
+    table: str
+    values: dict[str, Value]
+
+
+def expanded(
+    tables: Mapping[str, Mapping[str, Any]], source: str, common: Mapping[str, Any] | None = None
+) -> dict[str, Point]:
+    """Return name → point, for all combinations of the values in lists; each adds ``+KEY=VALUE`` to the name.
+
+    A table's settings replace the common ones. ``source`` is where they stand, for errors.
+
+    Raises:
+        UserError: a list is empty, a value is neither text, number nor boolean, or two points have one name.
+    """
+    points: dict[str, Point] = {}
+    for name, values_of in tables.items():
+        table = {**(common or {}), **values_of}
+        axes = {key: values for key, values in table.items() if isinstance(values, list)}
+        for key, value in table.items():
+            values = axes.get(key, [value])
+            if not values or not all(isinstance(one, Value) for one in values):
+                where = f"{source}.{name}: {key}"
+                raise UserError(f"{where}: got {value!r}; expected a value, or a list of values")
+        for chosen in product(*axes.values()):
+            point = dict(zip(axes, chosen, strict=True))
+            full = name + "".join(f"+{key}={_text(value)}" for key, value in point.items())
+            if full in points:
+                raise UserError(f"{source}: {full} is there twice; give each value once")
+            points[full] = Point(name, {**table, **point})
+    return points
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
 def grids(file: PlanFile, path: Path) -> dict[str, list[dict[str, Value]]]:
     """Return tuned method → what is tried, as many for each: an equal budget."""
     if not file.tuning:
         return {}
-    if file.tuning.seed in file.seeds:
-        raise UserError(
-            f"{path}: tuning.seed: got {file.tuning.seed}, which is one of seeds; what is chosen on it would be scored on it"
-        )
-    grids = {}
+    if (seed := file.tuning.seed) in file.seeds:
+        why = "which is one of seeds; what is chosen on it would be scored on it"
+        raise UserError(f"{path}: tuning.seed: got {seed}, {why}")
+    source, grids = f"{path}: tuning.methods", {}
     for name, axes in file.tuning.methods.items():
         if name not in file.methods:
-            raise UserError(f"{path}: tuning.methods: no method {name!r}; {nearest(name, list(file.methods))}")
-        tried = expanded({name: dict(axes)}, {}, f"{path}: tuning.methods")
-        grids[name] = [{key: each.values[key] for key in axes} for each in tried.values()]
+            raise UserError(f"{source}: no method {name!r}; {nearest(name, list(file.methods))}")
+        grids[name] = [point.values for point in expanded({name: axes}, source).values()]
     if len({len(grid) for grid in grids.values()}) > 1:
         sizes = ", ".join(f"{name} {len(grid)}" for name, grid in grids.items())
-        raise UserError(
-            f"{path}: tuning.methods: got grids of {sizes}; expected as many for each, so that none is tuned harder"
-        )
+        expected = "expected as many for each, so that none is tuned harder"
+        raise UserError(f"{source}: got grids of {sizes}; {expected}")
     return grids
 
 
 def check_names(file: PlanFile, settings: Collection[str], methods: Collection[str], path: Path) -> None:
     """Refuse what is said of settings and methods that are not there."""
-    named = [("expected", name, [*settings]) for name in (entry.setting for entry in file.expected)]
-    named += [("expected", name, [*methods, *BASELINES]) for name in (entry.method for entry in file.expected)]
+    named = [("expected", entry.setting, [*settings]) for entry in file.expected]
+    named += [("expected", entry.method, [*methods, *BASELINES]) for entry in file.expected]
     for setting, table in file.settings.items():
-        if not isinstance(methods_of := table.get("methods", {}), dict) or not all(
-            isinstance(options, dict) for options in methods_of.values()
-        ):
-            raise UserError(
-                f"{path}: settings.{setting}.methods: got {methods_of!r}; expected tables, a method's settings each"
-            )
-        named += [(f"settings.{setting}.methods", name, [*file.methods]) for name in methods_of]
+        source, changed = f"settings.{setting}.methods", table.get("methods", {})
+        if not isinstance(changed, dict) or not all(isinstance(each, dict) for each in changed.values()):
+            raise UserError(f"{path}: {source}: got {changed!r}; expected tables, a method's settings each")
+        named += [(source, name, [*file.methods]) for name in changed]
     for source, name, choices in named:
         if name not in choices:
             raise UserError(f"{path}: {source}: there is no {name!r}; {nearest(name, choices)}")

@@ -3,12 +3,15 @@
 import logging
 import os
 import re
+import resource
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -17,13 +20,14 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.benchmark.plans import Cell
 
 Say = Callable[[str], None]
+SPARE = 1.25  # memory for a run, as a multiple of what the first took
 
 
 class Workers(Executor):
     """A pool that starts a process, up to a number, whenever there is work and no idle one.
 
-    If the system kills one, for example because memory is short, the work of all fails with ``BrokenProcessPool``; the next
-    work gets new processes.
+    If the system kills one, for example because memory is short, the work of all fails with
+    ``BrokenProcessPool``; the next work gets new processes.
     """
 
     def __init__(self, processes: int) -> None:
@@ -42,53 +46,46 @@ class Workers(Executor):
             except BrokenProcessPool:
                 self._pool = self._started()
                 future = self._pool.submit(function, *args, **kwargs)
-            # Python 3.11 wakes the thread that watches the processes before a new one is there. Without a second
-            # call, its death is noticed only when another process has a result.
+            # Python 3.11 wakes the thread that watches the processes before a new one is there. Without
+            # a second call, its death is noticed only when another process has a result.
             if watcher := getattr(self._pool, "_executor_manager_thread_wakeup", None):
                 watcher.wakeup()
             return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the processes end."""
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
-
-
-@contextmanager
-def workers(processes: int) -> Iterator[Executor]:
-    """Open a pool of processes; when this process is stopped, their unfinished work is left for the next start."""
-    pool = Workers(processes)
-    try:
-        yield pool
-    except BaseException:
-        for process in active_children():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the processes; if this one is stopped, unfinished work is left for the next start."""
+        if kind:
+            for process in active_children():
+                process.terminate()
+        self._pool.shutdown(cancel_futures=True)
 
 
 def results(
     pool: Executor, at_a_time: int, cells: Sequence[Cell], work: Callable[[Cell], tuple[Any, ...]], say: Say,
     failures: dict[str, str],
 ) -> Iterator[tuple[Cell, Any]]:  # fmt: skip
-    """Yield each successful cell with its result, as they come; note the errors of the others, and print each error of a
-    setting once.
+    """Yield each successful cell with its result, as they come; note the errors of the others.
 
-    The pool does not say which cell a killed process worked on, so all that ran then are tried again, one at a time, with all
-    the memory. A cell whose process is killed again has failed.
+    Each error of a setting is printed once. The pool does not say which cell a killed process worked
+    on, so all that ran then are tried again, one at a time, with all the memory. A cell whose process
+    is killed again has failed.
 
     Args:
-        pool: of ``workers``.
+        pool: ``Workers``.
         at_a_time: number of cells at once, and so of processes.
         cells: the work, in this order.
         work: cell → function and its arguments, as a process gets them.
         say: prints a line about a failure.
-        failures: cell → error.
+        failures: gets cell → error.
     """
     waiting, running, alone = list(reversed(cells)), dict[Future[Any], Cell](), set[str]()
     said = set[tuple[str, str]]()
+
+    def room() -> int:
+        return 1 if alone & set(map(str, (waiting[-1], *running.values()))) else at_a_time
+
     while waiting or running:
-        while waiting and len(running) < (1 if alone & set(map(str, (waiting[-1], *running.values()))) else at_a_time):
+        while waiting and len(running) < room():
             cell = waiting.pop()
             running[pool.submit(*work(cell))] = cell
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -98,11 +95,10 @@ def results(
                 waiting.append(cell)
                 say(f"{cell}: its process, or a parallel one, was killed; trying again by itself")
             elif error:
-                again = (cell.setting, reason(error)) in said
-                said.add((cell.setting, reason(error)))
-                failures[str(cell)] = reason(error)
-                if not again:
-                    say(f"{cell}: failed: {reason(error)}")
+                why = failures[str(cell)] = reason(error)
+                if (cell.setting, why) not in said:
+                    said.add((cell.setting, why))
+                    say(f"{cell}: failed: {why}")
             else:
                 yield cell, future.result()
 
@@ -111,7 +107,8 @@ def results(
 def _interrupts_held() -> Iterator[None]:
     """Delay SIGINT and SIGTERM to the end of the block.
 
-    Processes started in it ignore Ctrl-C, which a terminal sends to all of its processes: this process ends the others.
+    Processes started in it ignore Ctrl-C, which a terminal sends to all of its processes: this
+    process ends the others.
     """
     signals = list[int]()
     handlers = {
@@ -130,8 +127,9 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Prepare a process: warnings of runs are left to their summary.json, since here nobody could tell which run they are of;
-    and the process that began this one says when it ends, however that ends itself.
+    """Prepare a process: its log is silent, and it ends with the process that began it, however that ends.
+
+    Warnings of runs are left to their summary.json, since here nobody could tell which run they are of.
     """
     logging.getLogger().setLevel(logging.ERROR)
     Thread(target=_end_with_parent, daemon=True).start()
@@ -143,13 +141,50 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def in_terms_of_a_plan(error: str) -> str:
-    """Return an error with options as keys of a plan, except those that a benchmark's command line has."""
-    keys = RunConfig().to_flat().keys() - {"data", "store", "out"}
-    text = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1] if option[1] in keys else option[0], error)
-    return text if text == error else f"{text} (in the plan)"
-
-
 def reason(error: BaseException) -> str:
-    """Say what went wrong: errors for users in terms of a plan, others with their type."""
-    return in_terms_of_a_plan(str(error)) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    """Say what went wrong; errors for users name options as keys of a plan, unless the command has them."""
+    if not isinstance(error, UserError):
+        return f"{type(error).__name__}: {error}"
+    keys = RunConfig().to_flat().keys() - {"data", "store", "out"}
+    text, named = re.subn(rf"--({'|'.join(keys)})(?![a-z-])", r"\1", str(error))
+    return f"{text} (in the plan)" if named else text
+
+
+def forget_peak() -> None:
+    """Measure this process' peak from now on; where the system cannot, it stays that since its start."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak of the resident set
+    except OSError:
+        return
+
+
+def peak_mb() -> float:
+    """Return the most resident memory of this process since ``forget_peak``, in MB of 10⁶ bytes."""
+    try:
+        return _megabytes("/proc/self/status", "VmHWM")
+    except (OSError, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def available_mb() -> float:
+    """Return the memory, MB, that new processes can have without swapping; infinite where unknown."""
+    try:
+        return _megabytes("/proc/meminfo", "MemAvailable")
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def _megabytes(file: str, name: str) -> float:
+    for line in Path(file).read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError(name)
+
+
+def processes_that_fit(cores: int, available: float, need: float) -> int:
+    """Return how many runs are made at a time, if one needs so much of the available memory, in MB.
+
+    It is one a core at most, and one at least.
+    """
+    return int(max(1, min(cores, available // (SPARE * need) if need else cores)))

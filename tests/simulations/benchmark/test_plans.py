@@ -8,7 +8,8 @@ import pytest
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import generator
 from fedtransfer.simulations.benchmark import PRESETS
-from fedtransfer.simulations.benchmark.plans import Plan, bundled_plan, differing, read_plan, run_seed
+from fedtransfer.simulations.benchmark.folder import differing
+from fedtransfer.simulations.benchmark.plans import Plan, bundled_plan, read_plan, run_seed
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = """

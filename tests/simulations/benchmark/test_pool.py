@@ -13,7 +13,7 @@ from waiting import patient, wait_until
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.benchmark.plans import Cell
-from fedtransfer.simulations.benchmark.pool import in_terms_of_a_plan, results, workers
+from fedtransfer.simulations.benchmark.pool import Workers, reason, results
 
 
 def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
@@ -45,7 +45,7 @@ def test_cells_are_worked_on_so_many_at_a_time_and_failures_are_noted() -> None:
 def test_an_interrupt_that_comes_while_a_process_starts_is_heard_then(what: signal.Signals) -> None:
     before = signal.signal(what, signal.default_int_handler)
     try:
-        with workers(1) as pool:
+        with Workers(1) as pool:
             start, interrupted = pool._pool.submit, []
 
             def slowly(*arguments: object) -> object:
@@ -72,7 +72,7 @@ def _wait_forever(pid: Path) -> None:
 @pytest.mark.process
 def test_a_killed_process_is_noticed_at_once_whichever_was_started_last(tmp_path: Path) -> None:
     """Python 3.11 by itself notices the end of the last process only when another has a result."""
-    with workers(2) as pool:
+    with Workers(2) as pool:
         futures = []
         for number in range(2):
             futures.append(pool.submit(_wait_forever, tmp_path / str(number)))
@@ -83,8 +83,8 @@ def test_a_killed_process_is_noticed_at_once_whichever_was_started_last(tmp_path
 
 
 def test_a_remedy_names_keys_of_a_plan_where_the_command_has_no_such_option() -> None:
-    assert in_terms_of_a_plan("lower --sites or --min-images, or raise --classes-per-site") == (
+    assert reason(UserError("lower --sites or --min-images, or raise --classes-per-site")) == (
         "lower sites or min-images, or raise classes-per-site (in the plan)"
     )
     for kept in ("give its path to --data", "--store is full", "choose another --out of --help", "no option"):
-        assert in_terms_of_a_plan(kept) == kept
+        assert reason(UserError(kept)) == kept

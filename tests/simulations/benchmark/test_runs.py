@@ -21,13 +21,10 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.run_folder.folder import settings_of
-from fedtransfer.simulations.benchmark import PRESETS, runs
+from fedtransfer.simulations.benchmark import PRESETS, pool
 from fedtransfer.simulations.benchmark.cells import measure_baselines, run_cell
-from fedtransfer.simulations.benchmark.finished import compare, finished, refuse_to_replace
-from fedtransfer.simulations.benchmark.plans import Cell, Plan, read_plan
-from fedtransfer.simulations.benchmark.pool import results, workers
-from fedtransfer.simulations.benchmark.record import open_folder
-from fedtransfer.simulations.benchmark.tuning import with_choices
+from fedtransfer.simulations.benchmark.folder import compare, finished, open_folder
+from fedtransfer.simulations.benchmark.plans import Cell, Plan, read_plan, with_choices
 from fedtransfer.simulations.scoring.estimate import BASELINES
 
 CHOSEN = {"setting": "few", "method": "fedavg", "chosen": {"learning-rate": 4.0}}
@@ -167,7 +164,7 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     assert {cell.method for cell in finished(one).changed} == {"robust"}
     assert len(finished(one).done) == 6
     with pytest.raises(UserError, match=r"1 finished run there has .* learning-rate was 0.001, is 4.0"):
-        refuse_to_replace(compare(with_choices(first.cells[:1], [CHOSEN])), out)
+        compare(with_choices(first.cells[:1], [CHOSEN])).refuse_to_replace(out)
 
 
 def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
@@ -176,11 +173,11 @@ def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
     empty, out = tmp_path / "empty", tmp_path / "out"
     empty.mkdir()
 
-    def extract(cell: Cell) -> None:  # as the worker does, in a thread of this process
-        read_source(Path(cell.config.data))
+    def extract(config: RunConfig) -> None:  # as the worker does, in a thread of this process
+        read_source(Path(config.data))
 
-    monkeypatch.setattr(runs, "workers", ThreadPoolExecutor)
-    monkeypatch.setattr(runs, "_extract_features", extract)
+    monkeypatch.setattr(pool, "Workers", ThreadPoolExecutor)
+    monkeypatch.setattr("fedtransfer.simulations.benchmark.cells.extract_features", extract)
     arguments = [str(plan_file(tmp_path)), "--out", str(out), "--data", f"pictures={empty}"]
     with pytest.raises(UserError, match=r"(?s)few: features failed: .*/empty: found no image"):
         CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False)
@@ -363,10 +360,12 @@ def test_a_killed_process_fails_its_own_run_alone(tmp_path: Path) -> None:
     """As the system does if memory runs out: of four runs, two at a time, one is killed whenever it is made."""
     cells = [Cell("s", name, 0, RunConfig()) for name in ("killed", "one", "two", "three")]
     failures: dict[str, str] = {}
-    with workers(2) as pool:
+    with pool.Workers(2) as executor:
         came = [
             cell.method
-            for cell, _ in results(pool, 2, cells, lambda cell: (killed_or_not, cell.method, tmp_path), print, failures)
+            for cell, _ in pool.results(
+                executor, 2, cells, lambda cell: (killed_or_not, cell.method, tmp_path), print, failures
+            )
         ]
     assert sorted(came) == ["one", "three", "two"]
     assert list(failures) == [str(cells[0])]

@@ -12,18 +12,17 @@ from rich.console import Console
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.simulations.benchmark.measures import Row, fairness, run_measures
-from fedtransfer.simulations.benchmark.memory import available_mb, forget_peak, peak_mb, processes_that_fit
 from fedtransfer.simulations.benchmark.plan_file import Expected
-from fedtransfer.simulations.benchmark.plans import Cell
+from fedtransfer.simulations.benchmark.plans import Cell, choose, with_choices
+from fedtransfer.simulations.benchmark.pool import available_mb, forget_peak, peak_mb, processes_that_fit
 from fedtransfer.simulations.benchmark.tables import (
     MEASURES,
+    missing_methods,
+    results_table,
     summarise,
     with_differences,
-    write_cells,
-    write_table,
+    write_tables,
 )
-from fedtransfer.simulations.benchmark.terminal import missing_methods, results_table
-from fedtransfer.simulations.benchmark.tuning import choose, with_choices
 from fedtransfer.simulations.scoring.baselines import Score
 
 
@@ -153,8 +152,7 @@ def test_the_peak_of_memory_can_be_measured_anew() -> None:
 def test_tables_have_every_measure_with_its_interval_and_stay_empty_where_nothing_is(tmp_path: Path) -> None:
     rows = [row("m", seed, 0.5 + seed / 8, nll=1.0, bytes_up=12345678.0) for seed in (0, 1)]
     expected = Expected(setting="s", method="m", accuracy=0.6, source="there")
-    write_cells(tmp_path / "cells.csv", rows)
-    write_table(tmp_path / "table.csv", summarise(rows, [expected]))
+    write_tables(tmp_path, rows, summarise(rows, [expected]))
     with (tmp_path / "table.csv").open() as file:
         [line] = csv.DictReader(file)
     assert {name for measure in MEASURES for name in (measure, f"{measure}_interval")} < set(line)
