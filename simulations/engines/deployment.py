@@ -31,6 +31,8 @@ from fedtransfer.server.deployment.enrolment import enrol
 from fedtransfer.server.deployment.founding import found_coordinator
 from fedtransfer.server.deployment.status import describe, event_line, events
 
+Report = Callable[[str], None]  # takes a line for each event
+
 
 @dataclass
 class Deployed:
@@ -39,7 +41,7 @@ class Deployed:
     coordinator: Coordinator
     config: RunConfig
     _sites: list[subprocess.Popen[bytes]]
-    _report: Callable[[str], None]
+    _report: Report
 
     def run(self) -> None:
         """Run the config to its end.
@@ -48,7 +50,7 @@ class Deployed:
             UserError: the run fails.
         """
         with edit_current(self.coordinator) as current:
-            goes_on = current is not None and current.is_open  # a resumed run, which the supervisor has already
+            goes_on = current is not None and current.is_open  # a resumed run, which the supervisor has
         if not goes_on:
             write_current(self.coordinator, Current("run", self.config.to_flat()))
         reported = 0
@@ -62,7 +64,8 @@ class Deployed:
                 break
             time.sleep(0.3)
         if current.status != "finished":
-            raise UserError(f"the run {current.status}: {current.why}; see {self.coordinator.state / 'superlink.log'}")
+            log_file = self.coordinator.state / "superlink.log"
+            raise UserError(f"the run {current.status}: {current.why}; see {log_file}")
 
     def stop_sites(self) -> None:
         """Stop all sites at the same time."""
@@ -73,22 +76,16 @@ class Deployed:
 
 
 @contextmanager
-def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Callable[[str], None]) -> Iterator[Deployed]:
-    """Start a coordinator and the sites, and stop them at the end.
-
-    Args:
-        manifests: site → its manifest.
-        config: the run config; the run folder is ``config.out``.
-        report: takes a line for each event.
+def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Report) -> Iterator[Deployed]:
+    """Start a coordinator and the sites, each with its manifest, and stop them at the end.
 
     Raises:
         UserError: a process ends while it starts, or the sites are not up within
             ``--join-timeout`` times their number.
     """
     if config.log_json:
-        raise UserError(
-            "--log-json: with --engine deployment the events are in the run folder's events.jsonl; leave it out"
-        )
+        where = "the events are in the run folder's events.jsonl"
+        raise UserError(f"--log-json: with --engine deployment {where}; leave it out")
     root = Path(config.out) / "deployment"
     config = config.model_copy(update={"log_json": str(Path(config.out) / "events.jsonl")})
     coordinator = _coordinator(root / "coordinator")
@@ -96,19 +93,16 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Callable[
     server = _spawn("server", coordinator.folder)
     federation = Deployed(coordinator, config, [], report)
     try:
-        wait_until_up(
-            "the coordinator", server, lambda: bool(describe(coordinator)["serving"]), _log(coordinator.folder), report
-        )
+        log, number = _log(coordinator.folder), counted(len(sites), "site")
+        wait_until_up("the coordinator", server, lambda: bool(describe(coordinator)["serving"]), log, report)
         report(f"coordinator: {coordinator.folder}")
         federation._sites += [_spawn("client", site.folder) for site in sites]
-        report(
-            f"{counted(len(sites), 'site')} start; each imports TensorFlow twice, which takes 10 s or more on a core"
-        )
+        report(f"{number} start; each imports TensorFlow twice, which takes 10 s or more on a core")
         seconds = config.join_timeout * len(sites)
-        setting = f"--join-timeout {config.join_timeout:g} for each of {counted(len(sites), 'site')}"
+        setting = f"--join-timeout {config.join_timeout:g} for each of {number}"
         for site, process in zip(sites, federation._sites, strict=True):
             name, log = f"site {site.settings.name}", _log(site.folder)
-            wait_until_up(name, process, partial(is_up, site), log, report, seconds=seconds, setting=setting)
+            wait_until_up(name, process, partial(is_up, site), log, report, 0, seconds, setting)
             report(f"site: {site.folder}")
         yield federation
     finally:
@@ -128,14 +122,9 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
         return SiteFolder.open(folder)
     address = f"localhost:{coordinator.settings.superlink_port}"
     site = found_site(folder, name, address, coordinator.certificates / "ca.crt", manifest)
-    changes = {
-        "backbone": "" if config.backbone == BUNDLED else config.backbone,
-        "store": config.store or str(default_store()),
-        "threads": 1,
-        "strict": config.strict,
-        "weights": config.weights,
-        "feature_statistics": config.feature_statistics,
-    }
+    changes = {name: getattr(config, name) for name in ("strict", "weights", "feature_statistics")}
+    changes |= {"store": config.store or str(default_store()), "threads": 1}
+    changes["backbone"] = "" if config.backbone == BUNDLED else config.backbone
     settings = site.settings.model_copy(update=changes).model_dump(by_alias=True)
     (folder / SETTINGS).write_text(tomli_w.dumps(settings), "utf-8")
     enrol(coordinator, site.key.with_suffix(".pub"))

@@ -8,11 +8,11 @@ of threads does not change a result.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -30,8 +30,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedtransfer.common.config.config import Value
 
 
-@dataclass(frozen=True)
-class SimulatedSite:
+class SimulatedSite(NamedTuple):
     """A site's name and its node config, as ``flower-supernode --node-config`` would give it."""
 
     name: str
@@ -83,12 +82,12 @@ class InProcessGrid(Grid):
     sites: Sequence[SimulatedSite]
     run_config: Mapping[str, Value]
     threads: int
-    _contexts: dict[int, Context] = field(default_factory=dict)
-    _pending: dict[str, Future[Message]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._contexts, self._pending = dict[int, Context](), dict[str, Future[Message]]()
         self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(7)))
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self._run.run_id, SUPERLINK_NODE_ID
+        task = TaskIdentity
+        task.task_id, task.run_id, task.node_id = 1, self._run.run_id, SUPERLINK_NODE_ID
         self._work: Workers = Workers(self.threads)
 
     def close(self) -> None:
@@ -106,7 +105,7 @@ class InProcessGrid(Grid):
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
+    ) -> Message:  # fmt: skip
         """Create a message to a site."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
@@ -129,8 +128,9 @@ class InProcessGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that have arrived, in the order of the ids."""
-        ready = [identity for identity in message_ids if (future := self._pending.get(identity)) and future.done()]
-        return [self._pending.pop(identity).result() for identity in ready]
+        pending = self._pending
+        ready = [identity for identity in message_ids if identity in pending and pending[identity].done()]
+        return [pending.pop(identity).result() for identity in ready]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; return the replies within ``timeout`` seconds, in the same order."""
@@ -138,7 +138,7 @@ class InProcessGrid(Grid):
         wait([self._pending[identity] for identity in ids], timeout)
         replies = list(self.pull_messages(ids))
         late = [future for identity in ids if (future := self._pending.pop(identity, None))]
-        if [future for future in late if not future.cancel()]:  # still running: drop its reply, give up its thread
+        if [future for future in late if not future.cancel()]:  # it runs: give up its reply and its thread
             self._work.close()
             self._work = Workers(self.threads)
         return replies
@@ -147,52 +147,32 @@ class InProcessGrid(Grid):
         """Run the ClientApp on a message; an exception becomes an error reply, as in Flower."""
         try:
             message = message_from_proto(wire)
-            reply = self.client_app(message, self._context(request.metadata.dst_node_id))
+            node = request.metadata.dst_node_id
+            if node not in self._contexts:  # created on first use, so that many sites cost nothing before
+                self._contexts[node] = self.context(node, self.sites[node - 1].node_config)
+            reply = self.client_app(message, self._contexts[node])
             reply.metadata.__dict__["_message_id"] = os.urandom(16).hex()
             return message_from_proto(message_to_proto(reply))
-        except BaseException as error:  # sys.exit as well: it would end the process of a site, not the federation
-            code = (
-                ErrorCode.CLIENT_APP_RAISED_EXCEPTION if isinstance(error, Exception) else ErrorCode.CLIENT_APP_CRASHED
-            )
+        except BaseException as error:  # sys.exit as well: it would end a site's process, not the federation
+            raised = isinstance(error, Exception)
+            code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION if raised else ErrorCode.CLIENT_APP_CRASHED
             return Message(Error(code, f"{type(error).__name__}: {error}"), reply_to=request)
 
-    def _context(self, node: int) -> Context:
-        if node not in self._contexts:  # created on first use, so that many sites cost nothing before
-            self._contexts[node] = Context(
-                run_id=self._run.run_id,
-                node_id=node,
-                node_config=dict(self.sites[node - 1].node_config),
-                state=RecordDict(),
-                run_config=dict(self.run_config),
-            )
-        return self._contexts[node]
+    def context(self, node: int, node_config: Mapping[str, Value]) -> Context:
+        """Return a new context of a node in this run."""
+        return Context(self._run.run_id, node, dict(node_config), RecordDict(), dict(self.run_config))
 
 
 def run_in_process(
-    server_app: ServerApp,
-    client_app: ClientApp,
-    sites: Sequence[SimulatedSite],
-    run_config: Mapping[str, Value],
-    threads: int,
-) -> None:
-    """Run a federation to its end in this process.
+    server_app: ServerApp, client_app: ClientApp, sites: Sequence[SimulatedSite],
+    run_config: Mapping[str, Value], threads: int,
+) -> None:  # fmt: skip
+    """Run a federation to its end in this process; exceptions of the server's app are raised here.
 
-    Args:
-        server_app: drives the rounds; its exceptions are raised here.
-        client_app: answers for every site.
-        sites: names and node configs.
-        run_config: the run config of both apps, as ``flwr run --run-config`` gives it.
-        threads: number of sites that work at a time.
+    Both apps get the run config, as ``flwr run --run-config`` gives it. ``threads`` sites work at a time.
     """
     grid = InProcessGrid(client_app, sites, run_config, threads)
-    context = Context(
-        run_id=grid.run.run_id,
-        node_id=SUPERLINK_NODE_ID,
-        node_config={},
-        state=RecordDict(),
-        run_config=dict(run_config),
-    )
     try:
-        server_app(grid, context)
+        server_app(grid, grid.context(SUPERLINK_NODE_ID, {}))
     finally:
         grid.close()

@@ -22,6 +22,8 @@ from fedtransfer.common.compute import CORES
 from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
 
+App = Callable[[Message, Context], Message]
+Server = Callable[[Grid, Context], None]
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -30,31 +32,21 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 class _Configured:
     """A ClientApp with a run config, for which Flower's Python call has no argument."""
 
-    app: Callable[[Message, Context], Message]
+    app: App
     run_config: Mapping[str, Value]
 
     def __call__(self, message: Message, context: Context) -> Message:
-        complete = Context(context.run_id, context.node_id, context.node_config, context.state, dict(self.run_config))
-        reply = self.app(message, complete)
+        about = context.run_id, context.node_id, context.node_config, context.state
+        reply = self.app(message, Context(*about, dict(self.run_config)))
         if not isinstance(reply, Message):  # Flower would send nothing, and the server would wait
             raise TypeError(f"the ClientApp returned {type(reply).__name__}, expected a Message")
         return reply
 
 
-def run_on_ray(
-    server_app: Callable[[Grid, Context], None],
-    client_app: Callable[[Message, Context], Message],
-    sites: int,
-    config: RunConfig,
-) -> None:
-    """Run a federation to its end on Ray.
+def run_on_ray(server_app: Server, client_app: App, sites: int, config: RunConfig) -> None:
+    """Run a federation to its end on Ray; exceptions of the server's app are raised here.
 
-    Args:
-        server_app: drives the rounds; its exceptions are raised here.
-        client_app: answers for every site.
-        sites: the number of sites in ``config.prepared``.
-        config: the run config of both apps, with ``ray_address``, ``client_cpus`` and
-            ``client_gpus``.
+    Both apps get the run config. ``sites`` is the number of sites in ``config.prepared``.
 
     Raises:
         UserError: Ray is not installed, cannot be reached, or has too little for even one site.
@@ -64,9 +56,8 @@ def run_on_ray(
         from flwr.simulation import run_simulation
         from flwr.supercore.logger import FLOWER_LOGGER
     except ImportError as error:
-        raise UserError(
-            f"--engine ray needs Flower's simulation extra ({error}); install it: pip install 'fedtransfer[ray]'"
-        ) from None
+        remedy = "install it: pip install 'fedtransfer[ray]'"
+        raise UserError(f"--engine ray needs Flower's simulation extra ({error}); {remedy}") from None
 
     def server(grid: Grid, context: Context) -> None:
         context.run_config = dict(config.to_flat())
@@ -104,18 +95,14 @@ def _start_ray(ray: Any, config: RunConfig) -> None:
             runtime_env={"env_vars": environment}, **local,
         )  # fmt: skip
     except Exception as error:
-        raise UserError(
-            f"Ray cannot be started or reached ({error}); see --ray-address, or use --engine inprocess"
-        ) from None
-    have, wanted = ray.cluster_resources(), {"CPU": config.client_cpus, "GPU": config.client_gpus}
-    if missing := [
-        f"{need:g} {kind} (there are {have.get(kind, 0):g})"
-        for kind, need in wanted.items()
-        if need > have.get(kind, 0)
-    ]:
-        raise UserError(
-            f"Ray has too little for one site: it wants {', '.join(missing)}; lower --client-cpus or --client-gpus"
-        )
+        remedy = "see --ray-address, or use --engine inprocess"
+        raise UserError(f"Ray cannot be started or reached ({error}); {remedy}") from None
+    have = {"CPU": 0, "GPU": 0} | ray.cluster_resources()
+    wanted = {"CPU": config.client_cpus, "GPU": config.client_gpus}
+    missing = [f"{n:g} {kind} (there are {have[kind]:g})" for kind, n in wanted.items() if n > have[kind]]
+    if missing:
+        wants = f"it wants {', '.join(missing)}"
+        raise UserError(f"Ray has too little for one site: {wants}; lower --client-cpus or --client-gpus")
 
 
 def _end_busy_workers(ray: Any) -> None:
