@@ -41,6 +41,7 @@ approve: .venv/installed-dev       ## write the approved texts of the report's p
 
 # For mypy: the package as it is installed, made of links to the folders.
 .types: Makefile $(wildcard fedtransfer/*.py)
+	rm -rf .types
 	mkdir -p .types/fedtransfer
 	ln -sfn $(addprefix ../../,$(wildcard fedtransfer/*.py) fedtransfer/py.typed client common server simulations) .types/fedtransfer/
 	touch .types

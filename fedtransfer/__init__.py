@@ -22,21 +22,9 @@ if TYPE_CHECKING:
     from fedtransfer.table import Table
 
 __all__ = [
-    "Audit",
-    "Benchmark",
-    "Method",
-    "Run",
-    "RunConfig",
-    "Strategy",
-    "Table",
-    "UserError",
-    "audit",
-    "benchmark",
-    "load_run",
-    "methods",
-    "runs",
-    "simulate",
-]
+    "Audit", "Benchmark", "Method", "Run", "RunConfig", "Strategy", "Table", "UserError", "audit",
+    "benchmark", "load_run", "methods", "runs", "simulate",
+]  # fmt: skip
 
 _HOMES = {
     "fedtransfer.api": ("Audit", "Benchmark", "audit", "benchmark", "simulate"),

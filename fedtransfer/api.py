@@ -1,8 +1,9 @@
 """Simulations, benchmarks and audits from Python."""
 
 import builtins
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,12 +13,10 @@ from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.methods.method import Method
 from fedtransfer.common.support.text import nearest
-from fedtransfer.run import Run, StrPath
+from fedtransfer.run import Embed, Run, StrPath
 from fedtransfer.table import Table, table_of
 
 if TYPE_CHECKING:
-    from fedtransfer.server.strategies.strategy import Strategy
-    from fedtransfer.simulations.data.archive import Archive
     from fedtransfer.simulations.display import Display
 
 Progress = bool | Literal["auto"]
@@ -56,17 +55,24 @@ def simulate(
     """
     if unknown := sorted(set(settings) - set(RunConfig.model_fields)):
         names = list(RunConfig.model_fields)
-        raise UserError("\n".join(f"simulate: unknown setting {name!r}; {nearest(name, names)}" for name in unknown))
-    if backbone is not None and not isinstance(backbone, str | PathLike) and not callable(backbone):
-        raise UserError(f"backbone: got {type(backbone).__name__}; expected a name, a file, or a callable with a name")
+        remedies = (f"unknown setting {name!r}; {nearest(name, names)}" for name in unknown)
+        raise UserError("\n".join(f"simulate: {remedy}" for remedy in remedies))
     embed = backbone if callable(backbone) else None
-    custom = None
-    if isinstance(strategy, str | Method):
-        settings["strategy"] = strategy if isinstance(strategy, str) else strategy.name
-    elif strategy is not None:
-        custom = _custom_strategy(strategy)
-    if backbone is not None and not embed:
+    if isinstance(backbone, str | PathLike):
         settings["backbone"] = str(backbone)
+    elif backbone is not None and not embed:
+        got = f"got {type(backbone).__name__}"
+        raise UserError(f"backbone: {got}; expected a name, a file, or a callable with a name")
+    if isinstance(strategy, str | Method):
+        settings["strategy"], strategy = getattr(strategy, "name", strategy), None
+    from fedtransfer.server.strategies.strategy import Strategy
+
+    strategy = strategy() if callable(strategy) else strategy
+    if not isinstance(strategy, Strategy | None):
+        raise UserError(
+            f"strategy: got {type(strategy).__name__}; expected a name, a method such as ft.methods.fed3r, "
+            "or an ft.Strategy (examples/my_own_strategy.py has one)"
+        )
     settings |= _data_settings(data, embed, settings)
     config = _config(settings, Path(out) if out else None, resume)
 
@@ -75,7 +81,8 @@ def simulate(
 
     folder = Path(config.out or default_folder(config)).absolute()
     try:
-        run(config.model_copy(update={"out": str(folder)}), _display(progress), force=force, strategy=custom)
+        config = config.model_copy(update={"out": str(folder)})
+        run(config, _display(progress), force=force, strategy=strategy)
     except KeyboardInterrupt:
         if not (folder / "config.toml").is_file():
             raise
@@ -83,18 +90,6 @@ def simulate(
             f"stopped; finished rounds are kept. To go on: ft.simulate(out={str(folder)!r}, resume=True)"
         ) from None
     return Run(folder, embed)
-
-
-def _custom_strategy(source: Any) -> "Strategy":
-    from fedtransfer.server.strategies.strategy import Strategy
-
-    strategy = source() if callable(source) else source
-    if not isinstance(strategy, Strategy):
-        raise UserError(
-            f"strategy: got {type(strategy).__name__}; expected a name, a method such as ft.methods.fed3r, or an "
-            "ft.Strategy (examples/my_own_strategy.py has one)"
-        )
-    return strategy
 
 
 @dataclass(frozen=True)
@@ -113,8 +108,8 @@ class Benchmark:
 
 
 def benchmark(
-    plan: StrPath, *, out: StrPath = "", data: Mapping[str, StrPath] | None = None, store: StrPath = "", processes: int = 0,
-    force: bool = False, progress: Progress = "auto",
+    plan: StrPath, *, out: StrPath = "", data: Mapping[str, StrPath] | None = None, store: StrPath = "",
+    processes: int = 0, force: bool = False, progress: Progress = "auto",
 ) -> Benchmark:  # fmt: skip
     """Run every unfinished setting x method x seed of a plan, as ``fedtransfer benchmark``.
 
@@ -130,23 +125,20 @@ def benchmark(
     Raises:
         UserError: the plan cannot be read, or all runs failed.
     """
-    from fedtransfer.common.compute import CORES
     from fedtransfer.simulations.benchmark import PRESETS
+    from fedtransfer.simulations.benchmark.folder import open_folder
     from fedtransfer.simulations.benchmark.plans import bundled_plan, read_plan
-    from fedtransfer.simulations.benchmark.record import open_folder, write_record
     from fedtransfer.simulations.benchmark.runs import run_plan
-    from fedtransfer.simulations.report.page import write_report
 
     path = bundled_plan(str(plan)) if str(plan) in PRESETS else Path(plan)
     folder, display = Path(out or Path("runs") / f"benchmark-{path.stem}"), _display(progress)
     full_plan = read_plan(path, folder, {name: str(file) for name, file in (data or {}).items()}, str(store))
     for remark in (*full_plan.remarks, *open_folder(folder, full_plan, force)):
         display.warn(remark)
-    results = run_plan(full_plan, folder, processes, CORES, display.print, force)
-    write_record(folder, "", full_plan, results)
-    write_report([folder], folder / "report.html")
+    results = run_plan(full_plan, folder, processes, display.print, force=force)
     rows = [line.columns for line in results.lines]
-    return Benchmark(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}), results.failures)
+    table = table_of({name: [row[name] for row in rows] for name in rows[0]})
+    return Benchmark(folder, table, results.failures)
 
 
 @dataclass(frozen=True)
@@ -184,15 +176,13 @@ def audit(
     run_folder = run.folder if isinstance(run, Run) else Path(run)
     folder = Path(out or run_folder / "audit")
     options = Options(folder, shadows, {}, _display(progress), "", force=force, pictures=pictures)
-    findings = audit_run(run_folder, options)
-    rows = [asdict(finding) for finding in findings]
+    rows = [asdict(finding) for finding in audit_run(run_folder, options)]
     return Audit(folder, table_of({name: [row[name] for row in rows] for name in rows[0]}))
 
 
 def _config(settings: Mapping[str, Any], out: Path | None, resume: bool) -> RunConfig:
-    options = {
-        name.replace("_", "-"): str(value) if isinstance(value, PathLike) else value for name, value in settings.items()
-    }
+    texts = {name: str(value) for name, value in settings.items() if isinstance(value, PathLike)}
+    options = {name.replace("_", "-"): value for name, value in {**settings, **texts}.items()}
     if not resume:
         return make_config({**options, "out": str(out or "")}, "simulate")
     from fedtransfer.server.run_folder.folder import settings_of
@@ -200,18 +190,19 @@ def _config(settings: Mapping[str, Any], out: Path | None, resume: bool) -> RunC
 
     if out is None:
         raise UserError("simulate: resume=True goes on with a run; say which, by out=FOLDER")
-    settings_before = settings_of(out).to_flat()
-    return resumed_config(out, {name: value for name, value in options.items() if settings_before.get(name) != value})
+    before = settings_of(out).to_flat()
+    return resumed_config(out, {name: value for name, value in options.items() if before.get(name) != value})
 
 
-def _data_settings(data: Any, embed: Callable[..., Any] | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _data_settings(data: Any, embed: Embed | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that name the data; data in memory are written to disk first."""
     in_memory = data is not None and not isinstance(data, str | PathLike)
     if not in_memory and not embed:
         return {} if data is None else {"data": str(data)}
     natural = isinstance(data, Mapping) if in_memory else settings.get("partition") == "natural"
     if in_memory and natural and settings.get("partition", "natural") != "natural":
-        raise UserError("partition: data is a dict, site → examples, so each site has its data; leave partition out")
+        why = "data is a dict, site → examples, so each site has its data"
+        raise UserError(f"partition: {why}; leave partition out")
     from fedtransfer.simulations.data.archive import archive_data, archive_parts
 
     if in_memory:
@@ -223,19 +214,16 @@ def _data_settings(data: Any, embed: Callable[..., Any] | None, settings: Mappin
 
         path = resolve_data(str(data) if data is not None else RunConfig().data)
         sources = read_sites(path)[0] if natural else {"data": read_source(path)}
-        archive = archive_parts({name: Examples(source.images) for name, source in sources.items()}, natural, embed)
-    return {
-        "data": str(archive.path),
-        **({"partition": "natural"} if natural else {}),
-        **({"backbone": _backbone_name(archive, embed)} if archive.width else {}),
-    }
-
-
-def _backbone_name(archive: "Archive", embed: Callable[..., Any] | None) -> str:
-    if embed is None:
-        return f"features-{archive.width}"
-    name = str(getattr(embed, "name", "") or getattr(embed, "__name__", "") or type(embed).__name__)
-    return f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in name)}-features-{archive.width}"
+        parts = {name: Examples(source.images) for name, source in sources.items()}
+        archive = archive_parts(parts, natural, embed)
+    named = {"data": str(archive.path)} | ({"partition": "natural"} if natural else {})
+    if archive.width:
+        prefix = ""
+        if embed:
+            name = str(getattr(embed, "name", "") or getattr(embed, "__name__", "") or type(embed).__name__)
+            prefix = re.sub(r"[^\w.-]", "_", name) + "-"
+        named["backbone"] = f"{prefix}features-{archive.width}"
+    return named
 
 
 def _display(progress: Progress) -> "Display":
@@ -245,5 +233,5 @@ def _display(progress: Progress) -> "Display":
 
     notebook = "ipykernel" in sys.modules and hasattr(builtins, "__IPYTHON__")
     if progress is True or (progress == "auto" and (notebook or sys.stderr.isatty())):
-        return Display(Console(stderr=not notebook, force_jupyter=False))  # text, as its widgets need a package
+        return Display(Console(stderr=not notebook, force_jupyter=False))  # text: widgets need a package
     return QuietDisplay()

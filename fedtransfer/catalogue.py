@@ -1,13 +1,11 @@
 """The catalogue of methods by name, such as ``ft.methods.fed3r``."""
 
-from collections.abc import Iterator, Mapping
-
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.methods.method import Method
 from fedtransfer.common.support.text import nearest
 
 
-class Catalogue(Mapping[str, Method]):
+class Catalogue(dict[str, Method]):
     """Name → record: paper, what sites send, what it leaks. ``simulate`` takes name or record.
 
     >>> "fedprox" in methods
@@ -15,15 +13,6 @@ class Catalogue(Mapping[str, Method]):
     >>> methods.trimmed_mean.paper
     'arXiv 1803.01498'
     """
-
-    def __getitem__(self, name: str) -> Method:
-        return METHODS[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(METHODS)
-
-    def __len__(self) -> int:
-        return len(METHODS)
 
     def __getattr__(self, name: str) -> Method:
         written = name.replace("_", "-")
@@ -35,4 +24,4 @@ class Catalogue(Mapping[str, Method]):
         return sorted(name.replace("-", "_") for name in METHODS)
 
 
-methods = Catalogue()
+methods = Catalogue(METHODS)

@@ -25,18 +25,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Federated transfer learning: sites with the same frozen, pretrained ResNetV2 fine-tune a small head together.",
+    help="Federated transfer learning: sites with the same frozen, pretrained ResNetV2 fine-tune a small "
+    "head together.",
     epilog="Start with: fedtransfer simulate",
 )
-app.command()(simulate)
-app.command()(predict)
-app.command()(evaluate)
-app.command()(pretrain)
-app.command()(methods)
-app.command()(privacy)
-app.command()(audit)
-app.command()(report)
-app.command()(runs)
+for command in (simulate, predict, evaluate, pretrain, methods, privacy, audit, report, runs):
+    app.command()(command)
 app.command(no_args_is_help=True)(benchmark)
 app.add_typer(server, name="server")
 app.add_typer(client, name="client")
@@ -58,16 +52,12 @@ def _options(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command line; errors that a user can fix are printed without a traceback.
 
     SIGTERM, which schedulers and service managers use to end a process, acts like Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         spare_proxies_this_machine()
         app()

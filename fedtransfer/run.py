@@ -17,9 +17,10 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.report.reading import Run as Record
 from fedtransfer.simulations.report.reading import read_folder, real
 from fedtransfer.simulations.runs import balanced_accuracy, list_runs
-from fedtransfer.table import Table, table_of, table_of_rows
+from fedtransfer.table import Table, run_page, table_of, table_of_rows
 
 StrPath = str | PathLike[str]
+Embed = Callable[[NDArray[np.uint8]], Any]  # images (n, h, w, 3) uint8 → features (n, d)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Run:
         folder: the run folder.
     """
 
-    def __init__(self, folder: StrPath, embed: Callable[[NDArray[np.uint8]], Any] | None = None) -> None:
+    def __init__(self, folder: StrPath, embed: Embed | None = None) -> None:
         record = read_folder(Path(folder))
         if not isinstance(record, Record):
             raise UserError(f"{folder}: expected the folder of a run, not of a benchmark or an audit")
@@ -57,11 +58,10 @@ class Run:
 
     def _repr_html_(self) -> str:
         from fedtransfer.common.support.terminal import percent
-        from fedtransfer.notebook import run_page
 
         facts = {"accuracy": percent(self.accuracy), "balanced accuracy": percent(self.balanced_accuracy)}
-        if self.baselines:
-            facts |= {"pooled": percent(self.baselines.pooled), "local only, mean": percent(self.baselines.local_mean)}
+        if scores := self.baselines:
+            facts |= {"pooled": percent(scores.pooled), "local only, mean": percent(scores.local_mean)}
         if isfinite(self.epsilon):
             facts["epsilon"] = f"{self.epsilon:.3g}"
         facts |= {name: f"{self.summary[name]:,}" for name in ("sites", "rounds")}
@@ -121,14 +121,11 @@ class Run:
         accuracy = self._record.measured["site_accuracy"]
         alone = self._record.summary.get("baselines_on_own_test_images", {}).get("local", {})
         images, _ = self._record.images
-        return table_of(
-            {
-                "site": list(accuracy),
-                "images": [sum(images.get(site, {}).values()) for site in accuracy],
-                "accuracy": [real(value) for value in accuracy.values()],
-                "local": [real(alone.get(site)) for site in accuracy],
-            }
-        )
+        return table_of({
+            "site": list(accuracy), "images": [sum(images.get(site, {}).values()) for site in accuracy],
+            "accuracy": [real(value) for value in accuracy.values()],
+            "local": [real(alone.get(site)) for site in accuracy],
+        })  # fmt: skip
 
     @cached_property
     def head(self) -> tuple[NDArray[np.float32], ...]:
@@ -172,7 +169,7 @@ class Run:
                 values = [image.read() for image in images_at([Path(images)])]
             elif len(images):
                 values = read_values(images, "predict")
-            if model.width and self._embed and values and not _is_vector(values[0]):
+            if model.width and self._embed and values and np.ndim(values[0]) != 1:
                 values = list(embed_images(self._embed, values))
             with ThreadPoolExecutor(CORES) as pool:
                 rows = list(pool.map(lambda value: model.predict(model.read(value)), values))
@@ -202,16 +199,19 @@ class Run:
         files = [str(data)]
         if not isinstance(data, str | PathLike):
             archive, split = archive_data(data, self._embed), "all"
-            files = [*map(str, sorted(archive.path.glob("[!.]*")))] if archive.natural else [str(archive.path)]
-        images = [image for file in files for image in choose_images(self.folder, file, split, self.classes)[0]]
+            parts = sorted(archive.path.glob("[!.]*")) if archive.natural else [archive.path]
+            files = [str(part) for part in parts]
+        chosen = (choose_images(self.folder, file, split, self.classes)[0] for file in files)
+        images = [image for images in chosen for image in images]
         return evaluate_model(self._classifier, images, lambda done, total: None).summary
 
     def report(self) -> Path:
         """Write ``report.html``, a self-contained page, in the run folder; return its path."""
         from fedtransfer.simulations.report.page import write_report
 
-        write_report([self.folder], self.folder / "report.html")
-        return self.folder / "report.html"
+        page = self.folder / "report.html"
+        write_report([self.folder], page)
+        return page
 
 
 def load_run(folder: StrPath) -> Run:
@@ -235,9 +235,6 @@ def runs(folder: StrPath = "runs") -> Table:
     """
     rows = [vars(row) for row in list_runs(Path(folder))]
     if not rows:
-        raise UserError(f"{folder}: no run in it; make one with ft.simulate(out={str(Path(folder) / 'first')!r})")
+        first = str(Path(folder) / "first")
+        raise UserError(f"{folder}: no run in it; make one with ft.simulate(out={first!r})")
     return table_of({name: [row[name] for row in rows] for name in rows[0]})
-
-
-def _is_vector(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 1
