@@ -59,13 +59,7 @@ def _column(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def run_page(title: str, facts: Mapping[str, str], history: Table) -> str:
-    """Return a small HTML table and two curves as inline SVG, which load nothing else.
-
-    Args:
-        title: the heading.
-        facts: name → text, the rows of the table.
-        history: rounds, with phase, accuracy and validation loss.
-    """
+    """Return a heading, an HTML table of facts, and two curves of the rounds as inline SVG; they load nothing."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(text)}</td></tr>"
         for name, text in facts.items()

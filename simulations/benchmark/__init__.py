@@ -2,14 +2,7 @@
 
 # The bundled plans, in fedtransfer/assets/plans/, and their time on two cores: as measured, or else "hours".
 PRESETS = {
-    "quick": "2 minutes",
-    "options": "3 minutes",
-    "demo": "5 minutes",
-    "personalisation": "13 minutes",
-    "depths": "an hour",
-    "heads": "1.5 hours",
-    "heterogeneity": "hours",
-    "privacy": "hours",
-    "published": "hours",
-    "resolution": "hours",
-}
+    "quick": "2 minutes", "options": "3 minutes", "demo": "5 minutes", "personalisation": "13 minutes",
+    "depths": "an hour", "heads": "1.5 hours", "heterogeneity": "hours", "privacy": "hours",
+    "published": "hours", "resolution": "hours",
+}  # fmt: skip

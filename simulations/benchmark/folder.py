@@ -40,17 +40,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Finished:
-    """Finished runs and baselines.
+    """Finished runs and baselines."""
 
-    Attributes:
-        done: those that are not repeated.
-        changed: those whose settings in the plan are others now.
-        example: one of these, and what differs; "" if there is none.
-    """
-
-    done: Sequence[Cell]
-    changed: Sequence[Cell]
-    example: str
+    done: Sequence[Cell]  # those that are not repeated
+    changed: Sequence[Cell]  # those whose settings in the plan are others now
+    example: str  # one of these, and what differs; "" if there is none
 
     def __str__(self) -> str:
         baselines = sum(not cell.method for cell in self.changed)

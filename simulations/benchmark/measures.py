@@ -17,21 +17,14 @@ _TUNED = {"personal": "mean", "personal_worse": "worse_than_global"}
 
 @dataclass(frozen=True)
 class Row:
-    """A run, or a baseline.
-
-    Attributes:
-        measures: name (``fedtransfer.simulations.benchmark.tables.MEASURES``) → value; NaN or
-            absent if it is missing.
-        facts: of its features, and the ε and δ that it claims.
-        seconds: of the whole run; 0 if it was finished before.
-    """
+    """A run, or a baseline."""
 
     setting: str
     method: str
     seed: int
-    measures: Mapping[str, float]
-    facts: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
+    measures: Mapping[str, float]  # those of tables.MEASURES; NaN or absent if missing
+    facts: Mapping[str, str] = field(default_factory=dict)  # of its features, and the ε and δ that it claims
+    seconds: float = 0.0  # of the whole run; 0 if it was finished before
 
 
 def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, float]:

@@ -35,19 +35,13 @@ _PATHS = ("data", "backbone", "weights", "store")
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a method in a setting with a seed; without a method, the baselines there.
-
-    Attributes:
-        seed: the plan's; the run's own is made of it and the setting.
-        config: its settings; ``out`` is its run folder, which baselines share with no run.
-        tried: in a tuning run, the values that it tries.
-    """
+    """One run: a method in a setting with a seed; without a method, the baselines there."""
 
     setting: str
     method: str
-    seed: int
-    config: RunConfig
-    tried: Mapping[str, Value] = field(default_factory=dict)
+    seed: int  # the plan's; the run's own is made of it and the setting
+    config: RunConfig  # ``out`` is its run folder, which baselines share with no run
+    tried: Mapping[str, Value] = field(default_factory=dict)  # in a tuning run, the values that it tries
 
     @property
     def key(self) -> tuple[str, int]:
@@ -61,23 +55,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a plan.
+    """All runs of a plan; those of one setting and seed stand together."""
 
-    Attributes:
-        text: the plan's file.
-        expected: numbers from elsewhere.
-        cells: the runs; those of one setting and seed stand together.
-        baselines: of each setting and seed.
-        tuning: the runs that choose settings of tuned methods.
-        remarks: which settings are left out, and why.
-    """
-
-    text: str
-    expected: Sequence[Expected]
+    text: str  # the plan's file
+    expected: Sequence[Expected]  # numbers from elsewhere
     cells: list[Cell] = field(default_factory=list)
-    baselines: list[Cell] = field(default_factory=list)
-    tuning: list[Cell] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    baselines: list[Cell] = field(default_factory=list)  # of each setting and seed
+    tuning: list[Cell] = field(default_factory=list)  # the runs that choose settings of tuned methods
+    remarks: list[str] = field(default_factory=list)  # which settings are left out, and why
 
 
 def bundled_plan(name: str) -> Path:

@@ -33,23 +33,15 @@ _MARKERS = "osD^vP*X"  # so that lines differ without colour too
 
 @dataclass(frozen=True)
 class Line:
-    """A method in a setting over all seeds.
-
-    Attributes:
-        estimates: measure → its mean over the seeds that have it, with the interval.
-        reached: number of runs that reached 95 % of pooled, NaN if unknown; rounds and bytes are
-            means over these.
-        facts: of features and privacy.
-        expected: a published number next to which it stands.
-    """
+    """A method in a setting over all seeds."""
 
     setting: str
     method: str
     seeds: int
-    estimates: dict[str, Estimate]
-    reached: float
-    facts: dict[str, str]
-    expected: Expected | None = None
+    estimates: dict[str, Estimate]  # measure → its mean over the seeds that have it, with the interval
+    reached: float  # runs that reached 95 % of pooled, over which rounds and bytes are means; NaN if unknown
+    facts: dict[str, str]  # of features and privacy
+    expected: Expected | None = None  # a published number next to which it stands
 
     @property
     def columns(self) -> dict[str, object]:

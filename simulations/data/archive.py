@@ -29,17 +29,11 @@ BATCH = 64  # images in a call of a backbone object
 
 @dataclass(frozen=True)
 class Archive:
-    """Data on disk.
+    """Data on disk."""
 
-    Attributes:
-        path: a manifest; with ``natural``, a folder with a manifest for each site.
-        natural: whether the data say which site has which images.
-        width: d for ready-made features, 0 for images.
-    """
-
-    path: Path
-    natural: bool
-    width: int
+    path: Path  # a manifest; with ``natural``, a folder with a manifest for each site
+    natural: bool  # whether the data say which site has which images
+    width: int  # d for ready-made features, 0 for images
 
 
 def archive_data(data: Any, embed: Embed | None = None) -> Archive:

@@ -46,10 +46,8 @@ def archive_of(name: str) -> Path | None:
 def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
     """Read each folder of ``root`` as a site with its class folders (``--partition natural``).
 
-    If there are no folders, each CSV manifest and each .npz archive is a site.
-
-    Returns:
-        Site → its images, and the problems found.
+    If there are no folders, each CSV manifest and each .npz archive is a site. Return site → its
+    images, and the problems found.
 
     Raises:
         UserError: ``root`` is not a folder, or has fewer than two sites in it.

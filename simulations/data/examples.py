@@ -24,15 +24,12 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled examples of a site, or of all sites.
+    """Labelled examples of a site, or of all sites; arrays are empty for files.
 
-    Attributes:
-        images: label, split and group of each; its path, or "" if it is in memory.
-        arrays: examples in memory, images (h, w[, 1 or 3]) uint8 or features (d,) float32; empty
-            for files.
+    In memory they are images (h, w[, 1 or 3]) uint8 or features (d,) float32.
     """
 
-    images: tuple[Image, ...]
+    images: tuple[Image, ...]  # label, split and group of each; its path, or "" if it is in memory
     arrays: Sequence[NDArray[Any]] = ()
 
     @property

@@ -20,19 +20,12 @@ from fedtransfer.simulations.privacy.strength import delta_warning, strength
 
 @dataclass(frozen=True)
 class Features:
-    """The features of a simulation.
+    """The features of a simulation."""
 
-    Attributes:
-        extraction: the keys and problems of ``Data.images``.
-        sites: site → its images in their splits, with features, for all sites in name order.
-        seconds: wall time of the step, including the time to load the backbone.
-        warnings: findings that deserve a second look before training.
-    """
-
-    extraction: Extraction
-    sites: Mapping[str, SiteData]
-    seconds: float = 0.0
-    warnings: Sequence[str] = ()
+    extraction: Extraction  # the keys and problems of ``Data.images``
+    sites: Mapping[str, SiteData]  # site → its divided images with features, for all sites in name order
+    seconds: float = 0.0  # wall time of the step, including the time to load the backbone
+    warnings: Sequence[str] = ()  # findings that deserve a second look before training
 
 
 def prepare_sites(data: Data, progress: Progress | None = None) -> Features:

@@ -20,19 +20,12 @@ _NAMED = 4  # names in a warning
 
 @dataclass(frozen=True)
 class Data:
-    """The images of a simulated federation, none of them decoded yet.
+    """The images of a simulated federation by site, none of them decoded yet."""
 
-    Attributes:
-        config: the settings, with the number of sites, the classes and absolute paths filled in.
-        sites: site → images, for the sites that take part.
-        unseen: site → images, for the sites held out of training.
-        problems: files that cannot be used.
-    """
-
-    config: RunConfig
-    sites: Mapping[str, Sequence[Image]]
-    unseen: Mapping[str, Sequence[Image]]
-    problems: tuple[Problem, ...]
+    config: RunConfig  # with the number of sites, the classes and absolute paths filled in
+    sites: Mapping[str, Sequence[Image]]  # those that take part
+    unseen: Mapping[str, Sequence[Image]]  # those held out of training
+    problems: tuple[Problem, ...]  # files that cannot be used
 
     @property
     def everyone(self) -> dict[str, Sequence[Image]]:
