@@ -15,12 +15,11 @@ from fedtransfer.client.data import prepare_site
 from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.compute import keras
-from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.data.checks import examine
 from fedtransfer.common.data.sources import natural_order, read_source
+from fedtransfer.common.features.extraction import extract_all
 from fedtransfer.common.features.feature_map import moments_of
-from fedtransfer.common.features.preparation import extract_all
 from fedtransfer.common.head.head import load_head, load_layer, load_moments
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.terminal import progress_bar

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig, Value
-from fedtransfer.common.config.reading import make_config
+from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig, Value, make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import is_empty, write_whole
 from fedtransfer.common.support.text import counted, plain

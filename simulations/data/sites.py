@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from fedtransfer.common.config.settings.images import ready_made_width
+from fedtransfer.common.config.settings.training import ready_made_width
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import SPLIT_FOLDERS, read_source, write_manifest
 from fedtransfer.common.errors import UserError
