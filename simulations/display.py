@@ -41,20 +41,11 @@ class Display:
     def rounds(self, config: RunConfig) -> Iterator[Callback]:
         """Show each round as it ends, with a bar below; yield the callback for the run."""
         recent: list[Round] = []
-        bar = Progress(
-            TextColumn("[bold]Rounds                "),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
+        title = TextColumn("[bold]Rounds                ")
+        bar = Progress(title, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         last = max(1, config.training_rounds)
         task = bar.add_task("", total=last)
-
         console, columns = self.console, _COLUMNS if config.private else _COLUMNS[:-1]
-
-        def before_the_end(record: Round) -> bool:
-            return record.phase in ("train", "sums") and not config.closed_form
 
         class RoundsTable(Callback):
             def on_start(self, start: Start) -> None:
@@ -65,7 +56,8 @@ class Display:
             def on_round(self, record: Round) -> None:
                 recent.append(record)
                 del recent[:-_VISIBLE_ROUNDS]
-                bar.update(task, completed=record.round if before_the_end(record) else last)
+                before_the_end = record.phase in ("train", "sums") and not config.closed_form
+                bar.update(task, completed=record.round if before_the_end else last)
                 notable = record.failure or record.refused or record.phase != "train"
                 if console.is_terminal:
                     live.update(Group(_rounds_table(recent, columns), bar))
@@ -154,13 +146,12 @@ _COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", 
 
 
 def _cells(record: Round) -> list[str]:
-    name = f"{record.round:>5}" if record.phase == "train" else "final" if record.phase == "score" else record.phase
-    validation = (percent(record.validation.accuracy), _loss(record.validation.mean_loss))
     return [
-        name,
+        f"{record.round:>5}" if record.phase == "train" else "final" if record.phase == "score" else record.phase,
         percent(record.test.accuracy),
         _loss(record.test.mean_loss),
-        *validation,
+        percent(record.validation.accuracy),
+        _loss(record.validation.mean_loss),
         f"{len(record.answers)}/{len(record.planned)}" if record.planned else "–",
         "–" if record.secret else f"{record.seconds:.2f}",
         "–" if record.epsilon is None else f"{record.epsilon:.3g}",
@@ -176,9 +167,8 @@ def _rounds_table(rounds: list[Round], columns: tuple[str, ...]) -> Table:
     for name in columns:
         table.add_column(name, justify="right")
     for record in rounds:
-        table.add_row(
-            *_cells(record)[: len(columns)], style="red" if record.failure else "green" if record.best else ""
-        )
+        style = "red" if record.failure else "green" if record.best else ""
+        table.add_row(*_cells(record)[: len(columns)], style=style)
     return table
 
 
@@ -189,10 +179,9 @@ def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Tab
     columns = ("accuracy", "mean_site_accuracy", "worst_site_accuracy")
     if summary["scored_on"] == "public-data":
         table.add_row("federated, on public images", percent(summary["accuracy"]), "", "")
-    if outside := summary.get("measured_outside_the_federation"):
-        table.add_row("federated *", *(percent(outside[key]) for key in columns), style="bold")
-    else:
-        table.add_row("federated", *(percent(summary[key]) for key in columns), style="bold")
+    outside = summary.get("measured_outside_the_federation")
+    name = "federated *" if outside else "federated"
+    table.add_row(name, *(percent((outside or summary)[key]) for key in columns), style="bold")
     note = "* measured outside the federation, on images that sites keep to themselves: a real one would not know it"
     table.caption = note if outside else None
     if not baselines:

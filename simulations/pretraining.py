@@ -74,16 +74,31 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
         raise UserError(f"{data}: {len(train)} training and {len(validation)} validation images; expected some of both")
     checkpoint, state = out.with_suffix(".checkpoint.keras"), out.with_suffix(".checkpoint.json")
     identity = digest(recipe.seed, "pretraining", json.dumps(asdict(recipe)), *keys).hex()
-    model, history = _begin(recipe, len(train), len(classes), checkpoint, state, identity, report)
+    if state.exists() and checkpoint.exists():
+        saved = json.loads(state.read_text("utf-8"))
+        if saved["identity"] != identity:
+            raise UserError(
+                f"{checkpoint} is the checkpoint of another run (other images or another recipe);"
+                " remove it or choose another --out"
+            )
+        model, history = keras.models.load_model(checkpoint), saved["history"]
+        report(f"resuming after epoch {len(history)}")
+    else:
+        model, history = _classifier(recipe, len(train), len(classes)), []
     for epoch in range(len(history), recipe.epochs):
         size = recipe.resolution_of(epoch)
         fit = model.fit(_augmented(pixels, labels, train, recipe, epoch), epochs=1, shuffle=False, verbose=0)
         scores = model.evaluate(_plain(pixels, labels, validation, recipe), verbose=0, return_dict=True)
         history.append({"epoch": epoch + 1, "pixels": size, "loss": fit.history["loss"][-1], **scores})
         report(
-            f"epoch {epoch + 1} of {recipe.epochs} at {size} px: loss {history[-1]['loss']:.3f}, validation accuracy {scores['top1']:.1%}"
+            f"epoch {epoch + 1} of {recipe.epochs} at {size} px: loss {history[-1]['loss']:.3f},"
+            f" validation accuracy {scores['top1']:.1%}"
         )
-        _save_checkpoint(model, checkpoint, state, {"identity": identity, "history": history})
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        with replacement(checkpoint, suffix=".keras") as temporary:
+            model.save(temporary)
+            state.unlink(missing_ok=True)
+        write_whole(state, json.dumps({"identity": identity, "history": history}))  # last: it names the epoch
     network = keras.Model(model.input, model.get_layer("features").output, name="small_resnet_v2")
     features = network.predict(_plain(pixels, labels, validation, recipe), verbose=0)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -135,19 +150,7 @@ def _load(
     return np.stack(pixels), np.array(labels, np.int32), np.array(splits), source.classes, keys
 
 
-def _begin(
-    recipe: PretrainingRecipe, images: int, classes: int, checkpoint: Path, state: Path, identity: str, report: Report
-) -> tuple[Any, list[dict[str, Any]]]:
-    """Build the classifier, or load the checkpoint of this run."""
-    if state.exists() and checkpoint.exists():
-        saved = json.loads(state.read_text("utf-8"))
-        if saved["identity"] != identity:
-            raise UserError(
-                f"{checkpoint} is the checkpoint of another run (other images or another recipe);"
-                " remove it or choose another --out"
-            )
-        report(f"resuming after epoch {len(saved['history'])}")
-        return keras.models.load_model(checkpoint), saved["history"]
+def _classifier(recipe: PretrainingRecipe, images: int, classes: int) -> Any:
     keras.utils.set_random_seed(int.from_bytes(digest(recipe.seed, "initial backbone")[:4]))
     body = small_resnet()
     model = keras.Model(body.input, keras.layers.Dense(classes, name="classes", dtype="float32")(body.output))
@@ -158,21 +161,9 @@ def _begin(
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    model.compile(
-        optimizer,
-        loss,
-        metrics=[keras.metrics.CategoricalAccuracy("top1"), keras.metrics.TopKCategoricalAccuracy(5, "top5")],
-    )
-    return model, []
-
-
-def _save_checkpoint(model: Any, checkpoint: Path, state: Path, saved: dict[str, Any]) -> None:
-    """Replace the checkpoint; the state file, written last, names its epoch."""
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with replacement(checkpoint, suffix=".keras") as temporary:
-        model.save(temporary)
-        state.unlink(missing_ok=True)
-    write_whole(state, json.dumps(saved))
+    top5 = keras.metrics.TopKCategoricalAccuracy(5, "top5")
+    model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy("top1"), top5])
+    return model
 
 
 def _augmented(
@@ -183,9 +174,8 @@ def _augmented(
     Every draw depends on (seed, epoch, image) only.
     """
     size, classes = recipe.resolution_of(epoch), int(labels.max()) + 1
-    order = np.random.default_rng(
-        np.frombuffer(digest(recipe.seed, "pretraining order", epoch), np.uint32)
-    ).permutation(rows)
+    seed_of_order = np.frombuffer(digest(recipe.seed, "pretraining order", epoch), np.uint32)
+    order = np.random.default_rng(seed_of_order).permutation(rows)
 
     def augment(image: Any, label: Any, row: Any) -> tuple[Any, Any]:
         seed = tf.stack([recipe.seed * 1000 + epoch, tf.cast(row, tf.int32)])

@@ -15,7 +15,7 @@ from fedtransfer.common.head.cost import costs
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.simulations.data.sites import Data, warn_of_site_folders
 from fedtransfer.simulations.display import Display
-from fedtransfer.simulations.privacy.strength import delta_warning, strength
+from fedtransfer.simulations.privacy.statement import delta_warning, strength
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,8 @@ def privacy(
 
 def _lines(answers: Mapping[str, Any]) -> list[str]:
     lines = ["[bold]Who learns what[/bold]", *(f"  {party}: {text}" for party, text in answers["learns"].items())]
-    promise = answers["privacy"]
-    lines += ["\n[bold]What is promised[/bold]"]
-    if promise is None:
-        lines.append("  no differential privacy: nothing limits what others can learn about an image or a site")
-    else:
+    lines.append("\n[bold]What is promised[/bold]")
+    if promise := answers["privacy"]:
         lines += [
             f"  epsilon {promise['epsilon']:.3g} at delta {promise['delta']:g} for one {promise['unit']}"
             f" ({promise['neighbours']}); by Rényi orders {promise['epsilon_by_renyi_orders']:.3g}",
@@ -62,12 +59,12 @@ def _lines(answers: Mapping[str, Any]) -> list[str]:
             f" sampling: {promise['sampling']}, {counted(promise['releases'], 'release')}"
             f" in {counted(promise['rounds'], 'round')}",
         ]
-        if promise["rounds"] < promise["rounds_planned"]:
-            lines.append(
-                f"  the budget ends the run before round {promise['rounds'] + 1} of {promise['rounds_planned']}"
-            )
+        if promise["rounds"] < (planned := promise["rounds_planned"]):
+            lines.append(f"  the budget ends the run before round {promise['rounds'] + 1} of {planned}")
         lines += ["\n[bold]Noise and signal[/bold]", f"  {answers['strength']['words']}"]
         lines += [f"  [bold red]{text}[/bold red]" for text in answers["warnings"]]
+    else:
+        lines.append("  no differential privacy: nothing limits what others can learn about an image or a site")
     for title, key in (("What must hold for it", "assumed"), ("What is not protected", "not_protected")):
         lines += [f"\n[bold]{title}[/bold]", *(f"  - {text}" for text in answers[key])]
     return lines
