@@ -16,20 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone.networks import (
-    bundled_network,
-    check_network,
-    in_bfloat16,
-    keras_network,
-    network_from_file,
-)
-from fedtransfer.common.backbone.public_statistics import (
-    PublicStatistics,
-    check_origin,
-    choose,
-    read_statistics,
-    statistics_file,
-)
+from fedtransfer.common.backbone import networks
+from fedtransfer.common.backbone import public_statistics as public
+from fedtransfer.common.backbone.public_statistics import PublicStatistics
 from fedtransfer.common.compute import keras, tf, why_no_bfloat16
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.config.settings.training import ready_made_width
@@ -38,22 +27,9 @@ from fedtransfer.common.errors import UserError
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
 # The parts of a layer's configuration that decide what it computes; names and Keras' bookkeeping do not.
 _ARCHITECTURE_KEYS = (
-    "filters",
-    "kernel_size",
-    "strides",
-    "padding",
-    "dilation_rate",
-    "groups",
-    "activation",
-    "use_bias",
-    "axis",
-    "epsilon",
-    "pool_size",
-    "units",
-    "scale",
-    "offset",
-    "keepdims",
-)
+    "filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias", "axis",
+    "epsilon", "pool_size", "units", "scale", "offset", "keepdims",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +110,7 @@ class ReadyMade(Backbone):
 @lru_cache(maxsize=2)  # for the next site's images, or the next run's
 def _extractor(backbone: Backbone, batch: int) -> Any:
     shape = (batch, backbone.resolution, backbone.resolution, 3)
-    network = in_bfloat16(backbone.network) if backbone.precision == "bfloat16" else backbone.network
+    network = networks.in_bfloat16(backbone.network) if backbone.precision == "bfloat16" else backbone.network
     return tf.function(
         lambda x: tf.cast(network(x, training=False), tf.float32), [tf.TensorSpec(shape)], autograph=False
     )
@@ -162,17 +138,14 @@ def configured_backbone(config: RunConfig) -> Backbone:
 @lru_cache(maxsize=2)
 def _with_statistics(backbone: Backbone, named: str, file: str, standardise: str, project: str) -> Backbone:
     """Return a backbone with the statistics that a run uses, from ``file`` ("": its default)."""
-    source = Path(file).expanduser() if file else statistics_file(named)
-    arrays = read_statistics(source, backbone.features) if source else {}
+    source = Path(file).expanduser() if file else public.statistics_file(named)
+    arrays = public.read_statistics(source, backbone.features) if source else {}
     if file:
-        check_origin(arrays, file, backbone.identity, backbone.resolution)
-    statistics = choose(
-        arrays,
-        backbone.name,
-        deviation=standardise == "public",
-        axes=project == "pca",
+        public.check_origin(arrays, file, backbone.identity, backbone.resolution)
+    statistics = public.choose(
+        arrays, backbone.name, deviation=standardise == "public", axes=project == "pca",
         standardised=standardise in ("public", "federated"),
-    )
+    )  # fmt: skip
     return replace(backbone, statistics=statistics)
 
 
@@ -199,25 +172,25 @@ def load_backbone(
         return ReadyMade(name, 0, None, None, width=width)
     if precision == "bfloat16" and (why := why_no_bfloat16()):
         raise UserError(f"--precision bfloat16 would only lose accuracy here: {why}; leave it at float32")
-    statistics = statistics_file(name)
+    statistics = public.statistics_file(name)
     notes: tuple[str, ...] = ()
     if name == BUNDLED:
-        network = bundled_network()
+        network = networks.bundled_network()
     elif name in KERAS_BACKBONES:
-        network = keras_network(name, weights, preprocessing)
+        network = networks.keras_network(name, weights, preprocessing)
     else:
         path = Path(name).expanduser()
-        network, notes = network_from_file(path, preprocessing)
+        network, notes = networks.network_from_file(path, preprocessing)
         name = re.sub(r"[^\w.-]+", "_", Path(name).stem)
     fixed = network.input_shape[1]
     if fixed and resolution not in (0, fixed):
         raise UserError(f"backbone {name} takes images of {fixed} x {fixed} only, got --resolution {resolution}")
     resolution = resolution or fixed or (64 if name == BUNDLED else 224)
-    check_network(network, name, resolution)
+    networks.check_network(network, name, resolution)
     network.trainable = False
     mean: NDArray[np.float32] | None = None
     if statistics:
-        mean = read_statistics(statistics, int(network.output_shape[-1]))["mean"]
+        mean = public.read_statistics(statistics, int(network.output_shape[-1]))["mean"]
         if name != BUNDLED:
             notes = (*notes, f"{path.name}: {statistics.name} next to it holds the mean of its features")
     return Backbone(name, resolution, network, mean, notes, precision)
@@ -228,9 +201,7 @@ def _architecture(network: Any) -> list[Any]:
     position = {layer.name: index for index, layer in enumerate(network.layers)}
     layers = []
     for layer in network.layers:
-        config = layer.get_config()
-        parents = [position[parent.operation.name] for node in layer._inbound_nodes[:1] for parent in node.parent_nodes]
-        layers.append(
-            [type(layer).__name__, parents, {key: config[key] for key in _ARCHITECTURE_KEYS if key in config}]
-        )
+        parents = [parent.operation.name for node in layer._inbound_nodes[:1] for parent in node.parent_nodes]
+        config = {key: value for key, value in layer.get_config().items() if key in _ARCHITECTURE_KEYS}
+        layers.append([type(layer).__name__, [position[name] for name in parents], config])
     return layers

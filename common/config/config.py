@@ -1,4 +1,4 @@
-"""The run config: one typed, validated object behind the command line, TOML files and Flower's run config."""
+"""The run config: one validated object behind the command line, TOML files and Flower's run config."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pydantic import ValidationError, model_validator
 
 from fedtransfer.common.config.rules import refuse_contradictions
 from fedtransfer.common.config.settings.everything import OPTIONAL_EXCHANGES, Settings
-from fedtransfer.common.config.settings.option import Value, changed, outside
+from fedtransfer.common.config.settings.option import Value, changed_of
 from fedtransfer.common.config.settings.training import BUNDLED, KERAS_BACKBONES, Optimizer, ready_made_width
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
@@ -20,8 +20,9 @@ PRESETS: dict[str, dict[str, Value]] = {  # recipes: settings that belong togeth
     # The classic transfer recipe: ImageNet ResNet50V2 at 224 px, Adam on cross-entropy, 20 % validation,
     # early stopping with patience 5; the server takes the plain weighted mean.
     "article": {
-        "backbone": "resnet50v2", "resolution": 224, "optimizer": "adam", "learning-rate": 0.001, "local-epochs": 20,
-        "validation-fraction": 0.2, "patience": 5, "rounds": 20, "server-learning-rate": 1.0, "server-momentum": 0.0,
+        "backbone": "resnet50v2", "resolution": 224, "optimizer": "adam", "learning-rate": 0.001,
+        "local-epochs": 20, "validation-fraction": 0.2, "patience": 5, "rounds": 20,
+        "server-learning-rate": 1.0, "server-momentum": 0.0,
     },
 }  # fmt: skip
 # Settings of earlier versions: default, and the remedy if a run has another value.
@@ -49,20 +50,18 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _refuse_what_does_not_combine(self) -> Self:
+        named = (BUNDLED, *KERAS_BACKBONES)
         if ready_made_width(self.backbone):
-            if unusable := [outside(name) for name in _OF_IMAGES if changed(self, name)]:
-                raise ValueError(f"{', '.join(unusable)}: needs images; with {self.backbone} the data are features")
-        elif self.backbone not in (BUNDLED, *KERAS_BACKBONES) and not self.backbone.endswith((".keras", ".h5")):
-            names = nearest(self.backbone, [BUNDLED, *KERAS_BACKBONES])
-            raise ValueError(
-                f"backbone: got {self.backbone!r}; {names}, or a Keras model file (.keras or .h5), or features-D"
-            )
+            if unusable := changed_of(self, _OF_IMAGES):
+                raise ValueError(f"{unusable}: needs images; with {self.backbone} the data are features")
+        elif self.backbone not in named and not self.backbone.endswith((".keras", ".h5")):
+            names = f"{nearest(self.backbone, [*named])}, or a Keras model file (.keras or .h5), or features-D"
+            raise ValueError(f"backbone: got {self.backbone!r}; {names}")
         if self.backbone == BUNDLED and self.preprocessing != "auto":
             raise ValueError(f"preprocessing: {BUNDLED} has its own inside; leave it at auto")
         if self.weights and self.backbone not in KERAS_BACKBONES:
-            raise ValueError(
-                f"weights: {self.backbone} comes with its own weights; --weights goes with {', '.join(KERAS_BACKBONES)}"
-            )
+            users = ", ".join(KERAS_BACKBONES)
+            raise ValueError(f"weights: {self.backbone} comes with its own weights; --weights goes with {users}")
         if 0 < self.resolution < 32:
             raise ValueError(f"resolution: got {self.resolution}; ResNets need at least 32 pixels a side")
         refuse_contradictions(self)

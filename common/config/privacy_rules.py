@@ -1,9 +1,9 @@
-"""Settings that would void what a run promises of privacy, or that protect nothing: refused with the reason."""
+"""Settings that would void what a run promises of privacy, or that protect nothing: refused."""
 
 from collections.abc import Callable, Iterator
 
 from fedtransfer.common.config.settings.everything import Settings
-from fedtransfer.common.config.settings.option import changed, outside
+from fedtransfer.common.config.settings.option import changed, changed_of, outside
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.masks.graph import graph, least_sites
 from fedtransfer.common.methods import METHODS
@@ -25,8 +25,8 @@ def refuse_unprotected(config: Settings) -> None:
         else:
             _check_image_level(config)
         _check_shares(config)
-    elif unused := [outside(name) for name in _OF_DP if changed(config, name)]:
-        raise ValueError(f"{', '.join(unused)}: goes with --dp site or --dp image; without it nothing is noised")
+    elif unused := changed_of(config, _OF_DP):
+        raise ValueError(f"{unused}: goes with --dp site or --dp image; without it nothing is noised")
     if config.masks:
         _check_masks(config)
     elif config.colluding_sites:
@@ -103,8 +103,8 @@ def _check_site_level(config: Settings) -> None:
             "sampling: --dp site accounts for Poisson sampling, each site by its own secret draw; give --fraction with "
             "--sampling poisson, or leave out both for all sites in every round"
         )
-    if unused := [outside(name) for name in ("image_rate", "local_steps") if changed(config, name)]:
-        raise ValueError(f"{', '.join(unused)}: goes with --dp image; with --dp site a site trains as it would without")
+    if unused := changed_of(config, ("image_rate", "local_steps")):
+        raise ValueError(f"{unused}: goes with --dp image; with --dp site a site trains as it would without")
 
 
 def _check_image_level(config: Settings) -> None:
@@ -121,9 +121,9 @@ def _check_image_level(config: Settings) -> None:
             "weighting examples: with --dp image sites do not tell how many images they have; give --weighting uniform "
             "(a site with more images makes longer steps, since sums are divided by --batch-size)"
         )
-    if unbounded := [outside(name) for name in ("hidden_units", "dropout", "l2") if changed(config, name)]:
+    if unbounded := changed_of(config, ("hidden_units", "dropout", "l2")):
         raise ValueError(
-            f"{', '.join(unbounded)}: --dp image clips each image's gradient in closed form, which a single linear layer "
+            f"{unbounded}: --dp image clips each image's gradient in closed form, which a single linear layer "
             "without dropout or penalty has; leave it at 0"
         )
     if config.optimizer != "sgd":
@@ -141,8 +141,8 @@ def _check_one_release(config: Settings) -> None:
         raise ValueError(
             "normalise: --dp image bounds what an image adds to the sums by the length of its features; leave it on"
         )
-    if unused := [outside(name) for name in ("image_rate", "local_steps") if changed(config, name)]:
-        raise ValueError(f"{', '.join(unused)}: {config.strategy} sums all images once; there is nothing to sample")
+    if unused := changed_of(config, ("image_rate", "local_steps")):
+        raise ValueError(f"{unused}: {config.strategy} sums all images once; there is nothing to sample")
     if config.augment:
         raise ValueError("augment: an image would be in the sums several times, beyond the bound; leave it at 0")
 

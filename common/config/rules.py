@@ -1,10 +1,8 @@
 """Settings that contradict each other, or that nothing would use: refused with the reason."""
 
-from collections.abc import Iterable
-
 from fedtransfer.common.config.privacy_rules import refuse_unprotected
 from fedtransfer.common.config.settings.everything import Settings
-from fedtransfer.common.config.settings.option import changed, outside
+from fedtransfer.common.config.settings.option import changed, changed_of, outside
 from fedtransfer.common.head.schedule import schedule
 from fedtransfer.common.methods import METHODS
 
@@ -26,9 +24,8 @@ def refuse_contradictions(config: Settings) -> None:
     _check_one_shot(config)
     _check_depth(config)
     refuse_unprotected(config)
-    for name in _RAY:
-        if changed(config, name) and config.engine != "ray":
-            raise ValueError(f"{outside(name)}: goes with --engine ray; the in-process engine knows --threads")
+    if config.engine != "ray" and (unused := changed_of(config, _RAY)):
+        raise ValueError(f"{unused}: goes with --engine ray; the in-process engine knows --threads")
 
 
 def _check_cohorts(config: Settings) -> None:
@@ -92,7 +89,7 @@ def _check_strategy(config: Settings) -> None:
 
 
 def _check_one_shot(config: Settings) -> None:
-    if config.closed_form and (unused := _names(config, (*_OF_ROUNDS, *_OF_THE_HEAD))):
+    if config.closed_form and (unused := changed_of(config, (*_OF_ROUNDS, *_OF_THE_HEAD))):
         raise ValueError(
             f"{unused}: {config.strategy} makes one linear head of sums, in closed form and without rounds of "
             f"training; to train on from it, give --init {config.strategy} and another --strategy"
@@ -121,7 +118,3 @@ def _check_depth(config: Settings) -> None:
             "standardise federated: its statistics are of pooled features, which change once the backbone is trained; "
             "give --standardise public or centre"
         )
-
-
-def _names(config: Settings, names: Iterable[str]) -> str:
-    return ", ".join(outside(name) for name in names if changed(config, name))

@@ -23,14 +23,9 @@ from fedtransfer.common.data.images import Image, Problem, archive_arrays
 from fedtransfer.common.errors import UserError
 
 SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 SPLITS = ("", "development", "train", "validation", "test")
 
 
@@ -45,12 +40,11 @@ class Source:
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     """Sort names as people do: ``2`` before ``10``."""
-    return tuple(
-        sorted(
-            set(names),
-            key=lambda name: [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", name)],
-        )
-    )
+
+    def key(name: str) -> list[tuple[bool, int, str]]:
+        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+
+    return tuple(sorted(set(names), key=key))
 
 
 def read_source(path: Path) -> Source:
@@ -61,18 +55,14 @@ def read_source(path: Path) -> Source:
     Raises:
         UserError: there is nothing at ``path``, or something else, or it holds no image.
     """
-    if path.is_dir():
-        source = _read_folder(path)
-    elif path.suffix.lower() == ".csv":
-        source = _read_manifest(path)
-    elif path.suffix.lower() == ".npz":
-        source = _read_archive(path)
-    elif path.exists():
-        raise UserError(
-            f"{path}: expected a folder of class folders, a .csv manifest or an .npz archive, got a {path.suffix or 'plain'} file"
-        )
-    else:
+    readers = {".csv": _read_manifest, ".npz": _read_archive}
+    read = _read_folder if path.is_dir() else readers.get(path.suffix.lower())
+    if not read and not path.exists():
         raise UserError(f"{path}: no such file or folder")
+    if not read:
+        got = f"got a {path.suffix or 'plain'} file"
+        raise UserError(f"{path}: expected a folder of class folders, a .csv manifest or an .npz archive, {got}")
+    source = read(path)
     if not source.images:
         raise UserError(
             f"{path}: found no image; expected a folder a class with its images inside, such as {path.name}/cat/1.jpg"

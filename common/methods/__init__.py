@@ -27,21 +27,8 @@ from fedtransfer.common.methods.trimmed_mean import TRIMMED_MEAN
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        FEDAVG,
-        FEDPROX,
-        SCAFFOLD,
-        FEDADAM,
-        FEDYOGI,
-        FEDADAGRAD,
-        FEDOPT,
-        FEDEXP,
-        REPTILE,
-        PERFEDAVG,
-        MEDIAN,
-        TRIMMED_MEAN,
-        FEDNCM,
-        FED3R,
-        FEDCOF,
+        FEDAVG, FEDPROX, SCAFFOLD, FEDADAM, FEDYOGI, FEDADAGRAD, FEDOPT, FEDEXP, REPTILE, PERFEDAVG, MEDIAN,
+        TRIMMED_MEAN, FEDNCM, FED3R, FEDCOF,
     )
-}
+}  # fmt: skip
 ONE_SHOT = tuple(name for name, method in METHODS.items() if method.sums)

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.privacy.accounting import Release, epsilon, noise_for
+from fedtransfer.common.privacy.accounting import Release, Spent, epsilon, noise_for
 
 _STEP = 1.25  # ε during a run is computed on a grid of rounds that grows by this factor
 
@@ -31,9 +31,7 @@ class Guarantee:
     @property
     def neighbours(self) -> str:
         """The neighbouring relation, in words."""
-        if (
-            self.unit == "site" and self.release.discrete
-        ):  # without the site, its share of the noise would be missing too
+        if self.unit == "site" and self.release.discrete:  # without the site, its noise would be missing too
             return "one site's update replaced by zeros; that it takes part is not hidden"
         return f"add or remove one {self.unit}"
 
@@ -78,25 +76,19 @@ def guarantee(config: RunConfig) -> Guarantee | None:
     if not config.private:
         return None
     noise, discrete = config.noise_multiplier, config.noise == "shared"
-    rate, releases, rounds = _rate(config), _releases(config), max(1, config.training_rounds)
+    rate, releases = _rate(config), 1 if config.dp == "site" else config.private_steps
+    rounds, limit = max(1, config.training_rounds), config.epsilon or math.inf
     if not noise:
+
+        def spent(multiplier: float) -> Spent:
+            return {Release(rate, multiplier, discrete): rounds * releases}
+
         try:
-            noise = noise_for(
-                lambda multiplier: {Release(rate, multiplier, discrete): rounds * releases},
-                config.epsilon,
-                config.delta,
-            )
+            noise = noise_for(spent, config.epsilon, config.delta)
         except ValueError as error:
             raise UserError(f"epsilon {config.epsilon:g}: {error}") from None
-    promised = Guarantee(
-        config.dp,
-        Release(rate, noise, discrete),
-        releases,
-        rounds,
-        config.clip,
-        config.delta,
-        config.epsilon or math.inf,
-    )
+    release = Release(rate, noise, discrete)
+    promised = Guarantee(config.dp, release, releases, rounds, config.clip, config.delta, limit)
     if not promised.affordable:
         raise UserError(
             f"epsilon {promised.epsilon_limit:g} is not enough for one round: with noise multiplier {noise:.4g} it takes "
@@ -111,7 +103,3 @@ def _rate(config: RunConfig) -> float:
         return 1.0 if config.closed_form else config.image_rate
     # With masks, the server learns from their messages which sites are in a round, so the sample is not secret.
     return config.fraction if config.noise == "alone" else 1.0
-
-
-def _releases(config: RunConfig) -> int:
-    return 1 if config.dp == "site" else config.private_steps

@@ -5,17 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 _PAUSE = 5  # seconds between two lines
 
@@ -27,17 +18,13 @@ def progress_bar(console: Console, title: str, unit: str = "") -> Iterator[Calla
     If the console is not a terminal, print lines with the remaining time instead: at most one for
     each tenth of the work and one in five seconds, and one at the end.
     """
-    columns: list[ProgressColumn] = [
-        TextColumn("[bold]{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
-    if not unit:
-        columns = [TextColumn("[bold]{task.description:<22}"), SpinnerColumn(), TimeElapsedColumn()]
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    columns: list[bars.ProgressColumn] = [bars.TextColumn("[bold]{task.description:<22}")]
+    if unit:
+        columns += [bars.BarColumn(), bars.MofNCompleteColumn(), bars.TextColumn(unit)]
+        columns += [bars.TimeElapsedColumn(), bars.TimeRemainingColumn()]
+    else:
+        columns += [bars.SpinnerColumn(), bars.TimeElapsedColumn()]
+    with bars.Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         tenths, printed_at = 0, 0.0
 

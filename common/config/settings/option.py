@@ -1,6 +1,6 @@
 """How a setting is declared: type, default and bounds, and below them its help as a docstring."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +35,11 @@ def option(default: Value, choices: Sequence[str] = (), hidden: bool = False, **
 def changed(settings: SettingsGroup, name: str) -> bool:
     """Whether a field has another value than its default."""
     return bool(getattr(settings, name) != type(settings).model_fields[name].default)
+
+
+def changed_of(settings: SettingsGroup, names: Iterable[str]) -> str:
+    """Return which of some fields have another value than their default, as people write them; "" for none."""
+    return ", ".join(outside(name) for name in names if changed(settings, name))
 
 
 def outside(name: str) -> str:
