@@ -158,7 +158,7 @@ def _preprocessing_layers(model: Any) -> list[Any]:
 
 
 def in_bfloat16(network: Any) -> Any:
-    """Copy a network to compute in bfloat16, but input scaling and layers from the pooling on: float32."""
+    """Copy a network to compute in bfloat16; weights, input scaling and the pooling on stay float32."""
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()

@@ -3,11 +3,12 @@
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args
 
 import typer
 
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.config.settings.option import outside
 from fedtransfer.common.errors import UserError
 
 
@@ -16,37 +17,37 @@ def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[...
 
     The command's own parameters come first, and replace fields of the same name.
     """
-    return lambda command: _with_options(command, without)
 
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = [*inspect.signature(command, eval_str=True).parameters.values()]
+        parameters = [parameter for parameter in parameters if parameter.name != "settings"]
+        hidden = {parameter.name for parameter in parameters} | {*without}
+        options = [_option(name) for name in RunConfig.model_fields if name not in hidden and _extra(name)["panel"]]
 
-def _with_options(command: Callable[..., Any], without: Collection[str]) -> Callable[..., Any]:
-    parameters = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
-    names = {p.name for p in parameters}
-    options = [_option(name) for name in RunConfig.model_fields if name not in {*names, *without} and _panel(name)]
+        def wrapper(**arguments: Any) -> Any:
+            values = {p.name: arguments.pop(p.name) for p in options}
+            settings = {outside(name): value for name, value in values.items() if value is not None}
+            return command(**arguments, settings=settings)
 
-    def wrapper(**arguments: Any) -> Any:
-        values = {p.name: arguments.pop(p.name) for p in options}
-        settings = {name.replace("_", "-"): value for name, value in values.items() if value is not None}
-        return command(**arguments, settings=settings)
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        wrapper.__signature__ = inspect.Signature([*parameters, *options])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in [*parameters, *options]}
+        return wrapper
 
-    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    wrapper.__signature__ = inspect.Signature([*parameters, *options])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in [*parameters, *options]}
-    return wrapper
+    return decorate
 
 
 def _option(name: str) -> inspect.Parameter:
     field = RunConfig.model_fields[name]
     # Choices are text for click, since the config's own error names the nearest valid choice.
-    literal = get_origin(field.annotation) is not None
-    choices = list(field.annotation.__args__) if literal else _extra(name, "choices")  # type: ignore[union-attr]
+    choices = list(get_args(field.annotation)) or _extra(name)["choices"]
     kind: Any = str if choices else field.annotation
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{outside(name)}"
     default = "" if field.default in ("", False) else f"[dim](default: {field.default})[/dim]"
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
         help=" ".join(f"{field.description} {default}".split()),
-        rich_help_panel=_panel(name),
+        rich_help_panel=_extra(name)["panel"],
         metavar="|".join(choices) if choices else None,
         show_default=False,
     )
@@ -61,11 +62,6 @@ def refuse_missing(paths: Sequence[Path]) -> None:
         raise UserError(f"{', '.join(missing)}: no such file or folder")
 
 
-def _panel(name: str) -> str:
-    return str(_extra(name, "panel") or "")
-
-
-def _extra(name: str, key: str) -> Any:
-    """Return an extra fact of a field that ``option`` attached, or None."""
-    extra = RunConfig.model_fields[name].json_schema_extra
-    return extra[key] if isinstance(extra, dict) else None
+def _extra(name: str) -> dict[str, Any]:
+    """Return the facts of a field that ``option`` attached: its panel, and the choices that help shows."""
+    return RunConfig.model_fields[name].json_schema_extra  # type: ignore[return-value]

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,6 +24,7 @@ from fedtransfer.common.head.schedule import layers
 
 Progress = Callable[[int, int], None]  # images done, images to do; each view counts
 Piece = tuple[int, int]  # index of an image, number of a view
+Result = tuple[int, bytes | Problem]  # index of an image, its key or why it cannot be read
 
 BATCH = {True: 64, False: 16}  # images in a pass: up to 128 pixels a side, and larger ones
 SMALL = 3 * 256 * 256  # up to this number of values, images of one size are resized together: 6 x faster
@@ -56,15 +57,9 @@ _store = lru_cache(maxsize=16)(FeatureStore)  # the sites of a simulation share 
 
 
 def extract(
-    store: FeatureStore,
-    backbone: Backbone,
-    images: Sequence[Image],
-    *,
-    views: Views = no_views,
-    threads: int = 0,
-    strict: bool = False,
-    progress: Progress | None = None,
-) -> Extraction:
+    store: FeatureStore, backbone: Backbone, images: Sequence[Image], *,
+    views: Views = no_views, threads: int = 0, strict: bool = False, progress: Progress | None = None,
+) -> Extraction:  # fmt: skip
     """Make sure that the features of every readable image and of its views are in the store.
 
     Only one process at a time extracts into a store; it looks again for missing features once it
@@ -92,16 +87,14 @@ def extract(
             with store.lock:
                 store.refresh()
                 missing = _missing(store, contents)
-                results = (
-                    _copy(store, backbone, images, missing)
-                    if isinstance(backbone, ReadyMade)
-                    else _run(store, backbone, images, missing, pool, progress or (lambda done, total: None))
-                )
+                if isinstance(backbone, ReadyMade):
+                    results = _copy(store, backbone, images, missing)
+                else:
+                    results = _run(store, backbone, images, missing, pool, progress or (lambda done, total: None))
                 for i, result in results:
                     if isinstance(result, Problem):
-                        problems |= {
-                            j: Problem(images[j].path, result.reason) for j, key in enumerate(keys) if key == keys[i]
-                        }
+                        copies = [j for j, key in enumerate(keys) if key == keys[i]]
+                        problems |= {j: Problem(images[j].path, result.reason) for j in copies}
                         _refuse([result], strict)
                     else:
                         keys[i] = result  # the content may have changed since it was first read
@@ -111,13 +104,11 @@ def extract(
         return i not in problems and all(view_key(key, v) in store for v in range(views(images[i], key) + 1))
 
     final = tuple(key if isinstance(key, bytes) and complete(i, key) else None for i, key in enumerate(keys))
-    problems |= {
-        i: Problem(images[i].path, "changed while it was read")
-        for i, key in enumerate(final)
-        if key is None and i not in problems
-    }
-    readable = sum(key is not None for key in final)
-    return Extraction(final, len(extracted), readable - len(extracted), tuple(problems[i] for i in sorted(problems)))
+    for i, image in enumerate(images):
+        if final[i] is None:
+            problems.setdefault(i, Problem(image.path, "changed while it was read"))
+    reused = sum(key is not None for key in final) - len(extracted)
+    return Extraction(final, len(extracted), reused, tuple(problems[i] for i in sorted(problems)))
 
 
 def _contents(images: Sequence[Image], keys: Sequence[bytes | Problem], views: Views) -> dict[bytes, Piece]:
@@ -131,24 +122,21 @@ def _contents(images: Sequence[Image], keys: Sequence[bytes | Problem], views: V
 
 
 def _missing(store: FeatureStore, contents: dict[bytes, Piece]) -> list[Piece]:
-    return [(i, v) for key, (i, most) in contents.items() for v in range(most + 1) if view_key(key, v) not in store]
+    pieces = ((key, i, v) for key, (i, most) in contents.items() for v in range(most + 1))
+    return [(i, v) for key, i, v in pieces if view_key(key, v) not in store]
 
 
 def _run(
-    store: FeatureStore,
-    backbone: Backbone,
-    images: Sequence[Image],
-    pieces: list[Piece],
-    pool: ThreadPoolExecutor,
-    progress: Progress,
-) -> Iterator[tuple[int, bytes | Problem]]:
+    store: FeatureStore, backbone: Backbone, images: Sequence[Image], pieces: list[Piece],
+    pool: ThreadPoolExecutor, progress: Progress,
+) -> Iterator[Result]:  # fmt: skip
     """Extract in batches, write shards, and yield each image's key, or why it cannot be read."""
     size = BATCH[backbone.resolution <= 128]
     compute = backbone.extractor(size)
 
-    def work(batch: list[Piece]) -> tuple[list[tuple[int, bytes | Problem]], list[bytes], NDArray[np.float32]]:
+    def work(batch: list[Piece]) -> tuple[list[Result], list[bytes], NDArray[np.float32]]:
         pixels = np.zeros((size, backbone.resolution, backbone.resolution, 3), np.float32)
-        results: list[tuple[int, bytes | Problem]] = []
+        results: list[Result] = []
         view_keys: list[bytes] = []
         same_size: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = defaultdict(list)
         for i, numbers in groupby(batch, lambda piece: piece[0]):
@@ -190,9 +178,7 @@ def _run(
         _flush(store, keys, features)
 
 
-def _copy(
-    store: FeatureStore, backbone: ReadyMade, images: Sequence[Image], pieces: list[Piece]
-) -> Iterator[tuple[int, bytes | Problem]]:
+def _copy(store: FeatureStore, backbone: ReadyMade, images: Sequence[Image], pieces: list[Piece]) -> Iterator[Result]:
     """Put ready-made features on disk as they are; yield each one's content key, or why it has none."""
     keys: list[bytes] = []
     features: list[NDArray[np.float32]] = []
@@ -232,8 +218,8 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _refuse(problems: object, strict: bool) -> None:
-    if strict and (first := next(iter(problems), None)):  # type: ignore[call-overload]
+def _refuse(problems: Iterable[Problem], strict: bool) -> None:
+    if strict and (first := next(iter(problems), None)):
         raise UserError(f"{first.path}: {first.reason} (--strict stops at the first image that cannot be read)")
 
 

@@ -7,7 +7,7 @@ exported model. If training goes deeper, the convolutions above a cut of the bac
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,6 @@ class HeadSpec:
     # With ``above``, the map from pooled features to the head's input (n, d).
     feature_map: FeatureMap | None = None
 
-    @classmethod
-    def from_config(
-        cls,
-        config: RunConfig,
-        features: int,
-        classes: int,
-        above: Above | None = None,
-        feature_map: FeatureMap | None = None,
-    ) -> "HeadSpec":
-        """Read the head's settings from a run config."""
-        return cls(features, classes, config.hidden_units, config.dropout, config.l2, above, feature_map)
-
     @property
     def width(self) -> int:
         """Values of an image at the input of the trained part: those at the cut, or d."""
@@ -77,8 +65,8 @@ def initial_head(spec: HeadSpec, seed: int) -> Arrays:
     """
     arrays = [np.zeros(shape, np.float32) for shape in spec.shapes]
     if spec.hidden_units:
-        limit = np.sqrt(6 / (spec.features + spec.hidden_units))
-        arrays[-4] = generator(seed, "initial head").uniform(-limit, limit, spec.shapes[-4]).astype(np.float32)
+        limit, rng = np.sqrt(6 / (spec.features + spec.hidden_units)), generator(seed, "initial head")
+        arrays[-4] = rng.uniform(-limit, limit, spec.shapes[-4]).astype(np.float32)
     pretrained = spec.above.pretrained if spec.above else ()
     return (*pretrained, *arrays[len(pretrained) :])
 
@@ -99,15 +87,13 @@ def deepen(arrays: Arrays, old: HeadSpec, new: HeadSpec) -> Arrays:
 
 def build_head(spec: HeadSpec) -> Any:
     """Build the head as a Keras model, (n, d) float32 → (n, C) class scores before the softmax."""
-    penalty = spec.penalty
     layers: list[Any] = [keras.Input((spec.features,), name="features")]
     if spec.dropout:
         layers.append(keras.layers.Dropout(spec.dropout, seed=0, name="dropout"))
+    dense = partial(keras.layers.Dense, kernel_regularizer=spec.penalty)
     if spec.hidden_units:
-        layers.append(keras.layers.Dense(spec.hidden_units, "relu", kernel_regularizer=penalty, name="hidden"))
-    layers.append(
-        keras.layers.Dense(spec.classes, kernel_initializer="zeros", kernel_regularizer=penalty, name="scores")
-    )
+        layers.append(dense(spec.hidden_units, "relu", name="hidden"))
+    layers.append(dense(spec.classes, kernel_initializer="zeros", name="scores"))
     return keras.Sequential(layers, name="head")
 
 
@@ -160,7 +146,7 @@ def save_head(
 
 
 def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
-    """Read a file of ``save_head``: arrays, class names, fingerprint. Raises UserError: it is none."""
+    """Read a file of ``save_head``: arrays, class names, fingerprint. Raises UserError: it is no such file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             number = sum(name.startswith("array_") for name in file.files)
@@ -193,7 +179,7 @@ def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = 
     """
     width, above = feature_width(config, backbone), cut(backbone, layer).above
     mapped = feature_map(config, backbone) if above else None
-    return HeadSpec.from_config(config, width, classes, above, mapped)
+    return HeadSpec(width, classes, config.hidden_units, config.dropout, config.l2, above, mapped)
 
 
 def make_optimizer(name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0) -> Any:

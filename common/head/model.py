@@ -68,12 +68,12 @@ class Classifier:
 
     @cached_property
     def _call(self) -> Any:
-        signature = [
-            tf.TensorSpec((self.width,), tf.float32) if self.width else tf.TensorSpec((None, None, 3), tf.uint8)
-        ]
-        return tf.function(
-            lambda image: self.network(tf.cast(image, tf.float32)[None], training=False)[0], signature, autograph=False
-        )
+        features, image = tf.TensorSpec((self.width,), tf.float32), tf.TensorSpec((None, None, 3), tf.uint8)
+
+        def call(content: Any) -> Any:
+            return self.network(tf.cast(content, tf.float32)[None], training=False)[0]
+
+        return tf.function(call, [features if self.width else image], autograph=False)
 
     def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Return the probabilities (C,) of an image (H, W, 3) uint8, or features (d,) float32."""
@@ -107,11 +107,9 @@ def export_models(
     """Write a ``.keras`` file with class names for each head, file → arrays that begin at ``layer``."""
     model, variables = build_model(backbone, mapped, spec, layer)
     card = {
-        "classes": list(classes),
-        "backbone": backbone.name,
-        "resolution": backbone.resolution,
+        "classes": list(classes), "backbone": backbone.name, "resolution": backbone.resolution,
         "fingerprint": backbone.fingerprint,
-    }
+    }  # fmt: skip
     for path, head in heads.items():
         for variable, array in zip(variables, head, strict=True):
             variable.assign(array)

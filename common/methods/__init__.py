@@ -5,7 +5,9 @@ both. All else reads its record: options and their rules, training at the sites,
 reports and audits.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fedtransfer.common.methods.fed3r import FED3R
 from fedtransfer.common.methods.fedadagrad import FEDADAGRAD
@@ -18,7 +20,7 @@ from fedtransfer.common.methods.fedopt import FEDOPT
 from fedtransfer.common.methods.fedprox import FEDPROX
 from fedtransfer.common.methods.fedyogi import FEDYOGI
 from fedtransfer.common.methods.median import MEDIAN
-from fedtransfer.common.methods.method import Method
+from fedtransfer.common.methods.method import Method, Verdict
 from fedtransfer.common.methods.perfedavg import PERFEDAVG
 from fedtransfer.common.methods.reptile import REPTILE
 from fedtransfer.common.methods.scaffold import SCAFFOLD
@@ -32,3 +34,15 @@ METHODS: Mapping[str, Method] = {
     )
 }  # fmt: skip
 ONE_SHOT = tuple(name for name, method in METHODS.items() if method.sums)
+OUTSIDE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)  # of a strategy from outside, module:NAME
+_SUM_ONLY = Verdict(True, "if it says that it works on the sum of updates alone (sum_only)")
+
+
+def outside(name: str) -> Method:
+    """Return the record of a strategy from outside, ``--strategy my_module:NAME``: one for all of them.
+
+    A site never imports one. To sites it is FedAvg: they train as in FedAvg and send n · delta and
+    n. So a site that consents to ``fedavg`` consents to any strategy from outside: its work is at
+    the server.
+    """
+    return replace(FEDAVG, title=name, paper="", masks=_SUM_ONLY, dp_site=_SUM_ONLY)

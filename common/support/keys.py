@@ -46,7 +46,7 @@ def line_of_pem(pem: bytes) -> str:
 
 
 def read_line(line: str) -> ec.EllipticCurvePublicKey:
-    """Read a public key in OpenSSH's one-line form. Raises ValueError: it is none that Flower takes."""
+    """Read a public key in OpenSSH's one-line form. Raises ValueError: Flower takes no such key."""
     try:
         return _elliptic(serialization.load_ssh_public_key(line.encode()))
     except UnsupportedAlgorithm as error:

@@ -9,7 +9,8 @@ gram     G = Σ z zᵀ, its upper triangle row by row ((d+1)(d+2)/2,) float64;
 moments  Σ x and Σ x² (2, d) float64
 ======== ==================================================================================
 
-Under differential privacy of images, x is clipped, each entry has Gaussian noise, and numbers of images are not sent:
+Under differential privacy of images, x is clipped, each entry has Gaussian noise, and no numbers of
+images are sent:
 
 ============= =============================================================================
 noisy classes sums of x by class (C, d) float32
@@ -33,18 +34,16 @@ from fedtransfer.common.wire.protocol import ProtocolError, Sums
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each array
 
+NOISY_CLASSES, NOISY_GRAM = "noisy classes", "noisy gram"
 _LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
     "classes": lambda d, c: (("float32", (c, d)), ("int64", (c,))),
     "gram": lambda d, c: (("float64", ((d + 1) * (d + 2) // 2,)), ("float64", (d + 1, c))),
     "moments": lambda d, c: (("float64", (2, d)),),
-}
-KINDS = tuple(_LAYOUTS)
-NOISY_CLASSES, NOISY_GRAM = "noisy classes", "noisy gram"
-_NOISY_LAYOUTS: dict[str, Callable[[int, int], Layout]] = {
     NOISY_CLASSES: lambda d, c: (("float32", (c, d)),),
     NOISY_GRAM: lambda d, c: (("float32", (d * (d + 1) // 2,)), ("float32", (d, c))),
 }
-NOISY_KINDS = tuple(_NOISY_LAYOUTS)
+NOISY_KINDS = (NOISY_CLASSES, NOISY_GRAM)
+KINDS = tuple(kind for kind in _LAYOUTS if kind not in NOISY_KINDS)
 _SLACK = 1e-6  # relative difference allowed between numbers that must agree, since they were rounded
 
 
@@ -62,7 +61,7 @@ def one_shot_sums(config: RunConfig) -> str:
 
 def layout(kind: str, features: int, classes: int) -> Layout:
     """Return types and shapes of the arrays of ``kind``, for d features and C classes."""
-    return (_LAYOUTS | _NOISY_LAYOUTS)[kind](features, classes)
+    return _LAYOUTS[kind](features, classes)
 
 
 def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

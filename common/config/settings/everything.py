@@ -4,6 +4,8 @@ Flower's run config is flat, knows neither lists nor null and overrides only key
 ``pyproject.toml``; so every field is a string, number or boolean, and 0 or "" says "not set".
 """
 
+from itertools import compress
+
 import tomli_w
 
 from fedtransfer.common.config.settings.federation import (
@@ -21,16 +23,15 @@ from fedtransfer.common.config.settings.training import (
     HeadSettings,
     TrainingSettings,
 )
-from fedtransfer.common.methods import METHODS
+from fedtransfer.common.methods import METHODS, outside
 from fedtransfer.common.methods.method import Method
-from fedtransfer.common.methods.outside import outside
 
 OPTIONAL_EXCHANGES = ("federated-statistics", "deeper-layers")  # a run may ask for them, and a site refuse
 
 
 class Settings(  # pydantic lists the fields of the last base first
-    RunSettings, PrivacySettings, TrustSettings, StrategySettings, FederationSettings, TrainingSettings, HeadSettings, FeatureSettings,
-    BackboneSettings, DataSettings,
+    RunSettings, PrivacySettings, TrustSettings, StrategySettings, FederationSettings, TrainingSettings,
+    HeadSettings, FeatureSettings, BackboneSettings, DataSettings,
 ):  # fmt: skip
     """All that determines a run."""
 
@@ -53,12 +54,8 @@ class Settings(  # pydantic lists the fields of the last base first
     def exchanges(self) -> tuple[str, ...]:
         """The methods of a run: a one-shot first head, the strategy, and optional exchanges."""
         deep = self.trainable != "head" or self.unfreeze_at
-        more = (
-            name
-            for name, wanted in zip(OPTIONAL_EXCHANGES, (self.standardise == "federated", deep), strict=True)
-            if wanted
-        )
-        return tuple(dict.fromkeys(name for name in (self.one_shot, self.method.name, *more) if name))
+        more = compress(OPTIONAL_EXCHANGES, (self.standardise == "federated", deep))
+        return tuple(dict.fromkeys(filter(None, (self.one_shot, self.method.name, *more))))
 
     @property
     def gatherings(self) -> int:

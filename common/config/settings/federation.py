@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from fedtransfer.common.config.settings.option import SettingsGroup, option
-from fedtransfer.common.methods import METHODS, ONE_SHOT
-from fedtransfer.common.methods.outside import NAME
+from fedtransfer.common.methods import METHODS, ONE_SHOT, OUTSIDE_NAME
 from fedtransfer.common.support.text import nearest
 
 FIRST_HEADS = ("zeros", *ONE_SHOT)
@@ -68,7 +67,7 @@ class StrategySettings(SettingsGroup):
     @field_validator("strategy")
     @classmethod
     def _known_strategy(cls, name: str) -> str:
-        if ":" in name and not NAME.fullmatch(name):
+        if ":" in name and not OUTSIDE_NAME.fullmatch(name):
             raise ValueError(f"strategy: got {name!r}; expected module:NAME, such as my_module:MY_STRATEGY")
         if ":" not in name and name not in METHODS:
             raise ValueError(f"strategy: got {name!r}; {nearest(name, [*METHODS])}")
