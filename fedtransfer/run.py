@@ -80,7 +80,7 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names, in the order of the head's columns."""
-        return self._record.classes
+        return tuple(self._record.summary["classes"])
 
     @property
     def accuracy(self) -> float:

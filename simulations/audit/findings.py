@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fedtransfer.common.support.files import write_csv
 from fedtransfer.simulations.report.audit_names import Value
-from fedtransfer.simulations.report.blocks import epsilon
+from fedtransfer.simulations.report.texts import epsilon
 
 Row = dict[str, float | str]
 

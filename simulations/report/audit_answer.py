@@ -1,8 +1,7 @@
-"""The answer about an audit: what attacks find, whether claims hold, what protection costs; the glance table."""
+"""The answer about an audit: what attacks find, whether claims hold, what protection costs."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,29 +14,15 @@ from fedtransfer.simulations.report.audit_names import (
     protection_name,
     values_of,
 )
-from fedtransfer.simulations.report.blocks import NONE, Fact, Section, epsilon, listed, names, percent, printable, span
+from fedtransfer.simulations.report.blocks import Fact, Section
 from fedtransfer.simulations.report.reading import Audit, real
 from fedtransfer.simulations.report.sentences import fact, paragraphs, sentence, table
+from fedtransfer.simulations.report.texts import NONE, epsilon, listed, names, percent, printable, span
 
 _ONCE = ("tpr@1%", "auc", "exact_share", "l1", "psnr", "psnr_of_class_mean", "accuracy")
 _MEMBERS = ("tpr@1%", "auc")
 # Questions, each with the measures that answer it: the first that the audit has is used.
 _QUESTIONS = (("exact_share",), ("cosine@1", "cosine@2-5", "cosine@6+"), ("psnr",), _MEMBERS)
-
-
-class Loss(NamedTuple):
-    """What a protection costs a strategy: accuracy with it, without it, and the difference."""
-
-    strategy: str
-    images: str
-    protection: str
-    accuracy: float
-    without: float
-
-    @property
-    def loss(self) -> float:
-        """The difference."""
-        return self.without - self.accuracy
 
 
 def answer(audit: Audit) -> list[Fact]:
@@ -47,7 +32,7 @@ def answer(audit: Audit) -> list[Fact]:
         return [_learnt(values), _claims(audit, values)]
     facts = [_members_found(values), _claims(audit, values)]
     if losses := _losses(values):
-        most, least = (choose(losses, key=lambda case: case.loss) for choose in (max, min))
+        most, least = (choose(losses, key=lambda case: case[1] - case[0].value) for choose in (max, min))
         facts.append(fact("audit", "cost", most, least if least != most else None))
     return facts
 
@@ -55,23 +40,14 @@ def answer(audit: Audit) -> list[Fact]:
 def lead(audit: Audit) -> str:
     """Say what was attacked, and what it promises."""
     about, values = audit.about, values_of(audit)
-    backbone, config = about.get("backbone") or {}, about.get("config") or {}
+    config, data = about.get("config") or {}, str(about.get("data", "?")).rsplit("/", 1)[-1]
     private, masks = config.get("dp", "none") != "none", bool(config.get("masks"))
+    protection = protection_name(("both" if masks else "dp") if private else "masks" if masks else "none")
+    strategies = dict.fromkeys(value.strategy for value in values if value.strategy)
+    images = dict.fromkeys(value.images for value in values if value.images)
     epsilons = sorted({real(value.epsilon) for value in values if value.epsilon})
-    return sentence(
-        "audit",
-        "lead",
-        run=about.get("run"),
-        strategies=[printable(name, 40) for name in dict.fromkeys(value.strategy for value in values) if name],
-        protection=protection_name(("both" if masks else "dp") if private else "masks" if masks else "none"),
-        data=printable(str(about.get("data", "?")).rsplit("/", 1)[-1], 60),
-        sites=about.get("sites") or [],
-        images=[images for images in dict.fromkeys(value.images for value in values) if images],
-        epsilon=span(epsilon(epsilons[0]), epsilon(epsilons[-1])) if epsilons else "",
-        promises=about.get("promises") or [],
-        backbone=backbone.get("name", "?"),
-        resolution=about.get("resolution") or backbone.get("resolution", "?"),
-    )
+    spread = span(epsilon(epsilons[0]), epsilon(epsilons[-1])) if epsilons else ""
+    return sentence("audit", "lead", about, strategies, protection, data, images, spread)
 
 
 def how(audit: Audit) -> Sequence[str]:
@@ -80,17 +56,8 @@ def how(audit: Audit) -> Sequence[str]:
     accuracy = highest(values, "accuracy") if run else None
     of_summary = real(run.get("accuracy")) if run else math.nan
     same = accuracy is None or not abs(of_summary - accuracy.value) > 5e-4
-    return paragraphs(
-        "audit",
-        "how",
-        run=bool(run),
-        accuracy=accuracy,
-        of_summary=None if same else of_summary,
-        shadows=about.get("shadows") or 0,
-        claimed=any(value.epsilon for value in values),
-        pictures_missing=not audit.pictures and highest(values, "psnr") is not None,
-        seconds=real(about.get("seconds") or 0),
-    )
+    claimed, missing = any(value.epsilon for value in values), not audit.pictures and highest(values, "psnr")
+    return paragraphs("audit", "how", about, accuracy, None if same else of_summary, claimed, missing)
 
 
 def _learnt(values: Sequence[Value]) -> Fact:
@@ -112,16 +79,13 @@ def _claims(audit: Audit, values: Sequence[Value]) -> Fact:
     return fact("audit", "claims", bounds_of(values), any(value.epsilon for value in values), canaries)
 
 
-def _losses(values: Sequence[Value]) -> list[Loss]:
-    """Return what each differential privacy costs in accuracy, compared with no protection."""
+def _losses(values: Sequence[Value]) -> list[tuple[Value, float]]:
+    """Return accuracies under differential privacy, each with that without any protection."""
     heads = measured(values, "accuracy")
-    accuracy = {(value.strategy, value.images, value.protected): value.value for value in heads}
-    private, without = {value.protected for value in values if value.epsilon}, protection_name("none")
-    return [
-        Loss(strategy, images, protection, value, accuracy[strategy, images, without])
-        for (strategy, images, protection), value in accuracy.items()
-        if protection in private and (strategy, images, without) in accuracy
-    ]
+    accuracy = {(value.strategy, value.images, value.protected): value for value in heads}
+    private, bare = {value.protected for value in values if value.epsilon}, protection_name("none")
+    pairs = [(value, accuracy.get((value.strategy, value.images, bare))) for value in accuracy.values()]
+    return [(value, without.value) for value, without in pairs if without and value.protected in private]
 
 
 def _members_found(values: Sequence[Value]) -> Fact:
@@ -142,7 +106,7 @@ def _members_found(values: Sequence[Value]) -> Fact:
 
 
 def glance(audit: Audit) -> Section:
-    """Return a section with the best attack under each protection, over strategies, and the guesses."""
+    """Return a section with the best attack under each protection, and the guesses."""
     images, attacked = _fewest(values_of(audit))
     measures = [measure for question in _QUESTIONS if (measure := _answering(attacked, question))]
     protections: dict[str, list[Value]] = {}

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedtransfer.simulations.report.audit_names import MEMBERSHIP, Bound, Value, case_of, images_of, merged
-from fedtransfer.simulations.report.blocks import Figure, Table, percent, printable
+from fedtransfer.simulations.report.blocks import Figure, Table
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
-from fedtransfer.simulations.report.charts import distinct, dot_chart, line_chart
+from fedtransfer.simulations.report.charts import DISTINCT, distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Audit, real
 from fedtransfer.simulations.report.sentences import caption, sentence
+from fedtransfer.simulations.report.texts import percent, printable
 from fedtransfer.simulations.scoring.estimate import FEWEST_FALSE_ALARMS
 
 _CURVES = 6  # figures of ROC curves, at most, in which every attack is drawn
@@ -25,8 +26,6 @@ class _Line:
     """A curve, and its numbers in the table, which are used wherever there are any.
 
     Attributes:
-        attack: its name.
-        points: from left to right.
         values: measure of ``MEMBERSHIP`` → what the table has.
         images: a class, "" for a run.
         case: in a figure of several.
@@ -71,7 +70,7 @@ class _Line:
 
 
 def roc_figures(audit: Audit, values: Sequence[Value]) -> list[Figure]:
-    """Draw a figure per case with all its attacks, or if cases are many, per strategy with the best."""
+    """Draw a figure per case with all attacks, or if cases are many, per strategy with the best."""
     read: dict[tuple[tuple[str, str], str], dict[str, list[tuple[float, float]]]] = {}
     for row in audit.roc:
         attacks = read.setdefault(((row["strategy"], images_of(row)), row["protection"]), {})
@@ -105,7 +104,7 @@ def roc_figures(audit: Audit, values: Sequence[Value]) -> list[Figure]:
 
 def _figure(name: str, lines: Sequence[_Line]) -> Figure:
     ranks = {line.name: line.rank for line in lines}
-    series, note = distinct([line.series for line in lines], lambda line: ranks[line.name])
+    series, note = distinct([line.series for line in lines], lambda line: ranks[line.name], DISTINCT)
     best = max(lines, key=lambda line: line.rank)
     begin = {line.images: line.least for line in lines if line.least > _LEFT}
     several = len({line.images for line in lines}) > 1
@@ -132,5 +131,5 @@ def bound_figure(bounds: Sequence[Bound]) -> Figure:
     """Draw each claimed ε with its lower bound."""
     dots = [Dot(bound.name, (bound.claimed, bound.bound)) for bound in bounds]
     refuted = [bound.name for bound in bounds if bound.refutes]
-    columns = "mechanism", "claimed ε", "lower bound from one run"
+    columns = ["mechanism", "claimed ε", "lower bound from one run"]
     return dot_chart(caption("bounds", refuted), dots, columns, Axis("ε", low=0), file="table.csv")

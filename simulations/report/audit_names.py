@@ -5,9 +5,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from fedtransfer.simulations.report.blocks import decimals, names, percent, printable
-from fedtransfer.simulations.report.blocks import epsilon as epsilon_text
 from fedtransfer.simulations.report.reading import Audit, Row, real
+from fedtransfer.simulations.report.texts import decimals, names, percent, printable
+from fedtransfer.simulations.report.texts import epsilon as epsilon_text
 
 MEMBERSHIP = {"auc", "tpr@1%", "tpr@0.1%"}
 _TEXTS = ("strategy", "protection", "epsilon", "attack", "measure", "note")
@@ -18,7 +18,7 @@ _Result = TypeVar("_Result", bound=Hashable)
 
 @dataclass(frozen=True)
 class Value:
-    """A row of ``table.csv``: a number, its 95 % interval and the value of a guess; NaN for a missing one.
+    """A row of ``table.csv``: a number, its 95 % interval and that of a guess; NaN if missing.
 
     Attributes:
         epsilon: what is claimed, as the table has it, "" for nothing.
@@ -134,7 +134,7 @@ def bounds_of(values: Iterable[Value]) -> list[Bound]:
 
 
 def merged(results: Mapping[tuple[_Key, str], _Result]) -> list[tuple[_Key, list[str], _Result]]:
-    """Merge protections with identical findings: masks do not change the head, so it was measured once."""
+    """Merge protections with the same findings: masks leave the head, so it was measured once."""
     groups: dict[tuple[_Key, _Result], list[str]] = {}
     for (key, protection), result in results.items():
         groups.setdefault((key, result), []).append(protection)

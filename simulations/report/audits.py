@@ -2,19 +2,26 @@
 
 import base64
 import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.report import audit_answer
+from fedtransfer.simulations.report import audit_answer, audit_names
 from fedtransfer.simulations.report.audit_curves import bound_figure, roc_figures
-from fedtransfer.simulations.report.audit_names import bounds_of, values_of
-from fedtransfer.simulations.report.audit_tables import tables
-from fedtransfer.simulations.report.blocks import Gallery, Page, Section, Table, listed, printable
+from fedtransfer.simulations.report.audit_names import Value
+from fedtransfer.simulations.report.blocks import Gallery, Page, Section, Table
 from fedtransfer.simulations.report.reading import Audit
-from fedtransfer.simulations.report.sentences import paragraphs, sentence
+from fedtransfer.simulations.report.sentences import paragraphs, sentence, table
+from fedtransfer.simulations.report.texts import NONE, listed, names, printable
 
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_ROWS = 100
+_TOGETHER = ("membership", "one run")  # families in which protections with the same numbers share a row
+_Key = tuple[str, str, str, str]  # strategy, ε, images a class, and attack where there are several
 _COLUMNS = 12  # most pictures in a row
 _PICTURES = ("originals", "class_means", "labels", "rebuilt", "names")
 
@@ -27,17 +34,77 @@ def page(audit: Audit) -> Page:
 
 
 def _found(audit: Audit) -> list[Section]:
-    values = values_of(audit)
+    values = audit_names.values_of(audit)
     parts = [] if audit.about.get("run") else [audit_answer.glance(audit)]
     if curves := roc_figures(audit, values):
         text = paragraphs("audit", "roc", any(row["protection"] for row in audit.roc))
         parts.append(Section("roc", "Membership: ROC curves", text, figures=curves))
     short = any(value.protection for value in values) and not audit.roc
     protections = paragraphs("audit", "protections") if short else ()
-    parts.append(Section("attacks", "All attacks, in numbers", protections, tables=tables(values)))
-    if bounds := bounds_of(values):
+    parts.append(Section("attacks", "All attacks, in numbers", protections, tables=_tables(values)))
+    if bounds := audit_names.bounds_of(values):
         parts.append(Section("bounds", "Bounds from one run and claims", figures=[bound_figure(bounds)]))
     return parts
+
+
+def _tables(values: Sequence[Value]) -> list[Table]:
+    """Lay out each family of attacks: a row a case, a column a measure."""
+    families: dict[str, dict[tuple[_Key, str], dict[str, Value]]] = {}
+    for value in values:
+        family = "membership" if value.measure in audit_names.MEMBERSHIP else value.attack
+        # A bound belongs to the mechanism: one stands for all numbers of images.
+        images = "" if family == "one run" else value.images
+        key = value.strategy, value.epsilon, images, value.attack if family == "membership" else ""
+        case = families.setdefault(family, {}).setdefault((key, value.protection), {})
+        case.setdefault(value.measure, value)
+    return [_family(name, cases) for name, cases in families.items()]
+
+
+def _family(name: str, cases: Mapping[tuple[_Key, str], Mapping[str, Value]]) -> Table:
+    values, guesses = [value for case in cases.values() for value in case.values()], names("guesses")
+    measures = {value.measure: value.name for value in values}
+    head, chances = ["strategy", "protection", "images a class", "attack"], []
+    for measure, heading in measures.items():
+        head += [heading, guesses[measure]] if measure in guesses else [heading]
+        by_chance = {value.guess for value in values if value.measure == measure}
+        if measure not in guesses and len(by_chance) == 1 and by_chance != {""}:
+            chances.append(f"{heading} {by_chance.pop()}")
+    cells: dict[tuple[_Key, str], tuple[str, ...]] = {}
+    for key, case in cases.items():
+        row: tuple[str, ...] = ()
+        for measure in measures:
+            texts = (case[measure].text, case[measure].guess) if measure in case else ("", "")
+            row += texts if measure in guesses else texts[:1]
+        counts = [f"{int(value.count):,}" for value in case.values() if value.count > 0]
+        cells[key] = *row, " / ".join(counts if len(set(counts)) > 1 else counts[:1]) or NONE
+    apart = [(key, [protection], row) for (key, protection), row in cells.items()]
+    body = []
+    for about, protections, row in audit_names.merged(cells) if name in _TOGETHER else apart:
+        strategy, epsilon, images, attack = about
+        protection = audit_names.with_epsilon(", ".join(protections), epsilon) if any(protections) else ""
+        body.append([printable(strategy, 40), protection, images, printable(attack, 40), *row])
+    heading = names("families_of_attacks").get(name, printable(name, 40))
+    numbers = Table(heading, [*head, names("counted").get(name, "of")], body).compact(NONE)
+    everything = [cell for line in numbers.rows for cell in line]
+    legend = any(" to " in cell for cell in everything), NONE in everything
+    note = sentence("audit", "table_note", *legend, chances, _remarks(values))
+    return replace(numbers, note=note).shortened(_ROWS, "table.csv")
+
+
+def _remarks(values: Iterable[Value]) -> list[str]:
+    """Return the notes of rows, each once, without notes whose numbers differ between rows."""
+    variants: dict[str, dict[str, dict[str, None]]] = {}  # note without its numbers → note → measures
+    for value in values:
+        if value.note:
+            same = variants.setdefault(_NUMBER.sub("…", value.note), {})
+            same.setdefault(value.note, {})[value.name] = None
+    noted = {name for same in variants.values() for measures in same.values() for name in measures}
+    constant = [pair for same in variants.values() if len(same) == 1 for pair in same.items()]
+    remarks = []
+    for note, measures in constant[:8]:
+        about = "" if set(measures) == noted else f"{listed([*measures])}: "
+        remarks.append(f"{about}{printable(note, 240)}.")
+    return [remark[0].upper() + remark[1:] for remark in remarks]
 
 
 def _images(audit: Audit) -> list[Section]:
@@ -53,13 +120,13 @@ def _images(audit: Audit) -> list[Section]:
         ok = ok and len(labels) == len(sites) == len(originals) and originals.ndim == 4
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{audit.pictures}: cannot be read ({error}); expected {listed(_PICTURES)}, as fedtransfer audit writes "
-            "them"
+            f"{audit.pictures}: cannot be read ({error}); expected {listed(_PICTURES)}, as fedtransfer audit "
+            "writes them"
         ) from None
     if not ok:
         raise UserError(
-            f"{audit.pictures}: shapes {originals.shape}, {means.shape} and {rebuilt.shape} do not match; expected "
-            "(m, 32, 32, 3) twice and (k, m, 32, 32, 3)"
+            f"{audit.pictures}: shapes {originals.shape}, {means.shape} and {rebuilt.shape} do not match; "
+            "expected (m, 32, 32, 3) twice and (k, m, 32, 32, 3)"
         )
     if not (saved := len(originals)):
         return []
@@ -86,7 +153,7 @@ def _how(audit: Audit) -> list[Section]:
     about = audit.about
     code = [printable(about["command"], 2000)] if about.get("command") else []
     rows = [(printable(name), printable(value, 200)) for name, value in (about.get("backbone") or {}).items()]
-    used = [Table("Backbone", ("", ""), rows)] if rows else []
+    used = [table("backbone", rows)] if rows else []
     title = "How it was done, and how to repeat it"
     parts = [Section("how", title, audit_answer.how(audit), code=code, tables=used)]
     if config := about.get("config"):
@@ -96,6 +163,7 @@ def _how(audit: Audit) -> list[Section]:
         shared = [Table(caption, ("setting", "value"), settings, texts=True)]
         if differing:
             cases = [[printable(value, 40) for value in each.values()] for each in differing]
-            shared.insert(0, Table("Settings that differ", [*map(printable, differing[0])], cases, texts=True))
+            columns = [*map(printable, differing[0])]
+            shared.insert(0, Table("Settings that differ", columns, cases, texts=True))
         parts.append(Section("configuration", "Configuration", tables=shared, folded=True))
     return parts

@@ -1,37 +1,34 @@
-"""The figures of a benchmark's setting: by method, by round, against ε and against bytes; a method has one colour in all."""
+"""The figures of a benchmark's setting; a method has one colour in all of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
-from fedtransfer.simulations.report.benchmark_answer import rising_methods
 from fedtransfer.simulations.report.benchmark_measures import Result, Results, results
-from fedtransfer.simulations.report.blocks import Figure, listed, power
+from fedtransfer.simulations.report.benchmark_runs import Curves, rising_methods
+from fedtransfer.simulations.report.blocks import Figure
 from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import DISTINCT, distinct, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Benchmark, real
 from fedtransfer.simulations.report.runs import ACCURACY, BYTES, ROUNDS
 from fedtransfer.simulations.report.sentences import caption
+from fedtransfer.simulations.report.texts import listed, power
 from fedtransfer.simulations.scoring.estimate import BASELINES
 
 _NAMED = 2 * DISTINCT  # each colour with two markers
 
 
-def figures(benchmark: Benchmark, setting: str, group: Results, curves: Mapping[str, Sequence[float]]) -> list[Figure]:
-    """Draw a setting: ``group`` has its results, ``curves`` accuracy by round of its methods with rounds."""
-    drawings = (
-        _methods(benchmark, setting, group),
-        _by_round(benchmark, setting, curves),
-        _by_epsilon(benchmark, setting, group),
-        _by_bytes(benchmark, setting, group),
-    )
+def figures(benchmark: Benchmark, setting: str, group: Results, curves: Curves) -> list[Figure]:
+    """Draw a setting: accuracy by method, by round from ``curves``, against ε and against bytes."""
+    drawings = [_methods(benchmark, setting, group), _by_round(benchmark, setting, curves)]
+    drawings += [_by_epsilon(benchmark, setting, group), _by_bytes(benchmark, setting, group)]
     return [figure for figure in drawings if figure]
 
 
 def _families(benchmark: Benchmark) -> dict[str, tuple[str, int]]:
-    """Return method → its family, the methods that differ only in ε, and the number of the family's look.
+    """Return method → its family, the methods that differ only in ε, and the number of its look.
 
-    Names decide: ``fed3r+epsilon=0.5`` is of the family ``fed3r``, or ``fed3r with ε`` if there is a ``fed3r`` without.
+    ``fed3r+epsilon=0.5`` is of the family ``fed3r``, or ``fed3r with ε`` if there is a ``fed3r`` without.
     """
     methods = [result for result in results(benchmark) if result.method not in BASELINES]
     bare = {result.method for result in methods if not result.level}
@@ -59,11 +56,10 @@ def _methods(benchmark: Benchmark, setting: str, group: Results) -> Figure | Non
     return dot_chart(words, dots, ["method", *columns], axis, file="table.csv")
 
 
-def _by_round(benchmark: Benchmark, setting: str, curves: Mapping[str, Sequence[float]]) -> Figure | None:
+def _by_round(benchmark: Benchmark, setting: str, curves: Curves) -> Figure | None:
     """Draw each method's accuracy by round, a mean over the seeds whose run folders are there."""
-    families = _families(benchmark)
-    rounds = {method: [*map(float, range(len(curve)))] for method, curve in curves.items()}
-    lines = [Series(method, rounds[method], curve, look=families[method][1]) for method, curve in curves.items()]
+    looks = {method: look for method, (_, look) in _families(benchmark).items()}
+    lines = [Series(name, [*range(len(curve))], curve, look=looks[name]) for name, curve in curves.items()]
     if not lines:
         return None
     series, note = distinct(lines, lambda line: line.y[-1], _NAMED)
@@ -102,18 +98,15 @@ def _together(a: Result, b: Result) -> bool:
 
 
 def _lines(benchmark: Benchmark, group: Sequence[Result], against: str) -> list[Series]:
-    """Return a series a family: lines against ε; against bytes points, each with its ε next to it."""
+    """Return a series a family: lines against ε; against bytes points, with ε next to each."""
     families, groups = _families(benchmark), dict[tuple[str, int], list[Result]]()
     for result in group:
         groups.setdefault(families[result.method], []).append(result)
     joined, lines = against == "epsilon", []
     for (name, look), members in groups.items():
         members.sort(key=lambda one: one.epsilon)
-        x, y, ends = (
-            [getattr(one, against) for one in members],
-            [one.accuracy for one in members],
-            [one.ends for one in members],
-        )
+        x, y = [getattr(one, against) for one in members], [one.accuracy for one in members]
         labels = [] if joined else [f"ε = {one.level}" * bool(one.level) for one in members]
+        ends = [one.ends for one in members]
         lines.append(Series(name, x, y, ends, joined=joined, look=look, labels=labels))
     return lines

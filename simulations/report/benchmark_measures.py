@@ -1,4 +1,4 @@
-"""Results of a benchmark: measures of a method, with their certainty over seeds, and the best of many."""
+"""Results of a benchmark: measures with their certainty over seeds, and the best of many."""
 
 import math
 import re
@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fedtransfer.common.support.text import size
-from fedtransfer.simulations.report.blocks import epsilon, names
 from fedtransfer.simulations.report.reading import Benchmark, Row, real
+from fedtransfer.simulations.report.texts import epsilon, names
 from fedtransfer.simulations.scoring.estimate import BASELINES, Estimate
 
 _LEVELS = 3  # of ε that are named
@@ -71,7 +71,7 @@ class Result:
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """Ends of the accuracy's interval, in [0, 1], or both values of two seeds; None for one seed."""
+        """Ends of the accuracy's interval, in [0, 1]; both values of two seeds; None of one."""
         share = self.estimate("accuracy")
         return None if math.isnan(share.low) else (max(0.0, share.low), min(1.0, share.high))
 
@@ -84,7 +84,8 @@ class Result:
             return size(measure.mean)
         if name in ("peak_mb", "reached"):
             return f"{measure.mean:,.0f}" + " MB" * (name == "peak_mb")
-        share, points = name in {**names("shares"), **names("shares_of_adapted_heads")}, name in names("points")
+        share = name in names("shares") or name in names("shares_of_adapted_heads")
+        points = name in names("points")
         factor, digits = (100 if share or points else 1), (3 if name in names("numbers") else 1)
         text = measure.text(lambda value: f"{factor * value:{'+' * points},.{digits}f}".replace("-", "−"))
         return text + "\u00a0%" * share
@@ -144,6 +145,7 @@ def results(benchmark: Benchmark) -> Results:
 
 
 def few(levels: Collection[str]) -> list[str]:
-    """Return ε, as texts, from the largest, of many the first and the last; "" is first if it is there."""
-    falling = sorted(filter(None, levels), key=lambda level: -float(level.replace(",", "").replace("∞", "inf")))
+    """Return ε, as texts, from the largest, of many the first and last; "" is first if there."""
+    as_number = {level: float(level.replace(",", "").replace("∞", "inf")) for level in levels if level}
+    falling = sorted(as_number, key=lambda level: -as_number[level])
     return [""] * ("" in levels) + (falling if len(falling) <= _LEVELS else [falling[0], falling[-1]])

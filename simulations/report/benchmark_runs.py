@@ -1,4 +1,4 @@
-"""What the runs behind a benchmark's tables say, as far as their folders are there, and what failed."""
+"""What the runs behind a benchmark's tables say, if their folders are there, and what failed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,33 @@ from fedtransfer.common.support.text import counted
 from fedtransfer.simulations.report.benchmark_measures import Result
 from fedtransfer.simulations.report.reading import Benchmark, json_of, of_training, real, rows_of
 from fedtransfer.simulations.report.sentences import sentence
+from fedtransfer.simulations.scoring.estimate import rising
 
+Curves = Mapping[str, Sequence[float]]  # method → accuracy by round
 _DRAWN = frozenset([""])  # test images that are a run's own choice
 
 
 def _runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
-    """Return the run folders of a setting, of one method or of all, that have a row in ``cells.csv``.
-
-    Folders of no row are left from another plan.
-    """
+    """Return a setting's run folders, of one method or all; without a row one is of another plan."""
+    home = benchmark.folder / "runs" / setting
     folders = []
     for (of_setting, of_method), cells in benchmark.seeds_of.items():
         if of_setting == setting and method in ("", of_method):
-            candidates = (benchmark.folder / "runs" / setting / f"seed-{cell['seed']}" / of_method for cell in cells)
+            candidates = (home / f"seed-{cell['seed']}" / of_method for cell in cells)
             folders += [folder for folder in candidates if (folder / "history.csv").is_file()]
     return folders
+
+
+def _config(folder: Path) -> RunConfig | None:
+    try:
+        return read_config(folder / "config.toml") if (folder / "config.toml").is_file() else None
+    except UserError:  # written by another version
+        return None
+
+
+def _summary(folder: Path) -> Mapping[str, Any]:
+    file = folder / "summary.json"
+    return json_of(file) if file.is_file() else {}
 
 
 def configs(benchmark: Benchmark) -> list[RunConfig]:
@@ -37,18 +49,17 @@ def configs(benchmark: Benchmark) -> list[RunConfig]:
 
 
 def described(benchmark: Benchmark, setting: str) -> str:
-    """Say what a setting is: ``On cifar10: 10 sites, images dealt evenly at random.``; "" without run folders."""
+    """Say what a setting is, ``On cifar10: 10 sites, images dealt …``; "" without run folders."""
     for folder in _runs_of(benchmark, setting)[:1]:
-        config, summary = _config(folder), folder / "summary.json"
-        if config and summary.is_file():
-            return sentence("lead", "setting", config, json_of(summary)["sites"])
+        config, summary = _config(folder), _summary(folder)
+        return sentence("lead", "setting", config, summary["sites"]) if config and summary else ""
     return ""
 
 
 def same_test_images(benchmark: Benchmark) -> bool | None:
     """Whether all settings are scored on the same test images; None without run folders.
 
-    They are if the data bring them. Else each setting draws its own, and sites set aside take theirs with them.
+    They are if the data bring them. Else each setting draws its own, and unseen sites have theirs.
     """
     settings = {row["setting"] for row in benchmark.table}
     folders = [folder for setting in settings for folder in _runs_of(benchmark, setting)[:1]]
@@ -59,31 +70,24 @@ def same_test_images(benchmark: Benchmark) -> bool | None:
 
 
 def _tested(folder: Path) -> frozenset[str]:
-    """Return the test images that a run's data brought, ``_DRAWN`` if it drew its own; empty without its sites."""
+    """Return the test images in a run's data, ``_DRAWN`` if it drew its own; {} without its sites."""
     rows = [row for file in folder.glob("sites/*/images.csv") for row in rows_of(file, ("path", "split"))]
     brought = all(row["split"] for row in rows)
     return frozenset(row["path"] for row in rows if row["split"] == "test") if brought else _DRAWN
 
 
-def promised(benchmark: Benchmark, private: Sequence[Result]) -> Mapping[str, list[str]]:
-    """Return what is protected, in words → methods that promise it, if their run folders are there."""
-    units: dict[str, dict[str, None]] = {}
+def promised(benchmark: Benchmark, private: Sequence[Result]) -> Mapping[tuple[str, str], list[str]]:
+    """Return unit and neighbours → methods that promise privacy for them in their run folders."""
+    units: dict[tuple[str, str], dict[str, None]] = {}
     for result in private:
         for folder in _runs_of(benchmark, result.row["setting"], result.method)[:1]:
-            if (folder / "summary.json").is_file() and (promise := json_of(folder / "summary.json").get("privacy")):
-                units.setdefault(_protected(promise), {})[result.method] = None
+            if promise := _summary(folder).get("privacy"):
+                units.setdefault((promise["unit"], promise["neighbours"]), {})[result.method] = None
     return {unit: [*methods] for unit, methods in units.items()}
 
 
-def _protected(promise: Mapping[str, Any]) -> str:
-    unit, neighbours = promise["unit"], promise["neighbours"]
-    if neighbours == f"add or remove one {unit}":
-        return f"one {'training image' if unit == 'image' else unit} added or removed"
-    return f"{neighbours}"
-
-
-def curves(benchmark: Benchmark, setting: str) -> dict[str, list[float]]:
-    """Return method → accuracy before its first round and after each, the mean over its seeds; of methods with rounds."""
+def curves(benchmark: Benchmark, setting: str) -> Curves:
+    """Return method with rounds → accuracy before the first and after each, a mean over seeds."""
     by_method: dict[str, list[list[float]]] = {}
     for folder in _runs_of(benchmark, setting):
         rows = [row for row in rows_of(folder / "history.csv") if row["accuracy"] and of_training(row)]
@@ -95,12 +99,9 @@ def curves(benchmark: Benchmark, setting: str) -> dict[str, list[float]]:
     }
 
 
-def _config(folder: Path) -> RunConfig | None:
-    file = folder / "config.toml"
-    try:
-        return read_config(file) if file.is_file() else None
-    except UserError:  # written by another version
-        return None
+def rising_methods(by_round: Curves) -> list[str]:
+    """Return the methods whose accuracy still rose at their last round."""
+    return [name for name, curve in by_round.items() if rising(curve)]
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def grouped(failures: Mapping[str, str], settings: Collection[str]) -> list[Fail
 
 
 def _counts(parts: Sequence[Sequence[str]], every: bool) -> str:
-    """Count runs and baselines, each given by the parts of a cell's name: method, tried settings, seed."""
+    """Count runs and baselines, given by parts of cells' names: method, tried settings, seed."""
     if parts[0] in ([], ["features"]) or (len(parts) == 1 and not every):
         return ", ".join(parts[0])
     baselines = sum(part[0] == "baselines" for part in parts)

@@ -1,23 +1,16 @@
-"""The parts of a page: sections of text, figures, tables and pictures. The template has no others."""
+"""The parts of a page: sections of text, figures, tables and pictures."""
 
-import math
-import tomllib
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Context
-from functools import cache
 from itertools import groupby
-from pathlib import Path
-from typing import Any
+
+from fedtransfer.simulations.report.texts import NONE
 
 ROWS = 50  # of a table; longer ones are shortened, with a note
-NONE = "—"
 _IN_A_ROW = 10  # numbers with intervals that fit the page
 _ON_A_PHONE = 4  # columns that fit
 _LETTERS_OF_A_PHONE = 45  # in a line
 _LETTERS_OF_TEXT = 13  # at least in a column of texts
-_JOINERS = "\u200c\u200d"  # of scripts and emoji: the only invisible characters that are kept
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,8 @@ class Table:
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Which columns hold numbers, and so align to the right."""
-        return tuple(i > 0 and not self.texts and all(map(_is_number, cells)) for i, cells in enumerate(self._cells))
+        columns = enumerate(self._cells)
+        return tuple(i > 0 and not self.texts and all(map(_is_number, cells)) for i, cells in columns)
 
     def breaks(self, cell: str) -> bool:
         """Whether a number may break: it has an interval in brackets, or ± in a row of many."""
@@ -125,7 +119,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Fact:
-    """One part of the answer: the question, the number that answers it, and sentences that say it exactly."""
+    """A part of the answer: the question, the number that answers it, and exact sentences."""
 
     question: str
     number: str
@@ -165,77 +159,6 @@ class Page:
     def parts(self) -> list[list[Section]]:
         """The sections, those about one thing together."""
         return [list(sections) for _, sections in groupby(self.sections, key=lambda section: section.part)]
-
-
-def printable(text: Any, length: int = 80) -> str:
-    """Return a text without control characters, shortened in its middle if it is long."""
-    spaced = (" " if letter.isspace() else letter for letter in str(text))
-    visible = "".join(
-        letter for letter in spaced
-        if letter in _JOINERS or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Cn")
-    )  # fmt: skip
-    if len(visible) <= length:
-        return visible
-    return f"{visible[: length // 2]}…{visible[len(visible) - (length - 1) // 2 :]}"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share in per cent, or a dash if it is missing."""
-    return NONE if value is None or math.isnan(value) else f"{100 * value:.{digits}f}\u00a0%"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a number in ``digits`` digits, or a dash if it is missing."""
-    if value is None or math.isnan(value):
-        return NONE
-    return "∞" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
-
-
-def decimals(value: float) -> str:
-    """Return a number with two decimals, or fewer if it is large."""
-    value = 0.0 if abs(value) < 0.005 else value
-    if math.isnan(value):
-        return NONE
-    return number(value) if abs(value) >= 100 else f"{value:.{1 if abs(value) >= 10 else 2}f}"
-
-
-def epsilon(value: float) -> str:
-    """Return an ε in three digits at most, rounded up, never below what was spent: ``8`` for 7.99999."""
-    if not math.isfinite(value):
-        return number(value)
-    return number(float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(float(value)))))
-
-
-def power(value: float) -> str:
-    """Return a small number such as δ in powers of ten: ``10⁻⁵``, ``3.2 × 10⁻⁶``."""
-    digits, exponent = f"{value:.1e}".split("e")
-    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{raised}" if digits == "1.0" else f"{digits.removesuffix('.0')} × 10{raised}"
-
-
-def span(low: str, high: str) -> str:
-    """Return ``low to high``, or the one value that both are."""
-    return low if low == high else f"{low} to {high}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Return ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def numbers_in_words(numbers: Iterable[int]) -> str:
-    """Return ``0 to 4, 7`` for 0, 1, 2, 3, 4, 7."""
-    parts = []
-    for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0]):
-        values = [value for _, value in run]
-        parts.append(f"{values[0]} to {values[-1]}" if len(values) > 2 else ", ".join(map(str, values)))
-    return ", ".join(parts)
-
-
-@cache
-def names(of: str) -> dict[str, str]:
-    """Return names that the page has for what tables call otherwise: a part of ``templates/names.toml``."""
-    return dict(tomllib.loads((Path(__file__).parent / "templates/names.toml").read_text("utf-8"))[of])
 
 
 def _is_number(cell: str) -> bool:

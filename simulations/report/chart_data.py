@@ -1,4 +1,4 @@
-"""What a chart draws: series, levels, rows of dots and axes; points that would cover each other are set apart."""
+"""What a chart draws: series, levels, rows of dots and axes; and how points are set apart."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import TypeVar
 _NEAR = 0.02  # of the axis: points that are closer cover each other
 _STEP, _MOST = 0.018, 0.05  # of the axis, from bar to bar and of all together
 Ends = tuple[float, float] | None
+Levels = Sequence[tuple[str, float]]  # straight lines: names and values
 _Key = TypeVar("_Key", int, tuple[int, int])
 
 
@@ -19,7 +20,7 @@ class Series:
         ends: of each point's interval, where there is one.
         joined: whether the points are joined by a line.
         faint: drawn thin and grey, without a name: one of many.
-        look: number of its colour, marker and dashes, where it has the same ones in other figures; else its place.
+        look: number of its colour, marker and dashes if it has the same in other figures; else its place.
         labels: a text next to each point.
     """
 
@@ -34,16 +35,8 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Level:
-    """A horizontal line with its name."""
-
-    name: str
-    y: float
-
-
-@dataclass(frozen=True)
 class Axis:
-    """What an axis shows: label, scale and kind of number (``percent``, ``number``, ``bytes``, ``epsilon``)."""
+    """Label, scale and kind of number of an axis: ``percent``, ``number``, ``bytes``, ``epsilon``."""
 
     label: str
     log: bool = False
@@ -55,7 +48,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot chart: its name, and a value for each column, NaN if it is missing, with intervals.
+    """A row of a dot chart: its name, and a value for each column, NaN if missing, with intervals.
 
     Attributes:
         look: number of the colour that its first value has in other figures too; then others are grey.
@@ -68,14 +61,13 @@ class Dot:
 
 
 def in_a_row(values: Sequence[float], length: float) -> list[float]:
-    """Return how far each of a row's points is moved across the row, in rows: 0 where it stands free.
+    """Return how far each point is moved across its row, in rows: 0 where it stands free.
 
-    Args:
-        values: along the axis, NaN if it is missing.
-        length: of the axis.
+    ``values`` are along an axis of a ``length``, NaN if they are missing.
     """
     shifts = [0.0] * len(values)
-    for group in _overlapping({i: (at, at + _NEAR * length) for i, at in enumerate(values) if not math.isnan(at)}):
+    near = {i: (at, at + _NEAR * length) for i, at in enumerate(values) if not math.isnan(at)}
+    for group in _overlapping(near):
         step = min(0.3, 0.7 / len(group))
         for position, i in enumerate(group):
             shifts[i] = (position - (len(group) - 1) / 2) * step
@@ -85,9 +77,7 @@ def in_a_row(values: Sequence[float], length: float) -> list[float]:
 def bars_apart(series: Sequence[Series], log: bool) -> list[Series]:
     """Return series whose bars stand side by side where they would lie on one another.
 
-    Args:
-        series: of which points with ``ends`` have a bar.
-        log: whether the axis is logarithmic: steps are shares of the axis.
+    Points with ``ends`` have a bar. Steps are shares of the axis, which may be logarithmic.
     """
     bars = {(s, i): ends for s, line in enumerate(series) for i, ends in enumerate(line.ends) if ends}
     places = {(s, i): math.log10(series[s].x[i]) if log else float(series[s].x[i]) for s, i in bars}

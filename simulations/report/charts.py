@@ -10,34 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.support.text import size
-from fedtransfer.simulations.report.blocks import Caption, Figure, Table, epsilon, number, percent, printable
-from fedtransfer.simulations.report.chart_data import Axis, Dot, Ends, Level, Series, bars_apart, in_a_row
+from fedtransfer.simulations.report.blocks import Caption, Figure, Table
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Ends, Levels, Series, bars_apart, in_a_row
 from fedtransfer.simulations.report.sentences import sentence
 from fedtransfer.simulations.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, elements, sheet
+from fedtransfer.simulations.report.texts import epsilon, number, percent, printable
 
 DISTINCT = len(SERIES)  # series that a person can tell apart by colour, dashes and markers together
 SIDE_BY_SIDE = "Points that would cover each other stand side by side."
 NAMED = 40  # rows or columns with names at them
 _TABLED, _THINNED = 300, 26  # most points in a table, and how many are left of more
-_Show = Callable[[float], str]
-_FORMATS: dict[str, _Show] = {"percent": percent, "number": number, "bytes": size, "epsilon": epsilon}
+_FORMATS: dict[str, Any] = {"percent": percent, "number": number, "bytes": size, "epsilon": epsilon}
 
 
 def line_chart(
-    caption: Caption, series: Sequence[Series], x: Axis, y: Axis, levels: Sequence[Level] = (), diagonal: str = ""
+    caption: Caption, series: Sequence[Series], x: Axis, y: Axis, levels: Levels = (), diagonal: str = ""
 ) -> Figure:
     """Draw lines by colour, dashes and markers, levels as dotted lines, and faint series behind.
 
-    Args:
-        caption: the words of the figure.
-        series: the lines; of those with intervals, bars that would cover each other are drawn side by side.
-        x, y: the axes.
-        levels: horizontal lines.
-        diagonal: the name of a line of x = y, "" for none.
+    Bars that would cover each other are side by side. ``diagonal`` names a line of x = y, if any.
     """
     with sheet(5, 3.3) as (figure, axes):
         if diagonal:
-            axes.plot([1e-6, 1e6], [1e-6, 1e6], color=MUTED, linewidth=1, linestyle=":", label=diagonal, zorder=1)
+            ends = [1e-6, 1e6]
+            axes.plot(ends, ends, color=MUTED, linewidth=1, linestyle=":", label=diagonal, zorder=1)
         for line in (line for line in series if line.faint):
             marker = "" if len(line.x) > 1 else "."
             axes.plot(line.x, line.y, color=MUTED, linewidth=0.7, alpha=0.45, zorder=1, marker=marker)
@@ -55,54 +51,50 @@ def line_chart(
 
 
 def _draw_lines(axes: Any, series: Sequence[Series]) -> None:
-    for i, (line, look) in enumerate(zip(series, _looks(series), strict=True)):
-        dashes = look["linestyle"] if line.joined else "none"
+    """Draw lines in their colours; those of one colour differ in markers and dashes."""
+    times = Counter[int]()
+    for i, line in enumerate(series):
+        number = i if line.look is None else line.look
+        other = (number + number // DISTINCT + times[number]) % DISTINCT
+        times[number] += 1
+        colour, every = SERIES[number % DISTINCT], max(1, len(line.x) // 8)
+        look: dict[str, Any] = {"linestyle": DASHES[other], "markersize": 4, "markevery": every}
         if not line.joined:  # coinciding points are open, and later ones smaller, so that all can be seen
-            look |= {"markerfacecolor": "none", "markersize": 8 - 3 * i / len(series), "markeredgewidth": 1.5}
-        look |= {"linestyle": dashes, "markevery": max(1, len(line.x) // 8) if line.joined else 1}
-        axes.plot(line.x, line.y, zorder=3, label=printable(line.name, 40), **look)
+            look = {"linestyle": "none", "markersize": 8 - 3 * i / len(series)}
+            look |= {"markerfacecolor": "none", "markeredgewidth": 1.5}
+        name = printable(line.name, 40)
+        axes.plot(line.x, line.y, zorder=3, label=name, color=colour, marker=MARKERS[other], **look)
         for at, ends in zip(line.x, line.ends, strict=False):
             if ends:
-                axes.plot([at, at], ends, color=look["color"], linewidth=1.2, marker="_", markersize=6, zorder=2)
+                axes.plot([at, at], ends, color=colour, linewidth=1.2, marker="_", markersize=6, zorder=2)
 
 
 def _label_points(axes: Any, series: Sequence[Series]) -> None:
-    """Write the labels of points, except those that would cover another label or a point; the table has all."""
+    """Write the labels of points, but none over another label or a point; the table has all."""
 
     def on_page(at: Sequence[float]) -> Any:
         return axes.transData.transform(at) * 72 / axes.figure.dpi  # in points
 
     labels, points = list[Any](), [on_page(at) for line in series for at in zip(line.x, line.y, strict=True)]
-    for at, text in ((at, text) for line in series for *at, text in zip(line.x, line.y, line.labels, strict=False)):
+    style: dict[str, Any] = {"fontsize": 7, "color": MUTED, "annotation_clip": False}
+    for *at, text in (point for line in series for point in zip(line.x, line.y, line.labels, strict=False)):
         place = on_page(at)
         covered = any(0 < right < 30 and abs(up) < 6 for right, up in (point - place for point in points))
         if text and not covered and not any((abs(place - other) < (40, 7)).all() for other in labels):
             labels.append(place)
-            axes.annotate(text, at, (6, -3), textcoords="offset points", fontsize=7, color=MUTED, annotation_clip=False)
+            axes.annotate(text, at, (6, -3), textcoords="offset points", **style)
 
 
-def _draw_levels(draw: Callable[..., Any], levels: Sequence[Level]) -> None:
-    for i, level in enumerate(levels):
+def _draw_levels(draw: Callable[..., Any], levels: Levels) -> None:
+    for i, (name, value) in enumerate(levels):
         dashes = ((6, 2), (3, 2), (1, 2), (6, 2, 1, 2))[i % 4]
-        draw(level.y, color=MUTED, linewidth=1.1, linestyle=(0, dashes), label=printable(level.name, 40))
+        draw(value, color=MUTED, linewidth=1.1, linestyle=(0, dashes), label=printable(name, 40))
 
 
 def _add_legend(figure: Any, axes: Any, least: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) >= least:
         figure.legend(handles, labels, loc="outside lower left", ncols=2 if max(map(len, labels)) < 32 else 1)
-
-
-def _looks(series: Sequence[Series]) -> list[dict[str, Any]]:
-    """Return colour, marker and dashes of each; series of one look share only its colour."""
-    chosen, times = [], Counter[int]()
-    for i, line in enumerate(series):
-        look = i if line.look is None else line.look
-        other = look + look // DISTINCT + times[look]
-        times[look] += 1
-        marker, dashes = MARKERS[other % DISTINCT], DASHES[other % DISTINCT]
-        chosen.append({"color": SERIES[look % DISTINCT], "marker": marker, "linestyle": dashes, "markersize": 4})
-    return chosen
 
 
 def _dress(axis: Any, shape: Axis) -> None:
@@ -132,8 +124,9 @@ def _dress(axis: Any, shape: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if low > 0 and high / low < 150 else (1.0,)))
 
 
-def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: Sequence[Level]) -> Table:
-    show_x, note, rows = "{:g}".format if x.whole else _FORMATS[x.kind], _of_levels(levels, y), list[tuple[str, ...]]()
+def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: Levels) -> Table:
+    rows: list[tuple[str, ...]] = []
+    show_x, note = "{:g}".format if x.whole else _FORMATS[x.kind], _of_levels(levels, y)
     if not any(line.joined for line in series):  # points: a row each
         for line in series:
             labels = [f", {label}" if label else "" for label in line.labels] or [""] * len(line.x)
@@ -153,32 +146,21 @@ def _line_table(title: str, series: Sequence[Series], x: Axis, y: Axis, levels: 
 def _cells(values: Sequence[float], ends: Sequence[Ends], axis: Axis) -> list[str]:
     """Return values as texts, with intervals where there are any."""
     show = _FORMATS[axis.kind]
-    intervals = [f" ({show(pair[0])} to {show(pair[1])})" if pair else "" for pair in ends] or [""] * len(values)
-    return [show(value) + interval for value, interval in zip(values, intervals, strict=True)]
+    intervals = [" ({} to {})".format(*map(show, pair)) if pair else "" for pair in ends]
+    return [show(value) + end for value, end in zip(values, intervals or [""] * len(values), strict=True)]
 
 
-def _of_levels(levels: Sequence[Level], axis: Axis) -> str:
-    return " ".join(f"{level.name[0].upper()}{level.name[1:]}: {_FORMATS[axis.kind](level.y)}." for level in levels)
+def _of_levels(levels: Levels, axis: Axis) -> str:
+    return " ".join(f"{name[0].upper()}{name[1:]}: {_FORMATS[axis.kind](value)}." for name, value in levels)
 
 
 def dot_chart(
-    caption: Caption,
-    dots: Sequence[Dot],
-    columns: Sequence[str],
-    axis: Axis,
-    levels: Sequence[Level] = (),
-    *,
-    file: str = "",
+    caption: Caption, dots: Sequence[Dot], columns: list[str], axis: Axis, levels: Levels = (), file: str = ""
 ) -> Figure:
-    """Draw a row a dot, with a marker a value; beyond ``NAMED`` rows they are close together, without names.
+    """Draw a row a dot, with a marker a value; more than ``NAMED`` rows are dense, without names.
 
-    Args:
-        caption: the words of the figure.
-        dots: the rows.
-        columns: what the rows are, and the name of each of their values.
-        axis: of the values.
-        levels: vertical lines.
-        file: has all numbers if there are too many for the table.
+    ``columns`` say what the rows are, and what each of their values is. ``file`` has all numbers if there are
+    too many for the table. Levels are vertical.
     """
     kind, *values = columns
     named = len(dots) <= NAMED
@@ -204,7 +186,7 @@ def dot_chart(
     return Figure(key, "Dot chart", caption.noted(SIDE_BY_SIDE * bool(moved.any())), view, body, table)
 
 
-def _draw_dots(axes: Any, dots: Sequence[Dot], values: Sequence[str], moved: NDArray[Any], size: float) -> None:
+def _draw_dots(axes: Any, dots: Sequence[Dot], values: list[str], moved: NDArray[Any], size: float) -> None:
     """Draw a marker per value: the first in the dot's colour, the others then in grey."""
     coloured = any(dot.look is not None for dot in dots)
     y = np.arange(len(dots))
@@ -212,8 +194,8 @@ def _draw_dots(axes: Any, dots: Sequence[Dot], values: Sequence[str], moved: NDA
         x = np.array([dot.values[i] for dot in dots], float)
         usual = MUTED if coloured else SERIES[i % DISTINCT]
         colours = [SERIES[dot.look % DISTINCT] if dot.look is not None and i == 0 else usual for dot in dots]
-        look: dict[str, Any] = {"color": usual, "marker": MARKERS[i % DISTINCT], "markersize": size, "zorder": 3 + i}
-        face = usual if i == 0 else PAPER
+        marker, face = MARKERS[i % DISTINCT], usual if i == 0 else PAPER
+        look: dict[str, Any] = {"color": usual, "marker": marker, "markersize": size, "zorder": 3 + i}
         axes.plot(x, y + moved[:, i], linestyle="none", label=name, markerfacecolor=face, **look)
         for row, (dot, colour) in enumerate(zip(dots, colours, strict=True)):
             at = row + moved[row, i]
@@ -223,12 +205,8 @@ def _draw_dots(axes: Any, dots: Sequence[Dot], values: Sequence[str], moved: NDA
                 axes.plot(ends, [at, at], color=colour, linewidth=1.2, zorder=2)
 
 
-def distinct(series: Sequence[Series], rank: Callable[[Series], Any], most: int = DISTINCT) -> tuple[list[Series], str]:
-    """Keep the series that rank highest in colour, as many as can be distinguished; the others become faint.
-
-    Returns:
-        The series, faint ones first, and a note about these, "" if there are none.
-    """
+def distinct(series: Sequence[Series], rank: Callable[[Series], Any], most: int) -> tuple[list[Series], str]:
+    """Return series, of many those of the lowest rank first and faint, and a note about these."""
     if len(series) <= most:
         return list(series), ""
     best = sorted(series, key=rank, reverse=True)[: most - 1]

@@ -9,24 +9,14 @@ from typing import Any
 import numpy as np
 
 from fedtransfer.common.config.settings.option import outside
-from fedtransfer.common.support.text import counted, size
-from fedtransfer.simulations.report.blocks import (
-    NONE,
-    Fact,
-    Figure,
-    Page,
-    Section,
-    Table,
-    listed,
-    percent,
-    power,
-    printable,
-)
-from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
+from fedtransfer.common.support.text import counted, size, some
+from fedtransfer.simulations.report.blocks import Fact, Figure, Page, Section, Table
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import DISTINCT, dot_chart, line_chart
 from fedtransfer.simulations.report.reading import Run, real
-from fedtransfer.simulations.report.runs import ACCURACY, ACCURACY_OF_SITES, BYTES, ROUNDS, in_sections, setting
+from fedtransfer.simulations.report.runs import ACCURACY, BYTES, OF_SITES, ROUNDS, in_sections, setting
 from fedtransfer.simulations.report.sentences import caption, fact, paragraphs, sentence, table
+from fedtransfer.simulations.report.texts import NONE, listed, percent, power, printable
 
 _WITHOUT_EFFECT = {"out", "store", "prepared", "resume", "log_json", "threads"}
 _COLUMNS = 6  # most runs that are columns, or in the chart by site
@@ -42,14 +32,13 @@ def page(runs: Sequence[Run]) -> Page:
         ("epsilon", "Accuracy against ε"): _by_epsilon(runs),
         ("bytes", "Accuracy against bytes"): _by_bytes(runs),
     }
+    again = paragraphs("run", "repeat_several")
     code = "\n".join(f"fedtransfer simulate --config {run.folder}/config.toml" for run in runs[:20])
     sections = [
         Section("runs", "The runs side by side", tables=[_side_by_side(runs)]),
         *in_sections(figures),
         Section("settings", "Settings that differ", tables=[_differences(runs)]),
-        Section(
-            "repeat", "To repeat them", paragraphs("run", "repeat_several"), code=[code], tables=[_backbones(runs)]
-        ),
+        Section("repeat", "To repeat them", again, code=[code], tables=[_backbones(runs)]),
     ]
     title = listed([printable(run.name, 40) for run in runs]) if len(runs) <= 3 else counted(len(runs), "run")
     lead = sentence("lead", "of_run", runs[0], seeds) if alike else sentence("lead", "of_several", runs)
@@ -74,13 +63,13 @@ def _of_seeds(runs: Sequence[Run], seeds: Sequence[int]) -> list[Fact]:
 
 
 def _of_several(runs: Sequence[Run]) -> list[Fact]:
-    """Answer for runs that differ: on each data the best and the worst, what they promise, and the cheapest."""
+    """Answer for runs that differ: the best and worst on each data, promises, and the cheapest."""
     groups: list[dict[str, Any]] = []
     for data in dict.fromkeys(run.config.data for run in runs):
         members = [run for run in runs if run.config.data == data]
         if scored := [run for run in members if run.scored]:
             best, worst = (choose(scored, key=_accuracy) for choose in (max, min))
-            private = [run for run in scored if not math.isinf(run.epsilon)] if math.isinf(best.epsilon) else []
+            private = [run for run in scored if math.isinf(best.epsilon) and not math.isinf(run.epsilon)]
             group = {"best": best, "worst": worst, "private": max(private, key=_accuracy, default=None)}
             number = len(members) if len(scored) > 1 else 1
             groups.append(group | {"runs": number, "own": _on_own_images([best])})
@@ -91,14 +80,13 @@ def _of_several(runs: Sequence[Run]) -> list[Fact]:
 
 
 def _on_own_images(runs: Sequence[Run]) -> tuple[float, float] | None:
-    """Return the accuracy on own test images with the federation's head, and of each site alone; means over runs."""
-    pairs = [
-        (real(run.measured.get("mean_site_accuracy")), real(alone.get("local_mean")))
-        for run in runs
-        if (alone := run.summary.get("baselines_on_own_test_images"))
-    ]
-    together, alone = np.mean(pairs, axis=0).tolist() if pairs else (math.nan, math.nan)
-    return None if math.isnan(together + alone) else (together, alone)
+    """Return accuracy on own test images, with the federation's head and alone; means over runs."""
+    pairs = []
+    for run in runs:
+        if alone := run.summary.get("baselines_on_own_test_images"):
+            pairs.append((real(run.measured.get("mean_site_accuracy")), real(alone.get("local_mean"))))
+    means = np.mean(pairs, axis=0).tolist() if pairs else [math.nan]
+    return None if math.isnan(sum(means)) else (means[0], means[1])
 
 
 def _side_by_side(runs: Sequence[Run]) -> Table:
@@ -107,22 +95,19 @@ def _side_by_side(runs: Sequence[Run]) -> Table:
         pooled = run.summary.get("baselines", {}).get("pooled")
         alone = run.summary.get("baselines_on_own_test_images", {}).get("local_mean")
         mean, worst = (run.measured.get(f"{name}_site_accuracy") for name in ("mean", "worst"))
-        rows.append(
-            (
-                printable(run.name), sentence("privacy", "in_short", run),
-                *map(percent, (run.accuracy, pooled, mean, alone, worst)), "yes" if run.config.masks else "no",
-                NONE if run.config.closed_form else f"{run.summary['rounds']:,}", size(sum(run.bytes)),
-                f"{run.summary['seconds'].get('rounds', math.nan):,.1f}",
-            )
-        )  # fmt: skip
+        shares = map(percent, (run.accuracy, pooled, mean, alone, worst))
+        rounds = NONE if run.config.closed_form else f"{run.summary['rounds']:,}"
+        seconds = f"{run.summary['seconds'].get('rounds', math.nan):,.1f}"
+        about = printable(run.name), sentence("privacy", "in_short", run), *shares
+        rows.append([*about, "yes" if run.config.masks else "no", rounds, size(sum(run.bytes)), seconds])
     accuracies = [run.accuracy for run in runs if run.scored]
     several = len({round(accuracy, 6) for accuracy in accuracies}) > 1
     winner = several and _one_data(runs)
     marked = frozenset(i for i, run in enumerate(runs) if winner and run.accuracy == max(accuracies))
     one_shot = any(run.config.closed_form for run in runs)
     from_outside = any("measured_outside_the_federation" in run.summary for run in runs)
-    about = several, _one_data(runs), one_shot, from_outside
-    return table("side_by_side", rows, *about, marked=marked).shortened(where="the run folders")
+    facts = several, _one_data(runs), one_shot, from_outside
+    return table("side_by_side", rows, *facts, marked=marked).shortened(where="the run folders")
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
@@ -132,8 +117,8 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _value(run: Run, name: str) -> Any:
-    """Return a setting, of a one-shot head 0 rounds: that it has another number is of no effect."""
-    return run.config.training_rounds if name == "rounds" else getattr(run.config, name)
+    """Return a setting, but no number of rounds of a one-shot head: it has no effect."""
+    return NONE if name == "rounds" and run.config.closed_form else getattr(run.config, name)
 
 
 def _differences(runs: Sequence[Run]) -> Table:
@@ -142,14 +127,13 @@ def _differences(runs: Sequence[Run]) -> Table:
         columns = ["setting", "values, and how many runs have them"]
     rows, fields = [], _differing(runs)
     for field in fields:
-        texts = [NONE if field == "rounds" and run.config.closed_form else setting(_value(run, field)) for run in runs]
-        counts = Counter(texts)
-        often = ", ".join(f"{value} ({times})" for value, times in counts.most_common(12))
-        cells = (
-            [printable(text, 40) for text in texts] if len(runs) <= _COLUMNS else [often + ", …" * (len(counts) > 12)]
-        )
+        values = [setting(_value(run, field)) for run in runs]
+        cells, counts = [printable(value, 40) for value in values], Counter(values).most_common()
+        if len(runs) > _COLUMNS:
+            cells = [some([f"{value} ({times})" for value, times in counts], 12)]
         rows.append([outside(field), *cells])
-    return Table("Settings that differ", columns, rows, sentence("tables", "differences", bool(fields)), texts=True)
+    note = sentence("tables", "differences", bool(fields))
+    return Table("Settings that differ", columns, rows, note, texts=True)
 
 
 def _backbones(runs: Sequence[Run]) -> Table:
@@ -158,32 +142,34 @@ def _backbones(runs: Sequence[Run]) -> Table:
         backbone = run.summary["backbone"]
         key = printable(backbone["name"]), f"{backbone['resolution']} px", backbone["fingerprint"]
         used.setdefault(key, []).append(printable(run.name, 40))
-    users = [", ".join(group) if len(group) < _COLUMNS else counted(len(group), "run") for group in used.values()]
-    return table("backbones_of_runs", [(*key, names) for key, names in zip(used, users, strict=True)])
+    rows = []
+    for key, names in used.items():
+        rows.append([*key, ", ".join(names) if len(names) < _COLUMNS else counted(len(names), "run")])
+    return table("backbones_of_runs", rows)
 
 
-def _line(
-    runs: Sequence[Run], run: Run, x: Sequence[float], y: Sequence[float], *, joined: bool, about: str = ""
-) -> Series:
-    """Return a run's line in the look that it has in all figures; of many runs only the most accurate have one."""
+def _line(runs: Sequence[Run], run: Run, x: list[float], y: list[float], *, about: str = "") -> Series:
+    """Return a run's line in its look in all figures; of many runs only the best have one."""
     looks = {each.name: look for look, each in enumerate(runs)}
     if len(runs) > DISTINCT:
         ranked = sorted(runs, key=lambda each: each.accuracy if each.scored else -1.0)
         looks = {each.name: look for look, each in enumerate(ranked[:-DISTINCT:-1])}
     look = looks.get(run.name)
-    return Series(run.name + about, x, y, joined=joined, look=look, faint=look is None)
+    return Series(run.name + about, x, y, joined=len(x) > 1, look=look, faint=look is None)
 
 
 def _note(runs: Sequence[Run], lines: Sequence[Series]) -> str:
-    return sentence("figures", "faint_lines", _one_data(runs), DISTINCT - 1, sum(line.faint for line in lines))
+    faint = sum(line.faint for line in lines)
+    return sentence("figures", "faint_lines", _one_data(runs), DISTINCT - 1, faint)
 
 
 def _by_round(runs: Sequence[Run]) -> Figure | None:
-    lines = [_line(runs, run, *run.curve("accuracy"), joined=True) for run in runs]
+    lines = [_line(runs, run, *run.curve("accuracy")) for run in runs]
     lines = [line for line in lines if len(line.x) > 1]
     if not lines:
         return None
-    once = [Level(f"{run.name}, one exchange", run.accuracy) for run in runs if run.config.closed_form and run.scored]
+    one_shot = [run for run in runs if run.config.closed_form and run.scored]
+    once = [(f"{run.name}, one exchange", run.accuracy) for run in one_shot]
     ends = sorted(((line.name, line.y[-1]) for line in lines), key=lambda end: end[1])
     words = caption("runs_by_round", ends, _one_data(runs), _note(runs, lines))
     return line_chart(words, lines, ROUNDS, ACCURACY, once if len(once) <= 4 else ())
@@ -191,29 +177,30 @@ def _by_round(runs: Sequence[Run]) -> Figure | None:
 
 def _by_site(runs: Sequence[Run]) -> Figure | None:
     accuracy = [run.measured.get("site_accuracy") or {} for run in runs]
-    if len(runs) > _COLUMNS or not accuracy[0] or any(set(scores) != set(accuracy[0]) for scores in accuracy):
-        return None
-    if not _one_data(runs):  # sites of one name, and nothing else in common
+    alike = _one_data(runs) and all(set(scores) == set(accuracy[0]) for scores in accuracy)
+    if len(runs) > _COLUMNS or not accuracy[0] or not alike:
         return None
     sites = sorted(accuracy[0], key=lambda site: -accuracy[0][site])
     dots = [Dot(site, tuple(scores[site] for scores in accuracy)) for site in sites]
     spread = max(dots, key=lambda dot: max(dot.values) - min(dot.values))
     words = caption("runs_by_site", len(dots), runs[0].name, spread.name, spread.values)
     columns = ["site", *(printable(run.name, 30) for run in runs)]
-    return dot_chart(words, dots, columns, ACCURACY_OF_SITES, file="summary.json")
+    return dot_chart(words, dots, columns, OF_SITES, file="summary.json")
 
 
 def _by_epsilon(runs: Sequence[Run]) -> Figure | None:
     private = [run for run in runs if not math.isinf(run.epsilon) and run.scored]
     if len({round(run.epsilon, 6) for run in private}) < 2:
         return None
-    about = {run.name: f": {run.config.strategy}, one {run.config.dp}" for run in private}
-    lines = [_line(runs, run, [run.epsilon], [run.accuracy], joined=False, about=about[run.name]) for run in private]
+    lines = []
+    for run in private:
+        about = f": {run.config.strategy}, one {run.config.dp}"
+        lines.append(_line(runs, run, [run.epsilon], [run.accuracy], about=about))
     low, high = (choose(private, key=lambda run: run.epsilon) for choose in (min, max))
     deltas = {run.config.delta for run in private}
     label = f"ε at δ = {power(deltas.pop())}" if len(deltas) == 1 else "ε, each at its run's δ"
     bare = [run.accuracy for run in runs if run.privacy is None and run.scored]
-    best = [Level("the best without a promise", max(bare))] if bare and _one_data(runs) else []
+    best = [("the best without a promise", max(bare))] if bare and _one_data(runs) else []
     words = caption("runs_by_epsilon", low, high, _note(runs, lines))
     return line_chart(words, lines, Axis(label, log=True, kind="epsilon"), ACCURACY, best)
 
@@ -225,7 +212,7 @@ def _by_bytes(runs: Sequence[Run]) -> Figure | None:
         if len(x) < 2 and run.scored:  # one exchange: one point
             x, y = [sum(run.bytes)], [run.accuracy]
         if x and x[0] > 0:
-            lines.append(_line(runs, run, x, y, joined=len(x) > 1))
+            lines.append(_line(runs, run, x, y))
     if not lines:
         return None
     least, most = min(lines, key=lambda line: line.x[-1]), max(lines, key=lambda line: line.y[-1])

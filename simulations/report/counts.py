@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.data.sources import natural_order
-from fedtransfer.simulations.report.blocks import Caption, Figure, Table, percent, printable
+from fedtransfer.simulations.report.blocks import Caption, Figure, Table
 from fedtransfer.simulations.report.charts import NAMED
 from fedtransfer.simulations.report.reading import Run
 from fedtransfer.simulations.report.sentences import caption, sentence, table
 from fedtransfer.simulations.report.svg import ACCENT, INK, SHADE, elements, sheet
+from fedtransfer.simulations.report.texts import percent, printable
 
 _BUBBLES, _NUMBERED = 400, 150  # most cells that are bubbles, and most that have their numbers in them
 _WORST = 20  # confusions in the table
@@ -21,7 +22,7 @@ _READABLE = 30  # most classes that are columns of a table
 def partition(run: Run) -> Figure:
     """Draw how many images of each class each site has, without test images if they are known."""
     images, with_test = run.images
-    sites, classes = list(natural_order(images)), list(run.classes)
+    sites, classes = list(natural_order(images)), run.summary["classes"]
     counts = np.array([[images[site].get(name, 0) for site in sites] for name in classes])
     totals, classes_a_site = counts.sum(0), (counts > 0).sum(0)
     largest = int(counts.max()), classes[counts.max(1).argmax()], sites[counts.max(0).argmax()]
@@ -45,37 +46,37 @@ def partition(run: Run) -> Figure:
 
 
 def confusion(run: Run, matrix: NDArray[Any]) -> Figure:
-    """Draw what is taken for what: ``matrix`` has a row a true class and a column a predicted one."""
-    classes, images = run.classes, matrix.sum(1)
+    """Draw what is taken for what: ``matrix`` has a row a true class, a column a predicted one."""
+    classes, images = run.summary["classes"], matrix.sum(1)
     recall = np.diag(matrix) / np.maximum(images, 1)
     wrong = sorted(((int(matrix[i, j]), i, j) for i, j in np.argwhere(matrix) if i != j), reverse=True)
     tested = [i for i in range(len(classes)) if images[i]]
-    best, worst = ((classes[i], recall[i]) for i in (choose(tested, key=lambda i: recall[i]) for choose in (max, min)))
+    ends = (choose(tested, key=lambda i: recall[i]) for choose in (max, min))
+    best, worst = ((classes[i], recall[i]) for i in ends)
     frequent = [(n, classes[i], classes[j]) for n, i, j in wrong[:1]]
     rows = []
     if len(classes) <= _READABLE:
         columns = ["true class", *(f"→ {printable(name, 20)}" for name in classes), "recall"]
         for i, name in enumerate(classes):
-            rows.append([printable(name), *(f"{n:,}" for n in matrix[i]), percent(recall[i] if images[i] else None)])
+            share = percent(recall[i] if images[i] else None)
+            rows.append([printable(name), *(f"{n:,}" for n in matrix[i]), share])
         numbers = Table("True class by predicted class", columns, rows, sentence("tables", "confusion"))
     else:
         for n, i, j in wrong[:_WORST]:
             rows.append([printable(classes[i]), printable(classes[j]), f"{n:,}", percent(n / images[i])])
         numbers = table("most_frequent_confusions", rows, len(rows), len(wrong))
     words = caption("confusion", best, worst, run.summary.get("scored_on") == "public-data", frequent)
-    return _matrix_chart(words, matrix, {"predicted class": classes, "true class": classes}, numbers)
+    return _matrix_chart(words, matrix, {"predicted class": classes, "true class": classes}, numbers, False)
 
 
 def _matrix_chart(
-    words: Caption, counts: NDArray[Any], names: Mapping[str, Sequence[str]], numbers: Table, *, by_count: bool = False
+    words: Caption, counts: NDArray[Any], names: Mapping[str, Sequence[str]], numbers: Table, by_count: bool
 ) -> Figure:
-    """Draw a matrix: bubbles whose area is the count, or shades by the row's share or the count.
+    """Draw counts (rows, columns): bubbles by the count, or shades by the row's share or the count.
 
     Args:
-        words: the caption.
-        counts: what is drawn, (rows, columns).
         names: what columns and rows are → their names.
-        numbers: the numbers, or the most important of them.
+        numbers: the counts, or the most important of them.
         by_count: show counts, as bubbles if there are few enough, not shares of rows.
     """
     (r, c), (x, y) = counts.shape, names
@@ -108,7 +109,7 @@ def _matrix_chart(
 
 def _draw_shades(axes: Any, counts: NDArray[Any], *, by_count: bool) -> None:
     share = counts if by_count else counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    depth = 0.65 * (share / max(share.max(), 1e-12)) ** 0.7  # so that small shares are seen among many classes
+    depth = 0.65 * (share / max(share.max(), 1e-12)) ** 0.7  # so that small shares are seen
     colours = np.concatenate([np.broadcast_to(SHADE, (*counts.shape, 3)), depth[..., None]], axis=2)
     axes.imshow(colours, aspect="auto", interpolation="none")
     size = 6.5 if counts.shape[1] > 8 else 7.5

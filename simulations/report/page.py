@@ -9,9 +9,10 @@ from platform import python_version
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.simulations.report import audits, benchmarks, comparison, runs
-from fedtransfer.simulations.report.blocks import Page, Section, printable
+from fedtransfer.simulations.report.blocks import Page, Section
 from fedtransfer.simulations.report.reading import Audit, Benchmark, Run, Source, named, read_folder
 from fedtransfer.simulations.report.sentences import environment, table
+from fedtransfer.simulations.report.texts import printable
 
 _MARK = b'<meta name="generator" content="fedtransfer report">'
 _PACKAGES = (
@@ -21,7 +22,7 @@ _PACKAGES = (
 
 
 def write_report(folders: Sequence[Path], out: Path, command: str = "") -> None:
-    """Write one self-contained HTML file about run, benchmark and audit folders, recognised by their files.
+    """Write an HTML file about run, benchmark and audit folders, recognised by their files.
 
     Args:
         folders: what to report on; several runs are compared.

@@ -42,26 +42,16 @@ class Run:
         """Whether its accuracy is known."""
         return not math.isnan(self.accuracy)
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the confusion matrix."""
-        return tuple(self.summary["classes"])
-
-    @property
-    def rounds_of_training(self) -> Sequence[Row]:
-        """History rows whose scores belong to the head entering round ``round``."""
-        return [row for row in self.history if of_training(row)]
-
     def curve(self, column: str) -> tuple[list[float], list[float]]:
-        """Return rounds of training, and a column of the history after them, without empty cells."""
-        rows = [row for row in self.rounds_of_training if row[column]]
+        """Return rounds of training, and a column of the history after them that is not empty."""
+        rows = [row for row in self.history if row[column] and of_training(row)]
         return [int(row["round"]) - 1.0 for row in rows], [real(row[column]) for row in rows]
 
     def traffic(self) -> tuple[list[float], list[float]]:
-        """Return bytes that a site had received and sent, and the accuracy of the head that they made."""
+        """Return bytes that a site received and sent, and accuracy of the head that they made."""
         spent, x, y = 0.0, [], []
         for row in self.history:
-            if spent and row["accuracy"] and of_training(row):  # a round's scores are those of the head that enters it
+            if spent and row["accuracy"] and of_training(row):
                 x.append(spent)
                 y.append(real(row["accuracy"]))
             spent += _bytes(row, "down") + _bytes(row, "up")
@@ -86,7 +76,7 @@ class Run:
 
     @cached_property
     def images(self) -> tuple[Mapping[str, Mapping[str, int]], bool]:
-        """Images of each site by class, and whether test images are among them; empty for a deployment."""
+        """Images of each site by class, and whether test images are among them; {} if unknown."""
         counts: dict[str, Counter[str]] = {}
         with_test = False
         for file in sorted(self.folder.glob("sites/*/images.csv")):
@@ -123,7 +113,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Audit:
-    """The attacks on a configuration: a row a measure, ROC curves, and rebuilt images if there are."""
+    """Attacks on a configuration: a row a measure, ROC curves, and rebuilt images if there are."""
 
     folder: Path
     about: Mapping[str, Any]
@@ -156,14 +146,14 @@ def read_folder(folder: Path) -> Source:
     if not (folder / "config.toml").is_file():
         if any(folder.glob("runs/*/seed-*/")):
             raise UserError(
-                f"{folder}: a benchmark that is not finished (it has no benchmark.json); start its command again, "
-                f"`fedtransfer benchmark … --out {folder}`: it resumes. A finished run of it, such as "
+                f"{folder}: a benchmark that is not finished (it has no benchmark.json); start its command "
+                f"again, `fedtransfer benchmark … --out {folder}`: it resumes. A finished run of it, such as "
                 f"{folder}/runs/SETTING/seed-0/METHOD, has its own report"
             )
+        state = "not a folder that fedtransfer wrote" if folder.is_dir() else "no such folder"
         raise UserError(
-            f"{folder}: {'not a folder that fedtransfer wrote' if folder.is_dir() else 'no such folder'}; expected a "
-            "run folder (config.toml, summary.json, history.csv), one of `fedtransfer benchmark` (benchmark.json) or "
-            "of `fedtransfer audit` (audit.json)"
+            f"{folder}: {state}; expected a run folder (config.toml, summary.json, history.csv), one of "
+            "`fedtransfer benchmark` (benchmark.json) or of `fedtransfer audit` (audit.json)"
         )
     file = folder / "summary.json"
     if not file.is_file():
@@ -174,7 +164,8 @@ def read_folder(folder: Path) -> Source:
     config, summary = read_config(folder / "config.toml"), json_of(file)
     if missing := {"accuracy", "classes", "backbone", "rounds"} - set(summary):
         raise UserError(f"{file}: lacks {', '.join(sorted(missing))}; expected what fedtransfer writes")
-    return Run(folder, config, summary, rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy")))
+    history = rows_of(folder / "history.csv", ("round", "phase", "status", "accuracy"))
+    return Run(folder, config, summary, history)
 
 
 def _read_benchmark(folder: Path) -> Benchmark:
@@ -185,9 +176,9 @@ def _read_benchmark(folder: Path) -> Benchmark:
     if missing := {(row["setting"], row["method"]) for row in cells} - in_table:
         setting, method = min(missing)
         raise UserError(
-            f"{folder}: cells.csv has runs of {method!r} in {setting!r}, but table.csv has no such row; the two files "
-            "are from different plans or were edited. Start the benchmark again with this --out: it writes both from "
-            "the finished runs"
+            f"{folder}: cells.csv has runs of {method!r} in {setting!r}, but table.csv has no such row; the "
+            "two files are from different plans or were edited. Start the benchmark again with this --out: "
+            "it writes both from the finished runs"
         )
     return Benchmark(folder, about, table, cells, _text(plan) if plan.is_file() else "")
 
@@ -232,7 +223,7 @@ def _text(file: Path) -> str:
 
 
 def named(sources: Sequence[Source]) -> list[Source]:
-    """Return sources with names that differ, each with as much of its folder's path as that takes."""
+    """Return sources with names that differ, each with as much of its path as that takes."""
     paths = [source.folder.resolve().parts for source in sources]
     for length in range(1, max(map(len, paths)) + 1):
         names = ["/".join(parts[-length:]) for parts in paths]
@@ -255,7 +246,7 @@ def real(text: str | float | None) -> float:
 
 
 def of_training(row: Row) -> bool:
-    """Whether the scores in a row of a history are those of a head that enters a round of training."""
+    """Whether a row of a history has scores: those of the head that enters a round of training."""
     return row["status"] == "ok" and row["phase"] in ("train", "score")
 
 

@@ -1,4 +1,4 @@
-"""The page about one run: the answer, its figures, adapted heads, what went wrong, and its settings."""
+"""The page about one run: the answer, figures, adapted heads, what went wrong, and settings."""
 
 import math
 import shlex
@@ -10,16 +10,17 @@ import numpy as np
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.config.settings.option import changed, outside
 from fedtransfer.common.wire.protocol import PERSONAL_HEADS
-from fedtransfer.simulations.report.blocks import Fact, Figure, Page, Section, Table, names, percent, power, printable
-from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
+from fedtransfer.simulations.report.blocks import Fact, Figure, Page, Section, Table
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Levels, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
 from fedtransfer.simulations.report.counts import confusion, partition
-from fedtransfer.simulations.report.reading import Run, real
+from fedtransfer.simulations.report.reading import Run, of_training, real
 from fedtransfer.simulations.report.sentences import caption, fact, paragraphs, sentence, table
+from fedtransfer.simulations.report.texts import names, percent, power, printable
 from fedtransfer.simulations.scoring.estimate import rising
 
 ACCURACY = Axis("accuracy", kind="percent")
-ACCURACY_OF_SITES = Axis("accuracy on the site's own test images", kind="percent")
+OF_SITES = Axis("accuracy on the site's own test images", kind="percent")
 ROUNDS = Axis("rounds of training", whole=True)
 BYTES = Axis("bytes to and from a site", log=True, kind="bytes")
 
@@ -57,18 +58,18 @@ def _accuracy(run: Run) -> Fact:
         interval = binomtest(round(run.accuracy * images), images).proportion_ci(0.95, "wilson")
     by_site = run.measured.get("site_accuracy") or {}
     alone = summary.get("baselines_on_own_test_images") or {}
-    compared = [accuracy > by_site[site] for site, accuracy in alone.get("local", {}).items() if site in by_site]
+    local = alone.get("local", {})
+    compared = [accuracy > by_site[site] for site, accuracy in local.items() if site in by_site]
     worst = min(by_site, key=lambda site: by_site[site], default="")
     rise = rising(run.curve("accuracy")[1])
-    return fact(
-        "accuracy", "of_run", run, outside, public, images, interval, worst, alone.get("local_mean"), compared, rise
-    )
+    facts = outside, public, images, interval, worst, alone.get("local_mean"), compared, rise
+    return fact("accuracy", "of_run", run, *facts)
 
 
-def _levels(run: Run) -> list[Level]:
+def _levels(run: Run) -> Levels:
     """Return the baselines on the common test set."""
     titles, baselines = names("baselines"), run.summary.get("baselines", {})
-    return [Level(titles[key], baselines[key]) for key in titles if baselines.get(key) is not None]
+    return [(titles[key], baselines[key]) for key in titles if baselines.get(key) is not None]
 
 
 def _by_round(run: Run) -> Figure | None:
@@ -94,18 +95,19 @@ def _by_site(run: Run) -> Figure | None:
     sites = sorted(accuracy, key=lambda site: -accuracy[site])
     dots = [Dot(site, (accuracy[site], alone.get(site, math.nan))[: len(columns)]) for site in sites]
     means = (("pooled", "all images in one place, mean"), ("local_mean", "each site alone, mean"))
-    levels = [Level(name, baselines[key]) for key, name in means if baselines.get(key) is not None]
+    levels = [(name, baselines[key]) for key, name in means if baselines.get(key) is not None]
     median = float(np.median([*accuracy.values()]))
     words = caption("by_site", dots, median, baselines.get("local_mean"), len(columns))
-    return dot_chart(words, dots, ["site", *columns], ACCURACY_OF_SITES, levels, file="summary.json")
+    return dot_chart(words, dots, ["site", *columns], OF_SITES, levels, file="summary.json")
 
 
 def _by_epsilon(run: Run) -> Figure | None:
-    rows = [row for row in run.rounds_of_training if row["accuracy"] and row["epsilon"] and real(row["epsilon"]) > 0]
+    rows = [row for row in run.history if row["accuracy"] and of_training(row) and real(row["epsilon"]) > 0]
     if len(rows) < 2:
         return None
     x, y = ([real(row[column]) for row in rows] for column in ("epsilon", "accuracy"))
-    axis = Axis(f"ε spent, at δ = {power(run.config.delta)}, unit: one {run.config.dp}", log=True, kind="epsilon")
+    label = f"ε spent, at δ = {power(run.config.delta)}, unit: one {run.config.dp}"
+    axis = Axis(label, log=True, kind="epsilon")
     return line_chart(caption("by_epsilon_spent", x, y), [Series("federation", x, y)], axis, ACCURACY)
 
 
@@ -117,18 +119,17 @@ def _by_bytes(run: Run) -> Figure | None:
 
 
 def _adapted(run: Run) -> list[Section]:
-    """Return a section about personal heads of the sites, and the head at sites that took no part."""
+    """Return a section about personal heads, and the head at sites that took no part."""
     tables = []
     if heads := run.summary.get("personal"):
         columns = ("mean", "worst", "pooled", "worse_than_global", "worse_than_local")
-        kinds = [
-            (kind.replace("_", "-"), *(percent(heads[kind].get(key)) for key in columns)) for kind in PERSONAL_HEADS
-        ]
-        tables.append(table("personal_heads", kinds, heads["sites"], heads["share"]))
+        rows = [[outside(kind), *(percent(heads[kind].get(key)) for key in columns)] for kind in PERSONAL_HEADS]
+        tables.append(table("personal_heads", rows, heads["sites"], heads["share"]))
     if heads := run.summary.get("unseen_sites"):
         rows = [["none", percent(heads["global"]), "", ""]]
         for images, scores in heads["adapted"].items():
-            rows.append([images, *(percent(scores[key]) for key in ("accuracy", "from_scratch", "got_worse"))])
+            keys = ("accuracy", "from_scratch", "got_worse")
+            rows.append([images, *(percent(scores[key]) for key in keys)])
         tables.append(table("unseen_sites", rows, heads["sites"], heads["epochs"]))
     return [Section("adaptation", "Heads adapted to a site", tables=tables)] if tables else []
 
@@ -153,7 +154,8 @@ def _closing(run: Run) -> list[Section]:
     fields: Mapping[str, Any] = type(run.config).model_fields
     for name, field in fields.items():
         panels.setdefault(field.json_schema_extra["panel"] or "Run", []).append(name)
-    changes = paragraphs("run", "changed_settings", sum(changed(run.config, name) for name in fields), len(fields))
+    number = sum(changed(run.config, name) for name in fields)
+    changes = paragraphs("run", "changed_settings", number, len(fields))
     settings = [_panel(run.config, panel, of_panel) for panel, of_panel in panels.items()]
     code = [f"fedtransfer simulate --config {run.folder}/config.toml", _command(run.config)]
     rows = [("name", printable(backbone["name"])), ("resolution", f"{backbone['resolution']} px")]
@@ -185,7 +187,8 @@ def _command(config: RunConfig) -> str:
     parts = ["fedtransfer", "simulate"]
     fields: Mapping[str, Any] = type(config).model_fields
     for name, field in fields.items():
-        if changed(config, name) and name not in ("out", "resume") and (field.json_schema_extra or {}).get("panel"):
+        settable = (field.json_schema_extra or {}).get("panel") and name not in ("out", "resume")
+        if settable and changed(config, name):
             value = getattr(config, name)
             parts.append(f"--{'no-' * (value is False)}{outside(name)}")
             parts += [] if isinstance(value, bool) else [str(value)]

@@ -1,4 +1,4 @@
-"""The sentences of the report. They are in ``templates/*.txt``, so that English can be edited without Python.
+"""The sentences of the report, in ``templates/*.txt``: English can be edited without Python.
 
 A macro writes paragraphs, separated by blank lines. Other line breaks count as spaces, and there is
 none before punctuation.
@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,8 +17,9 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.schedule import layers
 from fedtransfer.common.methods import METHODS
 from fedtransfer.common.support.text import counted, size
-from fedtransfer.simulations.report import blocks
-from fedtransfer.simulations.report.blocks import Caption, Fact, Table, printable
+from fedtransfer.simulations.report import texts
+from fedtransfer.simulations.report.blocks import Caption, Fact, Table
+from fedtransfer.simulations.report.texts import printable
 
 
 @cache
@@ -38,7 +38,7 @@ def environment() -> Environment:
 
 
 def paragraphs(template: str, macro: str, *facts: Any, **named: Any) -> tuple[str, ...]:
-    """Return the paragraphs that a macro writes about facts: ``paragraphs("privacy", "sentences", run)``."""
+    """Return a macro's paragraphs about facts: ``paragraphs("privacy", "sentences", run)``."""
     text = str(getattr(environment().get_template(f"{template}.txt").module, macro)(*facts, **named))
     return tuple(joined for part in re.split(r"\n\s*\n", text) if (joined := _joined(part)))
 
@@ -65,44 +65,33 @@ def caption(macro: str, *facts: Any, **named: Any) -> Caption:
 
 
 def table(macro: str, rows: Iterable[Sequence[str]], *facts: Any, **looks: Any) -> Table:
-    """Return a table of which a macro writes the caption, the columns between bars, and a note if there is one."""
+    """Return a table, of which a macro writes caption, columns between bars, and perhaps a note."""
     caption, columns, *note = paragraphs("tables", macro, *facts)
     return Table(caption, [column.strip() for column in columns.split("|")], [*rows], " ".join(note), **looks)
-
-
-def data_name(config: RunConfig) -> str:
-    """Return the name of the data: of a path its last part."""
-    return printable(Path(config.data).name or config.data, 60)
 
 
 def _span(values: Iterable[float], unit: str) -> str:
     low, high = min(values := list(values)), max(values)
     if unit == "whole_percent":
-        return blocks.span(f"{100 * low:.0f}", f"{100 * high:.0f}") + "\u00a0%"
-    return blocks.span(size(low), size(high)) if unit == "size" else blocks.span(f"{low:,}", f"{high:,}")
+        return texts.span(f"{100 * low:.0f}", f"{100 * high:.0f}") + "\u00a0%"
+    return texts.span(size(low), size(high)) if unit == "size" else texts.span(f"{low:,}", f"{high:,}")
 
 
-def _trained_layers(configs: Sequence[RunConfig]) -> SimpleNamespace:
-    """Return the layers from which any config trains the backbone, and whether any leaves it frozen."""
+def _trained_layers(configs: Sequence[RunConfig]) -> tuple[list[str], bool]:
+    """Return the layers from which configs train the backbone, and whether any leaves it frozen."""
     deepest = [layers(config)[-1] for config in configs]
-    above = list(dict.fromkeys(layer for layer in deepest if layer != "head"))
-    return SimpleNamespace(above=above, some_frozen="head" in deepest)
+    return list(dict.fromkeys(layer for layer in deepest if layer != "head")), "head" in deepest
 
 
+_NUMBERS = (counted, size, texts.percent, texts.number, texts.decimals, texts.epsilon, texts.power)
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "counted": counted,
-    "size": size,
+    **{function.__name__: function for function in _NUMBERS},
     "name": printable,
-    "percent": blocks.percent,
-    "number": blocks.number,
-    "decimals": blocks.decimals,
-    "epsilon": blocks.epsilon,
-    "power": blocks.power,
     "span": _span,
-    "listed": lambda names: blocks.listed(list(names)),
-    "ranges": blocks.numbers_in_words,
+    "listed": lambda names: texts.listed(list(names)),
+    "ranges": texts.numbers_in_words,
     "method": lambda strategy: METHODS[strategy].title if strategy in METHODS else strategy,
-    "data_name": data_name,
+    "data_name": lambda config: printable(Path(config.data).name or config.data, 60),
     "trained_layers": _trained_layers,
     "drawing": Markup,
 }

@@ -1,7 +1,7 @@
 """Matplotlib figures as SVG elements that take their colours and letters from the page.
 
-Figures are drawn in colours that stand for roles (ink, rule, first series …). In the SVG each becomes a CSS variable, which has
-one value on a light page and another on a dark one. Texts stay texts.
+Figures are drawn in colours that stand for roles (ink, rule, first series …). In the SVG each becomes a
+CSS variable, which has one value on a light page and another on a dark one. Texts stay texts.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def sheet(width: float, height: float) -> Iterator[tuple[Any, Any]]:
 
 
 def elements(figure: Any, title: str) -> tuple[str, str, str]:
-    """Return what all ids of a figure begin with, its viewBox and its SVG elements, the same ones every time.
+    """Return what all ids of a figure begin with, its viewBox and its SVG elements, the same each time.
 
     Args:
         figure: a Matplotlib figure, within its ``sheet``.
@@ -74,7 +74,8 @@ def elements(figure: Any, title: str) -> tuple[str, str, str]:
         element.attrib = {
             _NAMESPACE.sub("", name): _on_page(name, value, key) for name, value in element.attrib.items()
         }
-    return key, root.attrib["viewBox"], "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
+    body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
+    return key, root.attrib["viewBox"], body
 
 
 def _on_page(name: str, value: str, key: str) -> str:

@@ -1,13 +1,13 @@
 """Baselines on the same images, features, head and optimizer: pooled, local only, majority class.
 
-Any other head can be scored in the same way, such as the federation's if its sites report no
-scores. Every head is scored twice: on the common test set (the test images of all sites), and on
-the test images of each site. Epochs are chosen on validation images, as the federation's best round
-is.
+Any other head can be scored in the same way, such as the federation's if its sites report no scores.
+Every head is scored twice: on the common test set (the test images of all sites), and on those of each
+site. Epochs are chosen on validation images, as the federation's best round is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from fedtransfer.server.rounds.before import FACTORS
 from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.simulations.scoring.scores import Evaluation
 
-LOCAL_SITES = 50  # the most sites that train alone
+_LOCAL_SITES = 50  # the most sites that train alone
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (n, d) → probabilities (n, C)
 
@@ -130,17 +130,16 @@ def run_baselines(
     classes: tuple[str, ...],
     moments: Moments | None,
     progress: Callable[[int, int], None],
-    local_sites: int = LOCAL_SITES,
 ) -> Baselines:
     """Train and score all baselines.
 
     Pooled and local heads train for the epochs of a site in all rounds, with the same head,
     optimizer and batch size; the epoch with the lowest validation loss counts. If there are more
-    than ``local_sites`` sites, a random sample of those with training images trains alone. Features
-    are those of the federation, standardised by its ``moments`` if there are any.
+    than 50 sites, a random sample of those with training images trains alone. Features are those of
+    the federation, standardised by its ``moments`` if there are any.
     """
     able = [name for name, site in sorted(sites.items()) if site.images("train")]
-    sample = generator(config.seed, "local baseline").permutation(able)[:local_sites]
+    sample = generator(config.seed, "local baseline").permutation(able)[:_LOCAL_SITES]
     alone = sorted(map(str, sample))
     layer = layers(config)[-1]
     test = {name: site.data("test", classes, moments, layer) for name, site in sites.items()}
@@ -149,15 +148,13 @@ def run_baselines(
     steps = iter(range(len(alone) + 2))
 
     def score(predict: Predict, names: Sequence[str]) -> Score:
-        at_sites = {name: _accuracy(predict(x), y) for name in names for x, y in [test[name]] if len(y)}
-        return Score(Evaluation.of(predict(common[0]), common[1]).measures, at_sites)
+        return _score(predict, common, {name: test[name] for name in names})
 
     def train_and_score(t: Trainer, names: Sequence[str], key: str) -> Score:
         progress(next(steps), len(alone) + 1)
-        train, validation = (
-            _join([sites[name].data(split, classes, moments, layer) for name in names])
-            for split in ("train", "validation")
-        )
+        splits = ("train", "validation")
+        parts = [[sites[name].data(split, classes, moments, layer) for name in names] for split in splits]
+        train, validation = (_join(part) for part in parts)
         head = train_alone(t, config, initial_head(spec, config.seed), train, validation, key)
         return score(lambda x: t.predict(head, x), names)
 
@@ -195,10 +192,9 @@ def pooled_one_shot(
     ):
         arrays = site_sums(one_shot_sums(chosen), *train, len(classes))
         heads = ONE_SHOT_HEADS[chosen.strategy].solve([Sums(0, "", "", len(train[1]), arrays)], chosen)
-        candidates = [(kernel * factor, bias * factor) for kernel, bias in heads.values() for factor in FACTORS]
+        candidates = [(kernel * by, bias * by) for kernel, bias in heads.values() for by in FACTORS]
         best = min(candidates, key=lambda head: cross_entropy(_linear(head, validation[0]), validation[1]))
-        accuracy = {site: _accuracy(_linear(best, x), y) for site, (x, y) in test_at.items() if len(y)}
-        scores[name] = Score(Evaluation.of(_linear(best, test[0]), test[1]).measures, accuracy)
+        scores[name] = _score(partial(_linear, best), test, test_at)
     return scores
 
 
@@ -213,14 +209,8 @@ def measure(
 ) -> Score:
     """Score a head on a split of all sites' images, which only a simulation has in one place.
 
-    Args:
-        config: the settings of the run.
-        sites: the sites that took part, with their images.
-        classes: the classes of the head.
-        moments: the federation's moments, if features are standardised by them.
-        head: the arrays of the head.
-        layer: the layer of the backbone at which they begin.
-        split: ``validation`` or ``test``.
+    The head begins at a ``layer`` of the backbone; ``sites`` are those that took part, and their features
+    are standardised by the federation's ``moments``, if there are any.
     """
     spec = head_spec(config, configured_backbone(config), len(classes), layer)
     everyone, at_sites = Evaluation.of(np.zeros((0, len(classes)), np.float32), np.zeros(0, np.int64)), {}
@@ -233,8 +223,10 @@ def measure(
     return Score(everyone.measures, at_sites)
 
 
-def _accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    return float(np.mean(probabilities.argmax(1) == labels))
+def _score(predict: Predict, common: Split, at_sites: Mapping[str, Split]) -> Score:
+    tested = {name: (x, y) for name, (x, y) in at_sites.items() if len(y)}
+    accuracy = {name: float(np.mean(predict(x).argmax(1) == y)) for name, (x, y) in tested.items()}
+    return Score(Evaluation.of(predict(common[0]), common[1]).measures, accuracy)
 
 
 def _linear(head: Arrays, x: NDArray[np.float32]) -> NDArray[np.float32]:

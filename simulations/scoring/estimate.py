@@ -1,4 +1,4 @@
-"""A mean with its 95 % interval, whether a curve still rises, and on what benchmarks, audits and reports agree."""
+"""A mean with its 95 % interval, whether a curve rises, and limits on which reports agree."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -54,8 +54,9 @@ class Estimate:
         if len(values) < _ENOUGH:
             return cls(float(np.mean(values)) if len(values) else math.nan, n=len(values))
         rng = np.random.default_rng(0)
-        ends = bootstrap((values,), np.mean, method="percentile", n_resamples=2000, rng=rng).confidence_interval
-        return cls(float(np.mean(values)), float(ends.low), float(ends.high), len(values))
+        resampled = bootstrap((values,), np.mean, method="percentile", n_resamples=2000, rng=rng)
+        low, high = map(float, resampled.confidence_interval)
+        return cls(float(np.mean(values)), low, high, len(values))
 
     @property
     def half(self) -> float:

@@ -8,8 +8,6 @@ tie, so the error of an AUROC is at most half the share of tied pairs.
 """
 
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,32 +45,21 @@ class Evaluation:
         top = probabilities.max(1, initial=0.0).astype(np.float64)
         bins = np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
         chosen = [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (np.ones(len(top)), right, top)]
-        return cls(
-            confusion_matrix(probabilities, labels), cross_entropy(probabilities, labels), np.stack(chosen),
-            _ranks(probabilities, labels),
-        )  # fmt: skip
+        confusion, loss = confusion_matrix(probabilities, labels), cross_entropy(probabilities, labels)
+        return cls(confusion, loss, np.stack(chosen), _ranks(probabilities, labels))
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
-        return Evaluation(
-            self.confusion + other.confusion,
-            self.loss + other.loss,
-            self.chosen + other.chosen,
-            self.ranks + other.ranks,
-        )
-
-    @property
-    def images(self) -> int:
-        """Number of images."""
-        return int(self.confusion.sum())
+        chosen, ranks = self.chosen + other.chosen, self.ranks + other.ranks
+        return Evaluation(self.confusion + other.confusion, self.loss + other.loss, chosen, ranks)
 
     @property
     def measures(self) -> dict[str, float]:
         """Every score by name, macro means over the classes that have images; NaN for no images."""
         of_class, predicted, right = self.confusion.sum(1), self.confusion.sum(0), np.diag(self.confusion)
-        here, n = of_class > 0, self.images
+        here, n = of_class > 0, int(self.confusion.sum())
         if not n:
-            names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece")
-            return dict.fromkeys(names, float("nan"))
+            names = "accuracy balanced_accuracy macro_precision macro_f1 auroc auroc_off nll ece"
+            return dict.fromkeys(names.split(), float("nan"))
         _, hits, confidence = self.chosen
         auroc, off = self.auroc
         return {
@@ -102,11 +89,6 @@ class Evaluation:
         return (float(np.mean(values)), float(np.mean(errors))) if values else (float("nan"), float("nan"))
 
 
-def total(evaluations: list[Evaluation]) -> Evaluation:
-    """Add up the evaluations of one or more sites."""
-    return reduce(add, evaluations)
-
-
 def _ranks(probabilities: NDArray[np.float32], labels: Counts) -> Counts:
     classes = probabilities.shape[1]
     p = probabilities.astype(np.float64)
@@ -115,4 +97,5 @@ def _ranks(probabilities: NDArray[np.float32], labels: Counts) -> Counts:
     bins = np.minimum(((odds + LARGEST) / WIDTH).astype(np.int64), _BINS - 1)
     member = labels[:, None] == np.arange(classes)
     cells = (2 * np.arange(classes) + member) * _BINS + bins
-    return np.bincount(cells.ravel(), minlength=2 * classes * _BINS).reshape(classes, 2, _BINS).astype(np.int64)
+    counts = np.bincount(cells.ravel(), minlength=2 * classes * _BINS)
+    return counts.reshape(classes, 2, _BINS).astype(np.int64)

@@ -16,8 +16,8 @@ from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.common.head.head import load_head
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, simulate
-from fedtransfer.simulations.report.blocks import epsilon
 from fedtransfer.simulations.report.page import write_report
+from fedtransfer.simulations.report.texts import epsilon
 
 pytestmark = pytest.mark.run
 CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"

@@ -11,7 +11,7 @@ from report_pages import Page
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.run_folder.folder import write_settings
-from fedtransfer.simulations.report.blocks import span
+from fedtransfer.simulations.report.texts import span
 
 ALONE = "sites that do better alone"
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from fedtransfer.simulations.report.blocks import Caption, Figure
-from fedtransfer.simulations.report.chart_data import Axis, Dot, Level, Series
+from fedtransfer.simulations.report.chart_data import Axis, Dot, Series
 from fedtransfer.simulations.report.charts import dot_chart, line_chart
 
 VALUES = (0.31, 0.52, 0.87)
-LEVELS = [Level(f"level {value:g}", value) for value in VALUES]
+LEVELS = [(f"level {value:g}", value) for value in VALUES]
 
 
 def drawing(figure: Figure) -> ElementTree.Element:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.simulations.report.blocks import epsilon
+from fedtransfer.simulations.report.texts import epsilon
 
 
 @given(st.floats(1e-6, 1e6))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from fedtransfer.simulations.scoring.scores import CALIBRATION_BINS, Evaluation, total
+from fedtransfer.simulations.scoring.scores import CALIBRATION_BINS, Evaluation
 
 
 def predictions(seed: int, n: int, classes: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +55,8 @@ def test_evaluations_of_sites_add_up_to_that_of_all_images(seed: int, n: int, cl
     p, y = predictions(seed, n, classes, sharpness)
     whole = Evaluation.of(p, y)
     cuts = sorted(np.random.default_rng(seed).integers(0, n, 2))
-    parts = total([Evaluation.of(*part) for part in zip(np.split(p, cuts), np.split(y, cuts), strict=True)])
+    first, *rest = (Evaluation.of(*part) for part in zip(np.split(p, cuts), np.split(y, cuts), strict=True))
+    parts = sum(rest, first)
     np.testing.assert_array_equal(parts.confusion, whole.confusion)
     np.testing.assert_array_equal(parts.ranks, whole.ranks)
     assert parts.measures == pytest.approx(whole.measures)
@@ -83,7 +84,7 @@ def test_certainty_chance_and_nothing() -> None:
     nothing = Evaluation.of(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     assert all(math.isnan(value) for value in nothing.measures.values())
     assert math.isnan(nothing.auroc[0])
-    assert total([nothing, Evaluation.of(np.eye(4, dtype=np.float32), y)]).measures == sure
+    assert (nothing + Evaluation.of(np.eye(4, dtype=np.float32), y)).measures == sure
 
 
 def test_classes_without_images_do_not_count() -> None:
