@@ -10,7 +10,11 @@ import typer
 
 from fedtransfer.common.config.options import with_config_options
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.keys import roster_text
+from fedtransfer.common.support.processes import last_lines, running_pid, start_in_background, stop_running
+from fedtransfer.common.support.terminal import print_with_time
 from fedtransfer.server.deployment import OF_SIMULATIONS
+from fedtransfer.server.deployment.coordinator import Coordinator
 
 server = typer.Typer(
     no_args_is_help=True,
@@ -19,20 +23,21 @@ server = typer.Typer(
 )
 
 Dir = Annotated[Path, typer.Option("--dir", help="The coordinator's folder.", envvar="FEDTRANSFER_COORDINATOR")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HERE = Path(".")
+
+
+def _port(text: str) -> Any:
+    return typer.Option(help=text, min=1, max=65535)
 
 
 @server.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
     host: Annotated[list[str], typer.Option(help="A name or address by which sites reach this machine (repeatable).")],
-    port: Annotated[int, typer.Option(help="Port on which nginx listens for sites.", min=1, max=65535)] = 9443,
-    superlink_port: Annotated[
-        int, typer.Option(help="Port of Flower's SuperLink, on this machine only.", min=1, max=65535)
-    ] = 9092,
-    health_port: Annotated[
-        int, typer.Option(help="Port of its health service, on this machine only.", min=1, max=65535)
-    ] = 9093,
+    port: Annotated[int, _port("Port on which nginx listens for sites.")] = 9443,
+    superlink_port: Annotated[int, _port("Port of Flower's SuperLink, on this machine only.")] = 9092,
+    health_port: Annotated[int, _port("Port of its health service, on this machine only.")] = 9093,
     user: Annotated[str, typer.Option(help="System user of the systemd unit (default: you).")] = "",
 ) -> None:
     """Make a coordinator's folder: certificate authority, server certificate, settings, nginx site, systemd unit.
@@ -41,23 +46,20 @@ def init(
 
     fedtransfer server init federation --host fed.example.org
     """
-    from fedtransfer.server.deployment import certificates
+    from fedtransfer.server.deployment.certificates import read_certificate
     from fedtransfer.server.deployment.founding import UNIT, found_coordinator
 
-    coordinator = found_coordinator(
-        folder, host, port=port, superlink_port=superlink_port, health_port=health_port, user=user
-    )
-    authority = certificates.read_certificate(coordinator.certificates / "ca.crt")
-    server_certificate = certificates.read_certificate(coordinator.certificates / "server.crt")
+    ports = {"port": port, "superlink_port": superlink_port, "health_port": health_port}
+    coordinator = found_coordinator(folder, host, **ports, user=user)
+    authority = read_certificate(coordinator.certificates / "ca.crt")
+    certificate = read_certificate(coordinator.certificates / "server.crt")
     print(
         f"Made {coordinator.folder}\n"
         f"  authority: {authority.path}, until {authority.not_after:%Y-%m-%d}; every site needs this file\n"
         f"             SHA-256 {authority.sha256}\n"
-        f"  server certificate for {', '.join(server_certificate.hosts)}, "
-        f"until {server_certificate.not_after:%Y-%m-%d}\n\n"
+        f"  server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}\n\n"
         f"Sites on other machines connect to {host[0]}:{port}, where nginx has to listen:\n"
-        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload "
-        "nginx\n"
+        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload nginx\n"
         f"Sites on this machine connect to localhost:{superlink_port}.\n"
         f"A systemd unit: {coordinator.folder / UNIT}\n\n"
         f"Next: fedtransfer server enroll SITE.pub --dir {folder}\n"
@@ -73,7 +75,6 @@ def enroll(
     folder: Dir = HERE,
 ) -> None:
     """Enrol a site by its public key."""
-    from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.enrolment import enrol
 
     site = enrol(Coordinator.open(folder), key, name)
@@ -85,17 +86,15 @@ def revoke(
     name: Annotated[str, typer.Argument(help="The site's name.", show_default=False)], folder: Dir = HERE
 ) -> None:
     """Revoke a site's enrolment; if it is connected, it is cut off within seconds."""
-    from fedtransfer.server.deployment.coordinator import Coordinator
-    from fedtransfer.server.deployment.enrolment import revoke
+    from fedtransfer.server.deployment import enrolment
 
-    revoke(Coordinator.open(folder), name)
+    enrolment.revoke(Coordinator.open(folder), name)
     print(f"revoked {name}; its key cannot be enrolled again")
 
 
 @server.command()
-def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def sites(folder: Dir = HERE, json_output: Json = False) -> None:
     """List the enrolled sites with their keys' fingerprints, and whether they are connected."""
-    from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.status import describe
 
     enrolment = describe(Coordinator.open(folder))["sites"]
@@ -109,8 +108,6 @@ def sites(folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json"
 @server.command()
 def roster(folder: Dir = HERE) -> None:
     """Print the roster of the enrolled sites, which they compare among themselves: fedtransfer client roster --help."""
-    from fedtransfer.common.support.keys import roster_text
-    from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.enrolment import enrolled_sites
 
     print(roster_text({site.name: site.fingerprint for site in enrolled_sites(Coordinator.open(folder))}), end="")
@@ -125,14 +122,13 @@ def renew(
     folder: Dir = HERE,
 ) -> None:
     """Renew the server's certificate (397 days), optionally with further names, or the authority's (ten years)."""
-    from fedtransfer.server.deployment import certificates
-    from fedtransfer.server.deployment.coordinator import Coordinator
-    from fedtransfer.server.deployment.founding import renew
+    from fedtransfer.server.deployment import founding
+    from fedtransfer.server.deployment.certificates import read_certificate
 
-    coordinator = renew(Coordinator.open(folder), host or [], authority=authority)
+    coordinator = founding.renew(Coordinator.open(folder), host or [], authority=authority)
     if authority:
         print("give every site the new ca.crt before the old one expires")
-    certificate = certificates.read_certificate(coordinator.certificates / "server.crt")
+    certificate = read_certificate(coordinator.certificates / "server.crt")
     print(
         f"server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}; the "
         "coordinator uses it as soon as no run is going on; reload nginx yourself"
@@ -148,17 +144,14 @@ def start(
 
     Keeps running, and restarts processes that die; a run goes on from its last checkpoint.
     """
-    from fedtransfer.common.support.processes import start_in_background
-    from fedtransfer.common.support.terminal import print_with_time
-    from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.status import describe
     from fedtransfer.server.deployment.supervisor import supervise
 
     coordinator = Coordinator.open(folder)
     if background:
         command = [sys.executable, "-P", "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
-        log = coordinator.state / "supervisor.log"
-        start_in_background("the coordinator", command, log, lambda: describe(coordinator)["serving"], print_with_time)
+        log, serving = coordinator.state / "supervisor.log", lambda: describe(coordinator)["serving"]
+        start_in_background("the coordinator", command, log, serving, print_with_time)
         print(f"the coordinator serves; its log: {log}")
         return
     supervise(coordinator, print_with_time)
@@ -188,8 +181,7 @@ def run(
 
     fedtransfer server run --rounds 50 --strategy fedprox
     """
-    from fedtransfer.server.deployment.coordinator import Coordinator
-    from fedtransfer.server.deployment.submission import request_run, resume_run
+    from fedtransfer.server.deployment.current import request_run, resume_run
 
     coordinator = Coordinator.open(folder)
     if resume and (settings or config or name):
@@ -201,11 +193,8 @@ def run(
 
 
 @server.command()
-def status(
-    folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
+def status(folder: Dir = HERE, json_output: Json = False) -> None:
     """Show which sites are connected, since when, and the run in progress."""
-    from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.status import describe, status_lines
 
     report = describe(Coordinator.open(folder))
@@ -223,8 +212,6 @@ def logs(
     folder: Dir = HERE,
 ) -> None:
     """Show the last events of the run, or the last lines of SuperLink's log."""
-    from fedtransfer.common.support.processes import last_lines
-    from fedtransfer.server.deployment.coordinator import Coordinator
     from fedtransfer.server.deployment.current import read_current
     from fedtransfer.server.deployment.status import event_line, events
 
@@ -233,7 +220,7 @@ def logs(
     if superlink:
         print(last_lines(coordinator.state / "superlink.log", lines))
     elif current:
-        for event in list(events(current.folder))[-lines:]:
+        for event in events(current.folder)[-lines:]:
             print(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"])), event_line(event))
     else:
         print("no run yet: fedtransfer server run")
@@ -244,9 +231,7 @@ def stop(
     run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
 ) -> None:
     """Stop the coordinator; a run in progress goes on at the next start. With --run, end only the run, for good."""
-    from fedtransfer.common.support.processes import stop_running
-    from fedtransfer.server.deployment.coordinator import Coordinator
-    from fedtransfer.server.deployment.submission import end_run
+    from fedtransfer.server.deployment.current import end_run
 
     coordinator = Coordinator.open(folder)
     if run:
@@ -257,20 +242,18 @@ def stop(
     print("stopped")
 
 
-def _follow(coordinator: Any, run: Path) -> int:
+def _follow(coordinator: Coordinator, run: Path) -> int:
     """Print a run's events as they happen; return its exit status, 0 if it is finished."""
-    from fedtransfer.common.support.processes import running_pid
-    from fedtransfer.common.support.terminal import print_with_time
     from fedtransfer.server.deployment.current import read_current
     from fedtransfer.server.deployment.status import event_line, events
 
-    printed = len(list(events(run)))
+    printed = len(events(run))
     if not running_pid(coordinator.state):
         print_with_time(f"waiting for the coordinator: fedtransfer server start --dir {coordinator.folder}")
     try:
         while True:
             current = read_current(coordinator)
-            for event in list(events(run))[printed:]:
+            for event in events(run)[printed:]:
                 print_with_time(event_line(event))
                 printed += 1
             if current is None or current.folder != run or not current.is_open:
@@ -282,5 +265,5 @@ def _follow(coordinator: Any, run: Path) -> int:
     if current and current.status == "finished":
         print(f"finished: {run}")
         return 0
-    print(f"{current.status if current else 'gone'}: {current.why if current else ''}", file=sys.stderr)
+    print(f"{current.status}: {current.why}" if current else "gone: ", file=sys.stderr)
     return 1

@@ -30,7 +30,9 @@ CA_DAYS = 3650
 SERVER_DAYS = 397  # thirteen months, so that yearly renewal has a month to spare
 WARN_DAYS = 30
 
+_Key = ec.EllipticCurvePrivateKey
 _CLOCK_SKEW = timedelta(hours=1)
+_RENEW_AUTHORITY = "run fedtransfer server renew --authority, then give every site the new ca.crt"
 _LONGEST_NAME = 64  # X.509's limit for a common name
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -43,23 +45,12 @@ _USAGES = (
 
 @dataclass(frozen=True)
 class Validity:
-    """The facts in a certificate.
-
-    Attributes:
-        path: its file.
-        subject: its subject, as in ``CN=fedtransfer coordinator``.
-        hosts: the host names and addresses for which it is valid; empty for an authority.
-        not_before: start of its validity, in UTC.
-        not_after: end of its validity, in UTC.
-        sha256: its fingerprint, as colon-separated upper-case hex.
-    """
+    """What the certificate in a file is valid for."""
 
     path: Path
-    subject: str
-    hosts: tuple[str, ...]
-    not_before: datetime
-    not_after: datetime
-    sha256: str
+    hosts: tuple[str, ...]  # names and addresses; none for an authority
+    not_after: datetime  # in UTC
+    sha256: str  # its fingerprint, as colon-separated upper-case hex
 
     @property
     def days_left(self) -> int:
@@ -71,13 +62,11 @@ def make_authority(folder: Path, name: str, days: int = CA_DAYS) -> None:
     """Make ``ca.key`` and ``ca.crt`` of an authority called ``name``, valid for ``days`` days.
 
     Raises:
-        UserError: the folder has an authority or cannot be written, or the name is empty or too
-            long.
+        UserError: the folder has an authority or cannot be written, or the name has a wrong length.
     """
     if (folder / "ca.key").exists():
-        raise UserError(
-            f"{folder / 'ca.key'} already exists, and sites trust its signatures; keep it, or choose another folder"
-        )
+        why = "already exists, and sites trust its signatures; keep it, or choose another folder"
+        raise UserError(f"{folder / 'ca.key'} {why}")
     if not 1 <= len(name.encode()) <= _LONGEST_NAME:
         raise UserError(f"authority {name!r}: expected a name of 1 to {_LONGEST_NAME} bytes; choose another")
     key = ec.generate_private_key(ec.SECP384R1())
@@ -104,69 +93,49 @@ def issue_server_certificate(
 
     Args:
         folder: the authority's folder.
-        hosts: names and addresses by which sites reach the coordinator; those of this machine are
-            added.
+        hosts: names and addresses by which sites reach the coordinator; this machine's are added.
         days: its validity in days, at most that of the authority.
         now: the time of issue, with a time zone; None for the present.
 
     Raises:
-        UserError: a host is invalid, the authority is missing or expired, or the folder cannot be
-            written.
+        UserError: a host is invalid, the authority is missing or expired, or writing fails.
     """
     names = list(dict.fromkeys(_general_name(host) for host in (*hosts, *_THIS_MACHINE)))
     authority_key, authority = _read_authority(folder)
     now, end = now or datetime.now(UTC), authority.not_valid_after_utc
     if end <= now:
-        raise UserError(
-            f"{folder / 'ca.crt'} expired on {end:%Y-%m-%d}, so it can sign nothing; "
-            "run fedtransfer server renew --authority, then give every site the new ca.crt"
-        )
+        expired = f"{folder / 'ca.crt'} expired on {end:%Y-%m-%d}"
+        raise UserError(f"{expired}, so it can sign nothing; {_RENEW_AUTHORITY}")
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _sign(
-        key,
-        _subject("fedtransfer coordinator"),
-        authority_key,
-        authority.subject,
-        now,
-        min(now + timedelta(days), end),
-        x509.BasicConstraints(ca=False, path_length=None),
-        _usage("digital_signature"),
-        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+        key, _subject("fedtransfer coordinator"), authority_key, authority.subject, now,
+        min(now + timedelta(days), end), x509.BasicConstraints(ca=False, path_length=None),
+        _usage("digital_signature"), x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
         x509.SubjectAlternativeName(names),
-    )
+    )  # fmt: skip
     _write_together(folder, {"server.key": _pem(key), "server.crt": certificate})
 
 
 def read_certificate(path: Path) -> Validity:
-    """Read the facts in the certificate at ``path``.
-
-    Raises:
-        UserError: the file is missing, or is not a certificate.
-    """
+    """Read a certificate; raise a UserError if the file is missing, or is not one."""
     certificate = _load(path)
     extensions = (extension.value for extension in certificate.extensions)
     return Validity(
         path=path,
-        subject=certificate.subject.rfc4514_string(),
         hosts=tuple(str(n.value) for e in extensions if isinstance(e, x509.SubjectAlternativeName) for n in e),
-        not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         sha256=certificate.fingerprint(SHA256()).hex(":").upper(),
     )
 
 
 def expiry_warnings(folder: Path) -> list[str]:
-    """Return a sentence for each of ``ca.crt`` and ``server.crt`` with less than WARN_DAYS days left.
+    """Return a sentence for each certificate with less than WARN_DAYS days left.
 
     Raises:
         UserError: a file is missing, or is not a certificate.
     """
-    remedies = {
-        "ca.crt": "run fedtransfer server renew --authority, then give every site the new ca.crt",
-        "server.crt": "run fedtransfer server renew",
-    }
     warnings = []
-    for name, remedy in remedies.items():
+    for name, remedy in (("ca.crt", _RENEW_AUTHORITY), ("server.crt", "run fedtransfer server renew")):
         validity = read_certificate(folder / name)
         day, left = f"{validity.not_after:%Y-%m-%d}", validity.days_left
         if left < 0:
@@ -176,29 +145,22 @@ def expiry_warnings(folder: Path) -> list[str]:
     return warnings
 
 
-def _self_signed(key: ec.EllipticCurvePrivateKey, subject: x509.Name, days: int) -> bytes:
+def _self_signed(key: _Key, subject: x509.Name, days: int) -> bytes:
     now = datetime.now(UTC)
     constraints, usage = x509.BasicConstraints(ca=True, path_length=0), _usage("key_cert_sign", "crl_sign")
     return _sign(key, subject, key, subject, now, now + timedelta(days), constraints, usage)
 
 
 def _sign(
-    key: ec.EllipticCurvePrivateKey,
-    subject: x509.Name,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    issuer: x509.Name,
-    now: datetime,
-    end: datetime,
+    key: _Key, subject: x509.Name, issuer_key: _Key, issuer: x509.Name, now: datetime, end: datetime,
     *extensions: x509.ExtensionType,
-) -> bytes:
+) -> bytes:  # fmt: skip
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - _CLOCK_SKEW).not_valid_after(end)
-    identifiers = (
-        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
-        # From the issuer's key, not its certificate, so that signatures stay valid under a renewed certificate.
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
-    )
-    for extension in (*identifiers, *extensions):
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    # From the issuer's key, not its certificate, so that signatures stay valid under a renewed certificate.
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    for extension in (identifier, signer, *extensions):
         builder = builder.add_extension(extension, isinstance(extension, x509.BasicConstraints | x509.KeyUsage))
     return builder.sign(issuer_key, SHA384()).public_bytes(Encoding.PEM)
 
@@ -212,11 +174,7 @@ def _usage(*usages: str) -> x509.KeyUsage:
 
 
 def check_hosts(hosts: Sequence[str]) -> None:
-    """Check that a certificate can be made for these names and addresses.
-
-    Raises:
-        UserError: one is invalid; the text names it.
-    """
+    """Raise a UserError if a certificate cannot be made for one of these names and addresses."""
     for host in hosts:
         _general_name(host)
 
@@ -234,13 +192,13 @@ def _general_name(host: str) -> x509.GeneralName:
     return x509.DNSName(host.lower())
 
 
-def _read_authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def _read_authority(folder: Path) -> tuple[_Key, x509.Certificate]:
     certificate, path = _load(folder / "ca.crt"), folder / "ca.key"
     try:
         key = load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError):
         raise UserError(f"{path}: expected an unencrypted private key in PEM; restore it from a backup") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+    if not isinstance(key, _Key) or key.public_key() != certificate.public_key():
         raise UserError(f"{path} is not the key of the ca.crt next to it; restore both from the same backup")
     return key, certificate
 
@@ -256,10 +214,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read: {error.strerror}; expected a file that fedtransfer server init made; "
-            "name the right folder, or restore the file from a backup"
-        ) from None
+        expected = "expected a file that fedtransfer server init made"
+        remedy = "name the right folder, or restore the file from a backup"
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {expected}; {remedy}") from None
 
 
 def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -274,5 +231,5 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
         raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _pem(key: _Key) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -21,18 +21,11 @@ SETTINGS = "coordinator.toml"
 
 
 class Settings(Table):
-    """The settings in ``coordinator.toml``, where they are spelt with hyphens.
+    """The settings in ``coordinator.toml``, where they are spelt with hyphens."""
 
-    Attributes:
-        hosts: names and addresses by which sites reach this machine.
-        port: port of nginx, for sites.
-        superlink_port: port of Flower's SuperLink, on this machine only.
-        health_port: port of SuperLink's health service, on this machine only.
-    """
-
-    hosts: tuple[str, ...] = Field(min_length=1)
-    port: int = Field(9443, ge=1, le=65535)
-    superlink_port: int = Field(9092, ge=1, le=65535)
+    hosts: tuple[str, ...] = Field(min_length=1)  # names and addresses by which sites reach this machine
+    port: int = Field(9443, ge=1, le=65535)  # of nginx, for sites
+    superlink_port: int = Field(9092, ge=1, le=65535)  # on this machine only, as the next
     health_port: int = Field(9093, ge=1, le=65535)
 
 
@@ -51,10 +44,8 @@ class Coordinator:
             UserError: it exists already, or cannot be written.
         """
         if (folder / SETTINGS).exists():
-            raise UserError(
-                f"{folder} is a coordinator's folder already; to replace its certificate: "
-                f"fedtransfer server renew --dir {folder}"
-            )
+            renewal = f"to replace its certificate: fedtransfer server renew --dir {folder}"
+            raise UserError(f"{folder} is a coordinator's folder already; {renewal}")
         try:
             for part in ("certificates", "sites", "runs", "state"):
                 (folder / part).mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,6 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.keys import CURVES, fingerprint
 from fedtransfer.server.deployment.coordinator import Coordinator
-from fedtransfer.server.deployment.superlink import SuperLink
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -34,33 +33,27 @@ class EnrolledSite:
 
 def enrolled_sites(coordinator: Coordinator) -> list[EnrolledSite]:
     """Return the enrolled sites, in name order."""
-    return [_read(path, path.stem) for path in sorted((coordinator.folder / "sites").glob("*.pub"))]
+    return [read_site(path, path.stem) for path in sorted((coordinator.folder / "sites").glob("*.pub"))]
 
 
 def enrol(coordinator: Coordinator, key: Path, name: str = "") -> EnrolledSite:
     """Enrol a site by its public key file, under ``name``, or under the key's comment.
 
     Raises:
-        UserError: Flower does not accept the key, the name is invalid, or either is enrolled
-            already.
+        UserError: Flower does not accept the key, the name is invalid, or either is enrolled.
     """
-    site = _read(key, name)
+    site = read_site(key, name)
     for enrolled in enrolled_sites(coordinator):
         if enrolled.pem == site.pem:
-            raise UserError(
-                f"{key}: this key is enrolled already, as {enrolled.name}; every site needs a key of its "
-                "own: fedtransfer client init makes one"
-            )
+            remedy = "every site needs a key of its own: fedtransfer client init makes one"
+            raise UserError(f"{key}: this key is enrolled already, as {enrolled.name}; {remedy}")
         if enrolled.name == site.name:
-            raise UserError(
-                f"a site named {site.name} is enrolled already, with another key; give this one another "
-                f"--name, or revoke that one first: fedtransfer server revoke {site.name}"
-            )
-    if any(_read(path, site.name).pem == site.pem for path in _revoked(coordinator).glob("*.pub")):
-        raise UserError(
-            f"{key}: this key was revoked, and Flower never accepts a revoked key again; the site makes a "
-            "new one with fedtransfer client new-key"
-        )
+            taken = f"a site named {site.name} is enrolled already, with another key"
+            remedy = f"revoke that one first: fedtransfer server revoke {site.name}"
+            raise UserError(f"{taken}; give this one another --name, or {remedy}")
+    if any(read_site(path, site.name).pem == site.pem for path in _revoked(coordinator).glob("*.pub")):
+        remedy = "the site makes a new one with fedtransfer client new-key"
+        raise UserError(f"{key}: this key was revoked, and Flower never accepts a revoked key again; {remedy}")
     write_whole(coordinator.folder / "sites" / f"{site.name}.pub", site.line + "\n")
     return site
 
@@ -79,35 +72,16 @@ def revoke(coordinator: Coordinator, name: str) -> None:
     path.rename(_revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pub")
 
 
-def synchronise(coordinator: Coordinator, superlink: SuperLink) -> None:
-    """Register the enrolled sites with SuperLink, and unregister all others.
-
-    Raises:
-        UserError: a key file is damaged. Its site stays as it was, all others are synchronised.
-    """
-    paths = {path.stem: path for path in sorted((coordinator.folder / "sites").glob("*.pub"))}
-    nodes, damaged = {node.name: node for node in superlink.nodes()}, []
-    for name in nodes.keys() - paths.keys():
-        superlink.unregister(nodes[name].node_id)
-    for name, path in paths.items():
-        try:
-            site = _read(path, name)
-        except UserError as error:
-            damaged.append(str(error))
-            continue
-        if name in nodes and nodes[name].public_key != site.pem:
-            superlink.unregister(nodes.pop(name).node_id)
-        if name not in nodes:
-            superlink.register(site.pem, name)
-    if damaged:
-        raise UserError("\n".join(damaged))
-
-
 def _revoked(coordinator: Coordinator) -> Path:
     return coordinator.folder / "sites" / "revoked"
 
 
-def _read(path: Path, name: str) -> EnrolledSite:
+def read_site(path: Path, name: str) -> EnrolledSite:
+    """Read a public key file, of the site called ``name``, or as the key's comment says.
+
+    Raises:
+        UserError: it is no key that Flower accepts, or the name is invalid.
+    """
     try:
         line = path.read_text("utf-8", "replace").strip()
         key = serialization.load_ssh_public_key(line.encode())
@@ -127,8 +101,7 @@ def _read(path: Path, name: str) -> EnrolledSite:
     words = line.split(maxsplit=2)
     name = name or (words[2] if len(words) > 2 else "")
     if not _NAME.fullmatch(name):
-        raise UserError(
-            f"{path}: {name!r} cannot be a site's name; give one of letters, digits, '.', '_' and '-' with --name"
-        )
+        remedy = "give one of letters, digits, '.', '_' and '-' with --name"
+        raise UserError(f"{path}: {name!r} cannot be a site's name; {remedy}")
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return EnrolledSite(name, pem, " ".join([*words[:2], name]))

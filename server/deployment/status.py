@@ -1,7 +1,7 @@
 """``fedtransfer server status``: SuperLink, sites and the current run, as data and as text."""
 
 import json
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,17 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
                 nodes = {node.name: node for node in link.nodes()}
         except UserError:  # SuperLink is shutting down
             serving = False
-    sites = [
-        {
-            "name": site.name,
-            "key": site.fingerprint,
-            "status": nodes[site.name].status if site.name in nodes else "unknown",
-            "since": since.isoformat() if site.name in nodes and (since := nodes[site.name].since) else None,
-        }
-        for site in enrolled_sites(coordinator)
-    ]
+    sites = []
+    for site in enrolled_sites(coordinator):
+        node = nodes.get(site.name)
+        since = node.since.isoformat() if node and node.since else None
+        status = node.status if node else "unknown"
+        sites.append({"name": site.name, "key": site.fingerprint, "status": status, "since": since})
     current = read_current(coordinator)
+    run = current and {
+        "name": current.name, "status": current.status, "why": current.why, "rounds": current.config.rounds,
+        "last": next(reversed(events(current.folder)), None),
+    }  # fmt: skip
     return {
         "folder": str(coordinator.folder),
         "supervisor": running_pid(coordinator.state),
@@ -46,15 +47,7 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
         "certificate_ends": read_certificate(coordinator.certificates / "server.crt").not_after.isoformat(),
         "warnings": expiry_warnings(coordinator.certificates),
         "sites": sites,
-        "run": None
-        if current is None
-        else {
-            "name": current.name,
-            "status": current.status,
-            "why": current.why,
-            "rounds": current.config.rounds,
-            "last": next(iter(list(events(current.folder))[-1:]), None),
-        },
+        "run": run,
     }
 
 
@@ -72,26 +65,22 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         lines.append(f"  {site['name']}: {words[site['status']]}{since}")
     run = status["run"]
     if run is None:
-        lines.append("No run yet: fedtransfer server run")
-    else:
-        lines.append(
-            f"Run {run['name']} ({counted(run['rounds'], 'round')}): "
-            f"{run['status']}{': ' + run['why'] if run['why'] else ''}"
-        )
-        if run["last"]:
-            lines.append(f"  {event_line(run['last'])}, {ago(datetime.fromtimestamp(run['last']['time'], UTC))}")
+        return [*lines, "No run yet: fedtransfer server run"]
+    why = f": {run['why']}" if run["why"] else ""
+    lines.append(f"Run {run['name']} ({counted(run['rounds'], 'round')}): {run['status']}{why}")
+    if run["last"]:
+        when = ago(datetime.fromtimestamp(run["last"]["time"], UTC))
+        lines.append(f"  {event_line(run['last'])}, {when}")
     return lines
 
 
-def events(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a run so far."""
-    path = folder / "events.jsonl"
-    if path.exists():
-        for line in path.read_text("utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:  # torn by a kill, or being written
-                continue
+def events(folder: Path) -> list[dict[str, Any]]:
+    """Return the events of a run so far."""
+    path, found = folder / "events.jsonl", []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):  # torn by a kill, or being written
+            found.append(json.loads(line))
+    return found
 
 
 def event_line(event: dict[str, Any]) -> str:
@@ -120,12 +109,8 @@ def event_line(event: dict[str, Any]) -> str:
         spent = "" if epsilon is None else f", epsilon {epsilon:.3g} spent"
         return f"{phase}: {sites}, {scores}, {event['seconds']:.1f} s{spent}{left_out}"
     if kind == "end":
-        accuracy = (
-            ""
-            if event["accuracy"] is None
-            else f", accuracy {100 * event['accuracy']:.1f} % on {_SCORED_ON[event.get('scored_on', 'sites')]}"
-        )
-        return (
-            f"finished: the best head is that after {counted(event['best_round'] - 1, 'round')} of training{accuracy}"
-        )
+        on, accuracy = _SCORED_ON.get(event.get("scored_on", "sites")), event["accuracy"]
+        scores = "" if accuracy is None else f", accuracy {100 * accuracy:.1f} % on {on}"
+        best = counted(event["best_round"] - 1, "round")
+        return f"finished: the best head is that after {best} of training{scores}"
     return f"stopped: {event['text']}"

@@ -13,14 +13,7 @@ from datetime import datetime
 
 import httpx
 from flwr.common.serde import fab_to_proto, user_config_to_proto
-from flwr.proto.control_pb2 import (
-    ListNodesRequest,
-    ListRunsRequest,
-    RegisterNodeRequest,
-    StartRunRequest,
-    StopRunRequest,
-    UnregisterNodeRequest,
-)
+from flwr.proto import control_pb2 as control
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.fab import Fab
@@ -31,39 +24,27 @@ from fedtransfer.common.support.processes import spawn, tool
 from fedtransfer.common.wire.bundle import build_bundle
 from fedtransfer.server.deployment.coordinator import Coordinator
 
+_SEE_LOG = "see fedtransfer server logs --superlink"
+
 
 @dataclass(frozen=True)
 class Node:
-    """A site as SuperLink knows it.
-
-    Attributes:
-        node_id: Flower's node id.
-        name: its enrolled name.
-        public_key: its public key, PEM.
-        status: registered (never seen), online or offline.
-        since: the time of that status; None if it never connected.
-    """
+    """A site as SuperLink knows it."""
 
     node_id: int
-    name: str
-    public_key: bytes
-    status: str
-    since: datetime | None
+    name: str  # under which it is enrolled
+    public_key: bytes  # PEM
+    status: str  # registered (never seen), online or offline
+    since: datetime | None  # the time of that status; None if it never connected
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as SuperLink knows it.
+    """A run as SuperLink knows it."""
 
-    Attributes:
-        status: pending, starting, running or finished.
-        outcome: of a finished run: completed, failed or stopped.
-        details: why it failed, in the words of Flower or of the exception that ended it.
-    """
-
-    status: str
-    outcome: str
-    details: str
+    status: str  # pending, starting, running or finished
+    outcome: str  # of a finished run: completed, failed or stopped
+    details: str  # why it failed, in the words of Flower or of the exception that ended it
 
 
 def start_superlink(coordinator: Coordinator) -> subprocess.Popen[bytes]:
@@ -93,20 +74,17 @@ class SuperLink:
 
     def nodes(self) -> list[Node]:
         """Return the enrolled sites."""
-        nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
-        return [
-            Node(node.node_id, node.name, node.public_key, node.status, _since(node))
-            for node in nodes
-            if node.status != "unregistered"
-        ]
+        listed = self._client.ListNodes(control.ListNodesRequest()).nodes_info
+        nodes = [node for node in listed if node.status != "unregistered"]
+        return [Node(node.node_id, node.name, node.public_key, node.status, _since(node)) for node in nodes]
 
     def register(self, public_key: bytes, name: str) -> None:
         """Register the owner of a public key (PEM) under a name."""
-        self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name))
+        self._client.RegisterNode(control.RegisterNodeRequest(public_key=public_key, name=name))
 
     def unregister(self, node_id: int) -> None:
         """Unregister a site; it is refused from now on."""
-        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+        self._client.UnregisterNode(control.UnregisterNodeRequest(node_id=node_id))
 
     def submit(self, config: RunConfig) -> int:
         """Start a run of the installed fedtransfer; return Flower's run id."""
@@ -119,29 +97,27 @@ class SuperLink:
             UserError: SuperLink does not start it.
         """
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
-        request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(settings))
+        request = control.StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(settings))
         with _readable_refusals():
             answer = self._client.StartRun(request)
         if not answer.HasField("run_id"):
-            raise UserError(f"SuperLink did not start the run: {answer.note}; see fedtransfer server logs --superlink")
+            raise UserError(f"SuperLink did not start the run: {answer.note}; {_SEE_LOG}")
         return int(answer.run_id)
 
     def run(self, run_id: int) -> RunStatus | None:
         """Return the status of a run, None if SuperLink does not know it."""
         try:
-            runs = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
+            runs = self._client.ListRuns(control.ListRunsRequest(run_id=run_id)).run_dict
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 return None
             raise
-        if run_id not in runs:
-            return None
-        status = runs[run_id].status
-        return RunStatus(status.status, status.sub_status, status.details)
+        status = runs[run_id].status if run_id in runs else None
+        return RunStatus(status.status, status.sub_status, status.details) if status else None
 
     def stop(self, run_id: int) -> None:
         """End a run."""
-        self._client.StopRun(StopRunRequest(run_id=run_id))
+        self._client.StopRun(control.StopRunRequest(run_id=run_id))
 
 
 @contextmanager
@@ -157,10 +133,9 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
         with _readable_refusals():
             yield SuperLink(client)
     except httpx.TransportError as error:
-        raise UserError(
-            f"SuperLink does not answer at {coordinator.superlink_address} ({error}); start it: "
-            f"fedtransfer server start --dir {coordinator.folder}"
-        ) from None
+        remedy = f"start it: fedtransfer server start --dir {coordinator.folder}"
+        silent = f"SuperLink does not answer at {coordinator.superlink_address} ({error})"
+        raise UserError(f"{silent}; {remedy}") from None
     finally:
         client.close()
 
@@ -173,7 +148,7 @@ def _readable_refusals() -> Iterator[None]:
         cause = FlowerError.from_json(error.response.text)
         code = f"HTTP {error.response.status_code}"
         reason = f"{cause.message} {cause.public_details or ''}".strip() if cause else code
-        raise UserError(f"SuperLink refused: {reason}; see fedtransfer server logs --superlink") from None
+        raise UserError(f"SuperLink refused: {reason}; {_SEE_LOG}") from None
 
 
 def _since(node: object) -> datetime | None:

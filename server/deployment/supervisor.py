@@ -8,6 +8,7 @@ the ServerApp reports why it cannot go on.
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,7 +19,7 @@ from fedtransfer.common.support.services import is_serving
 from fedtransfer.server.deployment import certificates
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, edit_current, read_current
-from fedtransfer.server.deployment.enrolment import synchronise
+from fedtransfer.server.deployment.enrolment import read_site
 from fedtransfer.server.deployment.superlink import SuperLink, connect, start_superlink
 
 TICK_SECONDS = 1.0
@@ -30,16 +31,14 @@ EXCEPTION = "ServerApp failed with exception: "  # Flower's prefix after an exce
 def supervise(coordinator: Coordinator, report: Callable[[str], None]) -> None:
     """Coordinate until SIGTERM or Ctrl-C; a run in progress goes on at the next start.
 
-    Args:
-        coordinator: its folder.
-        report: called with a line when something changes.
+    ``report`` is called with a line when something changes.
 
     Raises:
-        UserError: it runs already, the server's certificate has expired, or SuperLink does not come
-            up.
+        UserError: it runs already, the server's certificate has expired, or SuperLink fails.
     """
     if certificates.read_certificate(coordinator.certificates / "server.crt").days_left < 0:
-        raise UserError("the server's certificate has expired, so no site would connect; run: fedtransfer server renew")
+        why = "the server's certificate has expired, so no site would connect"
+        raise UserError(f"{why}; run: fedtransfer server renew")
     refusal = f"{coordinator.folder}: this coordinator is running already; see fedtransfer server status"
     with only_process(coordinator.state, refusal):
         supervisor = _Supervisor(coordinator, report)
@@ -70,16 +69,9 @@ class _Supervisor:
         self._certificate = _mtime(folder.certificates / "server.crt")
         log = folder.state / "superlink.log"
         begin = log_size(log)
-        self._superlink = process = start_superlink(folder)
+        self._superlink = start_superlink(folder)
         try:
-            wait_until_up(
-                "SuperLink",
-                process,
-                lambda: is_serving(folder.health_address) and _answers(folder),
-                log,
-                self._report,
-                begin,
-            )
+            wait_until_up("SuperLink", self._superlink, lambda: _answers(folder), log, self._report, begin)
         except UserError as error:
             ports = f"{folder.settings.superlink_port} and {folder.settings.health_port}"
             raise UserError(f"are the ports {ports} free? {error}") from None
@@ -102,7 +94,13 @@ class _Supervisor:
             self._last_warning = time.monotonic()
             for warning in certificates.expiry_warnings(self._coordinator.certificates):
                 self._report(f"warning: {warning}")
-        self._use_new_certificate()
+        current = read_current(self._coordinator)
+        renewal = _mtime(self._coordinator.certificates / "server.crt") != self._certificate
+        if renewal and not (current and current.is_open):
+            restart = "SuperLink starts again to use it. Reload nginx too"
+            self._report(f"the server's certificate was renewed; {restart}")
+            self.end()
+            self.bring_up()
         try:
             with connect(self._coordinator) as link:
                 attend(self._coordinator, link, self._report)
@@ -120,17 +118,11 @@ class _Supervisor:
         if self._superlink:
             end(self._superlink)
 
-    def _use_new_certificate(self) -> None:
-        current = read_current(self._coordinator)
-        renewal = _mtime(self._coordinator.certificates / "server.crt") != self._certificate
-        if renewal and not (current and current.is_open):
-            self._report("the server's certificate was renewed; SuperLink starts again to use it. Reload nginx too")
-            self.end()
-            self.bring_up()
-
 
 def _answers(coordinator: Coordinator) -> bool:
     """Whether SuperLink's Control API answers; it comes up a moment after the health service."""
+    if not is_serving(coordinator.health_address):
+        return False
     try:
         with connect(coordinator) as link:
             link.nodes()
@@ -171,15 +163,43 @@ def attend(coordinator: Coordinator, link: SuperLink, report: Callable[[str], No
             _resubmit_or_fail(current, run.details if run else "SuperLink no longer knows it", report)
 
 
+def synchronise(coordinator: Coordinator, superlink: SuperLink) -> None:
+    """Register the enrolled sites with SuperLink, and unregister all others.
+
+    Raises:
+        UserError: a key file is damaged. Its site stays as it was, all others are synchronised.
+    """
+    paths = {path.stem: path for path in sorted((coordinator.folder / "sites").glob("*.pub"))}
+    nodes, damaged = {node.name: node for node in superlink.nodes()}, []
+    for name in nodes.keys() - paths.keys():
+        superlink.unregister(nodes[name].node_id)
+    for name, path in paths.items():
+        try:
+            site = read_site(path, name)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        if name in nodes and nodes[name].public_key != site.pem:
+            superlink.unregister(nodes.pop(name).node_id)
+        if name not in nodes:
+            superlink.register(site.pem, name)
+    if damaged:
+        raise UserError("\n".join(damaged))
+
+
 def _submit(current: Current, link: SuperLink, report: Callable[[str], None]) -> None:
-    folder = current.folder
-    if not _is_free(current):
+    lock = current.folder / "checkpoints" / ".lock"
+    try:
+        with FileLock(lock, timeout=0) if lock.exists() else nullcontext():
+            pass
+    except Timeout:
         return  # the process of the last submission is still ending
-    config = current.config.model_copy(update={"resume": (folder / "config.toml").exists()})
+    config = current.config.model_copy(update={"resume": (current.folder / "config.toml").exists()})
     current.checkpoint = _newest_checkpoint(current)
     current.submissions.append(link.submit(config))
     current.status = "running"
-    report(f"run {current.name}: submitted" + (f", to go on after {current.checkpoint}" if current.checkpoint else ""))
+    after = f", to go on after {current.checkpoint}" if current.checkpoint else ""
+    report(f"run {current.name}: submitted{after}")
 
 
 def _resubmit_or_fail(current: Current, details: str, report: Callable[[str], None]) -> None:
@@ -196,15 +216,3 @@ def _resubmit_or_fail(current: Current, details: str, report: Callable[[str], No
 
 def _newest_checkpoint(current: Current) -> str:
     return max((path.name for path in (current.folder / "checkpoints").glob("round-*.npz")), default="")
-
-
-def _is_free(current: Current) -> bool:
-    """Whether no process works on the run folder."""
-    path = current.folder / "checkpoints" / ".lock"
-    if not path.exists():
-        return True
-    try:
-        with FileLock(path, timeout=0):
-            return True
-    except Timeout:
-        return False

@@ -56,7 +56,7 @@ class Deployed:
         reported = 0
         while True:
             current = read_current(self.coordinator)
-            log = list(events(Path(self.config.out)))
+            log = events(Path(self.config.out))
             for event in log[reported:]:
                 self._report(event_line(event))
             reported = len(log)

@@ -83,12 +83,17 @@ def test_an_expired_certificate_is_refused_and_a_new_one_is_not(folder: Path) ->
     shake_hands(folder)
 
 
+def loaded(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
 def test_a_renewed_authority_vouches_for_what_it_signed_before(folder: Path, tmp_path: Path) -> None:
     old = tmp_path / "old.crt"
     old.write_bytes((folder / "ca.crt").read_bytes())
     renew_authority(folder, CA_DAYS + 100)
     before, after = read_certificate(old), read_certificate(folder / "ca.crt")
-    assert (before.subject, before.days_left, after.days_left) == (after.subject, CA_DAYS - 1, CA_DAYS + 99)
+    assert (before.days_left, after.days_left) == (CA_DAYS - 1, CA_DAYS + 99)
+    assert loaded(old).subject == loaded(folder / "ca.crt").subject
     shake_hands(folder)
     issue_server_certificate(folder, [])
     shake_hands(folder)
@@ -111,9 +116,10 @@ def test_what_a_certificate_says(folder: Path) -> None:
     server, authority = read_certificate(folder / "server.crt"), read_certificate(folder / "ca.crt")
     assert server.hosts == ("192.0.2.7", "fl.example.org", "localhost", "2001:db8::7", "127.0.0.1", "::1")
     assert authority.hosts == ()
-    assert (server.subject, authority.subject) == ("CN=fedtransfer coordinator", "CN=heart study")
+    subjects = [loaded(folder / name).subject.rfc4514_string() for name in ("server.crt", "ca.crt")]
+    assert subjects == ["CN=fedtransfer coordinator", "CN=heart study"]
     assert (server.path, server.days_left, authority.days_left) == (folder / "server.crt", SERVER_DAYS - 1, CA_DAYS - 1)
-    skew = datetime.now(UTC) - server.not_before
+    skew = datetime.now(UTC) - loaded(folder / "server.crt").not_valid_before_utc
     assert timedelta(hours=1) <= skew < timedelta(hours=1, minutes=5)
     der = ssl.PEM_cert_to_DER_cert((folder / "server.crt").read_text())
     assert server.sha256 == hashlib.sha256(der).digest().hex(":").upper()
@@ -126,8 +132,7 @@ def test_a_server_certificate_never_outlives_the_authority(tmp_path: Path) -> No
 
 
 def test_each_key_serves_one_purpose(folder: Path) -> None:
-    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-    server = x509.load_pem_x509_certificate((folder / "server.crt").read_bytes())
+    authority, server = loaded(folder / "ca.crt"), loaded(folder / "server.crt")
     server.verify_directly_issued_by(authority)
     for certificate, curve, constraints in (
         (authority, ec.SECP384R1, x509.BasicConstraints(ca=True, path_length=0)),

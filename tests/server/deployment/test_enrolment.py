@@ -11,9 +11,10 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.keys import fingerprint, read_roster
 from fedtransfer.server.cli import server
 from fedtransfer.server.deployment.coordinator import Coordinator
-from fedtransfer.server.deployment.enrolment import EnrolledSite, enrol, enrolled_sites, revoke, synchronise
+from fedtransfer.server.deployment.enrolment import EnrolledSite, enrol, enrolled_sites, revoke
 from fedtransfer.server.deployment.founding import found_coordinator
 from fedtransfer.server.deployment.superlink import Node
+from fedtransfer.server.deployment.supervisor import synchronise
 
 
 @pytest.fixture

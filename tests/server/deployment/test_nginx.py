@@ -18,7 +18,7 @@ from deployment.federation import free_port
 from deployment.network import IPV6, NGINX, nginx
 
 from fedtransfer.server.deployment.certificates import issue_server_certificate, make_authority
-from fedtransfer.server.deployment.nginx import nginx_site
+from fedtransfer.server.deployment.founding import nginx_site
 
 MIB = 2**20
 

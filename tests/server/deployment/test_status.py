@@ -74,9 +74,9 @@ def test_events_as_lines(event: dict[str, object], parts: tuple[str, ...]) -> No
 
 
 def test_a_line_cut_off_by_a_kill_is_passed_over(tmp_path: Path) -> None:
-    assert list(events(tmp_path)) == []
+    assert events(tmp_path) == []
     (tmp_path / "events.jsonl").write_text(json.dumps({"event": "end"}) + '\n{"event": "rou')
-    assert list(events(tmp_path)) == [{"event": "end"}]
+    assert events(tmp_path) == [{"event": "end"}]
 
 
 def test_times_as_people_say_them() -> None:

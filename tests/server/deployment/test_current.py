@@ -10,9 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment.coordinator import Coordinator, Settings
-from fedtransfer.server.deployment.current import edit_current, read_current
+from fedtransfer.server.deployment.current import edit_current, end_run, read_current, request_run, resume_run
 from fedtransfer.server.deployment.enrolment import enrol
-from fedtransfer.server.deployment.submission import end_run, request_run, resume_run
 from fedtransfer.server.run_folder.folder import write_settings
 
 
