@@ -21,8 +21,7 @@ from fedtransfer.server.callbacks.tensorboard import TensorBoard
 from fedtransfer.server.rounds.loop import federate
 from fedtransfer.server.run_folder.folder import open_folder, read_summary, write_summary
 from fedtransfer.server.run_folder.plots import plot_curves
-from fedtransfer.server.run_folder.records import Outcome
-from fedtransfer.server.run_folder.summary import summarise
+from fedtransfer.server.run_folder.summary import Outcome, summarise
 from fedtransfer.server.strategies.strategy import Strategy
 
 
@@ -79,7 +78,8 @@ def _save_models(folder: Path, config: RunConfig, backbone: Backbone, outcome: O
         models[layer][path := folder / f"{prefix}model.keras"] = head
         path.unlink(missing_ok=True)  # a resumed run may have left the model of an earlier head
     for layer, heads in models.items() if config.models else ():
-        export_models(heads, backbone, mapped, head_spec(config, backbone, len(classes), layer), classes, layer)
+        spec = head_spec(config, backbone, len(classes), layer)
+        export_models(heads, backbone, mapped, spec, classes, layer)
 
 
 app = make_app()

@@ -19,8 +19,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.support.terminal import percent, progress_bar
 from fedtransfer.common.support.text import counted
 from fedtransfer.common.wire.protocol import PERSONAL_HEADS
-from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round, Start
 from fedtransfer.simulations.scoring.baselines import Baselines
 
 _VISIBLE_ROUNDS = 12

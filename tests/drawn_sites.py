@@ -28,9 +28,9 @@ from fedtransfer.common.features.feature_map import Moments, feature_map
 from fedtransfer.common.masks import messages
 from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Gather, Query, Request, Task, Trial
-from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.server.rounds.loop import federate
-from fedtransfer.server.run_folder.records import Outcome, Round
+from fedtransfer.server.run_folder.summary import Outcome
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 WIDTH = 256  # of the bundled backbone's features

@@ -3,8 +3,7 @@
 import os
 import time
 
-from fedtransfer.server.callbacks import Callback
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round
 
 
 class Stopped(Exception):

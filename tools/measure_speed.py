@@ -34,8 +34,7 @@ from fedtransfer.common.features.extraction import BATCH, extract, open_store
 from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.common.head.head import load_head
 from fedtransfer.server.app import make_app
-from fedtransfer.server.callbacks import Callback
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.simulations.data.datasets import resolve_data
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 

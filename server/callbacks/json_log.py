@@ -9,20 +9,19 @@ from typing import IO, Any
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import plain
-from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round, Start
 
 
 class JsonLog(Callback):
     """Appends events to a file, or writes them to standard error if its name is ``-``."""
 
     def __init__(self, path: str) -> None:
+        file = Path(path).expanduser()
         try:
-            self._file: IO[str] = sys.stderr if path == "-" else Path(path).expanduser().open("a", encoding="utf-8")
+            self._file: IO[str] = sys.stderr if path == "-" else file.open("a", encoding="utf-8")
         except OSError as error:
-            raise UserError(
-                f"--log-json {path}: {error.strerror}; name a file in a folder that can be written"
-            ) from None
+            remedy = "name a file in a folder that can be written"
+            raise UserError(f"--log-json {path}: {error.strerror}; {remedy}") from None
 
     def on_waiting(self, connected: Sequence[str], wanted: int, seconds: float) -> None:
         """Write which sites are connected already."""
@@ -41,10 +40,8 @@ class JsonLog(Callback):
 
     def on_round(self, record: Round) -> None:
         """Write the scores, sites and bytes of a round."""
-        sites: dict[str, Any] = {
-            "planned": record.planned, "present": sorted(record.answers), "refused": record.refused,
-            "set_aside": record.set_aside,
-        }  # fmt: skip
+        sites: dict[str, Any] = {"planned": record.planned, "present": sorted(record.answers)}
+        sites |= {"refused": record.refused, "set_aside": record.set_aside}
         self._write(
             "round", round=record.round, attempt=record.attempt, phase=record.phase, failure=record.failure,
             **({} if record.secret else sites), epsilon=record.epsilon,
@@ -55,9 +52,8 @@ class JsonLog(Callback):
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
         """Write the scores of the result."""
-        keys = (
-            "accuracy", "loss", "scored_on", "worst_site_accuracy", "best_round", "rounds", "stopped_early", "seconds",
-        )  # fmt: skip
+        scores = ("accuracy", "loss", "scored_on", "worst_site_accuracy")
+        keys = (*scores, "best_round", "rounds", "stopped_early", "seconds")
         self._write("end", **{key: summary[key] for key in keys})
 
     def on_error(self, error: BaseException) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round, Start
 
 
 class MLflow(Callback):
@@ -24,7 +23,7 @@ class MLflow(Callback):
             raise UserError("--callbacks mlflow: MLflow is not installed; pip install mlflow-skinny") from None
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not uri:
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow refuses: it prefers databases
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow prefers databases
             uri = (start.folder / "mlruns").as_uri()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "fedtransfer"
         self._client, self._folder = MlflowClient(tracking_uri=uri), start.folder

@@ -1,4 +1,4 @@
-"""``history.csv``, a row for each attempt at a round, and ``sites.csv``, a row for each site of it."""
+"""``history.csv``, a row for each attempt at a round, and ``sites.csv``, a row for each of its sites."""
 
 import csv
 import io
@@ -10,8 +10,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.wire.protocol import Scores
-from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round, Start
 
 HISTORY = (
     "round", "attempt", "phase", "status", "accuracy", "loss", "validation_accuracy", "validation_loss",
@@ -87,7 +86,7 @@ def read_history(folder: Path) -> list[dict[str, str]]:
 
 
 def read_left_out(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read from ``sites.csv`` how often each site was left out of an attempt, and why the last time."""
+    """Read from ``sites.csv`` how often each site was left out of an attempt, and why at last."""
     left_out: dict[str, dict[str, Any]] = {}
     with (folder / "sites.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -105,11 +104,10 @@ def _rows_up_to(path: Path, columns: tuple[str, ...], last: int) -> list[list[st
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); it is needed to resume the run") from None
     if header != list(columns):
-        raise UserError(
-            f"{path}: its columns are not those that this fedtransfer writes; resume with the version that wrote it"
-        )
+        foreign = "its columns are not those that this fedtransfer writes"
+        raise UserError(f"{path}: {foreign}; resume with the version that wrote it")
     former = [row for row in rows if row[0].isdigit() and int(row[0]) <= last and len(row) > 3]
-    expected = range(1, last + 1) if columns == HISTORY else ()  # a round may have no sites, or only secret ones
+    expected = range(1, last + 1) if columns == HISTORY else ()  # a round may have no sites, or secret ones
     if missing := set(expected) - {int(row[0]) for row in former}:
         raise UserError(f"{path}: lacks round {min(missing)}, which the checkpoint of round {last} builds on")
     return former

@@ -2,15 +2,14 @@
 
 import time
 
-from fedtransfer.server.callbacks import Callback, Start
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round, Start
 
 
 class TensorBoard(Callback):
     """Writes events with TensorBoard's own writer: ``tf.summary`` takes 8 ms more per round."""
 
     def on_start(self, start: Start) -> None:
-        """Open the event file; TensorBoard drops an earlier process' events after the checkpoint."""
+        """Open the event file; TensorBoard drops what was logged after the checkpoint before."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 

@@ -76,11 +76,11 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 def events(folder: Path) -> list[dict[str, Any]]:
     """Return the events of a run so far."""
-    path, found = folder / "events.jsonl", []
+    path, records = folder / "events.jsonl", []
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         with suppress(ValueError):  # torn by a kill, or being written
-            found.append(json.loads(line))
-    return found
+            records.append(json.loads(line))
+    return records
 
 
 def event_line(event: dict[str, Any]) -> str:

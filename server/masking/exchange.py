@@ -23,8 +23,7 @@ from fedtransfer.common.masks.messages import Masked, Session, Stage, common_par
 from fedtransfer.common.masks.secrecy import SEALED, is_public
 from fedtransfer.common.masks.vector import decode, length, places
 from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
-from fedtransfer.server.masking.template import template
-from fedtransfer.server.masking.unmasking import Cohort, StillMasked
+from fedtransfer.server.masking.unmasking import Cohort, StillMasked, template
 from fedtransfer.server.sites.admission import Answers, Terms, admit, check_total
 from fedtransfer.server.sites.exchange import exchange
 from fedtransfer.server.sites.federation import Federation
@@ -33,6 +32,7 @@ log = logging.getLogger(__name__)
 
 STAGE_SECONDS = 120.0  # for a stage in which a site neither trains nor scores
 _NOTHING = np.zeros(0, np.uint64)
+_Boxes = dict[str, dict[str, Any]]  # sender → receiver → sealed box
 
 
 class _TooFew(Exception):
@@ -46,10 +46,7 @@ def ask_masked(
     """Make one attempt at a total under masks.
 
     Args:
-        grid: carries the messages.
-        config: the run's settings.
-        federation: the sites.
-        terms: what answers must fit.
+        grid, config, federation, terms: of the run.
         kind: message type of the requests.
         answer: protocol type of the answer that a site would give without masks.
         requests: site → its request; they differ in the site's name only.
@@ -127,17 +124,16 @@ class _Attempt:
         public = {name: bytes.fromhex(keys[name].mask) for name in names}
         return Cohort(self.session, numbers, names, public, around), max(least, numbers.least), peers
 
-    def _boxes(self, cohort: Cohort, least: int, peers: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return sender → receiver → sealed box."""
+    def _boxes(self, cohort: Cohort, least: int, peers: dict[str, Any]) -> _Boxes:
         stage = {site: messages.Peers(**self._stage(site), **peers) for site in cohort.names}
         boxes = self._exchange(stage, messages.PEERS, messages.Boxes)
         shape = (cohort.graph.neighbours, SEALED)
-        boxes = self._well_formed(boxes, lambda site, box: (box.sealed.dtype, box.sealed.shape) == (np.uint8, shape))
+        boxes = self._well_formed(boxes, lambda site, reply: _is(reply.sealed, np.uint8, shape))
         self._need(least, boxes, "shared the secrets of their masks")
         return {site: dict(zip(cohort.around[site], reply.sealed, strict=True)) for site, reply in boxes.items()}
 
     def _vectors(
-        self, cohort: Cohort, least: int, boxes: dict[str, dict[str, Any]], requests: Mapping[str, Request], size: int
+        self, cohort: Cohort, least: int, boxes: _Boxes, requests: Mapping[str, Request], size: int
     ) -> dict[str, Any]:
         sharers = tuple(sorted(boxes))
         masked = {}
@@ -147,9 +143,7 @@ class _Attempt:
             masked[site] = replace(requests[site], nonce=self.session.nonce, sharers=sharers, boxes=packed)
         request = next(iter(masked.values()))
         answers = self._exchange(masked, self.session.kind, Masked, self.config.round_timeout, request)
-        answers = self._well_formed(
-            answers, lambda site, reply: (reply.vector.dtype, reply.vector.shape) == (np.uint64, (size,))
-        )
+        answers = self._well_formed(answers, lambda site, reply: _is(reply.vector, np.uint64, (size,)))
         self._need(least, answers, "answered under masks")
         return {site: reply.vector for site, reply in answers.items()}
 
@@ -158,19 +152,14 @@ class _Attempt:
         consents = self._exchange(stage, messages.SURVIVORS, messages.Consent)
         self._need(cohort.graph.quorum, consents, "agreed to the list of sites in the total", self.present)
         signers = tuple(sorted(consents))
-        statement: dict[str, Any] = {
-            "names": survivors,
-            "signers": signers,
-            "signatures": tuple(consents[site].signature for site in signers),
+        signatures = tuple(consents[site].signature for site in signers)
+        unmasking = {
+            site: messages.Unmasking(**self._stage(site), names=survivors, signers=signers, signatures=signatures)
+            for site in signers
         }
-        unmasking = {site: messages.Unmasking(**self._stage(site), **statement) for site in signers}
         replies = self._exchange(unmasking, messages.UNMASK, messages.Shares)
-        replies = self._well_formed(
-            replies,
-            lambda site, reply: (
-                (reply.shares.dtype, reply.shares.shape) == (np.uint8, (len(cohort.shared_with(site)), shamir.BYTES))
-            ),
-        )
+        shape = {site: (len(cohort.shared_with(site)), shamir.BYTES) for site in replies}
+        replies = self._well_formed(replies, lambda site, reply: _is(reply.shares, np.uint8, shape[site]))
         for site in sorted(set(self.refused) & set(survivors)):
             log.warning("%s is in the total, but did not help to unmask it: %s", site, self.refused[site])
         return {site: reply.shares for site, reply in replies.items()}
@@ -200,3 +189,7 @@ class _Attempt:
             self.present = dict(answers)
         if len(answers) < least:
             raise _TooFew(f"{len(answers)} of {len(among or self.sites)} sites {did}, {least} are needed")
+
+
+def _is(array: Any, dtype: type[Any], shape: tuple[int, ...]) -> bool:
+    return (array.dtype, array.shape) == (dtype, shape)

@@ -15,7 +15,6 @@ from fedtransfer.common.support.files import append_line, read_lines, rename_led
 
 FILE = "run-privacy.jsonl"
 EARLIER_FILE = "privacy.jsonl"
-_RELEASE = ("releases", "rate", "noise_multiplier", "discrete")
 
 
 class RunLedger:
@@ -30,8 +29,7 @@ class RunLedger:
         """Open the ledger of a run folder, or begin one; a ledger of an earlier version is renamed.
 
         Raises:
-            UserError: its releases are of another kind, it cannot be read, or there are two
-                ledgers.
+            UserError: its releases are of another kind, it is unreadable, or there are two ledgers.
         """
         rename_ledger(folder / EARLIER_FILE, folder / FILE)
         self.promise, self._path, self._config = promise, folder / FILE, config
@@ -56,10 +54,10 @@ class RunLedger:
         such sites, a run may go on for as long as ε is within its limit.
         """
         following = self.charged + 1
+        if following <= self._affordable:
+            return True
         counted = self._config.dp == "image" or self._config.noise == "shared"
-        return following <= self._affordable or (
-            not counted and self.promise.epsilon(following) <= self.promise.epsilon_limit
-        )
+        return not counted and self.promise.epsilon(following) <= self.promise.epsilon_limit
 
     @property
     def limit(self) -> str:
@@ -69,10 +67,7 @@ class RunLedger:
 
     @property
     def epsilon(self) -> float | None:
-        """An upper bound on the ε spent so far, cheap enough for every round.
-
-        It is None if it is infinite.
-        """
+        """An upper bound on the ε spent so far, cheap enough for every round; None if infinite."""
         if not self.charged:
             return 0.0
         return _finite(min(self.promise.epsilon_at_most(self.charged), self.promise.epsilon_limit))
@@ -85,27 +80,20 @@ class RunLedger:
                 nothing may leave.
         """
         if not self.affords:
-            raise UserError(
-                f"round {number}: one more round would exceed {self.limit}; {self.charged} are charged in "
-                f"{self._path}, including rounds in which a run was stopped. Stop here, or start a new run with "
-                "more noise"
-            )
+            charged = f"{self.charged} are charged in {self._path}, including rounds in which a run was stopped"
+            remedy = "Stop here, or start a new run with more noise"
+            raise UserError(f"round {number}: one more round would exceed {self.limit}; {charged}. {remedy}")
         self.charged += 1
         row = {"round": number, **self._release, "epsilon": self.epsilon, "delta": self.promise.delta}
         try:
             append_line(self._path, row)
         except OSError as error:
-            raise UserError(
-                f"{self._path}: cannot write the privacy ledger: {error.strerror}; the run stops before this "
-                "round spends anything. Make room or give access, and resume the run"
-            ) from None
+            problem = f"{self._path}: cannot write the privacy ledger: {error.strerror}"
+            remedy = "Make room or give access, and resume the run"
+            raise UserError(f"{problem}; the run stops before this round spends anything. {remedy}") from None
 
     def summary(self, *, stopped: bool) -> dict[str, Any]:
-        """Return the part of ``summary.json`` about privacy.
-
-        Args:
-            stopped: whether the promise ended the run before its last round.
-        """
+        """Return the part of ``summary.json`` about privacy; ``stopped``: the promise ended the run."""
         promise = self.promise
         return {
             "epsilon": _finite(promise.epsilon(self.charged)),
@@ -125,22 +113,23 @@ class RunLedger:
     @property
     def _release(self) -> dict[str, Any]:
         release = self.promise.release
-        values = (self.promise.releases, release.rate, release.noise_multiplier, release.discrete)
-        return dict(zip(_RELEASE, values, strict=True))
+        return {
+            "releases": self.promise.releases, "rate": release.rate, "noise_multiplier": release.noise_multiplier,
+            "discrete": release.discrete,
+        }  # fmt: skip
 
     def _read(self) -> int:
         """Count the lines, torn ones included, since what such a line pays for may have left."""
-        charged = 0
+        charged, ours = 0, self._release
         try:
             for line in read_lines(self._path):
                 charged += line.content != b"\n"
-                release = {key: line.row[key] for key in _RELEASE if key in line.row} if line.row else {}
-                if len(release) == len(_RELEASE) and release != self._release:
-                    raise UserError(
-                        f"{self._path}: earlier rounds were charged as {release}, this run would charge "
-                        f"{self._release}; the promise does not cover both together. Resume with the settings that "
-                        "the run began with, or start a new run"
-                    )
+                row = line.row or {}
+                release = {key: row[key] for key in ours if key in row}
+                if len(release) == len(ours) and release != ours:
+                    both = f"earlier rounds were charged as {release}, this run would charge {ours}"
+                    remedy = "Resume with the settings that the run began with, or start a new run"
+                    raise UserError(f"{self._path}: {both}; the promise does not cover both together. {remedy}")
         except OSError as error:
             raise UserError(f"{self._path}: cannot read the privacy ledger: {error.strerror}; give access") from None
         return charged
@@ -154,13 +143,9 @@ def _finite(number: float) -> float | None:
 def _trust(config: RunConfig) -> str:
     """Say who must be trusted for what is promised to hold."""
     if config.noise == "shared":
-        return (
-            f"at least {config.honest_sites} sites of each total, to add their share of the noise; the coordinator sees totals "
-            "only, through the masks"
-        )
+        sites = f"at least {config.honest_sites} sites of each total, to add their share of the noise"
+        return f"{sites}; the coordinator sees totals only, through the masks"
     if config.dp == "site":
-        return (
-            "the coordinator: it sees each site's update, adds the noise, and keeps secret who is in a round; the "
-            "guarantee is against those who see the heads"
-        )
+        role = "it sees each site's update, adds the noise, and keeps secret who is in a round"
+        return f"the coordinator: {role}; the guarantee is against those who see the heads"
     return "the image's own site alone: it adds all of the noise before anything leaves it"

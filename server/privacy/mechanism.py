@@ -30,32 +30,22 @@ from fedtransfer.server.strategies.strategy import Contribution, summed, zeros
 
 @dataclass(frozen=True)
 class SiteLevel:
-    """The mechanism of one run.
+    """The mechanism of one run."""
 
-    Attributes:
-        expected: m = q N, the divisor of sums, which is fixed and public, whoever answers.
-        noise_multiplier: z, of a round's release.
-        shared: whether sites clip and add the noise, and the server receives their sum.
-    """
-
-    expected: float
-    noise_multiplier: float
-    shared: bool = False
+    expected: float  # q N, the divisor of sums, which is fixed and public, whoever answers
+    noise_multiplier: float  # z, of a round's release
+    shared: bool = False  # sites clip and add the noise, and the server receives their sum
 
     @classmethod
     def from_config(cls, config: RunConfig, promise: Guarantee) -> "SiteLevel":
         """Return the mechanism of a run."""
-        shared = config.noise == "shared"
-        return cls(config.fraction * config.participants, promise.noise_multiplier, shared)
+        return cls(config.fraction * config.participants, promise.noise_multiplier, config.noise == "shared")
 
     def release(self, deltas: Sequence[Arrays], head: Arrays, bound: float, rng: np.random.Generator) -> Contribution:
-        """Return the noisy sum of the sites' deltas, clipped to ``bound``, with its divisor.
+        """Return the noisy sum of the deltas, clipped to a norm of ``bound``, with its divisor.
 
-        Args:
-            deltas: of the sites that answered, in site order; without any, it is a release too.
-            head: has the shape of each delta.
-            bound: C, the clip norm.
-            rng: draws the noise.
+        The deltas are of the sites that answered, in site order, and have the shape of ``head``.
+        Without any, it is a release too.
         """
         if self.shared:
             return Contribution(summed([zeros(head), *deltas]), self.expected)

@@ -10,9 +10,8 @@ from typing import Any
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Confusion, Personal, Scores, Task
-from fedtransfer.server.rounds.progress import Candidate, Progress
-from fedtransfer.server.rounds.tasks import Requests
-from fedtransfer.server.run_folder.personal import summarise_personal, summarise_total
+from fedtransfer.server.rounds.progress import Candidate, Progress, Requests
+from fedtransfer.server.run_folder.summary import summarise_personal
 from fedtransfer.server.sites.admission import Answers
 from fedtransfer.server.sites.messenger import Messenger
 
@@ -30,7 +29,8 @@ def score(messenger: Messenger, requests: Requests, progress: Progress) -> Candi
         public = messenger.public.counts(progress)
         after = progress.scored(number, public, messenger.config)
         nobody = Answers(began=time.monotonic())
-        messenger.report(number, "score", (), nobody, best=after.best.round > progress.best.round, public=public)
+        better = after.best.round > progress.best.round
+        messenger.report(number, "score", (), nobody, best=better, public=public)
         return after.best
     if messenger.config.private:
         return progress.last(math.inf, number)
@@ -87,6 +87,4 @@ def make_personal(messenger: Messenger, requests: Requests, progress: Progress, 
         log.warning("no personal heads: %s", str(error).splitlines()[0])
         return {}
     messenger.report(number, "personal", everyone, answers)
-    if answers.total:
-        return summarise_total(answers.total, answers.admitted, messenger.federation.descriptions)
-    return summarise_personal(answers.admitted, messenger.federation.descriptions)
+    return summarise_personal(answers.admitted, messenger.federation.descriptions, answers.total)

@@ -4,7 +4,7 @@ Both are computed from sums over the sites' training images, which each site sen
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,33 +28,24 @@ FACTORS = tuple(2.0**k for k in range(-2, 8))
 PRIVATE_FACTOR = 8.0
 
 
-@dataclass(frozen=True)
-class StartingPoint:
-    """What the rounds begin with.
+def prepare_run(messenger: Messenger, spec: HeadSpec) -> tuple[Arrays, Moments | None, dict[str, float]]:
+    """Return what the rounds begin with.
 
-    Attributes:
-        head: the first head.
-        moments: mean and deviation of the federation's features, each (d,) float64; None if the run
-            does not standardise by them.
-        one_shot: ``ridge`` and ``factor`` of a one-shot head.
-    """
-
-    head: Arrays
-    moments: Moments | None = None
-    one_shot: Mapping[str, float] = field(default_factory=dict)
-
-
-def prepare_run(messenger: Messenger, spec: HeadSpec) -> StartingPoint:
-    """Compute what the rounds begin with.
+    That is the first head; mean and deviation of the federation's features, each (d,) float64, if
+    the run standardises by them; and ``ridge`` and ``factor`` of a one-shot head.
 
     Raises:
         UserError: too few sites answer, or their sums give no head.
     """
     config = messenger.config
-    moments = _moments(_gather(messenger, "moments", {})[0]) if config.standardise == "federated" else None
+    moments = None
+    if config.standardise == "federated":
+        sums, _ = _gather(messenger, "moments", {})
+        total, squares = np.sum([site.arrays[0] for site in sums], axis=0)
+        moments = moments_of(sum(site.examples for site in sums), total, squares)
     head = initial_head(spec, config.seed)
     if not config.one_shot:
-        return StartingPoint(head, moments)
+        return head, moments, {}
     extra: protocol.Extra = {protocol.MOMENTS: moments} if moments else {}
     one_shot = ONE_SHOT_HEADS[config.one_shot]
     sums, sites = _gather(messenger, one_shot_sums(config), extra)
@@ -69,12 +60,7 @@ def prepare_run(messenger: Messenger, spec: HeadSpec) -> StartingPoint:
     if not config.closed_form:  # a class missing from the sums may still occur at a site that trains later
         bias = np.where(bias == NEVER, bias[bias != NEVER].min(), bias)
     scaled = tuple(array * np.float32(factor) for array in (kernel, bias))
-    return StartingPoint((*head[: -len(scaled)], *scaled), moments, {"ridge": ridge, "factor": factor})
-
-
-def _moments(sums: Sequence[Sums]) -> Moments:
-    total, squares = np.sum([site.arrays[0] for site in sums], axis=0)
-    return moments_of(sum(site.examples for site in sums), total, squares)
+    return (*head[: -len(scaled)], *scaled), moments, {"ridge": ridge, "factor": factor}
 
 
 def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tuple[Sequence[Sums], int]:
@@ -85,11 +71,9 @@ def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tupl
     if messenger.config.private:
         messenger = replace(messenger, config=messenger.config.model_copy(update={"round_retries": 0}))
     sites, classes = messenger.federation.trainers, messenger.terms.classes
-
-    def request(site: str) -> Gather:
-        return Gather(site, 0, classes, statistic, extra=extra)
-
-    answers = messenger.ask_all(protocol.GATHER, Sums, 0, sites, request, len(sites))
+    answers = messenger.ask_all(
+        protocol.GATHER, Sums, 0, sites, lambda site: Gather(site, 0, classes, statistic, extra=extra), len(sites)
+    )
     messenger.report(0, "sums", sites, answers)
     return answers.summands, len(answers.admitted)
 
@@ -100,11 +84,10 @@ def _choose(messenger: Messenger, candidates: Mapping[float, Arrays], extra: pro
     Without validation images, λ is the one nearest to 1 and the factor is 1.
     """
     ridges, heads, sites = tuple(candidates), tuple(candidates.values()), messenger.federation.everyone
-
-    def request(site: str) -> Trial:
-        return Trial(site, 0, messenger.terms.classes, heads, FACTORS, extra=extra)
-
-    answers = messenger.ask_all(protocol.TRIAL, Tally, 0, sites, request)
+    classes = messenger.terms.classes
+    answers = messenger.ask_all(
+        protocol.TRIAL, Tally, 0, sites, lambda site: Trial(site, 0, classes, heads, FACTORS, extra=extra)
+    )
     messenger.report(0, "trial", sites, answers)
     if not any(tally.images for tally in answers.summands):
         return min(ridges, key=lambda ridge: abs(np.log10(ridge or 1.0))), 1.0

@@ -31,18 +31,11 @@ FREE = {
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run."""
 
-    Attributes:
-        folder: the folder of the checkpoints.
-        config: the run's settings.
-        fingerprint: fingerprint of the run's backbone.
-        classes: class names.
-    """
-
-    folder: Path
+    folder: Path  # of the checkpoints
     config: RunConfig
-    fingerprint: str
+    fingerprint: str  # of the backbone
     classes: tuple[str, ...]
 
     def save(self, progress: Progress) -> None:
@@ -58,8 +51,8 @@ class Checkpoints:
         except OSError as error:
             last = self._files()[-1].name if self._files() else "none"
             raise UserError(
-                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: "
-                f"{error.strerror}; the last good one is {last}. Make room and resume the run"
+                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: {error.strerror}; "
+                f"the last good one is {last}. Make room and resume the run"
             ) from None
         for old in self._files()[:-KEEP]:
             old.unlink(missing_ok=True)
@@ -75,14 +68,11 @@ class Checkpoints:
             return None
         arrays = read_round(files[-1])
         if arrays is None:
-            remedy = (
-                f"the last good one is {files[-2].name}: remove the damaged file to go on from there"
-                if len(files) > 1
-                else "there is no other, so start the run again with --force"
-            )
-            raise UserError(
-                f"checkpoint {files[-1]} is damaged (its content does not match the hash in its name); {remedy}"
-            )
+            damage = f"checkpoint {files[-1]} is damaged (its content does not match the hash in its name)"
+            if len(files) == 1:
+                raise UserError(f"{damage}; there is no other, so start the run again with --force")
+            last = f"the last good one is {files[-2].name}"
+            raise UserError(f"{damage}; {last}: remove the damaged file to go on from there")
         meta = json.loads(str(arrays.pop("meta")))
         self._refuse_foreign(files[-1], meta)
         return _progress(meta, arrays)
@@ -91,21 +81,14 @@ class Checkpoints:
         return [path for _, path in round_files(self.folder)]
 
     def _meta(self, progress: Progress) -> dict[str, Any]:
+        best, record = progress.best, progress.failure_record
         return {
-            "version": VERSION,
-            "settings": self._settings(),
-            "fingerprint": self.fingerprint,
-            "classes": self.classes,
-            "round": progress.round,
-            "best": [progress.best.loss, progress.best.round, progress.best.trainable],
-            "trainable": progress.trainable,
-            "run": progress.run,
-            "chosen": dict(progress.one_shot),
-            "counted": dict(progress.counted),
-            "early stopping": [progress.reference, progress.waited],
-            "failures": dict(progress.failure_record.failures),
-            "back": dict(progress.failure_record.back),
-        }
+            "version": VERSION, "settings": self._settings(), "fingerprint": self.fingerprint,
+            "classes": self.classes, "round": progress.round, "best": [best.loss, best.round, best.trainable],
+            "trainable": progress.trainable, "run": progress.run, "chosen": dict(progress.one_shot),
+            "counted": dict(progress.counted), "early stopping": [progress.reference, progress.waited],
+            "failures": dict(record.failures), "back": dict(record.back),
+        }  # fmt: skip
 
     def _settings(self) -> dict[str, Value]:
         config = self.config
@@ -116,26 +99,19 @@ class Checkpoints:
 
     def _refuse_foreign(self, path: Path, meta: Mapping[str, Any]) -> None:
         if meta.get("version") != VERSION:
-            raise UserError(
-                f"checkpoint {path} has format {meta.get('version')!r}, this fedtransfer reads {VERSION}; "
-                "resume with the version that wrote it"
-            )
+            formats = f"has format {meta.get('version')!r}, this fedtransfer reads {VERSION}"
+            raise UserError(f"checkpoint {path} {formats}; resume with the version that wrote it")
         current = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
-        former = {
-            **without_retired(meta["settings"], str(path)),
-            "fingerprint": meta["fingerprint"],
-            "class names": meta["classes"],
-        }
+        former = without_retired(meta["settings"], str(path))
+        former |= {"fingerprint": meta["fingerprint"], "class names": meta["classes"]}
         differences = [
             f"{key} was {former.get(key)!r} and is {current.get(key)!r}"
             for key in sorted(current.keys() | former.keys())
             if current.get(key) != former.get(key)
         ]
         if differences:
-            raise UserError(
-                f"checkpoint {path} belongs to another run: {'; '.join(differences)}. Resume with the "
-                "settings that the run began with, or start another run"
-            )
+            remedy = "Resume with the settings that the run began with, or start another run"
+            raise UserError(f"checkpoint {path} belongs to another run: {'; '.join(differences)}. {remedy}")
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:
@@ -158,16 +134,9 @@ def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
 
     loss, best_round, layer = meta["best"]
     reference, waited = meta["early stopping"]
+    state, best = State(group("head"), groups("slot")), Candidate(loss, best_round, group("best"), layer)
     return Progress(
-        round=meta["round"],
-        state=State(group("head"), groups("slot")),
-        best=Candidate(loss, best_round, group("best"), layer),
-        reference=reference,
-        waited=waited,
-        failure_record=FailureRecord(meta["failures"], meta["back"]),
-        trainable=meta["trainable"],
-        run=meta["run"],
-        arrays=groups("kept"),
-        one_shot=meta["chosen"],
-        counted=meta["counted"],
-    )
+        round=meta["round"], state=state, best=best, reference=reference, waited=waited,
+        failure_record=FailureRecord(meta["failures"], meta["back"]), trainable=meta["trainable"], run=meta["run"],
+        arrays=groups("kept"), one_shot=meta["chosen"], counted=meta["counted"],
+    )  # fmt: skip

@@ -30,9 +30,8 @@ def open_folder(path: Path, config: RunConfig) -> FileLock:
     """
     begun, finished = (path / "history.csv").exists(), (path / "summary.json").exists()
     if begun and not config.resume:
-        raise UserError(
-            f"run folder {path} already holds a run; resume it, choose another --out, or give --force to replace it"
-        )
+        ways = "resume it, choose another --out, or give --force to replace it"
+        raise UserError(f"run folder {path} already holds a run; {ways}")
     if finished and config.closed_form:
         raise UserError(f"{path}: this run is finished; a one-shot head has no further rounds")
     if finished and config.rounds <= read_summary(path).get("rounds_planned", 0):
@@ -55,11 +54,7 @@ def write_settings(path: Path, config: RunConfig) -> None:
 
 
 def settings_of(path: Path) -> RunConfig:
-    """Read the settings of a run to be resumed.
-
-    Raises:
-        UserError: the folder holds no run.
-    """
+    """Read the settings of a run to be resumed; raise a UserError if the folder holds none."""
     if not (path / "config.toml").is_file():
         raise UserError(f"{path}: no run there; expected a run folder, which has a config.toml")
     config = read_config(path / "config.toml")
@@ -77,10 +72,8 @@ def check_folder(path: Path, *, force: bool) -> None:
     if not (path / "config.toml").is_file():
         raise UserError(f"{path} exists and is not a run folder; choose another --out")
     if not force:
-        raise UserError(
-            f"run folder {path} already exists; choose another --out, go on with it by --resume, or give "
-            "--force to replace it"
-        )
+        ways = "choose another --out, go on with it by --resume, or give --force to replace it"
+        raise UserError(f"run folder {path} already exists; {ways}")
 
 
 def clear_folder(path: Path) -> None:
@@ -91,7 +84,8 @@ def clear_folder(path: Path) -> None:
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json``; a score without images is null."""
-    write_whole(path / "summary.json", json.dumps(plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(plain(summary), indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(path / "summary.json", text + "\n")
 
 
 def read_summary(path: Path) -> dict[str, Any]:

@@ -49,10 +49,8 @@ def _plot_epsilon(history: Sequence[Mapping[str, str]], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.step(x, _numbers(spent, "epsilon"), where="post", marker="o" if len(x) <= _FEW else None)
-    axes.set(
-        title="No scores were sent (see summary.json)", xlabel="round", ylabel="epsilon spent, at most", ylim=(0, None)
-    )
-    axes.set_xlim(-0.5, max(x) + 0.5)
+    axes.set(title="No scores were sent (see summary.json)", xlabel="round", ylabel="epsilon spent, at most")
+    axes.set(xlim=(-0.5, max(x) + 0.5), ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     save_figure(figure, path)

@@ -15,23 +15,8 @@ from fedtransfer.common.errors import SiteError
 from fedtransfer.common.features.feature_map import feature_width
 from fedtransfer.common.head.head import HeadSpec, head_spec
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.common.wire.protocol import (
-    CONTROL,
-    Answer,
-    Confusion,
-    Gather,
-    Personal,
-    ProtocolError,
-    Request,
-    Scores,
-    Sums,
-    Tally,
-    Task,
-    Trial,
-    Update,
-    classes_digest,
-    weight_of,
-)
+from fedtransfer.common.wire import protocol
+from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
 from fedtransfer.common.wire.records import unpack
 from fedtransfer.common.wire.sums import check_numbers, check_sums
 
@@ -45,72 +30,47 @@ _FAULTS = {
     ErrorCode.INVALID_FAB: "refused the app's bundle",
 }
 
+_CONTRADICTION = "sent counts that contradict each other"
 _DEAD_WORKER = ("ActorDiedError", "ActorUnavailableError", "OutOfMemoryError", "WorkerCrashedError")
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What an answer must fit to be admitted.
+    """What an answer must fit to be admitted."""
 
-    Attributes:
-        classes: class names, in the order of an answer's numbers.
-        fingerprint: fingerprint of the run's backbone.
-        spec: layer of the backbone → shape of what is trained from that layer on.
-        widths: width of a feature vector as the backbone gives it, and as the head sees it.
-        unit: the feature vectors that heads see have length 1.
-        views: rows of features for one training image, including its augmented views.
-        max_update_norm: largest Euclidean norm of an update, 0 for no limit.
-        max_examples: largest number of training images that a site may report, 0 for no limit.
-    """
-
-    classes: tuple[str, ...]
-    fingerprint: str
-    spec: Callable[[str], HeadSpec]
-    widths: tuple[int, int]
-    unit: bool = False
-    views: int = 1
-    max_update_norm: float = 0.0
-    max_examples: int = 0
+    classes: tuple[str, ...]  # names, in the order of an answer's numbers
+    fingerprint: str  # of the run's backbone
+    spec: Callable[[str], HeadSpec]  # layer of the backbone → shape of what is trained from that layer on
+    widths: tuple[int, int]  # of a feature vector as the backbone gives it, and as the head sees it
+    unit: bool = False  # the feature vectors that heads see have length 1
+    views: int = 1  # rows of features for one training image, including its augmented views
+    max_update_norm: float = 0.0  # largest Euclidean norm of an update, 0 for no limit
+    max_examples: int = 0  # largest number of training images that a site may report, 0 for no limit
 
     @classmethod
     def from_config(cls, config: RunConfig, backbone: Backbone, classes: tuple[str, ...]) -> "Terms":
         """Return the terms of a run."""
+        widths = (backbone.features, feature_width(config, backbone))
         return cls(
-            classes=classes,
-            fingerprint=backbone.fingerprint,
-            spec=lambda layer: head_spec(config, backbone, len(classes), layer),
-            widths=(backbone.features, feature_width(config, backbone)),
-            unit=config.normalise,
-            views=config.augment + 1,
-            max_update_norm=config.max_update_norm,
-            max_examples=config.max_examples,
-        )
+            classes=classes, fingerprint=backbone.fingerprint, widths=widths, unit=config.normalise,
+            spec=lambda layer: head_spec(config, backbone, len(classes), layer), views=config.augment + 1,
+            max_update_norm=config.max_update_norm, max_examples=config.max_examples,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The sites' answers to one request.
+    """The sites' answers to one request."""
 
-    Attributes:
-        admitted: site → its answer. Under masks it has no numbers: only ``total`` has.
-        refused: site → why its reply was refused.
-        total: under masks, the sum of the admitted answers; else None.
-        failure: why there is no total under masks; "" if there is one, and without masks.
-        bytes_down, bytes_up: size of a message to a site, and of one from a site.
-        began: ``time.monotonic()`` when the request was sent.
-        exchanging: seconds until the replies arrived; under masks, until they were unmasked.
-        attempt: 1, or more if the request was sent again.
-    """
-
-    admitted: dict[str, Any] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    total: Any = None
-    failure: str = ""
-    bytes_down: int = 0
-    bytes_up: int = 0
-    began: float = 0.0
-    exchanging: float = 0.0
-    attempt: int = 1
+    admitted: dict[str, Any] = field(default_factory=dict)  # site → its answer; under masks without numbers
+    refused: dict[str, str] = field(default_factory=dict)  # site → why its reply was refused
+    total: Any = None  # under masks, the sum of the admitted answers
+    failure: str = ""  # why there is no total under masks
+    bytes_down: int = 0  # size of a message to a site
+    bytes_up: int = 0  # size of a message from a site
+    began: float = 0.0  # ``time.monotonic()`` when the request was sent
+    exchanging: float = 0.0  # seconds until the replies arrived; under masks, until they were unmasked
+    attempt: int = 1  # more if the request was sent again
 
     @property
     def summands(self) -> list[Any]:
@@ -121,19 +81,10 @@ class Answers:
 
 
 def admit(
-    replies: Mapping[str, Sequence[Message]],
-    *kinds: type[Any],
-    request: Request | None = None,
+    replies: Mapping[str, Sequence[Message]], *kinds: type[Any], request: Request | None = None,
     terms: Terms | None = None,
-) -> Answers:
-    """Unpack and check the replies of an exchange.
-
-    Args:
-        replies: site → its replies.
-        kinds: the protocol types of an answer.
-        request: the request to any of the sites.
-        terms: what the answers must fit.
-    """
+) -> Answers:  # fmt: skip
+    """Unpack and check the replies of an exchange: answers of these ``kinds`` to ``request``."""
     result = Answers()
     for site in sorted(replies):
         try:
@@ -149,15 +100,11 @@ def admit(
 
 
 def check_total(total: Answer, request: Request, terms: Terms) -> None:
-    """Check an unmasked total: impossible numbers mean that some site's masks or shares were wrong.
-
-    Raises:
-        ProtocolError: a number is impossible.
-    """
+    """Raise a ProtocolError if a total has impossible numbers, since masks or shares were wrong."""
     _check_scores(total, request, terms)
-    if isinstance(total, Sums) and isinstance(request, Gather):
+    if isinstance(total, protocol.Sums) and isinstance(request, protocol.Gather):
         check_numbers(total, request.what)
-    if isinstance(total, Update | Sums) and total.examples < 1:
+    if isinstance(total, protocol.Update | protocol.Sums) and total.examples < 1:
         raise ProtocolError(f"reported {total.examples} training images, expected at least one")
 
 
@@ -180,10 +127,8 @@ def _value(replies: Sequence[Message], kinds: Sequence[type[Any]]) -> Any:
 def _fault(code: int, reason: str) -> str:
     """Describe Flower's error in words. ``reason`` may be a traceback; its last line says most."""
     if any(name in reason for name in _DEAD_WORKER):
-        return (
-            "its worker died, most likely because it ran out of memory; let fewer sites work at a time (a "
-            "larger --client-cpus), or use --engine inprocess"
-        )
+        remedy = "let fewer sites work at a time (a larger --client-cpus), or use --engine inprocess"
+        return f"its worker died, most likely because it ran out of memory; {remedy}"
     lines = [line.strip() for line in reason.strip(" '>").splitlines() if line.strip()]
     words = _FAULTS.get(code, f"failed with Flower's error {code}")
     return f"{words} ({lines[-1][:200]})" if lines else words
@@ -194,26 +139,34 @@ def _check(value: Answer, request: Request, terms: Terms) -> None:
         raise ProtocolError(f"answered round {value.round}, expected round {request.round}")
     if value.fingerprint != terms.fingerprint:
         raise ProtocolError(f"used backbone {value.fingerprint[:16]}…, expected {terms.fingerprint[:16]}…")
-    if value.classes != classes_digest(terms.classes):
+    if value.classes != protocol.classes_digest(terms.classes):
         raise ProtocolError("used another list of class names than the run")
     _check_scores(value, request, terms)
-    if isinstance(value, Update) and isinstance(request, Task):
+    if isinstance(value, protocol.Update) and isinstance(request, protocol.Task):
         _check_update(value, request, terms)
-    if isinstance(value, Sums) and isinstance(request, Gather):
-        _check_sums(value, request.what, terms)
-    if isinstance(value, Personal):
-        _check_personal(value)
+    if isinstance(value, protocol.Sums) and isinstance(request, protocol.Gather):
+        _check_examples(-(-value.examples // terms.views), terms)
+        raw = request.what == "moments"
+        width = terms.widths[0 if raw else 1]
+        check_sums(value, request.what, width, len(terms.classes), terms.unit and not raw)
+    if isinstance(value, protocol.Personal):
+        _check_arrays((value.correct,), [("int64", (4,))])
+        sound = (value.correct >= 0).all() and (value.correct <= value.images).all()
+        if not (sound and 0 <= value.share <= 1):
+            raise ProtocolError(_CONTRADICTION)
 
 
 def _check_scores(value: Answer, request: Request, terms: Terms) -> None:
     """Check the scores in an answer of one site, or in a total."""
-    if isinstance(value, Scores):
+    if isinstance(value, protocol.Scores):
         for counts in (value.validation, value.test):
             _check_counts(counts, len(terms.classes))
-    if isinstance(value, Confusion):
+    if isinstance(value, protocol.Confusion):
         _check_matrix(value.matrix, len(terms.classes))
-    if isinstance(value, Tally) and isinstance(request, Trial):
-        _check_tally(value, request)
+    if isinstance(value, protocol.Tally) and isinstance(request, protocol.Trial):
+        _check_arrays((value.losses,), [("float64", (len(request.heads), len(request.factors)))])
+        if value.images < 0 or (value.losses < 0).any():
+            raise ProtocolError(_CONTRADICTION)
 
 
 def _check_counts(counts: Counts, classes: int) -> None:
@@ -221,26 +174,25 @@ def _check_counts(counts: Counts, classes: int) -> None:
         raise ProtocolError(f"sent counts of {len(counts.images)} classes, expected {classes}")
     sound = (counts.correct >= 0).all() and (counts.correct <= np.minimum(counts.images, counts.predicted)).all()
     if not sound or counts.images.sum() != counts.predicted.sum():
-        raise ProtocolError("sent counts that contradict each other")
+        raise ProtocolError(_CONTRADICTION)
     if not (np.isfinite(counts.loss) and counts.loss >= 0):
         raise ProtocolError(f"sent a loss of {counts.loss}, expected a number of 0 or more")
 
 
-def _check_update(update: Update, task: Task, terms: Terms) -> None:
+def _check_update(update: protocol.Update, task: protocol.Task, terms: Terms) -> None:
     _check_examples(update.examples, terms)
     spec = terms.spec(task.trainable)
     _check_arrays(update.total, [("float32", shape) for shape in spec.shapes])
-    if set(update.extra) != (expected := set(task.extra) & {CONTROL}):
-        raise ProtocolError(
-            f"sent arrays called {sorted(update.extra)} besides its update, expected {sorted(expected) or 'none'}"
-        )
+    if set(update.extra) != (expected := set(task.extra) & {protocol.CONTROL}):
+        sent = f"sent arrays called {sorted(update.extra)} besides its update"
+        raise ProtocolError(f"{sent}, expected {sorted(expected) or 'none'}")
     for extra in update.extra.values():
         _check_arrays(extra, [("float32", shape) for shape in spec.shapes])
     if terms.max_update_norm:
         norm = float(np.sqrt(sum(np.square(a, dtype=np.float64).sum() for a in update.total)))
-        norm /= weight_of(task.weighting, update.examples)
-        if norm > terms.max_update_norm:
-            raise ProtocolError(f"sent an update of norm {norm:.4g}, above --max-update-norm {terms.max_update_norm:g}")
+        norm /= protocol.weight_of(task.weighting, update.examples)
+        if norm > (limit := terms.max_update_norm):
+            raise ProtocolError(f"sent an update of norm {norm:.4g}, above --max-update-norm {limit:g}")
 
 
 def _check_examples(examples: int, terms: Terms) -> None:
@@ -258,27 +210,8 @@ def _check_arrays(arrays: Sequence[NDArray[Any]], expected: Sequence[tuple[str, 
         raise ProtocolError("sent an update with NaN or infinite values")
 
 
-def _check_sums(sums: Sums, statistic: str, terms: Terms) -> None:
-    _check_examples(-(-sums.examples // terms.views), terms)
-    raw = statistic == "moments"
-    check_sums(sums, statistic, terms.widths[0 if raw else 1], len(terms.classes), terms.unit and not raw)
-
-
-def _check_tally(tally: Tally, trial: Trial) -> None:
-    _check_arrays((tally.losses,), [("float64", (len(trial.heads), len(trial.factors)))])
-    if tally.images < 0 or (tally.losses < 0).any():
-        raise ProtocolError("sent counts that contradict each other")
-
-
-def _check_personal(personal: Personal) -> None:
-    _check_arrays((personal.correct,), [("int64", (4,))])
-    if (personal.correct < 0).any() or (personal.correct > personal.images).any() or not 0 <= personal.share <= 1:
-        raise ProtocolError("sent counts that contradict each other")
-
-
 def _check_matrix(matrix: Any, classes: int) -> None:
     shape = (classes, classes)
     if matrix.shape != shape or not np.issubdtype(matrix.dtype, np.integer) or (matrix < 0).any():
-        raise ProtocolError(
-            f"sent a confusion matrix of shape {matrix.shape} and type {matrix.dtype}, expected {shape} of counts"
-        )
+        sent = f"sent a confusion matrix of shape {matrix.shape} and type {matrix.dtype}"
+        raise ProtocolError(f"{sent}, expected {shape} of counts")

@@ -14,15 +14,10 @@ ROUNDS = 5  # … for this number of rounds
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """Each site's recent failures.
+    """Each site's recent failures."""
 
-    Attributes:
-        failures: site → failures since its last usable answer.
-        back: site → the first round in which it may be drawn again.
-    """
-
-    failures: Mapping[str, int] = field(default_factory=dict)
-    back: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)  # since the site's last usable answer
+    back: Mapping[str, int] = field(default_factory=dict)  # the first round in which it may be drawn again
 
     def set_aside(self, round: int) -> dict[str, int]:
         """Return the sites that may not be drawn in a round → the round in which they may be again."""
@@ -43,7 +38,7 @@ class FailureRecord:
 
 def cohort_size(sites: int, config: RunConfig) -> int:
     """Return the size of a cohort, given the number of sites that can train: at least one."""
-    return config.cohort_size or max(1, round_half_up(config.fraction * sites))
+    return config.cohort_size or max(1, int(config.fraction * sites + 0.5))  # halves up
 
 
 def draw_cohort(sites: Iterable[str], size: int, config: RunConfig, round: int, attempt: int = 1) -> tuple[str, ...]:
@@ -56,7 +51,7 @@ def draw_cohort(sites: Iterable[str], size: int, config: RunConfig, round: int, 
     names = sorted(sites)
     rng = generator(config.seed, "cohort", round, *([] if attempt == 1 else [attempt]))
     if config.sampling == "poisson":
-        return tuple(name for name, draw in zip(names, rng.random(len(names)), strict=True) if draw < config.fraction)
+        return draw_secretly(names, config.fraction, rng)
     indices = rng.choice(len(names), min(size, len(names)), replace=False)
     return tuple(names[i] for i in sorted(indices))
 
@@ -68,11 +63,6 @@ def draw_secretly(sites: Iterable[str], rate: float, rng: np.random.Generator) -
     """
     names = sorted(sites)
     return tuple(name for name, draw in zip(names, rng.random(len(names)), strict=True) if draw < rate)
-
-
-def round_half_up(value: float) -> int:
-    """Round to the nearest whole number, halves up (Python's ``round`` takes them to even)."""
-    return int(value + 0.5)
 
 
 def quorum(sites: int, min_sites: int) -> int:

@@ -17,14 +17,9 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Replies:
-    """The replies of one exchange.
+    """The replies of one exchange, and the size of a message to a site and of one from a site."""
 
-    Attributes:
-        by_site: every site of the exchange → its replies; a correct site sends one.
-        bytes_down, bytes_up: size of a message to a site, and of one from a site.
-    """
-
-    by_site: dict[str, list[Message]]
+    by_site: dict[str, list[Message]]  # every site of the exchange; a correct one sends one reply
     bytes_down: int
     bytes_up: int
 
@@ -47,11 +42,9 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
             by_site[site].append(reply)
     # One message stands for all: their arrays have the same shapes, and measuring takes as long as sending.
     # The reply with the most array bytes is an answer if there is one: a refusal has no arrays.
-    complete = (reply for reply in chain.from_iterable(by_site.values()) if reply.has_content())
-    fullest = max(complete, key=lambda reply: wire.array_bytes(reply.content), default=None)
-    down, up = (
-        wire.content_bytes(message) if message else 0 for message in (messages[0] if messages else None, fullest)
-    )
+    complete = [reply for reply in chain.from_iterable(by_site.values()) if reply.has_content()]
+    fullest = sorted(complete, key=lambda reply: -wire.array_bytes(reply.content))
+    down, up = (wire.content_bytes(some[0]) if some else 0 for some in (messages, fullest))
     return Replies(by_site, down, up)
 
 

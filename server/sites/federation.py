@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,14 +22,12 @@ from fedtransfer.common.support.keys import line_of_pem
 from fedtransfer.common.support.text import counted, some
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Description, Preparing, Query
+from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.sites.admission import Answers, admit, is_gone
 from fedtransfer.server.sites.cohort import cohort_size, quorum
 from fedtransfer.server.sites.exchange import exchange
 
 log = logging.getLogger(__name__)
-
-Report = Callable[[str, int, int], None]  # site, images done, images to do
-Waiting = Callable[[Sequence[str], float], None]  # the sites that are connected, seconds waited
 
 _UNNAMED = "node "
 POLL_SECONDS = 0.2
@@ -38,23 +36,14 @@ REPORT_SECONDS = 10.0  # between two reports of a wait
 
 @dataclass(frozen=True)
 class Federation:
-    """The sites of a run.
+    """The sites of a run, by name."""
 
-    Attributes:
-        nodes: site name → Flower's node id.
-        descriptions: site name → its numbers of images.
-        classes: class names, in the order of the head's columns.
-        absent: site that takes no part → why.
-        hidden: sites do not reveal their numbers of images.
-        keys: site name → its enrolled public key (OpenSSH's one-line form); empty in a simulation.
-    """
-
-    nodes: dict[str, int]
-    descriptions: dict[str, Description]
-    classes: tuple[str, ...]
-    absent: dict[str, str]
-    hidden: bool = False
-    keys: Mapping[str, str] = field(default_factory=dict)
+    nodes: dict[str, int]  # site → Flower's node id
+    descriptions: dict[str, Description]  # site → its numbers of images
+    classes: tuple[str, ...]  # names, in the order of the head's columns
+    absent: dict[str, str]  # site that takes no part → why
+    hidden: bool = False  # sites do not reveal their numbers of images
+    keys: Mapping[str, str] = field(default_factory=dict)  # site → enrolled public key; not in a simulation
 
     @property
     def everyone(self) -> tuple[str, ...]:
@@ -79,43 +68,32 @@ class Federation:
     @property
     def trainers(self) -> tuple[str, ...]:
         """The sites with training images, or all sites if they do not reveal their numbers."""
-        return tuple(
-            site
-            for site in self.everyone
-            if self.hidden or any(train for train, _, _ in self.descriptions[site].images.values())
-        )
+        if self.hidden:
+            return self.everyone
+        images = {site: description.images.values() for site, description in self.descriptions.items()}
+        return tuple(site for site in self.everyone if any(train for train, _, _ in images[site]))
 
 
-def join(
-    grid: Grid, config: RunConfig, backbone: Backbone, report: Report, waiting: Waiting = lambda *_: None
-) -> Federation:
+def join(grid: Grid, config: RunConfig, backbone: Backbone, callbacks: Sequence[Callback] = ()) -> Federation:
     """Wait for the sites, and ask each what images it has.
 
     A site's name is its enrolled name. In a simulation, where nodes have no enrolled name, it is
-    the name of the partition that the node works on.
-
-    Args:
-        grid: carries the messages.
-        config: the run's settings.
-        backbone: the run's backbone.
-        report: called with a site's progress while it prepares its features.
-        waiting: called every ten seconds with the sites that are connected already.
+    the name of the partition that the node works on. ``callbacks`` hear of sites that prepare their
+    features, and every ten seconds of a wait.
 
     Raises:
         UserError: too few sites connect or can take part, or no site has training images.
     """
     refuse_undeclared(config)
-    connected, needed = _wait(grid, config, waiting), quorum(config.participants, config.min_sites)
+    connected, needed = _wait(grid, config, callbacks), quorum(config.participants, config.min_sites)
     nodes = {label: node.node_id for label, node in connected.items()}
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)
-    answers = _describe(grid, nodes, query, config, report)
+    answers = _describe(grid, nodes, query, config, callbacks)
     for site, why in answers.refused.items():
         log.warning("%s takes no part in the run: %s", site, why)
     if len(answers.admitted) < needed:
-        raise UserError(
-            f"{len(answers.admitted)} of {len(nodes)} sites can take part, {needed} are needed:\n"
-            + "\n".join(f"  {site}: {why}" for site, why in answers.refused.items())
-        )
+        able = f"{len(answers.admitted)} of {len(nodes)} sites can take part"
+        raise UserError(f"{able}, {needed} are needed:\n{lines_of(answers.refused)}")
     name = {label: _name(label, description) for label, description in answers.admitted.items()}
     _refuse_same_names(list(name.values()))
     descriptions = {name[label]: description for label, description in answers.admitted.items()}
@@ -124,9 +102,8 @@ def join(
     )
     enrolled = [label for label in name if not label.startswith(_UNNAMED)]  # the keys of Ray's nodes are invalid
     keys = {name[label]: line for label in enrolled if (line := line_of_pem(connected[label].public_key))}
-    federation = Federation(
-        {name[label]: nodes[label] for label in name}, descriptions, classes, answers.refused, config.hides_counts, keys
-    )
+    named = {name[label]: nodes[label] for label in name}
+    federation = Federation(named, descriptions, classes, answers.refused, config.hides_counts, keys)
     _check_trainers(federation, config)
     if lonely := federation.held_by_one:
         log.warning(
@@ -136,6 +113,11 @@ def join(
     return federation
 
 
+def lines_of(refused: Mapping[str, str]) -> str:
+    """Return a line for each site with why it was refused."""
+    return "\n".join(f"  {site}: {why}" for site, why in refused.items())
+
+
 def wait_for_return(grid: Grid, nodes: Iterable[int], seconds: float) -> None:
     """Wait at most ``seconds`` until these nodes are connected: a deployed site may be restarting."""
     deadline, wanted = time.monotonic() + seconds, set(nodes)
@@ -143,7 +125,9 @@ def wait_for_return(grid: Grid, nodes: Iterable[int], seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _describe(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, report: Report) -> Answers:
+def _describe(
+    grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, callbacks: Sequence[Callback]
+) -> Answers:
     """Query every node. Query again those that are restarting, and those still preparing features."""
     began = time.monotonic()
     result, pending = Answers(), sorted(nodes)
@@ -159,7 +143,8 @@ def _describe(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunCon
         result.refused.update({site: why for site, why in answers.refused.items() if site not in pending})
         for site, reply in answers.admitted.items():
             if isinstance(reply, Preparing):
-                report(site, reply.done, reply.total)
+                for callback in callbacks:
+                    callback.on_preparing(site, reply.done, reply.total)
                 preparing.add(site)
                 pending.append(site)
             else:
@@ -171,7 +156,7 @@ def _describe(grid: Grid, nodes: Mapping[str, int], query: Query, config: RunCon
     return result
 
 
-def _wait(grid: Grid, config: RunConfig, waiting: Waiting) -> dict[str, NodeInfo]:
+def _wait(grid: Grid, config: RunConfig, callbacks: Sequence[Callback]) -> dict[str, NodeInfo]:
     """Wait until all sites are connected, or a quorum when the time is up; return label → node."""
     began = reported = time.monotonic()
     needed = quorum(config.participants, config.min_sites)
@@ -196,7 +181,8 @@ def _wait(grid: Grid, config: RunConfig, waiting: Waiting) -> dict[str, NodeInfo
             )
         if now - reported >= REPORT_SECONDS:
             reported = now
-            waiting(sorted(labels), now - began)
+            for callback in callbacks:
+                callback.on_waiting(sorted(labels), config.participants, now - began)
         time.sleep(POLL_SECONDS)
 
 
@@ -223,10 +209,9 @@ def _check_trainers(federation: Federation, config: RunConfig) -> None:
         if number > len(trainers):
             able = counted(len(trainers), "site with training images", "sites with training images")
             raise UserError(f"{name} is {number}, but there is only {able}; lower it")
-    if config.sampling == "fixed" and config.min_sites > (size := cohort_size(len(trainers), config)):
-        raise UserError(
-            f"min-sites is {config.min_sites}, but a cohort has only {counted(size, 'site')}; lower it, or "
-            "raise fraction"
-        )
+    size = cohort_size(len(trainers), config)
+    if config.sampling == "fixed" and config.min_sites > size:
+        cohort = f"a cohort has only {counted(size, 'site')}"
+        raise UserError(f"min-sites is {config.min_sites}, but {cohort}; lower it, or raise fraction")
     if config.masks and config.sampling == "fixed":
-        graph(cohort_size(len(trainers), config), config)  # raises if masks need more sites
+        graph(size, config)  # raises if masks need more sites

@@ -14,14 +14,13 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.wire.protocol import TRAIN, Request, Scores
-from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.server.masking.exchange import ask_masked
 from fedtransfer.server.privacy.ledger import RunLedger
-from fedtransfer.server.run_folder.records import Round
 from fedtransfer.server.sites.admission import Answers, Terms, admit
 from fedtransfer.server.sites.cohort import quorum
 from fedtransfer.server.sites.exchange import exchange
-from fedtransfer.server.sites.federation import Federation, wait_for_return
+from fedtransfer.server.sites.federation import Federation, lines_of, wait_for_return
 from fedtransfer.server.sites.public import PublicImages
 
 log = logging.getLogger(__name__)
@@ -31,12 +30,7 @@ PAUSE_SECONDS = 1.0  # before the second attempt at a round; doubled before each
 
 @dataclass(frozen=True)
 class Messenger:
-    """Sends the requests of one run to its sites.
-
-    Attributes:
-        spending: the privacy ledger of the run, if it promises differential privacy.
-        public: public images at the server, which heads are scored on instead of the sites' images.
-    """
+    """Sends the requests of one run to its sites."""
 
     grid: Grid
     config: RunConfig
@@ -44,8 +38,8 @@ class Messenger:
     terms: Terms
     folder: Path
     callbacks: Sequence[Callback]
-    spending: RunLedger | None = None
-    public: PublicImages | None = None
+    spending: RunLedger | None = None  # if the run promises differential privacy
+    public: PublicImages | None = None  # which heads are scored on instead of the sites' images
 
     def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Answers:
         """Send each site its request once, and admit the answers that fit."""
@@ -59,20 +53,23 @@ class Messenger:
             request = next(iter(requests.values()), None)
             answers = admit(replies.by_site, answer, request=request, terms=self.terms)
             answers = replace(answers, bytes_down=replies.bytes_down, bytes_up=replies.bytes_up)
-        self._warn(number, kind, answers)
+        if not (self.config.secret_cohorts and kind == TRAIN):  # else a log of a site tells who was drawn
+            for site, why in answers.refused.items():
+                log.warning("round %d: %s is left out: %s", number, site, why)
+            if answers.failure:
+                log.warning("round %d: %s", number, answers.failure)
         return replace(answers, began=began, exchanging=exchanging)
 
     def ask_all(
         self, kind: str, answer: type[Any], number: int, sites: Sequence[str], request: Callable[[str], Request],
         target: int = 0,
     ) -> Answers:  # fmt: skip
-        """Ask these sites. Ask those without a usable answer again while there are fewer than ``target``.
+        """Ask these sites. Ask those without a usable answer again while there are too few.
 
         Args:
             kind: message type of the requests.
             answer: protocol type of the answers.
             number: the round.
-            sites: the sites to ask.
             request: makes a site's request.
             target: number of answers that is enough (0: the quorum).
 
@@ -85,7 +82,8 @@ class Messenger:
         admitted: dict[str, Any] = {}
         began, up, exchanging = time.monotonic(), 0, 0.0
         for attempt in self.attempts(number):
-            latest = replace(self.ask(kind, answer, number, {site: request(site) for site in missing}), attempt=attempt)
+            requests = {site: request(site) for site in missing}
+            latest = replace(self.ask(kind, answer, number, requests), attempt=attempt)
             up = latest.bytes_up if latest.admitted or not admitted else up  # not the size of late refusals
             admitted |= latest.admitted
             exchanging += latest.exchanging
@@ -98,24 +96,15 @@ class Messenger:
         return replace(latest, admitted=admitted, bytes_up=up, began=began, exchanging=exchanging)
 
     def _ask_masked(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Answers:
-        """Ask under masks until there is a total, and never for a second total.
+        """Ask under masks until there is a total, and never for a second one.
 
-        The difference of two totals over the same images would reveal the sites that are in only
-        one of them.
+        The difference of two totals over the same images would reveal the sites in one of them only.
         """
         for attempt in self.attempts(number):
             answers = self.ask(kind, answer, number, requests)
             if not answers.failure:
                 return replace(answers, attempt=attempt)
         raise self.round_error(number, answers.failure, answers.refused)
-
-    def _warn(self, number: int, kind: str, answers: Answers) -> None:
-        if self.config.secret_cohorts and kind == TRAIN:
-            return  # a log that names a site reveals who was drawn
-        for site, why in answers.refused.items():
-            log.warning("round %d: %s is left out: %s", number, site, why)
-        if answers.failure:
-            log.warning("round %d: %s", number, answers.failure)
 
     def attempts(self, number: int) -> Iterable[int]:
         """Count the attempts at a round from 1, and pause before each one after the first."""
@@ -132,10 +121,9 @@ class Messenger:
         attempts = self.config.round_retries + 1
         effort = f"tried {attempts} times" if attempts > 1 else "not tried again"
         return UserError(
-            f"round {number}: {failure}; {effort}. The run stops here; its last checkpoint is in "
-            f"{self.folder}. Mend this, then resume the run: fedtransfer simulate --resume RUN, or "
-            "fedtransfer server run "
-            "--resume NAME\n" + "\n".join(f"  {site}: {why}" for site, why in refused.items())
+            f"round {number}: {failure}; {effort}. The run stops here; its last checkpoint is in {self.folder}. "
+            "Mend this, then resume the run: fedtransfer simulate --resume RUN, or fedtransfer server run "
+            "--resume NAME\n" + lines_of(refused)
         )
 
     def total(self, answers: Iterable[Any], split: str) -> Counts:
@@ -148,42 +136,22 @@ class Messenger:
         best: bool = False, set_aside: Mapping[str, int] | None = None, public: Counts | None = None,
         secret: bool = False,
     ) -> None:  # fmt: skip
-        """Report a round, or an attempt at one, to the callbacks.
+        """Report a round, or an attempt at one, to the callbacks; see ``Round``.
 
-        Args:
-            number: the round.
-            phase: see ``Round.phase``.
-            planned: the cohort.
-            answers: its answers.
-            failure: why the attempt changed nothing.
-            best: this head has the lowest validation loss so far.
-            set_aside: site → the round from which it may be drawn again.
-            public: counts on public images, which replace the sites' own.
-            secret: hide who was in the cohort and how many, and the seconds, which reveal how many.
+        Counts on ``public`` images replace the sites' own. With ``secret`` no seconds are reported,
+        since they reveal how many sites were in the cohort.
         """
         validation, test = (self.total(answers.summands, split) for split in ("validation", "test"))
         if public is not None:
             validation, test = Counts.empty(len(self.terms.classes)), public
         seconds = math.nan if secret else time.monotonic() - answers.began
         record = Round(
-            round=number,
-            attempt=answers.attempt,
-            phase=phase,
-            failure=failure,
-            planned=tuple(planned),
-            answers=answers.admitted,
-            refused=answers.refused,
-            set_aside=dict(set_aside or {}),
-            validation=validation,
-            test=test,
-            seconds=seconds,
-            bytes_down=answers.bytes_down,
-            bytes_up=answers.bytes_up,
-            best=best,
-            epsilon=self.spending.epsilon if self.spending else None,
-            secret=secret,
-            seconds_aggregating=seconds - answers.exchanging,
-        )
+            round=number, attempt=answers.attempt, phase=phase, failure=failure, planned=tuple(planned),
+            answers=answers.admitted, refused=answers.refused, set_aside=dict(set_aside or {}),
+            validation=validation, test=test, seconds=seconds, bytes_down=answers.bytes_down,
+            bytes_up=answers.bytes_up, best=best, epsilon=self.spending.epsilon if self.spending else None,
+            secret=secret, seconds_aggregating=seconds - answers.exchanging,
+        )  # fmt: skip
         for callback in self.callbacks:
             callback.on_round(record)
 

@@ -1,5 +1,6 @@
 """Public labelled images at the server, on which heads are scored without asking the sites."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,19 +29,12 @@ _BATCH = 256  # images in one pass through a network
 
 @dataclass(frozen=True)
 class PublicImages:
-    """All images of ``--public-data``, regardless of their split.
-
-    Attributes:
-        config: the run's settings.
-        backbone: the run's backbone.
-        classes: class names.
-        labels: class numbers (n,).
-    """
+    """All images of ``--public-data``, regardless of their split."""
 
     config: RunConfig
     backbone: Backbone
     classes: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64]  # class numbers (n,)
     _keys: Sequence[bytes]
     _stores: dict[str, FeatureStore]
     _cache: dict[tuple[str, bytes], NDArray[np.float32]] = field(default_factory=dict)
@@ -54,12 +48,11 @@ class PublicImages:
         return confusion_matrix(self._probabilities(progress, candidate), self.labels)
 
     def _probabilities(self, progress: Progress, candidate: Candidate | None) -> NDArray[np.float32]:
-        head = candidate.head if candidate else progress.state.head
-        layer = candidate.trainable if candidate else progress.trainable
-        x = self._features(layer, progress.arrays.get(MOMENTS))
-        spec = head_spec(self.config, self.backbone, len(self.classes), layer)
+        scored = candidate or progress.last(math.inf, progress.round)
+        x = self._features(scored.trainable, progress.arrays.get(MOMENTS))
+        network = _network(head_spec(self.config, self.backbone, len(self.classes), scored.trainable))
         batches = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
-        return np.concatenate([_network(spec)(head, batch) for batch in batches])
+        return np.concatenate([network(scored.head, batch) for batch in batches])
 
     def _features(self, layer: str, moments: Moments | None) -> NDArray[np.float32]:
         """Return features (n, d') as heads see them; at a deeper cut, as the network gives them."""

@@ -1,8 +1,8 @@
-"""The server's half of each method, one a file: a ``Strategy``, or a ``OneShotHead``; and the strategy of a run.
+"""The server's half of each method, one a file: a ``Strategy``, or a ``OneShotHead``.
 
-A strategy from outside is named in the settings, ``--strategy my_module:NAME``, and imported where
-the server runs. From Python it may be an object too: ``with_strategy`` gives it a name in the run's
-settings, and the object is passed along.
+A run may have a strategy from outside. ``--strategy my_module:NAME`` is imported where the server
+runs. From Python it may be an object too: ``with_strategy`` gives it a name in the run's settings,
+and the object is passed along.
 """
 
 from collections.abc import Mapping
@@ -54,10 +54,8 @@ def with_strategy(config: RunConfig, strategy: Strategy) -> RunConfig:
         UserError: the run's server is another process, which an object cannot be passed to.
     """
     if config.engine == "deployment":
-        raise UserError(
-            "engine deployment: its server is a process of its own, and a strategy cannot be passed to it as an"
-            " object; give --strategy module:NAME"
-        )
+        why = "its server is a process of its own, and a strategy cannot be passed to it as an object"
+        raise UserError(f"engine deployment: {why}; give --strategy module:NAME")
     return RunConfig(**{**config.model_dump(), "strategy": f"{_OBJECT}{type(strategy).__name__}"})
 
 
@@ -73,13 +71,11 @@ def strategy_of(config: RunConfig, given: Strategy | None = None) -> Strategy:
         return STRATEGIES.get(config.strategy, FEDAVG)
     if given is None and config.strategy.startswith(_OBJECT):
         raise UserError(f"strategy {config.strategy}: it was passed from Python; resume the run there, with it")
-    strategy = given or load(
-        config.strategy, Strategy, "--strategy", "module:NAME of a Strategy or its maker, on the Python path"
-    )
+    expected = "module:NAME of a Strategy or its maker, on the Python path"
+    strategy = given or load(config.strategy, Strategy, "--strategy", expected)
     if not strategy.sum_only and (config.masks or config.dp == "site"):
         how = "--masks" if config.masks else "--dp site"
-        raise UserError(
-            f"strategy {config.strategy}: with {how} it receives only the total over all sites, and does not declare"
-            f" that this is enough; if it is, set sum_only=True, otherwise leave out {how}"
-        )
+        why = f"with {how} it receives only the total over all sites, and does not declare that this is enough"
+        remedy = f"if it is, set sum_only=True, otherwise leave out {how}"
+        raise UserError(f"strategy {config.strategy}: {why}; {remedy}")
     return strategy

@@ -23,31 +23,23 @@ Numbers = tuple[NDArray[np.floating[Any]], ...]
 
 @dataclass(frozen=True)
 class State:
-    """What passes from round to round.
+    """What passes from round to round."""
 
-    Attributes:
-        head: the global head, float32, as it travels.
-        slots: further arrays that the server keeps, by name, float64.
-    """
-
-    head: Arrays
-    slots: Mapping[str, Delta]
+    head: Arrays  # the global head, float32, as it travels
+    slots: Mapping[str, Delta]  # further arrays that the server keeps, by name, float64
 
 
 @dataclass(frozen=True)
 class Contribution:
     """What a site sent in a round, or what was made of several sites' updates.
 
-    Attributes:
-        total: weight · delta: float32 as a site sends it, float64 for a sum.
-        weight: n, its number of training images, or 1 where all sites count the same; of a private
-            sum what it is divided by.
-        control: the change of SCAFFOLD's variate at the site, float32, unweighted.
+    The weight is n, the site's number of training images, or 1 where all sites count the same; of a
+    private sum it is what the sum is divided by.
     """
 
-    total: Numbers
+    total: Numbers  # weight · delta: float32 as a site sends it, float64 for a sum
     weight: float
-    control: Arrays = ()
+    control: Arrays = ()  # the change of SCAFFOLD's variate at the site, float32, unweighted
 
     @property
     def delta(self) -> Delta:

@@ -35,8 +35,8 @@ from fedtransfer.common.seeds import Key, digest
 from fedtransfer.common.wire.protocol import CLASS_WEIGHTS, Gather, Request, Sums, Task, Update, weight_of
 from fedtransfer.common.wire.sums import one_shot_sums
 from fedtransfer.server.privacy.mechanism import SiteLevel
-from fedtransfer.server.rounds.balance import class_weights
 from fedtransfer.server.rounds.before import PRIVATE_FACTOR
+from fedtransfer.server.rounds.progress import class_weights
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly
 from fedtransfer.server.strategies import ONE_SHOT_HEADS, strategy_of
 from fedtransfer.server.strategies.strategy import Contribution, next_head

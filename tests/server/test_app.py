@@ -9,8 +9,7 @@ import pytest
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.server.app import make_app
-from fedtransfer.server.callbacks import Callback
-from fedtransfer.server.run_folder.records import Round
+from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 

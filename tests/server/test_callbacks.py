@@ -18,9 +18,8 @@ from fedtransfer.client.app import app as client_app
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.app import make_app
-from fedtransfer.server.callbacks import Callback, Start, load_callbacks
+from fedtransfer.server.callbacks import Callback, Round, Start, load_callbacks
 from fedtransfer.server.callbacks.tables import HISTORY, Tables
-from fedtransfer.server.run_folder.records import Round
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 pytestmark = pytest.mark.run

@@ -57,7 +57,7 @@ def total_of(run: Drawn, method: str, **settings: Any) -> Answers:
     backbone, asked = configured_backbone(config), []
 
     def main(grid: Any) -> None:
-        federation = join(grid, config, backbone, lambda *_: None)
+        federation = join(grid, config, backbone)
         terms = Terms.from_config(config, backbone, federation.classes)
         messenger = Messenger(grid, config, federation, terms, run.folder, [])
         if method == "fedavg":

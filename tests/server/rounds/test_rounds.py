@@ -19,9 +19,9 @@ from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Confusion, Description, Scores, Task, Update
-from fedtransfer.server.callbacks import Callback
+from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.server.rounds.loop import federate
-from fedtransfer.server.run_folder.records import Outcome, Round
+from fedtransfer.server.run_folder.summary import Outcome
 from fedtransfer.server.sites.cohort import draw_cohort
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 

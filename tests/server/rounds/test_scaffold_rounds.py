@@ -10,7 +10,7 @@ from drawn_sites import Drawn, Stopped, three_sites
 from fedtransfer.client.training.scaffold import SiteState
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.wire.protocol import CONTROL, Task, Update
-from fedtransfer.server.run_folder.records import Outcome
+from fedtransfer.server.run_folder.summary import Outcome
 
 DATA = three_sites()
 HOW = {"strategy": "scaffold", "learning_rate": 1.0, "rounds": 6, "local_epochs": 2}

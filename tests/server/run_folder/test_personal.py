@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedtransfer.common.wire.protocol import Description, Personal
-from fedtransfer.server.run_folder.personal import summarise_personal
+from fedtransfer.server.run_folder.summary import summarise_personal
 
 
 def personal(images: int, *correct: int, share: float = 1.0) -> Personal:

@@ -13,6 +13,7 @@ from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire.protocol import Description, Preparing
 from fedtransfer.common.wire.records import pack
+from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite
 
@@ -30,7 +31,7 @@ def joined(*sites: tuple[str, str], images: tuple[int, int, int] = (5, 2, 2), **
     nodes = [SimulatedSite(name, {"partition": partition}) for name, partition in sites]
     grid = InProcessGrid(app, nodes, config.to_flat(), 1)
     try:
-        return join(grid, config, load_backbone(BUNDLED), lambda *progress: None)
+        return join(grid, config, load_backbone(BUNDLED))
     finally:
         grid.close()
 
@@ -98,6 +99,13 @@ def test_what_can_never_work_is_refused_before_the_first_round(settings: dict, w
         joined(("anna", ""), ("bert", ""), **settings)
 
 
+class Reports(Callback):
+    """Notes what is reported while sites join."""
+
+    def __init__(self, reported: list[tuple[object, ...]]) -> None:
+        self.on_preparing = self.on_waiting = lambda *values: reported.append(values)  # type: ignore[method-assign]
+
+
 def answering(*answers: object, **settings: object) -> tuple[Federation, list[tuple[object, ...]]]:
     """Join one site that gives these answers one after the other; return what was reported of it too."""
     app, left, reported = ClientApp(), list(answers), []
@@ -110,7 +118,7 @@ def answering(*answers: object, **settings: object) -> tuple[Federation, list[tu
     config = RunConfig(sites=1, **settings)
     grid = InProcessGrid(app, [SimulatedSite("anna", {})], config.to_flat(), 1)
     try:
-        return join(grid, config, load_backbone(BUNDLED), lambda *told: reported.append(told)), reported
+        return join(grid, config, load_backbone(BUNDLED), [Reports(reported)]), reported
     finally:
         grid.close()
 
@@ -153,7 +161,7 @@ def joined_with(images: dict[str, dict[str, tuple[int, int, int]]], **settings: 
     config = RunConfig(**{"sites": len(images), **settings})
     grid = InProcessGrid(app, [SimulatedSite(name, {"name": name}) for name in images], config.to_flat(), 1)
     try:
-        return join(grid, config, load_backbone(BUNDLED), lambda *told: None)
+        return join(grid, config, load_backbone(BUNDLED))
     finally:
         grid.close()
 
@@ -218,8 +226,8 @@ def test_who_is_connected_is_reported_while_sites_are_missing(monkeypatch: pytes
     reported: list[tuple[object, ...]] = []
     try:
         with pytest.raises(UserError, match="join-timeout"):
-            join(grid, config, load_backbone(BUNDLED), lambda *_: None, lambda *who: reported.append(who))
+            join(grid, config, load_backbone(BUNDLED), [Reports(reported)])
     finally:
         grid.close()
-    assert {tuple(connected) for connected, _ in reported} == {("anna",)}
-    assert all(0 <= seconds <= 0.6 for _, seconds in reported)
+    assert {tuple(connected) for connected, _, _ in reported} == {("anna",)}
+    assert all(0 <= seconds <= 0.6 for *_, seconds in reported)

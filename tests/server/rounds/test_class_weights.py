@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.server.rounds.balance import class_weights
+from fedtransfer.server.rounds.progress import class_weights
 
 counts = st.lists(st.integers(0, 5000), min_size=1, max_size=30).map(np.array).filter(lambda n: n.any())
 
