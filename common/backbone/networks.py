@@ -5,6 +5,7 @@ d).
 """
 
 import warnings
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ _POOLING = ("GlobalAveragePooling2D", "GlobalMaxPooling2D")
 _CLASSIFIER = ("Dense", "Softmax")
 
 
+@cache
 def bundled_network() -> Any:
-    """Load the bundled network."""
+    """Load the bundled network, once per process: nothing changes it."""
     with as_file(files("fedtransfer.assets") / f"{BUNDLED}.keras") as file:
         return keras.models.load_model(file, compile=False)
 

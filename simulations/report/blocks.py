@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 from fedtransfer.simulations.report.texts import NONE
@@ -34,7 +35,7 @@ class Table:
     def _cells(self) -> list[list[str]]:
         return [[row[i] for row in self.rows] for i in range(len(self.columns))]
 
-    @property
+    @cached_property
     def numeric(self) -> tuple[bool, ...]:
         """Which columns hold numbers, and so align to the right."""
         columns = enumerate(self._cells)

@@ -45,14 +45,14 @@ def test_a_fault_is_gone_after_its_audit() -> None:
 
 def test_the_table_has_a_row_for_each_control_and_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controls, "CONTROLS", [control for control in CONTROLS if control.mechanism == "DP-FedNCM"])
-    monkeypatch.setattr(controls, "SEEDS", {True: range(3), False: range(2)})
+    monkeypatch.setattr(controls, "SEEDS", {True: range(2), False: range(1)})
     monkeypatch.setattr(controls, "ProcessPoolExecutor", lambda: ThreadPoolExecutor(1))  # faults are the whole process'
     controls.main(tmp_path / "table.csv")
     rows = list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))
     assert [(row["fault"], row["claimed_epsilon"]) for row in rows] == [
         (fault, claim) for fault in ("none", "noise off", "clip off") for claim in "124"
     ]
-    assert {(row["fault"] == "none", row["runs"]) for row in rows} == {(True, "3"), (False, "2")}
+    assert {(row["fault"] == "none", row["runs"]) for row in rows} == {(True, "2"), (False, "1")}
     for row in rows:
         assert float(row["lowest_bound"]) <= float(row["mean_bound"]) <= float(row["highest_bound"])
         assert (float(row["lowest_bound"]) > float(row["claimed_epsilon"])) == (row["fault"] != "none")

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, chisquare, kstest
 
@@ -96,7 +97,7 @@ IMAGES = {
 }
 
 
-@settings(max_examples=150)
+@examples(50, 150)
 @given(
     st.integers(0, 40),
     st.sampled_from(sorted(IMAGES)),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_network import small_backbone
+from small_network import shared_backbone
 
 from fedtransfer.common.backbone.cut import cut, cuts
 from fedtransfer.common.config.config import RunConfig
@@ -48,7 +48,7 @@ def test_steps_that_cannot_be(text: str, why: str) -> None:
 
 @pytest.mark.parametrize("hidden", [0, 5])
 def test_deeper_arrays_are_pretrained_ones_before_those_trained_so_far(hidden: int) -> None:
-    backbone = small_backbone()
+    backbone = shared_backbone()
     above = [parts.above for parts in cuts(backbone, ["head", "conv4_block2", "conv3"])]
     head, block, stage = (HeadSpec(8, 3, hidden, above=part) for part in above)
     for spec in (head, block, stage):
@@ -68,7 +68,7 @@ def test_deeper_arrays_are_pretrained_ones_before_those_trained_so_far(hidden: i
 
 def test_costs_are_told_for_each_step() -> None:
     config = RunConfig(unfreeze_at="20:conv4_block2,40:conv3", hidden_units=5)
-    head, block, stage = costs(config, small_backbone(), 3, 1000)
+    head, block, stage = costs(config, shared_backbone(), 3, 1000)
     assert (head.round, head.layer, head.parameters, head.image) == (1, "head", 8 * 5 + 5 + 5 * 3 + 3, 4 * 8)
     assert (block.round, block.parameters, block.image) == (20, head.parameters + 2 * 3 * 3 * 8 * 8, 4 * 2 * 2 * 8)
     assert (stage.message, stage.image) == (4 * stage.parameters, 4 * 8 * 8 * 4)

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -40,7 +41,7 @@ def images(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("what", NOISY_KINDS)
-@settings(max_examples=150)
+@examples(50, 150)
 @given(arrays(np.float32, (1, D), elements=CONTENT), st.integers(0, C - 1), st.floats(0.05, 20), st.integers(0, 9))
 def test_no_image_changes_the_sums_by_more_than_the_sensitivity(what: str, image, label, clip, place) -> None:
     x, y = images(9)
@@ -69,11 +70,14 @@ def test_a_gram_matrix_keeps_its_norm_as_a_vector_and_comes_back(size: int, seed
 
 @pytest.mark.parametrize("n", [0, 40])
 def test_noise_on_the_gram_matrix_is_that_of_the_formula(n: int) -> None:
-    """A site without images releases as much as any other."""
+    """A site without images releases as much as any other.
+
+    A deviation of 2,000 draws has one of 1.6 %, so 6 % is nearly four.
+    """
     run, rng = config("fed3r", clip=0.5), np.random.default_rng(2)
     x, y = images(n)
     vector, by_class = clipped_sums(NOISY_GRAM, x, y, C, 0.5)
-    drawn = [released_sums(x, y, C, run, rng) for _ in range(4000)]
+    drawn = [released_sums(x, y, C, run, rng) for _ in range(2000)]
     noise = np.array([gram_matrix(v.astype(np.float64)) for v, _ in drawn]) - gram_matrix(vector)
     on_classes = np.array([b for _, b in drawn]) - by_class
     sigma = 1.5 * math.sqrt(0.5**4 + 0.5**2)
@@ -90,7 +94,7 @@ def test_noise_on_class_sums_is_that_of_the_formula(n: int) -> None:
     run, rng = config("fedncm", clip=0.5), np.random.default_rng(3)
     x, y = images(n)
     [plain] = clipped_sums(NOISY_CLASSES, x, y, C, 0.5)
-    noise = np.array([released_sums(x, y, C, run, rng)[0] for _ in range(4000)]) - plain
+    noise = np.array([released_sums(x, y, C, run, rng)[0] for _ in range(2000)]) - plain
     assert np.abs(noise.std(0) / (1.5 * 0.5) - 1).max() < 0.06
     assert np.abs(noise.mean(0)).max() < 6 * 0.75 / math.sqrt(len(noise))
 
