@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras.src.backend.config import keras_home
 from pictures import picture
-from small_network import thin_resnet50v2
+from small_network import shared_backbone, thin_resnet50v2
 
 from fedtransfer.common.backbone.backbone import Backbone, load_backbone
 from fedtransfer.common.compute import keras
@@ -29,7 +29,7 @@ def copy_of(backbone: Backbone) -> Backbone:
 
 
 def test_fingerprint_covers_weights_architecture_and_mean_but_not_names() -> None:
-    backbone = load_backbone(BUNDLED)
+    backbone = shared_backbone()
     assert copy_of(backbone).fingerprint == backbone.fingerprint
     changed = copy_of(backbone)
     weights = changed.network.get_weights()
@@ -38,7 +38,10 @@ def test_fingerprint_covers_weights_architecture_and_mean_but_not_names() -> Non
     tops = [keras.layers.Activation("linear", name="other"), keras.layers.Activation("relu")]
     renamed, other = (
         Backbone(
-            BUNDLED, 64, keras.Model(backbone.network.input, top(backbone.network.layers[-2].output)), backbone.mean
+            backbone.name,
+            16,
+            keras.Model(backbone.network.input, top(backbone.network.layers[-2].output)),
+            backbone.mean,
         )
         for top in tops
     )
@@ -46,7 +49,7 @@ def test_fingerprint_covers_weights_architecture_and_mean_but_not_names() -> Non
     prints = {
         changed.fingerprint,
         other.fingerprint,
-        Backbone(BUNDLED, 64, backbone.network, None).fingerprint,
+        Backbone(backbone.name, 16, backbone.network, None).fingerprint,
         backbone.fingerprint,
     }
     assert len(prints) == 4
