@@ -88,11 +88,7 @@ def cut(backbone: Backbone, layer: str) -> Cut:
 
 
 def cuts(backbone: Backbone, layers: Sequence[str]) -> tuple[Cut, ...]:
-    """Cut a backbone before each of several layers.
-
-    Raises:
-        UserError: a layer is not deeper than the one before it, or see ``cut``.
-    """
+    """Cut a backbone before several layers. Raises UserError: one is not deeper, or see ``cut``."""
     result = tuple(cut(backbone, layer) for layer in layers)
     for first, second in pairwise(result):
         if _arrays(second) <= _arrays(first):
@@ -139,7 +135,7 @@ def _upper(network: Any, crossing: Any) -> Any:
 
 
 def _replay(network: Any, begin: Any, start: Any, names: set[str] | None = None) -> Any:
-    """Apply copies of what follows tensor ``begin`` in a network to tensor ``start``; return the output."""
+    """Apply copies of what follows tensor ``begin`` to tensor ``start``; return the output."""
     names = {"image"} if names is None else names
     tensors, copies = {id(begin): start}, {}
     for node in _nodes(network):

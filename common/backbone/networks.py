@@ -105,11 +105,7 @@ def preprocess(image: Any, mode: str) -> Any:
 
 
 def check_network(network: Any, name: str, resolution: int) -> None:
-    """Check that weights and features are finite, and differ for different images.
-
-    Raises:
-        UserError: they are not; the text names the layer.
-    """
+    """Check that weights and features are finite, and features differ; a UserError says why not."""
     for layer in network.layers:
         if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
             raise UserError(

@@ -89,11 +89,7 @@ def read_statistics(file: Traversable, width: int) -> dict[str, NDArray[Any]]:
 
 
 def check_origin(arrays: dict[str, NDArray[Any]], file: str, fingerprint: str, resolution: int) -> None:
-    """Check that a file says that its statistics are of a backbone at a resolution.
-
-    Raises:
-        UserError: they are of another backbone, or at another resolution.
-    """
+    """Check that a file's statistics are of a backbone at a resolution; if not, raise a UserError."""
     made_for, pixels = str(arrays.get("fingerprint", "")), int(arrays.get("resolution", 0))
     if (made_for, pixels) != (fingerprint, resolution):
         raise UserError(
@@ -147,13 +143,9 @@ def write_statistics(path: Path, raw: NDArray[np.float32], fingerprint: str, res
         "standardised_axes": _principal_axes(scale[:, None] * covariance * scale),
     }
     with replacement(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            images=np.array(len(raw)),
-            fingerprint=np.array(fingerprint),
-            resolution=np.array(resolution),
-            **{name: array.astype(np.float32) for name, array in arrays.items()},
-        )
+        origin = {"images": len(raw), "fingerprint": fingerprint, "resolution": resolution}
+        numbers = {name: array.astype(np.float32) for name, array in arrays.items()}
+        np.savez(file, **{name: np.array(value) for name, value in origin.items()}, **numbers)  # type: ignore[arg-type]
 
 
 def _principal_axes(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

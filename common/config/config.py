@@ -89,11 +89,7 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
 
 
 def without_retired(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Drop settings of earlier versions that have their default.
-
-    Raises:
-        UserError: one has another value; the text says what to do.
-    """
+    """Drop settings of earlier versions that have their default. Raises UserError: one has another."""
     if problems := [
         f"{source}: {key}: no setting of this version, got {values[key]!r}; {remedy}, so leave it out"
         for key, (default, remedy) in RETIRED.items()

@@ -63,5 +63,5 @@ def refuse_missing(paths: Sequence[Path]) -> None:
 
 
 def _extra(name: str) -> dict[str, Any]:
-    """Return the facts of a field that ``option`` attached: its panel, and the choices that help shows."""
+    """Return what ``option`` attached to a field: its panel, and the choices that help shows."""
     return RunConfig.model_fields[name].json_schema_extra  # type: ignore[return-value]

@@ -200,7 +200,7 @@ def _check_masks(config: Settings) -> None:
 
 
 def cohort_under_masks(config: Settings) -> int:
-    """Return how many sites share masks in a round, as far as it is known; of Poisson cohorts the mean."""
+    """Return how many sites share masks in a round, as far as known; of Poisson cohorts the mean."""
     if config.cohort_size:
         return min(config.cohort_size, config.participants)
     return int(config.fraction * config.participants + (1e-9 if config.sampling == "poisson" else 0.5))

@@ -35,7 +35,7 @@ class Image:
     group: str = ""
 
     def read(self) -> Content:
-        """Return the content: a file's bytes, or an archive's array. Raises OSError: it cannot be read."""
+        """Return the content, a file's bytes or an archive's array. Raises OSError: it is unreadable."""
         if row := _ARCHIVE_ROW.match(self.path):
             return archive_arrays(row["archive"])[row["member"]][int(row["row"])]
         status = os.stat(self.path)
@@ -46,7 +46,7 @@ class Image:
         return Path(self.path).read_bytes()
 
     def key(self) -> bytes:
-        """Return the content key; of an archive's row it is computed once. Raises OSError: see ``read``."""
+        """Return the content key; an archive's row has it computed once. Raises OSError: see ``read``."""
         if row := _ARCHIVE_ROW.match(self.path):
             archive = row["archive"]
             keys = _archive_keys(archive, os.stat(archive).st_mtime_ns)
@@ -99,11 +99,7 @@ def decode(content: Content) -> NDArray[np.uint8]:
 
 
 def vector(content: Content, width: int) -> NDArray[np.float32]:
-    """Return ready-made features (width,) float32 as they are.
-
-    Raises:
-        ValueError: the content is an image; or the features have another width, or are not finite.
-    """
+    """Return ready-made features (width,) float32 as they are. Raises ValueError: they are not."""
     if isinstance(content, bytes) or content.ndim != 1:
         raise ValueError(f"an image; --backbone features-{width} expects ready-made features of width {width}")
     if len(content) != width:

@@ -66,16 +66,11 @@ def extract(
     holds the lock. Copies of one content are extracted once.
 
     Args:
-        store: the store of this backbone and resolution.
-        backbone: turns images into features.
-        images: the images.
-        views: gives the number of augmented views of an image.
+        store, backbone: the store, and the network that it belongs to.
+        images: the images, of which ``views`` gives the numbers of augmented views.
         threads: the number of batches at a time (0: one per core).
-        strict: stop at the first image that cannot be read.
+        strict: whether to raise a UserError at the first image that cannot be read.
         progress: called with the number of missing images that are done, and of all.
-
-    Raises:
-        UserError: an image cannot be read, and ``strict`` is set.
     """
     with ThreadPoolExecutor(threads or CORES) as pool:
         keys = _keys(images, pool)

@@ -70,16 +70,12 @@ class FeatureMap:
 
 
 def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None = None) -> FeatureMap:
-    """Return the map of a run config.
+    """Return the map of a run config, for a backbone with the public statistics in use.
 
-    Args:
-        config: how features are standardised, projected and scaled.
-        backbone: from ``configured_backbone``, with the public statistics in use.
-        moments: the federation's mean and deviation, for ``--standardise federated``.
+    ``moments`` are the federation's mean and deviation, for ``--standardise federated``.
 
     Raises:
-        UserError: moments are needed and missing, or --dimensions exceeds the width of the
-            features.
+        UserError: moments are needed and missing, or --dimensions exceeds the width of the features.
     """
     offset: NDArray[np.float64] | NDArray[np.float32] | None = None
     deviation: NDArray[np.float64] | NDArray[np.float32] | None = None
@@ -92,21 +88,13 @@ def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None =
                 "beginning and stores them in its head.npz"
             )
         offset, deviation = moments
-    return FeatureMap(
-        backbone.features,
-        None if offset is None else offset.astype(np.float32),
-        None if deviation is None else _inverse(deviation),
-        _matrix(config, backbone),
-        config.normalise,
-    )
+    mean = None if offset is None else offset.astype(np.float32)
+    scale = None if deviation is None else _inverse(deviation)
+    return FeatureMap(backbone.features, mean, scale, _matrix(config, backbone), config.normalise)
 
 
 def feature_width(config: RunConfig, backbone: Backbone) -> int:
-    """Return d', the width of the features that heads see; it does not depend on moments.
-
-    Raises:
-        UserError: --dimensions exceeds the width of the features.
-    """
+    """Return d', the width of the features that heads see. Raises UserError: --dimensions exceeds d."""
     if config.project == "none":
         return backbone.features
     if not 0 < config.dimensions <= backbone.features:

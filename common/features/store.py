@@ -81,11 +81,7 @@ class FeatureStore:
                 self._rows.update((key, (records, row)) for row, key in enumerate(_keys(records)))
 
     def read(self, keys: Sequence[bytes]) -> NDArray[np.float32]:
-        """Return the raw features of ``keys``, shape (n, d) float32, from memory-mapped shards.
-
-        Raises:
-            KeyError: a key is not in the store.
-        """
+        """Return the raw features of ``keys``, (n, d) float32. Raises KeyError: one is missing."""
         features = np.empty((len(keys), self.width), np.float32)
         for i, key in enumerate(keys):
             records, row = self._rows[key]
@@ -144,7 +140,7 @@ def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
 def prune_store(
     root: Path, *, backbone: str = "", unused_days: int = 0, dry_run: bool = False
 ) -> list[tuple[Path, int]]:
-    """Remove damaged files, leftovers and the folders that options name; return files with their sizes."""
+    """Remove damaged files, leftovers and folders that options name; return files with sizes."""
     now = time.time()
     files: list[Path] = []
     for folder in _folders(root):

@@ -120,22 +120,13 @@ def mix(start: Arrays, end: Arrays, share: float) -> Arrays:
 
 
 def save_head(
-    path: Path,
-    head: Sequence[NDArray[np.float32]],
-    classes: Sequence[str],
-    fingerprint: str,
-    moments: Moments | None = None,
-    layer: str = HEAD,
-) -> None:
+    path: Path, head: Sequence[NDArray[np.float32]], classes: Sequence[str], fingerprint: str,
+    moments: Moments | None = None, layer: str = HEAD,
+) -> None:  # fmt: skip
     """Write a head's arrays and class names to a ``.npz`` file; equal heads give equal bytes.
 
-    Args:
-        path: the file.
-        head: the arrays.
-        classes: the class names.
-        fingerprint: of the backbone.
-        moments: the federation's moments, if features are standardised by them.
-        layer: the layer of the backbone at which the arrays begin.
+    Next to them are the backbone's fingerprint, the federation's moments, if features are
+    standardised by them, and the layer of the backbone at which the arrays begin.
     """
     named: dict[str, Any] = {f"array_{i}": array for i, array in enumerate(head)}
     named |= dict(zip(_MOMENTS, moments or (), strict=bool(moments)))
@@ -146,7 +137,7 @@ def save_head(
 
 
 def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
-    """Read a file of ``save_head``: arrays, class names, fingerprint. Raises UserError: it is no such file."""
+    """Read arrays, class names and fingerprint of ``save_head``. Raises UserError: it is no such file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             number = sum(name.startswith("array_") for name in file.files)
@@ -172,11 +163,7 @@ def load_layer(path: Path) -> str:
 
 @lru_cache(maxsize=32)
 def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = HEAD) -> HeadSpec:
-    """Return the shape of the trained part from a layer of the backbone on; ``head`` for the head alone.
-
-    Raises:
-        UserError: the backbone cannot be cut there.
-    """
+    """Return the shape of what is trained from a layer on. Raises UserError: see ``cut``."""
     width, above = feature_width(config, backbone), cut(backbone, layer).above
     mapped = feature_map(config, backbone) if above else None
     return HeadSpec(width, classes, config.hidden_units, config.dropout, config.l2, above, mapped)

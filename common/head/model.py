@@ -59,11 +59,7 @@ class Classifier:
         return int(shape[-1]) if len(shape) == 2 else 0
 
     def read(self, content: Content) -> NDArray[Any]:
-        """Decode the content of an image for ``predict``, or read ready-made features.
-
-        Raises:
-            ValueError: it cannot be decoded; the text says why.
-        """
+        """Decode an image for ``predict``, or read ready-made features; a ValueError says why not."""
         return vector(content, self.width) if self.width else decode(content)
 
     @cached_property
@@ -83,8 +79,8 @@ class Classifier:
 def build_model(backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD) -> tuple[Any, list[Any]]:
     """Join resize, backbone, feature map, head and softmax into one Keras model.
 
-    For ready-made features it begins at the feature map. Return it, and its variables in the order of a
-    head's arrays.
+    For ready-made features it begins at the feature map. Return it, and its variables in the order
+    of a head's arrays.
     """
     if isinstance(backbone, ReadyMade):
         image = below = keras.Input((backbone.features,), name="features")

@@ -67,16 +67,12 @@ class Ring:
 
 
 def least_sites(cohort: int, config: Settings) -> int:
-    """Return the least number of sites in a total: --min-sites, or two thirds of the cohort; 3 at least."""
+    """Return the least number of sites in a total: --min-sites, or two thirds; 3 at least."""
     return max(LEAST, config.min_sites or -(-2 * cohort // 3))
 
 
 def graph(sites: int, config: Settings) -> Graph:
-    """Return the graph of ``sites`` sites.
-
-    Raises:
-        UserError: no threshold is safe, with too few sites or too many colluding ones.
-    """
+    """Return the graph of ``sites`` sites. Raises UserError: no threshold is safe for them."""
     return _graph(sites, least_sites(sites, config), config.colluding_sites)
 
 

@@ -73,11 +73,7 @@ def seal(key: bytes, bound: bytes, content: bytes) -> bytes:
 
 
 def unseal(key: bytes, bound: bytes, box: bytes) -> bytes:
-    """Open a sealed box.
-
-    Raises:
-        ValueError: the box was sealed with another key or ``bound``, or was changed.
-    """
+    """Open a sealed box. Raises ValueError: the key or ``bound`` is another, or the box was changed."""
     try:
         return AESGCM(key).decrypt(box[:_NONCE], box[_NONCE:], bound)
     except InvalidTag:

@@ -55,15 +55,13 @@ def encode(
     answer: Answer, sites: int, rng: np.random.Generator, places: int = PLACES,
     instead: Mapping[str, Sequence[Whole]] | None = None,
 ) -> Words:  # fmt: skip
-    """Return an answer's numbers as a vector.
+    """Return the numbers of a site's answer as a vector, to be summed over ``sites`` sites.
 
     Args:
-        answer: of a site.
-        sites: N, the number of vectors in the sum.
+        answer, sites: the answer, and N.
         rng: draws the rounding; secret, since it reveals the fractions that are rounded away.
         places: the number of fraction bits.
-        instead: field → whole numbers, in the scale of ``places``, in place of its arrays: those with
-            noise.
+        instead: field → whole numbers, in the scale of ``places``, in place of its arrays: with noise.
 
     Raises:
         SiteError: a number is not finite, or too large for a sum over ``sites``.
@@ -96,11 +94,7 @@ def encode(
 def decode(total: Words, template: A, sites: int, places: int = PLACES) -> A:
     """Return the answer that a sum of vectors encodes: int64 for whole numbers, float64 for others.
 
-    Args:
-        total: the sum, modulo 2^64.
-        template: an answer of the same shapes and types; its numbers do not matter.
-        sites: the number of vectors in the sum.
-        places: the number of fraction bits.
+    ``template`` is an answer of the same shapes and types; its numbers do not matter.
 
     Raises:
         ValueError: the total has another length, or a number that is too large for a sum: a mask is

@@ -38,7 +38,7 @@ class Sizes:
 
     @property
     def gram(self) -> int:
-        """A Gram matrix (packed triangle in float64, with a row for the bias) and class sums next to it."""
+        """A Gram matrix (packed triangle in float64, with a row for the bias), and class sums."""
         d = self.features
         return 8 * ((d + 1) * (d + 2) // 2 + (d + 1) * self.classes)
 

@@ -50,7 +50,7 @@ def rounded(arrays: Sequence[NDArray[Any]], scale: float, rng: np.random.Generat
 
 
 def integer_sensitivity(clip: float, scale: float, d: int) -> float:
-    """Return the largest norm by which a unit, added or removed, changes ``rounded`` sums.
+    """Return the largest norm by which a unit, added or removed, changes ``rounded`` sums of d entries.
 
     With the same draws, an entry that changes by x steps before rounding changes by less than |x| +
     1 after it, and by one more if float64 moves it by up to a step. Norms add: clip·scale + 2√d.
@@ -62,11 +62,6 @@ def integer_sensitivity(clip: float, scale: float, d: int) -> float:
     twice that. So √d is enough for any data as long as 2γ·n·clip·scale ≤ √d: with 2**28 steps to a
     clip and B = 4096, up to n = 1e5 for d = 771, and n = 4e6 for the Gram matrix of 2048 features.
     With independent rounding errors γ would be √(B + n/B)·2**-53, and n = 5e6 for d = 771.
-
-    Args:
-        clip: clip norm of a unit before rounding.
-        scale: steps per 1.
-        d: the number of entries of all arrays together.
     """
     return clip * scale + 2 * math.sqrt(d)
 
@@ -74,15 +69,14 @@ def integer_sensitivity(clip: float, scale: float, d: int) -> float:
 def share(size: int, sensitivity: float, noise_multiplier: float, honest: int, rng: np.random.Generator) -> Integers:
     """Return a site's share (size,) of the noise.
 
-    ``honest`` shares have a deviation of noise_multiplier·sensitivity.
+    ``honest`` shares together have a deviation of noise_multiplier·sensitivity.
 
     Args:
         size: the number of entries.
         sensitivity: of the sum of integers to one unit (``integer_sensitivity``).
         noise_multiplier: standard deviation of the whole noise, divided by the sensitivity.
         honest: the smallest number of sites in a total that keep their shares secret.
-        rng: source of the noise; a secret one (``fedtransfer.common.privacy.gaussian``) outside
-            tests.
+        rng: source of the noise; outside tests ``fedtransfer.common.privacy.gaussian.secret_generator``.
 
     Raises:
         ValueError: the deviation of the share is below 8 steps, too few for the sum of shares to be

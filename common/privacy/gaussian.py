@@ -38,7 +38,7 @@ def norm(arrays: Sequence[NDArray[Any]]) -> float:
 
 
 def clipped(arrays: Sequence[NDArray[Any]], bound: float) -> Arrays:
-    """Scale arrays to a joint norm of at most ``bound``, up to rounding; to 0 if ``norm`` is not finite."""
+    """Scale arrays to a joint norm of at most ``bound``, up to rounding; to 0 if it is not finite."""
     size = norm(arrays)
     if not np.isfinite(size):
         return tuple(np.zeros(array.shape) for array in arrays)

@@ -66,11 +66,7 @@ class Identity(Protocol):
         """Sign as this site."""
 
     def verify(self, site: str, data: bytes, signature: bytes) -> None:
-        """Check that ``site`` signed ``data``.
-
-        Raises:
-            SiteError: the signature is invalid, or this site does not know ``site``.
-        """
+        """Check that ``site`` signed ``data``. Raises SiteError: it did not, or is not known here."""
 
 
 def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:

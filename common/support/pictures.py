@@ -20,13 +20,9 @@ def save_figure(figure: Any, path: Path) -> None:
 
 
 def save_heat_map(
-    path: Path,
-    numbers: NDArray[np.int64],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    title: str,
+    path: Path, numbers: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], title: str,
     labels: tuple[str, str],
-) -> None:
+) -> None:  # fmt: skip
     """Draw a matrix of counts, each shaded by its share of the row, with the numbers if they fit.
 
     Args:

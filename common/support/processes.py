@@ -84,11 +84,7 @@ def running_pid(state: Path) -> int | None:
 
 @contextmanager
 def only_process(state: Path, refusal: str) -> Iterator[None]:
-    """Hold ``state/running.lock``, with this process' number in ``state/pid``, as ``running_pid`` reads.
-
-    Raises:
-        UserError: another process holds the lock; ``refusal`` is the text.
-    """
+    """Hold ``state/running.lock``, with a number in ``state/pid``; UserError(refusal) if others do."""
     lock = FileLock(state / "running.lock")
     try:
         lock.acquire(timeout=1)  # running_pid holds it for a moment
@@ -141,21 +137,14 @@ def start_in_background(
 
 
 def wait_until_up(
-    name: str,
-    process: subprocess.Popen[bytes],
-    ready: Callable[[], bool],
-    log: Path,
-    report: Callable[[str], None],
-    begin: int = 0,
-    seconds: float = START_SECONDS,
-    setting: str = "",
-) -> None:
+    name: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path,
+    report: Callable[[str], None], begin: int = 0, seconds: float = START_SECONDS, setting: str = "",
+) -> None:  # fmt: skip
     """Wait until a process that was just started is ready.
 
     Args:
         name: the process in words, such as "site north".
-        process: the process.
-        ready: says whether it is up.
+        process, ready: the process, and what says whether it is up.
         log: file for its output; the last line is what it is doing.
         report: takes a line every ten seconds, which says what the process is doing.
         begin: position in the log, in bytes, at which the output of this process begins.

@@ -41,11 +41,9 @@ def service_unit(role: str, description: str, folder: Path, user: str, command: 
     """Return the systemd unit that keeps ``fedtransfer ROLE start --dir FOLDER`` running.
 
     Args:
-        role: ``server`` or ``client``.
-        description: the service, in a few words.
+        role, description: ``server`` or ``client``, and the service in a few words.
         folder: the absolute path of its folder, the only one that it may write to.
-        user: the account under which it runs.
-        command: the absolute path of the ``fedtransfer`` program.
+        user, command: the account, and the absolute path of the ``fedtransfer`` program.
         pause: seconds before systemd restarts it.
     """
     # A per cent sign starts one of systemd's specifiers; a dollar sign, in arguments only, a variable.

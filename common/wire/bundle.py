@@ -61,26 +61,14 @@ def build_bundle() -> tuple[bytes, str]:
 
     The archive is not compressed, so its bytes do not depend on a machine's compression library.
     """
-    project = {
-        "project": {"name": "fedtransfer", "version": version("fedtransfer"), "license": "Apache-2.0"},
-        "tool": {
-            "flwr": {
-                "app": {
-                    "publisher": PUBLISHER,
-                    "components": {"serverapp": "bundle_server:app", "clientapp": "bundle_client:app"},
-                    "config": RunConfig().to_flat(),
-                }
-            }
-        },
-    }
-    digest = sources_digest()
-    built, _ = build_fab_from_files(
-        {
-            "pyproject.toml": tomli_w.dumps(project).encode(),
-            "bundle_server.py": _APP.format(name="The ServerApp", package="server", digest=digest).encode(),
-            "bundle_client.py": _APP.format(name="The ClientApp", package="client", digest=digest).encode(),
-        }
-    )
+    components = {"serverapp": "bundle_server:app", "clientapp": "bundle_client:app"}
+    app = {"publisher": PUBLISHER, "components": components, "config": RunConfig().to_flat()}
+    project = {"name": "fedtransfer", "version": version("fedtransfer"), "license": "Apache-2.0"}
+    files = {"pyproject.toml": tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}}).encode()}
+    for package, name in (("server", "The ServerApp"), ("client", "The ClientApp")):
+        code = _APP.format(name=name, package=package, digest=sources_digest())
+        files[f"bundle_{package}.py"] = code.encode()
+    built, _ = build_fab_from_files(files)
     archive = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(built)) as source, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
         for name in source.namelist():

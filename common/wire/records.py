@@ -185,7 +185,7 @@ def _padded(array: NDArray[Any]) -> bytes:
 
 
 def _array(entry: Sequence[Any], data: bytes, start: int) -> NDArray[Any]:
-    """A read-only view of bytes as an array; NumPy refuses negative lengths, and those beyond the data."""
+    """A read-only view of bytes as an array; NumPy refuses lengths below 0 or beyond the data."""
     dtype = np.dtype(str(entry[0]))
     if dtype.kind not in "iuf":
         raise ValueError(f"an array of type {entry[0]!r}")

@@ -1,4 +1,4 @@
-"""All settings of a run, and what follows from them; ``fedtransfer.common.config.config`` adds the rules.
+"""All settings of a run, and what follows; ``fedtransfer.common.config.config`` adds the rules.
 
 Flower's run config is flat, knows neither lists nor null and overrides only keys that are present in
 ``pyproject.toml``; so every field is a string, number or boolean, and 0 or "" says "not set".
@@ -8,21 +8,8 @@ from itertools import compress
 
 import tomli_w
 
-from fedtransfer.common.config.settings.federation import (
-    FederationSettings,
-    PrivacySettings,
-    RunSettings,
-    StrategySettings,
-    TrustSettings,
-)
+from fedtransfer.common.config.settings import federation, training
 from fedtransfer.common.config.settings.option import Value
-from fedtransfer.common.config.settings.training import (
-    BackboneSettings,
-    DataSettings,
-    FeatureSettings,
-    HeadSettings,
-    TrainingSettings,
-)
 from fedtransfer.common.methods import METHODS, outside
 from fedtransfer.common.methods.method import Method
 
@@ -30,8 +17,9 @@ OPTIONAL_EXCHANGES = ("federated-statistics", "deeper-layers")  # a run may ask 
 
 
 class Settings(  # pydantic lists the fields of the last base first
-    RunSettings, PrivacySettings, TrustSettings, StrategySettings, FederationSettings, TrainingSettings,
-    HeadSettings, FeatureSettings, BackboneSettings, DataSettings,
+    federation.RunSettings, federation.PrivacySettings, federation.TrustSettings, federation.StrategySettings,
+    federation.FederationSettings, training.TrainingSettings, training.HeadSettings, training.FeatureSettings,
+    training.BackboneSettings, training.DataSettings,
 ):  # fmt: skip
     """All that determines a run."""
 

@@ -38,7 +38,7 @@ def changed(settings: SettingsGroup, name: str) -> bool:
 
 
 def changed_of(settings: SettingsGroup, names: Iterable[str]) -> str:
-    """Return which of some fields have another value than their default, as people write them; "" for none."""
+    """Return the outside names of the fields, of some, that have not their default; "" for none."""
     return ", ".join(outside(name) for name in names if changed(settings, name))
 
 
