@@ -103,7 +103,8 @@ class SiteData:
     def images_by_class(self) -> dict[str, tuple[int, int, int]]:
         """Count the images of each class in (train, validation, test)."""
         train, validation, test = (Counter(self.labels[split].tolist()) for split in SPLITS)
-        return {name: (train[name], validation[name], test[name]) for name in sorted({*train, *validation, *test})}
+        names = sorted({*train, *validation, *test})
+        return {name: (train[name], validation[name], test[name]) for name in names}
 
 
 def prepare_site(

@@ -81,8 +81,9 @@ def statistics(
         raise UserError(f"--out {out}: expected a file name that ends in .npz")
     if out.exists():
         raise UserError(f"--out {out} already exists; choose another name, or remove it")
-    settings = {"backbone": backbone, "weights": weights, "resolution": resolution, "preprocessing": preprocessing}
-    config = resolve_config(overrides=settings | {"store": str(store or "")})
+    settings = {"backbone": backbone, "weights": weights, "resolution": resolution}
+    settings |= {"preprocessing": preprocessing, "store": str(store or "")}
+    config = resolve_config(overrides=settings)
     source = read_source(images)
     console = Console(stderr=True)
     console.print("Starting TensorFlow …", style="dim")
@@ -119,8 +120,9 @@ def _print(reports: list[StoreReport], store: Path | None, json_output: bool) ->
     from fedtransfer.common.support.terminal import table_console
 
     table = Table(title=f"Feature store {store or default_store()}", caption=None if reports else "empty")
-    for name in ("backbone, resolution, fingerprint", "images", "shards", "MB", "last used", "damaged", "left over"):
-        table.add_column(name, justify="left" if name.startswith("backbone") else "right")
+    table.add_column("backbone, resolution, fingerprint")
+    for name in ("images", "shards", "MB", "last used", "damaged", "left over"):
+        table.add_column(name, justify="right")
     for report in reports:
         megabytes = f"{report.bytes / 1e6:.1f}"
         numbers = (f"{report.images:,}", str(report.shards), megabytes, report.last_used, str(report.damaged))

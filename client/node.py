@@ -102,11 +102,6 @@ class DeployedNode(Node):
         keep_result(self.site.results, task, config, fingerprint, run, personal=personal)
 
 
-@lru_cache(maxsize=1)
-def _site_folder(folder: str, modified: int) -> SiteFolder:
-    return SiteFolder.open(Path(folder))
-
-
 def deployed_node(folder: str) -> DeployedNode:
     """Return the node of the site in ``folder``, with its present settings.
 
@@ -114,10 +109,13 @@ def deployed_node(folder: str) -> DeployedNode:
         UserError: its settings are invalid.
     """
     path = Path(folder) / SETTINGS
-    changed = path.stat().st_mtime_ns if path.exists() else 0
-    site = _site_folder(folder, changed)
-    least = site.settings.consent.least_images
-    data = str(site.path(site.settings.data))
+    return _deployed_node(folder, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=1)
+def _deployed_node(folder: str, changed: int) -> DeployedNode:
+    site = SiteFolder.open(Path(folder))
+    least, data = site.settings.consent.least_images, str(site.path(site.settings.data))
     return DeployedNode(data, site.state, least_images=least, changed=changed, patience=PATIENCE, site=site)
 
 
@@ -154,13 +152,14 @@ def split_images(site: SiteFolder, config: RunConfig, split: str) -> tuple[list[
     if split not in (*SPLITS, "all"):
         raise UserError(f"--split {split}: expected {', '.join(SPLITS)} or all")
     images, problems = [], []
+    shares = (config.seed, config.test_fraction, config.validation_fraction)
     for image in site_images(site):
         try:
             key = image.key()
         except OSError as error:
             problems.append(Problem(image.path, str(error.strerror)))
             continue
-        if split in ("all", split_of(image, key, config.seed, config.test_fraction, config.validation_fraction)):
+        if split in ("all", split_of(image, key, *shares)):
             images.append(image)
     if not images:
         raise UserError(f"the site has no {split} images; try --split all")
@@ -192,7 +191,8 @@ def keep_result(
     results: Path, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False
 ) -> None:
     """Write the head in ``task`` and the settings of a run; a second delivery replaces the first."""
-    folder = next(results.glob(f"*-{run}"), results / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{run}")
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    folder = next(results.glob(f"*-{run}"), results / f"{moment}-{run}")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", config.to_toml())
     result = Result(folder, config, personal)

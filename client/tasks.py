@@ -158,7 +158,8 @@ def personal(task: Task, site: Site) -> protocol.Personal:
     spec, _ = _head_and_recipe(site, task)
     data = {split: _data(split, task, site) for split in SPLITS}
     result = make_personal(spec, site.config, task.head, data, task.site)
-    log.info("the best personal head is the %s one; the mixed one has %g of the global head", result.best, result.share)
+    text = "the best personal head is the %s one; the mixed one has %g of the global head"
+    log.info(text, result.best, result.share)
     best = replace(task, head=result.heads[result.best])
     site.node.keep(best, site.config, configured_backbone(site.config).fingerprint, site.run, personal=True)
     return protocol.Personal(*_heading(task, site), site.data.images("test"), result.correct, result.share)

@@ -156,13 +156,13 @@ def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config:
     A query asks for all planned rounds, unless the run resumes an earlier one; any other message
     asks for one round.
 
-    ``bound`` is the ε at δ = ``delta`` that all runs together may spend, infinite for no bound.
+    ``bound`` is the ε at δ = ``delta`` that all runs together may spend, 0 or infinite for no bound.
 
     Raises:
         SiteError: the run would exceed the bound; the text reveals nothing about the images.
         UserError: what was spent is unknown.
     """
-    if math.isinf(bound):
+    if bound in (0, math.inf):
         return
     promise = guarantee(config) if config.dp == "image" else None
     if promise is None:
@@ -177,7 +177,7 @@ def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config:
     spent = Counter(ledger.spent())
     spent[promise.release] += rounds * promise.releases
     # A quick bound, since rounded numbers of releases repeat; only beyond it the exact ε is needed.
-    rounded_up = {release: math.ceil(_STEP ** math.ceil(math.log(times, _STEP))) for release, times in spent.items()}
+    rounded_up = {release: math.ceil(_STEP ** math.ceil(math.log(n, _STEP))) for release, n in spent.items()}
     if epsilon(rounded_up, delta) > bound and (together := epsilon(spent, delta)) > bound:
         alone = epsilon({promise.release: rounds * promise.releases}, delta)
         raise SiteError(

@@ -46,9 +46,7 @@ def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: st
             "agree on one of these",
         )
     named = settings.backbone or (settings.weights and config.backbone in KERAS_BACKBONES)
-    if (
-        config.backbone != BUNDLED and not named
-    ):  # a run must not make the site open files, or fetch weights, that it did not name itself
+    if config.backbone != BUNDLED and not named:  # a site opens, or fetches, only what it names itself
         raise SiteError(
             "backbone-not-held",
             "the run wants another backbone than the bundled one, and this site names none; put the file "
@@ -61,9 +59,9 @@ def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: st
             "none; put the coordinator's file there and name it in its site.toml, as feature-statistics",
         )
     _refuse_unprotected(site, config)
-    refuse_beyond_budget(ledger, settings.privacy.limit, settings.privacy.delta, config, kind)
+    refuse_beyond_budget(ledger, settings.privacy.epsilon, settings.privacy.delta, config, kind)
     if config.masks and kind == protocol.QUERY and not site.roster:
-        log.warning("%s", UNPINNED)
+        log.warning(UNPINNED)
     if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
         done = ExchangeLog(site.exchange_log).rounds_since(time.time() - DAY)
         all_rounds = kind == protocol.QUERY and not config.resume
@@ -118,7 +116,10 @@ def refuse_beyond(request: Request, kind: str, config: RunConfig) -> None:
     if isinstance(request, Task | Trial):
         _check_heads(request, config)
     if isinstance(request, Trial):
-        _check_trial(request, config)
+        heads, factors = len(request.heads), len(request.factors)
+        if not config.one_shot or heads > HEADS or factors > FACTORS:
+            most = f"{HEADS} heads under {FACTORS} factors at most" if config.one_shot else "none"
+            raise _beyond(f"a trial of {heads} heads under {factors} factors", most)
     if isinstance(request, Task) and kind == protocol.TRAIN:
         if request.weighting != config.weights_of_sites:
             raise _beyond(f"weighting {request.weighting}", config.weights_of_sites)
@@ -134,13 +135,6 @@ def _check_round(task: Task, config: RunConfig) -> None:
     expected = rate(config, task.round)
     if not math.isclose(task.rate, expected):  # libraries differ in the last bits of a cosine
         raise _beyond(f"{task.rate:g} of the learning rate in round {task.round}", f"{expected:g}")
-
-
-def _check_trial(trial: Trial, config: RunConfig) -> None:
-    heads, factors = len(trial.heads), len(trial.factors)
-    if not config.one_shot or heads > HEADS or factors > FACTORS:
-        most = f"{HEADS} heads under {FACTORS} factors at most" if config.one_shot else "none"
-        raise _beyond(f"a trial of {heads} heads under {factors} factors", most)
 
 
 def _check_heads(request: Task | Trial, config: RunConfig) -> None:

@@ -79,19 +79,15 @@ def _allow_list(site: SiteFolder) -> tuple[str, str]:
 
 
 def _resources(site: SiteFolder) -> tuple[str, str]:
-    free, memory = shutil.disk_usage(site.folder).free, _memory()
+    free, report = shutil.disk_usage(site.folder).free, Path("/proc/meminfo")
+    lines = report.read_text().splitlines() if report.exists() else []
+    memory = next((1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line), 0)
     text = f"{free / 1e9:.0f} GB of disk free" + (f", {memory / 1e9:.0f} GB of memory available" if memory else "")
     if free < DISK_BYTES / 20:
         return "error", f"{text}; features and logs need more: make room, or move the folder"
     if free < DISK_BYTES or (memory and memory < MEMORY_BYTES):
         return "warning", f"{text}; 2 GB of each are recommended"
     return "ok", text
-
-
-def _memory() -> int:
-    path = Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line), 0)
 
 
 def _key(site: SiteFolder) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """``site.toml``: the site's own settings, which no coordinator can change; and the site's folder."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,11 +58,6 @@ class Privacy(Table):
     epsilon: float = Field(0.0, ge=0)  # 0: no limit
     delta: float = Field(1e-5, gt=0, lt=0.1)
 
-    @property
-    def limit(self) -> float:
-        """ε, infinite if there is no limit."""
-        return self.epsilon or math.inf
-
 
 class SiteSettings(Table):
     """The whole file. Paths are relative to its folder."""
@@ -79,7 +73,7 @@ class SiteSettings(Table):
     threads: int = Field(0, ge=0)  # image batches extracted at a time; 0 for one per core
     strict: bool = False  # stop at the first image that cannot be read
     roster: str = ""  # file of the sites to share masks with; "" to trust the coordinator about their keys
-    classes: dict[str, str] = Field(default_factory=dict)  # the site's name → the federation's; "": left out
+    classes: dict[str, str] = Field(default_factory=dict)  # site's name → federation's; "": left out
     consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
 

@@ -74,7 +74,7 @@ class Task:
             try:
                 reply = _answer(self._site, app, message, context, bundle)
                 ExchangeLog(self._site.exchange_log).write(reply, facts)
-            except Exception:  # such as a full disk: no answer leaves without a record, but SuperNode needs a reply
+            except Exception:  # such as a full disk: no answer leaves unrecorded, but SuperNode needs a reply
                 log.exception("the message is answered with an error without details")
                 reply = Message(_UNANSWERED, reply_to=message)
             push_message(self._client, reply, context)
@@ -95,7 +95,15 @@ def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context
         # Flower accepts other spellings of the same message type.
         if message.metadata.message_type not in (*protocol.KINDS, *messages.KINDS):
             raise SiteError("other-message", "this site answers only messages of fedtransfer's protocol")
-        _refuse_other_bundle(SiteFolder.open(site.folder), hashlib.sha256(bundle.content).hexdigest())
+        allowed = allowed_bundles(SiteFolder.open(site.folder).settings.consent.bundles)
+        if (digest := hashlib.sha256(bundle.content).hexdigest()) not in allowed:
+            text = "bundle %s is not on this site's allow-list (%s); nothing of it was unpacked"
+            log.error(text, digest, ", ".join(allowed))
+            raise SiteError(
+                "other-bundle",
+                f"this site answers only bundle {allowed[0][:16]}…, the run came with {digest[:16]}…; install "
+                "the same version of fedtransfer on both sides",
+            )
         return app(message, context)
     except SiteError as error:
         refusal = error
@@ -103,19 +111,6 @@ def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context
         log.error("%s", error)
         refusal = SiteError("unusable", "the site's settings cannot be used; the site's own log says why")
     return Message(wire.pack(refusal), reply_to=message)
-
-
-def _refuse_other_bundle(site: SiteFolder, digest: str) -> None:
-    allowed = allowed_bundles(site.settings.consent.bundles)
-    if digest not in allowed:
-        log.error(
-            "bundle %s is not on this site's allow-list (%s); nothing of it was unpacked", digest, ", ".join(allowed)
-        )
-        raise SiteError(
-            "other-bundle",
-            f"this site answers only bundle {allowed[0][:16]}…, the run came with {digest[:16]}…; install "
-            "the same version of fedtransfer on both sides",
-        )
 
 
 def allowed_bundles(names: Sequence[str]) -> list[str]:

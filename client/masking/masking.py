@@ -54,9 +54,8 @@ class Masking:
         session = SessionState(*place, INVITED, key=shamir.draw(), box=shamir.draw())
         self.safe.keep(session)
         mask, box = (public(agreement_key(secret)).hex() for secret in (session.key, session.box))
-        identity = self.node.identity(message.site, {})
-        signature = identity.sign(self._key_statement(message.session, message.site, mask, box)) if identity else b""
-        return messages.PublicKeys(mask, box, signature.hex())
+        statement = self._key_statement(message.session, message.site, mask, box)
+        return messages.PublicKeys(mask, box, self._signature(message.site, statement))
 
     def share_secrets(self, message: messages.Peers) -> messages.Boxes:
         """Check the other sites' keys, and share this site's secrets with its neighbours."""
@@ -91,7 +90,7 @@ class Masking:
         if (session.round, session.kind) != (request.round, kind):
             raise SiteError("other-session", "asked for an answer under the masks of another round, or of another kind")
         session = self._open_boxes(session, request)
-        self.safe.keep(session)  # before the answer: two answers under the same masks would reveal their difference
+        self.safe.keep(session)  # first: two answers under the same masks would reveal their difference
         answer = compute()
         numbers, around = self._graph(session)
         rng, bits = secret_generator(), places(request)
@@ -112,8 +111,7 @@ class Masking:
         numbers, _ = self._graph(session)
         self._check_list(message.names, session, numbers.least)
         self.safe.keep(replace(session, done=AGREED, survivors=message.names))
-        identity = self.node.identity(session.site, {})
-        return messages.Consent(identity.sign(_survivor_statement(session, message.names)).hex() if identity else "")
+        return messages.Consent(self._signature(session.site, _survivor_statement(session, message.names)))
 
     def unmask(self, message: messages.Unmasking) -> messages.Shares:
         """Reveal one share for each neighbour, for the sum over the survivors, and end the session."""
@@ -204,6 +202,10 @@ class Masking:
         numbers = graph(len(session.names), self.config)
         ring = numbers.ring(session.names, session.session.order(session.masks, session.boxes))
         return numbers, ring.around(session.site)
+
+    def _signature(self, site: str, statement: bytes) -> str:
+        identity = self.node.identity(site, {})
+        return identity.sign(statement).hex() if identity else ""
 
     def _key_statement(self, session: Session, site: str, mask: str, box: str) -> bytes:
         """Return what a site signs with its keys: these, and the settings common to all sites."""

@@ -95,9 +95,8 @@ class KerasTrainer(Trainer):
                 scores = self._scores(tf.gather(x, batch), training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
                 losses *= present * tf.gather(class_weights, labels)
-                loss = tf.reduce_sum(losses) / tf.reduce_sum(present) + sum(
-                    loss for part in self._parts for loss in part.losses
-                )
+                penalties = [penalty for part in self._parts for penalty in part.losses]
+                loss = tf.reduce_sum(losses) / tf.reduce_sum(present) + sum(penalties)
             return tape.gradient(loss, self._weights)
 
         def step(i: Any) -> Any:

@@ -24,7 +24,7 @@ from fedtransfer.common.head.metrics import cross_entropy
 from fedtransfer.common.seeds import generator
 from fedtransfer.common.wire.protocol import PERSONAL_HEADS
 
-SHARES = tuple(k / 10 for k in range(10, -1, -1))  # of the global head; the largest first, so that it wins ties
+SHARES = tuple(k / 10 for k in range(10, -1, -1))  # of the global head; the largest first: it wins ties
 Split = tuple[Features, Labels]
 
 

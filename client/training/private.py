@@ -47,7 +47,8 @@ def train_privately(
     step = recipe.learning_rate * rate
     factor = step / recipe.batch_size
     pull, decay = np.float32(step * recipe.proximal), np.float32(step * recipe.weight_decay)
-    now, change = np.concatenate([head[0].T.ravel(), head[1]]), np.empty(head[0].size + head[1].size, np.float32)
+    now = np.concatenate([head[0].T.ravel(), head[1]])
+    change = np.empty_like(now, np.float32)
     (weights, bias), (dw, db) = _parts(now, head), _parts(change, head)
     anchor = now.copy() if pull else None
     source = NoiseSource(now.size, promised.noise_multiplier * promised.clip * factor, rng, promised.releases)

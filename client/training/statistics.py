@@ -50,11 +50,11 @@ def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: 
     return tuple(array.astype(np.float32) for array in noised(sums, site_deviation(config), rng))
 
 
-def clipped_sums(statistic: str, x: Features, y: Labels, classes: int, clip: float) -> tuple[NDArray[np.float64], ...]:
+def clipped_sums(statistic: str, x: Features, y: Labels, classes: int, clip: float) -> Arrays:
     """Return ``noisy classes`` or ``noisy gram``: sums of features of norm ≤ ``clip``, before noise.
 
-    Longer features are clipped; a row with NaN or infinite entries counts as zeros. By how much
-    one image changes the sums ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds.
+    Longer features are clipped; a row with NaN or infinite entries counts as zeros. Sums are float64;
+    ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds how much one image changes them.
     """
     d = x.shape[1]
     gram, by_class = np.zeros((d, d)), np.zeros((classes, d))

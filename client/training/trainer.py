@@ -135,7 +135,7 @@ class LinearTrainer(Trainer):
         rate = recipe.learning_rate * share
         step, inner = np.float32(rate), np.float32(recipe.inner_rate)
         pull, decay = np.float32(rate * recipe.proximal), np.float32(rate * recipe.weight_decay)
-        weights, bias = head[0].T.copy(), head[1].copy()  # (C, d): the gradient is a faster product in this layout
+        weights, bias = head[0].T.copy(), head[1].copy()  # (C, d), for which gradients are a faster product
         anchors = (weights.copy(), bias.copy()) if pull else None
         drift = None if correction is None else (step * correction[0].T, step * correction[1])
 
@@ -203,6 +203,5 @@ def pairs(rows: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def weighted_change(before: Arrays, after: Arrays, weight: int = 1) -> Arrays:
     """Return weight · (after - before), computed in float64 and cast to float32."""
-    return tuple(
-        (weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in zip(after, before, strict=True)
-    )
+    arrays = zip(after, before, strict=True)
+    return tuple((weight * (new.astype(np.float64) - old)).astype(np.float32) for new, old in arrays)
