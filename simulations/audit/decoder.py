@@ -1,12 +1,11 @@
 """A decoder: from features as heads see them back to images of 32 x 32 pixels, trained on public images.
 
 Features of a frozen backbone are no secret code: whoever has the backbone can train a network that
-undoes it, as far as features tell of the image (Dosovitskiy and Brox 2016, arXiv 1506.02753). MAUI
-(arXiv 2509.11451) rebuilds images of sites of a federation from features that were read off updates
-of heads; here a decoder takes its second step.
+undoes it, as far as features tell of the image (Dosovitskiy and Brox 2016, arXiv 1506.02753), as
+MAUI (arXiv 2509.11451) does to features that were read off updates of heads.
 
-The decoder that comes with the project is for the bundled backbone at 64 pixels. ``decoder_training`` says
-how it was trained, and on which images; ``may_be_known`` tells whether an image could have been among them.
+The decoder of the project is for the bundled backbone at 64 pixels. ``decoder_training`` says how it
+was trained; ``may_be_known`` tells whether an image could have been among those it was trained on.
 """
 
 from functools import lru_cache
@@ -28,18 +27,15 @@ Pictures = NDArray[np.uint8]  # (n, 32, 32, 3), RGB
 
 SIDE = 32
 WIDTHS = (96, 96, 64, 48)  # channels at 4, 8, 16 and 32 pixels
-TRAINING, PUBLIC = (
-    200,
-    204,
-)  # first byte of the SHA-256 of an image's content: below, it may be trained on; or validated on
+# First byte of the SHA-256 of an image's content: below, it may be trained on; or validated on.
+TRAINING, PUBLIC = 200, 204
 _BATCH = 256
 
 
 def build_decoder(features: int, widths: tuple[int, ...] = WIDTHS) -> Any:
     """Build the network: features of length 1 (n, d) → images (n, 32, 32, 3) in about 0 to 1.
 
-    A dense layer makes 4 x 4 pixels. Repetition and a convolution double each side; every size has
-    a residual block. With its defaults and d = 256 it has 1.0 million parameters.
+    With its defaults and d = 256 it has 1.0 million parameters.
     """
     vector = keras.Input((features,), name="features")
     x = keras.layers.Rescaling(np.sqrt(features), name="scale")(vector)  # to entries of about 1
@@ -59,9 +55,8 @@ def _block(x: Any, width: int, name: str) -> Any:
 
 
 def _normed(x: Any, name: str) -> Any:
-    return keras.layers.Activation("silu", name=f"{name}_silu")(
-        keras.layers.GroupNormalization(8, epsilon=1e-5, name=name)(x)
-    )
+    normed = keras.layers.GroupNormalization(8, epsilon=1e-5, name=name)(x)
+    return keras.layers.Activation("silu", name=f"{name}_silu")(normed)
 
 
 def _conv(x: Any, width: int, name: str, start: str = "he_uniform") -> Any:
@@ -72,8 +67,7 @@ class Decoder:
     """A trained decoder, and the public mean image of each class it knows.
 
     Attributes:
-        class_means: class name → mean of public images of it (32, 32, 3) uint8, the guess by class
-            alone.
+        class_means: class → mean of public images (32, 32, 3) uint8, the guess by class alone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,9 +77,8 @@ class Decoder:
             self._network = build_decoder(len(file["dense/kernel"]), widths)
             for weight in self._network.weights:
                 weight.assign(file[weight.path].astype(np.float32))
-            self.class_means: dict[str, Pictures] = dict(
-                zip(map(str, file["classes"]), file["class_means"], strict=True)
-            )
+            classes = map(str, file["classes"])
+            self.class_means: dict[str, Pictures] = dict(zip(classes, file["class_means"], strict=True))
 
     def images(self, features: Features) -> Pictures:
         """Return the images (n, 32, 32, 3) that features (n, d), scaled to length 1, are taken to be of."""
@@ -121,10 +114,9 @@ def to_uint8(images: NDArray[np.float32]) -> Pictures:
 
 
 def may_be_known(image: NDArray[np.uint8]) -> bool:
-    """Return whether the decoder could have been trained or validated on an image, by its content alone.
+    """Return whether the decoder may have been trained or validated on an image, by its content alone.
 
-    It was trained on the training images of CIFAR-10 for which this is true. A federation under
-    audit must have none of them.
+    A federation under audit must have none of the training images of CIFAR-10 for which this is true.
     """
     key = content_key(image)
     return key[0] < PUBLIC and key not in demo_keys()

@@ -1,15 +1,13 @@
 """A federation in memory, for audits: no messages, disk or images, so a run takes milliseconds.
 
 Sites do what ``client`` has them do, the server what ``server`` does, with the same draws, so the
-last head has the bits that the in-process engine gives. Settings that an audit cannot repeat are
-refused, with the reason.
-
-As in a run whose sites have no validation images, class scores of a one-shot head are as they come, times 1.
+last head has the bits that the in-process engine gives. As in a run whose sites have no validation
+images, class scores of a one-shot head are as they come, times 1.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -99,9 +97,8 @@ def federate(
     """Run a config's federated algorithm on features in memory; return the last head.
 
     Args:
-        config: the run's settings; ``sites`` must come from its settings of data,
-            backbone and features.
-        sites: name → its training images.
+        config: the run's settings.
+        sites: name → its training images, by the config's settings of data, backbone and features.
         classes: C.
         key: moves the draws of batches and cohorts, which are otherwise those of a run with ``config.seed``.
         observe: called with each round.
@@ -117,10 +114,8 @@ def federate(
     if not any(len(y) for _, y in taking_part.values()):
         raise UserError(f"none of the {len(sites)} sites has a training image")
     features = next(iter(taking_part.values()))[0].shape[1]
-    run = _Run(
-        config, config.model_copy(update={"seed": seed}), taking_part, HeadSpec(features, classes),
-        rng or secret_generator(), observe,
-    )  # fmt: skip
+    seeded = config.model_copy(update={"seed": seed})
+    run = _Run(config, seeded, taking_part, HeadSpec(features, classes), rng or secret_generator(), observe)
     return run.one_shot() if config.closed_form else run.rounds()
 
 
@@ -190,23 +185,16 @@ class _Run:
                 cohort = draw_secretly(self.sites, config.fraction, self.rng)
             else:
                 cohort = draw_cohort(self.sites, cohort_size(len(self.sites), config), self.seeded, number)
-            task = partial(
-                Task,
-                round=number,
-                classes=(),
-                head=state.head,
-                weighting=weighting,
-                rate=rate(config, number),
-                extra=extra,
-            )
-            answers = {name: self._update(task(name)) for name in cohort}
-            received = self._received(task(TOTAL), state.head, answers)
+            task = Task(TOTAL, number, (), state.head, weighting, rate=rate(config, number), extra=extra)
+            answers = {name: self._update(replace(task, site=name)) for name in cohort}
+            received = self._received(task, state.head, answers)
             if mechanism:
                 deltas = [update.total for update in received]
                 contributions = [mechanism.release(deltas, state.head, config.clip, self.rng)]
             else:
                 together = len(cohort) if config.masks else 1
-                contributions = [Contribution(u.total, weight_of(weighting, u.examples, together)) for u in received]
+                weights = [weight_of(weighting, update.examples, together) for update in received]
+                contributions = [Contribution(u.total, weight) for u, weight in zip(received, weights, strict=True)]
             try:
                 state = next_head(strategy, state, contributions, strategy_config)
             except OverflowError as error:

@@ -1,15 +1,17 @@
-"""What a curious server reads off what a site sends: numbers of images by class, sums of features, and single features.
+"""What a curious server reads off what a site sends: numbers of images by class, sums of features.
 
-With p the softmax of a linear head and y one-hot labels, the gradient of the mean cross-entropy is mean (p - y) by the bias
-and mean (p - y) xᵀ by the kernel. So T steps of rate r change bias and kernel by r T times
+With p the softmax of a linear head and y one-hot labels, the gradient of the mean cross-entropy is
+mean (p - y) by the bias and mean (p - y) xᵀ by the kernel. So T steps of rate r change bias and
+kernel by r T times
 
     π_c - Σ_k P_kc π_k    and    s_c - Σ_k P_kc s_k,
 
-where π_k is the share of images of class k, s_k the sum of their features over n, and P_kc what they were given for class c,
-in the mean over the steps. For one step from a head of zeros P_kc = 1/C, and both can be solved for exactly: a class with one
-image gives away that image's features. After more steps P is what training on the class means themselves would have it be,
-found together with π and s as a fixed point. Reading labels off a classifier's last layer: iDLG (arXiv 2001.02610) and iLRG
-(Ma et al., ICLR 2023) for one step; RLU (arXiv 2405.00955) for several.
+where π_k is the share of images of class k, s_k the sum of their features over n, and P_kc what
+they were given for class c, in the mean over the steps. For one step from a head of zeros
+P_kc = 1/C, and both can be solved for exactly: a class with one image gives away that image's
+features. After more steps P is what training on the class means themselves would have it be, found
+together with π and s as a fixed point. Reading labels off a classifier's last layer: iDLG (arXiv
+2001.02610) and iLRG (Ma et al., ICLR 2023) for one step; RLU (arXiv 2405.00955) for several.
 """
 
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ class Recovered:
 
     Attributes:
         counts: estimated number of images by class, (C,); not rounded.
-        sums: estimated sum of features by class, (C, d); a class without images has a row of next to zeros.
+        sums: estimated sum of features by class, (C, d); next to zeros for a class without images.
     """
 
     counts: Matrix
@@ -48,11 +50,11 @@ class Recovered:
 def from_update(
     head: tuple[NDArray[Any], ...], change: tuple[NDArray[Any], ...], images: float, rate: float, steps: int
 ) -> Recovered:
-    """Read class counts and sums of features off the change of a softmax head by plain SGD on features of length 1.
+    """Read class counts and sums of features off the change of a softmax head by plain SGD.
 
-    The sums share one unknown, the mean feature. Where a class has no image it follows from that; else it is the one that
-    makes class means most alike. Batches are taken to be of one size: images of a last one that is much smaller weigh more,
-    and counts are then read badly, features still fairly.
+    Features are of length 1. The sums share one unknown, the mean feature. Where a class has no image
+    it follows from that; else it is the one that makes class means most alike. Batches are taken to be
+    of one size: images of a smaller last one weigh more; counts are then read badly, features fairly.
 
     Args:
         head: kernel (d, C) and bias (C,) that were sent out.
@@ -81,8 +83,8 @@ def from_update(
 def from_sums(by_class: NDArray[Any], counts: NDArray[Any] | None, images: float) -> Recovered:
     """Take sums of features by class (C, d) as they were sent.
 
-    Where numbers of images were not sent, ``images`` of them are shared out by the length of the sums: classes are about
-    equally tight.
+    Where numbers of images were not sent, ``images`` of them are shared out by the length of the
+    sums: classes are about equally tight.
     """
     sums = by_class.astype(np.float64)
     if counts is not None:
@@ -92,7 +94,7 @@ def from_sums(by_class: NDArray[Any], counts: NDArray[Any] | None, images: float
 
 
 def gram_directions(gram: Matrix, total: Matrix) -> Matrix:
-    """Return the eigenvectors (m, d) of a Gram matrix Σ x xᵀ (d, d), largest first, as guesses at features.
+    """Return the eigenvectors (m, d) of a Gram matrix Σ x xᵀ (d, d), largest first: guesses at features.
 
     That of a site with one image is its feature. Signs are those of the sum of features, ``total`` (d,).
     """
@@ -102,9 +104,9 @@ def gram_directions(gram: Matrix, total: Matrix) -> Matrix:
 
 
 def inside_span(directions: Matrix, features: NDArray[Any]) -> Matrix:
-    """Return the share of the squared length of each feature (n, d) that lies in the span of orthonormal rows (m, d): (n,).
+    """Return the share (n,) of the squared length of features (n, d) in the span of orthonormal rows (m, d).
 
-    It is 1 for every image that a Gram matrix was made of, and tells them from others where these are fewer than d.
+    It is 1 for every image that a Gram matrix was made of, and less for others if these are fewer than d.
     """
     rows = unit_rows(features.astype(np.float64))
     return np.square(rows @ directions.T).sum(1)
@@ -129,11 +131,8 @@ def _mean_length(counts: Matrix) -> Matrix:
 def _mean_predictions(scores: Matrix, kernel: Matrix, shares: Matrix, rate: float, steps: int) -> Matrix:
     """Return P (C, C), the mean prediction for class means over the steps of training on them.
 
-    Args:
-        scores: of the class means (C, C) before the first step.
-        kernel: [μ; 1]ᵀ[μ'; 1] between class means (C, C): how a step on one moves the scores of another.
-        shares: of images by class (C,), which weigh them.
-        rate, steps: of the training.
+    ``scores`` (C, C) are those of class means before the first step, and ``kernel`` [μ; 1]ᵀ[μ'; 1] (C, C)
+    says how a step on one moves the scores of another; ``shares`` of images by class (C,) weigh them.
     """
     total, identity = np.zeros_like(scores), np.eye(len(scores))
     for _ in range(steps):
@@ -146,8 +145,8 @@ def _mean_predictions(scores: Matrix, kernel: Matrix, shares: Matrix, rate: floa
 def _solved(gradient: Matrix, predicted: Matrix, images: float) -> tuple[Matrix, Matrix]:
     """Solve (I - Pᵀ) [s, π] = seen for shares π (C,), which sum to 1, and sums s (C, d).
 
-    With the mean feature m, s + v mᵀ solves it too: v is its one free direction. Where classes are absent, m is what makes
-    their sums vanish; else what makes class means most like it.
+    With the mean feature m, s + v mᵀ solves it too: v is its one free direction. Where classes are
+    absent, m is what makes their sums vanish; else what makes class means most like it.
     """
     classes, width = gradient.shape
     left = np.vstack([np.eye(classes) - predicted.T, np.ones(classes)])

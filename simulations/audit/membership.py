@@ -31,8 +31,8 @@ Members = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 
 FIXED_BELOW = 64  # shadows: with fewer, an image's own variance is too rough (section VI-C of LiRA)
-# Of RMIA: by how much the likelihood ratio of an image must exceed that of another. The paper takes 2, for networks that are
-# trained whole; class scores of a head in closed form are so flat that no ratio reaches that, and 1 does better on all heads.
+# Of RMIA: by how much the likelihood ratio of an image must exceed that of another. The paper takes 2,
+# for whole networks; scores of a closed-form head are too flat for that, and 1 does better on all heads.
 GAMMA = 1.0
 LEAST = 2  # shadows that have an image, and that lack it
 _TINY = np.finfo(np.float64).tiny
@@ -74,12 +74,12 @@ def run_shadows(
     No two share a random stream: coins and draws are keyed by seed and number, and noise is nobody's to repeat.
 
     Args:
-        config: what each runs (``fedtransfer.simulations.audit.federation``).
+        config: what each runs.
         pool: site → images that it may have. Columns of the result are in the order of ``pooled``.
         population: images that none has, from where the pool's come from.
         classes: C.
         number: N.
-        progress: called with the number done.
+        progress: called with the numbers done and to do.
         share: of the images that each has, on average.
         rng: draws noise, as in ``federate``.
 
@@ -116,13 +116,9 @@ def coins(seed: int, shadow: int, images: int, share: float = 0.5) -> Members:
 
 
 def confidences(head: Arrays, x: Features, y: Labels) -> Confidences:
-    """Return log(p / (1 - p)) of the probability p of each image's class, (n,).
+    """Return log(p / (1 - p)) of the probability p of each image's class, (n,); images are (n, d), (n,).
 
     That is the class' score less the log-sum-exp of all others, so it stays exact where p rounds to 0 or 1.
-
-    Args:
-        head: kernel (d, C) and bias (C,).
-        x, y: features (n, d) and class numbers (n,).
     """
     scores, rows = x.astype(np.float64) @ head[0] + head[1], np.arange(len(y))
     true = scores[rows, y]
@@ -132,12 +128,7 @@ def confidences(head: Arrays, x: Features, y: Labels) -> Confidences:
 
 @dataclass(frozen=True)
 class Target:
-    """The head that is attacked, by its confidences.
-
-    Attributes:
-        images: in the pool's images, (n,).
-        population: in the others, (m,).
-    """
+    """The head that is attacked, by its confidences in the pool's images (n,) and in the others (m,)."""
 
     images: Confidences
     population: Confidences
@@ -157,29 +148,29 @@ def loss_threshold(target: Target, shadows: Shadows) -> Scores:
 
 
 def lira_online(target: Target, shadows: Shadows) -> Scores:
-    """LiRA (Carlini et al. 2022, arXiv 2112.03570), Algorithm 1: log of the likelihood ratio of an image in and out.
+    """LiRA, Algorithm 1: log of the likelihood ratio of an image in and out.
 
-    Confidences of shadows with the image, and of those without it, are each taken for normal. With ``FIXED_BELOW`` shadows or
-    more an image has variances of its own, with fewer all images share both.
+    Confidences of shadows with the image, and of those without it, are each taken for normal. With
+    ``FIXED_BELOW`` shadows or more an image has variances of its own, with fewer all images share both.
     """
     inside, outside = _normal(shadows, shadows.inside), _normal(shadows, ~shadows.inside)
     return norm.logpdf(target.images, *inside) - norm.logpdf(target.images, *outside)
 
 
 def lira_offline(target: Target, shadows: Shadows) -> Scores:
-    """LiRA without shadows that have the image: how far the confidence is above that of those without it, in deviations.
+    """LiRA without shadows that have the image: deviations of the confidence above those without it.
 
-    The paper's 1 - Pr[Z > confidence] is the normal distribution function of that, and has the same order.
+    The paper's 1 - Pr[Z > confidence] is the normal distribution function of that: it has the same order.
     """
     mean, deviation = _normal(shadows, ~shadows.inside)
     return (target.images - mean) / deviation
 
 
 def rmia(target: Target, shadows: Shadows) -> Scores:
-    """RMIA (Zarifzadeh et al. 2024, arXiv 2312.03262), online: the share of the population that an image stands out from.
+    """RMIA (Zarifzadeh et al. 2024, arXiv 2312.03262), online: the share of the population it stands out from.
 
-    With p(x | target) the probability of the image's class and p(x) its mean over shadows, half of them with the image, it
-    stands out from z where p(x | target) / p(x) is at least γ times p(z | target) / p(z).
+    With p(x | target) the probability of the image's class and p(x) its mean over shadows, half of them
+    with the image, it stands out from z where p(x | target) / p(x) is at least γ p(z | target) / p(z).
     """
     probabilities = np.exp(log_expit(shadows.images))
     means = [_mean(probabilities, who) for who in (shadows.inside, ~shadows.inside)]
@@ -189,11 +180,8 @@ def rmia(target: Target, shadows: Shadows) -> Scores:
 
 
 ATTACKS: dict[str, Attack] = {
-    "loss threshold": loss_threshold,
-    "LiRA offline": lira_offline,
-    "LiRA online": lira_online,
-    "RMIA": rmia,
-}
+    "loss threshold": loss_threshold, "LiRA offline": lira_offline, "LiRA online": lira_online, "RMIA": rmia,
+}  # fmt: skip
 
 
 def leave_one_out(attack: Attack, shadows: Shadows) -> Scores:

@@ -55,16 +55,14 @@ class OneRun:
 
 
 def one_run_bound(config: RunConfig, seed: int) -> OneRun:
-    """Audit all rounds of what a config asks for, on canaries in place of its data; ``seed`` is of all randomness.
+    """Audit all rounds of what a config asks for, on canaries in place of its data.
 
     Sampling, steps, noise, clip and δ are the config's; canaries are images of one site, or sites
     where sites are protected. Without differential privacy they go through the plain algorithm, for
-    the first round of a linear head. Masks hide single answers and change nothing of what comes
-    out.
+    the first round of a linear head. Masks change nothing of what comes out. ``seed`` is of all randomness.
 
     Raises:
-        UserError: the noise is shared among sites, which is not audited; or it cannot be found, or
-            the bound not adapt.
+        UserError: the noise is shared among sites, which is not audited; or it cannot be found.
     """
     if config.noise == "shared":
         raise UserError(
@@ -103,7 +101,7 @@ def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confide
     Args:
         correct: v, guesses that were right.
         guesses: r, a number chosen before the audit.
-        canaries: m, those that a guess was made for and those that none was.
+        canaries: m, with and without a guess.
         delta: the δ of ε.
         confidence: chance that a mechanism with less than the returned ε does not come out so.
 
@@ -123,32 +121,31 @@ def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confide
     return float(bisect(excess, 0.0, _LARGEST, xtol=1e-6))
 
 
-def guesses_for(claim: float, canaries: int, delta: float, confidence: float = 0.95) -> int:
+def guesses_for(claim: float, canaries: int, delta: float) -> int:
     """Return the smallest number of guesses that refute more than ε = ``claim`` if all are right.
 
     Raises:
         ValueError: the canaries are too few for it.
     """
     low, high = 0, canaries
-    if lower_bound(high, high, canaries, delta, confidence) <= claim:
+    if lower_bound(high, high, canaries, delta) <= claim:
         raise ValueError(
             f"{canaries} canaries cannot refute epsilon {claim:g}; more are needed, about {math.ceil(3 * math.exp(claim))}"
         )
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (low, middle) if lower_bound(middle, middle, canaries, delta, confidence) > claim else (middle, high)
-        )
+        if lower_bound(middle, middle, canaries, delta) > claim:
+            high = middle
+        else:
+            low = middle
     return high
 
 
 def right_guesses(scores: NDArray[np.floating], inside: NDArray[np.bool_], guesses: int) -> int:
-    """Return the number of right guesses: the highest scores are inside, as many of the lowest outside.
+    """Return how many of ``guesses`` are right: the highest scores are inside, as many of the lowest outside.
 
-    Args:
-        scores: (m,), higher for canaries that seem to be in the data.
-        inside: (m,), which of them are.
-        guesses: r; one more of them is "inside" where it is odd.
+    Scores (m,) are higher for canaries that seem to be in the data, ``inside`` (m,) says which are. One
+    more of an odd number of guesses is "inside".
     """
     order = np.argsort(scores, kind="stable")
     outside = guesses // 2

@@ -116,6 +116,5 @@ def read_plan(path: Path, changed: Mapping[str, Value]) -> Plan:
                     settings["masks"] = True
                 if protection in ("dp", "both"):
                     settings |= {**plan.dp, **plan.dp_of.get(name, {})}
-                config = make_config(settings, f"{path}: {name}, {protection}")
-                cases.append(AuditCase(name, protection, each, config))
+                cases.append(AuditCase(name, protection, each, make_config(settings, f"{path}: {name}, {protection}")))
     return Plan(tuple(cases), plan.shadows)

@@ -1,9 +1,9 @@
 """Images rebuilt from what a site sent, compared with the originals and the best guess by class alone.
 
 The targets are images that are the only one of their class at their site. The sum of features that
-the server infers (``fedtransfer.simulations.audit.server_view``) is then that image's feature, and
-a decoder turns it into an image: two steps as in MAUI (arXiv 2509.11451). The comparison is the
-mean of public images of the class, which needs nothing from the site.
+the server infers (``server_view``) is then that image's feature, and a decoder turns it into an
+image: two steps as in MAUI (arXiv 2509.11451). The comparison is the mean of public images of the
+class, which needs nothing from the site.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.simulations.audit.decoder import Decoder, Pictures, may_be_known
+from fedtransfer.simulations.audit.decoder import SIDE, Decoder, Pictures, may_be_known
 from fedtransfer.simulations.audit.leaks import Recovered
 from fedtransfer.simulations.audit.server_view import Measure
 from fedtransfer.simulations.scoring.estimate import Estimate
@@ -77,24 +77,23 @@ class Originals:
             for site, y in sorted(labels.items())
             for label in np.flatnonzero(np.bincount(y, minlength=len(classes)) == 1)
         )
-        if not targets:
-            nothing = np.empty((0, 32, 32, 3), np.uint8)
-            return cls((), nothing, nothing, ())
-        chosen = np.stack([images[t.site][t.row] for t in targets])
+        names = tuple(classes[t.label] for t in targets)
+        chosen = _stacked([images[t.site][t.row] for t in targets])
         if overlap := sum(map(may_be_known, chosen)):
             raise UserError(
                 f"{overlap} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
                 "images for which fedtransfer.simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
             )
-        names = tuple(classes[t.label] for t in targets)
-        return cls(targets, chosen, np.stack([decoder.class_means[name] for name in names]), names)
+        return cls(targets, chosen, _stacked([decoder.class_means[name] for name in names]), names)
+
+
+def _stacked(images: Sequence[Pictures]) -> Pictures:
+    return np.array(images, np.uint8).reshape(-1, SIDE, SIDE, 3)
 
 
 def rebuilt(originals: Originals, read: Mapping[str, Recovered], decoder: Decoder) -> Pictures:
     """Rebuild the images under attack (m, 32, 32, 3) from the output of ``server_view.recovered``."""
-    if not originals.targets:
-        return originals.images
-    return decoder.images(np.stack([read[t.site].directions[t.label] for t in originals.targets]).astype(np.float32))
+    return decoder.images(np.array([read[t.site].directions[t.label] for t in originals.targets], np.float32))
 
 
 def measures(originals: Originals, images: Pictures) -> list[Measure]:
@@ -119,14 +118,13 @@ def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictur
     """
     count = len(originals.targets)
     rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
+    chosen = np.array([pictures[rows] for pictures in images.values()], np.uint8)
     np.savez_compressed(
         path,
         originals=originals.images[rows],
         class_means=originals.class_means[rows],
         labels=np.array(originals.labels, np.str_)[rows],
-        rebuilt=np.array([pictures[rows] for pictures in images.values()], np.uint8).reshape(
-            len(images), len(rows), 32, 32, 3
-        ),
+        rebuilt=chosen.reshape(len(images), len(rows), SIDE, SIDE, 3),
         names=np.array(list(images), np.str_),
         sites=np.array([target.site for target in originals.targets], np.str_)[rows],
         images_per_class=each,

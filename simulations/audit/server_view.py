@@ -1,12 +1,11 @@
 """What the server of a run can infer about each site, and how close that is to the truth.
 
 The server is curious, not malicious: it runs the federation by the protocol and analyses what it
-gets (``fedtransfer.simulations.audit.federation.RoundView``). It attacks each site in the site's
-first round, when the head is least trained and an update reveals most. It is assumed to know each
-site's number of images, even if that is not sent. Under masks it has only a total, and divides it
-among sites by their numbers of images. If each site adds noise to its own answer, the server may
-add the answers up, and does so if the sum is clearer. If the server alone adds the noise
-(``--dp site``), what it gets has none.
+gets. It attacks each site in the site's first round, when the head is least trained and an update
+reveals most. It is assumed to know each site's number of images, even if that is not sent. Under
+masks it has only a total, and divides it among sites by their numbers of images. If each site adds
+noise to its own answer, the server may add the answers up, and does so if the sum is clearer. If
+the server alone adds the noise (``--dp site``), what it gets has none.
 """
 
 import math
@@ -145,8 +144,7 @@ def _clearest(config: RunConfig, view: RoundView) -> dict[str, tuple[Answer, tup
     added = Answer(tuple(np.sum(arrays, axis=0) for arrays in zip(*answers, strict=True)), None)
     square = _square(added)
     return {
-        site: (added, view.cohort) if square > len(answers) * _square(answer) else single[site]
-        for site, answer in view.sent.items()
+        site: (added, view.cohort) if square > len(answers) * _square(own[0]) else own for site, own in single.items()
     }
 
 
@@ -155,13 +153,14 @@ def _square(answer: Answer) -> float:
 
 
 def _of_sums(config: RunConfig, answer: Answer, images: int) -> Recovered:
+    first, *second = answer.arrays
     match one_shot_sums(config):
         case "classes":
-            return leaks.from_sums(answer.arrays[0], answer.arrays[1], images)
+            return leaks.from_sums(first, second[0], images)
         case "gram":
-            return leaks.from_sums(answer.arrays[1][:-1].T, answer.arrays[1][-1], images)
+            return leaks.from_sums(second[0][:-1].T, second[0][-1], images)
         case kind:
-            return leaks.from_sums(answer.arrays[1].T if kind == NOISY_GRAM else answer.arrays[0], None, images)
+            return leaks.from_sums(second[0].T if kind == NOISY_GRAM else first, None, images)
 
 
 def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Mapping[str, int]) -> Recovered:
