@@ -43,21 +43,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """A finished simulation.
+    """A finished simulation."""
 
-    Attributes:
-        folder: the run folder.
-        summary: its ``summary.json``.
-        baselines: their scores, None for a run without baselines.
-        problems: what could not be read.
-        sites: the sites that took part, with their features.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    baselines: Baselines | None
-    problems: tuple[Problem, ...]
-    sites: Mapping[str, SiteData]
+    folder: Path  # the run folder
+    summary: dict[str, Any]  # its ``summary.json``
+    baselines: Baselines | None  # their scores, None for a run without baselines
+    problems: tuple[Problem, ...]  # what could not be read
+    sites: Mapping[str, SiteData]  # those that took part, with their features
 
 
 def simulate(

@@ -31,10 +31,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
-    """The settings of pretraining.
-
-    Rates are for a batch of ``batch_size`` images; ``resolution`` is in pixels a side.
-    """
+    """The settings of pretraining; rates are for a batch, ``resolution`` is in pixels a side."""
 
     epochs: int = 14
     resolution: int = 64
@@ -54,10 +51,8 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
     """Train a backbone, or resume from a checkpoint; write it with its card and statistics.
 
     Args:
-        data: class folders, a manifest or an archive. If it names no validation images, a tenth of
-            the images becomes them.
-        out: the ``.keras`` file to write. The card (``.md``) and the feature statistics
-            (``.feature-statistics.npz``) go next to it.
+        data: class folders, a manifest or an archive. Without validation images, a tenth becomes them.
+        out: the ``.keras`` file to write; card (``.md``) and ``.feature-statistics.npz`` go next to it.
         recipe: how to train.
         report: takes the progress, a line at a time.
 
@@ -169,10 +164,7 @@ def _classifier(recipe: PretrainingRecipe, images: int, classes: int) -> Any:
 def _augmented(
     pixels: Pixels, labels: NDArray[np.int32], rows: NDArray[np.int64], recipe: PretrainingRecipe, epoch: int
 ) -> Any:
-    """Return one epoch of random resized crops (area 0.35 to 1) and flips.
-
-    Every draw depends on (seed, epoch, image) only.
-    """
+    """Return one epoch of random resized crops (area 0.35 to 1) and flips, drawn by (seed, epoch, image) only."""
     size, classes = recipe.resolution_of(epoch), int(labels.max()) + 1
     seed_of_order = np.frombuffer(digest(recipe.seed, "pretraining order", epoch), np.uint32)
     order = np.random.default_rng(seed_of_order).permutation(rows)

@@ -21,31 +21,19 @@ from fedtransfer.simulations.report.reading import Run, read_folder, real
 
 @dataclass(frozen=True)
 class Row:
-    """One run.
-
-    Attributes:
-        folder: the run folder.
-        data, strategy: settings.
-        rounds: rounds of training; for an unfinished run, those planned.
-        sites: number of sites.
-        accuracy, balanced_accuracy: of the head, on the test images of all sites; NaN if unknown.
-        bytes: received and sent by a site over the whole run; NaN if unfinished.
-        epsilon: ε spent; infinite without differential privacy.
-        when: the time it finished or, if unfinished, began (ISO 8601, UTC).
-        finished: whether it has a ``summary.json``.
-    """
+    """One run."""
 
     folder: str
     data: str
     strategy: str
-    rounds: int
+    rounds: int  # of training; for an unfinished run, those planned
     sites: int
-    accuracy: float
-    balanced_accuracy: float
-    bytes: float
-    epsilon: float
-    when: str
-    finished: bool
+    accuracy: float  # of the head, on the test images of all sites; NaN if unknown
+    balanced_accuracy: float  # of the same
+    bytes: float  # received and sent by a site over the whole run; NaN if unfinished
+    epsilon: float  # spent; infinite without differential privacy
+    when: str  # it finished or, if unfinished, began (ISO 8601, UTC)
+    finished: bool  # whether it has a ``summary.json``
 
 
 def list_runs(folder: Path) -> list[Row]:

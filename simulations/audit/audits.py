@@ -8,6 +8,7 @@ DIR/audit.json            what was audited, how, and in what time
 DIR/report.html
 """
 
+import itertools
 import json
 import math
 import time
@@ -44,32 +45,18 @@ SHADOWS = 128  # of a run, by default
 
 @dataclass(frozen=True)
 class Options:
-    """What the command says of an audit.
+    """What the command says of an audit."""
 
-    Attributes:
-        folder: for the findings.
-        shadows: of each federation; 0: as many as the plan has, or 128 for a run.
-        changed: settings that replace those of the plan or run.
-        display: shows progress.
-        command: repeats the audit.
-        force: replace an earlier audit in the folder.
-        pictures: leave original images, and what was rebuilt of them, in the folder and its report.
-    """
-
-    folder: Path
-    shadows: int
-    changed: Mapping[str, Value]
+    folder: Path  # for the findings
+    shadows: int  # of each federation; 0: as many as the plan has, or 128 for a run
+    changed: Mapping[str, Value]  # settings that replace those of the plan or run
     display: Display
-    command: str
-    force: bool = False
-    pictures: bool = True
+    command: str  # repeats the audit
+    force: bool = False  # replace an earlier audit in the folder
+    pictures: bool = True  # leave original images, and what was rebuilt of them, in the folder and its report
 
     def check_folder(self) -> None:
-        """Refuse a folder with something else than an audit that may be replaced.
-
-        Raises:
-            UserError: there is such a thing.
-        """
+        """Raise a UserError for a folder with something else than an audit that may be replaced."""
         is_audit = (self.folder / "audit.json").is_file()
         if self.folder.exists() and not is_empty(self.folder) and not (is_audit and self.force):
             replaced = "; give --force to replace the audit in it, or another --out"
@@ -84,17 +71,17 @@ def audit_plan(path: Path, options: Options) -> list[Finding]:
         UserError: the plan, its data or the folder are not usable.
     """
     options.check_folder()
-    plan = read_plan(path, options.changed)
-    audit = Audit(options, options.shadows or plan.shadows)
-    audit.announce(len(plan.cases))
-    for each in dict.fromkeys(case.each for case in plan.cases):
-        cases = [case for case in plan.cases if case.each == each]
+    cases, shadows = read_plan(path, options.changed)
+    audit = Audit(options, options.shadows or shadows)
+    audit.announce(len(cases))
+    for each, group in itertools.groupby(cases, lambda case: case.each):
+        alike = list(group)
         with options.display.bar(f"Features, {each} a class", "images") as progress:
-            pool = drawn_pool(cases[0].config, each, progress)
-            population = others(cases[0].config, pool.classes, progress)
-        for case in cases:
+            pool = drawn_pool(alike[0].config, each, progress)
+            population = others(alike[0].config, pool.classes, progress)
+        for case in alike:
             audit.attack(case, pool, population)
-    return audit.write(plan.cases, {"plan": path.stem})
+    return audit.write(cases, {"plan": path.stem})
 
 
 def audit_run(run: Path, options: Options) -> list[Finding]:

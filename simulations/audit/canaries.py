@@ -35,18 +35,12 @@ _STILL = Recipe("sgd", learning_rate=1e-4, batch_size=1, epochs=1)
 
 @dataclass(frozen=True)
 class Canaries:
-    """Canaries, some of them in the data.
+    """Canaries, some of them in the data."""
 
-    Attributes:
-        inside: (m,), which are: each by a fair coin.
-        classes: C.
-        length: norm of a canary's features, or of its site's update. Beyond the bound, so that
-            clipping is needed; far beyond 1, so that next to nothing of an image's gradient is in
-            the bias, which all images share.
-    """
-
-    inside: NDArray[np.bool_]
-    classes: int = 2
+    inside: NDArray[np.bool_]  # (m,), which are: each by a fair coin
+    classes: int = 2  # C
+    # Norm of a canary's features, or of its site's update. Beyond the bound, so that clipping is needed; far
+    # beyond 1, so that next to nothing of an image's gradient is in the bias, which all images share.
     length: float = 100.0
 
     @classmethod

@@ -64,11 +64,7 @@ def _conv(x: Any, width: int, name: str, start: str = "he_uniform") -> Any:
 
 
 class Decoder:
-    """A trained decoder, and the public mean image of each class it knows.
-
-    Attributes:
-        class_means: class → mean of public images (32, 32, 3) uint8, the guess by class alone.
-    """
+    """A trained decoder; ``class_means``: class → mean of public images (32, 32, 3) uint8, the guess by class."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as file:

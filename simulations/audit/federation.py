@@ -56,33 +56,21 @@ _UNREPEATABLE = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server gets of a site in a round; under masks of all sites together.
+    """What the server gets of a site in a round; under masks of all sites together."""
 
-    Attributes:
-        arrays: float64: weight · change of the head in a round of training, else the sums of
-            ``fedtransfer.common.wire.sums``.
-        images: n as it is sent, under masks the sum over sites; None if it is secret.
-    """
-
+    # Weight · change of the head in a round of training, else the sums of ``fedtransfer.common.wire.sums``.
     arrays: tuple[NDArray[np.float64], ...]
-    images: int | None
+    images: int | None  # n as it is sent, under masks the sum over sites; None if it is secret
 
 
 @dataclass(frozen=True)
 class RoundView:
-    """A round as the server sees it, without noise if the server alone adds it (``--dp site``).
+    """A round as the server sees it, without noise if the server alone adds it (``--dp site``)."""
 
-    Attributes:
-        round: from 1 on; 0 for a one-shot head.
-        head: that was sent out.
-        sent: site → what it sent; under masks ``TOTAL`` alone.
-        cohort: sites that sent something.
-    """
-
-    round: int
-    head: Arrays
-    sent: Mapping[str, Answer]
-    cohort: tuple[str, ...]
+    round: int  # from 1 on; 0 for a one-shot head
+    head: Arrays  # that was sent out
+    sent: Mapping[str, Answer]  # site → what it sent; under masks ``TOTAL`` alone
+    cohort: tuple[str, ...]  # sites that sent something
 
 
 def federate(

@@ -38,31 +38,20 @@ _GUESSES = {"counts_exact": "counts_by_chance", "cosine_of_one_image": "cosine_b
 
 @dataclass(frozen=True)
 class Finding:
-    """One number that an attack found.
-
-    Attributes:
-        strategy, protection, images_per_class: of the federation; images a class is 0 for a run.
-        epsilon: what is claimed; NaN for nothing.
-        attack, measure: which attack, and what is measured of it.
-        value: NaN if it is unknown.
-        low, high: 95 % interval; NaN for none.
-        by_chance: the value of a guess that needs nothing from the federation's sites; NaN for none.
-        count: of what it is measured on.
-        note: what else to know.
-    """
+    """One number that an attack found."""
 
     strategy: str
     protection: str
-    epsilon: float
-    images_per_class: int
+    epsilon: float  # what is claimed; NaN for nothing
+    images_per_class: int  # 0 for a run
     attack: str
     measure: str
-    value: float
-    low: float = math.nan
+    value: float  # NaN if it is unknown
+    low: float = math.nan  # of the 95 % interval; NaN for none
     high: float = math.nan
-    by_chance: float = math.nan
-    count: int = 0
-    note: str = ""
+    by_chance: float = math.nan  # value of a guess that needs nothing from the sites; NaN for none
+    count: int = 0  # of what it is measured on
+    note: str = ""  # what else to know
 
 
 class CurvePoint(NamedTuple):

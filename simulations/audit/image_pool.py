@@ -25,19 +25,12 @@ from fedtransfer.simulations.data.partition import partition
 
 @dataclass(frozen=True)
 class ImagePool:
-    """Images of several sites, with their features.
+    """Images of several sites, with their features."""
 
-    Attributes:
-        images: of each site, in the order of its rows.
-        sites: site → features (n, d) float32 as heads see them, and class numbers (n,).
-        inside: site → (n,) bool, which of its images it trains on.
-        classes: names by number.
-    """
-
-    images: dict[str, tuple[Image, ...]]
-    sites: dict[str, Split]
-    inside: dict[str, NDArray[np.bool_]]
-    classes: tuple[str, ...]
+    images: dict[str, tuple[Image, ...]]  # of each site, in the order of its rows
+    sites: dict[str, Split]  # features (n, d) float32 as heads see them, class numbers (n,)
+    inside: dict[str, NDArray[np.bool_]]  # (n,), which of its images a site trains on
+    classes: tuple[str, ...]  # names by number
 
     @property
     def members(self) -> dict[str, Split]:

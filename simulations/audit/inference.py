@@ -98,10 +98,8 @@ def attacked(
 ) -> Iterator[tuple[str, dict[str, Estimate], Curve]]:
     """Yield the name of each attack, its measures, and its ROC curve for logarithmic axes.
 
-    Args:
-        shadows: the federations, each of which is the target in turn, unless ``target`` is given.
-        rng: draws targets and images for the intervals.
-        target: the one head to attack, and which images it was trained on (n,).
+    Each federation is the target in turn, unless ``target`` is given: a head, and which images it was
+    trained on (n,).
     """
     for name, attack in ATTACKS.items():
         if target:
@@ -117,12 +115,9 @@ def curve(scores: Scores, inside: Members) -> Curve:
 
 
 def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[str, Estimate]:
-    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of all answers together; n counts non-members.
+    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of the scores of T targets (T, n); n counts non-members.
 
-    Args:
-        scores: (T, n) of T targets.
-        inside: which are members, (T, n).
-        rng: draws targets and images for the bootstrap.
+    ``inside`` says which are members, (T, n); ``rng`` draws targets and images for the bootstrap.
     """
     members, others = int(inside.sum()), int((~inside).sum())
     whole = curve(scores, inside)

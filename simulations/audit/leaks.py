@@ -31,15 +31,10 @@ _ALIKE = 0.5  # cosine of two images of a class, on public ones and the bundled 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was read off.
+    """What was read off."""
 
-    Attributes:
-        counts: estimated number of images by class, (C,); not rounded.
-        sums: estimated sum of features by class, (C, d); next to zeros for a class without images.
-    """
-
-    counts: Matrix
-    sums: Matrix
+    counts: Matrix  # estimated number of images by class, (C,); not rounded
+    sums: Matrix  # estimated sum of features by class, (C, d); next to zeros without images
 
     @property
     def directions(self) -> Matrix:

@@ -40,17 +40,11 @@ _TINY = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class Shadows:
-    """What N federations make of the n images of a pool, and of m images that none of them had.
+    """What N federations make of the n images of a pool, and of m images that none of them had."""
 
-    Attributes:
-        inside: which images each had, (N, n).
-        images: confidences in the pool's images, (N, n).
-        population: confidences in the others, (N, m).
-    """
-
-    inside: Members
-    images: Confidences
-    population: Confidences
+    inside: Members  # which images each had, (N, n)
+    images: Confidences  # confidences in the pool's images, (N, n)
+    population: Confidences  # confidences in the others, (N, m)
 
     def without(self, number: int) -> "Shadows":
         """Return all but one of them."""
@@ -69,7 +63,7 @@ def run_shadows(
     share: float = 0.5,
     rng: np.random.Generator | None = None,
 ) -> Shadows:
-    """Run a number of federations.
+    """Run a number of federations, with ``share`` of a pool's images each, on average.
 
     No two share a random stream: coins and draws are keyed by seed and number, and noise is nobody's to repeat.
 
@@ -77,11 +71,9 @@ def run_shadows(
         config: what each runs.
         pool: site → images that it may have. Columns of the result are in the order of ``pooled``.
         population: images that none has, from where the pool's come from.
-        classes: C.
+        classes, rng: as in ``federate``.
         number: N.
         progress: called with the numbers done and to do.
-        share: of the images that each has, on average.
-        rng: draws noise, as in ``federate``.
 
     Raises:
         UserError: such a run cannot be repeated in memory.

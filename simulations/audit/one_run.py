@@ -35,22 +35,13 @@ _LARGEST = 50.0  # ε that is looked for
 
 @dataclass(frozen=True)
 class OneRun:
-    """What an audit of one run found.
+    """What an audit of one run found."""
 
-    Attributes:
-        bound: lower bound of ε, at 95 % confidence.
-        claimed: ε that the run promises at its δ; None where it promises nothing.
-        most: the bound that all guesses right would give; where it is below the claim, no such
-            audit can refute it.
-        guesses, right: how many were made, and how many of them were right.
-        canaries: there were.
-    """
-
-    bound: float
-    claimed: float | None
-    most: float
-    guesses: int
-    right: int
+    bound: float  # lower bound of ε, at 95 % confidence
+    claimed: float | None  # ε that the run promises at its δ; None where it promises nothing
+    most: float  # the bound that all guesses right would give: no such audit can refute a larger claim
+    guesses: int  # that were made
+    right: int  # of them
     canaries: int
 
 

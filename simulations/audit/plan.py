@@ -39,18 +39,11 @@ class PlanFile(Table):
 
 @dataclass(frozen=True)
 class AuditCase:
-    """A federation that is attacked.
+    """A federation that is attacked."""
 
-    Attributes:
-        strategy: its name in the plan.
-        protection: one of ``PROTECTIONS``; "" for a run's own settings.
-        each: members of every class; 0 for a run.
-        config: its settings.
-    """
-
-    strategy: str
-    protection: str
-    each: int
+    strategy: str  # its name in the plan
+    protection: str  # one of ``PROTECTIONS``; "" for a run's own settings
+    each: int  # members of every class; 0 for a run
     config: RunConfig
 
     @property
@@ -70,14 +63,6 @@ class AuditCase:
         return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All federations of a plan; those that differ in protection alone stand together."""
-
-    cases: tuple[AuditCase, ...]
-    shadows: int
-
-
 def preset_file(name: str) -> Path:
     """Return the file of a preset.
 
@@ -91,12 +76,11 @@ def preset_file(name: str) -> Path:
     return Path(str(folder / f"{name}.toml"))
 
 
-def read_plan(path: Path, changed: Mapping[str, Value]) -> Plan:
-    """Read a plan; the classes of its data are declared where masks and differential privacy want that.
+def read_plan(path: Path, changed: Mapping[str, Value]) -> tuple[list[AuditCase], int]:
+    """Read a plan: its federations, those that differ in protection alone together, and shadows for each.
 
-    Args:
-        path: the TOML file.
-        changed: settings that replace those of every federation, such as where data are.
+    The classes of its data are declared where masks and differential privacy want that. ``changed``
+    replaces settings of every federation, such as where data are.
 
     Raises:
         UserError: the file is no plan, its data are not there, or a federation's settings do not go together.
@@ -117,4 +101,4 @@ def read_plan(path: Path, changed: Mapping[str, Value]) -> Plan:
                 if protection in ("dp", "both"):
                     settings |= {**plan.dp, **plan.dp_of.get(name, {})}
                 cases.append(AuditCase(name, protection, each, make_config(settings, f"{path}: {name}, {protection}")))
-    return Plan(tuple(cases), plan.shadows)
+    return cases, plan.shadows

@@ -35,18 +35,12 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Originals:
-    """Images under attack.
-
-    Attributes:
-        targets: which they are.
-        images, class_means: (m, 32, 32, 3) uint8; the means are of public images of the same classes.
-        labels: (m,), names of the classes.
-    """
+    """Images under attack."""
 
     targets: tuple[Target, ...]
-    images: Pictures
-    class_means: Pictures
-    labels: tuple[str, ...]
+    images: Pictures  # (m, 32, 32, 3)
+    class_means: Pictures  # of public images of the same classes, (m, 32, 32, 3)
+    labels: tuple[str, ...]  # names of the classes (m,)
 
     @classmethod
     def of(
@@ -58,11 +52,7 @@ class Originals:
     ) -> "Originals":
         """Find the images that are the only ones of their class at their sites.
 
-        Args:
-            labels: site → class numbers of its training images (n,).
-            images: site → these images (n, 32, 32, 3).
-            classes: names of the classes.
-            decoder: knows the class means.
+        ``labels`` and ``images`` are those of each site's training images, (n,) and (n, 32, 32, 3).
 
         Raises:
             UserError: images are of other classes than CIFAR-10's, or the decoder may have seen one.
@@ -107,14 +97,13 @@ def measures(originals: Originals, images: Pictures) -> list[Measure]:
 
 
 def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24) -> None:
-    """Write the first images under attack for a report: originals, class means, sites, rebuilt images.
+    """Write up to ``most`` images under attack, spread evenly over all, for a report.
 
     Args:
         path: ``reconstructions.npz``.
         originals: images under attack (m, 32, 32, 3).
         images: "strategy, protection" → rebuilt images (m, 32, 32, 3).
         each: training images of every class in the federation; 0 where a run has what it has.
-        most: the largest number of images, spread evenly over all.
     """
     count = len(originals.targets)
     rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))

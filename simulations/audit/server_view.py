@@ -32,29 +32,20 @@ _BUCKETS = (("cosine@1", 1, 1), ("cosine@2-5", 2, 5), ("cosine@6+", 6, np.inf))
 
 
 class Measure(NamedTuple):
-    """One number of an audit: the mean over sites, or over classes or images at sites.
-
-    Attributes:
-        attack, measure: its names.
-        estimate: the mean, with the interval by the bootstrap.
-        note: what it is to be read with.
-        by_chance: the value of a guess that needs nothing from the site; NaN for none.
-    """
+    """One number of an audit: the mean over sites, or over classes or images at sites."""
 
     attack: str
     measure: str
-    estimate: Estimate
-    note: str = ""
-    by_chance: float = math.nan
+    estimate: Estimate  # the mean, with the interval by the bootstrap
+    note: str = ""  # what it is to be read with
+    by_chance: float = math.nan  # the value of a guess that needs nothing from the site; NaN for none
 
 
 def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[RoundView]) -> dict[str, Recovered]:
     """Read counts and sums of features off each site that was in a round.
 
-    Args:
-        config: the run's settings, which the server knows.
-        images: site → its number of images, of all that have any.
-        rounds: those of ``federate`` in which a site was seen for the first time.
+    ``images`` are the numbers at all sites that have any; a site is in the ``rounds`` of ``federate`` in
+    which it was seen for the first time.
 
     Raises:
         UserError: features are not of length 1.
@@ -90,10 +81,8 @@ def measure_leaks(
     """Measure what the server reads off: label counts, features, and of one-shot sums single features.
 
     Args:
-        config: the run's settings.
-        sites: name → its training images.
-        classes: C.
-        rounds: those of ``federate`` in which a site was seen for the first time.
+        config, sites, classes: as in ``federate``.
+        rounds: those in which a site was seen for the first time.
         others: images that were not trained on; their class means are the guess by class alone.
         whose: these are, in words.
     """
@@ -144,7 +133,8 @@ def _clearest(config: RunConfig, view: RoundView) -> dict[str, tuple[Answer, tup
     added = Answer(tuple(np.sum(arrays, axis=0) for arrays in zip(*answers, strict=True)), None)
     square = _square(added)
     return {
-        site: (added, view.cohort) if square > len(answers) * _square(own[0]) else own for site, own in single.items()
+        site: (added, view.cohort) if square > len(answers) * _square(alone[0]) else alone
+        for site, alone in single.items()
     }
 
 

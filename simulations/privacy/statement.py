@@ -29,12 +29,9 @@ _ALIKE = 0.05
 
 
 def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]:
-    """Return the promises of a configuration, as texts and numbers by subject.
+    """Return the promises of a configuration for C ``classes``, as texts and numbers by subject.
 
-    Args:
-        config: the run's settings.
-        classes: C.
-        images: training images of all sites together, if that number is public; 0 if unknown.
+    ``images`` is the number of training images of all sites together, if that is public; 0 if unknown.
 
     Raises:
         UserError: the width of the backbone's features is unknown.
@@ -153,25 +150,16 @@ def _open(config: RunConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class Strength:
-    """Noise and signal of one quantity that the run depends on.
+    """Noise and signal of one quantity that the run depends on."""
 
-    Attributes:
-        quantity: the quantity, in words.
-        noise: the expected size of its noise.
-        signal: its size without noise; None if that depends on an unknown number of images.
-        advice: settings with a better ratio.
-        drowned_at: the ratio from which on little can be learnt. Eigenvalues differ widely, so the
-            leading ones exceed noise that is several times their mean.
-        enough: the number of training images from which on the noise does not drown the signal;
-            None if it does not depend on them.
-    """
-
-    quantity: str
-    noise: float
-    signal: float | None
-    advice: str
+    quantity: str  # in words
+    noise: float  # its expected size
+    signal: float | None  # its size without noise; None if that depends on an unknown number of images
+    advice: str  # settings with a better ratio
+    # Little can be learnt from this ratio on. Eigenvalues differ widely, so the leading ones exceed noise that
+    # is several times their mean.
     drowned_at: float = 1.0
-    enough: int | None = None
+    enough: int | None = None  # training images for which noise does not drown it; None if it depends on none
 
     @property
     def ratio(self) -> float | None:
@@ -200,14 +188,9 @@ class Strength:
 
 
 def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, images: int) -> Strength:
-    """Compare the expected noise with the signal.
+    """Compare the expected noise of a run with the signal.
 
-    Args:
-        config: the run's settings.
-        promised: its guarantee.
-        width: d of the features that heads see.
-        classes: C.
-        images: training images of all sites together; 0 if unknown.
+    Heads see features of ``width`` numbers; ``images`` are for training at all sites together, 0 if unknown.
     """
     sites, z, clip = config.participants, promised.noise_multiplier, promised.clip
 
