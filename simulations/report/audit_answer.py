@@ -112,10 +112,9 @@ def glance(audit: Audit) -> Section:
     protections: dict[str, list[Value]] = {}
     for value in attacked:
         protections.setdefault(value.protected, []).append(value)
-    rows = [
-        (name, *(_most(group, measure) for measure in measures), _accuracies(group))
-        for name, group in protections.items()
-    ]
+    rows = []
+    for name, group in protections.items():
+        rows.append((name, *(_most(group, measure) for measure in measures), _accuracies(group)))
     rows.append(("a guess", *(_guess(attacked, measure) for measure in [*measures, "accuracy"])))
     headings = [names("questions")[measure] for measure in measures]
     best = table("glance_of_attacks", rows, images, headings, texts=True)

@@ -78,26 +78,22 @@ def roc_figures(audit: Audit, values: Sequence[Value]) -> list[Figure]:
     in_table: dict[tuple[str, ...], dict[str, Value]] = {}
     for value in values:
         if value.measure in MEMBERSHIP:
-            key = value.strategy, value.images, value.protection, value.attack
-            in_table.setdefault(key, {})[value.measure] = value
-    cases = merged(
-        {
-            case: tuple((attack, tuple(sorted(points))) for attack, points in attacks.items())
-            for case, attacks in read.items()
-        }
-    )
-    figures: dict[str, list[_Line]] = {}
+            of_attack = value.strategy, value.images, value.protection, value.attack
+            in_table.setdefault(of_attack, {})[value.measure] = value
+    frozen = {}
+    for key, attacks in read.items():
+        frozen[key] = tuple((attack, tuple(sorted(points))) for attack, points in attacks.items())
+    cases, figures = merged(frozen), dict[str, list[_Line]]()
     for (strategy, images), protections, curves in cases:
-        lines = [
-            _Line(attack, points, in_table.get((strategy, images, protections[0], attack), {}), images)
-            for attack, points in curves
-        ]
+        case = strategy, images, protections[0]
+        numbers = {attack: in_table.get((*case, attack), {}) for attack, _ in curves}
+        lines = [_Line(attack, points, numbers[attack], images) for attack, points in curves]
         if len(cases) <= _CURVES:
             figures[case_of(strategy, protections, images)] = lines
         else:
             best = max(lines, key=lambda line: line.rank)
-            name = case_of("", protections, images).removeprefix(", ")
-            figures.setdefault(printable(strategy, 40), []).append(replace(best, case=name))
+            best = replace(best, case=case_of("", protections, images))
+            figures.setdefault(printable(strategy, 40), []).append(best)
     curved = {name: [line for line in lines if len(line.series.x) > 1] for name, lines in figures.items()}
     return [_figure(name, lines) for name, lines in curved.items() if lines]
 
@@ -111,10 +107,8 @@ def _figure(name: str, lines: Sequence[_Line]) -> Figure:
     words = caption("roc", name, best, begin, several, FEWEST_FALSE_ALARMS, note)
     low = max(_LEFT, 0.8 * min(line.least for line in lines))
     bottom = max(_LEFT, min(low, 0.8 * min(min(line.y) for line in series)))
-    alarms, members = (
-        Axis(label, log=True, kind="percent", low=end, high=1.25)
-        for label, end in (("false alarms", low), ("members found", bottom))
-    )
+    alarms = Axis("false alarms", log=True, kind="percent", low=low, high=1.25)
+    members = Axis("members found", log=True, kind="percent", low=bottom, high=1.25)
     figure = line_chart(words, series, alarms, members, diagonal="guessing")
     return replace(figure, table=_numbers(words.title, lines))
 

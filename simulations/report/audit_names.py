@@ -158,6 +158,6 @@ def images_of(row: Row) -> str:
 
 def case_of(strategy: str, protections: Sequence[str] = (), images: str = "", epsilon: str = "") -> str:
     """Return a short name of what was attacked."""
-    parts = [printable(strategy, 40), *filter(None, protections)]
-    parts += [f"ε = {epsilon_text(real(epsilon))}"] if epsilon else []
-    return ", ".join([*parts, *([f"{images} a class"] if images else [])])
+    claim = f"ε = {epsilon_text(real(epsilon))}" if epsilon else ""
+    parts = [printable(strategy, 40), *protections, claim, f"{images} a class" if images else ""]
+    return ", ".join(filter(None, parts))

@@ -28,12 +28,6 @@ _PICTURES = ("originals", "class_means", "labels", "rebuilt", "names")
 
 def page(audit: Audit) -> Page:
     """Lay out the page: the answer, and a section for each kind of finding."""
-    title = sentence("audit", "title", audit.about.get("run"), audit.name, audit.folder.name == "audit")
-    sections = [*_found(audit), *_images(audit), *_how(audit)]
-    return Page(title, audit_answer.lead(audit), audit_answer.answer(audit), sections)
-
-
-def _found(audit: Audit) -> list[Section]:
     values = audit_names.values_of(audit)
     parts = [] if audit.about.get("run") else [audit_answer.glance(audit)]
     if curves := roc_figures(audit, values):
@@ -44,7 +38,9 @@ def _found(audit: Audit) -> list[Section]:
     parts.append(Section("attacks", "All attacks, in numbers", protections, tables=_tables(values)))
     if bounds := audit_names.bounds_of(values):
         parts.append(Section("bounds", "Bounds from one run and claims", figures=[bound_figure(bounds)]))
-    return parts
+    title = sentence("audit", "title", audit.about.get("run"), audit.name, audit.folder.name == "audit")
+    sections = [*parts, *_images(audit), *_how(audit)]
+    return Page(title, audit_answer.lead(audit), audit_answer.answer(audit), sections)
 
 
 def _tables(values: Sequence[Value]) -> list[Table]:

@@ -20,9 +20,8 @@ _DRAWN = frozenset([""])  # test images that are a run's own choice
 
 
 def _runs_of(benchmark: Benchmark, setting: str, method: str = "") -> list[Path]:
-    """Return a setting's run folders, of one method or all; without a row one is of another plan."""
-    home = benchmark.folder / "runs" / setting
-    folders = []
+    """Return a setting's run folders, of one method or all, that have a row in ``cells.csv``."""
+    home, folders = benchmark.folder / "runs" / setting, list[Path]()
     for (of_setting, of_method), cells in benchmark.seeds_of.items():
         if of_setting == setting and method in ("", of_method):
             candidates = (home / f"seed-{cell['seed']}" / of_method for cell in cells)
@@ -70,7 +69,7 @@ def same_test_images(benchmark: Benchmark) -> bool | None:
 
 
 def _tested(folder: Path) -> frozenset[str]:
-    """Return the test images in a run's data, ``_DRAWN`` if it drew its own; {} without its sites."""
+    """Return test images in a run's data, ``_DRAWN`` if it drew its own; {} without its sites."""
     rows = [row for file in folder.glob("sites/*/images.csv") for row in rows_of(file, ("path", "split"))]
     brought = all(row["split"] for row in rows)
     return frozenset(row["path"] for row in rows if row["split"] == "test") if brought else _DRAWN

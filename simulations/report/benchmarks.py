@@ -85,7 +85,8 @@ def _bests(benchmark: Benchmark) -> dict[str, list[Result]]:
     bests: dict[str, list[Result]] = {}
     for group in by_setting(benchmark).values():
         for level, at_level in group.federated.by_level.items():
-            bests.setdefault(level, []).extend(filter(None, [at_level.best]))
+            if best := at_level.best:
+                bests.setdefault(level, []).append(best)
     return {level: bests[level] for level in few(bests)}
 
 
@@ -98,16 +99,8 @@ def _privacy(benchmark: Benchmark) -> Fact:
     values = [result.epsilon for result in private]
     spread = span(epsilon(min(values)), epsilon(max(values))) if values else ""
     deltas = sorted({power(real(result.row.get("delta"))) for result in private})
-    facts = (
-        len(with_promise),
-        len(methods),
-        spread,
-        deltas,
-        benchmark_runs.promised(benchmark, private),
-        never,
-        sometimes,
-    )
-    return fact("privacy", "of_benchmark", *facts)
+    promises = len(with_promise), len(methods), spread, deltas, benchmark_runs.promised(benchmark, private)
+    return fact("privacy", "of_benchmark", *promises, never, sometimes)
 
 
 def _cost(benchmark: Benchmark) -> Fact:

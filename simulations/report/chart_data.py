@@ -36,7 +36,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """Label, scale and kind of number of an axis: ``percent``, ``number``, ``bytes``, ``epsilon``."""
+    """Label, scale and kind of number of an axis: percent, number, bytes or epsilon."""
 
     label: str
     log: bool = False

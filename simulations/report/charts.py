@@ -20,6 +20,7 @@ DISTINCT = len(SERIES)  # series that a person can tell apart by colour, dashes 
 SIDE_BY_SIDE = "Points that would cover each other stand side by side."
 NAMED = 40  # rows or columns with names at them
 _TABLED, _THINNED = 300, 26  # most points in a table, and how many are left of more
+_TICKS: dict[str, Any] = {"percent": lambda share: f"{100 * share:.6g} %", "bytes": size}
 _FORMATS: dict[str, Any] = {"percent": percent, "number": number, "bytes": size, "epsilon": epsilon}
 
 
@@ -98,7 +99,7 @@ def _add_legend(figure: Any, axes: Any, least: int) -> None:
 
 
 def _dress(axis: Any, shape: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
     axis.set_label_text(shape.label)
@@ -109,18 +110,14 @@ def _dress(axis: Any, shape: Axis) -> None:
         axis.set_major_locator(MaxNLocator(6, integer=True))
     if shape.low is not None or shape.high is not None:
         limits(shape.low, shape.high)
-    if shape.kind == "percent":
-        if not shape.log:
-            low, high = axis.get_view_interval()
-            limits(max(low, -0.02), min(high, 1.02))  # an interval may reach further
-            axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g} %"))
-    elif shape.kind == "bytes":
-        axis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
-    elif shape.log:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axis.get_view_interval()
+    if shape.kind == "percent" and not shape.log:
+        limits(max(low, -0.02), min(high, 1.02))  # an interval may reach further
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    if shape.kind in _TICKS or shape.log:
+        show = _TICKS.get(shape.kind, "{:g}".format)
+        axis.set_major_formatter(lambda value, _: show(value))
     if shape.log:  # ticks at 1, 2 and 5 of each decade if there are few decades, else at powers of ten
-        low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if low > 0 and high / low < 150 else (1.0,)))
 
 

@@ -148,14 +148,15 @@ def _backbones(runs: Sequence[Run]) -> Table:
     return table("backbones_of_runs", rows)
 
 
-def _line(runs: Sequence[Run], run: Run, x: list[float], y: list[float], *, about: str = "") -> Series:
+def _line(runs: Sequence[Run], run: Run, x: list[float], y: list[float], *, about: bool = False) -> Series:
     """Return a run's line in its look in all figures; of many runs only the best have one."""
     looks = {each.name: look for look, each in enumerate(runs)}
     if len(runs) > DISTINCT:
         ranked = sorted(runs, key=lambda each: each.accuracy if each.scored else -1.0)
         looks = {each.name: look for look, each in enumerate(ranked[:-DISTINCT:-1])}
     look = looks.get(run.name)
-    return Series(run.name + about, x, y, joined=len(x) > 1, look=look, faint=look is None)
+    name = f"{run.name}: {run.config.strategy}, one {run.config.dp}" if about else run.name
+    return Series(name, x, y, joined=len(x) > 1, look=look, faint=look is None)
 
 
 def _note(runs: Sequence[Run], lines: Sequence[Series]) -> str:
@@ -192,10 +193,7 @@ def _by_epsilon(runs: Sequence[Run]) -> Figure | None:
     private = [run for run in runs if not math.isinf(run.epsilon) and run.scored]
     if len({round(run.epsilon, 6) for run in private}) < 2:
         return None
-    lines = []
-    for run in private:
-        about = f": {run.config.strategy}, one {run.config.dp}"
-        lines.append(_line(runs, run, [run.epsilon], [run.accuracy], about=about))
+    lines = [_line(runs, run, [run.epsilon], [run.accuracy], about=True) for run in private]
     low, high = (choose(private, key=lambda run: run.epsilon) for choose in (min, max))
     deltas = {run.config.delta for run in private}
     label = f"ε at δ = {power(deltas.pop())}" if len(deltas) == 1 else "ε, each at its run's δ"

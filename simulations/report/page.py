@@ -15,10 +15,7 @@ from fedtransfer.simulations.report.sentences import environment, table
 from fedtransfer.simulations.report.texts import printable
 
 _MARK = b'<meta name="generator" content="fedtransfer report">'
-_PACKAGES = (
-    "fedtransfer", "flwr", "keras", "tensorflow-cpu", "tensorflow", "numpy", "scikit-learn", "dp-accounting",
-    "matplotlib",
-)  # fmt: skip
+_PACKAGES = "fedtransfer flwr keras tensorflow-cpu tensorflow numpy scikit-learn dp-accounting matplotlib"
 
 
 def write_report(folders: Sequence[Path], out: Path, command: str = "") -> None:
@@ -74,7 +71,7 @@ def _under(number: int, part: Page) -> list[Section]:
 
 def _versions(command: str) -> Section:
     packages = [("Python", python_version())]
-    for name in _PACKAGES:
+    for name in _PACKAGES.split():
         with suppress(PackageNotFoundError):
             packages.append((name, version(name)))
     text = [f"This page: {printable(command, 500)}"] if command else []

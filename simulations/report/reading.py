@@ -180,7 +180,8 @@ def _read_benchmark(folder: Path) -> Benchmark:
             "two files are from different plans or were edited. Start the benchmark again with this --out: "
             "it writes both from the finished runs"
         )
-    return Benchmark(folder, about, table, cells, _text(plan) if plan.is_file() else "")
+    with _read(plan):
+        return Benchmark(folder, about, table, cells, plan.read_text("utf-8") if plan.is_file() else "")
 
 
 @contextmanager
@@ -214,12 +215,7 @@ def json_of(file: Path) -> dict[str, Any]:
         UserError: it cannot be read.
     """
     with _read(file):
-        return dict(json.loads(_text(file)))
-
-
-def _text(file: Path) -> str:
-    with _read(file):
-        return file.read_text("utf-8")
+        return dict(json.loads(file.read_text("utf-8")))
 
 
 def named(sources: Sequence[Source]) -> list[Source]:

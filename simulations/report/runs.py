@@ -122,14 +122,14 @@ def _adapted(run: Run) -> list[Section]:
     """Return a section about personal heads, and the head at sites that took no part."""
     tables = []
     if heads := run.summary.get("personal"):
-        columns = ("mean", "worst", "pooled", "worse_than_global", "worse_than_local")
-        rows = [[outside(kind), *(percent(heads[kind].get(key)) for key in columns)] for kind in PERSONAL_HEADS]
-        tables.append(table("personal_heads", rows, heads["sites"], heads["share"]))
+        keys = ("mean", "worst", "pooled", "worse_than_global", "worse_than_local")
+        kinds = [[outside(kind), *(percent(heads[kind].get(key)) for key in keys)] for kind in PERSONAL_HEADS]
+        tables.append(table("personal_heads", kinds, heads["sites"], heads["share"]))
     if heads := run.summary.get("unseen_sites"):
         rows = [["none", percent(heads["global"]), "", ""]]
         for images, scores in heads["adapted"].items():
-            keys = ("accuracy", "from_scratch", "got_worse")
-            rows.append([images, *(percent(scores[key]) for key in keys)])
+            shares = scores["accuracy"], scores["from_scratch"], scores["got_worse"]
+            rows.append([images, *map(percent, shares)])
         tables.append(table("unseen_sites", rows, heads["sites"], heads["epochs"]))
     return [Section("adaptation", "Heads adapted to a site", tables=tables)] if tables else []
 

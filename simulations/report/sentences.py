@@ -37,15 +37,15 @@ def environment() -> Environment:
     return environment
 
 
-def paragraphs(template: str, macro: str, *facts: Any, **named: Any) -> tuple[str, ...]:
+def paragraphs(template: str, macro: str, *facts: Any) -> tuple[str, ...]:
     """Return a macro's paragraphs about facts: ``paragraphs("privacy", "sentences", run)``."""
-    text = str(getattr(environment().get_template(f"{template}.txt").module, macro)(*facts, **named))
+    text = str(getattr(environment().get_template(f"{template}.txt").module, macro)(*facts))
     return tuple(joined for part in re.split(r"\n\s*\n", text) if (joined := _joined(part)))
 
 
-def sentence(template: str, macro: str, *facts: Any, **named: Any) -> str:
+def sentence(template: str, macro: str, *facts: Any) -> str:
     """Return what a macro writes as one paragraph, "" for nothing."""
-    return _joined("\n".join(paragraphs(template, macro, *facts, **named)))
+    return _joined("\n".join(paragraphs(template, macro, *facts)))
 
 
 def _joined(text: str) -> str:
@@ -53,15 +53,15 @@ def _joined(text: str) -> str:
     return re.sub(r"(?<=\d) (?=%)|(?<=[εδ]) (?==)|(?<=[εδ] =) ", "\u00a0", text)  # no line ends within these
 
 
-def fact(template: str, macro: str, *facts: Any, **named: Any) -> Fact:
+def fact(template: str, macro: str, *facts: Any) -> Fact:
     """Return a fact, of which a macro writes the question, the number and then the sentences."""
-    question, number, *sentences = paragraphs(template, macro, *facts, **named)
+    question, number, *sentences = paragraphs(template, macro, *facts)
     return Fact(question, number, tuple(sentences))
 
 
-def caption(macro: str, *facts: Any, **named: Any) -> Caption:
+def caption(macro: str, *facts: Any) -> Caption:
     """Return the caption of a figure: title, description, and a note if the macro writes one."""
-    return Caption(*paragraphs("figures", macro, *facts, **named))
+    return Caption(*paragraphs("figures", macro, *facts))
 
 
 def table(macro: str, rows: Iterable[Sequence[str]], *facts: Any, **looks: Any) -> Table:

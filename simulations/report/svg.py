@@ -24,26 +24,22 @@ _VARIABLES = {
     **{colour: f"s{i}" for i, colour in enumerate(SERIES, 1)},
 }
 _STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "fedtransfer", "text.parse_math": False, "font.size": 9, "axes.titlesize": 9.5,
-    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
-    "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": RULE, "xtick.color": RULE, "ytick.color": RULE,
-    "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": RULE, "grid.linewidth": 0.6, "axes.linewidth": 0.8, "axes.axisbelow": True, "lines.linewidth": 1.8,
-    "legend.handlelength": 2.6, "lines.solid_capstyle": "round", "xtick.minor.size": 0, "ytick.minor.size": 0,
+    "svg.fonttype": "none", "svg.hashsalt": "fedtransfer", "text.parse_math": False, "font.size": 9,
+    "axes.titlesize": 9.5, "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+    "legend.frameon": False, "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": RULE,
+    "xtick.color": RULE, "ytick.color": RULE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": RULE,
+    "grid.linewidth": 0.6, "axes.linewidth": 0.8, "axes.axisbelow": True, "lines.linewidth": 1.8,
+    "legend.handlelength": 2.6, "lines.solid_capstyle": "round", "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
 }  # fmt: skip
 _NAMESPACE = re.compile(r"\{[^}]*\}")
-_REFERENCE = re.compile(r"url\(#")
 _COLOUR = re.compile("|".join(_VARIABLES))
 
 
 @contextmanager
 def sheet(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """Give a figure and axes in the style of the page.
-
-    Args:
-        width: in inches, 5 for a figure of usual width.
-        height: in inches.
-    """
+    """Give a figure of a size in inches, usually 5 wide, and axes, in the style of the page."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -53,11 +49,9 @@ def sheet(width: float, height: float) -> Iterator[tuple[Any, Any]]:
 
 
 def elements(figure: Any, title: str) -> tuple[str, str, str]:
-    """Return what all ids of a figure begin with, its viewBox and its SVG elements, the same each time.
+    """Return what all ids of a figure begin with, its viewBox and its SVG elements.
 
-    Args:
-        figure: a Matplotlib figure, within its ``sheet``.
-        title: of the figure; two of one page differ in it or in what they show, and so in their ids.
+    They are the same every time. Figures of one page differ in ``title`` or content, and so in their ids.
     """
     file = io.StringIO()
     with warnings.catch_warnings():
@@ -83,5 +77,5 @@ def _on_page(name: str, value: str, key: str) -> str:
         return f"{key}-{value}"
     if name.endswith("href"):
         return f"#{key}-{value[1:]}" if value.startswith("#") else value
-    value = _REFERENCE.sub(f"url(#{key}-", value)
+    value = value.replace("url(#", f"url(#{key}-")
     return _COLOUR.sub(lambda match: f"var(--{_VARIABLES[match[0]]})", value) if name == "style" else value

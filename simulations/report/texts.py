@@ -83,5 +83,4 @@ def numbers_in_words(numbers: Iterable[int]) -> str:
 @cache
 def names(of: str) -> dict[str, str]:
     """Return a table of ``templates/names.toml``: what files call it → what the page calls it."""
-    file = Path(__file__).parent / "templates/names.toml"
-    return dict(tomllib.loads(file.read_text("utf-8"))[of])
+    return dict(tomllib.loads((Path(__file__).parent / "templates/names.toml").read_text("utf-8"))[of])

@@ -13,14 +13,10 @@ from fedtransfer.simulations.data.datasets import read_sites, resolve_data
 def choose_images(
     run: Path, data: str, split: str, classes: tuple[str, ...]
 ) -> tuple[list[Image], str, tuple[Problem, ...]]:
-    """Read ``data`` and choose one split of it.
+    """Read ``data``, a named data set, folder, manifest or archive, and choose one split of it.
 
-    Args:
-        run: the run folder; the run's own data are divided as in the run.
-        data: named data set, folder, manifest or archive.
-        split: ``all``, ``train``, ``validation`` or ``test``; "" for test if there is one, else
-            all.
-        classes: the model's classes.
+    The own data of the ``run``, a folder, are divided as in it. ``split`` is ``all``, ``train``,
+    ``validation`` or ``test``; "" for test if there is one, else all. ``classes`` are the model's.
 
     Returns:
         The images, their split, and the files that cannot be used.
