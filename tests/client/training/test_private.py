@@ -58,7 +58,7 @@ def keras_gradients(head, x: np.ndarray, y: np.ndarray) -> list[list[np.ndarray]
 
 @pytest.mark.parametrize(("proximal", "decay"), [(0.0, 0.0), (0.4, 0.05)])
 def test_steps_are_those_of_every_images_own_gradient(proximal: float, decay: float) -> None:
-    (x, y), head, clip, rate = data(21), random_head(), 2.0, 0.7
+    (x, y), head, clip, rate = data(12), random_head(), 2.0, 0.7
     recipe = replace(RECIPE, proximal=proximal, weight_decay=decay)
     made = train_privately(head, x, y, recipe, promised(1.0, 0.0, 3, clip), np.random.default_rng(0), rate=rate)
     now = [array.astype(np.float64) for array in head]

@@ -87,7 +87,7 @@ def test_a_network_that_calls_a_layer_twice_and_adds_without_a_layer(tmp_path: P
 
 def test_only_convolutions_are_trained_from_the_cut_upwards() -> None:
     backbone = shared_backbone()
-    names = [cut(backbone, layer).above.names for layer in LAYERS]
+    names = [cut(backbone, layer).above.names for layer in LAYERS[::2]]  # blocks and the first layer
     assert names[0] == ("conv4_block2_1_conv/kernel", "conv4_block2_2_conv/kernel")
     for shallow, deep in pairwise(names):
         assert deep[-len(shallow) :] == shallow

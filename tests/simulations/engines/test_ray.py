@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from fedtransfer.simulations.data.sites import write_sites
 from fedtransfer.simulations.engines.ray import run_on_ray
 from fedtransfer.simulations.federation import prepare, run_on_engine
 
-ray = pytest.importorskip("ray", reason="Flower's simulation extra is not installed")
-pytestmark = pytest.mark.run
+pytestmark = [  # Ray itself is not imported here: the other tests are collected with these, and it takes long
+    pytest.mark.run,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Flower's simulation extra is not installed"),
+]
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -133,8 +136,8 @@ def test_sites_that_die_or_hang_are_told_in_words_and_the_run_goes_on(
 
 
 def test_ray_says_what_it_lacks(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "init", lambda **_: None)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "memory": 1e9})
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0, "memory": 1e9})
     manifests, config = prepared("greedy", engine="ray", client_cpus=1e4)
     with pytest.raises(UserError, match=r"10000 CPU \(there are 2\).*--client-cpus"):
         run_on_engine(make_app(), manifests, config)
