@@ -32,7 +32,7 @@ with _without_native_chatter():
     import keras
     import tensorflow as tf
 
-THREADS_PER_OPERATION = "FEDTRANSFER_THREADS_PER_OPERATION"  # 0: one a core; pretraining, one large job, sets it
+THREADS_PER_OPERATION = "FEDTRANSFER_THREADS_PER_OPERATION"  # 0: one a core, as in pretraining
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 threadpool_limits(1, "blas")
@@ -40,6 +40,7 @@ tf.config.threading.set_intra_op_parallelism_threads(int(os.environ.get(THREADS_
 tf.config.threading.set_inter_op_parallelism_threads(max(CORES, 2))
 
 GPUS = tf.config.list_physical_devices("GPU")
+_details = tf.config.experimental.get_device_details
 for gpu in GPUS:
     tf.config.experimental.set_memory_growth(gpu, True)  # several processes share one
 
@@ -47,7 +48,7 @@ for gpu in GPUS:
 def device() -> str:
     """Return the name of the device that the backbone runs on, for people."""
     if GPUS:
-        names = {tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in GPUS}
+        names = {_details(gpu).get("device_name", gpu.name) for gpu in GPUS}
         return f"GPU ({', '.join(sorted(names))})"
     return f"CPU ({CORES} cores)"
 
@@ -55,7 +56,7 @@ def device() -> str:
 def why_no_bfloat16() -> str:
     """Return why bfloat16 is of no use here; "" if the GPUs or the CPU compute in it."""
     if GPUS:
-        capable = {gpu.name: tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in GPUS}
+        capable = {gpu.name: _details(gpu).get("compute_capability") for gpu in GPUS}
         old = {name: capability for name, capability in capable.items() if (capability or (0, 0)) < (8, 0)}
         return f"it takes GPUs of compute capability 8.0 or more, found {old}" if old else ""
     try:

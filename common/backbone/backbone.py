@@ -72,7 +72,8 @@ class Backbone:
         state = hashlib.sha256(_RESIZE_RULE.encode())
         state.update(json.dumps(_architecture(self.network), sort_keys=True).encode())
         for weight in self.network.get_weights():
-            state.update(f"{weight.dtype.str}{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
+            state.update(f"{weight.dtype.str}{weight.shape}".encode())
+            state.update(np.ascontiguousarray(weight).tobytes())
         state.update(b"" if self.mean is None else self.mean.tobytes())
         return state.hexdigest()
 
@@ -119,8 +120,9 @@ def _extractor(backbone: Backbone, batch: int) -> Any:
 def resizing_layer(resolution: int) -> Any:
     """Return the Keras layer that resizes images, in the pipeline and in exported models."""
     return keras.layers.Resizing(
-        resolution, resolution, "bilinear", crop_to_aspect_ratio=True, antialias=True, name="resize", dtype="float32"
-    )
+        resolution, resolution, "bilinear", crop_to_aspect_ratio=True, antialias=True, name="resize",
+        dtype="float32",
+    )  # fmt: skip
 
 
 def configured_backbone(config: RunConfig) -> Backbone:

@@ -171,9 +171,8 @@ def _find(network: Any, layer: str) -> tuple[int, Any] | str:
     named = [not node.is_input and _is_named(node.operation.name, layer) for node in nodes]
     if True not in named:
         return "no layer's name is that or begins with it"
-    at, crossing = [crossing for crossing in _crossings(nodes, network.outputs[0]) if crossing[0] <= named.index(True)][
-        -1
-    ]
+    possible = [pair for pair in _crossings(nodes, network.outputs[0]) if pair[0] <= named.index(True)]
+    at, crossing = possible[-1]
     # Next to the layers of that name there may be layers without weights, such as a shortcut's pooling, but no others.
     reached: set[int] = set()
     used: dict[int, Any] = {}
@@ -194,7 +193,8 @@ def _find(network: Any, layer: str) -> tuple[int, Any] | str:
 
 def _crossings(nodes: list[Any], output: Any) -> Iterator[tuple[int, Any]]:
     """Yield k and a tensor wherever later nodes need only that tensor from the first k nodes."""
-    last = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors} | {id(output): len(nodes)}
+    last = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors}
+    last[id(output)] = len(nodes)
     needed: dict[int, Any] = {}
     for i, node in enumerate(nodes):
         needed |= {id(tensor): tensor for tensor in node.outputs}
@@ -211,9 +211,10 @@ def _offer(network: Any) -> str:
     offered: dict[int, str] = {}
     for name in sorted(names, key=len):
         if not isinstance(location := _find(network, name), str):
-            trained = {id(node.operation): node.operation for node in nodes[location[0] :] if _trains(node.operation)}
-            offered.setdefault(sum(layer.count_params() for layer in trained.values()), name)
-    return "give head, or one of " + ", ".join(f"{name} ({n:,} parameters)" for n, name in sorted(offered.items()))
+            layers = {id(node.operation): node.operation for node in nodes[location[0] :]}
+            offered.setdefault(sum(layer.count_params() for layer in layers.values() if _trains(layer)), name)
+    choices = (f"{name} ({number:,} parameters)" for number, name in sorted(offered.items()))
+    return f"give head, or one of {', '.join(choices)}"
 
 
 def _trains(operation: Any) -> bool:
@@ -230,4 +231,5 @@ def _operation(tensor: Any) -> Any:
 
 def _nodes(network: Any) -> list[Any]:
     """Return the nodes of a functional model's graph, each after the nodes that it depends on."""
-    return [node for depth in sorted(network._nodes_by_depth, reverse=True) for node in network._nodes_by_depth[depth]]
+    by_depth = network._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]

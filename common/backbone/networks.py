@@ -76,13 +76,12 @@ def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, .
     if preprocessing == "auto":
         layers = _preprocessing_layers(model)
         preprocessing = "none" if layers else "tf"
-        notes.append(
-            f"{path.name}: preprocessing " + (f"is its own ({_names(layers)})" if layers else "tf (to [-1, 1])")
-        )
+        whose = f"is its own ({_names(layers)})" if layers else "tf (to [-1, 1])"
+        notes.append(f"{path.name}: preprocessing {whose}")
     body = keras.Model(model.input, output)
     image = keras.Input(model.input_shape[1:], name="image")
-    network = keras.Model(image, keras.layers.Flatten(name="features")(body(preprocess(image, preprocessing))))
-    return network, tuple(notes)
+    features = keras.layers.Flatten(name="features")(body(preprocess(image, preprocessing)))
+    return keras.Model(image, features), tuple(notes)
 
 
 def preprocess(image: Any, mode: str) -> Any:
@@ -97,9 +96,8 @@ def preprocess(image: Any, mode: str) -> Any:
         # To BGR, minus the mean: a fixed 1 × 1 convolution, since Keras has no layer that swaps channels.
         swap = keras.layers.Conv2D(3, 1, name="preprocess", dtype="float32")
         swapped = swap(image)
-        swap.set_weights(
-            [np.eye(3, dtype=np.float32)[::-1][None, None], np.array([-103.939, -116.779, -123.68], np.float32)]
-        )
+        bias = np.array([-103.939, -116.779, -123.68], np.float32)
+        swap.set_weights([np.eye(3, dtype=np.float32)[::-1][None, None], bias])
         return swapped
     return image
 
@@ -207,4 +205,5 @@ def _conv(x: Any, filters: int, size: int, stride: int, name: str) -> Any:
 
 
 def _bn_relu(x: Any, bn: str, relu: str) -> Any:
-    return keras.layers.ReLU(name=relu)(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=bn)(x))
+    normal = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=bn)(x)
+    return keras.layers.ReLU(name=relu)(normal)

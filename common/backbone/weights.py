@@ -50,7 +50,7 @@ def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
     Raises:
         UserError: variables on either side have no counterpart; the text lists them.
     """
-    variables = {f"{layer.name}/{weight.name}": weight for layer in network.layers for weight in layer.weights}
+    variables = {f"{layer.name}/{each.name}": each for layer in network.layers for each in layer.weights}
     missing = [name for name in variables if name not in arrays]
     surplus = [name for name in arrays if name not in variables and name.split("/")[0] not in _TOPS]
     misshapen = [
@@ -58,12 +58,12 @@ def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
         for name, weight in variables.items()
         if name in arrays and arrays[name].shape != tuple(weight.shape)
     ]
-    differences = {
+    faults = {
         "of the network are missing in the file": missing,
         "of the file are unknown to the network": surplus,
         "have another shape": misshapen,
     }
-    problems = [f"{len(names)} variables {fault}: {_list(names)}" for fault, names in differences.items() if names]
+    problems = [f"{len(names)} variables {fault}: {_list(names)}" for fault, names in faults.items() if names]
     if problems:
         raise UserError(f"{path}: not weights of {network.name}; " + "; ".join(problems))
     for name, weight in variables.items():
@@ -83,10 +83,9 @@ def imagenet_weights(name: str) -> Path:
 
     file = imagenet_file(name)
     url = resnet.BASE_WEIGHTS_PATH + file.name
+    digest = resnet.WEIGHTS_HASHES[name][1]
     try:
-        return Path(
-            keras.utils.get_file(file.name, url, cache_subdir="models", file_hash=resnet.WEIGHTS_HASHES[name][1])
-        )
+        return Path(keras.utils.get_file(file.name, url, cache_subdir="models", file_hash=digest))
     except Exception as error:
         raise UserError(
             f"{name}: the ImageNet weights are not on this machine and could not be downloaded ({type(error).__name__}).\n"
@@ -138,10 +137,7 @@ def _checkpoint_arrays(prefix: Path) -> Arrays:
     for node in graph.nodes:
         for attribute in node.attributes:
             name = attribute.full_name.split(":")[0]
-            if (
-                attribute.checkpoint_key.endswith(_CHECKPOINT_VALUE)
-                and "/" in name
-                and "optimizer" not in attribute.checkpoint_key
-            ):
-                arrays["/".join(name.split("/")[-2:])] = reader.get_tensor(attribute.checkpoint_key)
+            key = attribute.checkpoint_key
+            if key.endswith(_CHECKPOINT_VALUE) and "/" in name and "optimizer" not in key:
+                arrays["/".join(name.split("/")[-2:])] = reader.get_tensor(key)
     return arrays

@@ -65,10 +65,10 @@ def _check_features(config: Settings) -> None:
 
 
 def _check_strategy(config: Settings) -> None:
-    method = config.method
+    method, chosen = config.method, {config.strategy, config.one_shot}
     for setting in dict.fromkeys(setting for each in METHODS.values() for setting in each.options):
         users = [each for each in METHODS.values() if setting in each.options]
-        if changed(config, setting) and not {config.strategy, config.one_shot} & {user.name for user in users}:
+        if changed(config, setting) and not chosen & {user.name for user in users}:
             names = " or ".join(user.name for user in users)
             init = f", or --init {names}" if all(user.sums for user in users) else ""
             raise ValueError(

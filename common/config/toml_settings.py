@@ -14,8 +14,9 @@ class Table(BaseModel):
     """A table of settings; its keys have hyphens in the file, and unknown keys are an error."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
-    )
+        frozen=True, extra="forbid", populate_by_name=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+    )  # fmt: skip
 
 
 _T = TypeVar("_T", bound=Table)

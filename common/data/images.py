@@ -114,7 +114,8 @@ def _to_rgb(image: Pillow.Image) -> Pillow.Image:
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image, np.float64))
         low, high = values.min(), values.max()
-        return Pillow.fromarray((255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)).convert("RGB")
+        grey = (255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
+        return Pillow.fromarray(grey).convert("RGB")
     if image.mode.startswith("I;16"):
         return Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

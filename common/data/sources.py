@@ -42,7 +42,7 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     """Sort names as people do: ``2`` before ``10``."""
 
     def key(name: str) -> list[tuple[bool, int, str]]:
-        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+        return [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", name)]
 
     return tuple(sorted(set(names), key=key))
 
