@@ -25,26 +25,16 @@ Embed = Callable[[NDArray[np.uint8]], Any]  # images (n, h, w, 3) uint8 → feat
 
 @dataclass(frozen=True)
 class Baselines:
-    """Accuracies on the common test set of heads trained in other ways on the same features.
+    """Accuracies on the common test set of heads trained in other ways on the same features."""
 
-    Attributes:
-        pooled: all data in one place.
-        local_mean, local_worst: each site alone; mean and worst over the heads.
-        majority: always the most frequent class.
-    """
-
-    pooled: float
-    local_mean: float
-    local_worst: float
-    majority: float
+    pooled: float  # all data in one place
+    local_mean: float  # each site alone; mean over the heads
+    local_worst: float  # each site alone; worst of the heads
+    majority: float  # always the most frequent class
 
 
 class Run:
-    """A finished run; ``ft.simulate`` and ``ft.load_run`` make one.
-
-    Attributes:
-        folder: the run folder.
-    """
+    """A finished run, in the run folder ``folder``; ``ft.simulate`` and ``ft.load_run`` make one."""
 
     def __init__(self, folder: StrPath, embed: Embed | None = None) -> None:
         record = read_folder(Path(folder))

@@ -40,8 +40,8 @@ def fairness(score: "Score", baselines: Mapping[str, "Score"]) -> dict[str, floa
     worse = [ours[name] < accuracy for name, accuracy in alone.items() if name in ours]
     return {
         "own_mean": score.site_mean,
-        "worst_site": accuracies[0] if accuracies else math.nan,
-        "bottom_decile": sum(worst) / len(worst) if accuracies else math.nan,
+        "worst_site": score.site_worst,
+        "bottom_decile": sum(worst) / len(worst) if worst else math.nan,
         "worse_than_local": sum(worse) / len(worse) if worse else math.nan,
     }
 

@@ -181,19 +181,18 @@ def plot_epsilon(plan: Plan, lines: Sequence[Line], path: Path) -> None:
     panels = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
     names = list(dict.fromkeys(_name(config) for config in configs.values()))
     epsilons = sorted({config.epsilon for config in configs.values() if config.epsilon})
+    points: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
+    for line in lines:
+        if config := configs.get((line.setting, line.method)):
+            accuracy = line.estimates["accuracy"]
+            points[line.setting, _name(config)].append((config.epsilon, accuracy.mean, accuracy.half))
     for axes, setting in zip(panels, settings, strict=True):
-        series: dict[str, list[tuple[float, Estimate]]] = defaultdict(list)
-        for line in lines:
-            if line.setting == setting and (config := configs.get((setting, line.method))):
-                series[_name(config)].append((config.epsilon, line.estimates["accuracy"]))
-        for name, points in series.items():
-            color, marker = f"C{names.index(name)}", _MARKERS[names.index(name) % len(_MARKERS)]
-            if private := sorted(((e, accuracy) for e, accuracy in points if e), key=lambda point: point[0]):
-                x, y = [e for e, _ in private], [accuracy.mean for _, accuracy in private]
-                bars = [accuracy.half for _, accuracy in private]
-                axes.errorbar(x, y, bars, label=name, color=color, marker=marker, capsize=3)
-            for accuracy in (accuracy for e, accuracy in points if not e):
-                axes.axhline(accuracy.mean, color=color, linestyle=":", linewidth=1.5)
+        for i, name in enumerate(names):
+            color, marker = f"C{i}", _MARKERS[i % len(_MARKERS)]
+            if private := sorted(point for point in points[setting, name] if point[0]):
+                axes.errorbar(*zip(*private, strict=True), label=name, color=color, marker=marker, capsize=3)
+            for _, mean, _ in (point for point in points[setting, name] if not point[0]):
+                axes.axhline(mean, color=color, linestyle=":", linewidth=1.5)
         axes.set(title=setting, xlabel="ε at the plan's δ (add or remove one unit)", xscale="log")
         axes.set_xticks(epsilons, minor=False)
         axes.xaxis.set_major_formatter(ScalarFormatter())

@@ -81,22 +81,17 @@ def adapt_unseen(
                     rng = generator(config.seed, "adaptation", shots, name)
                     after[i, j, s] = _accuracy(t, t.train(start, x[few], y[few], rng, epochs), *test)
     progress(len(scored), len(scored))
+    adapted = {
+        str(shots): {
+            "images": _mean(images[:, j]), "accuracy": _mean(after[:, j, 0]),
+            "from_scratch": _mean(after[:, j, 1]), "got_worse": _mean(after[:, j, 0] < before),
+        }
+        for j, shots in enumerate(SHOTS)
+    }  # fmt: skip
     return {
-        "names": sorted(sites),
-        "sites": len(scored),
-        "sites_without_test_images": len(sites) - len(scored),
-        "epochs": epochs,
-        "global": _mean(before),
-        "adapted": {
-            str(shots): {
-                "images": _mean(images[:, j]),
-                "accuracy": _mean(after[:, j, 0]),
-                "from_scratch": _mean(after[:, j, 1]),
-                "got_worse": _mean(after[:, j, 0] < before),
-            }
-            for j, shots in enumerate(SHOTS)
-        },
-    }
+        "names": sorted(sites), "sites": len(scored), "sites_without_test_images": len(sites) - len(scored),
+        "epochs": epochs, "global": _mean(before), "adapted": adapted,
+    }  # fmt: skip
 
 
 def _accuracy(t: Trainer, head: Arrays, x: Features, y: Labels) -> float:

@@ -53,16 +53,13 @@ class Deployed:
             goes_on = current is not None and current.is_open  # a resumed run, which the supervisor has
         if not goes_on:
             write_current(self.coordinator, Current("run", self.config.to_flat()))
-        reported = 0
-        while True:
-            current = read_current(self.coordinator)
-            log = events(Path(self.config.out))
-            for event in log[reported:]:
-                self._report(event_line(event))
-            reported = len(log)
-            if current and not current.is_open:
-                break
+        reported, current = 0, None
+        while not current or current.is_open:
             time.sleep(0.3)
+            current = read_current(self.coordinator)
+            for event in events(Path(self.config.out))[reported:]:
+                self._report(event_line(event))
+                reported += 1
         if current.status != "finished":
             log_file = self.coordinator.state / "superlink.log"
             raise UserError(f"the run {current.status}: {current.why}; see {log_file}")
@@ -88,7 +85,11 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Report) -
         raise UserError(f"--log-json: with --engine deployment {where}; leave it out")
     root = Path(config.out) / "deployment"
     config = config.model_copy(update={"log_json": str(Path(config.out) / "events.jsonl")})
-    coordinator = _coordinator(root / "coordinator")
+    if (root / "coordinator" / "coordinator.toml").exists():  # the run is resumed
+        coordinator = Coordinator.open(root / "coordinator")
+    else:
+        ports = {"port": 9443, "superlink_port": free_port(), "health_port": free_port()}
+        coordinator = found_coordinator(root / "coordinator", ["localhost"], **ports, user="")
     sites = [_site(root / name, name, coordinator, manifest, config) for name, manifest in manifests.items()]
     server = _spawn("server", coordinator.folder)
     federation = Deployed(coordinator, config, [], report)
@@ -108,13 +109,6 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Report) -
     finally:
         federation.stop_sites()
         end(server, 30.0)
-
-
-def _coordinator(folder: Path) -> Coordinator:
-    if (folder / "coordinator.toml").exists():  # the run is resumed
-        return Coordinator.open(folder)
-    ports = {"superlink_port": free_port(), "health_port": free_port()}
-    return found_coordinator(folder, ["localhost"], port=9443, **ports, user="")
 
 
 def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, config: RunConfig) -> SiteFolder:
