@@ -215,7 +215,7 @@ def _personal_table(personal: dict[str, Any]) -> Table:
 
 def _unseen_table(unseen: dict[str, Any]) -> Table:
     table = _table("Sites that took no part", "images a class", "global, adapted", "from scratch", "got worse")
-    epochs = "1 epoch" if unseen["epochs"] == 1 else f"{unseen['epochs']} epochs"
+    epochs = counted(unseen["epochs"], "epoch")
     table.caption = f"accuracy on own test images, mean of {unseen['sites']} sites; {epochs}"
     table.add_row("none", percent(unseen["global"]), "", "")
     for images, scores in unseen["adapted"].items():
@@ -233,9 +233,9 @@ def _table(title: str, first: str, *columns: str) -> Table:
 
 def _sites_table(sites: dict[str, float], baselines: Baselines | None) -> Table:
     others = ("pooled", "local only") if baselines else ()
-    table = Table(title="Each site on its own test images", title_style="bold")
-    for name in ("site", "federated", *others):
-        table.add_column(name, justify="left" if name == "site" else "right")
+    table = Table("site", title="Each site on its own test images", title_style="bold")
+    for name in ("federated", *others):
+        table.add_column(name, justify="right")
     for site, accuracy in sites.items():
         cells: list[float | None] = [accuracy]
         if baselines:

@@ -53,21 +53,17 @@ class Result:
 
 
 def simulate(
-    config: RunConfig,
-    display: Display,
-    *,
-    force: bool = False,
-    began: float | None = None,
+    config: RunConfig, display: Display, *, force: bool = False, began: float | None = None,
     strategy: Strategy | None = None,
-) -> Result:
-    """Run a whole simulated federation.
+) -> Result:  # fmt: skip
+    """Run a whole simulated federation, and show its progress.
 
     Args:
         config: what to run.
         display: shows progress.
         force: replace the run folder if it is there.
         began: ``time.monotonic()`` when the program started, so that its imports count.
-        strategy: a strategy as an object; it takes the place of ``config.strategy``.
+        strategy: an object that takes the place of ``config.strategy``.
 
     Raises:
         UserError: the data, the backbone or the settings cannot work.
@@ -102,8 +98,7 @@ def extract(data: Data, display: Display) -> Features:
 def train(data: Data, folder: Path, display: Display, strategy: Strategy | None = None) -> None:
     """Run the federation on the engine of the settings; the run folder gets head and history.
 
-    Each site is a manifest in the run folder. The client reads it and prepares the site as it would
-    a real one.
+    A client reads its site's manifest in the run folder, and prepares the site as it would a real one.
 
     Raises:
         UserError: the federation cannot start, or stops.
@@ -134,8 +129,7 @@ def train(data: Data, folder: Path, display: Display, strategy: Strategy | None 
 def score(data: Data, features: Features, folder: Path, display: Display) -> tuple[Baselines | None, dict[str, Any]]:
     """Measure what sites do not report, train the baselines, and adapt the head at unseen sites.
 
-    Returns:
-        The scores of the baselines, None for a run without them; and entries of ``summary.json``.
+    Return the scores of the baselines, None for a run without them; and entries of ``summary.json``.
     """
     config, file = data.config, folder / "head.npz"
     head, classes, _ = load_head(file)
@@ -193,18 +187,13 @@ def plot_partition(sites: Mapping[str, SiteData], classes: Sequence[str], path: 
     """Draw sites by classes, counting training and validation images; ``hidden``: sites tell nobody these numbers."""
     images = [site.images_by_class() for site in sites.values()]
     counts = np.array([[sum(by_class.get(name, (0, 0))[:2]) for name in classes] for by_class in images])
-    title = (
-        "Images for training and validation, by site and class"
-        + "\n(known to the simulation alone: sites tell nobody)" * hidden
-    )
+    title = "Images for training and validation, by site and class"
+    title += "\n(known to the simulation alone: sites tell nobody)" * hidden
     save_heat_map(path, counts, list(sites), classes, title, ("class", "site"))
 
 
 def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
-    """Write settings and manifests for Flower's own simulation, and extract nothing yet.
-
-    Returns:
-        The number of sites, which the simulation must have as nodes.
+    """Write settings and manifests for Flower's own simulation; return the number of sites, its nodes.
 
     Raises:
         UserError: the data cannot be read or divided, or the folder holds something already.

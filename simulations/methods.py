@@ -14,12 +14,8 @@ from fedtransfer.common.methods.method import AddOn, Method, Sizes
 from fedtransfer.common.support.text import nearest
 
 WIDTHS = {BUNDLED: 256, "resnet50v2": 2048, "resnet101v2": 2048, "resnet152v2": 2048}
-_KERAS_BLOCKS = {"conv5": 14_950_400, "conv5_block2": 8_916_992, "conv5_block3": 4_458_496}
-# From this layer on, weights of all convolutions: kernels and biases.
-CONVOLUTIONS: dict[str, dict[str, int]] = {
-    name: _KERAS_BLOCKS if width == 2048 else {"conv5": 2_097_152, "conv5_block2": 1_179_648}
-    for name, width in WIDTHS.items()
-}
+# Weights of all convolutions of the last stage: kernels and biases.
+_STAGES = {name: 14_950_400 if width == 2048 else 2_097_152 for name, width in WIDTHS.items()}
 ROWS: tuple[Method | AddOn, ...] = (*METHODS.values(), *ADD_ONS)
 
 
@@ -31,7 +27,7 @@ def sizes(backbone: str, classes: int, rounds: int) -> Sizes:
     """
     if backbone not in WIDTHS:
         raise UserError(f"--backbone: got {backbone!r}; {nearest(backbone, list(WIDTHS))}")
-    return Sizes(WIDTHS[backbone], classes, rounds, CONVOLUTIONS[backbone]["conv5"])
+    return Sizes(WIDTHS[backbone], classes, rounds, _STAGES[backbone])
 
 
 def row(method: Method | AddOn, s: Sizes) -> Mapping[str, Any]:

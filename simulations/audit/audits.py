@@ -247,9 +247,8 @@ class Audit:
 
 def _promises(cases: Sequence[AuditCase]) -> list[dict[str, Any]]:
     """Return each promise of differential privacy among the federations, once."""
-    promises = [promise for case in cases if (promise := guarantee(case.config))]
-    facts = {(promise.unit, promise.neighbours, promise.delta) for promise in promises}
-    return [{"unit": unit, "neighbours": neighbours, "delta": delta} for unit, neighbours, delta in sorted(facts)]
+    promises = {(p.unit, p.neighbours, p.delta) for case in cases if (p := guarantee(case.config))}
+    return [dict(zip(("unit", "neighbours", "delta"), promise, strict=True)) for promise in sorted(promises)]
 
 
 def _settings(cases: Sequence[AuditCase]) -> dict[str, Any]:

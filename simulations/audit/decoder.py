@@ -83,11 +83,7 @@ class Decoder:
         return to_uint8(np.concatenate(parts)) if parts else np.empty((0, SIDE, SIDE, 3), np.uint8)
 
     def check(self, config: RunConfig, backbone: Backbone) -> None:
-        """Check that features are such as the decoder was trained on.
-
-        Raises:
-            UserError: they are not.
-        """
+        """Raise a UserError unless features are such as the decoder was trained on."""
         features = config.standardise, config.project, config.normalise, backbone.resolution, backbone.identity
         if features != ("centre", "none", True, self._resolution, self._backbone):
             raise UserError(

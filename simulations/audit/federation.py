@@ -74,14 +74,9 @@ class RoundView:
 
 
 def federate(
-    config: RunConfig,
-    sites: Mapping[str, Split],
-    classes: int,
-    key: Key | None = None,
-    observe: Callable[[RoundView], None] | None = None,
-    *,
-    rng: np.random.Generator | None = None,
-) -> Arrays:
+    config: RunConfig, sites: Mapping[str, Split], classes: int, key: Key | None = None,
+    observe: Callable[[RoundView], None] | None = None, *, rng: np.random.Generator | None = None,
+) -> Arrays:  # fmt: skip
     """Run a config's federated algorithm on features in memory; return the last head.
 
     Args:
@@ -108,11 +103,7 @@ def federate(
 
 
 def refuse_unrepeatable(config: RunConfig) -> None:
-    """Check that a run can be repeated in memory.
-
-    Raises:
-        UserError: it cannot; the text says why.
-    """
+    """Raise a UserError, which says why, for a run that cannot be repeated in memory."""
     for name, why in _UNREPEATABLE.items():
         if changed(config, name):
             raise UserError(f"{outside(name)} {getattr(config, name)}: {why}; leave it at its default")

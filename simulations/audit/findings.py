@@ -108,12 +108,10 @@ def _row(findings: Sequence[Finding]) -> Row:
 
 def best_attack(findings: Sequence[Finding]) -> str:
     """Return the attack with the highest TPR at 1 % FPR; if no TPR is available, the one with the highest AUC."""
-    values: dict[str, dict[str, float]] = {}
-    for finding in findings:
-        if finding.measure in ("tpr@1%", "auc"):
-            value = -1.0 if math.isnan(finding.value) else finding.value
-            values.setdefault(finding.attack, {})[finding.measure] = value
-    return max(values, key=lambda name: [values[name].get(key, -1.0) for key in ("tpr@1%", "auc")], default="")
+    ranks = ("tpr@1%", "auc")
+    values = {(f.attack, f.measure): f.value for f in findings if f.measure in ranks and not math.isnan(f.value)}
+    attacks = dict.fromkeys(f.attack for f in findings if f.measure in ranks)
+    return max(attacks, key=lambda attack: [values.get((attack, rank), -1.0) for rank in ranks], default="")
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

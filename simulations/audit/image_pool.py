@@ -132,13 +132,9 @@ def _by_class(config: RunConfig, split: str) -> dict[str, list[Image]]:
 
 
 def _with_features(
-    config: RunConfig,
-    images_of: dict[str, tuple[Image, ...]],
-    inside: dict[str, NDArray[np.bool_]],
-    classes: tuple[str, ...],
-    moments: Moments | None,
-    progress: Progress | None,
-) -> ImagePool:
+    config: RunConfig, images_of: dict[str, tuple[Image, ...]], inside: dict[str, NDArray[np.bool_]],
+    classes: tuple[str, ...], moments: Moments | None, progress: Progress | None,
+) -> ImagePool:  # fmt: skip
     """Extract features; leave out images that cannot be read, and sites that have nothing to train on."""
     backbone = configured_backbone(config)
     mapped = feature_map(config, backbone, moments)

@@ -53,13 +53,9 @@ class Curve(NamedTuple):
 
 
 def infer_members(
-    case: AuditCase,
-    pool: ImagePool,
-    population: Split,
-    shadows: int,
-    progress: Callable[[int, int], None],
-    head: Arrays | None = None,
-) -> tuple[list[Finding], list[CurvePoint]]:
+    case: AuditCase, pool: ImagePool, population: Split, shadows: int,
+    progress: Callable[[int, int], None], head: Arrays | None = None,
+) -> tuple[list[Finding], list[CurvePoint]]:  # fmt: skip
     """Attack a federation's heads; return findings and curves of every attack.
 
     Args:

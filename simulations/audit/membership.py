@@ -53,16 +53,10 @@ class Shadows:
 
 
 def run_shadows(
-    config: RunConfig,
-    pool: Mapping[str, Split],
-    population: Split,
-    classes: int,
-    number: int,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    share: float = 0.5,
+    config: RunConfig, pool: Mapping[str, Split], population: Split, classes: int, number: int,
+    progress: Callable[[int, int], None] | None = None, *, share: float = 0.5,
     rng: np.random.Generator | None = None,
-) -> Shadows:
+) -> Shadows:  # fmt: skip
     """Run a number of federations, with ``share`` of a pool's images each, on average.
 
     No two share a random stream: coins and draws are keyed by seed and number, and noise is nobody's to repeat.
@@ -177,11 +171,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 def leave_one_out(attack: Attack, shadows: Shadows) -> Scores:
-    """Return the scores (N, n) of each federation in turn as the target, with all others for its shadows.
-
-    Raises:
-        ValueError: there are too few shadows.
-    """
+    """Return the scores (N, n) of each federation in turn as the target, with all others for its shadows."""
     check_enough(shadows.inside, others=1)
     rows = range(len(shadows.inside))
     return np.stack([attack(Target(shadows.images[k], shadows.population[k]), shadows.without(k)) for k in rows])

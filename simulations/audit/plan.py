@@ -64,11 +64,7 @@ class AuditCase:
 
 
 def preset_file(name: str) -> Path:
-    """Return the file of a preset.
-
-    Raises:
-        UserError: there is no preset of this name.
-    """
+    """Return the file of a preset; raise a UserError if there is none of this name."""
     folder = files("fedtransfer.assets") / "audits"
     names = sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
     if name not in names:

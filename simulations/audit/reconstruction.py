@@ -44,12 +44,9 @@ class Originals:
 
     @classmethod
     def of(
-        cls,
-        labels: Mapping[str, NDArray[np.int64]],
-        images: Mapping[str, Pictures],
-        classes: Sequence[str],
+        cls, labels: Mapping[str, NDArray[np.int64]], images: Mapping[str, Pictures], classes: Sequence[str],
         decoder: Decoder,
-    ) -> "Originals":
+    ) -> "Originals":  # fmt: skip
         """Find the images that are the only ones of their class at their sites.
 
         ``labels`` and ``images`` are those of each site's training images, (n,) and (n, 32, 32, 3).

@@ -71,13 +71,9 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[Rou
 
 
 def measure_leaks(
-    config: RunConfig,
-    sites: Mapping[str, Split],
-    classes: int,
-    rounds: Sequence[RoundView],
-    others: Split,
+    config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: Sequence[RoundView], others: Split,
     whose: str,
-) -> list[Measure]:
+) -> list[Measure]:  # fmt: skip
     """Measure what the server reads off: label counts, features, and of one-shot sums single features.
 
     Args:
