@@ -59,7 +59,7 @@ def _column(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def run_page(title: str, facts: Mapping[str, str], history: Table) -> str:
-    """Return a heading, an HTML table of facts, and two curves of the rounds as inline SVG; they load nothing."""
+    """Return a heading, an HTML table of facts and two curves as inline SVG, which load nothing else."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(text)}</td></tr>"
         for name, text in facts.items()
@@ -85,7 +85,8 @@ def _curve(name: str, x: NDArray[Any], y: NDArray[Any]) -> str:
         f"<text x='{left_edge}' y='{height}' text-anchor='{anchor}'>{text}</text>"
         for left_edge, height, anchor, text in (
             (EDGE, 11, "start", name), (EDGE - 4, 24, "end", f"{high:.2f}"),
-            (EDGE - 4, bottom, "end", f"{low:.2f}"), (EDGE, HEIGHT - 4, "start", f"round {left:g}"), (WIDTH - 6, HEIGHT - 4, "end", f"{right:g}"),
+            (EDGE - 4, bottom, "end", f"{low:.2f}"), (EDGE, HEIGHT - 4, "start", f"round {left:g}"),
+            (WIDTH - 6, HEIGHT - 4, "end", f"{right:g}"),
         )
     )  # fmt: skip
     style = "fill='currentColor' font-size='10' font-family='sans-serif'"
