@@ -59,8 +59,7 @@ def simulate(
     """Run a whole simulated federation, and show its progress.
 
     Args:
-        config: what to run.
-        display: shows progress.
+        config, display: what to run, and where progress is shown.
         force: replace the run folder if it is there.
         began: ``time.monotonic()`` when the program started, so that its imports count.
         strategy: an object that takes the place of ``config.strategy``.

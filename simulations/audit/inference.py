@@ -58,13 +58,9 @@ def infer_members(
 ) -> tuple[list[Finding], list[CurvePoint]]:  # fmt: skip
     """Attack a federation's heads; return findings and curves of every attack.
 
-    Args:
-        case: which federation.
-        pool: images that it may have been trained on.
-        population: features and classes of images that no head has seen.
-        shadows: federations on random halves of the pool; for a given head on as large a share as it had.
-        progress: called with the number done.
-        head: that is attacked; by default each of the shadows' is, with the others for its shadows.
+    ``shadows`` federations run on random halves of the pool, and each of their heads is attacked, with the
+    others for its shadows. A given ``head`` is attacked in their place; then they have as large a share of
+    the pool as it had. ``population`` are images that no head has seen.
 
     Raises:
         UserError: the federation cannot be repeated in memory, or there are too few shadows.

@@ -57,17 +57,11 @@ def run_shadows(
     progress: Callable[[int, int], None] | None = None, *, share: float = 0.5,
     rng: np.random.Generator | None = None,
 ) -> Shadows:  # fmt: skip
-    """Run a number of federations, with ``share`` of a pool's images each, on average.
+    """Run a number of federations, each with a ``share`` of a pool's images, on average.
 
     No two share a random stream: coins and draws are keyed by seed and number, and noise is nobody's to repeat.
-
-    Args:
-        config: what each runs.
-        pool: site → images that it may have. Columns of the result are in the order of ``pooled``.
-        population: images that none has, from where the pool's come from.
-        classes, rng: as in ``federate``.
-        number: N.
-        progress: called with the numbers done and to do.
+    The pool has the images of each site; columns of the result are in the order of ``pooled``. None has images of
+    the ``population``, from where the pool's come from. ``progress`` is called with the numbers done and to do.
 
     Raises:
         UserError: such a run cannot be repeated in memory.

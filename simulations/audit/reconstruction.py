@@ -94,13 +94,10 @@ def measures(originals: Originals, images: Pictures) -> list[Measure]:
 
 
 def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24) -> None:
-    """Write up to ``most`` images under attack, spread evenly over all, for a report.
+    """Write up to ``most`` images under attack, spread evenly over all, to ``reconstructions.npz`` for a report.
 
-    Args:
-        path: ``reconstructions.npz``.
-        originals: images under attack (m, 32, 32, 3).
-        images: "strategy, protection" → rebuilt images (m, 32, 32, 3).
-        each: training images of every class in the federation; 0 where a run has what it has.
+    ``images`` are "strategy, protection" → rebuilt images (m, 32, 32, 3), in a federation with ``each``
+    training images of every class; 0 where a run has what it has.
     """
     count = len(originals.targets)
     rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
