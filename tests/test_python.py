@@ -44,15 +44,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> ft.Run:
 
 
 @pytest.mark.process
-def test_importing_is_quick_and_loads_nothing_heavy() -> None:
+def test_importing_loads_nothing_heavy() -> None:
     program = (
-        "import sys, time; t = time.perf_counter(); import fedtransfer; print(time.perf_counter() - t);"
+        "import sys, fedtransfer;"
         "print(sorted({'numpy', 'pydantic', 'tensorflow', 'keras', 'flwr', 'rich', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    seconds, loaded = done.stdout.splitlines()
-    assert loaded == "[]"
-    assert float(seconds) < 0.1
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_name_is_there() -> None:

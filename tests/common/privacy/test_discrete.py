@@ -1,7 +1,6 @@
 """Shares of discrete noise, and rounding to integers."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -42,15 +41,6 @@ def test_large_deviations_look_like_a_gaussian_down_to_the_last_digit(deviation:
 @pytest.mark.parametrize("size", [0, 1, 7])
 def test_as_many_as_were_asked_for(size: int) -> None:
     assert discrete_gaussian(size, 5, secret_generator()).shape == (size,)
-
-
-def test_a_head_of_noise_takes_less_than_50_ms() -> None:
-    rng, took = secret_generator(), []
-    for _ in range(5):
-        start = time.perf_counter()
-        discrete_gaussian(20_490, 10**8, rng)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.05
 
 
 @pytest.mark.parametrize("honest", [1, 4, 10])
