@@ -124,7 +124,9 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Handler
         value = error
     except UserError as error:
         log.error("%s", error)
-        value = SiteError("unusable", "the site's images or settings cannot be used; the site's own log says why")
+        value = SiteError(
+            "unusable", "the site's images or settings cannot be used; the site's own log says why"
+        )
     except Exception as error:
         log.exception("%s message failed", message.metadata.message_type)
         name = type(error).__name__

@@ -22,7 +22,8 @@ client = typer.Typer(
 
 Dir = Annotated[Path, typer.Option("--dir", help="The site's folder.", envvar="FEDTRANSFER_SITE")]
 Personal = Annotated[
-    bool, typer.Option("--personal", help="Use the personal head that the site made from the result, if it did.")
+    bool,
+    typer.Option("--personal", help="Use the personal head that the site made from the result, if it did."),
 ]
 HERE = Path(".")
 
@@ -32,8 +33,12 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
     name: Annotated[str, typer.Option(help="The site's name.")],
     coordinator: Annotated[str, typer.Option(help="The coordinator's address.", metavar="HOST:PORT")],
-    data: Annotated[Path, typer.Option(help="Images: a folder of class folders, a CSV manifest or an .npz archive.")],
-    ca: Annotated[Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")] = None,
+    data: Annotated[
+        Path, typer.Option(help="Images: a folder of class folders, a CSV manifest or an .npz archive.")
+    ],
+    ca: Annotated[
+        Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")
+    ] = None,
 ) -> None:
     """Make a site's folder: settings to edit, and a key pair. The coordinator gets the public key only.
 
@@ -102,7 +107,9 @@ def roster(
     for name, key in sorted(sites.items()):
         print(f"{key}  {name}{', this site' if key == site_key else ''}")
     if site_key not in sites.values():
-        raise UserError(f"{path}: this site's key, {site_key}, is not on it, so the others would refuse this site")
+        raise UserError(
+            f"{path}: this site's key, {site_key}, is not on it, so the others would refuse this site"
+        )
 
 
 @client.command()
@@ -131,7 +138,9 @@ def check(
 def prepare(
     config: Annotated[
         Path | None,
-        typer.Argument(help="The federation's settings, if they name another backbone (TOML).", metavar="CONFIG"),
+        typer.Argument(
+            help="The federation's settings, if they name another backbone (TOML).", metavar="CONFIG"
+        ),
     ] = None,
     folder: Dir = HERE,
 ) -> None:
@@ -154,13 +163,17 @@ def prepare(
     for name, (train, validation, test) in data.images_by_class().items():
         print(f"{name}: {train} for training, {validation} for validation, {test} for test")
     if data.unreadable:
-        print(f"left out: {counted(data.unreadable, 'unreadable image')}; fedtransfer client check lists them")
+        print(
+            f"left out: {counted(data.unreadable, 'unreadable image')}; fedtransfer client check lists them"
+        )
 
 
 @client.command()
 def start(
     folder: Dir = HERE,
-    background: Annotated[bool, typer.Option("--background", help="Return once it is up; it goes on.")] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Return once it is up; it goes on.")
+    ] = False,
 ) -> None:
     """Check the site, then take part in federations until stopped."""
     from fedtransfer.common.support.processes import start_in_background
@@ -202,13 +215,17 @@ def status(
     from fedtransfer.client.deployment.status import describe, status_lines
 
     report = describe(SiteFolder.open(folder))
-    print(json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report)))
+    print(
+        json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report))
+    )
     if not report["serving"]:
         raise typer.Exit(1)
 
 
 @client.command()
-def log(folder: Dir = HERE, lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20) -> None:
+def log(
+    folder: Dir = HERE, lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20
+) -> None:
     """Show which messages left the site: the end of its append-only log."""
     from fedtransfer.client.consent.ledger import ExchangeLog
 
@@ -226,7 +243,9 @@ def log(folder: Dir = HERE, lines: Annotated[int, typer.Option(help="How many me
 @client.command()
 def model(
     folder: Dir = HERE,
-    out: Annotated[Path | None, typer.Option(help="Copy the model to this file.", metavar="FILE.keras")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Copy the model to this file.", metavar="FILE.keras")
+    ] = None,
     personal: Personal = False,
 ) -> None:
     """Write the newest result as a Keras model: image in, class probabilities out. Needs no coordinator."""
@@ -242,7 +261,9 @@ def model(
 def predict(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False),
+        typer.Argument(
+            help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False
+        ),
     ],
     folder: Dir = HERE,
     personal: Personal = False,
@@ -263,7 +284,9 @@ def predict(
 @client.command()
 def evaluate(
     folder: Dir = HERE,
-    split: Annotated[str, typer.Option(help="Which of the site's images: test, validation, train or all.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Which of the site's images: test, validation, train or all.")
+    ] = "test",
     personal: Personal = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:

@@ -54,7 +54,9 @@ class SiteData:
     def raw(self, split: str, layer: str = HEAD) -> NDArray[np.float32]:
         """Return features (rows, w) float32 as the backbone gives them at a cut."""
         views = range(self.augment + 1 if split == "train" else 1)
-        return self._stores[layer].read([view_key(key, number) for number in views for key in self.keys[split]])
+        return self._stores[layer].read(
+            [view_key(key, number) for number in views for key in self.keys[split]]
+        )
 
     def features(self, moments: Moments | None = None, layer: str = HEAD) -> dict[str, NDArray[np.float32]]:
         """Return split → features (rows, d') float32 as heads see them.

@@ -18,7 +18,8 @@ features = typer.Typer(
 )
 
 StorePath = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the feature store (default: ~/.cache/fedtransfer/features).")
+    Path | None,
+    typer.Option("--store", help="Folder of the feature store (default: ~/.cache/fedtransfer/features)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -50,7 +51,9 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
     """Remove damaged shards and leftovers of killed runs; with options, whole backbones."""
-    removed = prune_store(store or default_store(), backbone=backbone, unused_days=unused_days, dry_run=dry_run)
+    removed = prune_store(
+        store or default_store(), backbone=backbone, unused_days=unused_days, dry_run=dry_run
+    )
     for path, size in removed:
         print(f"{'would remove' if dry_run else 'removed'} {path} ({size:,} bytes)")
     size = sum(size for _, size in removed)
@@ -61,12 +64,16 @@ def prune(
 def statistics(
     images: Annotated[
         Path,
-        typer.Argument(help="Public images, of no site: a folder of class folders, a CSV manifest or an .npz archive."),
+        typer.Argument(
+            help="Public images, of no site: a folder of class folders, a CSV manifest or an .npz archive."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="File to write (.npz), for --feature-statistics.")],
     backbone: Annotated[str, typer.Option(help="The backbone, as in a run.")] = BUNDLED,
     weights: Annotated[str, typer.Option(help="Its weights, as in a run.")] = "",
-    resolution: Annotated[int, typer.Option(help="Pixels per side, as in a run (0: the backbone's own).")] = 0,
+    resolution: Annotated[
+        int, typer.Option(help="Pixels per side, as in a run (0: the backbone's own).")
+    ] = 0,
     preprocessing: Annotated[str, typer.Option(help="How the weights expect pixels, as in a run.")] = "auto",
     store: StorePath = None,
 ) -> None:
@@ -101,7 +108,9 @@ def statistics(
             f"{images}: {counted(len(keys), 'readable image')}; expected at least two different ones: name other images"
         )
     write_statistics(out, features.read(keys), network.identity, network.resolution)
-    print(f"{out}: {len(keys):,} images, {network.features} features of {network.name} at {network.resolution} px")
+    print(
+        f"{out}: {len(keys):,} images, {network.features} features of {network.name} at {network.resolution} px"
+    )
     if extraction.problems:
         print(f"left out: {counted(len(extraction.problems), 'unreadable image')}")
     if len(keys) <= network.features:

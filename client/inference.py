@@ -60,7 +60,9 @@ class Evaluation:
     problems: tuple[Problem, ...]  # images that cannot be read
 
 
-def evaluate_model(model: Classifier, images: Sequence[Image], progress: Callable[[int, int], None]) -> Evaluation:
+def evaluate_model(
+    model: Classifier, images: Sequence[Image], progress: Callable[[int, int], None]
+) -> Evaluation:
     """Score a model on images whose labels are among its classes. Classes without images score NaN."""
     number = {name: i for i, name in enumerate(model.classes)}
     rows, labels, problems = [], [], []

@@ -63,7 +63,9 @@ class Node:
         """List the site's images."""
         return read_source(Path(self.data)).images
 
-    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False) -> None:
+    def keep(
+        self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False
+    ) -> None:
         """Keep the head in ``task``: the result of a run, or the ``personal`` head made from it."""
         self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / ("personal-head.npz" if personal else "head.npz")
@@ -97,7 +99,9 @@ class DeployedNode(Node):
         """List the images that the site gives to federations, under the federation's class names."""
         return site_images(self.site)
 
-    def keep(self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False) -> None:
+    def keep(
+        self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False
+    ) -> None:
         """Keep the head in ``task`` with the settings needed to use it."""
         keep_result(self.site.results, task, config, fingerprint, run, personal=personal)
 
@@ -209,7 +213,9 @@ def newest_result(results: Path, *, personal: bool = False) -> Result:
     """
     folders = sorted(path.parent for path in results.glob("*/head.npz"))
     if not folders:
-        raise UserError(f"{results}: no result yet; a site gets one at the end of each run in which it took part")
+        raise UserError(
+            f"{results}: no result yet; a site gets one at the end of each run in which it took part"
+        )
     result = Result(folders[-1], read_config(folders[-1] / "config.toml"), personal)
     if not result.path("head.npz").exists():
         raise UserError(

@@ -91,7 +91,9 @@ def train(task: Task, site: Site) -> protocol.Update:
     extra = {}
     if control and state:
         steps = local_steps(len(y), recipe.batch_size, recipe.epochs)
-        following, change = next_control(task.head, head, control, variate, steps, recipe.learning_rate * task.rate)
+        following, change = next_control(
+            task.head, head, control, variate, steps, recipe.learning_rate * task.rate
+        )
         state.keep(task.round, following, task.counted)
         extra = {CONTROL: change}
     n = 1 if site.config.private else site.data.images("train")
@@ -167,7 +169,9 @@ def personal(task: Task, site: Site) -> protocol.Personal:
 
 def _head_and_recipe(site: Site, request: Task | Trial) -> tuple[HeadSpec, Recipe]:
     backbone = configured_backbone(site.config)
-    return head_spec(site.config, backbone, len(request.classes), request.trainable), Recipe.from_config(site.config)
+    return head_spec(site.config, backbone, len(request.classes), request.trainable), Recipe.from_config(
+        site.config
+    )
 
 
 def _data(split: str, request: Task | Trial, site: Site) -> Split:
@@ -185,4 +189,8 @@ def _predict(task: Task, site: Site) -> tuple[Split, Split]:
 
 def _heading(request: Request, site: Site) -> tuple[int, str, str]:
     """Return the first fields of every answer: round, backbone and class list."""
-    return request.round, configured_backbone(site.config).fingerprint, protocol.classes_digest(request.classes)
+    return (
+        request.round,
+        configured_backbone(site.config).fingerprint,
+        protocol.classes_digest(request.classes),
+    )

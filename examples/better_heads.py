@@ -43,7 +43,13 @@ def print_scores(rounds):
     data = unequal_images()
     print(f"{'recipe':28}{'accuracy':>9}{'balanced':>10}")
     for name, recipe in RECIPES.items():
-        settings = {"server_learning_rate": 1.0, "server_momentum": 0.0, "baselines": False, "models": False, **recipe}
+        settings = {
+            "server_learning_rate": 1.0,
+            "server_momentum": 0.0,
+            "baselines": False,
+            "models": False,
+            **recipe,
+        }
         run = ft.simulate(data, out=f"runs/{name}", sites=10, alpha=0.3, rounds=rounds, **settings)
         print(f"{name:28}{run.accuracy:9.1%}{run.balanced_accuracy:10.1%}")
 

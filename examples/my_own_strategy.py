@@ -35,4 +35,6 @@ AGREEMENT = replace(FEDAVG, combine=combine)
 if __name__ == "__main__":
     for strategy in ("fedavg", AGREEMENT):
         run = ft.simulate(alpha=0.1, rounds=10, strategy=strategy, baselines=False)
-        print(f"{strategy if isinstance(strategy, str) else 'agreement'}: {run.accuracy:.1%} of the test images")
+        print(
+            f"{strategy if isinstance(strategy, str) else 'agreement'}: {run.accuracy:.1%} of the test images"
+        )

@@ -27,7 +27,9 @@ def federate(config, sites, classes):
     for number in range(1, config.rounds + 1):
         total, images = [np.zeros(array.shape) for array in head], 0
         for name, (x, y) in sorted(sites.items()):
-            trained = train_locally(head, x, y, config, generator(config.seed, "local training", number, name))
+            trained = train_locally(
+                head, x, y, config, generator(config.seed, "local training", number, name)
+            )
             for k in range(2):  # a site sends its images times its change of the head, as float32
                 total[k] += (len(y) * (trained[k].astype(np.float64) - head[k])).astype(np.float32)
             images += len(y)

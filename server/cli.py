@@ -22,7 +22,9 @@ server = typer.Typer(
     epilog="Start with: fedtransfer server init DIR --host NAME; docs/deploy.md walks through it.",
 )
 
-Dir = Annotated[Path, typer.Option("--dir", help="The coordinator's folder.", envvar="FEDTRANSFER_COORDINATOR")]
+Dir = Annotated[
+    Path, typer.Option("--dir", help="The coordinator's folder.", envvar="FEDTRANSFER_COORDINATOR")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HERE = Path(".")
 
@@ -34,7 +36,9 @@ def _port(text: str) -> Any:
 @server.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
-    host: Annotated[list[str], typer.Option(help="A name or address by which sites reach this machine (repeatable).")],
+    host: Annotated[
+        list[str], typer.Option(help="A name or address by which sites reach this machine (repeatable).")
+    ],
     port: Annotated[int, _port("Port on which nginx listens for sites.")] = 9443,
     superlink_port: Annotated[int, _port("Port of Flower's SuperLink, on this machine only.")] = 9092,
     health_port: Annotated[int, _port("Port of its health service, on this machine only.")] = 9093,
@@ -70,7 +74,9 @@ def init(
 
 @server.command()
 def enroll(
-    key: Annotated[Path, typer.Argument(help="The site's public key.", metavar="SITE.pub", show_default=False)],
+    key: Annotated[
+        Path, typer.Argument(help="The site's public key.", metavar="SITE.pub", show_default=False)
+    ],
     name: Annotated[str, typer.Option(help="The site's name (default: the one in the key file).")] = "",
     folder: Dir = HERE,
 ) -> None:
@@ -110,7 +116,10 @@ def roster(folder: Dir = HERE) -> None:
     """Print the roster of the enrolled sites, which they compare among themselves: fedtransfer client roster --help."""
     from fedtransfer.server.deployment.enrolment import enrolled_sites
 
-    print(roster_text({site.name: site.fingerprint for site in enrolled_sites(Coordinator.open(folder))}), end="")
+    print(
+        roster_text({site.name: site.fingerprint for site in enrolled_sites(Coordinator.open(folder))}),
+        end="",
+    )
 
 
 @server.command()
@@ -118,7 +127,9 @@ def renew(
     host: Annotated[
         list[str] | None, typer.Option(help="A further name or address of this machine (repeatable).")
     ] = None,
-    authority: Annotated[bool, typer.Option("--authority", help="Renew the authority's certificate too.")] = False,
+    authority: Annotated[
+        bool, typer.Option("--authority", help="Renew the authority's certificate too.")
+    ] = False,
     folder: Dir = HERE,
 ) -> None:
     """Renew the server's certificate (397 days), optionally with further names, or the authority's (ten years)."""
@@ -137,7 +148,9 @@ def renew(
 
 @server.command()
 def start(
-    background: Annotated[bool, typer.Option("--background", help="Return once it serves; it goes on.")] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Return once it serves; it goes on.")
+    ] = False,
     folder: Dir = HERE,
 ) -> None:
     """Start coordinating: SuperLink, enrolment, and the run in progress, if there is one.
@@ -149,7 +162,16 @@ def start(
 
     coordinator = Coordinator.open(folder)
     if background:
-        command = [sys.executable, "-P", "-m", "fedtransfer", "server", "start", "--dir", str(coordinator.folder)]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "fedtransfer",
+            "server",
+            "start",
+            "--dir",
+            str(coordinator.folder),
+        ]
         log, serving = coordinator.state / "supervisor.log", lambda: describe(coordinator)["serving"]
         start_in_background("the coordinator", command, log, serving, print_with_time)
         print(f"the coordinator serves; its log: {log}")
@@ -167,8 +189,12 @@ def run(
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the run folder (default: date and time).")] = "",
-    resume: Annotated[str, typer.Option(help="Go on with a run that was stopped or failed.", metavar="NAME")] = "",
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on without you.")] = False,
+    resume: Annotated[
+        str, typer.Option(help="Go on with a run that was stopped or failed.", metavar="NAME")
+    ] = "",
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return at once; the run goes on without you.")
+    ] = False,
     folder: Dir = HERE,
     *,
     settings: dict[str, Any],
@@ -198,7 +224,9 @@ def status(folder: Dir = HERE, json_output: Json = False) -> None:
     from fedtransfer.server.deployment.status import describe, status_lines
 
     report = describe(Coordinator.open(folder))
-    print(json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report)))
+    print(
+        json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report))
+    )
     if not report["serving"]:
         raise typer.Exit(1)
 

@@ -14,7 +14,9 @@ from fedtransfer.common.config.options import refuse_missing, with_config_option
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import counted
 
-RunPath = Annotated[Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)]
+RunPath = Annotated[
+    Path, typer.Argument(help="A run folder, or a model.keras.", metavar="RUN", show_default=False)
+]
 
 
 class Split(StrEnum):
@@ -61,7 +63,9 @@ def simulate(
 
         others = {"--config": config, "--preset": preset, "--prepare": prepare, "--force": force}
         if wrong := [name for name, value in others.items() if value]:
-            raise UserError(f"--resume goes on with a run under its own settings; leave out {', '.join(wrong)}")
+            raise UserError(
+                f"--resume goes on with a run under its own settings; leave out {', '.join(wrong)}"
+            )
         resolved = resumed_config(resume, settings)
     else:
         resolved = resolve_config(preset=preset, file=config, overrides=settings)
@@ -101,8 +105,12 @@ def simulate(
         f" ({features['extracted']} extracted, {features['reused']} reused), rounds {seconds['rounds']:.1f} s."
         f" A site sent {result.summary['bytes_up_per_site_round']:,} bytes a round."
     )
-    folder = result.folder.relative_to(Path.cwd()) if result.folder.is_relative_to(Path.cwd()) else result.folder
-    display.print(f"Run folder: {folder}\nClassify your own pictures: fedtransfer predict {folder} IMAGE_OR_FOLDER")
+    folder = (
+        result.folder.relative_to(Path.cwd()) if result.folder.is_relative_to(Path.cwd()) else result.folder
+    )
+    display.print(
+        f"Run folder: {folder}\nClassify your own pictures: fedtransfer predict {folder} IMAGE_OR_FOLDER"
+    )
     if json_output:
         json.dump(result.summary, sys.stdout, indent=2, ensure_ascii=False)
         print()

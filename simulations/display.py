@@ -12,7 +12,14 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from fedtransfer.common.config.config import RunConfig
@@ -49,7 +56,9 @@ class Display:
         class RoundsTable(Callback):
             def on_start(self, start: Start) -> None:
                 if start.resumed_after is not None:
-                    console.print(f"Resumed after round {start.resumed_after} of {config.rounds}", highlight=False)
+                    console.print(
+                        f"Resumed after round {start.resumed_after} of {config.rounds}", highlight=False
+                    )
                     bar.update(task, completed=start.resumed_after)
 
             def on_round(self, record: Round) -> None:
@@ -64,9 +73,13 @@ class Display:
                     console.print("  ".join(_cells(record)[: len(columns)]), highlight=False)
 
         if config.private and not config.public_data:
-            self.print(f"With --dp {config.dp} sites send no scores, so these stay empty; --public-data gives some.")
+            self.print(
+                f"With --dp {config.dp} sites send no scores, so these stay empty; --public-data gives some."
+            )
         if console.is_terminal:
-            with Live(Group(_rounds_table(recent, columns), bar), console=console, refresh_per_second=8) as live:
+            with Live(
+                Group(_rounds_table(recent, columns), bar), console=console, refresh_per_second=8
+            ) as live:
                 yield RoundsTable()
         else:
             console.print("  ".join(columns), highlight=False)
@@ -146,7 +159,11 @@ _COLUMNS = ("round", "accuracy", "loss", "val. accuracy", "val. loss", "sites", 
 
 def _cells(record: Round) -> list[str]:
     return [
-        f"{record.round:>5}" if record.phase == "train" else "final" if record.phase == "score" else record.phase,
+        f"{record.round:>5}"
+        if record.phase == "train"
+        else "final"
+        if record.phase == "score"
+        else record.phase,
         percent(record.test.accuracy),
         _loss(record.test.mean_loss),
         percent(record.validation.accuracy),
@@ -204,17 +221,23 @@ def _personal_table(personal: dict[str, Any]) -> Table:
     columns = ("head", "mean", "worst site", "all images", "worse than\nglobal", "worse than\nlocal")
     table = _table("Personal heads on each site's own test images", *columns)
     share = "–" if personal["share"] is None else f"{personal['share']:.2f}"
-    table.caption = f"over {personal['sites']} sites; mixed: {share} of the global head on average, the rest local"
+    table.caption = (
+        f"over {personal['sites']} sites; mixed: {share} of the global head on average, the rest local"
+    )
     for kind in PERSONAL_HEADS:
         scores = personal[kind]
         accuracy = [percent(scores[key]) for key in ("mean", "worst", "pooled")]
-        harm = [percent(scores[key]) if key in scores else "" for key in ("worse_than_global", "worse_than_local")]
+        harm = [
+            percent(scores[key]) if key in scores else "" for key in ("worse_than_global", "worse_than_local")
+        ]
         table.add_row(kind.replace("_", "-"), *accuracy, *harm)
     return table
 
 
 def _unseen_table(unseen: dict[str, Any]) -> Table:
-    table = _table("Sites that took no part", "images a class", "global, adapted", "from scratch", "got worse")
+    table = _table(
+        "Sites that took no part", "images a class", "global, adapted", "from scratch", "got worse"
+    )
     epochs = counted(unseen["epochs"], "epoch")
     table.caption = f"accuracy on own test images, mean of {unseen['sites']} sites; {epochs}"
     table.add_row("none", percent(unseen["global"]), "", "")

@@ -125,7 +125,9 @@ def train(data: Data, folder: Path, display: Display, strategy: Strategy | None 
         forget_sites()
 
 
-def score(data: Data, features: Features, folder: Path, display: Display) -> tuple[Baselines | None, dict[str, Any]]:
+def score(
+    data: Data, features: Features, folder: Path, display: Display
+) -> tuple[Baselines | None, dict[str, Any]]:
     """Measure what sites do not report, train the baselines, and adapt the head at unseen sites.
 
     Return the scores of the baselines, None for a run without them; and entries of ``summary.json``.
@@ -146,7 +148,8 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> tup
         spec = head_spec(config, configured_backbone(config), len(classes), layer)
         unseen = {
             name: {
-                split: _examples(features.sites[name], split, classes, moments, layer) for split in ("train", "test")
+                split: _examples(features.sites[name], split, classes, moments, layer)
+                for split in ("train", "test")
             }
             for name in data.unseen
         }
@@ -157,7 +160,9 @@ def score(data: Data, features: Features, folder: Path, display: Display) -> tup
     return baselines, summary
 
 
-def _examples(site: SiteData, split: str, classes: tuple[str, ...], moments: Moments | None, layer: str) -> Split:
+def _examples(
+    site: SiteData, split: str, classes: tuple[str, ...], moments: Moments | None, layer: str
+) -> Split:
     """Return features (n, d') and class numbers (n,) of a split, without unknown classes."""
     number = {name: i for i, name in enumerate(classes)}
     rows = [i for i, label in enumerate(site.labels[split].tolist()) if label in number]
@@ -166,7 +171,11 @@ def _examples(site: SiteData, split: str, classes: tuple[str, ...], moments: Mom
 
 
 def write(
-    data: Data, features: Features, scores: tuple[Baselines | None, Mapping[str, Any]], folder: Path, began: float
+    data: Data,
+    features: Features,
+    scores: tuple[Baselines | None, Mapping[str, Any]],
+    folder: Path,
+    began: float,
 ) -> Result:
     """Complete ``summary.json``, draw the partition, and return the finished simulation."""
     baselines, more = scores
@@ -177,12 +186,17 @@ def write(
     summary["features"] = {"extracted": features.extraction.extracted, "reused": features.extraction.reused}
     summary["images_unreadable"] = len(problems)
     summary["warnings"] = list(features.warnings)
-    summary["seconds"] |= {"features": round(features.seconds, 3), "total": round(time.monotonic() - began, 3)}
+    summary["seconds"] |= {
+        "features": round(features.seconds, 3),
+        "total": round(time.monotonic() - began, 3),
+    }
     run_folder.write_summary(folder, summary)
     return Result(folder, run_folder.read_summary(folder), baselines, problems, sites)
 
 
-def plot_partition(sites: Mapping[str, SiteData], classes: Sequence[str], path: Path, *, hidden: bool) -> None:
+def plot_partition(
+    sites: Mapping[str, SiteData], classes: Sequence[str], path: Path, *, hidden: bool
+) -> None:
     """Draw sites by classes, counting training and validation images; ``hidden``: sites tell nobody these numbers."""
     images = [site.images_by_class() for site in sites.values()]
     counts = np.array([[sum(by_class.get(name, (0, 0))[:2]) for name in classes] for by_class in images])
@@ -230,7 +244,10 @@ def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: 
 
         run_on_ray(server_app, client_app, len(manifests), config.model_copy(update={"prepared": config.out}))
         return
-    sites = [SimulatedSite(name, {"data": str(path), "state": str(path.parent)}) for name, path in manifests.items()]
+    sites = [
+        SimulatedSite(name, {"data": str(path), "state": str(path.parent)})
+        for name, path in manifests.items()
+    ]
     run_in_process(server_app, client_app, sites, config.to_flat(), config.threads or CORES)
 
 

@@ -66,7 +66,9 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
     pixels, labels, splits, classes, keys = _load(data, recipe, report)
     train, validation = (np.flatnonzero(splits == name) for name in ("train", "validation"))
     if not len(train) or not len(validation):
-        raise UserError(f"{data}: {len(train)} training and {len(validation)} validation images; expected some of both")
+        raise UserError(
+            f"{data}: {len(train)} training and {len(validation)} validation images; expected some of both"
+        )
     checkpoint, state = out.with_suffix(".checkpoint.keras"), out.with_suffix(".checkpoint.json")
     identity = digest(recipe.seed, "pretraining", json.dumps(asdict(recipe)), *keys).hex()
     if state.exists() and checkpoint.exists():
@@ -151,7 +153,11 @@ def _classifier(recipe: PretrainingRecipe, images: int, classes: int) -> Any:
     model = keras.Model(body.input, keras.layers.Dense(classes, name="classes", dtype="float32")(body.output))
     steps = math.ceil(images / recipe.batch_size) * recipe.epochs
     rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - steps // 20, alpha=0.0, warmup_target=recipe.learning_rate, warmup_steps=max(1, steps // 20)
+        0.0,
+        steps - steps // 20,
+        alpha=0.0,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=max(1, steps // 20),
     )
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
@@ -178,14 +184,22 @@ def _augmented(
         crop = tf.image.resize(tf.slice(image, begin, extent), (size, size), antialias=True)
         return tf.image.stateless_random_flip_left_right(crop, seed), tf.one_hot(label, classes)
 
-    images, numbers = tf.constant(pixels), tf.constant(labels)  # captured by reference, not copied into the graph
+    images, numbers = (
+        tf.constant(pixels),
+        tf.constant(labels),
+    )  # captured by reference, not copied into the graph
     data = tf.data.Dataset.from_tensor_slices(order)
     data = data.map(lambda row: (tf.gather(images, row), tf.gather(numbers, row), row))
-    return data.map(augment, num_parallel_calls=CORES, deterministic=True).batch(recipe.batch_size).prefetch(2)
+    return (
+        data.map(augment, num_parallel_calls=CORES, deterministic=True).batch(recipe.batch_size).prefetch(2)
+    )
 
 
 def _plain(
-    pixels: Pixels, labels: NDArray[np.int32], rows: Sequence[int] | NDArray[np.int64], recipe: PretrainingRecipe
+    pixels: Pixels,
+    labels: NDArray[np.int32],
+    rows: Sequence[int] | NDArray[np.int64],
+    recipe: PretrainingRecipe,
 ) -> Any:
     classes = int(labels.max()) + 1
     data = tf.data.Dataset.from_tensor_slices((pixels[rows], labels[rows])).batch(recipe.batch_size)

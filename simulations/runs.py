@@ -73,11 +73,15 @@ def _row(folder: Path) -> Row:
     else:
         config = read_config(folder / "config.toml")
         rounds, sites, scores = config.training_rounds, config.participants, (math.nan,) * 4
-    return Row(str(folder), config.data, config.strategy, rounds, sites, *scores, when, finished=isinstance(run, Run))
+    return Row(
+        str(folder), config.data, config.strategy, rounds, sites, *scores, when, finished=isinstance(run, Run)
+    )
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="The folder with the run folders.", metavar="[FOLDER]")] = Path("runs"),
+    folder: Annotated[
+        Path, typer.Argument(help="The folder with the run folders.", metavar="[FOLDER]")
+    ] = Path("runs"),
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the runs in a folder: data, strategy, rounds, sites, accuracy, bytes, epsilon, and when.
@@ -93,7 +97,10 @@ def runs(
     rows = list_runs(folder)
     if json_output:
         items = [
-            {key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in row.items()}
+            {
+                key: value if not isinstance(value, float) or math.isfinite(value) else None
+                for key, value in row.items()
+            }
             for row in map(asdict, rows)
         ]
         return print(json.dumps(items, indent=2, ensure_ascii=False))
@@ -104,7 +111,9 @@ def runs(
     for row in rows:
         name = str(Path(row.folder).relative_to(folder)) if Path(row.folder) != folder else row.folder
         epsilon = f"{row.epsilon:.3g}" if math.isfinite(row.epsilon) else "–"
-        scores = (percent(row.accuracy), percent(row.balanced_accuracy)) if row.finished else ("unfinished", "–")
+        scores = (
+            (percent(row.accuracy), percent(row.balanced_accuracy)) if row.finished else ("unfinished", "–")
+        )
         sent = size(row.bytes) if row.finished else "–"
         table.add_row(
             name, Path(row.data).stem, row.strategy, str(row.rounds), str(row.sites), *scores, sent, epsilon,

@@ -52,7 +52,9 @@ class Browser:
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             limit = patient(60)
-            assert select.select([self._receive], [], [], limit)[0], f"the browser has said nothing for {limit:g} s"
+            assert select.select([self._receive], [], [], limit)[0], (
+                f"the browser has said nothing for {limit:g} s"
+            )
             more = os.read(self._receive, 1 << 20)
             assert more, "the browser has gone"
             self._buffer += more
@@ -71,7 +73,11 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
         )
         self.call("Page.navigate", url=page.as_uri())
         wait_until(lambda: self.value("document.readyState") == "complete", f"{page.name} is loaded")
@@ -86,11 +92,15 @@ class Browser:
         """The whole page as a PNG file."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"])
+        return base64.b64decode(
+            self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
+        )
 
     def printed(self) -> bytes:
         """The page as a PDF file."""
-        return base64.b64decode(self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"])
+        return base64.b64decode(
+            self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"]
+        )
 
 
 @contextmanager

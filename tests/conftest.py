@@ -50,7 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         kind = 0 if item.get_closest_marker("deployment") else 1 if item.get_closest_marker("run") else 2
         files[item.path] = min(kind, files.get(item.path, kind))
-    waiting, running, others = ([file for file, kind in files.items() if kind == wanted] for wanted in range(3))
+    waiting, running, others = (
+        [file for file, kind in files.items() if kind == wanted] for wanted in range(3)
+    )
     pairs = [file for pair in zip_longest(waiting, running) for file in pair if file]
     place = {file: i for i, file in enumerate([*pairs, *others])}
     items.sort(key=lambda item: place[item.path])

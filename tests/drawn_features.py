@@ -9,5 +9,9 @@ def drawn(counts: np.ndarray, rng: np.random.Generator, d: int = 32) -> tuple[np
     """Features of length 1, with a mean and class means as real ones have: cosines within a class about 0.5, between 0.3."""
     y = np.repeat(np.arange(len(counts)), counts)
     mean, of_class = (unit_rows(rng.standard_normal((n, d))) for n in (1, len(counts)))
-    x = np.sqrt(0.3) * mean + np.sqrt(0.2) * of_class[y] + np.sqrt(0.5) * unit_rows(rng.standard_normal((len(y), d)))
+    x = (
+        np.sqrt(0.3) * mean
+        + np.sqrt(0.2) * of_class[y]
+        + np.sqrt(0.5) * unit_rows(rng.standard_normal((len(y), d)))
+    )
     return unit_rows(x).astype(np.float32), y

@@ -53,7 +53,8 @@ def three_sites(seed: int = 0, **changes: int) -> dict[str, dict[str, Split]]:
     sizes = {"train": 12, "validation": 9, "test": 6} | changes
     return {
         name: {
-            split: draw(100 * seed + 10 * k + i, size and size + 9 * k) for i, (split, size) in enumerate(sizes.items())
+            split: draw(100 * seed + 10 * k + i, size and size + 9 * k)
+            for i, (split, size) in enumerate(sizes.items())
         }
         for k, name in enumerate(("anna", "bert", "carl"))
     }
@@ -85,7 +86,9 @@ def site_of(splits: Mapping[str, Split], config: RunConfig) -> SiteData:
     store = Store({key: x for split in SPLITS for key, x in zip(keys[split], splits[split][0], strict=True)})
     labels = {split: np.asarray(splits[split][1], np.str_) for split in SPLITS}
     backbone = configured_backbone(config)
-    return SiteData(keys, labels, 0, 0, {"head": store}, lambda moments: feature_map(config, backbone, moments))  # type: ignore[dict-item]
+    return SiteData(
+        keys, labels, 0, 0, {"head": store}, lambda moments: feature_map(config, backbone, moments)
+    )  # type: ignore[dict-item]
 
 
 class Stopped(Exception):
@@ -101,7 +104,11 @@ class Watch(Callback):
 
     def on_round(self, record: Round) -> None:
         self.records.append(record)
-        if record.phase == "train" and record.round == (self.stop_after or 0) + 1 and self.stop_after is not None:
+        if (
+            record.phase == "train"
+            and record.round == (self.stop_after or 0) + 1
+            and self.stop_after is not None
+        ):
             raise Stopped
 
 
@@ -136,7 +143,9 @@ class Drawn:
         watch = Watch(stop_after)
 
         def main(grid: Grid) -> None:
-            outcomes.append(federate(grid, config, configured_backbone(config), self.folder, [watch, *callbacks], rng))
+            outcomes.append(
+                federate(grid, config, configured_backbone(config), self.folder, [watch, *callbacks], rng)
+            )
 
         try:
             self.serve(main, config)

@@ -51,7 +51,9 @@ TOOLS = ("python", "fedtransfer", "flower-superlink", "flower-superexec", "flwr-
 class Process:
     """A forked child."""
 
-    def __init__(self, connection: socket.socket, pid: int, words: Sequence[str], output: Path | None) -> None:
+    def __init__(
+        self, connection: socket.socket, pid: int, words: Sequence[str], output: Path | None
+    ) -> None:
         self.pid, self.words, self.output = pid, words, output
         self.returncode: int | None = None
         self._connection = connection  # says how it ended; closing it kills
@@ -269,7 +271,9 @@ class _Server:
         """Let go, in a child, of what is the template's."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is behind it deaf to Ctrl-C
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # a shell starts what is behind it deaf to Ctrl-C
         for descriptor in (self._woken, self._wake):
             os.close(descriptor)
         for opened in (self._listener, *self._children):

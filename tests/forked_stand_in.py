@@ -15,7 +15,9 @@ def main(folder: str, name: str, arguments: list[str]) -> int:
     """Have the work done; return its exit status."""
     if name == "python" and "-S" in arguments[:3]:  # the launcher: faster without a template
         os.execv(sys.executable, [sys.executable, *arguments])
-    words = arguments if name == "python" else [os.path.join(os.path.dirname(sys.executable), name), *arguments]
+    words = (
+        arguments if name == "python" else [os.path.join(os.path.dirname(sys.executable), name), *arguments]
+    )
     numbers = sorted(int(number) for number in os.listdir("/proc/self/fd"))
     numbers = [number for number in numbers if _is_open(number)]
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

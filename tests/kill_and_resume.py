@@ -83,7 +83,9 @@ def _prepare(root: Path) -> None:
         np.savez(root / f"{k}.npz", x_train=stand_ins, y_train=y)
         features = rng.normal(size=(IMAGES, WIDTH)) + 3 * np.eye(4, WIDTH)[y]
         store.add([content_key(image) for image in stand_ins], features.astype(np.float32))
-        write_manifest(root / f"{k}.csv", [Image(f"{root / str(k)}.npz#x_train/{i}", str(y[i])) for i in range(IMAGES)])
+        write_manifest(
+            root / f"{k}.csv", [Image(f"{root / str(k)}.npz#x_train/{i}", str(y[i])) for i in range(IMAGES)]
+        )
 
 
 def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -> int:
@@ -159,8 +161,13 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
             found = traces(out)
             if differing := [key for key in found if found[key] != expected[name][key]]:
                 for key in differing:
-                    print(f"{key}: undisturbed {expected[name][key]!r}\n  resumed {found[key]!r}", file=sys.stderr)
-                raise SystemExit(f"{name}, after {done} kills: {', '.join(differing)} differ from an undisturbed run")
+                    print(
+                        f"{key}: undisturbed {expected[name][key]!r}\n  resumed {found[key]!r}",
+                        file=sys.stderr,
+                    )
+                raise SystemExit(
+                    f"{name}, after {done} kills: {', '.join(differing)} differ from an undisturbed run"
+                )
     return stages
 
 
@@ -187,7 +194,9 @@ def soak_private(kills: int, seed: int = 0) -> Counter[str]:
                     break
                 done, before, charged = done + 1, charged, charges(out)
                 finished = max(int(path.name[6:12]) for path in (out / "checkpoints").glob("round-*"))
-                stages["between charge and checkpoint" if charged[-1] > finished else "after a checkpoint"] += 1
+                stages[
+                    "between charge and checkpoint" if charged[-1] > finished else "after a checkpoint"
+                ] += 1
                 if charged[: len(before)] != before or set(range(1, finished + 1)) - set(charged):
                     raise SystemExit(f"charged {before}, then {charged}, with {finished} rounds finished")
             if not (out / "summary.json").exists():

@@ -22,12 +22,17 @@ NOTHING = Counts.empty(CLASSES)
 
 
 def masked_config(sites: int, **settings: object) -> RunConfig:
-    return RunConfig(**{"masks": True, "classes": "declared", "class_names": "a,b,c,d", "sites": sites, **settings})
+    return RunConfig(
+        **{"masks": True, "classes": "declared", "class_names": "a,b,c,d", "sites": sites, **settings}
+    )
 
 
 def update(seed: int) -> Update:
     rng = np.random.default_rng(seed)
-    total = (rng.normal(size=(WIDTH, CLASSES)).astype(np.float32), rng.normal(size=CLASSES).astype(np.float32))
+    total = (
+        rng.normal(size=(WIDTH, CLASSES)).astype(np.float32),
+        rng.normal(size=CLASSES).astype(np.float32),
+    )
     return Update(1, "f" * 64, "c" * 16, NOTHING, NOTHING, 10 + seed, total)
 
 
@@ -65,7 +70,9 @@ class Cluster:
         return {"site": site, **vars(self.session)}
 
     def invite(self) -> None:
-        self.keys = {site: self.sites[site].answer(messages.Invitation(**self.stage(site))) for site in self.names}
+        self.keys = {
+            site: self.sites[site].answer(messages.Invitation(**self.stage(site))) for site in self.names
+        }
 
     def peers(self, site: str, **changes: object) -> messages.Peers:
         told = {
@@ -84,7 +91,9 @@ class Cluster:
     def task(self, site: str, **changes: object) -> Task:
         sealed = [self.boxes[sender].sealed[self.around(sender).index(site)] for sender in self.around(site)]
         told = {"nonce": self.session.nonce, "sharers": self.names, "boxes": (np.stack(sealed),)}
-        return Task(**{"site": site, "round": 1, "classes": ("a", "b", "c", "d"), "head": (), **told, **changes})
+        return Task(
+            **{"site": site, "round": 1, "classes": ("a", "b", "c", "d"), "head": (), **told, **changes}
+        )
 
     def task_of_finish(self, site: str) -> Task:
         return Task(site, 1, ("a", "b", "c", "d"), ())
@@ -99,7 +108,10 @@ class Cluster:
 
     def agree(self, names: tuple[str, ...] | None = None) -> dict[str, str]:
         self.mask()
-        return {site: self.sites[site].answer(self.survivors(site, names)).signature for site in names or self.names}
+        return {
+            site: self.sites[site].answer(self.survivors(site, names)).signature
+            for site in names or self.names
+        }
 
     def unmasking(self, site: str, signatures: dict[str, str], names: tuple[str, ...] | None = None):
         return messages.Unmasking(

@@ -86,7 +86,8 @@ def run_folder(
     rounds = config.rounds
     curve = 0.66 - 0.5 * np.exp(-np.arange(rounds + 1) / 3) + 0.01 * rng.standard_normal(rounds + 1)
     score = [
-        ["", "", "", ""] if private else [f"{a:.6f}", f"{2.3 - 2 * a:.6f}", f"{a - 0.02:.6f}", "1.1"] for a in curve
+        ["", "", "", ""] if private else [f"{a:.6f}", f"{2.3 - 2 * a:.6f}", f"{a - 0.02:.6f}", "1.1"]
+        for a in curve
     ]
     epsilon = [f"{0.4 * np.sqrt(i + 1):.6g}" if private else "" for i in range(rounds + 1)]
     rows = [
@@ -308,7 +309,13 @@ def benchmark_folder(path: Path, settings: Sequence[str] = ("iid", "alpha-0.3"),
                 "source": "the paper's table 2",
                 "measured": 0.672,
             },
-            {"setting": settings[0], "method": "fedncm", "accuracy": 0.538, "source": "its table 13", "measured": None},
+            {
+                "setting": settings[0],
+                "method": "fedncm",
+                "accuracy": 0.538,
+                "source": "its table 13",
+                "measured": None,
+            },
         ],
     }
     (path / "benchmark.json").write_text(json.dumps(about), "utf-8")
@@ -344,10 +351,17 @@ def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()
                 [*case, "images", "psnr_of_class_mean", 13.1, "", "", 20, ""],
                 [*case, "images", "ssim", 0.3 * strength, "", "", 20, ""],
             ]
-            for attack, power in (("loss threshold", 0.8), ("LiRA offline", 1.0), ("LiRA online", 1.3), ("RMIA", 1.2)):
+            for attack, power in (
+                ("loss threshold", 0.8),
+                ("LiRA offline", 1.0),
+                ("LiRA online", 1.3),
+                ("RMIA", 1.2),
+            ):
                 gain = power * strength
                 fpr = np.geomspace(1e-3, 1, 120)
-                roc += [[strategy, protection, 5, attack, f"{a:.6g}", f"{a ** (1 / (1 + gain)):.6g}"] for a in fpr]
+                roc += [
+                    [strategy, protection, 5, attack, f"{a:.6g}", f"{a ** (1 / (1 + gain)):.6g}"] for a in fpr
+                ]
                 table += [
                     [
                         *case,
@@ -385,21 +399,34 @@ def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()
     originals = np.stack(
         [
             np.stack(
-                [ramp[None, :] * np.ones((32, 1)), ramp[:, None] * np.ones((1, 32)), np.full((32, 32), 40.0 * i)], -1
+                [
+                    ramp[None, :] * np.ones((32, 1)),
+                    ramp[:, None] * np.ones((1, 32)),
+                    np.full((32, 32), 40.0 * i),
+                ],
+                -1,
             )
             for i in range(len(labels))
         ]
     )
     means = originals * 0.5 + 64
     rebuilt = np.stack([originals + rng.normal(0, scale, originals.shape) for scale in (20, 90)])
-    names, sites = np.array(["fedavg, none", "fedavg, dp"]), np.array([f"site-{i % 3}" for i in range(len(labels))])
+    names, sites = (
+        np.array(["fedavg, none", "fedavg, dp"]),
+        np.array([f"site-{i % 3}" for i in range(len(labels))]),
+    )
     images = {
         "originals": originals.astype(np.uint8),
         "class_means": means.astype(np.uint8),
         "rebuilt": np.clip(rebuilt, 0, 255).astype(np.uint8),
     }
     np.savez(
-        path / "reconstructions.npz", labels=np.array(labels), names=names, sites=sites, images_per_class=5, **images
+        path / "reconstructions.npz",
+        labels=np.array(labels),
+        names=names,
+        sites=sites,
+        images_per_class=5,
+        **images,
     )
     about = {
         "command": "fedtransfer audit --preset small --out audit",
@@ -421,7 +448,9 @@ def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()
     return path
 
 
-def altered(folder: Path, change: Callable[[dict[str, str]], dict[str, str]], file: str = "table.csv") -> Path:
+def altered(
+    folder: Path, change: Callable[[dict[str, str]], dict[str, str]], file: str = "table.csv"
+) -> Path:
     """Change each row of a table of a folder."""
     with (folder / file).open(encoding="utf-8", newline="") as lines:
         rows = [change(dict(row)) for row in csv.DictReader(lines)]
@@ -455,7 +484,10 @@ def with_more_images(folder: Path) -> Path:
     for name in ("table.csv", "roc.csv"):
         header, *rows = list(csv.reader((folder / name).read_text("utf-8").splitlines()))
         images = header.index("images_per_class")
-        more = [[*row[:images], "25", *(cell.replace("2000", "5000") for cell in row[images + 1 :])] for row in rows]
+        more = [
+            [*row[:images], "25", *(cell.replace("2000", "5000") for cell in row[images + 1 :])]
+            for row in rows
+        ]
         write_csv(folder / name, header, [*rows, *more])
     return folder
 

@@ -110,7 +110,12 @@ class Part:
     @cached_property
     def cards(self) -> list["Card"]:
         """The facts of an answer."""
-        return [Card(card) for facts in self.element.iter("div") if facts.get("class") == "facts" for card in facts]
+        return [
+            Card(card)
+            for facts in self.element.iter("div")
+            if facts.get("class") == "facts"
+            for card in facts
+        ]
 
     @cached_property
     def tables(self) -> dict[str, Table]:
@@ -170,7 +175,9 @@ class Figure(Part):
     @property
     def colours(self) -> set[str]:
         """The series' colours in the drawing: s1, s2 …"""
-        return set(re.findall(r"stroke: var\(--(s\d)\)", " ".join(part.get("style", "") for part in self.svg.iter())))
+        return set(
+            re.findall(r"stroke: var\(--(s\d)\)", " ".join(part.get("style", "") for part in self.svg.iter()))
+        )
 
 
 class Page(Part):
@@ -212,7 +219,9 @@ class Page(Part):
 
 
 def _table(element: Element) -> Table:
-    headers = [text_of(cell) for head in element.iter("thead") for cell in head.iter() if cell.tag in ("th", "td")]
+    headers = [
+        text_of(cell) for head in element.iter("thead") for cell in head.iter() if cell.tag in ("th", "td")
+    ]
     rows = [row for body in element.iter("tbody") for row in body]
     columns = headers or [str(i) for i in range(len(rows[0]) if rows else 0)]
     assert len(set(columns)) == len(columns), "a name is that of one column"
@@ -228,7 +237,11 @@ def lines(element: Element) -> Iterator[str]:
     if element.tag in UNREAD or element.get("aria-hidden"):
         return
     if element.tag == "tr":
-        yield "| " + " | ".join(" ".join([text_of(cell), *Part(cell).pictures]).strip() for cell in element) + " |"
+        yield (
+            "| "
+            + " | ".join(" ".join([text_of(cell), *Part(cell).pictures]).strip() for cell in element)
+            + " |"
+        )
     elif element.tag == "tbody" and len(element) > LONG:
         for row in element[:3]:
             yield from lines(row)
@@ -249,11 +262,15 @@ def checked(source: str) -> Page:
     """Return a page that is well-formed, and that neither runs nor loads anything."""
     page = Page(source)
     assert "script" not in page.tags()
-    attributes = [(found.tag, name, value) for found in page.element.iter() for name, value in found.attrib.items()]
+    attributes = [
+        (found.tag, name, value) for found in page.element.iter() for name, value in found.attrib.items()
+    ]
     ids = [value for _, name, value in attributes if name == "id"]
     assert len(ids) == len(set(ids))
     loaded = [
-        value for tag, name, value in attributes if name in ("src", "href") and tag != "a" and not value.startswith("#")
+        value
+        for tag, name, value in attributes
+        if name in ("src", "href") and tag != "a" and not value.startswith("#")
     ]
     assert all(value.startswith("data:") for value in loaded)
     assert not [name for _, name, _ in attributes if name.startswith("on")]
@@ -274,7 +291,9 @@ def without_drawings() -> Iterator[None]:
     number = count()
 
     def savefig(self: Drawing, file, **_: object) -> None:
-        file.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><g id="empty-{next(number)}"/></svg>')
+        file.write(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><g id="empty-{next(number)}"/></svg>'
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Drawing, "savefig", savefig)

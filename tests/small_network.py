@@ -28,7 +28,9 @@ def moved(network: Any, seed: int = 0) -> Any:
 
 def small_backbone(resolution: int = 16) -> Backbone:
     """Three stages, ``conv2`` to ``conv4``, of two blocks; eight features."""
-    return Backbone("small", resolution, moved(small_resnet((4, 6, 8))), np.linspace(0, 1, 8, dtype=np.float32))
+    return Backbone(
+        "small", resolution, moved(small_resnet((4, 6, 8))), np.linspace(0, 1, 8, dtype=np.float32)
+    )
 
 
 @cache

@@ -14,7 +14,9 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PAGE = EXAMPLES.parent / "docs" / "python.md"
 
 
-def output_of(name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+def output_of(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> str:
     monkeypatch.chdir(folder)
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     return capsys.readouterr().out
@@ -65,7 +67,9 @@ def test_the_notebook_executes_and_stores_no_output(tmp_path: Path) -> None:
 
 @pytest.mark.run
 @pytest.mark.full
-def test_the_page_about_python_runs_from_top_to_bottom(folder_of_classes, tmp_path: Path, monkeypatch) -> None:
+def test_the_page_about_python_runs_from_top_to_bottom(
+    folder_of_classes, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder_of_classes(24, "my-images")
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
@@ -78,7 +82,8 @@ def test_the_page_about_python_runs_from_top_to_bottom(folder_of_classes, tmp_pa
 
 @pytest.mark.run
 @pytest.mark.parametrize(
-    "module", ["fedtransfer", "fedtransfer.api", "fedtransfer.catalogue", "fedtransfer.table", "fedtransfer.run"]
+    "module",
+    ["fedtransfer", "fedtransfer.api", "fedtransfer.catalogue", "fedtransfer.table", "fedtransfer.run"],
 )
 def test_examples_in_docstrings(module: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -45,7 +45,9 @@ def test_an_exception_is_a_traceback_and_exit_status_1() -> None:
 def test_a_module_is_run_as_main(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text("import sys; print(__name__, __file__, sys.argv)")
     done = forked.run("-m", "job", "x", cwd=tmp_path, modules=())
-    assert done.stdout.split() == ["__main__", f"{tmp_path}/job.py", f"['{tmp_path}/job.py',", "'x']"], done.stderr
+    assert done.stdout.split() == ["__main__", f"{tmp_path}/job.py", f"['{tmp_path}/job.py',", "'x']"], (
+        done.stderr
+    )
 
 
 def test_folder_and_environment_are_those_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +110,11 @@ def test_several_run_at_a_time_and_end_in_any_order(tmp_path: Path) -> None:
 def test_a_session_of_its_own_is_ended_as_a_group(tmp_path: Path) -> None:
     code = "import os, signal; os.fork(); print(os.getpgrp(), flush=True); signal.pause()"
     process = start(code, tmp_path / "log", new_session=True)
-    wait_until(lambda: (tmp_path / "log").read_text().split() == [str(process.pid)] * 2, "both are in it", process.died)
+    wait_until(
+        lambda: (tmp_path / "log").read_text().split() == [str(process.pid)] * 2,
+        "both are in it",
+        process.died,
+    )
     assert os.getpgid(process.pid) == process.pid != os.getpgrp()
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL

@@ -77,7 +77,9 @@ def test_arrows_run_downwards_only(folder: str) -> None:
 
 def test_no_import_circle() -> None:
     """Of any length, imports inside functions and for types counted."""
-    TopologicalSorter({name: imports(file) & set(modules()) - {name} for name, file in modules().items()}).prepare()
+    TopologicalSorter(
+        {name: imports(file) & set(modules()) - {name} for name, file in modules().items()}
+    ).prepare()
 
 
 def test_folders_of_simulations_import_each_other_one_way_only() -> None:
@@ -87,20 +89,29 @@ def test_folders_of_simulations_import_each_other_one_way_only() -> None:
         match name.split("."):
             case ["fedtransfer", "simulations", folder, _]:
                 targets = (
-                    target.split(".") for target in imports(file) if target.startswith("fedtransfer.simulations.")
+                    target.split(".")
+                    for target in imports(file)
+                    if target.startswith("fedtransfer.simulations.")
                 )
                 arrows.setdefault(folder, set()).update(parts[2] for parts in targets if len(parts) == 4)
     TopologicalSorter({folder: targets - {folder} for folder, targets in arrows.items()}).prepare()
 
 
 def test_no_product_code_patches_itself() -> None:
-    assert not [name for name, file in modules().items() if any("unittest" in target for target in imports(file))]
+    assert not [
+        name for name, file in modules().items() if any("unittest" in target for target in imports(file))
+    ]
 
 
 @pytest.mark.parametrize("folder", [*FOLDERS, "tests", "tools"])
 def test_a_folder_is_imported_as_part_of_the_package_only(folder: str) -> None:
     for file in (ROOT / folder).rglob("*.py"):
-        assert not {name.split(".")[0] for name in imports(file)} & {"common", "client", "server", "simulations"}, file
+        assert not {name.split(".")[0] for name in imports(file)} & {
+            "common",
+            "client",
+            "server",
+            "simulations",
+        }, file
 
 
 KNOWS_METHODS = ("fedtransfer.common.methods.", "fedtransfer.server.strategies")
@@ -112,10 +123,12 @@ NAMES_ONE = {
 
 def method_names(file: Path) -> set[str]:
     """Return the names of methods that a file holds as text, but for ``strategy=NAME``, which makes a config."""
-    made = {id(node.value) for node in nodes(file) if isinstance(node, ast.keyword) and node.arg == "strategy"}
-    return {node.value for node in nodes(file) if isinstance(node, ast.Constant) and id(node) not in made} & set(
-        METHODS
-    )
+    made = {
+        id(node.value) for node in nodes(file) if isinstance(node, ast.keyword) and node.arg == "strategy"
+    }
+    return {
+        node.value for node in nodes(file) if isinstance(node, ast.Constant) and id(node) not in made
+    } & set(METHODS)
 
 
 def test_only_records_and_strategies_know_methods_by_name() -> None:
@@ -147,7 +160,9 @@ for line in sys.argv[1:]:
 
 def loaded_by(output: str) -> list[tuple[int, set[str]]]:
     """Return from the output of COMMANDS the exit status of each command and the packages loaded after it."""
-    lines = [json.loads(line.removeprefix("LOADED ")) for line in output.splitlines() if line.startswith("LOADED ")]
+    lines = [
+        json.loads(line.removeprefix("LOADED ")) for line in output.splitlines() if line.startswith("LOADED ")
+    ]
     return [(status, set(names)) for status, names in lines]
 
 
@@ -201,20 +216,26 @@ def test_asking_for_the_status_loads_no_tensorflow(tmp_path: Path) -> None:
     ]  # fmt: skip
     done = forked.run("-c", COMMANDS, *map(json.dumps, commands), modules=forked.COMMAND_LINE, check=True)
     for command, (status, loaded) in zip(commands, loaded_by(done.stdout), strict=True):
-        assert status == ("status" in command), "neither coordinator nor site runs, which is what a status says"
+        assert status == ("status" in command), (
+            "neither coordinator nor site runs, which is what a status says"
+        )
         assert not {"tensorflow", "keras", "sklearn", "matplotlib"} & loaded, command
 
 
 @pytest.mark.process
 def test_a_report_loads_no_tensorflow(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run")
-    done = forked.run("-c", COMMANDS, json.dumps(["report", str(folder)]), modules=forked.COMMAND_LINE, check=True)
+    done = forked.run(
+        "-c", COMMANDS, json.dumps(["report", str(folder)]), modules=forked.COMMAND_LINE, check=True
+    )
     [(status, loaded)] = loaded_by(done.stdout)
     assert (status, {"tensorflow", "keras"} & loaded) == (0, set())
 
 
 def test_no_module_has_grown_past_one_idea() -> None:
-    long = {name: n for name, file in modules().items() if (n := len(file.read_text("utf-8").splitlines())) > 300}
+    long = {
+        name: n for name, file in modules().items() if (n := len(file.read_text("utf-8").splitlines())) > 300
+    }
     assert not long
 
 
@@ -260,7 +281,12 @@ def definitions(file: Path) -> Iterator[str]:
     """Yield every name that a module defines: functions, classes, arguments, attributes, variables, aliases."""
     for node in nodes(file):
         match node:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name) | ast.alias(asname=str(name)):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.arg(arg=name)
+                | ast.alias(asname=str(name))
+            ):
                 yield name
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
                 yield name
@@ -289,4 +315,6 @@ def texts(file: Path) -> Iterator[str]:
 
 def test_texts_are_in_plain_english() -> None:
     pattern = re.compile(rf"\b({'|'.join(PHRASES)})\b")
-    assert {name: found for name, file in modules().items() if (found := pattern.findall("\n".join(texts(file))))} == {}
+    assert {
+        name: found for name, file in modules().items() if (found := pattern.findall("\n".join(texts(file))))
+    } == {}

@@ -123,7 +123,9 @@ def test_a_run_is_loaded_listed_and_shown(run: ft.Run) -> None:
 
 
 @pytest.mark.run
-def test_the_same_data_give_the_same_head_and_are_written_once(run: ft.Run, tmp_path: Path, capfd, caplog) -> None:
+def test_the_same_data_give_the_same_head_and_are_written_once(
+    run: ft.Run, tmp_path: Path, capfd, caplog
+) -> None:
     """A second run in one process, on real numbers in place of bytes; nothing is printed."""
     caplog.set_level(logging.INFO)
     scaled = {name: (images / 255, labels) for name, (images, labels) in SITES.items()}
@@ -172,12 +174,16 @@ def test_a_backbone_object_is_called_before_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.run
 def test_a_backbone_object_on_named_data_leaves_their_test_images_apart(tmp_path: Path) -> None:
-    run = ft.simulate(backbone=Colour(), sites=2, rounds=1, baselines=False, models=False, out=tmp_path / "run")
+    run = ft.simulate(
+        backbone=Colour(), sites=2, rounds=1, baselines=False, models=False, out=tmp_path / "run"
+    )
     assert run.summary["images_by_split"]["test"] == 1000
 
 
 @pytest.mark.run
-def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_says_how_to_go_on_and_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"data": features(90, 0), "sites": 2, "rounds": 6, "out": tmp_path / "run", "baselines": False}
     whole = ft.simulate(**settings | {"out": tmp_path / "whole"})
 
@@ -206,7 +212,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, monkeypat
 @pytest.mark.run
 @pytest.mark.full
 def test_an_audit_of_a_run(tmp_path: Path) -> None:
-    run = ft.simulate(data=features(300, 0), sites=3, rounds=2, baselines=False, models=False, out=tmp_path / "run")
+    run = ft.simulate(
+        data=features(300, 0), sites=3, rounds=2, baselines=False, models=False, out=tmp_path / "run"
+    )
     audit = ft.audit(run, shadows=64)
     assert {"strategy", "attack", "measure", "value", "low", "high"} <= set(audit.findings.dtype.names)
     assert (audit.folder / "report.html").is_file()
@@ -217,7 +225,9 @@ def test_an_audit_of_a_run(tmp_path: Path) -> None:
 def test_a_benchmark_of_a_plan(tmp_path: Path) -> None:
     x, y = features(120, 0)
     np.savez(tmp_path / "features.npz", x_train=x, y_train=y)
-    settings = f'data = "{tmp_path}/features.npz"\nbackbone = "features-6"\nsites = 2\nrounds = 2\nalpha = 9.0'
+    settings = (
+        f'data = "{tmp_path}/features.npz"\nbackbone = "features-6"\nsites = 2\nrounds = 2\nalpha = 9.0'
+    )
     (tmp_path / "plan.toml").write_text(
         f'seeds = [0]\n[settings.few]\n{settings}\n[methods.fedavg]\n[methods.ridge]\nstrategy = "fed3r"\n'
     )
@@ -238,7 +248,10 @@ def test_a_benchmark_of_a_plan(tmp_path: Path) -> None:
         ({"sites": 0}, "sites: got 0"),
         ({"resume": True}, "say which, by out=FOLDER"),
         ({"data": SITES, "partition": "iid"}, "leave partition out"),
-        ({"data": features(9, 0), "augment": 1}, "augment: needs images; with features-6 the data are features"),
+        (
+            {"data": features(9, 0), "augment": 1},
+            "augment: needs images; with features-6 the data are features",
+        ),
         ({"data": {"north": SITES["north"], "south": features(9, 0)}}, r"features of the widths \[0, 6\]"),
     ],
 )

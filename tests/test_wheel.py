@@ -30,7 +30,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--quiet",
+    ]
     subprocess.run([*command, "--wheel-dir", str(folder), str(sources)], check=True, capture_output=True)
     [file] = folder.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
@@ -70,6 +79,16 @@ def test_it_is_what_python_imports_next_to_folders_of_the_same_names(wheel: Path
 
 
 def test_it_runs_a_federation(wheel: Path, tmp_path: Path) -> None:
-    command = ["-m", "fedtransfer", "simulate", "--rounds", "2", "--no-baselines", "--no-models", "--out", "run"]
+    command = [
+        "-m",
+        "fedtransfer",
+        "simulate",
+        "--rounds",
+        "2",
+        "--no-baselines",
+        "--no-models",
+        "--out",
+        "run",
+    ]
     python(wheel, tmp_path, *command)
     assert (tmp_path / "run" / "head.npz").is_file()

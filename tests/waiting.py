@@ -19,7 +19,9 @@ def patient(seconds: float) -> float:
     return PATIENCE * seconds
 
 
-def wait_until(true: Callable[[], T], what: str, died: Callable[[], object] = lambda: "", seconds: float = 300.0) -> T:
+def wait_until(
+    true: Callable[[], T], what: str, died: Callable[[], object] = lambda: "", seconds: float = 300.0
+) -> T:
     """Poll until ``true()`` is true, and return what it returned.
 
     Args:

@@ -74,7 +74,9 @@ def public_images(source: Source) -> tuple[Pictures, NDArray[np.int64]]:
             images.append(pixels)
             labels.append(source.classes.index(image.label))
     if not images:
-        raise UserError(f"none of the {len(source.images)} images may be trained on; expected all of CIFAR-10")
+        raise UserError(
+            f"none of the {len(source.images)} images may be trained on; expected all of CIFAR-10"
+        )
     return np.stack(images), np.array(labels)
 
 
@@ -125,10 +127,17 @@ def train_decoder(
 
 
 def save_decoder(
-    path: Path, network: Any, backbone: Backbone, images: Pictures, labels: NDArray[np.int64], classes: tuple[str, ...]
+    path: Path,
+    network: Any,
+    backbone: Backbone,
+    images: Pictures,
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
 ) -> None:
     """Write a decoder's weights (float16), its backbone's identity and the classes' mean images."""
-    means = [images[labels == c].mean(0) if (labels == c).any() else images.mean(0) for c in range(len(classes))]
+    means = [
+        images[labels == c].mean(0) if (labels == c).any() else images.mean(0) for c in range(len(classes))
+    ]
     np.savez_compressed(
         path,
         backbone=np.array(backbone.identity),

@@ -96,17 +96,24 @@ def _lines(layout: Layout, rows: Sequence[Row]) -> list[str]:
     if layout.only_named:
         order = list(layout.names)
         keys = sorted((key for key in keys if key[0] in order), key=lambda key: order.index(key[0]))
-    of_key = {key: [row for row in rows if tuple(row[column] for column in layout.down) == key] for key in keys}
+    of_key = {
+        key: [row for row in rows if tuple(row[column] for column in layout.down) == key] for key in keys
+    }
     if layout.across:
         columns = list(dict.fromkeys(row[layout.across] for row in rows))
         headers = [layout.names.get(column, column) for column in columns]
         cells = {
-            key: [_cell(layout.cell, next((r for r in group if r[layout.across] == name), None)) for name in columns]
+            key: [
+                _cell(layout.cell, next((r for r in group if r[layout.across] == name), None))
+                for name in columns
+            ]
             for key, group in of_key.items()
         }
     else:
         headers = list(layout.cells)
-        cells = {key: [_cell(cell, group[0]) for cell in layout.cells.values()] for key, group in of_key.items()}
+        cells = {
+            key: [_cell(cell, group[0]) for cell in layout.cells.values()] for key, group in of_key.items()
+        }
     named = {key: [layout.names.get(value, value) for value in key] for key in keys}
     ruled = "|" + "---|" * (len(layout.down) + len(headers))
     return [_line([*layout.corner, *headers]), ruled, *(_line([*named[key], *cells[key]]) for key in keys)]
@@ -120,7 +127,9 @@ def _cell(cell: str, row: Row | None) -> str:
     if row is None:
         return _NOTHING
     if cell == "accuracy":
-        return _format("{accuracy:1p} ± {accuracy_interval:1p}" if row["accuracy_interval"] else "{accuracy:1p}", row)
+        return _format(
+            "{accuracy:1p} ± {accuracy_interval:1p}" if row["accuracy_interval"] else "{accuracy:1p}", row
+        )
     if cell == "rounds":
         some = " ({reached} of {seeds})" if row["reached"] != row["seeds"] else ""
         return _format(

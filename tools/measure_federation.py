@@ -91,23 +91,40 @@ def measure(sites: int, rounds: int) -> Iterator[dict[str, Any]]:
         root = Path(folder)
         config = RunConfig(sites=sites, rounds=rounds, out=str(root / "run"))
         with deployed(
-            write_sites(root / "run", config, sites_of(config)[0]), config, lambda line: print(line, file=sys.stderr)
+            write_sites(root / "run", config, sites_of(config)[0]),
+            config,
+            lambda line: print(line, file=sys.stderr),
         ) as federation:
             federation.run()
-            events = [json.loads(line) for line in (root / "run" / "events.jsonl").read_text("utf-8").splitlines()]
+            events = [
+                json.loads(line) for line in (root / "run" / "events.jsonl").read_text("utf-8").splitlines()
+            ]
             trained = [e for e in events if e["event"] == "round" and e["phase"] == "train"]
             yield _line("fedtransfer", [e["seconds"] for e in trained])
             federation.stop_sites()
             with _plain_nodes(root, federation.coordinator, sites):
                 size = trained[-1]["bytes_up"]
-                for name, poll in (("no-op, Flower as it comes", 0.0), ("no-op, server asks as ours", POLL_SECONDS)):
-                    yield _line(name, _noop(federation.coordinator, root / "noop.json", sites, rounds, poll, size))
+                for name, poll in (
+                    ("no-op, Flower as it comes", 0.0),
+                    ("no-op, server asks as ours", POLL_SECONDS),
+                ):
+                    yield _line(
+                        name, _noop(federation.coordinator, root / "noop.json", sites, rounds, poll, size)
+                    )
 
 
-def _noop(coordinator: Coordinator, out: Path, sites: int, rounds: int, poll: float, size: int) -> list[float]:
+def _noop(
+    coordinator: Coordinator, out: Path, sites: int, rounds: int, poll: float, size: int
+) -> list[float]:
     out.unlink(missing_ok=True)
     bundle, _ = build_fab_from_files({"pyproject.toml": _PROJECT.encode(), "noop.py": _APP.encode()})
-    settings: dict[str, Value] = {"out": str(out), "sites": sites, "rounds": rounds, "poll": poll, "bytes": size}
+    settings: dict[str, Value] = {
+        "out": str(out),
+        "sites": sites,
+        "rounds": rounds,
+        "poll": poll,
+        "bytes": size,
+    }
     with connect(coordinator) as link:
         run = link.start(bundle, settings)
         while (status := link.run(run)) and status.status != "finished":
@@ -127,7 +144,9 @@ def _plain_nodes(root: Path, coordinator: Coordinator, sites: int) -> Iterator[N
     )
     try:
         for k in range(sites):
-            site = found_site(root / f"plain-{k}", f"plain-{k}", address, authority, resolve_data("cifar10-demo"))
+            site = found_site(
+                root / f"plain-{k}", f"plain-{k}", address, authority, resolve_data("cifar10-demo")
+            )
             enrol(coordinator, site.key.with_suffix(".pub"))
             command = [
                 tool("flower-supernode"), "--superlink", address, "--root-certificates", str(authority),

@@ -143,7 +143,9 @@ def _sites(root: Path, config: RunConfig, split: str) -> list[SimulatedSite]:
         np.savez(archive, x_train=dummies, y_train=y)
         store.add([content_key(image) for image in dummies], x)
         manifest = root / f"client-{k}.csv"
-        write_manifest(manifest, [Image(f"{archive}#x_train/{i}", str(label), split) for i, label in enumerate(y)])
+        write_manifest(
+            manifest, [Image(f"{archive}#x_train/{i}", str(label), split) for i, label in enumerate(y)]
+        )
         sites.append(SimulatedSite(f"client-{k}", {"data": str(manifest), "state": str(root / f"state-{k}")}))
     return sites
 
@@ -177,7 +179,9 @@ def measure_extraction(kind: str) -> dict[str, Any]:
 def measure_apart(*arguments: str, **environment: str) -> dict[str, Any]:
     """Measure in a new process; return its line."""
     command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment})
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment}
+    )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -124,7 +124,9 @@ class SiteLedger:
         try:
             yield from read_lines(self.path)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot read the privacy ledger: {error.strerror}; give access") from None
+            raise UserError(
+                f"{self.path}: cannot read the privacy ledger: {error.strerror}; give access"
+            ) from None
 
 
 def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, request: Request) -> None:
@@ -150,7 +152,9 @@ def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, req
     ledger.charge(kind, run, request.round, *noisy, unit=promise.unit, name=name)
 
 
-def refuse_beyond_budget(ledger: SiteLedger, bound: float, delta: float, config: RunConfig, kind: str) -> None:
+def refuse_beyond_budget(
+    ledger: SiteLedger, bound: float, delta: float, config: RunConfig, kind: str
+) -> None:
     """Refuse a message if its run and all earlier runs would exceed the site's bound on ε.
 
     A query asks for all planned rounds, unless the run resumes an earlier one; any other message

@@ -85,7 +85,9 @@ def _refuse_unprotected(site: SiteFolder, config: RunConfig) -> None:
         )
     for name, (has, settings) in MECHANISMS.items():
         if name in consent.demand and not has(config):
-            raise SiteError("demand-not-met", f"this site demands {name}, and the run has none; give {settings}")
+            raise SiteError(
+                "demand-not-met", f"this site demands {name}, and the run has none; give {settings}"
+            )
     if config.dp == "image" and consent.least_images > 1:
         raise SiteError(
             "rare-classes",
@@ -169,9 +171,12 @@ def _spec(request: Request, config: RunConfig, layer: str) -> Sequence[tuple[int
 
 def _check_arrays(arrays: Sequence[NDArray[Any]], shapes: Sequence[tuple[int, ...]], name: str) -> None:
     received = [array.shape for array in arrays]
-    if received != list(shapes) or not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays):
+    if received != list(shapes) or not all(
+        array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays
+    ):
         raise SiteError(
-            "other-arrays", f"sent {name} of shapes {received}, or not of finite numbers; expected {list(shapes)}"
+            "other-arrays",
+            f"sent {name} of shapes {received}, or not of finite numbers; expected {list(shapes)}",
         )
 
 

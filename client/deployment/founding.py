@@ -67,7 +67,9 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         UserError: the folder is a site's already, or a file is missing.
     """
     if (folder / SETTINGS).exists():
-        raise UserError(f"{folder} is a site's folder already; edit {folder / SETTINGS}, or choose another folder")
+        raise UserError(
+            f"{folder} is a site's folder already; edit {folder / SETTINGS}, or choose another folder"
+        )
     for path, content in ((authority, "the coordinator's ca.crt"), (data, "the site's images")):
         if path is not None and not path.exists():
             raise UserError(f"{path}: no such file or folder; expected {content}")

@@ -16,7 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import SiteError, UserError
-from fedtransfer.common.support.keys import Roster, fingerprint, is_signed, public_line, read_line, read_roster, sign
+from fedtransfer.common.support.keys import (
+    Roster,
+    fingerprint,
+    is_signed,
+    public_line,
+    read_line,
+    read_roster,
+    sign,
+)
 
 _NAME_LENGTH = 64  # characters that are printed of a name from outside
 
@@ -59,7 +67,9 @@ def load_keys(private: Path) -> tuple[ec.EllipticCurvePrivateKey, ec.EllipticCur
     if mode:
         raise UserError(f"{private}: others on this machine may read it; run: chmod 600 {private}")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise UserError(f"{private}: expected an elliptic-curve key; fedtransfer client new-key makes the right kind")
+        raise UserError(
+            f"{private}: expected an elliptic-curve key; fedtransfer client new-key makes the right kind"
+        )
     return key, key.public_key()
 
 
@@ -106,7 +116,9 @@ def identity_among(site: SiteFolder, name: str, public_keys: Mapping[str, str]) 
     if lines[name] != public_line(public_key):
         raise SiteError("other-key", "the coordinator gives this site's name another key than this site has")
     if len(set(lines.values())) < len(lines):
-        raise SiteError("same-key", "the coordinator gives several names the same key; a site would count as two")
+        raise SiteError(
+            "same-key", "the coordinator gives several names the same key; a site would count as two"
+        )
     if site.roster:
         roster = read_roster(site.roster)
         for peer, line in lines.items():
@@ -138,4 +150,6 @@ def _read(peer: str, line: str) -> ec.EllipticCurvePublicKey:
     try:
         return read_line(line)
     except ValueError:
-        raise SiteError("no-key", f"the coordinator sent an invalid public key for {peer[:_NAME_LENGTH]!r}") from None
+        raise SiteError(
+            "no-key", f"the coordinator sent an invalid public key for {peer[:_NAME_LENGTH]!r}"
+        ) from None

@@ -82,7 +82,9 @@ def _resources(site: SiteFolder) -> tuple[str, str]:
     free, report = shutil.disk_usage(site.folder).free, Path("/proc/meminfo")
     lines = report.read_text().splitlines() if report.exists() else []
     memory = next((1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line), 0)
-    text = f"{free / 1e9:.0f} GB of disk free" + (f", {memory / 1e9:.0f} GB of memory available" if memory else "")
+    text = f"{free / 1e9:.0f} GB of disk free" + (
+        f", {memory / 1e9:.0f} GB of memory available" if memory else ""
+    )
     if free < DISK_BYTES / 20:
         return "error", f"{text}; features and logs need more: make room, or move the folder"
     if free < DISK_BYTES or (memory and memory < MEMORY_BYTES):
@@ -111,7 +113,9 @@ def _images(site: SiteFolder, *, decode_all: bool) -> tuple[str, str]:
     text = f"{counted(len(images), 'image')} of {counted(len(counts), 'class', 'classes')}: {classes}"
     text += f"; split as supplied ({', '.join(sorted(splits))})" if splits else "; split by content"
     if unreadable:
-        sample = "; ".join(unreadable[:3]) + (f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else "")
+        sample = "; ".join(unreadable[:3]) + (
+            f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+        )
         if site.settings.strict:
             return "error", f"{text}; {len(unreadable)} cannot be read and strict = true: {sample}"
         return "warning", f"{text}; {len(unreadable)} cannot be read and will be left out: {sample}"
@@ -131,7 +135,11 @@ def _consent(site: SiteFolder) -> tuple[str, str]:
             "will be refused; correct demand in site.toml"
         )
     methods = ", ".join(consent.methods) or "any method"
-    rounds = f"at most {counted(consent.rounds_a_day, 'round')} a day" if consent.rounds_a_day else "no limit on rounds"
+    rounds = (
+        f"at most {counted(consent.rounds_a_day, 'round')} a day"
+        if consent.rounds_a_day
+        else "no limit on rounds"
+    )
     demand = f"; demands {', '.join(consent.demand)}" if consent.demand else ""
     return "ok", f"{methods}; {rounds}; classes of {consent.least_images} or more images{demand}"
 
@@ -152,7 +160,9 @@ def _roster(site: SiteFolder) -> tuple[str, str]:
 
 def _privacy(site: SiteFolder) -> tuple[str, str]:
     privacy, spending = site.settings.privacy, spending_line(site)
-    if site.settings.consent.least_images > 1 and (privacy.epsilon or "image-dp" in site.settings.consent.demand):
+    if site.settings.consent.least_images > 1 and (
+        privacy.epsilon or "image-dp" in site.settings.consent.demand
+    ):
         return "error", (
             f"least-images = {site.settings.consent.least_images} excludes --dp image, which this site "
             "demands, so every run is refused; set least-images = 1"
@@ -196,7 +206,10 @@ def _certificate(site: SiteFolder) -> tuple[str, str]:
     try:
         context = ssl.create_default_context(cafile=str(site.authority))
     except ssl.SSLError:
-        return "error", f"{site.authority}: no certificate in PEM form; ask the coordinator's people for ca.crt"
+        return (
+            "error",
+            f"{site.authority}: no certificate in PEM form; ask the coordinator's people for ca.crt",
+        )
     try:
         with (
             socket.create_connection((host, port), timeout=10) as plain,
@@ -211,7 +224,10 @@ def _certificate(site: SiteFolder) -> tuple[str, str]:
     if left < WARN_DAYS:
         remedy = "ask the coordinator's people to run: fedtransfer server renew"
         return "warning", f"valid for only {counted(left, 'day')}; {remedy}"
-    return "ok", f"signed by {site.authority.name}, for {host}, until {certificate.not_valid_after_utc:%Y-%m-%d}"
+    return (
+        "ok",
+        f"signed by {site.authority.name}, for {host}, until {certificate.not_valid_after_utc:%Y-%m-%d}",
+    )
 
 
 def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
@@ -233,7 +249,9 @@ def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
 def _clock(site: SiteFolder) -> tuple[str, str]:
     host, port = _address(site)
     try:
-        answer = httpx.get(f"https://{host}:{port}/", verify=ssl.create_default_context(cafile=str(site.authority)))
+        answer = httpx.get(
+            f"https://{host}:{port}/", verify=ssl.create_default_context(cafile=str(site.authority))
+        )
         coordinator_time = parsedate_to_datetime(answer.headers["date"])
     except (httpx.HTTPError, KeyError, ValueError) as error:
         return "warning", f"the coordinator does not report its time ({error})"

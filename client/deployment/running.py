@@ -100,7 +100,9 @@ class _Supervisor:
             processes.rotate(log)
         dead = [name for name, process in self._processes.items() if process.poll() is not None]
         if dead:
-            self._report(f"{', '.join(dead)} ended (exit status {self._processes[dead[0]].returncode}); starting again")
+            self._report(
+                f"{', '.join(dead)} ended (exit status {self._processes[dead[0]].returncode}); starting again"
+            )
             self._wait()
         if "worker" in dead:
             self.start_worker()

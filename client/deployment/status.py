@@ -34,14 +34,20 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     lines = [f"{status['name']} ({status['folder']}) {runs}."]
     if status["running"]:
         serves = "SuperNode is serving" if status["serving"] else "SuperNode does not serve yet"
-        lines.append(f"{serves}, for {status['coordinator']}; fedtransfer server status there says who is connected.")
+        lines.append(
+            f"{serves}, for {status['coordinator']}; fedtransfer server status there says who is connected."
+        )
     if worker := status["worker"]:
         since = ago(datetime.fromtimestamp(worker["since"], UTC))
         doing = worker["doing_since"]
         now = f"working since {ago(datetime.fromtimestamp(doing, UTC))}" if doing else "idle"
-        lines.append(f"The worker started {since}, has done {counted(worker['done'], 'message')}, and is {now}.")
+        lines.append(
+            f"The worker started {since}, has done {counted(worker['done'], 'message')}, and is {now}."
+        )
     if message := status["last_sent"]:
-        kind = f"{message['kind']}" + (f" of round {message['round']}" if message["round"] is not None else "")
+        kind = f"{message['kind']}" + (
+            f" of round {message['round']}" if message["round"] is not None else ""
+        )
         moment = ago(datetime.fromtimestamp(message["time"], UTC))
         lines.append(f"Last sent: {kind}, {message['bytes']:,} bytes, {moment}.")
     lines.append(f"Privacy: {status['privacy']}.")
@@ -64,4 +70,6 @@ def spending_line(site: SiteFolder) -> str:
 def is_up(site: SiteFolder) -> bool:
     """Whether SuperNode's health service answers, which comes up before its connection does."""
     port = site.state / "health-port"
-    return port.exists() and running_pid(site.state) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
+    return (
+        port.exists() and running_pid(site.state) is not None and is_serving(f"127.0.0.1:{port.read_text()}")
+    )

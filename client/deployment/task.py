@@ -81,7 +81,11 @@ class Task:
             status, details = SubStatus.COMPLETED, ""
         finally:
             push_task_output(client=self._client, context=context, sub_status=status, details=details)
-        return {"kind": message.metadata.message_type, **facts, "seconds": round(time.monotonic() - self._began, 3)}
+        return {
+            "kind": message.metadata.message_type,
+            **facts,
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
 
     def close(self) -> None:
         """Close the connection to SuperNode."""

@@ -53,7 +53,9 @@ def serve(folder: Path) -> None:
 class _Worker:
     """Answers requests: for its status, or to answer a message."""
 
-    def __init__(self, make: Callable[[dict[str, Any]], Any], answer: Callable[[Any], dict[str, Any]]) -> None:
+    def __init__(
+        self, make: Callable[[dict[str, Any]], Any], answer: Callable[[Any], dict[str, Any]]
+    ) -> None:
         self._make, self._answer = make, answer
         self._answering = threading.Lock()  # one after the other
         self._state: dict[str, Any] = {"since": time.time(), "doing_since": None, "last": None, "done": 0}
@@ -104,7 +106,9 @@ def socket_of(site: SiteFolder) -> Path:
 def _listen(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():
-        raise UserError(f"{path.parent} belongs to somebody else; remove it, or set TMPDIR to a folder of your own")
+        raise UserError(
+            f"{path.parent} belongs to somebody else; remove it, or set TMPDIR to a folder of your own"
+        )
     path.parent.chmod(0o700)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)

@@ -83,12 +83,16 @@ class Masking:
         """
         if not request.nonce:
             if kind != FINISH:
-                raise SiteError("no-masks", "asked for an answer without masks, which the run's settings exclude")
+                raise SiteError(
+                    "no-masks", "asked for an answer without masks, which the run's settings exclude"
+                )
             answer = compute()
             return empty_confusion(answer.round, answer.fingerprint, answer.classes, len(request.classes))
         session = self.safe.step(request.nonce, request.site, SHARED)
         if (session.round, session.kind) != (request.round, kind):
-            raise SiteError("other-session", "asked for an answer under the masks of another round, or of another kind")
+            raise SiteError(
+                "other-session", "asked for an answer under the masks of another round, or of another kind"
+            )
         session = self._open_boxes(session, request)
         self.safe.keep(session)  # first: two answers under the same masks would reveal their difference
         answer = compute()
@@ -118,7 +122,9 @@ class Masking:
         session = self.safe.step(message.nonce, message.site, AGREED)
         numbers, around = self._graph(session)
         if message.names != session.survivors:
-            raise SiteError("other-survivors", "asked to unmask the sum over other sites than this site agreed to")
+            raise SiteError(
+                "other-survivors", "asked to unmask the sum over other sites than this site agreed to"
+            )
         self._check_signers(message, session, numbers.quorum)
         self.safe.forget()
         senders = [name for name in around if name in session.received]
@@ -139,10 +145,14 @@ class Masking:
         mask, box = (public(agreement_key(secret)).hex() for secret in (session.key, session.box))
         position = names.index(session.site) if session.site in names else None
         if position is None or (mask, box) != (message.masks[position], message.boxes[position]):
-            raise SiteError("not-among-peers", "sent a list of sites without this site, or with other keys for it")
+            raise SiteError(
+                "not-among-peers", "sent a list of sites without this site, or with other keys for it"
+            )
         enrolled = dict(zip(names, message.enrolled, strict=True))
         if identity := self.node.identity(session.site, enrolled):
-            for name, mask, box, signature in zip(names, message.masks, message.boxes, message.signatures, strict=True):
+            for name, mask, box, signature in zip(
+                names, message.masks, message.boxes, message.signatures, strict=True
+            ):
                 if name != session.site:
                     statement = self._key_statement(session.session, name, mask, box)
                     identity.verify(name, statement, _bytes(signature))
@@ -176,7 +186,9 @@ class Masking:
         if session.site not in names:
             raise SiteError("not-in-total", "sent a list of sites for a masked sum that leaves out this site")
         if list(names) != sorted(set(names)) or not set(names) <= set(session.sharers):
-            raise SiteError("wrong-list", "sent a list of sites that is not sorted, or names one without masks")
+            raise SiteError(
+                "wrong-list", "sent a list of sites that is not sorted, or names one without masks"
+            )
         if len(names) < least:
             raise SiteError(
                 "too-few-sites",
@@ -220,7 +232,9 @@ def empty_confusion(round: int, fingerprint: str, classes: str, number: int) -> 
 
 def _survivor_statement(session: SessionState, survivors: tuple[str, ...]) -> bytes:
     """Return what a site signs with a list of survivors: the list, the sharers, and all keys."""
-    return session.session.context("survivors", survivors, session.sharers, session.names, session.masks, session.boxes)
+    return session.session.context(
+        "survivors", survivors, session.sharers, session.names, session.masks, session.boxes
+    )
 
 
 def _box_key(session: SessionState, key: X25519PrivateKey, route: tuple[str, str]) -> tuple[bytes, bytes]:
@@ -249,7 +263,9 @@ def _bytes(digits: str) -> bytes:
     try:
         return bytes.fromhex(digits)
     except ValueError:
-        raise SiteError("not-hexadecimal", "sent a key or a signature that is not in hexadecimal digits") from None
+        raise SiteError(
+            "not-hexadecimal", "sent a key or a signature that is not in hexadecimal digits"
+        ) from None
 
 
 _STAGES: dict[type[messages.Stage], Callable[[Masking, Any], Any]] = {

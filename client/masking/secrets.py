@@ -87,13 +87,16 @@ class Safe:
         record = self.state.get(_RECORD)
         if not isinstance(record, ConfigRecord):
             raise SiteError(
-                "no-session", "this site has no masks of this session: it was restarted since, or has unmasked the sum"
+                "no-session",
+                "this site has no masks of this session: it was restarted since, or has unmasked the sum",
             )
         values = json.loads(bytes(record["held"]))  # type: ignore[arg-type]
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         session = SessionState(**{**values, **tuples})
         if (session.nonce, session.site) != (nonce, site):
-            raise SiteError("other-session", "this site is now in another session of masks, or under another name")
+            raise SiteError(
+                "other-session", "this site is now in another session of masks, or under another name"
+            )
         if session.done != done or not self.steps.take(nonce, site, done + 1):
             raise SiteError(
                 "out-of-turn",

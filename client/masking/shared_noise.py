@@ -43,7 +43,9 @@ def with_share(
         sensitivity = integer_sensitivity(_sensitivity(request, config), scale, size)
         noise = share(size, sensitivity, promised.noise_multiplier, config.honest_sites, rng)
     except ValueError as error:
-        raise SiteError("beyond-bound", f"this site cannot add noise to its answer as whole numbers: {error}") from None
+        raise SiteError(
+            "beyond-bound", f"this site cannot add noise to its answer as whole numbers: {error}"
+        ) from None
     parts = np.split(noise, np.cumsum([array.size for array in arrays])[:-1])
     return {name: [array + part.reshape(array.shape) for array, part in zip(whole, parts, strict=True)]}
 

@@ -52,7 +52,9 @@ class KerasTrainer(Trainer):
             nonlocal fresh
             shuffled = (batches(len(y), self._recipe.batch_size, rng) for _ in range(epochs))
             # One batch per step, or two for Per-FedAvg.
-            rows = np.concatenate([pairs(epoch) if self._recipe.inner_rate else epoch[:, None] for epoch in shuffled])
+            rows = np.concatenate(
+                [pairs(epoch) if self._recipe.inner_rate else epoch[:, None] for epoch in shuffled]
+            )
             weights = first  # the result of a site without training images
             steps = max(1, CHUNK // (4 * math.prod(rows.shape[1:]) * x.shape[1]))
             for chunk in (rows[start : start + steps] for start in range(0, len(rows), steps)):

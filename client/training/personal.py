@@ -68,10 +68,14 @@ def make_personal(
         share = min(SHARES, key=lambda a: loss(mix(local, head, a)))
         heads = dict(zip(PERSONAL_HEADS, (head, local, tuned, mix(local, head, share)), strict=True))
         correct = [int((t.predict(h, test[0]).argmax(1) == test[1]).sum()) for h in heads.values()]
-        return PersonalHeads(heads, {k: loss(h) for k, h in heads.items()}, np.array(correct, np.int64), share)
+        return PersonalHeads(
+            heads, {k: loss(h) for k, h in heads.items()}, np.array(correct, np.int64), share
+        )
 
 
-def train_alone(t: Trainer, config: RunConfig, initial: Arrays, train: Split, validation: Split, name: str) -> Arrays:
+def train_alone(
+    t: Trainer, config: RunConfig, initial: Arrays, train: Split, validation: Split, name: str
+) -> Arrays:
     """Train for as many epochs as the federation does over all rounds, on these images only.
 
     Return the head of the epoch with the lowest validation loss, or the last if there are no

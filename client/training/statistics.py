@@ -35,7 +35,9 @@ def site_sums(statistic: str, x: Features, y: Labels, classes: int) -> Arrays:
     return _SUMS[statistic](x, y, classes)
 
 
-def released_sums(x: Features, y: Labels, classes: int, config: RunConfig, rng: np.random.Generator) -> Arrays:
+def released_sums(
+    x: Features, y: Labels, classes: int, config: RunConfig, rng: np.random.Generator
+) -> Arrays:
     """Return a site's sums under differential privacy of its images, for the run's one-shot head.
 
     A site without images sends noise like any other. With shared noise the sums are in float64 and

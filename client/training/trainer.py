@@ -139,7 +139,9 @@ class LinearTrainer(Trainer):
         anchors = (weights.copy(), bias.copy()) if pull else None
         drift = None if correction is None else (step * correction[0].T, step * correction[1])
 
-        def slope(weights: Weights, bias: Weights, row: NDArray[np.int32], rate: np.float32) -> tuple[Weights, Weights]:
+        def slope(
+            weights: Weights, bias: Weights, row: NDArray[np.int32], rate: np.float32
+        ) -> tuple[Weights, Weights]:
             """Return rate · the gradient of the mean loss of a batch."""
             rows = row[row >= 0] if row[-1] < 0 else row
             xb, yb = x.take(rows, axis=0), y[rows]

@@ -80,7 +80,9 @@ class Backbone:
     @cached_property
     def _resize(self) -> Any:
         layer = resizing_layer(self.resolution)
-        return tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
+        return tf.function(
+            layer, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False
+        )
 
     def resize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Resize the middle square of decoded images (n, H, W, 3) to (n, R, R, 3) float32."""
@@ -131,10 +133,14 @@ def configured_backbone(config: RunConfig) -> Backbone:
     Raises:
         UserError: the network or the statistics are missing, cannot be read or do not fit.
     """
-    backbone = load_backbone(config.backbone, config.weights, config.resolution, config.preprocessing, config.precision)
+    backbone = load_backbone(
+        config.backbone, config.weights, config.resolution, config.preprocessing, config.precision
+    )
     if config.standardise != "public" and config.project != "pca" and not config.feature_statistics:
         return backbone
-    return _with_statistics(backbone, config.backbone, config.feature_statistics, config.standardise, config.project)
+    return _with_statistics(
+        backbone, config.backbone, config.feature_statistics, config.standardise, config.project
+    )
 
 
 @lru_cache(maxsize=2)
@@ -186,7 +192,9 @@ def load_backbone(
         name = re.sub(r"[^\w.-]+", "_", Path(name).stem)
     fixed = network.input_shape[1]
     if fixed and resolution not in (0, fixed):
-        raise UserError(f"backbone {name} takes images of {fixed} x {fixed} only, got --resolution {resolution}")
+        raise UserError(
+            f"backbone {name} takes images of {fixed} x {fixed} only, got --resolution {resolution}"
+        )
     resolution = resolution or fixed or (64 if name == BUNDLED else 224)
     networks.check_network(network, name, resolution)
     network.trainable = False

@@ -112,10 +112,14 @@ def _cut(backbone: Backbone, layer: str) -> Cut:
     lower.trainable = False
     identity = hashlib.sha256(f"{backbone.fingerprint} below node {at}".encode()).hexdigest()
     name = f"{backbone.name}-below-{_operation(crossing).name.replace('/', '_')}"
-    below = _Below(name, backbone.resolution, lower, None, backbone.notes, backbone.precision, identity=identity)
+    below = _Below(
+        name, backbone.resolution, lower, None, backbone.notes, backbone.precision, identity=identity
+    )
     trained = _upper(network, crossing).trainable_variables
     names, values = tuple(v.path for v in trained), tuple(v.numpy() for v in trained)
-    return Cut(layer, below, Above(identity, below.features, backbone.features, names, values, network, crossing))
+    return Cut(
+        layer, below, Above(identity, below.features, backbone.features, names, values, network, crossing)
+    )
 
 
 @lru_cache(maxsize=2)

@@ -54,7 +54,9 @@ def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, .
             feature vector.
     """
     if not path.is_file():
-        raise UserError(f"--backbone {path}: no such file; expected a Keras model file (.keras or .h5), or a name")
+        raise UserError(
+            f"--backbone {path}: no such file; expected a Keras model file (.keras or .h5), or a name"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -72,7 +74,9 @@ def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, .
     output = model.output
     if any(type(layer).__name__ in _CLASSIFIER for layer in top):
         output = pools[-1].output
-        notes.append(f"{path.name}: cut at {pools[-1].name}; the classification top ({_names(top)}) is left out")
+        notes.append(
+            f"{path.name}: cut at {pools[-1].name}; the classification top ({_names(top)}) is left out"
+        )
     if preprocessing == "auto":
         layers = _preprocessing_layers(model)
         preprocessing = "none" if layers else "tf"
@@ -119,7 +123,9 @@ def check_network(network: Any, name: str, resolution: int) -> None:
             f"backbone {name}: fails on an image of {resolution} x {resolution} ({reason}); try another --resolution"
         ) from None
     if not np.isfinite(features).all():
-        raise UserError(f"backbone {name}: gives features that are NaN or infinite; does --preprocessing fit the file?")
+        raise UserError(
+            f"backbone {name}: gives features that are NaN or infinite; does --preprocessing fit the file?"
+        )
     if np.allclose(features[0], features[1], rtol=1e-6, atol=0):
         raise UserError(
             f"backbone {name}: gives the same features for different images; does --preprocessing fit the file?"
@@ -137,7 +143,9 @@ def _check_ends(model: Any, path: Path) -> None:
         )
     shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or shape[3] != 3:
-        raise UserError(f"--backbone {path}: its input has shape {shape}; expected RGB images (n, height, width, 3)")
+        raise UserError(
+            f"--backbone {path}: its input has shape {shape}; expected RGB images (n, height, width, 3)"
+        )
     if shape[1] != shape[2]:
         raise UserError(f"--backbone {path}: its input has shape {shape}; expected square images")
 
@@ -192,7 +200,9 @@ def small_resnet(filters: tuple[int, ...] = FILTERS, blocks: int = 2) -> Any:
 
 def _block(x: Any, width: int, stride: int, name: str) -> Any:
     before = _bn_relu(x, f"{name}_preact_bn", f"{name}_preact_relu")
-    shortcut = x if stride == 1 and x.shape[-1] == width else _conv(before, width, 1, stride, f"{name}_0_conv")
+    shortcut = (
+        x if stride == 1 and x.shape[-1] == width else _conv(before, width, 1, stride, f"{name}_0_conv")
+    )
     inner = _bn_relu(_conv(before, width, 3, stride, f"{name}_1_conv"), f"{name}_2_bn", f"{name}_2_relu")
     return keras.layers.Add(name=f"{name}_add")([shortcut, _conv(inner, width, 3, 1, f"{name}_2_conv")])
 

@@ -127,7 +127,9 @@ def _checkpoint_arrays(prefix: Path) -> Arrays:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
     except Exception as error:
-        raise UserError(f"{prefix}: not a readable TensorFlow checkpoint: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"{prefix}: not a readable TensorFlow checkpoint: {str(error).splitlines()[0]}"
+        ) from None
     keys = reader.get_variable_to_shape_map()
     if "_CHECKPOINTABLE_OBJECT_GRAPH" not in keys:
         return {key: reader.get_tensor(key) for key in keys if key != "global_step"}

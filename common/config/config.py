@@ -55,13 +55,17 @@ class RunConfig(Settings):
             if unusable := changed_of(self, _OF_IMAGES):
                 raise ValueError(f"{unusable}: needs images; with {self.backbone} the data are features")
         elif self.backbone not in named and not self.backbone.endswith((".keras", ".h5")):
-            names = f"{nearest(self.backbone, [*named])}, or a Keras model file (.keras or .h5), or features-D"
+            names = (
+                f"{nearest(self.backbone, [*named])}, or a Keras model file (.keras or .h5), or features-D"
+            )
             raise ValueError(f"backbone: got {self.backbone!r}; {names}")
         if self.backbone == BUNDLED and self.preprocessing != "auto":
             raise ValueError(f"preprocessing: {BUNDLED} has its own inside; leave it at auto")
         if self.weights and self.backbone not in KERAS_BACKBONES:
             users = ", ".join(KERAS_BACKBONES)
-            raise ValueError(f"weights: {self.backbone} comes with its own weights; --weights goes with {users}")
+            raise ValueError(
+                f"weights: {self.backbone} comes with its own weights; --weights goes with {users}"
+            )
         if 0 < self.resolution < 32:
             raise ValueError(f"resolution: got {self.resolution}; ResNets need at least 32 pixels a side")
         refuse_contradictions(self)

@@ -22,7 +22,9 @@ def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[...
         parameters = [*inspect.signature(command, eval_str=True).parameters.values()]
         parameters = [parameter for parameter in parameters if parameter.name != "settings"]
         hidden = {parameter.name for parameter in parameters} | {*without}
-        options = [_option(name) for name in RunConfig.model_fields if name not in hidden and _extra(name)["panel"]]
+        options = [
+            _option(name) for name in RunConfig.model_fields if name not in hidden and _extra(name)["panel"]
+        ]
 
         def wrapper(**arguments: Any) -> Any:
             values = {p.name: arguments.pop(p.name) for p in options}

@@ -48,7 +48,9 @@ def refuse_undeclared(config: Settings) -> None:
 
 def _check_budget(config: Settings) -> None:
     if not config.epsilon and not config.noise_multiplier:
-        raise ValueError(f"dp {config.dp}: say how much noise: by --epsilon (such as 2), or by --noise-multiplier")
+        raise ValueError(
+            f"dp {config.dp}: say how much noise: by --epsilon (such as 2), or by --noise-multiplier"
+        )
     if 0 < config.noise_multiplier < LEAST_NOISE:
         raise ValueError(
             f"noise-multiplier {config.noise_multiplier:g}: so little protects nothing; give {LEAST_NOISE:g} or more"
@@ -144,7 +146,9 @@ def _check_one_release(config: Settings) -> None:
     if unused := changed_of(config, ("image_rate", "local_steps")):
         raise ValueError(f"{unused}: {config.strategy} sums all images once; there is nothing to sample")
     if config.augment:
-        raise ValueError("augment: an image would be in the sums several times, beyond the bound; leave it at 0")
+        raise ValueError(
+            "augment: an image would be in the sums several times, beyond the bound; leave it at 0"
+        )
 
 
 def _check_shares(config: Settings) -> None:
@@ -158,7 +162,9 @@ def _check_shares(config: Settings) -> None:
             "where sites clip and add noise themselves, or leave out --masks and trust the server"
         )
     if config.noise == "shared" and config.dp == "image" and config.weight_decay:
-        raise ValueError("weight-decay: with --noise shared a site sends its clipped sum alone; leave it at 0")
+        raise ValueError(
+            "weight-decay: with --noise shared a site sends its clipped sum alone; leave it at 0"
+        )
     if config.noise == "shared" and (obstacles := [*_obstacles_to_shares(config)]):
         raise ValueError("; and ".join(obstacles))
 
@@ -184,9 +190,13 @@ def _check_masks(config: Settings) -> None:
         if method and not method.masks.allowed:
             raise ValueError(f"masks: {name} does not go with them: {method.masks.reason}")
     if config.max_update_norm:
-        raise ValueError("max-update-norm: with --masks the server sees no site's update to measure; leave it at 0")
+        raise ValueError(
+            "max-update-norm: with --masks the server sees no site's update to measure; leave it at 0"
+        )
     if config.max_examples:
-        raise ValueError("max-examples: with --masks the server sees no site's number of images; leave it at 0")
+        raise ValueError(
+            "max-examples: with --masks the server sees no site's number of images; leave it at 0"
+        )
     if config.class_balance:
         raise ValueError(
             "class-balance: with --masks sites do not say how many images of each class they have; leave it at 0"

@@ -31,7 +31,9 @@ def refuse_contradictions(config: Settings) -> None:
 def _check_cohorts(config: Settings) -> None:
     size, fraction = config.cohort_size, config.fraction
     if size and fraction < 1:
-        raise ValueError(f"cohort-size {size} and fraction {fraction}: both say how many sites train; give one")
+        raise ValueError(
+            f"cohort-size {size} and fraction {fraction}: both say how many sites train; give one"
+        )
     if size and config.sampling == "poisson":
         raise ValueError(
             "cohort-size: Poisson sampling draws each site by itself, so cohorts have no fixed size; give --fraction"
@@ -54,9 +56,13 @@ def _check_classes(config: Settings) -> None:
 
 def _check_features(config: Settings) -> None:
     if config.project == "none" and config.dimensions:
-        raise ValueError("dimensions: goes with --project pca or random; without it features keep their width")
+        raise ValueError(
+            "dimensions: goes with --project pca or random; without it features keep their width"
+        )
     if config.project != "none" and not config.dimensions:
-        raise ValueError(f"project {config.project}: give the width to project to by --dimensions, such as 64")
+        raise ValueError(
+            f"project {config.project}: give the width to project to by --dimensions, such as 64"
+        )
     if config.feature_statistics and config.standardise in ("none", "federated") and config.project != "pca":
         raise ValueError(
             f"feature-statistics: --standardise {config.standardise} with --project {config.project} uses no public "
@@ -107,7 +113,9 @@ def _check_depth(config: Settings) -> None:
             f"begin with the head and go deeper by --unfreeze-at 2:{config.trainable}"
         )
     if not deep and changed(config, "backbone_rate"):
-        raise ValueError("backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate")
+        raise ValueError(
+            "backbone-rate: goes with --trainable or --unfreeze-at; the head alone has --learning-rate"
+        )
     if deep and config.method.control_variates and config.backbone_rate != 1:
         raise ValueError(
             f"backbone-rate {config.backbone_rate:g}: {config.strategy} divides by one rate for all that is trained; give "

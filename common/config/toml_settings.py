@@ -36,7 +36,9 @@ def read_settings(path: Path, kind: type[_T]) -> _T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {_explain(problem, kind)}" for problem in error.errors())) from None
+        raise UserError(
+            "\n".join(f"{path}: {_explain(problem, kind)}" for problem in error.errors())
+        ) from None
 
 
 def _explain(problem: Any, kind: type[Table]) -> str:
@@ -59,4 +61,6 @@ def _within(kind: type[Table], name: str) -> type[Table]:
     """Return the type of the table under a key, alone or optional; a list's index stays at its type."""
     field = next((field for field in kind.model_fields.values() if field.alias == name), None)
     choices = () if field is None else (field.annotation, *get_args(field.annotation))
-    return next((choice for choice in choices if isinstance(choice, type) and issubclass(choice, Table)), kind)
+    return next(
+        (choice for choice in choices if isinstance(choice, type) and issubclass(choice, Table)), kind
+    )

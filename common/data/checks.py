@@ -19,7 +19,9 @@ def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Seque
         if key is not None:
             copies[key].append(i)
     groups = [rows for rows in copies.values() if len(rows) > 1]
-    leaked = [rows for rows in groups if "test" in {splits[i] for i in rows} and len({splits[i] for i in rows}) > 1]
+    leaked = [
+        rows for rows in groups if "test" in {splits[i] for i in rows} and len({splits[i] for i in rows}) > 1
+    ]
     contradicted = [rows for rows in groups if len({images[i].label for i in rows}) > 1]
     warnings = []
     if leaked:
@@ -54,12 +56,15 @@ def examine_sites(splits: Mapping[str, Sequence[str]]) -> list[str]:
             names = ", ".join(sites[:_MOST_NAMES])
             names += f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
             have = "has" if len(sites) == 1 else "have"
-            warnings.append(f"{counted(len(sites), 'site')} {have} no {split} image and {consequence}: {names}")
+            warnings.append(
+                f"{counted(len(sites), 'site')} {have} no {split} image and {consequence}: {names}"
+            )
     return warnings
 
 
 def _name(images: Sequence[Image], groups: list[list[int]]) -> str:
     names = [
-        " = ".join(f"{images[i].path} ({images[i].label})" for i in rows[:_MOST_NAMES]) for rows in groups[:_MOST_NAMES]
+        " = ".join(f"{images[i].path} ({images[i].label})" for i in rows[:_MOST_NAMES])
+        for rows in groups[:_MOST_NAMES]
     ]
     return "; ".join(names) + (f"; and {len(groups) - _MOST_NAMES} more" if len(groups) > _MOST_NAMES else "")

@@ -80,7 +80,9 @@ def decode(content: Content) -> NDArray[np.uint8]:
     """
     if isinstance(content, np.ndarray):
         if content.ndim == 1:
-            raise ValueError(f"ready-made features, not an image; they go with --backbone features-{len(content)}")
+            raise ValueError(
+                f"ready-made features, not an image; they go with --backbone features-{len(content)}"
+            )
         image = content[..., None] if content.ndim == 2 else content
         return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
     if not content:
@@ -101,7 +103,9 @@ def decode(content: Content) -> NDArray[np.uint8]:
 def vector(content: Content, width: int) -> NDArray[np.float32]:
     """Return ready-made features (width,) float32 as they are. Raises ValueError: they are not."""
     if isinstance(content, bytes) or content.ndim != 1:
-        raise ValueError(f"an image; --backbone features-{width} expects ready-made features of width {width}")
+        raise ValueError(
+            f"an image; --backbone features-{width} expects ready-made features of width {width}"
+        )
     if len(content) != width:
         raise ValueError(f"features of width {len(content)}; --backbone features-{width} expects {width}")
     if not np.isfinite(content).all():
@@ -159,14 +163,18 @@ def decode_dicom(content: bytes) -> NDArray[np.uint8]:
         import pydicom
         from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
     except ImportError:
-        raise ValueError("a DICOM file; pip install 'fedtransfer[dicom]' to read it, or convert it to PNG") from None
+        raise ValueError(
+            "a DICOM file; pip install 'fedtransfer[dicom]' to read it, or convert it to PNG"
+        ) from None
     try:
         data = pydicom.dcmread(io.BytesIO(content))
         pixels, kind = data.pixel_array, str(data.PhotometricInterpretation)
         if int(data.get("NumberOfFrames", 1) or 1) > 1:
             pixels = pixels[0]
         if pixels.ndim == 3:
-            return np.asarray(convert_color_space(pixels, kind, "RGB") if kind.startswith("YBR") else pixels, np.uint8)
+            return np.asarray(
+                convert_color_space(pixels, kind, "RGB") if kind.startswith("YBR") else pixels, np.uint8
+            )
         values = np.asarray(apply_voi_lut(apply_modality_lut(pixels, data), data), np.float64)
     except Exception as error:  # pydicom raises many kinds, for damaged files and unknown compressions
         raise ValueError(f"a DICOM file without a readable picture: {error}") from None

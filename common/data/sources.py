@@ -61,7 +61,9 @@ def read_source(path: Path) -> Source:
         raise UserError(f"{path}: no such file or folder")
     if not read:
         got = f"got a {path.suffix or 'plain'} file"
-        raise UserError(f"{path}: expected a folder of class folders, a .csv manifest or an .npz archive, {got}")
+        raise UserError(
+            f"{path}: expected a folder of class folders, a .csv manifest or an .npz archive, {got}"
+        )
     source = read(path)
     if not source.images:
         raise UserError(
@@ -78,7 +80,8 @@ def write_manifest(path: Path, images: Iterable[Image]) -> None:
         rows.writerow(["path", "label", "split", "group"])
         # In a manifest "fit" means "train, and not to be divided further".
         rows.writerows(
-            [os.path.abspath(i.path), i.label, "fit" if i.split == "train" else i.split, i.group] for i in images
+            [os.path.abspath(i.path), i.label, "fit" if i.split == "train" else i.split, i.group]
+            for i in images
         )
 
 
@@ -100,7 +103,9 @@ def _read_folder(root: Path) -> Source:
             if not files and len(problems) == before:
                 problems.append(Problem(str(entry), "class folder without files"))
             images += [Image(file, class_name(entry.name), split) for file in files]
-    return Source(tuple(_divide_train(images)), natural_order(image.label for image in images), tuple(problems))
+    return Source(
+        tuple(_divide_train(images)), natural_order(image.label for image in images), tuple(problems)
+    )
 
 
 def class_name(name: str) -> str:
@@ -156,7 +161,9 @@ def _manifest_row(manifest: Path, line: int, row: dict[str, str | None]) -> Imag
     if not file or not row["label"]:
         raise UserError(f"{manifest}, line {line}: path and label must not be empty")
     if split not in (*SPLITS, "fit"):
-        raise UserError(f"{manifest}, line {line}: split {split!r}; expected train, validation, test or nothing")
+        raise UserError(
+            f"{manifest}, line {line}: split {split!r}; expected train, validation, test or nothing"
+        )
     return Image(os.path.join(manifest.parent, file), class_name(row["label"]), split, row.get("group") or "")
 
 

@@ -64,7 +64,9 @@ def view(pixels: NDArray[np.uint8], key: bytes, number: int) -> NDArray[np.uint8
     size = side * np.sqrt(area * np.array([aspect, 1 / aspect]))
     corner = (np.array([width, height]) - side) / 2 + rng.uniform(size=2) * (side - size)
     box = tuple(np.clip([*corner, *(corner + size)], 0, [width, height] * 2).tolist())
-    cropped = np.asarray(Pillow.fromarray(pixels).resize((side, side), Pillow.Resampling.BILINEAR, box), np.float32)
+    cropped = np.asarray(
+        Pillow.fromarray(pixels).resize((side, side), Pillow.Resampling.BILINEAR, box), np.float32
+    )
     if rng.uniform() < 0.5:
         cropped = cropped[:, ::-1]
     brightness, contrast = rng.uniform(1 - LIGHT, 1 + LIGHT, 2)

@@ -85,7 +85,9 @@ def extract(
                 if isinstance(backbone, ReadyMade):
                     results = _copy(store, backbone, images, missing)
                 else:
-                    results = _run(store, backbone, images, missing, pool, progress or (lambda done, total: None))
+                    results = _run(
+                        store, backbone, images, missing, pool, progress or (lambda done, total: None)
+                    )
                 for i, result in results:
                     if isinstance(result, Problem):
                         copies = [j for j, key in enumerate(keys) if key == keys[i]]
@@ -151,7 +153,11 @@ def _run(
             results.append((i, key))
         for small in same_size.values():
             pixels[[row for row, _ in small]] = backbone.resize(np.stack([image for _, image in small]))
-        rows = compute(pixels).numpy()[: len(view_keys)] if view_keys else np.empty((0, backbone.features), np.float32)
+        rows = (
+            compute(pixels).numpy()[: len(view_keys)]
+            if view_keys
+            else np.empty((0, backbone.features), np.float32)
+        )
         return results, view_keys, rows
 
     keys: list[bytes] = []
@@ -173,7 +179,9 @@ def _run(
         _flush(store, keys, features)
 
 
-def _copy(store: FeatureStore, backbone: ReadyMade, images: Sequence[Image], pieces: list[Piece]) -> Iterator[Result]:
+def _copy(
+    store: FeatureStore, backbone: ReadyMade, images: Sequence[Image], pieces: list[Piece]
+) -> Iterator[Result]:
     """Put ready-made features on disk as they are; yield each one's content key, or why it has none."""
     keys: list[bytes] = []
     features: list[NDArray[np.float32]] = []
@@ -215,7 +223,9 @@ def _reason(error: Exception) -> str:
 
 def _refuse(problems: Iterable[Problem], strict: bool) -> None:
     if strict and (first := next(iter(problems), None)):
-        raise UserError(f"{first.path}: {first.reason} (--strict stops at the first image that cannot be read)")
+        raise UserError(
+            f"{first.path}: {first.reason} (--strict stops at the first image that cannot be read)"
+        )
 
 
 def extract_all(

@@ -70,12 +70,16 @@ class FeatureStore:
             self._refresh()
 
     def _refresh(self) -> None:
-        for name in sorted({name for name in os.listdir(self.folder) if name.endswith(".npy")} - self._shards):
+        for name in sorted(
+            {name for name in os.listdir(self.folder) if name.endswith(".npy")} - self._shards
+        ):
             path = self.folder / name
             records = open_shard(path)
             self._shards.add(name)
             if records is None or records["feature"].shape[1:] != (self.width,):
-                log.warning("feature store: %s is damaged; set aside, its images will be extracted again", path)
+                log.warning(
+                    "feature store: %s is damaged; set aside, its images will be extracted again", path
+                )
                 path.rename(path.with_suffix(".damaged"))
             else:
                 self._rows.update((key, (records, row)) for row, key in enumerate(_keys(records)))
@@ -149,7 +153,9 @@ def prune_store(
             files += [file for file in folder.iterdir() if file.suffix in (".npy", ".damaged", ".tmp")]
         else:
             files += folder.glob("*.damaged")
-            files += [file for file in folder.glob(".*.tmp") if now - file.stat().st_mtime > ABANDONED_SECONDS]
+            files += [
+                file for file in folder.glob(".*.tmp") if now - file.stat().st_mtime > ABANDONED_SECONDS
+            ]
             files += [shard for shard in folder.glob("*.npy") if open_shard(shard) is None]
     removed = [(path, path.stat().st_size) for path in sorted(files)]
     if not dry_run:

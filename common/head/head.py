@@ -169,7 +169,9 @@ def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = 
     return HeadSpec(width, classes, config.hidden_units, config.dropout, config.l2, above, mapped)
 
 
-def make_optimizer(name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0) -> Any:
+def make_optimizer(
+    name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0
+) -> Any:
     """Build a Keras optimizer by its name in the run config; ``momentum``, ``nesterov`` are SGD with 0.9.
 
     ``weight_decay`` is λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and

@@ -37,7 +37,12 @@ class Counts:
     def of(cls, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> "Counts":
         """Count predictions (n, C) against labels (n,) of class numbers."""
         confusion = confusion_matrix(probabilities, labels)
-        return cls(confusion.sum(1), confusion.sum(0), np.diag(confusion).copy(), cross_entropy(probabilities, labels))
+        return cls(
+            confusion.sum(1),
+            confusion.sum(0),
+            np.diag(confusion).copy(),
+            cross_entropy(probabilities, labels),
+        )
 
     @property
     def total(self) -> int:

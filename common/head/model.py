@@ -76,7 +76,9 @@ class Classifier:
         return self._call(image).numpy()
 
 
-def build_model(backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD) -> tuple[Any, list[Any]]:
+def build_model(
+    backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD
+) -> tuple[Any, list[Any]]:
     """Join resize, backbone, feature map, head and softmax into one Keras model.
 
     For ready-made features it begins at the feature map. Return it, and its variables in the order

@@ -22,7 +22,9 @@ def schedule(config: Settings) -> tuple[tuple[int, str], ...]:
     for text in config.unfreeze_at.split(",") if config.unfreeze_at else ():
         match = _STEP.fullmatch(text)
         if not match:
-            raise ValueError(f"unfreeze-at: got {text!r}; expected ROUND:LAYER, as in 20:conv5_block2,40:conv5")
+            raise ValueError(
+                f"unfreeze-at: got {text!r}; expected ROUND:LAYER, as in 20:conv5_block2,40:conv5"
+            )
         step = int(match[1]), match[2]
         if not steps[-1][0] < step[0] <= config.rounds:
             raise ValueError(

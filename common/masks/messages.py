@@ -28,7 +28,14 @@ from fedtransfer.common.wire.protocol import Answer, Request, Task
 KEYS, PEERS, SURVIVORS, UNMASK = "query.keys", "query.peers", "query.survivors", "query.unmask"
 KINDS = (KEYS, PEERS, SURVIVORS, UNMASK)
 _DOMAIN = b"fedtransfer masks 1\0"
-_OF_A_SITE = {"backbone", "weights", "feature-statistics", "store", "threads", "strict"}  # a site may have its own
+_OF_A_SITE = {
+    "backbone",
+    "weights",
+    "feature-statistics",
+    "store",
+    "threads",
+    "strict",
+}  # a site may have its own
 _OF_THE_SERVER = {
     "data", "public-data", "prepared", "out", "resume", "log-json", "callbacks", "baselines", "models", "engine",
     "ray-address", "client-cpus", "client-gpus", "join-timeout", "round-timeout", "round-retries",

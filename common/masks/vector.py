@@ -72,7 +72,10 @@ def encode(
     def take(name: str, array: NDArray[Any]) -> NDArray[Any]:
         bits = _bits(name, array, places)
         whole = next(ready[name]) if name in ready else _rounded(array, bits, rng)
-        if whole.size and not -(bound := int(largest(sites, 0))) < int(whole.min()) <= int(whole.max()) < bound:
+        if (
+            whole.size
+            and not -(bound := int(largest(sites, 0))) < int(whole.min()) <= int(whole.max()) < bound
+        ):
             raise _beyond(sites, bits)
         parts.append(whole.ravel())
         return array

@@ -8,7 +8,9 @@ _OWN_RELEASE = refused("it would be a release of its own, unaccounted")
 _SCORES = refused("sites would say how their personal heads do (a site may fine-tune its result by itself)")
 _DROWNED = refused("noise on the numbers of whole convolutions would drown them")
 _NO_BOUND = refused("it is for a head alone: convolutions have no bound in closed form")
-_EXACT = refused("it would tell mean and deviation of the sites' features exactly; public statistics cost nothing")
+_EXACT = refused(
+    "it would tell mean and deviation of the sites' features exactly; public statistics cost nothing"
+)
 
 INIT = AddOn(
     ask="--init fedncm|fed3r|fedcof",

@@ -10,7 +10,9 @@ FEDEXP = Method(
     paper="arXiv 2301.09604",
     masks=_NORMS,
     dp_site=_NORMS,
-    dp_image=refused("noise lengthens updates more than their mean, so steps would grow with the number of sites"),
+    dp_image=refused(
+        "noise lengthens updates more than their mean, so steps would grow with the number of sites"
+    ),
     refuses={
         "server_learning_rate": "fedexp finds the length of its step itself; leave it at its default",
         "server_momentum": "fedexp has none; --strategy fedavg has it",

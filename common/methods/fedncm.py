@@ -1,6 +1,14 @@
 """FedNCM: nearest class means, of sums that travel once."""
 
-from fedtransfer.common.methods.method import NO_UPDATES, SUMS_ADD_UP, SUMS_LEAK, Method, Verdict, heads, nothing
+from fedtransfer.common.methods.method import (
+    NO_UPDATES,
+    SUMS_ADD_UP,
+    SUMS_LEAK,
+    Method,
+    Verdict,
+    heads,
+    nothing,
+)
 
 FEDNCM = Method(
     name="fedncm",
@@ -14,5 +22,7 @@ FEDNCM = Method(
     before=(heads(1), nothing),
     masks=SUMS_ADD_UP,
     dp_site=NO_UPDATES,
-    dp_image=Verdict(True, "Gaussian noise on sums of clipped features, once; no counts are sent, no heads tried"),
+    dp_image=Verdict(
+        True, "Gaussian noise on sums of clipped features, once; no counts are sent, no heads tried"
+    ),
 )

@@ -2,4 +2,6 @@
 
 from fedtransfer.common.methods.method import Method
 
-FEDYOGI = Method(name="fedyogi", title="FedYogi", paper="arXiv 2003.00295", options=("second_momentum", "adaptivity"))
+FEDYOGI = Method(
+    name="fedyogi", title="FedYogi", paper="arXiv 2003.00295", options=("second_momentum", "adaptivity")
+)

@@ -52,7 +52,9 @@ def epsilon_by_orders(spent: Spent, delta: float) -> float:
     """Return an upper bound on ε at δ of several releases, by Rényi divergences of integer orders."""
     from dp_accounting.rdp import compute_epsilon
 
-    costs = sum((times * np.array(_divergences(release)) for release, times in spent.items()), np.zeros(len(_ORDERS)))
+    costs = sum(
+        (times * np.array(_divergences(release)) for release, times in spent.items()), np.zeros(len(_ORDERS))
+    )
     return float(compute_epsilon(_ORDERS, costs, delta)[0])
 
 
@@ -112,7 +114,9 @@ def _epsilon_by_pld(sampled: list[tuple[Release, int]], whole: float, delta: flo
     A grid of interval h adds a variance of up to h²/4 to the loss of each release. With h = bound /
     (100 √releases) that is small compared with the variance of a total whose ε is about ``bound``.
     """
-    interval = 2.0 ** math.floor(math.log2(bound / _FINENESS / math.sqrt(1 + sum(times for _, times in sampled))))
+    interval = 2.0 ** math.floor(
+        math.log2(bound / _FINENESS / math.sqrt(1 + sum(times for _, times in sampled)))
+    )
     parts = [_pld(release, interval).self_compose(times) for release, times in sampled]
     if whole:
         parts.append(_pld(Release(1, 1 / math.sqrt(whole)), interval))
@@ -153,7 +157,9 @@ def _divergences(release: Release) -> tuple[float, ...]:
     for order in _ORDERS.tolist():
         k, logs = np.arange(order + 1), log_factorials[: order + 1]
         terms = logs[-1] - logs - logs[::-1] + k * chosen + (order - k) * left + k * (k - 1) * scale
-        largest = int(terms.argmax())  # what follows is SciPy's logsumexp without its checks, which took longest
+        largest = int(
+            terms.argmax()
+        )  # what follows is SciPy's logsumexp without its checks, which took longest
         others = np.exp(terms - terms[largest])
         others[largest] = 0.0
         result.append(max(0.0, float(np.log1p(others.sum()) + terms[largest])) / (order - 1))

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.privacy.guarantee import guarantee
-from fedtransfer.common.wire.sums import NOISY_CLASSES, NOISY_GRAM, one_shot_sums, pack_triangle, unpack_triangle
+from fedtransfer.common.wire.sums import (
+    NOISY_CLASSES,
+    NOISY_GRAM,
+    one_shot_sums,
+    pack_triangle,
+    unpack_triangle,
+)
 
 
 def sensitivity(kind: str, clip: float) -> float:

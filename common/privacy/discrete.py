@@ -66,7 +66,9 @@ def integer_sensitivity(clip: float, scale: float, d: int) -> float:
     return clip * scale + 2 * math.sqrt(d)
 
 
-def share(size: int, sensitivity: float, noise_multiplier: float, honest: int, rng: np.random.Generator) -> Integers:
+def share(
+    size: int, sensitivity: float, noise_multiplier: float, honest: int, rng: np.random.Generator
+) -> Integers:
     """Return a site's share (size,) of the noise.
 
     ``honest`` shares together have a deviation of noise_multiplier·sensitivity.

@@ -92,7 +92,9 @@ class Roster(Table):
     @classmethod
     def _distinct_keys(cls, sites: dict[str, str]) -> dict[str, str]:
         if invalid := [name for name, key in sites.items() if not _FINGERPRINT.fullmatch(key)]:
-            raise ValueError(f"{', '.join(invalid)}: expected SHA256: and 43 characters, as client init prints it")
+            raise ValueError(
+                f"{', '.join(invalid)}: expected SHA256: and 43 characters, as client init prints it"
+            )
         if duplicates := [key for key, times in Counter(sites.values()).items() if times > 1]:
             names = ", ".join(name for name, key in sites.items() if key == duplicates[0])
             raise ValueError(f"{names} have the same key; a site with two names would count as two")

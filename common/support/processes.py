@@ -70,7 +70,9 @@ def running_pid(state: Path) -> int | None:
     """Return the number in ``state/pid`` of the process that holds ``state/running.lock``, or None."""
     lock = state / "running.lock"
     try:
-        number = int((state / "pid").read_text())  # before the lock: a process that ends removes its number first
+        number = int(
+            (state / "pid").read_text()
+        )  # before the lock: a process that ends removes its number first
     except (FileNotFoundError, ValueError):
         return None
     if not lock.exists():
@@ -159,7 +161,9 @@ def wait_until_up(
         now = time.monotonic()
         ended = process.poll() is not None
         if ended or now - began > seconds:
-            how = f"ended with exit status {process.returncode}" if ended else f"was not up after {seconds:g} s"
+            how = (
+                f"ended with exit status {process.returncode}" if ended else f"was not up after {seconds:g} s"
+            )
             how += f" ({setting})" if setting and not ended else ""
             output = last_lines(log, begin=begin) or "  nothing"
             raise UserError(f"{name} {how}; the end of its log says:\n{output}\n(the log: {log})")
@@ -191,7 +195,9 @@ def last_lines(log: Path, number: int = 5, begin: int = 0) -> str:
     if not log.exists():
         return ""
     content = log.read_bytes()
-    text = content[begin if begin <= len(content) else 0 :].decode("utf-8", "replace")  # it may have been rotated since
+    text = content[begin if begin <= len(content) else 0 :].decode(
+        "utf-8", "replace"
+    )  # it may have been rotated since
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(f"  {line}" for line in lines[-number:])
 

@@ -70,7 +70,10 @@ def build_bundle() -> tuple[bytes, str]:
         files[f"bundle_{package}.py"] = code.encode()
     built, _ = build_fab_from_files(files)
     archive = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(built)) as source, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
+    with (
+        zipfile.ZipFile(io.BytesIO(built)) as source,
+        zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target,
+    ):
         for name in source.namelist():
             target.writestr(zipfile.ZipInfo(name, _DATE), source.read(name))
     bundle = archive.getvalue()

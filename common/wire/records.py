@@ -68,13 +68,17 @@ def pack(value: Any) -> RecordDict:
                 plain[name] = float(content.loss) if hint is Counts else content
             groups |= dict(_groups(name, hint, content))
     if groups:
-        plain[_LAYOUT] = [[name, [[a.dtype.str, *a.shape] for a in arrays]] for name, arrays in groups.items()]
+        plain[_LAYOUT] = [
+            [name, [[a.dtype.str, *a.shape] for a in arrays]] for name, arrays in groups.items()
+        ]
     data = b"".join(_padded(array) for arrays in groups.values() for array in arrays)
     first, *more = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)] or [b""]
     # One text for all plain fields: Flower spends more time on a key than on its value.
     text = json.dumps(plain, ensure_ascii=False, default=dict)
     head = ConfigRecord({"kind": type(value).__name__, "version": VERSION, "said": text, _ARRAYS: first})
-    return RecordDict({"head": head, **{str(i): ConfigRecord({_ARRAYS: piece}) for i, piece in enumerate(more, 1)}})
+    return RecordDict(
+        {"head": head, **{str(i): ConfigRecord({_ARRAYS: piece}) for i, piece in enumerate(more, 1)}}
+    )
 
 
 def _groups(name: str, hint: Any, content: Any) -> Iterator[tuple[str, tuple[NDArray[Any], ...]]]:
@@ -110,12 +114,16 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
         if kind is None:
             raise ProtocolError(f"sent {head['kind']!r}, expected {expected}")
         if unknown := set(records) - set(_names(records)):
-            raise ProtocolError(f"sent the records {sorted(unknown)} besides head and the pieces of its arrays")
+            raise ProtocolError(
+                f"sent the records {sorted(unknown)} besides head and the pieces of its arrays"
+            )
         return _build(kind, plain, b"".join(_pieces(records)))
     except (ProtocolError, SiteError):
         raise
     except Exception as error:  # NumPy and JSON raise many kinds for bytes that somebody made up
-        raise ProtocolError(f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})") from None
+        raise ProtocolError(
+            f"sent an incomplete or malformed {expected} ({type(error).__name__}: {error})"
+        ) from None
 
 
 def _names(records: RecordDict) -> Iterator[str]:
@@ -147,7 +155,9 @@ def _build(kind: type[Any], plain: dict[str, Any], data: bytes) -> Any:
         raise ValueError(f"{len(data)} bytes, of which the layout says {end}")
     if unknown := set(groups) - set(types):
         raise ValueError(f"arrays for {sorted(unknown)}")
-    value = kind(**{name: _field(hint, plain.get(name), groups.get(name, {})) for name, hint in types.items()})
+    value = kind(
+        **{name: _field(hint, plain.get(name), groups.get(name, {})) for name, hint in types.items()}
+    )
     if isinstance(value, Task) and value.weighting not in ("examples", "uniform"):
         raise ProtocolError(f"asked for weighting {value.weighting!r}, expected examples or uniform")
     return value
@@ -171,7 +181,9 @@ def _field(hint: Any, value: Any, groups: dict[str, tuple[NDArray[Any], ...]]) -
 def _counts(arrays: tuple[NDArray[Any], ...], loss: float) -> Counts:
     [array] = arrays
     if array.ndim != 2 or len(array) != 3 or array.dtype != np.int32:
-        raise ProtocolError(f"sent counts of type {array.dtype} and shape {array.shape}, expected int32 (3, classes)")
+        raise ProtocolError(
+            f"sent counts of type {array.dtype} and shape {array.shape}, expected int32 (3, classes)"
+        )
     images, predicted, correct = array.astype(np.int64)
     return Counts(images, predicted, correct, loss)
 
@@ -209,7 +221,9 @@ def digest(records: RecordDict) -> str:
 def array_bytes(records: RecordDict) -> int:
     """Return the number of bytes of arrays in records, whoever packed them; 0 if there are none."""
     return sum(
-        len(piece) for record in records.config_records.values() if isinstance(piece := record.get(_ARRAYS), bytes)
+        len(piece)
+        for record in records.config_records.values()
+        if isinstance(piece := record.get(_ARRAYS), bytes)
     )
 
 

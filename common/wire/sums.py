@@ -133,7 +133,9 @@ def _check_classes(totals: NDArray[Any], images: NDArray[Any], *, unit: bool) ->
         raise ProtocolError("sent sums of a class that its number of features of length 1 cannot have")
 
 
-def _check_gram(examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool) -> None:
+def _check_gram(
+    examples: int, packed: NDArray[np.float64], by_class: NDArray[np.float64], *, unit: bool
+) -> None:
     """Check G: its border, which B implies, and the rest by the Cauchy-Schwarz inequality."""
     _check_classes(by_class[:-1].T, by_class[-1], unit=unit)
     lengths = np.arange(len(by_class), 0, -1)

@@ -89,7 +89,9 @@ def rows(lines: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, A
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("features", help="of features.py")
     parser.add_argument("ours", type=Path, help="of ours.py")
     parser.add_argument("--table", type=Path, help="CSV of both, a row for each epsilon")

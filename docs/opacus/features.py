@@ -20,7 +20,9 @@ parser.add_argument("--data", default="cifar10", help="as for fedtransfer simula
 parser.add_argument("--store", default="", help="as for fedtransfer simulate")
 arguments = parser.parse_args()
 
-config = make_config({"data": arguments.data, "store": arguments.store, "sites": 1, "partition": "iid"}, "options")
+config = make_config(
+    {"data": arguments.data, "store": arguments.store, "sites": 1, "partition": "iid"}, "options"
+)
 (images,) = sites_of(config)[0].values()
 site = prepare_site(images, config)
 classes = tuple(sorted({image.label for image in images}))

@@ -27,12 +27,16 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("features", help="of features.py")
 parser.add_argument("--epsilon", type=float, nargs="+", default=[1, 2, 4, 8])
 parser.add_argument("--delta", type=float, default=1e-5)
-parser.add_argument("--rate", type=float, default=0.05, help="chance of each image to be in a batch; 1 / rate is whole")
+parser.add_argument(
+    "--rate", type=float, default=0.05, help="chance of each image to be in a batch; 1 / rate is whole"
+)
 parser.add_argument("--steps", type=int, default=1000)
 parser.add_argument("--clip", type=float, default=0.5)
 parser.add_argument("--learning-rate", type=float, default=48.0)
 parser.add_argument("--seeds", type=int, default=5)
-parser.add_argument("--held-out", type=int, default=0, help="training images to score on, in place of the test images")
+parser.add_argument(
+    "--held-out", type=int, default=0, help="training images to score on, in place of the test images"
+)
 arguments = parser.parse_args()
 
 data = np.load(arguments.features)

@@ -20,7 +20,9 @@ class MLflow(Callback):
         try:
             from mlflow import MlflowClient
         except ImportError:
-            raise UserError("--callbacks mlflow: MLflow is not installed; pip install mlflow-skinny") from None
+            raise UserError(
+                "--callbacks mlflow: MLflow is not installed; pip install mlflow-skinny"
+            ) from None
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not uri:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow prefers databases

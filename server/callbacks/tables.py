@@ -40,7 +40,9 @@ class Tables(Callback):
         """Add a round; on return it is in ``history.csv`` on disk."""
         sites = [len(names) for names in (record.planned, record.answers, record.set_aside)]
         epsilon = "" if record.epsilon is None else f"{record.epsilon:.6g}"
-        seconds = ["", ""] if record.secret else [f"{s:.4f}" for s in (record.seconds, record.seconds_aggregating)]
+        seconds = (
+            ["", ""] if record.secret else [f"{s:.4f}" for s in (record.seconds, record.seconds_aggregating)]
+        )
         self._history.writerow(
             [
                 record.round, record.attempt, record.phase, record.failure or "ok", *_scores(record.test),

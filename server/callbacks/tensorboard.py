@@ -16,7 +16,9 @@ class TensorBoard(Callback):
         self._writer = EventFileWriter(str(start.folder / "tensorboard"))
         if start.resumed_after is not None:
             log = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=start.resumed_after + 1, session_log=log))
+            self._writer.add_event(
+                Event(wall_time=time.time(), step=start.resumed_after + 1, session_log=log)
+            )
 
     def on_round(self, record: Round) -> None:
         """Add the scores of a round that did not fail."""
@@ -26,7 +28,9 @@ class TensorBoard(Callback):
         if record.failure:
             return
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in record.scalars.items()]
-        self._writer.add_event(Event(wall_time=time.time(), step=record.round, summary=Summary(value=scalars)))
+        self._writer.add_event(
+            Event(wall_time=time.time(), step=record.round, summary=Summary(value=scalars))
+        )
 
     def close(self) -> None:
         """Flush and close the event file."""

@@ -20,7 +20,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedtransfer.common.errors import UserError
@@ -36,7 +41,9 @@ _RENEW_AUTHORITY = "run fedtransfer server renew --authority, then give every si
 _LONGEST_NAME = 64  # X.509's limit for a common name
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?![0-9]+\Z){_LABEL}")  # digits alone at the end: a mistyped address
+_HOST = re.compile(
+    rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?![0-9]+\Z){_LABEL}"
+)  # digits alone at the end: a mistyped address
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
     "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
@@ -122,7 +129,9 @@ def read_certificate(path: Path) -> Validity:
     extensions = (extension.value for extension in certificate.extensions)
     return Validity(
         path=path,
-        hosts=tuple(str(n.value) for e in extensions if isinstance(e, x509.SubjectAlternativeName) for n in e),
+        hosts=tuple(
+            str(n.value) for e in extensions if isinstance(e, x509.SubjectAlternativeName) for n in e
+        ),
         not_after=certificate.not_valid_after_utc,
         sha256=certificate.fingerprint(SHA256()).hex(":").upper(),
     )
@@ -161,7 +170,9 @@ def _sign(
     # From the issuer's key, not its certificate, so that signatures stay valid under a renewed certificate.
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     for extension in (identifier, signer, *extensions):
-        builder = builder.add_extension(extension, isinstance(extension, x509.BasicConstraints | x509.KeyUsage))
+        builder = builder.add_extension(
+            extension, isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+        )
     return builder.sign(issuer_key, SHA384()).public_bytes(Encoding.PEM)
 
 
@@ -197,7 +208,9 @@ def _read_authority(folder: Path) -> tuple[_Key, x509.Certificate]:
     try:
         key = load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError):
-        raise UserError(f"{path}: expected an unencrypted private key in PEM; restore it from a backup") from None
+        raise UserError(
+            f"{path}: expected an unencrypted private key in PEM; restore it from a backup"
+        ) from None
     if not isinstance(key, _Key) or key.public_key() != certificate.public_key():
         raise UserError(f"{path} is not the key of the ca.crt next to it; restore both from the same backup")
     return key, certificate

@@ -101,7 +101,9 @@ def request_run(
         raise UserError(f"{folder} exists already; choose another --name, or {resumption}")
     sites = len(enrolled_sites(coordinator))
     if not sites and "sites" not in settings:
-        raise UserError("no site is enrolled; enrol each with its public key: fedtransfer server enroll SITE.pub")
+        raise UserError(
+            "no site is enrolled; enrol each with its public key: fedtransfer server enroll SITE.pub"
+        )
     for key in ("backbone", "weights", "feature-statistics"):  # the ServerApp runs in another folder
         if str(settings.get(key, "")) not in ("", BUNDLED, *KERAS_BACKBONES):
             settings[key] = str(Path(settings[key]).expanduser().resolve())
@@ -119,7 +121,9 @@ def resume_run(coordinator: Coordinator, name: str) -> Current:
     """
     folder = coordinator.folder / "runs" / name
     if not (folder / "config.toml").is_file():
-        names = ", ".join(sorted(path.parent.name for path in (coordinator.folder / "runs").glob("*/config.toml")))
+        names = ", ".join(
+            sorted(path.parent.name for path in (coordinator.folder / "runs").glob("*/config.toml"))
+        )
         raise UserError(f"--resume {name}: no such run in {folder.parent}; its runs: {names or 'none'}")
     config = settings_of(folder)
     planned = read_summary(folder).get("rounds_planned", 0) if (folder / "summary.json").exists() else -1
@@ -141,7 +145,9 @@ def end_run(coordinator: Coordinator) -> str:
             current.status = "stopped"
             return f"run {current.name} is withdrawn; it had not begun"
         current.status = "stopping"
-    return f"run {current.name} will be stopped; go on with it: fedtransfer server run --resume {current.name}"
+    return (
+        f"run {current.name} will be stopped; go on with it: fedtransfer server run --resume {current.name}"
+    )
 
 
 def _request(coordinator: Coordinator, config: RunConfig, name: str) -> Current:

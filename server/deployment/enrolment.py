@@ -53,7 +53,9 @@ def enrol(coordinator: Coordinator, key: Path, name: str = "") -> EnrolledSite:
             raise UserError(f"{taken}; give this one another --name, or {remedy}")
     if any(read_site(path, site.name).pem == site.pem for path in _revoked(coordinator).glob("*.pub")):
         remedy = "the site makes a new one with fedtransfer client new-key"
-        raise UserError(f"{key}: this key was revoked, and Flower never accepts a revoked key again; {remedy}")
+        raise UserError(
+            f"{key}: this key was revoked, and Flower never accepts a revoked key again; {remedy}"
+        )
     write_whole(coordinator.folder / "sites" / f"{site.name}.pub", site.line + "\n")
     return site
 
@@ -86,9 +88,15 @@ def read_site(path: Path, name: str) -> EnrolledSite:
         line = path.read_text("utf-8", "replace").strip()
         key = serialization.load_ssh_public_key(line.encode())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a site's public key file, such as site.pub") from None
+        raise UserError(
+            f"{path}: {error.strerror}; expected a site's public key file, such as site.pub"
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
-        hint = "this looks like a PRIVATE key, which must never leave its site" if "PRIVATE" in line else "got no key"
+        hint = (
+            "this looks like a PRIVATE key, which must never leave its site"
+            if "PRIVATE" in line
+            else "got no key"
+        )
         raise UserError(
             f"{path}: expected a public key in OpenSSH's form (ecdsa-sha2-nistp384 …); {hint}; ask for the "
             "file site.pub"

@@ -59,7 +59,12 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     lines += [f"Warning: {warning}" for warning in status["warnings"]]
     if not status["sites"]:
         lines.append("No site is enrolled: fedtransfer server enroll SITE.pub")
-    words = {"online": "connected", "offline": "not connected", "registered": "never seen yet", "unknown": "enrolled"}
+    words = {
+        "online": "connected",
+        "offline": "not connected",
+        "registered": "never seen yet",
+        "unknown": "enrolled",
+    }
     for site in status["sites"]:
         since = f", since {ago(datetime.fromisoformat(site['since']))}" if site["since"] else ""
         lines.append(f"  {site['name']}: {words[site['status']]}{since}")

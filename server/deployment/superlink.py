@@ -97,7 +97,9 @@ class SuperLink:
             UserError: SuperLink does not start it.
         """
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
-        request = control.StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(settings))
+        request = control.StartRunRequest(
+            fab=fab_to_proto(fab), override_config=user_config_to_proto(settings)
+        )
         with _readable_refusals():
             answer = self._client.StartRun(request)
         if not answer.HasField("run_id"):

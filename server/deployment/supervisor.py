@@ -25,7 +25,9 @@ from fedtransfer.server.deployment.superlink import SuperLink, connect, start_su
 TICK_SECONDS = 1.0
 WARN_SECONDS = 24 * 3600.0
 IDLE_SUBMISSIONS = 3  # submissions in a row without a new checkpoint, after which a run has failed
-EXCEPTION = "ServerApp failed with exception: "  # Flower's prefix after an exception, missing if the process died
+EXCEPTION = (
+    "ServerApp failed with exception: "  # Flower's prefix after an exception, missing if the process died
+)
 
 
 def supervise(coordinator: Coordinator, report: Callable[[str], None]) -> None:
@@ -147,7 +149,9 @@ def attend(coordinator: Coordinator, link: SuperLink, report: Callable[[str], No
             if run and run.status != "finished":
                 link.stop(current.submissions[-1])
             current.status = "stopped"
-            report(f"run {current.name}: stopped; go on with it: fedtransfer server run --resume {current.name}")
+            report(
+                f"run {current.name}: stopped; go on with it: fedtransfer server run --resume {current.name}"
+            )
         elif current.status == "wanted":
             try:
                 _submit(current, link, report)

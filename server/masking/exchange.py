@@ -94,11 +94,15 @@ class _Attempt:
         total = np.zeros(length(zeros), np.uint64)
         for vector in vectors.values():
             total += vector
-        self.present = {site: Masked(zeros.round, zeros.fingerprint, zeros.classes, _NOTHING) for site in survivors}
+        self.present = {
+            site: Masked(zeros.round, zeros.fingerprint, zeros.classes, _NOTHING) for site in survivors
+        }
         del vectors
         shares = self._shares(cohort, survivors)
         try:
-            result = decode(cohort.unmask(total, survivors, shares), zeros, len(cohort.names), places(request))
+            result = decode(
+                cohort.unmask(total, survivors, shares), zeros, len(cohort.names), places(request)
+            )
         except ValueError as error:
             raise StillMasked(str(error)) from None
         check_total(result, request, self.terms)
@@ -130,7 +134,9 @@ class _Attempt:
         shape = (cohort.graph.neighbours, SEALED)
         boxes = self._well_formed(boxes, lambda site, reply: _is(reply.sealed, np.uint8, shape))
         self._need(least, boxes, "shared the secrets of their masks")
-        return {site: dict(zip(cohort.around[site], reply.sealed, strict=True)) for site, reply in boxes.items()}
+        return {
+            site: dict(zip(cohort.around[site], reply.sealed, strict=True)) for site, reply in boxes.items()
+        }
 
     def _vectors(
         self, cohort: Cohort, least: int, boxes: _Boxes, requests: Mapping[str, Request], size: int
@@ -154,7 +160,9 @@ class _Attempt:
         signers = tuple(sorted(consents))
         signatures = tuple(consents[site].signature for site in signers)
         unmasking = {
-            site: messages.Unmasking(**self._stage(site), names=survivors, signers=signers, signatures=signatures)
+            site: messages.Unmasking(
+                **self._stage(site), names=survivors, signers=signers, signatures=signatures
+            )
             for site in signers
         }
         replies = self._exchange(unmasking, messages.UNMASK, messages.Shares)
@@ -184,7 +192,9 @@ class _Attempt:
         self.refused |= dict.fromkeys(wrong, "sent keys, boxes, a vector or shares of the wrong shape")
         return {site: reply for site, reply in answers.items() if site not in wrong}
 
-    def _need(self, least: int, answers: Mapping[str, Any], did: str, among: Mapping[str, Any] | None = None) -> None:
+    def _need(
+        self, least: int, answers: Mapping[str, Any], did: str, among: Mapping[str, Any] | None = None
+    ) -> None:
         if among is None:
             self.present = dict(answers)
         if len(answers) < least:

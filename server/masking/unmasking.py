@@ -41,7 +41,9 @@ class Cohort:
         """Return the neighbours whose shares a site received, in name order."""
         return [name for name in self.around[site] if name in self.sharers]
 
-    def unmask(self, total: Words, survivors: Sequence[str], shares: Mapping[str, NDArray[np.uint8]]) -> Words:
+    def unmask(
+        self, total: Words, survivors: Sequence[str], shares: Mapping[str, NDArray[np.uint8]]
+    ) -> Words:
         """Return the sum of the survivors' vectors.
 
         Args:

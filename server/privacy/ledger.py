@@ -80,7 +80,9 @@ class RunLedger:
                 nothing may leave.
         """
         if not self.affords:
-            charged = f"{self.charged} are charged in {self._path}, including rounds in which a run was stopped"
+            charged = (
+                f"{self.charged} are charged in {self._path}, including rounds in which a run was stopped"
+            )
             remedy = "Stop here, or start a new run with more noise"
             raise UserError(f"round {number}: one more round would exceed {self.limit}; {charged}. {remedy}")
         self.charged += 1
@@ -129,9 +131,13 @@ class RunLedger:
                 if len(release) == len(ours) and release != ours:
                     both = f"earlier rounds were charged as {release}, this run would charge {ours}"
                     remedy = "Resume with the settings that the run began with, or start a new run"
-                    raise UserError(f"{self._path}: {both}; the promise does not cover both together. {remedy}")
+                    raise UserError(
+                        f"{self._path}: {both}; the promise does not cover both together. {remedy}"
+                    )
         except OSError as error:
-            raise UserError(f"{self._path}: cannot read the privacy ledger: {error.strerror}; give access") from None
+            raise UserError(
+                f"{self._path}: cannot read the privacy ledger: {error.strerror}; give access"
+            ) from None
         return charged
 
 

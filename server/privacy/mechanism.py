@@ -41,7 +41,9 @@ class SiteLevel:
         """Return the mechanism of a run."""
         return cls(config.fraction * config.participants, promise.noise_multiplier, config.noise == "shared")
 
-    def release(self, deltas: Sequence[Arrays], head: Arrays, bound: float, rng: np.random.Generator) -> Contribution:
+    def release(
+        self, deltas: Sequence[Arrays], head: Arrays, bound: float, rng: np.random.Generator
+    ) -> Contribution:
         """Return the noisy sum of the deltas, clipped to a norm of ``bound``, with its divisor.
 
         The deltas are of the sites that answered, in site order, and have the shape of ``head``.

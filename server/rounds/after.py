@@ -60,11 +60,15 @@ def deliver(messenger: Messenger, requests: Requests, progress: Progress, best: 
         try:
             scores = messenger.ask_all(protocol.FINISH, Confusion, best.round, everyone, tasks)
         except UserError as error:  # delivery matters more than scores
-            log.warning("no closing scores: %s", str(error).splitlines()[0].partition(". The run stops here")[0])
+            log.warning(
+                "no closing scores: %s", str(error).splitlines()[0].partition(". The run stops here")[0]
+            )
     return _deliver_unmasked(messenger, tasks, best.round, scores)
 
 
-def _deliver_unmasked(messenger: Messenger, tasks: Callable[[str], Task], number: int, scores: Answers) -> Answers:
+def _deliver_unmasked(
+    messenger: Messenger, tasks: Callable[[str], Task], number: int, scores: Answers
+) -> Answers:
     """Send the best head, unmasked, to sites missing from the masked total; they return no scores."""
     unmasked = replace(messenger, config=messenger.config.model_copy(update={"masks": False}))
     missing = [site for site in messenger.federation.everyone if site not in scores.admitted]
@@ -77,7 +81,9 @@ def _deliver_unmasked(messenger: Messenger, tasks: Callable[[str], Task], number
     return Answers(admitted, refused, scores.total)
 
 
-def make_personal(messenger: Messenger, requests: Requests, progress: Progress, best: Candidate) -> dict[str, Any]:
+def make_personal(
+    messenger: Messenger, requests: Requests, progress: Progress, best: Candidate
+) -> dict[str, Any]:
     """Have every site make a personal head; return their part of ``summary.json``."""
     number, everyone = progress.round + 1, messenger.federation.everyone
     tasks = requests.tasks(progress, number, best)

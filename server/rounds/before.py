@@ -72,13 +72,20 @@ def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tupl
         messenger = replace(messenger, config=messenger.config.model_copy(update={"round_retries": 0}))
     sites, classes = messenger.federation.trainers, messenger.terms.classes
     answers = messenger.ask_all(
-        protocol.GATHER, Sums, 0, sites, lambda site: Gather(site, 0, classes, statistic, extra=extra), len(sites)
+        protocol.GATHER,
+        Sums,
+        0,
+        sites,
+        lambda site: Gather(site, 0, classes, statistic, extra=extra),
+        len(sites),
     )
     messenger.report(0, "sums", sites, answers)
     return answers.summands, len(answers.admitted)
 
 
-def _choose(messenger: Messenger, candidates: Mapping[float, Arrays], extra: protocol.Extra) -> tuple[float, float]:
+def _choose(
+    messenger: Messenger, candidates: Mapping[float, Arrays], extra: protocol.Extra
+) -> tuple[float, float]:
     """Return the ridge penalty λ and the factor on the scores with the lowest validation loss.
 
     Without validation images, λ is the one nearest to 1 and the factor is 1.

@@ -185,7 +185,9 @@ class Rounds:
         size = cohort_size(len(trainers), self._config)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
 
-    def _step(self, before: State, number: int, answers: Answers, planned: Sequence[str]) -> tuple[str, State | None]:
+    def _step(
+        self, before: State, number: int, answers: Answers, planned: Sequence[str]
+    ) -> tuple[str, State | None]:
         """Return why the round failed, or "", and the next state, None to try again."""
         needed = quorum(len(planned), min(self._config.min_sites, len(planned)))
         paid = self._messenger.spending is not None
@@ -207,8 +209,13 @@ class Rounds:
         if self._site_level:
             deltas = [update.total for update in updates]
             return [self._site_level.release(deltas, head, self._config.clip, self._rng)]
-        sites, weighting = 1 if answers.total is None else len(answers.admitted), self._config.weights_of_sites
+        sites, weighting = (
+            1 if answers.total is None else len(answers.admitted),
+            self._config.weights_of_sites,
+        )
         return [
-            Contribution(u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ()))
+            Contribution(
+                u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ())
+            )
             for u in updates
         ]

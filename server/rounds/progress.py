@@ -81,7 +81,9 @@ class Progress:
     def finished(self, config: RunConfig) -> bool:
         """Whether all rounds are done, or early stopping ends the run."""
         patient = not config.early_stopping or self.waited < config.early_stopping
-        deeper = self.trainable != layer_at(config, config.rounds)  # layers still to be unfrozen may improve the head
+        deeper = self.trainable != layer_at(
+            config, config.rounds
+        )  # layers still to be unfrozen may improve the head
         return self.round >= config.training_rounds or not (patient or deeper)
 
 
@@ -96,7 +98,9 @@ class Requests:
         """Return what every request needs to see features as the run does."""
         return {protocol.MOMENTS: progress.arrays[MOMENTS]} if MOMENTS in progress.arrays else {}
 
-    def tasks(self, progress: Progress, number: int, candidate: Candidate | None = None) -> Callable[[str], Task]:
+    def tasks(
+        self, progress: Progress, number: int, candidate: Candidate | None = None
+    ) -> Callable[[str], Task]:
         """Return a function from a site to its task of scoring the current head, or a candidate."""
         scored, classes = candidate or progress.last(math.inf, number), self.federation.classes
         settings: Any = {"trainable": scored.trainable, "run": progress.run, "extra": self.extra(progress)}

@@ -35,7 +35,9 @@ def open_folder(path: Path, config: RunConfig) -> FileLock:
     if finished and config.closed_form:
         raise UserError(f"{path}: this run is finished; a one-shot head has no further rounds")
     if finished and config.rounds <= read_summary(path).get("rounds_planned", 0):
-        raise UserError(f"{path}: this run is finished; to go on with it, give more --rounds than {config.rounds}")
+        raise UserError(
+            f"{path}: this run is finished; to go on with it, give more --rounds than {config.rounds}"
+        )
     try:
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / "checkpoints" / ".lock")
@@ -43,7 +45,9 @@ def open_folder(path: Path, config: RunConfig) -> FileLock:
     except Timeout:
         raise UserError(f"{path}: another process is working on this run; wait for it, or stop it") from None
     except OSError as error:
-        raise UserError(f"run folder {path}: cannot be made: {error.strerror}; choose another --out") from None
+        raise UserError(
+            f"run folder {path}: cannot be made: {error.strerror}; choose another --out"
+        ) from None
     write_settings(path, config)
     return lock
 

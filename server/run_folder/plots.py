@@ -28,7 +28,9 @@ def plot_curves(history: Sequence[Mapping[str, str]], best_round: int, path: Pat
     for axes, score in ((left, "accuracy"), (right, "loss")):
         axes.plot(x, _numbers(rows, score), label="test", color="#1f77b4", marker=marker)
         validation = _numbers(rows, f"validation_{score}")
-        axes.plot(x, validation, label="validation", color="#ff7f0e", linewidth=1, marker=marker, markersize=4)
+        axes.plot(
+            x, validation, label="validation", color="#ff7f0e", linewidth=1, marker=marker, markersize=4
+        )
         axes.axvline(best_round - 1, color="grey", linestyle=":", label="kept")
         axes.set_xlabel("rounds of training")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -59,11 +59,15 @@ def summarise(
     this process.
     """
     test, matrix = outcome.public or _site_scores(outcome)
-    accuracies = {site: scores.test.accuracy for site, scores in outcome.confusion.items() if scores.test.total}
+    accuracies = {
+        site: scores.test.accuracy for site, scores in outcome.confusion.items() if scores.test.total
+    }
     federation, best = outcome.federation, outcome.best
     sites = federation.descriptions.values()
     counts = [] if federation.hidden else [images for site in sites for images in site.images.values()]
-    splits = dict(zip(("train", "validation", "test"), np.sum(counts, 0).tolist(), strict=True)) if counts else {}
+    splits = (
+        dict(zip(("train", "validation", "test"), np.sum(counts, 0).tolist(), strict=True)) if counts else {}
+    )
     trained = [row for row in history if row["phase"] == "train"]
     repeated = trained or [row for row in history if row["phase"] == "sums"]
     summary = {
@@ -92,7 +96,11 @@ def summarise(
         "bytes_up_per_site_round": round(_mean([float(row["bytes_up_per_site"]) for row in repeated])),
         "bytes_down_per_site_round": round(_mean([float(row["bytes_down_per_site"]) for row in repeated])),
         "seconds": {"rounds": round(seconds, 3)},
-        "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint, "resolution": backbone.resolution},
+        "backbone": {
+            "name": backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "resolution": backbone.resolution,
+        },
         "seed": config.seed,
     }
     if outcome.progress.one_shot:
@@ -138,7 +146,9 @@ def summarise_personal(
         "images": everything,
         "share": total.share / len(answers) if total else _mean([answer.share for answer in scored]),
     }
-    for kind, right, pooled in zip(PERSONAL_HEADS, correct.T, total.correct if total else correct.sum(0), strict=True):
+    for kind, right, pooled in zip(
+        PERSONAL_HEADS, correct.T, total.correct if total else correct.sum(0), strict=True
+    ):
         accuracies = right / images
         summary[kind] = {
             "mean": _mean(accuracies),

@@ -172,7 +172,9 @@ def _check_scores(value: Answer, request: Request, terms: Terms) -> None:
 def _check_counts(counts: Counts, classes: int) -> None:
     if len(counts.images) != classes:
         raise ProtocolError(f"sent counts of {len(counts.images)} classes, expected {classes}")
-    sound = (counts.correct >= 0).all() and (counts.correct <= np.minimum(counts.images, counts.predicted)).all()
+    sound = (counts.correct >= 0).all() and (
+        counts.correct <= np.minimum(counts.images, counts.predicted)
+    ).all()
     if not sound or counts.images.sum() != counts.predicted.sum():
         raise ProtocolError(_CONTRADICTION)
     if not (np.isfinite(counts.loss) and counts.loss >= 0):

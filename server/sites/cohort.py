@@ -41,7 +41,9 @@ def cohort_size(sites: int, config: RunConfig) -> int:
     return config.cohort_size or max(1, int(config.fraction * sites + 0.5))  # halves up
 
 
-def draw_cohort(sites: Iterable[str], size: int, config: RunConfig, round: int, attempt: int = 1) -> tuple[str, ...]:
+def draw_cohort(
+    sites: Iterable[str], size: int, config: RunConfig, round: int, attempt: int = 1
+) -> tuple[str, ...]:
     """Draw ``size`` sites without replacement, or all if there are fewer, in name order.
 
     With Poisson sampling each site is drawn independently with probability ``fraction``, so a

@@ -24,7 +24,9 @@ class Replies:
     bytes_up: int
 
 
-def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float) -> Replies:
+def exchange(
+    grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float
+) -> Replies:
     """Send each site its content; return the replies that arrive within ``timeout`` seconds.
 
     A reply from any other node is dropped. SuperLink reports a lost node on its behalf.
@@ -33,7 +35,9 @@ def exchange(grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], 
     messages = [Message(wire.pack(content), nodes[site], kind) for site, content in contents.items()]
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
     replies = list(_send_and_receive(grid, messages, timeout)) if messages else []
-    site_by_message = {message.metadata.message_id: site for site, message in zip(contents, messages, strict=True)}
+    site_by_message = {
+        message.metadata.message_id: site for site, message in zip(contents, messages, strict=True)
+    }
     for reply in replies:
         site = site_of.get(reply.metadata.src_node_id)
         if reply.metadata.src_node_id == SUPERLINK_NODE_ID and reply.has_error():
@@ -55,7 +59,9 @@ def carried(content: Any, kind: str) -> int:
 
 def _send_and_receive(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterable[Message]:
     """Send messages and wait for the replies; poll SuperLink more often than Flower's 3 s."""
-    if type(grid).__name__ != "HttpGrid":  # importing the class takes half a second, which a simulation need not spend
+    if (
+        type(grid).__name__ != "HttpGrid"
+    ):  # importing the class takes half a second, which a simulation need not spend
         return grid.send_and_receive(messages, timeout=timeout)
     deadline, replies = time.monotonic() + timeout, []
     waiting = set(grid.push_messages(messages))

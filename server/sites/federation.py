@@ -54,7 +54,9 @@ class Federation:
     def training_images(self) -> NDArray[np.int64]:
         """Training images of each class over all sites, (C,)."""
         sites = self.descriptions.values()
-        return np.array([sum(site.images.get(name, (0,))[0] for site in sites) for name in self.classes], np.int64)
+        return np.array(
+            [sum(site.images.get(name, (0,))[0] for site in sites) for name in self.classes], np.int64
+        )
 
     @property
     def held_by_one(self) -> dict[str, str]:
@@ -100,7 +102,9 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, callbacks: Sequence[
     classes = config.declared_classes or natural_order(
         class_name for description in descriptions.values() for class_name in description.images
     )
-    enrolled = [label for label in name if not label.startswith(_UNNAMED)]  # the keys of Ray's nodes are invalid
+    enrolled = [
+        label for label in name if not label.startswith(_UNNAMED)
+    ]  # the keys of Ray's nodes are invalid
     keys = {name[label]: line for label in enrolled if (line := line_of_pem(connected[label].public_key))}
     named = {name[label]: nodes[label] for label in name}
     federation = Federation(named, descriptions, classes, answers.refused, config.hides_counts, keys)
@@ -150,7 +154,11 @@ def _describe(
             else:
                 result.admitted[site] = reply
     # The time left for the last query may have been too short for an answer.
-    late = [site for site in preparing if site in pending or (site in result.refused and not replies.by_site.get(site))]
+    late = [
+        site
+        for site in preparing
+        if site in pending or (site in result.refused and not replies.by_site.get(site))
+    ]
     why = f"was still preparing its features after {config.round_timeout:g} s (--round-timeout)"
     result.refused.update(dict.fromkeys(late, why))
     return result
@@ -196,7 +204,9 @@ def _name(label: str, description: Description) -> str:
 
 def _refuse_same_names(names: list[str]) -> None:
     if duplicates := sorted(name for name, times in Counter(names).items() if times > 1):
-        raise UserError(f"several nodes have the name {', '.join(duplicates)}; give each site a name of its own")
+        raise UserError(
+            f"several nodes have the name {', '.join(duplicates)}; give each site a name of its own"
+        )
 
 
 def _check_trainers(federation: Federation, config: RunConfig) -> None:

@@ -95,7 +95,9 @@ class Messenger:
         admitted = dict(sorted(admitted.items()))
         return replace(latest, admitted=admitted, bytes_up=up, began=began, exchanging=exchanging)
 
-    def _ask_masked(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Answers:
+    def _ask_masked(
+        self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]
+    ) -> Answers:
         """Ask under masks until there is a total, and never for a second one.
 
         The difference of two totals over the same images would reveal the sites in one of them only.

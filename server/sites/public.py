@@ -81,7 +81,11 @@ def public_images(config: RunConfig, classes: tuple[str, ...]) -> PublicImages |
     plain, backbone = config.model_copy(update={"augment": 0}), configured_backbone(config)
     extraction, stores = extract_all(backbone, images, plain)
     number = {name: i for i, name in enumerate(classes)}
-    pairs = [(key, number[image.label]) for image, key in zip(images, extraction.keys, strict=True) if key is not None]
+    pairs = [
+        (key, number[image.label])
+        for image, key in zip(images, extraction.keys, strict=True)
+        if key is not None
+    ]
     if not pairs:
         raise UserError(f"--public-data {config.public_data}: none of its {len(images)} images can be read")
     keys, labels = zip(*pairs, strict=True)

@@ -70,12 +70,16 @@ def strategy_of(config: RunConfig, given: Strategy | None = None) -> Strategy:
     if config.strategy in METHODS:
         return STRATEGIES.get(config.strategy, FEDAVG)
     if given is None and config.strategy.startswith(_OBJECT):
-        raise UserError(f"strategy {config.strategy}: it was passed from Python; resume the run there, with it")
+        raise UserError(
+            f"strategy {config.strategy}: it was passed from Python; resume the run there, with it"
+        )
     expected = "module:NAME of a Strategy or its maker, on the Python path"
     strategy = given or load(config.strategy, Strategy, "--strategy", expected)
     if not strategy.sum_only and (config.masks or config.dp == "site"):
         how = "--masks" if config.masks else "--dp site"
-        why = f"with {how} it receives only the total over all sites, and does not declare that this is enough"
+        why = (
+            f"with {how} it receives only the total over all sites, and does not declare that this is enough"
+        )
         remedy = f"if it is, set sum_only=True, otherwise leave out {how}"
         raise UserError(f"strategy {config.strategy}: {why}; {remedy}")
     return strategy

@@ -21,7 +21,9 @@ def adaptive(second_moment: Callable[[Moment, Moment, float], Moment]) -> Strate
     """Make the strategy of a rule for the second moment: v, Δ², β₂ → the next v."""
 
     def start(head: Arrays, config: RunConfig) -> State:
-        return State(head, {"first": zeros(head), "second": tuple(z + config.adaptivity**2 for z in zeros(head))})
+        return State(
+            head, {"first": zeros(head), "second": tuple(z + config.adaptivity**2 for z in zeros(head))}
+        )
 
     def step(state: State, delta: Delta, config: RunConfig) -> State:
         beta, slots = config.server_momentum, state.slots

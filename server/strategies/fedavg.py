@@ -28,7 +28,9 @@ def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
 
 def step(state: State, delta: Delta, config: RunConfig) -> State:
     """Make one server step: v ← βv + Δ, w ← w + ηv."""
-    velocity = tuple(config.server_momentum * v + d for v, d in zip(state.slots["velocity"], delta, strict=True))
+    velocity = tuple(
+        config.server_momentum * v + d for v, d in zip(state.slots["velocity"], delta, strict=True)
+    )
     return State(moved(state.head, velocity, config.server_learning_rate), {"velocity": velocity})
 
 

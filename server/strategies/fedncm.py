@@ -28,7 +28,9 @@ def class_means(sums: Sequence[Sums]) -> Matrix:
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
     """Return the one head there is, under 0: it has no λ. A class without images is never predicted."""
     totals, images = added(sums)
-    return {0.0: head(unit_columns(totals.T), np.zeros(len(images)), images)}  # μ_c and its sum have one direction
+    return {
+        0.0: head(unit_columns(totals.T), np.zeros(len(images)), images)
+    }  # μ_c and its sum have one direction
 
 
 def solve_noisy(sums: Sequence[Sums], config: RunConfig, deviation: float) -> tuple[float, Arrays]:

@@ -47,7 +47,9 @@ def solved(matrix: Matrix, ridge: float, right: Matrix) -> Matrix:
     Raises:
         LinAlgError: the sum is not positive definite in float64.
     """
-    factor = scipy.linalg.cho_factor(matrix + ridge * np.eye(len(matrix)), overwrite_a=True, check_finite=False)
+    factor = scipy.linalg.cho_factor(
+        matrix + ridge * np.eye(len(matrix)), overwrite_a=True, check_finite=False
+    )
     return scipy.linalg.cho_solve(factor, right, check_finite=False)
 
 

@@ -32,14 +32,18 @@ def extra(state: State) -> Extra:
 
 def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
     """Return FedAvg's mean of deltas, followed by Σ (c_k⁺ - c_k)."""
-    return *fedavg.combine(contributions, config), *summed([contribution.control for contribution in contributions])
+    return *fedavg.combine(contributions, config), *summed(
+        [contribution.control for contribution in contributions]
+    )
 
 
 def step(state: State, delta: Delta, config: RunConfig) -> State:
     """Make one server step; N is ``config.sites``, the number of sites that train."""
     head, changes = delta[: len(state.head)], delta[len(state.head) :]
     following = fedavg.step(state, head, config)
-    control = tuple(c + change / config.sites for c, change in zip(state.slots["control"], changes, strict=True))
+    control = tuple(
+        c + change / config.sites for c, change in zip(state.slots["control"], changes, strict=True)
+    )
     return State(following.head, {**following.slots, "control": control})
 
 

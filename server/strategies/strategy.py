@@ -113,7 +113,9 @@ def moved(head: Arrays, delta: Delta, rate: float) -> Arrays:
     return tuple((array + rate * d).astype(np.float32) for array, d in zip(head, delta, strict=True))
 
 
-def next_head(strategy: Strategy, state: State, contributions: Sequence[Contribution], config: RunConfig) -> State:
+def next_head(
+    strategy: Strategy, state: State, contributions: Sequence[Contribution], config: RunConfig
+) -> State:
     """Return the next state; without contributions the state as it is.
 
     Args:

@@ -138,7 +138,9 @@ class Audit:
     def attack(self, case: AuditCase, pool: ImagePool, population: Split, head: Arrays | None = None) -> None:
         """Make all attacks on one federation; membership inference is on ``head`` if it is given."""
         config, members, classes = case.config, pool.members, len(pool.classes)
-        rounds: list[RoundView] = []  # those in which a site is seen for the first time: attacks look at no others
+        rounds: list[
+            RoundView
+        ] = []  # those in which a site is seen for the first time: attacks look at no others
         with self._options.display.bar(f"{case}", "rounds") as progress:
             count, sites = 0, set[str]()
 
@@ -161,7 +163,9 @@ class Audit:
         guess = int(np.bincount(population[1]).max()) / count
         self._sites.add(len(members))
         self._findings.append(case.finding("utility", "accuracy", Estimate(accuracy, n=count), note, guess))
-        self._findings += [case.finding(*m) for m in measure_leaks(config, members, classes, rounds, population, whose)]
+        self._findings += [
+            case.finding(*m) for m in measure_leaks(config, members, classes, rounds, population, whose)
+        ]
         self._rebuild(case, pool, rounds)
         self._infer(case, pool, population, head)
         self._bound(case)
@@ -199,7 +203,9 @@ class Audit:
             decoder.check(case.config, configured_backbone(case.config))
             if case.each not in self._originals:  # they belong to the pool, and not to the protection
                 pictures = pool.pictures(SIDE)
-                self._originals[case.each] = reconstruction.Originals.of(labels, pictures, pool.classes, decoder)
+                self._originals[case.each] = reconstruction.Originals.of(
+                    labels, pictures, pool.classes, decoder
+                )
         except UserError as error:
             self._findings.append(case.finding("images", "psnr", Estimate(math.nan), str(error)))
             return
@@ -232,7 +238,9 @@ class Audit:
             try:
                 self._bounds[key] = one_run_bound(case.config, case.config.seed)
             except UserError as error:
-                self._findings.append(case.finding("one run", "epsilon_lower_bound", Estimate(math.nan), str(error)))
+                self._findings.append(
+                    case.finding("one run", "epsilon_lower_bound", Estimate(math.nan), str(error))
+                )
                 return
         run = self._bounds[key]
         note = f"{run.canaries} canaries, made-up features in a federation of their own, each in or out by a coin"
@@ -241,7 +249,9 @@ class Audit:
             ("epsilon_lower_bound", run.bound, math.nan),
             ("most_provable", run.most, math.nan),
         ):
-            self._findings.append(case.finding("one run", measure, Estimate(value, n=run.guesses), note, by_chance))
+            self._findings.append(
+                case.finding("one run", measure, Estimate(value, n=run.guesses), note, by_chance)
+            )
         self._findings.append(case.finding("one run", "claimed", Estimate(case.claim)))
 
 
@@ -255,9 +265,14 @@ def _settings(cases: Sequence[AuditCase]) -> dict[str, Any]:
     """Return the settings that all federations share, and those that differ, by strategy and protection."""
     flat = {f"{case.strategy}, {case.protection}": case.config.to_flat() for case in cases}
     first, *_ = flat.values()
-    shared = [name for name, value in first.items() if all(settings[name] == value for settings in flat.values())]
+    shared = [
+        name for name, value in first.items() if all(settings[name] == value for settings in flat.values())
+    ]
     differing = [
         {"federation": federation, **{name: settings[name] for name in first if name not in shared}}
         for federation, settings in flat.items()
     ]
-    return {"config": {name: first[name] for name in shared}, "federations": differing if len(flat) > 1 else []}
+    return {
+        "config": {name: first[name] for name in shared},
+        "federations": differing if len(flat) > 1 else [],
+    }

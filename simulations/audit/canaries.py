@@ -90,10 +90,16 @@ class Canaries:
         return self.in_sums(kernel) - kernel.mean(1)
 
 
-def of_run(config: RunConfig, promised: Guarantee | None, canaries: Canaries, rng: np.random.Generator) -> Scores:
+def of_run(
+    config: RunConfig, promised: Guarantee | None, canaries: Canaries, rng: np.random.Generator
+) -> Scores:
     """Score canaries by all that a run of this config releases."""
     if promised is None:
-        return _of_plain_sums(config, canaries) if config.closed_form else _of_plain_training(config, canaries, rng)
+        return (
+            _of_plain_sums(config, canaries)
+            if config.closed_form
+            else _of_plain_training(config, canaries, rng)
+        )
     if config.closed_form:
         return of_sums(config, canaries, rng)
     if config.dp == "site":

@@ -47,9 +47,13 @@ def audit(
     fedtransfer audit runs/NAME --shadows 128
     """
     if sum(given is not None and given != "" for given in (run, preset, plan)) != 1:
-        raise UserError("fedtransfer audit: give a run's folder, --preset quick, or --plan FILE, and one of them only")
+        raise UserError(
+            "fedtransfer audit: give a run's folder, --preset quick, or --plan FILE, and one of them only"
+        )
     if run is not None and data:
-        raise UserError(f"--data {data}: a run is audited on its own images; leave it out, or give --preset or --plan")
+        raise UserError(
+            f"--data {data}: a run is audited on its own images; leave it out, or give --preset or --plan"
+        )
     from rich.console import Console
 
     from fedtransfer.common.support.text import plain

@@ -39,7 +39,9 @@ def build_decoder(features: int, widths: tuple[int, ...] = WIDTHS) -> Any:
     """
     vector = keras.Input((features,), name="features")
     x = keras.layers.Rescaling(np.sqrt(features), name="scale")(vector)  # to entries of about 1
-    x = keras.layers.Reshape((4, 4, widths[0]), name="pixels")(keras.layers.Dense(16 * widths[0], name="dense")(x))
+    x = keras.layers.Reshape((4, 4, widths[0]), name="pixels")(
+        keras.layers.Dense(16 * widths[0], name="dense")(x)
+    )
     x = _block(x, widths[0], "block_0")
     for stage, width in enumerate(widths[1:], 1):
         x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"double_{stage}")(x)
@@ -84,7 +86,13 @@ class Decoder:
 
     def check(self, config: RunConfig, backbone: Backbone) -> None:
         """Raise a UserError unless features are such as the decoder was trained on."""
-        features = config.standardise, config.project, config.normalise, backbone.resolution, backbone.identity
+        features = (
+            config.standardise,
+            config.project,
+            config.normalise,
+            backbone.resolution,
+            backbone.identity,
+        )
         if features != ("centre", "none", True, self._resolution, self._backbone):
             raise UserError(
                 f"images cannot be rebuilt from features of {backbone.name} at {backbone.resolution} pixels, standardise"
@@ -117,5 +125,8 @@ def may_be_known(image: NDArray[np.uint8]) -> bool:
 @lru_cache(maxsize=1)
 def demo_keys() -> frozenset[bytes]:
     """Return the content keys of the demo images, on which the decoder is not trained."""
-    with as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path, np.load(path, allow_pickle=False) as file:
+    with (
+        as_file(files("fedtransfer.assets") / "cifar10-demo.npz") as path,
+        np.load(path, allow_pickle=False) as file,
+    ):
         return frozenset(content_key(image) for name in ("x_train", "x_test") for image in file[name])

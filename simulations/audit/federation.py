@@ -42,7 +42,9 @@ from fedtransfer.server.strategies.strategy import Contribution, next_head
 Split = tuple[Features, Labels]  # features as heads see them (n, d) float32, class numbers (n,)
 TOTAL = "total"  # stands for the site where sites' answers come added up
 
-_SLOW = "an audit repeats a run hundreds of times, and is quick enough for one softmax layer under plain SGD only"
+_SLOW = (
+    "an audit repeats a run hundreds of times, and is quick enough for one softmax layer under plain SGD only"
+)
 _CHOSEN = "validation images would choose the head by it, and an audit has none"
 _ADMITTED = "it is for answers that are not what they should be, and in an audit all are"
 _UNREPEATABLE = {
@@ -155,7 +157,9 @@ class _Run:
     def rounds(self) -> Arrays:
         """Return the head after all rounds of training."""
         config, strategy, promised = self.config, strategy_of(self.config), guarantee(self.config)
-        strategy_config = config.model_copy(update={"sites": len(self.sites)})  # strategies read how many train
+        strategy_config = config.model_copy(
+            update={"sites": len(self.sites)}
+        )  # strategies read how many train
         mechanism = SiteLevel.from_config(config, promised) if promised and config.dp == "site" else None
         state = strategy.start(initial_head(self.spec, config.seed), strategy_config)
         weighting, extra = config.weights_of_sites, self._class_weights()
@@ -173,7 +177,9 @@ class _Run:
             else:
                 together = len(cohort) if config.masks else 1
                 weights = [weight_of(weighting, update.examples, together) for update in received]
-                contributions = [Contribution(u.total, weight) for u, weight in zip(received, weights, strict=True)]
+                contributions = [
+                    Contribution(u.total, weight) for u, weight in zip(received, weights, strict=True)
+                ]
             try:
                 state = next_head(strategy, state, contributions, strategy_config)
             except OverflowError as error:
@@ -209,7 +215,9 @@ class _Run:
     def _total(self, request: Request, answers: list[Any]) -> Any:
         """Add answers as they are added under masks: rounded, and with their shares of the noise."""
         number, bits = graph(len(answers), self.config).sites, places(request)
-        vectors = [encode(a, number, self.rng, bits, with_share(a, request, self.config, self.rng)) for a in answers]
+        vectors = [
+            encode(a, number, self.rng, bits, with_share(a, request, self.config, self.rng)) for a in answers
+        ]
         return decode(np.sum(vectors, axis=0, dtype=np.uint64), answers[0], number, bits)
 
     def _class_weights(self) -> dict[str, tuple[NDArray[np.float32]]]:

@@ -33,7 +33,11 @@ _COLUMNS = (
     ("best_tpr_at_1_in_1000", _BEST, "tpr@0.1%", "", 100),
 )
 
-_GUESSES = {"counts_exact": "counts_by_chance", "cosine_of_one_image": "cosine_by_chance", "psnr": "psnr_of_class_mean"}
+_GUESSES = {
+    "counts_exact": "counts_by_chance",
+    "cosine_of_one_image": "cosine_by_chance",
+    "psnr": "psnr_of_class_mean",
+}
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,16 @@ class CurvePoint(NamedTuple):
 
 def write_tables(folder: Path, findings: Sequence[Finding], curves: Iterable[CurvePoint]) -> None:
     """Write ``table.csv``, ``roc.csv`` and ``summary.csv``; what is not a number is left empty."""
-    write_csv(folder / "table.csv", [field.name for field in fields(Finding)], (_cells(f).values() for f in findings))
+    write_csv(
+        folder / "table.csv",
+        [field.name for field in fields(Finding)],
+        (_cells(f).values() for f in findings),
+    )
     write_csv(folder / "roc.csv", CurvePoint._fields, (map(_cell, point) for point in curves))
     rows = summary(findings)
-    write_csv(folder / "summary.csv", list(rows[0]), ([_cell(value, 4) for value in row.values()] for row in rows))
+    write_csv(
+        folder / "summary.csv", list(rows[0]), ([_cell(value, 4) for value in row.values()] for row in rows)
+    )
 
 
 def _cells(finding: Finding) -> dict[str, str]:
@@ -109,7 +119,9 @@ def _row(findings: Sequence[Finding]) -> Row:
 def best_attack(findings: Sequence[Finding]) -> str:
     """Return the attack with the highest TPR at 1 % FPR; if no TPR is available, the one with the highest AUC."""
     ranks = ("tpr@1%", "auc")
-    values = {(f.attack, f.measure): f.value for f in findings if f.measure in ranks and not math.isnan(f.value)}
+    values = {
+        (f.attack, f.measure): f.value for f in findings if f.measure in ranks and not math.isnan(f.value)
+    }
     attacks = dict.fromkeys(f.attack for f in findings if f.measure in ranks)
     return max(attacks, key=lambda attack: [values.get((attack, rank), -1.0) for rank in ranks], default="")
 

@@ -41,7 +41,9 @@ class ImagePool:
         """Return what a person sees in the images that are trained on: site → (m, side, side, 3)."""
 
         def small(image: Image) -> NDArray[np.uint8]:
-            return np.asarray(Pillow.fromarray(decode(image.read())).resize((side, side), Pillow.Resampling.BOX))
+            return np.asarray(
+                Pillow.fromarray(decode(image.read())).resize((side, side), Pillow.Resampling.BOX)
+            )
 
         return {
             site: np.stack([small(image) for image in compress(images, self.inside[site])])
@@ -106,7 +108,10 @@ def pool_of_run(
     tests: list[Image] = []
     for site, manifest in manifests.items():
         images = read_source(manifest).images
-        splits = [split_of(i, i.key(), config.seed, config.test_fraction, config.validation_fraction) for i in images]
+        splits = [
+            split_of(i, i.key(), config.seed, config.test_fraction, config.validation_fraction)
+            for i in images
+        ]
         pairs = list(zip(images, splits, strict=True))
         images_of[site] = tuple(image for image, split in pairs if split != "test")
         inside[site] = np.array([split == "train" for split in splits if split != "test"], np.bool_)
@@ -139,7 +144,9 @@ def _with_features(
     backbone = configured_backbone(config)
     mapped = feature_map(config, backbone, moments)
     number = {name: i for i, name in enumerate(classes)}
-    extraction, stores = extract_all(backbone, [i for part in images_of.values() for i in part], config, progress)
+    extraction, stores = extract_all(
+        backbone, [i for part in images_of.values() for i in part], config, progress
+    )
     [store] = stores.values()
     keys = iter(extraction.keys)
     images, sites, marked = {}, {}, {}

@@ -67,19 +67,25 @@ def infer_members(
     """
     trained_on = np.concatenate([pool.inside[site] for site in sorted(pool.sites)])
     share = 0.5 if head is None else float(trained_on.mean())
-    members = [membership.coins(case.config.seed, shadow, len(trained_on), share) for shadow in range(shadows)]
+    members = [
+        membership.coins(case.config.seed, shadow, len(trained_on), share) for shadow in range(shadows)
+    ]
     try:
         membership.check_enough(np.array(members), others=int(head is None))
     except ValueError as error:
         raise UserError(f"--shadows: {error}, such as {max(32, 2 * shadows)}") from None
-    run = membership.run_shadows(case.config, pool.sites, population, len(pool.classes), shadows, progress, share=share)
+    run = membership.run_shadows(
+        case.config, pool.sites, population, len(pool.classes), shadows, progress, share=share
+    )
     target, note = None, f"{shadows} heads, each the target in turn"
     if head is not None:
         target = Target.of(head, membership.pooled(pool.sites), population), trained_on
         note = f"the run's own head; {shadows} shadows"
     findings, curves = [], list[CurvePoint]()
     for name, measures, points in attacked(run, generator(case.config.seed, "bootstrap"), target):
-        findings += [case.finding(name, key, estimate, note, RATES.get(key, 0.5)) for key, estimate in measures.items()]
+        findings += [
+            case.finding(name, key, estimate, note, RATES.get(key, 0.5)) for key, estimate in measures.items()
+        ]
         names = case.strategy, case.protection, case.each, name
         curves += [CurvePoint(*names, *point) for point in zip(*points, strict=True)]
     return findings, curves

@@ -26,7 +26,9 @@ Matrix = NDArray[np.float64]
 _TINY = float(np.finfo(np.float64).tiny)
 _ITERATIONS = 100  # of the fixed point
 _CHANGE = 1e-4  # of a share, below which it is reached
-_ALIKE = 0.5  # cosine of two images of a class, on public ones and the bundled backbone: 0.45 to 0.57 by class
+_ALIKE = (
+    0.5  # cosine of two images of a class, on public ones and the bundled backbone: 0.45 to 0.57 by class
+)
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,9 @@ def leave_one_out(attack: Attack, shadows: Shadows) -> Scores:
     """Return the scores (N, n) of each federation in turn as the target, with all others for its shadows."""
     check_enough(shadows.inside, others=1)
     rows = range(len(shadows.inside))
-    return np.stack([attack(Target(shadows.images[k], shadows.population[k]), shadows.without(k)) for k in rows])
+    return np.stack(
+        [attack(Target(shadows.images[k], shadows.population[k]), shadows.without(k)) for k in rows]
+    )
 
 
 def check_enough(inside: Members, others: int = 0) -> None:

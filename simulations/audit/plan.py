@@ -60,7 +60,9 @@ class AuditCase:
         return Finding(*names, estimate.mean, estimate.low, estimate.high, by_chance, estimate.n, note)
 
     def __str__(self) -> str:
-        return f"{self.strategy}, {self.protection or 'as it ran'}" + (f", {self.each} a class" if self.each else "")
+        return f"{self.strategy}, {self.protection or 'as it ran'}" + (
+            f", {self.each} a class" if self.each else ""
+        )
 
 
 def preset_file(name: str) -> Path:
@@ -96,5 +98,7 @@ def read_plan(path: Path, changed: Mapping[str, Value]) -> tuple[list[AuditCase]
                     settings["masks"] = True
                 if protection in ("dp", "both"):
                     settings |= {**plan.dp, **plan.dp_of.get(name, {})}
-                cases.append(AuditCase(name, protection, each, make_config(settings, f"{path}: {name}, {protection}")))
+                cases.append(
+                    AuditCase(name, protection, each, make_config(settings, f"{path}: {name}, {protection}"))
+                )
     return cases, plan.shadows

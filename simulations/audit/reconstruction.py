@@ -87,13 +87,17 @@ def measures(originals: Originals, images: Pictures) -> list[Measure]:
     """Measure rebuilt images, and class means in their place, by PSNR (dB) and SSIM against the originals."""
     note = "the only image of a class at its site"
     return [
-        Measure("images", f"{name}{of}", Estimate.bootstrapped(similarity(guess, originals.images).tolist()), note)
+        Measure(
+            "images", f"{name}{of}", Estimate.bootstrapped(similarity(guess, originals.images).tolist()), note
+        )
         for guess, of, note in ((images, "", note), (originals.class_means, "_of_class_mean", ""))
         for name, similarity in (("psnr", psnr), ("ssim", ssim))
     ]
 
 
-def write_examples(path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24) -> None:
+def write_examples(
+    path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24
+) -> None:
     """Write up to ``most`` images under attack, spread evenly over all, to ``reconstructions.npz`` for a report.
 
     ``images`` are "strategy, protection" → rebuilt images (m, 32, 32, 3), in a federation with ``each``

@@ -41,7 +41,9 @@ class Measure(NamedTuple):
     by_chance: float = math.nan  # the value of a guess that needs nothing from the site; NaN for none
 
 
-def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[RoundView]) -> dict[str, Recovered]:
+def recovered(
+    config: RunConfig, images: Mapping[str, int], rounds: Sequence[RoundView]
+) -> dict[str, Recovered]:
     """Read counts and sums of features off each site that was in a round.
 
     ``images`` are the numbers at all sites that have any; a site is in the ``rounds`` of ``federate`` in
@@ -64,7 +66,9 @@ def recovered(config: RunConfig, images: Mapping[str, int], rounds: Sequence[Rou
             total = sum(among.values())
             if cohort not in read:
                 is_sum = config.closed_form
-                read[cohort] = _of_sums(config, answer, total) if is_sum else _of_change(config, view, answer, among)
+                read[cohort] = (
+                    _of_sums(config, answer, total) if is_sum else _of_change(config, view, answer, among)
+                )
             share = images[site] / total
             sites[site] = Recovered(read[cohort].counts * share, read[cohort].sums * share)
     return sites
@@ -82,13 +86,19 @@ def measure_leaks(
         others: images that were not trained on; their class means are the guess by class alone.
         whose: these are, in words.
     """
-    truth = {name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)}
+    truth = {
+        name: np.bincount(y, minlength=classes).astype(np.int64) for name, (_, y) in sites.items() if len(y)
+    }
     read = recovered(config, {name: int(true.sum()) for name, true in truth.items()}, rounds)
     truth = {name: true for name, true in truth.items() if name in read}
-    exact = Estimate.bootstrapped([float(np.mean(np.rint(read[name].counts) == true)) for name, true in truth.items()])
+    exact = Estimate.bootstrapped(
+        [float(np.mean(np.rint(read[name].counts) == true)) for name, true in truth.items()]
+    )
     wrong = Estimate.bootstrapped([_share_wrong(read[name].counts, true) for name, true in truth.items()])
     even = np.mean([_share_wrong(np.full(classes, true.sum() / classes), true) for true in truth.values()])
-    commonest = np.unique(np.concatenate([*truth.values()]), return_counts=True)[1].max() / (len(truth) * classes)
+    commonest = np.unique(np.concatenate([*truth.values()]), return_counts=True)[1].max() / (
+        len(truth) * classes
+    )
     measures = [
         Measure("labels", "exact_share", exact, "classes with the right number of images", float(commonest)),
         Measure("labels", "l1", wrong, "as a share of the images", float(even)),
@@ -101,16 +111,22 @@ def measure_leaks(
         for c in np.flatnonzero(true)
         for mean in unit_rows(x[y == c].mean(0, np.float64)[None])
     ]
-    note = f"to the mean feature of a class at a site, by its images; the guess is the class's mean over {whose}"
+    note = (
+        f"to the mean feature of a class at a site, by its images; the guess is the class's mean over {whose}"
+    )
     for bucket, low, high in _BUCKETS:
         mean = Estimate.bootstrapped([cosine for n, cosine, _ in cosines if low <= n <= high])
         guessed = [cosine for n, _, cosine in cosines if low <= n <= high]
-        measures.append(Measure("features", bucket, mean, note, float(np.mean(guessed)) if guessed else math.nan))
+        measures.append(
+            Measure("features", bucket, mean, note, float(np.mean(guessed)) if guessed else math.nan)
+        )
     features = {name: sites[name][0] for name in truth}
     if config.method.sums == "gram":
         return measures + _of_grams(config, features, rounds)
     if config.closed_form:
-        measures.append(_largest("means", "of a class mean", {name: read[name].sums for name in truth}, features))
+        measures.append(
+            _largest("means", "of a class mean", {name: read[name].sums for name in truth}, features)
+        )
     return measures
 
 
@@ -122,7 +138,9 @@ def _clearest(config: RunConfig, view: RoundView) -> dict[str, tuple[Answer, tup
     """
     if TOTAL in view.sent:
         return dict.fromkeys(view.cohort, (view.sent[TOTAL], view.cohort))
-    single: dict[str, tuple[Answer, tuple[str, ...]]] = {site: (answer, (site,)) for site, answer in view.sent.items()}
+    single: dict[str, tuple[Answer, tuple[str, ...]]] = {
+        site: (answer, (site,)) for site, answer in view.sent.items()
+    }
     if config.dp != "image":
         return single
     answers = [answer.arrays for answer in view.sent.values()]
@@ -165,7 +183,9 @@ def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Ma
     return leaks.from_update(view.head, change, images, step, steps)
 
 
-def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Sequence[RoundView]) -> list[Measure]:
+def _of_grams(
+    config: RunConfig, features: Mapping[str, Features], rounds: Sequence[RoundView]
+) -> list[Measure]:
     """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
     directions: dict[str, Matrix] = {}
     clearest = _clearest(config, rounds[0])
@@ -178,18 +198,25 @@ def _of_grams(config: RunConfig, features: Mapping[str, Features], rounds: Seque
             gram, total = augmented[:-1, :-1], augmented[-1, :-1]
         directions[name] = leaks.gram_directions(gram, total)
     inside = [float(leaks.inside_span(directions[name], x).mean()) for name, x in features.items()]
-    outside = [float(leaks.inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)]
+    outside = [
+        float(leaks.inside_span(directions[name], features[other]).mean()) for name, other in _pairs(features)
+    ]
     note = "share of the length of a site's features in the matrix's row space"
     return [
         _largest("gram", "of an eigenvector", directions, features),
         Measure("gram", "inside_span", Estimate.bootstrapped(inside), note),
         Measure(
-            "gram", "inside_span_of_others", Estimate.bootstrapped(outside), "the same of the features of another site"
+            "gram",
+            "inside_span_of_others",
+            Estimate.bootstrapped(outside),
+            "the same of the features of another site",
         ),
     ]
 
 
-def _largest(attack: str, subject: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]) -> Measure:
+def _largest(
+    attack: str, subject: str, guesses: Mapping[str, Matrix], features: Mapping[str, Features]
+) -> Measure:
     values = Estimate.bootstrapped([leaks.largest_cosine(guesses[name], x) for name, x in features.items()])
     others = [leaks.largest_cosine(guesses[other], features[name]) for name, other in _pairs(features)]
     by_chance = float(np.mean(others)) if others else math.nan

@@ -18,7 +18,9 @@ _PRESETS = ", ".join(f"{name} ({time})" for name, time in PRESETS.items())
 
 
 def benchmark(
-    plan: Annotated[Path | None, typer.Argument(help="What to run.", metavar="[PLAN.toml]", show_default=False)] = None,
+    plan: Annotated[
+        Path | None, typer.Argument(help="What to run.", metavar="[PLAN.toml]", show_default=False)
+    ] = None,
     preset: Annotated[
         str, typer.Option(help=f"Run a bundled plan, each with about its time on 2 cores: {_PRESETS}.")
     ] = "",
@@ -44,7 +46,8 @@ def benchmark(
         typer.Option("--force", help="Replace finished runs whose settings in the plan have changed."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the plan would run and what it needs, and run nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say what the plan would run and what it needs, and run nothing."),
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:

@@ -132,7 +132,9 @@ class InProcessGrid(Grid):
         ready = [identity for identity in message_ids if identity in pending and pending[identity].done()]
         return [pending.pop(identity).result() for identity in ready]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         """Send messages; return the replies within ``timeout`` seconds, in the same order."""
         ids = list(self.push_messages(messages))
         wait([self._pending[identity] for identity in ids], timeout)

@@ -49,7 +49,10 @@ def privacy(
 
 
 def _lines(answers: Mapping[str, Any]) -> list[str]:
-    lines = ["[bold]Who learns what[/bold]", *(f"  {party}: {text}" for party, text in answers["learns"].items())]
+    lines = [
+        "[bold]Who learns what[/bold]",
+        *(f"  {party}: {text}" for party, text in answers["learns"].items()),
+    ]
     lines.append("\n[bold]What is promised[/bold]")
     if promise := answers["privacy"]:
         lines += [
@@ -64,7 +67,9 @@ def _lines(answers: Mapping[str, Any]) -> list[str]:
         lines += ["\n[bold]Noise and signal[/bold]", f"  {answers['strength']['words']}"]
         lines += [f"  [bold red]{text}[/bold red]" for text in answers["warnings"]]
     else:
-        lines.append("  no differential privacy: nothing limits what others can learn about an image or a site")
+        lines.append(
+            "  no differential privacy: nothing limits what others can learn about an image or a site"
+        )
     for title, key in (("What must hold for it", "assumed"), ("What is not protected", "not_protected")):
         lines += [f"\n[bold]{title}[/bold]", *(f"  - {text}" for text in answers[key])]
     return lines

@@ -48,7 +48,10 @@ def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]
         "epsilon": promised.epsilon(rounds),
         "delta": promised.delta,
         "epsilon_by_renyi_orders": epsilon_by_orders({promised.release: releases}, promised.delta),
-        **{name: getattr(promised, name) for name in ("unit", "neighbours", "sampling", "noise_multiplier", "clip")},
+        **{
+            name: getattr(promised, name)
+            for name in ("unit", "neighbours", "sampling", "noise_multiplier", "clip")
+        },
         "releases": releases,
         "rounds": rounds,
         "rounds_planned": promised.rounds,
@@ -66,9 +69,7 @@ def _learns(config: RunConfig) -> Mapping[str, str]:
     if config.masks and config.private:
         server = f"totals over {_least(config)} of a round, with noise in them"
     elif config.masks:
-        server = (
-            f"exact totals over {_least(config)} of a round: of their messages, of their images and of their scores"
-        )
+        server = f"exact totals over {_least(config)} of a round: of their messages, of their images and of their scores"
     elif config.dp == "site":
         server = (
             "every site's update without noise, before the server itself adds it: label counts and features of"
@@ -99,7 +100,9 @@ def _assumed(config: RunConfig) -> list[str]:
         return ["everybody who sees an update or the head is trusted; --masks and --dp reduce that trust"]
     assumed = []
     if config.dp == "site" and config.noise == "alone":
-        assumed.append("the server is honest: it clips, adds the noise, and reveals nothing of the updates before that")
+        assumed.append(
+            "the server is honest: it clips, adds the noise, and reveals nothing of the updates before that"
+        )
         if config.fraction < 1:
             assumed.append(
                 "nobody learns which sites took part in a round: the network and the server's log may reveal it"
@@ -117,7 +120,9 @@ def _assumed(config: RunConfig) -> list[str]:
         number = counted(config.colluding_sites, "site")
         collude = f"{number} {'colludes' if config.colluding_sites == 1 else 'collude'}"
         assumed += [
-            f"at most {collude} with the server" if config.colluding_sites else "no site colludes with the server",
+            f"at most {collude} with the server"
+            if config.colluding_sites
+            else "no site colludes with the server",
             "each enrolled key belongs to a real site: the coordinator enrols them and could invent sites, unless a"
             " site pins a roster",
         ]
@@ -140,9 +145,7 @@ def _open(config: RunConfig) -> list[str]:
             "validation and test images are not used at all, so nothing about them is released",
         ]
     if config.masks:
-        totals = (
-            "the totals: with few sites, or over several rounds in which one site comes and goes, they reveal that site"
-        )
+        totals = "the totals: with few sites, or over several rounds in which one site comes and goes, they reveal that site"
         gaps += [] if config.private else [totals]
         gaps.append("against wrong updates: nobody sees a single update")
     return gaps
@@ -194,7 +197,9 @@ def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, i
     """
     sites, z, clip = config.participants, promised.noise_multiplier, promised.clip
 
-    def of_images(quantity: str, noise: float, of_one: float, advice: str, drowned_at: float = 1.0) -> Strength:
+    def of_images(
+        quantity: str, noise: float, of_one: float, advice: str, drowned_at: float = 1.0
+    ) -> Strength:
         enough = math.ceil(noise / of_one / drowned_at)
         return Strength(quantity, noise, of_one * images if images else None, advice, drowned_at, enough)
 

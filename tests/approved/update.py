@@ -25,7 +25,9 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "run": lambda home: run_folder(home / "plain", learning_rate=2.5),
     "benchmark": lambda home: benchmark_folder(home / "bench"),
     "audit": lambda home: audit_folder(home / "audit"),
-    "private-run": lambda home: run_folder(home / "private", privacy={}, dp="image", epsilon=2.0, weighting="uniform"),
+    "private-run": lambda home: run_folder(
+        home / "private", privacy={}, dp="image", epsilon=2.0, weighting="uniform"
+    ),
     "audit-of-a-run": lambda home: audit_of_a_run(home / "my-run" / "audit"),
 }
 _RUN = {"versions": "Python", "configuration": "●"}

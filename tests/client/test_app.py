@@ -16,7 +16,17 @@ from fedtransfer.common.features.store import FeatureStore
 from fedtransfer.common.head.head import HeadSpec, initial_head, load_head, load_moments
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire
-from fedtransfer.common.wire.protocol import Confusion, Description, Gather, Query, Scores, Sums, Task, Trial, Update
+from fedtransfer.common.wire.protocol import (
+    Confusion,
+    Description,
+    Gather,
+    Query,
+    Scores,
+    Sums,
+    Task,
+    Trial,
+    Update,
+)
 from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite
 
 CLASSES = ("blue", "green", "red")
@@ -58,7 +68,11 @@ def test_a_site_with_another_backbone_refuses_with_both_fingerprints_and_the_rem
     with pytest.raises(SiteError) as caught:
         wire.unpack(reply.content, Description)
     assert caught.value.code == "backbone-differs"
-    for words in ("0123456789abcdef", load_backbone(BUNDLED).fingerprint[:16], "install the same weights file"):
+    for words in (
+        "0123456789abcdef",
+        load_backbone(BUNDLED).fingerprint[:16],
+        "install the same weights file",
+    ):
         assert words in caught.value.text
 
 
@@ -85,7 +99,8 @@ def test_training_replies_sums_and_the_scores_of_the_head_received(ask) -> None:
     assert update.validation.accuracy == scores.validation.accuracy
     np.testing.assert_array_equal(update.test.images, scores.test.images)
     head = tuple(
-        old + (total / update.examples).astype(np.float32) for old, total in zip(task().head, update.total, strict=True)
+        old + (total / update.examples).astype(np.float32)
+        for old, total in zip(task().head, update.total, strict=True)
     )
     after = wire.unpack(ask(task(head=head), protocol.EVALUATE).content, Scores)
     assert after.test.loss < scores.test.loss
@@ -103,7 +118,9 @@ def test_features_are_standardised_by_the_moments_that_a_message_brings(ask, tmp
     head = (np.random.default_rng(0).normal(size=(256, 3)).astype(np.float32), np.zeros(3, np.float32))
     # x @ W of a raw feature is ((x - 0.5) / 2) @ 2 W + 0.5 · (sum of W).
     raised = (2 * head[0], 0.5 * head[0].sum(0))
-    raw = wire.unpack(ask(task(head=head), protocol.EVALUATE, standardise="none", normalise=False).content, Scores)
+    raw = wire.unpack(
+        ask(task(head=head), protocol.EVALUATE, standardise="none", normalise=False).content, Scores
+    )
     told = task(head=raised, extra={protocol.MOMENTS: moments})
     settings = {"standardise": "federated", "normalise": False}
     scores = wire.unpack(ask(told, protocol.EVALUATE, **settings).content, Scores)
@@ -120,13 +137,19 @@ def test_features_are_standardised_by_the_moments_that_a_message_brings(ask, tmp
     [
         ({}, "gram", "the run's settings say none"),
         ({"init": "fedncm"}, "gram", "the run's settings say classes"),
-        ({"strategy": "fed3r", "standardise": "federated"}, "classes", "the run's settings say moments and gram"),
+        (
+            {"strategy": "fed3r", "standardise": "federated"},
+            "classes",
+            "the run's settings say moments and gram",
+        ),
         ({"strategy": "fed3r", **PRIVATE}, "gram", "the run's settings say noisy gram"),
         ({"strategy": "fedncm", **PRIVATE}, "classes", "the run's settings say noisy classes"),
         ({"strategy": "fedncm"}, "noisy classes", "the run's settings say classes"),
     ],
 )
-def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(ask, settings: dict, what: str, words: str) -> None:
+def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(
+    ask, settings: dict, what: str, words: str
+) -> None:
     """A site's consent is to the settings, so a server cannot ask for more under the name of another method."""
     with pytest.raises(SiteError, match=words) as caught:
         wire.unpack(ask(Gather("the site", 0, CLASSES, what), protocol.GATHER, **settings).content, Sums)
@@ -137,7 +160,8 @@ def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(ask, settings: d
 def test_under_privacy_sums_differ_from_time_to_time_and_tell_no_number_of_images(ask, strategy: str) -> None:
     request = Gather("the site", 0, CLASSES, "noisy classes" if strategy == "fedncm" else "noisy gram")
     first, second = (
-        wire.unpack(ask(request, protocol.GATHER, strategy=strategy, **PRIVATE).content, Sums) for _ in range(2)
+        wire.unpack(ask(request, protocol.GATHER, strategy=strategy, **PRIVATE).content, Sums)
+        for _ in range(2)
     )
     assert first.examples == second.examples == 1
     for one, other in zip(first.arrays, second.arrays, strict=True):
@@ -152,7 +176,8 @@ def test_a_site_trains_no_deeper_than_the_runs_settings_say(ask) -> None:
 
 def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:
     reply = wire.unpack(
-        ask(task(head=(np.ones((256, 3), np.float32), np.ones(3, np.float32))), protocol.FINISH).content, Confusion
+        ask(task(head=(np.ones((256, 3), np.float32), np.ones(3, np.float32))), protocol.FINISH).content,
+        Confusion,
     )
     assert reply.matrix.sum() == reply.test.total
     arrays, classes, fingerprint = load_head(tmp_path / "state" / "head.npz")
@@ -165,13 +190,21 @@ def test_the_result_is_kept_at_the_site(ask, tmp_path: Path) -> None:
     [
         (protocol.TRAIN, task(classes=("blue", "green", "other")), "unknown-class"),
         (protocol.TRAIN, task(head=()), "other-arrays"),
-        (protocol.TRAIN, task(head=(np.full((256, 3), np.nan, np.float32), np.zeros(3, np.float32))), "other-arrays"),
+        (
+            protocol.TRAIN,
+            task(head=(np.full((256, 3), np.nan, np.float32), np.zeros(3, np.float32))),
+            "other-arrays",
+        ),
         (protocol.TRAIN, task(weighting="uniform"), "not-of-this-run"),
         (protocol.TRAIN, task(round=-5), "not-of-this-run"),
         (protocol.TRAIN, task(counted=4), "not-of-this-run"),
         (protocol.TRAIN, task(rate=7.0), "not-of-this-run"),
         (protocol.TRAIN, task(extra={protocol.CLASS_WEIGHTS: (np.array([0, 0, 1.0]),)}), "not-of-this-run"),
-        (protocol.TRIAL, Trial("the site", 5, CLASSES, (task().head, task().head), (1.0,)), "not-of-this-run"),
+        (
+            protocol.TRIAL,
+            Trial("the site", 5, CLASSES, (task().head, task().head), (1.0,)),
+            "not-of-this-run",
+        ),
         (protocol.TRAIN, query(), "internal"),
     ],
 )
@@ -183,7 +216,9 @@ def test_failures_become_codes(ask, kind: str, value: object, code: str) -> None
     assert caught.value.code == code
 
 
-def test_no_path_and_no_label_of_a_site_is_in_a_failure(ask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_path_and_no_label_of_a_site_is_in_a_failure(
+    ask, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Flower would send the exception's text, and a path can name a patient."""
     secret = tmp_path / "Mustermann-1970"
     wire = message_to_proto(ask(task(), protocol.TRAIN, data=secret)).SerializeToString()

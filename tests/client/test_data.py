@@ -14,7 +14,9 @@ from fedtransfer.common.features.feature_map import moments_of
 from fedtransfer.common.features.store import FeatureStore
 
 
-@pytest.mark.parametrize(("least", "classes"), [(0, {"blue", "green", "red"}), (3, {"green", "red"}), (100, set())])
+@pytest.mark.parametrize(
+    ("least", "classes"), [(0, {"blue", "green", "red"}), (3, {"green", "red"}), (100, set())]
+)
 def test_the_bound_is_on_different_training_images(folder_of_classes, least: int, classes: set[str]) -> None:
     """Copies do not count, nor do images that the run's shares take out of training."""
     images = [replace(image, split="train") for image in read_source(folder_of_classes(12)).images]
@@ -71,7 +73,9 @@ def test_features_follow_the_federations_moments(folder_of_classes, monkeypatch:
     )
     reads: list[int] = []
     read = FeatureStore.read
-    monkeypatch.setattr(FeatureStore, "read", lambda store, keys: reads.append(len(keys)) or read(store, keys))
+    monkeypatch.setattr(
+        FeatureStore, "read", lambda store, keys: reads.append(len(keys)) or read(store, keys)
+    )
     for _ in range(3):
         ready.data("train", CLASSES, tuple(array.copy() for array in other))
     assert reads == [], "the same moments come with every message of a run"

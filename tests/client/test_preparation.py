@@ -104,7 +104,9 @@ def test_how_far_it_is_tells_how_many_images_it_has(
             return ()
 
     monkeypatch.setattr("fedtransfer.client.app.prepare_site", prepare)
-    monkeypatch.setattr("fedtransfer.client.app.find_node", lambda node, config: There("", tmp_path, patience=0.05))
+    monkeypatch.setattr(
+        "fedtransfer.client.app.find_node", lambda node, config: There("", tmp_path, patience=0.05)
+    )
     config = RunConfig(classes="declared", class_names="a,b", **settings)
     backbone = load_backbone(BUNDLED)
     query = Query(backbone.name, backbone.resolution, backbone.fingerprint, config.declared_classes)

@@ -71,7 +71,9 @@ def test_a_damaged_state_is_set_aside(tmp_path: Path, damage: str, caplog: pytes
     assert not caplog.text
 
 
-def test_a_write_that_is_cut_off_leaves_the_states_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_is_cut_off_leaves_the_states_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = SiteState(tmp_path, RUN)
     state.keep(1, arrays(1))
 
@@ -98,7 +100,9 @@ def test_only_the_runs_used_last_are_kept(tmp_path: Path) -> None:
     assert left == {"results", *names} - {names[1], names[2]}
 
 
-@pytest.mark.parametrize("name", ["", "../../etc", "00FF00FF", "0123abc", "a" * 65, "0123abcd/x", "0123abcd\n", "runs"])
+@pytest.mark.parametrize(
+    "name", ["", "../../etc", "00FF00FF", "0123abc", "a" * 65, "0123abcd/x", "0123abcd\n", "runs"]
+)
 def test_a_run_name_that_could_be_a_path_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SiteError, match=r"8 to 64 .* got \d+ ") as refused:
         SiteState(tmp_path, name)

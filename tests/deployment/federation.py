@@ -49,7 +49,9 @@ class Party:
         self.folder, self.inside = folder, tuple(inside)
         self.process: subprocess.Popen[bytes] | forked.Process | None = None
 
-    def command(self, *words: str, check: bool = True, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *words: str, check: bool = True, seconds: float = 300.0
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``fedtransfer ROLE WORDS --dir FOLDER``."""
         line = ["-m", "fedtransfer", self.role, *words]
         if words[0] != "init":
@@ -69,7 +71,11 @@ class Party:
         if self.inside:
             with path.open("ab") as log:
                 self.process = subprocess.Popen(
-                    [*self.inside, forked.python(), *line], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT
+                    [*self.inside, forked.python(), *line],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    cwd=ROOT,
                 )
         else:
             self.process = forked.start(*line, output=path, nested=True)
@@ -96,7 +102,9 @@ class Party:
     def processes(self) -> list[int]:
         """The processes of this party: those that name its folder, their children, and those forked for them."""
         listing = subprocess.run(["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True).stdout
-        rows = [(int(a), int(b), c) for a, b, c in re.findall(r"^\s*(\d+)\s+(\d+)\s+(.*)$", listing, re.MULTILINE)]
+        rows = [
+            (int(a), int(b), c) for a, b, c in re.findall(r"^\s*(\d+)\s+(\d+)\s+(.*)$", listing, re.MULTILINE)
+        ]
         mine = {pid for pid, _, args in rows if str(self.folder) in args and "-m pytest" not in args}
         if self.process and self.process.poll() is None:
             mine.add(self.process.pid)
@@ -137,7 +145,14 @@ class CoordinatorParty(Party):
     def __init__(self, folder: Path, inside: Sequence[str] = (), host: str = "localhost") -> None:
         super().__init__(folder, inside)
         self.port = free_port()
-        ports = ["--superlink-port", str(self.port), "--health-port", str(free_port()), "--port", str(free_port())]
+        ports = [
+            "--superlink-port",
+            str(self.port),
+            "--health-port",
+            str(free_port()),
+            "--port",
+            str(free_port()),
+        ]
         self.command("init", str(folder), "--host", host, *ports)
 
     @property
@@ -190,7 +205,9 @@ class CoordinatorParty(Party):
 
     def _failed(self, name: str) -> str:
         run = self._run()
-        return f"the run {name} {run['status']}: {run['why']}" if run["status"] in ("failed", "stopped") else ""
+        return (
+            f"the run {name} {run['status']}: {run['why']}" if run["status"] in ("failed", "stopped") else ""
+        )
 
 
 class SiteParty(Party):

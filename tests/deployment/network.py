@@ -59,9 +59,7 @@ def why_no_loss() -> str:
         try:
             trial.lose("site", 1.0)
         except (subprocess.CalledProcessError, OSError) as error:
-            return (
-                f"netem, which loses packets, is not to be had: {(getattr(error, 'stderr', '') or str(error)).strip()}"
-            )
+            return f"netem, which loses packets, is not to be had: {(getattr(error, 'stderr', '') or str(error)).strip()}"
     return ""
 
 
@@ -90,13 +88,27 @@ class Network:
         _ip("-n", theirs, "address", "add", address, "peer", self.coordinator, "dev", "cable")
         cable = Cable(ours, end, address)
         self._cables.append(cable)
-        _ip("-n", ours, "link", "set", end, "up")  # the site's own end last: nothing passes before it is watched
+        _ip(
+            "-n", ours, "link", "set", end, "up"
+        )  # the site's own end last: nothing passes before it is watched
         _ip("-n", theirs, "link", "set", "cable", "up")
         return cable
 
     def lose(self, site: str, percent: float) -> None:
         """Lose packets from a site at random."""
-        place = ["ip", "netns", "exec", f"{self.name}-{site}", "tc", "qdisc", "add", "dev", "cable", "root", "netem"]
+        place = [
+            "ip",
+            "netns",
+            "exec",
+            f"{self.name}-{site}",
+            "tc",
+            "qdisc",
+            "add",
+            "dev",
+            "cable",
+            "root",
+            "netem",
+        ]
         subprocess.run([*place, "loss", f"{percent}%"], capture_output=True, text=True, check=True)
 
     def remove(self) -> None:
@@ -215,9 +227,13 @@ def kind_of(packet: bytes) -> str:
 def nginx(folder: Path, site: str, inside: Sequence[str] = ()) -> Iterator[None]:
     """Run nginx with a generated site, and nothing of the machine's own."""
     folder.mkdir()
-    lines = site.splitlines() if IPV6 else [line for line in site.splitlines() if "remove this line" not in line]
+    lines = (
+        site.splitlines() if IPV6 else [line for line in site.splitlines() if "remove this line" not in line]
+    )
     (folder / "site.conf").write_text("\n".join(lines))
-    temporary = "".join(f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    temporary = "".join(
+        f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (folder / "nginx.conf").write_text(
         ("user root;\n" if os.geteuid() == 0 else "")
         + f"daemon off;\npid nginx.pid;\nworker_processes 1;\nevents {{}}\n"
@@ -227,7 +243,11 @@ def nginx(folder: Path, site: str, inside: Sequence[str] = ()) -> Iterator[None]
     process = subprocess.Popen([*inside, NGINX, "-p", folder, "-c", "nginx.conf", "-e", "error.log"])
     try:
         up = folder / "nginx.pid"  # written once it listens
-        wait_until(up.exists, "nginx is up", lambda: process.poll() is not None and (folder / "error.log").read_text())
+        wait_until(
+            up.exists,
+            "nginx is up",
+            lambda: process.poll() is not None and (folder / "error.log").read_text(),
+        )
         yield
     finally:
         process.terminate()
@@ -343,7 +363,11 @@ class Relay:
             back.close()
 
     async def _pass(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, connection: Connection, kept: bytearray
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        connection: Connection,
+        kept: bytearray,
     ) -> None:
         """Pass on what comes, each piece half a round trip later."""
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()

@@ -71,9 +71,15 @@ def test_a_site_that_was_cut_off_is_left_out_and_comes_back(pair: Pair) -> None:
     back = wait_until(lambda: pair.rounds("present", healed), "the site takes part again", seconds=150)[0]
     rounds = pair.rounds()
     between = [each["round"] for each in rounds if left_out["round"] <= each["round"] < back["round"]]
-    print(f"\ncut off for {healed - cut:.0f} s, left out of rounds {between}, back after {back['time'] - healed:.0f} s")
-    assert [each["round"] for each in rounds] == list(range(1, len(rounds) + 1))  # not one was lost, or done again
+    print(
+        f"\ncut off for {healed - cut:.0f} s, left out of rounds {between}, back after {back['time'] - healed:.0f} s"
+    )
+    assert [each["round"] for each in rounds] == list(
+        range(1, len(rounds) + 1)
+    )  # not one was lost, or done again
 
 
 def test_a_run_survives_lost_packets() -> None:
-    pytest.skip(f"not run: {why_no_loss() or 'to be written on a machine that can lose packets; this one can'}")
+    pytest.skip(
+        f"not run: {why_no_loss() or 'to be written on a machine that can lose packets; this one can'}"
+    )

@@ -59,10 +59,14 @@ class World:
 
     def check_secrets(self, known: str) -> None:
         """No file of the coordinator has a word of what is kept back, where others have what it knows."""
-        files = [path for path in self.coordinator.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        files = [
+            path for path in self.coordinator.folder.rglob("*") if path.is_file() and not path.is_symlink()
+        ]
         everything = {path: path.read_bytes() for path in files}
         assert any(known.encode() in content for content in everything.values())
-        assert not [path for path, content in everything.items() for word in SECRET if word.encode() in content]
+        assert not [
+            path for path, content in everything.items() for word in SECRET if word.encode() in content
+        ]
 
     def worker_log(self, name: str) -> str:
         return (self.sites[name].folder / "state" / "worker.log").read_text("utf-8", "replace")
@@ -91,7 +95,9 @@ def test_unknown_class_and_another_backbone(world: World) -> None:
     world.wish("bert")
     world.wish("carl", 'backbone = "other.keras"')
     image = keras.Input((64, 64, 3))
-    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 5, strides=3, activation="relu")(image))
+    features = keras.layers.GlobalAveragePooling2D()(
+        keras.layers.Conv2D(4, 5, strides=3, activation="relu")(image)
+    )
     keras.Model(image, features).save(world.sites["carl"].folder / "other.keras")
     world.coordinator.run("--min-sites", "1", "--rounds", "1", *DECLARED, name="classes")
     [start] = world.coordinator.events("classes", "start")
@@ -104,13 +110,19 @@ def test_unknown_class_and_another_backbone(world: World) -> None:
         "the run has declared its classes, and 'melanosis' is not among them: 'red', 'green', 'yellow'; map them in "
         'site.toml, [classes], or leave them out there with ""'
     ) in world.worker_log("bert")
-    assert absent["carl"].startswith("backbone-differs: backbone resnet18v2-tinyimagenet at 64 px: the server has ")
-    server, own = (words.split("…")[0] for words in absent["carl"].split("fingerprint ")[1].split("this site "))
+    assert absent["carl"].startswith(
+        "backbone-differs: backbone resnet18v2-tinyimagenet at 64 px: the server has "
+    )
+    server, own = (
+        words.split("…")[0] for words in absent["carl"].split("fingerprint ")[1].split("this site ")
+    )
     summary = json.loads((world.coordinator.folder / "runs" / "classes" / "summary.json").read_text())
     assert summary["backbone"]["fingerprint"].startswith(server)
     assert (len(server), len(own)) == (16, 16)
     assert server != own
-    assert absent["carl"].endswith("install the same weights file, and the same feature statistics, on both sides")
+    assert absent["carl"].endswith(
+        "install the same weights file, and the same feature statistics, on both sides"
+    )
     [end] = world.coordinator.events("classes", "end")
     assert end["accuracy"] is not None
     world.check_secrets('"green"')
@@ -122,7 +134,9 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
     world.wish("bert", "rounds-a-day = 7")
     world.wish("carl", 'demand = ["secure-aggregation"]')
     done = ExchangeLog(world.sites["bert"].folder / "sent.jsonl").rounds_since(0)
-    ended = world.coordinator.command("run", "--name", "nobody", "--min-sites", "1", "--rounds", "8", check=False)
+    ended = world.coordinator.command(
+        "run", "--name", "nobody", "--min-sites", "1", "--rounds", "8", check=False
+    )
     assert ended.returncode == 1
     told = (
         "0 of 3 sites can take part, 1 are needed:",
@@ -146,7 +160,9 @@ def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     world.wish("anna", f'bundles = ["{"0" * 64}"]')
     world.wish("bert", '"melanosis" = ""')
     world.wish("carl")
-    world.coordinator.command("run", "--detach", "--name", "rounds", "--min-sites", "1", "--rounds", "3", *DECLARED)
+    world.coordinator.command(
+        "run", "--detach", "--name", "rounds", "--min-sites", "1", "--rounds", "3", *DECLARED
+    )
     world.coordinator.wait_for_round(1, "rounds")
     world.wish("carl", f"rounds-a-day = {done + 1}")
     world.coordinator.wait_for_end("rounds")
@@ -176,7 +192,9 @@ def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     world.check_secrets('"green"')
 
 
-def test_bundle_that_is_not_the_installed_one(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_bundle_that_is_not_the_installed_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Neither the coordinator nor a site runs what another version, or somebody else, has made.
 
     A site whose settings are wrong at that moment cannot tell what it allows, so it answers nothing else either.
@@ -190,7 +208,9 @@ def test_bundle_that_is_not_the_installed_one(world: World, monkeypatch: pytest.
     with connect(coordinator) as link:
 
         def ended(run: int) -> RunStatus:
-            status = wait_until(lambda: (s := link.run(run)) and s.status == "finished" and s, "the run is over")
+            status = wait_until(
+                lambda: (s := link.run(run)) and s.status == "finished" and s, "the run is over"
+            )
             assert status.outcome == "failed"
             return status
 
@@ -202,7 +222,9 @@ def test_bundle_that_is_not_the_installed_one(world: World, monkeypatch: pytest.
             patch.setattr(bundle, "_APP", evil)
             digest = build_bundle()[1]
             foreign = link.submit(config)
-        told = f"the bundle was made for sources 0123456789abcdef…, installed here are {sources_digest()[:16]}…"
+        told = (
+            f"the bundle was made for sources 0123456789abcdef…, installed here are {sources_digest()[:16]}…"
+        )
         assert told in ended(other).details
         details = ended(foreign).details
     world.wish("bert")

@@ -32,9 +32,13 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.images = {site: class_folders(root / "images" / site, number) for number, site in enumerate(SITES)}
+        self.images = {
+            site: class_folders(root / "images" / site, number) for number, site in enumerate(SITES)
+        }
         self.coordinator = CoordinatorParty(root / "coordinator")
-        self.sites = {site: SiteParty(root / site, site, self.coordinator, self.images[site]) for site in SITES}
+        self.sites = {
+            site: SiteParty(root / site, site, self.coordinator, self.images[site]) for site in SITES
+        }
         self._settings = {name: (site.folder / "site.toml").read_text() for name, site in self.sites.items()}
 
     def plain(self, name: str, sites: tuple[str, ...] = SITES, **settings: Any) -> Path:
@@ -152,7 +156,9 @@ def test_a_coordinator_that_invents_a_site(world: World) -> None:
     known = read_roster(anna / "roster.toml").sites
     assert sorted(known) == sorted(SITES)
     assert f"{known['bert']}  bert" in world.sites["anna"].command("roster", str(anna / "roster.toml")).stdout
-    (anna / "roster.toml").write_text(roster_text({name: key for name, key in known.items() if name != "dora"}))
+    (anna / "roster.toml").write_text(
+        roster_text({name: key for name, key in known.items() if name != "dora"})
+    )
     world.wish("anna", 'roster = ""', 'roster = "roster.toml"')
     expected = world.plain("invented", SITES[1:], rounds=1)
     world.begin("invented", rounds=1)
@@ -173,7 +179,9 @@ def test_a_site_that_demands_masks(world: World) -> None:
     world.coordinator.wait_for_end("unmasked")
     [start] = world.coordinator.events("unmasked", "start")
     assert start["sites"] == ["bert", "carl", "dora"]
-    assert start["absent"] == {"anna": "demand-not-met: this site demands masks, and the run has none; give --masks"}
+    assert start["absent"] == {
+        "anna": "demand-not-met: this site demands masks, and the run has none; give --masks"
+    }
     checked = world.sites["anna"].command("check", "--quick").stdout
     assert "; demands masks" in checked
     assert [line for line in checked.splitlines() if line.startswith("warning roster")]

@@ -28,9 +28,13 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.images = {site: class_folders(root / "images" / site, number) for number, site in enumerate(SITES)}
+        self.images = {
+            site: class_folders(root / "images" / site, number) for number, site in enumerate(SITES)
+        }
         self.coordinator = CoordinatorParty(root / "coordinator")
-        self.sites = {site: SiteParty(root / site, site, self.coordinator, self.images[site]) for site in SITES}
+        self.sites = {
+            site: SiteParty(root / site, site, self.coordinator, self.images[site]) for site in SITES
+        }
 
     def simulated(self, name: str, settings: dict[str, Any]) -> Path:
         """Run the same in this process; return the run folder."""
@@ -95,7 +99,9 @@ def test_a_site_with_state_is_killed_and_goes_on_from_it(world: World) -> None:
     north.start()
     told = world.check("scaffold", expected)
     assert told["personal"]["sites"] == 2
-    assert "north" in {site for event in world.coordinator.events("scaffold", "round") for site in event["refused"]}
+    assert "north" in {
+        site for event in world.coordinator.events("scaffold", "round") for site in event["refused"]
+    }
     for name, site in world.sites.items():
         entries = site.sent()[before[name] :]
         assert {entry["kind"] for entry in entries} >= {

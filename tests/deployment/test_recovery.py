@@ -61,7 +61,9 @@ class Everyone:
                 np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
         assert [event["round"] for event in self.coordinator.rounds(name)] == [1, 2, 3]
         for site in self.sites:  # and every site holds the result
-            [kept] = [path for path in (site.folder / "results").glob("*/head.npz") if self._is_of(path, folder)]
+            [kept] = [
+                path for path in (site.folder / "results").glob("*/head.npz") if self._is_of(path, folder)
+            ]
             for got, expected in zip(arrays(kept), arrays(folder / "head.npz"), strict=True):
                 np.testing.assert_array_equal(got, expected)
 
@@ -103,7 +105,9 @@ def test_a_site_killed_in_training(everyone: Everyone) -> None:
     north.start()
     everyone.check("site-in-training")
     assert shards(north) == before, "it has its features still"
-    left_out = [e for e in everyone.coordinator.events("site-in-training", "round") if "north" in e["refused"]]
+    left_out = [
+        e for e in everyone.coordinator.events("site-in-training", "round") if "north" in e["refused"]
+    ]
     assert left_out
     assert "is no longer connected" in left_out[0]["refused"]["north"]
 
@@ -127,7 +131,9 @@ def test_the_coordinator_killed_in_a_round(everyone: Everyone) -> None:
     coordinator.start()
     everyone.check("coordinator")
     assert [e["resumed_after"] for e in coordinator.events("coordinator", "start")] == [None, 1]
-    assert all(site.process and site.process.poll() is None for site in everyone.sites), "sites came back by themselves"
+    assert all(site.process and site.process.poll() is None for site in everyone.sites), (
+        "sites came back by themselves"
+    )
 
 
 def test_both_killed_at_once(everyone: Everyone) -> None:

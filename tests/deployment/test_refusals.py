@@ -97,7 +97,10 @@ def test_unknown_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
 def test_no_site_acts_for_another(coordinator: CoordinatorParty, data: Path, tmp_path: Path) -> None:
     """Messages are for the key that they were meant for, whatever number is given."""
     numbers = {}
-    sites = [SiteParty(tmp_path / name, name, coordinator, data, enrol=name != "eve") for name in ("one", "two", "eve")]
+    sites = [
+        SiteParty(tmp_path / name, name, coordinator, data, enrol=name != "eve")
+        for name in ("one", "two", "eve")
+    ]
     for site in sites[:2]:
         wait_until(lambda site=site: is_sound(site), "the coordinator knows the key")
         numbers[site.name] = int((site.folder / "state" / "node-id").read_text())
@@ -136,8 +139,12 @@ def test_who_passes_for_the_coordinator_is_told_nothing(
         assert not any(heard)
 
 
-def test_host_that_the_certificate_is_not_for(coordinator: CoordinatorParty, data: Path, tmp_path: Path) -> None:
-    site = SiteParty(tmp_path / "site", "elsewhere", coordinator, data, f"127.1:{coordinator.port}", enrol=False)
+def test_host_that_the_certificate_is_not_for(
+    coordinator: CoordinatorParty, data: Path, tmp_path: Path
+) -> None:
+    site = SiteParty(
+        tmp_path / "site", "elsewhere", coordinator, data, f"127.1:{coordinator.port}", enrol=False
+    )
     told = (
         "the coordinator's certificate is not for '127.1'; use the name that it is for, or have it renewed for this name too: "
         "fedtransfer server renew --host 127.1"
@@ -202,7 +209,10 @@ def test_revoked_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) 
         coordinator.command("revoke", "leaver")
         assert site.process
         assert site.process.wait(40) == 2
-    assert f"the coordinator localhost:{coordinator.port} refuses this site: its key is not enrolled" in site.log()
+    assert (
+        f"the coordinator localhost:{coordinator.port} refuses this site: its key is not enrolled"
+        in site.log()
+    )
     assert not site.processes()
     assert "leaver" not in statuses(coordinator)
     again = coordinator.command("enroll", str(site.folder / "site.pub"), check=False)

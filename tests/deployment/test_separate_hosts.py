@@ -102,7 +102,11 @@ def test_a_run_with_a_large_head_finishes_at_both_ends(hosts: Hosts) -> None:
         (number, ["heart", "lung"], {}) for number in range(1, ROUNDS + 1)
     ]
     assert all(each["bytes_up"] > LARGE and each["bytes_down"] > LARGE for each in rounds)
-    print(f"\n{rounds[0]['bytes_up']:,} bytes up, rounds of", [round(each["seconds"], 1) for each in rounds], "s")
+    print(
+        f"\n{rounds[0]['bytes_up']:,} bytes up, rounds of",
+        [round(each["seconds"], 1) for each in rounds],
+        "s",
+    )
     result = arrays(hosts.coordinator.folder / "runs" / "run" / "head.npz")
     for site in hosts.sites.values():
         (kept,) = (site.folder / "results").glob("*/head.npz")
@@ -127,7 +131,9 @@ def test_nobody_outside_can_start_or_list_runs(hosts: Hosts) -> None:
     refused = [403, "Only sites of the federation are served here.\n"]
     told = hosts.stranger(outside, address, hosts.port, "list", "start")
     assert told == {"list": refused, "start": refused}
-    told = hosts.stranger(outside, address, coordinator.port, "list", "start")  # past nginx, to SuperLink itself
+    told = hosts.stranger(
+        outside, address, coordinator.port, "list", "start"
+    )  # past nginx, to SuperLink itself
     assert told == dict.fromkeys(("list", "start"), "[Errno 111] Connection refused")
     after = coordinator.status()
     assert {**after, "sites": 0} == {**before, "sites": 0}
@@ -137,12 +143,16 @@ def test_nobody_outside_can_start_or_list_runs(hosts: Hosts) -> None:
 
 def test_a_host_sends_nothing_but_tcp_to_the_coordinators_port(hosts: Hosts) -> None:
     cable = hosts.cables["heart"]
-    wait_until(lambda: cable.counted() == sum(cable.size.values()), "what was captured is what the kernel counted")
+    wait_until(
+        lambda: cable.counted() == sum(cable.size.values()), "what was captured is what the kernel counted"
+    )
     assert cable.missed() == 0
     to_coordinator = f"TCP, {cable.address} to {hosts.network.coordinator}:{hosts.port}"
     print(
         "\n"
-        + "\n".join(f"{kind}: {number} packets, {cable.size[kind]:,} bytes" for kind, number in cable.packets.items())
+        + "\n".join(
+            f"{kind}: {number} packets, {cable.size[kind]:,} bytes" for kind, number in cable.packets.items()
+        )
     )
     assert cable.size[to_coordinator] > ROUNDS * LARGE
     assert set(cable.packets) <= {to_coordinator, "ARP", "IPv6 neighbours"}

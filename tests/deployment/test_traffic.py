@@ -54,7 +54,10 @@ KINDS: dict[str, tuple[type[Any], set[str]]] = {
     "get-run": (run_pb2.GetRunRequest, {"node", "run_id"}),
     "get-fab": (fab_pb2.GetFabRequest, {"node", "run_id", "hash_str"}),
     "pull-object": (message_pb2.PullObjectRequest, {"node", "run_id", "object_id"}),
-    "confirm-message-received": (message_pb2.ConfirmMessageReceivedRequest, {"node", "run_id", "message_object_id"}),
+    "confirm-message-received": (
+        message_pb2.ConfirmMessageReceivedRequest,
+        {"node", "run_id", "message_object_id"},
+    ),
     "push-messages": (
         fleet_pb2.PushMessagesRequest,
         {"node", "messages_list", "message_object_trees", "clientapp_runtime_list"},
@@ -173,8 +176,12 @@ class Captured:
     pictures: Path
 
     def __post_init__(self) -> None:
-        self.requests = [part for connection in self.relay.connections for part in parts(bytes(connection.sent))]
-        self.answers = [part for connection in self.relay.connections for part in parts(bytes(connection.answered))]
+        self.requests = [
+            part for connection in self.relay.connections for part in parts(bytes(connection.sent))
+        ]
+        self.answers = [
+            part for connection in self.relay.connections for part in parts(bytes(connection.answered))
+        ]
 
     def of(self, kind: str) -> list[Any]:
         """Return the requests of one kind, read."""
@@ -183,7 +190,9 @@ class Captured:
     def replies(self) -> list[Message]:
         """Put the site's answers together from the objects that it pushed."""
         objects = {pushed.object_id: pushed.object_content for pushed in self.of("push-object")}
-        messages = [inflate_object_from_contents(reply, objects, keep_object_contents=True) for reply in self.trees()]
+        messages = [
+            inflate_object_from_contents(reply, objects, keep_object_contents=True) for reply in self.trees()
+        ]
         assert all(isinstance(message, Message) for message in messages)
         return sorted(messages, key=lambda message: message.metadata.created_at)  # type: ignore[attr-defined]
 
@@ -259,7 +268,9 @@ def test_headers_are_those_of_flower_and_its_signature(captured: Captured) -> No
         assert b64decode(request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER]) == public_key_to_bytes(public)
         for name in names - {TIMESTAMP_HEADER, FLEET_HTTP_SIGNATURE_HEADER, "content-length"}:
             plain.setdefault(name, set()).add(request.headers[name])
-    assert {name: len(values) for name, values in plain.items()} == dict.fromkeys(plain, 1)  # each says one thing only
+    assert {name: len(values) for name, values in plain.items()} == dict.fromkeys(
+        plain, 1
+    )  # each says one thing only
     assert bytes_to_public_key(b64decode(*plain[FLEET_HTTP_PUBLIC_KEY_HEADER])) == public
 
 
@@ -311,7 +322,9 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
         value = wire.unpack(records, getattr(protocol, kind))
         if kind == "Description":
             assert (value.unreadable, value.partition) == (1, "")
-            assert {name: sum(numbers) for name, numbers in value.images.items()} == dict.fromkeys(COLOURS, 12)
+            assert {name: sum(numbers) for name, numbers in value.images.items()} == dict.fromkeys(
+                COLOURS, 12
+            )
         if kind == "Update":
             assert all(np.isfinite(array).all() for array in value.total)
     told.pop("Preparing", 0)  # as many as the machine is slow
@@ -352,7 +365,12 @@ def test_no_name_of_file_folder_or_machine_leaves(captured: Captured) -> None:
     if len(name := socket.gethostname()) > 5:  # a shorter one is found in any signature
         words.add(name)
     for word in words:
-        forms = {word.encode(), word.encode("utf-16-le"), word.encode("latin-1"), word.encode("unicode_escape")}
+        forms = {
+            word.encode(),
+            word.encode("utf-16-le"),
+            word.encode("latin-1"),
+            word.encode("unicode_escape"),
+        }
         assert not any(form in raw for form in forms for raw in sent), word
 
 
@@ -367,13 +385,18 @@ def test_processes_of_the_site_hold_no_other_connection(captured: Captured) -> N
 def table(captured: Captured) -> str:
     """What the site sent and was sent back, by kind: in all, and in a round between the first and the last."""
     answers = dict(zip(map(id, captured.requests), captured.answers, strict=True))
-    in_order = sorted((r for r in captured.requests if r.kind != CLOCK), key=lambda r: r.headers[TIMESTAMP_HEADER])
+    in_order = sorted(
+        (r for r in captured.requests if r.kind != CLOCK), key=lambda r: r.headers[TIMESTAMP_HEADER]
+    )
     sessions = [n for n, r in enumerate(in_order) if r.kind == "push-messages" and b"train" in r.body]
     sessions = sessions[:ROUNDS]  # of the first run
     pulls = [n for n, r in enumerate(in_order) if r.kind == "pull-messages"]
     first, last = (min(n for n in pulls if n > session) for session in (sessions[0], sessions[-1]))
     lines = []
-    for what, requests, rounds in (("in all", captured.requests, 1), ("a round", in_order[first:last], ROUNDS - 1)):
+    for what, requests, rounds in (
+        ("in all", captured.requests, 1),
+        ("a round", in_order[first:last], ROUNDS - 1),
+    ):
         lines.append(f"{what:26}{'requests':>9}{'headers':>9}{'bodies':>9}{'answers':>9}")
         rows = []
         for kind in (*KINDS, CLOCK):
@@ -383,6 +406,10 @@ def table(captured: Captured) -> str:
         rows.append(("together", *(sum(row[i] for row in rows) for i in range(1, 5))))
         lines += [f"{row[0]:26}" + "".join(f"{n / rounds:9,.0f}" for n in row[1:]) for row in rows if row[1]]
     wire = [sum(len(getattr(c, way)) for c in captured.wire.connections) for way in ("sent", "answered")]
-    lines.append(f"with TLS, {len(captured.wire.connections)} connections: {wire[0]:,} sent, {wire[1]:,} received")
-    lines += [f"content of {entry['kind']} {entry['round']}: {entry['bytes']:,}" for entry in captured.site.sent()]
+    lines.append(
+        f"with TLS, {len(captured.wire.connections)} connections: {wire[0]:,} sent, {wire[1]:,} received"
+    )
+    lines += [
+        f"content of {entry['kind']} {entry['round']}: {entry['bytes']:,}" for entry in captured.site.sent()
+    ]
     return "\n".join(lines)

@@ -17,7 +17,9 @@ def block(page: str, after: str) -> str:
     """Return the first indented block behind a sentence of a page."""
     lines = page[page.index(after) :].splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("    "))
-    end = next((i for i, line in enumerate(lines[start:], start) if line and not line.startswith("    ")), len(lines))
+    end = next(
+        (i for i, line in enumerate(lines[start:], start) if line and not line.startswith("    ")), len(lines)
+    )
     return "\n".join(line[4:] for line in lines[start:end])
 
 

@@ -119,7 +119,13 @@ def configured(claim: float, **settings: Any) -> RunConfig:
     """Return the config of a run with ``--dp site`` and ε = ``claim``."""
     values = {"rounds": 1, "sites": SITES, "delta": 1e-5, **settings}
     return RunConfig(
-        dp="site", epsilon=claim, weighting="uniform", classes="declared", class_names="a,b", clip=1.0, **values
+        dp="site",
+        epsilon=claim,
+        weighting="uniform",
+        classes="declared",
+        class_names="a,b",
+        clip=1.0,
+        **values,
     )
 
 
@@ -128,7 +134,15 @@ def main(out: Annotated[Path, typer.Option(help="File to write, CSV.")]) -> None
     with out.open("w", buffering=1, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(
-            ["fault", "claimed_epsilon", "runs_of_each", "audits", "lowest_bound", "mean_bound", "highest_bound"]
+            [
+                "fault",
+                "claimed_epsilon",
+                "runs_of_each",
+                "audits",
+                "lowest_bound",
+                "mean_bound",
+                "highest_bound",
+            ]
         )
         for claim in CLAIMS:
             config = configured(claim)

@@ -79,7 +79,9 @@ def main(out: Annotated[Path, typer.Option(help="File to write, CSV.")]) -> None
     rows = [(number, claim) for number in range(len(CONTROLS)) for claim in CLAIMS]
     with ProcessPoolExecutor() as pool, out.open("w", buffering=1, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["mechanism", "fault", "claimed_epsilon", "runs", "lowest_bound", "mean_bound", "highest_bound"])
+        table.writerow(
+            ["mechanism", "fault", "claimed_epsilon", "runs", "lowest_bound", "mean_bound", "highest_bound"]
+        )
         for (number, claim), bounds in zip(rows, pool.map(_bounds, *zip(*rows, strict=True)), strict=True):
             numbers = (f"{bound:.2f}" for bound in (min(bounds), np.mean(bounds), max(bounds)))
             control = CONTROLS[number]
@@ -148,7 +150,9 @@ def _singly(
 
 
 def _config(claim: float, **settings: Any) -> RunConfig:
-    return RunConfig(epsilon=claim, delta=DELTA, clip=CLIP, rounds=1, classes="declared", class_names="a,b", **settings)
+    return RunConfig(
+        epsilon=claim, delta=DELTA, clip=CLIP, rounds=1, classes="declared", class_names="a,b", **settings
+    )
 
 
 def _promised(config: RunConfig) -> Guarantee:

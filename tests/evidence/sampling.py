@@ -61,7 +61,9 @@ def binomial_p_value(counts: NDArray[np.integer], trials: int, chance: float) ->
     """
     cells, expected = _cells(len(counts), trials, chance)
     if len(cells) < 2:
-        raise ValueError(f"{len(counts)} counts of Binomial({trials}, {chance:g}): too few for a test; observe more")
+        raise ValueError(
+            f"{len(counts)} counts of Binomial({trials}, {chance:g}): too few for a test; observe more"
+        )
     observed = np.bincount(np.searchsorted(cells, counts), minlength=len(cells))
     return float(chdtrc(len(cells) - 1, (np.square(observed - expected) / expected).sum()))
 
@@ -82,7 +84,9 @@ def batches_of_training(images: int, promised: Guarantee, rng: np.random.Generat
     """Return (steps, images), whether an image is in a batch of one round of DP-SGD at a site."""
     batches, sum_gradients = [], ClippedGradients.sum
 
-    def record(self: ClippedGradients, weights: object, bias: object, rows: NDArray[np.intp], *more: object) -> None:
+    def record(
+        self: ClippedGradients, weights: object, bias: object, rows: NDArray[np.intp], *more: object
+    ) -> None:
         batches.append(rows)
         sum_gradients(self, weights, bias, rows, *more)  # type: ignore[arg-type]
 

@@ -68,7 +68,9 @@ def test_more_delta_refutes_less() -> None:
     assert threshold_bound(there, away, 0.1) < threshold_bound(there, away, 0.0)
 
 
-def test_the_table_has_right_and_broken_for_each_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_has_right_and_broken_for_each_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(canary_site, "SEEDS", range(2))
     monkeypatch.setattr(canary_site, "CLAIMS", (2.0,))
     canary_site.main(tmp_path / "table.csv")

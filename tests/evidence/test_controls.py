@@ -43,10 +43,16 @@ def test_a_fault_is_gone_after_its_audit() -> None:
     assert right.audit(1.0, seed=0) == before
 
 
-def test_the_table_has_a_row_for_each_control_and_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controls, "CONTROLS", [control for control in CONTROLS if control.mechanism == "DP-FedNCM"])
+def test_the_table_has_a_row_for_each_control_and_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        controls, "CONTROLS", [control for control in CONTROLS if control.mechanism == "DP-FedNCM"]
+    )
     monkeypatch.setattr(controls, "SEEDS", {True: range(2), False: range(1)})
-    monkeypatch.setattr(controls, "ProcessPoolExecutor", lambda: ThreadPoolExecutor(1))  # faults are the whole process'
+    monkeypatch.setattr(
+        controls, "ProcessPoolExecutor", lambda: ThreadPoolExecutor(1)
+    )  # faults are the whole process'
     controls.main(tmp_path / "table.csv")
     rows = list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))
     assert [(row["fault"], row["claimed_epsilon"]) for row in rows] == [

@@ -4,7 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from evidence.sampling import batches_of_training, binomial_p_value, cohorts_of_rounds, poisson_p_value, used_in
+from evidence.sampling import (
+    batches_of_training,
+    binomial_p_value,
+    cohorts_of_rounds,
+    poisson_p_value,
+    used_in,
+)
 from scipy.stats import kstest
 
 from fedtransfer.client.training import private as private_trainer

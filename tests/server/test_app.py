@@ -18,7 +18,9 @@ def test_replies_are_let_go_after_their_round(folder_of_classes, tmp_path: Path)
     """Memory must not grow with sites times rounds: a reply weighs as much as a head."""
     data = folder_of_classes(12)
     config = RunConfig(sites=2, rounds=8, out=str(tmp_path / "run"))
-    sites = [SimulatedSite(name, {"data": str(data), "state": str(tmp_path / name)}) for name in ("anna", "bert")]
+    sites = [
+        SimulatedSite(name, {"data": str(data), "state": str(tmp_path / name)}) for name in ("anna", "bert")
+    ]
     replies: list[weakref.ref] = []
     alive: list[int] = []
 

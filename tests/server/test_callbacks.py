@@ -38,7 +38,10 @@ def run(data: Path, tmp_path: Path):
 def run_in(tmp_path: Path, data: Path):
     def start(*callbacks: Callback, **settings: object) -> Path:
         config = RunConfig(**{"sites": 2, "rounds": 3, "out": str(tmp_path / "run"), **settings})
-        sites = [SimulatedSite(name, {"data": str(data), "state": str(tmp_path / name)}) for name in ("anna", "bert")]
+        sites = [
+            SimulatedSite(name, {"data": str(data), "state": str(tmp_path / name)})
+            for name in ("anna", "bert")
+        ]
         run_in_process(make_app(callbacks), client_app, sites, config.to_flat(), 1)
         return tmp_path / "run"
 
@@ -143,7 +146,9 @@ def test_mlflow_gets_parameters_scores_and_the_model(seen: Seen) -> None:
     assert found.data.params["learning-rate"] == "4.0"
     accuracy = [metric.value for metric in client.get_metric_history(found.info.run_id, "test/accuracy")]
     assert len(accuracy) == 4
-    assert found.data.metrics["final/accuracy"] == json.loads((folder / "summary.json").read_text())["accuracy"]
+    assert (
+        found.data.metrics["final/accuracy"] == json.loads((folder / "summary.json").read_text())["accuracy"]
+    )
     assert {artifact.path for artifact in client.list_artifacts(found.info.run_id)} == {
         "summary.json", "head.npz", "model.keras",
     }  # fmt: skip

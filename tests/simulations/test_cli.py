@@ -51,7 +51,9 @@ def test_predict(colours: Path, tmp_path: Path) -> None:
         picture(colour, 7_000, (90, 50)).save(tmp_path / f"new {label}.jpg")
     out, _ = command("predict", str(colours / "run"), str(tmp_path), "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert {Path(row["path"]).name: row["class"] for row in rows} == {f"new {label}.jpg": label for label in COLOURS}
+    assert {Path(row["path"]).name: row["class"] for row in rows} == {
+        f"new {label}.jpg": label for label in COLOURS
+    }
     assert sum(float(rows[0][label]) for label in COLOURS) == pytest.approx(1, abs=1e-5)
     out, _ = command("predict", str(colours / "run" / "model.keras"), str(tmp_path / "new red.jpg"), "--json")
     answer = json.loads(out)
@@ -61,7 +63,9 @@ def test_predict(colours: Path, tmp_path: Path) -> None:
     far.mkdir(parents=True)
     (tmp_path / "new blue.jpg").rename(far / "new blue.jpg")
     out, _ = command("predict", str(colours / "run"), str(far))
-    assert [line.split("new blue.jpg")[1].split()[0] for line in out.splitlines() if str(far) in line] == ["blue"]
+    assert [line.split("new blue.jpg")[1].split()[0] for line in out.splitlines() if str(far) in line] == [
+        "blue"
+    ]
 
 
 def test_a_model_that_was_not_written_is_made_when_it_is_asked_for(colours: Path, tmp_path: Path) -> None:
@@ -76,7 +80,9 @@ def test_a_model_that_was_not_written_is_made_when_it_is_asked_for(colours: Path
     assert json.loads(out)["accuracy"] > 0.9
 
     command("simulate", "--resume", str(run), "--rounds", "16", "--no-models")
-    assert not list(run.glob("*model.keras")), "a run that goes on leaves no model of a head that it had before"
+    assert not list(run.glob("*model.keras")), (
+        "a run that goes on leaves no model of a head that it had before"
+    )
     assert "blue" in command("predict", str(run), str(tmp_path / "new.png"))[0]
 
 
@@ -109,7 +115,13 @@ def test_evaluate(colours: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert (colours / "run" / "confusion-matrix.png").read_bytes()[:4] == b"\x89PNG"
     out, _ = command(
-        "evaluate", str(colours / "run"), str(colours / "data"), "--split", "all", "--picture", str(tmp_path / "c.png")
+        "evaluate",
+        str(colours / "run"),
+        str(colours / "data"),
+        "--split",
+        "all",
+        "--picture",
+        str(tmp_path / "c.png"),
     )
     assert "90 images (all)" in out
     assert (tmp_path / "c.png").exists()
@@ -205,7 +217,9 @@ def test_model_loads_with_plain_keras(colours: Path, tmp_path: Path) -> None:
         (["--data", "nowhere"], ("--data", "'nowhere'")),
     ],
 )
-def test_an_error_says_what_was_received(arguments: list[str], words: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_error_says_what_was_received(
+    arguments: list[str], words: tuple[str, ...], tmp_path: Path
+) -> None:
     with pytest.raises(UserError) as error:
         command("simulate", *arguments, "--out", str(tmp_path / "run"), ok=False)
     for word in words:

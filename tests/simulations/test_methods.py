@@ -43,7 +43,9 @@ def test_every_method_is_in_the_table_once() -> None:
 
 
 def test_what_is_asked_for_are_options_there_are() -> None:
-    options = [word for method in ROWS for word in method.ask.replace(",", "").split() if word.startswith("--")]
+    options = [
+        word for method in ROWS for word in method.ask.replace(",", "").split() if word.startswith("--")
+    ]
     assert {option[2:] for option in options} <= set(RunConfig().to_flat())
 
 
@@ -57,15 +59,21 @@ def test_bytes_of_a_round_are_those_of_its_messages(name: str, d: int, c: int) -
     task = Task("site-0", 1, classes, head, extra=extra)
     update = Update(1, "f" * 64, "0" * 16, counts, counts, 5, head, extra)
     for value, bytes_of in ((task, METHODS[name].down), (update, METHODS[name].up)):
-        assert 0 <= packed(value) - bytes_of(size) <= ENVELOPE + 40 * c, "class names and counts stand around the head"
+        assert 0 <= packed(value) - bytes_of(size) <= ENVELOPE + 40 * c, (
+            "class names and counts stand around the head"
+        )
 
 
 @given(d=st.integers(1, 300), c=st.integers(2, 30))
 def test_bytes_of_sums_are_those_of_their_messages(d: int, c: int) -> None:
     size = Sizes(d, c, 1, 0)
-    kinds = {f"--strategy {name}": METHODS[name].sums for name in ONE_SHOT} | {"--standardise federated": "moments"}
+    kinds = {f"--strategy {name}": METHODS[name].sums for name in ONE_SHOT} | {
+        "--standardise federated": "moments"
+    }
     for ask, kind in kinds.items():
-        sent = packed(Sums(0, "f" * 64, "0" * 16, 5, tuple(np.zeros(shape, t) for t, shape in layout(kind, d, c))))
+        sent = packed(
+            Sums(0, "f" * 64, "0" * 16, 5, tuple(np.zeros(shape, t) for t, shape in layout(kind, d, c)))
+        )
         assert 0 <= sent - method(ask).up(size) <= ENVELOPE, ask
 
 
@@ -79,10 +87,14 @@ def test_bytes_of_a_trial_are_those_of_its_message() -> None:
 def test_bytes_of_a_whole_run() -> None:
     size = sizes("resnet50v2", 10, 50)
     assert row(method("--strategy fedavg"), size)["bytes_up"] == 50 * 81_960
-    assert row(method("--strategy fedavg"), size)["bytes_down"] == 52 * 81_960, "scored and delivered in the end"
+    assert row(method("--strategy fedavg"), size)["bytes_down"] == 52 * 81_960, (
+        "scored and delivered in the end"
+    )
     assert row(method("--strategy fed3r"), size)["bytes_up"] == 8 * (2049 * 2050 // 2 + 2049 * 10)
     begun = row(method("--init fedncm|fed3r|fedcof"), size)
-    both = row(method("--strategy fedavg"), size)["bytes_up"] + row(method("--strategy fed3r"), size)["bytes_up"]
+    both = (
+        row(method("--strategy fedavg"), size)["bytes_up"] + row(method("--strategy fed3r"), size)["bytes_up"]
+    )
     assert begun["bytes_up"] == both
 
 
@@ -96,7 +108,9 @@ def test_sizes_of_backbones_are_those_of_the_networks(name: str) -> None:
     network = make(include_top=False, weights=None, pooling="avg") if make else load_backbone(name).network
     assert network.output_shape[-1] == WIDTHS[name]
     convolutions = [
-        one for one in network.layers if isinstance(one, keras.layers.Conv2D) and one.name.startswith("conv5_")
+        one
+        for one in network.layers
+        if isinstance(one, keras.layers.Conv2D) and one.name.startswith("conv5_")
     ]
     assert sum(one.count_params() for one in convolutions) == sizes(name, 10, 1).stage
 

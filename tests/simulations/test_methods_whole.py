@@ -64,7 +64,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "weight-decay": {"weight_decay": 0.01, "optimizer": "adam", "learning_rate": 0.01},
     "patience": {"patience": 1, "local_epochs": 3},
 }  # fmt: skip
-FURTHER = ("conv5_block2", "conv5_block2-with-all", "unfreeze-init")  # seconds each, where `unfreeze` shows it in one
+FURTHER = (
+    "conv5_block2",
+    "conv5_block2-with-all",
+    "unfreeze-init",
+)  # seconds each, where `unfreeze` shows it in one
 
 
 def each(names: Iterable[str], further: Collection[str]) -> list[ParameterSet]:
@@ -99,7 +103,8 @@ def without_times(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     told = json.loads((folder / "summary.json").read_text())
     with (folder / "history.csv").open() as file:
         rows = [
-            {key: value for key, value in row.items() if not key.startswith("seconds")} for row in csv.DictReader(file)
+            {key: value for key, value in row.items() if not key.startswith("seconds")}
+            for row in csv.DictReader(file)
         ]
     return {key: value for key, value in told.items() if key not in ("seconds", "features")}, rows
 
@@ -125,7 +130,9 @@ def test_a_run_ends_well_and_a_stopped_one_with_the_same_bits(
     with pytest.raises(Stopped):
         run("stopped", **settings, threads=2, callbacks="stopping:Stop")
     checkpoints = sorted((tmp_path / "stopped" / "checkpoints").glob("round-*"))
-    assert checkpoints[-1].name[6:12] == f"{min(2, told['rounds']):06}", "after the sums, there is one of round 0"
+    assert checkpoints[-1].name[6:12] == f"{min(2, told['rounds']):06}", (
+        "after the sums, there is one of round 0"
+    )
     stopped = run("stopped", **settings, threads=2, resume=True)
     for file in (*TRAINED, "sites.csv"):
         assert (stopped / file).read_bytes() == (whole / file).read_bytes(), file
@@ -167,7 +174,9 @@ def test_the_model_says_what_the_head_says_and_the_commands_work_with_it(
         [summary["accuracy"], summary["loss"]], abs=1e-4
     )
     [line] = command("predict", str(folder), everything[0].path, "--json").splitlines()
-    assert list(json.loads(line)["probabilities"].values()) == pytest.approx(sorted(expected[0])[::-1], abs=1e-5)
+    assert list(json.loads(line)["probabilities"].values()) == pytest.approx(
+        sorted(expected[0])[::-1], abs=1e-5
+    )
 
 
 def command(*arguments: str) -> str:

@@ -22,7 +22,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUIET = Display(Console(quiet=True))
 
 
-def test_the_example_runs_as_an_object_and_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_runs_as_an_object_and_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     data = class_folders(tmp_path / "colours", 0, n=20)
     heads = {}
@@ -43,7 +45,9 @@ def test_the_example_runs_as_an_object_and_by_its_name(tmp_path: Path, monkeypat
         assert not np.array_equal(by_name, fedavg)
     assert tomllib.loads((tmp_path / "object" / "config.toml").read_text())["strategy"] == "object:Strategy"
 
-    stopped = read_config(tmp_path / "object" / "config.toml").model_copy(update={"resume": True, "rounds": 5})
+    stopped = read_config(tmp_path / "object" / "config.toml").model_copy(
+        update={"resume": True, "rounds": 5}
+    )
     with pytest.raises(UserError, match="passed from Python; resume the run there"):
         simulate(stopped, QUIET)
     longer = simulate(stopped, QUIET, strategy=agreement)

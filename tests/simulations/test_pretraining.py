@@ -49,7 +49,9 @@ def test_killed_and_resumed_it_ends_as_if_undisturbed(
     lines: list[str] = []
     straight = pretrain(data, tmp_path / "straight.keras", RECIPE, lines.append)
     process = forked.start(
-        "-c", SMALL.format(data=str(data), out=str(tmp_path / "killed.keras")), output=(log := tmp_path / "log")
+        "-c",
+        SMALL.format(data=str(data), out=str(tmp_path / "killed.keras")),
+        output=(log := tmp_path / "log"),
     )
     wait_until(lambda: "epoch 2" in log.read_text(), "the second epoch is done", process.died)
     process.kill()

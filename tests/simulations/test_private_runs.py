@@ -45,7 +45,15 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, str]:
 def test_the_summary_says_what_is_promised_and_nothing_that_is_not_known(private: tuple[Result, str]) -> None:
     result, _ = private
     summary = json.loads((result.folder / "summary.json").read_text())
-    for key in ("accuracy", "loss", "macro_f1", "worst_site_accuracy", "confusion_matrix", "images", "scored_on"):
+    for key in (
+        "accuracy",
+        "loss",
+        "macro_f1",
+        "worst_site_accuracy",
+        "confusion_matrix",
+        "images",
+        "scored_on",
+    ):
         assert summary[key] is None, key
     assert summary["images_by_split"] == summary["site_accuracy"] == summary["sites_left_out"] == {}
     told = summary["privacy"]
@@ -61,7 +69,12 @@ def test_the_summary_says_what_is_promised_and_nothing_that_is_not_known(private
         "trust",
         "budget",
     } <= set(told)
-    assert (told["unit"], told["releases"], told["sampling"], told["clip"]) == ("site", 5, "Poisson, 0.5", 0.3)
+    assert (told["unit"], told["releases"], told["sampling"], told["clip"]) == (
+        "site",
+        5,
+        "Poisson, 0.5",
+        0.3,
+    )
     assert summary["best_round"] == 6
     with (result.folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -110,10 +123,19 @@ def test_the_screen_says_it_in_words(private: tuple[Result, str]) -> None:
     result, screen = private
     told = result.summary["privacy"]
     [promise] = [line for line in screen.splitlines() if f"epsilon {told['epsilon']:.3g}" in line]
-    for words in ("1e-05", "site", told["neighbours"], "Poisson, 0.5", "5 releases", "noise multiplier 1", "clip 0.3"):
+    for words in (
+        "1e-05",
+        "site",
+        told["neighbours"],
+        "Poisson, 0.5",
+        "5 releases",
+        "noise multiplier 1",
+        "clip 0.3",
+    ):
         assert words in promise
     assert (
-        "epsilon" in screen.splitlines()[next(i for i, line in enumerate(screen.splitlines()) if "val. loss" in line)]
+        "epsilon"
+        in screen.splitlines()[next(i for i, line in enumerate(screen.splitlines()) if "val. loss" in line)]
     )
     assert "nan" not in screen.lower()
     [warning] = [text for text in result.summary["warnings"] if "drown" in text]

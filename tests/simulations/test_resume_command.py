@@ -40,7 +40,9 @@ def ended_in_a_round(folder: Path, data: Path, how: signal.Signals) -> tuple[int
         output=(log := folder.with_suffix(".log")),
         env={**os.environ, "FEDTRANSFER_HOLD": "1", "PYTHONPATH": str(Path(stopping.__file__).parent)},
     )  # fmt: skip
-    wait_until(lambda: list((folder / "checkpoints").glob("round-000005*")), "five rounds are done", child.died)
+    wait_until(
+        lambda: list((folder / "checkpoints").glob("round-000005*")), "five rounds are done", child.died
+    )
     child.send_signal(how)
     status = child.wait(patient(60))
     assert not (folder / "summary.json").exists()
@@ -82,7 +84,9 @@ def test_a_killed_run_is_resumed_to_the_same_bits(killed: Path, images: Path, tm
     assert "Resumed after round 5" in command("simulate", "--resume", str(killed))
     for name in ("head.npz", "last-head.npz", "sites.csv"):
         assert (killed / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
-    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (killed, tmp_path / "undisturbed")]
+    summaries = [
+        json.loads((folder / "summary.json").read_text()) for folder in (killed, tmp_path / "undisturbed")
+    ]
     for summary in summaries:
         summary.pop("seconds")
         summary.pop("features")
@@ -109,7 +113,10 @@ def test_a_killed_run_is_resumed_to_the_same_bits(killed: Path, images: Path, tm
 def test_what_cannot_be_resumed_is_refused(killed: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (["--resume", str(tmp_path / "gone")], "no run there"),
-        (["--resume", str(killed), "--learning-rate", "2"], "learning-rate cannot change .*: baselines, call"),
+        (
+            ["--resume", str(killed), "--learning-rate", "2"],
+            "learning-rate cannot change .*: baselines, call",
+        ),
         (["--resume", str(killed), "--force"], "leave out --force"),
         (["--resume", str(killed), "--preset", "article"], "leave out --preset"),
     ):
@@ -154,6 +161,10 @@ def test_prepare_writes_sites_and_says_how_to_go_on(tmp_path: Path, folder_of_cl
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["prepared"] == str(folder)
     assert settings["out"] == str(folder / "run")
-    assert sorted(path.parent.name for path in folder.glob("sites/*/images.csv")) == ["site-0", "site-1", "site-2"]
+    assert sorted(path.parent.name for path in folder.glob("sites/*/images.csv")) == [
+        "site-0",
+        "site-1",
+        "site-2",
+    ]
     with pytest.raises(UserError, match="already exists"):
         command("simulate", "--data", data, "--sites", "3", "--prepare", str(folder))

@@ -21,7 +21,14 @@ def folder(tmp_path: Path) -> Path:
     }.items():
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.toml").write_text(RunConfig(data="photos", **settings).to_toml())
-    summary = {"accuracy": 0.75, "macro_recall": 0.5, "rounds": 20, "sites": 10, "classes": ["a", "b"], "backbone": {}}
+    summary = {
+        "accuracy": 0.75,
+        "macro_recall": 0.5,
+        "rounds": 20,
+        "sites": 10,
+        "classes": ["a", "b"],
+        "backbone": {},
+    }
     (tmp_path / "first" / "summary.json").write_text(json.dumps(summary))
     columns = "round,attempt,phase,status,accuracy,loss,bytes_down_per_site,bytes_up_per_site"
     (tmp_path / "first" / "history.csv").write_text(

@@ -77,7 +77,11 @@ def test_run_folder_and_summary(demo: Result) -> None:
     assert np.mean([*alone["local"].values()]) == pytest.approx(alone["local_mean"])
     assert set(summary["seconds"]) == {"features", "rounds", "total"}
     assert set(summary["features"]) == {"extracted", "reused"}
-    assert summary["backbone"] == {"name": BUNDLED, "fingerprint": load_backbone(BUNDLED).fingerprint, "resolution": 64}
+    assert summary["backbone"] == {
+        "name": BUNDLED,
+        "fingerprint": load_backbone(BUNDLED).fingerprint,
+        "resolution": 64,
+    }
     head = 4 * 257 * 10
     assert head < summary["bytes_up_per_site_round"] < head + 2048
     assert head < summary["bytes_down_per_site_round"] < head + 2048
@@ -112,7 +116,9 @@ def test_same_command_same_bits_and_no_image_extracted_again(demo: Result, tmp_p
         again = run(tmp_path / f"threads-{threads}", rounds=6, threads=threads, baselines=False)
         assert (again.folder / "head.npz").read_bytes() == (demo.folder / "head.npz").read_bytes()
         assert again.summary["features"] == {"extracted": 0, "reused": 3000}
-        for row, other in zip(table(again.folder / "history.csv"), table(demo.folder / "history.csv"), strict=True):
+        for row, other in zip(
+            table(again.folder / "history.csv"), table(demo.folder / "history.csv"), strict=True
+        ):
             times = {"seconds": "", "seconds_aggregating": ""}
             assert row | times == other | times
             assert 0 <= float(row["seconds_aggregating"]) <= float(row["seconds"])
@@ -134,7 +140,9 @@ def test_model_agrees_with_the_run(demo: Result) -> None:
     from fedtransfer.simulations.data.datasets import resolve_data
 
     backbone, model = load_backbone(BUNDLED), load_model(demo.folder)
-    images = [image for image in read_source(resolve_data("cifar10-demo")).images if image.split == "test"][:200]
+    images = [image for image in read_source(resolve_data("cifar10-demo")).images if image.split == "test"][
+        :200
+    ]
     store = open_store(backbone)
     keys = [key for key in extract(store, backbone, images).keys if key]
     head, classes, _ = load_head(demo.folder / "head.npz")
@@ -211,7 +219,10 @@ def test_resnet50v2_at_224_from_a_local_file(tmp_path: Path, folder_of_classes) 
         tmp_path / "run", data=str(folder_of_classes(8)), backbone="resnet50v2", weights=str(weights), sites=2,
         min_images=3, alpha=100.0, rounds=3, baselines=False, models=True,
     )  # fmt: skip
-    assert (result.summary["backbone"]["name"], result.summary["backbone"]["resolution"]) == ("resnet50v2", 224)
+    assert (result.summary["backbone"]["name"], result.summary["backbone"]["resolution"]) == (
+        "resnet50v2",
+        224,
+    )
     _agrees_with_its_head(result, 2048)
 
 
@@ -241,7 +252,9 @@ def test_data_that_cannot_be_federated(tmp_path: Path, folder_of_classes, settin
 
 def test_force_replaces_a_run_only_by_one_that_starts(tmp_path: Path, folder_of_classes) -> None:
     def again(**settings: Any) -> Result:
-        return run(tmp_path / "run", data=str(data), baselines=False, **{"sites": 2, "alpha": 9.0, **settings})
+        return run(
+            tmp_path / "run", data=str(data), baselines=False, **{"sites": 2, "alpha": 9.0, **settings}
+        )
 
     data = folder_of_classes(24)
     again(rounds=1)
@@ -253,7 +266,9 @@ def test_force_replaces_a_run_only_by_one_that_starts(tmp_path: Path, folder_of_
     assert again(rounds=2, force=True).summary["rounds"] == 2
 
 
-def test_a_stopped_run_says_how_to_go_on(tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_says_how_to_go_on(
+    tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -287,12 +302,23 @@ def test_the_report_of_a_run_says_what_its_summary_says(demo: Result, tmp_path: 
     page = (tmp_path / "report.html").read_text("utf-8")
     for words in (f"{100 * demo.summary['accuracy']:.1f}\u00a0%", "1,000 test images", "10 sites"):
         assert words in page
-    for section in ("accuracy", "sites", "partition", "confusion", "bytes", "configuration", "repeat", "versions"):
+    for section in (
+        "accuracy",
+        "sites",
+        "partition",
+        "confusion",
+        "bytes",
+        "configuration",
+        "repeat",
+        "versions",
+    ):
         assert f'<section id="{section}"' in page
     assert demo.summary["backbone"]["fingerprint"] in page
 
 
-def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_the_same_second_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folders = []
     for _ in range(3):

@@ -79,7 +79,9 @@ def test_a_few_steps_lower_the_loss_and_what_is_saved_is_what_was_trained(
     backbone = small_backbone(32)
     losses: list[float] = []
     monkeypatch.setattr("decoder_training._REPORTED", 8)
-    network = train_decoder(images, backbone, 40, 8, lambda step, loss: losses.append(loss), widths=(16, 16, 8, 8))
+    network = train_decoder(
+        images, backbone, 40, 8, lambda step, loss: losses.append(loss), widths=(16, 16, 8, 8)
+    )
     assert len(losses) == 5
     assert losses[-1] < 0.8 * losses[0]
     _comes_back(network, backbone, source, tmp_path / "d.npz")

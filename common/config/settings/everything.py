@@ -73,7 +73,9 @@ class Settings(  # pydantic lists the fields of the last base first
     @property
     def private_steps(self) -> int:
         """Releases of a site in a round under image privacy: its training steps, or one of sums."""
-        return 1 if self.closed_form else self.local_steps or max(1, round(self.local_epochs / self.image_rate))
+        return (
+            1 if self.closed_form else self.local_steps or max(1, round(self.local_epochs / self.image_rate))
+        )
 
     @property
     def honest_sites(self) -> int:

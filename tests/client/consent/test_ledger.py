@@ -27,7 +27,9 @@ def asked(number: int, name: str = "") -> Task:
 
 
 def run(**settings: object) -> RunConfig:
-    return RunConfig(**{"dp": "image", "noise_multiplier": 1.0, "local_steps": 5, "rounds": 10, **DECLARED, **settings})
+    return RunConfig(
+        **{"dp": "image", "noise_multiplier": 1.0, "local_steps": 5, "rounds": 10, **DECLARED, **settings}
+    )
 
 
 @pytest.fixture
@@ -49,7 +51,9 @@ def test_charges_add_up_by_release(ledger: SiteLedger, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_line_of_a_real_site_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool) -> None:
+def test_a_line_of_a_real_site_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
     path, synced = tmp_path / "site-privacy.jsonl", []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.read_bytes().count(b"\n")))
     SiteLedger(path, durable).charge("train", "7", 1, RELEASE, 20, 0.5)
@@ -147,7 +151,9 @@ def test_several_that_open_a_ledger_of_the_old_name_at_once_lose_no_charge(tmp_p
 def test_ledgers_of_both_names_are_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "privacy.jsonl").write_bytes(OLD_LINES)
     SiteLedger(tmp_path / "site-privacy.jsonl").charge("train", "8", 1, RELEASE, 20, 0.5)
-    with pytest.raises(UserError, match=r"got privacy\.jsonl and site-privacy\.jsonl; .*Append the lines .* remove"):
+    with pytest.raises(
+        UserError, match=r"got privacy\.jsonl and site-privacy\.jsonl; .*Append the lines .* remove"
+    ):
         SiteLedger.open(tmp_path)
     with (tmp_path / "site-privacy.jsonl").open("ab") as file:
         file.write(OLD_LINES)
@@ -163,7 +169,9 @@ def test_replies_that_tell_of_images_are_charged(ledger: SiteLedger) -> None:
     assert [line["what"] for line in ledger.charges()] == [protocol.TRAIN, protocol.GATHER]
     assert ledger.spent() == {Release(0.05, 1.0): 10}
     one_shot = run(strategy="fedncm", local_steps=0, weighting="examples", noise_multiplier=4.0)
-    charge_reply(ledger, one_shot, protocol.GATHER, "8", Gather("the site", 0, ("red", "green"), "noisy classes"))
+    charge_reply(
+        ledger, one_shot, protocol.GATHER, "8", Gather("the site", 0, ("red", "green"), "noisy classes")
+    )
     assert ledger.spent() == {Release(0.05, 1.0): 10, Release(1.0, 4.0): 1}
 
 
@@ -197,13 +205,17 @@ def test_shares_of_noise_that_protect_sites_are_charged_to_the_site(tmp_path: Pa
     config = run(dp="site", noise="shared", masks=True, min_sites=3, local_steps=0, rounds=2)
     for number in (1, 2):
         charge_reply(ledger, config, protocol.TRAIN, "7", asked(number))
-    assert [(line["unit"], line["discrete"], line["times"]) for line in ledger.charges()] == [("site", True, 1)] * 2
+    assert [(line["unit"], line["discrete"], line["times"]) for line in ledger.charges()] == [
+        ("site", True, 1)
+    ] * 2
     assert ledger.spent() == {}, "of images nothing is said"
     with pytest.raises(SiteError, match=" 2 noisy answers"):
         charge_reply(ledger, config, protocol.TRAIN, "7", asked(1))
 
 
-def refusal(ledger: SiteLedger, bound: float, config: RunConfig, kind: str = protocol.QUERY) -> SiteError | None:
+def refusal(
+    ledger: SiteLedger, bound: float, config: RunConfig, kind: str = protocol.QUERY
+) -> SiteError | None:
     try:
         refuse_beyond_budget(ledger, bound, 1e-5, config, kind)
     except SiteError as error:
@@ -247,7 +259,9 @@ def test_each_round_is_refused_that_would_spend_too_much(tmp_path: Path) -> None
         assert told is not None
         assert told.code == "budget-spent"
     for kind in (protocol.EVALUATE, protocol.FINISH):
-        assert refusal(ledger, bound, config, kind) is None, "the head that it helped to make is the site's too"
+        assert refusal(ledger, bound, config, kind) is None, (
+            "the head that it helped to make is the site's too"
+        )
 
 
 @pytest.mark.parametrize("config", [RunConfig(), run(dp="site", local_steps=0)])
@@ -258,7 +272,9 @@ def test_a_bound_is_kept_by_no_run_without_noise_at_the_site(tmp_path: Path, con
     assert re.search("epsilon 5 at delta 1e-05 .*--dp image", told.text)
 
 
-def test_without_a_bound_nothing_is_read_or_computed(ledger: SiteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_bound_nothing_is_read_or_computed(
+    ledger: SiteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fedtransfer.client.consent.ledger.epsilon", None)
     monkeypatch.setattr("fedtransfer.client.consent.ledger.guarantee", None)
     ledger.path.write_bytes(b"no JSON\n")

@@ -13,9 +13,17 @@ from fedtransfer.client.deployment.eager_supernode import IDLE_SECONDS, Pace
 def test_flowers_loop_uses_time_as_we_take_it_to() -> None:
     """A newer Flower may wait otherwise; then this module is to be looked at again."""
     tree = ast.parse(inspect.getsource(start_client_internal))
-    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "time"]
+    uses = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "time"
+    ]
     assert {use.attr for use in uses} == {"sleep"}
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep"]
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep"
+    ]
     assert sorted(ast.literal_eval(call.args[0]) for call in calls) == [0.5, 0.5, IDLE_SECONDS]
 
 

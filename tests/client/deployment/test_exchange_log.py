@@ -16,7 +16,9 @@ from fedtransfer.common.wire.protocol import Description, Personal, Sums, Tally,
 from fedtransfer.common.wire.records import content_bytes, pack
 
 COUNTS = Counts(*np.ones((3, 2), np.int64), 0.5)
-UPDATE = Update(3, "f" * 64, "c" * 16, COUNTS, COUNTS, 12, (np.ones((4, 2), np.float32), np.zeros(2, np.float32)))
+UPDATE = Update(
+    3, "f" * 64, "c" * 16, COUNTS, COUNTS, 12, (np.ones((4, 2), np.float32), np.zeros(2, np.float32))
+)
 TASK = {"run": "7", "round": 3, "method": "fedavg"}
 
 
@@ -65,7 +67,9 @@ def test_a_log_that_does_not_exist_yet(tmp_path: Path) -> None:
     assert exchanges.rounds_since(0) == 0
 
 
-def test_a_line_is_on_the_disk_before_the_message_goes(exchanges: ExchangeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_on_the_disk_before_the_message_goes(
+    exchanges: ExchangeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(len(exchanges.path.read_bytes().splitlines())))
     exchanges.write(reply(), TASK)
@@ -114,7 +118,9 @@ def test_a_refused_round_is_no_trained_one(exchanges: ExchangeLog) -> None:
         lambda lines: [lines[0], b"[]\n", *lines[2:]],
     ],
 )
-def test_a_change_of_the_log_shows(exchanges: ExchangeLog, change: Callable[[list[bytes]], list[bytes]]) -> None:
+def test_a_change_of_the_log_shows(
+    exchanges: ExchangeLog, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
     lines = exchanges.path.read_bytes().splitlines(keepends=True)
     exchanges.path.write_bytes(b"".join(change(lines)))
     broken = exchanges.first_break()

@@ -26,7 +26,11 @@ def data(tmp_path: Path) -> Path:
 def test_a_folder_that_can_be_opened_and_explains_itself(tmp_path: Path, authority: Path, data: Path) -> None:
     site = found_site(tmp_path / "deep" / "site", "St. Anna", ADDRESS, authority, data)
     assert SiteFolder.open(site.folder).settings == site.settings
-    assert (site.settings.name, site.settings.coordinator, site.settings.data) == ("St. Anna", ADDRESS, str(data))
+    assert (site.settings.name, site.settings.coordinator, site.settings.data) == (
+        "St. Anna",
+        ADDRESS,
+        str(data),
+    )
     assert site.authority.read_bytes() == authority.read_bytes()
     load_keys(site.key)
     assert site.key.with_suffix(".pub").read_text().endswith(" St. Anna\n")

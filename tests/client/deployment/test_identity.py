@@ -22,7 +22,9 @@ NAMES = ("anna", "bert", "carl")
 @pytest.fixture
 def sites(tmp_path: Path) -> dict[str, SiteFolder]:
     (tmp_path / "images").mkdir()
-    return {name: found_site(tmp_path / name, name, "localhost:9443", None, tmp_path / "images") for name in NAMES}
+    return {
+        name: found_site(tmp_path / name, name, "localhost:9443", None, tmp_path / "images") for name in NAMES
+    }
 
 
 def line(site: SiteFolder) -> str:
@@ -115,7 +117,9 @@ def test_one_site_does_not_count_as_two(sites: dict[str, SiteFolder]) -> None:
     anna = sites["anna"]
     for told in (lines(sites) | {"dora": line(sites["bert"])}, lines(sites) | {"dora": line(anna)}):
         assert refusal(anna, told).code == "same-key"
-    assert refusal(anna, lines(sites), "bert").code == "other-key", "the coordinator calls it by another's name"
+    assert refusal(anna, lines(sites), "bert").code == "other-key", (
+        "the coordinator calls it by another's name"
+    )
     without = {name: line for name, line in lines(sites).items() if name != "anna"}
     identity(anna, without)  # a list of others only
     assert refusal(anna, without | {"dora": line(anna)}).code == "same-key"
@@ -130,7 +134,9 @@ def test_keys_that_are_none(sites: dict[str, SiteFolder]) -> None:
 
 def test_a_long_name_makes_no_long_text(sites: dict[str, SiteFolder]) -> None:
     pin_all(sites)
-    told = refusal(sites["anna"], lines(sites) | {"z" * 10_000: openssh(ec.generate_private_key(ec.SECP384R1()))})
+    told = refusal(
+        sites["anna"], lines(sites) | {"z" * 10_000: openssh(ec.generate_private_key(ec.SECP384R1()))}
+    )
     assert len(told.text) < 500
 
 
@@ -153,7 +159,9 @@ def checked(site: SiteFolder) -> tuple[str, str]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec.*")
-def test_check_says_whose_word_is_taken(sites: dict[str, SiteFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_says_whose_word_is_taken(
+    sites: dict[str, SiteFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fedtransfer.client.deployment.preflight._backbone", lambda site: ("ok", ""))
     anna = sites["anna"]
     level, text = checked(anna)

@@ -90,7 +90,9 @@ def unknown_kind(secret: bytes) -> bytes:
     return b"\n".join([lines[0], base64.b64encode(body), *lines[-2:]])
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:200], lambda b: b"", lambda b: b"\xff\0" + b[50:], unknown_kind])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:200], lambda b: b"", lambda b: b"\xff\0" + b[50:], unknown_kind]
+)
 def test_a_damaged_key_is_refused(key: Path, damage: object) -> None:
     key.write_bytes(damage(key.read_bytes()))  # type: ignore[operator]
     with pytest.raises(UserError, match=r"site\.key: .*OpenSSH.* passphrase"):

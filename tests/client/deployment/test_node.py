@@ -98,7 +98,9 @@ def test_a_mechanism_that_no_version_has_refuses_every_run(site: SiteFolder) -> 
     assert "secure-aggregation" in told.text
 
 
-def test_whose_word_is_taken_for_keys_is_said_in_the_log(site: SiteFolder, caplog: pytest.LogCaptureFixture) -> None:
+def test_whose_word_is_taken_for_keys_is_said_in_the_log(
+    site: SiteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
     masked = RunConfig(classes="declared", class_names="red,green,blue", masks=True)
     refusal(site, RunConfig())
     assert "no roster" not in caplog.text
@@ -124,7 +126,9 @@ def test_rounds_a_day(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None
     assert re.search(r"\b10 rounds .*\b24 hours .*\b4; .*\b7 more", told.text)
     assert since == [pytest.approx(time.time() - 24 * 3600, abs=60)]
     assert refusal(site, RunConfig(rounds=6)) is None
-    assert refusal(site, RunConfig(rounds=7, resume=True)) is None, "how many are left of it the site cannot know"
+    assert refusal(site, RunConfig(rounds=7, resume=True)) is None, (
+        "how many are left of it the site cannot know"
+    )
     assert refusal(site, RunConfig(rounds=7), protocol.TRAIN) is None
     done(10)
     told = refusal(site, RunConfig(rounds=7), protocol.TRAIN)
@@ -246,7 +250,9 @@ def _has(site: SiteFolder, split: str) -> bool:
         return False
 
 
-def test_an_unreadable_image_is_a_problem_not_an_end(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_image_is_a_problem_not_an_end(
+    site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = Image.read
 
     def failing(image: Image) -> bytes:
@@ -285,7 +291,9 @@ def test_a_place_is_where_the_site_says(site: SiteFolder) -> None:
 def test_a_run_cannot_make_a_site_open_or_fetch_what_it_does_not_name(
     tmp_path: Path, lines: str, run: dict[str, str], held: bool
 ) -> None:
-    (tmp_path / "site.toml").write_text(f'name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n{lines}\n')
+    (tmp_path / "site.toml").write_text(
+        f'name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n{lines}\n'
+    )
     place = deployed_node(str(tmp_path))
     config = place.settings(RunConfig(**run))
     if held:

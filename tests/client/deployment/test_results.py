@@ -87,7 +87,9 @@ def test_a_model_is_made_once(results: Path, keep: Callable[..., None]) -> None:
 
 
 @pytest.mark.run
-def test_a_model_of_standardised_features_is_made_from_what_is_kept(results: Path, keep: Callable[..., None]) -> None:
+def test_a_model_of_standardised_features_is_made_from_what_is_kept(
+    results: Path, keep: Callable[..., None]
+) -> None:
     """A head on ((x - m) / s) against the same head on raw features, made up for it."""
     rng = np.random.default_rng(0)
     moments = (rng.uniform(0, 1, D), rng.uniform(0.5, 2, D))

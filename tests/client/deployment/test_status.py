@@ -18,7 +18,15 @@ def told(**changes: Any) -> str:
 
 def test_a_running_site_names_its_coordinator_its_work_and_what_it_sent() -> None:
     text = told()
-    for fact in ("north", "/srv/north", "hub:9443", "12 messages", "train of round 3", "11,043 bytes", "run-7"):
+    for fact in (
+        "north",
+        "/srv/north",
+        "hub:9443",
+        "12 messages",
+        "train of round 3",
+        "11,043 bytes",
+        "run-7",
+    ):
         assert fact in text
 
 

@@ -100,7 +100,9 @@ def test_the_launcher_hands_over_address_and_token(site: SiteFolder, done: list[
 
 
 @pytest.mark.process
-def test_a_message_that_cannot_be_done_is_an_exit_status(site: SiteFolder, done: list[dict[str, Any]]) -> None:
+def test_a_message_that_cannot_be_done_is_an_exit_status(
+    site: SiteFolder, done: list[dict[str, Any]]
+) -> None:
     assert launch(site, "bad").returncode == 1
     assert launch(site, "good").returncode == 0, "and the next one is done"
 
@@ -124,7 +126,9 @@ def test_nothing_else_can_be_started_at_a_site(site: SiteFolder) -> None:
     folder = _only_launcher(site)
     assert [path.name for path in folder.iterdir()] == ["flwr-clientapp"]
     for name in ("flwr-agentapp", "flwr-serverapp", "flwr-simulation", "flwr-model", "flwr-connector"):
-        assert (Path(sys.executable).parent / name).exists(), f"{name} is installed, so the test means something"
+        assert (Path(sys.executable).parent / name).exists(), (
+            f"{name} is installed, so the test means something"
+        )
         with pytest.raises(FileNotFoundError):
             subprocess.run([name], env={"PATH": str(folder)})
 
@@ -180,7 +184,9 @@ def test_the_launcher_waits_for_a_worker_that_is_just_starting(
     assert heard == ["status", "task"]
 
 
-def test_the_launcher_gives_up_a_worker_that_never_starts(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launcher_gives_up_a_worker_that_never_starts(
+    site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [0.0]
 
     def pause(seconds: float) -> None:

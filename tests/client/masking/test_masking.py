@@ -89,7 +89,9 @@ PRIVATE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("odd", [{"noise_multiplier": 0.02}, {"noise": "alone"}, {"clip": 25.0}, {"min_sites": 4}])
+@pytest.mark.parametrize(
+    "odd", [{"noise_multiplier": 0.02}, {"noise": "alone"}, {"clip": 25.0}, {"min_sites": 4}]
+)
 def test_there_is_no_total_where_one_site_was_given_other_settings(odd: dict) -> None:
     """Else the others could be told to add no noise, and the total would hold the share of one site only."""
     cluster = Cluster(masked_config(5, **PRIVATE))
@@ -118,7 +120,9 @@ def test_settings_of_a_site_s_own_make_no_difference() -> None:
 def test_what_differs_from_site_to_site_makes_no_difference(cluster: Cluster) -> None:
     cluster.share()
     for i, site in enumerate(FIVE):
-        cluster.vectors[site] = cluster.sites[site].mask(cluster.task(site, counted=i), TRAIN, lambda i=i: update(i))
+        cluster.vectors[site] = cluster.sites[site].mask(
+            cluster.task(site, counted=i), TRAIN, lambda i=i: update(i)
+        )
     assert decode(without_pads(cluster), update(0), 5).examples == sum(update(i).examples for i in range(5))
 
 
@@ -134,7 +138,9 @@ def test_masked_vectors_are_uniform_and_do_not_depend_on_what_is_masked() -> Non
             seen.append(vector)
     octets = np.concatenate(seen).view(np.uint8)
     observed, expected = np.bincount(octets, minlength=256), octets.size / 256
-    assert (np.square(observed - expected) / expected).sum() < 380, "chi-square of 255 degrees: below 1e-6 by chance"
+    assert (np.square(observed - expected) / expected).sum() < 380, (
+        "chi-square of 255 degrees: below 1e-6 by chance"
+    )
     centred = np.array([vector.astype(np.float64) - 2.0**63 for vector in seen])
     apart = np.corrcoef(centred) - np.eye(len(seen))
     assert abs(apart).max() < 6 / np.sqrt(centred.shape[1]), (
@@ -147,7 +153,10 @@ def test_masked_vectors_are_uniform_and_do_not_depend_on_what_is_masked() -> Non
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"names": FIVE[:2], "signatures": ("",) * 2, "enrolled": ("",) * 2}, "shares masks with at least 2 others"),
+        (
+            {"names": FIVE[:2], "signatures": ("",) * 2, "enrolled": ("",) * 2},
+            "shares masks with at least 2 others",
+        ),
         ({"names": FIVE[::-1]}, "not sorted"),
         ({"names": (*FIVE[:4], FIVE[3])}, "not sorted"),
         ({"names": tuple(f"site-{i:03}" for i in range(1, 6))}, "without this site"),
@@ -158,7 +167,11 @@ def test_lists_of_peers_that_are_refused(cluster: Cluster, changes: dict, words:
     cluster.invite()
     if len(changes.get("names", FIVE)) == 2:
         keys = [cluster.keys[name] for name in FIVE[:2]]
-        changes = {**changes, "masks": tuple(key.mask for key in keys), "boxes": tuple(key.box for key in keys)}
+        changes = {
+            **changes,
+            "masks": tuple(key.mask for key in keys),
+            "boxes": tuple(key.box for key in keys),
+        }
     with refused(words):
         cluster.sites[ANNA].answer(cluster.peers(ANNA, **changes))
 
@@ -330,7 +343,9 @@ def test_the_share_shown_is_of_the_pad_of_survivors_and_of_the_key_of_those_who_
         ((), "0 sites"),
     ],
 )
-def test_a_list_that_too_few_agreed_to_is_not_acted_upon(cluster: Cluster, signers: tuple, words: str) -> None:
+def test_a_list_that_too_few_agreed_to_is_not_acted_upon(
+    cluster: Cluster, signers: tuple, words: str
+) -> None:
     cluster.agree()
     asked = replace(cluster.unmasking(ANNA, {}), signers=signers, signatures=("",) * len(signers))
     with refused(words):
@@ -366,7 +381,9 @@ def test_keys_are_fresh_in_each_session_also_of_the_same_name(cluster: Cluster) 
     before = cluster.keys
     cluster.invite()
     for site in FIVE:
-        assert {before[site].mask, before[site].box}.isdisjoint({cluster.keys[site].mask, cluster.keys[site].box})
+        assert {before[site].mask, before[site].box}.isdisjoint(
+            {cluster.keys[site].mask, cluster.keys[site].box}
+        )
 
 
 def test_the_result_is_taken_without_masks_and_nothing_told(cluster: Cluster) -> None:
@@ -398,13 +415,17 @@ def test_totals_of_any_number_of_sites_with_any_allowed_dropouts(sites: int, dat
     left = tuple(sorted(data.draw(st.sets(st.sampled_from(cluster.names), min_size=least))))
     cluster.mask(left)
     signatures = {site: cluster.sites[site].answer(cluster.survivors(site, left)).signature for site in left}
-    shown = {site: cluster.sites[site].answer(cluster.unmasking(site, signatures, left)).shares for site in left}
+    shown = {
+        site: cluster.sites[site].answer(cluster.unmasking(site, signatures, left)).shares for site in left
+    }
     from fedtransfer.server.masking.unmasking import Cohort
 
     keys = {name: bytes.fromhex(cluster.keys[name].mask) for name in cluster.names}
     around = {name: cluster.around(name) for name in cluster.names}
     asked = common_part(cluster.task(left[0]), cluster.config)
-    cohort = Cohort(cluster.session, cluster.graph, cluster.names, keys, around, frozenset(cluster.names), asked)
+    cohort = Cohort(
+        cluster.session, cluster.graph, cluster.names, keys, around, frozenset(cluster.names), asked
+    )
     total = np.sum([cluster.vectors[site].vector for site in left], axis=0, dtype=np.uint64)
     result = decode(cohort.unmask(total, left, shown), update(0), sites)
     sent = [update(i) for i in range(len(left))]
@@ -440,10 +461,14 @@ class Signer:
 def signing(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five enrolled sites."""
     keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in FIVE}
-    cluster = Cluster(masked_config(5), {name: EnrolledSite("", Path(), key=key) for name, key in keys.items()})
+    cluster = Cluster(
+        masked_config(5), {name: EnrolledSite("", Path(), key=key) for name, key in keys.items()}
+    )
     lines = tuple(public_line(key.public_key()) for key in keys.values())
     plain = cluster.peers
-    monkeypatch.setattr(cluster, "peers", lambda site, **changes: plain(site, **{"enrolled": lines, **changes}))
+    monkeypatch.setattr(
+        cluster, "peers", lambda site, **changes: plain(site, **{"enrolled": lines, **changes})
+    )
     return cluster
 
 
@@ -484,8 +509,12 @@ def test_signatures_on_another_list_of_survivors_do_not_count(signing: Cluster) 
     """The server tells one half that all survived, the other that one dropped out."""
     signing.mask()
     all_five = {site: signing.sites[site].answer(signing.survivors(site)).signature for site in FIVE[:2]}
-    four = {site: signing.sites[site].answer(signing.survivors(site, FIVE[:4])).signature for site in FIVE[2:4]}
+    four = {
+        site: signing.sites[site].answer(signing.survivors(site, FIVE[:4])).signature for site in FIVE[2:4]
+    }
     with refused(f"not signed by {FIVE[2]}"):
         signing.sites[ANNA].answer(signing.unmasking(ANNA, all_five | {FIVE[2]: four[FIVE[2]]}))
     with refused(f"not signed by {FIVE[0]}"):
-        signing.sites[FIVE[2]].answer(signing.unmasking(FIVE[2], {FIVE[0]: all_five[FIVE[0]], **four}, FIVE[:4]))
+        signing.sites[FIVE[2]].answer(
+            signing.unmasking(FIVE[2], {FIVE[0]: all_five[FIVE[0]], **four}, FIVE[:4])
+        )

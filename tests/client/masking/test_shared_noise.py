@@ -15,7 +15,14 @@ from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.wire.protocol import Gather, Sums, Task
 
 SIZE = CLASSES * (WIDTH + 1)
-SITE = {"dp": "site", "noise": "shared", "noise_multiplier": 2.0, "weighting": "uniform", "min_sites": 5, "clip": 0.25}
+SITE = {
+    "dp": "site",
+    "noise": "shared",
+    "noise_multiplier": 2.0,
+    "weighting": "uniform",
+    "min_sites": 5,
+    "clip": 0.25,
+}
 IMAGE = {
     "dp": "image", "noise": "shared", "noise_multiplier": 2.0, "weighting": "uniform", "min_sites": 5, "local_steps": 1,
     "clip": 0.5, "learning_rate": 4.0, "batch_size": 20, "colluding_sites": 1,
@@ -85,11 +92,15 @@ def test_a_site_changes_the_total_by_no_more_than_the_bound(spoil: float) -> Non
     ],
 )
 def test_sums_get_their_share_too(strategy: str, what: str, shapes: list, bound: float) -> None:
-    settings = {key: IMAGE[key] for key in ("dp", "noise", "noise_multiplier", "min_sites", "clip", "colluding_sites")}
+    settings = {
+        key: IMAGE[key] for key in ("dp", "noise", "noise_multiplier", "min_sites", "clip", "colluding_sites")
+    }
     config = masked_config(5, strategy=strategy, **settings)
     sums = Sums(1, "f" * 64, "c" * 16, 1, tuple(np.zeros(shape) for shape in shapes))
     size = sum(array.size for array in sums.arrays)
-    assert deviation(sums, Gather("a", 0, ("a",), what), config) == pytest.approx(expected(bound, 4, size), rel=0.03)
+    assert deviation(sums, Gather("a", 0, ("a",), what), config) == pytest.approx(
+        expected(bound, 4, size), rel=0.03
+    )
 
 
 def test_what_is_noised_travels_and_the_rest_is_exact() -> None:
@@ -97,7 +108,9 @@ def test_what_is_noised_travels_and_the_rest_is_exact() -> None:
     instead = with_share(answer, TASK, config, rng)
     result = decode(encode(answer, 5, rng, instead=instead), answer, 5)
     assert result.examples == answer.examples
-    np.testing.assert_array_equal(np.concatenate([array.ravel() for array in result.total]), values(instead["total"]))
+    np.testing.assert_array_equal(
+        np.concatenate([array.ravel() for array in result.total]), values(instead["total"])
+    )
 
 
 def test_nothing_is_noised_without_shared_noise_and_of_other_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +127,8 @@ def test_nothing_is_noised_without_shared_noise_and_of_other_answers(monkeypatch
 
 def test_noise_that_whole_numbers_cannot_carry_is_refused() -> None:
     config = masked_config(5, **{**SITE, "noise_multiplier": 1e10})
-    with pytest.raises(SiteError, match="cannot add noise to its answer as whole numbers: share of noise") as caught:
+    with pytest.raises(
+        SiteError, match="cannot add noise to its answer as whole numbers: share of noise"
+    ) as caught:
         with_share(update(0), TASK, config, np.random.default_rng(0))
     assert caught.value.code == "beyond-bound"

@@ -24,7 +24,9 @@ Y = np.arange(N) % CLASSES
 
 def centred(backbone: Backbone) -> Callable[[Any], Any]:
     """What the feature map of the parts does, in layers of its own."""
-    return lambda x: keras.layers.UnitNormalization()(keras.layers.Rescaling(1.0, (-backbone.mean).tolist())(x))
+    return lambda x: keras.layers.UnitNormalization()(
+        keras.layers.Rescaling(1.0, (-backbone.mean).tolist())(x)
+    )
 
 
 @cache
@@ -77,7 +79,10 @@ def test_it_is_training_the_full_network_with_the_rest_frozen(layer: str, penalt
     top = keras.layers.Dense(CLASSES)
     model = keras.Model(full.input, top(centred(backbone)(full.output)))
     top.set_weights(head[-2:])
-    trained = [full.get_layer(name.split("/")[0]).kernel for name in spec.above.names] + [top.kernel, top.bias]
+    trained = [full.get_layer(name.split("/")[0]).kernel for name in spec.above.names] + [
+        top.kernel,
+        top.bias,
+    ]
     anchors, rng = [v.numpy() for v in trained], np.random.default_rng(5)
     for _ in range(2):
         for row in batches(N, 8, rng):
@@ -87,7 +92,9 @@ def test_it_is_training_the_full_network_with_the_rest_frozen(layer: str, penalt
                 scores = model(pixels(N)[row], training=False)
                 loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(Y[row], scores))
                 loss += sum(l2 * tf.reduce_sum(v**2) for v in trained[:-1])
-            for v, w0, g in zip(trained, anchors, tape.gradient(loss, [v.value for v in trained]), strict=True):
+            for v, w0, g in zip(
+                trained, anchors, tape.gradient(loss, [v.value for v in trained]), strict=True
+            ):
                 v.assign(v - 0.2 * (g + proximal * (v - w0)))
     for got, expected, before in zip(ours, trained, head, strict=True):
         np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-5)
@@ -96,7 +103,11 @@ def test_it_is_training_the_full_network_with_the_rest_frozen(layer: str, penalt
 
 def test_the_backbone_and_all_statistics_stay_bit_for_bit() -> None:
     backbone, parts, spec, at_the_cut = parts_of("conv3")
-    whole, lower, pretrained = backbone.network.get_weights(), parts.below.network.get_weights(), spec.above.pretrained
+    whole, lower, pretrained = (
+        backbone.network.get_weights(),
+        parts.below.network.get_weights(),
+        spec.above.pretrained,
+    )
     kept = [array.copy() for array in pretrained]
     t = KerasTrainer(spec, Recipe("adam", 0.01, 8, 1))
     fixed = {v.path: v.numpy() for part in t._parts for v in part.non_trainable_variables}
@@ -105,7 +116,10 @@ def test_the_backbone_and_all_statistics_stay_bit_for_bit() -> None:
     for part in t._parts:
         for v in part.non_trainable_variables:
             np.testing.assert_array_equal(v.numpy(), fixed[v.path])
-    for before, after in ((whole, backbone.network.get_weights()), (lower, parts.below.network.get_weights())):
+    for before, after in (
+        (whole, backbone.network.get_weights()),
+        (lower, parts.below.network.get_weights()),
+    ):
         for a, b in zip(before, after, strict=True):
             np.testing.assert_array_equal(a, b)
     for a, b in zip(kept, pretrained, strict=True):
@@ -119,7 +133,9 @@ def test_probabilities_are_the_full_networks() -> None:
     t = KerasTrainer(spec, Recipe("sgd", 0.1, 8, 1))
     np.testing.assert_allclose(t.predict(head, at_the_cut), tf.nn.softmax(scores), rtol=1e-5, atol=1e-6)
     assert t.predict(head, at_the_cut[:0]).shape == (0, CLASSES)
-    for before, after in zip(head, t.train(head, at_the_cut[:0], Y[:0], np.random.default_rng(0), 2), strict=True):
+    for before, after in zip(
+        head, t.train(head, at_the_cut[:0], Y[:0], np.random.default_rng(0), 2), strict=True
+    ):
         np.testing.assert_array_equal(before, after)
 
 
@@ -150,7 +166,9 @@ def test_it_learns_what_the_head_alone_cannot() -> None:
 
 def test_the_head_alone_is_trained_as_before_and_equal_cuts_share_a_trainer() -> None:
     backbone, _, spec, _ = parts_of("conv4")
-    same = HeadSpec(spec.features, CLASSES, above=cut(backbone, "conv4_block1").above, feature_map=spec.feature_map)
+    same = HeadSpec(
+        spec.features, CLASSES, above=cut(backbone, "conv4_block1").above, feature_map=spec.feature_map
+    )
     recipe = Recipe("sgd", 0.1, 8, 1)
     with trainer(HeadSpec(backbone.features, CLASSES), recipe) as alone, trainer(spec, recipe) as first:
         assert isinstance(alone, LinearTrainer)
@@ -169,7 +187,8 @@ def test_layers_that_act_in_training_only_stay_as_in_inference() -> None:
     assert len(build_above(spec).trainable_variables) == len(spec.above.names) == 4
     x, head = parts.below.network(pixels(N) / 255).numpy(), start(spec)
     one, other = (
-        KerasTrainer(spec, Recipe("sgd", 0.1, N, 1)).train(head, x, Y, np.random.default_rng(0), 2) for _ in range(2)
+        KerasTrainer(spec, Recipe("sgd", 0.1, N, 1)).train(head, x, Y, np.random.default_rng(0), 2)
+        for _ in range(2)
     )
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -179,7 +198,9 @@ def test_layers_that_act_in_training_only_stay_as_in_inference() -> None:
     with tf.GradientTape() as tape:
         scores = above(x, training=False) @ head[-2] + head[-1]
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(Y, scores))
-    for got, before, gradient in zip(once, head, tape.gradient(loss, above.trainable_variables), strict=False):
+    for got, before, gradient in zip(
+        once, head, tape.gradient(loss, above.trainable_variables), strict=False
+    ):
         np.testing.assert_allclose(got, before - 0.1 * gradient, rtol=1e-4, atol=1e-5)
 
 

@@ -67,9 +67,15 @@ def equal(one: Arrays, other: Arrays) -> bool:
 
 def test_the_share_is_that_of_least_validation_loss() -> None:
     data = site()
-    blurred = {**data, "train": (data["train"][0], images(40, 8)[1])}  # labels that are noise: neither head is best
+    blurred = {
+        **data,
+        "train": (data["train"][0], images(40, 8)[1]),
+    }  # labels that are noise: neither head is best
     made = make(
-        {**blurred, "train": tuple(np.concatenate(p) for p in zip(blurred["train"], data["train"], strict=True))}
+        {
+            **blurred,
+            "train": tuple(np.concatenate(p) for p in zip(blurred["train"], data["train"], strict=True)),
+        }
     )
     ends = made.heads["local"], made.heads["global"]
 
@@ -82,7 +88,9 @@ def test_the_share_is_that_of_least_validation_loss() -> None:
         np.testing.assert_allclose(array, expected, atol=1e-6)
     for kind, head in made.heads.items():
         assert made.losses[kind] == pytest.approx(loss(head, data["validation"]), rel=1e-5)
-    right = [(softmax(head, data["test"][0]).argmax(1) == data["test"][1]).sum() for head in made.heads.values()]
+    right = [
+        (softmax(head, data["test"][0]).argmax(1) == data["test"][1]).sum() for head in made.heads.values()
+    ]
     assert made.correct.tolist() == right
     assert list(made.heads) == ["global", "local", "fine_tuned", "mixed"]
 
@@ -152,14 +160,18 @@ def test_fine_tuning_is_plain_descent_from_the_global_head(settings: dict, rate:
 
 def test_local_training_takes_the_federations_epochs_and_keeps_the_best() -> None:
     data = site(validation=0)
-    local = make(data, batch_size=64, rounds=4, local_epochs=3, strategy="fedprox", proximal=5.0).heads["local"]
+    local = make(data, batch_size=64, rounds=4, local_epochs=3, strategy="fedprox", proximal=5.0).heads[
+        "local"
+    ]
     for array, expected in zip(local, descend(START, data["train"], 0.5, 12), strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-5)
 
     noise = {**site(), "train": (site()["train"][0], images(40, 8)[1])}
     made = make(noise, batch_size=64, rounds=40)
     path = [descend(START, noise["train"], 0.5, epochs) for epochs in range(1, 41)]
-    assert made.losses["local"] == pytest.approx(min(loss(tuple(head), noise["validation"]) for head in path), rel=1e-4)
+    assert made.losses["local"] == pytest.approx(
+        min(loss(tuple(head), noise["validation"]) for head in path), rel=1e-4
+    )
 
 
 def test_equal_in_every_bit_and_different_for_another_site_or_seed() -> None:

@@ -32,14 +32,18 @@ def random_head(
     features: int = 12, classes: int = 3, scale: float = 1.0, seed: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return tuple((scale * rng.normal(size=shape)).astype(np.float32) for shape in ((features, classes), (classes,)))
+    return tuple(
+        (scale * rng.normal(size=shape)).astype(np.float32) for shape in ((features, classes), (classes,))
+    )
 
 
 def size(arrays: tuple[np.ndarray, ...]) -> float:
     return math.sqrt(sum(np.square(array.astype(np.float64)).sum() for array in arrays))
 
 
-def summed(head, x: np.ndarray, y: np.ndarray, guarantee: Guarantee, recipe: Recipe = RECIPE) -> tuple[np.ndarray, ...]:
+def summed(
+    head, x: np.ndarray, y: np.ndarray, guarantee: Guarantee, recipe: Recipe = RECIPE
+) -> tuple[np.ndarray, ...]:
     return clipped_gradient_sum(head, x, y, recipe, guarantee, np.random.default_rng(0))
 
 
@@ -60,14 +64,18 @@ def keras_gradients(head, x: np.ndarray, y: np.ndarray) -> list[list[np.ndarray]
 def test_steps_are_those_of_every_images_own_gradient(proximal: float, decay: float) -> None:
     (x, y), head, clip, rate = data(12), random_head(), 2.0, 0.7
     recipe = replace(RECIPE, proximal=proximal, weight_decay=decay)
-    made = train_privately(head, x, y, recipe, promised(1.0, 0.0, 3, clip), np.random.default_rng(0), rate=rate)
+    made = train_privately(
+        head, x, y, recipe, promised(1.0, 0.0, 3, clip), np.random.default_rng(0), rate=rate
+    )
     now = [array.astype(np.float64) for array in head]
     shortened = 0
     for _ in range(3):
         gradients = keras_gradients([array.astype(np.float32) for array in now], x, y)
         shares = [min(1, clip / size(tuple(gradient))) for gradient in gradients]
         shortened += sum(share < 1 for share in shares)
-        step = [sum(s * g[i] for s, g in zip(shares, gradients, strict=True)) / recipe.batch_size for i in (0, 1)]
+        step = [
+            sum(s * g[i] for s, g in zip(shares, gradients, strict=True)) / recipe.batch_size for i in (0, 1)
+        ]
         step = [s + proximal * (w - old) for s, w, old in zip(step, now, head, strict=True)]
         step[0] += decay * now[0]
         now = [w - recipe.learning_rate * rate * s for w, s in zip(now, step, strict=True)]
@@ -211,5 +219,7 @@ def test_batches_are_poisson_samples() -> None:
 
 def test_no_two_calls_are_alike() -> None:
     (x, y), head = data(30), random_head()
-    first, second = (train_privately(head, x, y, RECIPE, promised(0.5, 1.0), secret_generator()) for _ in range(2))
+    first, second = (
+        train_privately(head, x, y, RECIPE, promised(0.5, 1.0), secret_generator()) for _ in range(2)
+    )
     assert not (first[0] == second[0]).any()

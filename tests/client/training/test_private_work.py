@@ -69,7 +69,9 @@ def test_with_shared_noise_the_update_is_the_sum_of_one_step(prepared) -> None:
     x, y = site.data.data("train", CLASSES)
     promised = guarantee(site.config)
     assert promised is not None
-    total = clipped_gradient_sum(TASK.head, x, y, Recipe.from_config(site.config), promised, np.random.default_rng(0))
+    total = clipped_gradient_sum(
+        TASK.head, x, y, Recipe.from_config(site.config), promised, np.random.default_rng(0)
+    )
     for array, part in zip(update.total, total, strict=True):
         assert array.dtype == part.dtype == np.float64
         np.testing.assert_array_equal(array, -0.5 * site.config.learning_rate / site.config.batch_size * part)
@@ -77,7 +79,9 @@ def test_with_shared_noise_the_update_is_the_sum_of_one_step(prepared) -> None:
     assert update.examples == 1
 
 
-def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(prepared, tmp_path: Path, caplog) -> None:
+def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(
+    prepared, tmp_path: Path, caplog
+) -> None:
     path, shown = tmp_path / "images.csv", []
     for extra in ([], ["images/red/0.png"]):
         with path.open("w", newline="") as file:
@@ -87,7 +91,9 @@ def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(prepa
             rows.writerows([other, "purple"] for other in extra)
         site = prepared(path, **IMAGE)
         query = Query("name", 32, "0" * 64, CLASSES)
-        shown.append((tasks.describe(query, site), site.data.images_by_class(), tasks.train(TASK, site).examples))
+        shown.append(
+            (tasks.describe(query, site), site.data.images_by_class(), tasks.train(TASK, site).examples)
+        )
     assert shown[0] == shown[1]
     assert "left out: 1 " in caplog.text
     with pytest.raises(SiteError, match="blue, green, red"):
@@ -101,11 +107,15 @@ def test_the_rate_and_the_rounds_are_those_of_the_settings(settings: dict) -> No
     for number in range(1, 6):
         refuse_beyond(replace(TASK, round=number, rate=rate(config, number)), protocol.TRAIN, config)
         with pytest.raises(SiteError, match=rf"learning rate in round {number}"):
-            refuse_beyond(replace(TASK, round=number, rate=0.9 * rate(config, number)), protocol.TRAIN, config)
+            refuse_beyond(
+                replace(TASK, round=number, rate=0.9 * rate(config, number)), protocol.TRAIN, config
+            )
     for number in (0, 6, 1_000_000):
         with pytest.raises(SiteError, match="rounds 1 to 5"):
             refuse_beyond(replace(TASK, round=number, rate=rate(config, 5)), protocol.TRAIN, config)
-    once = RunConfig(**{**IMAGE, "local_steps": 0, "image_rate": 0.05, "weighting": "examples"}, strategy="fed3r")
+    once = RunConfig(
+        **{**IMAGE, "local_steps": 0, "image_rate": 0.05, "weighting": "examples"}, strategy="fed3r"
+    )
     with pytest.raises(SiteError, match="the run's settings say no training"):
         refuse_beyond(replace(TASK, weighting=once.weights_of_sites), protocol.TRAIN, once)
 

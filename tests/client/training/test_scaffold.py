@@ -34,7 +34,10 @@ def sites() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def cohorts() -> list[list[int]]:
-    return [sorted(np.random.default_rng(r).choice(SITES, 2, replace=False).tolist()) for r in range(1, ROUNDS + 1)]
+    return [
+        sorted(np.random.default_rng(r).choice(SITES, 2, replace=False).tolist())
+        for r in range(1, ROUNDS + 1)
+    ]
 
 
 def rates() -> list[float]:
@@ -57,7 +60,9 @@ def algorithm_1(x: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]
                     p = np.exp(features[b].astype(np.float64) @ y[0] + y[1])
                     p = p / p.sum(1, keepdims=True) - np.eye(3)[labels[b]]
                     g = [features[b].T @ p / len(b), p.mean(0)]  # 9
-                    y = [v - eta * (gv - ci + cv) for v, gv, ci, cv in zip(y, g, c_i[i], c, strict=True)]  # 10
+                    y = [
+                        v - eta * (gv - ci + cv) for v, gv, ci, cv in zip(y, g, c_i[i], c, strict=True)
+                    ]  # 10
                     steps += 1
             plus = [
                 ci - cv + (xv - yv) / (steps * eta) for ci, cv, xv, yv in zip(c_i[i], c, x, y, strict=True)
@@ -84,13 +89,21 @@ def test_rounds_with_partial_cohorts_are_those_of_algorithm_1(build, tmp_path: P
             own = kept[i].after(last[i]) or zeros
             x, y = held[i]
             head = t.train(
-                sent, x, y, generator(0, "test", r, i), EPOCHS, rate=share, correction=scaffold.correction(control, own)
+                sent,
+                x,
+                y,
+                generator(0, "test", r, i),
+                EPOCHS,
+                rate=share,
+                correction=scaffold.correction(control, own),
             )
             steps = scaffold.local_steps(len(y), SIZE, EPOCHS)
             following, change = scaffold.next_control(sent, head, control, own, steps, ETA * share)
             kept[i].keep(r, following)
             last[i] = r
-            made.append(Contribution(tuple(new - old for new, old in zip(head, sent, strict=True)), 1, change))
+            made.append(
+                Contribution(tuple(new - old for new, old in zip(head, sent, strict=True)), 1, change)
+            )
         state = server.step(state, server.combine(made, CONFIG), CONFIG)
     x, c, c_i = algorithm_1([array.astype(np.float64) for array in first])
     own = [kept[i].after(last[i]) or zeros for i in range(SITES)]

@@ -61,7 +61,9 @@ def fit_by_keras(spec: HeadSpec, optimizer: str, rate: float, head, x, y, epochs
         ("sgd", 0.5, HeadSpec(12, 3, l2=1e-2)),
     ],
 )
-def test_training_is_what_keras_fit_does_on_the_samebatches(optimizer: str, rate: float, spec: HeadSpec) -> None:
+def test_training_is_what_keras_fit_does_on_the_samebatches(
+    optimizer: str, rate: float, spec: HeadSpec
+) -> None:
     x, y = data()
     head = initial_head(spec, 1)
     ours = make(spec, optimizer, rate, 32).train(head, x, y, np.random.default_rng(5), 3)
@@ -204,7 +206,8 @@ def test_pairs_hold_every_batch_in_order_and_the_odd_one_twice(n: int, size: int
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["sgd", "nesterov", *(pytest.param(name, marks=pytest.mark.full) for name in ("adam", "rmsprop"))]
+    "optimizer",
+    ["sgd", "nesterov", *(pytest.param(name, marks=pytest.mark.full) for name in ("adam", "rmsprop"))],
 )
 def test_a_share_of_the_rate_is_that_rate_on_the_same_trainer(optimizer: str) -> None:
     x, y = data()
@@ -213,7 +216,9 @@ def test_a_share_of_the_rate_is_that_rate_on_the_same_trainer(optimizer: str) ->
     quarter = t.train(head, x, y, generator(0, "a"), 3, rate=0.25)
     assert make(SPEC, optimizer, 0.04, 32) is t
     for rate, got in ((0.01, quarter), (0.04, t.train(head, x, y, generator(0, "a"), 3))):
-        for a, b in zip(make(SPEC, optimizer, rate, 32).train(head, x, y, generator(0, "a"), 3), got, strict=True):
+        for a, b in zip(
+            make(SPEC, optimizer, rate, 32).train(head, x, y, generator(0, "a"), 3), got, strict=True
+        ):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 

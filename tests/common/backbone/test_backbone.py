@@ -89,7 +89,9 @@ def thin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.applications, "ResNet50V2", thin_resnet50v2)
 
 
-def test_missing_imagenet_weights_say_which_file_and_where(monkeypatch: pytest.MonkeyPatch, thin: None) -> None:
+def test_missing_imagenet_weights_say_which_file_and_where(
+    monkeypatch: pytest.MonkeyPatch, thin: None
+) -> None:
     def no_network(*_: object, **__: object) -> None:
         raise OSError("URL fetch failure")
 
@@ -115,7 +117,9 @@ def test_weights_that_are_none(tmp_path: Path, thin: None) -> None:
 
 
 def test_bfloat16_is_refused_where_the_hardware_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedtransfer.common.backbone.backbone.why_no_bfloat16", lambda: "this abacus has beads only")
+    monkeypatch.setattr(
+        "fedtransfer.common.backbone.backbone.why_no_bfloat16", lambda: "this abacus has beads only"
+    )
     with pytest.raises(UserError, match=r"bfloat16 .*this abacus has beads only.* float32"):
         load_backbone(BUNDLED, resolution=96, precision="bfloat16")  # no other test has loaded it so
 

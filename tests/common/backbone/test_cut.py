@@ -31,7 +31,10 @@ def features(backbone: Backbone, layer: str, images: np.ndarray) -> np.ndarray:
 @pytest.mark.run
 def test_both_parts_make_the_whole_and_the_whole_stays_as_it_is() -> None:
     backbone, images = small_backbone(), pixels(5)
-    before, layers = backbone.network.get_weights(), [len(layer._outbound_nodes) for layer in backbone.network.layers]
+    before, layers = (
+        backbone.network.get_weights(),
+        [len(layer._outbound_nodes) for layer in backbone.network.layers],
+    )
     whole = backbone.network(images, training=False).numpy()
     for layer in LAYERS:
         np.testing.assert_allclose(features(backbone, layer, images), whole, rtol=1e-5, atol=1e-6)
@@ -129,8 +132,14 @@ def test_the_head_alone_leaves_the_backbone_whole() -> None:
         ("conv6", "no layer's name is that or begins with it"),
         ("conv", "no layer's name"),
         ("image", "no layer's name"),
-        ("conv4_block1_2_conv", "several tensors cross .* conv4_block1_2_relu, conv4_block1_0_conv, and only one"),
-        ("conv4_block2_1_conv", "several tensors cross .* conv4_block2_preact_relu, conv4_block1_add, and only one"),
+        (
+            "conv4_block1_2_conv",
+            "several tensors cross .* conv4_block1_2_relu, conv4_block1_0_conv, and only one",
+        ),
+        (
+            "conv4_block2_1_conv",
+            "several tensors cross .* conv4_block2_preact_relu, conv4_block1_add, and only one",
+        ),
         ("post_bn", "no convolution is left"),
     ],
 )
@@ -168,7 +177,9 @@ def test_what_crosses_the_cut_is_stored_as_features_are(tmp_path: Path, precisio
     assert extraction.extracted == 3
     stored = store.read([key for key in extraction.keys if key])
     assert stored.shape == (3, 4 * 4 * 6)
-    resized = np.concatenate([below.resize(np.asarray(picture((90, 40 * i, 90), i, (30, 20)))[None]) for i in range(3)])
+    resized = np.concatenate(
+        [below.resize(np.asarray(picture((90, 40 * i, 90), i, (30, 20)))[None]) for i in range(3)]
+    )
     inside = keras.Model(backbone.network.input, backbone.network.get_layer("conv3_block2_add").output)
     expected = inside(resized, training=False).numpy().reshape(3, -1)
     np.testing.assert_allclose(stored, expected, **({"rtol": 1e-5, "atol": 1e-5} if precision == "float32" else {"atol": 0.1}))  # fmt: skip

@@ -24,7 +24,12 @@ def small_model(
     image = keras.Input((size, size, 3))
     x = layers.Rescaling(1 / 255, name="to_unit")(image) if own else image
     x = layers.Conv2D(
-        6, 3, strides=2, activation="relu", kernel_initializer=keras.initializers.GlorotUniform(seed), name="conv"
+        6,
+        3,
+        strides=2,
+        activation="relu",
+        kernel_initializer=keras.initializers.GlorotUniform(seed),
+        name="conv",
     )(x)
     x = layers.BatchNormalization(name="bn")(x)
     if pool:
@@ -171,7 +176,9 @@ def resnet(build: Callable[..., keras.Model]) -> Architecture:
     body = keras.Model(model.input, model.get_layer("avg_pool").output)
     inside = build(include_top=False, weights=None, pooling="avg")
     inside.set_weights(body.get_weights())
-    return model, np.asarray(inside(keras.applications.resnet_v2.preprocess_input(PIXELS.copy()), training=False))
+    return model, np.asarray(
+        inside(keras.applications.resnet_v2.preprocess_input(PIXELS.copy()), training=False)
+    )
 
 
 @pytest.fixture
@@ -182,7 +189,9 @@ def thin(monkeypatch: pytest.MonkeyPatch) -> Architecture:
 
 
 def named(model: keras.Model) -> dict[str, np.ndarray]:
-    return {f"{layer.name}/{weight.name}": weight.numpy() for layer in model.layers for weight in layer.weights}
+    return {
+        f"{layer.name}/{weight.name}": weight.numpy() for layer in model.layers for weight in layer.weights
+    }
 
 
 def keras_3_checkpoint(model: keras.Model, path: Path) -> None:
@@ -205,7 +214,10 @@ def keras_2_checkpoint(model: keras.Model, path: Path) -> None:
 def tensorflow_1_checkpoint(model: keras.Model, path: Path) -> None:
     arrays = {**named(model), "global_step": np.int64(7)}
     tf.raw_ops.SaveV2(
-        prefix=str(path), tensor_names=list(arrays), shape_and_slices=[""] * len(arrays), tensors=list(arrays.values())
+        prefix=str(path),
+        tensor_names=list(arrays),
+        shape_and_slices=[""] * len(arrays),
+        tensors=list(arrays.values()),
     )
 
 
@@ -227,7 +239,9 @@ def check_format(folder: Path, name: str, model: keras.Model, expected: np.ndarr
 
 @pytest.mark.run
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_of_weights_gives_the_same_features(tmp_path: Path, thin: Architecture, name: str) -> None:
+def test_every_format_of_weights_gives_the_same_features(
+    tmp_path: Path, thin: Architecture, name: str
+) -> None:
     check_format(tmp_path, name, *thin)
 
 
@@ -244,7 +258,10 @@ def test_unmatched_variables_are_listed(tmp_path: Path, thin: Architecture) -> N
     arrays["post_bn/gamma"] = arrays["post_bn/gamma"][:10]
     path = tmp_path / "other"
     tf.raw_ops.SaveV2(
-        prefix=str(path), tensor_names=list(arrays), shape_and_slices=[""] * len(arrays), tensors=list(arrays.values())
+        prefix=str(path),
+        tensor_names=list(arrays),
+        shape_and_slices=[""] * len(arrays),
+        tensors=list(arrays.values()),
     )
     with pytest.raises(UserError) as caught:
         load_backbone("resnet50v2", str(path))

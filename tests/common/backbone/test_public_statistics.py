@@ -42,7 +42,9 @@ def test_the_file_holds_mean_deviation_and_axes_by_falling_variance(file: Path) 
         cosines = np.abs((found[name][:, :10] * expected).sum(0))
         np.testing.assert_allclose(cosines, 1, atol=1e-4)
         np.testing.assert_allclose(found[name].T @ found[name], np.eye(D), atol=1e-5)
-    assert {found[name].dtype for name in ("mean", "std", "axes", "standardised_axes")} == {np.dtype(np.float32)}
+    assert {found[name].dtype for name in ("mean", "std", "axes", "standardised_axes")} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_a_constant_feature_has_deviation_0_and_harms_no_axis(tmp_path: Path) -> None:
@@ -50,7 +52,9 @@ def test_a_constant_feature_has_deviation_0_and_harms_no_axis(tmp_path: Path) ->
     x[:, 3] = 0
     write_statistics(tmp_path / "x.npz", x, load_backbone(BUNDLED).identity, 64)
     assert np.load(tmp_path / "x.npz")["std"][3] == 0
-    config = RunConfig(standardise="public", project="pca", dimensions=5, feature_statistics=str(tmp_path / "x.npz"))
+    config = RunConfig(
+        standardise="public", project="pca", dimensions=5, feature_statistics=str(tmp_path / "x.npz")
+    )
     assert np.isfinite(feature_map(config, configured_backbone(config))(raw())).all()
 
 
@@ -125,9 +129,18 @@ def test_what_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:
         (lambda path, good: None, r"no such file; .*features statistics"),
         (lambda path, good: path.write_bytes(b"torn"), r"cannot be read .*; .*features statistics"),
         (lambda path, good: np.savez(path, std=good["std"]), "no array mean in it"),
-        (lambda path, good: np.savez(path, **good | {"mean": good["mean"][:9]}), r"mean is float32 of shape \(9,\)"),
-        (lambda path, good: np.savez(path, **good | {"std": good["std"] * np.nan}), "std is .*; expected finite"),
-        (lambda path, good: np.savez(path, **good | {"fingerprint": "abc"}), "made for backbone abc… at 64 px, but"),
+        (
+            lambda path, good: np.savez(path, **good | {"mean": good["mean"][:9]}),
+            r"mean is float32 of shape \(9,\)",
+        ),
+        (
+            lambda path, good: np.savez(path, **good | {"std": good["std"] * np.nan}),
+            "std is .*; expected finite",
+        ),
+        (
+            lambda path, good: np.savez(path, **good | {"fingerprint": "abc"}),
+            "made for backbone abc… at 64 px, but",
+        ),
         (
             lambda path, good: np.savez(path, **good | {"resolution": 32}),
             "made for .* at 32 px, but this one .* at 64 px",
@@ -145,7 +158,9 @@ def test_a_file_that_does_not_fit_is_refused(file: Path, tmp_path: Path, damage,
 def test_the_command_makes_what_a_run_takes(tmp_path: Path, folder_of_classes) -> None:
     images, out, store = folder_of_classes(5), tmp_path / "public.npz", tmp_path / "store"
     (images / "red" / "bad.png").write_bytes(b"none")
-    result = CliRunner().invoke(features, ["statistics", str(images), "--out", str(out), "--store", str(store)])
+    result = CliRunner().invoke(
+        features, ["statistics", str(images), "--out", str(out), "--store", str(store)]
+    )
     assert result.exit_code == 0, result.output
     assert f"{out}: 15 images, 256 features of {BUNDLED} at 64 px" in result.stdout
     assert "left out: 1 unreadable image" in result.stdout
@@ -154,7 +169,9 @@ def test_the_command_makes_what_a_run_takes(tmp_path: Path, folder_of_classes) -
     known = configured_backbone(config)
     opened = open_store(known, str(store))
     keys = [key for key in extract(opened, known, read_source(images).images).keys if key]
-    np.testing.assert_allclose(known.public.mean, opened.read(keys).mean(0, dtype=np.float64), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        known.public.mean, opened.read(keys).mean(0, dtype=np.float64), rtol=1e-5, atol=1e-6
+    )
     assert feature_map(config, known)(opened.read(keys)).shape == (15, 5)
     again = CliRunner().invoke(features, ["statistics", str(images), "--out", str(out)])
     assert "already exists" in str(again.exception)

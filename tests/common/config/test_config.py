@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.cli import app
-from fedtransfer.common.config.config import PRESETS, RETIRED, RunConfig, make_config, read_config, resolve_config
+from fedtransfer.common.config.config import (
+    PRESETS,
+    RETIRED,
+    RunConfig,
+    make_config,
+    read_config,
+    resolve_config,
+)
 from fedtransfer.common.errors import UserError
 
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
@@ -18,7 +25,9 @@ PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 
 def test_flower_run_config_in_pyproject_is_the_config() -> None:
     document = PYPROJECT.read_text("utf-8")
-    assert tomllib.loads(document)["tool"]["flwr"]["app"]["config"] == RunConfig().to_flat(), "run `make flower-config`"
+    assert tomllib.loads(document)["tool"]["flwr"]["app"]["config"] == RunConfig().to_flat(), (
+        "run `make flower-config`"
+    )
     assert with_flower_config(document) == document
 
 
@@ -29,7 +38,9 @@ def test_flower_can_carry_every_value() -> None:
 def test_every_setting_is_a_command_line_option() -> None:
     command = typer.main.get_command(app).commands["simulate"]  # type: ignore[attr-defined]
     options = {name for parameter in command.params for name in parameter.opts}
-    assert {f"--{key}" for key in RunConfig().to_flat()} - options == {"--prepared"}, "which `flwr run` alone is given"
+    assert {f"--{key}" for key in RunConfig().to_flat()} - options == {"--prepared"}, (
+        "which `flwr run` alone is given"
+    )
 
 
 @examples(30, 100)
@@ -63,7 +74,10 @@ def test_config_survives_toml_and_flower(values: dict) -> None:
         ({"partition": "zzz"}, ["partition", "got 'zzz'", "iid, dirichlet, pathological, natural"]),
         ({"resolution": 16}, ["resolution", "got 16", "32"]),
         ({"weights": "x.h5"}, ["weights", "resnet50v2"]),
-        ({"backbone": "resnet50"}, ["backbone", "got 'resnet50'", "did you mean 'resnet50v2'", ".keras or .h5"]),
+        (
+            {"backbone": "resnet50"},
+            ["backbone", "got 'resnet50'", "did you mean 'resnet50v2'", ".keras or .h5"],
+        ),
         ({"preprocessing": "tf"}, ["preprocessing", "leave it at auto"]),
     ],
 )
@@ -75,11 +89,15 @@ def test_bad_settings_are_refused_by_name(changes: dict, words: list[str]) -> No
 
 def test_settings_of_earlier_versions_are_read_at_their_defaults_and_else_refused(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text(RunConfig(rounds=7).to_toml() + tomli_w.dumps({key: value for key, (value, _) in RETIRED.items()}))
+    file.write_text(
+        RunConfig(rounds=7).to_toml() + tomli_w.dumps({key: value for key, (value, _) in RETIRED.items()})
+    )
     assert read_config(file) == RunConfig(rounds=7)
     assert not RETIRED.keys() & RunConfig().to_flat().keys()
     for key in RETIRED:
-        with pytest.raises(UserError, match=f"here: {key}: no setting of this version, got 7; .*, so leave it out"):
+        with pytest.raises(
+            UserError, match=f"here: {key}: no setting of this version, got 7; .*, so leave it out"
+        ):
             make_config({key: 7}, "here")
 
 

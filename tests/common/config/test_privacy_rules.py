@@ -174,7 +174,14 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
         {**SITE, "clip": 0.1},
         {**SITE, "epsilon": 0.0, "noise-multiplier": 3.0},
         {**SITE, "noise-multiplier": 0.01},
-        {**SITE, "noise-multiplier": 3.0, "hidden-units": 64, "dropout": 0.2, "optimizer": "adam", "augment": 1},
+        {
+            **SITE,
+            "noise-multiplier": 3.0,
+            "hidden-units": 64,
+            "dropout": 0.2,
+            "optimizer": "adam",
+            "augment": 1,
+        },
         {**SITE, **PUBLIC, "max-update-norm": 9.0},
         *[{**IMAGE, "strategy": strategy} for strategy in ("fedavg", "fedprox", "fedadam", "fedopt")],
         *[
@@ -184,7 +191,13 @@ PUBLIC = {"public-data": "public.npz", "early-stopping": 5}
         {**IMAGE, "image-rate": 0.2, "local-steps": 3, "fraction": 0.5, "schedule": "cosine"},
         {**IMAGE, "cohort-size": 4, **PUBLIC},
         *[
-            {**ONE_RELEASE, "strategy": strategy, "project": project, "dimensions": 64, "standardise": "public"}
+            {
+                **ONE_RELEASE,
+                "strategy": strategy,
+                "project": project,
+                "dimensions": 64,
+                "standardise": "public",
+            }
             for strategy in ("fedncm", "fed3r")
             for project in ("pca", "random")
         ],
@@ -215,7 +228,9 @@ def test_private_heads_are_adapted_by_their_sites_alone() -> None:
     assert make_config({**adapted, **SITE, "weighting": "examples"}, "options").adaptation_epochs == 0
 
 
-@pytest.mark.parametrize(("settings", "how"), [(SITE, "--dp site"), (IMAGE, "--dp image"), (MASKS, "--masks")])
+@pytest.mark.parametrize(
+    ("settings", "how"), [(SITE, "--dp site"), (IMAGE, "--dp image"), (MASKS, "--masks")]
+)
 def test_sites_that_do_not_say_their_classes_need_a_public_list(settings: dict, how: str) -> None:
     protection.refuse_undeclared(make_config(settings, "options"))
     without = make_config({**settings, "classes": "union", "class-names": ""}, "options")

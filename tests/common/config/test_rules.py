@@ -118,7 +118,9 @@ def test_every_refusal_there_is_has_a_test() -> None:
         file = inspect.getfile(checks)
         tree = ast.parse(Path(file).read_text("utf-8"))
         functions = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name != "deepen"]
-        raises = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Raise)]
+        raises = [
+            node for function in functions for node in ast.walk(function) if isinstance(node, ast.Raise)
+        ]
         there |= {(file, node.lineno) for node in raises}
     for settings, words in REFUSED:
         given = {key.replace("-", "_"): value for key, value in settings.items()}
@@ -148,7 +150,14 @@ def test_a_closed_form_head_refuses_what_only_rounds_would_use(setting: str, val
     [
         *[{"strategy": strategy} for strategy in METHODS],
         *[{"init": init} for init in ONE_SHOT],
-        {"strategy": "fed3r", "lda": True, "ridge": 0.5, "standardise": "federated", "project": "pca", "dimensions": 9},
+        {
+            "strategy": "fed3r",
+            "lda": True,
+            "ridge": 0.5,
+            "standardise": "federated",
+            "project": "pca",
+            "dimensions": 9,
+        },
         {"init": "fed3r", "lda": True, "unfreeze-at": "2:conv5", "standardise": "public"},
         {
             "strategy": "scaffold",

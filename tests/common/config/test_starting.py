@@ -61,7 +61,9 @@ def test_one_that_ends_is_given_up_at_once_with_its_status_and_last_words(tmp_pa
 
 
 @pytest.mark.parametrize("number", [1, 5])
-def test_one_that_says_nothing_is_waited_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_one_that_says_nothing_is_waited_for_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     monkeypatch.setattr(processes, "REPORT_SECONDS", 0.0)
     lines: list[str] = []
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -83,7 +85,11 @@ def test_what_does_not_start_in_the_background_is_ended_and_says_why(tmp_path: P
     (tmp_path / "log").write_text("of an earlier process\n")
     with pytest.raises(UserError) as error:
         start_in_background(
-            "site north", [sys.executable, "-c", "print('out of luck')"], tmp_path / "log", lambda: False, print
+            "site north",
+            [sys.executable, "-c", "print('out of luck')"],
+            tmp_path / "log",
+            lambda: False,
+            print,
         )
     assert "out of luck" in str(error.value)
     assert str(tmp_path / "log") in str(error.value)

@@ -3,7 +3,11 @@ from fedtransfer.common.data.images import Image
 
 
 def test_a_test_image_in_training_is_named() -> None:
-    images = [Image("a.png", "cat", "development"), Image("b.png", "cat", "test"), Image("c.png", "dog", "test")]
+    images = [
+        Image("a.png", "cat", "development"),
+        Image("b.png", "cat", "test"),
+        Image("c.png", "dog", "test"),
+    ]
     [warning] = examine(images, [b"1", b"1", b"2"], ["train", "test", "test"])
     assert (
         warning

@@ -78,9 +78,18 @@ READABLE: dict[str, tuple[Callable[[Path], object], Callable[[np.ndarray], bool]
     "palette-transparent.png": (palette_with_transparency, lambda x: (x == 255).all(2).any()),
     "cmyk.jpg": (lambda p: BASE.convert("CMYK").save(p), lambda x: x[..., 0].mean() > 2 * x[..., 1].mean()),
     "transparent.png": (lambda p: clear().save(p), lambda x: (x == 255).all()),
-    "grey-alpha.png": (lambda p: GREY.convert("LA").save(p), lambda x: np.array_equal(x[..., 0], np.asarray(GREY))),
-    "16-bit.png": (lambda p: Pillow.fromarray(DEEP).save(p), lambda x: np.array_equal(x[..., 0], np.asarray(GREY))),
-    "16-bit.tiff": (lambda p: Pillow.fromarray(DEEP).save(p), lambda x: np.array_equal(x[..., 0], np.asarray(GREY))),
+    "grey-alpha.png": (
+        lambda p: GREY.convert("LA").save(p),
+        lambda x: np.array_equal(x[..., 0], np.asarray(GREY)),
+    ),
+    "16-bit.png": (
+        lambda p: Pillow.fromarray(DEEP).save(p),
+        lambda x: np.array_equal(x[..., 0], np.asarray(GREY)),
+    ),
+    "16-bit.tiff": (
+        lambda p: Pillow.fromarray(DEEP).save(p),
+        lambda x: np.array_equal(x[..., 0], np.asarray(GREY)),
+    ),
     "32-bit.tiff": (
         lambda p: Pillow.fromarray(DEEP.astype(np.int32) * 1000).save(p),
         lambda x: x.min() == 0 and x.max() == 255,
@@ -90,7 +99,10 @@ READABLE: dict[str, tuple[Callable[[Path], object], Callable[[np.ndarray], bool]
         lambda x: x.min() == 0 and x.max() == 255,
     ),
     "turned.jpg": (lambda p: BASE.save(p, exif=exif(6)), lambda x: x.shape == (48, 36, 3)),
-    "mirrored.png": (lambda p: BASE.save(p, exif=exif(2)), lambda x: np.array_equal(x, np.asarray(BASE)[:, ::-1])),
+    "mirrored.png": (
+        lambda p: BASE.save(p, exif=exif(2)),
+        lambda x: np.array_equal(x, np.asarray(BASE)[:, ::-1]),
+    ),
     "animated.gif": (
         lambda p: BASE.save(p, save_all=True, append_images=[Pillow.new("RGB", BASE.size, "blue")]),
         lambda x: x[..., 0].mean() > x[..., 2].mean(),
@@ -101,7 +113,10 @@ READABLE: dict[str, tuple[Callable[[Path], object], Callable[[np.ndarray], bool]
     "one-pixel.png": (lambda p: BASE.crop((0, 0, 1, 1)).save(p), lambda x: x.shape == (1, 1, 3)),
     "very-wide.png": (lambda p: BASE.resize((3000, 3)).save(p), lambda x: x.shape == (3, 3000, 3)),
     'odd "name", with\nline.png': (lambda p: BASE.crop((0, 0, 9, 9)).save(p), lambda x: x.shape == (9, 9, 3)),
-    os.fsdecode(b"not-utf8-\xff.png"): (lambda p: BASE.crop((0, 0, 8, 8)).save(p), lambda x: x.shape == (8, 8, 3)),
+    os.fsdecode(b"not-utf8-\xff.png"): (
+        lambda p: BASE.crop((0, 0, 8, 8)).save(p),
+        lambda x: x.shape == (8, 8, 3),
+    ),
     "no-suffix": (lambda p: BASE.crop((0, 0, 7, 7)).save(p, "PNG"), lambda x: x.shape == (7, 7, 3)),
 }
 
@@ -156,7 +171,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Result:
     picture((9, 9, 9), 7777).save(root / "data" / "A.B,C" / "1.png")
     BASE.save(second / "also-here.png")  # the same content as rgb.png, under another label
     config = RunConfig(
-        data=str(root / "data"), sites=2, alpha=50.0, rounds=2, out=str(root / "run"), store=str(root / "store")
+        data=str(root / "data"),
+        sites=2,
+        alpha=50.0,
+        rounds=2,
+        out=str(root / "run"),
+        store=str(root / "store"),
     )
     return simulate(config, Display(Console(file=(root / "screen.txt").open("w"))))
 
@@ -186,4 +206,6 @@ def test_what_is_allowed_but_rarely_meant_is_warned_of(hostile: Result) -> None:
     assert "under more than one label, all of which are kept" in warnings
     assert "also-here.png (école)" in warnings
     assert "classes 'A.B,C', 'a.b,c' differ only in case or spaces" in warnings
-    assert warnings.splitlines()[0] in (hostile.folder.parent / "screen.txt").read_text().replace("warning: ", "")
+    assert warnings.splitlines()[0] in (hostile.folder.parent / "screen.txt").read_text().replace(
+        "warning: ", ""
+    )

@@ -52,5 +52,7 @@ def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keys_tell_contents_apart() -> None:
     a = np.zeros((2, 8), np.uint8)
-    assert len({content_key(a), content_key(a.reshape(8, 2)), content_key(a.tobytes()), content_key(a + 1)}) == 4
+    assert (
+        len({content_key(a), content_key(a.reshape(8, 2)), content_key(a.tobytes()), content_key(a + 1)}) == 4
+    )
     assert content_key(a) == content_key(a.copy())

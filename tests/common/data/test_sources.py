@@ -28,7 +28,10 @@ def test_class_folders(folder_of_classes) -> None:
 
 @pytest.mark.parametrize(
     ("folders", "expected"),
-    [(("train", "test"), {"development", "test"}), (("train", "val", "test"), {"train", "validation", "test"})],
+    [
+        (("train", "test"), {"development", "test"}),
+        (("train", "val", "test"), {"train", "validation", "test"}),
+    ],
 )
 def test_split_folders(tmp_path: Path, folders, expected) -> None:
     for folder in folders:
@@ -49,8 +52,15 @@ def test_manifest(tmp_path: Path) -> None:
 
 def test_written_manifest_reads_back_the_same(tmp_path: Path) -> None:
     splits = ["", "development", "train", "validation", "test"]
-    images = [Image(str(tmp_path / f"i, {k}.png"), f'label "{k}"\n', split, f"g{k}") for k, split in enumerate(splits)]
-    for subset in (images, images[2:3], images[1:3]):  # also where no validation image happens to be among them
+    images = [
+        Image(str(tmp_path / f"i, {k}.png"), f'label "{k}"\n', split, f"g{k}")
+        for k, split in enumerate(splits)
+    ]
+    for subset in (
+        images,
+        images[2:3],
+        images[1:3],
+    ):  # also where no validation image happens to be among them
         write_manifest(tmp_path / "out" / "m.csv", subset)
         assert list(read_source(tmp_path / "out" / "m.csv").images) == subset
 
@@ -74,7 +84,9 @@ def test_bad_manifests(tmp_path: Path, text: str, words: list[str]) -> None:
 def test_archive(tmp_path: Path) -> None:
     x = np.arange(5 * 8 * 8 * 3, dtype=np.uint8).reshape(5, 8, 8, 3)
     path = tmp_path / "a.npz"
-    np.savez(path, x_train=x[:3], y_train=[[1], [0], [1]], x_test=x[3:], y_test=[0, 1], class_names=["cat", "dog"])
+    np.savez(
+        path, x_train=x[:3], y_train=[[1], [0], [1]], x_test=x[3:], y_test=[0, 1], class_names=["cat", "dog"]
+    )
     source = read_source(path)
     assert [(i.label, i.split) for i in source.images] == [
         ("dog", "development"),

@@ -10,7 +10,9 @@ KEYS = st.binary(min_size=32, max_size=32)
 
 @given(KEYS, st.integers(0, 99), st.text(), st.text())
 def test_only_content_and_seed_matter(key: bytes, seed: int, path: str, label: str) -> None:
-    assert split_of(Image(path, label), key, seed, 0.2, 0.2) == split_of(Image("other", "cat"), key, seed, 0.2, 0.2)
+    assert split_of(Image(path, label), key, seed, 0.2, 0.2) == split_of(
+        Image("other", "cat"), key, seed, 0.2, 0.2
+    )
 
 
 @given(st.lists(KEYS, min_size=2), st.text(min_size=1), st.integers(0, 99))

@@ -77,14 +77,18 @@ def test_only_training_images_get_views(tmp_path: Path, folder_of_classes, seed:
     config = RunConfig(seed=seed, augment=2)
     store = open_store(backbone, str(tmp_path / "store"))
     calls: list[tuple[int, int]] = []
-    result = extract(store, backbone, images, views=training_views(config), progress=lambda *done: calls.append(done))
+    result = extract(
+        store, backbone, images, views=training_views(config), progress=lambda *done: calls.append(done)
+    )
     splits = [
         split_of(image, key or b"", seed, config.test_fraction, config.validation_fraction)
         for image, key in zip(images, result.keys, strict=True)
     ]
     assert set(splits) == {"train", "validation", "test"}
     for key, split in zip(result.keys, splits, strict=True):
-        assert [view_key(key or b"", number) in store for number in (1, 2, 3)] == [split == "train"] * 2 + [False]
+        assert [view_key(key or b"", number) in store for number in (1, 2, 3)] == [split == "train"] * 2 + [
+            False
+        ]
     passes = 36 + 2 * splits.count("train")
     assert (calls[0], calls[-1]) == ((0, passes), (passes, passes))
     assert (result.extracted, result.reused, len(store)) == (36, 0, passes)
@@ -157,7 +161,9 @@ def test_copies_share_their_views_and_get_the_most_that_is_wanted(tmp_path: Path
     assert (result.extracted, result.reused, len(store)) == (1, 1, 3)
 
 
-def test_an_image_that_vanishes_before_its_views_are_made_is_left_out(tmp_path: Path, folder_of_classes) -> None:
+def test_an_image_that_vanishes_before_its_views_are_made_is_left_out(
+    tmp_path: Path, folder_of_classes
+) -> None:
     root, backbone = folder_of_classes(3), shared_backbone()
     images = images_of(root)
     store = open_store(backbone, str(tmp_path / "store"))

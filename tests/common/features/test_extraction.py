@@ -52,7 +52,9 @@ def test_features_are_those_of_the_network(tmp_path: Path, folder_of_classes) ->
     )
 
 
-def test_threads_do_not_change_bits(tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_do_not_change_bits(
+    tmp_path: Path, folder_of_classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fedtransfer.common.features.extraction.BATCH", {True: 8})
     root, backbone = folder_of_classes(10), load_backbone(BUNDLED)
     features = []
@@ -72,7 +74,9 @@ def test_an_image_that_vanishes_in_mid_run_is_named(store: FeatureStore, folder_
             (root / "red" / "2.png").unlink(missing_ok=True)
 
     result = extract(store, shared_backbone(), images, progress=vanish)
-    assert [(Path(p.path).name, p.reason) for p in result.problems] == [("2.png", "No such file or directory")]
+    assert [(Path(p.path).name, p.reason) for p in result.problems] == [
+        ("2.png", "No such file or directory")
+    ]
     assert result.extracted == 11
     assert sum(key is None for key in result.keys) == 1
 

@@ -132,7 +132,9 @@ def test_a_random_projection_roughly_keeps_distances(seed: int) -> None:
 
 @pytest.mark.parametrize(("project", "dimensions"), [("random", 7), ("pca", 7), ("random", 0)])
 def test_more_dimensions_than_features_are_refused(network, project: str, dimensions: int) -> None:
-    config = RunConfig.model_construct(**RunConfig().model_dump() | {"project": project, "dimensions": dimensions})
+    config = RunConfig.model_construct(
+        **RunConfig().model_dump() | {"project": project, "dimensions": dimensions}
+    )
     told = f"--dimensions {dimensions}: the features of small have 6, and --project {project} .*; expected 1 to 6"
     with pytest.raises(UserError, match=told):
         feature_map(config, backbone(network))
@@ -160,7 +162,10 @@ def test_the_exported_model_sees_the_same_features(
     network, tmp_path: Path, standardise: str, project: str, normalise: bool
 ) -> None:
     config = RunConfig(
-        standardise=standardise, project=project, dimensions=0 if project == "none" else 4, normalise=normalise
+        standardise=standardise,
+        project=project,
+        dimensions=0 if project == "none" else 4,
+        normalise=normalise,
     )
     known = backbone(network)
     if standardise != "public":
@@ -168,9 +173,13 @@ def test_the_exported_model_sees_the_same_features(
             "small", 32, network, known.mean, statistics=PublicStatistics(known.mean, axes=known.public.axes)
         )
     rng = np.random.default_rng(1)
-    images = np.stack([rng.integers(low, high, (32, 32, 3), np.uint8) for low, high in ((0, 90), (90, 255), (0, 255))])
+    images = np.stack(
+        [rng.integers(low, high, (32, 32, 3), np.uint8) for low, high in ((0, 90), (90, 255), (0, 255))]
+    )
     raw = network(images.astype(np.float32), training=False).numpy()
-    mapped = feature_map(config, known, (raw.mean(0, dtype=float), np.append(raw.std(0, dtype=float)[:-1], 0)))
+    mapped = feature_map(
+        config, known, (raw.mean(0, dtype=float), np.append(raw.std(0, dtype=float)[:-1], 0))
+    )
     spec = HeadSpec(mapped.width, 3)
     head = tuple(rng.normal(size=array.shape).astype(np.float32) for array in initial_head(spec, 0))
     export_models({tmp_path / "model.keras": head}, known, mapped, spec, ("a", "b", "c"))

@@ -42,7 +42,9 @@ def test_another_process_s_shards_are_seen_after_refresh(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
-def test_a_damaged_shard_is_set_aside_and_named(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_shard_is_set_aside_and_named(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "root" / "net"
     store = FeatureStore(folder, 5)
     store.add([key(1), key(2)], rows(2))

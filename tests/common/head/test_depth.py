@@ -70,7 +70,11 @@ def test_costs_are_told_for_each_step() -> None:
     config = RunConfig(unfreeze_at="20:conv4_block2,40:conv3", hidden_units=5)
     head, block, stage = costs(config, shared_backbone(), 3, 1000)
     assert (head.round, head.layer, head.parameters, head.image) == (1, "head", 8 * 5 + 5 + 5 * 3 + 3, 4 * 8)
-    assert (block.round, block.parameters, block.image) == (20, head.parameters + 2 * 3 * 3 * 8 * 8, 4 * 2 * 2 * 8)
+    assert (block.round, block.parameters, block.image) == (
+        20,
+        head.parameters + 2 * 3 * 3 * 8 * 8,
+        4 * 2 * 2 * 8,
+    )
     assert (stage.message, stage.image) == (4 * stage.parameters, 4 * 8 * 8 * 4)
     assert (stage.stored, stage.memory) == (1000 * (1024 + 32), 1000 * 1024)
     for fact in ("40", "conv3", "3,483", "13.9 KB", "1.02 KB", "1.06 MB", "1.02 MB", "1,000"):

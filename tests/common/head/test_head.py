@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.head.head import HeadSpec, build_head, initial_head, load_head, load_moments, mix, save_head
+from fedtransfer.common.head.head import (
+    HeadSpec,
+    build_head,
+    initial_head,
+    load_head,
+    load_moments,
+    mix,
+    save_head,
+)
 
 
 @pytest.mark.parametrize("hidden", [0, 7])
@@ -48,7 +56,10 @@ def test_equal_heads_make_equal_files(tmp_path: Path) -> None:
 
 
 def test_moments_are_kept_beside_the_head(tmp_path: Path) -> None:
-    head, moments = (np.ones((2, 3), np.float32), np.ones(3, np.float32)), (np.array([0.1, 2.0]), np.array([1e-9, 3.0]))
+    head, moments = (
+        (np.ones((2, 3), np.float32), np.ones(3, np.float32)),
+        (np.array([0.1, 2.0]), np.array([1e-9, 3.0])),
+    )
     save_head(tmp_path / "with.npz", head, ("a", "b", "c"), "f00", moments)
     save_head(tmp_path / "without.npz", head, ("a", "b", "c"), "f00")
     for name in ("with.npz", "without.npz"):

@@ -18,13 +18,16 @@ def test_scores_are_those_of_scikit_learn(seed: int, n: int, classes: int) -> No
     p, y = sample(seed, n, classes)
     counts = Counts.of(p, y)
     present = np.unique(y)
-    precision, recall, f1, _ = precision_recall_fscore_support(y, p.argmax(1), labels=present, zero_division=0)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        y, p.argmax(1), labels=present, zero_division=0
+    )
     assert counts.accuracy == pytest.approx(accuracy_score(y, p.argmax(1)))
     assert counts.macro() == pytest.approx(
         {"macro_precision": precision.mean(), "macro_recall": recall.mean(), "macro_f1": f1.mean()}
     )
     assert counts.mean_loss == pytest.approx(
-        log_loss(y, p.astype(np.float64) / p.sum(1, dtype=np.float64)[:, None], labels=range(classes)), rel=1e-4
+        log_loss(y, p.astype(np.float64) / p.sum(1, dtype=np.float64)[:, None], labels=range(classes)),
+        rel=1e-4,
     )
     np.testing.assert_array_equal(
         metrics.confusion_matrix(p, y), confusion_matrix(y, p.argmax(1), labels=range(classes))

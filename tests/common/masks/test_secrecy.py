@@ -43,7 +43,9 @@ def test_a_pad_is_repeated_by_its_key_and_uniform() -> None:
     assert (pad(key, 10) == words[:10]).all()
     observed = np.bincount(words.view(np.uint8), minlength=256)
     expected = words.nbytes / 256
-    assert (np.square(observed - expected) / expected).sum() < 380, "chi-square of 255 degrees: below 1e-6 by chance"
+    assert (np.square(observed - expected) / expected).sum() < 380, (
+        "chi-square of 255 degrees: below 1e-6 by chance"
+    )
 
 
 def test_a_box_opens_with_its_key_and_purpose_only() -> None:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.common.masks.vector import COARSE, PLACES, decode, encode, largest, length, places, rounding_error
+from fedtransfer.common.masks.vector import (
+    COARSE,
+    PLACES,
+    decode,
+    encode,
+    largest,
+    length,
+    places,
+    rounding_error,
+)
 from fedtransfer.common.wire.protocol import Confusion, Gather, Personal, Scores, Sums, Tally, Task, Update
 
 STATED = (1, "f" * 64, "c" * 16)
@@ -48,7 +57,9 @@ def flat(value: object) -> np.ndarray:
 
 
 def numbers(answer: object) -> np.ndarray:
-    return flat([value for name, value in vars(answer).items() if name not in ("round", "fingerprint", "classes")])
+    return flat(
+        [value for name, value in vars(answer).items() if name not in ("round", "fingerprint", "classes")]
+    )
 
 
 @pytest.mark.parametrize("kind", range(8))
@@ -99,7 +110,10 @@ def test_the_largest_numbers_never_wrap_and_beyond_is_refused(sites: int, sign: 
     assert total.arrays[0][0] == pytest.approx(sites * answer.arrays[0][0], rel=1e-12)
     for beyond in (largest(sites, bits), np.nan, np.inf):
         # What a cast of such a number to whole ones gives differs from machine to machine: it must not come to that.
-        with np.errstate(invalid="raise"), pytest.raises(SiteError, match=f"added over {sites} sites under") as caught:
+        with (
+            np.errstate(invalid="raise"),
+            pytest.raises(SiteError, match=f"added over {sites} sites under") as caught,
+        ):
             encode(replace(answer, arrays=(np.array([sign * beyond]),)), sites, rng, bits)
         assert caught.value.code == "beyond-bound"
     with pytest.raises(SiteError, match="too large"):
@@ -112,7 +126,9 @@ def test_rounding_is_up_or_down_at_random_and_right_in_the_mean() -> None:
     whole = encode(answer, 10, np.random.default_rng(0)).view(np.int64)[1:]
     assert set(whole) == {0, 1}
     assert whole.mean() == pytest.approx(0.3, abs=0.01)
-    below = encode(replace(answer, arrays=(-answer.arrays[0],)), 10, np.random.default_rng(0)).view(np.int64)[1:]
+    below = encode(replace(answer, arrays=(-answer.arrays[0],)), 10, np.random.default_rng(0)).view(np.int64)[
+        1:
+    ]
     assert set(below) == {-1, 0}
     assert below.mean() == pytest.approx(-0.3, abs=0.01)
 

@@ -27,7 +27,10 @@ NOT_NUMBERS: dict[str, Any] = {
 
 def settings_of(method: Method) -> dict[str, Any]:
     """Return the settings of a run of a method, with equal weights if it has a choice."""
-    return {"strategy": method.name, **({"weighting": "uniform"} if method.weighted and not method.sums else {})}
+    return {
+        "strategy": method.name,
+        **({"weighting": "uniform"} if method.weighted and not method.sums else {}),
+    }
 
 
 def assert_as_said(verdict: Verdict, settings: dict[str, Any]) -> None:
@@ -79,4 +82,8 @@ def test_what_follows_from_a_record() -> None:
         assert config.weights_of_sites == ("examples" if method.weighted else "uniform")
         assert config.adaptation_epochs == (3 if method.adapts else 0)
         assert config.exchanges == (name,)
-    assert RunConfig(init="fed3r", standardise="federated").exchanges == ("fed3r", "fedavg", "federated-statistics")
+    assert RunConfig(init="fed3r", standardise="federated").exchanges == (
+        "fed3r",
+        "fedavg",
+        "federated-statistics",
+    )

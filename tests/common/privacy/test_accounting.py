@@ -65,7 +65,9 @@ def loss_distributions_composed(rate: float, z: float, times: int, delta: float)
 )
 def test_loss_distributions_agree_with_another_implementation(rate: float, noise: float, times: int) -> None:
     spent = {Release(rate, noise): times}
-    assert epsilon(spent, DELTA) == pytest.approx(loss_distributions_composed(rate, noise, times, DELTA), rel=0.005)
+    assert epsilon(spent, DELTA) == pytest.approx(
+        loss_distributions_composed(rate, noise, times, DELTA), rel=0.005
+    )
     assert epsilon(spent, DELTA) < epsilon_by_orders(spent, DELTA)
 
 
@@ -164,12 +166,16 @@ def test_sampled_discrete_noise_is_bounded_in_both_directions(rate: float) -> No
 @examples(8, 20)
 @given(rate=st.floats(0.001, 1), noise=st.floats(0.5, 50), times=st.integers(1, 2000))
 def test_discrete_noise_is_never_charged_less_than_gaussian(rate: float, noise: float, times: int) -> None:
-    assert epsilon({Release(rate, noise, True): times}, DELTA) >= epsilon({Release(rate, noise): times}, DELTA)
+    assert epsilon({Release(rate, noise, True): times}, DELTA) >= epsilon(
+        {Release(rate, noise): times}, DELTA
+    )
 
 
 @examples(6, 12)
 @given(rate=st.floats(0.001, 1), noise=st.floats(0.5, 50), times=st.integers(1, 1000), discrete=st.booleans())
-def test_more_releases_units_or_less_noise_cost_more(rate: float, noise: float, times: int, discrete: bool) -> None:
+def test_more_releases_units_or_less_noise_cost_more(
+    rate: float, noise: float, times: int, discrete: bool
+) -> None:
     cost = epsilon({Release(rate, noise, discrete): times}, DELTA)
     slack = 1 - 2e-3  # of the grids
     assert epsilon({Release(rate, noise, discrete): 2 * times}, DELTA) >= cost * slack

@@ -11,7 +11,9 @@ from fedtransfer.common.privacy.gaussian import clipped, clipped_rows, norm
 
 ROUNDING = 1 + 1e-12
 BOUNDS = st.floats(1e-10, 1e10)
-ANYTHING = st.floats(width=64) | st.sampled_from([0.0, 5e-324, 1e-310, 1e300, -1e308, np.inf, -np.inf, np.nan])
+ANYTHING = st.floats(width=64) | st.sampled_from(
+    [0.0, 5e-324, 1e-310, 1e300, -1e308, np.inf, -np.inf, np.nan]
+)
 
 
 def exact_norm(parts: tuple[np.ndarray, ...]) -> float:
@@ -19,7 +21,9 @@ def exact_norm(parts: tuple[np.ndarray, ...]) -> float:
     return float(np.sqrt(sum(np.square(part.astype(np.longdouble)).sum() for part in parts)))
 
 
-@given(st.lists(arrays(np.float64, array_shapes(max_dims=2, max_side=4), elements=ANYTHING), max_size=3), BOUNDS)
+@given(
+    st.lists(arrays(np.float64, array_shapes(max_dims=2, max_side=4), elements=ANYTHING), max_size=3), BOUNDS
+)
 def test_a_unit_is_never_longer_than_the_bound(unit: list[np.ndarray], bound: float) -> None:
     result = clipped(unit, bound)
     assert [part.shape for part in result] == [part.shape for part in unit]
@@ -47,7 +51,8 @@ def test_what_is_too_long_keeps_its_direction(factor: float) -> None:
     unit = [np.array([3.0, 0.0]), np.array([[4.0]])]
     long = clipped([part * factor for part in unit], 0.5)
     assert all(
-        np.allclose(*both, rtol=1e-12) for both in zip(long, [np.array([0.3, 0.0]), np.array([[0.4]])], strict=True)
+        np.allclose(*both, rtol=1e-12)
+        for both in zip(long, [np.array([0.3, 0.0]), np.array([[0.4]])], strict=True)
     )
     assert np.allclose(clipped_rows(np.array([[3.0, 4.0]]) * factor, 0.5), [[0.3, 0.4]], rtol=1e-12)
 
@@ -70,7 +75,9 @@ def test_narrow_floats_are_measured_in_wide_ones() -> None:
     big = np.full(4, 6e4, np.float16)  # whose squares float16 does not have
     assert norm([big]) == pytest.approx(norm([big.astype(np.float64)]))
     assert norm(clipped([big], 1.0)) == pytest.approx(1.0, abs=1e-12)
-    assert np.linalg.norm(clipped_rows(np.full((1, 4), 3e38, np.float32), 1.0)) == pytest.approx(1.0, abs=1e-12)
+    assert np.linalg.norm(clipped_rows(np.full((1, 4), 3e38, np.float32), 1.0)) == pytest.approx(
+        1.0, abs=1e-12
+    )
 
 
 @given(

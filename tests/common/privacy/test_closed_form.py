@@ -24,13 +24,21 @@ from fedtransfer.common.wire.sums import NOISY_CLASSES, NOISY_GRAM, NOISY_KINDS,
 D, C = 5, 3
 STRATEGIES = ("fedncm", "fed3r")
 CONTENT = st.one_of(
-    st.floats(-1, 1, width=32), st.floats(width=32), st.sampled_from([1e6, -1e6, 3e38, 1e-40, math.nan, math.inf])
+    st.floats(-1, 1, width=32),
+    st.floats(width=32),
+    st.sampled_from([1e6, -1e6, 3e38, 1e-40, math.nan, math.inf]),
 )
 
 
 def config(strategy: str, **changes) -> RunConfig:
     return RunConfig(
-        **{"strategy": strategy, "dp": "image", "noise_multiplier": 1.5, "classes": "declared", "class_names": "a,b,c"}
+        **{
+            "strategy": strategy,
+            "dp": "image",
+            "noise_multiplier": 1.5,
+            "classes": "declared",
+            "class_names": "a,b,c",
+        }
         | changes
     )
 
@@ -42,7 +50,12 @@ def images(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("what", NOISY_KINDS)
 @examples(50, 150)
-@given(arrays(np.float32, (1, D), elements=CONTENT), st.integers(0, C - 1), st.floats(0.05, 20), st.integers(0, 9))
+@given(
+    arrays(np.float32, (1, D), elements=CONTENT),
+    st.integers(0, C - 1),
+    st.floats(0.05, 20),
+    st.integers(0, 9),
+)
 def test_no_image_changes_the_sums_by_more_than_the_sensitivity(what: str, image, label, clip, place) -> None:
     x, y = images(9)
     before = clipped_sums(what, x, y, C, clip)
@@ -85,7 +98,9 @@ def test_noise_on_the_gram_matrix_is_that_of_the_formula(n: int) -> None:
     assert np.abs(noise[:, ~off].std(0) / sigma - 1).max() < 0.06
     assert np.abs(noise[:, off].std(0) / (sigma / math.sqrt(2)) - 1).max() < 0.06
     assert np.abs(on_classes.std(0) / sigma - 1).max() < 0.06
-    assert max(np.abs(noise.mean(0)).max(), np.abs(on_classes.mean(0)).max()) < 6 * sigma / math.sqrt(len(drawn))
+    assert max(np.abs(noise.mean(0)).max(), np.abs(on_classes.mean(0)).max()) < 6 * sigma / math.sqrt(
+        len(drawn)
+    )
     np.testing.assert_array_equal(noise, noise.transpose(0, 2, 1))
 
 

@@ -79,7 +79,9 @@ def test_rounding_keeps_the_mean_and_is_off_by_less_than_a_step() -> None:
     (result,) = rounded([x], 1.0, secret_generator())
     assert set(result.tolist()) == {-3, -2}
     assert abs((result == -3).mean() - 0.3) < 5 * math.sqrt(0.3 * 0.7 / x.size)
-    whole, single = rounded([np.arange(-5.0, 5.0).reshape(2, 5), np.float32([0.5])], SCALE, secret_generator())
+    whole, single = rounded(
+        [np.arange(-5.0, 5.0).reshape(2, 5), np.float32([0.5])], SCALE, secret_generator()
+    )
     assert np.array_equal(whole / SCALE, np.arange(-5.0, 5.0).reshape(2, 5))
     assert (single.dtype, single.tolist()) == (np.int64, [2**27])
 

@@ -46,7 +46,9 @@ def test_the_noise_for_an_epsilon_keeps_all_rounds_within_it() -> None:
         ({"dp": "image", "strategy": "fed3r", **DECLARED}, Release(1, 2), 1, 1),
     ],
 )  # fmt: skip
-def test_releases_follow_from_the_settings(settings: dict, release: Release, releases: int, rounds: int) -> None:
+def test_releases_follow_from_the_settings(
+    settings: dict, release: Release, releases: int, rounds: int
+) -> None:
     run = promised(**settings, noise_multiplier=2, delta=1e-6)
     assert (run.release, run.releases, run.rounds) == (release, releases, rounds)
     assert run.epsilon(rounds) == epsilon({release: releases * rounds}, 1e-6)

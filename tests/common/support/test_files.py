@@ -39,7 +39,9 @@ def test_what_is_written_is_read(tmp_path: Path, content: str | bytes | memoryvi
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps, fsync, replace = [], os.fsync, os.replace
 
     def note_sync(descriptor: int) -> None:
@@ -61,7 +63,9 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+def test_a_full_disk_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
     path = tmp_path / "file"
     write_whole(path, "old")
     with monkeypatch.context() as patch:
@@ -311,6 +315,8 @@ def test_a_ledger_is_renamed_once(tmp_path: Path) -> None:
     rename_ledger(old, new)
     assert (old.exists(), rows(new)) == (False, [{"n": 1}])
     append_line(old, {"n": 2})
-    with pytest.raises(UserError, match=r"got old\.jsonl and new\.jsonl; .*Append the lines of old\.jsonl .* remove"):
+    with pytest.raises(
+        UserError, match=r"got old\.jsonl and new\.jsonl; .*Append the lines of old\.jsonl .* remove"
+    ):
         rename_ledger(old, new)
     assert (rows(old), rows(new)) == ([{"n": 2}], [{"n": 1}])

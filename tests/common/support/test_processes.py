@@ -31,7 +31,9 @@ def lives(pid: int) -> bool:
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 def test_a_child_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+    )
     assert parent.stdout
     child = int(parent.stdout.readline())
     assert lives(child)
@@ -52,13 +54,17 @@ def test_output_goes_to_the_log_and_flower_is_kept_quiet(tmp_path: Path) -> None
 def test_a_process_that_does_not_end_when_told_is_made_to(tmp_path: Path) -> None:
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); signal.pause()"
     process = spawn([sys.executable, "-c", code], tmp_path / "log", {})
-    wait_until(lambda: "on" in last_lines(tmp_path / "log"), "it ignores SIGTERM", lambda: process.poll() is not None)
+    wait_until(
+        lambda: "on" in last_lines(tmp_path / "log"), "it ignores SIGTERM", lambda: process.poll() is not None
+    )
     end(process, 0.2)
     assert process.returncode == -9
     end(process)
 
 
-def test_a_log_that_has_grown_is_put_aside_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_has_grown_is_put_aside_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "LOG_BYTES", 100)
     log = tmp_path / "log"
     with log.open("ab") as writer:

@@ -21,5 +21,7 @@ def test_what_the_key_signs_for_other_purposes_counts_for_nothing_here() -> None
     """As SuperLink's requests, which the same key signs: a coordinator sees those signatures, and can choose their times."""
     key, scheme = ec.generate_private_key(ec.SECP384R1()), ec.ECDSA(hashes.SHA384())
     assert not is_signed(key.public_key(), b"2026-11-24", key.sign(b"2026-11-24", scheme))
-    assert not is_signed(key.public_key(), b"2026-11-24", key.sign(b"another purpose\0" + b"2026-11-24", scheme))
+    assert not is_signed(
+        key.public_key(), b"2026-11-24", key.sign(b"another purpose\0" + b"2026-11-24", scheme)
+    )
     assert is_signed(key.public_key(), b"2026-11-24", key.sign(DOMAIN + b"2026-11-24", scheme))

@@ -50,7 +50,9 @@ def counts(classes: int, seed: int = 0) -> Counts:
 
 def arrays(features: int, classes: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(1)
-    return rng.normal(size=(features, classes)).astype(np.float32), rng.normal(size=classes).astype(np.float32)
+    return rng.normal(size=(features, classes)).astype(np.float32), rng.normal(size=classes).astype(
+        np.float32
+    )
 
 
 def over_the_wire(records: RecordDict) -> tuple[RecordDict, int]:
@@ -65,7 +67,9 @@ VALUES = [
     Scores(3, "f" * 64, "c" * 16, counts(3), counts(3, 1)),
     Update(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), 17, arrays(8, 3)),
     Confusion(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), np.eye(3, dtype=np.int64)),
-    Task("site-1", 3, ("a", "b"), arrays(8, 2), "uniform", "conv5", 0.5, "run", extra={"control": arrays(8, 2)}),
+    Task(
+        "site-1", 3, ("a", "b"), arrays(8, 2), "uniform", "conv5", 0.5, "run", extra={"control": arrays(8, 2)}
+    ),
     Update(3, "f" * 64, "c" * 16, counts(3), counts(3, 1), 17, arrays(8, 3), {"control": arrays(8, 3)}),
     Gather("site-1", 0, ("a", "b"), "gram", extra={"moments": (np.zeros(8), np.ones(8))}),
     Sums(0, "f" * 64, "c" * 16, 5, (np.arange(6.0), np.eye(3, 2), np.array([2, 3]))),
@@ -75,7 +79,9 @@ VALUES = [
     Gather("a", 0, ("a",), "gram", nonce="0" * 16, sharers=("a", "b"), boxes=(np.ones((1, 92), np.uint8),)),
     Invitation("a", "7", 1, "train", "0" * 16),
     PublicKeys("1" * 64, "2" * 64, ""),
-    Peers("a", "7", 1, "train", "0" * 16, ("a", "b"), ("1" * 64,) * 2, ("2" * 64,) * 2, ("", "ff"), ("", "ssh")),
+    Peers(
+        "a", "7", 1, "train", "0" * 16, ("a", "b"), ("1" * 64,) * 2, ("2" * 64,) * 2, ("", "ff"), ("", "ssh")
+    ),
     Boxes(np.arange(6, dtype=np.uint8).reshape(2, 3)),
     Masked(1, "f" * 64, "c" * 16, np.array([0, 2**64 - 1], np.uint64)),
     Survivors("a", "7", 1, "train", "0" * 16, ("a", "b")),
@@ -185,7 +191,9 @@ def with_counts(array: np.ndarray) -> RecordDict:
 
 def with_kernel(*shape: object, data: bytes = DATA) -> RecordDict:
     """Say something else of the bytes of the kernel."""
-    return changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", [shape, HEAD[1]]]], arrays=data)
+    return changed(
+        layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", [shape, HEAD[1]]]], arrays=data
+    )
 
 
 def without(key: str) -> RecordDict:
@@ -224,8 +232,14 @@ def and_(**records: ConfigRecord | ArrayRecord) -> RecordDict:
             changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["portrait", HEAD]]),
             r"arrays for \['portrait'\]",
         ),
-        (changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", HEAD[:1]]]), "the layout says 176"),
-        (changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", [*HEAD, HEAD[1]]]]), "too small"),
+        (
+            changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", HEAD[:1]]]),
+            "the layout says 176",
+        ),
+        (
+            changed(layout=[["validation", [COUNTS]], ["test", [COUNTS]], ["total", [*HEAD, HEAD[1]]]]),
+            "too small",
+        ),
         (changed(layout=[]), "of which the layout says 0"),
         (changed(layout=None), "incomplete or malformed"),
         (changed(layout=[["validation"]]), "incomplete or malformed"),

@@ -18,7 +18,10 @@ D, C, N = 4, 3, 20
 
 def sums_of(what: str, n: int = N, scale: float = 1.0) -> Sums:
     rng = np.random.default_rng(n)
-    x, y = (scale * rng.normal(size=(n, D))).astype(np.float32), rng.integers(0, C - 1, n)  # none of the last class
+    x, y = (
+        (scale * rng.normal(size=(n, D))).astype(np.float32),
+        rng.integers(0, C - 1, n),
+    )  # none of the last class
     return Sums(1, "", "", n, site_sums(what, x, y, C))
 
 
@@ -77,7 +80,9 @@ def test_what_a_site_makes_is_let_in(what: str, n: int, scale: float) -> None:
         ("moments", 0, put((0, 0), 1e3), "cannot have"),
     ],
 )
-def test_what_no_images_can_give_is_refused(what: str, number: int, change: Callable[[Any], Any], why: str) -> None:
+def test_what_no_images_can_give_is_refused(
+    what: str, number: int, change: Callable[[Any], Any], why: str
+) -> None:
     with pytest.raises(ProtocolError, match=why):
         check_sums(changed(sums_of(what), number, change), what, D, C)
 

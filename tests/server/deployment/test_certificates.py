@@ -112,13 +112,19 @@ def test_an_expired_authority_signs_nothing_until_it_is_renewed(folder: Path) ->
 
 
 def test_what_a_certificate_says(folder: Path) -> None:
-    issue_server_certificate(folder, ["192.0.2.7", "Fl.Example.org", "fl.example.org", "localhost", "2001:db8:0::7"])
+    issue_server_certificate(
+        folder, ["192.0.2.7", "Fl.Example.org", "fl.example.org", "localhost", "2001:db8:0::7"]
+    )
     server, authority = read_certificate(folder / "server.crt"), read_certificate(folder / "ca.crt")
     assert server.hosts == ("192.0.2.7", "fl.example.org", "localhost", "2001:db8::7", "127.0.0.1", "::1")
     assert authority.hosts == ()
     subjects = [loaded(folder / name).subject.rfc4514_string() for name in ("server.crt", "ca.crt")]
     assert subjects == ["CN=fedtransfer coordinator", "CN=heart study"]
-    assert (server.path, server.days_left, authority.days_left) == (folder / "server.crt", SERVER_DAYS - 1, CA_DAYS - 1)
+    assert (server.path, server.days_left, authority.days_left) == (
+        folder / "server.crt",
+        SERVER_DAYS - 1,
+        CA_DAYS - 1,
+    )
     skew = datetime.now(UTC) - loaded(folder / "server.crt").not_valid_before_utc
     assert timedelta(hours=1) <= skew < timedelta(hours=1, minutes=5)
     der = ssl.PEM_cert_to_DER_cert((folder / "server.crt").read_text())
@@ -128,7 +134,9 @@ def test_what_a_certificate_says(folder: Path) -> None:
 def test_a_server_certificate_never_outlives_the_authority(tmp_path: Path) -> None:
     make_authority(tmp_path, "short", 10)
     issue_server_certificate(tmp_path, [])
-    assert read_certificate(tmp_path / "server.crt").not_after == read_certificate(tmp_path / "ca.crt").not_after
+    assert (
+        read_certificate(tmp_path / "server.crt").not_after == read_certificate(tmp_path / "ca.crt").not_after
+    )
 
 
 def test_each_key_serves_one_purpose(folder: Path) -> None:
@@ -159,7 +167,9 @@ def test_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(FILES)
 
 
-def test_key_and_certificate_are_replaced_together_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_and_certificate_are_replaced_together_or_not_at_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, writes = [(folder / name).read_bytes() for name in FILES], iter(range(2))
 
     def full(descriptor: int) -> None:
@@ -229,7 +239,10 @@ def test_expiry_is_told_in_time(folder: Path) -> None:
         "(days left: 9); run fedtransfer server renew --authority, then give every site the new ca.crt"
     )
     day = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
-    assert server == f"{folder / 'server.crt'} expired on {day}, so no site can connect; run fedtransfer server renew"
+    assert (
+        server
+        == f"{folder / 'server.crt'} expired on {day}, so no site can connect; run fedtransfer server renew"
+    )
     (folder / "server.crt").unlink()
     with pytest.raises(UserError, match=r"server\.crt: cannot be read"):
         expiry_warnings(folder)

@@ -79,7 +79,9 @@ def test_one_run_at_a_time_and_no_folder_twice(coordinator: Coordinator) -> None
         request_run(coordinator, None, {}, "one")
 
 
-def test_a_run_that_never_began_is_ended_at_once_and_one_that_did_by_the_supervisor(coordinator: Coordinator) -> None:
+def test_a_run_that_never_began_is_ended_at_once_and_one_that_did_by_the_supervisor(
+    coordinator: Coordinator,
+) -> None:
     """A coordinator that is down would never get to it, and no other run could be asked for."""
     request_run(coordinator, None, {}, "one")
     assert end_run(coordinator) == "run one is withdrawn; it had not begun"
@@ -119,7 +121,10 @@ def test_files_of_a_run_are_found_from_wherever_it_is_run(
     monkeypatch.chdir(tmp_path)
     files = {"backbone": "own.keras", "feature-statistics": "public.npz"}
     config = request_run(coordinator, None, files, "one").config
-    assert (config.backbone, config.feature_statistics) == (str(tmp_path / "own.keras"), str(tmp_path / "public.npz"))
+    assert (config.backbone, config.feature_statistics) == (
+        str(tmp_path / "own.keras"),
+        str(tmp_path / "public.npz"),
+    )
     end(coordinator, "finished")
     config = request_run(coordinator, None, {}, "two").config
     assert (config.backbone, config.weights, config.feature_statistics) == (RunConfig().backbone, "", "")

@@ -53,7 +53,9 @@ def test_the_coordinator_decides_the_name(coordinator: Coordinator, tmp_path: Pa
     assert [site.name for site in enrolled_sites(coordinator)] == ["st.anna"]
 
 
-@pytest.mark.parametrize("name", ["", "../anna", ".anna", "-anna", "an na", "anna/bert", "anna\n", "änna", "a" * 65])
+@pytest.mark.parametrize(
+    "name", ["", "../anna", ".anna", "-anna", "an na", "anna/bert", "anna\n", "änna", "a" * 65]
+)
 def test_names_that_cannot_be_one(coordinator: Coordinator, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"cannot be a site's name"):
         enrol(coordinator, key_file(tmp_path / "site.pub", ""), name)
@@ -61,7 +63,9 @@ def test_names_that_cannot_be_one(coordinator: Coordinator, tmp_path: Path, name
 
 
 def test_a_private_key_given_by_mistake(coordinator: Coordinator, tmp_path: Path) -> None:
-    secret = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    secret = ec.generate_private_key(ec.SECP384R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+    )
     (tmp_path / "site.key").write_bytes(secret)
     with pytest.raises(UserError) as caught:
         enrol(coordinator, tmp_path / "site.key", "anna")
@@ -90,7 +94,10 @@ def test_no_file(coordinator: Coordinator, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "kind"),
-    [(ed25519.Ed25519PrivateKey.generate(), "ssh-ed25519"), (rsa.generate_private_key(65537, 2048), "ssh-rsa")],
+    [
+        (ed25519.Ed25519PrivateKey.generate(), "ssh-ed25519"),
+        (rsa.generate_private_key(65537, 2048), "ssh-rsa"),
+    ],
 )
 def test_kinds_of_keys_that_flower_does_not_take(
     coordinator: Coordinator, tmp_path: Path, key: object, kind: str
@@ -150,7 +157,9 @@ class Known:
     """What SuperLink would know."""
 
     def __init__(self, *sites: EnrolledSite) -> None:
-        self.listed = [Node(number, site.name, site.pem, "online", None) for number, site in enumerate(sites, 1)]
+        self.listed = [
+            Node(number, site.name, site.pem, "online", None) for number, site in enumerate(sites, 1)
+        ]
         self.done: list[tuple[str, object]] = []
 
     def nodes(self) -> list[Node]:

@@ -165,7 +165,9 @@ def test_only_paths_of_sites_reach_superlink(front: Front, method: str, path: st
 def test_a_second_request_in_the_same_breath_is_judged_too(front: Front) -> None:
     front.asked.clear()
     first = b"POST /v1/fleet/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-    second = b"POST /v1/control/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    second = (
+        b"POST /v1/control/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
     assert front.send(first + second) == [200, 403]
     assert front.asked == ["/v1/fleet/x"]
 
@@ -223,6 +225,8 @@ def test_nothing_is_passed_to_an_impostor_of_superlink(tmp_path: Path) -> None:
 
 
 def test_addresses_are_written_as_nginx_wants_them() -> None:
-    site = nginx_site(["fl.example.org", "192.0.2.7", "2001:db8::7"], 9443, 9092, Path("/srv/fl/certificates"))
+    site = nginx_site(
+        ["fl.example.org", "192.0.2.7", "2001:db8::7"], 9443, 9092, Path("/srv/fl/certificates")
+    )
     assert "server_name fl.example.org 192.0.2.7 [2001:db8::7];" in site
     assert 'ssl_certificate_key "/srv/fl/certificates/server.key";' in site

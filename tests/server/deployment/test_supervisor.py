@@ -20,7 +20,9 @@ from fedtransfer.server.deployment.supervisor import IDLE_SUBMISSIONS, attend
 
 RUNNING, DONE = RunStatus("running", "", ""), RunStatus("finished", "completed", "")
 DIED = RunStatus("finished", "failed", "No heartbeat received from the task")
-SAID = RunStatus("finished", "failed", "ServerApp failed with exception: round 3: 1 of 4 sites gave a usable answer")
+SAID = RunStatus(
+    "finished", "failed", "ServerApp failed with exception: round 3: 1 of 4 sites gave a usable answer"
+)
 
 
 @dataclass
@@ -127,7 +129,9 @@ def test_a_run_is_stopped_when_that_is_wanted(coordinator: Coordinator) -> None:
     assert len(link.submitted) == 1, "and not taken up again"
 
 
-def test_a_run_that_cannot_be_submitted_has_failed(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_be_submitted_has_failed(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(config: RunConfig) -> int:
         raise UserError("SuperLink started no run")
 
@@ -141,7 +145,11 @@ def test_a_run_that_cannot_be_submitted_has_failed(coordinator: Coordinator, mon
     ("answer", "status", "stopped"), [(RUNNING, "running", [7]), (DONE, "finished", []), (DIED, "wanted", []), (None, "wanted", [])]
 )  # fmt: skip
 def test_after_any_outage_the_coordinator_comes_back(
-    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, answer: RunStatus | None, status: str, stopped: list[int]
+    coordinator: Coordinator,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: RunStatus | None,
+    status: str,
+    stopped: list[int],
 ) -> None:
     """Flower takes no order to stop a run that it has given up itself, or finished, in the meantime."""
 
@@ -184,7 +192,9 @@ def test_an_expired_certificate_is_refused_before_anything_starts(
     assert not (folder.state / "pid").exists()
 
 
-def test_a_superlink_that_does_not_start_names_its_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_superlink_that_does_not_start_names_its_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Ended:
         returncode = 1
 

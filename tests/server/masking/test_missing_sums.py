@@ -50,9 +50,13 @@ def test_a_silent_site_is_left_out_of_the_sums(tmp_path: Path) -> None:
         run = Drawn(DATA, tmp_path, silent)
         outcome = run.run(strategy="fedncm", round_retries=0)
     assert run.records[0].refused == {"anna": "did not answer in time"}
-    without = Drawn({site: DATA[site] for site in ("bert", "carl")}, tmp_path / "without").run(strategy="fedncm")
+    without = Drawn({site: DATA[site] for site in ("bert", "carl")}, tmp_path / "without").run(
+        strategy="fedncm"
+    )
     scale = without.progress.one_shot["factor"] / outcome.progress.one_shot["factor"]
-    assert_same(outcome.progress.state.head, [array / np.float32(scale) for array in without.progress.state.head])
+    assert_same(
+        outcome.progress.state.head, [array / np.float32(scale) for array in without.progress.state.head]
+    )
 
 
 def test_too_few_sums_stop_the_run_with_the_reasons(tmp_path: Path) -> None:

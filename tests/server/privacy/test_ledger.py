@@ -38,7 +38,13 @@ def test_a_charge_is_on_disk_when_it_returns(tmp_path: Path, monkeypatch: pytest
     assert [line["round"] for line in lines] == [1, 2]
     assert synced[-1] == (tmp_path / FILE).stat().st_size
     assert lines[0]["rate"] == 0.2
-    assert lines[1]["epsilon"] == spending.epsilon >= spending.promise.epsilon(2) > spending.promise.epsilon(1) > 0
+    assert (
+        lines[1]["epsilon"]
+        == spending.epsilon
+        >= spending.promise.epsilon(2)
+        > spending.promise.epsilon(1)
+        > 0
+    )
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30])
@@ -151,9 +157,13 @@ def test_a_ledger_of_the_old_name_is_never_forgotten(tmp_path: Path) -> None:
 def test_ledgers_of_both_names_are_refused_with_the_remedy(tmp_path: Path) -> None:
     ledger(tmp_path).charge(1)
     (tmp_path / "privacy.jsonl").write_text(OLD_LINES)
-    with pytest.raises(UserError, match=r"got privacy\.jsonl and run-privacy\.jsonl; .*Append the lines .* remove"):
+    with pytest.raises(
+        UserError, match=r"got privacy\.jsonl and run-privacy\.jsonl; .*Append the lines .* remove"
+    ):
         ledger(tmp_path)
-    assert RunLedger.from_config(tmp_path, RunConfig()) is None, "a run that promises nothing asks for no ledger"
+    assert RunLedger.from_config(tmp_path, RunConfig()) is None, (
+        "a run that promises nothing asks for no ledger"
+    )
 
 
 def test_a_ledger_that_cannot_be_read_is_named(tmp_path: Path) -> None:

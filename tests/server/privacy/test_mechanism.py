@@ -62,7 +62,9 @@ def test_noise_is_as_large_as_the_formula_says() -> None:
 def test_every_strategy_divides_by_the_fixed_number(name: str) -> None:
     mechanism = SiteLevel(2.5, 1.0)
     released = mechanism.release([delta(0.5), delta(0.5, 1)], HEAD, 1.0, Silent())
-    np.testing.assert_allclose(mean(released, name), (flat(delta(0.5)) + flat(delta(0.5, 1))) / 2.5, rtol=1e-6)
+    np.testing.assert_allclose(
+        mean(released, name), (flat(delta(0.5)) + flat(delta(0.5, 1))) / 2.5, rtol=1e-6
+    )
 
 
 def test_a_dropout_changes_neither_noise_nor_denominator() -> None:
@@ -77,7 +79,9 @@ def test_a_dropout_changes_neither_noise_nor_denominator() -> None:
 
 
 @given(st.floats(1e-12, 1e38), st.integers(0, 5), st.sampled_from([None, np.nan, np.inf, -np.inf]))
-def test_no_update_moves_the_mean_by_more_than_the_bound(size: float, seed: int, broken: float | None) -> None:
+def test_no_update_moves_the_mean_by_more_than_the_bound(
+    size: float, seed: int, broken: float | None
+) -> None:
     with np.errstate(over="ignore"):
         wild = delta(1.0, seed)
         wild = tuple((array.astype(np.float64) * size).astype(np.float32) for array in wild)

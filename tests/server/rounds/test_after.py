@@ -22,7 +22,11 @@ def test_personal_heads_are_asked_for_where_the_run_makes_them(tmp_path: Path) -
     run = Drawn(DATA, tmp_path / "run", refuse)
     outcome = run.run(personal_epochs=2, rounds=1)
     [record] = [record for record in run.records if record.phase == "personal"]
-    assert (record.attempt, set(record.answers), record.refused) == (3, {"anna", "bert"}, {"carl": "full: no room"})
+    assert (record.attempt, set(record.answers), record.refused) == (
+        3,
+        {"anna", "bert"},
+        {"carl": "full: no room"},
+    )
     assert outcome.personal["sites"] == 2
     assert outcome.personal["sites_without_answer"] == ["carl"]
     images = [len(DATA[site]["test"][1]) for site in ("anna", "bert")]

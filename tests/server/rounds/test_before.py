@@ -5,7 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_sites import WIDTH, Drawn, Stopped, assert_same, draw, losses_of, numbers, seen, three_sites, together
+from drawn_sites import (
+    WIDTH,
+    Drawn,
+    Stopped,
+    assert_same,
+    draw,
+    losses_of,
+    numbers,
+    seen,
+    three_sites,
+    together,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +33,9 @@ SLACK = 2048  # what the protocol promises to add at most
 
 @settings(max_examples=8)
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 30), min_size=1, max_size=4))
-def test_moments_over_any_split_are_those_of_all_images_together(tmp_path_factory, seed: int, sizes: list[int]) -> None:
+def test_moments_over_any_split_are_those_of_all_images_together(
+    tmp_path_factory, seed: int, sizes: list[int]
+) -> None:
     x, labels = draw(seed, sum(sizes))
     x[:, 5] = 2.5  # constant everywhere
     ends = np.cumsum([0, *sizes])
@@ -63,7 +76,9 @@ def by_definition(config, classes: str = "abc") -> dict[tuple[float, float], flo
 
 
 @pytest.mark.parametrize("ridge", [0.0, 3.0])
-def test_the_head_is_the_one_with_the_lowest_loss_on_all_validation_images(tmp_path: Path, ridge: float) -> None:
+def test_the_head_is_the_one_with_the_lowest_loss_on_all_validation_images(
+    tmp_path: Path, ridge: float
+) -> None:
     run = Drawn(DATA, tmp_path)
     outcome = run.run(strategy="fed3r", ridge=ridge)
     losses = by_definition(run.config(strategy="fed3r", ridge=ridge))
@@ -97,7 +112,11 @@ def test_a_trial_needs_a_quorum_and_is_tried_again_without_one(tmp_path: Path) -
 
     some, none = Drawn(DATA, tmp_path / "some", refuse), Drawn(DATA, tmp_path / "none", refuse)
     some.run(strategy="fed3r")
-    assert sorted(site for site, request in some.asked if isinstance(request, Trial)) == ["anna", "bert", "carl"]
+    assert sorted(site for site, request in some.asked if isinstance(request, Trial)) == [
+        "anna",
+        "bert",
+        "carl",
+    ]
     with pytest.raises(UserError, match=r"round 0: 2 of 3 .* 3 are (.|\n)*carl: tired"):
         none.run(strategy="fed3r", min_sites=3)
     assert [site for site, request in none.asked if isinstance(request, Trial)].count("carl") == 3
@@ -139,7 +158,9 @@ def test_a_one_shot_head_ends_there_or_is_what_the_first_round_begins_with(tmp_p
     ],
 )
 @pytest.mark.parametrize("stop_after", [0, 1])
-def test_a_resumed_run_does_not_gather_again_and_ends_alike(tmp_path: Path, how: dict, stop_after: int) -> None:
+def test_a_resumed_run_does_not_gather_again_and_ends_alike(
+    tmp_path: Path, how: dict, stop_after: int
+) -> None:
     whole, broken, resumed = (Drawn(DATA, tmp_path / name) for name in ("whole", "broken", "broken"))
     expected = whole.run(Tables(), **how)
     with pytest.raises(Stopped):
@@ -178,7 +199,9 @@ def test_a_one_shot_run_is_resumed_from_its_head(tmp_path: Path) -> None:
 def test_the_history_has_every_phase_with_its_bytes(tmp_path: Path) -> None:
     run = Drawn(DATA, tmp_path)
     run.run(Tables(), standardise="federated", init="fed3r", personal_epochs=1, rounds=2)
-    rows = [(r["phase"], int(r["round"]), r["status"], int(r["sites_present"])) for r in read_history(tmp_path)]
+    rows = [
+        (r["phase"], int(r["round"]), r["status"], int(r["sites_present"])) for r in read_history(tmp_path)
+    ]
     assert rows == [
         ("sums", 0, "ok", 3), ("sums", 0, "ok", 3), ("trial", 0, "ok", 3), ("train", 1, "ok", 3), ("train", 2, "ok", 3),
         ("score", 3, "ok", 3), ("personal", 3, "ok", 3),
@@ -220,7 +243,9 @@ def test_all_trainers_are_summed_whoever_trains(tmp_path: Path) -> None:
     assert phases == [("sums", 3), ("sums", 3), ("trial", 3), *[("train", 1)] * 3, ("score", 3)]
     y = numbers(together(DATA, "validation")[1], "abc")
     x = seen(run.config(standardise="federated"), together(DATA, "validation")[0], outcome.moments)
-    assert outcome.best.loss == pytest.approx(losses_of(outcome.best.head, x, y) / len(y), rel=1e-4), "by all sites"
+    assert outcome.best.loss == pytest.approx(losses_of(outcome.best.head, x, y) / len(y), rel=1e-4), (
+        "by all sites"
+    )
 
 
 def test_with_a_schedule_a_run_is_not_resumed_to_other_rounds(tmp_path: Path) -> None:

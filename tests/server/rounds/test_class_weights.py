@@ -8,7 +8,9 @@ counts = st.lists(st.integers(0, 5000), min_size=1, max_size=30).map(np.array).f
 
 
 @given(counts, st.floats(0, 0.9999))
-def test_weights_are_inverse_to_the_effective_number_with_mean_one_over_images(n: np.ndarray, beta: float) -> None:
+def test_weights_are_inverse_to_the_effective_number_with_mean_one_over_images(
+    n: np.ndarray, beta: float
+) -> None:
     """The effective number is 1 + β + β² + … of n terms (arXiv 1901.05555, Proposition 1)."""
     weights = class_weights(n, beta)
     assert weights.dtype == np.float32

@@ -59,7 +59,10 @@ def sending(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Tamper:
 
     def tamper(reply: Message) -> RecordDict:
         sent = unpack(reply.content, Update)
-        counts = [np.stack([c.images, c.predicted, c.correct]).astype(np.int32) for c in (sent.validation, sent.test)]
+        counts = [
+            np.stack([c.images, c.predicted, c.correct]).astype(np.int32)
+            for c in (sent.validation, sent.test)
+        ]
         changed = change([*counts, *(array.copy() for array in sent.total)])
         told = [[array.dtype.str, *array.shape] for array in changed]
         layout = [["validation", told[:1]], ["test", told[1:2]], ["total", told[2:]]]
@@ -129,7 +132,10 @@ BAD_REPLIES: dict[str, tuple[Tamper, str]] = {
     "another protocol version": (stating(version=1), "speaks version 1"),
     "another round": (lambda reply: stating(round=head_of(reply)["round"] - 1)(reply), "answered round"),
     "another backbone": (stating(fingerprint="0" * 64), "used backbone 0000"),
-    "another class list": (stating(classes=classes_digest(("red", "green", "blue"))), "another list of class names"),
+    "another class list": (
+        stating(classes=classes_digest(("red", "green", "blue"))),
+        "another list of class names",
+    ),
     "count of zero": (stating(examples=0), "reported 0 training images"),
     "negative count": (stating(examples=-5), "reported -5 training images"),
     "count above the bound": (stating(examples=10**6), "above --max-examples 1000"),
@@ -174,13 +180,19 @@ class World:
             }
         )  # fmt: skip
         places = [
-            SimulatedSite(name, {"data": str(self.data[name]), "state": str(self.root / out / name), "name": name})
+            SimulatedSite(
+                name, {"data": str(self.data[name]), "state": str(self.root / out / name), "name": name}
+            )
             for name in names
         ]
 
         def app(message: Message, context: Context) -> Message | None:
             reply = client_app(message, context)
-            if tamper is None or context.node_config["name"] not in bad or message.metadata.message_type == "query":
+            if (
+                tamper is None
+                or context.node_config["name"] not in bad
+                or message.metadata.message_type == "query"
+            ):
                 return reply
             if message.metadata.message_type != "train":
                 if len(bad) > 1:
@@ -240,7 +252,9 @@ def told(folder: Path, site: str = "mallory") -> list[str]:
         return [row["status"] for row in csv.DictReader(file) if row["site"] == site]
 
 
-def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All of them, one a round."""
     faults, rounds = list(BAD_REPLIES), len(BAD_REPLIES)
     monkeypatch.setattr("fedtransfer.server.sites.cohort.FAILURES", rounds + 1)  # she is never set aside
@@ -250,7 +264,9 @@ def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(world: World, mo
 
     folder = world.run("all-faults", tamper, rounds=rounds)
     status = dict(zip(faults, told(folder), strict=False))
-    assert {fault: status[fault] for fault, (_, words) in BAD_REPLIES.items() if words not in status[fault]} == {}
+    assert {
+        fault: status[fault] for fault, (_, words) in BAD_REPLIES.items() if words not in status[fault]
+    } == {}
     assert heads(folder) == heads(world.run("no-faults", sites=HONEST, rounds=rounds))
     assert json.loads((folder / "summary.json").read_text())["sites_left_out"]["mallory"]["times"] >= rounds
 
@@ -334,13 +350,17 @@ def test_a_site_that_hangs_or_is_late_is_left_out(world: World, without_mallory)
     assert told(folder)[:2] == ["did not answer in time"] * 2
 
 
-def test_only_bad_replies_change_nothing_and_stop_the_run_which_is_then_resumed(world: World, undisturbed) -> None:
+def test_only_bad_replies_change_nothing_and_stop_the_run_which_is_then_resumed(
+    world: World, undisturbed
+) -> None:
     everyone = (*HONEST, "mallory")
 
     def from_round_three(reply: Message) -> RecordDict | Message:
         return filled(np.nan)(reply) if head_of(reply)["round"] >= 3 else reply
 
-    with pytest.raises(UserError, match=r"round 3: 0 of 2 .* 1 are needed; tried 2 times(.|\n)* resume the run"):
+    with pytest.raises(
+        UserError, match=r"round 3: 0 of 2 .* 1 are needed; tried 2 times(.|\n)* resume the run"
+    ):
         world.run("all-bad", from_round_three, who=everyone, round_retries=1, **ADAPTIVE)
     folder = world.root / "all-bad"
     with (folder / "history.csv").open() as file:
@@ -398,5 +418,7 @@ def test_waiting_for_sites_is_bounded(world: World) -> None:
     config = RunConfig(sites=4, join_timeout=0.5, out=str(world.root / "alone"))
     grid: Grid = Alone(client_app, [SimulatedSite("anna", {})], config.to_flat(), 1)
     context = Context(1, 1, {}, RecordDict(), config.to_flat())
-    with pytest.raises(UserError, match=r"1 of 4 sites connected within 0.5 s, 2 are needed. Connected: anna"):
+    with pytest.raises(
+        UserError, match=r"1 of 4 sites connected within 0.5 s, 2 are needed. Connected: anna"
+    ):
         make_app()(grid, context)

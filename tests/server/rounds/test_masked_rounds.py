@@ -18,7 +18,17 @@ from fedtransfer.common.masks.graph import graph, least_sites
 from fedtransfer.common.masks.messages import Invitation, Masked, Peers, PublicKeys, Survivors, Unmasking
 from fedtransfer.common.masks.vector import COARSE, rounding_error
 from fedtransfer.common.wire import protocol
-from fedtransfer.common.wire.protocol import Confusion, Gather, Personal, Query, Request, Sums, Task, Trial, Update
+from fedtransfer.common.wire.protocol import (
+    Confusion,
+    Gather,
+    Personal,
+    Query,
+    Request,
+    Sums,
+    Task,
+    Trial,
+    Update,
+)
 from fedtransfer.server.callbacks.tables import Tables
 from fedtransfer.server.sites.admission import Answers, Terms
 from fedtransfer.server.sites.federation import join
@@ -34,7 +44,11 @@ ANSWERS = {"fedavg": Update, "fedncm": Sums, "fed3r": Sums}
 def many(sites: int) -> dict:
     """Small sites of different sizes."""
     return {
-        f"site-{k:03}": {"train": draw(k, 4 + k % 5), "validation": draw(500 + k, 3), "test": draw(900 + k, 3)}
+        f"site-{k:03}": {
+            "train": draw(k, 4 + k % 5),
+            "validation": draw(500 + k, 3),
+            "test": draw(900 + k, 3),
+        }
         for k in range(sites)
     }
 
@@ -123,7 +137,9 @@ def drop_and_check(tmp_path: Path, method: str, sites: int, stage: str, number: 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("sites", [5, pytest.param(20, marks=pytest.mark.run)])
 @pytest.mark.parametrize("method", ANSWERS)
-def test_totals_are_plain_sums_of_those_who_remain(tmp_path: Path, method: str, sites: int, stage: str) -> None:
+def test_totals_are_plain_sums_of_those_who_remain(
+    tmp_path: Path, method: str, sites: int, stage: str
+) -> None:
     for number in dict.fromkeys((0, 1, most(sites, stage))):
         if number or stage == "keys":
             drop_and_check(tmp_path, method, sites, stage, number)
@@ -175,9 +191,12 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(
-    "stage", [pytest.param(name, marks=[] if name in ("keys", "unmask") else [pytest.mark.run]) for name in STAGES]
+    "stage",
+    [pytest.param(name, marks=[] if name in ("keys", "unmask") else [pytest.mark.run]) for name in STAGES],
 )
-def test_one_dropout_more_than_allowed_is_tried_again_and_said_so(tmp_path: Path, undisturbed: Any, stage: str) -> None:
+def test_one_dropout_more_than_allowed_is_tried_again_and_said_so(
+    tmp_path: Path, undisturbed: Any, stage: str
+) -> None:
     number, failed = most(8, stage) + 1, []
 
     def misbehave(site: str, request: Any, value: Any) -> Any:
@@ -267,7 +286,9 @@ def test_a_masked_run_ends_where_a_plain_one_does(tmp_path: Path, method: str) -
     assert [record.test.total for record in masked.records] == [record.test.total for record in plain.records]
     assert [record.test.correct.sum() for record in masked.records] == [record.test.correct.sum() for record in plain.records]  # fmt: skip
     assert outcome.total is not None
-    np.testing.assert_array_equal(outcome.total.matrix, sum(scores.matrix for scores in expected.confusion.values()))
+    np.testing.assert_array_equal(
+        outcome.total.matrix, sum(scores.matrix for scores in expected.confusion.values())
+    )
     assert outcome.undelivered == {}
     for kind in ("global", "local", "fine_tuned", "mixed") if outcome.personal else ():
         assert outcome.personal[kind]["pooled"] == expected.personal[kind]["pooled"]
@@ -326,17 +347,28 @@ def test_a_site_that_fails_before_the_result_gets_it_without_masks(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda told: Masked(told.round, told.fingerprint, told.classes, told.vector[:-1]), "the wrong shape"),
+        (
+            lambda told: Masked(told.round, told.fingerprint, told.classes, told.vector[:-1]),
+            "the wrong shape",
+        ),
         (
             lambda told: Masked(told.round, told.fingerprint, told.classes, told.vector.view(np.int64)),
             "the wrong shape",
         ),
-        (lambda told: Masked(9, told.fingerprint, told.classes, told.vector), "answered round 9, expected round 1"),
+        (
+            lambda told: Masked(9, told.fingerprint, told.classes, told.vector),
+            "answered round 9, expected round 1",
+        ),
         (lambda told: Masked(told.round, "0" * 64, told.classes, told.vector), "used backbone 0000"),
-        (lambda told: Masked(told.round, told.fingerprint, "0" * 16, told.vector), "another list of class names"),
+        (
+            lambda told: Masked(told.round, told.fingerprint, "0" * 16, told.vector),
+            "another list of class names",
+        ),
     ],
 )
-def test_masked_answers_that_do_not_fit_are_left_out(tmp_path: Path, change: Callable[[Any], Any], words: str) -> None:
+def test_masked_answers_that_do_not_fit_are_left_out(
+    tmp_path: Path, change: Callable[[Any], Any], words: str
+) -> None:
     def misbehave(site: str, request: Any, value: Any) -> Any:
         return change(value) if site == "site-004" and isinstance(value, Masked) else value
 
@@ -346,13 +378,17 @@ def test_masked_answers_that_do_not_fit_are_left_out(tmp_path: Path, change: Cal
     assert words in asked.refused["site-004"]
 
 
-@pytest.mark.parametrize("key", ["00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "ab" * 31, "AB" * 32, "x" * 64])
+@pytest.mark.parametrize(
+    "key", ["00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "ab" * 31, "AB" * 32, "x" * 64]
+)
 @pytest.mark.parametrize("part", ["mask", "box"])
 def test_a_key_that_is_none_is_left_out_with_its_site(tmp_path: Path, key: str, part: str) -> None:
     """All would find out that it is none, and none would say who sent it."""
 
     def misbehave(site: str, request: Any, value: Any) -> Any:
-        return replace(value, **{part: key}) if site == "site-004" and isinstance(value, PublicKeys) else value
+        return (
+            replace(value, **{part: key}) if site == "site-004" and isinstance(value, PublicKeys) else value
+        )
 
     run = Drawn(many(5), tmp_path, misbehave)
     asked = total_of(run, "fedncm")
@@ -436,7 +472,9 @@ def test_sums_of_the_same_images_are_never_totalled_twice(tmp_path: Path) -> Non
 PRIVATE = {"dp": "site", "noise": "shared", "weighting": "uniform", "min_sites": 5, "rounds": 1}
 
 
-def test_shared_noise_of_sites_is_in_the_masked_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_noise_of_sites_is_in_the_masked_total(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With next to no noise, and a bound above all updates, the head is the plain one; with noise it is not."""
     monkeypatch.setattr("fedtransfer.common.config.privacy_rules.LEAST_NOISE", 0.0)
     uniform = {"weighting": "uniform", "rounds": 1, "classes": "declared", "class_names": "a,b,c"}
@@ -460,4 +498,6 @@ def test_a_private_round_without_a_total_is_not_tried_again_and_says_so(tmp_path
     assert not any(array.any() for array in outcome.progress.state.head)
     [record] = [record for record in run.records if record.phase == "train"]
     assert "are needed to unmask the sum" in record.failure
-    assert len({request.nonce for request in run.requests(Task) if request.nonce}) == 1, "the result needs no masks"
+    assert len({request.nonce for request in run.requests(Task) if request.nonce}) == 1, (
+        "the result needs no masks"
+    )

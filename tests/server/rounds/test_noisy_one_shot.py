@@ -68,7 +68,9 @@ def test_without_noise_class_means_are_those_of_scikit_learn_on_clipped_features
     config = RunConfig(strategy="fedncm", clip=0.5, **QUIET)
     ridge, (kernel, bias) = fedncm.solve_noisy(released(config, x, y, 4), config, total_deviation(config, 4))
     means = NearestCentroid().fit(clipped(x, 0.5), y).centroids_
-    np.testing.assert_allclose(kernel.T, means / np.linalg.norm(means, axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        kernel.T, means / np.linalg.norm(means, axis=1, keepdims=True), rtol=1e-5, atol=1e-6
+    )
     assert (ridge, bias.any()) == (0.0, False)
 
 
@@ -107,7 +109,11 @@ def test_a_run_asks_every_site_once_and_tries_nothing(tmp_path: Path, strategy: 
     assert not run.requests(Trial)
     sums = [value for _, value in run.answered if isinstance(value, Sums)]
     assert {value.examples for value in sums} == {1}
-    ridge = total_deviation(run.config(strategy="fed3r", **PRIVATE), 3) * math.sqrt(8) if strategy == "fed3r" else 0.0
+    ridge = (
+        total_deviation(run.config(strategy="fed3r", **PRIVATE), 3) * math.sqrt(8)
+        if strategy == "fed3r"
+        else 0.0
+    )
     assert outcome.progress.one_shot == {"ridge": pytest.approx(ridge), "factor": 8.0}
 
 
@@ -119,7 +125,9 @@ def test_without_noise_a_run_ends_with_the_head_of_all_images_together(tmp_path:
     (x, labels), config = together(DATA, "train"), run.config(**settings)
     x, one_hot = seen(config, x).astype(np.float64), np.eye(3)[numbers(labels, "abc")]
     expected = (
-        np.linalg.solve(x.T @ x + 2 * np.eye(x.shape[1]), x.T @ one_hot) if strategy == "fed3r" else x.T @ one_hot
+        np.linalg.solve(x.T @ x + 2 * np.eye(x.shape[1]), x.T @ one_hot)
+        if strategy == "fed3r"
+        else x.T @ one_hot
     )
     if strategy == "fedncm":
         expected /= np.linalg.norm(expected, axis=0)
@@ -142,7 +150,11 @@ def test_a_site_whose_answer_is_refused_is_not_asked_for_another(tmp_path: Path)
 
     run = Drawn(DATA, tmp_path, without_finite_numbers)
     outcome = run.run(strategy="fed3r", round_retries=3, **PRIVATE)
-    assert sorted(site for site, request in run.asked if isinstance(request, Gather)) == ["anna", "bert", "carl"]
+    assert sorted(site for site, request in run.asked if isinstance(request, Gather)) == [
+        "anna",
+        "bert",
+        "carl",
+    ]
     assert outcome.progress.one_shot["ridge"] == pytest.approx(
         total_deviation(run.config(strategy="fed3r", **PRIVATE), 2) * math.sqrt(128)
     )

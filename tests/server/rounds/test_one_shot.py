@@ -39,7 +39,9 @@ def images(seed: int, n: int, d: int = 6, classes: int = 4) -> Data:
 def sums_at(name: str, data: Data, sites: list[np.ndarray], classes: int = 4) -> list[Sums]:
     """The sums of sites that have the given rows each."""
     x, y = data
-    return [Sums(1, "", "", len(rows), site_sums(METHODS[name].sums, x[rows], y[rows], classes)) for rows in sites]
+    return [
+        Sums(1, "", "", len(rows), site_sums(METHODS[name].sums, x[rows], y[rows], classes)) for rows in sites
+    ]
 
 
 def split(seed: int, n: int, number: int) -> list[np.ndarray]:
@@ -53,7 +55,9 @@ def split(seed: int, n: int, number: int) -> list[np.ndarray]:
 
 def solve(name: str, config: RunConfig, data: Data, sites: list[np.ndarray], classes: int = 4) -> np.ndarray:
     """Kernel and, in the last row, bias of the only candidate, (d + 1, C)."""
-    [(ridge, (kernel, bias))] = ONE_SHOT_HEADS[name].solve(sums_at(name, data, sites, classes), config).items()
+    [(ridge, (kernel, bias))] = (
+        ONE_SHOT_HEADS[name].solve(sums_at(name, data, sites, classes), config).items()
+    )
     assert ridge == config.ridge
     assert kernel.dtype == bias.dtype == np.float32
     return np.vstack([kernel, bias])
@@ -122,7 +126,9 @@ def test_lda_is_that_of_scikit_learn(ridge: float) -> None:
     n = 400
     x, y = images(3, n)
     estimator = Shrunk(ridge / n) if ridge == LAMBDA else None
-    lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=estimator).fit(x.astype(np.float64), y)
+    lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=estimator).fit(
+        x.astype(np.float64), y
+    )
     config = RunConfig(strategy="fed3r", ridge=ridge, lda=True)
     found = solve("fed3r", config, (x, y), split(3, n, 5))
     assert_close(found[:-1], lda.coef_.T, 1e-5)
@@ -139,7 +145,9 @@ def test_fedcof_is_the_formula_of_its_paper(seed: int, n: int, number: int) -> N
         right[:, c] = images_of_class * mean
         own = [x[rows][y[rows] == c].astype(np.float64) for rows in sites if (y[rows] == c).any()]
         if len(own) > 1:
-            covariance = sum(len(o) * np.outer(o.mean(0) - mean, o.mean(0) - mean) for o in own) / (len(own) - 1)
+            covariance = sum(len(o) * np.outer(o.mean(0) - mean, o.mean(0) - mean) for o in own) / (
+                len(own) - 1
+            )
             gram += (images_of_class - 1) * covariance
     w = np.linalg.inv(gram) @ right
     expected = np.vstack([w / np.linalg.norm(w, axis=0), np.zeros(4)])

@@ -47,7 +47,9 @@ def test_fedavg_of_one_full_step_is_gradient_descent_on_all_images(
     how = {"learning_rate": rate, "rounds": rounds, "batch_size": n}
     outcome = run.run(**how)
     expected = gradient_descent(run.config(**how), data, [np.zeros((WIDTH, 3)), np.zeros(3)])
-    entered = {task.round: task.head for task in run.requests(Task)} | {rounds + 1: outcome.progress.state.head}
+    entered = {task.round: task.head for task in run.requests(Task)} | {
+        rounds + 1: outcome.progress.state.head
+    }
     for number, head in enumerate(expected, 1):
         found, wanted = np.vstack(entered[number]), np.vstack(head)
         assert np.linalg.norm(found - wanted) <= 1e-5 * np.linalg.norm(wanted)
@@ -55,7 +57,9 @@ def test_fedavg_of_one_full_step_is_gradient_descent_on_all_images(
 
 @examples(4, 10)
 @given(st.integers(0, 10**6), st.integers(1, 5))
-def test_uniform_weights_give_another_head_unless_sites_are_equal(tmp_path_factory, seed: int, sites: int) -> None:
+def test_uniform_weights_give_another_head_unless_sites_are_equal(
+    tmp_path_factory, seed: int, sites: int
+) -> None:
     """So the test above can tell how updates are weighted."""
     x, labels = draw(seed, 12 * sites)
     held_out = {"validation": draw(seed + 1, 6), "test": draw(seed + 2, 3)}

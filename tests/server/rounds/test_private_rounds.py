@@ -45,7 +45,9 @@ def test_a_round_is_the_noisy_sum_over_a_fixed_number(tmp_path: Path) -> None:
     draws = rng(4)
     draws.random(3)  # the cohort
     total = [clipped(update.total, 0.5) for _, update in sorted(updates(run).items())]
-    assert min(np.linalg.norm(update.total[0]) for update in updates(run).values()) > 0.5, "else nothing is clipped"
+    assert min(np.linalg.norm(update.total[0]) for update in updates(run).values()) > 0.5, (
+        "else nothing is clipped"
+    )
     for i, array in enumerate(outcome.best.head):
         noisy = sum(arrays[i] for arrays in total) + 5.0 * 0.5 * draws.standard_normal(array.shape)
         np.testing.assert_allclose(array, noisy / 3, rtol=1e-5, atol=1e-6)
@@ -136,11 +138,15 @@ def test_nobody_is_told_who_was_in_a_round(tmp_path: Path, caplog: pytest.LogCap
         assert record.secret
         assert (record.planned, record.answers, record.refused, record.set_aside) == ((), {}, {}, {})
         assert "sites" not in record.scalars
-    assert len({(record.bytes_down, record.bytes_up) for record in trained[:9]}) == 1, "of empty cohorts as well"
+    assert len({(record.bytes_down, record.bytes_up) for record in trained[:9]}) == 1, (
+        "of empty cohorts as well"
+    )
     sizes = [update.total[0].nbytes for site in NAMES for update in updates(run, 2).values()]
     assert trained[0].bytes_up > max(sizes)
     assert "left out" not in caplog.text, "a log that names a site tells that it was drawn"
-    assert all(math.isnan(record.seconds) for record in trained), "how long a round took tells how many it had"
+    assert all(math.isnan(record.seconds) for record in trained), (
+        "how long a round took tells how many it had"
+    )
     for row in read_history(tmp_path):
         assert row["phase"] != "train" or not row["seconds"]
         assert (row["sites_planned"], row["sites_present"], row["sites_set_aside"]) == ("", "", "")
@@ -211,7 +217,9 @@ def test_rounds_may_change_on_resumption_unless_the_noise_was_found_for_them(tmp
         run.run(rounds=3, resume=True, **found)
 
 
-def test_the_budget_ends_a_run_that_keeps_what_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_budget_ends_a_run_that_keeps_what_it_has(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = Drawn(DATA, tmp_path)
     outcome = run.run(Tables(), rounds=50, epsilon=2.0, **SITE)
     told = outcome.privacy
@@ -219,7 +227,9 @@ def test_the_budget_ends_a_run_that_keeps_what_it_has(tmp_path: Path, caplog: py
     assert 1 < outcome.progress.round == told["rounds_charged"] < 50
     assert told["epsilon"] <= 2.0
     assert outcome.best.head is outcome.progress.state.head
-    words = f"the run stops after round {outcome.progress.round} of 50: one more would spend more than epsilon 2"
+    words = (
+        f"the run stops after round {outcome.progress.round} of 50: one more would spend more than epsilon 2"
+    )
     assert words in caplog.text
     assert set(outcome.confusion) == set(DATA), "the head is delivered"
     spent = [float(row["epsilon"]) for row in read_history(tmp_path)]

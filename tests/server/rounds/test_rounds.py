@@ -58,7 +58,9 @@ def stub(misbehave: Callable[[str, str, object], object] = lambda site, kind, va
         )
     )
     app.train()(lambda message, context: answer(message, context, "train", update))
-    app.evaluate()(lambda message, context: answer(message, context, "evaluate", lambda task: Scores(*scores(task))))
+    app.evaluate()(
+        lambda message, context: answer(message, context, "evaluate", lambda task: Scores(*scores(task)))
+    )
     app.evaluate("finish")(
         lambda message, context: answer(
             message, context, "finish", lambda task: Confusion(*scores(task), np.eye(2, dtype=np.int64))
@@ -76,7 +78,9 @@ class Rounds(Callback):
 
 
 def run(app: ClientApp, **settings: object) -> tuple[Outcome, list[Round]]:
-    config = RunConfig(**{"sites": 3, "rounds": 5, "server_learning_rate": 1.0, "server_momentum": 0.0, **settings})
+    config = RunConfig(
+        **{"sites": 3, "rounds": 5, "server_learning_rate": 1.0, "server_momentum": 0.0, **settings}
+    )
     server, outcomes, rounds = ServerApp(), [], Rounds()
 
     @server.main()
@@ -133,7 +137,9 @@ def test_with_partial_participation_the_best_is_compared_with_the_last_by_all_si
 
     def opinion(site: str, kind: str, value):
         if kind in ("train", "evaluate"):
-            return replace(value, validation=counts(0.1 if site == "bert" and value.round == 3 else 9.0 - value.round))
+            return replace(
+                value, validation=counts(0.1 if site == "bert" and value.round == 3 else 9.0 - value.round)
+            )
         return value
 
     for seed in range(50):
@@ -153,7 +159,9 @@ def test_without_validation_images_the_last_head_is_kept() -> None:
 
 def test_early_stopping_does_not_count_rounds_that_say_nothing() -> None:
     def blind(site: str, kind: str, value):
-        return replace(value, validation=Counts.empty(2)) if kind in ("train", "evaluate", "finish") else value
+        return (
+            replace(value, validation=Counts.empty(2)) if kind in ("train", "evaluate", "finish") else value
+        )
 
     assert run(stub(blind), early_stopping=1)[0].progress.round == 5
     assert run(stub(), early_stopping=1)[0].progress.round == 4, "the loss rises in round 4"

@@ -37,7 +37,10 @@ def _anew() -> None:
 
 def variates(run: Drawn, outcome: Outcome) -> list[tuple[np.ndarray, ...]]:
     """What each site holds of the run, as of the round in which it last counted."""
-    counted, zeros = outcome.progress.counted, tuple(np.zeros_like(array) for array in outcome.progress.state.head)
+    counted, zeros = (
+        outcome.progress.counted,
+        tuple(np.zeros_like(array) for array in outcome.progress.state.head),
+    )
     states = {name: SiteState(run.folder / name / "runs", outcome.progress.run) for name in run.data}
     return [states[name].after(counted[name]) if name in counted else zeros for name in run.data]
 
@@ -59,7 +62,10 @@ def told(run: Drawn) -> dict[str, list[tuple[int, int]]]:
 def test_sites_are_told_which_of_their_rounds_counted(tmp_path: Path) -> None:
     run = Drawn(DATA, tmp_path, spoiled)
     outcome = run.run(**HOW)
-    assert [(r.round, r.attempt, bool(r.failure)) for r in run.records if r.round == 4] == [(4, 1, True), (4, 2, False)]
+    assert [(r.round, r.attempt, bool(r.failure)) for r in run.records if r.round == 4] == [
+        (4, 1, True),
+        (4, 2, False),
+    ]
     assert told(run) == {
         "anna": [(1, 0), (2, 1), (3, 2), (4, 3), (4, 3), (5, 4), (6, 5)],
         "bert": [(1, 0), (2, 1), (3, 1), (4, 3), (4, 3), (5, 4), (6, 5)],

@@ -23,7 +23,11 @@ def test_means_worst_and_pooled() -> None:
         "dora": personal(50, 40, 45, 42, 39, share=0.3),  # mixed below both, fine-tuned between
     }
     told = summarise_personal(answers, described("anna", "berta", "clara", "dora", "emma"))
-    assert (told["sites"], told["sites_without_test_images"], told["sites_without_answer"]) == (3, 1, ["emma"])
+    assert (told["sites"], told["sites_without_test_images"], told["sites_without_answer"]) == (
+        3,
+        1,
+        ["emma"],
+    )
     assert told["images"] == 100
     assert told["share"] == pytest.approx(0.6)
     assert told["global"] == pytest.approx({"mean": (0.5 + 0.5 + 0.8) / 3, "worst": 0.5, "pooled": 0.65})

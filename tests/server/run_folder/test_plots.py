@@ -28,6 +28,8 @@ def test_without_scores_it_is_what_was_spent(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_with_public_scores_it_is_these(monkeypatch: pytest.MonkeyPatch) -> None:
-    left, right = drawn([row(1, "0.1", "0.5"), row(2, "0.4", "0.8"), row(3, "0.5", "", "score")], monkeypatch).axes
+    left, right = drawn(
+        [row(1, "0.1", "0.5"), row(2, "0.4", "0.8"), row(3, "0.5", "", "score")], monkeypatch
+    ).axes
     assert left.lines[0].get_ydata().tolist() == [0.1, 0.4, 0.5]
     assert right.get_title().startswith("Cross-entropy")

@@ -110,14 +110,22 @@ def test_other_rounds_are_refused_where_rates_follow_from_them(checkpoints: Chec
 
 
 def test_other_rounds_are_refused_where_the_noise_was_found_for_them(checkpoints: Checkpoints) -> None:
-    private = {"dp": "site", "weighting": "uniform", "classes": "declared", "class_names": "a,b,c", "rounds": 20}
+    private = {
+        "dp": "site",
+        "weighting": "uniform",
+        "classes": "declared",
+        "class_names": "a,b,c",
+        "rounds": 20,
+    }
     found = replace(checkpoints, config=RunConfig(**private, epsilon=2.0))
     found.save(progress())
     with pytest.raises(UserError, match="rounds was 20 and is 30"):
         replace(found, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0)).latest()
     given = replace(checkpoints, config=RunConfig(**private, epsilon=2.0, noise_multiplier=9.0))
     given.save(progress(2))
-    assert replace(given, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0, noise_multiplier=9.0)).latest()
+    assert replace(
+        given, config=RunConfig(**{**private, "rounds": 30}, epsilon=2.0, noise_multiplier=9.0)
+    ).latest()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +138,9 @@ def test_other_rounds_are_refused_where_the_noise_was_found_for_them(checkpoints
         ({"class_balance": 0.9}, "class-balance was 0.0 and is 0.9"),
     ],
 )
-def test_what_a_checkpoint_was_not_made_for_is_refused(checkpoints: Checkpoints, settings: dict, words: str) -> None:
+def test_what_a_checkpoint_was_not_made_for_is_refused(
+    checkpoints: Checkpoints, settings: dict, words: str
+) -> None:
     checkpoints.save(progress())
     with pytest.raises(UserError, match=f"belongs to another run: {words}"):
         replace(checkpoints, config=RunConfig(**settings)).latest()
@@ -188,7 +198,10 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_last_good_one_offered(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"config": RunConfig(learning_rate=2.0, seed=3)}, "learning-rate was 4.0 and is 2.0; seed was 0 and is 3"),
+        (
+            {"config": RunConfig(learning_rate=2.0, seed=3)},
+            "learning-rate was 4.0 and is 2.0; seed was 0 and is 3",
+        ),
         ({"fingerprint": "0" * 64}, "fingerprint was 'ffff"),
         ({"classes": ("a", "b")}, r"class names was \['a', 'b', 'c'\] and is \['a', 'b'\]"),
     ],
@@ -200,7 +213,9 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoints: Checkpoints, change
     assert replace(checkpoints, config=RunConfig(rounds=500, threads=3)).latest() is not None
 
 
-def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_checkpoints_before(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoints.save(progress(4))
 
     def full(descriptor: int) -> None:

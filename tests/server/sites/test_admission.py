@@ -8,7 +8,16 @@ from flwr.app import Error, Message
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.head import HeadSpec
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.common.wire.protocol import CONTROL, MOMENTS, Answer, Confusion, Request, Task, Update, classes_digest
+from fedtransfer.common.wire.protocol import (
+    CONTROL,
+    MOMENTS,
+    Answer,
+    Confusion,
+    Request,
+    Task,
+    Update,
+    classes_digest,
+)
 from fedtransfer.common.wire.records import pack
 from fedtransfer.server.sites.admission import Terms, admit
 
@@ -76,13 +85,19 @@ def test_a_sound_update_is_let_in() -> None:
         (update(fingerprint="0" * 64), r"used backbone 0000000000000000…, expected ffff"),
         (update(classes=classes_digest(("b", "a", "c"))), "another list of class names"),
         (update(examples=51), "51 .*--max-examples 50"),
-        (update(total=(np.full((4, 3), 1e3, np.float32), np.ones(3, np.float32))), "norm 692.8, above --max-update"),
+        (
+            update(total=(np.full((4, 3), 1e3, np.float32), np.ones(3, np.float32))),
+            "norm 692.8, above --max-update",
+        ),
         (update(validation=replace(counts(), loss=-1.0)), "loss of -1.0"),
         (update(examples=0), "0 training images"),
         (update(examples=-3), "-3 training images"),
         (update(total=(np.full((4, 3), np.nan, np.float32), np.ones(3, np.float32))), "NaN"),
         (update(total=(np.ones((4, 3), np.float32), np.full(3, np.inf, np.float32))), "infinite"),
-        (update(total=(np.ones((1, 3), np.float32), np.ones(3, np.float32))), r"\(1, 3\).*expected.*\(4, 3\)"),
+        (
+            update(total=(np.ones((1, 3), np.float32), np.ones(3, np.float32))),
+            r"\(1, 3\).*expected.*\(4, 3\)",
+        ),
         (update(total=(np.ones((4, 3)), np.ones(3))), "float64"),
         (update(total=()), "sent arrays"),
         (update(validation=counts(4), test=counts(4)), "4 classes, expected 3"),
@@ -103,7 +118,8 @@ def test_other_replies_are_left_out_with_the_reason(value: object, words: str) -
 
 def test_confusion_matrix_must_fit() -> None:
     _, refused = admit_one(
-        Confusion(2, "f" * 64, classes_digest(CLASSES), counts(), counts(), np.eye(2, dtype=np.int64)), Confusion
+        Confusion(2, "f" * 64, classes_digest(CLASSES), counts(), counts(), np.eye(2, dtype=np.int64)),
+        Confusion,
     )
     assert "confusion matrix of shape (2, 2)" in refused["site"]
 
@@ -117,7 +133,9 @@ def why_left_out(value: Answer, request: Request) -> str:
 
 STATED = (2, "f" * 64, classes_digest(CLASSES))
 D, C = 4, 3
-CONTROLLED = replace(TASK, extra={CONTROL: (np.zeros((D, C), np.float32), np.zeros(C, np.float32)), MOMENTS: ()})
+CONTROLLED = replace(
+    TASK, extra={CONTROL: (np.zeros((D, C), np.float32), np.zeros(C, np.float32)), MOMENTS: ()}
+)
 CHANGE = (np.ones((D, C), np.float32), np.ones(C, np.float32))
 
 
@@ -139,13 +157,17 @@ CHANGE = (np.ones((D, C), np.float32), np.ones(C, np.float32))
 def test_what_comes_beside_an_update_is_what_its_task_brought(extra: dict, words: str) -> None:
     assert re.search(words, why_left_out(update(extra=extra), CONTROLLED))
     if extra:
-        assert why_left_out(update(extra=extra), TASK).startswith("sent arrays called"), "nobody asked for any"
+        assert why_left_out(update(extra=extra), TASK).startswith("sent arrays called"), (
+            "nobody asked for any"
+        )
 
 
 def test_the_bound_on_the_norm_is_of_the_unweighted_update() -> None:
     weighted = update(examples=50, total=(np.full((D, C), 1e3, np.float32), np.ones(C, np.float32)))
     assert why_left_out(weighted, TASK) == ""
-    assert "norm 3464, above --max-update-norm 100" in why_left_out(weighted, replace(TASK, weighting="uniform"))
+    assert "norm 3464, above --max-update-norm 100" in why_left_out(
+        weighted, replace(TASK, weighting="uniform")
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,4 +175,6 @@ def test_the_bound_on_the_norm_is_of_the_unweighted_update() -> None:
     [np.eye(2, dtype=np.int64), np.eye(3), -np.eye(3, dtype=np.int64), np.eye(3, dtype=np.int64)[0]],
 )
 def test_other_matrices_are_left_out(matrix: np.ndarray) -> None:
-    assert "sent a confusion matrix of shape" in why_left_out(Confusion(*STATED, counts(), counts(), matrix), TASK)
+    assert "sent a confusion matrix of shape" in why_left_out(
+        Confusion(*STATED, counts(), counts(), matrix), TASK
+    )

@@ -58,12 +58,16 @@ def sums(what: str, **changes: Any) -> Sums:
         "classes": [(one_hot.T @ x).astype(np.float32), one_hot.sum(0).astype(np.int64)],
         "gram": [pack_triangle(z.T @ z), z.T @ one_hot],
         "moments": [np.stack([x.sum(0), (x**2).sum(0)])],
-        NOISY_CLASSES: [np.random.default_rng(1).normal(0, 9, (C, D)).astype(np.float32)],  # noise, as no images have
+        NOISY_CLASSES: [
+            np.random.default_rng(1).normal(0, 9, (C, D)).astype(np.float32)
+        ],  # noise, as no images have
         NOISY_GRAM: [
             np.random.default_rng(1).normal(0, 9, s).astype(np.float32) for s in ((D * (D + 1) // 2,), (D, C))
         ],
     }
-    return Sums(*STATED, changes.get("examples", 5), tuple(changes.get("change", lambda *a: a)(*arrays[what])))
+    return Sums(
+        *STATED, changes.get("examples", 5), tuple(changes.get("change", lambda *a: a)(*arrays[what]))
+    )
 
 
 def put(number: int, place: object, value: float):
@@ -115,7 +119,9 @@ def test_sums_that_no_images_have_are_left_out(what: str, changes: dict, words: 
 
 def test_sums_of_another_kind_are_no_answer() -> None:
     assert why_left_out(sums("gram"), Gather("site", 2, CLASSES, "classes")).startswith("sent sums ")
-    assert why_left_out(sums("gram"), Gather("site", 3, CLASSES, "gram")) == "answered round 2, expected round 3"
+    assert (
+        why_left_out(sums("gram"), Gather("site", 3, CLASSES, "gram")) == "answered round 2, expected round 3"
+    )
     terms = replace(TERMS, widths=(7, D))  # moments are of features as the backbone gives them
     assert "(2, 7)" in why_left_out(sums("moments"), Gather("site", 2, CLASSES, "moments"), terms)
     assert why_left_out(sums("gram"), Gather("site", 2, CLASSES, "gram"), terms) == ""

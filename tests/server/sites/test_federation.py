@@ -18,7 +18,9 @@ from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite
 
 
-def joined(*sites: tuple[str, str], images: tuple[int, int, int] = (5, 2, 2), **settings: object) -> Federation:
+def joined(
+    *sites: tuple[str, str], images: tuple[int, int, int] = (5, 2, 2), **settings: object
+) -> Federation:
     """Join sites given as (enrolled name, prepared site that the node says it works for)."""
     app = ClientApp()
 
@@ -77,7 +79,11 @@ def test_a_node_without_any_name_is_refused() -> None:
 
 
 def test_two_nodes_of_one_name_are_refused() -> None:
-    for sites in ((("anna", ""), ("anna", "")), (("", "site-0"), ("", "site-0")), (("site-0", ""), ("", "site-0"))):
+    for sites in (
+        (("anna", ""), ("anna", "")),
+        (("", "site-0"), ("", "site-0")),
+        (("site-0", ""), ("", "site-0")),
+    ):
         with pytest.raises(UserError, match=r"several nodes .* (anna|site-0);"):
             joined(*sites)
 
@@ -182,7 +188,9 @@ def test_the_classes_are_the_union_in_natural_order_and_images_are_summed() -> N
     assert (backwards.classes, backwards.held_by_one) == (federation.classes, federation.held_by_one)
 
 
-def test_a_class_with_training_images_at_one_site_only_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_with_training_images_at_one_site_only_is_pointed_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Validation and test images elsewhere teach nobody; a class without training images has no holder."""
     assert joined_with(UNLIKE).held_by_one == {"cat": "anna", "mule 9": "bert"}
     assert (
@@ -192,7 +200,9 @@ def test_a_class_with_training_images_at_one_site_only_is_pointed_out(caplog: py
     assert "…" not in caplog.text
 
 
-def test_many_such_classes_are_cut_short_and_shared_ones_are_not_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+def test_many_such_classes_are_cut_short_and_shared_ones_are_not_mentioned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     shared = {"cat": (5, 2, 2), "dog": (1, 0, 0)}
     assert joined_with({"anna": shared, "bert": shared}).held_by_one == {}
     assert joined_with({"anna": shared}).held_by_one == {}, "a site alone shares with nobody"
@@ -212,7 +222,9 @@ def test_sites_without_training_images_are_named_and_cut_short_only_if_some_are_
     assert "no training image at 4 sites, scored only: bert, carl, dora, …\n" in caplog.text
 
 
-def test_declared_classes_that_one_site_alone_has_are_pointed_out_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_declared_classes_that_one_site_alone_has_are_pointed_out_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     federation = joined_with(UNLIKE, classes="declared", class_names="dog,owl,cat,mule 9,mule 10")
     assert federation.classes == ("dog", "owl", "cat", "mule 9", "mule 10")
     assert federation.training_images.tolist() == [7, 0, 5, 7, 0]

@@ -26,7 +26,8 @@ PRIVATE = {
 }  # fmt: skip
 DATA = {
     site: {
-        split: (x, np.array([CLASSES["abc".index(name)] for name in labels])) for split, (x, labels) in splits.items()
+        split: (x, np.array([CLASSES["abc".index(name)] for name in labels]))
+        for split, (x, labels) in splits.items()
     }
     for site, splits in three_sites().items()
 }
@@ -35,7 +36,11 @@ DATA = {
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("public")
-    return {"public_data": str(class_folders(folder / "images", 0, 5)), "store": str(folder / "store"), "augment": 0}
+    return {
+        "public_data": str(class_folders(folder / "images", 0, 5)),
+        "store": str(folder / "store"),
+        "augment": 0,
+    }
 
 
 def seen(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -51,14 +56,18 @@ def test_scores_are_those_of_all_public_images(images: dict[str, str], tmp_path:
     run = Drawn(DATA, tmp_path / "run")
     outcome = run.run(Tables(), rng=np.random.default_rng(0), rounds=3, **PRIVATE, **images)
     x, y = seen(run.config(**images))
-    heads = {task.round: task.head for task in run.requests(Task) if task.round <= 3} | {4: outcome.progress.state.head}
+    heads = {task.round: task.head for task in run.requests(Task) if task.round <= 3} | {
+        4: outcome.progress.state.head
+    }
     rows = [row for row in read_history(tmp_path / "run") if row["phase"] in ("train", "score")]
     assert [row["phase"] for row in rows] == ["train"] * 3 + ["score"]
     losses = []
     for row in rows:
         head = heads[int(row["round"])]
         losses.append(losses_of(head, x, y) / len(y))
-        assert float(row["accuracy"]) == pytest.approx(((x @ head[0] + head[1]).argmax(1) == y).mean(), abs=1e-6)
+        assert float(row["accuracy"]) == pytest.approx(
+            ((x @ head[0] + head[1]).argmax(1) == y).mean(), abs=1e-6
+        )
         assert float(row["loss"]) == pytest.approx(losses[-1], rel=1e-4)
         assert row["validation_loss"] == ""
     assert len(y) == 15
@@ -77,7 +86,9 @@ def test_it_may_end_a_private_run_early(images: dict[str, str], tmp_path: Path) 
     assert not outcome.privacy["stopped_by_budget"]
 
 
-def test_it_takes_the_place_of_the_sites_own_without_privacy_too(images: dict[str, str], tmp_path: Path) -> None:
+def test_it_takes_the_place_of_the_sites_own_without_privacy_too(
+    images: dict[str, str], tmp_path: Path
+) -> None:
     run = Drawn(DATA, tmp_path / "run")
     outcome = run.run(rounds=2, classes="declared", class_names="blue,green,red", **images)
     assert [record.phase for record in run.records] == ["train", "train", "score"]
@@ -87,7 +98,9 @@ def test_it_takes_the_place_of_the_sites_own_without_privacy_too(images: dict[st
     assert outcome.public[0].mean_loss == pytest.approx(least, rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"hidden_units": 7}, pytest.param({"trainable": "conv5"}, marks=pytest.mark.run)])
+@pytest.mark.parametrize(
+    "settings", [{"hidden_units": 7}, pytest.param({"trainable": "conv5"}, marks=pytest.mark.run)]
+)
 def test_other_heads_are_scored_as_well(images: dict[str, str], settings: dict) -> None:
     config = RunConfig(**images, **settings)
     public = public_images(config, CLASSES)

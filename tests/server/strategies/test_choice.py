@@ -34,7 +34,8 @@ class Other:
 """
 PRIVATE = {"classes": "declared", "class_names": "a,b,c", "weighting": "uniform"}
 MASKS, DP_SITE, DP_IMAGE = (
-    {**PRIVATE, **more} for more in ({"masks": True}, {"dp": "site", "epsilon": 8.0}, {"dp": "image", "epsilon": 8.0})
+    {**PRIVATE, **more}
+    for more in ({"masks": True}, {"dp": "site", "epsilon": 8.0}, {"dp": "image", "epsilon": 8.0})
 )
 
 
@@ -75,7 +76,9 @@ def test_what_cannot_be_made_is_refused(my_module: str, name: str, words: str) -
         strategy_of(RunConfig(strategy=name))
 
 
-@pytest.mark.parametrize("name", ["my module:X", "my_module:", ":X", "my_module:X.y", "../my_module:X", "a:b:c"])
+@pytest.mark.parametrize(
+    "name", ["my module:X", "my_module:", ":X", "my_module:X.y", "../my_module:X", "a:b:c"]
+)
 def test_a_name_that_is_none_is_refused_by_the_config(name: str) -> None:
     with pytest.raises(UserError, match=r"strategy: got '.*'; expected module:NAME"):
         make_config({"strategy": name}, "options")
@@ -93,7 +96,9 @@ def test_the_config_alone_imports_nothing() -> None:
 
 @pytest.mark.parametrize(("settings", "how"), [(MASKS, "--masks"), (DP_SITE, "--dp site")])
 def test_one_total_is_enough_only_if_the_strategy_says_so(my_module: str, settings: dict, how: str) -> None:
-    with pytest.raises(UserError, match=f"with {how} it receives only the total over all sites.* sum_only=True"):
+    with pytest.raises(
+        UserError, match=f"with {how} it receives only the total over all sites.* sum_only=True"
+    ):
         strategy_of(RunConfig(strategy=f"{my_module}:EACH", **settings))
     assert strategy_of(RunConfig(strategy=f"{my_module}:SAME", **settings)).sum_only
 
@@ -116,7 +121,9 @@ def test_an_object_takes_the_place_of_the_strategy_in_the_settings() -> None:
         with_strategy(RunConfig(engine="deployment"), Halved())
 
 
-@pytest.mark.parametrize("settings", [{}, {"dp": "site", "noise_multiplier": 0.3, **PRIVATE}], ids=["plain", "dp"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"dp": "site", "noise_multiplier": 0.3, **PRIVATE}], ids=["plain", "dp"]
+)
 def test_a_run_with_fedavg_from_outside_has_the_bits_of_fedavg(
     tmp_path: Path, my_module: str, settings: dict[str, object]
 ) -> None:

@@ -36,7 +36,9 @@ def test_what_would_overflow_is_refused(name: str) -> None:
     """FedAdam's head stays finite for a round, but its second moments do not."""
     strategy, config = STRATEGIES[name], RunConfig(strategy=name, server_learning_rate=1e3)
     wild = Contribution(tuple(np.full(array.shape, 1e200) for array in HEAD), 1)
-    with pytest.raises(OverflowError, match=r"the head would overflow; lower the learning rates, or set --max-update-"):
+    with pytest.raises(
+        OverflowError, match=r"the head would overflow; lower the learning rates, or set --max-update-"
+    ):
         next_head(strategy, strategy.start(HEAD, config), [wild], config)
 
 

@@ -38,7 +38,9 @@ def test_plain_fedavg_is_the_weighted_mean_of_heads(seed: int, sites: int) -> No
     fedavg = STRATEGIES["fedavg"]
     first = np.random.default_rng(seed + 1).normal(size=(4, 3)).astype(np.float32)
     state = fedavg.step(fedavg.start((first,), PLAIN), fedavg.combine(made, PLAIN), PLAIN)
-    np.testing.assert_allclose(state.head[0], np.average(first + deltas, axis=0, weights=n), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        state.head[0], np.average(first + deltas, axis=0, weights=n), rtol=1e-5, atol=1e-6
+    )
     assert state.head[0].dtype == np.float32
 
 
@@ -56,7 +58,9 @@ def test_momentum_follows_hsu_et_al() -> None:
         v = 0.9 * v + delta
         w = w + 0.3 * v
     np.testing.assert_allclose(run("fedavg", RunConfig(), deltas).head[0], w, rtol=1e-6)
-    np.testing.assert_array_equal(run("fedprox", RunConfig(strategy="fedprox"), deltas).head[0], np.float32(w))
+    np.testing.assert_array_equal(
+        run("fedprox", RunConfig(strategy="fedprox"), deltas).head[0], np.float32(w)
+    )
 
 
 @pytest.mark.parametrize("name", ["fedadam", "fedyogi", "fedadagrad"])
@@ -65,7 +69,9 @@ def test_adaptive_strategies_follow_reddi_et_al(name, seed, rounds, beta1, beta2
     """Algorithm 2 of arXiv 2003.00295 in float64."""
     deltas = list(np.random.default_rng(seed).normal(size=(rounds, 5)))
     second = {} if name == "fedadagrad" else {"second_momentum": beta2}
-    config = RunConfig(strategy=name, server_learning_rate=0.1, server_momentum=beta1, adaptivity=tau, **second)
+    config = RunConfig(
+        strategy=name, server_learning_rate=0.1, server_momentum=beta1, adaptivity=tau, **second
+    )
     w, m, v = np.zeros(5), np.zeros(5), np.full(5, tau**2)
     for delta in deltas:
         m = beta1 * m + (1 - beta1) * delta
@@ -101,14 +107,19 @@ def test_one_wild_site_of_five_does_not_move_robust_strategies_far(name: str) ->
 
 
 @given(st.integers(0, 10**6), st.integers(1, 8), st.floats(0.01, 1))
-def test_reptile_is_fedavg_with_uniform_weights_and_without_momentum(seed: int, sites: int, rate: float) -> None:
+def test_reptile_is_fedavg_with_uniform_weights_and_without_momentum(
+    seed: int, sites: int, rate: float
+) -> None:
     """And w ← w + ε/K Σ (w_k - w), as arXiv 1803.02999 states it."""
     made, deltas, _ = contributions(seed, sites)
     uniform = [Contribution(tuple(d.astype(np.float32) for d in c.delta), 1) for c in made]
     first = np.random.default_rng(seed + 1).normal(size=(4, 3)).astype(np.float32)
     heads = {}
     for name, given_ in (("reptile", made), ("fedavg", uniform)):
-        strategy, config = STRATEGIES[name], RunConfig(strategy=name, server_learning_rate=rate, server_momentum=0.0)
+        strategy, config = (
+            STRATEGIES[name],
+            RunConfig(strategy=name, server_learning_rate=rate, server_momentum=0.0),
+        )
         state = strategy.start((first,), config)
         for _ in range(2):
             state = strategy.step(state, strategy.combine(given_, config), config)

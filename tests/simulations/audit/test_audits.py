@@ -123,7 +123,13 @@ def test_the_terminal_shows_guesses_and_the_best_attack_by_name() -> None:
             audited.finding("images", "psnr_of_class_mean", Estimate(13.43)),
         ]
     )
-    for cell in ("26.0 (50)", "0.42 (0.76)", "10.0 (13.4)", "│ fedncm, 10 │ dp, ε = 2  │", "│ 0.80 │   14.6 │ RMIA"):
+    for cell in (
+        "26.0 (50)",
+        "0.42 (0.76)",
+        "10.0 (13.4)",
+        "│ fedncm, 10 │ dp, ε = 2  │",
+        "│ 0.80 │   14.6 │ RMIA",
+    ):
         assert cell in told, cell
     assert "…" not in told
 
@@ -154,10 +160,15 @@ def test_the_terminal_shows_all_measures_of_a_run() -> None:
         ({}, ""),
     ],
 )
-def test_the_best_attack_finds_most_at_few_false_alarms(found: dict[str, tuple[float, float]], best: str) -> None:
+def test_the_best_attack_finds_most_at_few_false_alarms(
+    found: dict[str, tuple[float, float]], best: str
+) -> None:
     audited = AuditCase("fedavg", "none", 10, RunConfig())
     [row] = summary(
-        [audited.finding("labels", "exact_share", Estimate(0.26), by_chance=0.5), *on_members(audited, **found)]
+        [
+            audited.finding("labels", "exact_share", Estimate(0.26), by_chance=0.5),
+            *on_members(audited, **found),
+        ]
     )
     assert row["best_attack"] == best
     assert row["counts_by_chance"] == 0.5
@@ -191,7 +202,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audit")
     (folder / "plan.toml").write_text(PLAN)
     audit_plan(
-        folder / "plan.toml", Options(folder / "out", 0, {}, QUIET, "fedtransfer audit --plan plan.toml", force=False)
+        folder / "plan.toml",
+        Options(folder / "out", 0, {}, QUIET, "fedtransfer audit --plan plan.toml", force=False),
     )
     return folder
 
@@ -220,7 +232,9 @@ def test_an_audit_leaves_every_attack_on_every_federation(audited: Path) -> None
             mine = [row for row in table if (row["strategy"], row["protection"]) == (strategy, protection)]
             assert attacks <= {row["attack"] for row in mine}
             assert all((row["epsilon"] != "") == (protection in ("dp", "both")) for row in mine)
-    value = {(r["strategy"], r["protection"], r["attack"], r["measure"]): float(r["value"] or "nan") for r in table}
+    value = {
+        (r["strategy"], r["protection"], r["attack"], r["measure"]): float(r["value"] or "nan") for r in table
+    }
     assert value["fed3r", "none", "labels", "exact_share"] == 1
     assert value["fed3r", "none", "images", "psnr"] > value["fed3r", "none", "images", "psnr_of_class_mean"]
     assert value["fed3r", "dp", "images", "psnr"] < value["fed3r", "dp", "images", "psnr_of_class_mean"]
@@ -232,7 +246,9 @@ def test_an_audit_leaves_every_attack_on_every_federation(audited: Path) -> None
     assert chance["utility", "accuracy"] == 0.1
     assert chance["RMIA", "tpr@1%"] == 0.01
     assert chance["one run", "right_guesses"] == chance["RMIA", "auc"] == 0.5
-    assert all(row["value"] == "" for row in table if row["measure"] == "tpr@0.1%")  # too few non-members to say
+    assert all(
+        row["value"] == "" for row in table if row["measure"] == "tpr@0.1%"
+    )  # too few non-members to say
 
 
 @pytest.mark.run

@@ -22,7 +22,8 @@ MOMENTUM = {"server_learning_rate": 0.3, "server_momentum": 0.9}
 
 def in_memory(config: RunConfig) -> dict[str, Split]:
     return {
-        name: (seen(config, splits["train"][0]), numbers(splits["train"][1], CLASSES)) for name, splits in DATA.items()
+        name: (seen(config, splits["train"][0]), numbers(splits["train"][1], CLASSES))
+        for name, splits in DATA.items()
     }
 
 
@@ -76,7 +77,9 @@ def test_it_has_the_bits_of_the_in_process_engine_and_shows_what_its_server_sees
     ],
     ids=["all", "sampled", "Per-FedAvg"],
 )
-def test_noise_on_sites_has_the_same_bits_from_the_same_draws(tmp_path: Path, settings: dict[str, object]) -> None:
+def test_noise_on_sites_has_the_same_bits_from_the_same_draws(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
     run = Drawn(DATA, tmp_path)
     outcome = run.run(rng=np.random.default_rng(5), **settings)
     head, rounds = watched(run.config(**settings), rng=np.random.default_rng(5))
@@ -110,7 +113,8 @@ def test_noise_on_images_has_the_same_bits_from_the_same_draws(
     rounds: list[RoundView] = []
     alone = {"anna": in_memory(config)["anna"]}
     assert_same(
-        federate(config, alone, 3, observe=rounds.append, rng=np.random.default_rng(6)), outcome.progress.state.head
+        federate(config, alone, 3, observe=rounds.append, rng=np.random.default_rng(6)),
+        outcome.progress.state.head,
     )
     [(_, answer)] = [(site, answer) for site, answer in run.answered if isinstance(answer, Update | Sums)]
     assert_same(rounds[0].sent["anna"].arrays, answer.total if isinstance(answer, Update) else answer.arrays)
@@ -118,7 +122,9 @@ def test_noise_on_images_has_the_same_bits_from_the_same_draws(
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"strategy": "fedncm"}, {"strategy": "fed3r", "ridge": 1.0}, {"weighting": "uniform"}], ids=str
+    "settings",
+    [{}, {"strategy": "fedncm"}, {"strategy": "fed3r", "ridge": 1.0}, {"weighting": "uniform"}],
+    ids=str,
 )
 def test_under_masks_the_server_sees_the_sum_to_rounding(tmp_path: Path, settings: dict[str, object]) -> None:
     run = Drawn(DATA, tmp_path)
@@ -130,7 +136,9 @@ def test_under_masks_the_server_sees_the_sum_to_rounding(tmp_path: Path, setting
     for own, open_ in zip(rounds, clear, strict=True):
         assert list(own.sent) == [TOTAL]
         assert own.sent[TOTAL].images == sum(sent.images or 0 for sent in open_.sent.values())
-        for total, *parts in zip(own.sent[TOTAL].arrays, *(sent.arrays for sent in open_.sent.values()), strict=True):
+        for total, *parts in zip(
+            own.sent[TOTAL].arrays, *(sent.arrays for sent in open_.sent.values()), strict=True
+        ):
             np.testing.assert_allclose(total, sum(parts), atol=1e-4 if own.round > 1 else 3e-8)
     outcome = run.run(**settings, **declared)
     for one, other in zip(masked, outcome.progress.state.head, strict=True):
@@ -167,7 +175,9 @@ def test_a_key_moves_the_draws_and_nothing_else() -> None:
 
 
 def test_noise_is_fresh_each_time() -> None:
-    config = RunConfig(sites=3, strategy="fedncm", **{**DP_IMAGE, "image_rate": 0.05, "weighting": "examples"})
+    config = RunConfig(
+        sites=3, strategy="fedncm", **{**DP_IMAGE, "image_rate": 0.05, "weighting": "examples"}
+    )
     sites = in_memory(config)
     assert not np.array_equal(federate(config, sites, 3)[0], federate(config, sites, 3)[0])
 

@@ -33,7 +33,10 @@ def test_values_are_those_of_the_known_distributions(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("targets", [1, 25], ids=["independent answers", "bootstrap of targets"])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(targets: int) -> None:
     truth = {"auc": norm.cdf(0.8 / math.sqrt(2)), "tpr@1%": norm.sf(norm.isf(0.01) - 0.8)}
-    runs = [measured(*gaussian(targets, 3000 // targets, 0.8, seed), np.random.default_rng(seed)) for seed in range(25)]
+    runs = [
+        measured(*gaussian(targets, 3000 // targets, 0.8, seed), np.random.default_rng(seed))
+        for seed in range(25)
+    ]
     for name, true in truth.items():
         held = np.mean([run[name].low <= true <= run[name].high for run in runs])
         assert held >= 0.85, name
@@ -58,7 +61,9 @@ def test_intervals_hold_what_an_attack_does_on_other_images_too() -> None:
         inside = rng.random((30, 100)) < 0.5
         found = np.exp(rng.normal(-0.5, 1.2, 100))  # how much further out a member's score is, image by image
         told.append(
-            measured(rng.standard_normal(inside.shape) + found * inside, inside, np.random.default_rng(seed))["auc"]
+            measured(rng.standard_normal(inside.shape) + found * inside, inside, np.random.default_rng(seed))[
+                "auc"
+            ]
         )
     truth = np.mean([estimate.mean for estimate in told])
     assert np.mean([estimate.low <= truth <= estimate.high for estimate in told]) >= 0.85

@@ -26,9 +26,13 @@ def zeros(d: int, classes: int) -> Arrays:
     return np.zeros((d, classes), np.float32), np.zeros(classes, np.float32)
 
 
-def after(head: Arrays, x: np.ndarray, y: np.ndarray, batch: int, epochs: int, rate: float = RATE) -> Recovered:
+def after(
+    head: Arrays, x: np.ndarray, y: np.ndarray, batch: int, epochs: int, rate: float = RATE
+) -> Recovered:
     """Train a site's head as the client does, and read off the change."""
-    end = LinearTrainer(Recipe("sgd", rate, batch, epochs)).train(head, x, y, np.random.default_rng(0), epochs)
+    end = LinearTrainer(Recipe("sgd", rate, batch, epochs)).train(
+        head, x, y, np.random.default_rng(0), epochs
+    )
     change = tuple(new.astype(np.float64) - old for new, old in zip(end, head, strict=True))
     return from_update(head, change, len(y), rate, epochs * -(-len(y) // batch))
 
@@ -46,7 +50,9 @@ def test_one_full_batch_step_from_zeros_tells_how_many_images_there_are_of_each_
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 8), min_size=3, max_size=12).filter(any), st.integers(0, 2**32 - 1))
-def test_where_a_class_is_absent_it_tells_the_sum_of_features_of_each_other(counts: list[int], seed: int) -> None:
+def test_where_a_class_is_absent_it_tells_the_sum_of_features_of_each_other(
+    counts: list[int], seed: int
+) -> None:
     true = np.array([0, *counts])
     x, y = drawn(true, np.random.default_rng(seed))
     read = after(zeros(32, len(true)), x, y, batch=1000, epochs=1)
@@ -69,7 +75,12 @@ def test_a_head_that_has_been_trained_tells_it_too() -> None:
 
 @pytest.mark.parametrize(
     ("images", "epochs", "rate", "wrong", "alike"),
-    [(64, 1, 4.0, 0.30, 0.97), (64, 5, 4.0, 0.30, 0.95), (320, 1, 4.0, 0.40, 0.93), (320, 5, 1.0, 0.25, 0.93)],
+    [
+        (64, 1, 4.0, 0.30, 0.97),
+        (64, 5, 4.0, 0.30, 0.95),
+        (320, 1, 4.0, 0.40, 0.93),
+        (320, 5, 1.0, 0.25, 0.93),
+    ],
 )
 def test_many_steps_blur_it(images: int, epochs: int, rate: float, wrong: float, alike: float) -> None:
     """Shares of images by class, and mean features, in the mean over ten sites whose classes are Dirichlet at 0.3."""

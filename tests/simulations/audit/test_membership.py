@@ -41,7 +41,9 @@ def made_up(seed: int, number: int = 12, n: int = 30, m: int = 40) -> tuple[Targ
     inside = np.array([rng.permutation(np.arange(n) % 2 == k % 2) for k in range(number)])
     inside[0], inside[1], inside[2], inside[3] = True, False, True, False
     images = rng.normal(0, 1, (number, n)) + inside + rng.normal(0, 3, n)
-    return Target(rng.normal(0, 3, n), rng.normal(0, 3, m)), Shadows(inside, images, rng.normal(0, 3, (number, m)))
+    return Target(rng.normal(0, 3, n), rng.normal(0, 3, m)), Shadows(
+        inside, images, rng.normal(0, 3, (number, m))
+    )
 
 
 def drawn(n: int, seed: int, width: int = 64) -> Split:
@@ -62,7 +64,9 @@ def test_answers_follow_the_images_and_not_the_order_of_shadows(attack: Attack, 
     target, shadows = made_up(seed)
     rng = np.random.default_rng(seed)
     rows, columns = rng.permutation(len(shadows.inside)), rng.permutation(len(target.images))
-    moved = Shadows(shadows.inside[rows][:, columns], shadows.images[rows][:, columns], shadows.population[rows])
+    moved = Shadows(
+        shadows.inside[rows][:, columns], shadows.images[rows][:, columns], shadows.population[rows]
+    )
     answers = attack(replace(target, images=target.images[columns]), moved)
     np.testing.assert_allclose(answers, attack(target, shadows)[columns], rtol=1e-9, atol=1e-9)
 
@@ -126,7 +130,9 @@ def test_every_federation_is_the_target_with_the_others_for_shadows(attack: Atta
     for k in (0, 7):
         rows = np.arange(len(answers)) != k
         others = Shadows(shadows.inside[rows], shadows.images[rows], shadows.population[rows])
-        np.testing.assert_array_equal(answers[k], attack(Target(shadows.images[k], shadows.population[k]), others))
+        np.testing.assert_array_equal(
+            answers[k], attack(Target(shadows.images[k], shadows.population[k]), others)
+        )
 
 
 def test_too_few_shadows_are_refused() -> None:
@@ -164,7 +170,9 @@ def elsewhere() -> tuple[Target, Shadows, np.ndarray]:
     heads = [federate(config, pool(150, seed=100 + k), 10, k) for k in range(17)]
     answers = [Target.of(head, (x, y), population) for head in heads]
     inside = np.array([coins(0, k, n) for k in range(16)])
-    shadows = Shadows(inside, np.stack([a.images for a in answers[1:]]), np.stack([a.population for a in answers[1:]]))
+    shadows = Shadows(
+        inside, np.stack([a.images for a in answers[1:]]), np.stack([a.population for a in answers[1:]])
+    )
     truth = np.random.default_rng(9).permutation(np.arange(n) % 2 == 0)
     assert truth.sum() == (~truth).sum() == 5000
     return answers[0], shadows, truth
@@ -215,7 +223,9 @@ def test_under_differential_privacy_no_attack_beats_its_bound(mechanism: str, na
     assert told.mean < 0.6
     if mechanism == "DP-FedNCM" and name in CALIBRATED:
         areas = [curve(*each).auc for each in zip(scores, shadows.inside, strict=True)]
-        assert ttest_1samp(areas, 0.5, alternative="greater").pvalue < 0.01, "something is left to find: not blind"
+        assert ttest_1samp(areas, 0.5, alternative="greater").pvalue < 0.01, (
+            "something is left to find: not blind"
+        )
 
 
 @pytest.mark.parametrize("name", sorted(CALIBRATED))

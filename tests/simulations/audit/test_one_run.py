@@ -64,7 +64,9 @@ def test_randomised_response_is_refuted_in_one_of_twenty_runs_and_no_more(epsilo
 @pytest.mark.parametrize("claim", [0.5, 1.0, 4.0])
 def test_so_many_guesses_are_needed_for_a_claim_and_no_fewer(claim: float) -> None:
     guesses = guesses_for(claim, 2000, 1e-5)
-    assert lower_bound(guesses - 1, guesses - 1, 2000, 1e-5) <= claim < lower_bound(guesses, guesses, 2000, 1e-5)
+    assert (
+        lower_bound(guesses - 1, guesses - 1, 2000, 1e-5) <= claim < lower_bound(guesses, guesses, 2000, 1e-5)
+    )
 
 
 def test_a_claim_that_so_few_canaries_cannot_refute_is_refused() -> None:

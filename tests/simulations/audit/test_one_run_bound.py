@@ -22,7 +22,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "images, fedncm": {"dp": "image", "strategy": "fedncm", "epsilon": 2.0, **DECLARED},
     "images, fed3r": {"dp": "image", "strategy": "fed3r", "epsilon": 2.0, "clip": 2.0, **DECLARED},
     "sites, several rounds": {**SITES, "rounds": 2, "epsilon": 2.0},
-    "sites, a sample each round": {**SITES, "rounds": 2, "epsilon": 3.0, "fraction": 0.6, "sampling": "poisson"},
+    "sites, a sample each round": {
+        **SITES,
+        "rounds": 2,
+        "epsilon": 3.0,
+        "fraction": 0.6,
+        "sampling": "poisson",
+    },
 }
 
 

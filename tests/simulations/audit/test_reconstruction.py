@@ -14,7 +14,14 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.simulations.audit.decoder import Decoder, bundled_decoder, demo_keys, may_be_known
 from fedtransfer.simulations.audit.federation import RoundView, federate
-from fedtransfer.simulations.audit.reconstruction import Originals, measures, psnr, rebuilt, ssim, write_examples
+from fedtransfer.simulations.audit.reconstruction import (
+    Originals,
+    measures,
+    psnr,
+    rebuilt,
+    ssim,
+    write_examples,
+)
 from fedtransfer.simulations.audit.server_view import recovered
 from fedtransfer.simulations.data.datasets import resolve_data
 
@@ -51,7 +58,11 @@ def sites(backbone: Backbone, pictures: Mapping[str, np.ndarray]) -> dict[str, t
             [rng.choice(np.flatnonzero(y == c), n, replace=False) for c, n in enumerate(np.bincount(labels))]
         )
         features = compute(backbone.resize(x[rows])).numpy()
-        made[f"site {number}"] = feature_map(RunConfig(), backbone)(features), labels.astype(np.int64), x[rows]
+        made[f"site {number}"] = (
+            feature_map(RunConfig(), backbone)(features),
+            labels.astype(np.int64),
+            x[rows],
+        )
     return made
 
 
@@ -67,7 +78,9 @@ def attacked(
     rounds: list[RoundView] = []
     splits = {name: (x, y) for name, (x, y, _) in sites.items()}
     federate(config, splits, 10, 0, rounds.append, rng=np.random.default_rng(0))
-    return rebuilt(originals, recovered(config, {name: len(y) for name, (_, y) in splits.items()}, rounds), decoder)
+    return rebuilt(
+        originals, recovered(config, {name: len(y) for name, (_, y) in splits.items()}, rounds), decoder
+    )
 
 
 def values(originals: Originals, images: np.ndarray) -> dict[str, float]:
@@ -103,7 +116,9 @@ STEPS = {"weighting": "uniform", "image_rate": 0.5, "batch_size": EACH // 2}
 
 @pytest.mark.run
 @pytest.mark.parametrize(
-    ("method", "epsilon"), [(STEPS, 2.0), ({"strategy": "fedncm"}, 1.0), ({"strategy": "fedncm"}, 2.0)], ids=str
+    ("method", "epsilon"),
+    [(STEPS, 2.0), ({"strategy": "fedncm"}, 1.0), ({"strategy": "fedncm"}, 2.0)],
+    ids=str,
 )
 def test_private_updates_give_none(
     method: dict[str, Any],
@@ -112,7 +127,13 @@ def test_private_updates_give_none(
     originals: Originals,
     decoder: Decoder,
 ) -> None:
-    private = {"rounds": 1, "classes": "declared", "class_names": ",".join(CLASSES), "dp": "image", "epsilon": epsilon}
+    private = {
+        "rounds": 1,
+        "classes": "declared",
+        "class_names": ",".join(CLASSES),
+        "dp": "image",
+        "epsilon": epsilon,
+    }
     found = values(originals, attacked(RunConfig(**private, **method), sites, originals, decoder))
     assert found["psnr"] < found["psnr_of_class_mean"]
     assert found["ssim"] < found["ssim_of_class_mean"] + 0.02
@@ -140,7 +161,9 @@ def test_examples_for_a_report(originals: Originals, tmp_path: Path) -> None:
 def test_without_any_single_image_nothing_is_measured(decoder: Decoder, tmp_path: Path) -> None:
     none = Originals.of({"a": np.array([1, 1])}, {"a": np.zeros((2, 32, 32, 3), np.uint8)}, CLASSES, decoder)
     images = rebuilt(none, {}, decoder)
-    assert all(np.isnan(measure.estimate.mean) and measure.estimate.n == 0 for measure in measures(none, images))
+    assert all(
+        np.isnan(measure.estimate.mean) and measure.estimate.n == 0 for measure in measures(none, images)
+    )
     write_examples(tmp_path / "r.npz", none, {"fedavg, none": images}, 0)
     assert np.load(tmp_path / "r.npz")["rebuilt"].shape == (1, 0, 32, 32, 3)
 
@@ -148,7 +171,9 @@ def test_without_any_single_image_nothing_is_measured(decoder: Decoder, tmp_path
 @pytest.mark.parametrize(
     ("unknown", "told"), [(["person"], "class person:"), (["tree", "person"], "classes person, tree:")]
 )
-def test_classes_that_the_decoder_does_not_know_are_named(decoder: Decoder, unknown: list[str], told: str) -> None:
+def test_classes_that_the_decoder_does_not_know_are_named(
+    decoder: Decoder, unknown: list[str], told: str
+) -> None:
     with pytest.raises(
         UserError, match=f"images cannot be rebuilt for the {told} the decoder knows images of airplane"
     ):

@@ -54,7 +54,13 @@ def value(measures: dict[str, Measure], name: str) -> float:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, SITE, {"strategy": "fedncm"}, {"strategy": "fed3r", "ridge": 1.0}, {"strategy": "fedprox", "proximal": 0.1}],
+    [
+        {},
+        SITE,
+        {"strategy": "fedncm"},
+        {"strategy": "fed3r", "ridge": 1.0},
+        {"strategy": "fedprox", "proximal": 0.1},
+    ],
     ids=str,
 )
 def test_unprotected_sites_give_all_away_and_a_server_that_adds_the_noise_itself_sees_it_too(
@@ -78,11 +84,17 @@ def test_masks_leave_the_union_of_which_a_site_is_any_part() -> None:
     assert value(masked, "means/max_cosine") < 0.95 < value(plain, "means/max_cosine")
 
 
-@pytest.mark.parametrize("settings", [IMAGE, {**SUMS, "strategy": "fedncm"}, {**SUMS, "strategy": "fed3r"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [IMAGE, {**SUMS, "strategy": "fedncm"}, {**SUMS, "strategy": "fed3r"}], ids=str
+)
 @pytest.mark.parametrize("masks", [{}, SHARED], ids=["", "masks"])
 def test_private_images_leave_guesses(settings: dict[str, Any], masks: dict[str, Any]) -> None:
     if masks and settings is IMAGE:
-        settings = {**settings, "image_rate": 1.0, "batch_size": 30}  # shared noise is for one release a round
+        settings = {
+            **settings,
+            "image_rate": 1.0,
+            "batch_size": 30,
+        }  # shared noise is for one release a round
     found = measured(**settings, **masks)
     assert value(found, "labels/exact_share") < 0.4
     assert value(found, "labels/l1") > 0.4

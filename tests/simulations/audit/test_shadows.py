@@ -57,7 +57,9 @@ def test_they_rise_by_as_much_as_the_score_of_the_class(scores: np.ndarray, more
 def test_they_are_exact_where_probabilities_round_to_0_or_1() -> None:
     scores = np.array([[900.0, -200.0], [900.0, -200.0]], np.float32)
     np.testing.assert_array_equal(of_scores(scores, np.array([0, 1])), [1100.0, -1100.0])
-    assert np.isfinite(of_scores(np.array([[-1e30, 0.0]], np.float32), np.array([0]))).all(), "a class never predicted"
+    assert np.isfinite(of_scores(np.array([[-1e30, 0.0]], np.float32), np.array([0]))).all(), (
+        "a class never predicted"
+    )
 
 
 def test_coins_are_fair_keyed_and_each_shadows_own() -> None:
@@ -79,7 +81,9 @@ def test_members_are_those_of_the_pool_that_are_inside() -> None:
     np.testing.assert_array_equal(x[7:18], POOL["b"][0])
 
 
-@pytest.mark.parametrize("settings", [{"rounds": 3, "batch_size": 4}, {"strategy": "fedncm"}], ids=["fedavg", "fedncm"])
+@pytest.mark.parametrize(
+    "settings", [{"rounds": 3, "batch_size": 4}, {"strategy": "fedncm"}], ids=["fedavg", "fedncm"]
+)
 def test_each_is_a_federation_of_its_members_with_draws_of_its_own(settings: dict[str, object]) -> None:
     config, told = RunConfig(sites=3, **settings), []
     shadows = run_shadows(config, POOL, drawn(5, 9), 3, 4, lambda done, total: told.append((done, total)))

@@ -71,7 +71,9 @@ def test_every_plan_that_comes_with_it_is_a_preset() -> None:
 def test_the_plans_that_come_with_it_are_plans(name: str, tmp_path: Path) -> None:
     plan = bundled(name, tmp_path)
     assert not plan.remarks
-    assert len({cell.config.out for cell in (*plan.cells, *plan.tuning)}) == len(plan.cells) + len(plan.tuning)
+    assert len({cell.config.out for cell in (*plan.cells, *plan.tuning)}) == len(plan.cells) + len(
+        plan.tuning
+    )
     assert {cell.key for cell in plan.cells} <= {cell.key for cell in plan.baselines}
     assert len({cell.seed for cell in plan.baselines}) >= 5, "intervals over less say little"
     if name == "heads":
@@ -80,7 +82,9 @@ def test_the_plans_that_come_with_it_are_plans(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_settings_and_seeds_share_no_random_stream_and_methods_of_one_share_all(name: str, tmp_path: Path) -> None:
+def test_settings_and_seeds_share_no_random_stream_and_methods_of_one_share_all(
+    name: str, tmp_path: Path
+) -> None:
     plan = bundled(name, tmp_path)
     seeds = defaultdict(set)
     for cell in (*plan.cells, *plan.baselines, *plan.tuning):
@@ -96,7 +100,11 @@ def test_settings_and_seeds_share_no_random_stream_and_methods_of_one_share_all(
 
 def test_the_seed_of_a_run_stays_what_it_is() -> None:
     """Else runs that are there would be made again, and tables could not be repeated."""
-    assert [run_seed(0, "iid"), run_seed(1, "iid"), run_seed(0, "alpha-0.1")] == [1561552107, 1738905036, 408991891]
+    assert [run_seed(0, "iid"), run_seed(1, "iid"), run_seed(0, "alpha-0.1")] == [
+        1561552107,
+        1738905036,
+        408991891,
+    ]
 
 
 def test_a_list_stands_for_each_of_its_values(tmp_path: Path) -> None:
@@ -116,7 +124,9 @@ def test_a_list_stands_for_each_of_its_values(tmp_path: Path) -> None:
 
 
 def test_a_setting_may_say_something_of_a_method(tmp_path: Path) -> None:
-    text = PLAN.replace("[settings.absent]", "[settings.few.methods.robust]\nbatch-size = 7\n[settings.absent]")
+    text = PLAN.replace(
+        "[settings.absent]", "[settings.few.methods.robust]\nbatch-size = 7\n[settings.absent]"
+    )
     assert {(cell.method, cell.config.batch_size) for cell in plan_of(tmp_path, text).cells} == {
         ("plain", 32),
         ("robust", 7),

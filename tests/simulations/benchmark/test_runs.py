@@ -103,13 +103,18 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=words):
             CliRunner().invoke(
-                app, ["benchmark", str(plan), "--out", str(out), "--data", f"pictures={mine}"], catch_exceptions=False
+                app,
+                ["benchmark", str(plan), "--out", str(out), "--data", f"pictures={mine}"],
+                catch_exceptions=False,
             )
     assert [path.name for path in mine.iterdir()] == ["table.csv"]
 
 
 def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None:
-    plan, out = read_plan(plan_file(tmp_path), tmp_path / "out", {"pictures": str(tmp_path)}, ""), tmp_path / "out"
+    plan, out = (
+        read_plan(plan_file(tmp_path), tmp_path / "out", {"pictures": str(tmp_path)}, ""),
+        tmp_path / "out",
+    )
     assert [open_folder(out, plan), open_folder(out, plan)] == [[], []]
     changed = replace(plan, text=plan.text + "# one more line")
     [remark] = open_folder(out, changed)
@@ -126,7 +131,9 @@ def write_finished(cells: Iterable[Cell]) -> None:
             (folder / "config.toml").write_text(cell.config.to_toml())
             (folder / "summary.json").write_text("{}")
         else:
-            (folder / "baselines.json").write_text(json.dumps({"settings": cell.config.to_flat(), "scores": {}}))
+            (folder / "baselines.json").write_text(
+                json.dumps({"settings": cell.config.to_flat(), "scores": {}})
+            )
 
 
 def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path) -> None:
@@ -143,7 +150,10 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     assert open_folder(out, first) == []
     chosen = {"fedavg": 0.001, "robust": 4.0}
     write_finished(
-        [replace(c, config=c.config.model_copy(update={"learning_rate": chosen[c.method]})) for c in first.cells[:3]]
+        [
+            replace(c, config=c.config.model_copy(update={"learning_rate": chosen[c.method]}))
+            for c in first.cells[:3]
+        ]
     )
     write_finished((*first.baselines, *first.tuning))
     assert open_folder(out, first) == [], "what tuning chose is no change"
@@ -155,7 +165,9 @@ def test_finished_runs_of_other_settings_are_not_replaced_unasked(tmp_path: Path
     assert "another plan" in remark, "seeds and settings may come and go"
 
     other = plan(("rounds = 3", "rounds = 4"))
-    with pytest.raises(UserError, match=r"7 finished runs and 2 .* few, fedavg, seed 0: rounds was 3, is 4\..*--force"):
+    with pytest.raises(
+        UserError, match=r"7 finished runs and 2 .* few, fedavg, seed 0: rounds was 3, is 4\..*--force"
+    ):
         open_folder(out, other)
     assert (out / "plan.toml").read_text() == more.text, "nothing was written"
     assert "they are made again" in open_folder(out, other, force=True)[1]
@@ -184,7 +196,9 @@ def test_a_plan_none_of_whose_data_can_be_read_is_refused_without_a_page(
     assert not [*out.glob("*.html"), *out.glob("*.csv")]
 
 
-def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out, images = tmp_path / "out", tmp_path / "mine"
     images.mkdir()
@@ -203,8 +217,19 @@ backbone = "nowhere.keras"
     before = sorted(tmp_path.rglob("*"))
 
     def told(*more: str) -> dict[str, str]:
-        arguments = [str(plan), "--out", str(out), "--data", f"pictures={images}", "--dry-run", "--json", *more]
-        return dict(json.loads(CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False).stdout))
+        arguments = [
+            str(plan),
+            "--out",
+            str(out),
+            "--data",
+            f"pictures={images}",
+            "--dry-run",
+            "--json",
+            *more,
+        ]
+        return dict(
+            json.loads(CliRunner().invoke(app, ["benchmark", *arguments], catch_exceptions=False).stdout)
+        )
 
     assert told() == {
         "settings": "3: few, downloaded, own",
@@ -267,7 +292,9 @@ def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> No
     done = forked.run(*told, "--force", nested=True)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["seconds"]) == {"features", "baselines", "tuning", "runs"}
-    again = {folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when}
+    again = {
+        folder for folder, when in finished.items() if (folder / "measured.json").stat().st_mtime_ns != when
+    }
     assert again == {changed}, "nothing else is made again"
     assert "4 runs, after 4 that choose settings" in done.stderr
     assert changes in done.stderr
@@ -344,8 +371,12 @@ def _agrees_with_its_run(row: dict[str, str], folder: Path) -> None:
                        ("macro_f1", "macro_f1"), ("loss", "nll"), ("worst_site_accuracy", "worst_site")):  # fmt: skip
         assert float(row[ours]) == pytest.approx(summary[name], abs=1e-5), name
     assert float(row["seconds_training"]) > float(row["seconds_aggregation"]) > 0
-    assert not row["peak_mb"] or float(row["peak_mb"]) > 100, "none where it was killed before its scores were taken"
-    pooled = json.loads((folder / "baselines.json").read_text())["scores"]["pooled softmax"]["measures"]["accuracy"]
+    assert not row["peak_mb"] or float(row["peak_mb"]) > 100, (
+        "none where it was killed before its scores were taken"
+    )
+    pooled = json.loads((folder / "baselines.json").read_text())["scores"]["pooled softmax"]["measures"][
+        "accuracy"
+    ]
     spent = 0.0
     for rounds, entry in enumerate(table(folder / row["method"] / "history.csv")):
         if float(entry["accuracy"]) >= 0.95 * pooled:

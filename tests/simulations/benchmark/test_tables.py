@@ -37,7 +37,12 @@ def test_rounds_are_averaged_over_the_seeds_that_got_there() -> None:
         row("m", 2, 0.6, rounds=6, bytes=300.0, reached=1),
     ]
     [line] = summarise(rows)
-    assert (line.seeds, line.reached, line.estimates["rounds"].mean, line.estimates["bytes"].mean) == (3, 2, 5.0, 200.0)
+    assert (line.seeds, line.reached, line.estimates["rounds"].mean, line.estimates["bytes"].mean) == (
+        3,
+        2,
+        5.0,
+        200.0,
+    )
     assert line.estimates["accuracy"].mean == pytest.approx(0.6)
     [single] = summarise(rows[:1])
     assert math.isnan(single.estimates["accuracy"].half), "one value has no interval"
@@ -46,7 +51,9 @@ def test_rounds_are_averaged_over_the_seeds_that_got_there() -> None:
 def test_differences_to_fedavg_are_paired_by_seed() -> None:
     """Accuracy varies much between seeds, and not at all in its difference."""
     rows = [
-        row(method, seed, seed / 10 + gain) for seed in (1, 2, 3) for method, gain in (("fedavg", 0.0), ("other", 0.02))
+        row(method, seed, seed / 10 + gain)
+        for seed in (1, 2, 3)
+        for method, gain in (("fedavg", 0.0), ("other", 0.02))
     ]
     rows.append(row("other", 4, 0.9))
     fedavg, other = summarise(with_differences(rows))
@@ -70,7 +77,9 @@ def test_fairness_looks_at_single_sites() -> None:
     assert all(math.isnan(value) for value in fairness(Score({}, {}), {}).values())
 
 
-def entry(phase: str, accuracy: str, planned: str, seconds: str = "2", aggregating: str = "0.5") -> dict[str, str]:
+def entry(
+    phase: str, accuracy: str, planned: str, seconds: str = "2", aggregating: str = "0.5"
+) -> dict[str, str]:
     return {"phase": phase, "status": "ok", "accuracy": accuracy, "sites_planned": planned, "bytes_down_per_site": "100",
             "bytes_up_per_site": "10", "seconds": seconds, "seconds_aggregating": aggregating}  # fmt: skip
 
@@ -105,7 +114,8 @@ def test_what_is_secret_is_not_counted() -> None:
     told = run_measures(secret, {"seconds": {}}, 0.8, RunConfig(sites=10, fraction=0.2))
     assert told["bytes_up"] == pytest.approx(2.0), "as many as are drawn in the mean"
     assert all(
-        math.isnan(told[name]) for name in ("reached", "rounds", "bytes", "seconds_training", "seconds_features")
+        math.isnan(told[name])
+        for name in ("reached", "rounds", "bytes", "seconds_training", "seconds_features")
     )
 
 
@@ -116,12 +126,19 @@ def test_adaptation_is_told_where_a_run_has_it() -> None:
         "unseen_sites": {"global": 0.5, "adapted": {"20": {"accuracy": None}}},
     }  # fmt: skip
     told = run_measures([], summary, 0.8, RunConfig())
-    assert (told["personal"], told["personal_mixed"], told["personal_worse"], told["unseen"]) == (0.9, 0.95, 0.1, 0.5)
+    assert (told["personal"], told["personal_mixed"], told["personal_worse"], told["unseen"]) == (
+        0.9,
+        0.95,
+        0.1,
+        0.5,
+    )
     assert math.isnan(told["unseen_adapted"])
 
 
 def cell(method: str, seed: int, **tried: float) -> Cell:
-    return Cell("s", method, seed, RunConfig(), {name.replace("_", "-"): value for name, value in tried.items()})
+    return Cell(
+        "s", method, seed, RunConfig(), {name.replace("_", "-"): value for name, value in tried.items()}
+    )
 
 
 def test_the_lowest_validation_loss_is_chosen_and_taken() -> None:
@@ -130,7 +147,10 @@ def test_the_lowest_validation_loss_is_chosen_and_taken() -> None:
     assert [choice["chosen"] for choice in choices] == [{"learning-rate": 2.0}, None]
     assert choices[0]["grid"] == [{"learning-rate": 1.0}, {"learning-rate": 2.0}, {"learning-rate": 3.0}]
     told = with_choices([cell("a", 0), cell("b", 0), cell("c", 0)], choices)
-    assert [(c.method, c.config.learning_rate) for c in told] == [("a", 2.0), ("c", RunConfig().learning_rate)]
+    assert [(c.method, c.config.learning_rate) for c in told] == [
+        ("a", 2.0),
+        ("c", RunConfig().learning_rate),
+    ]
 
 
 def test_as_many_processes_as_cores_and_memory_allow() -> None:
@@ -156,8 +176,18 @@ def test_tables_have_every_measure_with_its_interval_and_stay_empty_where_nothin
     with (tmp_path / "table.csv").open() as file:
         [line] = csv.DictReader(file)
     assert {name for measure in MEASURES for name in (measure, f"{measure}_interval")} < set(line)
-    assert (line["accuracy"], line["bytes_up"], line["auroc"], line["reached"]) == ("0.5625", "12345678", "", "")
-    assert (line["expected"], line["source"], line["resolution"], line["epsilon"]) == ("0.6", "there", "64", "")
+    assert (line["accuracy"], line["bytes_up"], line["auroc"], line["reached"]) == (
+        "0.5625",
+        "12345678",
+        "",
+        "",
+    )
+    assert (line["expected"], line["source"], line["resolution"], line["epsilon"]) == (
+        "0.6",
+        "there",
+        "64",
+        "",
+    )
     with (tmp_path / "cells.csv").open() as file:
         assert [cell["accuracy"] for cell in csv.DictReader(file)] == ["0.5", "0.625"]
 
@@ -165,7 +195,13 @@ def test_tables_have_every_measure_with_its_interval_and_stay_empty_where_nothin
 def test_what_a_person_sees_fits_120_columns() -> None:
     many = dict.fromkeys(MEASURES, 0.123) | {"bytes_up": 123456789.0, "rounds": 48.0, "reached": 1.0}
     rows = [
-        Row("part-of-the-sites+fraction=0.1+alpha=0.05", "fed3r-then-fedavg-momentum", s, many, {"epsilon": "8"})
+        Row(
+            "part-of-the-sites+fraction=0.1+alpha=0.05",
+            "fed3r-then-fedavg-momentum",
+            s,
+            many,
+            {"epsilon": "8"},
+        )
         for s in (0, 1)
     ]
     rows[1] = Row(
@@ -189,6 +225,8 @@ def test_what_a_person_sees_fits_120_columns() -> None:
 
 
 def test_what_was_not_run_is_said_beside_the_number_from_elsewhere() -> None:
-    run, absent = (Expected(setting="s", method=name, accuracy=0.538, source="table 13") for name in ("m", "other"))
+    run, absent = (
+        Expected(setting="s", method=name, accuracy=0.538, source="table 13") for name in ("m", "other")
+    )
     lines = summarise([row("m", 0, 0.5)], [run])
     assert missing_methods([run, absent], lines) == ["not run: s, other; elsewhere 53.8 % (table 13)"]

@@ -53,7 +53,9 @@ def test_images_of_several_sizes_are_a_file_each() -> None:
 
 
 def test_splits_and_groups_stay_with_the_features_of_a_backbone_object() -> None:
-    images = tuple(Image("", label, split, "g1") for label, split in zip(LABELS, ["test", "train"] * 3, strict=True))
+    images = tuple(
+        Image("", label, split, "g1") for label, split in zip(LABELS, ["test", "train"] * 3, strict=True)
+    )
     archive = archive_parts({"data": Examples(images, list(IMAGES))}, False, lambda batch: batch.mean((1, 2)))
     assert archive.width == 3
     source = read_source(archive.path)

@@ -11,7 +11,18 @@ from fedtransfer.simulations.data.datasets import read_sites, resolve_data
 
 def test_demo_images_are_balanced() -> None:
     source = read_source(resolve_data("cifar10-demo"))
-    assert source.classes == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert source.classes == (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
     for split, each in (("development", 200), ("test", 100)):
         labels = [image.label for image in source.images if image.split == split]
         assert [labels.count(name) for name in source.classes] == [each] * 10

@@ -36,7 +36,8 @@ def test_test_images_follow_the_training_images() -> None:
     parts = partition(images(each=600, test=200), RunConfig(sites=4, alpha=0.3))
     for part in parts:
         train, test = (
-            Counter(image.label for image in part if (image.split == "test") == side) for side in (False, True)
+            Counter(image.label for image in part if (image.split == "test") == side)
+            for side in (False, True)
         )
         for label in map(str, range(5)):
             assert test[label] == pytest.approx(train[label] / 3, abs=2)

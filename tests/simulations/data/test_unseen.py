@@ -63,7 +63,8 @@ def made_site(seed: int, train: int, test: int) -> dict[str, tuple[np.ndarray, n
     rng = np.random.default_rng(seed)
     y = {"train": rng.integers(0, 3, train), "test": rng.integers(0, 3, test)}
     return {
-        split: ((np.eye(3, 5)[n] + 0.2 * rng.normal(size=(len(n), 5))).astype(np.float32), n) for split, n in y.items()
+        split: ((np.eye(3, 5)[n] + 0.2 * rng.normal(size=(len(n), 5))).astype(np.float32), n)
+        for split, n in y.items()
     }
 
 
@@ -81,7 +82,11 @@ def test_adaptation_from_the_head_and_from_scratch() -> None:
     seen: list[tuple[int, int]] = []
     config = RunConfig(personal_epochs=20, learning_rate=0.5)
     told = adapt_unseen(config, SPEC, wrong, sites, lambda *at: seen.append(at))
-    assert (told["names"], told["sites"], told["sites_without_test_images"]) == (["anna", "berta", "clara"], 2, 1)
+    assert (told["names"], told["sites"], told["sites_without_test_images"]) == (
+        ["anna", "berta", "clara"],
+        2,
+        1,
+    )
     assert (seen, told["epochs"]) == ([(0, 2), (1, 2), (2, 2)], 20)
     assert told["global"] < 0.1
     one, five, twenty = (told["adapted"][shots] for shots in ("1", "5", "20"))
@@ -101,7 +106,9 @@ def test_adaptation_from_the_head_and_from_scratch() -> None:
 def test_a_good_head_can_get_worse_by_adapting() -> None:
     good = (np.eye(5, 3, dtype=np.float32), np.zeros(3, np.float32))
     sites = {name: made_site(seed, 60, 400) for seed, name in enumerate(("anna", "berta", "clara"))}
-    told = adapt_unseen(RunConfig(learning_rate=8.0, batch_size=1, personal_epochs=1), SPEC, good, sites, quiet)
+    told = adapt_unseen(
+        RunConfig(learning_rate=8.0, batch_size=1, personal_epochs=1), SPEC, good, sites, quiet
+    )
     assert told["adapted"]["1"]["got_worse"] == 1
 
 
@@ -127,7 +134,9 @@ class TestRuns:
         assert sorted(path.name for path in (result.folder / "sites").iterdir()) == left
         for name in left:
             manifests = [folder / "sites" / name / "images.csv" for folder in (whole.folder, result.folder)]
-            assert manifests[0].read_bytes() == manifests[1].read_bytes(), "the partition is that of all sites"
+            assert manifests[0].read_bytes() == manifests[1].read_bytes(), (
+                "the partition is that of all sites"
+            )
         with (result.folder / "sites.csv").open() as file:
             assert sorted({row["site"] for row in csv.DictReader(file)}) == left
         assert sorted(result.summary["site_accuracy"]) == left
@@ -162,7 +171,12 @@ class TestRuns:
         for seed, name in enumerate(("anna", "berta")):
             folder_of_classes(20, f"sites/{name}", seed)
         config = RunConfig(
-            data=str(tmp_path / "sites"), partition="natural", unseen_sites=1, rounds=2, baselines=False, models=False
+            data=str(tmp_path / "sites"),
+            partition="natural",
+            unseen_sites=1,
+            rounds=2,
+            baselines=False,
+            models=False,
         )
         [aside] = set_aside({"anna": 0, "berta": 0}, config)[1]
         display, told = Display(Console(file=StringIO(), width=80)), {}

@@ -23,7 +23,8 @@ def echo_app(before=lambda number: None) -> ClientApp:
         number = int(context.node_config["number"])
         before(number)
         return Message(
-            RecordDict({"r": ConfigRecord({"number": number, "key": context.run_config["key"]})}), reply_to=message
+            RecordDict({"r": ConfigRecord({"number": number, "key": context.run_config["key"]})}),
+            reply_to=message,
         )
 
     return app

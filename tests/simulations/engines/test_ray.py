@@ -82,7 +82,9 @@ def test_ray_and_in_process_agree(prepared, settings: dict[str, Any], phases: se
     here, there = ({path.relative_to(folder) for path in folder.rglob("*.npz")} for folder in folders)
     heads = {path for path in here if path.name.endswith("head.npz")}
     assert heads == {path for path in there if path.name.endswith("head.npz")}
-    assert len(heads) == 2 + 4 * (1 + ("personal" in phases)), "the run's best and last, and at each site what it keeps"
+    assert len(heads) == 2 + 4 * (1 + ("personal" in phases)), (
+        "the run's best and last, and at each site what it keeps"
+    )
     for path in heads:
         for a, b in zip(*(arrays(folder / path) for folder in folders), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=str(path))
@@ -170,15 +172,30 @@ def test_flwr_run_works_from_a_clean_copy_without_network(tmp_path: Path, folder
         "http_proxy": dead, "https_proxy": dead, "no_proxy": "127.0.0.1,localhost",
     }  # fmt: skip
     size = "num-supernodes=3 client-resources-num-cpus=1"
-    command = ["flwr", "run", str(copy), "--run-config", str(folder / "config.toml"), "--federation-config", size]
+    command = [
+        "flwr",
+        "run",
+        str(copy),
+        "--run-config",
+        str(folder / "config.toml"),
+        "--federation-config",
+        size,
+    ]
     try:
         done = subprocess.run(
-            [*command, "--stream"], env=environment, capture_output=True, text=True, timeout=patient(400), cwd=home
+            [*command, "--stream"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=patient(400),
+            cwd=home,
         )
         assert (folder / "run" / "summary.json").exists(), done.stdout[-3000:] + done.stderr[-3000:]
     finally:
         listing = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True).stdout
-        for pid in re.findall(rf"^\s*(\d+) .*flower-superlink.*{re.escape(str(home))}", listing, re.MULTILINE):
+        for pid in re.findall(
+            rf"^\s*(\d+) .*flower-superlink.*{re.escape(str(home))}", listing, re.MULTILINE
+        ):
             os.kill(int(pid), signal.SIGTERM)
     manifests = {name: folder / "sites" / name / "images.csv" for name in ("site-0", "site-1", "site-2")}
     run_on_engine(make_app(), manifests, config.model_copy(update={"out": str(tmp_path / "here")}))

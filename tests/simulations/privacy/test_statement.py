@@ -36,7 +36,9 @@ def test_noise_of_a_mean_is_what_the_formula_says() -> None:
     assert numbers["strength"]["signal"] == 0.5
     steps = answers({**IMAGE, "epsilon": 0.0, "noise-multiplier": 4.0, "image-rate": 0.1, "rounds": 3}, 500)
     assert steps["privacy"]["releases"] == 30
-    assert steps["strength"]["ratio"] == pytest.approx(4.0 * (2570 * 10 * 30) ** 0.5 / (0.05 * 0.1 * 500 * 30))
+    assert steps["strength"]["ratio"] == pytest.approx(
+        4.0 * (2570 * 10 * 30) ** 0.5 / (0.05 * 0.1 * 500 * 30)
+    )
 
 
 def test_epsilon_is_that_of_the_accountant_and_checked_from_above() -> None:
@@ -79,9 +81,14 @@ def test_signal_does_not_grow_with_a_bound_beyond_the_gradients() -> None:
 
 
 def test_a_delta_that_allows_images_to_be_told_outright_is_warned_of() -> None:
-    assert any("delta 0.01 is above 1 / 1,600" in text for text in answers({**RIDGE, "delta": 0.01}, 1_600)["warnings"])
+    assert any(
+        "delta 0.01 is above 1 / 1,600" in text
+        for text in answers({**RIDGE, "delta": 0.01}, 1_600)["warnings"]
+    )
     assert not any("delta" in text for text in answers(RIDGE, 1_600)["warnings"])
-    assert any("the number of sites" in text for text in answers({**SITE, "delta": 0.05, "sites": 100})["warnings"])
+    assert any(
+        "the number of sites" in text for text in answers({**SITE, "delta": 0.05, "sites": 100})["warnings"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,12 @@ def test_pages_say_what_was_approved(kind: str, request: pytest.FixtureRequest, 
     text = page_text(kind, page.source, folder)
     approved = file_of(kind)
     difference = unified_diff(
-        approved.read_text("utf-8").splitlines(), text.splitlines(), approved.name, "the page now", lineterm="", n=1
+        approved.read_text("utf-8").splitlines(),
+        text.splitlines(),
+        approved.name,
+        "the page now",
+        lineterm="",
+        n=1,
     )
     if text != approved.read_text("utf-8"):
         pytest.fail("\n".join([*difference, "", f"If this is better, approve it: {COMMAND}"]), pytrace=False)

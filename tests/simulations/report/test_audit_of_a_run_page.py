@@ -74,7 +74,11 @@ def test_what_is_learnt_from_a_run_begins_with_what_is_most_above_its_guess(fold
 
 def test_a_run_that_claims_nothing_is_told_what_canaries_show(folder: Path, words) -> None:
     with (folder / "table.csv").open("a", encoding="utf-8", newline="") as file:
-        for measure, value in (("right_guesses", 1), ("epsilon_lower_bound", 6.344), ("most_provable", 6.344)):
+        for measure, value in (
+            ("right_guesses", 1),
+            ("epsilon_lower_bound", 6.344),
+            ("most_provable", 6.344),
+        ):
             csv.writer(file).writerow(["fedavg", "", "", 0, "one run", measure, value, "", "", "", 1800, ""])
     page = words(folder)
     assert page.says("100.0 % of 1,800 guesses", "ε is above 6.34")

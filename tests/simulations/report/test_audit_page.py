@@ -50,7 +50,14 @@ def test_an_audit_of_a_plan_is_told_at_a_glance(audit_page: Page) -> None:
     both, lira = ", fedavg and fed3r", ", fedavg by LiRA online and fed3r by LiRA online"
     assert [tuple(row.values()) for row in glance.rows if not row[""].startswith("masks")] == [
         ("no protection", f"100.0 %{both}", f"0.98{both}", f"16.0 dB{both}", f"13.5 %{lira}", "50.0 %"),
-        ("differential privacy, ε = 2", f"12.0 %{both}", f"0.12{both}", f"12.5 dB{both}", f"1.9 %{lira}", "14.8 %"),
+        (
+            "differential privacy, ε = 2",
+            f"12.0 %{both}",
+            f"0.12{both}",
+            f"12.5 dB{both}",
+            f"1.9 %{lira}",
+            "14.8 %",
+        ),
         ("a guess", "50.0 %", "0.76", "13.1 dB", "1.0 %", "10.0 %"),
     ]
     assert audit_page.sections["glance"].says("5 images a class")
@@ -70,7 +77,10 @@ def test_the_answer_of_a_plan_is_short(audit_page: Page) -> None:
 
 def test_settings_that_federations_share_and_those_that_differ_stand_apart(audit_page: Page) -> None:
     differ, share = audit_page.sections["configuration"].tables.values()
-    assert dict(zip(differ.names, differ.column("dp"), strict=True)) == {"fedavg, none": "none", "fedavg, dp": "image"}
+    assert dict(zip(differ.names, differ.column("dp"), strict=True)) == {
+        "fedavg, none": "none",
+        "fedavg, dp": "image",
+    }
     assert share["rounds"]["value"] == "20"
 
 
@@ -84,7 +94,9 @@ def test_what_differs_in_numbers_is_left_out_of_notes(audit_tables: Path, words)
     (audit_tables / "table.csv").write_text("\n".join(rows) + "\n", "utf-8")
     attacks = words(audit_tables).sections["attacks"]
     assert attacks.says("classes with the right number")
-    assert not [paragraph for paragraph in attacks.paragraphs if " images" in paragraph and "of " in paragraph]
+    assert not [
+        paragraph for paragraph in attacks.paragraphs if " images" in paragraph and "of " in paragraph
+    ]
 
 
 def test_what_was_measured_once_is_shown_once_and_as_the_table_says(audit_copy: Path, words) -> None:
@@ -103,7 +115,9 @@ def test_what_was_measured_once_is_shown_once_and_as_the_table_says(audit_copy: 
     assert members.column("protection").count("none, masks") == 2 * 4
     rows = csv.DictReader((audit_copy / "table.csv").open())
     top = max(float(row["value"]) for row in rows if row["measure"] == "tpr@1%")
-    assert page.figures["fedavg, none, masks, 5 a class"].says(f"LiRA online finds most members: {100 * top:.1f} %")
+    assert page.figures["fedavg, none, masks, 5 a class"].says(
+        f"LiRA online finds most members: {100 * top:.1f} %"
+    )
 
 
 def test_a_page_says_that_it_shows_original_images(audit_page: Page, audit_tables: Path, words) -> None:

@@ -65,7 +65,9 @@ def test_accuracies_stand_beside_the_epsilon_that_they_are_had_at(tables: Path, 
         if not row["method"].startswith(("pooled", "local", "majority")):
             level = f"{float(row['epsilon']):.0f}" if row["epsilon"] else ""
             best[row["setting"], level] = max(best.get((row["setting"], level), 0), float(row["accuracy"]))
-    bare, most = (span(*(f"{100 * best[name, level]:.0f}" for name in ("alpha-0.3", "iid"))) for level in ("", "8"))
+    bare, most = (
+        span(*(f"{100 * best[name, level]:.0f}" for name in ("alpha-0.3", "iid"))) for level in ("", "8")
+    )
     page = drawn(folder)
     good, *_ = page.answer
     assert good.number.startswith(f"{bare} % without differential privacy, {most} % at ε = 8, ")
@@ -82,7 +84,9 @@ def test_accuracies_stand_beside_the_epsilon_that_they_are_had_at(tables: Path, 
 
 
 def test_sites_that_do_better_alone_are_told_of(iid_tables: Path, words) -> None:
-    altered(iid_tables, lambda row: {**row, "worse_than_local": "0.88" if row["method"] == "fed3r" else "1.0"})
+    altered(
+        iid_tables, lambda row: {**row, "worse_than_local": "0.88" if row["method"] == "fed3r" else "1.0"}
+    )
     assert words(iid_tables).says("88 % of sites", "fed3r", "from 88 % to 100 %")
 
 
@@ -115,7 +119,9 @@ def test_a_benchmark_of_baselines_alone_tells_of_these(tables: Path, words) -> N
     assert page.sections["setting-0"].says("No method", "pooled")
 
 
-def test_a_setting_that_failed_wholly_is_named_in_the_answer_and_every_failure_once(tables: Path, words) -> None:
+def test_a_setting_that_failed_wholly_is_named_in_the_answer_and_every_failure_once(
+    tables: Path, words
+) -> None:
     about = json.loads((tables / "benchmark.json").read_text("utf-8"))
     about["failures"] = {f"alpha-0.1, fedavg, seed {seed}": "too few images" for seed in range(3)}
     about["failures"] |= {f"iid, fed3r, seed {seed}": "no memory" for seed in range(2)}
@@ -133,7 +139,9 @@ def test_costs_are_those_of_the_best_methods_with_their_names(bench_page: Page) 
     *_, cost = bench_page.answer
     parts = cost.number.split(", ")
     assert [part.split(" for ")[0] for part in parts] == ["270 KB"] * 3
-    assert [level in part for level, part in zip(("without", "ε = 8", "ε = 0.5"), parts, strict=True)] == [True] * 3
+    assert [level in part for level, part in zip(("without", "ε = 8", "ε = 0.5"), parts, strict=True)] == [
+        True
+    ] * 3
     assert cost.says("fedncm needs least, 10.3 KB", "scaffold most, 4.2 MB")
     assert cost.says("15 min 18 s")
 
@@ -171,7 +179,9 @@ def test_a_backbone_that_is_trained_is_not_called_frozen(
         assert not page.says("Frozen backbone")
 
 
-def test_where_pooled_softmax_is_no_upper_bound_costs_say_so(bench_page: Page, iid_tables: Path, words) -> None:
+def test_where_pooled_softmax_is_no_upper_bound_costs_say_so(
+    bench_page: Page, iid_tables: Path, words
+) -> None:
     def warns(page: Page) -> bool:
         return page.sections["setting-0"].says("pooled softmax", "60.0 %", "95 %", "pooled ridge", "epochs")
 

@@ -12,7 +12,9 @@ def scores(page: Page, setting: int = 0) -> Table:
 
 def test_methods_whose_intervals_overlap_with_the_best_are_in_bold_with_it(tables: Path, words) -> None:
     best = {"fed3r": "0.70", "fedavg": "0.69", "fedprox": "0.68"}
-    altered(tables, lambda row: {**row, "accuracy": best.get(row["method"], "0.5"), "accuracy_interval": "0.006"})
+    altered(
+        tables, lambda row: {**row, "accuracy": best.get(row["method"], "0.5"), "accuracy_interval": "0.006"}
+    )
     page = words(tables)
     assert [scores(page, setting).marked for setting in (0, 1)] == [("fedavg", "fed3r")] * 2
     assert page.sections["setting-0"].says("bold", "overlap")
@@ -58,7 +60,11 @@ def test_every_point_is_among_the_numbers_with_its_interval(bench_page: Page) ->
 
 def test_runs_of_an_earlier_plan_are_not_drawn(one_seed_page: Page, tmp_path: Path, words) -> None:
     """Their folders stay where a plan is changed and the benchmark goes on; the tables have rows of the new plan alone."""
-    assert one_seed_page.figures["Accuracy by round, iid"].table.columns[1:] == ("fedavg", "fedprox", "scaffold")
+    assert one_seed_page.figures["Accuracy by round, iid"].table.columns[1:] == (
+        "fedavg",
+        "fedprox",
+        "scaffold",
+    )
     folder = benchmark_folder(tmp_path / "bench", ("iid",), 1)
     cells = (folder / "cells.csv").read_text("utf-8").splitlines()
     (folder / "cells.csv").write_text("\n".join(cells[:2]) + "\n", "utf-8")

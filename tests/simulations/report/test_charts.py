@@ -20,7 +20,9 @@ def drawing(figure: Figure) -> ElementTree.Element:
 
 def paths(figure: Figure, *style: str) -> list[np.ndarray]:
     """The points (n, 2) of each path whose style has these words."""
-    found = [path for path in drawing(figure).iter("path") if all(word in path.get("style", "") for word in style)]
+    found = [
+        path for path in drawing(figure).iter("path") if all(word in path.get("style", "") for word in style)
+    ]
     return [np.array(re.findall(r"(-?[\d.]+) (-?[\d.]+)", path.get("d", "")), float) for path in found]
 
 
@@ -43,7 +45,9 @@ def test_a_line_goes_through_its_values() -> None:
 
 def test_intervals_end_at_their_ends() -> None:
     ends = [(VALUES[0], VALUES[2])]
-    figure = line_chart(Caption("t", "d"), [Series("a", (1,), (VALUES[1],), ends)], Axis("x"), Axis("y"), LEVELS)
+    figure = line_chart(
+        Caption("t", "d"), [Series("a", (1,), (VALUES[1],), ends)], Axis("x"), Axis("y"), LEVELS
+    )
     bars = [path for path in paths(figure, "var(--s1)", "stroke-width: 1.2") if len(path) == 2]
     assert any(bar[:, 1] == pytest.approx(np.array(levels(figure, 1))[[2, 0]], abs=0.01) for bar in bars)
 

@@ -22,7 +22,9 @@ def test_runs_benchmarks_and_audits_stand_on_one_page(run: Path, tmp_path: Path,
         "Audit of my-run: The answer",
         "bench: The answer",
     ]
-    assert {"part-1-answer", "part-2-answer", "part-3-answer", "part-3-setting-0", "versions"} <= set(page.sections)
+    assert {"part-1-answer", "part-2-answer", "part-3-answer", "part-3-setting-0", "versions"} <= set(
+        page.sections
+    )
     [links] = page.element.iter("nav")
     assert "bench" in [text_of(name) for name in links.iter("p")]
     assert "bench: " not in text_of(links), "a name stands once, over the links to what is about it"

@@ -36,7 +36,9 @@ def test_every_figure_has_title_description_and_a_table_of_its_numbers(drawn_run
         assert len(figure.table.rows) > 1
 
 
-def test_drawings_change_no_words(drawn_run: Page, run_page: Page, drawn, one_seed: Path, one_seed_page: Page) -> None:
+def test_drawings_change_no_words(
+    drawn_run: Page, run_page: Page, drawn, one_seed: Path, one_seed_page: Page
+) -> None:
     """So pages without drawings, which other tests read, say what whole ones do."""
     for whole, part in ((drawn_run, run_page), (drawn(one_seed), one_seed_page)):
         assert [section.text for section in whole.sections.values()] == [
@@ -69,7 +71,10 @@ def test_hostile_names_are_texts(tmp_path: Path, drawn) -> None:
 def test_ticks_say_where_they_are(iid_tables: Path, drawn) -> None:
     """At steps of 2.5 points they would be labelled 75, 78, 80, 82 %."""
     steps = {name: 0.74 + 0.021 * i for i, name in enumerate(("dp-sgd ε=0.5", "dp-sgd ε=1", "dp-sgd ε=8"))}
-    altered(iid_tables, lambda row: {**row, "accuracy": str(steps.get(row["method"], 0.94)), "accuracy_interval": ""})
+    altered(
+        iid_tables,
+        lambda row: {**row, "accuracy": str(steps.get(row["method"], 0.94)), "accuracy_interval": ""},
+    )
     labels = drawn(iid_tables).figures["Accuracy against ε, iid"].labels
     ticks = [float(label.removesuffix(" %")) for label in labels if re.fullmatch(r"\d[\d.]* %", label)]
     assert len(ticks) > 3
@@ -85,7 +90,9 @@ def _hundred_sites(home: Path) -> list[Path]:
 def test_a_hundred_sites_and_two_hundred_classes_are_shortened_with_a_note(tmp_path: Path, drawn) -> None:
     page = drawn(*_hundred_sites(tmp_path))
     sites, partition = (page.sections[key] for key in ("sites", "partition"))
-    assert any(len(figure.table.rows) == 50 for figure in (*sites.figures.values(), *partition.figures.values()))
+    assert any(
+        len(figure.table.rows) == 50 for figure in (*sites.figures.values(), *partition.figures.values())
+    )
     assert page.says("50 of 100 rows", "summary.json")
     [confusion] = page.sections["confusion"].figures.values()
     assert len(confusion.table.rows) == 20
@@ -105,7 +112,9 @@ def test_many_runs_are_drawn_with_the_best_told_apart(run: Path, tmp_path: Path,
 
 
 def _private(home: Path) -> list[Path]:
-    return [run_folder(home / "run", privacy={}, dp="image", epsilon=2.0, weighting="uniform", classes=["a", "b"])]
+    return [
+        run_folder(home / "run", privacy={}, dp="image", epsilon=2.0, weighting="uniform", classes=["a", "b"])
+    ]
 
 
 def _baselines(home: Path) -> list[Path]:
@@ -141,7 +150,9 @@ def _wide_intervals(home: Path) -> list[Path]:
         "audit of a run", "two numbers of images",
     ],
 )  # fmt: skip
-def test_every_kind_of_folder_is_drawn(made: Callable[[Path], list[Path]], figures: int, tmp_path: Path, drawn) -> None:
+def test_every_kind_of_folder_is_drawn(
+    made: Callable[[Path], list[Path]], figures: int, tmp_path: Path, drawn
+) -> None:
     page = drawn(*made(tmp_path))
     assert len(page.figures) == figures
     assert all(figure.labels for figure in page.figures.values())

@@ -89,9 +89,7 @@ def test_the_page_fits_a_phone_and_every_scrolling_part_is_reached_by_keyboard(
     tab.open(page_file(kind), width=390)
     tab.value(OPENED)
     assert tab.value("document.documentElement.scrollWidth") <= 390
-    unreached = (
-        "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0)"
-    )
+    unreached = "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0)"
     assert tab.value(f"{unreached}.length") == 0
 
 
@@ -106,7 +104,11 @@ def test_commands_and_fingerprints_break_on_a_phone(page_file: Callable[[str], P
 def test_it_prints_in_light_with_its_configuration(page_file: Callable[[str], Path], tab: Browser) -> None:
     tab.open(page_file("run"), dark=True)
     assert tab.printed().startswith(b"%PDF")
-    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    tab.call(
+        "Emulation.setEmulatedMedia",
+        media="print",
+        features=[{"name": "prefers-color-scheme", "value": "dark"}],
+    )
     assert tab.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.value("document.querySelector('#configuration table').getBoundingClientRect().height") > 50
     assert tab.value("getComputedStyle(document.querySelector('nav')).display") == "none"
@@ -138,7 +140,11 @@ def test_a_phone_says_what_scrolls_and_stacks_the_settings(tmp_path: Path, tab: 
     glance = "document.querySelector('#glance .scroll')"
     assert tab.value(f"{glance}.scrollWidth - {glance}.clientWidth") <= 0
     before = f"getComputedStyle({glance}.querySelector('td:last-child'), '::before').content"
-    assert "sites that do better alone" in tab.value(f"{glance}.querySelector('td:last-child').dataset.column"), before
+    assert "sites that do better alone" in tab.value(
+        f"{glance}.querySelector('td:last-child').dataset.column"
+    ), before
     assert tab.value(before) == 'attr(data-column) ": "' or "sites that do better alone" in tab.value(before)
     tab.open(tmp_path / "bench.html", width=1200)
-    assert tab.value("[...document.querySelectorAll('.sideways')].every(e => getComputedStyle(e).display === 'none')")
+    assert tab.value(
+        "[...document.querySelectorAll('.sideways')].every(e => getComputedStyle(e).display === 'none')"
+    )

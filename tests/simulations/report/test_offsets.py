@@ -14,7 +14,9 @@ PERCENT = Axis("accuracy", kind="percent")
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), min_size=1, max_size=7))
-def test_points_of_a_row_that_are_near_each_other_differ_in_height_and_stay_in_their_row(values: list[float]) -> None:
+def test_points_of_a_row_that_are_near_each_other_differ_in_height_and_stay_in_their_row(
+    values: list[float],
+) -> None:
     moved = in_a_row(values, 1.0)
     assert max(map(abs, moved)) < 0.5
     for i, a in enumerate(values):
@@ -46,7 +48,9 @@ def test_bars_of_one_method_at_one_place_stand_side_by_side() -> None:
 
 
 def test_a_figure_says_that_points_were_moved_and_its_table_tells_the_true_ones() -> None:
-    figure = dot_chart(Caption("by site", "d."), [Dot("a", (1.0, 1.0)), Dot("b", (0.75, 1.0))], COLUMNS, PERCENT)
+    figure = dot_chart(
+        Caption("by site", "d."), [Dot("a", (1.0, 1.0)), Dot("b", (0.75, 1.0))], COLUMNS, PERCENT
+    )
     assert figure.caption.note == SIDE_BY_SIDE
     assert figure.table.rows[0] == ("a", "100.0\u00a0%", "100.0\u00a0%")
     assert dot_chart(Caption("free", "d."), [Dot("a", (0.5, 1.0))], COLUMNS, PERCENT).caption.note == ""

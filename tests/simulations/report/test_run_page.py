@@ -39,12 +39,16 @@ def test_sites_that_do_better_alone_are_counted(run: Path, run_page: Page) -> No
     own = json.loads((run / "summary.json").read_text("utf-8"))["site_accuracy"]
     good, *_ = run_page.answer
     assert good.says(f"{sum(accuracy < 0.6 for accuracy in own.values())} of 5 sites", "alone")
-    assert run_page.sections["sites"].figures["Accuracy by site"].table["site-0"]["the site alone"] == "60.0 %"
+    assert (
+        run_page.sections["sites"].figures["Accuracy by site"].table["site-0"]["the site alone"] == "60.0 %"
+    )
 
 
 def test_differential_privacy_is_told_exactly_and_scores_from_outside_as_such(tmp_path: Path, words) -> None:
     page = words(
-        run_folder(tmp_path / "p", privacy={}, dp="image", epsilon=2.0, weighting="uniform", classes=["cat", "dog"])
+        run_folder(
+            tmp_path / "p", privacy={}, dp="image", epsilon=2.0, weighting="uniform", classes=["cat", "dog"]
+        )
     )
     good, private, _ = page.answer
     assert private.number == "ε = 2"
@@ -74,7 +78,11 @@ def test_personal_heads_and_sites_that_took_no_part_are_tabled(tmp_path: Path, w
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     scores = {"mean": 0.7, "worst": 0.5, "pooled": 0.68}
     mixed = {**scores, "mean": 0.777, "worse_than_global": 0.2, "worse_than_local": None}
-    summary["personal"] = {"sites": 5, "share": 0.4, **dict.fromkeys(("global", "local", "fine_tuned"), scores)}
+    summary["personal"] = {
+        "sites": 5,
+        "share": 0.4,
+        **dict.fromkeys(("global", "local", "fine_tuned"), scores),
+    }
     summary["personal"]["mixed"] = mixed
     adapted = {"5": {"images": 15.0, "accuracy": 0.61, "from_scratch": 0.345, "got_worse": 0.5}}
     summary["unseen_sites"] = {"names": ["x"], "sites": 1, "epochs": 2, "global": 0.55, "adapted": adapted}
@@ -83,7 +91,10 @@ def test_personal_heads_and_sites_that_took_no_part_are_tabled(tmp_path: Path, w
     personal, unseen = section.tables.values()
     assert personal.names == ["global", "local", "fine-tuned", "mixed"]
     assert [*personal["mixed"].values()][1:] == ["77.7 %", "50.0 %", "68.0 %", "20.0 %", "—"]
-    assert [[*row.values()] for row in unseen.rows] == [["none", "55.0 %", "", ""], ["5", "61.0 %", "34.5 %", "50.0 %"]]
+    assert [[*row.values()] for row in unseen.rows] == [
+        ["none", "55.0 %", "", ""],
+        ["5", "61.0 %", "34.5 %", "50.0 %"],
+    ]
     assert section.says("0.40")
     assert section.says("1 site", "2 epochs")
 

@@ -15,7 +15,9 @@ from fedtransfer.simulations.scoring.estimate import Estimate, rising
 def test_intervals_are_those_of_the_t_distribution(values: list[float]) -> None:
     estimate = Estimate.from_values(values)
     ends = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    np.testing.assert_allclose([estimate.mean - estimate.half, estimate.mean + estimate.half], ends, atol=1e-12)
+    np.testing.assert_allclose(
+        [estimate.mean - estimate.half, estimate.mean + estimate.half], ends, atol=1e-12
+    )
     if len(values) > 2:
         np.testing.assert_allclose([estimate.low, estimate.high], ends, atol=1e-12)
 
@@ -37,7 +39,9 @@ def test_an_interval_needs_three_values(values: tuple[float, ...], text: str) ->
 
 def test_a_bootstrap_needs_ten_values() -> None:
     """Of fewer it holds the truth far less often than it says."""
-    nothing, one, few, ten = (Estimate.bootstrapped(values) for values in ([], [1.0], [1.0] * 9, [0.0, 1.0] * 5))
+    nothing, one, few, ten = (
+        Estimate.bootstrapped(values) for values in ([], [1.0], [1.0] * 9, [0.0, 1.0] * 5)
+    )
     assert math.isnan(nothing.mean)
     assert (nothing.n, one.n, one.mean) == (0, 1, 1.0)
     assert all(math.isnan(estimate.low) for estimate in (nothing, one, few))

@@ -22,7 +22,9 @@ def predictions(seed: int, n: int, classes: int, sharpness: float) -> tuple[np.n
 
 
 few = settings(max_examples=25)
-cases = given(st.integers(0, 2**32), st.integers(12, 100), st.integers(2, 6), st.sampled_from([0.01, 1.0, 10.0, 100.0]))
+cases = given(
+    st.integers(0, 2**32), st.integers(12, 100), st.integers(2, 6), st.sampled_from([0.01, 1.0, 10.0, 100.0])
+)
 
 
 @few
@@ -51,7 +53,9 @@ def test_an_auroc_is_nearly_exact_where_scores_spread() -> None:
 
 @few
 @cases
-def test_evaluations_of_sites_add_up_to_that_of_all_images(seed: int, n: int, classes: int, sharpness: float) -> None:
+def test_evaluations_of_sites_add_up_to_that_of_all_images(
+    seed: int, n: int, classes: int, sharpness: float
+) -> None:
     p, y = predictions(seed, n, classes, sharpness)
     whole = Evaluation.of(p, y)
     cuts = sorted(np.random.default_rng(seed).integers(0, n, 2))
@@ -64,7 +68,9 @@ def test_evaluations_of_sites_add_up_to_that_of_all_images(seed: int, n: int, cl
 
 @few
 @cases
-def test_calibration_error_is_that_of_its_definition(seed: int, n: int, classes: int, sharpness: float) -> None:
+def test_calibration_error_is_that_of_its_definition(
+    seed: int, n: int, classes: int, sharpness: float
+) -> None:
     p, y = predictions(seed, n, classes, sharpness)
     top, right, error = p.max(1).astype(np.float64), p.argmax(1) == y, 0.0
     for b in range(CALIBRATION_BINS):
