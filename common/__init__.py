@@ -1,1 +1,1 @@
-"""What server and client must agree on: configuration, backbone, head, images, features, messages."""
+"""What server and client agree on: configuration, backbone, head, images, features, messages."""

@@ -34,7 +34,7 @@ class Baselines:
 
 
 class Run:
-    """A finished run, in the run folder ``folder``; ``ft.simulate`` and ``ft.load_run`` make one."""
+    """A finished run, in run folder ``folder``; ``ft.simulate`` and ``ft.load_run`` make one."""
 
     def __init__(self, folder: StrPath, embed: Embed | None = None) -> None:
         record = read_folder(Path(folder))

@@ -59,7 +59,7 @@ def _column(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def run_page(title: str, facts: Mapping[str, str], history: Table) -> str:
-    """Return a heading, an HTML table of facts and two curves as inline SVG, which load nothing else."""
+    """Return a heading, an HTML table of facts and two curves as inline SVG; it loads nothing."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(text)}</td></tr>"
         for name, text in facts.items()

@@ -25,10 +25,10 @@ from fedtransfer.common.config.settings.training import ready_made_width
 from fedtransfer.common.errors import UserError
 
 _RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
-# The parts of a layer's configuration that decide what it computes; names and Keras' bookkeeping do not.
+# What decides what a layer computes, of its configuration; names and Keras' bookkeeping do not.
 _ARCHITECTURE_KEYS = (
-    "filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias", "axis",
-    "epsilon", "pool_size", "units", "scale", "offset", "keepdims",
+    "filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias",
+    "axis", "epsilon", "pool_size", "units", "scale", "offset", "keepdims",
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class Backbone:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of architecture, weights, preprocessing and ``mean``, in 64 hexadecimal digits."""
+        """SHA-256 of architecture, weights, preprocessing and ``mean``: 64 hexadecimal digits."""
         state = hashlib.sha256(_RESIZE_RULE.encode())
         state.update(json.dumps(_architecture(self.network), sort_keys=True).encode())
         for weight in self.network.get_weights():
@@ -89,7 +89,7 @@ class Backbone:
         return self._resize(images).numpy()
 
     def extractor(self, batch: int) -> Any:
-        """Return a compiled function, ``(batch, R, R, 3)`` → ``(batch, features)``, both float32."""
+        """Return a compiled function of float32, ``(batch, R, R, 3)`` → ``(batch, features)``."""
         return _extractor(self, batch)
 
 

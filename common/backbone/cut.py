@@ -75,7 +75,7 @@ class _Below(Backbone):
 
 
 def cut(backbone: Backbone, layer: str) -> Cut:
-    """Cut a backbone before a stage (``conv5``), block (``conv5_block2``) or layer, or nowhere: ``head``.
+    """Cut before a stage (``conv5``), block (``conv5_block2``) or layer, or nowhere: ``head``.
 
     Raises:
         UserError: no layer's name is that or begins with it, several tensors cross there, or no
@@ -92,8 +92,10 @@ def cuts(backbone: Backbone, layers: Sequence[str]) -> tuple[Cut, ...]:
     result = tuple(cut(backbone, layer) for layer in layers)
     for first, second in pairwise(result):
         if _arrays(second) <= _arrays(first):
-            raise UserError(f"unfreeze-at: {second.layer} trains no more of {backbone.name} than {first.layer} before it; "
-                            f"{_offer(_flat(backbone))}")  # fmt: skip
+            raise UserError(
+                f"unfreeze-at: {second.layer} trains no more of {backbone.name} "
+                f"than {first.layer} before it; {_offer(_flat(backbone))}"
+            )
     return result
 
 
@@ -177,7 +179,7 @@ def _find(network: Any, layer: str) -> tuple[int, Any] | str:
         return "no layer's name is that or begins with it"
     possible = [pair for pair in _crossings(nodes, network.outputs[0]) if pair[0] <= named.index(True)]
     at, crossing = possible[-1]
-    # Next to the layers of that name there may be layers without weights, such as a shortcut's pooling, but no others.
+    # Next to those of that name may be layers without weights (a shortcut's pooling), no others.
     reached: set[int] = set()
     used: dict[int, Any] = {}
     whole = True

@@ -45,7 +45,7 @@ def keras_network(name: str, weights: str, preprocessing: str) -> Any:
 
 
 def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
-    """Load a model file (.keras or .h5) up to its features; return it, and notes on what was changed.
+    """Load a model file (.keras or .h5) up to its features; return it, and notes on changes.
 
     A classification top is cut off at the last pooling layer.
 
@@ -62,13 +62,18 @@ def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, .
             warnings.simplefilter("ignore")
             model = keras.models.load_model(path, compile=False)
     except Exception as error:
-        raise UserError(f"--backbone {path}: Keras cannot load it: {str(error).splitlines()[0]}\n"
-                        "A file of weights only needs its architecture: --backbone NAME --weights FILE") from None  # fmt: skip
+        raise UserError(
+            f"--backbone {path}: Keras cannot load it: {str(error).splitlines()[0]}\n"
+            "A file of weights only needs its architecture: --backbone NAME --weights FILE"
+        ) from None
     _check_ends(model, path)
     pools = [layer for layer in model.layers if type(layer).__name__ in _POOLING]
     if not pools:
-        raise UserError(f"--backbone {path}: it has no global pooling layer (its last layers: {_names(model.layers[-3:])}); "
-                        "expected one, so that an image has one feature vector")  # fmt: skip
+        raise UserError(
+            f"--backbone {path}: it has no global pooling layer "
+            f"(its last layers: {_names(model.layers[-3:])}); expected one, "
+            "so that an image has one feature vector"
+        )
     notes = []
     top = model.layers[model.layers.index(pools[-1]) + 1 :]
     output = model.output
@@ -97,7 +102,7 @@ def preprocess(image: Any, mode: str) -> Any:
         scale, offset = (1 / (255 * deviation)).tolist(), (-mean / deviation).tolist()
         return keras.layers.Rescaling(scale, offset, name="preprocess")(image)
     if mode == "caffe":
-        # To BGR, minus the mean: a fixed 1 × 1 convolution, since Keras has no layer that swaps channels.
+        # To BGR, minus the mean, by a fixed 1 × 1 convolution: no layer of Keras swaps channels.
         swap = keras.layers.Conv2D(3, 1, name="preprocess", dtype="float32")
         swapped = swap(image)
         bias = np.array([-103.939, -116.779, -123.68], np.float32)
@@ -111,7 +116,8 @@ def check_network(network: Any, name: str, resolution: int) -> None:
     for layer in network.layers:
         if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
             raise UserError(
-                f"backbone {name}: layer {layer.name} has weights that are NaN or infinite; the file is damaged"
+                f"backbone {name}: layer {layer.name} has weights that are NaN or infinite; "
+                "the file is damaged"
             )
     probe = np.random.default_rng(0).uniform(0, 255, (2, resolution, resolution, 3)).astype(np.float32)
     probe[1] = 255 - probe[1] * np.linspace(0, 1, resolution, dtype=np.float32)[:, None]
@@ -120,7 +126,8 @@ def check_network(network: Any, name: str, resolution: int) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"backbone {name}: fails on an image of {resolution} x {resolution} ({reason}); try another --resolution"
+            f"backbone {name}: fails on an image of {resolution} x {resolution} ({reason}); "
+            "try another --resolution"
         ) from None
     if not np.isfinite(features).all():
         raise UserError(
@@ -128,7 +135,8 @@ def check_network(network: Any, name: str, resolution: int) -> None:
         )
     if np.allclose(features[0], features[1], rtol=1e-6, atol=0):
         raise UserError(
-            f"backbone {name}: gives the same features for different images; does --preprocessing fit the file?"
+            f"backbone {name}: gives the same features for different images; "
+            "does --preprocessing fit the file?"
         )
 
 
@@ -139,7 +147,8 @@ def _names(layers: list[Any]) -> str:
 def _check_ends(model: Any, path: Path) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(
-            f"--backbone {path}: it has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one image and one output"
+            f"--backbone {path}: it has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
+            "expected one image and one output"
         )
     shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or shape[3] != 3:
@@ -162,7 +171,7 @@ def _preprocessing_layers(model: Any) -> list[Any]:
 
 
 def in_bfloat16(network: Any) -> Any:
-    """Copy a network to compute in bfloat16; weights, input scaling and the pooling on stay float32."""
+    """Copy a network for bfloat16; weights, input scaling and the pooling on stay float32."""
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()

@@ -50,7 +50,7 @@ class PublicStatistics:
 
 
 def statistics_file(backbone: str) -> Traversable | None:
-    """Return the file of statistics that comes with the bundled backbone, or is next to a model file."""
+    """Return the file of statistics of the bundled backbone, or the one next to a model file."""
     if backbone == BUNDLED:
         return files("fedtransfer.assets") / f"{BUNDLED}.feature-statistics.npz"
     if backbone in KERAS_BACKBONES:
@@ -81,21 +81,21 @@ def read_statistics(file: Traversable, width: int) -> dict[str, NDArray[Any]]:
         array = arrays[name]
         if array.shape != shapes[name] or array.dtype.kind != "f" or not np.isfinite(array).all():
             raise UserError(
-                f"feature statistics {file}: {name} is {array.dtype} of shape {array.shape}; expected finite real numbers "
-                f"of shape {shapes[name]}; {_MAKE}"
+                f"feature statistics {file}: {name} is {array.dtype} of shape {array.shape}; "
+                f"expected finite real numbers of shape {shapes[name]}; {_MAKE}"
             )
         arrays[name] = array.astype(np.float32)
     return arrays
 
 
 def check_origin(arrays: dict[str, NDArray[Any]], file: str, fingerprint: str, resolution: int) -> None:
-    """Check that a file's statistics are of a backbone at a resolution; if not, raise a UserError."""
+    """Check which backbone and resolution a file is of. Raises UserError: it is another."""
     made_for, pixels = str(arrays.get("fingerprint", "")), int(arrays.get("resolution", 0))
     if (made_for, pixels) != (fingerprint, resolution):
         raise UserError(
-            f"feature statistics {file}: made for backbone {made_for[:16] or 'unknown'}… at {pixels} px, but this one is "
-            f"{fingerprint[:16]}… at {resolution} px; {_MAKE}, with the same --backbone, --weights, --resolution and "
-            "--preprocessing"
+            f"feature statistics {file}: made for backbone {made_for[:16] or 'unknown'}… at {pixels} px, "
+            f"but this one is {fingerprint[:16]}… at {resolution} px; "
+            f"{_MAKE}, with the same --backbone, --weights, --resolution and --preprocessing"
         )
 
 
@@ -107,7 +107,7 @@ def choose(
     Args:
         arrays: the arrays by name.
         backbone: its name, for error texts.
-        deviation, axes: whether the run divides by the deviation, and projects features on the axes.
+        deviation, axes: whether the run divides by the deviation, and projects on the axes.
         standardised: whether features are divided by a deviation before they are projected.
 
     Raises:
@@ -119,8 +119,8 @@ def choose(
     for name, setting, noun in required:
         if name not in arrays:
             raise UserError(
-                f"{setting}: the public statistics of {backbone}'s features hold no {noun}; {_MAKE}, to be given as "
-                "--feature-statistics FILE.npz"
+                f"{setting}: the public statistics of {backbone}'s features hold no {noun}; "
+                f"{_MAKE}, to be given as --feature-statistics FILE.npz"
             )
     return PublicStatistics(
         arrays.get("mean"), arrays["std"] if deviation else None, arrays[axes_name] if axes else None

@@ -31,8 +31,8 @@ def load_weights(network: Any, path: Path) -> None:
         return assign_by_name(network, _checkpoint_arrays(path), path)
     if not path.is_file():
         raise UserError(
-            f"--weights {path}: no such file; expected weights of {network.name} as Keras saves them (.weights.h5, .h5, .keras), "
-            "or the prefix of a TensorFlow checkpoint (PREFIX.index next to it)"
+            f"--weights {path}: no such file; expected weights of {network.name} as Keras saves them "
+            "(.weights.h5, .h5, .keras), or the prefix of a TensorFlow checkpoint (PREFIX.index next to it)"
         )
     if (arrays := _named_arrays(path)) is not None:
         return assign_by_name(network, arrays, path)
@@ -71,7 +71,7 @@ def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
 
 
 def imagenet_file(name: str) -> Path:
-    """Return the path at which Keras keeps the ImageNet weights of an architecture, there or not."""
+    """Return where Keras keeps the ImageNet weights of an architecture, there or not."""
     from keras.src.backend.config import keras_home
 
     return Path(keras_home()) / "models" / f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -88,9 +88,11 @@ def imagenet_weights(name: str) -> Path:
         return Path(keras.utils.get_file(file.name, url, cache_subdir="models", file_hash=digest))
     except Exception as error:
         raise UserError(
-            f"{name}: the ImageNet weights are not on this machine and could not be downloaded ({type(error).__name__}).\n"
+            f"{name}: the ImageNet weights are not on this machine and could not be downloaded "
+            f"({type(error).__name__}).\n"
             f"Keras wants the file {file.name} and looks for it in {file.parent}.\n"
-            f"Fetch it on a machine with a network from {url} and put it there, or name it with --weights FILE."
+            f"Fetch it on a machine with a network from {url} and put it there, "
+            "or name it with --weights FILE."
         ) from None
 
 
@@ -99,7 +101,7 @@ def _list(names: list[str]) -> str:
 
 
 def _named_arrays(path: Path) -> Arrays | None:
-    """Read an HDF5 file in Keras' older layout, whose variables have names; None for any other file."""
+    """Read an HDF5 file in Keras' older layout, with named variables; None for any other file."""
     if not h5py.is_hdf5(path):
         return None
     with h5py.File(path) as file:

@@ -1,4 +1,4 @@
-"""The run config: one validated object behind the command line, TOML files and Flower's run config."""
+"""The run config: one validated object behind command line, TOML files and Flower's run config."""
 
 import tomllib
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from fedtransfer.common.support.text import nearest
 __all__ = ["BUNDLED", "KERAS_BACKBONES", "OPTIONAL_EXCHANGES", "Optimizer", "RunConfig", "Value"]
 
 PRESETS: dict[str, dict[str, Value]] = {  # recipes: settings that belong together (--preset)
-    # The classic transfer recipe: ImageNet ResNet50V2 at 224 px, Adam on cross-entropy, 20 % validation,
-    # early stopping with patience 5; the server takes the plain weighted mean.
+    # The classic transfer recipe: ImageNet ResNet50V2 at 224 px, Adam on cross-entropy, 20 %
+    # validation, early stopping with patience 5; the server takes the plain weighted mean.
     "article": {
         "backbone": "resnet50v2", "resolution": 224, "optimizer": "adam", "learning-rate": 0.001,
         "local-epochs": 20, "validation-fraction": 0.2, "patience": 5, "rounds": 20,
@@ -93,7 +93,7 @@ def make_config(values: Mapping[str, Any], source: str) -> RunConfig:
 
 
 def without_retired(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Drop settings of earlier versions that have their default. Raises UserError: one has another."""
+    """Drop settings of earlier versions at their default. Raises UserError: one is not."""
     if problems := [
         f"{source}: {key}: no setting of this version, got {values[key]!r}; {remedy}, so leave it out"
         for key, (default, remedy) in RETIRED.items()

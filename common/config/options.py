@@ -13,7 +13,7 @@ from fedtransfer.common.errors import UserError
 
 
 def with_config_options(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command an option for each config field but ``without``; its ``settings`` are those given.
+    """Give a command an option for each field but ``without``; its ``settings`` are those given.
 
     The command's own parameters come first, and replace fields of the same name.
     """
@@ -59,7 +59,7 @@ def _option(name: str) -> inspect.Parameter:
 
 
 def refuse_missing(paths: Sequence[Path]) -> None:
-    """Check that all files and folders exist. Raises UserError: some are missing; the text names them."""
+    """Check that all files and folders exist. Raises UserError: it names those that do not."""
     if missing := [str(path) for path in paths if not path.exists()]:
         raise UserError(f"{', '.join(missing)}: no such file or folder")
 

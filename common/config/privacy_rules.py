@@ -15,7 +15,7 @@ _OF_DP = ("epsilon", "noise_multiplier", "clip", "image_rate", "local_steps", "n
 
 
 def refuse_unprotected(config: Settings) -> None:
-    """Check the settings of privacy. Raises ValueError: they promise what does not hold, or nothing."""
+    """Check the settings of privacy. Raises ValueError: they promise nothing, or what is not so."""
     if config.private:
         _check_budget(config)
         _check_what_else_leaks(config)
@@ -34,15 +34,15 @@ def refuse_unprotected(config: Settings) -> None:
 
 
 def refuse_undeclared(config: Settings) -> None:
-    """Check that class names are public where sites do not say theirs. Raises UserError: they are not.
+    """Check that class names are public if sites do not say theirs. Raises UserError: they are not.
 
     A simulation takes those of its data.
     """
     if config.hides_counts and config.classes != "declared":
         how = f"--dp {config.dp}" if config.private else "--masks"
         raise UserError(
-            f"classes: with {how} sites do not say which classes they have, since that tells of their images; give "
-            "--classes declared --class-names A,B,… , a list that is public"
+            f"classes: with {how} sites do not say which classes they have, since that tells of their "
+            "images; give --classes declared --class-names A,B,… , a list that is public"
         )
 
 
@@ -53,7 +53,8 @@ def _check_budget(config: Settings) -> None:
         )
     if 0 < config.noise_multiplier < LEAST_NOISE:
         raise ValueError(
-            f"noise-multiplier {config.noise_multiplier:g}: so little protects nothing; give {LEAST_NOISE:g} or more"
+            f"noise-multiplier {config.noise_multiplier:g}: so little protects nothing; "
+            f"give {LEAST_NOISE:g} or more"
         )
 
 
@@ -80,7 +81,8 @@ def _check_add_ons(config: Settings) -> None:
             value, default = getattr(config, name), type(config).model_fields[name].default
             if value == add_on.value or (add_on.value is None and value != default):
                 raise ValueError(
-                    f"{outside(name)} {value}: with --dp {config.dp}, {add_on.dp.reason}; leave it at {default!r}"
+                    f"{outside(name)} {value}: with --dp {config.dp}, {add_on.dp.reason}; "
+                    f"leave it at {default!r}"
                 )
 
 
@@ -92,18 +94,18 @@ def _going_with(verdict: Callable[[Method], Verdict]) -> str:
 def _check_site_level(config: Settings) -> None:
     if not (verdict := config.method.dp_site).allowed:
         raise ValueError(
-            f"strategy {config.strategy}: --dp site puts noise on the sum of clipped updates, but {verdict.reason}; "
-            f"it goes with {_going_with(lambda method: method.dp_site)}"
+            f"strategy {config.strategy}: --dp site puts noise on the sum of clipped updates, "
+            f"but {verdict.reason}; it goes with {_going_with(lambda method: method.dp_site)}"
         )
     if config.weights_of_sites != "uniform":
         raise ValueError(
-            "weighting examples: with --dp site a site with many images would change the sum by more than --clip, and "
-            "the noise would be too small for it; give --weighting uniform"
+            "weighting examples: with --dp site a site with many images would change the sum by more than "
+            "--clip, and the noise would be too small for it; give --weighting uniform"
         )
     if config.cohort_size or (config.fraction < 1 and config.sampling != "poisson"):
         raise ValueError(
-            "sampling: --dp site accounts for Poisson sampling, each site by its own secret draw; give --fraction with "
-            "--sampling poisson, or leave out both for all sites in every round"
+            "sampling: --dp site accounts for Poisson sampling, each site by its own secret draw; "
+            "give --fraction with --sampling poisson, or leave out both for all sites in every round"
         )
     if unused := changed_of(config, ("image_rate", "local_steps")):
         raise ValueError(f"{unused}: goes with --dp image; with --dp site a site trains as it would without")
@@ -120,13 +122,14 @@ def _check_image_level(config: Settings) -> None:
         return
     if config.weights_of_sites != "uniform":
         raise ValueError(
-            "weighting examples: with --dp image sites do not tell how many images they have; give --weighting uniform "
-            "(a site with more images makes longer steps, since sums are divided by --batch-size)"
+            "weighting examples: with --dp image sites do not tell how many images they have; "
+            "give --weighting uniform (a site with more images makes longer steps, "
+            "since sums are divided by --batch-size)"
         )
     if unbounded := changed_of(config, ("hidden_units", "dropout", "l2")):
         raise ValueError(
-            f"{unbounded}: --dp image clips each image's gradient in closed form, which a single linear layer "
-            "without dropout or penalty has; leave it at 0"
+            f"{unbounded}: --dp image clips each image's gradient in closed form, "
+            "which a single linear layer without dropout or penalty has; leave it at 0"
         )
     if config.optimizer != "sgd":
         raise ValueError(
@@ -134,14 +137,16 @@ def _check_image_level(config: Settings) -> None:
         )
     if config.augment:
         raise ValueError(
-            "augment: with --dp image an image would have several gradients in a step, each clipped alone; leave it at 0"
+            "augment: with --dp image an image would have several gradients in a step, each clipped alone; "
+            "leave it at 0"
         )
 
 
 def _check_one_release(config: Settings) -> None:
     if not config.normalise:
         raise ValueError(
-            "normalise: --dp image bounds what an image adds to the sums by the length of its features; leave it on"
+            "normalise: --dp image bounds what an image adds to the sums by the length of its features; "
+            "leave it on"
         )
     if unused := changed_of(config, ("image_rate", "local_steps")):
         raise ValueError(f"{unused}: {config.strategy} sums all images once; there is nothing to sample")
@@ -158,8 +163,9 @@ def _check_shares(config: Settings) -> None:
         )
     if config.dp == "site" and config.masks and config.noise == "alone":
         raise ValueError(
-            "masks: with --dp site the server clips each site's update, which masks hide from it; give --noise shared, "
-            "where sites clip and add noise themselves, or leave out --masks and trust the server"
+            "masks: with --dp site the server clips each site's update, which masks hide from it; "
+            "give --noise shared, where sites clip and add noise themselves, "
+            "or leave out --masks and trust the server"
         )
     if config.noise == "shared" and config.dp == "image" and config.weight_decay:
         raise ValueError(
@@ -174,14 +180,14 @@ def _obstacles_to_shares(config: Settings) -> Iterator[str]:
     if config.honest_sites < 2:
         sites, colluding = config.participants, config.colluding_sites
         yield (
-            f"min-sites {config.min_sites}: shares of noise are sized for the fewest sites of a total that are honest, "
-            f"--min-sites less --colluding-sites {colluding}; that must be 2 or more: give --min-sites, such as "
-            f"{max(-(-2 * sites // 3), 3, colluding + 2)} of {sites} sites"
+            f"min-sites {config.min_sites}: shares of noise are sized for the fewest sites of a total that "
+            f"are honest, --min-sites less --colluding-sites {colluding}; that must be 2 or more: "
+            f"give --min-sites, such as {max(-(-2 * sites // 3), 3, colluding + 2)} of {sites} sites"
         )
     if config.dp == "image" and config.private_steps > 1:
         yield (
-            f"local-steps: with --noise shared only the sum over sites is private, so a site must not step on by itself; "
-            f"got {config.private_steps} steps in a round, give --local-steps 1"
+            "local-steps: with --noise shared only the sum over sites is private, so a site must not step on "
+            f"by itself; got {config.private_steps} steps in a round, give --local-steps 1"
         )
 
 
@@ -199,18 +205,20 @@ def _check_masks(config: Settings) -> None:
         )
     if config.class_balance:
         raise ValueError(
-            "class-balance: with --masks sites do not say how many images of each class they have; leave it at 0"
+            "class-balance: with --masks sites do not say how many images of each class they have; "
+            "leave it at 0"
         )
     if 0 < config.min_sites < 3:
         raise ValueError(
-            f"min-sites {config.min_sites}: a total over fewer than 3 sites tells each of two what the other sent; give 3 or more, or 0"
+            f"min-sites {config.min_sites}: "
+            "a total over fewer than 3 sites tells each of two what the other sent; give 3 or more, or 0"
         )
     if config.partition != "natural":  # else how many sites there are is seen from the data
         _check_cohorts(config)
 
 
 def cohort_under_masks(config: Settings) -> int:
-    """Return how many sites share masks in a round, as far as known; of Poisson cohorts the mean."""
+    """Return how many sites share masks in a round, if known; of Poisson cohorts the mean."""
     if config.cohort_size:
         return min(config.cohort_size, config.participants)
     return int(config.fraction * config.participants + (1e-9 if config.sampling == "poisson" else 0.5))
@@ -221,8 +229,8 @@ def _check_cohorts(config: Settings) -> None:
     sites = cohort_under_masks(config)
     if sites < (least := least_sites(sites, config)):
         raise ValueError(
-            f"masks: {sites} sites are to answer in a round, and a total needs {least} at least; let more sites take "
-            "part (--sites, --fraction, --cohort-size)"
+            f"masks: {sites} sites are to answer in a round, and a total needs {least} at least; "
+            "let more sites take part (--sites, --fraction, --cohort-size)"
             + ", or lower --min-sites, to 3 at least"
             * (config.min_sites > 3)
         )

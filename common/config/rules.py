@@ -7,7 +7,7 @@ from fedtransfer.common.head.schedule import schedule
 from fedtransfer.common.methods import METHODS
 
 _RAY = ("ray_address", "client_cpus", "client_gpus")
-# What a head in closed form leaves without a use: there is no round of training, and one layer only.
+# Of no use to a head in closed form: it has no round of training, and one layer only.
 _OF_ROUNDS = (
     "init", "server_learning_rate", "server_momentum", "weighting", "fraction", "cohort_size", "sampling",
     "early_stopping", "schedule", "class_balance", "max_update_norm", "unfreeze_at",
@@ -16,7 +16,7 @@ _OF_THE_HEAD = ("hidden_units", "dropout", "l2", "trainable")
 
 
 def refuse_contradictions(config: Settings) -> None:
-    """Check how settings go together. Raises ValueError: they do not; the text says which and why."""
+    """Check how settings go together. Raises ValueError: they do not; it says which and why."""
     _check_cohorts(config)
     _check_classes(config)
     _check_features(config)
@@ -36,7 +36,8 @@ def _check_cohorts(config: Settings) -> None:
         )
     if size and config.sampling == "poisson":
         raise ValueError(
-            "cohort-size: Poisson sampling draws each site by itself, so cohorts have no fixed size; give --fraction"
+            "cohort-size: Poisson sampling draws each site by itself, so cohorts have no fixed size; "
+            "give --fraction"
         )
     if size and config.min_sites > size:
         raise ValueError(f"min-sites {config.min_sites} can never be reached by cohorts of {size} sites")
@@ -65,8 +66,8 @@ def _check_features(config: Settings) -> None:
         )
     if config.feature_statistics and config.standardise in ("none", "federated") and config.project != "pca":
         raise ValueError(
-            f"feature-statistics: --standardise {config.standardise} with --project {config.project} uses no public "
-            "statistics; they go with --standardise centre or public, or --project pca"
+            f"feature-statistics: --standardise {config.standardise} with --project {config.project} uses no "
+            "public statistics; they go with --standardise centre or public, or --project pca"
         )
 
 
@@ -78,7 +79,8 @@ def _check_strategy(config: Settings) -> None:
             names = " or ".join(user.name for user in users)
             init = f", or --init {names}" if all(user.sums for user in users) else ""
             raise ValueError(
-                f"{outside(setting)}: {config.strategy} does not use it; it goes with --strategy {names}{init}"
+                f"{outside(setting)}: {config.strategy} does not use it; "
+                f"it goes with --strategy {names}{init}"
             )
     if not method.weighted and config.weighting == "uniform":
         raise ValueError(
@@ -89,16 +91,16 @@ def _check_strategy(config: Settings) -> None:
             raise ValueError(f"{outside(setting)} {value}: {why}")
     if config.weight_decay and config.optimizer == "ftrl":
         raise ValueError(
-            "weight-decay: ftrl computes each weight from its accumulators, so a decay between steps has no effect; "
-            "give --l2"
+            "weight-decay: ftrl computes each weight from its accumulators, "
+            "so a decay between steps has no effect; give --l2"
         )
 
 
 def _check_one_shot(config: Settings) -> None:
     if config.closed_form and (unused := changed_of(config, (*_OF_ROUNDS, *_OF_THE_HEAD))):
         raise ValueError(
-            f"{unused}: {config.strategy} makes one linear head of sums, in closed form and without rounds of "
-            f"training; to train on from it, give --init {config.strategy} and another --strategy"
+            f"{unused}: {config.strategy} makes one linear head of sums, in closed form and without rounds "
+            f"of training; to train on from it, give --init {config.strategy} and another --strategy"
         )
     if config.one_shot and config.hidden_units:
         raise ValueError(f"hidden-units: {config.one_shot} makes a single linear layer; leave it at 0")
@@ -109,8 +111,8 @@ def _check_depth(config: Settings) -> None:
     schedule(config)
     if config.init != "zeros" and config.trainable != "head":
         raise ValueError(
-            f"init {config.init}: it needs pooled features, and --trainable {config.trainable} stores those at the cut; "
-            f"begin with the head and go deeper by --unfreeze-at 2:{config.trainable}"
+            f"init {config.init}: it needs pooled features, and --trainable {config.trainable} stores those "
+            f"at the cut; begin with the head and go deeper by --unfreeze-at 2:{config.trainable}"
         )
     if not deep and changed(config, "backbone_rate"):
         raise ValueError(
@@ -118,11 +120,11 @@ def _check_depth(config: Settings) -> None:
         )
     if deep and config.method.control_variates and config.backbone_rate != 1:
         raise ValueError(
-            f"backbone-rate {config.backbone_rate:g}: {config.strategy} divides by one rate for all that is trained; give "
-            "--backbone-rate 1 and a --learning-rate that suits convolutions, such as 0.05"
+            f"backbone-rate {config.backbone_rate:g}: {config.strategy} divides by one rate for all that is "
+            "trained; give --backbone-rate 1 and a --learning-rate that suits convolutions, such as 0.05"
         )
     if deep and config.standardise == "federated":
         raise ValueError(
-            "standardise federated: its statistics are of pooled features, which change once the backbone is trained; "
-            "give --standardise public or centre"
+            "standardise federated: its statistics are of pooled features, "
+            "which change once the backbone is trained; give --standardise public or centre"
         )

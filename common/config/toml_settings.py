@@ -58,7 +58,7 @@ def _explain(problem: Any, kind: type[Table]) -> str:
 
 
 def _within(kind: type[Table], name: str) -> type[Table]:
-    """Return the type of the table under a key, alone or optional; a list's index stays at its type."""
+    """Return the type of the table under a key, alone or optional; a list's index keeps it."""
     field = next((field for field in kind.model_fields.values() if field.alias == name), None)
     choices = () if field is None else (field.annotation, *get_args(field.annotation))
     return next(

@@ -1,4 +1,4 @@
-"""Warnings about images: copies across splits, one image under two labels, sites without a split."""
+"""Warnings about images: copies across splits, one image of two labels, sites without a split."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ _MOST_NAMES = 3
 def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Sequence[str]) -> list[str]:
     """Return warnings about images of one site, or of all together, as sentences that name files.
 
-    ``keys`` are the images' content keys, None for one that cannot be read; ``splits`` their splits.
+    ``keys`` are the images' content keys, None for an unreadable one; ``splits`` their splits.
     """
     copies: dict[bytes, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
@@ -27,11 +27,13 @@ def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Seque
     if leaked:
         test_images = f"{counted(len(leaked), 'test image')} {'is' if len(leaked) == 1 else 'are'}"
         warnings.append(
-            f"{test_images} among the training or validation images too, so scores are too good: {_name(images, leaked)}"
+            f"{test_images} among the training or validation images too, so scores are too good: "
+            f"{_name(images, leaked)}"
         )
     if contradicted:
         warnings.append(
-            f"{counted(len(contradicted), 'image')} under more than one label, all of which are kept: {_name(images, contradicted)}"
+            f"{counted(len(contradicted), 'image')} under more than one label, all of which are kept: "
+            f"{_name(images, contradicted)}"
         )
     folded: dict[str, set[str]] = defaultdict(set)
     for label in {image.label for image in images}:
@@ -39,7 +41,8 @@ def examine(images: Sequence[Image], keys: Sequence[bytes | None], splits: Seque
     for variants in folded.values():
         if len(variants) > 1:
             warnings.append(
-                f"classes {', '.join(map(repr, sorted(variants)))} differ only in case or spaces; are they one?"
+                f"classes {', '.join(map(repr, sorted(variants)))} differ only in case or spaces; "
+                "are they one?"
             )
     return warnings
 

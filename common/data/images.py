@@ -35,7 +35,7 @@ class Image:
     group: str = ""
 
     def read(self) -> Content:
-        """Return the content, a file's bytes or an archive's array. Raises OSError: it is unreadable."""
+        """Return a file's bytes or an archive's array. Raises OSError: it is unreadable."""
         if row := _ARCHIVE_ROW.match(self.path):
             return archive_arrays(row["archive"])[row["member"]][int(row["row"])]
         status = os.stat(self.path)
@@ -46,7 +46,7 @@ class Image:
         return Path(self.path).read_bytes()
 
     def key(self) -> bytes:
-        """Return the content key; an archive's row has it computed once. Raises OSError: see ``read``."""
+        """Return the content key; an archive's row computes it once. Raises OSError as ``read``."""
         if row := _ARCHIVE_ROW.match(self.path):
             archive = row["archive"]
             keys = _archive_keys(archive, os.stat(archive).st_mtime_ns)
@@ -114,7 +114,7 @@ def vector(content: Content, width: int) -> NDArray[np.float32]:
 
 
 def _to_rgb(image: Pillow.Image) -> Pillow.Image:
-    """Convert any mode to 8-bit RGB; 32-bit integers and floats, without a fixed white, are scaled."""
+    """Convert any mode to 8-bit RGB; 32-bit numbers, which have no fixed white, are scaled."""
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image, np.float64))
         low, high = values.min(), values.max()
@@ -151,7 +151,7 @@ def _load_archive(path: str, modified: int) -> dict[str, NDArray[Any]]:
 
 
 def decode_dicom(content: bytes) -> NDArray[np.uint8]:
-    """Decode a DICOM file's first frame to RGB (H, W, 3) as a viewer shows it, by the optional pydicom.
+    """Decode a DICOM file's first frame to RGB (H, W, 3) as viewers show it; needs pydicom.
 
     Modality and window (VOI) transforms are applied, MONOCHROME1 is inverted, and values are scaled
     to 0 to 255.

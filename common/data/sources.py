@@ -23,8 +23,8 @@ from fedtransfer.common.data.images import Image, Problem, archive_arrays
 from fedtransfer.common.errors import UserError
 
 SPLIT_FOLDERS = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
+    "train": "train", "training": "train", "val": "validation", "valid": "validation",
+    "validation": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
 SPLITS = ("", "development", "train", "validation", "test")
 
@@ -67,7 +67,8 @@ def read_source(path: Path) -> Source:
     source = read(path)
     if not source.images:
         raise UserError(
-            f"{path}: found no image; expected a folder a class with its images inside, such as {path.name}/cat/1.jpg"
+            f"{path}: found no image; "
+            f"expected a folder a class with its images inside, such as {path.name}/cat/1.jpg"
         )
     return source
 
@@ -146,7 +147,8 @@ def _read_manifest(path: Path) -> Source:
             columns = rows.fieldnames or []
             if missing := {"path", "label"} - set(columns):
                 raise UserError(
-                    f"{path}: no column {' or '.join(sorted(missing))} in its first line {columns}; expected path,label[,split][,group]"
+                    f"{path}: no column {' or '.join(sorted(missing))} in its first line {columns}; "
+                    "expected path,label[,split][,group]"
                 )
             images = [_manifest_row(path, rows.line_num, row) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -182,17 +184,20 @@ def _read_archive(path: Path) -> Source:
         images_fit = x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3)))
         if not images_fit and not (x.dtype.kind == "f" and x.ndim == 2):
             raise UserError(
-                f"{path}: x_{part} is {x.dtype} of shape {x.shape}; expected uint8 (0 to 255) of shape (n, H, W), "
-                "(n, H, W, 1) or (n, H, W, 3), or ready-made features, real numbers of shape (n, d)"
+                f"{path}: x_{part} is {x.dtype} of shape {x.shape}; expected uint8 (0 to 255) of shape "
+                "(n, H, W), (n, H, W, 1) or (n, H, W, 3), or ready-made features, "
+                "real numbers of shape (n, d)"
             )
         if y is None or y.size != len(x) or y.dtype.kind not in "iu":
             raise UserError(
-                f"{path}: y_{part} is {'missing' if y is None else f'{y.dtype} of shape {y.shape}'}; expected {len(x)} whole numbers"
+                f"{path}: y_{part} is {'missing' if y is None else f'{y.dtype} of shape {y.shape}'}; "
+                f"expected {len(x)} whole numbers"
             )
         names = arrays.get("class_names")
         if names is not None and (y.min(initial=0) < 0 or y.max(initial=0) >= len(names)):
             raise UserError(
-                f"{path}: y_{part} has labels from {y.min()} to {y.max()}, but class_names has {len(names)} names"
+                f"{path}: y_{part} has labels from {y.min()} to {y.max()}, "
+                f"but class_names has {len(names)} names"
             )
         labels = [str(names[k]) if names is not None else str(k) for k in y.ravel()]
         images += [Image(f"{path}#x_{part}/{row}", label, split) for row, label in enumerate(labels)]

@@ -182,7 +182,7 @@ def _run(
 def _copy(
     store: FeatureStore, backbone: ReadyMade, images: Sequence[Image], pieces: list[Piece]
 ) -> Iterator[Result]:
-    """Put ready-made features on disk as they are; yield each one's content key, or why it has none."""
+    """Put ready-made features on disk as they are; yield each's content key, or why it has none."""
     keys: list[bytes] = []
     features: list[NDArray[np.float32]] = []
     for i, _ in pieces:
@@ -231,7 +231,7 @@ def _refuse(problems: Iterable[Problem], strict: bool) -> None:
 def extract_all(
     backbone: Backbone, images: Sequence[Image], config: RunConfig, progress: Progress | None = None
 ) -> tuple[Extraction, dict[str, FeatureStore]]:
-    """Store the features of every readable image and its views, for each layer that a run trains from.
+    """Store features of every readable image and its views, for each layer a run trains from.
 
     ``progress`` is called as in ``extract``, for one cut after the other.
 

@@ -1,4 +1,4 @@
-"""The map from a backbone's features to those of a head: standardise, project, scale to length 1."""
+"""The map from a backbone's features to a head's: standardise, project, scale to length 1."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -75,7 +75,7 @@ def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None =
     ``moments`` are the federation's mean and deviation, for ``--standardise federated``.
 
     Raises:
-        UserError: moments are needed and missing, or --dimensions exceeds the width of the features.
+        UserError: moments are needed and missing, or --dimensions exceeds the features' width.
     """
     offset: NDArray[np.float64] | NDArray[np.float32] | None = None
     deviation: NDArray[np.float64] | NDArray[np.float32] | None = None
@@ -84,8 +84,8 @@ def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None =
     elif config.standardise == "federated":
         if moments is None:
             raise UserError(
-                "--standardise federated: the federation's mean and deviation are missing; a run sums them at its "
-                "beginning and stores them in its head.npz"
+                "--standardise federated: the federation's mean and deviation are missing; "
+                "a run sums them at its beginning and stores them in its head.npz"
             )
         offset, deviation = moments
     mean = None if offset is None else offset.astype(np.float32)
@@ -94,13 +94,13 @@ def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None =
 
 
 def feature_width(config: RunConfig, backbone: Backbone) -> int:
-    """Return d', the width of the features that heads see. Raises UserError: --dimensions exceeds d."""
+    """Return d', the width of the features heads see. Raises UserError: --dimensions exceeds d."""
     if config.project == "none":
         return backbone.features
     if not 0 < config.dimensions <= backbone.features:
         raise UserError(
-            f"--dimensions {config.dimensions}: the features of {backbone.name} have {backbone.features}, and --project "
-            f"{config.project} makes them fewer; expected 1 to {backbone.features}"
+            f"--dimensions {config.dimensions}: the features of {backbone.name} have {backbone.features}, "
+            f"and --project {config.project} makes them fewer; expected 1 to {backbone.features}"
         )
     return config.dimensions
 
@@ -108,7 +108,7 @@ def feature_width(config: RunConfig, backbone: Backbone) -> int:
 def moments_of(examples: int, total: NDArray[np.float64], squares: NDArray[np.float64]) -> Moments:
     """Return mean and deviation (d,) float64 from n, Σx and Σx² over all examples.
 
-    A variance within the rounding error of a difference of equal numbers is of a constant feature: 0.
+    A variance within the rounding error of the difference is of a constant feature: 0.
     """
     mean, second = total / examples, squares / examples
     variance = second - mean**2
@@ -131,6 +131,6 @@ def _matrix(config: RunConfig, backbone: Backbone) -> NDArray[np.float32] | None
 
 @lru_cache(maxsize=2)
 def _random_matrix(seed: int, features: int, width: int) -> NDArray[np.float32]:
-    """Return a Gaussian matrix, which preserves distances on average (Johnson, Lindenstrauss 1984)."""
+    """Return a Gaussian matrix; it keeps distances on average (Johnson, Lindenstrauss 1984)."""
     gaussian = generator(seed, "projection", features, width).standard_normal((features, width))
     return (gaussian / np.sqrt(width)).astype(np.float32)

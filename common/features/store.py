@@ -5,7 +5,7 @@ of records (key, feature), and its name is the SHA-256 of its bytes. A key is th
 image's content, or the key of an augmented view (``fedtransfer.common.features.augmentation``).
 Features are stored raw, as the backbone gives them.
 
-A shard is written whole and flushed to the disk, since a lost shard costs up to hours of extraction.
+A shard is written whole and flushed to the disk: a lost one costs up to hours of extraction.
 """
 
 import hashlib
@@ -49,7 +49,8 @@ class FeatureStore:
             os.utime(self.folder)  # "last used", for `fedtransfer features prune --unused-days`
         except OSError as error:
             raise UserError(
-                f"feature store {self.folder}: cannot be made: {error.strerror}; name another folder with --store"
+                f"feature store {self.folder}: cannot be made: {error.strerror}; "
+                "name another folder with --store"
             ) from None
         self.refresh()
 
@@ -93,7 +94,7 @@ class FeatureStore:
         return features
 
     def add(self, keys: Sequence[bytes], features: NDArray[np.float32]) -> None:
-        """Store features (n, d) float32 under their keys as one new shard; on return they are on disk."""
+        """Store features (n, d) float32 under their keys as a new shard, on disk on return."""
         records = np.empty(len(keys), [("key", "u1", (32,)), ("feature", "<f4", (self.width,))])
         records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
         records["feature"] = features
@@ -133,7 +134,7 @@ class StoreReport:
 
 
 def survey_store(root: Path, *, verify: bool) -> list[StoreReport]:
-    """Report on the features of every backbone below ``root``; ``verify`` checks each shard's SHA-256."""
+    """Report on every backbone's features below ``root``; ``verify`` checks SHA-256 of shards."""
     if not root.exists():
         return []
     if not root.is_dir():

@@ -38,9 +38,9 @@ class Cost:
     def __str__(self) -> str:
         part = "the head alone" if self.layer == HEAD else f"all convolutions from {self.layer} on"
         return (
-            f"From round {self.round}, {part} ({self.parameters:,} parameters): {size(self.message)} to a site and back"
-            f" each round, {size(self.image)} an image, {size(self.stored)} on disk and {size(self.memory)} in memory"
-            f" for {self.images:,} images."
+            f"From round {self.round}, {part} ({self.parameters:,} parameters):"
+            f" {size(self.message)} to a site and back each round, {size(self.image)} an image,"
+            f" {size(self.stored)} on disk and {size(self.memory)} in memory for {self.images:,} images."
         )
 
 

@@ -137,7 +137,7 @@ def save_head(
 
 
 def load_head(path: Path) -> tuple[Arrays, tuple[str, ...], str]:
-    """Read arrays, class names and fingerprint of ``save_head``. Raises UserError: it is no such file."""
+    """Read arrays, class names, fingerprint. Raises UserError: it is no file of ``save_head``."""
     try:
         with np.load(path, allow_pickle=False) as file:
             number = sum(name.startswith("array_") for name in file.files)
@@ -172,10 +172,10 @@ def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = 
 def make_optimizer(
     name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0
 ) -> Any:
-    """Build a Keras optimizer by its name in the run config; ``momentum``, ``nesterov`` are SGD with 0.9.
+    """Build a Keras optimizer by its name in the config; ``momentum``, ``nesterov``: SGD with 0.9.
 
-    ``weight_decay`` is λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels and
-    not on biases. 0 keeps Keras' default: none, but 0.004 for ``adamw``.
+    ``weight_decay`` is λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels
+    and not on biases. 0 keeps Keras' default: none, but 0.004 for ``adamw``.
     """
     settings: dict[str, Any] = {"learning_rate": learning_rate}
     if weight_decay:

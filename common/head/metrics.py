@@ -60,7 +60,7 @@ class Counts:
         return self.loss / self.total if self.total else float("nan")
 
     def macro(self) -> dict[str, float]:
-        """Return macro precision, recall, F1 over classes with images; one never predicted counts 0."""
+        """Return macro precision, recall, F1 over classes with images; one never predicted: 0."""
         here = self.images > 0
         images, predicted, correct = self.images[here], self.predicted[here], self.correct[here]
         if not here.any():

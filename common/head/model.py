@@ -59,7 +59,7 @@ class Classifier:
         return int(shape[-1]) if len(shape) == 2 else 0
 
     def read(self, content: Content) -> NDArray[Any]:
-        """Decode an image for ``predict``, or read ready-made features; a ValueError says why not."""
+        """Decode an image, or read ready-made features. Raises ValueError: it cannot."""
         return vector(content, self.width) if self.width else decode(content)
 
     @cached_property
@@ -99,10 +99,10 @@ def build_model(
 
 
 def export_models(
-    heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, classes: Sequence[str],
-    layer: str = HEAD,
+    heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec,
+    classes: Sequence[str], layer: str = HEAD,
 ) -> None:  # fmt: skip
-    """Write a ``.keras`` file with class names for each head, file → arrays that begin at ``layer``."""
+    """Write a ``.keras`` file with class names for each head, file → arrays from ``layer`` on."""
     model, variables = build_model(backbone, mapped, spec, layer)
     card = {
         "classes": list(classes), "backbone": backbone.name, "resolution": backbone.resolution,

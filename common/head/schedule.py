@@ -28,8 +28,9 @@ def schedule(config: Settings) -> tuple[tuple[int, str], ...]:
         step = int(match[1]), match[2]
         if not steps[-1][0] < step[0] <= config.rounds:
             raise ValueError(
-                f"unfreeze-at: got round {step[0]} after round {steps[-1][0]} in a run of {config.rounds}; rounds must"
-                " rise, from 2 to the last (--trainable sets the part that is trained from round 1 on)"
+                f"unfreeze-at: got round {step[0]} after round {steps[-1][0]} in a run of {config.rounds};"
+                " rounds must rise, from 2 to the last"
+                " (--trainable sets the part that is trained from round 1 on)"
             )
         if step[1] in ("head", *(layer for _, layer in steps)):
             raise ValueError(

@@ -86,8 +86,9 @@ def _graph(sites: int, wanted: int, colluding: int) -> Graph:
     quorum = (sites + colluding) // 2 + 1
     if sites < wanted or may_fail < 0:
         raise UserError(
-            f"masks: {sites} sites, {k} of which share masks with each, {colluding} of them colluding (--colluding-sites), leave "
-            f"no threshold that is safe; {wanted} are needed; let more sites take part"
+            f"masks: {sites} sites, {k} of which share masks with each, "
+            f"{colluding} of them colluding (--colluding-sites), leave no threshold that is safe; "
+            f"{wanted} are needed; let more sites take part"
         )
     return Graph(sites, k, _threshold(k, colluding), max(wanted, quorum, sites - may_fail), quorum)
 
@@ -97,7 +98,7 @@ def _threshold(k: int, colluding: int) -> int:
 
 
 def _may_fail(n: int, k: int, colluding: int) -> int:
-    """Return the largest number of sites that may fail; -1 if the graph is unsafe without any failure."""
+    """Return the most sites that may fail; -1 if the graph is unsafe without any failure."""
     t = _threshold(k, colluding)
     if k == n - 1:
         return max(k - t, -1)
@@ -109,7 +110,7 @@ def _may_fail(n: int, k: int, colluding: int) -> int:
 
 
 def _fails(n: int, k: int, t: int, d: int, colluding: int) -> float:
-    """Bound the probability that a site has fewer than t neighbours left, or the ring falls apart."""
+    """Bound the probability that a site keeps fewer than t neighbours, or the ring falls apart."""
     from scipy.stats import hypergeom
 
     missing, gap = min(n, d + colluding), 1.0

@@ -1,15 +1,15 @@
 """The messages of secure aggregation, in addition to the requests themselves, stage by stage.
 
-==========  ===================================================  ==================================================
-stage       the server sends                                     a site answers
-==========  ===================================================  ==================================================
-keys        ``Invitation``                                       ``PublicKeys``, two, made for this session
-shares      ``Peers``: the keys of all sites                     ``Boxes``: shares of its secrets, sealed for others
-answer      the request, with the boxes for this site            ``Masked``: its answer under masks
-survivors   ``Survivors``: sites whose answers arrived           ``Consent``, its signature on that list
-unmask      ``Unmasking``: a quorum of signatures                ``Shares``: of the pads of those in the list, of the
-                                                                 keys of those who dropped out
-==========  ===================================================  ==================================================
+=========  ==========================================  =============================================
+stage      the server sends                            a site answers
+=========  ==========================================  =============================================
+keys       ``Invitation``                              ``PublicKeys``, two, made for this session
+shares     ``Peers``: the keys of all sites            ``Boxes``: secrets' shares, sealed for others
+answer     the request, with the boxes for this site   ``Masked``: its answer under masks
+survivors  ``Survivors``: sites whose answers arrived  ``Consent``, its signature on that list
+unmask     ``Unmasking``: a quorum of signatures       ``Shares``: of the pads of those in the list,
+                                                       of the keys of those who dropped out
+=========  ==========================================  =============================================
 """
 
 import hashlib
@@ -28,17 +28,11 @@ from fedtransfer.common.wire.protocol import Answer, Request, Task
 KEYS, PEERS, SURVIVORS, UNMASK = "query.keys", "query.peers", "query.survivors", "query.unmask"
 KINDS = (KEYS, PEERS, SURVIVORS, UNMASK)
 _DOMAIN = b"fedtransfer masks 1\0"
-_OF_A_SITE = {
-    "backbone",
-    "weights",
-    "feature-statistics",
-    "store",
-    "threads",
-    "strict",
-}  # a site may have its own
+# A site may have its own.
+_OF_A_SITE = {"backbone", "weights", "feature-statistics", "store", "threads", "strict"}
 _OF_THE_SERVER = {
-    "data", "public-data", "prepared", "out", "resume", "log-json", "callbacks", "baselines", "models", "engine",
-    "ray-address", "client-cpus", "client-gpus", "join-timeout", "round-timeout", "round-retries",
+    "data", "public-data", "prepared", "out", "resume", "log-json", "callbacks", "baselines", "models",
+    "engine", "ray-address", "client-cpus", "client-gpus", "join-timeout", "round-timeout", "round-retries",
 }  # fmt: skip
 
 

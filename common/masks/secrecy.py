@@ -31,7 +31,7 @@ def derived(secret: bytes, purpose: bytes) -> bytes:
 
 
 def agreement_key(secret: int) -> X25519PrivateKey:
-    """Return the private key that follows from a secret: whoever recovers the one recovers the other."""
+    """Return the private key that follows from a secret: who recovers one recovers the other."""
     return X25519PrivateKey.from_private_bytes(derived(secret.to_bytes(BYTES, "big"), _AGREEMENT))
 
 
@@ -41,7 +41,7 @@ def public(key: X25519PrivateKey) -> bytes:
 
 
 def is_public(digits: str) -> bool:
-    """Return whether 64 hexadecimal digits are a public key, and not of low order, which agrees on 0."""
+    """Whether 64 hexadecimal digits are a public key not of low order: such a key agrees on 0."""
     if not _KEY.fullmatch(digits):
         return False
     try:
@@ -73,7 +73,7 @@ def seal(key: bytes, bound: bytes, content: bytes) -> bytes:
 
 
 def unseal(key: bytes, bound: bytes, box: bytes) -> bytes:
-    """Open a sealed box. Raises ValueError: the key or ``bound`` is another, or the box was changed."""
+    """Open a sealed box. Raises ValueError: another key or ``bound``, or the box was changed."""
     try:
         return AESGCM(key).decrypt(box[:_NONCE], box[_NONCE:], bound)
     except InvalidTag:

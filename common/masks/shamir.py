@@ -22,7 +22,7 @@ def draw() -> int:
 
 
 def split(secret: int, threshold: int, points: Sequence[int]) -> list[int]:
-    """Return the shares of a secret below PRIME at ``points``, of which any ``threshold`` recover it.
+    """Return shares of a secret below PRIME at ``points``; any ``threshold`` of them recover it.
 
     Points are distinct numbers from 1 on.
     """

@@ -42,7 +42,7 @@ def places(request: Request) -> int:
 
 
 def largest(sites: int, places: int = PLACES) -> float:
-    """Return the exclusive bound on a site's value, below which a sum over ``sites`` cannot overflow."""
+    """Return the exclusive bound on a site's value so that no sum over ``sites`` overflows."""
     return 2.0 ** (SUM_BITS - math.ceil(math.log2(sites)) - places)
 
 
@@ -61,7 +61,7 @@ def encode(
         answer, sites: the answer, and N.
         rng: draws the rounding; secret, since it reveals the fractions that are rounded away.
         places: the number of fraction bits.
-        instead: field → whole numbers, in the scale of ``places``, in place of its arrays: with noise.
+        instead: field → whole numbers with noise, in place of its arrays, scaled by ``places``.
 
     Raises:
         SiteError: a number is not finite, or too large for a sum over ``sites``.
@@ -157,6 +157,7 @@ def _mapped(name: str, value: Any, change: Callable[[str, NDArray[Any]], NDArray
 def _beyond(sites: int, bits: int) -> SiteError:
     return SiteError(
         "beyond-bound",
-        f"this site's answer has a number that is not finite, or {largest(sites, bits):.3g} or more, too large to be added "
-        f"over {sites} sites under masks; lower the learning rates, or scale features to length 1 (normalise = true)",
+        f"this site's answer has a number that is not finite, or {largest(sites, bits):.3g} or more, "
+        f"too large to be added over {sites} sites under masks; "
+        "lower the learning rates, or scale features to length 1 (normalise = true)",
     )

@@ -41,7 +41,7 @@ _SUM_ONLY = Verdict(True, "if it says that it works on the sum of updates alone 
 
 
 def outside(name: str) -> Method:
-    """Return the record of a strategy from outside, ``--strategy my_module:NAME``: one for all of them.
+    """Return the one record of all strategies from outside, ``--strategy my_module:NAME``.
 
     A site never imports one. To sites it is FedAvg: they train as in FedAvg and send n · delta and
     n. So a site that consents to ``fedavg`` consents to any strategy from outside: its work is at

@@ -8,7 +8,7 @@ RIDGES = 8  # values of lambda that a one-shot head with --ridge 0 is tried with
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the bytes of a method depend on; each property is the bytes of one kind of sums or heads.
+    """What a method's bytes depend on; each property is the bytes of one kind of sums or heads.
 
     A number of a head takes 4 bytes, as float32. Convolutions that are trained too take 4 bytes a
     weight, BatchNorm left out. With ``--masks`` a number takes 8 bytes and four more messages go
@@ -105,9 +105,9 @@ class Exchange:
 
 
 UPDATE_LEAKS = (
-    "exact label counts (a site says them when it joins); in round 1 the sum of features of each class,"
-    " exactly after one step and nearly after more; of a class with one image that image's features, from which"
-    " an image can be rebuilt (arXiv 2509.11451)"
+    "exact label counts (a site says them when it joins);"
+    " in round 1 the sum of features of each class, exactly after one step and nearly after more;"
+    " of a class with one image that image's features, from which an image can be rebuilt (arXiv 2509.11451)"
 )
 
 
@@ -187,8 +187,8 @@ class AddOn(Exchange):
 
 # What the one-shot heads share.
 SUMS_LEAK = (
-    "exact label counts and class means; the sum of a class with one image is that image's feature vector, from"
-    " which an image can be rebuilt"
+    "exact label counts and class means;"
+    " the sum of a class with one image is that image's feature vector, from which an image can be rebuilt"
 )
 SUMS_ADD_UP = Verdict(True, "sums and counts are sent, which add up")
 NO_UPDATES = refused("it has no updates to clip, but sums of features; --dp image is for those")

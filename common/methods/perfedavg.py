@@ -9,8 +9,8 @@ PERFEDAVG = Method(
     options=("inner_rate",),
     leaks=f"{UPDATE_LEAKS}; of gradients after a step of the site's own",
     dp_image=refused(
-        "an image of a step's first batch changes the gradients of all images of its second, and clipping each"
-        " image's gradient does not bound that"
+        "an image of a step's first batch changes the gradients of all images of its second,"
+        " and clipping each image's gradient does not bound that"
     ),
     adapts=True,
     refuses={"optimizer": "perfedavg is defined for plain SGD steps; leave it at sgd"},

@@ -18,11 +18,12 @@ SCAFFOLD = Method(
     control_variates=True,
     refuses={
         "optimizer": "scaffold is defined for plain SGD steps; leave it at sgd",
-        "max_update_norm": "it bounds updates, but not the changes of scaffold's variates, which would pass it"
-        " by; leave it at 0, or choose another strategy",
+        "max_update_norm": "it bounds updates, but not the changes of scaffold's variates, which would"
+        " pass it by; leave it at 0, or choose another strategy",
         "patience": "scaffold's variates divide by the number of steps, which early stopping at a site would"
         " leave open; leave it at 0",
-        "unfreeze_at": "scaffold's variates have the shapes of the head they were made for; give --trainable instead",
+        "unfreeze_at": "scaffold's variates have the shapes of the head they were made for;"
+        " give --trainable instead",
     },
     note="a site keeps its variate on its own disk",
 )

@@ -49,7 +49,7 @@ def epsilon(spent: Spent, delta: float) -> float:
 
 
 def epsilon_by_orders(spent: Spent, delta: float) -> float:
-    """Return an upper bound on ε at δ of several releases, by Rényi divergences of integer orders."""
+    """Return an upper bound on ε at δ of releases, by Rényi divergences of integer orders."""
     from dp_accounting.rdp import compute_epsilon
 
     costs = sum(
@@ -59,7 +59,7 @@ def epsilon_by_orders(spent: Spent, delta: float) -> float:
 
 
 def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -> float:
-    """Return the smallest noise multiplier, within 0.1 %, whose ``releases`` cost at most ``target``.
+    """Return the least noise multiplier, within 0.1 %, whose ``releases`` cost at most ``target``.
 
     Raises:
         ValueError: it is below 0.01, at which noise hides nothing, or above a million.
@@ -71,15 +71,15 @@ def noise_for(releases: Callable[[float], Spent], target: float, delta: float) -
     low, high = _LEAST_NOISE, 1.0
     if affordable(low):
         raise ValueError(
-            f"epsilon {target:g}: noise of {low:g} times what a unit changes would be enough for it, which protects "
-            "nothing; give a smaller epsilon, such as 8"
+            f"epsilon {target:g}: noise of {low:g} times what a unit changes would be enough for it, "
+            "which protects nothing; give a smaller epsilon, such as 8"
         )
     while not affordable(high):
         low, high = high, 2 * high
         if high > _MOST_NOISE:
             raise ValueError(
-                f"epsilon {target:g} at delta {delta:g}: even noise of {_MOST_NOISE:g} times what a unit changes is too "
-                "little for it; give a larger epsilon or delta, or fewer rounds"
+                f"epsilon {target:g} at delta {delta:g}: even noise of {_MOST_NOISE:g} times what a unit "
+                "changes is too little for it; give a larger epsilon or delta, or fewer rounds"
             )
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
@@ -95,7 +95,7 @@ def _epsilon(spent: tuple[tuple[Release, int], ...], delta: float) -> float:
     bound = epsilon_by_orders(dict(spent), delta)
     if math.isinf(bound) or any(release.discrete for release, _ in spent):
         return bound
-    # Releases without sampling are together one Gaussian mechanism, whose 1/z² is the sum of theirs.
+    # Releases without sampling are together one Gaussian mechanism; its 1/z² is the sum of theirs.
     whole = sum(times / release.noise_multiplier**2 for release, times in spent if release.rate == 1)
     sampled = [(release, times) for release, times in spent if release.rate < 1]
     if sampled and not 0 < bound <= _MOST_EPSILON:

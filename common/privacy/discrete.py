@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
-# The sum of m discrete Gaussians is not one. Proposition 14 puts the difference at τ·√d on 1/√(2 ρ), of concentrated
-# differential privacy ρ, with τ = 10 Σ_{k<m} exp(-2π²σ² k/(k+1)) ≤ 10 m exp(-π²σ²) for shares of deviation σ. From
-# this deviation on, that is below 1e-260 for a million sites and entries, negligible compared with the rounding of ε.
+# The sum of m discrete Gaussians is not one. Proposition 14 puts the difference at τ·√d on
+# 1/√(2 ρ), of concentrated differential privacy ρ, with τ = 10 Σ_{k<m} exp(-2π²σ² k/(k+1))
+# ≤ 10 m exp(-π²σ²) for shares of deviation σ. From this deviation on, that is below 1e-260 for
+# a million sites and entries, negligible compared with the rounding of ε.
 _LEAST_DEVIATION = 8
 _MOST_DEVIATION = 2**55  # beyond it, multiples of it overflow int64
 
@@ -50,7 +51,7 @@ def rounded(arrays: Sequence[NDArray[Any]], scale: float, rng: np.random.Generat
 
 
 def integer_sensitivity(clip: float, scale: float, d: int) -> float:
-    """Return the largest norm by which a unit, added or removed, changes ``rounded`` sums of d entries.
+    """Return the largest norm by which one unit more or less changes ``rounded`` sums of d entries.
 
     With the same draws, an entry that changes by x steps before rounding changes by less than |x| +
     1 after it, and by one more if float64 moves it by up to a step. Norms add: clip·scale + 2√d.
@@ -78,7 +79,7 @@ def share(
         sensitivity: of the sum of integers to one unit (``integer_sensitivity``).
         noise_multiplier: standard deviation of the whole noise, divided by the sensitivity.
         honest: the smallest number of sites in a total that keep their shares secret.
-        rng: source of the noise; outside tests ``fedtransfer.common.privacy.gaussian.secret_generator``.
+        rng: source of the noise; outside tests ``gaussian.secret_generator``.
 
     Raises:
         ValueError: the deviation of the share is below 8 steps, too few for the sum of shares to be
@@ -94,7 +95,7 @@ def share(
 
 
 def discrete_gaussian(size: int, deviation: int, rng: np.random.Generator) -> Integers:
-    """Return integers (size,), each x with probability ∝ exp(-x²/2σ²), for an integer σ from 1 to 2**55.
+    """Return integers (size,), x with probability ∝ exp(-x²/2σ²), for an integer σ, 1 to 2**55.
 
     Canonne, Kamath and Steinke 2020, arXiv 2004.00010, define it and give trials of probability
     exp(-γ). Proposals are by Karney 2016, arXiv 1303.6257, Algorithm D: x = ±(kσ + j) with k by
@@ -118,7 +119,7 @@ def discrete_gaussian(size: int, deviation: int, rng: np.random.Generator) -> In
 
 
 def _geometric(size: int, rng: np.random.Generator) -> Integers:
-    """Return numbers of successes before a failure: k with probability exp(-k/2)·(1 - exp(-1/2))."""
+    """Return counts of successes before a failure: k with probability exp(-k/2)·(1 - exp(-1/2))."""
     k = np.zeros(size, np.int64)
     going = np.arange(size)
     while going.size:

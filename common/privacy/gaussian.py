@@ -20,7 +20,7 @@ _BULK = 2**16  # draws at once, which fit a core's cache
 
 
 def secret_generator() -> np.random.Generator:
-    """Return a source of randomness that nobody can repeat: for noise, private sampling and rounding.
+    """Return randomness that nobody can repeat: for noise, private sampling and rounding.
 
     It is AES-128 in counter mode, with a key from the system's CSPRNG. All other randomness follows
     from the run's seed (``fedtransfer.common.seeds``), which server and sites know.
@@ -29,7 +29,7 @@ def secret_generator() -> np.random.Generator:
 
 
 def norm(arrays: Sequence[NDArray[Any]]) -> float:
-    """Return the Euclidean norm of all arrays together, in float64; on overflow it is not finite."""
+    """Return the Euclidean norm of all arrays together, in float64; not finite on overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
         largest = float(np.max([np.abs(array).max(initial=0.0) for array in arrays], initial=0.0))  # NaN wins
         if not 0 < largest < np.inf:
@@ -38,7 +38,7 @@ def norm(arrays: Sequence[NDArray[Any]]) -> float:
 
 
 def clipped(arrays: Sequence[NDArray[Any]], bound: float) -> Arrays:
-    """Scale arrays to a joint norm of at most ``bound``, up to rounding; to 0 if it is not finite."""
+    """Scale arrays to a joint norm of at most ``bound``, up to rounding; to 0 if not finite."""
     size = norm(arrays)
     if not np.isfinite(size):
         return tuple(np.zeros(array.shape) for array in arrays)
@@ -48,7 +48,7 @@ def clipped(arrays: Sequence[NDArray[Any]], bound: float) -> Arrays:
 
 
 def clipped_rows(x: NDArray[np.floating[Any]], bound: float) -> NDArray[np.float64]:
-    """Scale each row of x (n, d) to a norm of at most ``bound``, in float64; to 0 if it is not finite."""
+    """Scale each row of x (n, d) to a norm of at most ``bound``, in float64; to 0 if not finite."""
     x = np.where(np.isfinite(x).all(1, keepdims=True), x, 0).astype(np.float64)
     largest = np.maximum(np.abs(x).max(1, keepdims=True, initial=0.0), np.finfo(np.float64).tiny)
     with np.errstate(over="ignore"):

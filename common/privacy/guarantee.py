@@ -45,7 +45,7 @@ class Guarantee:
         return epsilon({self.release: rounds * self.releases}, self.delta)
 
     def epsilon_at_most(self, rounds: int) -> float:
-        """Return an upper bound on ε after ``rounds`` rounds; it is exact for the last planned round.
+        """Return an upper bound on ε after ``rounds`` rounds; exact for the last planned round.
 
         It is of up to 25 % more rounds, on a geometric grid, so that values can be cached.
         """
@@ -68,10 +68,10 @@ class Guarantee:
 def guarantee(config: RunConfig) -> Guarantee | None:
     """Return the guarantee of a run; None if it promises nothing.
 
-    Without a configured noise multiplier, it is the smallest that keeps all planned rounds within ε.
+    Without a configured noise multiplier, it is the least that keeps all planned rounds within ε.
 
     Raises:
-        UserError: no noise keeps them within ε, or the configured noise costs more in the first round.
+        UserError: no noise keeps them within ε, or the configured noise costs more in round 1.
     """
     if not config.private:
         return None
@@ -91,8 +91,8 @@ def guarantee(config: RunConfig) -> Guarantee | None:
     promised = Guarantee(config.dp, release, releases, rounds, config.clip, config.delta, limit)
     if not promised.affordable:
         raise UserError(
-            f"epsilon {promised.epsilon_limit:g} is not enough for one round: with noise multiplier {noise:.4g} it takes "
-            f"{promised.epsilon(1):.3g} at delta {promised.delta:g}; give more noise"
+            f"epsilon {promised.epsilon_limit:g} is not enough for one round: with noise multiplier "
+            f"{noise:.4g} it takes {promised.epsilon(1):.3g} at delta {promised.delta:g}; give more noise"
         )
     return promised
 
@@ -101,5 +101,5 @@ def _rate(config: RunConfig) -> float:
     """Return the secret chance that a unit is in a release; 1 if who is in it is not secret."""
     if config.dp == "image":
         return 1.0 if config.closed_form else config.image_rate
-    # With masks, the server learns from their messages which sites are in a round, so the sample is not secret.
+    # With masks, messages tell the server which sites are in a round: the sample is not secret.
     return config.fraction if config.noise == "alone" else 1.0

@@ -87,7 +87,7 @@ def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[li
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o666) -> None:
-    """Replace a file by bytes, or by text as UTF-8, in one step; on return the new file is on the disk.
+    """Replace a file by bytes, or text as UTF-8, in one step; on return the new one is on the disk.
 
     Arguments and errors are those of ``replacement``.
     """
@@ -124,7 +124,7 @@ class Line:
 
     @property
     def is_torn(self) -> bool:
-        """Whether a power cut, a kill or a full disk tore the line, so that its writer never returned."""
+        """Whether a power cut, a kill or a full disk tore the line: its writer never returned."""
         return self.content.endswith(_TORN) or (not self.content.endswith(b"\n") and self.row is None)
 
     @property
@@ -136,7 +136,7 @@ class Line:
 
 
 def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool = True) -> None:
-    """Append one JSON object to a ledger, after ending a torn last line; several processes take turns.
+    """Append a JSON object to a ledger, after ending a torn last line; processes take turns.
 
     Args:
         path: the ledger, which is made if it is missing; its folder must exist.
@@ -160,7 +160,7 @@ def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool 
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield a ledger's lines, oldest first, torn and damaged ones too; none if the file is missing."""
+    """Yield a ledger's lines, oldest first, torn and damaged ones too; none without the file."""
     if path.exists():
         with path.open("rb") as file:
             yield from map(Line, file)
@@ -180,8 +180,8 @@ def rename_ledger(old: Path, new: Path) -> None:
                 return
             if new.exists():
                 raise UserError(
-                    f"{new.parent}: got {old.name} and {new.name}; expected one of them, for each says what was "
-                    f"spent. Append the lines of {old.name} to {new.name}, then remove {old.name}"
+                    f"{new.parent}: got {old.name} and {new.name}; expected one of them, for each says what "
+                    f"was spent. Append the lines of {old.name} to {new.name}, then remove {old.name}"
                 )
             os.rename(old, new)
             _sync_folder(new.parent)
@@ -231,7 +231,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_round(folder: Path, round: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays of a round by name. An OSError leaves the files of earlier rounds as they were."""
+    """Write a round's arrays by name. An OSError leaves files of earlier rounds as they were."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]

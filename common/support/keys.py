@@ -41,7 +41,7 @@ def public_line(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def line_of_pem(pem: bytes) -> str:
-    """Convert a public key from PEM, SuperLink's form, to OpenSSH's one-line form; "" for no key."""
+    """Convert a public key from PEM, SuperLink's form, to OpenSSH's one line; "" for no key."""
     return public_line(_elliptic(serialization.load_pem_public_key(pem))) if pem else ""
 
 
@@ -66,7 +66,7 @@ class Identity(Protocol):
         """Sign as this site."""
 
     def verify(self, site: str, data: bytes, signature: bytes) -> None:
-        """Check that ``site`` signed ``data``. Raises SiteError: it did not, or is not known here."""
+        """Check that ``site`` signed ``data``. Raises SiteError: it did not, or is not known."""
 
 
 def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
@@ -105,7 +105,8 @@ def read_roster(path: Path) -> Roster:
     """Read a roster. Raises UserError: the file is missing or invalid."""
     if not path.is_file():
         raise UserError(
-            f"{path}: no such file; expected a roster, as fedtransfer server roster prints it at the coordinator"
+            f"{path}: no such file; "
+            "expected a roster, as fedtransfer server roster prints it at the coordinator"
         )
     return read_settings(path, Roster)
 
@@ -113,7 +114,9 @@ def read_roster(path: Path) -> Roster:
 def roster_text(fingerprints: Mapping[str, str]) -> str:
     """Return the text of a roster of these sites, name → fingerprint."""
     return (
-        "# Sites that share masks, with the fingerprints of their keys. Before you rely on it, compare each fingerprint\n"
-        "# with that site's own people (theirs: fedtransfer client roster), by telephone, and not with the coordinator's.\n"
+        "# Sites that share masks, with the fingerprints of their keys. "
+        "Before you rely on it, compare each fingerprint\n"
+        "# with that site's own people (theirs: fedtransfer client roster), "
+        "by telephone, and not with the coordinator's.\n"
         + tomli_w.dumps({"sites": dict(sorted(fingerprints.items()))})
     )

@@ -13,7 +13,7 @@ _MOST_NUMBERS = 400  # … and cells have no numbers in them
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a Matplotlib figure as PNG. Letters that its font lacks become boxes, without a warning."""
+    """Write a Matplotlib figure as PNG; letters its font lacks become boxes, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(path, dpi=110)

@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 def load(name: str, kind: type[T], option: str, expected: str) -> T:
-    """Import an object of a kind, or a callable without arguments that makes one, by ``module:NAME``.
+    """Import an object of a kind, or a callable without arguments that makes it: ``module:NAME``.
 
     Raises:
-        UserError: it cannot be imported or called, or is of another kind; the text has ``option``, which
-            names it, and ``expected``, the permitted values.
+        UserError: it cannot be imported or called, or is of another kind; the text has ``option``,
+            which names it, and ``expected``, the permitted values.
     """
     module, _, attribute = name.partition(":")
     try:

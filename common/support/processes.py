@@ -67,7 +67,7 @@ def free_port() -> int:
 
 
 def running_pid(state: Path) -> int | None:
-    """Return the number in ``state/pid`` of the process that holds ``state/running.lock``, or None."""
+    """Return the number, in ``state/pid``, of the holder of ``state/running.lock``, or None."""
     lock = state / "running.lock"
     try:
         number = int(
@@ -86,7 +86,7 @@ def running_pid(state: Path) -> int | None:
 
 @contextmanager
 def only_process(state: Path, refusal: str) -> Iterator[None]:
-    """Hold ``state/running.lock``, with a number in ``state/pid``; UserError(refusal) if others do."""
+    """Hold ``state/running.lock``, with ``state/pid``; UserError(refusal) if others do."""
     lock = FileLock(state / "running.lock")
     try:
         lock.acquire(timeout=1)  # running_pid holds it for a moment
@@ -101,7 +101,7 @@ def only_process(state: Path, refusal: str) -> Iterator[None]:
 
 
 def stop_running(state: Path) -> bool:
-    """Stop the process that ``running_pid`` names and wait for its end; return whether there was one."""
+    """Stop the process that ``running_pid`` names and wait for its end; return if there was one."""
     pid = running_pid(state)
     if pid is None:
         return False
@@ -112,7 +112,7 @@ def stop_running(state: Path) -> bool:
 
 
 def rotate(log: Path) -> None:
-    """Rotate a log that has grown too large; processes that append to it go on in the emptied file."""
+    """Rotate a log that is too large; processes appending to it go on in the emptied file."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         shutil.copy(log, log.with_name(log.name + ".1"))
         os.truncate(log, 0)

@@ -1,4 +1,4 @@
-"""A coordinator or a site as a service: the systemd unit that keeps it running, and whether it serves."""
+"""A coordinator or a site as a service: the systemd unit that runs it, and whether it serves."""
 
 from pathlib import Path
 
@@ -22,7 +22,8 @@ User={user}
 # It is not restarted after its own stop command.
 Restart=on-failure
 RestartSec={pause}
-# First this process alone gets SIGTERM, and stops its children; processes that still run after that are killed.
+# First this process alone gets SIGTERM, and stops its children; \
+processes that still run after that are killed.
 KillMode=mixed
 TimeoutStopSec=30
 
@@ -46,11 +47,11 @@ def service_unit(role: str, description: str, folder: Path, user: str, command: 
         user, command: the account, and the absolute path of the ``fedtransfer`` program.
         pause: seconds before systemd restarts it.
     """
-    # A per cent sign starts one of systemd's specifiers; a dollar sign, in arguments only, a variable.
+    # A per cent sign starts a specifier of systemd; a dollar sign, in arguments only, a variable.
     program, directory = (quoted(path).replace("%", "%%") for path in (command, folder))
     return _UNIT.format(
-        description=description, command=program, role=role, argument=directory.replace("$", "$$"), folder=directory,
-        user=user, pause=pause,
+        description=description, command=program, role=role, argument=directory.replace("$", "$$"),
+        folder=directory, user=user, pause=pause,
     )  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def quoted(path: Path) -> str:
 
 
 def is_serving(address: str, seconds: float = 2.0) -> bool:
-    """Return whether gRPC's health service at ``address`` (host:port) says SERVING within ``seconds``."""
+    """Whether gRPC's health service at ``address`` (host:port) says SERVING within ``seconds``."""
     with grpc.insecure_channel(address) as channel:
         try:
             answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=seconds)

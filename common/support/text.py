@@ -7,7 +7,7 @@ from typing import Any
 
 
 def ago(moment: datetime) -> str:
-    """Return how long ago a moment was: ``5 min ago``; after 100 minutes its date and time in UTC."""
+    """Return how long ago a moment was: ``5 min ago``; after 100 minutes its time in UTC."""
     seconds = (datetime.now(UTC) - moment).total_seconds()
     if seconds < 100:
         return f"{max(0, seconds):.0f} s ago"
@@ -27,7 +27,7 @@ def size(number: float) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: ``1 round``, ``1,000 rounds``; ``many`` is an irregular plural."""
+    """Return a number and its noun: ``1 round``, ``1,000 rounds``; ``many``: irregular plural."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

@@ -48,7 +48,7 @@ def sources_digest() -> str:
 
 
 def refuse_other_sources(digest: str) -> None:
-    """Check a bundle's digest. Raises UserError: it was made for other sources than the installed."""
+    """Check a bundle's digest. Raises UserError: it is of other sources than the installed."""
     if digest != sources_digest():
         raise UserError(
             f"the bundle was made for sources {digest[:16]}…, installed here are {sources_digest()[:16]}… "
@@ -57,7 +57,7 @@ def refuse_other_sources(digest: str) -> None:
 
 
 def build_bundle() -> tuple[bytes, str]:
-    """Build the bundle of the installed fedtransfer; return it and its hash, by which Flower knows it.
+    """Build the bundle of the installed fedtransfer; return it and its hash, Flower's name for it.
 
     The archive is not compressed, so its bytes do not depend on a machine's compression library.
     """

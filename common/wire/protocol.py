@@ -51,8 +51,8 @@ class Query:
     backbone: str
     resolution: int
     fingerprint: str
-    # The class names that the run declares; a site with another class refuses. Empty: the classes are
-    # those that sites have.
+    # The class names that the run declares; a site with another class refuses. Empty: the classes
+    # are those that sites have.
     classes: tuple[str, ...] = ()
 
 
@@ -60,8 +60,8 @@ class Query:
 class Preparing:
     """A site's answer while it extracts features: the server has to ask again."""
 
-    # done, total: the number of images that went through the backbone, and of all that must; a total
-    # of 0 is not known yet.
+    # done, total: the number of images that went through the backbone, and of all that must; a
+    # total of 0 is not known yet.
     done: int
     total: int
 
@@ -184,9 +184,8 @@ class Personal(Answer):
     """The scores of personal heads at their site."""
 
     images: int  # the number of the site's test images
-    # Numbers of images classified correctly, (4,) int64: by the global head, by a head trained at the
-    # site alone, by the global head fine-tuned at the site, and by a mix of the global and the local
-    # head.
+    # Numbers of images classified correctly, (4,) int64: by the global head, by a head trained at
+    # the site alone, by the global one fine-tuned at the site, and by a mix of global and local.
     correct: NDArray[np.int64]
     share: float  # share of the global head in the mix, chosen on validation images
 

@@ -25,7 +25,7 @@ _LARGEST = 2**53  # beyond it float64 cannot hold every whole number
 _LAYOUT = "layout"  # the arrays of each field, in order: [name, [[type, length, length, …], …]]
 _ARRAYS = "arrays"  # the bytes of all arrays, one after the other
 _ALIGNMENT = 8  # bytes; products of arrays that are not aligned take several times as long
-# Longer bytes continue in the records "1", "2", …: HTTP requests do not grow with the head, and a failed one costs little.
+# More go on in the records "1", "2", …: requests do not grow with the head, a failed one is cheap.
 _PIECE = 5 * 2**20
 
 
@@ -35,14 +35,16 @@ def _whole(value: Any) -> int:
     return number
 
 
-# Types that travel in the JSON text, with the function that reads them back; of Counts it is the loss.
+# Types that travel in the JSON text, with the function that reads them; of Counts, the loss.
 _READERS: dict[Any, Any] = {
     str: str,
     int: _whole,
     float: float,
     tuple[str, ...]: lambda values: tuple(map(str, values)),
     tuple[float, ...]: lambda values: tuple(map(float, values)),
-    Mapping[str, tuple[int, int, int]]: lambda values: {str(k): (_whole(a), _whole(b), _whole(c)) for k, (a, b, c) in values.items()},
+    Mapping[str, tuple[int, int, int]]: lambda values: {
+        str(k): (_whole(a), _whole(b), _whole(c)) for k, (a, b, c) in values.items()
+    },
     Counts: float,
 }  # fmt: skip
 _SINGLE = (NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8], NDArray[np.uint64])
@@ -105,7 +107,8 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
         head = records.config_records["head"]
         if head["version"] != VERSION:
             raise ProtocolError(
-                f"speaks version {head['version']!r} of the protocol, expected {VERSION}; install the same fedtransfer on both sides"
+                f"speaks version {head['version']!r} of the protocol, expected {VERSION}; "
+                "install the same fedtransfer on both sides"
             )
         plain = json.loads(str(head["said"]))
         if head["kind"] == "SiteError":

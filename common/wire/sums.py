@@ -48,13 +48,13 @@ _SLACK = 1e-6  # relative difference allowed between numbers that must agree, si
 
 
 def requested_sums(config: RunConfig) -> tuple[str, ...]:
-    """Return the kinds of sums that a run requests from its sites, in order; a site gives no others."""
+    """Return the kinds of sums that a run requests, in order; a site gives no others."""
     moments = ("moments",) if config.standardise == "federated" else ()
     return (*moments, one_shot_sums(config)) if config.one_shot else moments
 
 
 def one_shot_sums(config: RunConfig) -> str:
-    """Return the kind of sums behind a run's one-shot head: the noisy kind under differential privacy."""
+    """Return the kind of sums of a run's one-shot head: noisy ones under differential privacy."""
     kind = METHODS[config.one_shot].sums
     return f"noisy {kind}" if config.private else kind
 
@@ -112,7 +112,7 @@ def check_sums(sums: Sums, kind: str, features: int, classes: int, unit: bool = 
 
 
 def check_numbers(sums: Sums, kind: str) -> None:
-    """Check numbers of images by class, if the sums have them; under masks too they are exact in a total.
+    """Check numbers of images by class, if the sums have them; totals under masks are exact too.
 
     Raises:
         ProtocolError: they do not add up to ``sums.examples``.

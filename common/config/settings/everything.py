@@ -1,7 +1,7 @@
 """All settings of a run, and what follows; ``fedtransfer.common.config.config`` adds the rules.
 
-Flower's run config is flat, knows neither lists nor null and overrides only keys that are present in
-``pyproject.toml``; so every field is a string, number or boolean, and 0 or "" says "not set".
+Flower's run config is flat, knows neither lists nor null and overrides only keys that are present
+in ``pyproject.toml``; so every field is a string, number or boolean; 0 or "" says "not set".
 """
 
 from itertools import compress
@@ -52,7 +52,7 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def weights_of_sites(self) -> str:
-        """The weight of a site's update; it is uniform for strategies that count every site once."""
+        """The weight of a site's update; uniform for strategies that count every site once."""
         return self.weighting if self.method.weighted else "uniform"
 
     @property
@@ -67,7 +67,7 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def secret_cohorts(self) -> bool:
-        """Whether the cohort of a round is secret, as the accounting of a sample of sites assumes."""
+        """Whether a round's cohort is secret, as the accounting of a sample of sites assumes."""
         return self.dp == "site" and self.noise == "alone" and self.fraction < 1
 
     @property
@@ -94,19 +94,19 @@ class Settings(  # pydantic lists the fields of the last base first
 
     @property
     def participants(self) -> int:
-        """Number of sites that the federation has: those of a simulation without the unseen ones."""
+        """Number of sites of the federation; in a simulation, without the unseen ones."""
         return self.sites - self.unseen_sites
 
     @property
     def adaptation_epochs(self) -> int:
-        """Epochs for which a site fine-tunes the global head to a personal one; 0: no personal heads."""
+        """Epochs of fine-tuning the global head to a site's personal one; 0: no personal heads."""
         # Scores of personal heads would reveal private images, so under differential privacy sites
         # adapt the head by themselves, after the run.
         adapts = self.method.adapts and not self.private
         return self.personal_epochs or (self.local_epochs if adapts else 0)
 
     def to_flat(self) -> dict[str, Value]:
-        """Return every setting under its outside name: what TOML files and Flower's run config hold."""
+        """Return every setting by outside name, as TOML files and Flower's run config have it."""
         return self.model_dump(by_alias=True)
 
     def to_toml(self) -> str:

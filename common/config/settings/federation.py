@@ -1,4 +1,4 @@
-"""Settings of the federation: rounds, the server's strategy, trust, privacy, and where a run runs."""
+"""Settings of the federation: rounds, the server's strategy, trust, privacy, where a run runs."""
 
 from typing import Literal
 
@@ -24,13 +24,14 @@ class FederationSettings(SettingsGroup):
     cohort_size: int = option(0, ge=0)
     """Number of sites that train in a round (0: by --fraction)."""
     sampling: Literal["fixed", "poisson"] = option("fixed")
-    """Cohorts of fixed size, or each site by its own draw with probability --fraction (an empty round changes
-    nothing)."""
+    """Cohorts of fixed size, or each site by its own draw with probability --fraction
+    (an empty round changes nothing)."""
     early_stopping: int = option(0, ge=0)
-    """Stop when the federated validation loss has not improved for this many rounds (0: run all of them)."""
+    """Stop when the federated validation loss has not improved for this many rounds
+    (0: run all of them)."""
     classes: Literal["union", "declared"] = option("union")
-    """The federation's classes: all that some site has, or those of --class-names only; a site may lack some
-    of these, but one that has another is refused."""
+    """The federation's classes: all that some site has, or those of --class-names only; a site may
+    lack some of these, but one that has another is refused."""
     class_names: str = option("")
     """With --classes declared: the class names, separated by commas."""
 
@@ -46,8 +47,8 @@ class StrategySettings(SettingsGroup):
     server_learning_rate: float = option(0.3, gt=0)
     """Step of the server along the combined update."""
     server_momentum: float = option(0.9, ge=0, lt=1)
-    """Momentum of the server (in fedadam, fedyogi and fedadagrad: beta 1); 0 with --server-learning-rate 1 is
-    plain FedAvg."""
+    """Momentum of the server (in fedadam, fedyogi and fedadagrad: beta 1); 0 with
+    --server-learning-rate 1 is plain FedAvg."""
     second_momentum: float = option(0.99, ge=0, lt=1)
     """Beta 2 of fedadam and fedyogi: decay of the squared updates."""
     adaptivity: float = option(0.01, gt=0)
@@ -59,8 +60,8 @@ class StrategySettings(SettingsGroup):
     inner_rate: float = option(1.0, gt=0)
     """Alpha of perfedavg: rate of the step after which its gradient is taken."""
     ridge: float = option(0.0, ge=0)
-    """Lambda of fed3r and fedcof, on the scale of the summed Gram matrix (0: chosen by the sites' validation
-    loss)."""
+    """Lambda of fed3r and fedcof, on the scale of the summed Gram matrix
+    (0: chosen by the sites' validation loss)."""
     lda: bool = option(False)
     """fed3r: linear discriminant analysis, by the scatter within classes, in place of ridge."""
 
@@ -86,11 +87,11 @@ class TrustSettings(SettingsGroup):
 
     panel = "Trust"
     min_sites: int = option(0, ge=0)
-    """Least number of sites whose answers a round needs (0: half of its cohort; with --masks two thirds, and
-    3 at least)."""
+    """Least number of sites whose answers a round needs (0: half of its cohort;
+    with --masks two thirds, and 3 at least)."""
     join_timeout: float = option(120.0, gt=0)
-    """Seconds to wait for all sites to connect; with --engine deployment, which starts them all on this
-    machine, this for each site."""
+    """Seconds to wait for all sites to connect; with --engine deployment,
+    which starts them all on this machine, this for each site."""
     round_timeout: float = option(3600.0, gt=0)
     """Seconds to wait for the answers of a round."""
     round_retries: int = option(2, ge=0)
@@ -106,38 +107,41 @@ class PrivacySettings(SettingsGroup):
 
     panel = "Privacy"
     dp: Literal["none", "site", "image"] = option("none")
-    """Differential privacy: of a site's taking part (the server clips updates and adds noise to their sum,
-    and is trusted), or of each training image (noise at each site, which need not trust the server; with
-    --strategy fedncm or fed3r on their sums, once)."""
+    """Differential privacy: of a site's taking part (the server clips updates and adds noise to
+    their sum, and is trusted), or of each training image (noise at each site, which need not trust
+    the server; with --strategy fedncm or fed3r on their sums, once)."""
     epsilon: float = option(0.0, ge=0)
-    """Epsilon that the run may spend. The noise that it takes is found from it; with --noise-multiplier too,
-    the run stops before it would spend more (0: no bound, the noise is given)."""
+    """Epsilon that the run may spend. The noise that it takes is found from it; with
+    --noise-multiplier too, the run stops before it would spend more (0: no bound,
+    the noise is given)."""
     delta: float = option(1e-5, gt=0, lt=0.1)
     """Delta of the guarantee; below 1 / number of protected units."""
     noise_multiplier: float = option(0.0, ge=0)
     """Standard deviation of the noise on a sum over what one unit can change it by (0: found from
     --epsilon)."""
     clip: float = option(1.0, gt=0)
-    """Bound of what one unit adds: Euclidean norm of a site's update, or of an image's gradient (one-shot
-    heads: of its features, which have length 1)."""
+    """Bound of what one unit adds: Euclidean norm of a site's update, or of an image's gradient
+    (one-shot heads: of its features, which have length 1)."""
     image_rate: float = option(0.05, gt=0, le=1)
-    """With --dp image: chance of each training image to be in a step's batch. Sums over a batch are divided
-    by --batch-size: a larger one makes smaller steps and so damps noise; with few images leave it above this
-    share of a site's images."""
+    """With --dp image: chance of each training image to be in a step's batch. Sums over a batch are
+    divided by --batch-size: a larger one makes smaller steps and so damps noise; with few images
+    leave it above this share of a site's images."""
     local_steps: int = option(0, ge=0)
-    """With --dp image: steps at a site in a round (0: --local-epochs passes, 1 / --image-rate steps each)."""
+    """With --dp image: steps at a site in a round (0: --local-epochs passes,
+    1 / --image-rate steps each)."""
     noise: Literal["alone", "shared"] = option("alone")
-    """Who adds the noise: the server (--dp site) or each site all of it for itself (--dp image); shared: with
-    --masks, every site adds a share, so that the sum over --min-sites of them is private, and no site's
-    update is seen."""
+    """Who adds the noise: the server (--dp site) or each site all of it for itself (--dp image);
+    shared: with --masks, every site adds a share, so that the sum over --min-sites of them is
+    private, and no site's update is seen."""
     masks: bool = option(False)
-    """Secure aggregation: sites mask what they send, and the server learns totals over at least --min-sites
-    of them only."""
+    """Secure aggregation: sites mask what they send, and the server learns totals over at least
+    --min-sites of them only."""
     colluding_sites: int = option(0, ge=0)
-    """With --masks: number of sites that may collude with the server without exposing the others."""
+    """With --masks: number of sites that may collude with the server
+    without exposing the others."""
     public_data: str = option("")
-    """Public labelled images at the server (folder, manifest, archive or data set): heads are scored on them
-    in each round, in place of the sites' own."""
+    """Public labelled images at the server (folder, manifest, archive or data set): heads are
+    scored on them in each round, in place of the sites' own."""
 
 
 class RunSettings(SettingsGroup):
@@ -147,8 +151,8 @@ class RunSettings(SettingsGroup):
     seed: int = option(0, ge=0)
     """Seed of every random choice."""
     engine: Literal["inprocess", "ray", "deployment"] = option("inprocess")
-    """What carries the messages between server and sites: this process, Flower's Ray engine, or real
-    processes with TLS and keys on this machine."""
+    """What carries the messages between server and sites: this process, Flower's Ray engine, or
+    real processes with TLS and keys on this machine."""
     ray_address: str = option("")
     """Ray cluster to use with --engine ray (default: one on this machine)."""
     client_cpus: float = option(1.0, gt=0)
@@ -156,12 +160,13 @@ class RunSettings(SettingsGroup):
     client_gpus: float = option(0.0, ge=0)
     """GPUs, or a share of one, that a site's work takes, with --engine ray."""
     threads: int = option(0, ge=0)
-    """Sites trained and image batches extracted at a time (0: one a core). Results do not depend on it."""
+    """Sites trained and image batches extracted at a time (0: one a core).
+    Results do not depend on it."""
     baselines: bool = option(True)
     """Train the baselines of a simulation too: pooled, local only, majority class."""
     models: bool = option(True)
-    """Write the best and the last head as Keras models from images to classes too. Otherwise `fedtransfer
-    predict` makes one at its first call."""
+    """Write the best and the last head as Keras models from images to classes too. Otherwise
+    `fedtransfer predict` makes one at its first call."""
     out: str = option("")
     """Run folder (default: runs/DATA-DATE-TIME)."""
     store: str = option("")

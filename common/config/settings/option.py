@@ -9,11 +9,11 @@ Value = str | int | float | bool
 
 
 class SettingsGroup(BaseModel):
-    """Some of the settings of a run. Keys are spelt with hyphens outside Python (``local-epochs``)."""
+    """Some of the settings of a run. Outside Python, keys have hyphens (``local-epochs``)."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False, use_attribute_docstrings=True,
-        alias_generator=lambda name: outside(name),
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False,
+        use_attribute_docstrings=True, alias_generator=lambda name: outside(name),
     )  # fmt: skip
     panel: ClassVar[str] = ""  # of --help
 

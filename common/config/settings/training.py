@@ -15,7 +15,7 @@ _READY_MADE = re.compile(r"(?:[\w.-]+-)?features-([1-9]\d*)")
 
 
 def ready_made_width(backbone: str) -> int:
-    """Return D of ``features-D`` or ``NAME-features-D``, if sites hold features and no images; else 0."""
+    """Return D of ``features-D`` or ``NAME-features-D``: sites hold features, no images; else 0."""
     match = _READY_MADE.fullmatch(backbone)
     return int(match[1]) if match else 0
 
@@ -25,15 +25,16 @@ class DataSettings(SettingsGroup):
 
     panel = "Data"
     data: str = option("cifar10-demo", min_length=1)
-    """A data set by name (cifar10-demo, cifar10, cifar100, fashion-mnist, mnist), a folder with a folder a
-    class, a CSV manifest (path,label[,split][,group]) or an .npz archive."""
+    """A data set by name (cifar10-demo, cifar10, cifar100, fashion-mnist, mnist), a folder with a
+    folder a class, a CSV manifest (path,label[,split][,group]) or an .npz archive."""
     sites: int = option(10, ge=1, le=100_000)
     """Number of sites (with --partition natural: taken from the data)."""
     unseen_sites: int = option(0, ge=0)
-    """Number of simulated sites held out of training; afterwards each adapts the head with 1, 5 and 20 images
-    per class."""
+    """Number of simulated sites held out of training; afterwards each adapts the head
+    with 1, 5 and 20 images per class."""
     partition: Literal["iid", "dirichlet", "pathological", "natural"] = option("dirichlet")
-    """How images are spread over sites; natural: each folder of --data is a site with its class folders."""
+    """How images are spread over sites; natural: each folder of --data is a site
+    with its class folders."""
     alpha: float = option(0.3, gt=0)
     """Dirichlet concentration: the smaller, the more the sites differ in classes."""
     classes_per_site: int = option(2, ge=1)
@@ -59,16 +60,16 @@ class BackboneSettings(SettingsGroup):
         " features-D, if the data are ready-made features of width D (.npz).",
     )
     weights: str = option("")
-    """Weights for a ResNet50/101/152V2: a file (.weights.h5, .h5, .keras) or the prefix of a TensorFlow
-    checkpoint (default: ImageNet weights through Keras' own cache and download)."""
+    """Weights for a ResNet50/101/152V2: a file (.weights.h5, .h5, .keras) or the prefix of a
+    TensorFlow checkpoint (default: ImageNet weights through Keras' own cache and download)."""
     preprocessing: Literal["auto", "tf", "torch", "caffe", "none"] = option("auto")
-    """How the weights expect pixels, in Keras' names; auto: as the model file does itself, or else tf, to
-    [-1, 1]."""
+    """How the weights expect pixels, in Keras' names; auto: as the model file does itself,
+    or else tf, to [-1, 1]."""
     resolution: int = option(0, ge=0)
     """Pixels a side that images are resized to (0: the backbone's own, 64 or 224)."""
     precision: Literal["float32", "bfloat16"] = option("float32")
-    """Number format inside the backbone; bfloat16 is faster where GPU or CPU have it, and has its own
-    features."""
+    """Number format inside the backbone; bfloat16 is faster where GPU or CPU have it,
+    and has its own features."""
 
 
 class FeatureSettings(SettingsGroup):
@@ -76,19 +77,19 @@ class FeatureSettings(SettingsGroup):
 
     panel = "Features"
     standardise: Literal["centre", "none", "public", "federated"] = option("centre")
-    """centre: subtract the backbone's public mean, where it has one; public: divide by its public standard
-    deviation too; federated: by mean and deviation over all sites' training images, from sums that they
-    send."""
+    """centre: subtract the backbone's public mean, where it has one; public: divide by its public
+    standard deviation too; federated: by mean and deviation over all sites' training images, from
+    sums that they send."""
     project: Literal["none", "pca", "random"] = option("none")
-    """Reduce features to --dimensions: on the principal axes of the backbone's public statistics, or by a
-    seeded random projection."""
+    """Reduce features to --dimensions: on the principal axes of the backbone's public statistics,
+    or by a seeded random projection."""
     dimensions: int = option(0, ge=0)
     """Width of projected features (with --project)."""
     normalise: bool = option(True)
     """Scale each feature vector to length 1, after all else."""
     feature_statistics: str = option("")
-    """Public statistics of the backbone's features, made by `fedtransfer features statistics` from public
-    images (default: those that come with the backbone)."""
+    """Public statistics of the backbone's features, made by `fedtransfer features statistics` from
+    public images (default: those that come with the backbone)."""
     augment: int = option(0, ge=0)
     """Number of augmented views of each training image to store and train on as well."""
 
@@ -98,11 +99,11 @@ class HeadSettings(SettingsGroup):
 
     panel = "Head"
     trainable: str = option("head", min_length=1)
-    """What is trained and sent: the head, or all convolutions from a stage or block of the backbone on, such
-    as conv5 or conv5_block2. Features are stored where the network is cut."""
+    """What is trained and sent: the head, or all convolutions from a stage or block of the backbone
+    on, such as conv5 or conv5_block2. Features are stored where the network is cut."""
     unfreeze_at: str = option("")
-    """Gradual unfreezing: ROUND:LAYER, separated by commas, as in 20:conv5_block2,40:conv5; from each round
-    on so much more is trained."""
+    """Gradual unfreezing: ROUND:LAYER, separated by commas, as in 20:conv5_block2,40:conv5; from
+    each round on so much more is trained."""
     hidden_units: int = option(0, ge=0)
     """Units of one hidden ReLU layer (0: a single softmax layer)."""
     dropout: float = option(0.0, ge=0, lt=1)
@@ -131,12 +132,12 @@ class TrainingSettings(SettingsGroup):
     weight_decay: float = option(0.0, ge=0)
     """Decoupled weight decay: each step shrinks the kernels by rate x this."""
     class_balance: float = option(0.0, ge=0, lt=1)
-    """Weigh classes by the inverse of their effective number of images in the federation (Cui et al. 2019,
-    beta: 0 is off, towards 1 by inverse frequency; 0.99 to 0.9999 are usual)."""
+    """Weigh classes by the inverse of their effective number of images in the federation (Cui et
+    al. 2019, beta: 0 is off, towards 1 by inverse frequency; 0.99 to 0.9999 are usual)."""
     patience: int = option(0, ge=0)
-    """Stop a site's local epochs when its validation loss has not improved for this many, and take its best
-    epoch (0: run all of them)."""
+    """Stop a site's local epochs when its validation loss has not improved for this many,
+    and take its best epoch (0: run all of them)."""
     personal_epochs: int = option(0, ge=0)
-    """Number of epochs for which each site fine-tunes the final global head to a personal one. It also mixes
-    the global head with one of its own, by its validation images (0: no personal heads; reptile and
-    perfedavg: --local-epochs)."""
+    """Number of epochs for which each site fine-tunes the final global head to a personal one. It
+    also mixes the global head with one of its own, by its validation images (0: no personal heads;
+    reptile and perfedavg: --local-epochs)."""
