@@ -1,4 +1,4 @@
-"""Recipes for a better head, compared on unequal classes: half of them have a fifth of their images."""
+"""Recipes for a better head on unequal classes: half of them have a fifth of their images."""
 
 from importlib.resources import files
 
@@ -39,7 +39,7 @@ def unequal_images():
 
 
 def print_scores(rounds):
-    """Run each recipe on the same sites, and print a line for it: the balanced score counts every class alike."""
+    """Run each recipe on the same sites and print its scores; the balanced counts classes alike."""
     data = unequal_images()
     print(f"{'recipe':28}{'accuracy':>9}{'balanced':>10}")
     for name, recipe in RECIPES.items():

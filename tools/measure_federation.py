@@ -1,6 +1,6 @@
 """Seconds a round of a real federation on this machine, next to an app that does nothing.
 
-    python tools/measure_federation.py [SITES [ROUNDS]]    # 2 sites, 20 rounds; the first does not count
+    python tools/measure_federation.py [SITES [ROUNDS]]  # 2, 20; the first round does not count
 
 Coordinator, TLS, keys and number of sites are the same each time. The first app is ours. The second
 one echoes each message on Flower's unchanged SuperNodes (a process for each message), with Flower's
@@ -68,7 +68,8 @@ def main(grid, context):
     while len(nodes := list(grid.get_node_ids())) < config["sites"]:
         time.sleep(0.2)
     for _ in range(config["rounds"]):
-        record = RecordDict({"arrays": ArrayRecord({"0": Array("u1", (config["bytes"],), "raw", bytes(config["bytes"]))})})
+        array = Array("u1", (config["bytes"],), "raw", bytes(config["bytes"]))
+        record = RecordDict({"arrays": ArrayRecord({"0": array})})
         messages, began = [Message(record, node, "train") for node in nodes], time.monotonic()
         if not config["poll"]:
             replies = list(grid.send_and_receive(messages, timeout=600))

@@ -1,6 +1,6 @@
 """Seconds a round on a workload of other frameworks, and images a second through the backbone.
 
-    python tools/measure_speed.py [ROUNDS]       # plain, with our defaults, with differential privacy
+    python tools/measure_speed.py [ROUNDS]       # plain, our defaults, with differential privacy
     python tools/measure_speed.py extraction     # next to a bare loop over decoded batches
 
 Each measurement runs in a new process, whose start and imports count, and prints a line of JSON.
@@ -92,8 +92,8 @@ def measure(rounds: int, kind: str, began: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         config = RunConfig(
-            data="benchmark", sites=CLIENTS, rounds=rounds, backbone=str(_backbone(root)), resolution=32, out=str(root / "run"),
-            store=str(root / "store"), **KINDS[kind],
+            data="benchmark", sites=CLIENTS, rounds=rounds, backbone=str(_backbone(root)), resolution=32,
+            out=str(root / "run"), store=str(root / "store"), **KINDS[kind],
         )  # fmt: skip
         sites = _sites(root, config, "" if kind == "defaults" else "train")
         ends = [time.time()]

@@ -1,4 +1,4 @@
-"""DP-SGD of one linear layer by Opacus, compared with this project's, with the same settings on the same features.
+"""DP-SGD of one linear layer by Opacus, compared with ours: same settings, same features.
 
 This file imports nothing of the project, and wants an environment of its own:
 
@@ -6,12 +6,14 @@ This file imports nothing of the project, and wants an environment of its own:
     /tmp/opacus/bin/pip install torch==2.13.0 opacus==1.6.0
     python docs/opacus/features.py --data cifar10 features.npz
     python docs/opacus/ours.py features.npz > ours.jsonl
-    /tmp/opacus/bin/python docs/opacus/compare.py features.npz ours.jsonl --table docs/results/opacus.csv
+    /tmp/opacus/bin/python docs/opacus/compare.py features.npz ours.jsonl \\
+        --table docs/results/opacus.csv
 
-For each line of ``ours.jsonl`` (epsilon, delta, noise_multiplier, rate, steps, clip, learning_rate, seed; and our
-accuracy, seconds and version) it prints one of Opacus' run: accuracy on the test images, seconds of the processor, and ε
-at δ by Opacus' own accountants, Rényi orders (RDP) and numerical composition (PRV; Gopi et al. 2021, arXiv 2106.02848).
-A seed draws other batches and other noise here than there. Give both OMP_NUM_THREADS=1, or seconds do not compare.
+For each line of ``ours.jsonl`` (epsilon, delta, noise_multiplier, rate, steps, clip, learning_rate,
+seed; and our accuracy, seconds and version) it prints one of Opacus' run: accuracy on the test
+images, seconds of the processor, and ε at δ by Opacus' own accountants, Rényi orders (RDP) and
+numerical composition (PRV; Gopi et al. 2021, arXiv 2106.02848). A seed draws other batches and
+other noise here than there. Give both OMP_NUM_THREADS=1, or seconds do not compare.
 """
 
 import argparse
@@ -34,7 +36,7 @@ SETTINGS = ("epsilon", "delta", "noise_multiplier", "rate", "steps", "clip", "le
 
 
 def train(x: torch.Tensor, y: torch.Tensor, settings: dict[str, Any]) -> tuple[torch.nn.Module, Any]:
-    """Train a linear layer on features (n, d) and class numbers (n,); return it and the accountant's history."""
+    """Train a layer on features (n, d), classes (n,); return it and the accountant's history."""
     torch.manual_seed(settings["seed"])
     model = torch.nn.Linear(x.shape[1], int(y.max()) + 1)
     for parameter in model.parameters():
@@ -70,7 +72,7 @@ def spent(history: Any, kind: str, delta: float) -> float:
 
 
 def rows(lines: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return a row for each ε: its settings, and mean and standard deviation over the seeds of ours and Opacus'."""
+    """Return a row an ε: settings, mean and standard deviation over seeds of ours and Opacus'."""
     groups: dict[tuple[Any, ...], list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     for ours, theirs in lines:
         groups[tuple(ours[key] for key in SETTINGS)].append((ours, theirs))

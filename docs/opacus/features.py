@@ -2,8 +2,8 @@
 
     python docs/opacus/features.py --data cifar10 opacus-features.npz
 
-They are those of ``fedtransfer simulate`` by default: bundled backbone, centred by its public mean, length 1. All
-images of a data set that are not of its test split are for training.
+They are those of ``fedtransfer simulate`` by default: bundled backbone, centred by its public mean,
+length 1. All images of a data set that are not of its test split are for training.
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""DP-SGD of one linear layer by this project on pooled images, as one site trains; lines for ``compare.py``.
+"""DP-SGD of one linear layer by this project on pooled images, as at one site: for ``compare.py``.
 
     python docs/opacus/ours.py features.npz > ours.jsonl
 
-Noise multipliers are those that a run with ``--dp image`` finds for each ε. Batches and noise are secret draws, so
-accuracies repeat in distribution only; the seed of a line is for Opacus.
+Noise multipliers are those that a run with ``--dp image`` finds for each ε. Batches and noise are
+secret draws, so accuracies repeat in distribution only; the seed of a line is for Opacus.
 
-The settings are of a grid on 5,000 held-out training images of CIFAR-10 (``--held-out 5000``, two seeds): rate
-0.05; 250, 500 or 1000 steps; clip 0.5 or 1; learning rate · clip 8, 16, 24 or 32. These are within 0.3 points of the best
-at every ε. ε does not count what this choice reveals of the images; Opacus gets the same.
+The settings are of a grid on 5,000 held-out training images of CIFAR-10 (``--held-out 5000``, two
+seeds): rate 0.05; 250, 500 or 1000 steps; clip 0.5 or 1; learning rate · clip 8, 16, 24 or 32.
+These are within 0.3 points of the best at every ε. ε does not count what this choice reveals of the
+images; Opacus gets the same.
 """
 
 import argparse
