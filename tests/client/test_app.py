@@ -150,7 +150,7 @@ def test_features_are_standardised_by_the_moments_that_a_message_brings(ask, tmp
 def test_a_site_gives_no_sums_that_the_runs_settings_do_not_say(
     ask, settings: dict, what: str, words: str
 ) -> None:
-    """A site's consent is to the settings, so a server cannot ask for more under the name of another method."""
+    """Consent is to the settings: no server can ask for more under another method's name."""
     with pytest.raises(SiteError, match=words) as caught:
         wire.unpack(ask(Gather("the site", 0, CLASSES, what), protocol.GATHER, **settings).content, Sums)
     assert caught.value.code == "not-of-this-run"
@@ -228,7 +228,7 @@ def test_no_path_and_no_label_of_a_site_is_in_a_failure(
 
 
 def test_no_image_feature_or_backbone_tensor_travels(ask, tmp_path: Path) -> None:
-    """Nothing in a reply has room for a feature vector, and no stored feature's bytes stand in it."""
+    """Nothing in a reply has room for a feature vector, and no stored feature's bytes are in it."""
     from fedtransfer.common.features.extraction import open_store
 
     backbone = load_backbone(BUNDLED)

@@ -176,7 +176,7 @@ def test_replies_that_tell_of_images_are_charged(ledger: SiteLedger) -> None:
 
 
 def test_a_run_has_no_more_rounds_than_its_promise_is_for(tmp_path: Path) -> None:
-    """Whatever they are called: a round done again, another Flower run of the same name, another name in this one."""
+    """Whatever they are called: a round done again, another Flower run or other name within one."""
     ledger, config = SiteLedger(tmp_path / "site-privacy.jsonl"), run(rounds=3)
     for flower, request in (("7", asked(1, "aa" * 8)), ("7", asked(1, "bb" * 8)), ("8", asked(2, "aa" * 8))):
         charge_reply(ledger, config, protocol.TRAIN, flower, request)

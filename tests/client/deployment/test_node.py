@@ -66,7 +66,7 @@ def test_another_method_is_refused_in_every_message(site: SiteFolder) -> None:
 
 
 def test_consent_to_fedavg_is_consent_to_a_strategy_from_outside(site: SiteFolder) -> None:
-    """What it does is all at the server; the site does not have the module and does not look for it."""
+    """What it does is all at the server; the site neither has the module nor looks for it."""
     from_outside = RunConfig(strategy="only_the_server_has_it:STRATEGY")
     change(site, "methods = []", 'methods = ["fedavg"]')
     assert refusal(site, from_outside) is None
@@ -344,8 +344,10 @@ PRIVATE = {
     ("demand", "without", "within", "told"),
     [
         ("dp", {}, PRIVATE, "dp, and the run has none; give --dp site or --dp image"),
-        ("dp", {}, {**PRIVATE, "dp": "site", "local_steps": 0}, "dp, and the run has none; give --dp site or --dp image"),
-        ("image-dp", {**PRIVATE, "dp": "site", "local_steps": 0}, PRIVATE, "image-dp, and the run has none; give --dp image"),
+        ("dp", {}, {**PRIVATE, "dp": "site", "local_steps": 0},
+         "dp, and the run has none; give --dp site or --dp image"),
+        ("image-dp", {**PRIVATE, "dp": "site", "local_steps": 0}, PRIVATE,
+         "image-dp, and the run has none; give --dp image"),
         ("masks", PRIVATE, {**PRIVATE, "masks": True}, "masks, and the run has none; give --masks"),
     ],
 )  # fmt: skip

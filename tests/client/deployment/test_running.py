@@ -29,7 +29,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Watch over real processes that do nothing; return the watcher, what it told, and the coordinator's word."""
+    """Watch over real processes that do nothing; return watcher, its words and the coordinator."""
     (tmp_path / "state").mkdir()
     (tmp_path / "site.toml").write_text('name = "a"\ncoordinator = "localhost:1"\ndata = "images"\n')
     coordinator, told = Coordinator(), []
@@ -46,8 +46,8 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return {"supernode": idle(), "superexec": idle()}
 
     for name, value in {
-        "connect": connect, "start_supernode": start_supernode, "processes.spawn": idle, "worker_status": lambda site: {},
-        "PAUSE_SECONDS": (0.01, 0.02), "NOTICE_SECONDS": 0.0,
+        "connect": connect, "start_supernode": start_supernode, "processes.spawn": idle,
+        "worker_status": lambda site: {}, "PAUSE_SECONDS": (0.01, 0.02), "NOTICE_SECONDS": 0.0,
     }.items():  # fmt: skip
         monkeypatch.setattr(f"{running.__name__}.{name}", value)
     watcher = running._Supervisor(SiteFolder.open(tmp_path), told.append)
@@ -69,7 +69,9 @@ def test_nothing_is_done_while_all_is_well(watched) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dies", "anew"), [("worker", {"worker"}), ("supernode", {"supernode", "superexec"}), ("superexec", {"supernode", "superexec"})]
+    ("dies", "anew"),
+    [("worker", {"worker"}), ("supernode", {"supernode", "superexec"}),
+     ("superexec", {"supernode", "superexec"})],
 )  # fmt: skip
 def test_what_dies_is_started_again(watched, dies: str, anew: set[str]) -> None:
     watcher, told, _ = watched

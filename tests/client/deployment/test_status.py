@@ -10,8 +10,9 @@ def told(**changes: Any) -> str:
     now = time.time()
     status = {
         "name": "north", "folder": "/srv/north", "coordinator": "hub:9443", "running": 7, "serving": True,
-        "worker": {"since": now, "doing_since": None, "done": 12, "last": None}, "privacy": "nothing is spent",
-        "last_sent": {"kind": "train", "round": 3, "bytes": 11_043, "time": now}, "results": ["run-7"],
+        "worker": {"since": now, "doing_since": None, "done": 12, "last": None},
+        "last_sent": {"kind": "train", "round": 3, "bytes": 11_043, "time": now},
+        "privacy": "nothing is spent", "results": ["run-7"],
     }  # fmt: skip
     return "\n".join(status_lines({**status, **changes}))
 

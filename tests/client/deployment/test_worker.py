@@ -1,4 +1,4 @@
-"""The worker's socket and the launcher that Flower starts in place of its own ``flwr-clientapp``."""
+"""The worker's socket and the launcher that Flower starts in place of its ``flwr-clientapp``."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def done(site: SiteFolder):
 
 
 def launch(site: SiteFolder, token: str) -> subprocess.CompletedProcess[str]:
-    """Start what SuperExec would, as it would: by name, with the folder of the launcher as the whole PATH."""
+    """Start what SuperExec would, as it would: by name, the launcher's folder as the whole PATH."""
     words = [
         "flwr-clientapp",
         "--runtime-api-address",
@@ -122,7 +122,7 @@ def test_a_message_that_never_comes_whole_does_not_hold_up_the_next(
 
 @pytest.mark.process
 def test_nothing_else_can_be_started_at_a_site(site: SiteFolder) -> None:
-    """Flower knows other kinds of task, which would unpack a bundle and run it: SuperExec must not find them."""
+    """Flower has kinds of task that unpack a bundle and run it: SuperExec must not find them."""
     folder = _only_launcher(site)
     assert [path.name for path in folder.iterdir()] == ["flwr-clientapp"]
     for name in ("flwr-agentapp", "flwr-serverapp", "flwr-simulation", "flwr-model", "flwr-connector"):

@@ -1,4 +1,4 @@
-"""A site under a server that does not keep to the protocol: what it refuses, and what it never tells."""
+"""A site under a server that breaks the protocol: what it refuses, and what it never tells."""
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -85,7 +85,8 @@ def test_there_is_no_total_where_one_site_was_asked_something_else(cluster: Clus
 
 
 PRIVATE = {
-    "dp": "site", "noise": "shared", "noise_multiplier": 2.0, "weighting": "uniform", "min_sites": 5, "clip": 0.25,
+    "dp": "site", "noise": "shared", "noise_multiplier": 2.0, "clip": 0.25,
+    "weighting": "uniform", "min_sites": 5,
 }  # fmt: skip
 
 
@@ -93,7 +94,7 @@ PRIVATE = {
     "odd", [{"noise_multiplier": 0.02}, {"noise": "alone"}, {"clip": 25.0}, {"min_sites": 4}]
 )
 def test_there_is_no_total_where_one_site_was_given_other_settings(odd: dict) -> None:
-    """Else the others could be told to add no noise, and the total would hold the share of one site only."""
+    """Else the others could be told to add no noise: the total would hold one site's share only."""
     cluster = Cluster(masked_config(5, **PRIVATE))
     for site in FIVE[1:]:
         cluster.sites[site] = replace(cluster.sites[site], config=cluster.config.model_copy(update=odd))
@@ -218,7 +219,7 @@ def test_requests_that_are_not_answered(cluster: Cluster, changes: dict, words: 
 
 
 def test_a_site_whose_neighbours_are_kept_from_it_does_not_answer() -> None:
-    """On a sparse graph a list of sharers may be long enough, and yet leave a site with too few masks."""
+    """On a sparse graph many sharers may be listed, and yet a site be left with too few masks."""
     cluster = Cluster(masked_config(200))
     cluster.invite()
     cluster.sites[ANNA].answer(cluster.peers(ANNA))
@@ -228,9 +229,8 @@ def test_a_site_whose_neighbours_are_kept_from_it_does_not_answer() -> None:
     boxes = (np.zeros((len(around) - len(kept), 92), np.uint8),)
     assert len(sharers) == numbers.least
     task = Task(ANNA, 1, ("a",), (), nonce=cluster.session.nonce, sharers=sharers, boxes=boxes)
-    with refused(
-        f"sent {len(boxes[0])} boxes of {len(boxes[0])} neighbours; this site shares masks with at least {numbers.threshold}"
-    ):
+    sent = f"sent {len(boxes[0])} boxes of {len(boxes[0])} neighbours"
+    with refused(f"{sent}; this site shares masks with at least {numbers.threshold}"):
         cluster.sites[ANNA].mask(task, TRAIN, lambda: update(0))
 
 

@@ -24,8 +24,8 @@ SITE = {
     "clip": 0.25,
 }
 IMAGE = {
-    "dp": "image", "noise": "shared", "noise_multiplier": 2.0, "weighting": "uniform", "min_sites": 5, "local_steps": 1,
-    "clip": 0.5, "learning_rate": 4.0, "batch_size": 20, "colluding_sites": 1,
+    "dp": "image", "noise": "shared", "noise_multiplier": 2.0, "clip": 0.5, "weighting": "uniform",
+    "min_sites": 5, "colluding_sites": 1, "local_steps": 1, "learning_rate": 4.0, "batch_size": 20,
 }  # fmt: skip
 TASK = Task("site-000", 1, ("a", "b", "c", "d"), (), rate=0.5)
 

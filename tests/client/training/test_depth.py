@@ -43,7 +43,7 @@ def parts_of(layer: str) -> tuple[Backbone, Cut, HeadSpec, np.ndarray]:
 
 
 def start(spec: HeadSpec) -> tuple[np.ndarray, ...]:
-    """Pretrained convolutions, and a head that is not zero, so that gradients pass it from the first step on."""
+    """Pretrained convolutions and a head that is not zero: gradients pass from the start."""
     rng = np.random.default_rng(1)
     head = initial_head(spec, 0)
     return (*head[:-2], *(rng.normal(size=array.shape).astype(np.float32) for array in head[-2:]))

@@ -19,7 +19,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def images(n: int, seed: int, shift: int = 0) -> Split:
-    """Features around a centre for each class; ``shift`` gives the classes other names, as another site might."""
+    """Features around a centre for each class; ``shift`` renames classes, as another site might."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, CLASSES, n)
     x = np.eye(CLASSES, WIDTH)[y] + 0.3 * rng.normal(size=(n, WIDTH))

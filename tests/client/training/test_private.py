@@ -140,7 +140,10 @@ def test_an_image_without_finite_features_or_norm_adds_nothing(kind: str) -> Non
 
 
 def test_residuals_too_small_to_be_squared_are_clipped_too() -> None:
-    """A head that is all but sure leaves residuals of 1e-23, whose squares are 0 in float32; a feature of 1e19 makes them count."""
+    """A head that is all but sure leaves residuals of 1e-23, whose squares are 0 in float32.
+
+    A feature of 1e19 makes them count.
+    """
     classes = 1000
     head = np.zeros((1, classes), np.float32), np.eye(1, classes, dtype=np.float32)[0] * 52
     total = summed(head, np.array([[1.8e19]], np.float32), np.array([0]), promised(clip=1e-3))
@@ -149,9 +152,9 @@ def test_residuals_too_small_to_be_squared_are_clipped_too() -> None:
 
 @pytest.mark.parametrize("others", [1, 3, 7, 15, 31])
 def test_a_head_that_hangs_on_the_last_bit_gains_nothing(others: int) -> None:
-    """Each image's two scores are equal, but for rounding, and the head makes one class or the other of that.
+    """Each image's two scores differ by rounding only; the head makes one class of that or another.
 
-    If what is rounded hung on how many images are in the batch, one more would change what others add.
+    If rounding hung on how many images are in the batch, one more would change what others add.
     """
     for seed in range(40):
         rng, half = np.random.default_rng(seed), 1024
@@ -202,7 +205,7 @@ def test_what_a_sum_is_divided_by_does_not_hang_on_the_batch() -> None:
 
 
 def test_batches_are_poisson_samples() -> None:
-    """Each image is in a batch by its own draw: batch sizes are binomial, and two images are in as often together."""
+    """Each image has its own draw: batch sizes are binomial, and so is how often two meet."""
     n, q = 20, 0.3
     x = np.eye(n, dtype=np.float32)  # each image has its own row of the kernel
     head, rng = (np.zeros((n, 2), np.float32), np.zeros(2, np.float32)), np.random.default_rng(6)

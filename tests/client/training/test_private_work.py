@@ -102,7 +102,7 @@ def test_images_of_other_classes_are_left_out_and_no_refusal_tells_of_them(
 
 @pytest.mark.parametrize("settings", [{"noise": "alone"}, SHARED | {"local_steps": 1}])
 def test_the_rate_and_the_rounds_are_those_of_the_settings(settings: dict) -> None:
-    """A share of noise grows with the rate, so who lowers it for all but one would see that one's update."""
+    """A share of noise grows with the rate: who lowers it for all but one would see that one."""
     config = RunConfig(**{**IMAGE, **settings}, rounds=5, schedule="cosine")
     for number in range(1, 6):
         refuse_beyond(replace(TASK, round=number, rate=rate(config, number)), protocol.TRAIN, config)
@@ -176,7 +176,7 @@ def test_a_reply_is_charged_before_it_leaves(
     ],
 )
 def test_nobody_gets_scores_of_private_images(settings: dict) -> None:
-    """Not those that a run without privacy would give either: a server may ask for whatever it likes."""
+    """Not even those that a run without privacy would give: a server may ask for anything."""
     config = RunConfig(**{**IMAGE, **settings})
     trial = Trial("the site", 0, CLASSES, (TASK.head,), (1.0,))
     for request, kind in ((trial, protocol.TRIAL), (TASK, protocol.PERSONAL)):

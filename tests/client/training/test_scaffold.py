@@ -1,4 +1,4 @@
-"""SCAFFOLD, sites and server together, against a NumPy statement of Algorithm 1 of arXiv 1910.06378."""
+"""SCAFFOLD, sites and server together, against Algorithm 1 of arXiv 1910.06378 in NumPy."""
 
 from pathlib import Path
 

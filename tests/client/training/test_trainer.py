@@ -171,7 +171,7 @@ def test_each_option_is_what_its_definition_says(build, recipe: Recipe, how: dic
 
 @pytest.mark.parametrize("build", BY_NUMPY_AND_BY_KERAS)
 def test_options_that_do_nothing_leave_every_bit(build) -> None:
-    """FedProx with μ = 0 (or too small to count) and SCAFFOLD with c = c_k are FedAvg; weights of 1 are none."""
+    """FedProx of μ = 0 (or nearly) and SCAFFOLD of c = c_k are FedAvg; weights of 1 do nothing."""
     x, y = data()
     head = initial_head(SPEC, 0)
     plain = build(PLAIN).train(head, x, y, generator(0, "a"), 3)
@@ -230,7 +230,7 @@ def test_a_share_of_the_rate_is_that_rate_on_the_same_trainer(optimizer: str) ->
     ],
 )
 def test_weight_decay_is_decoupled_and_spares_biases(optimizer: str) -> None:
-    """On images of nothing kernels have no gradient: all that moves them is the decay. That of SGD is above too."""
+    """On images of nothing kernels have no gradient: only the decay moves them (SGD: see above)."""
     head = tuple(np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
     x, y = np.zeros((64, 12), np.float32), np.arange(64) % 3
     after = {}
@@ -274,9 +274,10 @@ recipes = st.builds(
 def test_both_trainers_give_the_same_head(
     recipe: Recipe, n: int, epochs: int, rate: float, weighted: bool, seed: int
 ) -> None:
-    """On features of length one the loss has curvature at most 1, so up to rate 2 a step amplifies no rounding error.
+    """On features of length one curvature is at most 1: up to rate 2 no step amplifies rounding.
 
-    Beyond that float32 results of any two programs part: at rate 7 and one image a step by 2e-4 after 40 steps.
+    Beyond that float32 results of any two programs part: at rate 7 and one image a step by 2e-4
+    after 40 steps.
     """
     x, y = data(n, seed)
     head = tuple(np.random.default_rng(seed).normal(size=shape).astype(np.float32) for shape in SPEC.shapes)
