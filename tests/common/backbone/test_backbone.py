@@ -18,7 +18,7 @@ def test_bundled_backbone_is_the_one_that_sites_agree_on() -> None:
     assert (backbone.resolution, backbone.features) == (64, 256)
     assert backbone.mean is not None
     assert backbone.mean.shape == (256,)
-    # Changes only with the architecture, the weights or the preprocessing; then every site must be updated.
+    # Changes only with architecture, weights or preprocessing; then every site must be updated.
     assert backbone.fingerprint == "e51d5d8161d642e545332e09097a5fbe988765776968c0368f607c794f814cf2"
 
 

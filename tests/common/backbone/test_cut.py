@@ -145,8 +145,9 @@ def test_the_head_alone_leaves_the_backbone_whole() -> None:
 )
 def test_where_it_cannot_be_cut_the_names_that_can_be_given_are_listed(layer: str, why: str) -> None:
     names = (
-        r"give head, or one of conv4_block2 \(1,152 parameters\), conv4 \(2,208 .*\), conv3_block2 \(2,856 .*\), "
-        r"conv3 \(3,420 .*\), conv2_block2 \(3,708 .*\), conv2 \(3,996 .*\), conv1 \(4,104 parameters\)$"
+        r"give head, or one of conv4_block2 \(1,152 parameters\), conv4 \(2,208 .*\), "
+        r"conv3_block2 \(2,856 .*\), conv3 \(3,420 .*\), conv2_block2 \(3,708 .*\), "
+        r"conv2 \(3,996 .*\), conv1 \(4,104 parameters\)$"
     )
     with pytest.raises(UserError, match=f"layer '{layer}' of small: {why}.*; {names}"):
         cut(shared_backbone(), layer)
@@ -182,5 +183,6 @@ def test_what_crosses_the_cut_is_stored_as_features_are(tmp_path: Path, precisio
     )
     inside = keras.Model(backbone.network.input, backbone.network.get_layer("conv3_block2_add").output)
     expected = inside(resized, training=False).numpy().reshape(3, -1)
-    np.testing.assert_allclose(stored, expected, **({"rtol": 1e-5, "atol": 1e-5} if precision == "float32" else {"atol": 0.1}))  # fmt: skip
+    rounding = {"rtol": 1e-5, "atol": 1e-5} if precision == "float32" else {"atol": 0.1}
+    np.testing.assert_allclose(stored, expected, **rounding)
     assert len(open_store(backbone, str(tmp_path / "store"))) == 0

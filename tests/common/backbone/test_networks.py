@@ -1,4 +1,4 @@
-"""Backbones of the user's own: every format gives the same features, and what cannot be used is refused in words."""
+"""Backbones of the user's own: each format gives the same features; refusals say why."""
 
 from collections.abc import Callable
 from functools import cache
@@ -199,7 +199,10 @@ def keras_3_checkpoint(model: keras.Model, path: Path) -> None:
 
 
 def keras_2_checkpoint(model: keras.Model, path: Path) -> None:
-    """As Keras 2 writes it: variables below layer_with_weights-N, their own names in the object graph, an optimizer beside."""
+    """As Keras 2 writes it: variables below layer_with_weights-N, an optimizer beside.
+
+    The variables' own names stand in the object graph.
+    """
     root = tf.Module()
     for i, layer in enumerate(layer for layer in model.layers if layer.weights):
         node = tf.Module()

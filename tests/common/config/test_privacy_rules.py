@@ -1,4 +1,4 @@
-"""Settings of privacy that would protect nothing, or less than they say, and those that are let in."""
+"""Settings of privacy that protect nothing, or less than they say, and those that are let in."""
 
 import ast
 import inspect
@@ -38,10 +38,12 @@ REFUSED: list[tuple[dict, str]] = [
         ({**private, name: value}, f"{name}: with --dp {private['dp']} {why}")
         for private in (SITE, IMAGE)
         for name, value, why in (
-            ("early-stopping", 3, "it looks at the sites' validation losses each round; give --public-data, or leave it at 0"),
+            ("early-stopping", 3,
+             "it looks at the sites' validation losses each round; give --public-data, or leave it at 0"),
             ("class-balance", 0.9, "it takes the federation's numbers of images by class; leave it at 0"),
             ("max-examples", 900, "sites do not say how many images they have; leave it at 0"),
-            ("patience", 2, "epochs would be chosen by a site's validation images, unaccounted; leave it at 0"),
+            ("patience", 2,
+             "epochs would be chosen by a site's validation images, unaccounted; leave it at 0"),
         )
     ],
     ({**ONE_RELEASE, "lda": True}, "lda: … --dp image"),

@@ -132,8 +132,8 @@ def test_every_refusal_there_is_has_a_test() -> None:
 
 
 ROUNDS = {
-    "server-learning-rate": 1.0, "server-momentum": 0.0, "weighting": "uniform", "fraction": 0.5, "cohort-size": 2,
-    "sampling": "poisson", "early-stopping": 3, "init": "fed3r",
+    "server-learning-rate": 1.0, "server-momentum": 0.0, "weighting": "uniform", "fraction": 0.5,
+    "cohort-size": 2, "sampling": "poisson", "early-stopping": 3, "init": "fed3r",
     "schedule": "cosine", "class-balance": 0.9, "max-update-norm": 1.0, "unfreeze-at": "2:conv5",
     "hidden-units": 8, "dropout": 0.1, "l2": 0.1, "trainable": "conv5",
 }  # fmt: skip

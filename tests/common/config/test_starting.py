@@ -1,4 +1,4 @@
-"""Waiting for a process that was just started: what is reported meanwhile, and what a failure says."""
+"""Waiting for a process that just started: what is reported, and what a failure says."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ WAITS = "import sys; print('the first step'); print('the second step', flush=Tru
 
 @pytest.fixture
 def waiting(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
-    """A process that reports two steps and then waits, and its log, in which an earlier process has written."""
+    """A process that reports two steps and then waits, and its log with an earlier one's words."""
     log = tmp_path / "log"
     log.write_text("of an earlier process\n")
     with log.open("ab") as output:
@@ -45,11 +45,10 @@ def test_what_a_process_does_is_reported_until_it_is_up(waiting, monkeypatch: py
 
 def test_one_that_is_never_up_is_given_up_with_the_limit_and_what_sets_it(waiting) -> None:
     process, log = waiting
+    limit = "--join-timeout 0.1 for each of 2 sites"
     with pytest.raises(UserError) as error:
-        wait_until_up(
-            "site north", process, lambda: False, log, print, seconds=0.2, setting="--join-timeout 0.1 for each of 2 sites"
-        )  # fmt: skip
-    for fact in ("site north", "0.2 s", "--join-timeout 0.1 for each of 2 sites", str(log)):
+        wait_until_up("site north", process, lambda: False, log, print, seconds=0.2, setting=limit)
+    for fact in ("site north", "0.2 s", limit, str(log)):
         assert fact in str(error.value)
     assert process.poll() is None, "its owner ends it"
 

@@ -9,9 +9,9 @@ def test_a_test_image_in_training_is_named() -> None:
         Image("c.png", "dog", "test"),
     ]
     [warning] = examine(images, [b"1", b"1", b"2"], ["train", "test", "test"])
-    assert (
-        warning
-        == "1 test image is among the training or validation images too, so scores are too good: a.png (cat) = b.png (cat)"
+    assert warning == (
+        "1 test image is among the training or validation images too, so scores are too good: "
+        "a.png (cat) = b.png (cat)"
     )
     assert examine(images, [b"1", b"2", None], ["train", "test", ""]) == []
 

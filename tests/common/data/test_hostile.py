@@ -1,4 +1,4 @@
-"""A folder of everything that a user's folder may hold; each outcome is known, and none stops a run."""
+"""All that a user's folder may hold; each outcome is known, and none stops a run."""
 
 import io
 import os
@@ -152,7 +152,7 @@ def test_what_a_person_can_see_is_read_as_they_see_it(tmp_path: Path, name: str)
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """A run on a folder that holds all of the above, in class folders with names of many scripts."""
+    """A run on a folder of all the above, in class folders with names of many scripts."""
     root = tmp_path_factory.mktemp("hostile")
     names = ["犬 und Katze", "e\u0301cole", "ولد", "😀 smile", "a.b,c"]
     for c, label in enumerate(names):
@@ -185,7 +185,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Result:
 def test_a_hostile_folder_does_not_stop_a_run(hostile: Result) -> None:
     assert hostile.summary["images"] == 5 * 15 + len(READABLE) + 2
     assert hostile.summary["classes"] == ["A.B,C", "a.b,c", "école", "ولد", "犬 und Katze", "😀 smile"]
-    # rgb.png, png-named.jpg and the copy in another class are one content; it went through the backbone once.
+    # rgb.png, png-named.jpg and the copy in another class are one content, extracted once.
     assert hostile.summary["features"] == {"extracted": hostile.summary["images"] - 2, "reused": 2}
 
 

@@ -142,7 +142,7 @@ print("extracted", result.extracted, flush=True)
 
 
 def extracting(tmp_path: Path, images: Path, stop_before: str = "", name: str = "log") -> forked.Process:
-    """Start another process that extracts into the store; it stops before it calls a function for the third time."""
+    """Start another process that extracts; it stops before its third call of a function."""
     words = ("-c", EXTRACT, str(tmp_path / "store"), str(images), stop_before)
     return forked.start(*words, output=tmp_path / name)
 
@@ -158,7 +158,7 @@ def extracted(process: forked.Process) -> int:
 
 @pytest.mark.process
 def test_killed_extraction_leaves_a_right_store_and_resumes(tmp_path: Path, folder_of_classes) -> None:
-    """kill -9 while a shard is being written, and when it is there but not known yet; then two processes at a time."""
+    """kill -9 while a shard is written, and when it is there but not known; then two at a time."""
     root, backbone = folder_of_classes(20), small_backbone()
     images = read_source(root).images
     store, done = open_store(backbone, str(tmp_path / "store")), 0

@@ -1,4 +1,4 @@
-"""What becomes of features before a head sees them, against its own words in NumPy and scikit-learn."""
+"""What becomes of features before a head sees them, against NumPy and scikit-learn."""
 
 import itertools
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_steps_come_in_their_order(network: keras.Model) -> None:
 @settings(max_examples=60)
 @given(st.data())
 def test_federated_moments_are_those_of_all_images_whoever_holds_them(data: st.DataObject) -> None:
-    """Sums over any partition, in any order, against the pooled mean and deviation; and against scikit-learn's scaler."""
+    """Sums of any parts in any order, against the pooled moments and scikit-learn's scaler."""
     n = data.draw(st.integers(1, 40))
     numbers = st.floats(-100, 100, width=32)
     x = data.draw(arrays(np.float32, (n, D), elements=numbers)).astype(np.float64)
@@ -89,7 +89,7 @@ def test_federated_moments_are_those_of_all_images_whoever_holds_them(data: st.D
     parts = [x[owners == k] for k in order]
     mean, deviation = moments_of(n, sum(p.sum(0) for p in parts), sum((p**2).sum(0) for p in parts))
     np.testing.assert_allclose(mean, x.mean(0), rtol=1e-9, atol=1e-9)
-    # Where a deviation is far below the feature's size, the difference of sums has no more digits than this.
+    # Where a deviation is far below its feature, the difference has no more digits than this.
     lost = np.sqrt(n * np.finfo(float).eps * (x**2).mean(0))
     assert (np.abs(deviation - x.std(0)) <= 1e-9 + 2 * lost).all()
     clear = x.std(0) > 1e-3 * np.abs(x).max(0)
@@ -135,7 +135,10 @@ def test_more_dimensions_than_features_are_refused(network, project: str, dimens
     config = RunConfig.model_construct(
         **RunConfig().model_dump() | {"project": project, "dimensions": dimensions}
     )
-    told = f"--dimensions {dimensions}: the features of small have 6, and --project {project} .*; expected 1 to 6"
+    told = (
+        f"--dimensions {dimensions}: the features of small have 6, "
+        f"and --project {project} .*; expected 1 to 6"
+    )
     with pytest.raises(UserError, match=told):
         feature_map(config, backbone(network))
 

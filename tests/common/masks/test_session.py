@@ -6,9 +6,9 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.masks.messages import common_settings
 
 OWN = {
-    "data", "strict", "backbone", "weights", "feature-statistics", "store", "threads", "engine", "ray-address",
-    "client-cpus", "client-gpus", "baselines", "models", "out", "prepared", "resume", "log-json", "callbacks", "public-data",
-    "join-timeout", "round-timeout", "round-retries",
+    "data", "strict", "backbone", "weights", "feature-statistics", "store", "threads", "engine",
+    "ray-address", "client-cpus", "client-gpus", "baselines", "models", "out", "prepared", "resume",
+    "log-json", "callbacks", "public-data", "join-timeout", "round-timeout", "round-retries",
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def test_any_threshold_of_shares_gives_the_secret(secret: int, threshold: int, m
 
 @given(SECRETS, SECRETS)
 def test_one_share_too_few_fits_any_other_secret(secret: int, other: int) -> None:
-    """There is a polynomial through t - 1 shares and any value at 0: with the share that it has elsewhere, it is found."""
+    """Through t - 1 shares and any value at 0 goes a polynomial: its share elsewhere finds it."""
     known = dict(zip((1, 2), split(secret, 3, (1, 2)), strict=True))
     # The last share that would make it ``other``: other = Σ w_x share_x, solved for the share at 3.
     without = combine({**known, 3: 0})

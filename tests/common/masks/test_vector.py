@@ -85,9 +85,10 @@ def test_every_number_of_every_answer_adds_up(kind: int) -> None:
 
 
 @given(
-    st.lists(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), min_size=1, max_size=9), st.integers(0, 2**32),
+    st.lists(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), min_size=1, max_size=9),
+    st.integers(0, 2**32),
     st.sampled_from([PLACES, COARSE]),
-)  # fmt: skip
+)
 def test_a_sum_is_within_its_bound_of_the_true_one(rows: list[list[float]], seed: int, bits: int) -> None:
     sent = [Sums(*STATED, 1, (np.array(row),)) for row in rows]
     vectors = [encode(answer, len(rows), np.random.default_rng(seed), bits) for answer in sent]
@@ -109,7 +110,7 @@ def test_the_largest_numbers_never_wrap_and_beyond_is_refused(sites: int, sign: 
     assert total.examples == sign * whole * sites
     assert total.arrays[0][0] == pytest.approx(sites * answer.arrays[0][0], rel=1e-12)
     for beyond in (largest(sites, bits), np.nan, np.inf):
-        # What a cast of such a number to whole ones gives differs from machine to machine: it must not come to that.
+        # A cast of such a number to whole ones differs by machine: it must not come to that.
         with (
             np.errstate(invalid="raise"),
             pytest.raises(SiteError, match=f"added over {sites} sites under") as caught,
@@ -147,7 +148,7 @@ def test_whole_numbers_in_place_of_arrays_travel_as_they_are() -> None:
 
 @pytest.mark.parametrize("sites", [3, 4, 5, 8, 32, 100, 128])
 def test_what_is_still_masked_is_no_total(sites: int) -> None:
-    """Also where the sites are a power of two, over which the largest sums would fill a whole number."""
+    """Also where the sites are a power of two, whose largest sums would fill a whole number."""
     answer, rng = answers(0)[1], np.random.default_rng(0)
     for _ in range(50):
         with pytest.raises(ValueError, match="no vectors of the sites add up to"):

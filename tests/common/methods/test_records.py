@@ -1,4 +1,4 @@
-"""The records of methods say what the rules do: nobody reads one thing in a table and another in a refusal."""
+"""The records of methods say what the rules do: tables and refusals never differ."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ PROTECTIONS: dict[str, dict[str, Any]] = {
     "dp_image": {"dp": "image", **DP},
 }
 ASKED: dict[str, Any] = {
-    "init": "fed3r", "personal_epochs": 2, "trainable": "conv5", "unfreeze_at": "2:conv5", "standardise": "federated",
+    "init": "fed3r", "personal_epochs": 2, "trainable": "conv5", "unfreeze_at": "2:conv5",
+    "standardise": "federated",
 }  # fmt: skip
 NOT_NUMBERS: dict[str, Any] = {
     "lda": True, "optimizer": "adam", "unfreeze_at": "2:conv5", "patience": 2,

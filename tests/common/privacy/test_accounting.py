@@ -18,12 +18,13 @@ IMAGES = 50_000
 
 
 def loss_distributions_composed(rate: float, z: float, times: int, delta: float) -> float:
-    """ε of the Poisson sampled Gaussian: its loss on a fine grid, convolved by FFT, the larger of both directions.
+    """ε of the Poisson sampled Gaussian: its loss on a fine grid, convolved; the worse direction.
 
     A grid eight times as fine gives ε that differ by less than one part in 50,000.
 
-    Removing a unit: outputs x of (1-q) N(0, z²) + q N(1, z²), with loss log(1 - q + q exp((2x - 1) / 2z²)) against
-    N(0, z²). Adding it: the negative of that loss, for x of N(0, z²).
+    Removing a unit: outputs x of (1-q) N(0, z²) + q N(1, z²), with loss
+    log(1 - q + q exp((2x - 1) / 2z²)) against N(0, z²).
+    Adding it: the negative of that loss, for x of N(0, z²).
     """
     size = 2**17
     sample = np.linspace(-9 * z, 1 + 9 * z, 20_001)
@@ -140,7 +141,7 @@ def divergence(p: np.ndarray, q: np.ndarray, order: int) -> float:
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
 def test_sampled_discrete_noise_is_bounded_in_both_directions(rate: float) -> None:
-    """The sum of four discrete Gaussians, worked out in full, against what one sampled release is charged."""
+    """The sum of four discrete Gaussians, in full, against what one sampled release is charged."""
     x = np.arange(-1000, 1001)
     share = np.exp(-(x**2) / (2 * 8.0**2))
     total = share / share.sum()

@@ -1,4 +1,4 @@
-"""One release of noisy sums: what one image changes, what noise is on them, and what is left without it."""
+"""One release of noisy sums: what one image changes, the noise, and what is left without it."""
 
 import math
 

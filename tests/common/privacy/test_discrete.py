@@ -63,7 +63,7 @@ def test_shares_that_are_too_coarse_or_too_large_are_refused(sensitivity: float,
 
 
 def test_the_sum_of_the_coarsest_shares_is_as_good_as_one_discrete_gaussian() -> None:
-    """The term τ·√d of Proposition 14, at the least deviation: for a million sites and a million million entries."""
+    """Proposition 14's τ·√d at the least deviation, for 10⁶ sites and 10¹² entries."""
     logarithm = math.log(10 * 1e6) - math.pi**2 * 8**2 + math.log(1e12) / 2
     assert logarithm < math.log(1e-250)
     x = np.arange(-400, 401)

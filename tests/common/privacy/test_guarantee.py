@@ -39,10 +39,12 @@ def test_the_noise_for_an_epsilon_keeps_all_rounds_within_it() -> None:
     [
         ({**SITE, "rounds": 7}, Release(1, 2), 1, 7),
         ({**SITE, "rounds": 7, "fraction": 0.5, "sampling": "poisson"}, Release(0.5, 2), 1, 7),
-        ({**SITE, "noise": "shared", "masks": True, "min_sites": 3, "fraction": 0.5, "sampling": "poisson"}, Release(1, 2, True), 1, 100),
+        ({**SITE, "noise": "shared", "masks": True, "min_sites": 3, "fraction": 0.5, "sampling": "poisson"},
+         Release(1, 2, True), 1, 100),
         ({**IMAGE, "image_rate": 0.1, "local_epochs": 2}, Release(0.1, 2), 20, 100),
         ({**IMAGE, "image_rate": 0.1, "local_steps": 3, "rounds": 9}, Release(0.1, 2), 3, 9),
-        ({**IMAGE, "noise": "shared", "masks": True, "min_sites": 3, "local_steps": 1}, Release(0.05, 2, True), 1, 100),
+        ({**IMAGE, "noise": "shared", "masks": True, "min_sites": 3, "local_steps": 1},
+         Release(0.05, 2, True), 1, 100),
         ({"dp": "image", "strategy": "fed3r", **DECLARED}, Release(1, 2), 1, 1),
     ],
 )  # fmt: skip

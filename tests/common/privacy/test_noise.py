@@ -47,7 +47,7 @@ def test_draws_have_the_deviation_that_is_asked_for(deviation: float) -> None:
 
 
 def test_draws_reach_far_out() -> None:
-    """5 standard deviations are exceeded once in 1.7 million draws: what cut them off there would void a guarantee."""
+    """One draw in 1.7 million is beyond 5 deviations: to cut these off would void a guarantee."""
     source = NoiseSource(4_000_000, 1.0, np.random.default_rng(2))
     drawn = np.abs(source.draw().astype(np.float64))
     assert np.isfinite(drawn).all()
@@ -57,7 +57,7 @@ def test_draws_reach_far_out() -> None:
 
 
 def test_far_out_draws_are_not_few_values_far_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Radii of the smallest word alone spread from 6.6 to beyond 7: with its 32 bits they would all be 6.76."""
+    """Radii of the smallest word alone spread from 6.6 to beyond 7: with 32 bits all are 6.76."""
     monkeypatch.setattr(gaussian, "_FAR", 2**32)
     source = NoiseSource(20_000, 1.0, np.random.default_rng(4))
     source._stream = Zeros(source._stream)

@@ -15,7 +15,7 @@ def test_the_stream_is_that_of_aes_128_in_counter_mode(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "urandom", lambda size: asked.append(size) or key)
     stream = secret_generator().bit_generator.random_raw(512).astype("<u8").tobytes()
     assert asked == [16]
-    # The counter of the bit generator is little-endian, that of the cipher's mode big-endian: block by block.
+    # The generator's counter is little-endian, the cipher mode's big-endian: so block by block.
     aes = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
     assert stream == b"".join(aes.update(block.to_bytes(16, "little")) for block in range(256))
 

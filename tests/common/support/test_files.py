@@ -125,7 +125,9 @@ if os.geteuid() == 0:
     os.setuid(65534)  # root may write anywhere
 ledger = Path("ledger")
 for write in (
-    lambda: write_whole(Path("file"), ""), lambda: append_line(ledger, {"n": 2}), lambda: rename_ledger(ledger, Path("new")),
+    lambda: write_whole(Path("file"), ""),
+    lambda: append_line(ledger, {"n": 2}),
+    lambda: rename_ledger(ledger, Path("new")),
 ):
     try:
         write()
@@ -287,8 +289,9 @@ import sys
 from pathlib import Path
 from fedtransfer.common.support.files import append_line
 
+path, writer = Path(sys.argv[1]), sys.argv[2]
 for number in range(150):
-    append_line(Path(sys.argv[1]), lambda last: {"writer": sys.argv[2], "number": number, "before": len(last)}, durable=False)
+    append_line(path, lambda last: {"writer": writer, "number": number, "before": len(last)}, durable=False)
 """
 
 

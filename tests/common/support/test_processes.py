@@ -52,7 +52,8 @@ def test_output_goes_to_the_log_and_flower_is_kept_quiet(tmp_path: Path) -> None
 
 @pytest.mark.process
 def test_a_process_that_does_not_end_when_told_is_made_to(tmp_path: Path) -> None:
-    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); signal.pause()"
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    code = f"{ignore}; print('on', flush=True); signal.pause()"
     process = spawn([sys.executable, "-c", code], tmp_path / "log", {})
     wait_until(
         lambda: "on" in last_lines(tmp_path / "log"), "it ignores SIGTERM", lambda: process.poll() is not None
@@ -81,7 +82,10 @@ def test_who_runs_is_told_by_the_lock_not_by_a_number_that_was_left(tmp_path: Pa
     assert running_pid(tmp_path) is None
     (tmp_path / "pid").write_text(str(os.getpid()))
     assert running_pid(tmp_path) is None
-    code = "import signal, sys\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire()\nprint(1, flush=True)\nsignal.pause()"
+    code = (
+        "import signal, sys\nfrom filelock import FileLock\n"
+        "lock = FileLock(sys.argv[1])\nlock.acquire()\nprint(1, flush=True)\nsignal.pause()"
+    )
     lock = tmp_path / "running.lock"
     holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE)
     assert holder.stdout
@@ -122,7 +126,7 @@ def test_a_free_port_is_free() -> None:
 
 
 def test_this_machine_is_spared_by_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A head and an update between worker and SuperNode must not pass through a hospital's proxy."""
+    """What passes between worker and SuperNode must not go through a hospital's proxy."""
     import httpx
 
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

@@ -18,7 +18,7 @@ def test_the_owner_signed_these_bytes_and_no_others(curve: ec.EllipticCurve) -> 
 
 
 def test_what_the_key_signs_for_other_purposes_counts_for_nothing_here() -> None:
-    """As SuperLink's requests, which the same key signs: a coordinator sees those signatures, and can choose their times."""
+    """The key signs SuperLink's requests too: a coordinator sees those and can choose the times."""
     key, scheme = ec.generate_private_key(ec.SECP384R1()), ec.ECDSA(hashes.SHA384())
     assert not is_signed(key.public_key(), b"2026-11-24", key.sign(b"2026-11-24", scheme))
     assert not is_signed(

@@ -59,7 +59,7 @@ def test_any_change_of_the_sources_is_another_bundle(copied: Path, package: str)
 
 
 def test_a_file_cannot_pass_for_two(copied: Path) -> None:
-    """Names and lengths belong to the digest: what moves from a file's end to the next one's start shows."""
+    """Names and lengths belong to the digest: what moves from one file to the next shows."""
     one, two = copied / "common" / "zz1.py", copied / "common" / "zz2.py"
     seen = set()
     for first, second in (("ab", "c"), ("a", "bc"), ("abc", "")):

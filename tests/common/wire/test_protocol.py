@@ -130,7 +130,7 @@ def test_the_arrays_of_a_message_travel_in_one_object() -> None:
 
 @pytest.mark.parametrize("length", [5 * 2**17 - 1, 5 * 2**17, 5 * 2**17 + 1, 17 * 2**17])
 def test_long_ones_travel_in_pieces_of_5_mib(length: int) -> None:
-    """An HTTP request must not grow with the head. Pieces that are alike, as of zeros, are one object to Flower."""
+    """No HTTP request grows with the head. Pieces that are alike are one object to Flower."""
     value = Sums(0, "f" * 64, "c" * 16, 5, (np.zeros(length), np.arange(3)))
     records, _ = over_the_wire(pack(value))
     assert all(len(record["arrays"]) <= 5 * 2**20 for record in records.config_records.values())  # type: ignore[arg-type]
