@@ -1,4 +1,4 @@
-"""What looks on at a run: tables, JSON log, TensorBoard, MLflow, and callbacks of the user's own."""
+"""What looks on at a run: tables, JSON log, TensorBoard, MLflow, and the user's own callbacks."""
 
 import csv
 import errno
@@ -101,7 +101,8 @@ def test_a_callback_is_told_why_a_run_stops(run) -> None:
 
 def test_callbacks_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_callbacks.py").write_text(
-        "from fedtransfer.server.callbacks import Callback\nclass Mine(Callback):\n    pass\nclass Other:\n    pass\n"
+        "from fedtransfer.server.callbacks import Callback\n"
+        "class Mine(Callback):\n    pass\nclass Other:\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     [mine] = load_callbacks(" my_callbacks:Mine ")

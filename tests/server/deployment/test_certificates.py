@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shake_hands(folder: Path, host: str = "localhost", authority: Path | None = None) -> None:
-    """Connect to a server that has the folder's certificate, as a site would that trusts ``authority`` only."""
+    """Connect to a server with the folder's certificate, as a site that trusts ``authority``."""
 
     def serve() -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -198,9 +198,9 @@ def test_the_authority_needs_a_name_that_fits(tmp_path: Path, name: str) -> None
 
 @pytest.mark.parametrize(
     "host",
-    ["", " ", "two words", "https://fl.example.org", "fl.example.org:9443", "192.0.2.7:9443", "[::1]", "fl.example.org/x",
-     "-fl.example.org", "fl..example.org", "fl.example.org.", "*.example.org", "münchen.example", "192.0.2.777", "a" * 64,
-     "a." * 127 + "org", "fl.example.org\n"],
+    ["", " ", "two words", "https://fl.example.org", "fl.example.org:9443", "192.0.2.7:9443", "[::1]",
+     "fl.example.org/x", "-fl.example.org", "fl..example.org", "fl.example.org.", "*.example.org",
+     "münchen.example", "192.0.2.777", "a" * 64, "a." * 127 + "org", "fl.example.org\n"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(folder: Path, host: str) -> None:
     with pytest.raises(UserError, match=r"expected a host name or an IP address") as caught:

@@ -69,7 +69,8 @@ def test_a_private_key_given_by_mistake(coordinator: Coordinator, tmp_path: Path
     (tmp_path / "site.key").write_bytes(secret)
     with pytest.raises(UserError) as caught:
         enrol(coordinator, tmp_path / "site.key", "anna")
-    for words in ("expected a public key in OpenSSH's form", "this looks like a PRIVATE key, which must never leave its",
+    for words in ("expected a public key in OpenSSH's form",
+                  "this looks like a PRIVATE key, which must never leave its",
                   "ask for the file site.pub"):  # fmt: skip
         assert words in str(caught.value)
     assert secret.decode().splitlines()[2] not in str(caught.value)

@@ -17,7 +17,8 @@ SITE = {
     "since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
 }
 STATUS = {
-    "folder": "/srv/federation", "supervisor": 1, "serving": True, "warnings": [], "sites": [SITE], "run": None,
+    "folder": "/srv/federation", "supervisor": 1, "serving": True, "warnings": [],
+    "sites": [SITE], "run": None,
 }  # fmt: skip
 
 
@@ -52,12 +53,14 @@ def test_what_runs() -> None:
     [
         ({"event": "preparing", "site": "a", "done": 0, "total": 0}, ("a ", "0 of ?")),
         (
-            {"event": "start", "sites": ["a"], "rounds": 5, "resumed_after": 2, "absent": {"b": "no-data: none"}},
+            {"event": "start", "sites": ["a"], "rounds": 5, "resumed_after": 2,
+             "absent": {"b": "no-data: none"}},
             ("1 site,", "5 rounds", "after round 2", "b ", "no-data: none"),
         ),
         (
-            {"event": "round", "round": 3, "phase": "train", "failure": "", "present": ["a"], "planned": ["a", "b"],
-             "accuracy": 0.5, "seconds": 4.25, "refused": {"b": "did not answer in time"}},
+            {"event": "round", "round": 3, "phase": "train", "failure": "", "present": ["a"],
+             "planned": ["a", "b"], "accuracy": 0.5, "seconds": 4.25,
+             "refused": {"b": "did not answer in time"}},
             ("round 3: 1 of 2 sites", "50.0 %", "4.2 s", "b ", "did not answer in time"),
         ),
         (

@@ -113,7 +113,7 @@ def test_it_waits_until_the_process_before_has_let_go_of_the_folder(coordinator:
     link = Link()
     checkpoint(coordinator, 1)
     with FileLock(coordinator.folder / "runs" / "one" / "checkpoints" / ".lock"):
-        # Another process would hold it; within one process a lock is held by object, which comes to the same.
+        # Another process would hold it; in one process a lock is held by object: the same here.
         assert step(coordinator, link).status == "wanted"
     assert step(coordinator, link).status == "running"
 
@@ -142,7 +142,8 @@ def test_a_run_that_cannot_be_submitted_has_failed(
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "stopped"), [(RUNNING, "running", [7]), (DONE, "finished", []), (DIED, "wanted", []), (None, "wanted", [])]
+    ("answer", "status", "stopped"),
+    [(RUNNING, "running", [7]), (DONE, "finished", []), (DIED, "wanted", []), (None, "wanted", [])],
 )  # fmt: skip
 def test_after_any_outage_the_coordinator_comes_back(
     coordinator: Coordinator,
@@ -151,7 +152,7 @@ def test_after_any_outage_the_coordinator_comes_back(
     status: str,
     stopped: list[int],
 ) -> None:
-    """Flower takes no order to stop a run that it has given up itself, or finished, in the meantime."""
+    """Flower takes no order to stop a run that it has meanwhile given up, or finished."""
 
     class Strict(Link):
         def stop(self, run_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Sites whose sums of features do not come, come late, or cannot be: left out, or the run stops by the quorum."""
+"""Sites whose sums of features are missing, late or impossible: left out, or the run stops."""
 
 from pathlib import Path
 

@@ -120,9 +120,9 @@ def test_what_the_summary_says(tmp_path: Path) -> None:
     told = spending.summary(stopped=True)
     assert told["epsilon"] == spending.promise.epsilon(2)
     assert told | {"epsilon": 0, "trust": ""} == {
-        "epsilon": 0, "delta": 1e-5, "unit": "site", "neighbours": "add or remove one site", "sampling": "Poisson, 0.2",
-        "noise_multiplier": 1.0, "clip": 1.0, "releases": 2, "rounds_charged": 2, "budget": 30.0, "stopped_by_budget": True,
-        "trust": "",
+        "epsilon": 0, "delta": 1e-5, "unit": "site", "neighbours": "add or remove one site",
+        "sampling": "Poisson, 0.2", "noise_multiplier": 1.0, "clip": 1.0, "releases": 2,
+        "rounds_charged": 2, "budget": 30.0, "stopped_by_budget": True, "trust": "",
     }  # fmt: skip
     assert told["trust"].startswith("the coordinator: ")
 
@@ -139,7 +139,8 @@ def test_an_infinite_epsilon_is_none_in_what_is_written(tmp_path: Path) -> None:
 
 # As fedtransfer wrote it when the file was called privacy.jsonl.
 OLD_LINES = (
-    '{"round": 1, "releases": 1, "rate": 0.2, "noise_multiplier": 1.0, "discrete": false, "epsilon": 1.7, "delta": 1e-05}\n'
+    '{"round": 1, "releases": 1, "rate": 0.2, "noise_multiplier": 1.0, '
+    '"discrete": false, "epsilon": 1.7, "delta": 1e-05}\n'
     '{"round": 2, "releases": 1, "rate": 0.2, "noise_mult\n'
 )
 

@@ -1,4 +1,4 @@
-"""Differential privacy of sites: the noise as the formula has it, what a site changes, and the adapting bound."""
+"""Privacy of sites: the noise by the formula, what one site changes, and the adapting bound."""
 
 import math
 
@@ -45,7 +45,7 @@ class Silent(np.random.Generator):
 
 
 def test_noise_is_as_large_as_the_formula_says() -> None:
-    """10,005 draws: each variance is within 4 standard errors, and no entry or draw is like another."""
+    """10,005 draws: variances within 4 standard errors, and no entry or draw like another."""
     mechanism, rng = SiteLevel(20.0, 1.5), np.random.default_rng(1)
     z, bound, deltas = 1.5, 0.7, [delta(0.3, k) for k in range(5)]
     draws = np.array([mean(mechanism.release(deltas, HEAD, bound, rng)) for _ in range(667)])

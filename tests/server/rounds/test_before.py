@@ -1,4 +1,4 @@
-"""What comes before the first round: moments of features, and one-shot heads, over sites with features of their own."""
+"""What comes before the first round: moments of features, and one-shot heads."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_moments_travel_with_every_message_after_they_are_known(tmp_path: Path) 
 
 
 def by_definition(config, classes: str = "abc") -> dict[tuple[float, float], float]:
-    """(λ, factor) → the loss on all validation images of the ridge regression on all training images."""
+    """(λ, factor) → loss on all validation images of ridge regression on all training images."""
     (x, labels), (v, v_labels) = together(DATA, "train"), together(DATA, "validation")
     z = np.column_stack([seen(config, x), np.ones(len(x))]).astype(np.float64)
     validation, y = seen(config, v), numbers(v_labels, classes)
@@ -91,7 +91,7 @@ def test_the_head_is_the_one_with_the_lowest_loss_on_all_validation_images(
 
 
 def test_sites_that_disagree_are_outvoted_by_their_sum_of_losses(tmp_path: Path) -> None:
-    """Two sites think best of the smallest λ, the third so badly of it that the largest has the least loss in sum."""
+    """Two sites prefer the smallest λ; the third's loss there is so large that the largest wins."""
 
     def opinion(site: str, request, value):
         if isinstance(request, Trial) and request.round == 0:
@@ -133,7 +133,7 @@ def test_without_validation_images_lambda_is_1_and_the_scores_as_they_are(tmp_pa
 
 
 def test_a_one_shot_head_ends_there_or_is_what_the_first_round_begins_with(tmp_path: Path) -> None:
-    """A class that nobody has training images of is never predicted; but where it may still come, it can be learnt."""
+    """A class without training images is never predicted; where it may come, it can be learnt."""
     x, _ = draw(5, 4)
     data = {**DATA, "carl": {**DATA["carl"], "test": (x, np.array(["a", "b", "c", "d"]))}}
     end, start = Drawn(data, tmp_path / "end"), Drawn(data, tmp_path / "start")
@@ -203,8 +203,8 @@ def test_the_history_has_every_phase_with_its_bytes(tmp_path: Path) -> None:
         (r["phase"], int(r["round"]), r["status"], int(r["sites_present"])) for r in read_history(tmp_path)
     ]
     assert rows == [
-        ("sums", 0, "ok", 3), ("sums", 0, "ok", 3), ("trial", 0, "ok", 3), ("train", 1, "ok", 3), ("train", 2, "ok", 3),
-        ("score", 3, "ok", 3), ("personal", 3, "ok", 3),
+        ("sums", 0, "ok", 3), ("sums", 0, "ok", 3), ("trial", 0, "ok", 3), ("train", 1, "ok", 3),
+        ("train", 2, "ok", 3), ("score", 3, "ok", 3), ("personal", 3, "ok", 3),
     ]  # fmt: skip
     moments, gram = 2 * 8 * WIDTH, 8 * ((WIDTH + 1) * (WIDTH + 2) // 2 + (WIDTH + 1) * 3)
     heads, counts = HEAD_BYTES + moments, 2 * 4 * 3 * 3

@@ -1,8 +1,8 @@
-"""Bad replies and faults, driven through whole runs of the real apps. The table is in docs/faults.md.
+"""Bad replies and faults in whole runs of the real apps. The table is in docs/faults.md.
 
-Four sites on real images; ``mallory`` misbehaves, in each round in another way: most of a short run is its end, when it
-exports models. The run must end with the head that a run without her ends with, bit for bit, or stop with the right
-message.
+Four sites on real images; ``mallory`` misbehaves, in each round in another way: most of a short
+run is its end, when it exports models. The run must end with the head that a run without her ends
+with, bit for bit, or stop with the right message.
 """
 
 import csv
@@ -55,7 +55,7 @@ def stating(**changes: object) -> Tamper:
 
 
 def sending(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Tamper:
-    """Change the arrays of an update: counts (3, C) of validation and test images, kernel (d, C), bias (C,)."""
+    """Change an update's arrays: counts (3, C) of validation and test, kernel (d, C), bias (C,)."""
 
     def tamper(reply: Message) -> RecordDict:
         sent = unpack(reply.content, Update)
@@ -168,10 +168,11 @@ class World:
         self.root, self.data = root, data
 
     def run(
-        self, out: str, tamper: Tamper | None = None, *, who: Iterable[str] = ("mallory",), sites: Iterable[str] = (*HONEST, "mallory"),
+        self, out: str, tamper: Tamper | None = None, *,
+        who: Iterable[str] = ("mallory",), sites: Iterable[str] = (*HONEST, "mallory"),
         grid_fault: Callable[[list[Message]], list[Message]] | None = None, **settings: object,
     ) -> Path:  # fmt: skip
-        """Run the federation; ``tamper`` changes the training replies of ``who``, whose other answers fail."""
+        """Run it; ``tamper`` changes the training replies of ``who``, whose other answers fail."""
         names, bad = sorted(sites), set(who)
         config = RunConfig(
             **{
@@ -272,7 +273,7 @@ def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(
 
 
 def test_any_mix_of_bad_replies_is_as_good_as_none(world: World) -> None:
-    """Up to two of four sites misbehave in every round, each in its own way: as if they had not answered at all.
+    """Up to two of four sites misbehave in each round, each its own way: as if they were silent.
 
     By this seed some are set aside after three such rounds, and no round lacks its quorum.
     """
@@ -372,7 +373,7 @@ def test_only_bad_replies_change_nothing_and_stop_the_run_which_is_then_resumed(
 
 
 def test_an_attempt_that_fails_once_is_made_again(world: World) -> None:
-    """The retried round draws another cohort, so it is compared with nothing but itself: it happened, and was told."""
+    """The new attempt draws another cohort: no head to compare with, so the history is checked."""
     failures = iter([True])
 
     def once(reply: Message) -> RecordDict | Message:
@@ -388,7 +389,8 @@ def test_an_attempt_that_fails_once_is_made_again(world: World) -> None:
 def test_a_head_that_would_overflow_is_not_taken(world: World) -> None:
     with pytest.raises(UserError, match=r"round 1: the head would overflow; .* --max-update-norm"):
         world.run(
-            "overflow", filled(3e38), who=HONEST, sites=HONEST, max_update_norm=0.0, server_learning_rate=1e6, round_retries=0
+            "overflow", filled(3e38), who=HONEST, sites=HONEST,
+            max_update_norm=0.0, server_learning_rate=1e6, round_retries=0,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Masked rounds over the in-process engine: totals, dropouts at every stage, and whole runs of every method."""
+"""Masked rounds in process: totals, dropouts at every stage, and whole runs of all methods."""
 
 import csv
 import re
@@ -145,7 +145,7 @@ def test_totals_are_plain_sums_of_those_who_remain(
             drop_and_check(tmp_path, method, sites, stage, number)
 
 
-# Beyond 32 sites the graph is sparse: it knows sites and neighbours, neither the method nor what is added up.
+# Beyond 32 sites the graph is sparse: it knows neither the method nor what is added up.
 SPARSE = {"keys": "fedncm", "shares": "fed3r", "answer": "fedavg", "survivors": "fed3r", "unmask": "fedavg"}
 
 
@@ -283,8 +283,9 @@ def test_a_masked_run_ends_where_a_plain_one_does(tmp_path: Path, method: str) -
         assert_close(outcome.progress.arrays[name], arrays, 1e-4)
     for name, arrays in expected.progress.state.slots.items():
         assert_close(outcome.progress.state.slots[name], arrays, 1e-4)
-    assert [record.test.total for record in masked.records] == [record.test.total for record in plain.records]
-    assert [record.test.correct.sum() for record in masked.records] == [record.test.correct.sum() for record in plain.records]  # fmt: skip
+    for one, other in zip(masked.records, plain.records, strict=True):
+        assert one.test.total == other.test.total
+        assert one.test.correct.sum() == other.test.correct.sum()
     assert outcome.total is not None
     np.testing.assert_array_equal(
         outcome.total.matrix, sum(scores.matrix for scores in expected.confusion.values())
@@ -475,7 +476,7 @@ PRIVATE = {"dp": "site", "noise": "shared", "weighting": "uniform", "min_sites":
 def test_shared_noise_of_sites_is_in_the_masked_total(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With next to no noise, and a bound above all updates, the head is the plain one; with noise it is not."""
+    """With next to no noise, and a bound above all updates, the head is plain; with noise not."""
     monkeypatch.setattr("fedtransfer.common.config.privacy_rules.LEAST_NOISE", 0.0)
     uniform = {"weighting": "uniform", "rounds": 1, "classes": "declared", "class_names": "a,b,c"}
     plain = Drawn(many(5), tmp_path / "plain").run(**uniform).progress.state.head

@@ -1,4 +1,4 @@
-"""DP-FedNCM and DP-Fed3R at the server: the plain closed form where there is no noise to speak of, and a whole run."""
+"""DP-FedNCM and DP-Fed3R: the plain closed form with next to no noise, and a whole run."""
 
 import math
 from pathlib import Path

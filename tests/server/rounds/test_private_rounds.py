@@ -1,4 +1,4 @@
-"""Rounds under differential privacy: what the head is moved by, what is charged, and what nobody is told."""
+"""Rounds with differential privacy: what moves the head, what is charged, what nobody is told."""
 
 import json
 import math

@@ -34,7 +34,7 @@ def counts(loss: float) -> Counts:
 
 
 def stub(misbehave: Callable[[str, str, object], object] = lambda site, kind, value: value) -> ClientApp:
-    """Sites whose update is one in every entry, and whose validation loss falls until round 3 and rises then."""
+    """Sites whose update is all ones, and whose validation loss falls until round 3, then rises."""
     app = ClientApp()
 
     def answer(message: Message, context: Context, kind: str, make: Callable[[Task], object]) -> Message:
@@ -103,7 +103,7 @@ def test_best_head_by_validation_is_kept_and_scores_are_of_the_head_entering() -
 
 
 def test_bytes_do_not_depend_on_the_random_ids_in_flowers_envelope(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run id below 2^49, one in 128, takes a byte less: a resumed run had another history than an undisturbed one."""
+    """A run id below 2^49, one in 128, takes a byte less: a resumed run's history would differ."""
     sizes, random = [], os.urandom
     for run_id in (b"\0" * 6 + b"\x05", b"\xff" * 7):
         monkeypatch.setattr(os, "urandom", lambda n, run_id=run_id: run_id if n == 7 else random(n))
@@ -133,7 +133,7 @@ def test_sites_that_are_not_drawn_hear_nothing_between_the_first_and_the_last_ro
 
 
 def test_with_partial_participation_the_best_is_compared_with_the_last_by_all_sites() -> None:
-    """Cohorts of one site: bert alone finds round 3 good, all sites together find the last head better."""
+    """Cohorts of one site: bert alone likes round 3 best, all sites together the last head."""
 
     def opinion(site: str, kind: str, value):
         if kind in ("train", "evaluate"):

@@ -17,7 +17,7 @@ HOW = {"strategy": "scaffold", "learning_rate": 1.0, "rounds": 6, "local_epochs"
 
 
 def spoiled(site: str, request, value):
-    """Bert's update of round 2 is refused; the first attempt at round 4 fails, with carl's answer alone let in."""
+    """Bert's update of round 2 is refused; round 4 fails once, with carl's answer alone let in."""
     if isinstance(value, Update):
         if (site, value.round) == ("bert", 2):
             return replace(value, total=tuple(array * np.float32(np.nan) for array in value.total))
@@ -115,7 +115,7 @@ def test_a_site_that_fails_until_it_is_set_aside_goes_on_from_where_it_last_coun
 
 @pytest.mark.parametrize("cohort", [{"cohort_size": 1}, {"fraction": 0.5, "sampling": "poisson"}])
 def test_so_it_is_with_cohorts_and_after_a_resumption(tmp_path: Path, cohort: dict) -> None:
-    """Poisson cohorts may be empty. Sites have trained a round more than the checkpoint knows of."""
+    """Poisson cohorts may be empty. Sites have trained a round more than the checkpoint knows."""
     how = {**HOW, **cohort, "rounds": 9}
     whole, run = Drawn(DATA, tmp_path / "whole"), Drawn(DATA, tmp_path / "run")
     expected = whole.run(**how)

@@ -1,4 +1,4 @@
-"""What every strategy remembers from round to round comes back from a checkpoint with the same bits, and the next round has them."""
+"""What strategies remember has the same bits after a checkpoint, and so has the next round."""
 
 from dataclasses import replace
 

@@ -33,10 +33,12 @@ def test_means_worst_and_pooled() -> None:
     assert told["global"] == pytest.approx({"mean": (0.5 + 0.5 + 0.8) / 3, "worst": 0.5, "pooled": 0.65})
     assert told["local"] == pytest.approx({"mean": (0.6 + 0.25 + 0.9) / 3, "worst": 0.25, "pooled": 0.61})
     assert told["fine_tuned"] == pytest.approx({
-        "mean": (0.4 + 0.75 + 0.84) / 3, "worst": 0.4, "pooled": 0.76, "worse_than_global": 1 / 3, "worse_than_local": 2 / 3,
+        "mean": (0.4 + 0.75 + 0.84) / 3, "worst": 0.4, "pooled": 0.76,
+        "worse_than_global": 1 / 3, "worse_than_local": 2 / 3,
     })  # fmt: skip
     assert told["mixed"] == pytest.approx({
-        "mean": (0.8 + 0.5 + 0.78) / 3, "worst": 0.5, "pooled": 0.67, "worse_than_global": 1 / 3, "worse_than_local": 1 / 3,
+        "mean": (0.8 + 0.5 + 0.78) / 3, "worst": 0.5, "pooled": 0.67,
+        "worse_than_global": 1 / 3, "worse_than_local": 1 / 3,
     })  # fmt: skip
 
 

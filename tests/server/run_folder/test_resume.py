@@ -35,8 +35,9 @@ def progress(round: int = 1, seed: int = 0) -> Progress:
         "many": tuple(rng.normal(size=(12, 7)).astype(np.float32)),  # more than ten: 10 comes after 9
     }
     return Progress(
-        round, state, best, 1 / 3, 2, FailureRecord({"anna": 3, "Łódź 2": 1}, {"anna": 9}), "conv5_block2", "0123456789abcdef",
-        kept, {"ridge": 0.1 + 0.2, "factor": 0.25}, {"anna": 7, "Łódź 2": 1},
+        round, state, best, 1 / 3, 2, FailureRecord({"anna": 3, "Łódź 2": 1}, {"anna": 9}),
+        "conv5_block2", "0123456789abcdef", kept,
+        {"ridge": 0.1 + 0.2, "factor": 0.25}, {"anna": 7, "Łódź 2": 1},
     )  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path_factory, seed: int) -> Non
 
 
 def test_what_a_checkpoint_must_bring_back_is_all_there_is(checkpoints: Checkpoints) -> None:
-    """A field that is added to the progress and not to the checkpoint would come back at its default."""
+    """A field added to the progress and not to the checkpoint would come back at its default."""
     checkpoints.save(progress())
     found = checkpoints.latest()
     defaults = Progress(0, State(HEAD, {}), Candidate(np.inf, 0, HEAD))
@@ -89,10 +90,11 @@ def test_what_a_checkpoint_must_bring_back_is_all_there_is(checkpoints: Checkpoi
 @given(st.integers(0, 10**6))
 def test_changed_progress_is_told_apart(seed: int) -> None:
     """So the comparison above sees what a checkpoint would lose."""
-    one = progress(seed=seed)
+    one, other = progress(seed=seed), progress(seed=seed + 1)
     for change in (
-        {"run": "f" * 16}, {"counted": {"anna": 6}}, {"one_shot": {}}, {"trainable": "head"}, {"arrays": {}},
-        {"arrays": {**one.arrays, "first": HEAD}}, {"arrays": {**one.arrays, "moments": progress(seed=seed + 1).arrays["moments"]}},
+        {"run": "f" * 16}, {"counted": {"anna": 6}}, {"one_shot": {}}, {"trainable": "head"},
+        {"arrays": {}}, {"arrays": {**one.arrays, "first": HEAD}},
+        {"arrays": {**one.arrays, "moments": other.arrays["moments"]}},
     ):  # fmt: skip
         assert not same(one, replace(one, **change)), change
 
@@ -229,7 +231,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(
 
 
 def soak(*words: str) -> str:
-    """Kill and resume runs as ``python tests/kill_and_resume.py WORDS`` does; return what it says."""
+    """Kill and resume runs as ``python tests/kill_and_resume.py WORDS`` does; return its words."""
     tests = Path(__file__).resolve().parents[2]
     code = f"import runpy; runpy.run_path({str(tests / 'kill_and_resume.py')!r}, run_name='__main__')"
     done = forked.run("-c", code, *words, env={**os.environ, "PYTHONPATH": str(tests)}, seconds=patient(240))

@@ -51,7 +51,7 @@ D, C = 4, 3
 
 
 def sums(what: str, **changes: Any) -> Sums:
-    """Sums of five images of the first two classes; ``changes``: examples, or functions of the arrays."""
+    """Sums of five images of two classes; ``changes``: examples, or functions of the arrays."""
     x, y = np.random.default_rng(0).normal(size=(5, D)), np.array([0, 1, 1, 0, 1])
     z, one_hot = np.column_stack([x, np.ones(5)]), np.eye(C)[y]
     arrays: dict[str, list[Any]] = {

@@ -17,7 +17,7 @@ NODES = {"near": 11, "gone": 22, "late": 33}
 
 
 class Grid:
-    """Answers as SuperLink does: for a site that is not connected it answers itself, in nobody's name."""
+    """Answers as SuperLink does: for a site not connected it answers itself, in nobody's name."""
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float) -> Iterable[Message]:
         near, gone, late = messages

@@ -113,7 +113,7 @@ class Reports(Callback):
 
 
 def answering(*answers: object, **settings: object) -> tuple[Federation, list[tuple[object, ...]]]:
-    """Join one site that gives these answers one after the other; return what was reported of it too."""
+    """Join one site that gives these answers in turn; return what was reported of it too."""
     app, left, reported = ClientApp(), list(answers), []
 
     @app.query()
@@ -191,11 +191,11 @@ def test_the_classes_are_the_union_in_natural_order_and_images_are_summed() -> N
 def test_a_class_with_training_images_at_one_site_only_is_pointed_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Validation and test images elsewhere teach nobody; a class without training images has no holder."""
+    """Validation and test images teach nobody; a class without training images has no holder."""
     assert joined_with(UNLIKE).held_by_one == {"cat": "anna", "mule 9": "bert"}
     assert (
-        "2 of 5 classes have training images at one site only, which alone decides what the head learns of them: "
-        "cat (anna), mule 9 (bert)"
+        "2 of 5 classes have training images at one site only, "
+        "which alone decides what the head learns of them: cat (anna), mule 9 (bert)"
     ) in caplog.text
     assert "…" not in caplog.text
 

@@ -1,4 +1,4 @@
-"""Heads scored on public images at the server: against the sum done by hand, and what a run does with it."""
+"""Heads scored on public images at the server: against sums by hand, and within a run."""
 
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from fedtransfer.server.strategies.strategy import State
 
 CLASSES = ("blue", "green", "red")
 PRIVATE = {
-    "weighting": "uniform", "classes": "declared", "class_names": ",".join(CLASSES), "dp": "site", "noise_multiplier": 5.0,
+    "weighting": "uniform", "classes": "declared", "class_names": ",".join(CLASSES),
+    "dp": "site", "noise_multiplier": 5.0,
 }  # fmt: skip
 DATA = {
     site: {

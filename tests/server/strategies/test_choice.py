@@ -1,4 +1,4 @@
-"""Strategies from outside: by name or as objects, FedAvg to the sites, and refused where they would be shown too little."""
+"""Strategies from outside, FedAvg to the sites: refused where they'd be shown too little."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -143,7 +143,7 @@ def test_perfedavg_and_scaffold_move_the_head_as_fedavg_does() -> None:
 
 
 def test_fedopt_is_what_keras_makes_of_minus_the_updates() -> None:
-    """Keras applies the updates of seven rounds in one go; ours goes through the slots, in float64, after each."""
+    """Keras applies seven rounds' updates in one go; ours goes through float64 slots after each."""
     rng = np.random.default_rng(0)
     first = tuple(rng.normal(size=shape).astype(np.float32) for shape in ((4, 3), (3,)))
     deltas = [tuple(rng.normal(size=array.shape) for array in first) for _ in range(7)]
