@@ -1,9 +1,9 @@
-"""Whole audits: of every federation of a plan, or of a finished run; each ends with a folder of findings and a report.
+"""Whole audits, of a plan's federations or of a finished run: a folder of findings with a report.
 
 DIR/table.csv             a row a number that an attack found
 DIR/summary.csv           a row a federation, with the main ones
 DIR/roc.csv               curves of membership inference
-DIR/reconstructions.npz   images of classes that have one image at a site, and what was rebuilt of them
+DIR/reconstructions.npz   the only images of a class at their sites, and what was rebuilt of them
 DIR/audit.json            what was audited, how, and in what time
 DIR/report.html
 """
@@ -85,7 +85,7 @@ def audit_plan(path: Path, options: Options) -> list[Finding]:
 
 
 def audit_run(run: Path, options: Options) -> list[Finding]:
-    """Attack a finished run: its first round, which its sites repeat in memory, and the head of its last round.
+    """Attack a finished run: its first round, which sites repeat in memory, and its last head.
 
     Raises:
         UserError: the run is missing or not finished, or cannot be repeated in memory.
@@ -131,12 +131,13 @@ class Audit:
     def announce(self, federations: int) -> None:
         """Say how much there is to do, and where the findings will be."""
         self._options.display.print(
-            f"{counted(federations, 'federation')} to attack, with {self._shadows} shadow federations each; findings are "
-            f"written to {self._options.folder} at the end (a stopped audit starts again from the beginning)"
+            f"{counted(federations, 'federation')} to attack, with {self._shadows} shadow federations each;"
+            f" findings are written to {self._options.folder} at the end"
+            " (a stopped audit starts again from the beginning)"
         )
 
     def attack(self, case: AuditCase, pool: ImagePool, population: Split, head: Arrays | None = None) -> None:
-        """Make all attacks on one federation; membership inference is on ``head`` if it is given."""
+        """Make all attacks on one federation; membership inference is on ``head`` if given."""
         config, members, classes = case.config, pool.members, len(pool.classes)
         rounds: list[
             RoundView
@@ -196,7 +197,7 @@ class Audit:
         return self._findings
 
     def _rebuild(self, case: AuditCase, pool: ImagePool, rounds: list[RoundView]) -> None:
-        """Rebuild the images that are alone of their class at their site, if there is a decoder for such features."""
+        """Rebuild images that are alone of their class at their site, if a decoder fits them."""
         labels = {site: y for site, (_, y) in pool.members.items()}
         try:
             decoder = bundled_decoder()
@@ -218,7 +219,7 @@ class Audit:
             self._pictures[1][f"{case.strategy}, {case.protection or 'as it ran'}"] = images
 
     def _infer(self, case: AuditCase, pool: ImagePool, population: Split, head: Arrays | None) -> None:
-        """Infer members. Masks change a head by rounding only, so what is found without them holds with them."""
+        """Infer members. Masks only round a head: what is found without them holds with them."""
         key = case.strategy, case.each, case.config.private
         if earlier := self._inferred.get(key):
             note = "the head is that without masks, except for rounding"
@@ -243,7 +244,8 @@ class Audit:
                 )
                 return
         run = self._bounds[key]
-        note = f"{run.canaries} canaries, made-up features in a federation of their own, each in or out by a coin"
+        made_up = "made-up features in a federation of their own, each in or out by a coin"
+        note = f"{run.canaries} canaries, {made_up}"
         for measure, value, by_chance in (
             ("right_guesses", run.right / run.guesses, 0.5),
             ("epsilon_lower_bound", run.bound, math.nan),
@@ -262,7 +264,7 @@ def _promises(cases: Sequence[AuditCase]) -> list[dict[str, Any]]:
 
 
 def _settings(cases: Sequence[AuditCase]) -> dict[str, Any]:
-    """Return the settings that all federations share, and those that differ, by strategy and protection."""
+    """Return settings that all federations share, and others by strategy and protection."""
     flat = {f"{case.strategy}, {case.protection}": case.config.to_flat() for case in cases}
     first, *_ = flat.values()
     shared = [

@@ -1,4 +1,4 @@
-"""White-box canaries for a linear head, and their scores in all that a run's config releases of them.
+"""White-box canaries for a linear head, and their scores in all that a config releases of them.
 
 Each canary has its own direction, so all can be in one run. A gradient with one entry that is not
 zero, "Dirac canary", is the worst case of clipping and noise (Nasr et al. 2023, arXiv 2302.07956).
@@ -39,8 +39,8 @@ class Canaries:
 
     inside: NDArray[np.bool_]  # (m,), which are: each by a fair coin
     classes: int = 2  # C
-    # Norm of a canary's features, or of its site's update. Beyond the bound, so that clipping is needed; far
-    # beyond 1, so that next to nothing of an image's gradient is in the bias, which all images share.
+    # Norm of a canary's features, or of its site's update: beyond the bound, to need clipping; far
+    # beyond 1, so that next to nothing of its gradient is in the bias, which all images share.
     length: float = 100.0
 
     @classmethod
@@ -75,7 +75,7 @@ class Canaries:
         return updates
 
     def in_sums(self, released: Kernel) -> Scores:
-        """Score each canary by what a sum of updates, or of features by class, (m, C), has along it."""
+        """Score canaries by what a sum (m, C) of updates, or of class' features, has along each."""
         return released[np.arange(len(self.inside)), self.labels].astype(np.float64)
 
     def in_gram(self, gram: Kernel, by_class: Kernel, clip: float) -> Scores:
@@ -83,7 +83,7 @@ class Canaries:
         return clip**2 * np.diag(gram).astype(np.float64) + clip * self.in_sums(by_class)
 
     def in_head(self, kernel: Kernel) -> Scores:
-        """Score each canary by how far a kernel (m, C) went from zero down the gradient of its loss.
+        """Score each canary by how far a kernel (m, C) went from 0 down the gradient of its loss.
 
         That gradient is (1/C - y) xᵀ.
         """
@@ -108,12 +108,12 @@ def of_run(
 
 
 def of_steps(promised: Guarantee, rounds: int, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score canaries, images of one site, by its heads; each round begins at zeros, as a server may."""
+    """Score canaries, images of a site, by its heads; rounds begin at zeros, as a server may."""
     return canaries.in_head(np.sum([private_kernel(canaries, promised, rng) for _ in range(rounds)], axis=0))
 
 
 def private_kernel(canaries: Canaries, promised: Guarantee, rng: np.random.Generator) -> Kernel:
-    """Train a head of zeros on the images of one site under differential privacy; return its kernel."""
+    """Train a head of zeros on a site's images under differential privacy; return its kernel."""
     x, y = canaries.images()
     rate = 1 / (promised.clip * canaries.length)
     return train_privately(canaries.head, x, y, _STILL, promised, rng, rate=rate)[0]
@@ -128,7 +128,7 @@ def of_sums(config: RunConfig, canaries: Canaries, rng: np.random.Generator) -> 
 
 
 def of_rounds(config: RunConfig, promised: Guarantee, canaries: Canaries, rng: np.random.Generator) -> Scores:
-    """Score canaries by the means of rounds that have them as sites, each over the bound of updates."""
+    """Score canaries, each a site with an update over the bound, by the means of rounds."""
     level, total = SiteLevel.from_config(config, promised), np.zeros_like(canaries.head[0], np.float64)
     updates = {f"{number:06}": update for number, update in enumerate(canaries.updates())}
     for _ in range(promised.affordable):
@@ -146,6 +146,6 @@ def _of_plain_training(config: RunConfig, canaries: Canaries, rng: np.random.Gen
 
 
 def _of_plain_sums(config: RunConfig, canaries: Canaries) -> Scores:
-    """Score canaries by the sums of features by class that one site sends of them without any noise."""
+    """Score canaries by the class sums of features that a site sends of them without any noise."""
     first, second = site_sums(one_shot_sums(config), *canaries.images(), canaries.classes)
     return canaries.in_sums(first.T if first.ndim == 2 else second[:-1])

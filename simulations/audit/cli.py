@@ -17,28 +17,36 @@ def audit(
         help="Folder of a finished run of fedtransfer simulate, to attack as it is.", metavar="RUN",
         show_default=False)] = None,
     preset: Annotated[str, typer.Option(
-        help="In place of a run: quick or full, each strategy under each protection.", show_default=False)] = "",
+        help="In place of a run: quick or full, each strategy under each protection.",
+        show_default=False)] = "",
     plan: Annotated[Path | None, typer.Option(
-        help="In place of a run: a plan of your own, a TOML file like the presets.", show_default=False)] = None,
+        help="In place of a run: a plan of your own, a TOML file like the presets.",
+        show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(
-        help="Folder for table, curves and report (default: RUN/audit, or audits/PRESET).", show_default=False)] = None,
+        help="Folder for table, curves and report (default: RUN/audit, or audits/PRESET).",
+        show_default=False)] = None,
     shadows: Annotated[int, typer.Option(
-        help="Shadow federations of membership inference (0: those of the plan, 128 for a run).", min=0, max=1024)] = 0,
-    data: Annotated[str, typer.Option(help="Other data than the plan's; not for a run.", show_default=False)] = "",
+        help="Shadow federations of membership inference (0: those of the plan, 128 for a run).",
+        min=0, max=1024)] = 0,
+    data: Annotated[str, typer.Option(
+        help="Other data than the plan's; not for a run.", show_default=False)] = "",
     store: Annotated[str, typer.Option(help="Folder of the feature store (default: the user's cache).")] = "",
     pictures: Annotated[bool, typer.Option(
         "--pictures/--no-pictures",
-        help="Leave original training images, and what was rebuilt of them, in the folder and its report.")] = True,
+        help="Leave original training images, and what was rebuilt of them, in the folder and its report.",
+    )] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier audit in the folder.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Attack a federation as a curious server or a curious member would, and report what they find.
 
-    The server's view, round one: numbers of images by class and features, read off what each site sends; images rebuilt from
-    these features. A member's view, the last head: which images it was trained on (loss threshold, LiRA, RMIA). And from
+    The server's view, round one: numbers of images by class and features, read off
+    what each site sends; images rebuilt from these features. A member's view, the
+    last head: which images it was trained on (loss threshold, LiRA, RMIA). And from
     canaries a lower bound of epsilon, to compare with the claimed one.
 
-    Attacks show most if there are few images. Better attacks may find more: only differential privacy bounds those.
+    Attacks show most if there are few images. Better attacks may find more: only
+    differential privacy bounds those.
 
     [bold]Examples[/bold]
 

@@ -1,10 +1,10 @@
-"""A decoder: from features as heads see them back to images of 32 x 32 pixels, trained on public images.
+"""A decoder trained on public images: from features as heads see them to 32 x 32 pixels.
 
 Features of a frozen backbone are no secret code: whoever has the backbone can train a network that
 undoes it, as far as features tell of the image (Dosovitskiy and Brox 2016, arXiv 1506.02753), as
 MAUI (arXiv 2509.11451) does to features that were read off updates of heads.
 
-The decoder of the project is for the bundled backbone at 64 pixels. ``decoder_training`` says how it
+The project's decoder is for the bundled backbone at 64 pixels. ``decoder_training`` says how it
 was trained; ``may_be_known`` tells whether an image could have been among those it was trained on.
 """
 
@@ -66,7 +66,7 @@ def _conv(x: Any, width: int, name: str, start: str = "he_uniform") -> Any:
 
 
 class Decoder:
-    """A trained decoder; ``class_means``: class → mean of public images (32, 32, 3) uint8, the guess by class."""
+    """A decoder; ``class_means``: class → mean public image (32, 32, 3) uint8, a guess by class."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as file:
@@ -79,7 +79,7 @@ class Decoder:
             self.class_means: dict[str, Pictures] = dict(zip(classes, file["class_means"], strict=True))
 
     def images(self, features: Features) -> Pictures:
-        """Return the images (n, 32, 32, 3) that features (n, d), scaled to length 1, are taken to be of."""
+        """Return the images (n, 32, 32, 3) that features (n, d) of length 1 are taken to be of."""
         rows = [features[at : at + _BATCH] for at in range(0, len(features), _BATCH)]
         parts = [self._network(part.astype(np.float32), training=False).numpy() for part in rows]
         return to_uint8(np.concatenate(parts)) if parts else np.empty((0, SIDE, SIDE, 3), np.uint8)
@@ -95,9 +95,10 @@ class Decoder:
         )
         if features != ("centre", "none", True, self._resolution, self._backbone):
             raise UserError(
-                f"images cannot be rebuilt from features of {backbone.name} at {backbone.resolution} pixels, standardise"
-                f" {config.standardise}, project {config.project}, normalise {str(config.normalise).lower()}: the decoder"
-                " is for the bundled backbone at 64 pixels, and features as they are by default"
+                f"images cannot be rebuilt from features of {backbone.name} at {backbone.resolution} pixels,"
+                f" standardise {config.standardise}, project {config.project},"
+                f" normalise {str(config.normalise).lower()}: the decoder is for the bundled backbone"
+                " at 64 pixels, and features as they are by default"
             )
 
 
@@ -114,9 +115,9 @@ def to_uint8(images: NDArray[np.float32]) -> Pictures:
 
 
 def may_be_known(image: NDArray[np.uint8]) -> bool:
-    """Return whether the decoder may have been trained or validated on an image, by its content alone.
+    """Tell by an image's content whether the decoder may have been trained or validated on it.
 
-    A federation under audit must have none of the training images of CIFAR-10 for which this is true.
+    A federation under audit must have no training image of CIFAR-10 for which this is true.
     """
     key = content_key(image)
     return key[0] < PUBLIC and key not in demo_keys()

@@ -60,7 +60,7 @@ _UNREPEATABLE = {
 class Answer:
     """What the server gets of a site in a round; under masks of all sites together."""
 
-    # Weight · change of the head in a round of training, else the sums of ``fedtransfer.common.wire.sums``.
+    # Weight · change of the head in training, else the sums of ``fedtransfer.common.wire.sums``.
     arrays: tuple[NDArray[np.float64], ...]
     images: int | None  # n as it is sent, under masks the sum over sites; None if it is secret
 
@@ -85,9 +85,9 @@ def federate(
         config: the run's settings.
         sites: name → its training images, by the config's settings of data, backbone and features.
         classes: C.
-        key: moves the draws of batches and cohorts, which are otherwise those of a run with ``config.seed``.
+        key: moves draws of batches and cohorts, otherwise those of a run with ``config.seed``.
         observe: called with each round.
-        rng: draws noise, secret cohorts, and all else that nobody may repeat; by default nobody may.
+        rng: draws noise, secret cohorts, all else that nobody may repeat; by default nobody may.
 
     Raises:
         UserError: an audit cannot repeat such a run, or it cannot be.
@@ -111,28 +111,29 @@ def refuse_unrepeatable(config: RunConfig) -> None:
             raise UserError(f"{outside(name)} {getattr(config, name)}: {why}; leave it at its default")
     if config.method.control_variates:
         raise UserError(
-            f"strategy {config.strategy}: its sites keep a state on disk from round to round; audit another strategy"
+            f"strategy {config.strategy}: its sites keep a state on disk from round to round; "
+            "audit another strategy"
         )
     if config.standardise == "federated":
         raise UserError(
-            "standardise federated: what every feature is divided by would depend on who is in; give --standardise "
-            "centre or public"
+            "standardise federated: what every feature is divided by would depend on who is in; "
+            "give --standardise centre or public"
         )
     if "ridge" in config.method.options and not config.ridge and not config.private:
         raise UserError(
-            f"ridge 0: {config.strategy} would choose lambda by validation images, and an audit has none; give the --ridge "
-            "that the run chose (its summary.json has it)"
+            f"ridge 0: {config.strategy} would choose lambda by validation images, and an audit has none; "
+            "give the --ridge that the run chose (its summary.json has it)"
         )
     if config.masks and config.sampling == "poisson":
         raise UserError(
-            "sampling poisson: under masks a round with too few sites is tried again, which an audit does not repeat; "
-            "give --sampling fixed"
+            "sampling poisson: under masks a round with too few sites is tried again, "
+            "which an audit does not repeat; give --sampling fixed"
         )
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One run: ``seeded`` is its config with its seed; the promise is computed once, of ``config``."""
+    """One run: ``seeded`` is its config with its seed; the promise is ``config``'s, made once."""
 
     config: RunConfig
     seeded: RunConfig
@@ -213,7 +214,7 @@ class _Run:
         return list(answers.values())
 
     def _total(self, request: Request, answers: list[Any]) -> Any:
-        """Add answers as they are added under masks: rounded, and with their shares of the noise."""
+        """Add answers as under masks: rounded, and with their shares of the noise."""
         number, bits = graph(len(answers), self.config).sites, places(request)
         vectors = [
             encode(a, number, self.rng, bits, with_share(a, request, self.config, self.rng)) for a in answers

@@ -95,7 +95,7 @@ def _cell(value: Any, digits: int = 6) -> Any:
 
 
 def summary(findings: Sequence[Finding]) -> list[Row]:
-    """Return a row a federation: what it is, and each column of ``summary.csv``; NaN for unknown numbers."""
+    """Return a row a federation: what it is, and columns of ``summary.csv``; NaN if unknown."""
     federations: dict[tuple[int, str, str], list[Finding]] = {}
     for finding in findings:
         key = finding.images_per_class, finding.strategy, finding.protection
@@ -117,7 +117,7 @@ def _row(findings: Sequence[Finding]) -> Row:
 
 
 def best_attack(findings: Sequence[Finding]) -> str:
-    """Return the attack with the highest TPR at 1 % FPR; if no TPR is available, the one with the highest AUC."""
+    """Return the attack with the highest TPR at 1 % FPR, or the highest AUC if there is no TPR."""
     ranks = ("tpr@1%", "auc")
     values = {
         (f.attack, f.measure): f.value for f in findings if f.measure in ranks and not math.isnan(f.value)
@@ -127,7 +127,7 @@ def best_attack(findings: Sequence[Finding]) -> str:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """Lay out findings: of one federation a row a measure; of several a row each, in sections by strategy and images."""
+    """Lay out one federation, a row a measure; or several, a row each, by strategy and images."""
     rows = summary(findings)
     return _of_one(findings) if len(rows) == 1 else _of_several(rows)
 
@@ -139,9 +139,10 @@ def _empty_table(caption: str) -> Table:
 
 def _of_one(findings: Sequence[Finding]) -> Table:
     table = _empty_table(
-        "in parentheses 95 % intervals; of: number of images, sites, classes at sites, answers on non-members or guesses. A "
-        "guess at features is the class's mean over test images: for a run they are the sites' own, which an outsider does "
-        "not have"
+        "in parentheses 95 % intervals; "
+        "of: number of images, sites, classes at sites, answers on non-members or guesses. "
+        "A guess at features is the class's mean over test images: "
+        "for a run they are the sites' own, which an outsider does not have"
     )
     for name in ("attack", "measure"):
         table.add_column(name)
@@ -156,10 +157,13 @@ def _of_one(findings: Sequence[Finding]) -> Table:
 
 def _of_several(rows: Sequence[Row]) -> Table:
     table = _empty_table(
-        "after a strategy, images a class; counts: classes at a site whose number of images is read off exactly; cosine: to the "
-        "features of a class' only image; dB: PSNR of images rebuilt from such features. In parentheses guesses that need nothing "
-        "from a site: one number for all counts, and the mean of public images of the class. ε >: at 95 % confidence. AUC, and "
-        "members found, in %, at 1 % false alarms: by the attack that finds most, where guessing gives 0.5 and 1. —: too few to say"
+        "after a strategy, images a class; "
+        "counts: classes at a site whose number of images is read off exactly; "
+        "cosine: to the features of a class' only image; dB: PSNR of images rebuilt from such features. "
+        "In parentheses guesses that need nothing from a site: "
+        "one number for all counts, and the mean of public images of the class. ε >: at 95 % confidence. "
+        "AUC, and members found, in %, at 1 % false alarms: "
+        "by the attack that finds most, where guessing gives 0.5 and 1. —: too few to say"
     )
     for name in ("strategy", "protection"):
         table.add_column(name, no_wrap=True)

@@ -38,7 +38,7 @@ class ImagePool:
         return {site: (x[self.inside[site]], y[self.inside[site]]) for site, (x, y) in self.sites.items()}
 
     def pictures(self, side: int) -> dict[str, NDArray[np.uint8]]:
-        """Return what a person sees in the images that are trained on: site → (m, side, side, 3)."""
+        """Return what a person sees in the images trained on: site → (m, side, side, 3)."""
 
         def small(image: Image) -> NDArray[np.uint8]:
             return np.asarray(
@@ -52,7 +52,7 @@ class ImagePool:
 
 
 def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -> ImagePool:
-    """Draw 2 · ``each`` training images of every class, and give each to a site; half are trained on.
+    """Draw 2 · ``each`` training images of every class, each for a site; half are trained on.
 
     Which are trained on is drawn class by class, so that members are ``each`` images of every
     class. Images that the decoder may have been trained on come last.
@@ -67,8 +67,9 @@ def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -
     for name, images in by_class.items():
         if len(images) < 2 * each:
             raise UserError(
-                f"{config.data}: class {name!r} has {len(images)} training images; an audit of {each} images a class needs "
-                f"{2 * each}, half of them as non-members. Ask for fewer images a class, or give more data"
+                f"{config.data}: class {name!r} has {len(images)} training images; "
+                f"an audit of {each} images a class needs {2 * each}, half of them as non-members. "
+                "Ask for fewer images a class, or give more data"
             )
         shuffled = [images[row] for row in rng.permutation(len(images)).tolist()]
         targets = sorted(shuffled, key=_may_be_known)[: 2 * each]
@@ -82,7 +83,7 @@ def drawn_pool(config: RunConfig, each: int, progress: Progress | None = None) -
 
 
 def others(config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None) -> Split:
-    """Return features and class numbers of the data's test images, which are in no pool that is drawn."""
+    """Return features and class numbers of the data's test images, which no drawn pool has."""
     images = [image for group in _by_class(config, "test").values() for image in group]
     return _with_features(config, {"test": tuple(images)}, {}, classes, None, progress).sites["test"]
 
@@ -90,7 +91,7 @@ def others(config: RunConfig, classes: tuple[str, ...], progress: Progress | Non
 def pool_of_run(
     folder: Path, config: RunConfig, classes: tuple[str, ...], progress: Progress | None = None
 ) -> tuple[ImagePool, Split]:
-    """Return the images of a simulated run, and its test images apart, with features and class numbers.
+    """Return a simulated run's images, its test images apart, with features and class numbers.
 
     Training images were trained on, validation images were not.
 
@@ -100,8 +101,9 @@ def pool_of_run(
     manifests = {path.parent.name: path for path in sorted((folder / "sites").glob("*/images.csv"))}
     if not manifests:
         raise UserError(
-            f"{folder}: no sites/NAME/images.csv in it; expected the folder of a run of fedtransfer simulate, whose sites and "
-            "images are known. What real sites hold cannot be audited from outside"
+            f"{folder}: no sites/NAME/images.csv in it; "
+            "expected the folder of a run of fedtransfer simulate, whose sites and images are known. "
+            "What real sites hold cannot be audited from outside"
         )
     images_of: dict[str, tuple[Image, ...]] = {}
     inside: dict[str, NDArray[np.bool_]] = {}
@@ -140,7 +142,7 @@ def _with_features(
     config: RunConfig, images_of: dict[str, tuple[Image, ...]], inside: dict[str, NDArray[np.bool_]],
     classes: tuple[str, ...], moments: Moments | None, progress: Progress | None,
 ) -> ImagePool:  # fmt: skip
-    """Extract features; leave out images that cannot be read, and sites that have nothing to train on."""
+    """Extract features; leave out unreadable images, and sites that have nothing to train on."""
     backbone = configured_backbone(config)
     mapped = feature_map(config, backbone, moments)
     number = {name: i for i, name in enumerate(classes)}

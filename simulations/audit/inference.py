@@ -48,7 +48,7 @@ class Curve(NamedTuple):
         return float(np.trapezoid(self.tpr, self.fpr))
 
     def at(self, fpr: float) -> float:
-        """Return the true positive rate of the lowest threshold with at most this false positive rate."""
+        """Return the true positive rate of the lowest threshold with at most this ``fpr``."""
         return float(self.tpr[np.searchsorted(self.fpr, fpr, "right") - 1])
 
 
@@ -58,9 +58,9 @@ def infer_members(
 ) -> tuple[list[Finding], list[CurvePoint]]:  # fmt: skip
     """Attack a federation's heads; return findings and curves of every attack.
 
-    ``shadows`` federations run on random halves of the pool, and each of their heads is attacked, with the
-    others for its shadows. A given ``head`` is attacked in their place; then they have as large a share of
-    the pool as it had. ``population`` are images that no head has seen.
+    ``shadows`` federations run on random halves of the pool, and each of their heads is attacked,
+    with the others for its shadows. A given ``head`` is attacked in their place; then they have as
+    large a share of the pool as it had. ``population`` are images that no head has seen.
 
     Raises:
         UserError: the federation cannot be repeated in memory, or there are too few shadows.
@@ -96,8 +96,8 @@ def attacked(
 ) -> Iterator[tuple[str, dict[str, Estimate], Curve]]:
     """Yield the name of each attack, its measures, and its ROC curve for logarithmic axes.
 
-    Each federation is the target in turn, unless ``target`` is given: a head, and which images it was
-    trained on (n,).
+    Each federation is the target in turn, unless ``target`` is given: a head, and which images it
+    was trained on (n,).
     """
     for name, attack in ATTACKS.items():
         if target:
@@ -113,9 +113,10 @@ def curve(scores: Scores, inside: Members) -> Curve:
 
 
 def measured(scores: Scores, inside: Members, rng: np.random.Generator) -> dict[str, Estimate]:
-    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of the scores of T targets (T, n); n counts non-members.
+    """Return ``auc``, ``tpr@1%`` and ``tpr@0.1%`` of the scores of T targets (T, n).
 
-    ``inside`` says which are members, (T, n); ``rng`` draws targets and images for the bootstrap.
+    ``inside`` says which are members, (T, n); an estimate's ``n`` counts the others. ``rng`` draws
+    targets and images for the bootstrap.
     """
     members, others = int(inside.sum()), int((~inside).sum())
     whole = curve(scores, inside)

@@ -49,9 +49,9 @@ def from_update(
 ) -> Recovered:
     """Read class counts and sums of features off the change of a softmax head by plain SGD.
 
-    Features are of length 1. The sums share one unknown, the mean feature. Where a class has no image
-    it follows from that; else it is the one that makes class means most alike. Batches are taken to be
-    of one size: images of a smaller last one weigh more; counts are then read badly, features fairly.
+    Features are of length 1. The sums share one unknown, the mean feature. Where a class has no
+    image it follows from that; else it makes class means most alike. Batches are taken to be of
+    one size: images of a smaller last one weigh more; then counts are read badly, features fairly.
 
     Args:
         head: kernel (d, C) and bias (C,) that were sent out.
@@ -68,7 +68,7 @@ def from_update(
         predicted = _mean_predictions(means @ kernel + bias, means @ means.T + 1, weights, rate, steps)
         shares, sums = _solved(gradient, predicted, images)
         before, size = weights, _mean_length(shares * images)
-        # By the lengths of the sums, not by the bias: a class is then never one of great weight and no features.
+        # By the lengths of the sums, not by the bias: no class has great weight and no features.
         weights = np.linalg.norm(sums, axis=1) / size
         weights /= max(float(weights.sum()), _TINY)
         means = unit_rows(sums) * _mean_length(weights * images)[:, None]
@@ -91,9 +91,9 @@ def from_sums(by_class: NDArray[Any], counts: NDArray[Any] | None, images: float
 
 
 def gram_directions(gram: Matrix, total: Matrix) -> Matrix:
-    """Return the eigenvectors (m, d) of a Gram matrix Σ x xᵀ (d, d), largest first: guesses at features.
+    """Guess features: eigenvectors (m, d) of a Gram matrix Σ x xᵀ (d, d), largest first.
 
-    That of a site with one image is its feature. Signs are those of the sum of features, ``total`` (d,).
+    That of a site with one image is its feature. Signs are those of features' sum, ``total`` (d,).
     """
     values, vectors = np.linalg.eigh(gram)
     directions = vectors[:, values > 1e-9 * max(float(values[-1]), _TINY)].T[::-1]
@@ -101,9 +101,9 @@ def gram_directions(gram: Matrix, total: Matrix) -> Matrix:
 
 
 def inside_span(directions: Matrix, features: NDArray[Any]) -> Matrix:
-    """Return the share (n,) of the squared length of features (n, d) in the span of orthonormal rows (m, d).
+    """Return the share (n,) of features' squared length in the span of orthonormal rows (m, d).
 
-    It is 1 for every image that a Gram matrix was made of, and less for others if these are fewer than d.
+    It is 1 for all features (n, d) in a Gram matrix, less for others if those are fewer than d.
     """
     rows = unit_rows(features.astype(np.float64))
     return np.square(rows @ directions.T).sum(1)
@@ -128,8 +128,8 @@ def _mean_length(counts: Matrix) -> Matrix:
 def _mean_predictions(scores: Matrix, kernel: Matrix, shares: Matrix, rate: float, steps: int) -> Matrix:
     """Return P (C, C), the mean prediction for class means over the steps of training on them.
 
-    ``scores`` (C, C) are those of class means before the first step, and ``kernel`` [μ; 1]ᵀ[μ'; 1] (C, C)
-    says how a step on one moves the scores of another; ``shares`` of images by class (C,) weigh them.
+    ``scores`` (C, C) are those of class means before the first step; ``kernel`` [μ; 1]ᵀ[μ'; 1]
+    (C, C) says how a step on one moves another's; ``shares`` of images by class (C,) weigh them.
     """
     total, identity = np.zeros_like(scores), np.eye(len(scores))
     for _ in range(steps):

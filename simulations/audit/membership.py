@@ -31,8 +31,8 @@ Members = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 
 FIXED_BELOW = 64  # shadows: with fewer, an image's own variance is too rough (section VI-C of LiRA)
-# Of RMIA: by how much the likelihood ratio of an image must exceed that of another. The paper takes 2,
-# for whole networks; scores of a closed-form head are too flat for that, and 1 does better on all heads.
+# Of RMIA: by how much an image's likelihood ratio must exceed another's. The paper takes 2, for
+# whole networks; a closed-form head's scores are too flat for that, and 1 does better on all heads.
 GAMMA = 1.0
 LEAST = 2  # shadows that have an image, and that lack it
 _TINY = np.finfo(np.float64).tiny
@@ -59,9 +59,10 @@ def run_shadows(
 ) -> Shadows:  # fmt: skip
     """Run a number of federations, each with a ``share`` of a pool's images, on average.
 
-    No two share a random stream: coins and draws are keyed by seed and number, and noise is nobody's to repeat.
-    The pool has the images of each site; columns of the result are in the order of ``pooled``. None has images of
-    the ``population``, from where the pool's come from. ``progress`` is called with the numbers done and to do.
+    No two share a random stream: seed and number are the key of coins and draws, and noise is
+    nobody's to repeat. The pool has the images of each site; columns of the result are in the order
+    of ``pooled``. None has images of the ``population``, from where the pool's come from.
+    ``progress`` is called with the numbers done and to do.
 
     Raises:
         UserError: such a run cannot be repeated in memory.
@@ -96,9 +97,9 @@ def coins(seed: int, shadow: int, images: int, share: float = 0.5) -> Members:
 
 
 def confidences(head: Arrays, x: Features, y: Labels) -> Confidences:
-    """Return log(p / (1 - p)) of the probability p of each image's class, (n,); images are (n, d), (n,).
+    """Return log(p / (1 - p)), (n,), of the probability p of each class y (n,) of images x (n, d).
 
-    That is the class' score less the log-sum-exp of all others, so it stays exact where p rounds to 0 or 1.
+    It is the class' score less the log-sum-exp of all others: exact even where p rounds to 0 or 1.
     """
     scores, rows = x.astype(np.float64) @ head[0] + head[1], np.arange(len(y))
     true = scores[rows, y]
@@ -108,14 +109,14 @@ def confidences(head: Arrays, x: Features, y: Labels) -> Confidences:
 
 @dataclass(frozen=True)
 class Target:
-    """The head that is attacked, by its confidences in the pool's images (n,) and in the others (m,)."""
+    """The head under attack, by its confidences in the pool's images (n,) and in others (m,)."""
 
     images: Confidences
     population: Confidences
 
     @classmethod
     def of(cls, head: Arrays, images: Split, population: Split) -> "Target":
-        """Return a head, such as that of a run, as a target; images in the order of the shadows' columns."""
+        """Return a head, such as a run's, as a target; images in the order of shadows' columns."""
         return cls(confidences(head, *images), confidences(head, *population))
 
 
@@ -123,34 +124,35 @@ Attack = Callable[[Target, Shadows], Scores]
 
 
 def loss_threshold(target: Target, shadows: Shadows) -> Scores:
-    """Yeom et al. 2018 (arXiv 1709.01604): an image of low loss is a member. It takes no shadows."""
+    """Yeom et al. 2018 (arXiv 1709.01604): an image of low loss is a member. It takes no shadow."""
     return log_expit(target.images)
 
 
 def lira_online(target: Target, shadows: Shadows) -> Scores:
     """LiRA, Algorithm 1: log of the likelihood ratio of an image in and out.
 
-    Confidences of shadows with the image, and of those without it, are each taken for normal. With
-    ``FIXED_BELOW`` shadows or more an image has variances of its own, with fewer all images share both.
+    Confidences of shadows with the image, and of those without it, are each taken for normal. From
+    ``FIXED_BELOW`` shadows on an image has variances of its own; with fewer all images share both.
     """
     inside, outside = _normal(shadows, shadows.inside), _normal(shadows, ~shadows.inside)
     return norm.logpdf(target.images, *inside) - norm.logpdf(target.images, *outside)
 
 
 def lira_offline(target: Target, shadows: Shadows) -> Scores:
-    """LiRA without shadows that have the image: deviations of the confidence above those without it.
+    """LiRA by shadows without the image alone: deviations of the confidence above theirs.
 
-    The paper's 1 - Pr[Z > confidence] is the normal distribution function of that: it has the same order.
+    The paper's 1 - Pr[Z > confidence] is the normal distribution function of that: the same order.
     """
     mean, deviation = _normal(shadows, ~shadows.inside)
     return (target.images - mean) / deviation
 
 
 def rmia(target: Target, shadows: Shadows) -> Scores:
-    """RMIA (Zarifzadeh et al. 2024, arXiv 2312.03262), online: the share of the population it stands out from.
+    """RMIA (Zarifzadeh et al. 2024, arXiv 2312.03262), online: the share of z it stands out from.
 
-    With p(x | target) the probability of the image's class and p(x) its mean over shadows, half of them
-    with the image, it stands out from z where p(x | target) / p(x) is at least γ p(z | target) / p(z).
+    With p(x | target) the probability of the image's class and p(x) its mean over shadows, half of
+    them with the image, it stands out from an image z of the population where p(x | target) / p(x)
+    is at least γ p(z | target) / p(z).
     """
     probabilities = np.exp(log_expit(shadows.images))
     means = [_mean(probabilities, who) for who in (shadows.inside, ~shadows.inside)]
@@ -165,7 +167,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 def leave_one_out(attack: Attack, shadows: Shadows) -> Scores:
-    """Return the scores (N, n) of each federation in turn as the target, with all others for its shadows."""
+    """Return scores (N, n) of each federation as the target, with all others for its shadows."""
     check_enough(shadows.inside, others=1)
     rows = range(len(shadows.inside))
     return np.stack(
@@ -174,7 +176,7 @@ def leave_one_out(attack: Attack, shadows: Shadows) -> Scores:
 
 
 def check_enough(inside: Members, others: int = 0) -> None:
-    """Check that every image is in some shadows, and out of some; ``others`` of either may be left out.
+    """Check that every image is in and out of enough shadows, even if ``others`` are left out.
 
     Raises:
         ValueError: one is not.
@@ -182,8 +184,8 @@ def check_enough(inside: Members, others: int = 0) -> None:
     least = int(np.minimum(inside.sum(0), (~inside).sum(0)).min(initial=len(inside)))
     if least < LEAST + others:
         raise ValueError(
-            f"{len(inside)} shadows are too few: an image is in, or out of, {least} of them only, and {LEAST + others} are "
-            "needed; train more"
+            f"{len(inside)} shadows are too few: an image is in, or out of, {least} of them only, "
+            f"and {LEAST + others} are needed; train more"
         )
 
 

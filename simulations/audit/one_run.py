@@ -50,15 +50,15 @@ def one_run_bound(config: RunConfig, seed: int) -> OneRun:
 
     Sampling, steps, noise, clip and δ are the config's; canaries are images of one site, or sites
     where sites are protected. Without differential privacy they go through the plain algorithm, for
-    the first round of a linear head. Masks change nothing of what comes out. ``seed`` is of all randomness.
+    the first round of a linear head. Masks do not change results. ``seed`` is of all randomness.
 
     Raises:
         UserError: the noise is shared among sites, which is not audited; or it cannot be found.
     """
     if config.noise == "shared":
         raise UserError(
-            "noise shared: what several sites' whole-numbered noise adds up to is not audited; audit the run with --noise "
-            "alone and the same --noise-multiplier"
+            "noise shared: what several sites' whole-numbered noise adds up to is not audited; "
+            "audit the run with --noise alone and the same --noise-multiplier"
         )
     promised = guarantee(config)
     claimed = promised.epsilon(promised.affordable) if promised else None
@@ -101,7 +101,8 @@ def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confide
     """
     if not 0 <= correct <= guesses <= canaries:
         raise ValueError(
-            f"got {correct} right of {guesses} guesses of {canaries} canaries; expected no more of each than of the next"
+            f"got {correct} right of {guesses} guesses of {canaries} canaries; "
+            "expected no more of each than of the next"
         )
 
     def excess(epsilon: float) -> float:
@@ -121,7 +122,8 @@ def guesses_for(claim: float, canaries: int, delta: float) -> int:
     low, high = 0, canaries
     if lower_bound(high, high, canaries, delta) <= claim:
         raise ValueError(
-            f"{canaries} canaries cannot refute epsilon {claim:g}; more are needed, about {math.ceil(3 * math.exp(claim))}"
+            f"{canaries} canaries cannot refute epsilon {claim:g}; "
+            f"more are needed, about {math.ceil(3 * math.exp(claim))}"
         )
     while high - low > 1:
         middle = (low + high) // 2
@@ -133,10 +135,10 @@ def guesses_for(claim: float, canaries: int, delta: float) -> int:
 
 
 def right_guesses(scores: NDArray[np.floating], inside: NDArray[np.bool_], guesses: int) -> int:
-    """Return how many of ``guesses`` are right: the highest scores are inside, as many of the lowest outside.
+    """Return how many ``guesses`` are right: the highest scores are inside, as many lowest outside.
 
-    Scores (m,) are higher for canaries that seem to be in the data, ``inside`` (m,) says which are. One
-    more of an odd number of guesses is "inside".
+    Scores (m,) are higher for canaries that seem to be in the data, ``inside`` (m,) says which are.
+    One more of an odd number of guesses is "inside".
     """
     order = np.argsort(scores, kind="stable")
     outside = guesses // 2

@@ -75,13 +75,13 @@ def preset_file(name: str) -> Path:
 
 
 def read_plan(path: Path, changed: Mapping[str, Value]) -> tuple[list[AuditCase], int]:
-    """Read a plan: its federations, those that differ in protection alone together, and shadows for each.
+    """Read a plan: federations, together where protection alone differs, and shadows for each.
 
     The classes of its data are declared where masks and differential privacy want that. ``changed``
     replaces settings of every federation, such as where data are.
 
     Raises:
-        UserError: the file is no plan, its data are not there, or a federation's settings do not go together.
+        UserError: the file is no plan, its data are missing, or a federation's settings disagree.
     """
     plan = read_settings(path, PlanFile)
     data = str({"data": RunConfig().data, **plan.common, **changed}["data"])

@@ -1,4 +1,4 @@
-"""Images rebuilt from what a site sent, compared with the originals and the best guess by class alone.
+"""Images rebuilt from what a site sent, next to the originals and the best guess by class alone.
 
 The targets are images that are the only one of their class at their site. The sum of features that
 the server infers (``server_view``) is then that image's feature, and a decoder turns it into an
@@ -26,7 +26,7 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 class Target(NamedTuple):
-    """An image that is the only one of its class at its site: site, class number, row at the site."""
+    """The only image of its class at its site: site, class number, row at the site."""
 
     site: str
     label: int
@@ -52,12 +52,12 @@ class Originals:
         ``labels`` and ``images`` are those of each site's training images, (n,) and (n, 32, 32, 3).
 
         Raises:
-            UserError: images are of other classes than CIFAR-10's, or the decoder may have seen one.
+            UserError: a class is none of CIFAR-10's, or the decoder may have seen an image.
         """
         if unknown := sorted(set(classes) - decoder.class_means.keys()):
             raise UserError(
-                f"images cannot be rebuilt for the class{'es' * (len(unknown) > 1)} {', '.join(unknown)}: the decoder knows images of "
-                f"{', '.join(decoder.class_means)}"
+                f"images cannot be rebuilt for the class{'es' * (len(unknown) > 1)} {', '.join(unknown)}: "
+                f"the decoder knows images of {', '.join(decoder.class_means)}"
             )
         targets = tuple(
             Target(site, int(label), int(np.flatnonzero(y == label)[0]))
@@ -68,8 +68,9 @@ class Originals:
         chosen = _stacked([images[t.site][t.row] for t in targets])
         if overlap := sum(map(may_be_known, chosen)):
             raise UserError(
-                f"{overlap} of {len(chosen)} images under attack may be among those that the decoder was trained on; take "
-                "images for which fedtransfer.simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
+                f"{overlap} of {len(chosen)} images under attack "
+                "may be among those that the decoder was trained on; take images for which "
+                "fedtransfer.simulations.audit.decoder.may_be_known is false, such as cifar10-demo"
             )
         return cls(targets, chosen, _stacked([decoder.class_means[name] for name in names]), names)
 
@@ -79,12 +80,12 @@ def _stacked(images: Sequence[Pictures]) -> Pictures:
 
 
 def rebuilt(originals: Originals, read: Mapping[str, Recovered], decoder: Decoder) -> Pictures:
-    """Rebuild the images under attack (m, 32, 32, 3) from the output of ``server_view.recovered``."""
+    """Rebuild the images under attack (m, 32, 32, 3) from ``server_view.recovered``."""
     return decoder.images(np.array([read[t.site].directions[t.label] for t in originals.targets], np.float32))
 
 
 def measures(originals: Originals, images: Pictures) -> list[Measure]:
-    """Measure rebuilt images, and class means in their place, by PSNR (dB) and SSIM against the originals."""
+    """Measure rebuilt images, and class means in their place: PSNR (dB) and SSIM to originals."""
     note = "the only image of a class at its site"
     return [
         Measure(
@@ -98,10 +99,10 @@ def measures(originals: Originals, images: Pictures) -> list[Measure]:
 def write_examples(
     path: Path, originals: Originals, images: Mapping[str, Pictures], each: int, most: int = 24
 ) -> None:
-    """Write up to ``most`` images under attack, spread evenly over all, to ``reconstructions.npz`` for a report.
+    """Write up to ``most`` images under attack, spread evenly over all, to ``reconstructions.npz``.
 
-    ``images`` are "strategy, protection" → rebuilt images (m, 32, 32, 3), in a federation with ``each``
-    training images of every class; 0 where a run has what it has.
+    ``images`` are "strategy, protection" → rebuilt images (m, 32, 32, 3), in a federation with
+    ``each`` training images of every class; 0 where a run has what it has.
     """
     count = len(originals.targets)
     rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
@@ -119,14 +120,14 @@ def write_examples(
 
 
 def psnr(images: Pictures, originals: Pictures) -> NDArray[np.float64]:
-    """Return the peak signal-to-noise ratio of images (n, H, W, 3) in dB, (n,); infinite for equal ones."""
+    """Return the peak signal-to-noise ratio (n,), dB, of images (n, H, W, 3); infinite if equal."""
     error = np.square(images.astype(np.float64) - originals).mean((1, 2, 3))
     with np.errstate(divide="ignore"):
         return 10 * np.log10(255**2 / error)
 
 
 def ssim(images: Pictures, originals: Pictures) -> NDArray[np.float64]:
-    """Return the structural similarity (n,) of images (n, H, W, 3), averaged over channels and windows.
+    """Return the structural similarity (n,) of images (n, H, W, 3), a mean of channels and windows.
 
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
     with their constants and their Gaussian window of 11 x 11 pixels.

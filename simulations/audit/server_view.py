@@ -46,8 +46,8 @@ def recovered(
 ) -> dict[str, Recovered]:
     """Read counts and sums of features off each site that was in a round.
 
-    ``images`` are the numbers at all sites that have any; a site is in the ``rounds`` of ``federate`` in
-    which it was seen for the first time.
+    ``images`` are the numbers at all sites that have any; a site is in the ``rounds`` of
+    ``federate`` in which it was seen for the first time.
 
     Raises:
         UserError: features are not of length 1.
@@ -78,7 +78,7 @@ def measure_leaks(
     config: RunConfig, sites: Mapping[str, Split], classes: int, rounds: Sequence[RoundView], others: Split,
     whose: str,
 ) -> list[Measure]:  # fmt: skip
-    """Measure what the server reads off: label counts, features, and of one-shot sums single features.
+    """Measure what the server reads off: label counts, features, of one-shot sums single features.
 
     Args:
         config, sites, classes: as in ``federate``.
@@ -131,7 +131,7 @@ def measure_leaks(
 
 
 def _clearest(config: RunConfig, view: RoundView) -> dict[str, tuple[Answer, tuple[str, ...]]]:
-    """Return site → what tells the server most of it, and whose that is: its own answer, or a sum of all.
+    """Return site → the answer that tells most of it, its own or the sum of all, and whose it is.
 
     All N answers have noise of the same variance, and their sum has N times as much: the sum is
     the clearer one if its square is more than N times that of the answer.
@@ -174,7 +174,7 @@ def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Ma
     change = tuple(array / weight for array in answer.arrays)
     step, steps = config.learning_rate * rate(config, view.round), promised.releases if promised else 0
     if promised and config.dp == "image":
-        # A sum over a sample has a fixed divisor; and at a head of zeros the gradients of all images
+        # A sum over a sample has a fixed divisor; at a head of zeros the gradients of all images
         # have one norm, so one factor clips them.
         step *= promised.release.rate * images / together / config.batch_size
         step *= min(1.0, promised.clip / np.sqrt(2 * (1 - 1 / len(view.head[-1]))))
@@ -186,7 +186,7 @@ def _of_change(config: RunConfig, view: RoundView, answer: Answer, images_of: Ma
 def _of_grams(
     config: RunConfig, features: Mapping[str, Features], rounds: Sequence[RoundView]
 ) -> list[Measure]:
-    """Measure how near eigenvectors of the Gram matrix come to features, and what its row space tells."""
+    """Measure how near the Gram matrix' eigenvectors are to features, and what its span tells."""
     directions: dict[str, Matrix] = {}
     clearest = _clearest(config, rounds[0])
     for name in features:
