@@ -31,14 +31,17 @@ class Split(StrEnum):
 @with_config_options()
 def simulate(
     config: Annotated[Path | None, typer.Option(
-        "--config", help="TOML file of these settings, such as a run's config.toml.", metavar="FILE.toml")] = None,
+        "--config", help="TOML file of these settings, such as a run's config.toml.",
+        metavar="FILE.toml")] = None,
     preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
-    json_output: Annotated[bool, typer.Option("--json", help="Print summary.json on standard output.")] = False,
+    json_output: Annotated[bool, typer.Option(
+        "--json", help="Print summary.json on standard output.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run folder if it is there.")] = False,
     resume: Annotated[Path | None, typer.Option(
         help="Go on with a run that was stopped, from its last checkpoint.", metavar="RUN")] = None,
     prepare: Annotated[Path | None, typer.Option(
-        help="Only write settings and sites into a folder, for Flower's own `flwr run`.", metavar="DIR")] = None,
+        help="Only write settings and sites into a folder, for Flower's own `flwr run`.",
+        metavar="DIR")] = None,
     *,
     settings: dict[str, Any],
 ) -> None:  # fmt: skip
@@ -102,7 +105,8 @@ def simulate(
     seconds, features = result.summary["seconds"], result.summary["features"]
     display.print(
         f"{seconds['total']:.1f} s in all: features {seconds['features']:.1f} s"
-        f" ({features['extracted']} extracted, {features['reused']} reused), rounds {seconds['rounds']:.1f} s."
+        f" ({features['extracted']} extracted, {features['reused']} reused),"
+        f" rounds {seconds['rounds']:.1f} s."
         f" A site sent {result.summary['bytes_up_per_site_round']:,} bytes a round."
     )
     folder = (
@@ -174,14 +178,16 @@ def pretrain(
     data: Annotated[Path, typer.Argument(
         help="Labelled images: class folders, a CSV manifest or an .npz archive.", show_default=False)],
     out: Annotated[Path, typer.Option(
-        help="The backbone file to write; a card and feature statistics go next to it.")] = Path("backbone.keras"),
+        help="The backbone file to write; a card and feature statistics go next to it.",
+    )] = Path("backbone.keras"),
     epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 14,
     resolution: Annotated[int, typer.Option(
         help="Pixels a side; the first 4/7 of the epochs see three quarters of it.", min=32)] = 64,
     batch_size: Annotated[int, typer.Option(help="Images a step.", min=1)] = 256,
     learning_rate: Annotated[float, typer.Option(
         help="Peak rate, after a warm-up; then a cosine to zero.", min=0)] = 0.15,
-    weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay of the kernels.", min=0)] = 0.005,
+    weight_decay: Annotated[float, typer.Option(
+        help="Decoupled weight decay of the kernels.", min=0)] = 0.005,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = 0,
 ) -> None:  # fmt: skip
     """Train a small ResNetV2 from scratch on labelled images, to be the backbone of federations.

@@ -93,7 +93,8 @@ class Display:
         self.console.print(_accuracy_table(summary, baselines))
         if (best := summary["best_round"] - 1) < summary["rounds"]:
             self.print(
-                f"The run keeps the head after {best} of {summary['rounds']} rounds: its validation loss is the lowest."
+                f"The run keeps the head after {best} of {summary['rounds']} rounds:"
+                " its validation loss is the lowest."
                 " The head after all rounds is last-head.npz; the round called final has its accuracy."
             )
         if "privacy" in summary:
@@ -143,13 +144,14 @@ def privacy_in_words(summary: dict[str, Any]) -> list[str]:
     lines = [
         f"differential privacy: epsilon {epsilon} at delta {privacy['delta']:g}, unit: {privacy['unit']}, "
         f"{privacy['neighbours']}, {sampling}, {counted(privacy['releases'], 'release')}, "
-        f"noise multiplier {privacy['noise_multiplier']:.4g}, clip {privacy['clip']:g}; trusted: {privacy['trust']}"
+        f"noise multiplier {privacy['noise_multiplier']:.4g}, clip {privacy['clip']:g}; "
+        f"trusted: {privacy['trust']}"
     ]
     if privacy["stopped_by_budget"]:
         budget = "the promise allows" if privacy["budget"] is None else f"epsilon {privacy['budget']:g}"
         lines.append(
-            f"stopped after {summary['rounds']} of {summary['rounds_planned']} rounds: one more would have spent"
-            f" more than {budget}"
+            f"stopped after {summary['rounds']} of {summary['rounds_planned']} rounds:"
+            f" one more would have spent more than {budget}"
         )
     return lines
 
@@ -198,8 +200,8 @@ def _accuracy_table(summary: dict[str, Any], baselines: Baselines | None) -> Tab
     outside = summary.get("measured_outside_the_federation")
     name = "federated *" if outside else "federated"
     table.add_row(name, *(percent((outside or summary)[key]) for key in columns), style="bold")
-    note = "* measured outside the federation, on images that sites keep to themselves: a real one would not know it"
-    table.caption = note if outside else None
+    note = "* measured outside the federation, on images that sites keep to themselves"
+    table.caption = f"{note}: a real one would not know it" if outside else None
     if not baselines:
         return table
     alone, sites = len(baselines.local), summary["sites"]

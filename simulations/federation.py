@@ -97,7 +97,7 @@ def extract(data: Data, display: Display) -> Features:
 def train(data: Data, folder: Path, display: Display, strategy: Strategy | None = None) -> None:
     """Run the federation on the engine of the settings; the run folder gets head and history.
 
-    A client reads its site's manifest in the run folder, and prepares the site as it would a real one.
+    A client reads its site's manifest in the run folder, and prepares the site like a real one.
 
     Raises:
         UserError: the federation cannot start, or stops.
@@ -130,7 +130,7 @@ def score(
 ) -> tuple[Baselines | None, dict[str, Any]]:
     """Measure what sites do not report, train the baselines, and adapt the head at unseen sites.
 
-    Return the scores of the baselines, None for a run without them; and entries of ``summary.json``.
+    Return the baselines' scores, None for a run without them; and entries of ``summary.json``.
     """
     config, file = data.config, folder / "head.npz"
     head, classes, _ = load_head(file)
@@ -197,7 +197,7 @@ def write(
 def plot_partition(
     sites: Mapping[str, SiteData], classes: Sequence[str], path: Path, *, hidden: bool
 ) -> None:
-    """Draw sites by classes, counting training and validation images; ``hidden``: sites tell nobody these numbers."""
+    """Draw numbers of training and validation images; if ``hidden``, sites tell nobody of them."""
     images = [site.images_by_class() for site in sites.values()]
     counts = np.array([[sum(by_class.get(name, (0, 0))[:2]) for name in classes] for by_class in images])
     title = "Images for training and validation, by site and class"
@@ -206,7 +206,7 @@ def plot_partition(
 
 
 def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:
-    """Write settings and manifests for Flower's own simulation; return the number of sites, its nodes.
+    """Write settings and manifests for Flower's simulation; return the number of sites, its nodes.
 
     Raises:
         UserError: the data cannot be read or divided, or the folder holds something already.

@@ -64,7 +64,8 @@ def methods(
     ] = RunConfig().rounds,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List the methods: what a site sends, bytes, rounds, what the server learns, what could protect it.
+    """List the methods:
+    what a site sends, bytes, rounds, what the server learns, what could protect it.
 
     `fedtransfer privacy` says what a configuration promises; docs/privacy.md says what each
     protection does.
@@ -93,8 +94,9 @@ def methods(
             if texts[name]:
                 console.print(f"  {name.replace('_', ' ')}: {texts[name]}", highlight=False, markup=False)
     note = (
-        f"\nBytes of arrays to and from one site, for {backbone} and {classes} classes; up to 2 KB a message come"
-        " on top.\nBoth protections are off by default. fedtransfer privacy says what --masks and --dp promise."
+        f"\nBytes of arrays to and from one site, for {backbone} and {classes} classes;"
+        " up to 2 KB a message come on top."
+        "\nBoth protections are off by default. fedtransfer privacy says what --masks and --dp promise."
     )
     console.print(note, highlight=False, style="dim")
 

@@ -51,8 +51,8 @@ def pretrain(data: Path, out: Path, recipe: PretrainingRecipe, report: Report) -
     """Train a backbone, or resume from a checkpoint; write it with its card and statistics.
 
     Args:
-        data: class folders, a manifest or an archive. Without validation images, a tenth becomes them.
-        out: the ``.keras`` file to write; card (``.md``) and ``.feature-statistics.npz`` go next to it.
+        data: class folders, a manifest or an archive. Without validation images, a tenth is taken.
+        out: the ``.keras`` file; card (``.md``) and ``.feature-statistics.npz`` go next to it.
         recipe: how to train.
         report: takes the progress, a line at a time.
 
@@ -170,7 +170,7 @@ def _classifier(recipe: PretrainingRecipe, images: int, classes: int) -> Any:
 def _augmented(
     pixels: Pixels, labels: NDArray[np.int32], rows: NDArray[np.int64], recipe: PretrainingRecipe, epoch: int
 ) -> Any:
-    """Return one epoch of random resized crops (area 0.35 to 1) and flips, drawn by (seed, epoch, image) only."""
+    """Return an epoch of resized crops (area 0.35 to 1) and flips, by (seed, epoch, image) only."""
     size, classes = recipe.resolution_of(epoch), int(labels.max()) + 1
     seed_of_order = np.frombuffer(digest(recipe.seed, "pretraining order", epoch), np.uint32)
     order = np.random.default_rng(seed_of_order).permutation(rows)
@@ -178,8 +178,8 @@ def _augmented(
     def augment(image: Any, label: Any, row: Any) -> tuple[Any, Any]:
         seed = tf.stack([recipe.seed * 1000 + epoch, tf.cast(row, tf.int32)])
         begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-            tf.shape(image), tf.zeros((1, 0, 4)), seed, area_range=(0.35, 1.0), aspect_ratio_range=(3 / 4, 4 / 3),
-            use_image_if_no_bounding_boxes=True,
+            tf.shape(image), tf.zeros((1, 0, 4)), seed, area_range=(0.35, 1.0),
+            aspect_ratio_range=(3 / 4, 4 / 3), use_image_if_no_bounding_boxes=True,
         )  # fmt: skip
         crop = tf.image.resize(tf.slice(image, begin, extent), (size, size), antialias=True)
         return tf.image.stateless_random_flip_left_right(crop, seed), tf.one_hot(label, classes)
@@ -207,17 +207,19 @@ def _plain(
 
 
 def _card(
-    data: Path, out: Path, recipe: PretrainingRecipe, backbone: Backbone, classes: tuple[str, ...], train: int, validation: int,
-    history: list[dict[str, Any]],
+    data: Path, out: Path, recipe: PretrainingRecipe, backbone: Backbone, classes: tuple[str, ...],
+    train: int, validation: int, history: list[dict[str, Any]],
 ) -> str:  # fmt: skip
     rows = [
         ("file", out.name), ("fingerprint", f"`{backbone.fingerprint}`"),
         ("architecture", f"small pre-activation ResNet, {backbone.features} features"),
-        ("in, out", f"RGB 0 to 255, trained for {recipe.resolution} × {recipe.resolution} → {backbone.features} features; preprocessing inside"),
+        ("in, out", f"RGB 0 to 255, trained for {recipe.resolution} × {recipe.resolution}"
+         f" → {backbone.features} features; preprocessing inside"),
         ("data", f"{data.name}: {len(classes)} classes, {train} training and {validation} validation images"),
         ("recipe", ", ".join(f"{key} {value}" for key, value in asdict(recipe).items())),
         ("validation accuracy", f"{history[-1]['top1']:.1%} top-1, {history[-1]['top5']:.1%} top-5"),
-        ("feature statistics", f"{out.stem}.feature-statistics.npz, over the validation images: publish it only if these are public"),
+        ("feature statistics", f"{out.stem}.feature-statistics.npz, over the validation images:"
+         " publish it only if these are public"),
     ]  # fmt: skip
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"# {out.stem}\n\nA backbone trained by `fedtransfer pretrain`.\n\n| | |\n|---|---|\n{table}\n"

@@ -1,4 +1,4 @@
-"""Finished runs: the list of them (``fedtransfer runs``), and a page about some (``fedtransfer report``)."""
+"""Finished runs: ``fedtransfer runs`` lists them, ``fedtransfer report`` makes a page of some."""
 
 import json
 import math
@@ -105,8 +105,8 @@ def runs(
         ]
         return print(json.dumps(items, indent=2, ensure_ascii=False))
     table = Table(
-        "run", "data", "strategy", "rounds", "sites", "accuracy", "balanced", "bytes a site", "epsilon", "when",
-        caption="bytes: received and sent by a site in the whole run",
+        "run", "data", "strategy", "rounds", "sites", "accuracy", "balanced", "bytes a site", "epsilon",
+        "when", caption="bytes: received and sent by a site in the whole run",
     )  # fmt: skip
     for row in rows:
         name = str(Path(row.folder).relative_to(folder)) if Path(row.folder) != folder else row.folder
@@ -131,14 +131,16 @@ class Open(StrEnum):
 
 def report(
     folders: Annotated[list[Path], typer.Argument(
-        help="Folders of runs, benchmarks or audits; several runs are compared.", metavar="RUN…", show_default=False)],
+        help="Folders of runs, benchmarks or audits; several runs are compared.", metavar="RUN…",
+        show_default=False)],
     out: Annotated[Path | None, typer.Option(
-        help="The file to write (default: report.html in the folder; with several folders, here).", metavar="FILE",
-        show_default=False)] = None,
+        help="The file to write (default: report.html in the folder; with several folders, here).",
+        metavar="FILE", show_default=False)] = None,
     open_: Annotated[Open, typer.Option("--open", help="Open it in the browser.")] = Open.no,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is no report.")] = False,
 ) -> None:  # fmt: skip
-    """Write a page about runs, benchmarks or audits: words, figures, tables, settings, how to repeat it.
+    """Write a page about runs, benchmarks or audits:
+    words, figures, tables, settings, how to repeat it.
 
     The page is one file that loads nothing else: it opens offline, in light and dark, and prints.
 
@@ -155,7 +157,8 @@ def report(
         raise UserError(f"--out {target}: is a folder; expected a file, such as {target / 'report.html'}")
     if target.exists() and not is_report(target) and not force:
         raise UserError(
-            f"{target} exists and is not a report of fedtransfer; choose another --out, or give --force to replace it"
+            f"{target} exists and is not a report of fedtransfer; "
+            "choose another --out, or give --force to replace it"
         )
     command = ["fedtransfer", "report", *map(str, folders), *(["--out", str(out)] if out else [])]
     write_report(folders, target, shlex.join(command))

@@ -52,7 +52,7 @@ class Originals:
         ``labels`` and ``images`` are those of each site's training images, (n,) and (n, 32, 32, 3).
 
         Raises:
-            UserError: a class is none of CIFAR-10's, or the decoder may have seen an image.
+            UserError: CIFAR-10 lacks a class, or the decoder may have seen one of the images.
         """
         if unknown := sorted(set(classes) - decoder.class_means.keys()):
             raise UserError(

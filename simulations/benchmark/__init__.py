@@ -1,6 +1,6 @@
 """Benchmarks: methods compared by a plan of runs."""
 
-# The bundled plans, in fedtransfer/assets/plans/, and their time on two cores: as measured, or else "hours".
+# The plans in fedtransfer/assets/plans/, and their time on two cores: measured, or else "hours".
 PRESETS = {
     "quick": "2 minutes", "options": "3 minutes", "demo": "5 minutes", "personalisation": "13 minutes",
     "depths": "an hour", "heads": "1.5 hours", "heterogeneity": "hours", "privacy": "hours",

@@ -1,4 +1,4 @@
-"""The work of a process of ``fedtransfer benchmark``: features, baselines and runs, one after another."""
+"""The work of a process of ``fedtransfer benchmark``: features, baselines and runs, in turn."""
 
 import json
 import math
@@ -49,7 +49,7 @@ class Extracted:
 
 
 def extract_features(config: RunConfig) -> Extracted:
-    """Bring the features of a setting's images into the store; how sites divide them makes no difference."""
+    """Bring the features of a setting's images into the store, however sites divide them."""
     began = time.monotonic()
     backbone = configured_backbone(config)
     undivided = {} if config.partition == "natural" else {"partition": "iid", "sites": 1, "min_images": 1}
@@ -74,7 +74,7 @@ def extract_features(config: RunConfig) -> Extracted:
 
 
 def measure_baselines(cell: Cell) -> dict[str, Score]:
-    """Score the baselines of a setting and seed, or read ``baselines.json`` if it exists; name → score.
+    """Score the baselines of a setting and seed, or read ``baselines.json``; name → score.
 
     The scores of ``local only`` are means over the heads of the sites that trained alone, each on
     the common test set, and ``own`` is what each has on its own test images.
@@ -135,7 +135,7 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
         score = measure(config, sites, classes, load_moments(file), head, load_layer(file), split)
         peak = round(peak_mb()) if new else None  # else the process that made it is gone
         write_whole(folder / "measured.json", json.dumps({**score.record, "peak_mb": peak}, indent=2) + "\n")
-        # What a run leaves in the process is of no use to the next: sites with features, Keras' graphs.
+        # What a run leaves is of no use to the next: sites with features, Keras' graphs.
         keras.backend.clear_session(free_memory=False)
     record = json.loads((folder / "measured.json").read_text("utf-8"))
     summary, score = read_summary(folder), Score(record["measures"], record["own"])

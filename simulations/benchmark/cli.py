@@ -27,7 +27,8 @@ def benchmark(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the runs and tables; finished runs in it are kept (default: runs/benchmark-NAME).",
+            help="Folder of the runs and tables; finished runs in it are kept "
+            "(default: runs/benchmark-NAME).",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +52,8 @@ def benchmark(
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
-    """Run every setting x method x seed of a plan, and table the results next to baselines, with 95 % intervals.
+    """Run every setting x method x seed of a plan,
+    and table the results next to baselines, with 95 % intervals.
 
     [bold]fedtransfer benchmark PLAN.toml[/bold] runs a plan of your own;
     [bold]fedtransfer benchmark --preset NAME[/bold] one that is bundled.

@@ -1,4 +1,4 @@
-"""A benchmark's folder: what of a plan is there already, what is to be made, and how its tables were made."""
+"""A benchmark's folder: what of a plan is there, what is missing, and how its tables were made."""
 
 import json
 import time
@@ -54,7 +54,7 @@ class Finished:
         return f"{' and '.join(parts)} there {have} other settings than the plan now: {self.example}"
 
     def refuse_to_replace(self, out: Path) -> None:
-        """Refuse to repeat finished runs that have other settings now, because their results would be lost.
+        """Refuse to repeat finished runs that have other settings now: their results would be lost.
 
         Raises:
             UserError: there are such.
@@ -67,13 +67,13 @@ class Finished:
 
 
 def finished(plan: Plan) -> Finished:
-    """Compare all runs and baselines of a plan with its folder; what tuning chooses may have any value."""
+    """Compare a plan's runs and baselines with its folder; what tuning chooses may be any value."""
     tuned = {(cell.setting, cell.method): set(cell.tried) for cell in plan.tuning}
     return compare([*plan.cells, *plan.tuning, *plan.baselines], tuned)
 
 
 def compare(cells: Iterable[Cell], tuned: Mapping[tuple[str, str], set[str]] | None = None) -> Finished:
-    """Compare runs with the folder; ``tuned``: setting and method → settings that may have any value."""
+    """Compare runs with the folder; ``tuned``: setting and method → settings of any value."""
     done, changed, example = list[Cell](), list[Cell](), ""
     for cell in cells:
         if not (config := _settings(cell)):
@@ -88,7 +88,7 @@ def compare(cells: Iterable[Cell], tuned: Mapping[tuple[str, str], set[str]] | N
 
 
 def _settings(cell: Cell) -> RunConfig | None:
-    """Return the settings of a finished run or of baselines; None if they are missing or unfinished."""
+    """Return the settings of a finished run or of baselines; None if missing or unfinished."""
     folder = Path(cell.config.out)
     if cell.method:
         return settings_of(folder) if (folder / "summary.json").is_file() else None
@@ -97,7 +97,7 @@ def _settings(cell: Cell) -> RunConfig | None:
 
 
 def differing(one: RunConfig, other: RunConfig) -> dict[str, tuple[Value | None, Value | None]]:
-    """Return setting → its values in both, of those that decide the result; None where it is irrelevant.
+    """Return setting → its values in both, if it decides the result; None where it is irrelevant.
 
     Paths and the number of threads decide nothing.
     """
@@ -118,8 +118,8 @@ def _determining(config: RunConfig) -> dict[str, Value]:
 def open_folder(folder: Path, plan: Plan, force: bool = False) -> list[str]:
     """Make a benchmark's folder, or take up the one there is, and write its ``plan.toml``.
 
-    Return what a person should know of a folder that another plan began. With ``force``, finished runs
-    that have other settings now are made again.
+    Return what a person should know of a folder that another plan began. With ``force``, finished
+    runs that have other settings now are made again.
 
     Raises:
         UserError: there is something else, or finished runs would be replaced without ``force``.
@@ -164,7 +164,7 @@ def write_record(folder: Path, command: str, plan: Plan, measured: Measured) -> 
 
 
 def described(plan: Plan, out: Path) -> dict[str, str]:
-    """Return in words, by what they are about: what a plan has, what of it is there, and what it needs."""
+    """Return in words, by subject: what a plan has, what of it is there, and what it needs."""
     runs = finished(plan)
     done = set(map(str, runs.done))
     configs = [cell.config for cell in (*plan.baselines, *plan.cells)]

@@ -1,4 +1,4 @@
-"""Measures of a run other than its scores: rounds, bytes, seconds, and how it treats single sites."""
+"""Measures of a run besides its scores: rounds, bytes, seconds, and how it treats single sites."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from fedtransfer.simulations.scoring.estimate import BASELINES
 
 
 class Tuning(Table):
-    """What validation images choose: a seed that is not of the plan, and method → setting → its values."""
+    """What validation images choose: a seed not of the plan, and method → setting → its values."""
 
     seed: int
     methods: dict[str, dict[str, list[Value]]] = Field(min_length=1)
@@ -52,7 +52,7 @@ class PlanFile(Table):
 
 @dataclass(frozen=True)
 class Point:
-    """One of those that a table stands for: the table's name, and its settings, none of which is a list."""
+    """One of those that a table stands for: the table's name, and its settings, none a list."""
 
     table: str
     values: dict[str, Value]
@@ -61,12 +61,12 @@ class Point:
 def expanded(
     tables: Mapping[str, Mapping[str, Any]], source: str, common: Mapping[str, Any] | None = None
 ) -> dict[str, Point]:
-    """Return name → point, for all combinations of the values in lists; each adds ``+KEY=VALUE`` to the name.
+    """Return name → point for each combination of listed values, which add ``+KEY=VALUE`` to names.
 
     A table's settings replace the common ones. ``source`` is where they stand, for errors.
 
     Raises:
-        UserError: a list is empty, a value is neither text, number nor boolean, or two points have one name.
+        UserError: a list is empty, a value no text, number or boolean, or two points have one name.
     """
     points: dict[str, Point] = {}
     for name, values_of in tables.items():

@@ -152,7 +152,7 @@ def read_plan(path: Path, out: Path, data: Mapping[str, str], store: str = "") -
 
 
 def run_seed(seed: int, setting: str) -> int:
-    """Return the seed, 0 to 2³¹ - 1, of runs: of its own for each seed of the plan and name of a setting."""
+    """Return a seed of runs, 0 to 2³¹ - 1: one for each seed of the plan and name of a setting."""
     return int.from_bytes(digest(seed, "benchmark", setting)[:4]) >> 1
 
 
@@ -169,8 +169,8 @@ def _absolute(value: str) -> str:
 def choose(tuning: Sequence[Cell], losses: Mapping[str, float]) -> list[dict[str, Any]]:
     """Choose for each setting and tuned method, as ``benchmark.json`` has it.
 
-    ``losses`` has the mean cross-entropy on validation images by run. A run that failed is not there,
-    and never chosen: a choice of which all failed is None.
+    ``losses`` has the mean cross-entropy on validation images by run. A run that failed is not
+    there, and never chosen: a choice of which all failed is None.
     """
     choices = []
     for setting, method in dict.fromkeys((cell.setting, cell.method) for cell in tuning):
@@ -186,7 +186,7 @@ def choose(tuning: Sequence[Cell], losses: Mapping[str, float]) -> list[dict[str
 
 
 def with_choices(cells: Sequence[Cell], choices: Sequence[Mapping[str, Any]]) -> list[Cell]:
-    """Give cells what was chosen for them; those of a choice that all runs failed for are left out."""
+    """Give cells what was chosen for them; leave out those whose choice failed in all runs."""
     chosen = {(choice["setting"], choice["method"]): choice["chosen"] for choice in choices}
     result = []
     for cell in cells:

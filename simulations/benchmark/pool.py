@@ -46,7 +46,7 @@ class Workers(Executor):
             except BrokenProcessPool:
                 self._pool = self._started()
                 future = self._pool.submit(function, *args, **kwargs)
-            # Python 3.11 wakes the thread that watches the processes before a new one is there. Without
+            # Python 3.11 wakes the thread that watches processes before a new one is there. Without
             # a second call, its death is noticed only when another process has a result.
             if watcher := getattr(self._pool, "_executor_manager_thread_wakeup", None):
                 watcher.wakeup()
@@ -66,9 +66,9 @@ def results(
 ) -> Iterator[tuple[Cell, Any]]:  # fmt: skip
     """Yield each successful cell with its result, as they come; note the errors of the others.
 
-    Each error of a setting is printed once. The pool does not say which cell a killed process worked
-    on, so all that ran then are tried again, one at a time, with all the memory. A cell whose process
-    is killed again has failed.
+    Each error of a setting is printed once. The pool does not say which cell a killed process
+    worked on, so all that ran then are tried again, one at a time, with all the memory. A cell
+    whose process is killed again has failed.
 
     Args:
         pool: ``Workers``.
@@ -127,9 +127,9 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Prepare a process: its log is silent, and it ends with the process that began it, however that ends.
+    """Prepare a process: its log is silent, and it ends with its parent, however that ends.
 
-    Warnings of runs are left to their summary.json, since here nobody could tell which run they are of.
+    Warnings of runs are left to their summary.json: nobody could tell here which run they are of.
     """
     logging.getLogger().setLevel(logging.ERROR)
     Thread(target=_end_with_parent, daemon=True).start()
@@ -142,7 +142,7 @@ def _end_with_parent() -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Say what went wrong; errors for users name options as keys of a plan, unless the command has them."""
+    """Say what went wrong; for users, options are keys of a plan unless the command has them."""
     if not isinstance(error, UserError):
         return f"{type(error).__name__}: {error}"
     keys = RunConfig().to_flat().keys() - {"data", "store", "out"}
@@ -151,7 +151,7 @@ def reason(error: BaseException) -> str:
 
 
 def forget_peak() -> None:
-    """Measure this process' peak from now on; where the system cannot, it stays that since its start."""
+    """Measure this process' peak from now on; where the system cannot, since its start."""
     try:
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak of the resident set
     except OSError:
@@ -168,7 +168,7 @@ def peak_mb() -> float:
 
 
 def available_mb() -> float:
-    """Return the memory, MB, that new processes can have without swapping; infinite where unknown."""
+    """Return the memory, MB, that new processes can have without swapping; infinite if unknown."""
     try:
         return _megabytes("/proc/meminfo", "MemAvailable")
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """All runs of a plan, over processes that make many in turn.
 
-DIR/runs/SETTING/seed-S/METHOD/         a run folder each, with measured.json: every score of its head
+DIR/runs/SETTING/seed-S/METHOD/         a run folder, with measured.json: every score of its head
 DIR/runs/SETTING/seed-S/baselines.json  the scores of the baselines
 DIR/runs/SETTING/tuning/METHOD/N/       the runs that choose settings
 DIR/cells.csv                           a row a run
@@ -72,7 +72,7 @@ def run_plan(
         say(f"{measured.processes} runs at a time" + (", as requested" if processes else f": {memory}"))
 
         def each(cells: list[Cell], work: Work) -> Iterator[tuple[str, Cell, Any]]:
-            """Yield progress, cell and result, where there are features; a run has its share of threads."""
+            """Yield progress, cell and result where there are features; runs share the threads."""
             threads = {"threads": max(1, cores // measured.processes)}
             able = [c for c in cells if _key(c) in features]
             able = [replace(c, config=c.config.model_copy(update=threads)) for c in able]
@@ -178,7 +178,7 @@ def _baseline_rows(plan: Plan, baselines: Baselines, features: Features) -> list
 
 
 def _in_worker(function: str, *arguments: Any) -> Any:
-    """Call a function of ``cells``, in a worker: it imports TensorFlow, which this process does not."""
+    """Call a function of ``cells`` in a worker: it imports TensorFlow; this process does not."""
     from fedtransfer.simulations.benchmark import cells
 
     return getattr(cells, function)(*arguments)

@@ -1,4 +1,4 @@
-"""The tables of a benchmark, in its folder and on the terminal, and its picture of accuracy against ε."""
+"""A benchmark's tables, in its folder and on the terminal; its picture of accuracy against ε."""
 
 import math
 from collections import defaultdict
@@ -55,7 +55,7 @@ class Line:
 
 
 def with_differences(rows: Sequence[Row]) -> list[Row]:
-    """Add to each row its difference in accuracy to fedavg in the same setting and seed, NaN without one."""
+    """Add to each row its difference in accuracy to fedavg of its setting and seed, else NaN."""
     reference = {(row.setting, row.seed): row.measures["accuracy"] for row in rows if row.method == REFERENCE}
     paired = []
     for row in rows:

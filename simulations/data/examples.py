@@ -72,7 +72,7 @@ def read_values(values: Any, name: str) -> list[NDArray[Any]]:
     """Return images as uint8, and features (n, d) as float32, one array an example.
 
     Raises:
-        UserError: they are neither images nor features; or real numbers of images are not within 0 to 1.
+        UserError: they are neither images nor features; or real numbers of images exceed 0 to 1.
     """
     if isinstance(values, list | tuple):
         return [image for value in values for image in read_values(np.asarray(value)[None], name)]

@@ -1,4 +1,4 @@
-"""The start of a simulated federation: complete settings, the images of each site, and their manifests."""
+"""The start of a simulated federation: complete settings, images of each site, and manifests."""
 
 import os
 from collections.abc import Mapping, Sequence

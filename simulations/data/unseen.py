@@ -61,7 +61,7 @@ def adapt_unseen(
 
     Both heads train for ``config.adaptation_epochs``, at least one, without validation, since there
     are so few images. Accuracies and shares are means over the sites with test images, NaN without
-    any. ``sites`` has the features (n, d) and class numbers (n,) of each one's ``train`` and ``test``.
+    any. ``sites`` has features (n, d) and class numbers (n,) of each one's ``train`` and ``test``.
     """
     starts = (head, initial_head(spec, config.seed))
     epochs = max(1, config.adaptation_epochs)

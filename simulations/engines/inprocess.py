@@ -104,7 +104,8 @@ class InProcessGrid(Grid):
         return self._run
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str,
+        ttl: float | None = None,
     ) -> Message:  # fmt: skip
         """Create a message to a site."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
@@ -171,7 +172,7 @@ def run_in_process(
 ) -> None:  # fmt: skip
     """Run a federation to its end in this process; exceptions of the server's app are raised here.
 
-    Both apps get the run config, as ``flwr run --run-config`` gives it. ``threads`` sites work at a time.
+    Both apps get the run config as from ``flwr run --run-config``; ``threads`` sites work at once.
     """
     grid = InProcessGrid(client_app, sites, run_config, threads)
     try:

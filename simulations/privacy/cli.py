@@ -15,7 +15,8 @@ from fedtransfer.common.support.text import counted
 @with_config_options()
 def privacy(
     file: Annotated[Path | None, typer.Argument(
-        help="TOML file of settings, such as a run's config.toml.", metavar="CONFIG", show_default=False)] = None,
+        help="TOML file of settings, such as a run's config.toml.", metavar="CONFIG",
+        show_default=False)] = None,
     preset: Annotated[str, typer.Option(help=f"Start from a named recipe: {', '.join(PRESETS)}.")] = "",
     images: Annotated[int, typer.Option(
         help="Training images of all sites together, if that number is public.", min=0)] = 0,
@@ -23,7 +24,8 @@ def privacy(
     *,
     settings: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Explain the promises of a configuration: who learns what, epsilon, assumptions, noise and signal.
+    """Explain the promises of a configuration:
+    who learns what, epsilon, assumptions, noise and signal.
 
     It takes a file of settings, the options of `fedtransfer simulate`, or both, and runs nothing.
 
@@ -31,7 +33,8 @@ def privacy(
 
     fedtransfer privacy runs/NAME/config.toml
 
-    fedtransfer privacy --dp image --epsilon 2 --weighting uniform --classes declared --class-names cat,dog --rounds 20
+    fedtransfer privacy --dp image --epsilon 2 --weighting uniform --rounds 20 \\
+        --classes declared --class-names cat,dog
     """
     from rich.console import Console
 

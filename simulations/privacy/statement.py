@@ -16,22 +16,22 @@ from fedtransfer.common.wire.sums import NOISY_GRAM, one_shot_sums
 from fedtransfer.simulations.methods import sizes
 
 _NEVER = (
-    "That images stay at their sites is no promise of privacy: updates are computed from images, travel, and reveal"
-    " much about them.",
-    "The final head reveals its training images to whoever gets it: without differential privacy, which images were"
-    " among them; with it, no more than epsilon allows.",
+    "That images stay at their sites is no promise of privacy:"
+    " updates are computed from images, travel, and reveal much about them.",
+    "The final head reveals its training images to whoever gets it:"
+    " without differential privacy, which images were among them; with it, no more than epsilon allows.",
 )
 
-# The norm of the mean of clipped gradients, over --clip 1, on the demo images' features (centred, of
-# length 1): 0.075 at the head of zeros; after 10 whole steps at the default rate 0.067, after 50
-# 0.044, after 100 0.028.
+# The norm of the mean of clipped gradients, over --clip 1, on the demo images' features (centred,
+# of length 1): 0.075 at the head of zeros; after 10 whole steps at the default rate 0.067, after
+# 50 0.044, after 100 0.028.
 _ALIKE = 0.05
 
 
 def statement(config: RunConfig, classes: int, images: int) -> Mapping[str, Any]:
     """Return the promises of a configuration for C ``classes``, as texts and numbers by subject.
 
-    ``images`` is the number of training images of all sites together, if that is public; 0 if unknown.
+    ``images`` is the number of training images of all sites, if that is public; 0 if unknown.
 
     Raises:
         UserError: the width of the backbone's features is unknown.
@@ -69,11 +69,12 @@ def _learns(config: RunConfig) -> Mapping[str, str]:
     if config.masks and config.private:
         server = f"totals over {_least(config)} of a round, with noise in them"
     elif config.masks:
-        server = f"exact totals over {_least(config)} of a round: of their messages, of their images and of their scores"
+        kinds = "of their messages, of their images and of their scores"
+        server = f"exact totals over {_least(config)} of a round: {kinds}"
     elif config.dp == "site":
         server = (
-            "every site's update without noise, before the server itself adds it: label counts and features of"
-            " small classes"
+            "every site's update without noise, before the server itself adds it:"
+            " label counts and features of small classes"
         )
     elif config.dp == "image":
         server = "what each site sends, with noise that the site has added"
@@ -105,7 +106,8 @@ def _assumed(config: RunConfig) -> list[str]:
         )
         if config.fraction < 1:
             assumed.append(
-                "nobody learns which sites took part in a round: the network and the server's log may reveal it"
+                "nobody learns which sites took part in a round:"
+                " the network and the server's log may reveal it"
             )
     elif config.dp == "site":
         assumed.append("sites clip their own updates")
@@ -123,12 +125,13 @@ def _assumed(config: RunConfig) -> list[str]:
             f"at most {collude} with the server"
             if config.colluding_sites
             else "no site colludes with the server",
-            "each enrolled key belongs to a real site: the coordinator enrols them and could invent sites, unless a"
-            " site pins a roster",
+            "each enrolled key belongs to a real site: the coordinator enrols them and could invent sites,"
+            " unless a site pins a roster",
         ]
     if config.private:
         assumed += [
-            "class names, settings and numbers of sites are public, and settings were not tuned on these images",
+            "class names, settings and numbers of sites are public,"
+            " and settings were not tuned on these images",
             "noise is secret: a stream of AES under a key of the operating system",
         ]
     return assumed
@@ -140,13 +143,13 @@ def _open(config: RunConfig) -> list[str]:
     gaps = ["who takes part, and when" + outsiders * (config.dp == "site" and config.noise == "alone")]
     if config.dp == "image":
         gaps += [
-            "a person with many images: the unit is one image; for k of them epsilon is k times as large, and delta"
-            " grows by more",
+            "a person with many images: the unit is one image;"
+            " for k of them epsilon is k times as large, and delta grows by more",
             "validation and test images are not used at all, so nothing about them is released",
         ]
     if config.masks:
-        totals = "the totals: with few sites, or over several rounds in which one site comes and goes, they reveal that site"
-        gaps += [] if config.private else [totals]
+        when = "with few sites, or over several rounds in which one site comes and goes"
+        gaps += [] if config.private else [f"the totals: {when}, they reveal that site"]
         gaps.append("against wrong updates: nobody sees a single update")
     return gaps
 
@@ -159,8 +162,8 @@ class Strength:
     noise: float  # its expected size
     signal: float | None  # its size without noise; None if that depends on an unknown number of images
     advice: str  # settings with a better ratio
-    # Little can be learnt from this ratio on. Eigenvalues differ widely, so the leading ones exceed noise that
-    # is several times their mean.
+    # Little can be learnt from this ratio on. Eigenvalues differ widely, so the leading ones exceed
+    # noise that is several times their mean.
     drowned_at: float = 1.0
     enough: int | None = None  # training images for which noise does not drown it; None if it depends on none
 
@@ -180,8 +183,8 @@ class Strength:
         if self.signal is not None:
             return f"{self.quantity}: {self.noise:.3g} against {self.signal:.3g}, ratio {self.ratio:.2g}"
         return (
-            f"{self.quantity}: the noise drowns the signal of fewer than some {self.enough:,} training images in"
-            " all; give --images to compare"
+            f"{self.quantity}: the noise drowns the signal of fewer than some {self.enough:,} training images"
+            " in all; give --images to compare"
         )
 
     @property
@@ -193,7 +196,7 @@ class Strength:
 def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, images: int) -> Strength:
     """Compare the expected noise of a run with the signal.
 
-    Heads see features of ``width`` numbers; ``images`` are for training at all sites together, 0 if unknown.
+    Heads see features of ``width`` numbers; ``images`` are for training at all sites, 0 if unknown.
     """
     sites, z, clip = config.participants, promised.noise_multiplier, promised.clip
 
@@ -209,10 +212,12 @@ def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, i
         if one_shot_sums(config) == NOISY_GRAM:
             return of_images(
                 "noise on the Gram matrix (spectral norm) against its mean eigenvalue",
-                deviation * math.sqrt(2 * width), clip**2 / width, f"--strategy fedncm, {helps}", drowned_at=10.0,
+                deviation * math.sqrt(2 * width), clip**2 / width,
+                f"--strategy fedncm, {helps}", drowned_at=10.0,
             )  # fmt: skip
         return of_images(
-            "noise on a class sum (norm) against the sum of a class of like images, all classes equally large",
+            "noise on a class sum (norm) against the sum of a class of like images,"
+            " all classes equally large",
             deviation * math.sqrt(width), clip / classes, helps,
         )  # fmt: skip
     numbers, steps = (width + 1) * classes, promised.rounds * promised.releases
@@ -226,9 +231,11 @@ def strength(config: RunConfig, promised: Guarantee, width: int, classes: int, i
     adding = 1 if config.noise == "shared" else sites  # number of noises in the sum
     largest = math.sqrt(2 * (1 - 1 / classes))  # norm of an image's gradient at the head of zeros, unclipped
     return of_images(
-        "noise on the sum of gradients over all steps and sites (norm) against that sum, if the mean of an image's"
-        f" clipped gradients has {_ALIKE:.0%} of their norm, as early in training on CIFAR-10",
-        z * clip * math.sqrt(numbers * adding * steps), _ALIKE * min(clip, largest) * config.image_rate * steps,
+        "noise on the sum of gradients over all steps and sites (norm) against that sum,"
+        f" if the mean of an image's clipped gradients has {_ALIKE:.0%} of their norm,"
+        " as early in training on CIFAR-10",
+        z * clip * math.sqrt(numbers * adding * steps),
+        _ALIKE * min(clip, largest) * config.image_rate * steps,
         "more images, --strategy fedncm, a larger --image-rate, or --noise shared with --masks",
     )  # fmt: skip
 
@@ -239,6 +246,6 @@ def delta_warning(config: RunConfig, images: int) -> str:
     if not units or config.delta <= 1 / units:
         return ""
     return (
-        f"delta {config.delta:g} is above 1 / {units:,}, the number of {config.dp}s: the promise would allow to reveal"
-        f" some {config.delta * units:.2g} of them outright; give a --delta well below"
+        f"delta {config.delta:g} is above 1 / {units:,}, the number of {config.dp}s: the promise would allow"
+        f" to reveal some {config.delta * units:.2g} of them outright; give a --delta well below"
     )

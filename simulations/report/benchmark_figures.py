@@ -28,7 +28,7 @@ def figures(benchmark: Benchmark, setting: str, group: Results, curves: Curves) 
 def _families(benchmark: Benchmark) -> dict[str, tuple[str, int]]:
     """Return method → its family, the methods that differ only in ε, and the number of its look.
 
-    ``fed3r+epsilon=0.5`` is of the family ``fed3r``, or ``fed3r with ε`` if there is a ``fed3r`` without.
+    ``fed3r+epsilon=0.5`` is of the family ``fed3r``, or ``fed3r with ε`` if there is one without.
     """
     methods = [result for result in results(benchmark) if result.method not in BASELINES]
     bare = {result.method for result in methods if not result.level}

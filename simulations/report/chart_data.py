@@ -20,7 +20,7 @@ class Series:
         ends: of each point's interval, where there is one.
         joined: whether the points are joined by a line.
         faint: drawn thin and grey, without a name: one of many.
-        look: number of its colour, marker and dashes if it has the same in other figures; else its place.
+        look: number of its colour, marker and dashes if other figures share them; else its place.
         labels: a text next to each point.
     """
 
@@ -51,7 +51,7 @@ class Dot:
     """A row of a dot chart: its name, and a value for each column, NaN if missing, with intervals.
 
     Attributes:
-        look: number of the colour that its first value has in other figures too; then others are grey.
+        look: number of its first value's colour, if other figures share it; then others are grey.
     """
 
     name: str

@@ -156,8 +156,8 @@ def dot_chart(
 ) -> Figure:
     """Draw a row a dot, with a marker a value; more than ``NAMED`` rows are dense, without names.
 
-    ``columns`` say what the rows are, and what each of their values is. ``file`` has all numbers if there are
-    too many for the table. Levels are vertical.
+    ``columns`` say what the rows are, and what each of their values is. ``file`` has all numbers
+    if there are too many for the table. Levels are vertical.
     """
     kind, *values = columns
     named = len(dots) <= NAMED

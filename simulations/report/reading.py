@@ -135,7 +135,7 @@ def read_folder(folder: Path) -> Source:
     """Read a run, benchmark or audit folder.
 
     Raises:
-        UserError: the folder is of another kind, the run is not finished, or a file of it cannot be read.
+        UserError: the folder is of another kind, the run is unfinished, or a file is unreadable.
     """
     if (folder / "benchmark.json").is_file():
         return _read_benchmark(folder)

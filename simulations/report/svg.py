@@ -1,7 +1,7 @@
 """Matplotlib figures as SVG elements that take their colours and letters from the page.
 
-Figures are drawn in colours that stand for roles (ink, rule, first series …). In the SVG each becomes a
-CSS variable, which has one value on a light page and another on a dark one. Texts stay texts.
+Figures are drawn in colours that stand for roles (ink, rule, first series …). In the SVG each
+becomes a CSS variable, with one value on a light page and another on a dark one. Texts stay texts.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def sheet(width: float, height: float) -> Iterator[tuple[Any, Any]]:
 def elements(figure: Any, title: str) -> tuple[str, str, str]:
     """Return what all ids of a figure begin with, its viewBox and its SVG elements.
 
-    They are the same every time. Figures of one page differ in ``title`` or content, and so in their ids.
+    They are the same every time. A page's figures differ in ``title`` or content, so their ids do.
     """
     file = io.StringIO()
     with warnings.catch_warnings():

@@ -1,8 +1,8 @@
 """Baselines on the same images, features, head and optimizer: pooled, local only, majority class.
 
-Any other head can be scored in the same way, such as the federation's if its sites report no scores.
-Every head is scored twice: on the common test set (the test images of all sites), and on those of each
-site. Epochs are chosen on validation images, as the federation's best round is.
+Any other head can be scored in the same way, such as the federation's if sites report no scores.
+Every head is scored twice: on the common test set (the test images of all sites), and on those of
+each site. Epochs are chosen on validation images, as the federation's best round is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -209,8 +209,8 @@ def measure(
 ) -> Score:
     """Score a head on a split of all sites' images, which only a simulation has in one place.
 
-    The head begins at a ``layer`` of the backbone; ``sites`` are those that took part, and their features
-    are standardised by the federation's ``moments``, if there are any.
+    The head begins at a ``layer`` of the backbone; ``sites`` are those that took part, and their
+    features are standardised by the federation's ``moments``, if there are any.
     """
     spec = head_spec(config, configured_backbone(config), len(classes), layer)
     everyone, at_sites = Evaluation.of(np.zeros((0, len(classes)), np.float32), np.zeros(0, np.int64)), {}
