@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by its DevTools protocol over pipes, so that nothing else need be installed."""
+"""Chromium without a window, driven by its DevTools protocol over pipes: no driver is needed."""
 
 import base64
 import json

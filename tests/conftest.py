@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, small real images, and a guard against processes in tests that have none."""
+"""What all tests share: a cache of their own, small real images, a guard against processes."""
 
 import gc
 import sys
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Load all modules without looking for garbage: there is none, and the looks took a third of the time."""
+    """Load all modules without looking for garbage: it took a third of the time, found none."""
     gc.disable()
     try:
         return (yield)
@@ -70,7 +70,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def _refuse_processes(event: str, _: tuple[Any, ...]) -> None:
-    """A tier is what its tests need: a process takes seconds where a test of `make test-fast` may take a tenth of one."""
+    """A process takes seconds; a test of `make test-fast` may take a tenth of one."""
     if event not in ("subprocess.Popen", "os.fork", "os.posix_spawn") or _test is None:
         return
     if not any(_test.get_closest_marker(name) for name in MAY_START_PROCESSES):
@@ -90,7 +90,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try a failed round again at once. Where the module is not loaded it is not loaded for this, which takes seconds."""
+    """Try a failed round again at once; do not load the module for this, which takes seconds."""
     if "fedtransfer.server.sites.messenger" in sys.modules:
         monkeypatch.setattr("fedtransfer.server.sites.messenger.PAUSE_SECONDS", 0.0)
 

@@ -6,7 +6,7 @@ from fedtransfer.simulations.audit.leaks import unit_rows
 
 
 def drawn(counts: np.ndarray, rng: np.random.Generator, d: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Features of length 1, with a mean and class means as real ones have: cosines within a class about 0.5, between 0.3."""
+    """Features of length 1, like real ones: cosines in a class about 0.5, between classes 0.3."""
     y = np.repeat(np.arange(len(counts)), counts)
     mean, of_class = (unit_rows(rng.standard_normal((n, d))) for n in (1, len(counts)))
     x = (

@@ -1,4 +1,4 @@
-"""Federations of sites whose features are drawn by a seed: the real server, the real work of sites, no images."""
+"""Federations with features drawn by a seed: the real server, the real work of sites, no images."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ def draw(seed: int, n: int, classes: str = "abc") -> Split:
 
 
 def three_sites(seed: int = 0, **changes: int) -> dict[str, dict[str, Split]]:
-    """Three sites of different sizes; ``validation=0`` and the like say how many images a split has at each."""
+    """Three sites of different sizes; ``validation=0`` and the like set the images of a split."""
     sizes = {"train": 12, "validation": 9, "test": 6} | changes
     return {
         name: {
@@ -137,7 +137,7 @@ class Drawn:
         rng: np.random.Generator | None = None,
         **settings: Any,
     ) -> Outcome:
-        """Run it; ``stop_after``: break off in the round after so many, before that is checkpointed."""
+        """Run it; ``stop_after``: break off in the round after so many, before its checkpoint."""
         config, outcomes = self.config(**settings), []
         self.folder.mkdir(exist_ok=True)
         watch = Watch(stop_after)
@@ -218,8 +218,8 @@ class Drawn:
 def hanging() -> Iterator[Callable[[], None]]:
     """Yield a function that hangs until the block ends.
 
-    Time passes by events: an exchange times out when a site hangs and all others have answered. So no test waits for a
-    clock, and no sound site has to hurry on a busy machine.
+    An exchange times out when a site hangs and all others have answered: no test waits for a clock,
+    and no sound site has to hurry on a busy machine.
     """
     end, hung = threading.Event(), []
 

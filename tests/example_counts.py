@@ -1,4 +1,4 @@
-"""How many examples Hypothesis draws where each is dear: few in ``make test``, all in ``make test-all``."""
+"""Numbers of Hypothesis' dear examples: few in ``make test``, all in ``make test-all``."""
 
 import os
 

@@ -1,17 +1,17 @@
-"""Python processes for tests, forked from one that has imported what they need: a command starts in 0.2 s, not in 7.
+"""Python processes for tests, forked from one with all imports: they start in 0.2 s, not in 7.
 
-A template process imports modules once, then forks a child for each request. A child is a process like any other, with
-its own working directory, environment and output; it can be killed, and it ends when the test process ends.
+A template process imports modules once, then forks a child for each request. A child has its own
+working directory, environment and output; it can be killed, and it ends when the test process ends.
 
     done = run("-m", "fedtransfer", "simulate", "--optimizer", "adm")
     assert done.returncode == 2
 
     child = start("-m", "fedtransfer", "simulate", "--out", str(folder), output=log)
-    wait_until(lambda: list(folder.glob("checkpoints/round-*")), "the first round is done", child.died)
+    wait_until(lambda: list(folder.glob("checkpoints/round-*")), "a round is done", child.died)
     child.kill()
 
-With ``nested``, processes that the child starts itself by ``sys.executable``, or by a command next to it, are forked
-too: a small script in their place (``forked_stand_in.py``) asks the template, waits, and passes signals on.
+With ``nested``, processes that the child starts by ``sys.executable``, or by a command next to it,
+are forked too: a small script (``forked_stand_in.py``) asks the template, waits, passes signals on.
 
 A template must not run TensorFlow: a fork does not survive that. Importing it is harmless.
 """
@@ -109,8 +109,8 @@ class Template:
     """A process that has imported some modules and forks.
 
     Attributes:
-        folder: its socket, ``bin`` with the stand-ins for Python and the commands next to it, and ``forked``: the number
-            of a stand-in's process → that of the child which does its work.
+        folder: its socket, ``bin`` with the stand-ins for Python and the commands next to it, and
+            ``forked``: the number of a stand-in's process → that of the child which does its work.
     """
 
     def __init__(self, modules: Sequence[str]) -> None:
@@ -158,7 +158,7 @@ def template(modules: tuple[str, ...] = EVERYTHING) -> Template:
 
 
 def python() -> str:
-    """Return what stands for Python in a command line: its process has the template fork the one that does the work."""
+    """Return what stands for Python in a command line: it has the template fork what works."""
     return str(template().folder / "bin" / "python")
 
 
@@ -171,8 +171,9 @@ def forked_for(stand_in: int) -> int | None:
 
 
 def start(
-    *words: str, output: Path, errors: Path | None = None, cwd: Path = ROOT, env: Mapping[str, str] | None = None,
-    new_session: bool = False, nested: bool = False, modules: tuple[str, ...] = EVERYTHING,
+    *words: str, output: Path, errors: Path | None = None, cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None, new_session: bool = False, nested: bool = False,
+    modules: tuple[str, ...] = EVERYTHING,
 ) -> Process:  # fmt: skip
     """Start ``python WORDS``, where words are ``-m MODULE …`` or ``-c CODE …``.
 
@@ -186,8 +187,8 @@ def start(
         modules: what the template has imported.
     """
     request = {
-        "words": words, "cwd": str(cwd), "env": dict(os.environ if env is None else env), "new_session": new_session,
-        "nested": nested, "numbers": [0, 1, 2],
+        "words": words, "cwd": str(cwd), "env": dict(os.environ if env is None else env),
+        "new_session": new_session, "nested": nested, "numbers": [0, 1, 2],
     }  # fmt: skip
     with open(os.devnull) as nothing, output.open("ab") as out, (errors or output).open("ab") as err:
         found = template(modules).start(request, [nothing.fileno(), out.fileno(), err.fileno()])
@@ -195,8 +196,8 @@ def start(
 
 
 def run(
-    *words: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, seconds: float = 300.0, nested: bool = False,
-    modules: tuple[str, ...] = EVERYTHING, check: bool = False,
+    *words: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, seconds: float = 300.0,
+    nested: bool = False, modules: tuple[str, ...] = EVERYTHING, check: bool = False,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """Run ``python WORDS`` to its end, as ``subprocess.run`` with captured output would.
 
@@ -228,7 +229,7 @@ class _Server:
         self._children: dict[socket.socket, int] = {}  # connection → child, 0 before its request has come
 
     def serve(self) -> dict[str, Any] | None:
-        """Fork a child a request; return in each child with its request, and in the template, at the end, with None."""
+        """Fork a child a request; return its request in each child, and None in the template."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         while True:

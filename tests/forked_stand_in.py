@@ -1,7 +1,8 @@
-"""Stands in for Python, or for a command installed next to it: has a template process fork the real one (``forked.py``).
+"""Stands in for Python or a command next to it: has a template fork the real one (``forked.py``).
 
-Runs without any package: ``python -I -S forked_stand_in.py FOLDER NAME ARGUMENTS``. What it is told to do by signals it
-passes on; when it is killed, the template kills the child. Small scripts that need no package are run at once.
+Runs without any package: ``python -I -S forked_stand_in.py FOLDER NAME ARGUMENTS``. It passes
+signals on; when it is killed, the template kills the child. Small scripts that need no package are
+run at once.
 """
 
 import json

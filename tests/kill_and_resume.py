@@ -3,10 +3,10 @@
     python tests/kill_and_resume.py 200
     python tests/kill_and_resume.py 50 private
 
-A worker is forked for each start, so that TensorFlow is imported once. A run is killed one to three times before it is
-left to end. Half of the runs are plain FedAvg, half FedAdam with partial participation.
+A worker is forked for each start, so that TensorFlow is imported once. A run is killed one to three
+times, then left to end. Half of the runs are plain FedAvg, half FedAdam with partial participation.
 
-Private runs do not repeat in bits: of them it is checked that what was charged stays so, and that it is charged first.
+Private runs do not repeat in bits: what was charged stays so, and is charged first.
 """
 
 import csv
@@ -45,8 +45,8 @@ STRATEGIES = {
 }
 
 PRIVATE = {
-    "strategy": "fedavg", "dp": "site", "noise_multiplier": 1.0, "weighting": "uniform", "sampling": "poisson",
-    "fraction": 0.5, "classes": "declared", "class_names": "0,1,2,3",
+    "strategy": "fedavg", "dp": "site", "noise_multiplier": 1.0, "weighting": "uniform",
+    "sampling": "poisson", "fraction": 0.5, "classes": "declared", "class_names": "0,1,2,3",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def fork(work: Callable[[], object], log: Path) -> int:
 
 
 def prepare(root: Path) -> None:
-    """Make backbone, features and manifests in another process: this one must not run TensorFlow before it forks."""
+    """Make backbone, features and manifests in another process: no TensorFlow before a fork."""
     finish(fork(partial(_prepare, root), root / "worker.log"), root / "worker.log")
 
 
@@ -93,8 +93,8 @@ def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -
 
     def work() -> None:
         config = RunConfig(
-            data="soak", sites=SITES, rounds=ROUNDS, backbone=str(root / "wide.keras"), store=str(root / "store"),
-            out=str(out), resume=resume, learning_rate=0.5, **settings,
+            data="soak", sites=SITES, rounds=ROUNDS, backbone=str(root / "wide.keras"),
+            store=str(root / "store"), out=str(out), resume=resume, learning_rate=0.5, **settings,
         )  # fmt: skip
         sites = [
             SimulatedSite(f"site-{k}", {"data": str(root / f"{k}.csv"), "state": str(out / f"state-{k}")})

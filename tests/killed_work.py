@@ -9,7 +9,7 @@ from waiting import wait_until
 
 
 def killed_or_not(name: str, folder: Path) -> None:
-    """End the process of ``killed`` as the system does if memory runs out, for the first time while ``one`` is in mid-work."""
+    """End ``killed``'s process as if memory ran out; the first time while ``one`` is at work."""
     if name == "killed":
         wait_until((folder / "one").exists, "another process is at work")
         os.kill(os.getpid(), signal.SIGKILL)

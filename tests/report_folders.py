@@ -1,4 +1,4 @@
-"""Folders as runs, benchmarks and audits leave them, with numbers drawn from a seed: for tests of the report."""
+"""Folders as runs, benchmarks and audits leave them, with drawn numbers: for tests of reports."""
 
 import csv
 import json
@@ -75,7 +75,7 @@ def run_folder(
     privacy: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
-    """Write a finished run; with ``privacy``, what differs from the usual promise, sites keep their scores to themselves."""
+    """Write a finished run; ``privacy``, changes of the usual promise, hides scores of sites."""
     private = privacy is not None
     config = RunConfig(**{"rounds": 12, **settings})
     sites = sites or [f"site-{i}" for i in range(5)]
@@ -185,7 +185,7 @@ def run_folder(
 
 
 def benchmark_folder(path: Path, settings: Sequence[str] = ("iid", "alpha-0.3"), seeds: int = 3) -> Path:
-    """Write a benchmark of methods with and without differential privacy beside baselines, with a run folder a cell."""
+    """Write a benchmark: methods with and without privacy, baselines, a run folder a cell."""
     rng = np.random.default_rng(7)
     measures = [
         "accuracy",
@@ -279,8 +279,8 @@ def benchmark_folder(path: Path, settings: Sequence[str] = ("iid", "alpha-0.3"),
             for method in ("fedavg", "fedprox", "scaffold"):
                 run_folder(path / "runs" / setting / f"seed-{seed}" / method, seed=seed, simulated=False)
         run_folder(
-            path / "runs" / setting / "seed-0" / "dp-sgd ε=8", simulated=False, privacy={}, dp="image", epsilon=8.0,
-            weighting="uniform",
+            path / "runs" / setting / "seed-0" / "dp-sgd ε=8", simulated=False, privacy={},
+            dp="image", epsilon=8.0, weighting="uniform",
         )  # fmt: skip
     write_csv(path / "table.csv", columns, rows)
     write_csv(path / "cells.csv", ("setting", "method", "seed", "accuracy"), cells)
@@ -323,7 +323,7 @@ def benchmark_folder(path: Path, settings: Sequence[str] = ("iid", "alpha-0.3"),
 
 
 def audit_folder(path: Path, *, broken: bool = False, labels: Sequence[str] = ()) -> Path:
-    """Write an audit of two strategies with and without protection; ``broken``: a bound above its claim."""
+    """Write an audit of two strategies, protected or not; ``broken``: a bound above its claim."""
     rng = np.random.default_rng(3)
     table: list[list[Any]] = []
     roc: list[list[Any]] = []
@@ -459,7 +459,7 @@ def altered(
 
 
 def audit_of_a_run(folder: Path) -> Path:
-    """Make an audit folder one of a single run: no protection named, images as they are, too few to tell rates at 1 %."""
+    """Make an audit one of a single run: no protection named, too few images for rates at 1 %."""
     audit_folder(folder)
     for name in ("table.csv", "roc.csv"):
         header, *rows = list(csv.reader((folder / name).read_text("utf-8").splitlines()))
@@ -479,7 +479,7 @@ def audit_of_a_run(folder: Path) -> Path:
 
 
 def with_more_images(folder: Path) -> Path:
-    """Make an audit one of federations with 25 images a class too, where more answers were given."""
+    """Make an audit one of federations with 25 images a class too, with more answers."""
     audit_folder(folder)
     for name in ("table.csv", "roc.csv"):
         header, *rows = list(csv.reader((folder / name).read_text("utf-8").splitlines()))

@@ -1,4 +1,4 @@
-"""A report's page as a reader finds it: sections with their cards, tables, figures and texts, and its text line by line."""
+"""A report's page as a reader finds it: its text, and sections with cards, tables and figures."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -287,7 +287,7 @@ def written(folders: Sequence[Path], out: Path) -> Page:
 
 @contextmanager
 def without_drawings() -> Iterator[None]:
-    """Leave the drawings on the page empty: they take four fifths of its time, and no other part depends on them."""
+    """Leave the page's drawings empty: they take four fifths of its time, alter nothing else."""
     number = count()
 
     def savefig(self: Drawing, file, **_: object) -> None:

@@ -1,4 +1,4 @@
-"""Small residual networks: of the bundled kind, with BatchNorms that all do something, and of Keras' own ResNetV2."""
+"""Small residual networks: the bundled kind, whose BatchNorms all matter, and Keras' ResNetV2."""
 
 from functools import cache
 from typing import Any
@@ -40,7 +40,7 @@ def shared_backbone() -> Backbone:
 
 
 def thin_resnet50v2(**options: Any) -> Any:
-    """Stand in for ``keras.applications.ResNet50V2``: Keras' own parts and names, but 100 times fewer weights."""
+    """Stand in for ``keras.applications.ResNet50V2``: its parts and names, 1 % of its weights."""
 
     def stacks(x: Any) -> Any:
         for stage, width in ((2, 2), (3, 3), (4, 4)):

@@ -13,7 +13,8 @@ class Stopped(Exception):
 class Stop(Callback):
     """Stops in the third round, or before the closing scores if there are no rounds.
 
-    Sites have answered round 3, and kept their state of it, but the server has not taken it in: the last checkpoint is of round 2.
+    Sites have answered round 3, and kept their state of it, but the server has not taken it in:
+    the last checkpoint is of round 2.
     """
 
     def on_round(self, record: Round) -> None:
@@ -22,7 +23,7 @@ class Stop(Callback):
 
 
 class Hold(Callback):
-    """Waits in the sixth round for a signal, in a process whose environment has ``FEDTRANSFER_HOLD``."""
+    """Waits in the sixth round for a signal where the environment has ``FEDTRANSFER_HOLD``."""
 
     def on_round(self, record: Round) -> None:
         while (record.phase, record.round) == ("train", 6) and "FEDTRANSFER_HOLD" in os.environ:

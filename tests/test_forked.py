@@ -63,13 +63,15 @@ def test_folder_and_environment_are_those_given(tmp_path: Path, monkeypatch: pyt
 
 
 def test_children_share_nothing() -> None:
-    code = "import json, os; print(hasattr(json, 'mark')); json.mark = 1; os.environ['MARK'] = '1'; os.chdir('/')"
+    changes = "json.mark = 1; os.environ['MARK'] = '1'; os.chdir('/')"
+    code = f"import json, os; print(hasattr(json, 'mark')); {changes}"
     assert [run(code).stdout for _ in range(2)] == ["False\n"] * 2
     assert run("import os; print('MARK' in os.environ, os.getcwd())").stdout == f"False {forked.ROOT}\n"
 
 
 def test_it_can_be_waited_for_and_asked_to_end(tmp_path: Path) -> None:
-    code = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('on', flush=True)\nsignal.pause()"
+    handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))"
+    code = f"import signal, sys\n{handler}\nprint('on', flush=True)\nsignal.pause()"
     process = start(code, tmp_path / "log")
     assert (process.poll(), process.died()) == (None, "")
     with pytest.raises(subprocess.TimeoutExpired):

@@ -45,7 +45,7 @@ def nodes(file: Path) -> list[ast.AST]:
 
 
 def statements(block: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield statements and those in them: an import is one, so no expression has to be looked into, which takes long."""
+    """Yield statements and those in them: imports are found without a long look at expressions."""
     for statement in block:
         yield statement
         for part in ("body", "orelse", "finalbody"):
@@ -57,7 +57,7 @@ def statements(block: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 @cache
 def imports(file: Path) -> set[str]:
-    """Return what a file imports, inside functions too: a module by its name, any other name by its module."""
+    """Return what a file imports, in functions too: modules, and the modules of other names."""
     names = set()
     for node in statements(ast.parse(file.read_text("utf-8")).body):
         if isinstance(node, ast.Import):
@@ -122,7 +122,7 @@ NAMES_ONE = {
 
 
 def method_names(file: Path) -> set[str]:
-    """Return the names of methods that a file holds as text, but for ``strategy=NAME``, which makes a config."""
+    """Return the methods named in a file's texts, but for a config's ``strategy=NAME``."""
     made = {
         id(node.value) for node in nodes(file) if isinstance(node, ast.keyword) and node.arg == "strategy"
     }
@@ -159,7 +159,7 @@ for line in sys.argv[1:]:
 
 
 def loaded_by(output: str) -> list[tuple[int, set[str]]]:
-    """Return from the output of COMMANDS the exit status of each command and the packages loaded after it."""
+    """Return from COMMANDS' output each command's exit status, and the packages loaded after it."""
     lines = [
         json.loads(line.removeprefix("LOADED ")) for line in output.splitlines() if line.startswith("LOADED ")
     ]
@@ -168,7 +168,7 @@ def loaded_by(output: str) -> list[tuple[int, set[str]]]:
 
 @pytest.mark.process
 def test_importing_the_package_and_asking_for_help_load_nothing_heavy() -> None:
-    """In a cold process; the other tests of this kind run in a fork of one that has imported the package alone."""
+    """In a cold process; other such tests run in a fork of one that has imported the package."""
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, '["--help"]'], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -243,7 +243,7 @@ LONGEST_SLEEP = 0.2
 
 
 def sleeps(file: Path) -> Iterator[tuple[int, float]]:
-    """Yield line and seconds of each sleep for a fixed time, in the file's code and in code that it holds as text."""
+    """Yield line and seconds of each sleep for a fixed time, in code and in code held as text."""
     text = file.read_text("utf-8")
     for node in ast.walk(ast.parse(text)) if "sleep(" in text else ():
         if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "sleep":
@@ -256,7 +256,7 @@ def sleeps(file: Path) -> Iterator[tuple[int, float]]:
 
 
 def test_no_test_sleeps_for_long() -> None:
-    """It waits for an event instead (waiting.wait_until), and a child that only has to live waits for a signal."""
+    """It waits for an event (waiting.wait_until); a child that only has to live, for a signal."""
     folder = ROOT / "tests"
     long = {
         str(file.relative_to(folder)): [f"line {line}: {seconds} s" for line, seconds in found]
@@ -266,19 +266,22 @@ def test_no_test_sleeps_for_long() -> None:
     assert not long
 
 
-# Participles, pronouns and prepositions: names that a reader of the field cannot guess the meaning of.
+# Participles, pronouns and prepositions: a reader of the field cannot guess what they mean.
 RETIRED = {
-    "told", "shown", "beside", "BESIDE", "asked", "kept", "mine", "own", "known", "made", "found", "drawn", "seen",
-    "what", "Asked", "Asker", "Held", "Place",
+    "told", "shown", "beside", "BESIDE", "asked", "kept", "mine", "own", "known", "made", "found", "drawn",
+    "seen", "what", "Asked", "Asker", "Held", "Place",
 }  # fmt: skip
 ON_THE_WIRE = {"fedtransfer.common.wire.protocol": {"what"}}  # a message's field, whose name travels
-RETIRED_MODULES = {"asking", "beside", "closing", "joining", "opening", "place", "shown", "standing", "totals", "trial", "words", "work"}  # fmt: skip
-# Each has a plainer word in its place: again, next to, amounts to, because … is missing, is missing, the number of, is in.
+RETIRED_MODULES = {
+    "asking", "beside", "closing", "joining", "opening", "place", "shown", "standing", "totals", "trial",
+    "words", "work",
+}  # fmt: skip
+# Plainer: again, next to, amounts to, because … is missing, is missing, the number of, is in.
 PHRASES = ("anew", "[Bb]eside", "comes to", "[Ff]or want of", "(?<!there )is none", "[Ss]o many", "stands in")
 
 
 def definitions(file: Path) -> Iterator[str]:
-    """Yield every name that a module defines: functions, classes, arguments, attributes, variables, aliases."""
+    """Yield all names that a module defines: of functions, arguments, attributes, aliases …"""
     for node in nodes(file):
         match node:
             case (

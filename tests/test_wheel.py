@@ -1,4 +1,4 @@
-"""The wheel: one package that works where nothing else of the project is, next to folders of the same names."""
+"""The wheel: one package that works without the project, next to folders of the same names."""
 
 import importlib.util
 import os
@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("client", "common", "server", "simulations", "fedtransfer")
 FILES = """
 import fedtransfer, fedtransfer.common, fedtransfer.client, fedtransfer.server, fedtransfer.simulations
-for module in (fedtransfer, fedtransfer.common, fedtransfer.client, fedtransfer.server, fedtransfer.simulations):
+for module in (
+    fedtransfer, fedtransfer.common, fedtransfer.client, fedtransfer.server, fedtransfer.simulations
+):
     print(module.__file__)
 """
 
@@ -48,7 +50,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(wheel: Path, folder: Path, *arguments: str) -> str:
-    """Run Python on the wheel, in a folder with packages that nobody may import; return what it prints."""
+    """Run Python on the wheel, next to packages that nobody may import; return what it prints."""
     for name in FOLDERS[:4]:
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "__init__.py").write_text("raise ImportError('a package of the user')")

@@ -1,6 +1,6 @@
-"""Waiting for events. A wait that succeeds costs what the event takes; one that fails says what it waited for.
+"""Waiting for events. A wait that succeeds takes as long as the event; a failure names the event.
 
-``FEDTRANSFER_PATIENCE=4`` makes every limit four times as long, for a machine that has other work to do.
+``FEDTRANSFER_PATIENCE=4`` makes every limit four times as long, for a machine with other work.
 """
 
 import os
@@ -27,7 +27,7 @@ def wait_until(
     Args:
         true: the event, such as ``path.exists``.
         what: the event in words, for the failure: "the site is up".
-        died: what makes waiting useless: returns how the process ended that should bring the event about, "" while it runs.
+        died: returns how the process ended that should bring the event about, "" while it runs.
         seconds: the longest that it may take on a quiet machine.
 
     Raises:
