@@ -1,6 +1,6 @@
 """A federation of real processes for tests, driven by the commands that people type.
 
-The processes are forked from a template (``forked.py``), so that TensorFlow is imported once and not twice a site.
+The processes are forked from a template (``forked.py``): TensorFlow is imported once, not per site.
 """
 
 import json
@@ -40,7 +40,7 @@ def arrays(path: Path) -> list[np.ndarray]:
 class Party:
     """A coordinator or a site: its folder, and the process that runs it.
 
-    ``inside`` goes before each command: ("ip", "netns", "exec", NAME) for one with a network of its own.
+    ``inside`` goes before each command: ("ip", "netns", "exec", NAME) for a network of its own.
     """
 
     role = ""
@@ -100,7 +100,7 @@ class Party:
         return path.read_text("utf-8", "replace")[-4000:] if path.exists() else ""
 
     def processes(self) -> list[int]:
-        """The processes of this party: those that name its folder, their children, and those forked for them."""
+        """Its processes: those that name its folder, their children, and those forked for them."""
         listing = subprocess.run(["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True).stdout
         rows = [
             (int(a), int(b), c) for a, b, c in re.findall(r"^\s*(\d+)\s+(\d+)\s+(.*)$", listing, re.MULTILINE)
@@ -117,7 +117,7 @@ class Party:
         return sorted(mine - {os.getpid()})
 
     def kill(self) -> None:
-        """Kill -9 all at once, as a power cut would: those too that one of them started while they were listed."""
+        """Kill -9 all at once, as a power cut would, and what they started while being listed."""
 
         def are_gone() -> bool:
             left = self.processes()
@@ -189,10 +189,11 @@ class CoordinatorParty(Party):
         return describe_coordinator(Coordinator.open(self.folder))
 
     def wait_for_end(self, name: str = "run") -> Path:
-        """Wait until the run is finished; return its folder. One that takes too long is stopped, for the next test."""
+        """Wait until the run is finished; return its folder. Stop one that takes too long."""
         try:
             wait_until(
-                lambda: self._run()["status"] not in ("wanted", "running"), f"the run {name} ended", self.died, 600
+                lambda: self._run()["status"] not in ("wanted", "running"),
+                f"the run {name} ended", self.died, 600,
             )  # fmt: skip
         except AssertionError:
             self.command("stop", "--run", check=False)

@@ -1,4 +1,4 @@
-"""Networks for tests: namespaces joined by cables, nginx, a path that is slow or cut, and what passes by."""
+"""Networks for tests: namespaces joined by cables, nginx, a path slow or cut, and its traffic."""
 
 import asyncio
 import ctypes
@@ -59,12 +59,13 @@ def why_no_loss() -> str:
         try:
             trial.lose("site", 1.0)
         except (subprocess.CalledProcessError, OSError) as error:
-            return f"netem, which loses packets, is not to be had: {(getattr(error, 'stderr', '') or str(error)).strip()}"
+            why = (getattr(error, "stderr", "") or str(error)).strip()
+            return f"netem, which loses packets, is not to be had: {why}"
     return ""
 
 
 class Network:
-    """A namespace for the coordinator, and one for each site; a cable leads from each site to the coordinator alone."""
+    """A namespace for the coordinator, one for each site, and a cable from each site to it."""
 
     def __init__(self) -> None:
         self.name = f"fedtransfer-{secrets.token_hex(3)}"
@@ -283,8 +284,8 @@ class Relay:
         Args:
             target: the port.
             latency: seconds of a round trip; a new connection takes one, as TCP's does.
-            certificates: ca.crt, server.crt and server.key with which it ends TLS on both sides, so that what it keeps
-                can be read; None to pass on what comes.
+            certificates: ca.crt, server.crt and server.key with which it ends TLS on both sides, so
+                that what it keeps can be read; None to pass on what comes.
         """
         self.connections: list[Connection] = []
         self._target, self._latency, self._certificates = target, latency, certificates

@@ -70,10 +70,9 @@ def test_a_site_that_was_cut_off_is_left_out_and_comes_back(pair: Pair) -> None:
     healed = time.time()
     back = wait_until(lambda: pair.rounds("present", healed), "the site takes part again", seconds=150)[0]
     rounds = pair.rounds()
-    between = [each["round"] for each in rounds if left_out["round"] <= each["round"] < back["round"]]
-    print(
-        f"\ncut off for {healed - cut:.0f} s, left out of rounds {between}, back after {back['time'] - healed:.0f} s"
-    )
+    missed = [each["round"] for each in rounds if left_out["round"] <= each["round"] < back["round"]]
+    seconds = back["time"] - healed
+    print(f"\ncut off for {healed - cut:.0f} s, left out of rounds {missed}, back after {seconds:.0f} s")
     assert [each["round"] for each in rounds] == list(
         range(1, len(rounds) + 1)
     )  # not one was lost, or done again

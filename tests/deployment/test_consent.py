@@ -1,6 +1,6 @@
-"""What a site does not agree to: a run that asks it is told why, and goes on without it. Real processes.
+"""What a site does not agree to: a run is told why, and goes on without it. Real processes.
 
-One honest site, and two that are given other wishes from run to run; a site reads its settings anew at each message.
+One honest site, and two with other wishes from run to run; settings are read at each message.
 """
 
 import json
@@ -48,7 +48,7 @@ class World:
         start_all(self.coordinator, *self.sites.values())
 
     def wish(self, name: str, *lines: str) -> None:
-        """Put these lines into a site's site.toml as it was at first, each in the place of the one that it stands for."""
+        """Put these lines into a site's site.toml as it was at first, each in place of its key."""
         text = self._settings[name]
         for line in (*lines, *(["least-images = 5"] if name == "carl" else [])):
             key = line.split(" = ")[0]
@@ -58,7 +58,7 @@ class World:
         (self.sites[name].folder / "site.toml").write_text(text)
 
     def check_secrets(self, known: str) -> None:
-        """No file of the coordinator has a word of what is kept back, where others have what it knows."""
+        """No file of the coordinator has a word of what is kept back; some have what it knows."""
         files = [
             path for path in self.coordinator.folder.rglob("*") if path.is_file() and not path.is_symlink()
         ]
@@ -104,11 +104,12 @@ def test_unknown_class_and_another_backbone(world: World) -> None:
     assert start["sites"] == ["anna"]
     absent = start["absent"]
     assert absent["bert"] == (
-        "unknown-class: the site has a class that is not among the 3 that the run declares; the site's own log names it"
+        "unknown-class: the site has a class that is not among the 3 that the run declares; "
+        "the site's own log names it"
     )
     assert (
-        "the run has declared its classes, and 'melanosis' is not among them: 'red', 'green', 'yellow'; map them in "
-        'site.toml, [classes], or leave them out there with ""'
+        "the run has declared its classes, and 'melanosis' is not among them: 'red', 'green', 'yellow'; "
+        'map them in site.toml, [classes], or leave them out there with ""'
     ) in world.worker_log("bert")
     assert absent["carl"].startswith(
         "backbone-differs: backbone resnet18v2-tinyimagenet at 64 px: the server has "
@@ -140,11 +141,12 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
     assert ended.returncode == 1
     told = (
         "0 of 3 sites can take part, 1 are needed:",
-        "  anna: method-not-allowed: this site takes part in fedprox only, the run uses fedavg; agree on one of these",
-        f"  bert: too-many-rounds: this site takes part in at most 7 rounds of training or of sums within 24 hours and has "
-        f"done {done}; the run asks for 8 more; lower rounds, or wait",
-        "  carl: demand-not-met: this site demands secure-aggregation, which its version of fedtransfer does not have; "
-        "agree on something else, or install a version that has it",
+        "  anna: method-not-allowed: this site takes part in fedprox only, the run uses fedavg; "
+        "agree on one of these",
+        f"  bert: too-many-rounds: this site takes part in at most 7 rounds of training or of sums "
+        f"within 24 hours and has done {done}; the run asks for 8 more; lower rounds, or wait",
+        "  carl: demand-not-met: this site demands secure-aggregation, which its version of fedtransfer "
+        "does not have; agree on something else, or install a version that has it",
     )
     [error] = world.coordinator.events("nobody", "error")
     for line in told:
@@ -154,7 +156,7 @@ def test_a_run_that_nobody_agrees_to(world: World) -> None:
 
 
 def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
-    """Settings count from the next message on: a class is kept out, and in the middle of a run a site has had enough."""
+    """Settings count from the next message on: a class is kept out; in mid-run a site stops."""
     ledger = ExchangeLog(world.sites["carl"].folder / "sent.jsonl")
     done = ledger.rounds_since(0)
     world.wish("anna", f'bundles = ["{"0" * 64}"]')
@@ -171,8 +173,8 @@ def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     digest = build_bundle()[1]
     assert start["sites"] == ["bert", "carl"]
     assert start["absent"] == {
-        "anna": f"other-bundle: this site answers only bundle 0000000000000000…, the run came with {digest[:16]}…; "
-        "install the same version of fedtransfer on both sides"
+        "anna": "other-bundle: this site answers only bundle 0000000000000000…, "
+        f"the run came with {digest[:16]}…; install the same version of fedtransfer on both sides"
     }
     told = f"bundle {digest} is not on this site's allow-list ({'0' * 64}); nothing of it was unpacked"
     assert told in world.worker_log("anna")
@@ -184,8 +186,8 @@ def test_another_bundle_and_enough_rounds_for_today(world: World) -> None:
     assert [event["round"] for event in rounds if "bert" in event["present"]] == [1, 2, 3]
     assert [event["round"] for event in rounds if "carl" in event["present"]] == list(range(1, took + 1))
     assert {why for event in rounds for why in event["refused"].values()} == {
-        f"too-many-rounds: this site takes part in at most {done + 1} rounds of training or of sums within 24 hours "
-        f"and has done {done + took}; the run asks for 1 more; lower rounds, or wait"
+        f"too-many-rounds: this site takes part in at most {done + 1} rounds of training or of sums "
+        f"within 24 hours and has done {done + took}; the run asks for 1 more; lower rounds, or wait"
     }
     [scores] = [event for event in world.coordinator.events("rounds", "round") if event["phase"] == "score"]
     assert scores["present"] == ["bert", "carl"], "to be scored is no training"
@@ -197,7 +199,7 @@ def test_bundle_that_is_not_the_installed_one(
 ) -> None:
     """Neither the coordinator nor a site runs what another version, or somebody else, has made.
 
-    A site whose settings are wrong at that moment cannot tell what it allows, so it answers nothing else either.
+    A site whose settings are wrong cannot tell what it allows, so it answers nothing else either.
     """
     coordinator = Coordinator.open(world.coordinator.folder)
     settings = {"sites": 3, "min-sites": 1, "rounds": 1, "data": "each site's own"}
@@ -231,7 +233,8 @@ def test_bundle_that_is_not_the_installed_one(
     assert "0 of 3 sites can take part, 1 are needed" in details
     assert "bert: unusable: the site's settings cannot be used; the site's own log says why" in details
     assert "site.toml: not valid TOML: " in world.worker_log("bert")
-    told = f"other-bundle: this site answers only bundle {build_bundle()[1][:16]}…, the run came with {digest[:16]}…"
+    allowed = build_bundle()[1]
+    told = f"other-bundle: this site answers only bundle {allowed[:16]}…, the run came with {digest[:16]}…"
     for name in ("anna", "carl"):
         assert f"{name}: {told}" in details
         assert f"bundle {digest} is not on this site's allow-list" in world.worker_log(name)

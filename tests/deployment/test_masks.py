@@ -1,4 +1,4 @@
-"""Secure aggregation among real processes: totals are those of the plain run, whoever drops out, and whoever is refused."""
+"""Secure aggregation of real processes: plain totals, whoever drops out, and whoever is refused."""
 
 import json
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def assert_same_heads(got: Path, expected: Path) -> None:
 
 
 def is_training(site: SiteParty) -> bool:
-    """Whether it has shared masks with the others, and is at work on the message that comes next."""
+    """Whether it has shared masks with the others, and is at work on the next message."""
     told = worker_status(SiteFolder.open(site.folder))
     return bool(told and told["last"] and told["last"]["kind"] == "query.peers" and told["doing_since"])
 
@@ -126,7 +126,7 @@ def test_heads_are_those_of_the_plain_run(world: World, strategy: str, settings:
 
 
 def test_a_site_killed_in_a_masked_round(world: World) -> None:
-    """Others have masks in common with it already; the total is that of those who remain, and says so."""
+    """Others have masks in common with it already; the total is of those who stay, and says so."""
     settings = {
         "rounds": 1,
         "local_epochs": LONG,
@@ -149,7 +149,7 @@ def test_a_site_killed_in_a_masked_round(world: World) -> None:
 
 
 def test_a_coordinator_that_invents_a_site(world: World) -> None:
-    """Dora is enrolled, but nobody at anna's has heard of her: anna shares no masks with her, the others do."""
+    """Dora is enrolled, but anna has not heard of her, and shares no masks with her; others do."""
     told = world.coordinator.command("roster").stdout
     anna = world.sites["anna"].folder
     (anna / "roster.toml").write_text(told)

@@ -1,5 +1,6 @@
-"""Methods that send more than heads and updates, or keep state at sites, with real processes: the heads are those of a
-run in one process.
+"""Methods that send more than heads and updates, or keep state at sites, with real processes.
+
+The heads are those of a run in one process.
 """
 
 import json
@@ -130,8 +131,8 @@ def test_a_run_that_begins_with_sums(world: World) -> None:
     for name, site in world.sites.items():
         entries = [entry for entry in site.sent()[before[name] :] if entry["kind"] != "query"]
         assert [(entry["kind"], entry["round"]) for entry in entries] == [
-            ("train.gather", 0), ("train.gather", 0), ("evaluate.trial", 0), ("train", 1), ("train", 2), ("evaluate", 3),
-            ("evaluate.finish", told["best_round"]),
+            ("train.gather", 0), ("train.gather", 0), ("evaluate.trial", 0), ("train", 1), ("train", 2),
+            ("evaluate", 3), ("evaluate.finish", told["best_round"]),
         ]  # fmt: skip
         assert {entry["method"] for entry in entries} == {"fed3r, fedavg"}
         site.command("evaluate")

@@ -1,4 +1,4 @@
-"""Killed with -9 and recovered: sites and the coordinator, alone and together. The head is that of an undisturbed run."""
+"""Killed with -9: sites and the coordinator, alone and together. The head is as if undisturbed."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ OPTIONS = [word for key, value in SETTINGS.items() for word in (f"--{key.replace
 
 
 class Everyone:
-    """The coordinator and its sites, all running, and the head that an undisturbed run ends with."""
+    """The coordinator and its sites, all running, and the head of an undisturbed run."""
 
     def __init__(self, folder: Path) -> None:
         for number, site in enumerate(SITES):

@@ -1,4 +1,4 @@
-"""Refused at the door: who is not enrolled, or no longer, and who only passes for the coordinator. Real processes."""
+"""Refused: who is not enrolled, or no longer, or passes for the coordinator. Real processes."""
 
 import http.server
 import ssl
@@ -118,8 +118,11 @@ def test_other_authority(coordinator: CoordinatorParty, data: Path, tmp_path: Pa
     assert checked.returncode == 1
     *_, last = checked.stdout.splitlines()
     assert last.split(maxsplit=2)[:2] == ["ERROR", "certificate"]
-    for words in ("is not signed by your ca.crt (", "you have another federation's ca.crt, or somebody intercepts the connection",
-                  "Compare its SHA-256 with the coordinator's people"):  # fmt: skip
+    for words in (
+        "is not signed by your ca.crt (",
+        "you have another federation's ca.crt, or somebody intercepts the connection",
+        "Compare its SHA-256 with the coordinator's people",
+    ):
         assert words in last
 
 
@@ -146,8 +149,8 @@ def test_host_that_the_certificate_is_not_for(
         tmp_path / "site", "elsewhere", coordinator, data, f"127.1:{coordinator.port}", enrol=False
     )
     told = (
-        "the coordinator's certificate is not for '127.1'; use the name that it is for, or have it renewed for this name too: "
-        "fedtransfer server renew --host 127.1"
+        "the coordinator's certificate is not for '127.1'; use the name that it is for, "
+        "or have it renewed for this name too: fedtransfer server renew --host 127.1"
     )
     assert refusal(site) == ("certificate", told)  # 127.1 is another way to write 127.0.0.1
 

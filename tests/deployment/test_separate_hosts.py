@@ -21,7 +21,7 @@ ROUNDS = 2
 LARGE = 8_000_000  # bytes of a head with 8,000 hidden units; Flower sends them in pieces of 5 MiB
 OPTIONS = ("--hidden-units", "8000", "--local-epochs", "3", "--learning-rate", "0.01")
 
-# What a stranger would try, with Flower's own client, at an address; it prints how often each was refused, and how.
+# What a stranger would try at an address, with Flower's own client; prints how each was refused.
 STRANGER = """\
 import json, socket, sys
 import httpx
@@ -34,7 +34,8 @@ from fedtransfer.common.wire.bundle import build_bundle
 host, port, authority = sys.argv[1], sys.argv[2], sys.argv[3]
 client = ControlHttpClient.from_server_address(f"{host}:{port}", False, open(authority, "rb").read(), [])
 bundle, digest = build_bundle()
-asked = {"list": (client.ListRuns, ListRunsRequest()), "start": (client.StartRun, StartRunRequest(fab=fab_to_proto(Fab(digest, bundle, {}))))}
+start = StartRunRequest(fab=fab_to_proto(Fab(digest, bundle, {})))
+asked = {"list": (client.ListRuns, ListRunsRequest()), "start": (client.StartRun, start)}
 told = {}
 for name in sys.argv[4:]:
     ask, request = asked[name]

@@ -1,4 +1,4 @@
-"""Nothing but the named messages leaves a site: its traffic is captured, and every byte accounted for by kind."""
+"""Nothing but named messages leaves a site: every byte of its traffic is accounted for by kind."""
 
 import binascii
 import datetime
@@ -40,13 +40,13 @@ pytestmark = pytest.mark.full
 PATIENT = "Müller-Anna-1957-03-12"
 FEATURES = 256  # of the bundled backbone
 ROUNDS = 3
-# A run with one round and every other kind of message: sums, trials, SCAFFOLD's variates, a personal head.
+# One round and every other kind of message: sums, trials, SCAFFOLD's variates, a personal head.
 ALL_KINDS = (
     "--rounds", "1", "--standardise", "federated", "--init", "fed3r", "--strategy", "scaffold",
     "--personal-epochs", "1",
 )  # fmt: skip
 
-# Every kind of request that a site makes: what it is in Flower's protobuf, and the fields that it may have.
+# All kinds of requests of a site: what each is in Flower's protobuf, and its possible fields.
 KINDS: dict[str, tuple[type[Any], set[str]]] = {
     "activate-node": (fleet_pb2.ActivateNodeRequest, {"public_key", "heartbeat_interval"}),
     "send-node-heartbeat": (heartbeat_pb2.SendNodeHeartbeatRequest, {"node", "heartbeat_interval"}),
@@ -71,12 +71,13 @@ KINDS: dict[str, tuple[type[Any], set[str]]] = {
 CLOCK = "the time (GET /)"
 HEADERS = {"host", "accept", "accept-encoding", "connection", "user-agent"}
 SIGNED = HEADERS | {
-    "content-type", "content-length", TIMESTAMP_HEADER, FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER,
+    "content-type", "content-length", TIMESTAMP_HEADER, FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
 }  # fmt: skip
 OF_SUPERNODE = SIGNED | {"flwr-package-name", "flwr-package-version", "flwr-component-name"}
 METADATA = {
-    "run_id", "message_id", "src_node_id", "dst_node_id", "reply_to_message_id", "ttl", "message_type", "created_at",
-    "dst_task_id",
+    "run_id", "message_id", "src_node_id", "dst_node_id", "reply_to_message_id", "ttl", "message_type",
+    "created_at", "dst_task_id",
 }  # fmt: skip
 
 
@@ -151,7 +152,7 @@ class Watch:
                     self.peers.add((_end(words[2])[0], _end(words[1])[1], _end(words[2])[1]))
 
     def strangers(self) -> list[tuple[str, int, int]]:
-        """Return the connections that lead neither to the coordinator nor from one of the site's processes to another."""
+        """Return connections that lead neither to the coordinator nor between its processes."""
         own = {port for _, port in self.listening} | {self.port}
         return [peer for peer in self.peers if peer[0] not in ("127.0.0.1", "::1") or not own & set(peer[1:])]
 
@@ -204,7 +205,7 @@ class Captured:
 
 @pytest.fixture(scope="module")
 def captured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captured]:
-    """Have a site take part in two runs, refuse another, and leave, all through a relay that reads what passes."""
+    """Have a site take part in two runs, refuse another, and leave, all through a relay."""
     folder = tmp_path_factory.mktemp("traffic")
     pictures = class_folders(folder / "Station 7", 0, name=f"{PATIENT}-")
     (pictures / "red" / f"{PATIENT}-broken.png").write_bytes(b"no picture at all")
@@ -329,8 +330,8 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
             assert all(np.isfinite(array).all() for array in value.total)
     told.pop("Preparing", 0)  # as many as the machine is slow
     assert told == {
-        "Description": 2, "Update": ROUNDS + 1, "Scores": 2, "Confusion": 2, "Sums": 2, "Tally": 1, "Personal": 1,
-        "SiteError": 1,
+        "Description": 2, "Update": ROUNDS + 1, "Scores": 2, "Confusion": 2, "Sums": 2, "Tally": 1,
+        "Personal": 1, "SiteError": 1,
     }  # fmt: skip
 
 
@@ -383,7 +384,7 @@ def test_processes_of_the_site_hold_no_other_connection(captured: Captured) -> N
 
 
 def table(captured: Captured) -> str:
-    """What the site sent and was sent back, by kind: in all, and in a round between the first and the last."""
+    """What the site sent and was sent back, by kind: in all, and in a round in the middle."""
     answers = dict(zip(map(id, captured.requests), captured.answers, strict=True))
     in_order = sorted(
         (r for r in captured.requests if r.kind != CLOCK), key=lambda r: r.headers[TIMESTAMP_HEADER]

@@ -1,4 +1,4 @@
-"""The commands of README and docs/deploy.md, as they are written there; and the promise that they end with the same head."""
+"""The commands of README and docs/deploy.md, as written, and their promise: the same head."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def block(page: str, after: str) -> str:
 
 
 def bash(script: str, folder: Path, timeout: float) -> str:
-    """Run a script as a person would who has done `make install`; fail at the first command that fails."""
+    """Run a script as a person would after `make install`; fail at the first command that fails."""
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     script = script.replace("source .venv/bin/activate\n", "")
     done = subprocess.run(
@@ -64,13 +64,15 @@ def test_the_walk_through_on_one_machine(tmp_path: Path) -> None:
             for i in range(12):
                 picture(colour, 1000 * number + 100 * c + i).save(folder / f"{i}.png")
     script = block((ROOT / "docs" / "deploy.md").read_text("utf-8"), "The same by hand, with two sites")
-    stop = "\nfor name in north south; do fedtransfer client stop --dir $name; done\nfedtransfer server stop --dir coordinator"
+    stop = """
+for name in north south; do fedtransfer client stop --dir $name; done
+fedtransfer server stop --dir coordinator"""
     assert stop.strip() in script, "the script stops what it starts"
     try:
         told = bash(script, tmp_path, 400)
     finally:
-        subprocess.run(["bash", "-c", stop], cwd=tmp_path, env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
-                       capture_output=True, timeout=100)  # fmt: skip
+        environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        subprocess.run(["bash", "-c", stop], cwd=tmp_path, env=environment, capture_output=True, timeout=100)
     assert "  north: " in told
     assert "round 5: 2 of 2 sites" in told
     assert "finished: " in told

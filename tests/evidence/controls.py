@@ -1,7 +1,7 @@
 """Controls of the audits: correct mechanisms stay below their claimed ε, broken ones do not.
 
-``python tests/evidence/controls.py --out FILE`` writes a table: for each mechanism, fault and claim,
-the lower bounds of ε from audits of one run. A fault replaces a single function while an audit runs.
+``python tests/evidence/controls.py --out FILE`` writes a table: for each mechanism, fault and claim
+the lower bounds of ε from audits of one run. A fault replaces one function while an audit runs.
 """
 
 import csv
@@ -204,31 +204,38 @@ def _by_images() -> float:
 
 
 _draw = NoiseSource.draw
+_TRAINING, _MECHANISM = "fedtransfer.client.training", "fedtransfer.server.privacy.mechanism"
 CONTROLS = (
     Control("DP-SGD", "", dp_sgd),
-    Control("DP-SGD", "noise off", dp_sgd, partial(patch.object, NoiseSource, "draw", lambda source: 0 * _draw(source))),
-    Control("DP-SGD", "clip off", dp_sgd, _replaced("fedtransfer.client.training.private.ClippedGradients", _unbounded_gradients)),
+    Control("DP-SGD", "noise off", dp_sgd,
+            partial(patch.object, NoiseSource, "draw", lambda source: 0 * _draw(source))),
+    Control("DP-SGD", "clip off", dp_sgd,
+            _replaced(_TRAINING + ".private.ClippedGradients", _unbounded_gradients)),
     Control("DP-SGD", "all images in every batch, a sample accounted for", dp_sgd,
-            _replaced("fedtransfer.client.training.private.batches", lambda n, rate, steps, rng: [np.arange(n)] * steps)),
+            _replaced(_TRAINING + ".private.batches", lambda n, rate, steps, rng: [np.arange(n)] * steps)),
     Control("DP-SGD", f"{STEPS} steps, one accounted for", partial(dp_sgd, counted=1)),
     Control("DP-SGD, one image or none", "", dp_sgd_singly),
-    Control("DP-SGD, one image or none", "no noise on empty batches", dp_sgd_singly, _silent_on_empty_batches),
+    Control("DP-SGD, one image or none", "no noise on empty batches", dp_sgd_singly,
+            _silent_on_empty_batches),
     Control("DP-FedNCM", "", dp_fedncm),
-    Control("DP-FedNCM", "noise off", dp_fedncm, _replaced("fedtransfer.client.training.statistics.noised", _silent)),
-    Control("DP-FedNCM", "clip off", dp_fedncm, _replaced("fedtransfer.client.training.statistics.clipped_rows", lambda x, bound: x)),
+    Control("DP-FedNCM", "noise off", dp_fedncm, _replaced(_TRAINING + ".statistics.noised", _silent)),
+    Control("DP-FedNCM", "clip off", dp_fedncm,
+            _replaced(_TRAINING + ".statistics.clipped_rows", lambda x, bound: x)),
     Control("DP-Fed3R", "", dp_fed3r),
-    Control("DP-Fed3R", "noise off", dp_fed3r, _replaced("fedtransfer.client.training.statistics.noised", _silent)),
-    Control("DP-Fed3R", "clip off", dp_fed3r, _replaced("fedtransfer.client.training.statistics.clipped_rows", lambda x, bound: x)),
+    Control("DP-Fed3R", "noise off", dp_fed3r, _replaced(_TRAINING + ".statistics.noised", _silent)),
+    Control("DP-Fed3R", "clip off", dp_fed3r,
+            _replaced(_TRAINING + ".statistics.clipped_rows", lambda x, bound: x)),
     Control("site level", "", site_level),
-    Control("site level", "noise off", site_level, _replaced("fedtransfer.server.privacy.mechanism.noised", _silent)),
-    Control("site level", "clip off", site_level, _replaced("fedtransfer.server.privacy.mechanism.clipped", lambda delta, bound: delta)),
+    Control("site level", "noise off", site_level, _replaced(_MECHANISM + ".noised", _silent)),
+    Control("site level", "clip off", site_level,
+            _replaced(_MECHANISM + ".clipped", lambda delta, bound: delta)),
     Control("site level", "sites weighted by their images", site_level,
-            _replaced("fedtransfer.server.privacy.mechanism.clipped", partial(_times, _by_images()))),
+            _replaced(_MECHANISM + ".clipped", partial(_times, _by_images()))),
     Control("site level", "divided by the sites that answered", site_level,
-            _replaced("fedtransfer.server.privacy.mechanism.clipped", partial(_times, SITES / _INSIDE))),
+            _replaced(_MECHANISM + ".clipped", partial(_times, SITES / _INSIDE))),
     Control("site level, one site or none", "", site_level_singly),
     Control("site level, one site or none", "no noise on empty cohorts", site_level_singly,
-            _replaced("fedtransfer.server.privacy.mechanism.noised", _silent_on_zeros)),
+            _replaced(_MECHANISM + ".noised", _silent_on_zeros)),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def binomial_p_value(counts: NDArray[np.integer], trials: int, chance: float) ->
 
 @cache
 def _cells(count: int, trials: int, chance: float) -> tuple[list[int], NDArray[np.float64]]:
-    """Return the last value of each cell, and the count expected in it; cells are as narrow as possible."""
+    """Return last value and expected count of each cell; cells are as narrow as possible."""
     cells, below = [], 0.0
     for value, at_most in enumerate(binom.cdf(np.arange(trials + 1), trials, chance)):
         if (at_most - below) * count >= _EXPECTED and (1 - at_most) * count >= _EXPECTED:

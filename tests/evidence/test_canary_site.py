@@ -1,4 +1,4 @@
-"""A canary site: right code stays below its claim, weighting by numbers of images does not. All randomness has a seed."""
+"""A canary site: right code stays below its claim, weighting by images does not. All is seeded."""
 
 import csv
 import math
@@ -47,7 +47,7 @@ def test_a_gaussian_mechanism_is_refuted_in_less_than_one_of_twenty_audits(noise
 
 
 def test_the_bound_is_that_of_errors_on_runs_that_did_not_choose_the_threshold() -> None:
-    """With none of 500 runs misjudged on either side both rates are below 0.0074 at once, with 95 % confidence."""
+    """With none of 500 runs misjudged on either side both rates are below 0.0074, at 95 %."""
     there, away = np.full(1000, 1.0), np.full(1000, 0.0)
     most = 1 - 0.025 ** (1 / 500)
     assert threshold_bound(there, away, 0.0) == pytest.approx(math.log((1 - most) / most))

@@ -1,4 +1,4 @@
-"""The audit finds what is wrong, and nothing where nothing is. Everything random has a seed, so a result repeats."""
+"""The audit finds what is wrong, and nothing where nothing is. All randomness has a seed."""
 
 import csv
 from concurrent.futures import ThreadPoolExecutor

@@ -95,7 +95,7 @@ def test_uses_of_an_image_alone_tell_of_shuffling() -> None:
 
 
 def test_p_values_of_poisson_samples_are_not_too_small() -> None:
-    """A test at 5 % has false alarms in 5 % or less; each of the three is uniform, but for its cells."""
+    """A test at 5 % has false alarms in 5 % or less; all three are uniform, but for their cells."""
     rng = np.random.default_rng(1)
     used = [rng.random((200, 100)) < 0.2 for _ in range(400)]
     assert np.mean([poisson_p_value(one, 0.2) < 0.05 for one in used]) < 0.085

@@ -20,7 +20,7 @@ from fedtransfer.simulations.data.datasets import resolve_data
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Pictures in two colours; three of the test images are training images too, and so are five of the demo."""
+    """Pictures in two colours; three test images and five of the demo are training images too."""
     colours = list(COLOURS.values())[:2]
     train = np.stack([np.asarray(picture(colours[i % 2], i, (32, 32))) for i in range(120)])
     demo = archive_arrays(str(resolve_data("cifar10-demo")))["x_train"][:5]

@@ -26,6 +26,7 @@ whatever stood here
 More.
 """
 PIVOT = 'across = "setting"\ncell = "{cell}"\nnames = {{iid = "equal"}}'
+EQUAL = ("| method | equal |", "|---|---|")
 
 
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
@@ -49,9 +50,9 @@ def page_of(folder: Path, layout: str, csv: str = CSV) -> Path:
 @pytest.mark.parametrize(
     ("layout", "rows"),
     [
-        (PIVOT.format(cell="accuracy"), ["| method | equal |", "|---|---|", "| a | 50.0 ± 1.2 |", "| b | 62.5 |"]),
-        (PIVOT.format(cell="rounds"), ["| method | equal |", "|---|---|", "| a | 7, 1,235 |", "| b | 8, 1 (2 of 5) |"]),
-        (PIVOT.format(cell="{accuracy_interval:2p}"), ["| method | equal |", "|---|---|", "| a | 1.23 |", "| b | – |"]),
+        (PIVOT.format(cell="accuracy"), [*EQUAL, "| a | 50.0 ± 1.2 |", "| b | 62.5 |"]),
+        (PIVOT.format(cell="rounds"), [*EQUAL, "| a | 7, 1,235 |", "| b | 8, 1 (2 of 5) |"]),
+        (PIVOT.format(cell="{accuracy_interval:2p}"), [*EQUAL, "| a | 1.23 |", "| b | – |"]),
         (
             'leave-out = ["a"]\ncells = {share = "{accuracy:.2f}", of = "{seeds}"}',
             ["| method | share | of |", "|---|---|---|", "| b | 0.62 | 5 |"],
