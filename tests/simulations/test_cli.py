@@ -184,7 +184,8 @@ for name in ("common", "client", "server", "simulations", "fedtransfer", "flwr")
 import json, zipfile, keras, numpy as np
 model = keras.models.load_model(sys.argv[1])
 image = np.load(sys.argv[2])
-assert json.loads(zipfile.ZipFile(sys.argv[1]).read("fedtransfer.json"))["classes"] == ["blue", "green", "red"]
+described = json.loads(zipfile.ZipFile(sys.argv[1]).read("fedtransfer.json"))
+assert described["classes"] == ["blue", "green", "red"]
 print(json.dumps(model.predict(image[None], verbose=0)[0].tolist()))
 """
 

@@ -1,4 +1,4 @@
-"""Every method in a whole run: it ends with finite scores, and stopped and resumed with the same bits."""
+"""Every method in a whole run: it ends with finite scores, and resumed with the same bits."""
 
 import csv
 import json
@@ -57,7 +57,9 @@ METHODS: dict[str, dict[str, Any]] = {
         **DEEP, "personal_epochs": 1, "strategy": "scaffold", "backbone_rate": 1.0,
     },
     "unfreeze": {"unfreeze_at": "3:conv5_block2", "learning_rate": 0.3},
-    "unfreeze-init": {"unfreeze_at": "2:conv5_block2", "init": "fed3r", "personal_epochs": 1, "learning_rate": 0.3},
+    "unfreeze-init": {
+        "unfreeze_at": "2:conv5_block2", "init": "fed3r", "personal_epochs": 1, "learning_rate": 0.3,
+    },
     "hidden-units": {"hidden_units": 16, "learning_rate": 2.0, "local_epochs": 10},
     "dropout": {"dropout": 0.3},
     "penalty": {"l2": 1e-3},
@@ -83,7 +85,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Run a federation of three sites over four rounds, without a picture of it; return the run folder."""
+    """Run a federation of three sites over four rounds, without pictures; return the run folder."""
     for picture in (
         "fedtransfer.server.app.plot_curves",
         "fedtransfer.simulations.federation.plot_partition",

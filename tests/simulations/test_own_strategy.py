@@ -31,8 +31,8 @@ def test_the_example_runs_as_an_object_and_by_its_name(
 
     def run(name: str, given: Strategy | None = None, rounds: int = 3, **settings: object) -> None:
         config = RunConfig(
-            data=str(data), out=str(tmp_path / name), sites=4, alpha=2.0, min_images=6, rounds=rounds, baselines=False,
-            models=False, **settings,
+            data=str(data), out=str(tmp_path / name), sites=4, alpha=2.0, min_images=6, rounds=rounds,
+            baselines=False, models=False, **settings,
         )  # fmt: skip
         heads[name] = load_head(simulate(config, QUIET, strategy=given).folder / "last-head.npz")[0]
 

@@ -33,9 +33,8 @@ from pathlib import Path
 from fedtransfer.simulations import pretraining
 whole = pretraining.small_resnet
 pretraining.small_resnet = lambda: whole((4, 6), 1)
-pretraining.pretrain(
-    Path({data!r}), Path({out!r}), pretraining.PretrainingRecipe(4, 32, 16, 0.05), lambda line: print(line, flush=True)
-)
+recipe = pretraining.PretrainingRecipe(4, 32, 16, 0.05)
+pretraining.pretrain(Path({data!r}), Path({out!r}), recipe, lambda line: print(line, flush=True))
 """
 
 

@@ -1,4 +1,4 @@
-"""Whole private simulations: what their folders and screens say, and what a simulation alone knows."""
+"""Whole private simulations: what folders and screens say, and what a simulation alone knows."""
 
 import csv
 import json
@@ -22,8 +22,8 @@ from fedtransfer.simulations.report.texts import epsilon
 pytestmark = pytest.mark.run
 CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
 SITE = {
-    "dp": "site", "noise_multiplier": 1.0, "clip": 0.3, "weighting": "uniform", "sampling": "poisson", "fraction": 0.5,
-    "classes": "declared", "class_names": CLASSES, "baselines": False,
+    "dp": "site", "noise_multiplier": 1.0, "clip": 0.3, "weighting": "uniform", "sampling": "poisson",
+    "fraction": 0.5, "classes": "declared", "class_names": CLASSES, "baselines": False,
 }  # fmt: skip
 
 

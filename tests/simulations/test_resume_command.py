@@ -20,8 +20,8 @@ from fedtransfer.common.errors import UserError
 
 pytestmark = pytest.mark.run
 
-SETTINGS = ["--sites", "3", "--alpha", "5", "--rounds", "12", "--strategy", "fedadagrad", "--fraction", "0.7", "--no-models",
-            "--no-baselines", "--callbacks", "stopping:Hold"]  # fmt: skip
+SETTINGS = ["--sites", "3", "--alpha", "5", "--rounds", "12", "--strategy", "fedadagrad", "--fraction", "0.7",
+            "--no-models", "--no-baselines", "--callbacks", "stopping:Hold"]  # fmt: skip
 
 
 def command(*arguments: str) -> str:
@@ -34,7 +34,7 @@ def command(*arguments: str) -> str:
 
 
 def ended_in_a_round(folder: Path, data: Path, how: signal.Signals) -> tuple[int, str]:
-    """Start a run, and end it in the middle of its sixth round; return its exit status and what it said."""
+    """Start a run, end it in the middle of its sixth round; return exit status and output."""
     child = forked.start(
         "-m", "fedtransfer", "simulate", "--data", str(data), *SETTINGS, "--out", str(folder),
         output=(log := folder.with_suffix(".log")),
@@ -156,7 +156,8 @@ def test_prepare_writes_sites_and_says_how_to_go_on(tmp_path: Path, folder_of_cl
         app, ["simulate", "--data", data, "--sites", "3", "--alpha", "5", "--prepare", str(folder)]
     )
     assert result.stdout == (
-        f"flwr run . --run-config {folder}/config.toml --federation-config 'num-supernodes=3 client-resources-num-cpus=1' --stream\n"
+        f"flwr run . --run-config {folder}/config.toml "
+        "--federation-config 'num-supernodes=3 client-resources-num-cpus=1' --stream\n"
     )
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["prepared"] == str(folder)

@@ -44,8 +44,9 @@ def test_runs_are_listed_with_what_came_of_them(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     first, second = sorted(json.loads(done.stdout), key=lambda row: row["folder"])
     assert first | {"when": ""} == {
-        "folder": str(folder / "first"), "data": "photos", "strategy": "fedprox", "rounds": 20, "sites": 10, "accuracy": 0.75,
-        "balanced_accuracy": 0.5, "bytes": 4000.0, "epsilon": None, "when": "", "finished": True,
+        "folder": str(folder / "first"), "data": "photos", "strategy": "fedprox", "rounds": 20, "sites": 10,
+        "accuracy": 0.75, "balanced_accuracy": 0.5, "bytes": 4000.0, "epsilon": None, "when": "",
+        "finished": True,
     }  # fmt: skip
     assert (second["finished"], second["accuracy"], second["rounds"]) == (False, None, 100)
     table = CliRunner().invoke(app, ["runs", str(folder)]).stdout

@@ -163,9 +163,10 @@ def test_defaults_federate_well(tmp_path: Path) -> None:
 
 
 def test_plain_fedavg_partial_participation_and_a_hidden_layer(tmp_path: Path) -> None:
-    settings = {"server_momentum": 0.0, "server_learning_rate": 1.0, "fraction": 0.3, "hidden_units": 16, "dropout": 0.1, "l2": 1e-4,
-                "optimizer": "adam", "learning_rate": 0.01, "rounds": 8, "local_epochs": 3, "patience": 1,
-                "partition": "pathological", "classes_per_site": 5}  # fmt: skip
+    settings = {"server_momentum": 0.0, "server_learning_rate": 1.0, "fraction": 0.3, "hidden_units": 16,
+                "dropout": 0.1, "l2": 1e-4, "optimizer": "adam", "learning_rate": 0.01, "rounds": 8,
+                "local_epochs": 3, "patience": 1, "partition": "pathological",
+                "classes_per_site": 5}  # fmt: skip
     result, again = run(tmp_path / "one", **settings), run(tmp_path / "two", **settings, baselines=False)
     assert (result.folder / "head.npz").read_bytes() == (again.folder / "head.npz").read_bytes()
     sites = table(result.folder / "sites.csv")
@@ -199,11 +200,11 @@ def test_four_domains(pacs: Path, tmp_path: Path) -> None:
 
 
 def test_a_network_of_ones_own(tmp_path: Path, folder_of_classes) -> None:
-    """The whole path of a file, with a small network of random weights; its features are of another scale than the bundled ones."""
+    """The whole path of a file, with a small random network whose features have another scale."""
     moved(small_resnet((4, 6, 8))).save(tmp_path / "own.keras")
     result = run(
-        tmp_path / "run", data=str(folder_of_classes(10)), backbone=str(tmp_path / "own.keras"), resolution=32, sites=2,
-        min_images=3, alpha=100.0, rounds=3, models=True,
+        tmp_path / "run", data=str(folder_of_classes(10)), backbone=str(tmp_path / "own.keras"),
+        resolution=32, sites=2, min_images=3, alpha=100.0, rounds=3, models=True,
     )  # fmt: skip
     assert (result.summary["backbone"]["name"], result.summary["backbone"]["resolution"]) == ("own", 32)
     _agrees_with_its_head(result, 8)
@@ -216,8 +217,8 @@ def test_resnet50v2_at_224_from_a_local_file(tmp_path: Path, folder_of_classes) 
     weights = tmp_path / "resnet50v2.weights.h5"
     keras.applications.ResNet50V2(include_top=False, weights=None, pooling="avg").save_weights(weights)
     result = run(
-        tmp_path / "run", data=str(folder_of_classes(8)), backbone="resnet50v2", weights=str(weights), sites=2,
-        min_images=3, alpha=100.0, rounds=3, baselines=False, models=True,
+        tmp_path / "run", data=str(folder_of_classes(8)), backbone="resnet50v2", weights=str(weights),
+        sites=2, min_images=3, alpha=100.0, rounds=3, baselines=False, models=True,
     )  # fmt: skip
     assert (result.summary["backbone"]["name"], result.summary["backbone"]["resolution"]) == (
         "resnet50v2",

@@ -1,4 +1,4 @@
-"""``fedtransfer audit``: plans and runs are attacked, what comes of it is written down, and what cannot be is refused."""
+"""``fedtransfer audit``: plans and runs are attacked; results are written, wrong wishes refused."""
 
 import csv
 import io

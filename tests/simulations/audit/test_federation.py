@@ -1,4 +1,4 @@
-"""Federations in memory: the bits of the in-process engine, and what the real server sees of sites."""
+"""Federations in memory: bits of the in-process engine, and what the real server sees of sites."""
 
 from pathlib import Path
 
@@ -146,8 +146,8 @@ def test_under_masks_the_server_sees_the_sum_to_rounding(tmp_path: Path, setting
 
 
 def test_shared_noise_is_on_the_total_and_only_there() -> None:
-    settings = {**DP_IMAGE, "masks": True, "noise": "shared", "strategy": "fedncm", "min_sites": 3, "image_rate": 0.05,
-                "weighting": "examples", "noise_multiplier": 2.0}  # fmt: skip
+    settings = {**DP_IMAGE, "masks": True, "noise": "shared", "strategy": "fedncm", "min_sites": 3,
+                "image_rate": 0.05, "weighting": "examples", "noise_multiplier": 2.0}  # fmt: skip
     config = RunConfig(sites=3, **settings)
     totals = []
     for seed in range(40):

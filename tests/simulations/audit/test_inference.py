@@ -1,4 +1,4 @@
-"""Measures of attacks: against scikit-learn, published numbers, and scores whose distribution is known."""
+"""Measures of attacks: against scikit-learn, published numbers, scores of a known distribution."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_answers_that_hang_together_have_wider_intervals(axis: int) -> None:
 
 
 def test_intervals_hold_what_an_attack_does_on_other_images_too() -> None:
-    """Some images are found by every head, others by none: the interval is not that of the images at hand alone."""
+    """Some images are found by every head, others by none: the interval is not of these alone."""
     told, rng = [], np.random.default_rng(0)
     for seed in range(25):
         inside = rng.random((30, 100)) < 0.5

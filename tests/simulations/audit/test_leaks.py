@@ -1,4 +1,4 @@
-"""What can be read off what a site sends: exactly where it should be, well after many steps, by chance under privacy."""
+"""What a site's message tells: all where it should, much after many steps, chance under privacy."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_where_a_class_is_absent_it_tells_the_sum_of_features_of_each_other(
 
 
 def test_a_head_that_has_been_trained_tells_it_too() -> None:
-    """One more step, from a head that is far from zeros: P is then not known beforehand, but found."""
+    """One more step, from a head far from zeros: P is then not known beforehand, but found."""
     rng = np.random.default_rng(5)
     x, y = drawn(np.array([5, 0, 12, 1, 0, 6]), rng)
     others, labels = drawn(np.array([4, 4, 4, 4, 4, 4]), rng)
@@ -83,7 +83,7 @@ def test_a_head_that_has_been_trained_tells_it_too() -> None:
     ],
 )
 def test_many_steps_blur_it(images: int, epochs: int, rate: float, wrong: float, alike: float) -> None:
-    """Shares of images by class, and mean features, in the mean over ten sites whose classes are Dirichlet at 0.3."""
+    """Class shares and mean features, in the mean over ten sites with classes Dirichlet at 0.3."""
     errors, cosines, naive = [], [], []
     for seed in range(10):
         rng = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def test_lira_does_not_depend_on_the_unit_of_confidences(
     attack: Attack, number: int, seed: int, scale: float, shift: float
 ) -> None:
     target, shadows = made_up(seed, number)
-    # With variances of their own each image may have a unit of its own; with one for all only its zero.
+    # With a variance each, images may each have a unit; with one for all only a zero each.
     scales = scale ** np.linspace(-1, 1, len(target.images)) if number == 80 else np.array(scale)
     shifts = shift * np.linspace(-1, 1, len(target.images))
     moved = attack(
@@ -194,15 +194,15 @@ def under(dp: str) -> Shadows:
     settings: dict[str, dict[str, object]] = {
         "fedncm": {"strategy": "fedncm"},
         "DP-FedNCM": {"strategy": "fedncm", **DECLARED, "epsilon": 1.0},
-        "DP-SGD": {**DECLARED, "epsilon": 1.0, "rounds": 3, "local_steps": 4, "image_rate": 0.25, "batch_size": 10,
-                   "weighting": "uniform", "learning_rate": 1.0},
+        "DP-SGD": {**DECLARED, "epsilon": 1.0, "rounds": 3, "local_steps": 4, "image_rate": 0.25,
+                   "batch_size": 10, "weighting": "uniform", "learning_rate": 1.0},
     }  # fmt: skip
     config = RunConfig(sites=3, **settings[dp])
     return run_shadows(config, pool(240), drawn(300, 1), 10, 64, rng=np.random.default_rng(11))
 
 
 def exceeds(scores: np.ndarray, inside: np.ndarray, epsilon: float, delta: float = 1e-5) -> bool:
-    """Whether at some threshold the true positive rate is above e^ε · the false one + δ, by intervals of 99.9 %."""
+    """Whether at some threshold TPR > e^ε · FPR + δ, by intervals of 99.9 %."""
     for threshold in np.quantile(scores, [0.5, 0.9, 0.99, 0.999]):
         above = scores >= threshold
         right, wrong = (

@@ -1,4 +1,4 @@
-"""The lower bound of ε from one run: against published numbers, and against mechanisms whose ε is known."""
+"""The lower bound of ε from one run: against published numbers, and mechanisms of known ε."""
 
 import math
 from bisect import bisect_right
@@ -52,9 +52,9 @@ def test_more_right_guesses_refute_more_and_caution_refutes_less(guesses: int, d
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 def test_randomised_response_is_refuted_in_one_of_twenty_runs_and_no_more(epsilon: float) -> None:
-    """Its guesses are right with a chance of e^ε / (1 + e^ε), each by itself: the case in which the bound is exact."""
+    """Guesses are right with a chance of e^ε / (1 + e^ε), independently: the bound is exact."""
     correct = binom(1000, 1 / (1 + math.exp(-epsilon)))
-    # Bounds rise with the number of right guesses, as the test above says: from some number on they are too high.
+    # Bounds rise with the number of right guesses (test above): from some on they are too high.
     highest = bisect_right(range(1001), epsilon, key=lambda v: lower_bound(v, 1000, 1000, 0.0)) - 1
     assert 0.035 < correct.sf(highest) <= 0.05
     quantiles = correct.ppf((np.arange(20) + 0.5) / 20)

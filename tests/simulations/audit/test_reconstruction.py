@@ -1,4 +1,4 @@
-"""Images rebuilt from what a site sent: better than a guess by class on plain updates, and not under differential privacy."""
+"""Images rebuilt from messages: better than class means on plain updates, not under privacy."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +47,7 @@ def pictures() -> Mapping[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def sites(backbone: Backbone, pictures: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, ...]]:
-    """Sites with four classes of one image, one of the others, and five classes without any: features, labels, images."""
+    """Features, labels, images; four classes have one image, one has the others, five have none."""
     rng, compute = np.random.default_rng(0), backbone.extractor(EACH)
     x, y = pictures["x_train"], pictures["y_train"].ravel()
     made = {}
@@ -102,7 +102,7 @@ def test_the_only_images_of_their_class_are_found(
 def test_plain_updates_give_images_that_beat_the_guess_by_class(
     sites: dict[str, tuple[np.ndarray, ...]], originals: Originals, decoder: Decoder
 ) -> None:
-    """As good as from the features themselves, since one full-batch step from zeros gives these exactly."""
+    """As good as from the features: one full-batch step from zeros gives these exactly."""
     images = attacked(PLAIN, sites, originals, decoder)
     found = values(originals, images)
     assert found["psnr"] > found["psnr_of_class_mean"] + 2

@@ -98,12 +98,12 @@ def test_private_images_leave_guesses(settings: dict[str, Any], masks: dict[str,
     found = measured(**settings, **masks)
     assert value(found, "labels/exact_share") < 0.4
     assert value(found, "labels/l1") > 0.4
-    # The total of many sites still shows what is common to all features, which here have cosines of 0.3 and more.
+    # Totals of many sites still show what all features share: their cosines are 0.3 and more.
     assert value(found, "features/cosine@1") < (0.75 if masks else 0.6)
 
 
 def test_a_server_without_masks_adds_noisy_answers_up_as_masks_would() -> None:
-    """In the sum what all features have in common stands out of the noise, and in a site's own answer it does not."""
+    """What all features have in common stands out of the noise in the sum, not in one answer."""
     noisy = {**SUMS, "strategy": "fedncm", "epsilon": 1.0}
     found, total = measured(**noisy), measured(**noisy, **MASKS)
     for bucket in ("2-5", "6+"):
@@ -135,7 +135,7 @@ def test_each_site_is_attacked_in_the_first_round_that_it_is_in() -> None:
 
 
 def test_a_masked_total_is_that_of_its_cohort() -> None:
-    """Three sites of five: what their images come to is read off well, and nothing is read off the two others."""
+    """Three sites of five: what their images come to is read off well, of the others nothing."""
     settings = {"rounds": 1, "batch_size": 30, "classes": "declared", "class_names": "a,b,c,d,e,f"}
     config, rounds = RunConfig(**settings, masks=True, min_sites=3, fraction=0.6), list[RoundView]()
     federate(config, sites(), CLASSES, 0, rounds.append, rng=np.random.default_rng(0))
@@ -149,7 +149,7 @@ def test_a_masked_total_is_that_of_its_cohort() -> None:
 def test_a_guess_that_needs_nothing_from_a_site_stands_beside_what_is_read_off() -> None:
     plain, private = measured(), measured(strategy="fedncm", **SUMS)
     for found in (plain, private):
-        # Five sites with a class each of 0, 1, 3, 6, 8 and 12 images: one number for all is right in a class of six.
+        # Five sites, classes of 0, 1, 3, 6, 8 and 12 images: one number is right in one of six.
         assert found["labels/exact_share"].by_chance == pytest.approx(1 / 6)
         assert found["labels/l1"].by_chance == pytest.approx((5 + 4 + 2 + 1 + 3 + 7) / 30)
         for bucket in ("1", "2-5", "6+"):

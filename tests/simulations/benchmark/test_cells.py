@@ -22,7 +22,8 @@ def test_bytes_are_those_of_a_site_where_the_data_say_how_many_sites_there_are(t
             for i in range(12):
                 picture(colour, 1000 * s + 100 * c + i).save(tmp_path / "data" / site / label / f"{i}.png")
     config = RunConfig(
-        data=str(tmp_path / "data"), partition="natural", rounds=3, baselines=False, models=False, out=str(tmp_path / "run"),
+        data=str(tmp_path / "data"), partition="natural", rounds=3, baselines=False, models=False,
+        out=str(tmp_path / "run"),
     )  # fmt: skip
     row = run_cell(Cell("clinics", "fedavg", 0, config), {}, {})
     with (tmp_path / "run" / "history.csv").open() as file:

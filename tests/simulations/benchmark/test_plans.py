@@ -1,4 +1,4 @@
-"""Plans: what they hold, what lists in them stand for, and that no two settings or seeds share a random stream."""
+"""Plans: their contents, what lists stand for, and a random stream for each setting and seed."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -164,7 +164,11 @@ def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
     ("old", "new", "words"),
     [
         ("rounds = 3", "round = 3", r"settings.few: unknown key 'round'; did you mean 'rounds'"),
-        ('"median"', '"mean"', r"settings.few with methods.robust: strategy: got 'mean'; did you mean 'median'"),
+        (
+            '"median"',
+            '"mean"',
+            r"settings.few with methods.robust: strategy: got 'mean'; did you mean 'median'",
+        ),
         ("[methods.plain]", '[methods."a/b"]', r"'a/b' names a folder"),
         ("seeds", "seed", r"unknown key 'seed'; did you mean 'seeds'"),
         ("seeds = [0, 1]\n", "", r"plan.toml: seeds is missing; for example seeds = \[0, 1, 2\]"),
@@ -174,8 +178,16 @@ def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
         ("sites = 2", "sites = [2, 2]", r"few\+sites=2 is there twice; give each value once"),
         ("seed = 7", "seed = 1", r"tuning.seed: got 1, which is one of seeds"),
         ("[0.5, 4.0]", "[0.5]", r"got grids of plain 2, robust 1; expected as many for each"),
-        ("[tuning.methods.robust]\nlearning-rate = [0.5, 4.0]\n", "", r"tuning.methods: got none for robust; expected a grid"),
-        ("methods.robust]\nl", "methods.rubust]\nl", r"tuning.methods: no method 'rubust'; did you mean 'robust'"),
+        (
+            "[tuning.methods.robust]\nlearning-rate = [0.5, 4.0]\n",
+            "",
+            r"tuning.methods: got none for robust; expected a grid",
+        ),
+        (
+            "methods.robust]\nl",
+            "methods.rubust]\nl",
+            r"tuning.methods: no method 'rubust'; did you mean 'robust'",
+        ),
         ("learning-rate = [1.0, 2.0]", "learning-rates = [1, 2]", r"unknown key 'learning-rates'"),
         ("[tuning]\n", "[tuning]\nsede = 1\n", r"tuning: unknown key 'sede'; did you mean 'seed'"),
         (
@@ -183,13 +195,22 @@ def test_a_setting_without_its_data_is_left_out(tmp_path: Path) -> None:
             'dp = "image"\nepsilon = 1.0\nweighting = "uniform"',
             r"tuning.methods.robust: .* would not be accounted for under --dp",
         ),
-        ("[settings.absent]", "[settings.few.methods.rubust]\n[settings.absent]", r"settings.few.methods: there is no 'rubust'"),
         (
             "[settings.absent]",
-            '[[expected]]\nsetting = "fuw"\nmethod = "plain"\naccuracy = 0.5\nsource = "x"\n[settings.absent]',
+            "[settings.few.methods.rubust]\n[settings.absent]",
+            r"settings.few.methods: there is no 'rubust'",
+        ),
+        (
+            "[settings.absent]",
+            '[[expected]]\nsetting = "fuw"\nmethod = "plain"\naccuracy = 0.5\nsource = "x"\n'
+            "[settings.absent]",
             r"expected: there is no 'fuw'; did you mean 'few'",
         ),
-        ("[settings.absent]", "[[expected]]\nsettings = 1\n[settings.absent]", r"unknown key 'settings'; did you mean 'setting'"),
+        (
+            "[settings.absent]",
+            "[[expected]]\nsettings = 1\n[settings.absent]",
+            r"unknown key 'settings'; did you mean 'setting'",
+        ),
     ],
 )  # fmt: skip
 def test_a_plan_that_is_wrong_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The pool of processes: the number at a time, failures, interrupts, and processes that are killed."""
+"""The pool of processes: the number at a time, failures, interrupts, and killed processes."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Plans of runs: that they go on where they were, however they were stopped, and the tables that come of them."""
+"""Plans of runs: they go on where they were, however they were stopped; and their tables."""
 
 import csv
 import json
@@ -123,7 +123,7 @@ def test_a_folder_that_another_plan_began_is_pointed_out(tmp_path: Path) -> None
 
 
 def write_finished(cells: Iterable[Cell]) -> None:
-    """Write what finished runs and baselines leave, as far as it says that they are finished, and with what settings."""
+    """Write what finished runs and baselines leave to say so, and with what settings."""
     for cell in cells:
         folder = Path(cell.config.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -239,8 +239,9 @@ backbone = "nowhere.keras"
         "tuning": "11 to make, 1 there",
         "runs": "9 to make, 3 there",
         "baselines": "5 to make, 1 there; of each setting and seed",
-        "data": f"{images}: there\ncifar10: to be downloaded by Keras, or taken from its cache; or --data cifar10=FILE.npz"
-        "\ncifar10-demo: comes with fedtransfer",
+        "data": f"{images}: there\n"
+        "cifar10: to be downloaded by Keras, or taken from its cache; or --data cifar10=FILE.npz\n"
+        "cifar10-demo: comes with fedtransfer",
         "backbones": "resnet18v2-tinyimagenet: comes with fedtransfer\nnowhere.keras: missing",
         "folder": str(out),
     }  # fmt: skip
@@ -259,8 +260,9 @@ def table(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.run
 def test_a_plan_is_run_and_gone_on_with(tmp_path: Path, folder_of_classes) -> None:
-    """Killed or stopped in the middle, a benchmark goes on: what is finished stays as it is, but for a run whose settings are
-    others now, which is made again where that is asked for. Its processes end with it.
+    """Killed or stopped in the middle, a benchmark goes on; its processes end with it.
+
+    What is finished stays, but for a run with other settings now: ``--force`` makes it again.
     """
     images, out = folder_of_classes(24), tmp_path / "out"
     told, runs = command([str(plan_file(tmp_path))], out, images), out / "runs" / "few"
@@ -316,7 +318,7 @@ def _stopped_by_a_person(told: Sequence[str], log: Path) -> None:
 
 
 def _only_scores_are_taken(folder: Path) -> None:
-    """Stopped between its end and its scores, a run gets these, and tells no peak of memory: its process is gone."""
+    """Stopped between its end and its scores, a run gets these, but no peak of memory."""
     before = json.loads((folder / "measured.json").read_text())
     (folder / "measured.json").unlink()
     row = run_cell(Cell("few", "robust", 0, settings_of(folder)), {}, {})
@@ -367,8 +369,11 @@ def _tables_agree(out: Path) -> None:
 def _agrees_with_its_run(row: dict[str, str], folder: Path) -> None:
     """Scores, rounds and bytes to 95 % of pooled, read a second way."""
     summary = json.loads((folder / row["method"] / "summary.json").read_text())
-    for name, ours in (("accuracy", "accuracy"), ("macro_recall", "balanced_accuracy"), ("macro_precision", "macro_precision"),
-                       ("macro_f1", "macro_f1"), ("loss", "nll"), ("worst_site_accuracy", "worst_site")):  # fmt: skip
+    for name, ours in (
+        ("accuracy", "accuracy"), ("macro_recall", "balanced_accuracy"),
+        ("macro_precision", "macro_precision"), ("macro_f1", "macro_f1"), ("loss", "nll"),
+        ("worst_site_accuracy", "worst_site"),
+    ):  # fmt: skip
         assert float(row[ours]) == pytest.approx(summary[name], abs=1e-5), name
     assert float(row["seconds_training"]) > float(row["seconds_aggregation"]) > 0
     assert not row["peak_mb"] or float(row["peak_mb"]) > 100, (
@@ -388,7 +393,7 @@ def _agrees_with_its_run(row: dict[str, str], folder: Path) -> None:
 
 @pytest.mark.process
 def test_a_killed_process_fails_its_own_run_alone(tmp_path: Path) -> None:
-    """As the system does if memory runs out: of four runs, two at a time, one is killed whenever it is made."""
+    """As if memory ran out: of four runs, two at a time, one is killed whenever it is made."""
     cells = [Cell("s", name, 0, RunConfig()) for name in ("killed", "one", "two", "three")]
     failures: dict[str, str] = {}
     with pool.Workers(2) as executor:

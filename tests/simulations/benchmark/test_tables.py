@@ -1,4 +1,4 @@
-"""Tables of many runs: intervals, paired differences, what is counted of a run, what is chosen, what a person sees."""
+"""Tables of many runs: intervals, paired differences, what is counted, chosen and seen."""
 
 import csv
 import math
@@ -80,8 +80,9 @@ def test_fairness_looks_at_single_sites() -> None:
 def entry(
     phase: str, accuracy: str, planned: str, seconds: str = "2", aggregating: str = "0.5"
 ) -> dict[str, str]:
-    return {"phase": phase, "status": "ok", "accuracy": accuracy, "sites_planned": planned, "bytes_down_per_site": "100",
-            "bytes_up_per_site": "10", "seconds": seconds, "seconds_aggregating": aggregating}  # fmt: skip
+    return {"phase": phase, "status": "ok", "accuracy": accuracy, "sites_planned": planned,
+            "bytes_down_per_site": "100", "bytes_up_per_site": "10", "seconds": seconds,
+            "seconds_aggregating": aggregating}  # fmt: skip
 
 
 def test_a_run_is_counted_up_to_the_head_that_was_good_enough() -> None:
@@ -100,7 +101,7 @@ def test_a_run_is_counted_up_to_the_head_that_was_good_enough() -> None:
 
 
 def test_where_a_part_of_the_sites_scored_a_head_nobody_knows_when_one_was_good_enough() -> None:
-    """The few test images of a cohort may all be of the class that the head tells: 0.77 is no sign of a good head."""
+    """A cohort's few test images may all be of the class that the head tells: 0.77 is no proof."""
     history = [entry("train", "0.1", "5"), entry("train", "0.77", "5"), entry("score", "0.2", "10")]
     told = run_measures(history, {"seconds": {}}, 0.8, RunConfig(sites=10, fraction=0.5))
     assert (told["bytes_up"], told["bytes_down"]) == (20, 200)

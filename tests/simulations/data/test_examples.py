@@ -68,7 +68,7 @@ def test_data_sets_of_tensorflow_and_keras() -> None:
 
 
 class Numbered:
-    """What data sets of PyTorch and Keras' ``PyDataset`` have in common: a length, and elements by number."""
+    """What data sets of PyTorch and Keras' ``PyDataset`` share: length, and elements by number."""
 
     def __len__(self) -> int:
         return len(IMAGES)

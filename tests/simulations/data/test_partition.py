@@ -73,7 +73,7 @@ def test_impossible_partitions_are_refused(settings: dict, words: str) -> None:
 
 
 def test_iid_sites_are_of_one_size_even_when_there_are_many() -> None:
-    """As many sites as would get no image of most classes: cutting each class into equal parts would leave some with none."""
+    """Sites get no image of most classes: equal parts of classes would leave some with none."""
     parts = partition(images(classes=10, each=50), RunConfig(partition="iid", sites=400, min_images=1))
     assert {sum(image.split != "test" for image in part) for part in parts} == {1, 2}
     assert sorted(image.path for part in parts for image in part) == sorted(

@@ -19,9 +19,9 @@ def clinics(tmp_path: Path) -> Path:
 def test_folders_that_look_like_sites_are_pointed_out(clinics: Path) -> None:
     [warning] = warn_of_site_folders(RunConfig(data=str(clinics)))
     assert (
-        "(north, south, west) are taken for classes, but all of them have the same folders inside (benign, malign)"
-        in warning
-    )
+        "(north, south, west) are taken for classes, "
+        "but all of them have the same folders inside (benign, malign)"
+    ) in warning
     assert "give --partition natural" in warning
 
 

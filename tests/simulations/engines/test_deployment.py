@@ -1,4 +1,4 @@
-"""What the ``deployment`` engine founds; that it runs is tested in tests/deployment/test_walkthrough.py."""
+"""What the ``deployment`` engine founds; tests/deployment/test_walkthrough.py has it run."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The in-process grid keeps the contract of Flower's: a failure here after an upgrade of Flower means: read its changes."""
+"""The in-process grid keeps Flower's contract: after a failure read what an upgrade changed."""
 
 import threading
 import time

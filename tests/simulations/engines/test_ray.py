@@ -1,4 +1,4 @@
-"""Flower's own simulation engine with the same apps, and what becomes of sites whose process dies or hangs."""
+"""Flower's own simulation engine with the same apps, and sites whose process dies or hangs."""
 
 import csv
 import json
@@ -168,7 +168,8 @@ def test_flwr_run_works_from_a_clean_copy_without_network(tmp_path: Path, folder
     environment = {
         **os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FLWR_HOME": str(home),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0", "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": port,
+        "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": port,
         "http_proxy": dead, "https_proxy": dead, "no_proxy": "127.0.0.1,localhost",
     }  # fmt: skip
     size = "num-supernodes=3 client-resources-num-cpus=1"

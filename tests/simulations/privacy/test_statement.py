@@ -61,7 +61,7 @@ def test_few_images_drown_in_the_noise_of_a_closed_form() -> None:
 
 
 def test_training_by_steps_hangs_on_the_images_that_batches_have() -> None:
-    """Ten sites of the demo's images lost 31 points of accuracy by it, ten of 49,000 images three."""
+    """Ten sites of the demo's images lost 31 points of accuracy by it, ten of 49,000 three."""
     few, many = answers(IMAGE, 1_600), answers(IMAGE, 49_000)
     assert few["strength"]["drowned"]
     assert any("drown" in text for text in few["warnings"])

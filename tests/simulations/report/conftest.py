@@ -1,4 +1,4 @@
-"""Folders and pages that many tests of the report read: each is made once, when a test first needs it."""
+"""Folders and pages that many tests of the report read: each is made once, when first needed."""
 
 import shutil
 from collections.abc import Callable, Iterator

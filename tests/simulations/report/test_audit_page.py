@@ -45,7 +45,7 @@ def test_a_figure_tells_where_the_curves_of_each_number_of_images_begin(tmp_path
 
 
 def test_an_audit_of_a_plan_is_told_at_a_glance(audit_page: Page) -> None:
-    """A row a protection, a column a question: the most that was found, who has it, and what a guess has."""
+    """A row a protection, a column a question: the most found, who has it, and what a guess has."""
     [glance] = audit_page.sections["glance"].tables.values()
     both, lira = ", fedavg and fed3r", ", fedavg by LiRA online and fed3r by LiRA online"
     assert [tuple(row.values()) for row in glance.rows if not row[""].startswith("masks")] == [
@@ -100,7 +100,7 @@ def test_what_differs_in_numbers_is_left_out_of_notes(audit_tables: Path, words)
 
 
 def test_what_was_measured_once_is_shown_once_and_as_the_table_says(audit_copy: Path, words) -> None:
-    """Masks leave the head as it is: findings under them are copies, of which one curve and one row are shown."""
+    """Masks leave the head as it is: findings under them are copies, shown once."""
     attacks = ("LiRA", "RMIA", "loss")
     for name in ("table.csv", "roc.csv"):
         header, *rows = (audit_copy / name).read_text("utf-8").splitlines()

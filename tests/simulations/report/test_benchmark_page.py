@@ -1,4 +1,4 @@
-"""The page about a benchmark: which methods are best, at which ε, at what cost, and what sites have alone."""
+"""The page about a benchmark: the best methods, their ε and cost, and what sites have alone."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def test_what_sites_have_on_their_own_images_stands_beside_what_each_has_alone(
 
 @pytest.mark.run
 def test_accuracies_stand_beside_the_epsilon_that_they_are_had_at(tables: Path, drawn) -> None:
-    """And ε is rounded up: what was spent of a budget of 8 is written as 8, in sentences, tables and figures."""
+    """And ε is rounded up: what was spent of a budget of 8 is written as 8 everywhere."""
 
     def spent(row: dict[str, str]) -> dict[str, str]:
         return {**row, "epsilon": str(0.99999 * float(row["epsilon"]))} if row["epsilon"] else row

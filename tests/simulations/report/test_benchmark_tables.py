@@ -59,7 +59,7 @@ def test_every_point_is_among_the_numbers_with_its_interval(bench_page: Page) ->
 
 
 def test_runs_of_an_earlier_plan_are_not_drawn(one_seed_page: Page, tmp_path: Path, words) -> None:
-    """Their folders stay where a plan is changed and the benchmark goes on; the tables have rows of the new plan alone."""
+    """Their folders stay where a plan is changed; the tables have rows of the new plan alone."""
     assert one_seed_page.figures["Accuracy by round, iid"].table.columns[1:] == (
         "fedavg",
         "fedprox",

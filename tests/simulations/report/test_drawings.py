@@ -1,4 +1,4 @@
-"""Whole pages, with their drawings: every figure has words and numbers, colours and letters are the page's own."""
+"""Pages with drawings: figures have words and numbers, colours and letters are the page's own."""
 
 import re
 import shutil
@@ -21,8 +21,9 @@ from report_pages import Page
 pytestmark = pytest.mark.run
 
 HOSTILE = [
-    "<script>alert(1)</script>", "a & b \"quoted\" 'x'", "x" * 300, "שלום עולם", "👩‍⚕️ clinic 🏥", "$\\alpha$ {{7*7}} \u202eevil\x07",
-    '"><img src=x onerror=alert(1)>', "]]><svg onload=alert(1)>", "fill: #fe0001",
+    "<script>alert(1)</script>", "a & b \"quoted\" 'x'", "x" * 300, "שלום עולם",
+    "👩‍⚕️ clinic 🏥", "$\\alpha$ {{7*7}} \u202eevil\x07", '"><img src=x onerror=alert(1)>',
+    "]]><svg onload=alert(1)>", "fill: #fe0001",
 ]  # fmt: skip
 
 
@@ -59,7 +60,8 @@ def test_hostile_names_are_texts(tmp_path: Path, drawn) -> None:
     sites = [name.replace("/", "∕").replace("\x07", "")[:60] for name in HOSTILE]
     page = drawn(run_folder(tmp_path / "run", sites=sites, classes=HOSTILE))
     for name in (
-        "<script>alert(1)</script>", "a & b \"quoted\" 'x'", "{{7*7}}", "שלום עולם", "👩‍⚕️ clinic 🏥", '"><img src=x onerror=alert(1)>',
+        "<script>alert(1)</script>", "a & b \"quoted\" 'x'", "{{7*7}}", "שלום עולם", "👩‍⚕️ clinic 🏥",
+        '"><img src=x onerror=alert(1)>',
     ):  # fmt: skip
         assert name in page.text
     assert "fill: #fe0001" in page.text, "a name is no colour"
@@ -146,8 +148,8 @@ def _wide_intervals(home: Path) -> list[Path]:
         (lambda home: [with_more_images(home / "audit")], 3),
     ],
     ids=[
-        "private", "deployment", "two seeds", "benchmark of two seeds", "baselines", "no ε", "wide intervals", "refuted",
-        "audit of a run", "two numbers of images",
+        "private", "deployment", "two seeds", "benchmark of two seeds", "baselines", "no ε", "wide intervals",
+        "refuted", "audit of a run", "two numbers of images",
     ],
 )  # fmt: skip
 def test_every_kind_of_folder_is_drawn(

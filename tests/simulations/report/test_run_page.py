@@ -17,7 +17,8 @@ def test_a_run_is_answered_in_words_and_shown_in_order(run: Path, run_page: Page
     assert "ε" not in private.number
     assert cost.says("129 KB", "133 KB", "12 rounds")
     assert list(run_page.sections) == [
-        "answer", "accuracy", "sites", "partition", "confusion", "bytes", "configuration", "repeat", "versions",
+        "answer", "accuracy", "sites", "partition", "confusion", "bytes", "configuration", "repeat",
+        "versions",
     ]  # fmt: skip
     settings = [row for table in run_page.sections["configuration"].tables.values() for row in table.rows]
     assert [[*row.values()] for row in settings if row["setting"].startswith("●")] == [
