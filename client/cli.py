@@ -40,11 +40,12 @@ def init(
         Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")
     ] = None,
 ) -> None:
-    """Make a site's folder: settings to edit, and a key pair. The coordinator gets the public key only.
+    """Make a site's folder: settings to edit, and keys. The coordinator gets the public key only.
 
     [bold]Example[/bold]
 
-    fedtransfer client init site --name st-elsewhere --coordinator fed.example.org:9443 --ca ca.crt --data /data/images
+    fedtransfer client init site --name st-elsewhere --coordinator fed.example.org:9443 \\
+        --ca ca.crt --data /data/images
     """
     from fedtransfer.client.deployment.founding import UNIT, found_site
     from fedtransfer.common.support.keys import fingerprint
@@ -82,7 +83,7 @@ def roster(
     ] = None,
     folder: Dir = HERE,
 ) -> None:
-    """Show the fingerprints on a roster: this site's, to tell the others, and theirs, to compare with them.
+    """Show a roster's fingerprints: this site's, to tell the others, and theirs, to compare.
 
     With masks a site trusts the other sites not to reveal shared masks to the coordinator. Without
     a roster it also trusts the coordinator to say which key belongs to whom. With a roster the
@@ -118,7 +119,7 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Check everything that a site needs, one line each, with remedies. Exit status 1 after an error."""
+    """Check all that a site needs, one line each, with remedies. Exit status 1 after an error."""
     from fedtransfer.client.deployment.preflight import check_site
 
     signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
@@ -188,7 +189,7 @@ def start(
         start_in_background(f"site {site.settings.name}", command, log, lambda: is_up(site), print_with_time)
         print(f"{site.settings.name} is up; its log: {log}")
         return
-    # In a process of its own: loading the backbone takes 0.7 GB, which this process does not need later.
+    # In a process of its own: loading the backbone takes 0.7 GB, which are not needed here later.
     if subprocess.run([*program, "check", "--quick", "--dir", str(site.folder)]).returncode:
         raise UserError("not started: resolve the errors of the check, then start again")
     from fedtransfer.client.deployment.running import run_site
@@ -248,7 +249,7 @@ def model(
     ] = None,
     personal: Personal = False,
 ) -> None:
-    """Write the newest result as a Keras model: image in, class probabilities out. Needs no coordinator."""
+    """Make the newest result a Keras model, image to class probabilities. Needs no coordinator."""
     from fedtransfer.client.node import newest_result
 
     path = newest_result(SiteFolder.open(folder).results, personal=personal).model()
@@ -290,7 +291,7 @@ def evaluate(
     personal: Personal = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
-    """Score the newest result on the site's images, in the splits of the run. Needs no coordinator."""
+    """Score the newest result on the site's images, in the run's splits. Needs no coordinator."""
     from rich.console import Console
 
     from fedtransfer.client.inference import show_evaluation

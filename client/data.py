@@ -163,7 +163,7 @@ def divide_images(
 
 
 class Preparation:
-    """The preparation of a site in the background, so that a query is answered with its progress."""
+    """A site's preparation in the background, so that a query is answered with its progress."""
 
     def __init__(self, prepare: Callable[[Progress], SiteData]) -> None:
         self.done, self.total = 0, 0  # images that went through the backbone so far, and that must in all

@@ -13,8 +13,8 @@ from fedtransfer.common.support.text import counted
 
 features = typer.Typer(
     no_args_is_help=True,
-    help="Show, verify and prune the feature store (each image passes through a backbone only once), and make public "
-    "statistics of features.",
+    help="Show, verify and prune the feature store (each image passes through a backbone only once), "
+    "and make public statistics of features.",
 )
 
 StorePath = Annotated[
@@ -77,7 +77,10 @@ def statistics(
     preprocessing: Annotated[str, typer.Option(help="How the weights expect pixels, as in a run.")] = "auto",
     store: StorePath = None,
 ) -> None:
-    """Write mean, deviation and principal axes of public images' features, for --standardise public and --project pca."""
+    """Write mean, deviation and principal axes of public images' features.
+
+    They are for --standardise public and --project pca.
+    """
     from rich.console import Console
 
     from fedtransfer.common.config.config import resolve_config
@@ -105,11 +108,13 @@ def statistics(
     keys = sorted({key for key in extraction.keys if key})
     if len(keys) < 2:
         raise UserError(
-            f"{images}: {counted(len(keys), 'readable image')}; expected at least two different ones: name other images"
+            f"{images}: {counted(len(keys), 'readable image')}; "
+            "expected at least two different ones: name other images"
         )
     write_statistics(out, features.read(keys), network.identity, network.resolution)
     print(
-        f"{out}: {len(keys):,} images, {network.features} features of {network.name} at {network.resolution} px"
+        f"{out}: {len(keys):,} images, {network.features} features of {network.name} "
+        f"at {network.resolution} px"
     )
     if extraction.problems:
         print(f"left out: {counted(len(extraction.problems), 'unreadable image')}")

@@ -63,7 +63,7 @@ class Evaluation:
 def evaluate_model(
     model: Classifier, images: Sequence[Image], progress: Callable[[int, int], None]
 ) -> Evaluation:
-    """Score a model on images whose labels are among its classes. Classes without images score NaN."""
+    """Score a model on images with labels among its classes. Classes without images score NaN."""
     number = {name: i for i, name in enumerate(model.classes)}
     rows, labels, problems = [], [], []
     for done, (image, result) in enumerate(zip(images, classify(model, images), strict=True), 1):
@@ -112,7 +112,7 @@ def _mean(values: Iterator[float]) -> float:
 
 
 def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bool, json_output: bool) -> int:
-    """Print the class of each image at ``paths`` as a table, as CSV, or as one JSON object per line.
+    """Print the class of each image at ``paths`` as a table, as CSV, or as one JSON object a line.
 
     Return the number of files that cannot be read; each is named on standard error.
 

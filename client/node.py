@@ -96,7 +96,7 @@ class DeployedNode(Node):
         return identity_among(self.site, name, public_keys)
 
     def images(self) -> Sequence[Image]:
-        """List the images that the site gives to federations, under the federation's class names."""
+        """List the images that the site gives to federations, with the federation's class names."""
         return site_images(self.site)
 
     def keep(
@@ -127,7 +127,7 @@ def site_images(site: SiteFolder) -> list[Image]:
     """List the images that a site gives to federations, under the federation's class names.
 
     Raises:
-        UserError: the source cannot be read, ``[classes]`` names an unknown class, or no image is left.
+        UserError: unreadable source, unknown class in ``[classes]``, or no image left.
     """
     settings = site.settings
     source = read_source(site.path(settings.data))
@@ -194,7 +194,7 @@ class Result:
 def keep_result(
     results: Path, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False
 ) -> None:
-    """Write the head in ``task`` and the settings of a run; a second delivery replaces the first."""
+    """Write the head in ``task`` and the run's settings; a second delivery replaces the first."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     folder = next(results.glob(f"*-{run}"), results / f"{moment}-{run}")
     folder.mkdir(parents=True, exist_ok=True)

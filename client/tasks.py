@@ -48,8 +48,9 @@ def describe(query: protocol.Query, site: Site) -> protocol.Description:
     if query.classes and (unknown := sorted(set(images) - set(query.classes))):
         names, declared = (", ".join(map(repr, classes)) for classes in (unknown, query.classes))
         log.error(
-            "the run has declared its classes, and %s %s not among them: %s; map them in site.toml, [classes], "
-            'or leave them out there with ""', names, "is" if len(unknown) == 1 else "are", declared
+            "the run has declared its classes, and %s %s not among them: %s; "
+            'map them in site.toml, [classes], or leave them out there with ""',
+            names, "is" if len(unknown) == 1 else "are", declared,
         )  # fmt: skip
         raise SiteError(
             "unknown-class",
@@ -156,7 +157,7 @@ def finish(task: Task, site: Site) -> protocol.Confusion:
 
 
 def personal(task: Task, site: Site) -> protocol.Personal:
-    """Make personal heads from the run's best head, keep the best of them, and return their scores."""
+    """Make personal heads from the run's best head, keep the best one, and return their scores."""
     spec, _ = _head_and_recipe(site, task)
     data = {split: _data(split, task, site) for split in SPLITS}
     result = make_personal(spec, site.config, task.head, data, task.site)

@@ -67,7 +67,7 @@ class SiteLedger:
         """Record ``times`` releases that are about to leave the site in a message of type ``kind``.
 
         A run has Flower's number, and may have a ``name``, the same over restarts. In each release,
-        a noisy sum, the share of a ``unit`` (an ``image``, or the ``site``) is clipped to norm ``clip``.
+        a noisy sum, the share of a ``unit`` (``image`` or ``site``) is clipped to norm ``clip``.
 
         Raises:
             UserError: the line cannot be written; what it pays for must not leave.
@@ -94,8 +94,8 @@ class SiteLedger:
                 yield line.row
             elif not line.is_torn:
                 raise UserError(
-                    f"{self.path}: line {number} is damaged: expected a charge, so what was spent is unknown. "
-                    "Restore the file from a backup"
+                    f"{self.path}: line {number} is damaged: expected a charge, "
+                    "so what was spent is unknown. Restore the file from a backup"
                 )
 
     def spent(self) -> Spent:
@@ -145,8 +145,8 @@ def charge_reply(ledger: SiteLedger, config: RunConfig, kind: str, run: str, req
     if ledger.rounds(run, name) >= promise.affordable:
         raise SiteError(
             "promise-spent",
-            f"this site has given {promise.affordable} noisy answers to this run, repeated ones included, and "
-            "the run's promise covers no more; start a run with more rounds, or with more noise",
+            f"this site has given {promise.affordable} noisy answers to this run, repeated ones included, "
+            "and the run's promise covers no more; start a run with more rounds, or with more noise",
         )
     noisy = (promise.release, promise.releases, promise.clip)
     ledger.charge(kind, run, request.round, *noisy, unit=promise.unit, name=name)
@@ -160,7 +160,7 @@ def refuse_beyond_budget(
     A query asks for all planned rounds, unless the run resumes an earlier one; any other message
     asks for one round.
 
-    ``bound`` is the ε at δ = ``delta`` that all runs together may spend, 0 or infinite for no bound.
+    ``bound`` is the ε at δ = ``delta`` that all runs together may spend; 0 or infinite: no bound.
 
     Raises:
         SiteError: the run would exceed the bound; the text reveals nothing about the images.
@@ -172,8 +172,8 @@ def refuse_beyond_budget(
     if promise is None:
         raise SiteError(
             "budget-spent",
-            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image, and what "
-            "this run would spend has no bound; give --dp image",
+            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image, "
+            "and what this run would spend has no bound; give --dp image",
         )
     if kind not in (QUERY, TRAIN, GATHER):
         return
@@ -186,8 +186,9 @@ def refuse_beyond_budget(
         alone = epsilon({promise.release: rounds * promise.releases}, delta)
         raise SiteError(
             "budget-spent",
-            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image; this run "
-            f"asks for {alone:.3g}, which makes {together:.3g} with earlier runs; give more noise, or fewer rounds",
+            f"this site lets all runs together spend epsilon {bound:g} at delta {delta:g} on an image; "
+            f"this run asks for {alone:.3g}, which makes {together:.3g} with earlier runs; "
+            "give more noise, or fewer rounds",
         )
 
 

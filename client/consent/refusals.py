@@ -91,15 +91,16 @@ def _refuse_unprotected(site: SiteFolder, config: RunConfig) -> None:
     if config.dp == "image" and consent.least_images > 1:
         raise SiteError(
             "rare-classes",
-            f"this site leaves out classes with fewer than {consent.least_images} images, so one image can "
-            "add a whole class, which the noise of --dp image does not hide; its people set least-images = 1, "
-            "because that noise hides rare classes, or run without --dp image",
+            f"this site leaves out classes with fewer than {consent.least_images} images, "
+            "so one image can add a whole class, which the noise of --dp image does not hide; its people "
+            "set least-images = 1, because that noise hides rare classes, or run without --dp image",
         )
     if config.dp == "image" and site.settings.strict:
         raise SiteError(
             "strict",
-            "this site stops at the first image that cannot be read, so one image can end its part in the "
-            "run, which the noise of --dp image does not hide; its people set strict = false in its site.toml",
+            "this site stops at the first image that cannot be read, "
+            "so one image can end its part in the run, which the noise of --dp image does not hide; "
+            "its people set strict = false in its site.toml",
         )
 
 

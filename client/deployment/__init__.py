@@ -1,1 +1,1 @@
-"""A site on a network: its settings and consent, its key, the warm worker, and Flower's SuperNode."""
+"""A site on a network: settings and consent, key, the warm worker, and Flower's SuperNode."""

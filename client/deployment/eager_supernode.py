@@ -25,7 +25,7 @@ class Pace:
         self._next = float(IDLE_SECONDS)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep briefly while a message is being answered, then longer each time until the next one."""
+        """Sleep briefly while a message is being answered, then longer each time until the next."""
         if seconds < IDLE_SECONDS:  # a message is being worked on
             self._next = FIRST_SECONDS
             time.sleep(ANSWER_SECONDS)

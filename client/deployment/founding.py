@@ -44,8 +44,10 @@ roster = ""               # sites to share masks with, by fingerprint: fedtransf
 # methods that you allow, among {methods};
 # both a run's strategy and the head that it begins with (--init) must be listed; [] allows any
 methods = []
-rounds-a-day = 0          # rounds within 24 hours, over all runs; each sum of features counts as one; 0: no limit
-least-images = 1          # classes with fewer training images are left out: an update would reveal their features
+rounds-a-day = 0          # rounds within 24 hours, over all runs; each sum of features counts as one;
+                          # 0: no limit
+least-images = 1          # classes with fewer training images are left out: an update would reveal
+                          # their features
 demand = []               # privacy mechanisms that a run must use, among {mechanisms}
 bundles = ["installed"]   # hashes of the app bundles to answer; "installed": that of your own fedtransfer
 

@@ -38,8 +38,8 @@ def make_keys(private: Path, name: str) -> str:
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    # Not by files.write_whole, which would replace a key that is there. Half a key, after a power cut, is no key that
-    # load_keys takes, and nobody has enrolled it yet.
+    # Not by files.write_whole, which would replace a key that is there. Half a key, after a power
+    # cut, is no key that load_keys takes, and nobody has enrolled it yet.
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
@@ -75,7 +75,7 @@ def load_keys(private: Path) -> tuple[ec.EllipticCurvePrivateKey, ec.EllipticCur
 
 @dataclass(frozen=True)
 class SiteIdentity:
-    """The site's private key, and the public keys of the sites that it shares masks with, by name."""
+    """The site's private key, and public keys of the sites that it shares masks with, by name."""
 
     key: ec.EllipticCurvePrivateKey
     peers: Mapping[str, ec.EllipticCurvePublicKey]

@@ -23,8 +23,9 @@ from fedtransfer.common.support import processes
 TICK_SECONDS = 0.5
 NOTICE_SECONDS = 2.0  # in which the coordinator notices that a SuperNode is gone
 PAUSE_SECONDS = (1.0, 30.0)  # before the restart of a process that died: shortest and longest
-# Flower 1.41's SuperNode logs this if a run ends while it receives a message of that run. It keeps the incomplete
-# message, would take its late answer for that of the next one, and hold that one back: it must be restarted.
+# Flower 1.41's SuperNode logs this if a run ends while it receives a message of that run. It keeps
+# the incomplete message, would take its late answer for that of the next one, and hold that one
+# back: it must be restarted.
 CONFUSED = b"Ignoring message"
 
 

@@ -1,4 +1,4 @@
-"""``site.toml``: the site's own settings, which no coordinator can change; and the site's folder."""
+"""``site.toml``: the site's own settings, which no coordinator can change; and its folder."""
 
 import re
 from collections.abc import Callable, Mapping

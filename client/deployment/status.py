@@ -1,4 +1,4 @@
-"""``fedtransfer client status``: the site's processes, messages and results, as data and as text."""
+"""``fedtransfer client status``: a site's processes, messages and results, as data and text."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -56,7 +56,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 
 def spending_line(site: SiteFolder) -> str:
-    """Say how much privacy runs with ``--dp image`` have spent on an image of the site, and the limit.
+    """Say how much privacy runs with ``--dp image`` have spent on an image, and the limit.
 
     Raises:
         UserError: the ledger is damaged, or there are two.
@@ -64,7 +64,8 @@ def spending_line(site: SiteFolder) -> str:
     privacy = site.settings.privacy
     spent = epsilon(SiteLedger.open(site.folder).spent(), privacy.delta)
     limit = f"of {privacy.epsilon:g} for all runs together" if privacy.epsilon else "without a limit"
-    return f"epsilon {spent:.3g} at delta {privacy.delta:g} is spent on an image by runs with --dp image, {limit}"
+    spending = f"epsilon {spent:.3g} at delta {privacy.delta:g}"
+    return f"{spending} is spent on an image by runs with --dp image, {limit}"
 
 
 def is_up(site: SiteFolder) -> bool:

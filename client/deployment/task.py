@@ -1,4 +1,4 @@
-"""One Flower message, answered in the warm worker instead of a process of its own (``flwr-clientapp``).
+"""One Flower message, answered in the warm worker, not a process of its own (``flwr-clientapp``).
 
 The bundle that comes with the message only serves as a name: its hash must be on the site's
 allow-list, and it is never unpacked. The ClientApp that runs is the installed one.
@@ -105,8 +105,8 @@ def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context
             log.error(text, digest, ", ".join(allowed))
             raise SiteError(
                 "other-bundle",
-                f"this site answers only bundle {allowed[0][:16]}…, the run came with {digest[:16]}…; install "
-                "the same version of fedtransfer on both sides",
+                f"this site answers only bundle {allowed[0][:16]}…, the run came with {digest[:16]}…; "
+                "install the same version of fedtransfer on both sides",
             )
         return app(message, context)
     except SiteError as error:
@@ -118,7 +118,7 @@ def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context
 
 
 def allowed_bundles(names: Sequence[str]) -> list[str]:
-    """Return the hashes of an allow-list; ``installed`` becomes that of the installed fedtransfer."""
+    """Return the hashes of an allow-list; ``installed`` becomes the installed fedtransfer's."""
     return [build_bundle()[1] if name == "installed" else name for name in names]
 
 

@@ -1,4 +1,4 @@
-"""The warm worker: one process with TensorFlow, features and heads, which answers messages one by one.
+"""The warm worker: one process with TensorFlow, features and heads, which answers messages in turn.
 
 Flower starts a process for each message, and importing TensorFlow there would take longer than a
 round. So its ``flwr-clientapp`` is a few lines here (``client/deployment/launcher.py``) that pass
@@ -73,7 +73,7 @@ class _Worker:
     def _work(self, request: dict[str, Any]) -> int:
         try:
             with closing(self._make(request)) as task:
-                task.fetch()  # before the lock: a message that never arrives whole must not hold up the others
+                task.fetch()  # before the lock: a message that never arrives whole must not hold up others
                 with self._answering:
                     self._state["doing_since"] = time.time()
                     try:

@@ -62,8 +62,8 @@ class Masking:
         session = self.safe.step(message.nonce, message.site, INVITED)
         self._check_peers(message, session)
         session = replace(
-            session, done=SHARED, seed=shamir.draw(), names=message.names, masks=message.masks, boxes=message.boxes,
-            enrolled=message.enrolled,
+            session, done=SHARED, seed=shamir.draw(), names=message.names, masks=message.masks,
+            boxes=message.boxes, enrolled=message.enrolled,
         )  # fmt: skip
         numbers, around = self._graph(session)
         key = agreement_key(session.box)
@@ -77,7 +77,7 @@ class Masking:
         return messages.Boxes(np.frombuffer(b"".join(sealed), np.uint8).reshape(-1, SEALED))
 
     def mask(self, request: Request, kind: str, compute: Callable[[], Answer]) -> Answer:
-        """Answer a request under masks: only the masked numbers of ``compute``'s answer leave the site.
+        """Answer a request under masks: only masked numbers of ``compute``'s answer leave the site.
 
         Without masks a site only takes the result of a run, and returns no scores.
         """
@@ -110,7 +110,7 @@ class Masking:
         return messages.Masked(answer.round, answer.fingerprint, answer.classes, vector)
 
     def consent(self, message: messages.Survivors) -> messages.Consent:
-        """Agree to unmask the sum over these sites, if they are enough and this site is one of them."""
+        """Agree to unmask the sum over these sites, if they are enough and include this one."""
         session = self.safe.step(message.nonce, message.site, ANSWERED)
         numbers, _ = self._graph(session)
         self._check_list(message.names, session, numbers.least)
@@ -118,7 +118,7 @@ class Masking:
         return messages.Consent(self._signature(session.site, _survivor_statement(session, message.names)))
 
     def unmask(self, message: messages.Unmasking) -> messages.Shares:
-        """Reveal one share for each neighbour, for the sum over the survivors, and end the session."""
+        """Reveal one share per neighbour, for the sum over the survivors, and end the session."""
         session = self.safe.step(message.nonce, message.site, AGREED)
         numbers, around = self._graph(session)
         if message.names != session.survivors:
@@ -140,7 +140,8 @@ class Masking:
         if len(names) < least:
             raise SiteError(
                 "too-few-peers",
-                f"sent keys of {counted(len(names), 'site')}; this site shares masks with at least {least - 1} others",
+                f"sent keys of {counted(len(names), 'site')}; "
+                f"this site shares masks with at least {least - 1} others",
             )
         mask, box = (public(agreement_key(secret)).hex() for secret in (session.key, session.box))
         position = names.index(session.site) if session.site in names else None
@@ -192,7 +193,8 @@ class Masking:
         if len(names) < least:
             raise SiteError(
                 "too-few-sites",
-                f"asked to join a masked sum over {counted(len(names), 'site')}; this site requires at least {least}",
+                f"asked to join a masked sum over {counted(len(names), 'site')}; "
+                f"this site requires at least {least}",
             )
 
     def _check_signers(self, message: messages.Unmasking, session: SessionState, quorum: int) -> None:
@@ -225,7 +227,7 @@ class Masking:
 
 
 def empty_confusion(round: int, fingerprint: str, classes: str, number: int) -> Confusion:
-    """Return closing scores over no images, of a ``number`` of classes, for a site that reveals none."""
+    """Return closing scores over no images, of ``number`` classes, for a site that reveals none."""
     empty = Counts.empty(number)
     return Confusion(round, fingerprint, classes, empty, empty, np.zeros((number, number), np.int64))
 
@@ -238,7 +240,7 @@ def _survivor_statement(session: SessionState, survivors: tuple[str, ...]) -> by
 
 
 def _box_key(session: SessionState, key: X25519PrivateKey, route: tuple[str, str]) -> tuple[bytes, bytes]:
-    """Return the key of the box from one site to another, one of them this site, and its context."""
+    """Return the box's key from one site to another, one of them this site, and its context."""
     [peer] = set(route) - {session.site}
     context = session.session.context("box", *route)
     return _agree(key, _public_key(session, session.boxes, peer), context), context

@@ -76,10 +76,10 @@ class KerasTrainer(Trainer):
         return np.concatenate([self._probabilities(arrays, tf.constant(piece)).numpy() for piece in pieces])
 
     def _steps(
-        self, head: list[Any], seeds: list[Any], fresh: Any, rate: Any, correction: list[Any], class_weights: Any,
-        x: Any, y: Any, rows: Any,
+        self, head: list[Any], seeds: list[Any], fresh: Any, rate: Any, correction: list[Any],
+        class_weights: Any, x: Any, y: Any, rows: Any,
     ) -> list[Any]:  # fmt: skip
-        """Take a step per entry of ``rows``, image numbers padded with -1; reset state if ``fresh``."""
+        """Take a step per row of image numbers, padded with -1; reset state if ``fresh``."""
         recipe = self._recipe
 
         def begin() -> Any:

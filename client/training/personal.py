@@ -30,7 +30,7 @@ Split = tuple[Features, Labels]
 
 @dataclass(frozen=True)
 class PersonalHeads:
-    """The heads of a site and how they do, in the order of ``common.wire.protocol.PERSONAL_HEADS``."""
+    """A site's heads and how they do, in the order of ``common.wire.protocol.PERSONAL_HEADS``."""
 
     heads: Mapping[str, Arrays]
     losses: Mapping[str, float]  # mean cross-entropy on the site's validation images; 0 without any

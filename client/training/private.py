@@ -23,7 +23,7 @@ from fedtransfer.common.privacy.gaussian import NoiseSource
 from fedtransfer.common.privacy.guarantee import Guarantee, guarantee
 from fedtransfer.common.wire.protocol import Task
 
-# Larger than the sum of all squares that underflow in float32, yet too small to affect any other sum.
+# Larger than the sum of all squares that underflow in float32, yet too small to affect other sums.
 _UNDERFLOW = np.float32(1e-30)
 _MARGIN = np.float32(1 - 1e-5)  # of the clip norm, for rounding in float32
 _TOSSES = 2**14  # random numbers per call: each call into NumPy may have to wait for another thread
@@ -68,7 +68,7 @@ def train_privately(
 def clipped_gradient_sum(
     head: Arrays, x: Features, y: Labels, recipe: Recipe, promised: Guarantee, rng: np.random.Generator
 ) -> Arrays:
-    """Return the summed clipped gradients of a Poisson sample, before noise, in the shape of ``head``.
+    """Return the summed clipped gradients of a Poisson sample, before noise, shaped as ``head``.
 
     It is in float64, as rounding to whole numbers requires
     (``fedtransfer.common.privacy.discrete``). One image, added or removed, changes it by at most

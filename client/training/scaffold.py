@@ -63,7 +63,7 @@ class SiteState:
         return None
 
     def keep(self, round: int, arrays: Sequence[NDArray[np.float32]], since: int | None = None) -> None:
-        """Store the arrays as the state after ``round``, which began from the state of round ``since``.
+        """Store the arrays as the state after ``round``, which began from that of round ``since``.
 
         States of later rounds than ``since`` (default: the round before) are removed: their updates
         did not count. So are all but the newest 3 rounds, and all but the 8 runs used last.

@@ -1,4 +1,4 @@
-"""Closed-form statistics: sums over a site's training images, for one-shot heads and feature moments.
+"""Closed-form sums over a site's training images, for one-shot heads and feature moments.
 
 They are exact whatever images other sites have, in the layout of ``fedtransfer.common.wire.sums``.
 Images are summed a few thousand at a time, so memory does not grow with their number.
@@ -53,9 +53,9 @@ def released_sums(
 
 
 def clipped_sums(statistic: str, x: Features, y: Labels, classes: int, clip: float) -> Arrays:
-    """Return ``noisy classes`` or ``noisy gram``: sums of features of norm ≤ ``clip``, before noise.
+    """Return ``noisy classes`` or ``noisy gram``: sums of features, norm ≤ ``clip``, before noise.
 
-    Longer features are clipped; a row with NaN or infinite entries counts as zeros. Sums are float64;
+    Longer features are clipped; a row with NaN or infinity counts as zeros. Sums are float64;
     ``fedtransfer.common.privacy.closed_form.sensitivity`` bounds how much one image changes them.
     """
     d = x.shape[1]

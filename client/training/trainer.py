@@ -75,7 +75,7 @@ class TrainingJob(NamedTuple):
 
 
 class Trainer(ABC):
-    """Trains heads of one kind by one recipe. It is not thread-safe: borrow one with ``trainer``."""
+    """Trains heads of one kind by one recipe. Not thread-safe: borrow one with ``trainer``."""
 
     @abstractmethod
     def start(self, job: TrainingJob) -> Callable[[int], Arrays]:
@@ -87,8 +87,8 @@ class Trainer(ABC):
 
     def train(
         self, head: Arrays, x: Features, y: Labels, rng: np.random.Generator, epochs: int, patience: int = 0,
-        validation: tuple[Features, Labels] | None = None, *, rate: float = 1.0, correction: Arrays | None = None,
-        class_weights: NDArray[np.float32] | None = None,
+        validation: tuple[Features, Labels] | None = None, *, rate: float = 1.0,
+        correction: Arrays | None = None, class_weights: NDArray[np.float32] | None = None,
     ) -> Arrays:  # fmt: skip
         """Fine-tune ``head`` on features (n, d) and class numbers (n,); return the new head.
 
@@ -99,7 +99,7 @@ class Trainer(ABC):
             rng: draws batches and dropout.
             epochs, patience: passes over the images; see above.
             rate: share of the recipe's rates that holds.
-            correction: added to the gradient of each step, shaped as the head; for a corrected recipe only.
+            correction: added to each step's gradient, shaped as the head; corrected recipes only.
             class_weights: (C,) factors on the images' losses, by class; a batch's sum is divided by
                 its images.
         """
@@ -189,7 +189,7 @@ def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def batches(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Shuffle n image numbers into rows of ``size``: one epoch's batches. The last row is padded with -1."""
+    """Shuffle n image numbers into rows of ``size``, an epoch's batches; -1 pads the last row."""
     order = np.full(math.ceil(n / size) * size, -1, np.int32)
     order[:n] = rng.permutation(n)
     return order.reshape(-1, size)
