@@ -44,7 +44,7 @@ def init(
     health_port: Annotated[int, _port("Port of its health service, on this machine only.")] = 9093,
     user: Annotated[str, typer.Option(help="System user of the systemd unit (default: you).")] = "",
 ) -> None:
-    """Make a coordinator's folder: certificate authority, server certificate, settings, nginx site, systemd unit.
+    """Make a coordinator's folder: authority and certificate, settings, nginx site, systemd unit.
 
     [bold]Example[/bold]
 
@@ -63,7 +63,8 @@ def init(
         f"             SHA-256 {authority.sha256}\n"
         f"  server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}\n\n"
         f"Sites on other machines connect to {host[0]}:{port}, where nginx has to listen:\n"
-        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf && systemctl reload nginx\n"
+        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf "
+        "&& systemctl reload nginx\n"
         f"Sites on this machine connect to localhost:{superlink_port}.\n"
         f"A systemd unit: {coordinator.folder / UNIT}\n\n"
         f"Next: fedtransfer server enroll SITE.pub --dir {folder}\n"
@@ -113,7 +114,7 @@ def sites(folder: Dir = HERE, json_output: Json = False) -> None:
 
 @server.command()
 def roster(folder: Dir = HERE) -> None:
-    """Print the roster of the enrolled sites, which they compare among themselves: fedtransfer client roster --help."""
+    """Print the enrolled sites' roster, for them to compare: fedtransfer client roster --help."""
     from fedtransfer.server.deployment.enrolment import enrolled_sites
 
     print(
@@ -132,7 +133,7 @@ def renew(
     ] = False,
     folder: Dir = HERE,
 ) -> None:
-    """Renew the server's certificate (397 days), optionally with further names, or the authority's (ten years)."""
+    """Renew the server's certificate (397 days), or authority's (ten years); --host adds names."""
     from fedtransfer.server.deployment import founding
     from fedtransfer.server.deployment.certificates import read_certificate
 
@@ -258,7 +259,7 @@ def logs(
 def stop(
     run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
 ) -> None:
-    """Stop the coordinator; a run in progress goes on at the next start. With --run, end only the run, for good."""
+    """Stop the coordinator; a run goes on at the next start. --run ends only the run, for good."""
     from fedtransfer.server.deployment.current import end_run
 
     coordinator = Coordinator.open(folder)

@@ -34,8 +34,8 @@ class JsonLog(Callback):
     def on_start(self, start: Start) -> None:
         """Write which sites take part."""
         self._write(
-            "start", folder=str(start.folder), sites=start.sites, absent=dict(start.absent), classes=start.classes,
-            rounds=start.config.rounds, resumed_after=start.resumed_after,
+            "start", folder=str(start.folder), sites=start.sites, absent=dict(start.absent),
+            classes=start.classes, rounds=start.config.rounds, resumed_after=start.resumed_after,
         )  # fmt: skip
 
     def on_round(self, record: Round) -> None:
@@ -44,8 +44,8 @@ class JsonLog(Callback):
         sites |= {"refused": record.refused, "set_aside": record.set_aside}
         self._write(
             "round", round=record.round, attempt=record.attempt, phase=record.phase, failure=record.failure,
-            **({} if record.secret else sites), epsilon=record.epsilon,
-            accuracy=record.test.accuracy, loss=record.test.mean_loss, validation_accuracy=record.validation.accuracy,
+            **({} if record.secret else sites), epsilon=record.epsilon, accuracy=record.test.accuracy,
+            loss=record.test.mean_loss, validation_accuracy=record.validation.accuracy,
             validation_loss=record.validation.mean_loss, best=record.best, seconds=round(record.seconds, 4),
             bytes_down=record.bytes_down, bytes_up=record.bytes_up,
         )  # fmt: skip

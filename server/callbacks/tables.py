@@ -1,4 +1,4 @@
-"""``history.csv``, a row for each attempt at a round, and ``sites.csv``, a row for each of its sites."""
+"""``history.csv``, a row per attempt at a round, and ``sites.csv``, a row per attempt and site."""
 
 import csv
 import io
@@ -14,12 +14,12 @@ from fedtransfer.server.callbacks import Callback, Round, Start
 
 HISTORY = (
     "round", "attempt", "phase", "status", "accuracy", "loss", "validation_accuracy", "validation_loss",
-    "sites_planned", "sites_present", "sites_set_aside", "best_so_far", "bytes_down_per_site", "bytes_up_per_site",
-    "epsilon", "seconds", "seconds_aggregating",
+    "sites_planned", "sites_present", "sites_set_aside", "best_so_far", "bytes_down_per_site",
+    "bytes_up_per_site", "epsilon", "seconds", "seconds_aggregating",
 )  # fmt: skip
 SITES = (
-    "round", "attempt", "site", "status", "examples", "accuracy", "loss", "test_images", "validation_accuracy",
-    "validation_loss", "validation_images",
+    "round", "attempt", "site", "status", "examples", "accuracy", "loss", "test_images",
+    "validation_accuracy", "validation_loss", "validation_images",
 )  # fmt: skip
 
 _SET_ASIDE = "set aside until round"

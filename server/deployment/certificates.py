@@ -167,7 +167,7 @@ def _sign(
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - _CLOCK_SKEW).not_valid_after(end)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    # From the issuer's key, not its certificate, so that signatures stay valid under a renewed certificate.
+    # From the issuer's key, not its certificate: signatures stay valid under a renewed certificate.
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     for extension in (identifier, signer, *extensions):
         builder = builder.add_extension(

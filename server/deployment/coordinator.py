@@ -1,9 +1,9 @@
 """The coordinator's folder: its settings and its paths.
 
-coordinator.toml  host names and ports            certificates/  certificates and their keys
-federation.toml   settings of the next run        sites/         public keys of the enrolled sites
-nginx.conf        nginx's settings                runs/          run folders
-*.service         a systemd unit                  state/         SuperLink's database, logs, current run
+coordinator.toml  host names and ports      certificates/  certificates and their keys
+federation.toml   settings of the next run  sites/         public keys of the enrolled sites
+nginx.conf        nginx's settings          runs/          run folders
+*.service         a systemd unit            state/         SuperLink's database, logs, current run
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,8 @@ _NGINX_SITE = """\
 upstream fedtransfer_{superlink_port} {{
     server 127.0.0.1:{superlink_port};
     keepalive 16;
-    keepalive_timeout 2s;  # below SuperLink's 5 s, or requests would be lost on connections that it is closing
+    # Below SuperLink's 5 s, or requests would be lost on connections that it is closing.
+    keepalive_timeout 2s;
 }}
 
 server {{
@@ -30,15 +31,17 @@ server {{
     ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
 
-    # Arrays travel in pieces of 5 MiB and apps have at most 10 MiB, so no honest request comes near this limit.
+    # Arrays travel in pieces of 5 MiB and apps have at most 10 MiB,
+    # so no honest request comes near this limit.
     client_max_body_size 64m;
     client_body_timeout 300s;
     send_timeout 300s;
 
-    # SuperLink asks for no credential on /v1/control/ (start and stop runs) and /v1/runtime/ (read and answer for a
-    # run): whoever reaches these controls the federation. So only the part for sites, which checks keys, is open.
-    # nginx matches the location below after it resolves .., // and %2f, but passes the path on as it was sent. So the
-    # path is checked as it was sent, and SuperLink never sees such forms.
+    # SuperLink asks for no credential on /v1/control/ (start and stop runs) and /v1/runtime/
+    # (read and answer for a run): whoever reaches these controls the federation. So only the part
+    # for sites, which checks keys, is open. nginx matches the location below after it resolves ..,
+    # // and %2f, but passes the path on as it was sent. So the path is checked as it was sent,
+    # and SuperLink never sees such forms.
     default_type text/plain;
     if ($request_uri !~ "^/v1/fleet/[a-z-]+$") {{
         return 403 "Only sites of the federation are served here.\\n";

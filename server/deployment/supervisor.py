@@ -86,7 +86,7 @@ class _Supervisor:
                     _resubmit_or_fail(current, "SuperLink ended", self._report)
 
     def supervise_once(self) -> None:
-        """Restart SuperLink if it ended, warn of certificates, attend to the run and to enrolment."""
+        """Restart SuperLink if it ended, warn of certificates, attend to the run and enrolment."""
         if self._superlink and self._superlink.poll() is not None:
             self._report(f"SuperLink ended (exit status {self._superlink.returncode}); starting it again")
             time.sleep(TICK_SECONDS)

@@ -176,10 +176,10 @@ class _Attempt:
         return vars(self.session) | {"site": site}
 
     def _exchange(
-        self, contents: Mapping[str, Stage | Request], kind: str, answer: type[Any], seconds: float = STAGE_SECONDS,
-        request: Request | None = None,
+        self, contents: Mapping[str, Stage | Request], kind: str, answer: type[Any],
+        seconds: float = STAGE_SECONDS, request: Request | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """Send each site its part of a stage; return the admitted answers, and record the refusals."""
+        """Send each site its part of a stage; return admitted answers, record refusals."""
         seconds = min(seconds, self.config.round_timeout)
         replies = exchange(self.grid, self.federation.nodes, contents, kind, seconds)
         answers = admit(replies.by_site, answer, request=request, terms=self.terms if request else None)

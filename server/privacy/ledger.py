@@ -95,7 +95,7 @@ class RunLedger:
             raise UserError(f"{problem}; the run stops before this round spends anything. {remedy}") from None
 
     def summary(self, *, stopped: bool) -> dict[str, Any]:
-        """Return the part of ``summary.json`` about privacy; ``stopped``: the promise ended the run."""
+        """Return ``summary.json``'s part about privacy; ``stopped``: the promise ended the run."""
         promise = self.promise
         return {
             "epsilon": _finite(promise.epsilon(self.charged)),
@@ -116,8 +116,8 @@ class RunLedger:
     def _release(self) -> dict[str, Any]:
         release = self.promise.release
         return {
-            "releases": self.promise.releases, "rate": release.rate, "noise_multiplier": release.noise_multiplier,
-            "discrete": release.discrete,
+            "releases": self.promise.releases, "rate": release.rate,
+            "noise_multiplier": release.noise_multiplier, "discrete": release.discrete,
         }  # fmt: skip
 
     def _read(self) -> int:

@@ -37,7 +37,7 @@ def score(messenger: Messenger, requests: Requests, progress: Progress) -> Candi
     answers = messenger.ask_all(protocol.EVALUATE, Scores, number, everyone, requests.tasks(progress, number))
     best = progress.best
     if best.round and (messenger.config.fraction < 1 or messenger.config.cohort_size):
-        # Losses of different cohorts do not compare, so all sites score the best head as they score the last one.
+        # Losses of different cohorts do not compare, so all sites score the best head too.
         tasks = requests.tasks(progress, best.round, best)
         rescored = messenger.ask_all(protocol.EVALUATE, Scores, best.round, everyone, tasks)
         loss = messenger.total(rescored.summands, "validation").mean_loss
@@ -69,7 +69,7 @@ def deliver(messenger: Messenger, requests: Requests, progress: Progress, best: 
 def _deliver_unmasked(
     messenger: Messenger, tasks: Callable[[str], Task], number: int, scores: Answers
 ) -> Answers:
-    """Send the best head, unmasked, to sites missing from the masked total; they return no scores."""
+    """Send the best head, unmasked, to sites not in the masked total; they return no scores."""
     unmasked = replace(messenger, config=messenger.config.model_copy(update={"masks": False}))
     missing = [site for site in messenger.federation.everyone if site not in scores.admitted]
     admitted, refused = dict(scores.admitted), dict.fromkeys(missing, "was not asked")

@@ -106,7 +106,7 @@ class Rounds:
         self._messenger, self._config, self._rng = messenger, messenger.config, rng
         self._federation: Federation = messenger.federation
         self._strategy = strategy
-        # Strategies read from their config how many sites train: fewer, if some have no training image.
+        # Strategies read from their config how many sites train: not those without training images.
         self._strategy_config = self._config.model_copy(update={"sites": len(self._federation.trainers)})
         self.requests = Requests(messenger.config, messenger.federation)
         self._site_level: SiteLevel | None = None

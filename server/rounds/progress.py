@@ -69,7 +69,7 @@ class Progress:
         return Candidate(loss, round, self.state.head, self.trainable)
 
     def scored(self, round: int, validation: Counts, config: RunConfig) -> "Progress":
-        """Return the progress after the head entering a round was scored; the same without images."""
+        """Return the progress once the head entering a round is scored; the same without images."""
         if not validation.total:
             return self
         loss = validation.mean_loss
@@ -124,7 +124,7 @@ def class_weights(images: NDArray[np.int64], beta: float) -> NDArray[np.float32]
     Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples" (arXiv 1901.05555):
     n images of a class are worth an effective number of (1 - βⁿ) / (1 - β), and the class is
     weighted by its inverse: from no weighting at β = 0 to the inverse frequency as β → 1. The mean
-    over the images is 1, so the learning rate keeps its meaning. A class without images has weight 0.
+    over the images is 1, so the learning rate keeps its meaning. Classes without images weigh 0.
 
     Args:
         images: training images of each class in the whole federation, (C,).

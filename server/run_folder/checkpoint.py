@@ -1,4 +1,4 @@
-"""Checkpoints: the progress of a run, one file per round. After a kill at any moment one is complete.
+"""Checkpoints: a run's progress, one file per round. After a kill at any moment one is complete.
 
 They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.files``: NumPy
 arrays and a JSON text. Only the newest two remain.
@@ -23,9 +23,9 @@ VERSION = 2
 KEEP = 2
 # Settings that may differ between a run and its resumption: they do not change what is computed.
 FREE = {
-    "rounds", "early-stopping", "threads", "out", "store", "engine", "resume", "log-json", "callbacks", "join-timeout",
-    "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus", "prepared",
-    "baselines", "models", "personal-epochs",
+    "rounds", "early-stopping", "threads", "out", "store", "engine", "resume", "log-json", "callbacks",
+    "join-timeout", "round-timeout", "round-retries", "ray-address", "client-cpus", "client-gpus",
+    "prepared", "baselines", "models", "personal-epochs",
 }  # fmt: skip
 
 
@@ -51,8 +51,8 @@ class Checkpoints:
         except OSError as error:
             last = self._files()[-1].name if self._files() else "none"
             raise UserError(
-                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: {error.strerror}; "
-                f"the last good one is {last}. Make room and resume the run"
+                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: "
+                f"{error.strerror}; the last good one is {last}. Make room and resume the run"
             ) from None
         for old in self._files()[:-KEEP]:
             old.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ class Checkpoints:
 
     def _settings(self) -> dict[str, Value]:
         config = self.config
-        # With other rounds, all learning rates would differ, or the noise computed for this number of rounds.
+        # With other rounds, learning rates would differ, or the noise computed for their number.
         fixed = config.schedule != "constant" or (config.private and not config.noise_multiplier)
         free = FREE - {"rounds"} if fixed else FREE
         return {key: value for key, value in config.to_flat().items() if key not in free}
@@ -137,6 +137,6 @@ def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
     state, best = State(group("head"), groups("slot")), Candidate(loss, best_round, group("best"), layer)
     return Progress(
         round=meta["round"], state=state, best=best, reference=reference, waited=waited,
-        failure_record=FailureRecord(meta["failures"], meta["back"]), trainable=meta["trainable"], run=meta["run"],
-        arrays=groups("kept"), one_shot=meta["chosen"], counted=meta["counted"],
+        failure_record=FailureRecord(meta["failures"], meta["back"]), trainable=meta["trainable"],
+        run=meta["run"], arrays=groups("kept"), one_shot=meta["chosen"], counted=meta["counted"],
     )  # fmt: skip

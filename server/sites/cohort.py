@@ -1,4 +1,4 @@
-"""Which sites take part in a round: the draw, its quorum, and the sites set aside after failures."""
+"""Which sites take part in a round: the draw, its quorum, and sites set aside after failures."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ class FailureRecord:
     back: Mapping[str, int] = field(default_factory=dict)  # the first round in which it may be drawn again
 
     def set_aside(self, round: int) -> dict[str, int]:
-        """Return the sites that may not be drawn in a round → the round in which they may be again."""
+        """Return the sites not to be drawn in a round → the round in which they may be again."""
         return {site: back for site, back in sorted(self.back.items()) if back > round}
 
     def after(self, round: int, answered: Iterable[str], failed: Iterable[str]) -> "FailureRecord":
-        """Return the record after a round: an answer clears a site, a third failure sets it aside."""
+        """Return the record after a round. Answers clear a site; a third failure sets it aside."""
         failures, back = dict(self.failures), dict(self.back)
         for site in answered:
             failures.pop(site, None)
@@ -68,5 +68,5 @@ def draw_secretly(sites: Iterable[str], rate: float, rng: np.random.Generator) -
 
 
 def quorum(sites: int, min_sites: int) -> int:
-    """Return the number of sites that must give a usable answer: ``min_sites``, or half if it is 0."""
+    """Return how many sites must give a usable answer: ``min_sites``, or half if it is 0."""
     return min_sites or (sites + 1) // 2

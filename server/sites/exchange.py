@@ -44,7 +44,7 @@ def exchange(
             site = site_by_message.get(reply.metadata.reply_to_message_id)
         if site is not None:
             by_site[site].append(reply)
-    # One message stands for all: their arrays have the same shapes, and measuring takes as long as sending.
+    # One message stands for all, of arrays of the same shapes: measuring takes as long as sending.
     # The reply with the most array bytes is an answer if there is one: a refusal has no arrays.
     complete = [reply for reply in chain.from_iterable(by_site.values()) if reply.has_content()]
     fullest = sorted(complete, key=lambda reply: -wire.array_bytes(reply.content))

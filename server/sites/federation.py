@@ -111,8 +111,9 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, callbacks: Sequence[
     _check_trainers(federation, config)
     if lonely := federation.held_by_one:
         log.warning(
-            "%d of %d classes have training images at one site only, which alone decides what the head learns of "
-            "them: %s", len(lonely), len(classes), some([f"{name} ({site})" for name, site in lonely.items()], 5),
+            "%d of %d classes have training images at one site only, "
+            "which alone decides what the head learns of them: %s", len(lonely), len(classes),
+            some([f"{name} ({site})" for name, site in lonely.items()], 5),
         )  # fmt: skip
     return federation
 
@@ -123,7 +124,7 @@ def lines_of(refused: Mapping[str, str]) -> str:
 
 
 def wait_for_return(grid: Grid, nodes: Iterable[int], seconds: float) -> None:
-    """Wait at most ``seconds`` until these nodes are connected: a deployed site may be restarting."""
+    """Wait at most ``seconds`` for these nodes to connect: a deployed site may be restarting."""
     deadline, wanted = time.monotonic() + seconds, set(nodes)
     while not wanted <= set(grid.get_node_ids()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
@@ -132,7 +133,7 @@ def wait_for_return(grid: Grid, nodes: Iterable[int], seconds: float) -> None:
 def _describe(
     grid: Grid, nodes: Mapping[str, int], query: Query, config: RunConfig, callbacks: Sequence[Callback]
 ) -> Answers:
-    """Query every node. Query again those that are restarting, and those still preparing features."""
+    """Query every node, and again those that are restarting or still preparing features."""
     began = time.monotonic()
     result, pending = Answers(), sorted(nodes)
     preparing: set[str] = set()

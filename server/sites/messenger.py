@@ -61,8 +61,8 @@ class Messenger:
         return replace(answers, began=began, exchanging=exchanging)
 
     def ask_all(
-        self, kind: str, answer: type[Any], number: int, sites: Sequence[str], request: Callable[[str], Request],
-        target: int = 0,
+        self, kind: str, answer: type[Any], number: int, sites: Sequence[str],
+        request: Callable[[str], Request], target: int = 0,
     ) -> Answers:  # fmt: skip
         """Ask these sites. Ask those without a usable answer again while there are too few.
 
@@ -100,7 +100,7 @@ class Messenger:
     ) -> Answers:
         """Ask under masks until there is a total, and never for a second one.
 
-        The difference of two totals over the same images would reveal the sites in one of them only.
+        The difference of two totals over the same images would reveal the sites in one only.
         """
         for attempt in self.attempts(number):
             answers = self.ask(kind, answer, number, requests)
@@ -123,9 +123,9 @@ class Messenger:
         attempts = self.config.round_retries + 1
         effort = f"tried {attempts} times" if attempts > 1 else "not tried again"
         return UserError(
-            f"round {number}: {failure}; {effort}. The run stops here; its last checkpoint is in {self.folder}. "
-            "Mend this, then resume the run: fedtransfer simulate --resume RUN, or fedtransfer server run "
-            "--resume NAME\n" + lines_of(refused)
+            f"round {number}: {failure}; {effort}. The run stops here; "
+            f"its last checkpoint is in {self.folder}. Mend this, then resume the run: "
+            "fedtransfer simulate --resume RUN, or fedtransfer server run --resume NAME\n" + lines_of(refused)
         )
 
     def total(self, answers: Iterable[Any], split: str) -> Counts:

@@ -44,7 +44,7 @@ class PublicImages:
         return Counts.of(self._probabilities(progress, candidate), self.labels)
 
     def matrix(self, progress: Progress, candidate: Candidate) -> NDArray[np.int64]:
-        """Return a head's confusion matrix (C, C): true classes in rows, predicted ones in columns."""
+        """Return a head's confusion matrix (C, C): true classes in rows, predicted in columns."""
         return confusion_matrix(self._probabilities(progress, candidate), self.labels)
 
     def _probabilities(self, progress: Progress, candidate: Candidate | None) -> NDArray[np.float32]:

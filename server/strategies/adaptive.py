@@ -1,7 +1,7 @@
-"""What FedAdam, FedYogi and FedAdagrad share: Algorithm 2 of Reddi et al. 2021, "Adaptive Federated Optimization".
+"""What FedAdam, FedYogi and FedAdagrad share.
 
-arXiv 2003.00295: m ← β₁m + (1 - β₁)Δ, v ← its own rule, w ← w + η · m / (√v + τ); no bias
-correction; v begins at τ².
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 2:
+m ← β₁m + (1 - β₁)Δ, v ← its own rule, w ← w + η · m / (√v + τ); no bias correction; v₀ = τ².
 """
 
 from collections.abc import Callable

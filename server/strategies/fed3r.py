@@ -33,7 +33,7 @@ from fedtransfer.server.strategies.strategy import OneShotHead
 
 
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
-    """Return λ → head, for the config's λ or a grid of them. A class without images is never predicted.
+    """Return λ → head, for the config's λ or a grid. A class without images is never predicted.
 
     Raises:
         UserError: λ is too small for the matrix to be positive definite.

@@ -1,10 +1,11 @@
 """FedAvg with server momentum.
 
-McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data" (arXiv 1602.05629):
-the next head is the mean of the sites' heads, weighted by their numbers of images.
+McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data"
+(arXiv 1602.05629): the next head is the mean of the sites' heads, weighted by numbers of images.
 
-Hsu et al. 2019, "Measuring the Effects of Non-Identical Data Distribution" (arXiv 1909.06335): the server takes the
-mean update as a gradient and follows it with momentum β and rate η. With β = 0 and η = 1 that is plain FedAvg.
+Hsu et al. 2019, "Measuring the Effects of Non-Identical Data Distribution" (arXiv 1909.06335): the
+server takes the mean update as a gradient and follows it with momentum β and rate η. With β = 0 and
+η = 1 that is plain FedAvg.
 """
 
 from collections.abc import Sequence

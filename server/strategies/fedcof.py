@@ -1,16 +1,16 @@
 """FedCOF: covariances from nothing but class means.
 
-Goswami et al. 2025, "Covariances for Free: Exploiting Mean Distributions for Training-free Federated Learning" (arXiv
-2412.14326): the mean of n images scatters n times less than an image does. So the K_c sites that have class c tell its
-covariance by how their means of it differ,
+Goswami et al. 2025, "Covariances for Free: Exploiting Mean Distributions for Training-free
+Federated Learning" (arXiv 2412.14326): the mean of n images scatters n times less than an image
+does. So the K_c sites that have class c tell its covariance by how their means of it differ,
 
     Σ_c = 1 / (K_c - 1) · Σ_k n_kc (μ_kc - μ_c)(μ_kc - μ_c)ᵀ,
 
-and the head is W = G⁻¹ B with G = Σ_c (N_c - 1) Σ_c + λI and B = Σ x yᵀ, its columns scaled to length 1, without bias. λ
-is the paper's γ · (N - C); the scatter between classes is left out, as the paper argues. A class that one site alone
-has adds nothing to G.
+and the head is W = G⁻¹ B with G = Σ_c (N_c - 1) Σ_c + λI and B = Σ x yᵀ, its columns scaled to
+length 1, without bias. λ is the paper's γ · (N - C); the scatter between classes is left out, as
+the paper argues. A class that one site alone has adds nothing to G.
 
-The server must see each site's own class means, not their sum alone: masks that hide all but the sum rule it out.
+The server must see each site's own class means, so masks, which hide all but sums, rule it out.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from fedtransfer.server.strategies.strategy import OneShotHead
 
 
 def within_scatter(sums: Sequence[Sums]) -> Matrix:
-    """Return Σ_c (N_c - 1) Σ_c, (d, d): the scatter of images about their class means, estimated from site means."""
+    """Return Σ_c (N_c - 1) Σ_c, (d, d): the images' scatter about class means, from site means."""
     means = class_means(sums)
     scatter = np.zeros((means.shape[1], means.shape[1]))
     for c, mean in enumerate(means):
@@ -41,7 +41,7 @@ def within_scatter(sums: Sequence[Sums]) -> Matrix:
 
 
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
-    """Return λ → head, for the config's λ or a grid of them. A class without images is never predicted.
+    """Return λ → head, for the config's λ or a grid. A class without images is never predicted.
 
     Raises:
         UserError: λ is too small for G to be positive definite.

@@ -1,8 +1,8 @@
 """FedExP.
 
 Jhunjhunwala, Wang and Joshi 2023, "FedExP: Speeding Up Federated Averaging via Extrapolation"
-(arXiv 2301.09604), Algorithm 1. With Δ_k the change of the head at site k, p_k the site's share of the
-weight, and Δ = Σ p_k Δ_k, the server makes the step
+(arXiv 2301.09604), Algorithm 1. With Δ_k the change of the head at site k, p_k the site's share of
+the weight, and Δ = Σ p_k Δ_k, the server makes the step
 
     w ← w + η Δ,   η = max(1, Σ p_k ‖Δ_k‖² / (2 (‖Δ‖² + ε))).
 

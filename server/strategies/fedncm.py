@@ -1,11 +1,13 @@
 """FedNCM: nearest class means.
 
-Legate et al. 2023, "Guiding The Last Layer in Federated Learning with Pre-Trained Models" (arXiv 2306.03937): sites
-send the sum of features of each class and its number of images; the head is W_c = μ_c / ‖μ_c‖, without bias. On
-features of length 1 an image is so given to the class whose mean is nearest in angle.
+Legate et al. 2023, "Guiding The Last Layer in Federated Learning with Pre-Trained Models"
+(arXiv 2306.03937): sites send the sum of features of each class and its number of images; the head
+is W_c = μ_c / ‖μ_c‖, without bias. On features of length 1 an image so gets the class whose mean is
+nearest in angle.
 
-Under differential privacy (DP-FedNCM) sites send the sums alone, of clipped features and with noise. A sum and a mean
-have one direction, so numbers of images are not missed; but a class without images has a direction too, of noise.
+Under differential privacy (DP-FedNCM) sites send the sums alone, of clipped features and with
+noise. A sum and a mean have one direction, so numbers of images are not missed; but a class without
+images has a direction too, of noise.
 """
 
 from collections.abc import Sequence
@@ -20,13 +22,13 @@ from fedtransfer.server.strategies.strategy import OneShotHead
 
 
 def class_means(sums: Sequence[Sums]) -> Matrix:
-    """Return the mean feature of each class over all sites, (C, d); zeros for a class without images."""
+    """Return each class's mean feature over all sites, (C, d); zeros for one without images."""
     totals, images = added(sums)
     return totals / np.maximum(images, 1)[:, None]
 
 
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
-    """Return the one head there is, under 0: it has no λ. A class without images is never predicted."""
+    """Return the only head, under 0: it has no λ. A class without images is never predicted."""
     totals, images = added(sums)
     return {
         0.0: head(unit_columns(totals.T), np.zeros(len(images)), images)

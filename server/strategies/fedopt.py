@@ -1,8 +1,9 @@
 """FedOpt with the Adam of Keras at the server.
 
-Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 1: minus the mean update is taken as
-a gradient, and the server's optimizer follows it. FedAdam, FedYogi and FedAdagrad are the paper's own; this takes
-Adam as Keras has it, bias correction and all. Its variables are the state's slots, so a resumed run goes on alike.
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), Algorithm 1: minus the mean
+update is taken as a gradient, and the server's optimizer follows it. FedAdam, FedYogi and
+FedAdagrad are the paper's own; this takes Adam as Keras has it, bias correction and all. Its
+variables are the state's slots, so a resumed run goes on alike.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Coordinate-wise median.
 
-Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates" (arXiv 1803.01498): each
-entry of the update is the median over sites, so fewer than half of them cannot drive it anywhere. Every site counts
-once, whatever its size. The server then steps as in FedAvg.
+Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates"
+(arXiv 1803.01498): each entry of the update is the median over sites, so fewer than half cannot
+drive it anywhere. Every site counts once, whatever its size. The server then steps as in FedAvg.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""What the one-shot heads share: heads from sums of features, which add up over sites, in one round.
+"""What the one-shot heads share: heads from sums of features, added up over sites in one round.
 
-Each module ends in a ``OneShotHead``: ``solve``, and ``solve_noisy`` if it works under differential privacy.
+Each module ends in a ``OneShotHead``: ``solve``, and ``solve_noisy`` for differential privacy.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from fedtransfer.server.strategies.strategy import summed
 
 Matrix = NDArray[np.float64]
 
-# Candidates for λ, on the scale of the summed Gram matrix: features of length 1 add a trace of n to it.
+# Candidates for λ, on the scale of the summed Gram matrix: features of length 1 add n to its trace.
 GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3, 1e4)
 
-# The bias of a class that no site has images of, so that it is never predicted. Finite, since 0 · ∞ is not a number.
+# The bias of a class without images, so that it is never predicted. Finite, since 0 · ∞ is NaN.
 NEVER = np.float32(-1e30)
 
 
@@ -31,7 +31,7 @@ def added(sums: Sequence[Sums]) -> tuple[Matrix, ...]:
 
 
 def head(kernel: Matrix, bias: Matrix, images: NDArray[Any]) -> Arrays:
-    """Return kernel (d, C) and bias (C,) as a head, in which classes without ``images`` (C,) are never predicted."""
+    """Make a head, (d, C) and (C,), that never predicts classes without ``images`` (C,)."""
     none = images == 0
     return np.where(none, 0, kernel).astype(np.float32), np.where(none, NEVER, bias).astype(np.float32)
 
@@ -71,8 +71,9 @@ def by_ridge(config: RunConfig, solve: Callable[[float], Arrays]) -> dict[float,
             heads[ridge] = candidate
     if not heads:
         raise UserError(
-            f"ridge: with lambda {config.ridge or GRID[-1]:g} the sites' summed features cannot be solved for: the matrix"
-            " is not positive definite in float64, since lambda is too small for it; give a larger --ridge, or scale"
-            " features to length 1 (normalise = true)"
+            f"ridge: with lambda {config.ridge or GRID[-1]:g} the sites' summed features "
+            "cannot be solved for: the matrix is not positive definite in float64, "
+            "since lambda is too small for it; give a larger --ridge, "
+            "or scale features to length 1 (normalise = true)"
         )
     return heads

@@ -1,8 +1,8 @@
 """Reptile.
 
-Nichol et al. 2018, "On First-Order Meta-Learning Algorithms" (arXiv 1803.02999), the batched form: sites are the tasks;
-w ← w + ε · mean of (w_k - w) leads to a head from which a few local steps go far. Every site counts once, whatever its
-size; ε is the server's learning rate.
+Nichol et al. 2018, "On First-Order Meta-Learning Algorithms" (arXiv 1803.02999), the batched form:
+sites are the tasks; w ← w + ε · mean of (w_k - w) leads to a head from which a few local steps go
+far. Every site counts once, whatever its size; ε is the server's learning rate.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,13 @@
 """SCAFFOLD.
 
-Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv 1910.06378),
-Algorithm 1: sites correct their gradients by c - c_k (``fedtransfer.client.training.scaffold``). Of the cohort S of N sites,
+Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning"
+(arXiv 1910.06378), Algorithm 1: sites correct their gradients by c - c_k
+(``fedtransfer.client.training.scaffold``). Of the cohort S of N sites,
 
     x ← x + η_g · mean of (y_k - x),    c ← c + 1/N · Σ_S (c_k⁺ - c_k).
 
-The mean and the step are FedAvg's: weighted as in the rest of the project, with the server's momentum. With weighting
-uniform and momentum 0 this is the paper's algorithm.
+The mean and the step are FedAvg's: weighted as in the rest of the project, with the server's
+momentum. With weighting uniform and momentum 0 this is the paper's algorithm.
 """
 
 from collections.abc import Sequence

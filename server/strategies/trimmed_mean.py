@@ -1,8 +1,8 @@
 """Coordinate-wise trimmed mean.
 
-Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates" (arXiv 1803.01498): in each
-entry the share β of the sites is left out at either end, and the rest averaged. Every site counts once, whatever its
-size. The server then steps as in FedAvg.
+Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates"
+(arXiv 1803.01498): in each entry the share β of the sites is left out at either end, and the rest
+averaged. Every site counts once, whatever its size. The server then steps as in FedAvg.
 """
 
 import math
@@ -16,7 +16,7 @@ from fedtransfer.server.strategies.strategy import Contribution, Delta, Strategy
 
 
 def combine(contributions: Sequence[Contribution], config: RunConfig) -> Delta:
-    """Return the mean of the deltas without the ⌈βK⌉ largest and smallest of K, entry by entry (K small: the median)."""
+    """Average K deltas without the ⌈βK⌉ largest and smallest, by entry (small K: the median)."""
     number = len(contributions)
     cut = min(math.ceil(config.trim * number), (number - 1) // 2)
     deltas = zip(*(contribution.delta for contribution in contributions), strict=True)
