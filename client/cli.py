@@ -33,9 +33,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
     name: Annotated[str, typer.Option(help="The site's name.")],
     coordinator: Annotated[str, typer.Option(help="The coordinator's address.", metavar="HOST:PORT")],
-    data: Annotated[
-        Path, typer.Option(help="Images: a folder of class folders, a CSV manifest or an .npz archive.")
-    ],
+    data: Annotated[Path, typer.Option(help="Images: class folders, a CSV manifest or an .npz archive.")],
     ca: Annotated[
         Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")
     ] = None,
@@ -108,9 +106,7 @@ def roster(
     for name, key in sorted(sites.items()):
         print(f"{key}  {name}{', this site' if key == site_key else ''}")
     if site_key not in sites.values():
-        raise UserError(
-            f"{path}: this site's key, {site_key}, is not on it, so the others would refuse this site"
-        )
+        raise UserError(f"{path}: this site's key, {site_key}, is not on it: the others would refuse it")
 
 
 @client.command()
@@ -164,17 +160,14 @@ def prepare(
     for name, (train, validation, test) in data.images_by_class().items():
         print(f"{name}: {train} for training, {validation} for validation, {test} for test")
     if data.unreadable:
-        print(
-            f"left out: {counted(data.unreadable, 'unreadable image')}; fedtransfer client check lists them"
-        )
+        images = counted(data.unreadable, "unreadable image")
+        print(f"left out: {images}; fedtransfer client check lists them")
 
 
 @client.command()
 def start(
     folder: Dir = HERE,
-    background: Annotated[
-        bool, typer.Option("--background", help="Return once it is up; it goes on.")
-    ] = False,
+    background: Annotated[bool, typer.Option("--background", help="Return once it is up.")] = False,
 ) -> None:
     """Check the site, then take part in federations until stopped."""
     from fedtransfer.common.support.processes import start_in_background
@@ -216,9 +209,8 @@ def status(
     from fedtransfer.client.deployment.status import describe, status_lines
 
     report = describe(SiteFolder.open(folder))
-    print(
-        json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report))
-    )
+    lines = [json.dumps(report, indent=2, ensure_ascii=False)] if json_output else status_lines(report)
+    print("\n".join(lines))
     if not report["serving"]:
         raise typer.Exit(1)
 

@@ -197,4 +197,4 @@ def test_fingerprints_to_be_compared_by_telephone(sites: dict[str, SiteFolder], 
     told = f"{keys['anna']}  anna, this site\n{keys['bert']}  bert\n{keys['carl']}  carl\n"
     assert shown(str(tmp_path / "got.toml")) == told
     pin(sites["anna"], {name: key for name, key in keys.items() if name != "anna"})
-    assert shown().endswith(f"key, {keys['anna']}, is not on it, so the others would refuse this site")
+    assert shown().endswith(f"key, {keys['anna']}, is not on it: the others would refuse it")
