@@ -1,9 +1,10 @@
-"""Approved texts: what representative pages of the report say, line by line, for a person to read and approve.
+"""Approved texts: what pages of the report say, line by line, for a person to read and approve.
 
     .venv/bin/python tests/approved/update.py
 
-writes them again. The difference that git shows is then the difference that a reader of the pages will see.
-Paths, versions, the number of settings and rows of long tables are left out, so any machine writes the same text.
+writes them again. What git then shows as changed is what a reader of the pages will see changed.
+Paths, versions, the number of settings and rows of long tables are left out, so any machine
+writes the same text.
 """
 
 import re
