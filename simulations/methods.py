@@ -36,9 +36,8 @@ def row(method: Method | AddOn, s: Sizes) -> Mapping[str, Any]:
     Over a run, a strategy's head goes down twice more: for the final scores, and as the result.
     """
     rounds = 1 if method.once else s.rounds
-    whole = (
-        isinstance(method, Method) or not method.once
-    )  # an add-on of one exchange comes on top of a strategy
+    # An add-on of one exchange comes on top of a strategy.
+    whole = isinstance(method, Method) or not method.once
     down, up = (before(s) for before in method.before)
     return {
         "method": method.ask,

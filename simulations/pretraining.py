@@ -184,10 +184,8 @@ def _augmented(
         crop = tf.image.resize(tf.slice(image, begin, extent), (size, size), antialias=True)
         return tf.image.stateless_random_flip_left_right(crop, seed), tf.one_hot(label, classes)
 
-    images, numbers = (
-        tf.constant(pixels),
-        tf.constant(labels),
-    )  # captured by reference, not copied into the graph
+    # Captured by reference, not copied into the graph.
+    images, numbers = tf.constant(pixels), tf.constant(labels)
     data = tf.data.Dataset.from_tensor_slices(order)
     data = data.map(lambda row: (tf.gather(images, row), tf.gather(numbers, row), row))
     return (

@@ -272,9 +272,8 @@ class _Server:
         """Let go, in a child, of what is the template's."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # a shell starts what is behind it deaf to Ctrl-C
+        # A shell starts what is behind it deaf to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for descriptor in (self._woken, self._wake):
             os.close(descriptor)
         for opened in (self._listener, *self._children):

@@ -18,11 +18,8 @@ from fedtransfer.common.seeds import generator
 Views = Callable[[Image, bytes], int]  # an image and its content key → the number of views to extract
 
 RECIPE = 1  # changes whenever views change, so that stored views of the old recipe are not taken for new ones
-AREA, ASPECT, LIGHT = (
-    0.6,
-    4 / 3,
-    0.2,
-)  # least share of the square, largest width : height, largest change of brightness and contrast
+# Least share of the square, largest width : height, largest change of brightness and contrast.
+AREA, ASPECT, LIGHT = 0.6, 4 / 3, 0.2
 
 
 def no_views(image: Image, key: bytes) -> int:

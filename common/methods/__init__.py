@@ -34,9 +34,8 @@ METHODS: Mapping[str, Method] = {
     )
 }  # fmt: skip
 ONE_SHOT = tuple(name for name, method in METHODS.items() if method.sums)
-OUTSIDE_NAME = re.compile(
-    r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII
-)  # of a strategy from outside, module:NAME
+# Of a strategy from outside, module:NAME.
+OUTSIDE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _SUM_ONLY = Verdict(True, "if it says that it works on the sum of updates alone (sum_only)")
 
 

@@ -157,9 +157,8 @@ def _divergences(release: Release) -> tuple[float, ...]:
     for order in _ORDERS.tolist():
         k, logs = np.arange(order + 1), log_factorials[: order + 1]
         terms = logs[-1] - logs - logs[::-1] + k * chosen + (order - k) * left + k * (k - 1) * scale
-        largest = int(
-            terms.argmax()
-        )  # what follows is SciPy's logsumexp without its checks, which took longest
+        # What follows is SciPy's logsumexp without its checks, which took longest.
+        largest = int(terms.argmax())
         others = np.exp(terms - terms[largest])
         others[largest] = 0.0
         result.append(max(0.0, float(np.log1p(others.sum()) + terms[largest])) / (order - 1))

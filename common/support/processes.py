@@ -70,9 +70,8 @@ def running_pid(state: Path) -> int | None:
     """Return the number, in ``state/pid``, of the holder of ``state/running.lock``, or None."""
     lock = state / "running.lock"
     try:
-        number = int(
-            (state / "pid").read_text()
-        )  # before the lock: a process that ends removes its number first
+        # Before the lock: a process that ends removes its number first.
+        number = int((state / "pid").read_text())
     except (FileNotFoundError, ValueError):
         return None
     if not lock.exists():
@@ -195,9 +194,8 @@ def last_lines(log: Path, number: int = 5, begin: int = 0) -> str:
     if not log.exists():
         return ""
     content = log.read_bytes()
-    text = content[begin if begin <= len(content) else 0 :].decode(
-        "utf-8", "replace"
-    )  # it may have been rotated since
+    # It may have been rotated since.
+    text = content[begin if begin <= len(content) else 0 :].decode("utf-8", "replace")
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(f"  {line}" for line in lines[-number:])
 

@@ -25,16 +25,11 @@ VERSION = 7
 QUERY, TRAIN, EVALUATE, FINISH = "query", "train", "evaluate", "evaluate.finish"
 GATHER, TRIAL, PERSONAL = "train.gather", "evaluate.trial", "evaluate.personal"
 KINDS = (QUERY, TRAIN, EVALUATE, FINISH, GATHER, TRIAL, PERSONAL)
-PERSONAL_HEADS = (
-    "global",
-    "local",
-    "fine_tuned",
-    "mixed",
-)  # that a site compares, in the order of its counts
+# That a site compares, in the order of its counts.
+PERSONAL_HEADS = ("global", "local", "fine_tuned", "mixed")
 
-Arrays = tuple[
-    NDArray[np.float32], ...
-]  # of a head: convolutions above a cut, hidden layer, kernel (d, C), bias (C,)
+# Of a head: convolutions above a cut, hidden layer, kernel (d, C), bias (C,).
+Arrays = tuple[NDArray[np.float32], ...]
 Extra = Mapping[str, tuple[NDArray[Any], ...]]  # further arrays by name
 MOMENTS, CONTROL, CLASS_WEIGHTS = "moments", "control", "class weights"  # names in an Extra
 

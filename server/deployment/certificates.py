@@ -41,9 +41,8 @@ _RENEW_AUTHORITY = "run fedtransfer server renew --authority, then give every si
 _LONGEST_NAME = 64  # X.509's limit for a common name
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(
-    rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?![0-9]+\Z){_LABEL}"
-)  # digits alone at the end: a mistyped address
+# Digits alone at the end: a mistyped address.
+_HOST = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
     "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",

@@ -209,10 +209,8 @@ class Rounds:
         if self._site_level:
             deltas = [update.total for update in updates]
             return [self._site_level.release(deltas, head, self._config.clip, self._rng)]
-        sites, weighting = (
-            1 if answers.total is None else len(answers.admitted),
-            self._config.weights_of_sites,
-        )
+        sites = 1 if answers.total is None else len(answers.admitted)
+        weighting = self._config.weights_of_sites
         return [
             Contribution(
                 u.total, protocol.weight_of(weighting, u.examples, sites), u.extra.get(protocol.CONTROL, ())

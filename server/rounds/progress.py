@@ -81,9 +81,8 @@ class Progress:
     def finished(self, config: RunConfig) -> bool:
         """Whether all rounds are done, or early stopping ends the run."""
         patient = not config.early_stopping or self.waited < config.early_stopping
-        deeper = self.trainable != layer_at(
-            config, config.rounds
-        )  # layers still to be unfrozen may improve the head
+        # Layers still to be unfrozen may improve the head.
+        deeper = self.trainable != layer_at(config, config.rounds)
         return self.round >= config.training_rounds or not (patient or deeper)
 
 

@@ -102,9 +102,8 @@ def join(grid: Grid, config: RunConfig, backbone: Backbone, callbacks: Sequence[
     classes = config.declared_classes or natural_order(
         class_name for description in descriptions.values() for class_name in description.images
     )
-    enrolled = [
-        label for label in name if not label.startswith(_UNNAMED)
-    ]  # the keys of Ray's nodes are invalid
+    # The keys of Ray's nodes are invalid.
+    enrolled = [label for label in name if not label.startswith(_UNNAMED)]
     keys = {name[label]: line for label in enrolled if (line := line_of_pem(connected[label].public_key))}
     named = {name[label]: nodes[label] for label in name}
     federation = Federation(named, descriptions, classes, answers.refused, config.hides_counts, keys)

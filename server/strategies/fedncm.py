@@ -30,9 +30,8 @@ def class_means(sums: Sequence[Sums]) -> Matrix:
 def solve(sums: Sequence[Sums], config: RunConfig) -> dict[float, Arrays]:
     """Return the only head, under 0: it has no λ. A class without images is never predicted."""
     totals, images = added(sums)
-    return {
-        0.0: head(unit_columns(totals.T), np.zeros(len(images)), images)
-    }  # μ_c and its sum have one direction
+    # μ_c and its sum have one direction.
+    return {0.0: head(unit_columns(totals.T), np.zeros(len(images)), images)}
 
 
 def solve_noisy(sums: Sequence[Sums], config: RunConfig, deviation: float) -> tuple[float, Arrays]:

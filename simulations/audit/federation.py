@@ -158,9 +158,8 @@ class _Run:
     def rounds(self) -> Arrays:
         """Return the head after all rounds of training."""
         config, strategy, promised = self.config, strategy_of(self.config), guarantee(self.config)
-        strategy_config = config.model_copy(
-            update={"sites": len(self.sites)}
-        )  # strategies read how many train
+        # Strategies read how many train.
+        strategy_config = config.model_copy(update={"sites": len(self.sites)})
         mechanism = SiteLevel.from_config(config, promised) if promised and config.dp == "site" else None
         state = strategy.start(initial_head(self.spec, config.seed), strategy_config)
         weighting, extra = config.weights_of_sites, self._class_weights()

@@ -148,8 +148,7 @@ def right_guesses(scores: NDArray[np.floating], inside: NDArray[np.bool_], guess
 def _chance(epsilon: float, correct: int, guesses: int, canaries: int, delta: float) -> float:
     """Return the bound of Theorem 5.2."""
     right = 1 / (1 + math.exp(-epsilon))
-    below = np.cumsum(
-        binom.pmf(np.arange(correct - 1, -1, -1), guesses, right)
-    )  # P[v - i ≤ W < v], i = 1 … v
+    # P[v - i ≤ W < v], i = 1 … v.
+    below = np.cumsum(binom.pmf(np.arange(correct - 1, -1, -1), guesses, right))
     steepest = (below / np.arange(1, correct + 1)).max(initial=0.0)
     return float(binom.sf(correct - 1, guesses, right) + 2 * canaries * delta * steepest)

@@ -30,10 +30,8 @@ def partition(run: Run) -> Figure:
     words = caption("partition", with_test, *shape, *largest)
     columns, rows, note = ["site", "all", *(printable(name, 30) for name in classes)], [], ""
     if len(classes) > _READABLE:  # the number of images and classes of a site, and its most frequent ones
-        columns, note = (
-            ["site", "all", "classes", "most frequent"],
-            sentence("tables", "most_frequent_classes", len(classes)),
-        )
+        columns = ["site", "all", "classes", "most frequent"]
+        note = sentence("tables", "most_frequent_classes", len(classes))
     for site, at_site in zip(sites, counts.T, strict=True):
         cells = [f"{n:,}" for n in at_site]
         if len(classes) > _READABLE:

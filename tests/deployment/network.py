@@ -89,9 +89,8 @@ class Network:
         _ip("-n", theirs, "address", "add", address, "peer", self.coordinator, "dev", "cable")
         cable = Cable(ours, end, address)
         self._cables.append(cable)
-        _ip(
-            "-n", ours, "link", "set", end, "up"
-        )  # the site's own end last: nothing passes before it is watched
+        # The site's own end last: nothing passes before it is watched.
+        _ip("-n", ours, "link", "set", end, "up")
         _ip("-n", theirs, "link", "set", "cable", "up")
         return cable
 

@@ -73,9 +73,8 @@ def test_a_site_that_was_cut_off_is_left_out_and_comes_back(pair: Pair) -> None:
     missed = [each["round"] for each in rounds if left_out["round"] <= each["round"] < back["round"]]
     seconds = back["time"] - healed
     print(f"\ncut off for {healed - cut:.0f} s, left out of rounds {missed}, back after {seconds:.0f} s")
-    assert [each["round"] for each in rounds] == list(
-        range(1, len(rounds) + 1)
-    )  # not one was lost, or done again
+    # Not one was lost, or done again.
+    assert [each["round"] for each in rounds] == list(range(1, len(rounds) + 1))
 
 
 def test_a_run_survives_lost_packets() -> None:

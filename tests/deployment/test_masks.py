@@ -127,12 +127,8 @@ def test_heads_are_those_of_the_plain_run(world: World, strategy: str, settings:
 
 def test_a_site_killed_in_a_masked_round(world: World) -> None:
     """Others have masks in common with it already; the total is of those who stay, and says so."""
-    settings = {
-        "rounds": 1,
-        "local_epochs": LONG,
-        "learning_rate": 0.5,
-        "join_timeout": patient(6),
-    }  # its head awaits dora
+    # Its head awaits dora.
+    settings = {"rounds": 1, "local_epochs": LONG, "learning_rate": 0.5, "join_timeout": patient(6)}
     expected = world.plain("killed", SITES[:3], **settings)
     dora = world.sites["dora"]
     world.begin("killed", **settings)

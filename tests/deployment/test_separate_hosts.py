@@ -132,9 +132,8 @@ def test_nobody_outside_can_start_or_list_runs(hosts: Hosts) -> None:
     refused = [403, "Only sites of the federation are served here.\n"]
     told = hosts.stranger(outside, address, hosts.port, "list", "start")
     assert told == {"list": refused, "start": refused}
-    told = hosts.stranger(
-        outside, address, coordinator.port, "list", "start"
-    )  # past nginx, to SuperLink itself
+    # Past nginx, to SuperLink itself.
+    told = hosts.stranger(outside, address, coordinator.port, "list", "start")
     assert told == dict.fromkeys(("list", "start"), "[Errno 111] Connection refused")
     after = coordinator.status()
     assert {**after, "sites": 0} == {**before, "sites": 0}

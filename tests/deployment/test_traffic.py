@@ -269,9 +269,8 @@ def test_headers_are_those_of_flower_and_its_signature(captured: Captured) -> No
         assert b64decode(request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER]) == public_key_to_bytes(public)
         for name in names - {TIMESTAMP_HEADER, FLEET_HTTP_SIGNATURE_HEADER, "content-length"}:
             plain.setdefault(name, set()).add(request.headers[name])
-    assert {name: len(values) for name, values in plain.items()} == dict.fromkeys(
-        plain, 1
-    )  # each says one thing only
+    # Each says one thing only.
+    assert {name: len(values) for name, values in plain.items()} == dict.fromkeys(plain, 1)
     assert bytes_to_public_key(b64decode(*plain[FLEET_HTTP_PUBLIC_KEY_HEADER])) == public
 
 

@@ -50,9 +50,8 @@ def test_the_table_has_a_row_for_each_control_and_claim(
         controls, "CONTROLS", [control for control in CONTROLS if control.mechanism == "DP-FedNCM"]
     )
     monkeypatch.setattr(controls, "SEEDS", {True: range(2), False: range(1)})
-    monkeypatch.setattr(
-        controls, "ProcessPoolExecutor", lambda: ThreadPoolExecutor(1)
-    )  # faults are the whole process'
+    # Faults are the whole process'.
+    monkeypatch.setattr(controls, "ProcessPoolExecutor", lambda: ThreadPoolExecutor(1))
     controls.main(tmp_path / "table.csv")
     rows = list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))
     assert [(row["fault"], row["claimed_epsilon"]) for row in rows] == [

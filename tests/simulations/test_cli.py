@@ -197,13 +197,8 @@ def test_model_loads_with_plain_keras(colours: Path, tmp_path: Path) -> None:
     image = np.asarray(picture(COLOURS["green"], 3))
     np.save(tmp_path / "image.npy", image)
     model = colours / "run" / "model.keras"
-    line = [
-        sys.executable,
-        "-c",
-        PLAIN,
-        str(model),
-        str(tmp_path / "image.npy"),
-    ]  # a cold one, which has nothing of ours
+    # A cold one, which has nothing of ours.
+    line = [sys.executable, "-c", PLAIN, str(model), str(tmp_path / "image.npy")]
     result = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     np.testing.assert_allclose(

@@ -66,11 +66,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "weight-decay": {"weight_decay": 0.01, "optimizer": "adam", "learning_rate": 0.01},
     "patience": {"patience": 1, "local_epochs": 3},
 }  # fmt: skip
-FURTHER = (
-    "conv5_block2",
-    "conv5_block2-with-all",
-    "unfreeze-init",
-)  # seconds each, where `unfreeze` shows it in one
+# Seconds each, where `unfreeze` shows it in one.
+FURTHER = ("conv5_block2", "conv5_block2-with-all", "unfreeze-init")
 
 
 def each(names: Iterable[str], further: Collection[str]) -> list[ParameterSet]:

@@ -67,10 +67,8 @@ def equal(one: Arrays, other: Arrays) -> bool:
 
 def test_the_share_is_that_of_least_validation_loss() -> None:
     data = site()
-    blurred = {
-        **data,
-        "train": (data["train"][0], images(40, 8)[1]),
-    }  # labels that are noise: neither head is best
+    # Labels that are noise: neither head is best.
+    blurred = {**data, "train": (data["train"][0], images(40, 8)[1])}
     made = make(
         {
             **blurred,

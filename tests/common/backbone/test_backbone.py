@@ -126,9 +126,8 @@ def test_bfloat16_is_refused_where_the_hardware_has_none(monkeypatch: pytest.Mon
 
 @pytest.mark.run
 def test_bfloat16_features_are_near_those_of_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        "fedtransfer.common.backbone.backbone.why_no_bfloat16", lambda: ""
-    )  # computed anywhere, if slowly
+    # Computed anywhere, if slowly.
+    monkeypatch.setattr("fedtransfer.common.backbone.backbone.why_no_bfloat16", lambda: "")
     exact, fast = load_backbone(BUNDLED), load_backbone(BUNDLED, precision="bfloat16")
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
     a, b = (backbone.extractor(4)(pixels).numpy() for backbone in (exact, fast))

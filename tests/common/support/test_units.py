@@ -13,9 +13,8 @@ from fedtransfer.common.support.services import service_unit
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("there is no systemd-analyze")
-    program = (
-        tmp_path / "50% $HOME" / "fedtransfer"
-    )  # systemd wants no quotes nor backslashes in a program's path
+    # Systemd wants no quotes nor backslashes in a program's path.
+    program = tmp_path / "50% $HOME" / "fedtransfer"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)

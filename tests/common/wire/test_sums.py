@@ -18,10 +18,8 @@ D, C, N = 4, 3, 20
 
 def sums_of(what: str, n: int = N, scale: float = 1.0) -> Sums:
     rng = np.random.default_rng(n)
-    x, y = (
-        (scale * rng.normal(size=(n, D))).astype(np.float32),
-        rng.integers(0, C - 1, n),
-    )  # none of the last class
+    # None of the last class.
+    x, y = ((scale * rng.normal(size=(n, D))).astype(np.float32), rng.integers(0, C - 1, n))
     return Sums(1, "", "", n, site_sums(what, x, y, C))
 
 

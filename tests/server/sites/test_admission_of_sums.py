@@ -58,9 +58,8 @@ def sums(what: str, **changes: Any) -> Sums:
         "classes": [(one_hot.T @ x).astype(np.float32), one_hot.sum(0).astype(np.int64)],
         "gram": [pack_triangle(z.T @ z), z.T @ one_hot],
         "moments": [np.stack([x.sum(0), (x**2).sum(0)])],
-        NOISY_CLASSES: [
-            np.random.default_rng(1).normal(0, 9, (C, D)).astype(np.float32)
-        ],  # noise, as no images have
+        # Noise, as no images have.
+        NOISY_CLASSES: [np.random.default_rng(1).normal(0, 9, (C, D)).astype(np.float32)],
         NOISY_GRAM: [
             np.random.default_rng(1).normal(0, 9, s).astype(np.float32) for s in ((D * (D + 1) // 2,), (D, C))
         ],

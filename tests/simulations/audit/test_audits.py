@@ -246,9 +246,8 @@ def test_an_audit_leaves_every_attack_on_every_federation(audited: Path) -> None
     assert chance["utility", "accuracy"] == 0.1
     assert chance["RMIA", "tpr@1%"] == 0.01
     assert chance["one run", "right_guesses"] == chance["RMIA", "auc"] == 0.5
-    assert all(
-        row["value"] == "" for row in table if row["measure"] == "tpr@0.1%"
-    )  # too few non-members to say
+    # Too few non-members to say.
+    assert all(row["value"] == "" for row in table if row["measure"] == "tpr@0.1%")
 
 
 @pytest.mark.run

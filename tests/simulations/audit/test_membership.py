@@ -182,9 +182,8 @@ def elsewhere() -> tuple[Target, Shadows, np.ndarray]:
 def test_a_head_that_never_saw_them_gives_nobody_away(attack: Attack) -> None:
     target, shadows, truth = elsewhere()
     area = curve(attack(target, shadows), truth).auc
-    error = math.sqrt(
-        (5000 + 5000 + 1) / (12 * 5000 * 5000)
-    )  # at 0.5, where that of Hanley and McNeil 1982 is Wilcoxon's
+    # At 0.5, where that of Hanley and McNeil 1982 is Wilcoxon's.
+    error = math.sqrt((5000 + 5000 + 1) / (12 * 5000 * 5000))
     assert abs(area - 0.5) < 3 * error
 
 

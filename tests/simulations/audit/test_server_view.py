@@ -90,11 +90,8 @@ def test_masks_leave_the_union_of_which_a_site_is_any_part() -> None:
 @pytest.mark.parametrize("masks", [{}, SHARED], ids=["", "masks"])
 def test_private_images_leave_guesses(settings: dict[str, Any], masks: dict[str, Any]) -> None:
     if masks and settings is IMAGE:
-        settings = {
-            **settings,
-            "image_rate": 1.0,
-            "batch_size": 30,
-        }  # shared noise is for one release a round
+        # Shared noise is for one release a round.
+        settings = {**settings, "image_rate": 1.0, "batch_size": 30}
     found = measured(**settings, **masks)
     assert value(found, "labels/exact_share") < 0.4
     assert value(found, "labels/l1") > 0.4

@@ -74,10 +74,8 @@ def quiet(done: int, total: int) -> None:
 
 def test_adaptation_from_the_head_and_from_scratch() -> None:
     sites = {"anna": made_site(0, 60, 40), "berta": made_site(1, 90, 30), "clara": made_site(2, 30, 0)}
-    wrong = (
-        np.eye(5, 3, 1, dtype=np.float32) * 8,
-        np.zeros(3, np.float32),
-    )  # a head that takes each class for the next
+    # A head that takes each class for the next.
+    wrong = (np.eye(5, 3, 1, dtype=np.float32) * 8, np.zeros(3, np.float32))
     wrong[0][2, 0] = 8
     seen: list[tuple[int, int]] = []
     config = RunConfig(personal_epochs=20, learning_rate=0.5)
