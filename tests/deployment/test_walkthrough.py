@@ -1,14 +1,18 @@
 """The commands of README and docs/deploy.md, as written, and their promise: the same head."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from deployment.federation import ROOT, arrays
 from pictures import COLOURS, picture
+from waiting import patient
 
 BIN = Path(sys.executable).parent
 
@@ -23,13 +27,22 @@ def block(page: str, after: str) -> str:
     return "\n".join(line[4:] for line in lines[start:end])
 
 
-def bash(script: str, folder: Path, timeout: float) -> str:
+@pytest.fixture
+def default_ports() -> Iterator[None]:
+    """Have the ports of the pages, which another run of the tests on this machine may use now."""
+    with open(Path(tempfile.gettempdir(), "fedtransfer-default-ports.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def bash(script: str, folder: Path) -> str:
     """Run a script as a person would after `make install`; fail at the first command that fails."""
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     script = script.replace("source .venv/bin/activate\n", "")
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
-    )
+        ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=patient(600),
+    )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout + done.stderr
 
@@ -43,9 +56,9 @@ def test_make_federation_ends_with_the_head_of_the_simulation(pacs: Path, tmp_pa
         in makefile
     )
     what = f"fedtransfer simulate --rounds 5 --data {pacs} --partition natural"
-    told = bash(f"{what} --engine deployment --out real", tmp_path, 500)
+    told = bash(f"{what} --engine deployment --out real", tmp_path)
     assert "run of 4 sites, 5 rounds" in told
-    bash(f"{what} --out simulated", tmp_path, 200)
+    bash(f"{what} --out simulated", tmp_path)
     for head in ("head.npz", "last-head.npz"):
         for real, simulated in zip(
             arrays(tmp_path / "real" / head), arrays(tmp_path / "simulated" / head), strict=True
@@ -56,7 +69,7 @@ def test_make_federation_ends_with_the_head_of_the_simulation(pacs: Path, tmp_pa
         np.testing.assert_array_equal(arrays(kept)[0], arrays(tmp_path / "real" / "head.npz")[0])
 
 
-def test_the_walk_through_on_one_machine(tmp_path: Path) -> None:
+def test_the_walk_through_on_one_machine(default_ports: None, tmp_path: Path) -> None:
     for number, site in enumerate(("north", "south")):
         for c, (label, colour) in enumerate(COLOURS.items()):
             folder = tmp_path / "images" / site / label
@@ -69,10 +82,10 @@ for name in north south; do fedtransfer client stop --dir $name; done
 fedtransfer server stop --dir coordinator"""
     assert stop.strip() in script, "the script stops what it starts"
     try:
-        told = bash(script, tmp_path, 400)
+        told = bash(script, tmp_path)
     finally:
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-        subprocess.run(["bash", "-c", stop], cwd=tmp_path, env=environment, capture_output=True, timeout=100)
+        subprocess.run(["bash", "-c", stop], cwd=tmp_path, env=environment, capture_output=True, timeout=600)
     assert "  north: " in told
     assert "round 5: 2 of 2 sites" in told
     assert "finished: " in told
