@@ -220,7 +220,7 @@ def log(
     folder: Dir = HERE, lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20
 ) -> None:
     """Show which messages left the site: the end of its append-only log."""
-    from fedtransfer.client.consent.ledger import ExchangeLog
+    from fedtransfer.client.consent.exchange_log import ExchangeLog
 
     exchanges = ExchangeLog(SiteFolder.open(folder).exchange_log)
     for line in list(exchanges.entries())[-lines:]:

@@ -15,12 +15,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fedtransfer.common.compute import CORES
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.metrics import Counts, confusion_matrix
 from fedtransfer.common.head.model import Classifier
 from fedtransfer.common.support.pictures import save_heat_map
+from fedtransfer.common.support.processes import CORES
 from fedtransfer.common.support.terminal import percent, progress_bar, table_console
 from fedtransfer.common.support.text import counted, plain
 

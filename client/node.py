@@ -209,7 +209,7 @@ def newest_result(results: Path, *, personal: bool = False) -> Result:
     """Return the newest result, or the personal head made from it.
 
     Raises:
-        UserError: there is none yet.
+        UserError: the site has no result yet, or the newest one has no personal head.
     """
     folders = sorted(path.parent for path in results.glob("*/head.npz"))
     if not folders:

@@ -148,7 +148,7 @@ class Run:
             UserError: an image cannot be read, or is not an image.
         """
         from fedtransfer.client.inference import images_at
-        from fedtransfer.common.compute import CORES
+        from fedtransfer.common.support.processes import CORES
         from fedtransfer.simulations.data.archive import embed_images
         from fedtransfer.simulations.data.examples import read_values
 

@@ -18,7 +18,6 @@ from fedtransfer.client.app import forget_sites
 from fedtransfer.client.data import SiteData
 from fedtransfer.client.training.personal import Split
 from fedtransfer.common.backbone.backbone import configured_backbone
-from fedtransfer.common.compute import CORES
 from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.data.images import Problem
 from fedtransfer.common.errors import UserError
@@ -26,6 +25,7 @@ from fedtransfer.common.features.feature_map import Moments
 from fedtransfer.common.head.head import head_spec, load_head, load_layer, load_moments
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.pictures import save_heat_map
+from fedtransfer.common.support.processes import CORES
 from fedtransfer.server.app import make_app
 from fedtransfer.server.run_folder import folder as run_folder
 from fedtransfer.server.run_folder.checkpoint import FREE

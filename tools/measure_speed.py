@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
-from fedtransfer.common.compute import CORES, keras
+from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.data.images import Image, content_key, decode
 from fedtransfer.common.data.sources import read_source, write_manifest
 from fedtransfer.common.features.extraction import BATCH, extract, open_store
 from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.common.head.head import load_head
+from fedtransfer.common.support.processes import CORES
 from fedtransfer.server.app import make_app
 from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.simulations.data.datasets import resolve_data

@@ -1,17 +1,11 @@
-"""A site's two append-only files of JSON lines: the log of what left, the ledger of what it spent.
+"""The ledger of a site: ``site-privacy.jsonl``, which records what it spent.
 
-Each line of the log has the hash of the line before. A line that is changed, or taken out of the
-middle, no longer fits the next line. Someone who may write the file can still cut off its end, or
-write all of it again; keep copies elsewhere if that matters.
-
-``site-privacy.jsonl``, the ledger, has the releases that the site's training images have been part
-of, over all runs. A reply that reveals something about the images is charged, and its line written,
-before the reply leaves. No line is ever taken back: a round that is repeated is another release.
-What several runs cost together is exact if nobody chose the noise of one run by what an earlier run
-released.
+It has the releases that the site's training images have been part of, over all runs. A reply that
+reveals something about the images is charged, and its line written, before the reply leaves. No
+line is ever taken back: a round that is repeated is another release. What several runs cost
+together is exact if nobody chose the noise of one run by what an earlier run released.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -21,20 +15,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Message
-
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.privacy.accounting import Release, Spent, epsilon
 from fedtransfer.common.privacy.guarantee import guarantee
 from fedtransfer.common.support.files import Line, append_line, read_lines, rename_ledger
 from fedtransfer.common.wire.protocol import GATHER, QUERY, TRAIN, Request, Task
-from fedtransfer.common.wire.records import content_bytes, digest, shapes
 
 FILE = "site-privacy.jsonl"
 EARLIER_FILE = "privacy.jsonl"
 _STEP = 1.1
-_START = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -197,54 +187,3 @@ def _is_charge(row: dict[str, Any]) -> bool:
         return row["rate"] + row["noise_multiplier"] + row["times"] > 0 and "discrete" in row
     except (KeyError, TypeError):
         return False
-
-
-@dataclass(frozen=True)
-class ExchangeLog:
-    """The log of the messages that left a site."""
-
-    path: Path
-
-    def write(self, reply: Message, task: dict[str, Any]) -> None:
-        """Record an answer before it is handed to SuperNode; on return the line is on disk.
-
-        Raises:
-            OSError: the line cannot be written; the answer must not leave.
-        """
-        records = reply.content if reply.has_content() else None
-        entry = {
-            "time": time.time(),
-            "kind": reply.metadata.message_type,
-            **task,
-            "bytes": content_bytes(reply) if records else 0,
-            "shapes": shapes(records) if records else [],
-            "sha256": digest(records) if records else hashlib.sha256().hexdigest(),
-        }
-        append_line(self.path, lambda last: {**entry, "before": _hash(last) if last else _START})
-
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the entries, oldest first, without torn lines: what these record had not left."""
-        return (line.row for line in read_lines(self.path) if line.row is not None)
-
-    def rounds_since(self, moment: float) -> int:
-        """Count the rounds of training and of sums that were answered since a time in seconds."""
-        return sum(
-            entry["time"] >= moment and entry["kind"] in (TRAIN, GATHER) and bool(entry["shapes"])
-            for entry in self.entries()  # a refusal has no shapes
-        )
-
-    def first_break(self) -> int | None:
-        """Return the number of the first line that does not fit the line before; None if all fit.
-
-        A torn line fits anywhere, and the line after it must fit it.
-        """
-        before = _START
-        for number, line in enumerate(read_lines(self.path), 1):
-            if line.row is not None and line.row.get("before") != before:
-                return number
-            before = _hash(line.content)
-        return None
-
-
-def _hash(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()

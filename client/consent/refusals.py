@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.consent.ledger import ExchangeLog, SiteLedger, refuse_beyond_budget
+from fedtransfer.client.consent.exchange_log import ExchangeLog
+from fedtransfer.client.consent.ledger import SiteLedger, refuse_beyond_budget
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig

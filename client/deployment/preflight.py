@@ -16,7 +16,7 @@ from typing import NamedTuple
 import httpx
 from cryptography import x509
 
-from fedtransfer.client.consent.ledger import ExchangeLog
+from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder

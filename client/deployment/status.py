@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from fedtransfer.client.consent.ledger import ExchangeLog, SiteLedger
+from fedtransfer.client.consent.exchange_log import ExchangeLog
+from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.privacy.accounting import epsilon

@@ -21,7 +21,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from fedtransfer.client.consent.ledger import ExchangeLog
+from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import SiteError, UserError

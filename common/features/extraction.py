@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import Backbone, ReadyMade
 from fedtransfer.common.backbone.cut import cuts
-from fedtransfer.common.compute import CORES
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image, Problem, content_key, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.augmentation import Views, no_views, training_views, view, view_key
 from fedtransfer.common.features.store import FeatureStore, default_store
 from fedtransfer.common.head.schedule import layers
+from fedtransfer.common.support.processes import CORES
 
 Progress = Callable[[int, int], None]  # images done, images to do; each view counts
 Piece = tuple[int, int]  # index of an image, number of a view

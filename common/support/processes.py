@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 
 from fedtransfer.common.errors import UserError
 
+# That this process may use.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 LOG_BYTES = 10_000_000  # a larger log is rotated (one generation)
 START_SECONDS = 600.0  # limit for a process to come up: it takes minutes on a machine with a load of 20
 REPORT_SECONDS = 10.0  # time between two reports of a wait

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthStub
-
 _UNIT = """\
 # {description} as a service, made by fedtransfer.
 
@@ -62,6 +58,10 @@ def quoted(path: Path) -> str:
 
 def is_serving(address: str, seconds: float = 2.0) -> bool:
     """Whether gRPC's health service at ``address`` (host:port) says SERVING within ``seconds``."""
+    import grpc  # here: founding a coordinator or a site needs the text of a unit only
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+    from grpc_health.v1.health_pb2_grpc import HealthStub
+
     with grpc.insecure_channel(address) as channel:
         try:
             answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=seconds)

@@ -13,7 +13,6 @@ A finished run is not repeated, and a stopped one resumes.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.processes import CORES
 from fedtransfer.simulations.benchmark import pool, tables
 from fedtransfer.simulations.benchmark.folder import Measured, compare, write_record
 from fedtransfer.simulations.benchmark.measures import Row, fairness
@@ -58,22 +58,21 @@ def run_plan(
         UserError: there are such runs, without ``force``; or no run succeeded.
     """
     measured = Measured()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     tuning = f", after {len(plan.tuning)} that choose settings" if plan.tuning else ""
     say(f"{len(plan.cells)} runs{tuning}; baselines of {len(plan.baselines)} settings and seeds")
-    with pool.Workers(processes or cores) as executor:
+    with pool.Workers(processes or CORES) as executor:
         with measured.timed("features"):
             features = _extract(executor, plan, say, measured.failures)
         if not features:
             raise _no_result(measured)
         need, free = max(each.peak_mb for each in features.values()), pool.available_mb()
-        measured.processes = processes or pool.processes_that_fit(cores, free, need)
-        memory = f"{cores} cores; {need / 1000:.1f} GB a run so far, {free / 1000:.1f} GB free"
+        measured.processes = processes or pool.processes_that_fit(CORES, free, need)
+        memory = f"{CORES} cores; {need / 1000:.1f} GB a run so far, {free / 1000:.1f} GB free"
         say(f"{measured.processes} runs at a time" + (", as requested" if processes else f": {memory}"))
 
         def each(cells: list[Cell], work: Work) -> Iterator[tuple[str, Cell, Any]]:
             """Yield progress, cell and result where there are features; runs share the threads."""
-            threads = {"threads": max(1, cores // measured.processes)}
+            threads = {"threads": max(1, CORES // measured.processes)}
             able = [c for c in cells if _key(c) in features]
             able = [replace(c, config=c.config.model_copy(update=threads)) for c in able]
             done = pool.results(executor, measured.processes, able, work, say, measured.failures)

@@ -18,9 +18,9 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.serverapp import Grid
 
-from fedtransfer.common.compute import CORES
 from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.processes import CORES
 
 App = Callable[[Message, Context], Message]
 Server = Callable[[Grid, Context], None]

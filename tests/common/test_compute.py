@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from fedtransfer.common.backbone.backbone import load_backbone
-from fedtransfer.common.compute import CORES, GPUS, device, tf
+from fedtransfer.common.compute import GPUS, device, tf
 from fedtransfer.common.config.config import BUNDLED
+from fedtransfer.common.support.processes import CORES
 
 
 def test_the_device_is_named() -> None:

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ def arrays(path: Path) -> list[np.ndarray]:
         return [file[name] for name in sorted(file.files) if name.startswith("array")]
 
 
-class Party:
+class Party(ABC):
     """A coordinator or a site: its folder, and the process that runs it.
 
     ``inside`` goes before each command: ("ip", "netns", "exec", NAME) for a network of its own.
@@ -86,8 +87,8 @@ class Party:
         """Wait until it is up."""
         wait_until(self.is_up, f"{self.folder} is up", self.died)
 
-    def is_up(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_up(self) -> bool: ...
 
     def died(self) -> str:
         """Say how its process ended; "" while it runs."""

@@ -13,7 +13,7 @@ from deployment.federation import CoordinatorParty, SiteParty, start_all, stoppi
 from pictures import class_folders
 from waiting import wait_until
 
-from fedtransfer.client.consent.ledger import ExchangeLog
+from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import make_config
 from fedtransfer.common.wire import bundle

@@ -28,7 +28,7 @@ from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key
 from pictures import COLOURS, class_folders
 from waiting import wait_until
 
-from fedtransfer.client.consent.ledger import ExchangeLog
+from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.wire import protocol

@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedtransfer.client.consent.ledger import ExchangeLog
+from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.wire.protocol import Description, Personal, Sums, Tally, Update

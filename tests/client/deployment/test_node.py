@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fedtransfer.client.consent.ledger import ExchangeLog, SiteLedger
+from fedtransfer.client.consent.exchange_log import ExchangeLog
+from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.client.deployment.founding import found_site
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import spending_line
