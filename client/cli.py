@@ -151,7 +151,6 @@ def prepare(
     site = SiteFolder.open(folder)
     settings = site.apply(resolve_config(preset="", file=config, overrides={}))
     console = Console(stderr=True)
-    console.print("Starting TensorFlow …", style="dim")
     from fedtransfer.client.data import prepare_site
     from fedtransfer.client.node import site_images
 
@@ -267,10 +266,9 @@ def predict(
     refuse_missing(paths)
     from fedtransfer.client.inference import show_predictions
     from fedtransfer.client.node import newest_result
-    from fedtransfer.common.head.model import load_model
 
-    result = load_model(newest_result(SiteFolder.open(folder).results, personal=personal).model())
-    if show_predictions(result, paths, csv_output=csv_output, json_output=json_output):
+    result = newest_result(SiteFolder.open(folder).results, personal=personal)
+    if show_predictions(result.classifier(), paths, csv_output=csv_output, json_output=json_output):
         raise typer.Exit(1)
 
 
@@ -288,11 +286,11 @@ def evaluate(
 
     from fedtransfer.client.inference import show_evaluation
     from fedtransfer.client.node import newest_result, split_images
-    from fedtransfer.common.head.model import load_model
 
     site = SiteFolder.open(folder)
     result = newest_result(site.results, personal=personal)
     images, problems = split_images(site, result.config, split)
-    model = load_model(result.model())
     picture = result.path("confusion-matrix.png")
-    show_evaluation(model, images, split, problems, picture, Console(stderr=True), json_output=json_output)
+    show_evaluation(
+        result.classifier(), images, split, problems, picture, Console(stderr=True), json_output=json_output
+    )

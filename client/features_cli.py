@@ -96,7 +96,6 @@ def statistics(
     config = resolve_config(overrides=settings)
     source = read_source(images)
     console = Console(stderr=True)
-    console.print("Starting TensorFlow …", style="dim")
     from fedtransfer.common.backbone.backbone import configured_backbone
     from fedtransfer.common.backbone.public_statistics import write_statistics
     from fedtransfer.common.features.extraction import extract, open_store

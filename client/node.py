@@ -18,7 +18,7 @@ from fedtransfer.common.data.images import Image, Problem, split_of
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import save_head
-from fedtransfer.common.head.model import model_of_head
+from fedtransfer.common.head.model import Classifier, classifier_of_head, model_of_head
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.keys import Identity
 from fedtransfer.common.wire.protocol import MOMENTS, Task
@@ -189,6 +189,10 @@ class Result:
             UserError: the backbone has changed since the head was trained.
         """
         return model_of_head(self.path("head.npz"), self.config)
+
+    def classifier(self) -> Classifier:
+        """Return its model, ready to classify. Raises UserError as ``model``."""
+        return classifier_of_head(self.path("head.npz"), self.config)
 
 
 def keep_result(

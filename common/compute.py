@@ -1,72 +1,77 @@
-"""TensorFlow and Keras, set up once: import them only from here.
+"""What computes features here: OpenVINO on the CPU, or TensorFlow on a GPU.
 
 Every operation, NumPy's products included, runs on one thread; several image batches or several
 sites run at a time. So a result never depends on the number of cores.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
 from fedtransfer.common.support.processes import CORES
 
-os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-@contextmanager
-def _without_native_chatter() -> Iterator[None]:
-    """Suppress the output of native libraries while they load; TensorFlow's log level does not."""
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
-
-
-with _without_native_chatter():
-    import keras
-    import tensorflow as tf
-
-THREADS_PER_OPERATION = "FEDTRANSFER_THREADS_PER_OPERATION"  # 0: one a core, as in pretraining
+OPENVINO, TENSORFLOW = "openvino", "tensorflow"
+# What a driver of NVIDIA or AMD, or Windows' Linux, puts there for a GPU.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 threadpool_limits(1, "blas")
-tf.config.threading.set_intra_op_parallelism_threads(int(os.environ.get(THREADS_PER_OPERATION, "1")))
-tf.config.threading.set_inter_op_parallelism_threads(max(CORES, 2))
-
-GPUS = tf.config.list_physical_devices("GPU")
-_details = tf.config.experimental.get_device_details
-for gpu in GPUS:
-    tf.config.experimental.set_memory_growth(gpu, True)  # several processes share one
 
 
-def device() -> str:
-    """Return the name of the device that the backbone runs on, for people."""
-    if GPUS:
-        names = {_details(gpu).get("device_name", gpu.name) for gpu in GPUS}
-        return f"GPU ({', '.join(sorted(names))})"
-    return f"CPU ({CORES} cores)"
+def engine_of(compute: str) -> str:
+    """Return ``openvino`` or ``tensorflow`` for a setting: one of them, or ``auto``.
+
+    ``auto`` is TensorFlow if it sees a GPU, or if OpenVINO is not installed. TensorFlow is asked
+    only on a machine with a GPU and a TensorFlow that can use it: importing it takes seconds.
+    """
+    if compute != "auto":
+        return compute
+    if find_spec("openvino") is None:
+        return TENSORFLOW
+    if _may_have_gpu():
+        from fedtransfer.common.tensorflow import GPUS
+
+        return TENSORFLOW if GPUS else OPENVINO
+    return OPENVINO
 
 
-def why_no_bfloat16() -> str:
+def _may_have_gpu() -> bool:
+    if sys.platform == "darwin":
+        return _version("tensorflow-metal") != ""
+    # tensorflow-cpu, which Linux on x86-64 gets by default, can use no GPU.
+    return _version("tensorflow") != "" and any(Path(file).exists() for file in _GPU_FILES)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def device(engine: str) -> str:
+    """Return what features are computed on, for people: ``CPU (2 cores, OpenVINO 2026.4.1)``."""
+    if engine == OPENVINO:
+        return f"CPU ({CORES} cores, OpenVINO {_version('openvino')})"
+    from fedtransfer.common.tensorflow import GPUS, gpu_names, tf
+
+    return f"{f'GPU ({gpu_names()}' if GPUS else f'CPU ({CORES} cores'}, TensorFlow {tf.__version__})"
+
+
+def why_no_bfloat16(engine: str) -> str:
     """Return why bfloat16 is of no use here; "" if the GPUs or the CPU compute in it."""
-    if GPUS:
-        capable = {gpu.name: _details(gpu).get("compute_capability") for gpu in GPUS}
-        old = {name: capability for name, capability in capable.items() if (capability or (0, 0)) < (8, 0)}
-        return f"it takes GPUs of compute capability 8.0 or more, found {old}" if old else ""
+    if engine == TENSORFLOW:
+        from fedtransfer.common.tensorflow import GPUS, gpus_without_bfloat16
+
+        if GPUS:
+            old = gpus_without_bfloat16()
+            return f"it takes GPUs of compute capability 8.0 or more, found {old}" if old else ""
     try:
         words = set(Path("/proc/cpuinfo").read_text("utf-8").split())
     except OSError:
         words = set()
     if words & {"avx512_bf16", "amx_bf16", "bf16"}:
         return ""
-    return "TensorFlow sees no GPU, and this CPU has none of the instructions avx512_bf16, amx_bf16 and bf16"
-
-
-__all__ = ["CORES", "GPUS", "device", "keras", "tf", "why_no_bfloat16"]
+    return "no GPU is used, and this CPU has none of the instructions avx512_bf16, amx_bf16 and bf16"

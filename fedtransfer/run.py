@@ -127,7 +127,13 @@ class Run:
     @property
     def model(self) -> Any:
         """The Keras model: images (n, h, w, 3), 0 to 255, or features (n, d) → (n, C)."""
-        return self._classifier.network
+        from fedtransfer.common.config.config import read_config
+        from fedtransfer.common.head.model import keras_model, model_of_head
+
+        path = self.folder / "model.keras"
+        if not path.is_file():
+            path = model_of_head(self.folder / "head.npz", read_config(self.folder / "config.toml"))
+        return keras_model(path)
 
     @cached_property
     def _classifier(self) -> Any:

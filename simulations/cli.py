@@ -80,7 +80,6 @@ def simulate(
         from fedtransfer.common.privacy.guarantee import guarantee
 
         guarantee(resolved)  # refuses a promise that cannot hold, before any work
-    console.print("Starting TensorFlow …", style="dim")
     from fedtransfer.simulations import federation
     from fedtransfer.simulations.display import Display
 

@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone.backbone import Backbone, load_backbone, resizing_layer
+from fedtransfer.common.backbone.backbone import Backbone, load_backbone
 from fedtransfer.common.backbone.networks import small_resnet
-from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.data.images import Image, content_key, decode, split_of
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.head.keras_head import resizing_layer
 from fedtransfer.common.seeds import digest
 from fedtransfer.common.support.files import replacement, write_whole
 from fedtransfer.common.support.processes import CORES
+from fedtransfer.common.tensorflow import keras, tf
 
 Pixels = NDArray[np.uint8]
 Report = Callable[[str], None]

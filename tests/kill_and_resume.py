@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.backbone.backbone import load_backbone
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image, content_key
 from fedtransfer.common.data.sources import write_manifest
 from fedtransfer.common.features.extraction import open_store
+from fedtransfer.common.tensorflow import keras
 from fedtransfer.server.app import make_app
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 

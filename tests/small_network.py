@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras.src.applications.resnet import ResNet, stack_residual_blocks_v2
 
-from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.backbone.backbone import Backbone, backbone_of_network
 from fedtransfer.common.backbone.networks import small_resnet
 
 
@@ -28,7 +28,7 @@ def moved(network: Any, seed: int = 0) -> Any:
 
 def small_backbone(resolution: int = 16) -> Backbone:
     """Three stages, ``conv2`` to ``conv4``, of two blocks; eight features."""
-    return Backbone(
+    return backbone_of_network(
         "small", resolution, moved(small_resnet((4, 6, 8))), np.linspace(0, 1, 8, dtype=np.float32)
     )
 

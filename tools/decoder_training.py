@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from fedtransfer.client.training.trainer import Features
 from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
-from fedtransfer.common.compute import GPUS, keras, tf
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import content_key, decode
 from fedtransfer.common.data.sources import Source, read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.common.seeds import generator
+from fedtransfer.common.tensorflow import GPUS, keras, tf
 from fedtransfer.simulations.audit.decoder import SIDE, TRAINING, WIDTHS, Pictures, build_decoder, demo_keys
 from fedtransfer.simulations.data.datasets import resolve_data
 
@@ -166,7 +166,7 @@ def _batches(
         padded = np.pad(sample, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), "edge")
         at = rng.integers(2 * _SHIFT + 1, size=(batch, 2))
         views = np.stack([p[y : y + SIDE, x : x + SIDE] for p, (y, x) in zip(padded, at, strict=True)])
-        yield mapped(compute(backbone.resize(views)).numpy()), views.astype(np.float32) / np.float32(255)
+        yield mapped(compute(backbone.resize(views))), views.astype(np.float32) / np.float32(255)
 
 
 if __name__ == "__main__":

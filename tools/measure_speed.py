@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from fedtransfer.client.app import app as client_app
 from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.data.images import Image, content_key, decode
 from fedtransfer.common.data.sources import read_source, write_manifest
@@ -34,6 +33,7 @@ from fedtransfer.common.features.extraction import BATCH, extract, open_store
 from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.common.head.head import load_head
 from fedtransfer.common.support.processes import CORES
+from fedtransfer.common.tensorflow import keras
 from fedtransfer.server.app import make_app
 from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.simulations.data.datasets import resolve_data
@@ -167,7 +167,7 @@ def measure_extraction(kind: str) -> dict[str, Any]:
         compute(batches[0])
         began = time.time()
         for one in batches:
-            compute(one).numpy()
+            compute(one)
         return {"system": "bare loop", "images_per_s": round(len(batches) * batch / (time.time() - began), 1)}
     with tempfile.TemporaryDirectory() as folder:
         extract(open_store(backbone, folder + "/warm-up"), backbone, images[:128])

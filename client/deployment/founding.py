@@ -31,6 +31,7 @@ feature-statistics = ""   # public statistics of the backbone's features, for ru
 
 store = "features"        # features are stored here, so that each image passes through the backbone once
 threads = 0               # image batches extracted at a time; 0: one per core
+compute = "auto"          # what computes features: openvino, tensorflow, or what suits this machine
 strict = false            # true: stop at the first image that cannot be read
 roster = ""               # sites to share masks with, by fingerprint: fedtransfer client roster --help
 

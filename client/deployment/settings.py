@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -71,6 +72,7 @@ class SiteSettings(Table):
     feature_statistics: str = ""  # the file that replaces a run's; "" to take part in no run that has one
     store: str = "features"  # folder of the feature store
     threads: int = Field(0, ge=0)  # image batches extracted at a time; 0 for one per core
+    compute: Literal["auto", "openvino", "tensorflow"] = "auto"  # what computes features
     strict: bool = False  # stop at the first image that cannot be read
     roster: str = ""  # file of the sites to share masks with; "" to trust the coordinator about their keys
     classes: dict[str, str] = Field(default_factory=dict)  # site's name → federation's; "": left out
@@ -119,9 +121,10 @@ class SiteFolder:
         return self.folder / Path(value).expanduser()
 
     def apply(self, config: RunConfig) -> RunConfig:
-        """Return a run's settings with the site's paths, threads and strictness."""
+        """Return a run's settings with the site's paths, threads, strictness and engine."""
         site = self.settings
         changes = {"threads": site.threads, "strict": site.strict, "store": str(self.path(site.store))}
+        changes["compute"] = site.compute
         if site.backbone:
             is_name = site.backbone in (BUNDLED, *KERAS_BACKBONES)
             changes["backbone"] = site.backbone if is_name else str(self.path(site.backbone))

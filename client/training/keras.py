@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.client.training.trainer import Features, Recipe, Trainer, TrainingJob, batches, pairs
-from fedtransfer.common.compute import keras, tf
-from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, make_optimizer
+from fedtransfer.common.head.head import Arrays, HeadSpec
+from fedtransfer.common.head.keras_head import build_above, build_head, make_optimizer
+from fedtransfer.common.tensorflow import keras, tf
 
 BATCH = 256  # images in one pass through convolutions when scoring
 CHUNK = 1 << 26  # bytes of features copied to TensorFlow at a time

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.head import Arrays
+from fedtransfer.common.head.head import Arrays, predict, softmax
 from fedtransfer.common.head.metrics import cross_entropy
 
 Features = NDArray[np.float32]
@@ -146,7 +146,7 @@ class LinearTrainer(Trainer):
             rows = row[row >= 0] if row[-1] < 0 else row
             xb, yb = x.take(rows, axis=0), y[rows]
             # With respect to the scores: (p - y) / n.
-            gradient = _softmax(xb @ weights.T + bias)
+            gradient = softmax(xb @ weights.T + bias)
             gradient[np.arange(len(rows)), yb] -= 1
             if class_weights is not None:
                 gradient *= class_weights[yb, None]
@@ -178,14 +178,7 @@ class LinearTrainer(Trainer):
 
     def predict(self, head: Arrays, x: Features) -> NDArray[np.float32]:
         """Return class probabilities (n, C) of features (n, d) under ``head``."""
-        return _softmax(x @ head[0] + head[1])
-
-
-def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    scores -= scores.max(1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(1, keepdims=True)
-    return scores
+        return predict(head, x)
 
 
 def batches(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:

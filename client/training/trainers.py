@@ -1,12 +1,11 @@
 """Trainers to borrow, one for each kind of head and recipe, and a round's training with one."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from fedtransfer.client.training.keras import KerasTrainer
 from fedtransfer.client.training.trainer import Features, Labels, LinearTrainer, Recipe, Trainer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays, HeadSpec
@@ -19,7 +18,9 @@ class _Pool:
 
     def __init__(self, spec: HeadSpec, recipe: Recipe) -> None:
         linear = recipe.optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes)
-        self._build = (lambda: LinearTrainer(recipe)) if linear else (lambda: KerasTrainer(spec, recipe))
+        self._build: Callable[[], Trainer] = partial(_keras_trainer, spec, recipe)
+        if linear:
+            self._build = partial(LinearTrainer, recipe)
         self._free: list[Trainer] = []
         self._lock = threading.Lock()
 
@@ -35,6 +36,12 @@ class _Pool:
 
 
 _pool = lru_cache(maxsize=8)(_Pool)
+
+
+def _keras_trainer(spec: HeadSpec, recipe: Recipe) -> Trainer:
+    from fedtransfer.client.training.keras import KerasTrainer  # loads TensorFlow
+
+    return KerasTrainer(spec, recipe)
 
 
 def trainer(spec: HeadSpec, recipe: Recipe) -> AbstractContextManager[Trainer]:

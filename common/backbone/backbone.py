@@ -1,13 +1,13 @@
 """The frozen, pretrained network that every site holds: image in, feature vector out.
 
-Resizing and preprocessing are part of it. The square in the middle of an image is resized to R x R
-by antialiased bilinear interpolation, and scaled to [-1, 1] inside the network, as ResNetV2 expects
-(He et al. 2016, arXiv 1603.05027).
+Fitting, resizing and preprocessing are part of it. By default the square in the middle of an image
+is resized to R x R by antialiased bilinear interpolation, and scaled to [-1, 1] inside the network,
+as ResNetV2 expects (He et al. 2016, arXiv 1603.05027).
 """
 
 import hashlib
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,43 +16,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone import networks
+from fedtransfer.common.backbone import compiled as copies
 from fedtransfer.common.backbone import public_statistics as public
+from fedtransfer.common.backbone.compiled import Compiled
+from fedtransfer.common.backbone.origin import origin
 from fedtransfer.common.backbone.public_statistics import PublicStatistics
-from fedtransfer.common.compute import keras, tf, why_no_bfloat16
+from fedtransfer.common.backbone.resizing import RULES, resize
+from fedtransfer.common.compute import OPENVINO, TENSORFLOW, engine_of, why_no_bfloat16
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.config.settings.training import ready_made_width
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.processes import CORES
 
-_RESIZE_RULE = "centre square of the shorter side, antialiased bilinear resize, RGB 0 to 255"
-# What decides what a layer computes, of its configuration; names and Keras' bookkeeping do not.
-_ARCHITECTURE_KEYS = (
-    "filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias",
-    "axis", "epsilon", "pool_size", "units", "scale", "offset", "keepdims",
-)  # fmt: skip
+Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A loaded backbone."""
+    """A backbone. Its network is loaded when something computes with it."""
 
     name: str  # its name in the run config
     resolution: int  # R, the pixels a side of its input
-    # Keras model, ``(n, R, R, 3)`` float32 in 0 to 255 → ``(n, features)`` float32; not trainable.
-    network: Any
+    features: int  # d, the width of a feature vector
+    # SHA-256 of architecture, weights, preprocessing, fit and ``mean``: 64 hexadecimal digits.
+    identity: str
     # The public mean of its features that comes with it, ``(features,)`` float32, or None.
-    mean: NDArray[np.float32] | None
+    mean: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()  # sentences for the user about how it was loaded
     # ``float32`` or ``bfloat16``: the precision of the computation; features are float32 in either
     # case.
     precision: str = "float32"
+    fit: str = "crop"  # how an image is fitted to the square: ``crop``, ``pad`` or ``stretch``
+    engine: str = TENSORFLOW  # what computes its features: ``openvino`` or ``tensorflow``
+    # Whether an image is computed alone, because its features depend on its neighbours otherwise.
+    alone: bool = False
     # The public statistics of its features that a run uses; None if it uses ``mean`` only.
     statistics: PublicStatistics | None = None
-
-    @property
-    def features(self) -> int:
-        """Width of a feature vector."""
-        return int(self.network.output_shape[-1])
+    compiled: Compiled | None = None  # the copy that OpenVINO reads
+    load: Callable[[], Any] | None = None  # loads the Keras network
 
     @property
     def public(self) -> PublicStatistics:
@@ -67,64 +68,45 @@ class Backbone:
         return hashlib.sha256(self.identity.encode() + self.statistics.digest).hexdigest()
 
     @cached_property
-    def identity(self) -> str:
-        """SHA-256 of architecture, weights, preprocessing and ``mean``: 64 hexadecimal digits."""
-        state = hashlib.sha256(_RESIZE_RULE.encode())
-        state.update(json.dumps(_architecture(self.network), sort_keys=True).encode())
-        for weight in self.network.get_weights():
-            state.update(f"{weight.dtype.str}{weight.shape}".encode())
-            state.update(np.ascontiguousarray(weight).tobytes())
-        state.update(b"" if self.mean is None else self.mean.tobytes())
-        return state.hexdigest()
-
-    @cached_property
-    def _resize(self) -> Any:
-        layer = resizing_layer(self.resolution)
-        return tf.function(
-            layer, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False
-        )
+    def network(self) -> Any:
+        """Keras model, (n, R, R, 3) float32 in 0 to 255 → (n, d) float32; loads TensorFlow."""
+        assert self.load
+        return self.load()
 
     def resize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Resize the middle square of decoded images (n, H, W, 3) to (n, R, R, 3) float32."""
-        return self._resize(images).numpy()
+        """Fit and resize decoded images of one size (n, H, W, 3) to (n, R, R, 3) float32."""
+        return resize(images, self.resolution, self.fit)
 
-    def extractor(self, batch: int) -> Any:
-        """Return a compiled function of float32, ``(batch, R, R, 3)`` → ``(batch, features)``."""
-        return _extractor(self, batch)
+    def extractor(self, batch: int, streams: int = CORES) -> Extractor:
+        """Return a compiled function of float32, ``(batch, R, R, 3)`` → ``(batch, features)``.
+
+        Args:
+            batch: the number of images in a call; 1 gives the same as any other, to rounding.
+            streams: the number of threads that may call it at a time.
+        """
+        if self.engine == OPENVINO:
+            from fedtransfer.common.backbone.openvino import extractor
+
+            assert self.compiled
+            return extractor(self.compiled.network, batch, self.resolution, self.precision, streams)
+        from fedtransfer.common.backbone import networks
+
+        return networks.extractor(self.network, batch, self.resolution, self.precision)
 
 
 @dataclass(frozen=True, eq=False)
 class ReadyMade(Backbone):
-    """No network at all: sites hold features (width,). Its identity is the hash of its name."""
-
-    width: int = 0
-
-    @property
-    def features(self) -> int:
-        """Width of a feature vector."""
-        return self.width
-
-    @cached_property
-    def identity(self) -> str:
-        """SHA-256 of the name, which ends in the width."""
-        return hashlib.sha256(self.name.encode()).hexdigest()
+    """No network at all: sites hold features (features,). Its identity is the hash of its name."""
 
 
-@lru_cache(maxsize=2)  # for the next site's images, or the next run's
-def _extractor(backbone: Backbone, batch: int) -> Any:
-    shape = (batch, backbone.resolution, backbone.resolution, 3)
-    network = networks.in_bfloat16(backbone.network) if backbone.precision == "bfloat16" else backbone.network
-    return tf.function(
-        lambda x: tf.cast(network(x, training=False), tf.float32), [tf.TensorSpec(shape)], autograph=False
-    )
+def backbone_of_network(
+    name: str, resolution: int, network: Any, mean: NDArray[np.float32] | None = None
+) -> Backbone:
+    """Return a backbone of a Keras network that is in memory; TensorFlow computes its features."""
+    from fedtransfer.common.backbone.networks import network_identity
 
-
-def resizing_layer(resolution: int) -> Any:
-    """Return the Keras layer that resizes images, in the pipeline and in exported models."""
-    return keras.layers.Resizing(
-        resolution, resolution, "bilinear", crop_to_aspect_ratio=True, antialias=True, name="resize",
-        dtype="float32",
-    )  # fmt: skip
+    identity, features = network_identity(network, mean), int(network.output_shape[-1])
+    return Backbone(name, resolution, features, identity, mean, load=lambda: network)
 
 
 def configured_backbone(config: RunConfig) -> Backbone:
@@ -134,13 +116,25 @@ def configured_backbone(config: RunConfig) -> Backbone:
         UserError: the network or the statistics are missing, cannot be read or do not fit.
     """
     backbone = load_backbone(
-        config.backbone, config.weights, config.resolution, config.preprocessing, config.precision
-    )
+        config.backbone, config.weights, config.resolution, config.preprocessing, config.precision,
+        config.fit, config.compute,
+    )  # fmt: skip
+    if config.dp == "image" and backbone.engine == TENSORFLOW:
+        backbone = _alone(backbone)
     if config.standardise != "public" and config.project != "pca" and not config.feature_statistics:
         return backbone
     return _with_statistics(
         backbone, config.backbone, config.feature_statistics, config.standardise, config.project
     )
+
+
+@lru_cache(maxsize=2)
+def _alone(backbone: Backbone) -> Backbone:
+    note = (
+        "TensorFlow computes each image by itself under --dp image: in a batch, an image changes the last "
+        "bits of others' features; --compute openvino is faster and has no such effect"
+    )
+    return replace(backbone, alone=True, notes=(*backbone.notes, note))
 
 
 @lru_cache(maxsize=2)
@@ -159,9 +153,12 @@ def _with_statistics(backbone: Backbone, named: str, file: str, standardise: str
 
 @lru_cache(maxsize=2)
 def load_backbone(
-    name: str, weights: str = "", resolution: int = 0, preprocessing: str = "auto", precision: str = "float32"
-) -> Backbone:
-    """Load a backbone, once per process.
+    name: str, weights: str = "", resolution: int = 0, preprocessing: str = "auto",
+    precision: str = "float32", fit: str = "crop", compute: str = "auto",
+) -> Backbone:  # fmt: skip
+    """Load what a run needs to know of a backbone, once per process.
+
+    The first time that a Keras file is read, TensorFlow is loaded, and a compiled copy is cached.
 
     Args:
         name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, a Keras
@@ -172,46 +169,91 @@ def load_backbone(
         preprocessing: ``tf``, ``torch``, ``caffe`` or ``none``, whichever the weights expect;
             ``auto`` is ``none`` if the network has preprocessing of its own, else ``tf``.
         precision: ``float32`` or ``bfloat16``.
+        fit: how an image is fitted to the square: ``crop``, ``pad`` or ``stretch``.
+        compute: ``openvino``, ``tensorflow``, or ``auto`` for what suits this machine.
 
     Raises:
         UserError: the network or its weights are missing, cannot be read or do not fit.
     """
     if width := ready_made_width(name):
-        return ReadyMade(name, 0, None, None, width=width)
-    if precision == "bfloat16" and (why := why_no_bfloat16()):
+        return ReadyMade(name, 0, width, hashlib.sha256(name.encode()).hexdigest())
+    if precision == "bfloat16" and (why := why_no_bfloat16(engine_of(compute))):
         raise UserError(f"--precision bfloat16 would only lose accuracy here: {why}; leave it at float32")
-    statistics = public.statistics_file(name)
-    notes: tuple[str, ...] = ()
     if name == BUNDLED:
-        network = networks.bundled_network()
-    elif name in KERAS_BACKBONES:
-        network = networks.keras_network(name, weights, preprocessing)
+        copy, label = copies.bundled(), name
     else:
-        path = Path(name).expanduser()
-        network, notes = networks.network_from_file(path, preprocessing)
-        name = re.sub(r"[^\w.-]+", "_", Path(name).stem)
-    fixed = network.input_shape[1]
-    if fixed and resolution not in (0, fixed):
+        copy, label = _copy_of(name, weights, resolution, preprocessing)
+    if copy.fixed and resolution not in (0, copy.fixed):
         raise UserError(
-            f"backbone {name} takes images of {fixed} x {fixed} only, got --resolution {resolution}"
+            f"backbone {label} takes images of {copy.fixed} x {copy.fixed} only, "
+            f"got --resolution {resolution}"
         )
-    resolution = resolution or fixed or (64 if name == BUNDLED else 224)
-    networks.check_network(network, name, resolution)
-    network.trainable = False
-    mean: NDArray[np.float32] | None = None
-    if statistics:
+    resolution = resolution or copy.fixed or _usual_resolution(name)
+    backbone = backbone_of_copy(copy, label, resolution, fit, precision, compute)
+    if statistics := public.statistics_file(name):
+        return replace(backbone, mean=public.read_statistics(statistics, copy.features)["mean"])
+    return backbone
+
+
+def backbone_of_copy(
+    copy: Compiled, name: str, resolution: int, fit: str, precision: str, compute: str = "auto"
+) -> Backbone:
+    """Return the backbone of a compiled copy, without its public statistics.
+
+    Raises:
+        UserError: ``compute`` insists on OpenVINO, and OpenVINO cannot compute the network.
+    """
+    engine, notes, identity = engine_of(compute), copy.notes, copy.identity
+    if engine == OPENVINO and copy.refusal:
+        if compute == OPENVINO:
+            raise UserError(f"--compute openvino: it cannot compute {name}: {copy.refusal}")
+        engine, notes = TENSORFLOW, (*notes, f"OpenVINO cannot compute it ({copy.refusal}); TensorFlow does")
+    if fit != "crop":
+        identity = hashlib.sha256(f"{identity}{RULES[fit]}".encode()).hexdigest()
+    return Backbone(
+        name, resolution, copy.features, identity, None, notes, precision, fit, engine,
+        compiled=copy, load=lambda: _keras_network(copy),
+    )  # fmt: skip
+
+
+def _usual_resolution(name: str) -> int:
+    return 64 if name == BUNDLED else 224
+
+
+def _keras_network(copy: Compiled) -> Any:
+    from fedtransfer.common.backbone.networks import saved_network
+
+    return saved_network(copy.keras_file)
+
+
+def _copy_of(name: str, weights: str, resolution: int, preprocessing: str) -> tuple[Compiled, str]:
+    """Return the compiled copy of a network that is read from files, and its name for people."""
+    label = name if name in KERAS_BACKBONES else re.sub(r"[^\w.-]+", "_", Path(name).stem)
+
+    def find() -> tuple[Compiled | None, str]:
+        statistics = public.statistics_file(name)  # its mean is part of the identity
+        files = origin(name, weights)
+        if files is None:
+            return None, ""
+        sources = [*files, *([Path(str(statistics))] if statistics else [])]
+        key = copies.digest(sources, name if name in KERAS_BACKBONES else "", preprocessing, resolution)
+        return copies.cached(label, key), key
+
+    copy, _ = find()
+    if copy:
+        return copy, label
+    from fedtransfer.common.backbone.conversion import write_network
+    from fedtransfer.common.backbone.networks import check_network, network_identity, read_network
+
+    network, notes = read_network(name, weights, preprocessing)
+    pixels = network.input_shape[1] or resolution or _usual_resolution(name)
+    check_network(network, label, pixels)
+    mean = None
+    if statistics := public.statistics_file(name):
         mean = public.read_statistics(statistics, int(network.output_shape[-1]))["mean"]
-        if name != BUNDLED:
-            notes = (*notes, f"{path.name}: {statistics.name} next to it holds the mean of its features")
-    return Backbone(name, resolution, network, mean, notes, precision)
-
-
-def _architecture(network: Any) -> list[Any]:
-    """Describe a functional model by its layers' computations and connections, without names."""
-    position = {layer.name: index for index, layer in enumerate(network.layers)}
-    layers = []
-    for layer in network.layers:
-        parents = [parent.operation.name for node in layer._inbound_nodes[:1] for parent in node.parent_nodes]
-        config = {key: value for key, value in layer.get_config().items() if key in _ARCHITECTURE_KEYS}
-        layers.append([type(layer).__name__, [position[name] for name in parents], config])
-    return layers
+        notes = (*notes, f"{Path(name).name}: {statistics.name} next to it holds the mean of its features")
+    identity = network_identity(network, mean)
+    _, key = find()  # again: Keras may have downloaded the weights now
+    return copies.cache(
+        label, key, lambda folder: write_network(network, pixels, identity, notes, folder)
+    ), label

@@ -1,31 +1,85 @@
-"""Load a frozen network: the bundled one, one of keras.applications, or a model file.
+"""Load a frozen network with Keras: one of keras.applications, or a model file.
 
 The result is always one Keras model from images (n, H, W, 3) float32, RGB 0 to 255, to features (n,
 d).
 """
 
+import hashlib
+import json
 import warnings
-from functools import cache
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fedtransfer.common.backbone.resizing import RULES
 from fedtransfer.common.backbone.weights import imagenet_weights, load_weights
-from fedtransfer.common.compute import keras
-from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES
+from fedtransfer.common.config.config import KERAS_BACKBONES
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.tensorflow import keras, tf
 
 _POOLING = ("GlobalAveragePooling2D", "GlobalMaxPooling2D")
 _CLASSIFIER = ("Dense", "Softmax")
+# What decides what a layer computes, of its configuration; names and Keras' bookkeeping do not.
+_ARCHITECTURE_KEYS = (
+    "filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias",
+    "axis", "epsilon", "pool_size", "units", "scale", "offset", "keepdims",
+)  # fmt: skip
 
 
-@cache
-def bundled_network() -> Any:
-    """Load the bundled network, once per process: nothing changes it."""
-    with as_file(files("fedtransfer.assets") / f"{BUNDLED}.keras") as file:
-        return keras.models.load_model(file, compile=False)
+def saved_network(file: Path) -> Any:
+    """Load the Keras file of a compiled copy, whose network is not trained."""
+    network = keras.models.load_model(file, compile=False)
+    network.trainable = False
+    return network
+
+
+def network_identity(network: Any, mean: NDArray[np.float32] | None) -> str:
+    """Return the SHA-256 of architecture, weights, preprocessing and mean, in hexadecimal."""
+    state = hashlib.sha256(RULES["crop"].encode())
+    state.update(json.dumps(network_architecture(network), sort_keys=True).encode())
+    for weight in network.get_weights():
+        state.update(f"{weight.dtype.str}{weight.shape}".encode())
+        state.update(np.ascontiguousarray(weight).tobytes())
+    state.update(b"" if mean is None else mean.tobytes())
+    return state.hexdigest()
+
+
+def network_architecture(network: Any) -> list[Any]:
+    """Describe a functional model by its layers' computations and connections, without names."""
+    position = {layer.name: index for index, layer in enumerate(network.layers)}
+    layers = []
+    for layer in network.layers:
+        parents = [parent.operation.name for node in layer._inbound_nodes[:1] for parent in node.parent_nodes]
+        config = {key: value for key, value in layer.get_config().items() if key in _ARCHITECTURE_KEYS}
+        layers.append([type(layer).__name__, [position[name] for name in parents], config])
+    return layers
+
+
+def extractor(network: Any, batch: int, resolution: int, precision: str) -> Any:
+    """Compile a network: (batch, R, R, 3) float32 → (batch, d) float32."""
+    network = in_bfloat16(network) if precision == "bfloat16" else network
+    compiled = tf.function(
+        lambda x: tf.cast(network(x, training=False), tf.float32),
+        [tf.TensorSpec((batch, resolution, resolution, 3))],
+        autograph=False,
+    )
+    return lambda pixels: compiled(pixels).numpy()
+
+
+def read_network(name: str, weights: str, preprocessing: str) -> tuple[Any, tuple[str, ...]]:
+    """Read a network of keras.applications or of a model file; return it, and notes on changes.
+
+    Raises:
+        UserError: see ``keras_network`` and ``network_from_file``.
+    """
+    if name in KERAS_BACKBONES:
+        network, notes = keras_network(name, weights, preprocessing), tuple[str, ...]()
+    else:
+        network, notes = network_from_file(Path(name).expanduser(), preprocessing)
+    network.trainable = False
+    return network, notes
 
 
 def keras_network(name: str, weights: str, preprocessing: str) -> Any:
@@ -111,6 +165,13 @@ def preprocess(image: Any, mode: str) -> Any:
     return image
 
 
+def probe(resolution: int) -> NDArray[np.float32]:
+    """Return two unlike images, (2, R, R, 3) float32, to try a network on."""
+    images = np.random.default_rng(0).uniform(0, 255, (2, resolution, resolution, 3)).astype(np.float32)
+    images[1] = 255 - images[1] * np.linspace(0, 1, resolution, dtype=np.float32)[:, None]
+    return images
+
+
 def check_network(network: Any, name: str, resolution: int) -> None:
     """Check that weights and features are finite, and features differ; a UserError says why not."""
     for layer in network.layers:
@@ -119,10 +180,8 @@ def check_network(network: Any, name: str, resolution: int) -> None:
                 f"backbone {name}: layer {layer.name} has weights that are NaN or infinite; "
                 "the file is damaged"
             )
-    probe = np.random.default_rng(0).uniform(0, 255, (2, resolution, resolution, 3)).astype(np.float32)
-    probe[1] = 255 - probe[1] * np.linspace(0, 1, resolution, dtype=np.float32)[:, None]
     try:
-        features = network(probe, training=False).numpy()
+        features = network(probe(resolution), training=False).numpy()
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(

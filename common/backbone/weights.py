@@ -12,8 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fedtransfer.common.compute import keras, tf
+from fedtransfer.common.backbone.origin import imagenet_file
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.tensorflow import keras, tf
 
 Arrays = dict[str, Any]  # variable name, such as conv1_conv/kernel → array
 _TOPS = ("predictions", "probs", "fc1000", "classifier", "head", "logits")  # names of classification tops
@@ -68,13 +69,6 @@ def assign_by_name(network: Any, arrays: Arrays, path: Path) -> None:
         raise UserError(f"{path}: not weights of {network.name}; " + "; ".join(problems))
     for name, weight in variables.items():
         weight.assign(arrays[name])
-
-
-def imagenet_file(name: str) -> Path:
-    """Return where Keras keeps the ImageNet weights of an architecture, there or not."""
-    from keras.src.backend.config import keras_home
-
-    return Path(keras_home()) / "models" / f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
 def imagenet_weights(name: str) -> Path:

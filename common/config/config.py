@@ -38,7 +38,9 @@ RETIRED: dict[str, tuple[Value, str]] = {
     "server-optimizer": ("adam", "fedopt follows Keras' Adam; --strategy fedavg has a momentum"),
     "warmup-rounds": (0, "the rate is highest in the first round"),
 }
-_OF_IMAGES = ("weights", "preprocessing", "resolution", "precision", "augment", "trainable", "unfreeze_at")
+_OF_IMAGES = (
+    "weights", "preprocessing", "resolution", "fit", "precision", "augment", "trainable", "unfreeze_at"
+)  # fmt: skip
 
 
 class RunConfig(Settings):

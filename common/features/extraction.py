@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import Backbone, ReadyMade
 from fedtransfer.common.backbone.cut import cuts
+from fedtransfer.common.compute import OPENVINO
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image, Problem, content_key, decode, vector
 from fedtransfer.common.errors import UserError
@@ -46,8 +47,11 @@ class Extraction:
 def open_store(backbone: Backbone, root: str = "") -> FeatureStore:
     """Open the feature store of a backbone below ``root`` ("": the user's cache)."""
     base = Path(root).expanduser() if root else default_store()
-    precision = "-bfloat16" if backbone.precision == "bfloat16" else ""
-    name = f"{backbone.name}-{backbone.resolution}px-{backbone.identity[:16]}{precision}"
+    # What computes them differently, if only in their last bits, has a store of its own.
+    kinds = {"openvino": backbone.engine == OPENVINO, "alone": backbone.alone,
+             "bfloat16": backbone.precision == "bfloat16"}  # fmt: skip
+    parts = (backbone.name, f"{backbone.resolution}px", backbone.identity[:16])
+    name = "-".join([*parts, *(kind for kind, holds in kinds.items() if holds)])
     store = _store(base / name, backbone.features)
     store.refresh()
     return store
@@ -86,8 +90,9 @@ def extract(
                     results = _copy(store, backbone, images, missing)
                 else:
                     results = _run(
-                        store, backbone, images, missing, pool, progress or (lambda done, total: None)
-                    )
+                        store, backbone, images, missing, pool, threads or CORES,
+                        progress or (lambda done, total: None),
+                    )  # fmt: skip
                 for i, result in results:
                     if isinstance(result, Problem):
                         copies = [j for j, key in enumerate(keys) if key == keys[i]]
@@ -125,11 +130,11 @@ def _missing(store: FeatureStore, contents: dict[bytes, Piece]) -> list[Piece]:
 
 def _run(
     store: FeatureStore, backbone: Backbone, images: Sequence[Image], pieces: list[Piece],
-    pool: ThreadPoolExecutor, progress: Progress,
+    pool: ThreadPoolExecutor, threads: int, progress: Progress,
 ) -> Iterator[Result]:  # fmt: skip
     """Extract in batches, write shards, and yield each image's key, or why it cannot be read."""
-    size = BATCH[backbone.resolution <= 128]
-    compute = backbone.extractor(size)
+    size = 1 if backbone.alone else BATCH[backbone.resolution <= 128]
+    compute = backbone.extractor(size, threads)
 
     def work(batch: list[Piece]) -> tuple[list[Result], list[bytes], NDArray[np.float32]]:
         pixels = np.zeros((size, backbone.resolution, backbone.resolution, 3), np.float32)
@@ -154,9 +159,7 @@ def _run(
         for small in same_size.values():
             pixels[[row for row, _ in small]] = backbone.resize(np.stack([image for _, image in small]))
         rows = (
-            compute(pixels).numpy()[: len(view_keys)]
-            if view_keys
-            else np.empty((0, backbone.features), np.float32)
+            compute(pixels)[: len(view_keys)] if view_keys else np.empty((0, backbone.features), np.float32)
         )
         return results, view_keys, rows
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import Backbone
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import generator
@@ -55,18 +54,6 @@ class FeatureMap:
         if self.matrix is not None:
             x = x @ self.matrix
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if self.unit else x
-
-    def as_layers(self, features: Any) -> Any:
-        """Map a Keras tensor of raw features (n, d), by Keras layers that are not trained."""
-        if self.offset is not None:
-            features = keras.layers.Rescaling(1.0, offset=(-self.offset).tolist(), name="centre")(features)
-        if self.scale is not None:
-            features = keras.layers.Rescaling(self.scale.tolist(), name="standardise")(features)
-        if self.matrix is not None:
-            project = keras.layers.Dense(self.width, use_bias=False, trainable=False, name="project")
-            features = project(features)
-            project.set_weights([self.matrix])
-        return keras.layers.UnitNormalization(name="unit_length")(features) if self.unit else features
 
 
 def feature_map(config: RunConfig, backbone: Backbone, moments: Moments | None = None) -> FeatureMap:

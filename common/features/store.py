@@ -23,14 +23,14 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.files import ABANDONED_SECONDS, write_whole
+from fedtransfer.common.support.files import ABANDONED_SECONDS, cache_folder, write_whole
 
 log = logging.getLogger(__name__)
 
 
 def default_store() -> Path:
     """Return the default folder of stores, below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedtransfer" / "features"
+    return cache_folder("features")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The trainable head: a small Keras model from normalised features to class scores, and its arrays.
+"""The trainable head: its shape and its arrays, from normalised features to class scores.
 
 By default it is one linear layer, trained from zeros; the softmax is part of the loss and of the
 exported model. If training goes deeper, the convolutions above a cut of the backbone
@@ -7,7 +7,7 @@ exported model. If training goes deeper, the convolutions above a cut of the bac
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.cut import HEAD, Above, cut
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, Moments, feature_map, feature_width
@@ -52,11 +51,6 @@ class HeadSpec:
         hidden = ((self.features, self.hidden_units), (self.hidden_units,)) if self.hidden_units else ()
         return (*(self.above.shapes if self.above else ()), *hidden, (width, self.classes), (self.classes,))
 
-    @property
-    def penalty(self) -> Any:
-        """Keras regularizer of the kernels, or None."""
-        return keras.regularizers.L2(self.l2) if self.l2 else None
-
 
 def initial_head(spec: HeadSpec, seed: int) -> Arrays:
     """Return the initial head: the softmax layer is zero, a hidden layer is Glorot-uniform.
@@ -85,31 +79,23 @@ def deepen(arrays: Arrays, old: HeadSpec, new: HeadSpec) -> Arrays:
     return (*(new.above.pretrained[:added] if new.above else ()), *arrays)
 
 
-def build_head(spec: HeadSpec) -> Any:
-    """Build the head as a Keras model, (n, d) float32 → (n, C) class scores before the softmax."""
-    layers: list[Any] = [keras.Input((spec.features,), name="features")]
-    if spec.dropout:
-        layers.append(keras.layers.Dropout(spec.dropout, seed=0, name="dropout"))
-    dense = partial(keras.layers.Dense, kernel_regularizer=spec.penalty)
-    if spec.hidden_units:
-        layers.append(dense(spec.hidden_units, "relu", name="hidden"))
-    layers.append(dense(spec.classes, kernel_initializer="zeros", name="scores"))
-    return keras.Sequential(layers, name="head")
+def predict(head: Arrays, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return class probabilities (n, C) of features (n, d) under a head without convolutions.
 
-
-def build_above(spec: HeadSpec) -> Any:
-    """Build the trained part below the head, (n, w) float32 at the cut → features (n, d), or None.
-
-    Call it with ``training=False``: all of it runs in inference mode.
+    The arrays are kernel and bias of the softmax layer, after those of a hidden ReLU layer.
     """
-    if not spec.above:
-        return None
-    model = spec.above.build()
-    if spec.feature_map:
-        model = keras.Model(model.input, spec.feature_map.as_layers(model.output), name="above")
-    for variable in model.trainable_variables:
-        variable.regularizer = spec.penalty if variable.name.endswith("kernel") else None
-    return model
+    *hidden, kernel, bias = head
+    if hidden:
+        x = np.maximum(x @ hidden[0] + hidden[1], 0)
+    return softmax(x @ kernel + bias)
+
+
+def softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn class scores (n, C) into probabilities, in place."""
+    scores -= scores.max(1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(1, keepdims=True)
+    return scores
 
 
 def mix(start: Arrays, end: Arrays, share: float) -> Arrays:
@@ -167,23 +153,3 @@ def head_spec(config: RunConfig, backbone: Backbone, classes: int, layer: str = 
     width, above = feature_width(config, backbone), cut(backbone, layer).above
     mapped = feature_map(config, backbone) if above else None
     return HeadSpec(width, classes, config.hidden_units, config.dropout, config.l2, above, mapped)
-
-
-def make_optimizer(
-    name: str, learning_rate: float, variables: Sequence[Any], weight_decay: float = 0.0
-) -> Any:
-    """Build a Keras optimizer by its name in the config; ``momentum``, ``nesterov``: SGD with 0.9.
-
-    ``weight_decay`` is λ of decoupled weight decay, w ← w - rate · λ · w at each step, on kernels
-    and not on biases. 0 keeps Keras' default: none, but 0.004 for ``adamw``.
-    """
-    settings: dict[str, Any] = {"learning_rate": learning_rate}
-    if weight_decay:
-        settings["weight_decay"] = weight_decay
-    if name in ("momentum", "nesterov"):
-        settings |= {"momentum": 0.9, "nesterov": name == "nesterov"}
-        name = "sgd"
-    optimizer = keras.optimizers.get({"class_name": name, "config": settings})
-    optimizer.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) < 2])
-    optimizer.build(list(variables))
-    return optimizer

@@ -1,7 +1,8 @@
 """The exported model of a run: image in, class probabilities out, in one ``.keras`` file.
 
-Keras alone can load it. Class names and origin are inside the file as ``fedtransfer.json``, which
-Keras ignores.
+Keras alone can load it. Class names and origin are inside the file as ``fedtransfer.json``, and the
+head as ``fedtransfer.npz``, which Keras ignores. With them a run's model is used here without
+TensorFlow.
 """
 
 import json
@@ -9,15 +10,23 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured_backbone, resizing_layer
-from fedtransfer.common.backbone.cut import HEAD, cut
-from fedtransfer.common.compute import keras, tf
+from fedtransfer.common.backbone.backbone import (
+    Backbone,
+    Extractor,
+    ReadyMade,
+    backbone_of_copy,
+    configured_backbone,
+    load_backbone,
+)
+from fedtransfer.common.backbone.compiled import copies
+from fedtransfer.common.backbone.cut import HEAD
 from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.data.images import Content, decode, vector
 from fedtransfer.common.errors import UserError
@@ -25,16 +34,17 @@ from fedtransfer.common.features.feature_map import FeatureMap, feature_map
 from fedtransfer.common.head.head import (
     Arrays,
     HeadSpec,
-    build_above,
-    build_head,
     head_spec,
     load_head,
     load_layer,
     load_moments,
+    predict,
 )
+from fedtransfer.common.head.keras_file import write_keras_file
 from fedtransfer.common.support.files import replacement
 
-_CARD = "fedtransfer.json"
+_CARD, _ARRAYS = "fedtransfer.json", "fedtransfer.npz"
+_MAP = ("offset", "scale", "matrix")  # arrays of a feature map
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,79 +52,95 @@ class Classifier:
     """A loaded model.
 
     Attributes:
-        network: Keras model, images ``(n, H, W, 3)`` in 0 to 255, or ready-made features ``(n, d)``
-            → probabilities ``(n, C)``.
         classes: the C class names.
-        card: its origin (backbone, fingerprint, resolution).
+        width: d, if it takes ready-made features; 0 if it takes images.
+        compute: one decoded image (H, W, 3) uint8, or features (d,) float32 → probabilities (C,).
     """
 
-    network: Any
     classes: tuple[str, ...]
-    card: dict[str, Any]
-
-    @property
-    def width(self) -> int:
-        """d, if the network takes ready-made features; 0 if it takes images."""
-        shape = self.network.input_shape
-        return int(shape[-1]) if len(shape) == 2 else 0
+    width: int
+    compute: Any
 
     def read(self, content: Content) -> NDArray[Any]:
         """Decode an image, or read ready-made features. Raises ValueError: it cannot."""
         return vector(content, self.width) if self.width else decode(content)
 
-    @cached_property
-    def _call(self) -> Any:
-        features, image = tf.TensorSpec((self.width,), tf.float32), tf.TensorSpec((None, None, 3), tf.uint8)
-
-        def call(content: Any) -> Any:
-            return self.network(tf.cast(content, tf.float32)[None], training=False)[0]
-
-        return tf.function(call, [features if self.width else image], autograph=False)
-
     def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Return the probabilities (C,) of an image (H, W, 3) uint8, or features (d,) float32."""
-        return self._call(image).numpy()
+        probabilities: NDArray[np.float32] = self.compute(image)
+        return probabilities
 
 
-def build_model(
-    backbone: Backbone, mapped: FeatureMap, spec: HeadSpec, layer: str = HEAD
-) -> tuple[Any, list[Any]]:
-    """Join resize, backbone, feature map, head and softmax into one Keras model.
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What computes the probabilities of one image: backbone, feature map, head."""
 
-    For ready-made features it begins at the feature map. Return it, and its variables in the order
-    of a head's arrays.
-    """
-    if isinstance(backbone, ReadyMade):
-        image = below = keras.Input((backbone.features,), name="features")
-    else:
-        image = keras.Input((None, None, 3), name="image")
-        below = cut(backbone, layer).below.network(resizing_layer(backbone.resolution)(image))
-    above, top = build_above(spec), build_head(spec)
-    parts = [part for part in (above, top) if part]
-    variables = [variable for part in parts for variable in part.trainable_variables]
-    features = above(below, training=False) if above else mapped.as_layers(below)
-    model = keras.Model(image, keras.layers.Softmax(name="probabilities")(top(features)), name="fedtransfer")
-    model.trainable = False
-    return model, variables
+    backbone: Backbone
+    mapped: FeatureMap
+    head: Arrays
+
+    def __call__(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        if isinstance(self.backbone, ReadyMade):
+            features = image[None]
+        else:
+            features = self._extract(self.backbone.resize(image[None]))
+        return predict(self.head, self.mapped(features))[0]
+
+    @cached_property
+    def _extract(self) -> Extractor:
+        return self.backbone.extractor(1)
 
 
 def export_models(
     heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec,
     classes: Sequence[str], layer: str = HEAD,
 ) -> None:  # fmt: skip
-    """Write a ``.keras`` file with class names for each head, file → arrays from ``layer`` on."""
-    model, variables = build_model(backbone, mapped, spec, layer)
-    card = {
+    """Write a ``.keras`` file with class names for each head, file → arrays from ``layer`` on.
+
+    If the backbone is trained too, TensorFlow is loaded.
+    """
+    card: dict[str, Any] = {
         "classes": list(classes), "backbone": backbone.name, "resolution": backbone.resolution,
-        "fingerprint": backbone.fingerprint,
+        "fingerprint": backbone.fingerprint, "fit": backbone.fit, "precision": backbone.precision,
+        "unit_length": mapped.unit,
     }  # fmt: skip
+    whole = isinstance(backbone, ReadyMade) or backbone.compiled is not None
+    if layer != HEAD or not whole:
+        _export_by_keras(heads, backbone, mapped, spec, card, layer)
+        return
+    card["network"] = backbone.compiled.identity if backbone.compiled else ""
+    arrays = {name: array for name in _MAP if (array := getattr(mapped, name)) is not None}
+    for path, head in heads.items():
+        stored = BytesIO()
+        np.savez(stored, **arrays, **{f"array_{i}": array for i, array in enumerate(head)})  # type: ignore[arg-type]
+        with replacement(path, suffix=".keras") as temporary:
+            write_keras_file(temporary, backbone, mapped, spec, head)
+            _add(temporary, {_CARD: _json(card), _ARRAYS: stored.getvalue()})
+
+
+def _export_by_keras(
+    heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec,
+    card: Mapping[str, Any], layer: str,
+) -> None:  # fmt: skip
+    from fedtransfer.common.head.keras_head import build_model
+
+    model, variables = build_model(backbone, mapped, spec, layer)
     for path, head in heads.items():
         for variable, array in zip(variables, head, strict=True):
             variable.assign(array)
         with replacement(path, suffix=".keras") as temporary:
             model.save(temporary)
-            with zipfile.ZipFile(temporary, "a") as file:
-                file.writestr(_CARD, json.dumps(card, ensure_ascii=False, indent=2))
+            _add(temporary, {_CARD: _json(card)})
+
+
+def _json(card: Mapping[str, Any]) -> bytes:
+    return json.dumps(card, ensure_ascii=False, indent=2).encode()
+
+
+def _add(path: Path, members: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
 
 
 def model_of_head(file: Path, config: RunConfig) -> Path:
@@ -127,35 +153,96 @@ def model_of_head(file: Path, config: RunConfig) -> Path:
     """
     path = file.with_name(file.name.replace("head.npz", "model.keras"))
     if not path.exists():
-        backbone = configured_backbone(config)
-        head, classes, fingerprint = load_head(file)
-        if backbone.fingerprint != fingerprint:
-            raise UserError(
-                f"{file}: the head was trained on backbone {fingerprint[:16]}…, but {config.backbone} is now "
-                f"{backbone.fingerprint[:16]}…; bring back the earlier file"
-            )
-        mapped, layer = feature_map(config, backbone, load_moments(file)), load_layer(file)
+        backbone, head, classes, mapped = _read_head(file, config)
+        layer = load_layer(file)
         spec = head_spec(config, backbone, len(classes), layer)
         export_models({path: head}, backbone, mapped, spec, classes, layer)
     return path
 
 
+def _read_head(file: Path, config: RunConfig) -> tuple[Backbone, Arrays, tuple[str, ...], FeatureMap]:
+    """Read a head and what is below it. Raises UserError: the backbone is another one now."""
+    backbone = configured_backbone(config)
+    head, classes, fingerprint = load_head(file)
+    if backbone.fingerprint != fingerprint:
+        raise UserError(
+            f"{file}: the head was trained on backbone {fingerprint[:16]}…, but {config.backbone} is now "
+            f"{backbone.fingerprint[:16]}…; bring back the earlier file"
+        )
+    return backbone, head, classes, feature_map(config, backbone, load_moments(file))
+
+
+def classifier_of_head(file: Path, config: RunConfig) -> Classifier:
+    """Return the model of a ``head.npz``; raises UserError as ``model_of_head``."""
+    if load_layer(file) != HEAD:
+        return _by_keras(model_of_head(file, config))
+    backbone, head, classes, mapped = _read_head(file, config)
+    width = backbone.features if isinstance(backbone, ReadyMade) else 0
+    return Classifier(classes, width, _Parts(backbone, mapped, head))
+
+
 def load_model(path: Path) -> Classifier:
-    """Load the model of a run folder, or a ``model.keras``; a missing model is made from the head.
+    """Load the model of a run folder, or a ``model.keras``.
 
     Raises:
         UserError: there is no model, it is damaged, or its backbone has changed.
     """
+    if path.is_dir() and (path / "head.npz").is_file():
+        return classifier_of_head(path / "head.npz", read_config(path / "config.toml"))
     file = path / "model.keras" if path.is_dir() else path
-    if path.is_dir() and not file.exists() and (path / "head.npz").is_file():
-        file = model_of_head(path / "head.npz", read_config(path / "config.toml"))
     if not file.is_file():
         raise UserError(f"{file}: no such file; expected a run folder with a finished run's model.keras")
     try:
-        with zipfile.ZipFile(file) as archive:
-            card = json.loads(archive.read(_CARD))
-        return Classifier(keras.models.load_model(file, compile=False), tuple(card["classes"]), card)
+        return _by_parts(file) or _by_keras(file)
     except Exception as error:
         raise UserError(
             f"{file}: not a model that fedtransfer exported, or damaged ({type(error).__name__}: {error})"
         ) from None
+
+
+def _by_parts(file: Path) -> Classifier | None:
+    """Load a model whose frozen network has a compiled copy here; None if it has not."""
+    with zipfile.ZipFile(file) as archive:
+        card = json.loads(archive.read(_CARD))
+        if "network" not in card:
+            return None
+        with np.load(BytesIO(archive.read(_ARRAYS)), allow_pickle=False) as stored:
+            arrays = dict(stored)
+    head = tuple(arrays[f"array_{i}"] for i in range(len(arrays.keys() - set(_MAP))))
+    if not card["network"]:
+        backbone = load_backbone(card["backbone"])
+    elif copy := next((copy for copy in copies() if copy.identity == card["network"]), None):
+        backbone = backbone_of_copy(
+            copy, card["backbone"], card["resolution"], card["fit"], card["precision"]
+        )
+    else:
+        return None
+    offset, scale, matrix = map(arrays.get, _MAP)
+    mapped = FeatureMap(backbone.features, offset, scale, matrix, card["unit_length"])
+    width = 0 if card["network"] else backbone.features
+    return Classifier(tuple(card["classes"]), width, _Parts(backbone, mapped, head))
+
+
+def _by_keras(file: Path) -> Classifier:
+    """Load a model with Keras."""
+    from fedtransfer.common.tensorflow import tf
+
+    network = keras_model(file)
+    with zipfile.ZipFile(file) as archive:
+        classes = tuple(json.loads(archive.read(_CARD))["classes"])
+    shape = network.input_shape
+    width = int(shape[-1]) if len(shape) == 2 else 0
+    features, image = tf.TensorSpec((width,), tf.float32), tf.TensorSpec((None, None, 3), tf.uint8)
+    call = tf.function(
+        lambda content: network(tf.cast(content, tf.float32)[None], training=False)[0],
+        [features if width else image],
+        autograph=False,
+    )
+    return Classifier(classes, width, lambda content: call(content).numpy())
+
+
+def keras_model(file: Path) -> Any:
+    """Load a ``.keras`` file with Keras."""
+    from fedtransfer.common.tensorflow import keras
+
+    return keras.models.load_model(file, compile=False)

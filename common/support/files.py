@@ -39,6 +39,11 @@ _BLOCK = 4096
 _ROUND = re.compile(r"round-(\d{6,})\.([0-9a-f]{16})\.npz")  # … and the start of the SHA-256 of the file
 
 
+def cache_folder(name: str) -> Path:
+    """Return the user's cache of features, networks or data sets, below ``$XDG_CACHE_HOME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedtransfer" / name
+
+
 @contextmanager
 def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Iterator[Path]:
     """Yield an empty temporary file next to ``path``, which replaces ``path`` once it is written.

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
 from fedtransfer.common.backbone.cut import HEAD
-from fedtransfer.common.compute import tf
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.extraction import extract_all
 from fedtransfer.common.features.feature_map import Moments, feature_map
 from fedtransfer.common.features.store import FeatureStore
-from fedtransfer.common.head.head import Arrays, HeadSpec, build_above, build_head, head_spec
+from fedtransfer.common.head.head import Arrays, HeadSpec, head_spec, predict
 from fedtransfer.common.head.metrics import Counts, confusion_matrix
 from fedtransfer.common.support.text import counted, nearest
 from fedtransfer.server.rounds.progress import MOMENTS, Candidate, Progress
@@ -50,6 +49,8 @@ class PublicImages:
     def _probabilities(self, progress: Progress, candidate: Candidate | None) -> NDArray[np.float32]:
         scored = candidate or progress.last(math.inf, progress.round)
         x = self._features(scored.trainable, progress.arrays.get(MOMENTS))
+        if scored.trainable == HEAD:
+            return predict(scored.head, x)
         network = _network(head_spec(self.config, self.backbone, len(self.classes), scored.trainable))
         batches = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
         return np.concatenate([network(scored.head, batch) for batch in batches])
@@ -94,7 +95,10 @@ def public_images(config: RunConfig, classes: tuple[str, ...]) -> PublicImages |
 
 @lru_cache(maxsize=4)
 def _network(spec: HeadSpec) -> Any:
-    """Return a function from a head's arrays and features (n, w) to probabilities (n, C)."""
+    """Return a function from trained arrays and features (n, w) to probabilities (n, C)."""
+    from fedtransfer.common.head.keras_head import build_above, build_head
+    from fedtransfer.common.tensorflow import tf
+
     parts = [part for part in (build_above(spec), build_head(spec)) if part]
     variables = [variable for part in parts for variable in part.trainable_variables]
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.head import Arrays, make_optimizer
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.server.strategies.fedavg import combine
 from fedtransfer.server.strategies.strategy import Delta, State, Strategy
 
@@ -33,6 +32,9 @@ def step(state: State, delta: Delta, config: RunConfig) -> State:
 
 
 def _build(head: Arrays, config: RunConfig) -> tuple[list[Any], Any]:
+    from fedtransfer.common.head.keras_head import make_optimizer
+    from fedtransfer.common.tensorflow import keras
+
     weights = [keras.Variable(array) for array in head]
     return weights, make_optimizer("adam", config.server_learning_rate, weights)
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from fedtransfer.client.training.trainer import Features
 from fedtransfer.common.backbone.backbone import Backbone
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import content_key
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.tensorflow import keras
 
 Pictures = NDArray[np.uint8]  # (n, 32, 32, 3), RGB
 

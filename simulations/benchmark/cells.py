@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from rich.console import Console
 from fedtransfer.client.data import prepare_site
 from fedtransfer.client.training.statistics import site_sums
 from fedtransfer.common.backbone.backbone import configured_backbone
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.data.checks import examine
 from fedtransfer.common.data.sources import natural_order, read_source
@@ -136,7 +136,8 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
         peak = round(peak_mb()) if new else None  # else the process that made it is gone
         write_whole(folder / "measured.json", json.dumps({**score.record, "peak_mb": peak}, indent=2) + "\n")
         # What a run leaves is of no use to the next: sites with features, Keras' graphs.
-        keras.backend.clear_session(free_memory=False)
+        if "keras" in sys.modules:
+            sys.modules["keras"].backend.clear_session(free_memory=False)
     record = json.loads((folder / "measured.json").read_text("utf-8"))
     summary, score = read_summary(folder), Score(record["measures"], record["own"])
     config = settings_of(folder)  # with the number of sites that there are

@@ -209,7 +209,7 @@ def _backbone(config: RunConfig) -> str:
     if config.backbone == BUNDLED:
         return f"{name}: comes with fedtransfer"
     if config.backbone in KERAS_BACKBONES and not config.weights:
-        from fedtransfer.common.backbone.weights import imagenet_file
+        from fedtransfer.common.backbone.origin import imagenet_file
 
         file = imagenet_file(config.backbone)
         there = f"there, {file}" if file.is_file() else "ImageNet weights to be downloaded by Keras"

@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from fedtransfer.common.data.images import Content, Image, decode
 from fedtransfer.common.data.sources import write_manifest
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features.store import default_store
+from fedtransfer.common.support.files import cache_folder
 from fedtransfer.simulations.data.examples import Examples, read_examples
 
 Embed = Callable[[NDArray[np.uint8]], Any]  # images (n, h, w, 3) uint8 → features (n, d)
@@ -65,7 +65,7 @@ def archive_parts(parts: Mapping[str, Examples], natural: bool, embed: Embed | N
     if len(widths) > 1:
         have = f"sites have features of the widths {widths} (0: images)"
         raise UserError(f"data: {have}; expected one width for all")
-    root = default_store().parent.resolve() / "datasets"
+    root = cache_folder("datasets").resolve()
     folder = root / f"arrays-{_digest(parts)[:16]}"
     if not folder.exists():
         root.mkdir(parents=True, exist_ok=True)

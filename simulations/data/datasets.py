@@ -10,8 +10,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import Source, natural_order, read_source
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.features.store import default_store
-from fedtransfer.common.support.files import replacement
+from fedtransfer.common.support.files import cache_folder, replacement
 
 # Class names by the data sets' authors; those of MNIST are its digits.
 _FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
@@ -40,7 +39,7 @@ def resolve_data(data: str) -> Path:
 
 def archive_of(name: str) -> Path | None:
     """Return the file of a downloaded data set; None for the bundled one and for other names."""
-    return default_store().parent / "datasets" / f"{name}.npz" if name in _KERAS else None
+    return cache_folder("datasets") / f"{name}.npz" if name in _KERAS else None
 
 
 def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
@@ -71,7 +70,7 @@ def _download(name: str, path: Path) -> Path:
     """Download a data set through keras.datasets into one .npz archive, unless it is there."""
     if path.exists():
         return path
-    from fedtransfer.common.compute import keras
+    from fedtransfer.common.tensorflow import keras
 
     try:
         (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name.replace("-", "_")).load_data()

@@ -53,13 +53,11 @@ def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
 def announce(data: Data, display: Display) -> None:
     """Load the backbone; print which features it gives, what will be trained, and at what cost."""
     config, images = data.config, data.images
-    with display.bar("Loading the backbone") as progress:
-        backbone = configured_backbone(config)
-        progress(1, 1)
+    backbone = configured_backbone(config)
     if isinstance(backbone, ReadyMade):
         display.print(f"Ready-made features of width {backbone.features}; no backbone is loaded")
     else:
-        display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device()}; heads on the CPU")
+        display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device(backbone.engine)}")
     for note in backbone.notes:
         display.print(note)
     if not config.closed_form:

@@ -25,6 +25,8 @@ from fedtransfer.common.support.processes import CORES
 App = Callable[[Message, Context], Message]
 Server = Callable[[Grid, Context], None]
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray starts its workers at niceness 15: next to any busy process they would get almost no time.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from fedtransfer.common.backbone.backbone import load_backbone
-from fedtransfer.common.compute import GPUS, device, tf
+from fedtransfer.common.compute import OPENVINO, TENSORFLOW, device
 from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.support.processes import CORES
+from fedtransfer.common.tensorflow import GPUS, tf
 
 
 def test_the_device_is_named() -> None:
-    assert device().startswith("GPU (") if GPUS else device() == f"CPU ({CORES} cores)"
+    assert device(OPENVINO).startswith(f"CPU ({CORES} cores, OpenVINO 20")
+    assert device(TENSORFLOW).startswith("GPU (" if GPUS else f"CPU ({CORES} cores, TensorFlow ")
 
 
 @pytest.mark.skipif(not GPUS, reason="TensorFlow sees no GPU here")

@@ -14,8 +14,8 @@ from pictures import class_folders
 from waiting import wait_until
 
 from fedtransfer.client.consent.exchange_log import ExchangeLog
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import make_config
+from fedtransfer.common.tensorflow import keras
 from fedtransfer.common.wire import bundle
 from fedtransfer.common.wire.bundle import build_bundle, sources_digest
 from fedtransfer.server.deployment.coordinator import Coordinator

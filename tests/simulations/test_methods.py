@@ -102,7 +102,7 @@ def test_bytes_of_a_whole_run() -> None:
 @pytest.mark.parametrize("name", ["resnet18v2-tinyimagenet", "resnet50v2"])
 def test_sizes_of_backbones_are_those_of_the_networks(name: str) -> None:
     from fedtransfer.common.backbone.backbone import load_backbone
-    from fedtransfer.common.compute import keras
+    from fedtransfer.common.tensorflow import keras
 
     make = keras.applications.ResNet50V2 if name == "resnet50v2" else None  # its weights need not be there
     network = make(include_top=False, weights=None, pooling="avg") if make else load_backbone(name).network

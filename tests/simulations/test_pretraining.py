@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from waiting import wait_until
 
-from fedtransfer.common.backbone.backbone import _architecture, load_backbone
-from fedtransfer.common.backbone.networks import small_resnet
-from fedtransfer.common.compute import keras
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.backbone.networks import network_architecture, small_resnet
 from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.tensorflow import keras
 from fedtransfer.simulations.pretraining import PretrainingRecipe, pretrain
 
 RECIPE = PretrainingRecipe(epochs=4, resolution=32, batch_size=16, learning_rate=0.05)
@@ -18,7 +18,7 @@ RECIPE = PretrainingRecipe(epochs=4, resolution=32, batch_size=16, learning_rate
 
 def test_the_architecture_is_that_of_the_bundled_weights() -> None:
     bundled, network = load_backbone(BUNDLED).network, small_resnet()
-    assert _architecture(network) == _architecture(bundled)
+    assert network_architecture(network) == network_architecture(bundled)
     network.set_weights(bundled.get_weights())
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     np.testing.assert_allclose(network(pixels, training=False), bundled(pixels, training=False), atol=1e-6)

@@ -13,13 +13,13 @@ from small_network import moved
 
 from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.backbone.networks import small_resnet
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED, RunConfig, resolve_config
 from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import load_head
 from fedtransfer.common.head.model import load_model
+from fedtransfer.common.tensorflow import keras
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, default_folder, simulate
 from fedtransfer.simulations.report.page import write_report

@@ -67,6 +67,11 @@ class BackboneSettings(SettingsGroup):
     or else tf, to [-1, 1]."""
     resolution: int = option(0, ge=0)
     """Pixels a side that images are resized to (0: the backbone's own, 64 or 224)."""
+    fit: Literal["crop", "pad", "stretch"] = option("crop")
+    """How an image is fitted to the square: crop takes the square in the middle, pad adds black
+    bars, stretch gives up the shape."""
+    compute: Literal["auto", "openvino", "tensorflow"] = option("auto")
+    """What computes features; auto: TensorFlow on a GPU, OpenVINO on a CPU, where it is faster."""
     precision: Literal["float32", "bfloat16"] = option("float32")
     """Number format inside the backbone; bfloat16 is faster where GPU or CPU have it,
     and has its own features."""

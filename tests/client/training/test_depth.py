@@ -11,11 +11,12 @@ from small_network import pixels, shared_backbone, small_backbone
 from fedtransfer.client.training.keras import KerasTrainer
 from fedtransfer.client.training.trainer import LinearTrainer, Recipe, batches
 from fedtransfer.client.training.trainers import trainer
-from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.backbone.backbone import Backbone, backbone_of_network
 from fedtransfer.common.backbone.cut import Cut, cut
-from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.features.feature_map import FeatureMap
-from fedtransfer.common.head.head import HeadSpec, build_above, initial_head
+from fedtransfer.common.head.head import HeadSpec, initial_head
+from fedtransfer.common.head.keras_head import build_above
+from fedtransfer.common.tensorflow import keras, tf
 
 pytestmark = pytest.mark.run  # it trains whole networks
 N, CLASSES = 22, 3
@@ -181,7 +182,8 @@ def test_layers_that_act_in_training_only_stay_as_in_inference() -> None:
     x = keras.layers.Conv2D(4, 3, strides=2, name="a")(image)
     x = keras.layers.Dropout(0.9)(keras.layers.BatchNormalization()(x))
     x = keras.layers.Conv2D(4, 3, name="b")(x)
-    backbone = Backbone("own", 16, keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)), None)
+    network = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+    backbone = backbone_of_network("own", 16, network)
     parts = cut(backbone, "a")
     spec = HeadSpec(4, CLASSES, above=parts.above)
     assert len(build_above(spec).trainable_variables) == len(spec.above.names) == 4

@@ -10,11 +10,12 @@ from scipy.stats import binom, chisquare, kstest
 
 from fedtransfer.client.training.private import clipped_gradient_sum, train_privately
 from fedtransfer.client.training.trainer import Recipe
-from fedtransfer.common.compute import keras, tf
-from fedtransfer.common.head.head import HeadSpec, build_head
+from fedtransfer.common.head.head import HeadSpec
+from fedtransfer.common.head.keras_head import build_head
 from fedtransfer.common.privacy.accounting import Release
 from fedtransfer.common.privacy.gaussian import secret_generator
 from fedtransfer.common.privacy.guarantee import Guarantee
+from fedtransfer.common.tensorflow import keras, tf
 
 RECIPE = Recipe("sgd", 0.5, 16, 1)
 

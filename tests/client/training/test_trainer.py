@@ -13,11 +13,12 @@ from fedtransfer.client.training.keras import KerasTrainer
 from fedtransfer.client.training.trainer import LinearTrainer, Recipe, Trainer, batches, pairs
 from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import load_backbone
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED, Optimizer, RunConfig
-from fedtransfer.common.head.head import HeadSpec, build_head, head_spec, initial_head
+from fedtransfer.common.head.head import HeadSpec, head_spec, initial_head
+from fedtransfer.common.head.keras_head import build_head
 from fedtransfer.common.head.metrics import cross_entropy
 from fedtransfer.common.seeds import generator
+from fedtransfer.common.tensorflow import keras
 
 SPEC = HeadSpec(12, 3)
 
@@ -244,7 +245,7 @@ def test_weight_decay_is_decoupled_and_spares_biases(optimizer: str) -> None:
 
 def test_the_default_is_trained_in_numpy_and_all_else_by_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainers, "_pool", trainers._Pool)  # which keeps none of what is returned here
-    monkeypatch.setattr(trainers, "KerasTrainer", lambda *_: "by Keras")
+    monkeypatch.setattr(trainers, "_keras_trainer", lambda *_: "by Keras")
     assert isinstance(make(SPEC, "sgd", 1.0, 32), LinearTrainer)
     for spec, optimizer in (
         (SPEC, "adam"),
@@ -371,7 +372,7 @@ def test_the_backbone_is_frozen_bit_for_bit() -> None:
     backbone = load_backbone(BUNDLED)
     before = [weight.copy() for weight in backbone.network.get_weights()]
     images = np.random.default_rng(0).uniform(0, 255, (9, 64, 64, 3)).astype(np.float32)
-    features = backbone.extractor(9)(images).numpy()
+    features = backbone.extractor(9)(images)
     spec = HeadSpec(backbone.features, 3)
     with trainer(spec, Recipe("sgd", 1.0, 8, 3)) as t:
         t.train(initial_head(spec, 0), features, np.arange(9) % 3, generator(0, "x"), 3)

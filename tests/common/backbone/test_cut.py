@@ -8,13 +8,13 @@ import pytest
 from pictures import picture
 from small_network import moved, pixels, shared_backbone, small_backbone, thin_resnet50v2
 
-from fedtransfer.common.backbone.backbone import Backbone, load_backbone
+from fedtransfer.common.backbone.backbone import Backbone, backbone_of_network, load_backbone
 from fedtransfer.common.backbone.cut import cut, cuts
 from fedtransfer.common.backbone.networks import small_resnet
-from fedtransfer.common.compute import keras
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.extraction import extract, open_store
+from fedtransfer.common.tensorflow import keras
 
 LAYERS = ("conv4_block2", "conv4", "conv3_block2", "conv3", "conv2_block2", "conv2", "conv1")
 
@@ -23,7 +23,7 @@ def features(backbone: Backbone, layer: str, images: np.ndarray) -> np.ndarray:
     """What the two parts make of images, one after the other."""
     parts = cut(backbone, layer)
     assert parts.above
-    at_the_cut = parts.below.extractor(len(images))(images).numpy()
+    at_the_cut = parts.below.extractor(len(images))(images)
     assert at_the_cut.shape == (len(images), parts.above.width)
     return parts.above.build()(at_the_cut, training=False).numpy()
 
@@ -47,7 +47,10 @@ def test_both_parts_make_the_whole_and_the_whole_stays_as_it_is() -> None:
 def check_resnet(build: Callable[..., keras.Model], resolution: int, expected: dict[str, int]) -> None:
     """At the end of conv4 the shortcut is pooled by a layer of another name."""
     network = moved(build(include_top=False, weights=None, pooling="avg"))
-    backbone, images = Backbone("resnet50v2", resolution, network, None), pixels(2, resolution) / 127.5 - 1
+    backbone, images = (
+        backbone_of_network("resnet50v2", resolution, network),
+        pixels(2, resolution) / 127.5 - 1,
+    )
     whole = network(images, training=False).numpy()
     for layer, width in expected.items():
         np.testing.assert_allclose(features(backbone, layer, images), whole, rtol=1e-5, atol=1e-5)
@@ -102,7 +105,7 @@ def test_only_convolutions_are_trained_from_the_cut_upwards() -> None:
 
 
 def one_stage() -> Backbone:
-    return Backbone("small", 16, moved(small_resnet((4,))), np.linspace(0, 1, 4, dtype=np.float32))
+    return backbone_of_network("small", 16, moved(small_resnet((4,))), np.linspace(0, 1, 4, dtype=np.float32))
 
 
 def test_equal_are_the_same_cuts_of_the_same_backbone() -> None:
@@ -113,9 +116,11 @@ def test_equal_are_the_same_cuts_of_the_same_backbone() -> None:
         assert (same.below.name, same.below.fingerprint) == (stage.below.name, stage.below.fingerprint)
     weights = backbone.network.get_weights()
     weights[-5].flat[0] += 1  # above the cut: what crosses it is the same, but the whole is another
-    again = one_stage()
-    again.network.set_weights(weights)
-    others = (cut(again, "conv2"), cut(backbone, "conv2_block2"), cut(replace(backbone, mean=None), "conv2"))
+    network = one_stage().network
+    network.set_weights(weights)
+    again = backbone_of_network("small", 16, network, backbone.mean)
+    without = backbone_of_network("small", 16, backbone.network)
+    others = (cut(again, "conv2"), cut(backbone, "conv2_block2"), cut(without, "conv2"))
     assert len({stage.above, *(other.above for other in others)}) == 4
 
 

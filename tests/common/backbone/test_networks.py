@@ -10,8 +10,8 @@ from small_network import thin_resnet50v2
 
 from fedtransfer.common.backbone.backbone import load_backbone
 from fedtransfer.common.backbone.networks import preprocess
-from fedtransfer.common.compute import keras, tf
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.tensorflow import keras, tf
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 40, 40, 3)).astype(np.float32)
 layers = keras.layers

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from fedtransfer.client.features_cli import features
 from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
 from fedtransfer.common.backbone.public_statistics import write_statistics
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.extraction import extract, open_store
 from fedtransfer.common.features.feature_map import feature_map
+from fedtransfer.common.tensorflow import keras
 
 D = 256
 

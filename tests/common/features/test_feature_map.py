@@ -1,6 +1,7 @@
 """What becomes of features before a head sees them, against NumPy and scikit-learn."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import StandardScaler
 
-from fedtransfer.common.backbone.backbone import Backbone, load_backbone
+from fedtransfer.common.backbone.backbone import Backbone, backbone_of_network, load_backbone
 from fedtransfer.common.backbone.public_statistics import PublicStatistics
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import feature_map, feature_width, moments_of
 from fedtransfer.common.head.head import HeadSpec, initial_head
 from fedtransfer.common.head.model import export_models, load_model
+from fedtransfer.common.tensorflow import keras
 
 D = 6
 
@@ -37,7 +38,8 @@ def backbone(network: keras.Model, seed: int = 0) -> Backbone:
     axes = np.linalg.qr(rng.normal(size=(D, D)))[0].astype(np.float32)
     std = np.append(rng.uniform(0.5, 2, D - 1), 0).astype(np.float32)
     mean = rng.normal(size=D).astype(np.float32)
-    return Backbone("small", 32, network, mean, statistics=PublicStatistics(mean, std, axes))
+    known = backbone_of_network("small", 32, network, mean)
+    return replace(known, statistics=PublicStatistics(mean, std, axes))
 
 
 def rows(n: int, seed: int = 0) -> np.ndarray:
@@ -172,9 +174,7 @@ def test_the_exported_model_sees_the_same_features(
     )
     known = backbone(network)
     if standardise != "public":
-        known = Backbone(
-            "small", 32, network, known.mean, statistics=PublicStatistics(known.mean, axes=known.public.axes)
-        )
+        known = replace(known, statistics=PublicStatistics(known.mean, axes=known.public.axes))
     rng = np.random.default_rng(1)
     images = np.stack(
         [rng.integers(low, high, (32, 32, 3), np.uint8) for low, high in ((0, 90), (90, 255), (0, 255))]

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import (
     HeadSpec,
-    build_head,
     initial_head,
     load_head,
     load_moments,
     mix,
     save_head,
 )
+from fedtransfer.common.head.keras_head import build_head
 
 
 @pytest.mark.parametrize("hidden", [0, 7])

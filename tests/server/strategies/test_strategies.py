@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedtransfer.common.compute import keras
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.methods import METHODS, ONE_SHOT
+from fedtransfer.common.tensorflow import keras
 from fedtransfer.server.strategies import ONE_SHOT_HEADS, STRATEGIES
 from fedtransfer.server.strategies.strategy import Contribution, State
 

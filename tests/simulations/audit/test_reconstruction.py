@@ -57,7 +57,7 @@ def sites(backbone: Backbone, pictures: Mapping[str, np.ndarray]) -> dict[str, t
         rows = np.concatenate(
             [rng.choice(np.flatnonzero(y == c), n, replace=False) for c, n in enumerate(np.bincount(labels))]
         )
-        features = compute(backbone.resize(x[rows])).numpy()
+        features = compute(backbone.resize(x[rows]))
         made[f"site {number}"] = (
             feature_map(RunConfig(), backbone)(features),
             labels.astype(np.int64),
@@ -216,7 +216,7 @@ def test_psnr_is_of_the_mean_squared_error() -> None:
 
 
 def test_ssim_is_that_of_tensorflow(pictures: Mapping[str, np.ndarray]) -> None:
-    from fedtransfer.common.compute import tf
+    from fedtransfer.common.tensorflow import tf
 
     a, b = pictures["x_test"][:20], pictures["x_test"][20:40]
     np.testing.assert_allclose(ssim(a, b), tf.image.ssim(a, b, 255).numpy(), atol=2e-4)

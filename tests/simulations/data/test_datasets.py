@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedtransfer.common.compute import keras
 from fedtransfer.common.data.sources import read_source, write_manifest
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.tensorflow import keras
 from fedtransfer.simulations.data.datasets import read_sites, resolve_data
 
 

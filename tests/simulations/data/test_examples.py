@@ -85,7 +85,7 @@ def test_data_sets_with_elements_by_number() -> None:
 
 @pytest.mark.process
 def test_a_tensorflow_data_set_itself() -> None:
-    from fedtransfer.common.compute import tf
+    from fedtransfer.common.tensorflow import tf
 
     examples = read_examples(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)), "data")
     np.testing.assert_array_equal(examples.arrays, IMAGES)
