@@ -184,6 +184,7 @@ def write(
     sites = {name: features.sites[name] for name in data.sites}
     plot_partition(sites, summary["classes"], folder / "partition.png", hidden=data.config.hides_counts)
     summary["features"] = {"extracted": features.extraction.extracted, "reused": features.extraction.reused}
+    summary["device"] = features.device
     summary["images_unreadable"] = len(problems)
     summary["warnings"] = list(features.warnings)
     summary["seconds"] |= {

@@ -64,7 +64,7 @@ class _Supervisor:
         """Start the worker, and wait until it is ready."""
         command = [sys.executable, "-P", "-m", "fedtransfer.client.deployment.worker", str(self._site.folder)]
         log = self._site.state / "worker.log"
-        self._report("starting the worker, which imports TensorFlow")
+        self._report("starting the worker")
         begin = processes.log_size(log)
         self._processes["worker"] = process = processes.spawn(command, log, {})
         processes.wait_until_up(

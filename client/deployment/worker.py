@@ -1,4 +1,4 @@
-"""The warm worker: one process with TensorFlow, features and heads, which answers messages in turn.
+"""The warm worker: one process with features and heads, which answers messages in turn.
 
 Flower starts a process for each message, and importing TensorFlow there would take longer than a
 round. So its ``flwr-clientapp`` is a few lines here (``client/deployment/launcher.py``) that pass
@@ -38,7 +38,7 @@ def serve(folder: Path) -> None:
     """
     site = SiteFolder.open(folder)
     with _listen(socket_of(site)) as listener:
-        from fedtransfer.client.app import app  # with TensorFlow: ready before the first message comes
+        from fedtransfer.client.app import app  # a second or two: ready before the first message comes
         from fedtransfer.client.deployment.task import Task
 
         worker = _Worker(

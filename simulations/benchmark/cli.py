@@ -19,7 +19,8 @@ _PRESETS = ", ".join(f"{name} ({time})" for name, time in PRESETS.items())
 
 def benchmark(
     plan: Annotated[
-        Path | None, typer.Argument(help="What to run.", metavar="[PLAN.toml]", show_default=False)
+        Path | None,
+        typer.Argument(help="What to run.", metavar="[PLAN.toml|speed|extraction]", show_default=False),
     ] = None,
     preset: Annotated[
         str, typer.Option(help=f"Run a bundled plan, each with about its time on 2 cores: {_PRESETS}.")
@@ -50,6 +51,15 @@ def benchmark(
         bool,
         typer.Option("--dry-run", help="Say what the plan would run and what it needs, and run nothing."),
     ] = False,
+    repeats: Annotated[int, typer.Option(help="Turns of each system (speed and extraction).", min=1)] = 3,
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another system for speed: a command that prints a line of JSON as fedtransfer's do "
+            "(docs/performance.md); repeatable.",
+            metavar="NAME=COMMAND",
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Run every setting x method x seed of a plan,
@@ -58,6 +68,8 @@ def benchmark(
     [bold]fedtransfer benchmark PLAN.toml[/bold] runs a plan of your own;
     [bold]fedtransfer benchmark --preset NAME[/bold] one that is bundled.
     [bold]--dry-run[/bold] says first what either would run, and what it needs.
+    [bold]fedtransfer benchmark speed[/bold] measures seconds a round next to a plain loop and
+    other systems, [bold]extraction[/bold] images a second next to a compiled Keras loop.
 
     A stopped benchmark resumes where it was. A plan may get more seeds, methods
     and settings between runs; if the settings of finished runs have changed, it
@@ -88,6 +100,10 @@ def benchmark(
     from fedtransfer.simulations.benchmark.tables import missing_methods, results_table
     from fedtransfer.simulations.report.benchmark_runs import grouped
 
+    if str(plan) in ("speed", "extraction"):
+        from fedtransfer.simulations.benchmark.speed_cli import measure_speed
+
+        return measure_speed(str(plan), repeats, rival or [], json_output=json_output)
     if (plan is None) == (not preset):
         got = "a plan and --preset" if plan else "neither a plan nor --preset"
         raise UserError(f"benchmark: got {got}; expected one of PLAN.toml and --preset NAME")

@@ -159,7 +159,7 @@ def _runs(
         new += bool(row.seconds)
         took = f"{row.seconds:.1f} s" if row.seconds else "was there"
         facts = [f"{100 * row.measures['accuracy']:.1f} %", took]
-        if row.seconds and new > processes:  # the first run of each process waits for TensorFlow
+        if row.seconds and new > processes:  # the first run of each process waits for imports
             minutes = (time.monotonic() - began) / new * (len(cells) - len(rows)) / 60
             facts.append(f"about {minutes:.0f} min left")
         say(f"{name}: {', '.join(facts)}")
@@ -177,7 +177,7 @@ def _baseline_rows(plan: Plan, baselines: Baselines, features: Features) -> list
 
 
 def _in_worker(function: str, *arguments: Any) -> Any:
-    """Call a function of ``cells`` in a worker: it imports TensorFlow; this process does not."""
+    """Call a function of ``cells`` in a worker: it may import TensorFlow; this process does not."""
     from fedtransfer.simulations.benchmark import cells
 
     return getattr(cells, function)(*arguments)

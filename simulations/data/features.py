@@ -25,6 +25,7 @@ class Features:
     extraction: Extraction  # the keys and problems of ``Data.images``
     sites: Mapping[str, SiteData]  # site → its divided images with features, for all sites in name order
     seconds: float = 0.0  # wall time of the step, including the time to load the backbone
+    device: str = ""  # what computes them, for people; "" for ready-made features
     warnings: Sequence[str] = ()  # findings that deserve a second look before training
 
 
@@ -47,7 +48,10 @@ def prepare_sites(data: Data, progress: Progress | None = None) -> Features:
         name: divide_images(images, [next(keys) for _ in images], stores, config)
         for name, images in data.everyone.items()
     }
-    return Features(extraction, sites)
+    backbone = configured_backbone(config)
+    return Features(
+        extraction, sites, device="" if isinstance(backbone, ReadyMade) else device(backbone.engine)
+    )
 
 
 def announce(data: Data, display: Display) -> None:

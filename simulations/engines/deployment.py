@@ -1,7 +1,7 @@
 """The ``deployment`` engine: the simulated sites as a real federation on this machine.
 
 It starts a coordinator and a process tree for each site, with TLS and keys, which talk through
-Flower's SuperLink and SuperNodes on loopback. It starts slowly (each site imports TensorFlow) and
+Flower's SuperLink and SuperNodes on loopback. It starts slowly (each site is three processes) and
 runs slowly (Flower polls); it shows on one machine what separate hosts would do. The folders stay
 in ``deployment/`` in the run folder.
 """
@@ -98,7 +98,7 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Report) -
         wait_until_up("the coordinator", server, lambda: bool(describe(coordinator)["serving"]), log, report)
         report(f"coordinator: {coordinator.folder}")
         federation._sites += [_spawn("client", site.folder) for site in sites]
-        report(f"{number} start; each imports TensorFlow twice, which takes 10 s or more on a core")
+        report(f"{number} start; each takes seconds on a core")
         seconds = config.join_timeout * len(sites)
         setting = f"--join-timeout {config.join_timeout:g} for each of {number}"
         for site, process in zip(sites, federation._sites, strict=True):

@@ -1,6 +1,6 @@
 """The ``ray`` engine: Flower's own simulation, with the same apps, on local cores or a Ray cluster.
 
-It starts more slowly than the in-process engine (each of Ray's workers imports TensorFlow), and
+It starts more slowly than the in-process engine (each of Ray's workers is a process), and
 spreads sites over processes and machines. It makes up for gaps in Flower 1.41: a worker that dies
 is started again and gets its message once more, a worker that hangs ends with the run, and the run
 config reaches both apps.

@@ -72,10 +72,13 @@ def test_a_model_that_was_not_written_is_made_when_it_is_asked_for(colours: Path
     picture(COLOURS["blue"], 7_000).save(tmp_path / "new.png")
     run, answers = tmp_path / "run", []
     shutil.copytree(colours / "run", run)
-    for _ in range(2):
-        answers.append(command("predict", str(run), str(tmp_path / "new.png"), "--json")[0])
-        (run / "model.keras").unlink()
-    assert answers[0] == answers[1]
+    for file in ("", "model.keras"):  # a run folder's model is used by its parts, a file as it is
+        answers.append(command("predict", str(run / file), str(tmp_path / "new.png"), "--json")[0])
+    (run / "model.keras").unlink()
+    answers.append(command("predict", str(run), str(tmp_path / "new.png"), "--json")[0])
+    assert answers[0] == answers[1] == answers[2]
+    with pytest.raises(UserError, match=r"model\.keras: no such file"):
+        command("predict", str(run / "model.keras"), str(tmp_path / "new.png"), ok=False)
     out, _ = command("evaluate", str(run), str(colours / "data"), "--json")
     assert json.loads(out)["accuracy"] > 0.9
 

@@ -18,7 +18,7 @@ from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.head import load_head
-from fedtransfer.common.head.model import load_model
+from fedtransfer.common.head.model import keras_model, load_model
 from fedtransfer.common.tensorflow import keras
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.federation import Result, default_folder, simulate
@@ -150,7 +150,8 @@ def test_model_agrees_with_the_run(demo: Result) -> None:
     expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     np.testing.assert_allclose([model.predict(decode(image.read())) for image in images], expected, atol=1e-5)
     batch = np.stack([decode(image.read()) for image in images[:8]])
-    np.testing.assert_allclose(model.network(batch.astype(np.float32)), expected[:8], atol=1e-5)
+    by_keras = keras_model(demo.folder / "model.keras")
+    np.testing.assert_allclose(by_keras(batch.astype(np.float32)), expected[:8], atol=1e-5)
     assert model.classes == classes
 
 
