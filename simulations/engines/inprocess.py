@@ -1,13 +1,14 @@
 """The in-process engine: a Flower ``Grid`` for the same apps, without Ray or network.
 
-Requests and replies go through Flower's wire messages, so both sides see what a deployment would
-see. A few threads work for the sites; replies come back in the order of the requests, so the number
-of threads does not change a result.
+Each side gets a copy of a message, equal to what Flower's wire would bring it: no side can change
+what the other holds. A few threads work for the sites; replies come back in the order of the
+requests, so the number of threads does not change a result.
 """
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -17,17 +18,38 @@ from typing import Any, NamedTuple
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedtransfer.common.config.config import Value
+
+
+def handed_over(message: Message) -> Message:
+    """Return the message as its receiver gets it: equal, and of containers of its own.
+
+    What the project sends is copied: bytes, plain text and small whole numbers, which cannot be
+    changed. All else goes through Flower's wire format, which refuses what no wire carries.
+    """
+    if not (message.has_content() and all(map(_is_plain, message.content, message.content.values()))):
+        return message_from_proto(message_to_proto(message))
+    content = RecordDict({name: record.copy() for name, record in message.content.items()})
+    return make_message(copy(message.metadata), content)
+
+
+def _is_plain(name: str, record: object) -> bool:
+    return type(record) is ConfigRecord and all(
+        (type(value) is bytes)
+        or (type(value) is str and value.isascii())
+        or (type(value) is int and 0 <= value < 2**63)
+        for value in (name, *record, *record.values())
+    )
 
 
 class SimulatedSite(NamedTuple):
@@ -123,7 +145,7 @@ class InProcessGrid(Grid):
         ids = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = identity = os.urandom(16).hex()
-            self._pending[identity] = self._work.submit(self._deliver, message_to_proto(message), message)
+            self._pending[identity] = self._work.submit(self._deliver, handed_over(message), message)
             ids.append(identity)
         return ids
 
@@ -146,16 +168,15 @@ class InProcessGrid(Grid):
             self._work = Workers(self.threads)
         return replies
 
-    def _deliver(self, wire: ProtoMessage, request: Message) -> Message:
+    def _deliver(self, message: Message, request: Message) -> Message:
         """Run the ClientApp on a message; an exception becomes an error reply, as in Flower."""
         try:
-            message = message_from_proto(wire)
             node = request.metadata.dst_node_id
             if node not in self._contexts:  # created on first use, so that many sites cost nothing before
                 self._contexts[node] = self.context(node, self.sites[node - 1].node_config)
             reply = self.client_app(message, self._contexts[node])
             reply.metadata.__dict__["_message_id"] = os.urandom(16).hex()
-            return message_from_proto(message_to_proto(reply))
+            return handed_over(reply)
         except BaseException as error:  # sys.exit as well: it would end a site's process, not the federation
             raised = isinstance(error, Exception)
             code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION if raised else ErrorCode.CLIENT_APP_CRASHED
