@@ -4,7 +4,9 @@
     python tests/kill_and_resume.py 50 private
 
 A worker is forked for each start, so that TensorFlow is imported once. A run is killed one to three
-times, then left to end. Half of the runs are plain FedAvg, half FedAdam with partial participation.
+times, then left to end. A third of the runs are plain FedAvg, a third FedAdam with partial
+participation, a third SCAFFOLD, whose sites keep a state by round. Half of the workers have a slow
+disk, so that a kill often falls into a round whose predecessor's checkpoint is still being written.
 
 Private runs do not repeat in bits: what was charged stays so, and is charged first.
 """
@@ -34,15 +36,19 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image, content_key
 from fedtransfer.common.data.sources import write_manifest
 from fedtransfer.common.features.extraction import open_store
+from fedtransfer.common.support.files import write_round
 from fedtransfer.common.tensorflow import keras
 from fedtransfer.server.app import make_app
+from fedtransfer.server.run_folder import checkpoint
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
 
 SITES, IMAGES, WIDTH, ROUNDS = 6, 40, 64, 40
 STRATEGIES = {
     "fedavg": {"strategy": "fedavg"},
     "fedadam": {"strategy": "fedadam", "fraction": 0.5, "server_learning_rate": 0.05, "early_stopping": 1000},
+    "scaffold": {"strategy": "scaffold", "fraction": 0.5},
 }
+SLOW = 0.01  # seconds for a checkpoint on a slow disk; a round takes less
 
 PRIVATE = {
     "strategy": "fedavg", "dp": "site", "noise_multiplier": 1.0, "weighting": "uniform",
@@ -88,10 +94,14 @@ def _prepare(root: Path) -> None:
         )
 
 
-def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool) -> int:
-    """Fork a worker that runs the federation into ``out``; return its process id."""
+def start(root: Path, out: Path, settings: dict[str, object], *, resume: bool, delay: float = 0.0) -> int:
+    """Fork a worker that runs the federation into ``out``; return its process id.
+
+    ``delay``: seconds that its disk takes for a checkpoint.
+    """
 
     def work() -> None:
+        checkpoint.write_round = lambda *round: (time.sleep(delay), write_round(*round))[1]
         config = RunConfig(
             data="soak", sites=SITES, rounds=ROUNDS, backbone=str(root / "wide.keras"),
             store=str(root / "store"), out=str(out), resume=resume, learning_rate=0.5, **settings,
@@ -144,7 +154,8 @@ def soak(kills: int, seed: int = 0) -> Counter[str]:
             out = root / "killed"
             shutil.rmtree(out, ignore_errors=True)
             for attempt in range(rng.randint(1, 3)):
-                child = start(root, out, STRATEGIES[name], resume=attempt > 0)
+                delay = rng.choice([0.0, SLOW])
+                child = start(root, out, STRATEGIES[name], resume=attempt > 0, delay=delay)
                 if rng.random() < 0.5:  # at any moment …
                     time.sleep(rng.uniform(0, 1.05 * seconds[name]))
                 else:  # … or within the rounds, which are a small part of so short a run
@@ -185,7 +196,8 @@ def soak_private(kills: int, seed: int = 0) -> Counter[str]:
             out, charged = root / "killed", []
             shutil.rmtree(out, ignore_errors=True)
             for attempt in range(rng.randint(1, 3)):
-                child = start(root, out, PRIVATE, resume=attempt > 0)
+                delay = rng.choice([0.0, SLOW])
+                child = start(root, out, PRIVATE, resume=attempt > 0, delay=delay)
                 _wait_for_round(out, rng.randint(1, ROUNDS - 1), child)
                 time.sleep(rng.uniform(0, 0.02))
                 os.kill(child, signal.SIGKILL)

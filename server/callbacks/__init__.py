@@ -82,6 +82,12 @@ class Callback:
     def on_round(self, record: Round) -> None:
         """A round, or a failed attempt at one, is over."""
 
+    def flush(self) -> None:
+        """Bring what ``on_round`` wrote to the disk: the checkpoint of that round follows.
+
+        It is called in another thread, while the next round may be reported.
+        """
+
     def on_end(self, summary: Mapping[str, Any]) -> None:
         """The run is finished; ``summary`` is what ``summary.json`` holds."""
 

@@ -37,7 +37,7 @@ class Tables(Callback):
         self._sites = self._open(start.folder / "sites.csv", SITES, start.resumed_after)
 
     def on_round(self, record: Round) -> None:
-        """Add a round; on return it is in ``history.csv`` on disk."""
+        """Add a round."""
         sites = [len(names) for names in (record.planned, record.answers, record.set_aside)]
         epsilon = "" if record.epsilon is None else f"{record.epsilon:.6g}"
         seconds = (
@@ -65,7 +65,10 @@ class Tables(Callback):
                 self._sites.writerow([record.round, record.attempt, site, f"{_SET_ASIDE} {back}"])
         for file in self._files:
             file.flush()
-        os.fsync(self._files[0].fileno())  # a checkpoint without the history before it cannot be resumed
+
+    def flush(self) -> None:
+        """Bring ``history.csv`` to the disk: a checkpoint without it cannot be resumed."""
+        os.fsync(self._files[0].fileno())
 
     def close(self) -> None:
         """Close the tables."""

@@ -1,9 +1,10 @@
 """The round loop: join, prepare, R rounds of training, closing scores, delivery of the best head.
 
 A round, as data flows: cohort → task → replies → admission → combination in site order (float64) →
-strategy → next head → checkpoint. The scores of a round are those of the head entering it, on the
-images of the sites that took part. A round with too few usable answers changes nothing and is tried
-again. After too many retries the run stops, and can be resumed.
+strategy → next head → checkpoint, which is written while the next round trains. The scores of a
+round are those of the head entering it, on the images of the sites that took part. A round with too
+few usable answers changes nothing and is tried again. After too many retries the run stops, and can
+be resumed.
 
 Under differential privacy a round is charged before it begins and never tried again: it goes on
 with the sites that answer.
@@ -34,7 +35,7 @@ from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
 from fedtransfer.server.rounds.after import deliver, make_personal, score
 from fedtransfer.server.rounds.before import prepare_run
 from fedtransfer.server.rounds.progress import MOMENTS, Progress, Requests
-from fedtransfer.server.run_folder.checkpoint import Checkpoints
+from fedtransfer.server.run_folder.checkpoint import Checkpoints, Writer
 from fedtransfer.server.run_folder.summary import Outcome
 from fedtransfer.server.sites.admission import Answers, Terms
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly, quorum
@@ -76,12 +77,19 @@ def federate(
     for callback in callbacks:
         callback.on_start(start)
 
-    progress = resumed or rounds.begin()
-    if not resumed and (progress.arrays or progress.one_shot):  # sums have travelled, once is enough
-        checkpoints.save(progress)
-    while not progress.finished(config) and (not spending or spending.affords):
-        progress = rounds.train(progress)
-        checkpoints.save(progress)
+    def flush() -> None:
+        for callback in callbacks:
+            callback.flush()
+
+    with Writer(checkpoints, flush) as writer:
+        progress = resumed or rounds.begin()
+        if not resumed and (progress.arrays or progress.one_shot):  # sums have travelled, once is enough
+            writer.save(progress)
+        while not progress.finished(config) and (not spending or spending.affords):
+            if spending:  # what a round was paid for must not be lost to the next one
+                writer.flush()
+            progress = rounds.train(progress)
+            writer.save(progress)
     stopped = not progress.finished(config)
     if stopped:
         log.warning(

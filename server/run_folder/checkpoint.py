@@ -1,16 +1,21 @@
 """Checkpoints: a run's progress, one file per round. After a kill at any moment one is complete.
 
 They are in ``checkpoints/``, in the format of ``fedtransfer.common.support.files``: NumPy
-arrays and a JSON text. Only the newest two remain.
+arrays and a JSON text. Only the newest two remain. During a run ``Writer`` writes the checkpoint of
+a round while the next round trains.
 """
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig, Value, without_retired
 from fedtransfer.common.errors import UserError
@@ -18,6 +23,8 @@ from fedtransfer.common.support.files import read_round, round_files, write_roun
 from fedtransfer.server.rounds.progress import Candidate, Progress
 from fedtransfer.server.sites.cohort import FailureRecord
 from fedtransfer.server.strategies.strategy import State
+
+log = logging.getLogger(__name__)
 
 VERSION = 2
 KEEP = 2
@@ -44,14 +51,22 @@ class Checkpoints:
         Raises:
             UserError: it cannot be written; earlier checkpoints are unchanged.
         """
-        meta = np.array(json.dumps(self._meta(progress)))
+        self.write(progress.round, self.content(progress))
+
+    def content(self, progress: Progress) -> dict[str, NDArray[Any]]:
+        """Return a checkpoint's arrays by name: copies, for the run goes on with its own."""
+        copies = {name: np.array(array) for name, array in _arrays(progress).items()}
+        return {"meta": np.array(json.dumps(self._meta(progress))), **copies}
+
+    def write(self, round: int, content: Mapping[str, NDArray[Any]]) -> None:
+        """Do what ``save`` does, for the content of a checkpoint."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_round(self.folder, progress.round, {"meta": meta, **_arrays(progress)})
+            write_round(self.folder, round, content)
         except OSError as error:
             last = self._files()[-1].name if self._files() else "none"
             raise UserError(
-                f"checkpoint {self.folder / f'round-{progress.round:06}'}: cannot be written: "
+                f"checkpoint {self.folder / f'round-{round:06}'}: cannot be written: "
                 f"{error.strerror}; the last good one is {last}. Make room and resume the run"
             ) from None
         for old in self._files()[:-KEEP]:
@@ -112,6 +127,58 @@ class Checkpoints:
         if differences:
             remedy = "Resume with the settings that the run began with, or start another run"
             raise UserError(f"checkpoint {path} belongs to another run: {'; '.join(differences)}. {remedy}")
+
+
+class Writer:
+    """Writes checkpoints in a thread of its own, one at a time, while the run goes on.
+
+    A kill while a checkpoint is written leaves that of the round before. As a context it has
+    written the last one when it ends, whatever ends it.
+
+    Args:
+        checkpoints: those of the run.
+        before: called in the thread before a checkpoint is written.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, before: Callable[[], None] = lambda: None) -> None:
+        self._checkpoints, self._before = checkpoints, before
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
+
+    def save(self, progress: Progress) -> None:
+        """Begin to write a checkpoint, once the one before is on the disk; errors as ``flush``."""
+        content = self._checkpoints.content(progress)
+        self.flush()
+        self._writing = self._thread.submit(self._write, progress.round, content)
+
+    def flush(self) -> None:
+        """Return when the last checkpoint is on the disk.
+
+        Raises:
+            UserError: it could not be written; earlier checkpoints are unchanged.
+        """
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush. An error of the run goes before one of its last checkpoint, which is logged."""
+        self._thread.shutdown()
+        try:
+            self.flush()
+        except UserError as unwritten:
+            if error is None:
+                raise
+            log.warning("%s", unwritten)
+
+    def _write(self, round: int, content: Mapping[str, NDArray[Any]]) -> None:
+        self._before()
+        self._checkpoints.write(round, content)
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:
