@@ -11,8 +11,9 @@ features, counts of 24 bytes for each class and split) and at most 2 KB more.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,7 @@ def weight_of(weighting: str, examples: int, sites: int = 1) -> int:
     return examples if weighting == "examples" else sites
 
 
-def classes_digest(classes: Sequence[str]) -> str:
+@lru_cache(maxsize=16)
+def classes_digest(classes: tuple[str, ...]) -> str:
     """Return a digest of class names in their order, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()[:16]

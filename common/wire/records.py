@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from itertools import count, takewhile
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -48,13 +48,27 @@ _READERS: dict[Any, Any] = {
     Counts: float,
 }  # fmt: skip
 _SINGLE = (NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8], NDArray[np.uint64])
-_SEVERAL = (tuple[Arrays, ...], Extra)  # groups of arrays, by number or by name
+
+
+class _Field(NamedTuple):
+    """A field of a type, and how it travels."""
+
+    name: str
+    form: str  # ``plain`` or ``counts``; of arrays ``one``, ``several``, ``named``, ``group``
+    read: Any  # the function that reads its part of the JSON text; None for arrays alone
 
 
 @lru_cache
-def _types(kind: Any) -> dict[str, Any]:
+def _fields(kind: Any) -> tuple[_Field, ...]:
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+    return tuple(_Field(field.name, *_form(hints[field.name])) for field in fields(kind))
+
+
+def _form(hint: Any) -> tuple[str, Any]:
+    if hint in _READERS:
+        return "counts" if hint is Counts else "plain", _READERS[hint]
+    forms = {"one": _SINGLE, "several": (tuple[Arrays, ...],), "named": (Extra,)}
+    return next((form for form, hints in forms.items() if hint in hints), "group"), None
 
 
 def pack(value: Any) -> RecordDict:
@@ -64,11 +78,21 @@ def pack(value: Any) -> RecordDict:
     if isinstance(value, SiteError):
         plain = {"code": value.code, "text": value.text}
     else:
-        for name, hint in _types(type(value)).items():  # type: ignore[arg-type]
+        for name, form, _ in _fields(type(value)):  # type: ignore[arg-type]
             content = getattr(value, name)
-            if hint in _READERS:
-                plain[name] = float(content.loss) if hint is Counts else content
-            groups |= dict(_groups(name, hint, content))
+            if form == "plain":
+                plain[name] = content
+            elif form == "counts":
+                plain[name] = float(content.loss)
+                counts = np.stack([content.images, content.predicted, content.correct])
+                groups[name] = (counts.astype(np.int32),)
+            elif form == "one":
+                groups[name] = (content,)
+            elif form == "group":
+                groups[name] = content
+            else:
+                several = content.items() if form == "named" else enumerate(content)
+                groups |= {f"{name}/{key}": arrays for key, arrays in several}
     if groups:
         plain[_LAYOUT] = [
             [name, [[a.dtype.str, *a.shape] for a in arrays]] for name, arrays in groups.items()
@@ -83,18 +107,6 @@ def pack(value: Any) -> RecordDict:
     )
 
 
-def _groups(name: str, hint: Any, content: Any) -> Iterator[tuple[str, tuple[NDArray[Any], ...]]]:
-    if hint is Counts:
-        yield name, (np.stack([content.images, content.predicted, content.correct]).astype(np.int32),)
-    elif hint in _SINGLE:
-        yield name, (content,)
-    elif hint in _SEVERAL:
-        several = content.items() if isinstance(content, Mapping) else enumerate(content)
-        yield from ((f"{name}/{key}", arrays) for key, arrays in several)
-    elif hint not in _READERS:
-        yield name, content
-
-
 def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
     """Read a value of one of the types ``kinds`` from Flower records.
 
@@ -104,7 +116,7 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
     """
     expected = " or ".join(kind.__name__ for kind in kinds)
     try:
-        head = records.config_records["head"]
+        head = _record(records, "head")
         if head["version"] != VERSION:
             raise ProtocolError(
                 f"speaks version {head['version']!r} of the protocol, expected {VERSION}; "
@@ -134,16 +146,21 @@ def _names(records: RecordDict) -> Iterator[str]:
     yield from takewhile(records.__contains__, map(str, count(1)))
 
 
+def _record(records: RecordDict, name: str) -> ConfigRecord:
+    record = records[name]
+    if not isinstance(record, ConfigRecord):
+        raise TypeError(f"{name} is of type {type(record).__name__}")
+    return record
+
+
 def _pieces(records: RecordDict) -> list[bytes]:
-    pieces = records.config_records
-    return [pieces[name][_ARRAYS] for name in _names(records)]  # type: ignore[misc]
+    return [_record(records, name)[_ARRAYS] for name in _names(records)]  # type: ignore[misc]
 
 
 def _build(kind: type[Any], plain: dict[str, Any], data: bytes) -> Any:
-    types = _types(kind)  # type: ignore[arg-type]
-    layout = plain.pop(_LAYOUT, [])
-    expected = {name for name, hint in types.items() if hint in _READERS}
-    if set(plain) != expected:
+    layout, of_kind = plain.pop(_LAYOUT, []), _fields(kind)  # type: ignore[arg-type]
+    expected = {field.name for field in of_kind if field.form in ("plain", "counts")}
+    if plain.keys() != expected:
         raise ProtocolError(f"sent the keys {sorted(plain)}, expected {sorted(expected)}")
     groups: dict[str, dict[str, tuple[NDArray[Any], ...]]] = {}
     end = 0
@@ -156,28 +173,27 @@ def _build(kind: type[Any], plain: dict[str, Any], data: bytes) -> Any:
         groups.setdefault(name, {})[key] = tuple(arrays)
     if end != len(data):
         raise ValueError(f"{len(data)} bytes, of which the layout says {end}")
-    if unknown := set(groups) - set(types):
+    if unknown := groups.keys() - {field.name for field in of_kind}:
         raise ValueError(f"arrays for {sorted(unknown)}")
-    value = kind(
-        **{name: _field(hint, plain.get(name), groups.get(name, {})) for name, hint in types.items()}
-    )
+    value = kind(**{f.name: _value(f, plain.get(f.name), groups.get(f.name, {})) for f in of_kind})
     if isinstance(value, Task) and value.weighting not in ("examples", "uniform"):
         raise ProtocolError(f"asked for weighting {value.weighting!r}, expected examples or uniform")
     return value
 
 
-def _field(hint: Any, value: Any, groups: dict[str, tuple[NDArray[Any], ...]]) -> Any:
-    if hint is Counts:
-        return _counts(groups[""], float(value))
-    if hint in _READERS:
-        return _READERS[hint](value)
-    if hint == Extra:
-        return groups
-    if hint in _SEVERAL:
-        return tuple(groups[str(i)] for i in range(len(groups)))
-    if hint in _SINGLE:
-        [array] = groups[""]
-        return array
+def _value(field: _Field, plain: Any, groups: dict[str, tuple[NDArray[Any], ...]]) -> Any:
+    match field.form:
+        case "plain":
+            return field.read(plain)
+        case "counts":
+            return _counts(groups[""], field.read(plain))
+        case "one":
+            [array] = groups[""]
+            return array
+        case "several":
+            return tuple(groups[str(i)] for i in range(len(groups)))
+        case "named":
+            return groups
     return groups[""] if groups else ()
 
 
@@ -209,13 +225,13 @@ def _array(entry: Sequence[Any], data: bytes, start: int) -> NDArray[Any]:
 
 def shapes(records: RecordDict) -> list[list[Any]]:
     """Return type and lengths of each array in packed records, in order: ``["<f4", 256, 3]``."""
-    layout = json.loads(str(records.config_records["head"]["said"])).get(_LAYOUT, [])
+    layout = json.loads(str(_record(records, "head")["said"])).get(_LAYOUT, [])
     return [entry for _, entries in layout for entry in entries]
 
 
 def digest(records: RecordDict) -> str:
     """Return the SHA-256 of packed records, of plain fields and arrays, in hexadecimal digits."""
-    hashed = hashlib.sha256(str(records.config_records["head"]["said"]).encode())
+    hashed = hashlib.sha256(str(_record(records, "head")["said"]).encode())
     for piece in _pieces(records):
         hashed.update(piece)
     return hashed.hexdigest()
@@ -225,8 +241,8 @@ def array_bytes(records: RecordDict) -> int:
     """Return the number of bytes of arrays in records, whoever packed them; 0 if there are none."""
     return sum(
         len(piece)
-        for record in records.config_records.values()
-        if isinstance(piece := record.get(_ARRAYS), bytes)
+        for record in records.values()
+        if isinstance(record, ConfigRecord) and isinstance(piece := record.get(_ARRAYS), bytes)
     )
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
@@ -108,6 +109,7 @@ class InProcessGrid(Grid):
     def __post_init__(self) -> None:
         self._contexts, self._pending = dict[int, Context](), dict[str, Future[Message]]()
         self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(7)))
+        self._numbers = count(1)  # of messages; random ids would take longer than the copies
         task = TaskIdentity
         task.task_id, task.run_id, task.node_id = 1, self._run.run_id, SUPERLINK_NODE_ID
         self._work: Workers = Workers(self.threads)
@@ -144,7 +146,7 @@ class InProcessGrid(Grid):
         """Hand messages to their sites; return ids to pull the replies with."""
         ids = []
         for message in messages:
-            message.metadata.__dict__["_message_id"] = identity = os.urandom(16).hex()
+            message.metadata.__dict__["_message_id"] = identity = self._new_id()
             self._pending[identity] = self._work.submit(self._deliver, handed_over(message), message)
             ids.append(identity)
         return ids
@@ -175,12 +177,15 @@ class InProcessGrid(Grid):
             if node not in self._contexts:  # created on first use, so that many sites cost nothing before
                 self._contexts[node] = self.context(node, self.sites[node - 1].node_config)
             reply = self.client_app(message, self._contexts[node])
-            reply.metadata.__dict__["_message_id"] = os.urandom(16).hex()
+            reply.metadata.__dict__["_message_id"] = self._new_id()
             return handed_over(reply)
         except BaseException as error:  # sys.exit as well: it would end a site's process, not the federation
             raised = isinstance(error, Exception)
             code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION if raised else ErrorCode.CLIENT_APP_CRASHED
             return Message(Error(code, f"{type(error).__name__}: {error}"), reply_to=request)
+
+    def _new_id(self) -> str:
+        return f"{next(self._numbers):032x}"
 
     def context(self, node: int, node_config: Mapping[str, Value]) -> Context:
         """Return a new context of a node in this run."""
