@@ -15,6 +15,20 @@ from numpy.typing import NDArray
 Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
+def _initialise() -> None:
+    """Make OpenVINO's Python layer set itself up while there is one thread.
+
+    It does that in its first calls. If two threads made them at once, one would hold Python's lock
+    and wait for the other, which waits for Python's lock: for ever.
+    """
+    number = ov.opset13.parameter([1], np.float32)
+    model = ov.Core().compile_model(ov.Model([ov.opset13.relu(number)], [number]), "CPU")
+    model.create_infer_request().infer([np.zeros(1, np.float32)], share_inputs=True)[0].copy()
+
+
+_initialise()
+
+
 def extractor(network: Path, batch: int, resolution: int, precision: str, streams: int) -> Extractor:
     """Load a network (``network.xml``); return (batch, R, R, 3) float32 → (batch, d) float32.
 

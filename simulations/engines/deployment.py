@@ -116,7 +116,7 @@ def _site(folder: Path, name: str, coordinator: Coordinator, manifest: Path, con
         return SiteFolder.open(folder)
     address = f"localhost:{coordinator.settings.superlink_port}"
     site = found_site(folder, name, address, coordinator.certificates / "ca.crt", manifest)
-    changes = {name: getattr(config, name) for name in ("strict", "weights", "feature_statistics")}
+    changes = {name: getattr(config, name) for name in ("strict", "weights", "feature_statistics", "compute")}
     changes |= {"store": config.store or str(default_store()), "threads": 1}
     changes["backbone"] = "" if config.backbone == BUNDLED else config.backbone
     settings = site.settings.model_copy(update=changes).model_dump(by_alias=True)
