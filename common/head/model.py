@@ -9,7 +9,6 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -78,17 +77,17 @@ class _Parts:
     backbone: Backbone
     mapped: FeatureMap
     head: Arrays
+    extract: Extractor | None  # of one image; None for ready-made features
+
+    @classmethod
+    def load(cls, backbone: Backbone, mapped: FeatureMap, head: Arrays) -> "_Parts":
+        """Load the backbone's network, here and not in the threads that share it."""
+        extract = None if isinstance(backbone, ReadyMade) else backbone.extractor(1)
+        return cls(backbone, mapped, head, extract)
 
     def __call__(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        if isinstance(self.backbone, ReadyMade):
-            features = image[None]
-        else:
-            features = self._extract(self.backbone.resize(image[None]))
+        features = self.extract(self.backbone.resize(image[None])) if self.extract else image[None]
         return predict(self.head, self.mapped(features))[0]
-
-    @cached_property
-    def _extract(self) -> Extractor:
-        return self.backbone.extractor(1)
 
 
 def export_models(
@@ -178,7 +177,7 @@ def classifier_of_head(file: Path, config: RunConfig) -> Classifier:
         return _by_keras(model_of_head(file, config))
     backbone, head, classes, mapped = _read_head(file, config)
     width = backbone.features if isinstance(backbone, ReadyMade) else 0
-    return Classifier(classes, width, _Parts(backbone, mapped, head))
+    return Classifier(classes, width, _Parts.load(backbone, mapped, head))
 
 
 def load_model(path: Path) -> Classifier:
@@ -220,7 +219,7 @@ def _by_parts(file: Path) -> Classifier | None:
     offset, scale, matrix = map(arrays.get, _MAP)
     mapped = FeatureMap(backbone.features, offset, scale, matrix, card["unit_length"])
     width = 0 if card["network"] else backbone.features
-    return Classifier(tuple(card["classes"]), width, _Parts(backbone, mapped, head))
+    return Classifier(tuple(card["classes"]), width, _Parts.load(backbone, mapped, head))
 
 
 def _by_keras(file: Path) -> Classifier:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -110,3 +111,30 @@ def test_openvino_computes_unless_tensorflow_sees_a_gpu(monkeypatch: pytest.Monk
     assert engine_of("auto") == (TENSORFLOW if GPUS else OPENVINO)
     monkeypatch.setattr("fedtransfer.common.compute.find_spec", lambda name: None)
     assert engine_of("auto") == TENSORFLOW
+
+
+FIRST_CALLS = """
+import faulthandler, sys, threading
+faulthandler.dump_traceback_later(120, exit=True)  # a thread that waits with Python's lock stops all others
+sys.setswitchinterval(1e-6)
+import numpy as np
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.config.config import BUNDLED
+compute = load_backbone(BUNDLED, resolution=32, compute="openvino").extractor(1, 4)
+barrier = threading.Barrier(4)
+
+def first_call():
+    barrier.wait()
+    compute(np.zeros((1, 32, 32, 3), np.float32))
+
+threads = [threading.Thread(target=first_call) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+@pytest.mark.process
+def test_the_first_calls_of_several_threads_do_not_wait_for_each_other() -> None:
+    """One process in six hung."""
+    for _ in range(4):
+        forked.run("-c", FIRST_CALLS, modules=forked.COMMAND_LINE, check=True)
