@@ -28,7 +28,6 @@ from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Gather, Preparing, Query, Request, Task, Trial
 
 log = logging.getLogger(__name__)
-app = ClientApp()
 
 Handler = Callable[[Any, Site], Any]
 Settings = tuple[tuple[str, Value], ...]  # a run config that can be a key of a cache
@@ -86,13 +85,36 @@ def _preparation(node: Node, settings: Settings, run: int) -> Preparation:
     return Preparation(lambda report: prepare_site(node.images(), config, report, node.least_images))
 
 
-def forget_sites() -> None:
-    """Free prepared sites with their features, once their run is over."""
-    _prepared.cache_clear()
-    _preparation.cache_clear()
+def make_app(sites: Mapping[str, SiteData] | None = None) -> ClientApp:
+    """Make the ClientApp.
+
+    Args:
+        sites: what a node's ``data`` names → these images and features, if this process has
+            prepared them already. All else is read and extracted on first use.
+    """
+    app, sites = ClientApp(), sites or {}
+
+    def register(route: Callable[..., Any], kind: type[Any], handle: Handler | None = None) -> None:
+        """Register a route with its handler; without one it is a stage of secure aggregation."""
+        route(lambda message, context: _answer(message, context, kind, handle, sites))
+
+    register(app.query(), Query, tasks.describe)
+    register(app.train(), Task, tasks.train)
+    register(app.train("gather"), Gather, tasks.gather)
+    register(app.evaluate(), Task, tasks.score)
+    register(app.evaluate("trial"), Trial, tasks.trial)
+    register(app.evaluate("personal"), Task, tasks.personal)
+    register(app.evaluate("finish"), Task, tasks.finish)
+    register(app.query("keys"), messages.Invitation)
+    register(app.query("peers"), messages.Peers)
+    register(app.query("survivors"), messages.Survivors)
+    register(app.query("unmask"), messages.Unmasking)
+    return app
 
 
-def _answer(message: Message, context: Context, kind: type[Any], handle: Handler | None) -> Message:
+def _answer(
+    message: Message, context: Context, kind: type[Any], handle: Handler | None, sites: Mapping[str, SiteData]
+) -> Message:
     """Unpack, handle, pack. A failure becomes a code and a text without data."""
     try:
         settings, run = tuple(context.run_config.items()), message.metadata.run_id
@@ -109,7 +131,7 @@ def _answer(message: Message, context: Context, kind: type[Any], handle: Handler
 
         def answer() -> Any:
             assert handle
-            data = _site_data(node, settings, run, isinstance(request, Query))
+            data = sites.get(node.data) or _site_data(node, settings, run, isinstance(request, Query))
             return data if isinstance(data, Preparing) else handle(request, Site(node, config, run, data))
 
         if handle is None:
@@ -161,19 +183,4 @@ def _check_backbone(query: Query, config: RunConfig) -> None:
         )
 
 
-def _register(route: Callable[..., Any], kind: type[Any], handle: Handler | None = None) -> None:
-    """Register a route with its handler; without one it is a stage of secure aggregation."""
-    route(lambda message, context: _answer(message, context, kind, handle))
-
-
-_register(app.query(), Query, tasks.describe)
-_register(app.train(), Task, tasks.train)
-_register(app.train("gather"), Gather, tasks.gather)
-_register(app.evaluate(), Task, tasks.score)
-_register(app.evaluate("trial"), Trial, tasks.trial)
-_register(app.evaluate("personal"), Task, tasks.personal)
-_register(app.evaluate("finish"), Task, tasks.finish)
-_register(app.query("keys"), messages.Invitation)
-_register(app.query("peers"), messages.Peers)
-_register(app.query("survivors"), messages.Survivors)
-_register(app.query("unmask"), messages.Unmasking)
+app = make_app()

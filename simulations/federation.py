@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from flwr.serverapp import ServerApp
 
-from fedtransfer.client.app import app as client_app
-from fedtransfer.client.app import forget_sites
+from fedtransfer.client.app import make_app as make_client_app
 from fedtransfer.client.data import SiteData
 from fedtransfer.client.training.personal import Split
 from fedtransfer.common.backbone.backbone import configured_backbone
@@ -75,7 +74,7 @@ def simulate(
         run_folder.check_folder(folder, force=force)
     data = load(config.model_copy(update={"out": str(folder)}))
     features = extract(data, display)
-    train(data, folder, display, strategy)
+    train(data, features, folder, display, strategy)
     scores = score(data, features, folder, display)
     return write(data, features, scores, folder, began)
 
@@ -94,10 +93,13 @@ def extract(data: Data, display: Display) -> Features:
     return replace(features, seconds=seconds, warnings=find_warnings(data, features, display))
 
 
-def train(data: Data, folder: Path, display: Display, strategy: Strategy | None = None) -> None:
+def train(
+    data: Data, features: Features, folder: Path, display: Display, strategy: Strategy | None = None
+) -> None:
     """Run the federation on the engine of the settings; the run folder gets head and history.
 
-    A client reads its site's manifest in the run folder, and prepares the site like a real one.
+    Each site has its manifest in the run folder. Clients of another process prepare their sites
+    from it like real ones; those of this process take the ``features`` that are here.
 
     Raises:
         UserError: the federation cannot start, or stops.
@@ -117,12 +119,10 @@ def train(data: Data, folder: Path, display: Display, strategy: Strategy | None 
         return
     try:
         with display.rounds(config) as callback:
-            run_on_engine(make_app([callback], strategy), manifests, config)
+            run_on_engine(make_app([callback], strategy), manifests, config, features.sites)
     except KeyboardInterrupt:
         display.print(f"Stopped. To go on: fedtransfer simulate --resume {shlex.quote(str(folder))}")
         raise
-    finally:
-        forget_sites()
 
 
 def score(
@@ -238,18 +238,29 @@ def resumed_config(run: Path, settings: Mapping[str, Any]) -> RunConfig:
     return make_config({**run_folder.settings_of(run).to_flat(), **settings}, "options")
 
 
-def run_on_engine(server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig) -> None:
-    """Run the apps for these sites on the engine that the config names, in process or on Ray."""
+def run_on_engine(
+    server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig,
+    prepared: Mapping[str, SiteData] | None = None,
+) -> None:  # fmt: skip
+    """Run the apps on the engine that the config names, in process or on Ray.
+
+    Args:
+        server_app, config: what to run.
+        manifests: site → its manifest, for the sites that take part.
+        prepared: site → its data, if this process has prepared it already.
+    """
     if config.engine == "ray":
         from fedtransfer.simulations.engines.ray import run_on_ray
 
-        run_on_ray(server_app, client_app, len(manifests), config.model_copy(update={"prepared": config.out}))
+        with_sites = config.model_copy(update={"prepared": config.out})
+        run_on_ray(server_app, make_client_app(), len(manifests), with_sites)
         return
+    here = {str(path): prepared[name] for name, path in manifests.items()} if prepared else {}
     sites = [
         SimulatedSite(name, {"data": str(path), "state": str(path.parent)})
         for name, path in manifests.items()
     ]
-    run_in_process(server_app, client_app, sites, config.to_flat(), config.threads or CORES)
+    run_in_process(server_app, make_client_app(here), sites, config.to_flat(), config.threads or CORES)
 
 
 def default_folder(config: RunConfig) -> Path:
