@@ -1,7 +1,7 @@
 """Fine-tune a head on features. Each call starts from the head that it gets, without other state.
 
-Two trainers do the same arithmetic: ``LinearTrainer`` for the default, one softmax layer under
-plain SGD, and ``fedtransfer.client.training.keras`` for every other head and optimizer.
+Two trainers do the same arithmetic: ``fedtransfer.client.training.linear`` for one softmax layer by
+the common optimizers, and ``fedtransfer.client.training.keras`` for other heads and optimizers.
 """
 
 import math
@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.head.head import Arrays, predict, softmax
+from fedtransfer.common.head.head import Arrays
 from fedtransfer.common.head.metrics import cross_entropy
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
-Weights = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -116,69 +115,6 @@ class Trainer(ABC):
             elif waited >= patience:
                 break
         return best
-
-
-class LinearTrainer(Trainer):
-    """Trains softmax regression by plain SGD, in NumPy.
-
-    On matrices as small as a head's, TensorFlow spends most of its time between operations. This is
-    three times faster than the compiled Keras trainer (``docs/performance.md``), and gives the same
-    heads.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-
-    def start(self, job: TrainingJob) -> Callable[[int], Arrays]:
-        """Begin at the job's head; plain SGD has no state."""
-        recipe, (head, x, y, rng, share, correction, class_weights) = self._recipe, job
-        rate = recipe.learning_rate * share
-        step, inner = np.float32(rate), np.float32(recipe.inner_rate)
-        pull, decay = np.float32(rate * recipe.proximal), np.float32(rate * recipe.weight_decay)
-        weights, bias = head[0].T.copy(), head[1].copy()  # (C, d), for which gradients are a faster product
-        anchors = (weights.copy(), bias.copy()) if pull else None
-        drift = None if correction is None else (step * correction[0].T, step * correction[1])
-
-        def slope(
-            weights: Weights, bias: Weights, row: NDArray[np.int32], rate: np.float32
-        ) -> tuple[Weights, Weights]:
-            """Return rate · the gradient of the mean loss of a batch."""
-            rows = row[row >= 0] if row[-1] < 0 else row
-            xb, yb = x.take(rows, axis=0), y[rows]
-            # With respect to the scores: (p - y) / n.
-            gradient = softmax(xb @ weights.T + bias)
-            gradient[np.arange(len(rows)), yb] -= 1
-            if class_weights is not None:
-                gradient *= class_weights[yb, None]
-            gradient *= rate / np.float32(len(rows))
-            return gradient.T @ xb, gradient.sum(0)
-
-        def advance(epochs: int) -> Arrays:
-            for _ in range(epochs):
-                rows = batches(len(y), recipe.batch_size, rng)
-                for row in pairs(rows) if inner else rows:
-                    if inner:  # Per-FedAvg: the gradient after a step on the first batch, on the second
-                        dw, db = slope(weights, bias, row[0], inner)
-                        dw, db = slope(weights - dw, bias - db, row[1], step)
-                    else:
-                        dw, db = slope(weights, bias, row, step)
-                    if anchors is not None:  # FedProx
-                        dw += pull * (weights - anchors[0])
-                        db += pull * (bias - anchors[1])
-                    if drift is not None:  # SCAFFOLD
-                        dw += drift[0]
-                        db += drift[1]
-                    if decay:
-                        dw += decay * weights
-                    np.subtract(weights, dw, out=weights)
-                    np.subtract(bias, db, out=bias)
-            return np.ascontiguousarray(weights.T), bias.copy()
-
-        return advance
-
-    def predict(self, head: Arrays, x: Features) -> NDArray[np.float32]:
-        """Return class probabilities (n, C) of features (n, d) under ``head``."""
-        return predict(head, x)
 
 
 def batches(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:

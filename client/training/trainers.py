@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 
-from fedtransfer.client.training.trainer import Features, Labels, LinearTrainer, Recipe, Trainer
+from fedtransfer.client.training.linear import LinearTrainer, is_linear
+from fedtransfer.client.training.trainer import Features, Labels, Recipe, Trainer
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays, HeadSpec
 from fedtransfer.common.seeds import generator
@@ -17,10 +18,8 @@ class _Pool:
     """Trainers of one kind, one for each concurrent user, built once in a process."""
 
     def __init__(self, spec: HeadSpec, recipe: Recipe) -> None:
-        linear = recipe.optimizer == "sgd" and spec == HeadSpec(spec.features, spec.classes)
-        self._build: Callable[[], Trainer] = partial(_keras_trainer, spec, recipe)
-        if linear:
-            self._build = partial(LinearTrainer, recipe)
+        build = LinearTrainer if is_linear(spec, recipe.optimizer) else _keras_trainer
+        self._build: Callable[[], Trainer] = partial(build, spec, recipe)
         self._free: list[Trainer] = []
         self._lock = threading.Lock()
 

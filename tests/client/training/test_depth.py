@@ -9,7 +9,8 @@ import pytest
 from small_network import pixels, shared_backbone, small_backbone
 
 from fedtransfer.client.training.keras import KerasTrainer
-from fedtransfer.client.training.trainer import LinearTrainer, Recipe, batches
+from fedtransfer.client.training.linear import LinearTrainer
+from fedtransfer.client.training.trainer import Recipe, batches
 from fedtransfer.client.training.trainers import trainer
 from fedtransfer.common.backbone.backbone import Backbone, backbone_of_network
 from fedtransfer.common.backbone.cut import Cut, cut

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.errors import UserError
 from fedtransfer.common.methods import METHODS, ONE_SHOT
 from fedtransfer.common.tensorflow import keras
 from fedtransfer.server.strategies import ONE_SHOT_HEADS, STRATEGIES
@@ -142,25 +143,33 @@ def test_perfedavg_and_scaffold_move_the_head_as_fedavg_does() -> None:
     np.testing.assert_array_equal(heads[0], heads[2])
 
 
-def test_fedopt_is_what_keras_makes_of_minus_the_updates() -> None:
-    """Keras applies seven rounds' updates in one go; ours goes through float64 slots after each."""
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_fedopt_is_what_keras_makes_of_minus_the_updates(scale: float) -> None:
+    """Keras applies all rounds' updates in one go; ours goes through float64 slots after each."""
     rng = np.random.default_rng(0)
     first = tuple(rng.normal(size=shape).astype(np.float32) for shape in ((4, 3), (3,)))
-    deltas = [tuple(rng.normal(size=array.shape) for array in first) for _ in range(7)]
-    config = RunConfig(strategy="fedopt", server_learning_rate=0.05)
+    deltas = [tuple(scale * rng.normal(size=array.shape) for array in first) for _ in range(40)]
+    config = RunConfig(strategy="fedopt", server_learning_rate=0.3)
     fedopt = STRATEGIES["fedopt"]
     state = fedopt.start(first, config)
-    for delta in deltas:
-        assert {array.dtype for array in state.slots["optimizer"]} == {np.dtype(np.float64)}
-        state = fedopt.step(state, delta, config)
-
-    instance = keras.optimizers.Adam(0.05)
+    instance = keras.optimizers.Adam(0.3)
     weights = [keras.Variable(array) for array in first]
-    for delta in deltas:
+    for number, delta in enumerate(deltas, 1):
+        before, state = state, fedopt.step(state, delta, config)
+        assert state.slots["steps"][0] == number
+        assert {array.dtype for slot in state.slots.values() for array in slot} == {np.dtype(np.float64)}
         instance.apply([-d.astype(np.float32) for d in delta], weights)
-    for got, wanted in zip(state.head, weights, strict=True):
-        np.testing.assert_array_equal(got, wanted.numpy())
-        assert not np.array_equal(got, first[0] if got.ndim == 2 else first[1])
+        for old, got, wanted in zip(before.head, state.head, weights, strict=True):
+            np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-6, atol=1e-6)
+            assert got.dtype == np.float32
+            assert np.abs(got - old).max() > 1e-3
+
+
+def test_fedopt_refuses_a_checkpoint_of_a_version_that_kept_keras_variables() -> None:
+    head = (np.zeros((4, 3), np.float32),)
+    old = State(head, {"optimizer": (np.zeros(()), np.zeros(()), np.zeros((4, 3)), np.zeros((4, 3)))})
+    with pytest.raises(UserError, match="the checkpoint holds 'optimizer'; expected 'first', 'second', 'st"):
+        STRATEGIES["fedopt"].step(old, (np.ones((4, 3)),), RunConfig(strategy="fedopt"))
 
 
 @pytest.mark.parametrize("name", sorted({*METHODS} - {*ONE_SHOT}))

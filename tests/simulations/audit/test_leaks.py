@@ -6,9 +6,10 @@ from drawn_features import drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedtransfer.client.training.linear import LinearTrainer
 from fedtransfer.client.training.statistics import site_sums
-from fedtransfer.client.training.trainer import LinearTrainer, Recipe
-from fedtransfer.common.head.head import Arrays
+from fedtransfer.client.training.trainer import Recipe
+from fedtransfer.common.head.head import Arrays, HeadSpec
 from fedtransfer.simulations.audit.leaks import (
     Recovered,
     from_sums,
@@ -30,7 +31,7 @@ def after(
     head: Arrays, x: np.ndarray, y: np.ndarray, batch: int, epochs: int, rate: float = RATE
 ) -> Recovered:
     """Train a site's head as the client does, and read off the change."""
-    end = LinearTrainer(Recipe("sgd", rate, batch, epochs)).train(
+    end = LinearTrainer(HeadSpec(*head[0].shape), Recipe("sgd", rate, batch, epochs)).train(
         head, x, y, np.random.default_rng(0), epochs
     )
     change = tuple(new.astype(np.float64) - old for new, old in zip(end, head, strict=True))
@@ -67,7 +68,8 @@ def test_a_head_that_has_been_trained_tells_it_too() -> None:
     rng = np.random.default_rng(5)
     x, y = drawn(np.array([5, 0, 12, 1, 0, 6]), rng)
     others, labels = drawn(np.array([4, 4, 4, 4, 4, 4]), rng)
-    head = LinearTrainer(Recipe("sgd", RATE, 24, 3)).train(zeros(32, 6), others, labels, rng, 3)
+    trainer = LinearTrainer(HeadSpec(32, 6), Recipe("sgd", RATE, 24, 3))
+    head = trainer.train(zeros(32, 6), others, labels, rng, 3)
     read = after(head, x, y, batch=1000, epochs=1)
     assert np.abs(read.counts - np.bincount(y, minlength=6)).sum() < 0.25 * len(y)
     assert read.directions[3] @ x[y == 3][0] > 0.9
