@@ -12,6 +12,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from pictures import class_folders
 from report_folders import run_folder
 
 from fedtransfer.common.methods import METHODS
@@ -230,6 +231,35 @@ def test_a_report_loads_no_tensorflow(tmp_path: Path) -> None:
     )
     [(status, loaded)] = loaded_by(done.stdout)
     assert (status, {"tensorflow", "keras"} & loaded) == (0, set())
+
+
+DECLARED = ["--weighting", "uniform", "--classes", "declared", "--class-names", "blue,green,red"]
+
+
+@pytest.mark.process
+@pytest.mark.run
+def test_runs_load_no_tensorflow_nor_does_what_uses_their_models(tmp_path: Path) -> None:
+    """It is for convolutions, hidden layers, rarer optimizers, GPUs and new Keras files."""
+    site, picture = str(class_folders(tmp_path / "data", 1)), str(next(tmp_path.glob("data/red/*.png")))
+    settings = {
+        "plain": [],
+        "adam": ["--strategy", "fedopt", "--optimizer", "adam", "--dropout", "0.2", "--l2", "0.01"],
+        "personal": ["--strategy", "scaffold", "--personal-epochs", "1"],
+        "masked": ["--masks", "--optimizer", "momentum"],
+        "private": ["--dp", "image", "--noise-multiplier", "1", "--public-data", site, *DECLARED],
+        "private-sites": ["--dp", "site", "--noise-multiplier", "1", *DECLARED],
+        "sums": ["--strategy", "fed3r"],
+    }
+    federation = ["simulate", "--data", site, "--sites", "3", "--partition", "iid", "--rounds", "2"]
+    store = ["--store", str(tmp_path / "store")]
+    commands = [
+        [*federation, *store, "--out", str(tmp_path / name), *chosen] for name, chosen in settings.items()
+    ]
+    commands += [["predict", str(tmp_path / "plain"), picture], ["evaluate", str(tmp_path / "plain"), site]]
+    done = forked.run("-c", COMMANDS, *map(json.dumps, commands), modules=forked.COMMAND_LINE, check=True)
+    for command, (status, loaded) in zip(commands, loaded_by(done.stdout), strict=True):
+        assert (status, {"tensorflow", "keras", "numba"} & loaded) == (0, set()), command
+    assert (tmp_path / "plain" / "model.keras").is_file()
 
 
 def test_no_module_has_grown_past_one_idea() -> None:
