@@ -1,7 +1,6 @@
 """``fedtransfer client``: a site of a real federation."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -235,18 +234,17 @@ def log(
 @client.command()
 def model(
     folder: Dir = HERE,
-    out: Annotated[
-        Path | None, typer.Option(help="Copy the model to this file.", metavar="FILE.keras")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Copy the model to this file.", metavar="FILE")] = None,
     personal: Personal = False,
 ) -> None:
-    """Make the newest result a Keras model, image to class probabilities. Needs no coordinator."""
+    """Make the newest result a model, image to class probabilities. Needs no coordinator.
+
+    It is a Keras model, or an ONNX model if the backbone is one or the run says --export onnx.
+    """
     from fedtransfer.client.node import newest_result
 
-    path = newest_result(SiteFolder.open(folder).results, personal=personal).model()
-    if out:
-        shutil.copyfile(path, out)
-    print(out or path)
+    result = newest_result(SiteFolder.open(folder).results, personal=personal)
+    print(result.copy_model(out) if out else result.model())
 
 
 @client.command()

@@ -1,6 +1,7 @@
 """A node: where a site finds its images and keeps state and results, and what it refuses."""
 
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -183,12 +184,22 @@ class Result:
         return self.folder / f"{'personal-' if self.personal else ''}{name}"
 
     def model(self) -> Path:
-        """Return its ``model.keras``, which is made on first use.
+        """Return its ``model.keras`` or ``model.onnx``, which is made on first use.
 
         Raises:
-            UserError: the backbone has changed since the head was trained.
+            UserError: see ``model_of_head``.
         """
         return model_of_head(self.path("head.npz"), self.config)
+
+    def copy_model(self, out: Path) -> Path:
+        """Copy its model to a file; return that. Raises UserError: the suffix is another."""
+        path = self.model()
+        if out.suffix != path.suffix:
+            raise UserError(f"--out {out}: the model is {path.name}; expected a file name with {path.suffix}")
+        shutil.copyfile(path, out)
+        if (weights := path.with_name(path.name + ".data")).is_file():  # of a large model in ONNX
+            shutil.copyfile(weights, out.with_name(weights.name))
+        return out
 
     def classifier(self) -> Classifier:
         """Return its model, ready to classify. Raises UserError as ``model``."""
@@ -206,7 +217,7 @@ def keep_result(
     result = Result(folder, config, personal)
     path, moments = result.path("head.npz"), task.extra.get(MOMENTS)
     save_head(path, task.head, task.classes, fingerprint, moments, task.trainable)
-    result.path("model.keras").unlink(missing_ok=True)  # of an earlier head
+    result.path(config.model_file).unlink(missing_ok=True)  # of an earlier head
 
 
 def newest_result(results: Path, *, personal: bool = False) -> Result:

@@ -126,13 +126,21 @@ class Run:
 
     @property
     def model(self) -> Any:
-        """The Keras model: images (n, h, w, 3), 0 to 255, or features (n, d) → (n, C)."""
+        """The Keras model: images (n, h, w, 3), 0 to 255, or features (n, d) → (n, C).
+
+        Raises:
+            UserError: the run has a ``model.onnx`` instead, which Keras cannot load.
+        """
         from fedtransfer.common.config.config import read_config
         from fedtransfer.common.head.model import keras_model, model_of_head
 
-        path = self.folder / "model.keras"
-        if not path.is_file():
-            path = model_of_head(self.folder / "head.npz", read_config(self.folder / "config.toml"))
+        config = read_config(self.folder / "config.toml")
+        path = model_of_head(self.folder / "head.npz", config)
+        if path.suffix == ".onnx":
+            raise UserError(
+                f"{path}: this run's model is ONNX, not Keras; use run.predict, or load the file by "
+                "onnxruntime.InferenceSession"
+            )
         return keras_model(path)
 
     @cached_property

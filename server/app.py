@@ -13,7 +13,7 @@ from fedtransfer.common.config.config import RunConfig, make_config
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import feature_map
 from fedtransfer.common.head.head import Arrays, head_spec, save_head
-from fedtransfer.common.head.model import export_models
+from fedtransfer.common.head.model import export_models, refuse_without_converter
 from fedtransfer.server.callbacks import Callback, load_callbacks
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.callbacks.tables import Tables, read_history, read_left_out
@@ -56,6 +56,8 @@ def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = Non
 
 
 def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback], strategy: Strategy | None) -> None:
+    if config.models:
+        refuse_without_converter(config)
     folder, backbone, began = Path(config.out), configured_backbone(config), time.monotonic()
     outcome = federate(grid, config, backbone, folder, callbacks, strategy=strategy)
     seconds = time.monotonic() - began
@@ -75,7 +77,7 @@ def _save_models(folder: Path, config: RunConfig, backbone: Backbone, outcome: O
     models: dict[str, dict[Path, Arrays]] = defaultdict(dict)  # by the layer at which their arrays begin
     for prefix, head, layer in (("", best.head, best.trainable), ("last-", last.state.head, last.trainable)):
         save_head(folder / f"{prefix}head.npz", head, classes, backbone.fingerprint, outcome.moments, layer)
-        models[layer][path := folder / f"{prefix}model.keras"] = head
+        models[layer][path := folder / f"{prefix}{config.model_file}"] = head
         path.unlink(missing_ok=True)  # a resumed run may have left the model of an earlier head
     for layer, heads in models.items() if config.models else ():
         spec = head_spec(config, backbone, len(classes), layer)

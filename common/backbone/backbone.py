@@ -24,7 +24,7 @@ from fedtransfer.common.backbone.public_statistics import PublicStatistics
 from fedtransfer.common.backbone.resizing import RULES, resize
 from fedtransfer.common.compute import OPENVINO, TENSORFLOW, engine_of, why_no_bfloat16
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from fedtransfer.common.config.settings.training import ready_made_width
+from fedtransfer.common.config.settings.training import onnx_parts, ready_made_width
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.processes import CORES
 
@@ -162,12 +162,14 @@ def load_backbone(
 
     Args:
         name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, a Keras
-            model file, or ``features-D`` for ready-made features.
+            model file, ``FILE.onnx`` or ``FILE.onnx#OUTPUT``, or ``features-D`` for ready-made
+            features.
         weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; ""
             means ImageNet weights.
         resolution: pixels a side, 0 for the backbone's default.
-        preprocessing: ``tf``, ``torch``, ``caffe`` or ``none``, whichever the weights expect;
-            ``auto`` is ``none`` if the network has preprocessing of its own, else ``tf``.
+        preprocessing: ``tf``, ``torch``, ``caffe``, ``none``, or ``mean=… std=…``, whichever the
+            weights expect; ``auto`` is ``none`` if a Keras network has preprocessing of its own,
+            else ``tf``, and ``torch`` for ONNX.
         precision: ``float32`` or ``bfloat16``.
         fit: how an image is fitted to the square: ``crop``, ``pad`` or ``stretch``.
         compute: ``openvino``, ``tensorflow``, or ``auto`` for what suits this machine.
@@ -204,6 +206,12 @@ def backbone_of_copy(
         UserError: ``compute`` insists on OpenVINO, and OpenVINO cannot compute the network.
     """
     engine, notes, identity = engine_of(compute), copy.notes, copy.identity
+    if copy.onnx_file:
+        if compute == TENSORFLOW:
+            raise UserError(
+                f"--compute tensorflow: it cannot compute {name}, which is ONNX; leave it at auto"
+            )
+        engine = OPENVINO
     if engine == OPENVINO and copy.refusal:
         if compute == OPENVINO:
             raise UserError(f"--compute openvino: it cannot compute {name}: {copy.refusal}")
@@ -212,7 +220,7 @@ def backbone_of_copy(
         identity = hashlib.sha256(f"{identity}{RULES[fit]}".encode()).hexdigest()
     return Backbone(
         name, resolution, copy.features, identity, None, notes, precision, fit, engine,
-        compiled=copy, load=lambda: _keras_network(copy),
+        copy.alone, compiled=copy, load=lambda: _keras_network(copy, name),
     )  # fmt: skip
 
 
@@ -220,7 +228,9 @@ def _usual_resolution(name: str) -> int:
     return 64 if name == BUNDLED else 224
 
 
-def _keras_network(copy: Compiled) -> Any:
+def _keras_network(copy: Compiled, name: str) -> Any:
+    if copy.onnx_file:
+        raise UserError(f"{name} is ONNX, and only a Keras network is trained; train the head alone")
     from fedtransfer.common.backbone.networks import saved_network
 
     return saved_network(copy.keras_file)
@@ -228,7 +238,8 @@ def _keras_network(copy: Compiled) -> Any:
 
 def _copy_of(name: str, weights: str, resolution: int, preprocessing: str) -> tuple[Compiled, str]:
     """Return the compiled copy of a network that is read from files, and its name for people."""
-    label = name if name in KERAS_BACKBONES else re.sub(r"[^\w.-]+", "_", Path(name).stem)
+    path = parts[0] if (parts := onnx_parts(name)) else Path(name)
+    label = name if name in KERAS_BACKBONES else re.sub(r"[^\w.-]+", "_", path.stem)
 
     def find() -> tuple[Compiled | None, str]:
         statistics = public.statistics_file(name)  # its mean is part of the identity
@@ -236,12 +247,15 @@ def _copy_of(name: str, weights: str, resolution: int, preprocessing: str) -> tu
         if files is None:
             return None, ""
         sources = [*files, *([Path(str(statistics))] if statistics else [])]
-        key = copies.digest(sources, name if name in KERAS_BACKBONES else "", preprocessing, resolution)
+        part = name if name in KERAS_BACKBONES else (onnx_parts(name) or ("", ""))[1]
+        key = copies.digest(sources, part, preprocessing, resolution)
         return copies.cached(label, key), key
 
-    copy, _ = find()
+    copy, key = find()
     if copy:
         return copy, label
+    if parts := onnx_parts(name):
+        return _onnx_copy(label, key, *parts, preprocessing, resolution), label
     from fedtransfer.common.backbone.conversion import write_network
     from fedtransfer.common.backbone.networks import check_network, network_identity, read_network
 
@@ -257,3 +271,18 @@ def _copy_of(name: str, weights: str, resolution: int, preprocessing: str) -> tu
     return copies.cache(
         label, key, lambda folder: write_network(network, pixels, identity, notes, folder)
     ), label
+
+
+def _onnx_copy(
+    label: str, key: str, file: Path, output: str, preprocessing: str, resolution: int
+) -> Compiled:
+    """Make the compiled copy of a network in ONNX, which needs no TensorFlow."""
+    from fedtransfer.common.backbone.onnx_network import read_network, write_network
+
+    pixels = resolution or 224
+    network = read_network(file, output, preprocessing, pixels)
+    mean, pixels = None, network.fixed or pixels
+    if statistics := public.statistics_file(str(file)):
+        mean = public.read_statistics(statistics, network.features)["mean"]
+    identity = network.identity(mean)
+    return copies.cache(label, key, lambda folder: write_network(network, label, pixels, identity, folder))

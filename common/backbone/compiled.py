@@ -4,7 +4,8 @@ A copy is a folder below ``~/.cache/fedtransfer/networks``, made whole or not at
 
 - ``network.xml`` and ``network.bin``: the network in OpenVINO's format, images (n, R, R, 3)
   float32, RGB 0 to 255 → features (n, d) float32;
-- ``network.keras``: the same for Keras, which exported models consist of;
+- ``network.keras``, or ``network.onnx`` (and ``network.onnx.data`` if it is large): the same as
+  exported models contain it;
 - ``card.json``: what a run needs to know of the network without loading it, and the SHA-256 of the
   other files.
 
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 _PREFIX = ".making-"
-IR, WEIGHTS, KERAS, CARD = "network.xml", "network.bin", "network.keras", "card.json"
+IR, WEIGHTS, CARD = "network.xml", "network.bin", "card.json"
+KERAS, ONNX = "network.keras", "network.onnx"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Compiled:
     fixed: int  # pixels a side of the only images that it takes, 0 for any
     notes: tuple[str, ...] = ()  # sentences for the user about how it was read
     refusal: str = ""  # why OpenVINO cannot compute it, "" if it can
+    alone: bool = False  # whether it takes one image at a time only
 
     @property
     def network(self) -> Path:
@@ -54,8 +57,14 @@ class Compiled:
 
     @property
     def keras_file(self) -> Path:
-        """The file that Keras reads."""
+        """The file that Keras reads, if it is a Keras network."""
         return self.folder / KERAS
+
+    @property
+    def onnx_file(self) -> Path | None:
+        """The network in ONNX; None for a Keras network."""
+        file = self.folder / ONNX
+        return file if file.is_file() else None
 
 
 def bundled() -> Compiled:
@@ -152,8 +161,9 @@ def _folder(name: str, key: str) -> Path:
 def _read_card(folder: Path) -> Compiled:
     card = json.loads((folder / CARD).read_text("utf-8"))
     return Compiled(
-        folder, card["identity"], card["features"], card["fixed"], tuple(card["notes"]), card["refusal"]
-    )
+        folder, card["identity"], card["features"], card["fixed"], tuple(card["notes"]), card["refusal"],
+        card.get("alone", False),
+    )  # fmt: skip
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -9,8 +9,9 @@ import numpy as np
 import openvino as ov
 
 from fedtransfer.common.backbone import compiled
-from fedtransfer.common.backbone.networks import network_identity, probe
+from fedtransfer.common.backbone.networks import network_identity
 from fedtransfer.common.backbone.openvino import extractor
+from fedtransfer.common.backbone.probe import probe
 from fedtransfer.common.tensorflow import tf, without_native_chatter
 
 # The largest difference from Keras' features that rounding explains, as a share of the largest.
@@ -51,8 +52,8 @@ def _write_ir(network: Any, resolution: int, folder: Path) -> str:
     return why
 
 
-def _convert(network: Any) -> Any:
-    """Return OpenVINO's model of a Keras network, by way of TensorFlow's frozen graph."""
+def frozen_graph(network: Any) -> Any:
+    """Trace a Keras network in inference mode, and make its variables constants."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     image = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32, name="image")
@@ -60,7 +61,12 @@ def _convert(network: Any) -> Any:
         lambda image: tf.cast(network(image, training=False), tf.float32), [image], autograph=False
     )
     with without_native_chatter():
-        frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
+        return convert_variables_to_constants_v2(traced.get_concrete_function())
+
+
+def _convert(network: Any) -> Any:
+    """Return OpenVINO's model of a Keras network, by way of TensorFlow's frozen graph."""
+    frozen = frozen_graph(network)
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "network.pb"
         graph.write_bytes(frozen.graph.as_graph_def().SerializeToString())

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedtransfer.common.backbone.probe import check_features
 from fedtransfer.common.backbone.resizing import RULES
 from fedtransfer.common.backbone.weights import imagenet_weights, load_weights
 from fedtransfer.common.config.config import KERAS_BACKBONES
+from fedtransfer.common.config.settings.preprocessing import scaling
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.tensorflow import keras, tf
 
@@ -147,29 +149,23 @@ def network_from_file(path: Path, preprocessing: str) -> tuple[Any, tuple[str, .
     return keras.Model(image, features), tuple(notes)
 
 
-def preprocess(image: Any, mode: str) -> Any:
-    """Scale an image tensor (RGB, 0 to 255) in one of Keras' modes: tf, torch, caffe, or none."""
-    if mode == "tf":
-        return keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(image)
-    if mode == "torch":
-        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-        scale, offset = (1 / (255 * deviation)).tolist(), (-mean / deviation).tolist()
-        return keras.layers.Rescaling(scale, offset, name="preprocess")(image)
-    if mode == "caffe":
-        # To BGR, minus the mean, by a fixed 1 × 1 convolution: no layer of Keras swaps channels.
-        swap = keras.layers.Conv2D(3, 1, name="preprocess", dtype="float32")
-        swapped = swap(image)
-        bias = np.array([-103.939, -116.779, -123.68], np.float32)
-        swap.set_weights([np.eye(3, dtype=np.float32)[::-1][None, None], bias])
-        return swapped
-    return image
-
-
-def probe(resolution: int) -> NDArray[np.float32]:
-    """Return two unlike images, (2, R, R, 3) float32, to try a network on."""
-    images = np.random.default_rng(0).uniform(0, 255, (2, resolution, resolution, 3)).astype(np.float32)
-    images[1] = 255 - images[1] * np.linspace(0, 1, resolution, dtype=np.float32)[:, None]
-    return images
+def preprocess(image: Any, preprocessing: str) -> Any:
+    """Scale an image tensor, RGB of 0 to 255, as ``--preprocessing`` says (but ``auto``)."""
+    numbers = scaling(preprocessing)
+    if numbers is None:
+        return image
+    if not numbers.bgr:
+        scale, offset = list(numbers.scale), list(numbers.offset)
+        one_for_all = preprocessing == "tf"
+        return keras.layers.Rescaling(
+            scale[0] if one_for_all else scale, offset[0] if one_for_all else offset, name="preprocess"
+        )(image)
+    # By a fixed 1 × 1 convolution: no layer of Keras swaps channels.
+    swap = keras.layers.Conv2D(3, 1, name="preprocess", dtype="float32")
+    swapped = swap(image)
+    kernel = np.diag(np.array(numbers.scale, np.float32))[::-1]
+    swap.set_weights([kernel[None, None], np.array(numbers.offset, np.float32)])
+    return swapped
 
 
 def check_network(network: Any, name: str, resolution: int) -> None:
@@ -180,23 +176,7 @@ def check_network(network: Any, name: str, resolution: int) -> None:
                 f"backbone {name}: layer {layer.name} has weights that are NaN or infinite; "
                 "the file is damaged"
             )
-    try:
-        features = network(probe(resolution), training=False).numpy()
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"backbone {name}: fails on an image of {resolution} x {resolution} ({reason}); "
-            "try another --resolution"
-        ) from None
-    if not np.isfinite(features).all():
-        raise UserError(
-            f"backbone {name}: gives features that are NaN or infinite; does --preprocessing fit the file?"
-        )
-    if np.allclose(features[0], features[1], rtol=1e-6, atol=0):
-        raise UserError(
-            f"backbone {name}: gives the same features for different images; "
-            "does --preprocessing fit the file?"
-        )
+    check_features(lambda pixels: network(pixels, training=False).numpy(), name, resolution)
 
 
 def _names(layers: list[Any]) -> str:

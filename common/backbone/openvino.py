@@ -7,12 +7,18 @@ of a batch. So an image's features depend on its pixels and the size of the batc
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+# Of one stream. Without the precision, CPUs with bfloat16 would compute in that.
+SETTINGS: dict[str, Any] = {
+    "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32",
+    "ENABLE_CPU_PINNING": False,
+}  # fmt: skip
 
 
 def _initialise() -> None:
@@ -37,13 +43,9 @@ def extractor(network: Path, batch: int, resolution: int, precision: str, stream
     core = ov.Core()
     model = core.read_model(network)
     model.reshape([batch, resolution, resolution, 3])
-    settings = {
-        "NUM_STREAMS": streams,
-        "INFERENCE_NUM_THREADS": streams,
-        # Without it, CPUs with bfloat16 would compute in that.
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "ENABLE_CPU_PINNING": False,
-    }
+    settings = {**SETTINGS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
+    if precision == "bfloat16":
+        settings["INFERENCE_PRECISION_HINT"] = "bf16"
     compiled = core.compile_model(model, "CPU", settings)
     per_thread = threading.local()
 

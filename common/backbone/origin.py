@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from fedtransfer.common.config.config import KERAS_BACKBONES
+from fedtransfer.common.config.settings.training import onnx_parts
 
 
 def origin(name: str, weights: str) -> list[Path] | None:
@@ -14,7 +15,11 @@ def origin(name: str, weights: str) -> list[Path] | None:
         weights: for a ResNetV2, a weights file or the prefix of a TensorFlow checkpoint; "" means
             the ImageNet weights in Keras' cache.
     """
-    if name not in KERAS_BACKBONES:
+    if onnx := onnx_parts(name):
+        from fedtransfer.common.backbone.onnx_file import files_of
+
+        files = files_of(onnx[0])
+    elif name not in KERAS_BACKBONES:
         files = [Path(name).expanduser()]
     elif not weights:
         files = [imagenet_file(name)]

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES
+from fedtransfer.common.config.settings.training import onnx_parts
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import replacement
 
@@ -55,7 +56,8 @@ def statistics_file(backbone: str) -> Traversable | None:
         return files("fedtransfer.assets") / f"{BUNDLED}.feature-statistics.npz"
     if backbone in KERAS_BACKBONES:
         return None
-    file = Path(backbone).expanduser().with_suffix(".feature-statistics.npz")
+    parts = onnx_parts(backbone)
+    file = (parts[0] if parts else Path(backbone).expanduser()).with_suffix(".feature-statistics.npz")
     return file if file.is_file() else None
 
 

@@ -10,7 +10,14 @@ from pydantic import ValidationError, model_validator
 from fedtransfer.common.config.rules import refuse_contradictions
 from fedtransfer.common.config.settings.everything import OPTIONAL_EXCHANGES, Settings
 from fedtransfer.common.config.settings.option import Value, changed_of
-from fedtransfer.common.config.settings.training import BUNDLED, KERAS_BACKBONES, Optimizer, ready_made_width
+from fedtransfer.common.config.settings.preprocessing import refuse_unknown
+from fedtransfer.common.config.settings.training import (
+    BUNDLED,
+    KERAS_BACKBONES,
+    Optimizer,
+    onnx_parts,
+    ready_made_width,
+)
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.text import nearest
 
@@ -56,11 +63,15 @@ class RunConfig(Settings):
         if ready_made_width(self.backbone):
             if unusable := changed_of(self, _OF_IMAGES):
                 raise ValueError(f"{unusable}: needs images; with {self.backbone} the data are features")
+        elif onnx_parts(self.backbone):
+            self._refuse_what_needs_keras()
         elif self.backbone not in named and not self.backbone.endswith((".keras", ".h5")):
             names = (
-                f"{nearest(self.backbone, [*named])}, or a Keras model file (.keras or .h5), or features-D"
+                f"{nearest(self.backbone, [*named])}, or a file of a network (.keras, .h5 or .onnx), "
+                "or features-D"
             )
             raise ValueError(f"backbone: got {self.backbone!r}; {names}")
+        refuse_unknown(self.preprocessing)
         if self.backbone == BUNDLED and self.preprocessing != "auto":
             raise ValueError(f"preprocessing: {BUNDLED} has its own inside; leave it at auto")
         if self.weights and self.backbone not in KERAS_BACKBONES:
@@ -72,6 +83,22 @@ class RunConfig(Settings):
             raise ValueError(f"resolution: got {self.resolution}; ResNets need at least 32 pixels a side")
         refuse_contradictions(self)
         return self
+
+    def _refuse_what_needs_keras(self) -> None:
+        network = f"the backbone {self.backbone} is ONNX"
+        if self.trainable != "head" or self.unfreeze_at:
+            name = "unfreeze-at" if self.unfreeze_at else "trainable"
+            raise ValueError(f"{name}: {network}, and only a Keras network is trained; train the head alone")
+        if self.compute == "tensorflow":
+            raise ValueError(f"compute tensorflow: {network}, which OpenVINO computes; leave it at auto")
+        if self.export == "keras":
+            raise ValueError(f"export keras: {network}, and so is a model of it; leave it at auto")
+
+    @property
+    def model_file(self) -> str:
+        """The name of a model that is made of a head of this run: ``model.keras`` or ``.onnx``."""
+        by_backbone = "onnx" if onnx_parts(self.backbone) else "keras"
+        return f"model.{by_backbone if self.export == 'auto' else self.export}"
 
 
 def make_config(values: Mapping[str, Any], source: str) -> RunConfig:

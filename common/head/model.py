@@ -9,6 +9,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from fedtransfer.common.backbone.backbone import (
 from fedtransfer.common.backbone.compiled import copies
 from fedtransfer.common.backbone.cut import HEAD
 from fedtransfer.common.config.config import RunConfig, read_config
+from fedtransfer.common.config.settings.training import onnx_parts, ready_made_width
 from fedtransfer.common.data.images import Content, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, feature_map
@@ -94,20 +96,24 @@ def export_models(
     heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, spec: HeadSpec,
     classes: Sequence[str], layer: str = HEAD,
 ) -> None:  # fmt: skip
-    """Write a ``.keras`` file with class names for each head, file → arrays from ``layer`` on.
+    """Write a model with class names for each head, file → arrays from ``layer`` on.
 
-    If the backbone is trained too, TensorFlow is loaded.
+    The files' names, all of which end in ``.keras`` or all in ``.onnx``, say the format. TensorFlow
+    is loaded if the backbone is trained too, or for a ``.onnx`` of a Keras network.
     """
     card: dict[str, Any] = {
         "classes": list(classes), "backbone": backbone.name, "resolution": backbone.resolution,
         "fingerprint": backbone.fingerprint, "fit": backbone.fit, "precision": backbone.precision,
         "unit_length": mapped.unit,
     }  # fmt: skip
-    whole = isinstance(backbone, ReadyMade) or backbone.compiled is not None
-    if layer != HEAD or not whole:
+    ready_made, copy = isinstance(backbone, ReadyMade), backbone.compiled
+    if any(path.suffix == ".onnx" for path in heads) and (ready_made or (copy and copy.onnx_file)):
+        _export_onnx(heads, backbone, mapped, card)
+        return
+    if layer != HEAD or not (ready_made or copy) or any(path.suffix == ".onnx" for path in heads):
         _export_by_keras(heads, backbone, mapped, spec, card, layer)
         return
-    card["network"] = backbone.compiled.identity if backbone.compiled else ""
+    card["network"] = copy.identity if copy else ""
     arrays = {name: array for name in _MAP if (array := getattr(mapped, name)) is not None}
     for path, head in heads.items():
         stored = BytesIO()
@@ -115,6 +121,17 @@ def export_models(
         with replacement(path, suffix=".keras") as temporary:
             write_keras_file(temporary, backbone, mapped, spec, head)
             _add(temporary, {_CARD: _json(card), _ARRAYS: stored.getvalue()})
+
+
+def _export_onnx(
+    heads: Mapping[Path, Arrays], backbone: Backbone, mapped: FeatureMap, card: Mapping[str, Any]
+) -> None:
+    from fedtransfer.common.head.onnx_file import add_head, features_model, write_onnx_model
+
+    for path, head in heads.items():
+        model = features_model(backbone)
+        add_head(model, mapped, head)
+        write_onnx_model(path, model, backbone, card)
 
 
 def _export_by_keras(
@@ -127,9 +144,25 @@ def _export_by_keras(
     for path, head in heads.items():
         for variable, array in zip(variables, head, strict=True):
             variable.assign(array)
+        if path.suffix == ".onnx":
+            from fedtransfer.common.head.keras_to_onnx import resized_to_probabilities
+            from fedtransfer.common.head.onnx_file import write_onnx_model
+
+            write_onnx_model(path, resized_to_probabilities(model), backbone, card)
+            continue
         with replacement(path, suffix=".keras") as temporary:
             model.save(temporary)
             _add(temporary, {_CARD: _json(card)})
+
+
+def refuse_without_converter(config: RunConfig) -> None:
+    """Raise UserError: a run's models need tf2onnx, and it is not installed."""
+    of_keras = not (onnx_parts(config.backbone) or ready_made_width(config.backbone))
+    if of_keras and config.model_file.endswith(".onnx") and find_spec("tf2onnx") is None:
+        raise UserError(
+            f"export onnx: the backbone {config.backbone} is a Keras network, which tf2onnx converts, and "
+            "tf2onnx is not installed; pip install 'fedtransfer[onnx]'"
+        )
 
 
 def _json(card: Mapping[str, Any]) -> bytes:
@@ -143,15 +176,17 @@ def _add(path: Path, members: Mapping[str, bytes]) -> None:
 
 
 def model_of_head(file: Path, config: RunConfig) -> Path:
-    """Return the model of a ``head.npz``: the ``model.keras`` next to it, written if it is missing.
+    """Return the model of a ``head.npz``, next to it, which is written if it is missing.
 
-    A ``last-head.npz`` has a ``last-model.keras``.
+    It is a ``model.keras`` or ``model.onnx``; a ``last-head.npz`` has a ``last-model.keras``.
 
     Raises:
-        UserError: the backbone of ``config`` differs from the one that the head was trained on.
+        UserError: the backbone of ``config`` differs from the one that the head was trained on, or
+            a ``model.onnx`` of it cannot be made here.
     """
-    path = file.with_name(file.name.replace("head.npz", "model.keras"))
+    path = file.with_name(file.name.replace("head.npz", config.model_file))
     if not path.exists():
+        refuse_without_converter(config)
         backbone, head, classes, mapped = _read_head(file, config)
         layer = load_layer(file)
         spec = head_spec(config, backbone, len(classes), layer)
@@ -174,24 +209,33 @@ def _read_head(file: Path, config: RunConfig) -> tuple[Backbone, Arrays, tuple[s
 def classifier_of_head(file: Path, config: RunConfig) -> Classifier:
     """Return the model of a ``head.npz``; raises UserError as ``model_of_head``."""
     if load_layer(file) != HEAD:
-        return _by_keras(model_of_head(file, config))
+        return load_model(model_of_head(file, config))
     backbone, head, classes, mapped = _read_head(file, config)
     width = backbone.features if isinstance(backbone, ReadyMade) else 0
     return Classifier(classes, width, _Parts.load(backbone, mapped, head))
 
 
 def load_model(path: Path) -> Classifier:
-    """Load the model of a run folder, or a ``model.keras``.
+    """Load the model of a run folder, or a ``model.keras`` or ``model.onnx``.
 
     Raises:
         UserError: there is no model, it is damaged, or its backbone has changed.
     """
     if path.is_dir() and (path / "head.npz").is_file():
         return classifier_of_head(path / "head.npz", read_config(path / "config.toml"))
-    file = path / "model.keras" if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        file = path / ("model.onnx" if (path / "model.onnx").is_file() else "model.keras")
     if not file.is_file():
-        raise UserError(f"{file}: no such file; expected a run folder with a finished run's model.keras")
+        raise UserError(
+            f"{file}: no such file; expected a run folder with a finished run's model.keras or model.onnx"
+        )
     try:
+        if file.suffix == ".onnx":
+            from fedtransfer.common.head.onnx_file import OnnxModel
+
+            model = OnnxModel(file)
+            return Classifier(model.classes, model.width, model)
         return _by_parts(file) or _by_keras(file)
     except Exception as error:
         raise UserError(

@@ -45,7 +45,7 @@ class MLflow(Callback):
         """Log the result, and end the MLflow run."""
         if summary["accuracy"] is not None:
             self._client.log_metric(self._run, "final/accuracy", summary["accuracy"])
-        for file in ("summary.json", "head.npz", "model.keras"):
+        for file in ("summary.json", "head.npz", "model.keras", "model.onnx"):
             if (path := self._folder / file).exists():  # a run need not write its model
                 self._client.log_artifact(self._run, str(path))
         self._client.set_terminated(self._run)

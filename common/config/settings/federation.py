@@ -165,8 +165,11 @@ class RunSettings(SettingsGroup):
     baselines: bool = option(True)
     """Train the baselines of a simulation too: pooled, local only, majority class."""
     models: bool = option(True)
-    """Write the best and the last head as Keras models from images to classes too. Otherwise
-    `fedtransfer predict` makes one at its first call."""
+    """Write the best and the last head as models from images to classes too. `fedtransfer predict`
+    needs none."""
+    export: Literal["auto", "keras", "onnx"] = option("auto")
+    """Format of these models: model.keras or model.onnx; auto: that of the backbone's file, Keras
+    for those that have none."""
     out: str = option("")
     """Run folder (default: runs/DATA-DATE-TIME)."""
     store: str = option("")

@@ -1,9 +1,11 @@
 """Settings of what a site has and does: images, backbone, features, head, and training."""
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from fedtransfer.common.config.settings.option import SettingsGroup, option
+from fedtransfer.common.config.settings.preprocessing import EXAMPLE, MODES
 
 BUNDLED = "resnet18v2-tinyimagenet"
 KERAS_BACKBONES = {"resnet50v2": "ResNet50V2", "resnet101v2": "ResNet101V2", "resnet152v2": "ResNet152V2"}
@@ -12,12 +14,19 @@ Optimizer = Literal[
     "adafactor", "lion", "ftrl",
 ]  # fmt: skip
 _READY_MADE = re.compile(r"(?:[\w.-]+-)?features-([1-9]\d*)")
+_ONNX = re.compile(r"(.+?\.onnx)(?:#(.+))?", re.DOTALL)
 
 
 def ready_made_width(backbone: str) -> int:
     """Return D of ``features-D`` or ``NAME-features-D``: sites hold features, no images; else 0."""
     match = _READY_MADE.fullmatch(backbone)
     return int(match[1]) if match else 0
+
+
+def onnx_parts(backbone: str) -> tuple[Path, str] | None:
+    """Return the file and the output of ``FILE.onnx#OUTPUT``; "" for its only one; or None."""
+    match = _ONNX.fullmatch(backbone)
+    return (Path(match[1]).expanduser(), match[2] or "") if match else None
 
 
 class DataSettings(SettingsGroup):
@@ -56,15 +65,19 @@ class BackboneSettings(SettingsGroup):
     backbone: str = option(
         BUNDLED,
         description=f"The frozen, pretrained network that turns images into features: {BUNDLED} (bundled),"
-        f" {', '.join(KERAS_BACKBONES)}, or a Keras model file of your own (.keras, .h5); or"
+        f" {', '.join(KERAS_BACKBONES)}, or a file of your own: a Keras model (.keras, .h5) or a network"
+        " in ONNX (FILE.onnx, or FILE.onnx#OUTPUT for one of its outputs or inner tensors); or"
         " features-D, if the data are ready-made features of width D (.npz).",
     )
     weights: str = option("")
     """Weights for a ResNet50/101/152V2: a file (.weights.h5, .h5, .keras) or the prefix of a
     TensorFlow checkpoint (default: ImageNet weights through Keras' own cache and download)."""
-    preprocessing: Literal["auto", "tf", "torch", "caffe", "none"] = option("auto")
-    """How the weights expect pixels, in Keras' names; auto: as the model file does itself,
-    or else tf, to [-1, 1]."""
+    preprocessing: str = option(
+        "auto", choices=[*MODES, "mean=… std=…"],
+        description="How the network expects pixels: one of Keras' names, or mean and deviation of each"
+        f" channel for pixels of 0 to 1, as in {EXAMPLE}. auto: as the model file does itself, or else tf"
+        " (to [-1, 1]) for Keras and torch for ONNX.",
+    )  # fmt: skip
     resolution: int = option(0, ge=0)
     """Pixels a side that images are resized to (0: the backbone's own, 64 or 224)."""
     fit: Literal["crop", "pad", "stretch"] = option("crop")

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_network import shared_backbone
+from small_onnx import network as onnx_network
+from small_onnx import saved
 
 from fedtransfer.client.node import keep_result, newest_result
 from fedtransfer.common.backbone.backbone import configured_backbone, load_backbone
@@ -152,3 +154,19 @@ def test_a_damaged_head_is_said_to_be_one(results: Path, keep: Callable[..., Non
     (kept.folder / "head.npz").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"head\.npz: not a head that fedtransfer wrote"):
         kept.model()
+
+
+def test_a_result_on_a_network_in_onnx_is_a_model_in_onnx(results: Path, tmp_path: Path) -> None:
+    file = saved(onnx_network(), tmp_path / "net.onnx")
+    config = RunConfig(backbone=file, preprocessing="torch", resolution=32)
+    backbone = configured_backbone(config)
+    task = replace(TASK, head=(np.zeros((backbone.features, 3), np.float32), TASK.head[1]))
+    keep_result(results, task, config, backbone.fingerprint, 7)
+    result, image = newest_result(results), np.zeros((40, 40, 3), np.uint8)
+    copy = result.copy_model(tmp_path / "copy.onnx")
+    shares = np.exp(TASK.head[1]) / np.exp(TASK.head[1]).sum()
+    for model in (load_model(result.model()), load_model(copy), result.classifier()):
+        assert model.classes == CLASSES
+        np.testing.assert_allclose(model.predict(image), shares, atol=1e-6)
+    with pytest.raises(UserError, match=r"copy.keras: the model is model.onnx; expected .* with .onnx"):
+        result.copy_model(tmp_path / "copy.keras")

@@ -62,6 +62,9 @@ def test_config_survives_toml_and_flower(values: dict) -> None:
     assert make_config(config.to_flat(), "flower") == config
 
 
+OWN = {"backbone": "own.keras"}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -76,9 +79,21 @@ def test_config_survives_toml_and_flower(values: dict) -> None:
         ({"weights": "x.h5"}, ["weights", "resnet50v2"]),
         (
             {"backbone": "resnet50"},
-            ["backbone", "got 'resnet50'", "did you mean 'resnet50v2'", ".keras or .h5"],
+            ["backbone", "got 'resnet50'", "did you mean 'resnet50v2'", ".keras, .h5 or .onnx"],
         ),
         ({"preprocessing": "tf"}, ["preprocessing", "leave it at auto"]),
+        ({**OWN, "preprocessing": "torhc"}, ["got 'torhc'", "did you mean 'torch'", "as in", "mean=0.485"]),
+        ({**OWN, "preprocessing": "mean=0.5"}, ["got 'mean=0.5'", "mean and deviation of each channel"]),
+        ({**OWN, "preprocessing": "mean=1,0 std=1"}, ["got mean=1,0", "one number, or three for red"]),
+        ({**OWN, "preprocessing": "mean=a,b,c std=1"}, ["got mean=a,b,c", "one number, or three"]),
+        ({**OWN, "preprocessing": "mean=nan std=1"}, ["got mean=nan", "one number, or three"]),
+        ({**OWN, "preprocessing": "mean=0 std=0.5,0,1"}, ["got std=0.5,0,1", "a deviation is above 0"]),
+        ({**OWN, "preprocessing": "mean=124,116,104 std=58,57,57"}, ["for pixels of 0 to 1", "by 255"]),
+        ({"backbone": "a.onnx#x", "trainable": "conv5"}, ["trainable", "a.onnx#x is ONNX", "Keras"]),
+        ({"backbone": "a.onnx", "unfreeze-at": "3:conv5"}, ["unfreeze-at", "train the head alone"]),
+        ({"backbone": "a.onnx", "compute": "tensorflow"}, ["compute tensorflow", "leave it at auto"]),
+        ({"backbone": "a.onnx", "export": "keras"}, ["export keras", "leave it at auto"]),
+        ({"export": "torch"}, ["export", "got 'torch'", "auto, keras, onnx"]),
     ],
 )
 def test_bad_settings_are_refused_by_name(changes: dict, words: list[str]) -> None:
