@@ -1,23 +1,30 @@
 """The native code that trains linear heads: ``kernel.ll``, translated for this CPU by LLVM.
 
-NumPy takes twice as long for the same steps: on matrices this small it spends its time between
+NumPy takes half as long again for the same steps: on matrices this small it spends its time between
 operations, during which other threads wait for Python's lock. The source is in
-``tools/training_kernel.py``. To translate it takes half a second, once a process.
+``tools/training_kernel.py``. To translate it takes half a second, so the machine code is kept in
+the user's cache.
 """
 
 import ctypes
+import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedtransfer.common.support.files import cache_folder, write_whole
+
 TILE = 32  # images worked with at a time, for which there is working memory
 OPTIMIZERS = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3, "adamw": 3}
 _LINE = 16  # float32 numbers in a line of a CPU's cache
+_DIGEST = 32  # bytes of SHA-256, before the machine code in its file
 
 Kernel = Callable[[Sequence[NDArray[Any]], Sequence[int], Sequence[float]], None]
 
@@ -48,27 +55,8 @@ _lock = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _kernel() -> Kernel:
-    return translated(host_machine())
-
-
-def translated(machine: Any) -> Kernel:
-    """Translate the kernel for a machine of this kind."""
-    import llvmlite.binding as llvm
-
-    engine = llvm.create_mcjit_compiler(optimized(machine), machine)
-    engine.finalize_object()
-    pointer, count, factor = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-    # The first two are where Numba's functions put a result and an exception: this one has neither.
-    types = [*[pointer] * 15, *[count] * 9, *[factor] * 5]
-    train = ctypes.CFUNCTYPE(ctypes.c_int32, *types)(engine.get_function_address("train"))
-
-    def take_steps(
-        arrays: Sequence[NDArray[Any]], counts: Sequence[int], factors: Sequence[float], engine: Any = engine
-    ) -> None:  # which holds the engine: the code is in its memory
-        nothing = ctypes.byref(pointer())
-        train(nothing, nothing, *(array.ctypes.data for array in arrays), *counts, *factors)
-
-    return take_steps
+    machine = host_machine()
+    return loaded(machine_code(machine), machine)
 
 
 def host_machine() -> Any:
@@ -85,14 +73,50 @@ def host_machine() -> Any:
     return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=flat, opt=2, jit=True)
 
 
+def machine_code(machine: Any) -> bytes:
+    """Return the machine code, from the user's cache if it is there.
+
+    Without access to the cache it is translated again in each process. A file that is damaged, or
+    somebody else's, is replaced.
+    """
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    source = _source()
+    versions = llvmlite.__version__, llvm.llvm_version_info, llvm.get_host_cpu_features().flatten()
+    key = hashlib.sha256(repr((source, versions, llvm.get_host_cpu_name())).encode()).hexdigest()
+    file = cache_folder("kernels") / f"training-{key[:32]}"
+    if code := _read(file):
+        return code
+    code = bytes(machine.emit_object(optimized(machine)))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, hashlib.sha256(code).digest() + code, mode=0o600)
+    except OSError:
+        pass  # the next process translates it again
+    return code
+
+
+def _read(file: Path) -> bytes:
+    """Return the code in a file, or b"" if it is missing, damaged, or not this user's own."""
+    try:
+        if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():
+            return b""
+        content = file.read_bytes()
+    except OSError:
+        return b""
+    code = content[_DIGEST:]
+    return code if hashlib.sha256(code).digest() == content[:_DIGEST] else b""
+
+
 def optimized(machine: Any) -> Any:
     """Return the module in LLVM's language, optimized for a machine.
 
-    Unrolled and interleaved loops take twice as long to translate, and are no faster.
+    Unrolled and interleaved loops take longer to translate, and are no faster.
     """
     import llvmlite.binding as llvm
 
-    module = llvm.parse_assembly(files(__package__).joinpath("kernel.ll").read_text("utf-8"))
+    module = llvm.parse_assembly(_source())
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = True
@@ -100,3 +124,29 @@ def optimized(machine: Any) -> Any:
     builder = llvm.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
     return module
+
+
+def _source() -> str:
+    return files(__package__).joinpath("kernel.ll").read_text("utf-8")
+
+
+def loaded(code: bytes, machine: Any) -> Kernel:
+    """Load machine code for a machine of this kind into this process."""
+    import llvmlite.binding as llvm
+
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    pointer, count, factor = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+    # The first two are where Numba's functions put a result and an exception: this one has neither.
+    types = [*[pointer] * 15, *[count] * 9, *[factor] * 5]
+    train = ctypes.CFUNCTYPE(ctypes.c_int32, *types)(engine.get_function_address("train"))
+
+    def take_steps(
+        arrays: Sequence[NDArray[Any]], counts: Sequence[int], factors: Sequence[float],
+        memory: Any = (engine, code),
+    ) -> None:  # fmt: skip  # the code is in this memory, which must not be freed
+        nothing = ctypes.byref(pointer())
+        train(nothing, nothing, *(array.ctypes.data for array in arrays), *counts, *factors)
+
+    return take_steps

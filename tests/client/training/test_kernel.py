@@ -1,9 +1,11 @@
 """The native code that trains linear heads: by definition, on any CPU, from several threads."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +99,48 @@ def test_all_cpus_give_the_same_head_but_for_rounding(monkeypatch: pytest.Monkey
     head, x, y = drawn(SPEC, 70)
     here = LinearTrainer(SPEC, Recipe("sgd", 0.5, 16, 1)).train(head, x, y, np.random.default_rng(0), 3)
     plainest = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
-    monkeypatch.setattr(linear, "kernel", lambda: module.translated(plainest))
+    code = bytes(plainest.emit_object(module.optimized(plainest)))
+    monkeypatch.setattr(linear, "kernel", lambda: module.loaded(code, plainest))
     there = LinearTrainer(SPEC, Recipe("sgd", 0.5, 16, 1)).train(head, x, y, np.random.default_rng(0), 3)
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_machine_code_is_kept_in_the_users_cache_and_a_damaged_file_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    machine = module.host_machine()
+    code = module.machine_code(machine)
+    [file] = (tmp_path / "fedtransfer" / "kernels").iterdir()
+    whole = file.read_bytes()
+    assert whole.endswith(code)
+    assert file.stat().st_mode & 0o777 == 0o600
+    with monkeypatch.context() as never:
+        never.setattr(module, "optimized", lambda machine: pytest.fail("it is translated again"))
+        assert module.machine_code(machine) == code
+    for damaged in (whole[:-1], code):
+        file.write_bytes(damaged)
+        assert module.machine_code(machine) == code
+        assert file.read_bytes() == whole
+    with monkeypatch.context() as other:
+        other.setattr("os.getuid", lambda: os.stat(file).st_uid + 1)
+        other.setattr(module, "optimized", lambda machine: pytest.fail("so somebody else's is not used"))
+        with pytest.raises(pytest.fail.Exception, match="is not used"):
+            module.machine_code(machine)
+
+
+def test_it_works_without_a_cache_and_with_one_file_for_all_processes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    machine = module.host_machine()
+    code = module.machine_code(machine)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with ThreadPoolExecutor(4) as pool:
+        assert {*pool.map(lambda _: module.machine_code(module.host_machine()), range(4))} == {code}
+    assert len([*(tmp_path / "cache" / "fedtransfer" / "kernels").iterdir()]) == 1
 
 
 @pytest.mark.parametrize(
