@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class UnknownPreprocessing(UserError):
+    """A network's file does not tell which pixels it expects, and the settings do not say it."""
+
+
 class SiteError(UserError):
     """A refusal by a site. Unlike any other exception, its code and text go to the server.
 

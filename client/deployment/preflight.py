@@ -26,7 +26,7 @@ from fedtransfer.client.node import site_images
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import decode
 from fedtransfer.common.data.sources import read_source
-from fedtransfer.common.errors import UserError
+from fedtransfer.common.errors import UnknownPreprocessing, UserError
 from fedtransfer.common.support.keys import fingerprint, public_line, read_roster
 from fedtransfer.common.support.text import counted
 
@@ -180,7 +180,11 @@ def _exchanges(site: SiteFolder) -> tuple[str, str]:
 def _backbone(site: SiteFolder) -> tuple[str, str]:
     from fedtransfer.common.backbone.backbone import configured_backbone
 
-    backbone = configured_backbone(site.apply(RunConfig(feature_statistics=site.settings.feature_statistics)))
+    config = site.apply(RunConfig(feature_statistics=site.settings.feature_statistics))
+    try:
+        backbone = configured_backbone(config)
+    except UnknownPreprocessing:
+        return "warning", f"{config.backbone}: each run says which pixels it expects, so it is not tried now"
     return "ok", f"{backbone.name} at {backbone.resolution} px, fingerprint {backbone.fingerprint[:16]}…"
 
 

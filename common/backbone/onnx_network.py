@@ -31,7 +31,7 @@ from fedtransfer.common.backbone.openvino import extractor
 from fedtransfer.common.backbone.probe import check_features
 from fedtransfer.common.backbone.resizing import RULES
 from fedtransfer.common.config.settings.preprocessing import EXAMPLE, scaling
-from fedtransfer.common.errors import UserError
+from fedtransfer.common.errors import UnknownPreprocessing, UserError
 
 _PREFIX = "fedtransfer.network/"
 _IR = 4  # the version of files from which on weights are no inputs
@@ -94,7 +94,7 @@ def _preprocessing(model: ModelProto, image: ImageInput, path: Path, preprocessi
     scaled = scaling_inside(model.graph, image.name)
     if scaled or not image.first:
         why = "it scales pixels itself" if scaled else "it takes (n, h, w, 3), as TensorFlow's networks do"
-        raise UserError(
+        raise UnknownPreprocessing(
             f"--backbone {path}: {why}, so the file does not tell which pixels it expects; say it: "
             "--preprocessing none (0 to 255), tf, torch or caffe, or numbers of its own, as in "
             f'{EXAMPLE} ("mean=0 std=1" for 0 to 1)'

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig, Value, make_config
+from fedtransfer.common.config.settings.training import onnx_parts
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import is_empty, write_whole
 from fedtransfer.common.support.text import counted, plain
@@ -214,6 +215,7 @@ def _backbone(config: RunConfig) -> str:
         file = imagenet_file(config.backbone)
         there = f"there, {file}" if file.is_file() else "ImageNet weights to be downloaded by Keras"
         return f"{name}: {there}"
-    path = Path(config.weights or config.backbone).expanduser()
+    parts = onnx_parts(config.backbone)
+    path = parts[0] if parts else Path(config.weights or config.backbone).expanduser()
     files = path, path.with_name(f"{path.name}.index")  # of a checkpoint, which is named by its prefix
     return f"{name}: {'there' if any(file.is_file() for file in files) else 'missing'}"

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from small_onnx import network, saved
 from typer.testing import CliRunner
 
 from fedtransfer.client.cli import client
+from fedtransfer.client.deployment import preflight
 from fedtransfer.client.deployment.founding import found_site, replace_key
 from fedtransfer.client.deployment.keys import SiteIdentity
 from fedtransfer.client.deployment.preflight import check_site
@@ -198,3 +200,16 @@ def test_fingerprints_to_be_compared_by_telephone(sites: dict[str, SiteFolder], 
     assert shown(str(tmp_path / "got.toml")) == told
     pin(sites["anna"], {name: key for name, key in keys.items() if name != "anna"})
     assert shown().endswith(f"key, {keys['anna']}, is not on it: the others would refuse it")
+
+
+def test_check_leaves_it_to_a_run_to_say_which_pixels_a_network_expects(
+    sites: dict[str, SiteFolder],
+) -> None:
+    settings = sites["anna"].folder / "site.toml"
+    others = [line for line in settings.read_text().splitlines() if not line.startswith("backbone =")]
+    for made, expected in ((network(last=True), "warning"), (network(), "ok")):
+        file = Path(saved(made, sites["anna"].folder / f"{expected}.onnx"))
+        settings.write_text("\n".join([f'backbone = "{file.name}#features"', *others]))
+        level, text = preflight._backbone(SiteFolder.open(sites["anna"].folder))
+        assert level == expected
+        assert ("each run says which pixels" in text) == (expected == "warning")
