@@ -18,11 +18,13 @@ from fedtransfer.client.consent.refusals import refuse_beyond
 from fedtransfer.client.data import Preparation, SiteData, prepare_site
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
-from fedtransfer.client.node import Node, deployed_node
+from fedtransfer.client.node import DeployedNode, Node, deployed_node
 from fedtransfer.client.tasks import Site
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig, Value, make_config
+from fedtransfer.common.data.feature_card import backbone_words, card_of
 from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.features.ready_made import difference
 from fedtransfer.common.masks import messages
 from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Gather, Preparing, Query, Request, Task, Trial
@@ -125,7 +127,7 @@ def _answer(
         node.refuse(config, message_type)
         masking = Masking(Safe(context.state, _steps), node, config)
         if isinstance(request, Query):
-            _check_backbone(request, config)  # before any image passes through the wrong backbone
+            _check_backbone(request, config, node)  # before any image passes through the wrong backbone
         elif isinstance(request, Request):
             refuse_beyond(request, message_type, config)
 
@@ -172,12 +174,21 @@ def _site_data(node: Node, settings: Settings, run: int, is_query: bool) -> Site
     return Preparing(0, 0) if hidden else Preparing(preparation.done, preparation.total)
 
 
-def _check_backbone(query: Query, config: RunConfig) -> None:
-    backbone = configured_backbone(config)
+def _check_backbone(query: Query, config: RunConfig, node: Node) -> None:
+    backbone, card = configured_backbone(config), node.card()
+    if card and (why := difference(card, backbone, query.resolution)):
+        raise SiteError("backbone-differs", f"this site has {why}")
+    expected = card_of(query.backbone)
+    if expected and expected.version and not card and isinstance(node, DeployedNode):
+        raise SiteError(
+            "backbone-differs",
+            f"the run is on ready-made features of {expected}; this site's data do not say what made them, "
+            "or are images. If some sites have images, the run must name the network",
+        )
     if backbone.fingerprint != query.fingerprint:
         raise SiteError(
             "backbone-differs",
-            f"backbone {query.backbone} at {query.resolution} px: the server has fingerprint "
+            f"backbone {backbone_words(query.backbone, query.resolution)}: the server has fingerprint "
             f"{query.fingerprint[:16]}…, this site {backbone.fingerprint[:16]}…; install the same weights "
             "file, and the same feature statistics, on both sides",
         )

@@ -1,4 +1,4 @@
-"""``fedtransfer features``: show, verify and prune the feature store; make public statistics."""
+"""``fedtransfer features``: show, verify and prune the store; export features and statistics."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from fedtransfer.common.support.text import counted
 features = typer.Typer(
     no_args_is_help=True,
     help="Show, verify and prune the feature store (each image passes through a backbone only once), "
-    "and make public statistics of features.",
+    "export features, and make public statistics of them.",
 )
 
 StorePath = Annotated[
@@ -122,6 +122,54 @@ def statistics(
             f"only the first {counted(len(keys) - 1, 'axis', 'axes')} of {network.features} have variance; "
             "all have it with more images than features"
         )
+
+
+@features.command()
+def export(
+    images: Annotated[
+        Path,
+        typer.Argument(help="Labelled images: a folder of class folders, a CSV manifest or an .npz archive."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write: .npz, .h5, .parquet or .csv.")],
+    config: Annotated[
+        Path | None, typer.Option(help="The federation's settings (TOML), such as a run's config.toml.")
+    ] = None,
+    splits: Annotated[
+        bool, typer.Option("--splits", help="Also write on which side of its splits a run has each image.")
+    ] = False,
+    backbone: Annotated[str, typer.Option(help="The backbone, as in a run.")] = "",
+    weights: Annotated[str, typer.Option(help="Its weights, as in a run.")] = "",
+    resolution: Annotated[int, typer.Option(help="Pixels per side, as in a run.")] = 0,
+    preprocessing: Annotated[str, typer.Option(help="How the weights expect pixels, as in a run.")] = "",
+    fit: Annotated[str, typer.Option(help="How images are fitted to the square, as in a run.")] = "",
+    store: StorePath = None,
+) -> None:
+    """Write the features of images to a file: a row an image, with id, label and what made them.
+
+    Another site, or a run, takes the file as --data.
+
+    [bold]Example[/bold]
+
+    fedtransfer features export my-images --out features.parquet
+    """
+    from rich.console import Console
+
+    from fedtransfer.client.features_export import export_features
+    from fedtransfer.common.config.config import resolve_config
+    from fedtransfer.common.support.terminal import progress_bar
+
+    settings = {
+        "backbone": backbone, "weights": weights, "resolution": resolution, "preprocessing": preprocessing,
+        "fit": fit, "store": str(store or ""),
+    }  # fmt: skip
+    resolved = resolve_config(file=config, overrides={key: value for key, value in settings.items() if value})
+    if out.exists():
+        raise UserError(f"--out {out} already exists; choose another name, or remove it")
+    with progress_bar(Console(stderr=True), "Features", "images") as progress:
+        card, problems = export_features(images, out, resolved, splits=splits, progress=progress)
+    print(f"{out}: {counted(card.rows, 'row')}, features of {card}")
+    for problem in problems:
+        print(f"left out {problem.path}: {problem.reason}")
 
 
 def _print(reports: list[StoreReport], store: Path | None, json_output: bool) -> None:

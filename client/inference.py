@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fedtransfer.common.data.feature_table import feature_table, holds_features, row_of, tables_of
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.metrics import Counts, confusion_matrix
@@ -26,7 +27,12 @@ from fedtransfer.common.support.text import counted, plain
 
 
 def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.float32] | Problem]:
-    """Yield the class probabilities (C,) of each image in order, or why it cannot be read."""
+    """Yield the class probabilities (C,) of each image in order, or why it cannot be read.
+
+    Raises:
+        UserError: ready-made features are of another backbone than the model's.
+    """
+    model.check(tables_of(image.path for image in images))
 
     def predict(image: Image) -> NDArray[np.float32] | Problem:
         try:
@@ -39,11 +45,19 @@ def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.
 
 
 def images_at(paths: Sequence[Path]) -> list[Image]:
-    """List the files, and in folders all files below them in name order, except hidden ones."""
+    """List the files, and in folders all files below them in name order, except hidden ones.
+
+    A features file is a list of its rows.
+
+    Raises:
+        UserError: a features file is damaged.
+    """
     images = []
     for path in paths:
         inside = sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
-        images += [Image(str(file), "") for file in (inside if path.is_dir() else [path])]
+        for file in inside if path.is_dir() else [path]:
+            rows = feature_table(str(file)).ids if holds_features(file) else []
+            images += [Image(f"{file}#id={row}", "") for row in rows] or [Image(str(file), "")]
     return images
 
 
@@ -123,12 +137,15 @@ def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bo
     if not images:
         raise UserError(f"{', '.join(map(str, paths))}: no file found there to classify")
     writer = csv.writer(sys.stdout)
+    rows = [row_of(image.path) for image in images]
+    by_id = all(rows) and len({row[0] for row in rows if row}) == 1  # all of one features file
     if csv_output:
-        writer.writerow(["path", "class", "probability", *model.classes])
-    table = Table("image", "class", "probability", "next", box=box.SIMPLE)
+        writer.writerow(["id" if by_id else "path", "class", "probability", *model.classes])
+    table = Table("id" if by_id else "image", "class", "probability", "next", box=box.SIMPLE)
     table.columns[0].overflow = "fold"
     unreadable = 0
-    for image, result in zip(images, classify(model, images), strict=True):
+    for image, row, result in zip(images, rows, classify(model, images), strict=True):
+        name = row[1] if by_id and row else image.path
         if isinstance(result, Problem):
             unreadable += 1
             print(f"{result.path}: {result.reason}", file=sys.stderr)
@@ -136,13 +153,14 @@ def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bo
         ranked = [(model.classes[i], float(result[i])) for i in result.argsort()[::-1]]
         best, share = ranked[0]
         if csv_output:
-            writer.writerow([image.path, best, f"{share:.6f}", *(f"{p:.6f}" for p in result)])
+            writer.writerow([name, best, f"{share:.6f}", *(f"{p:.6f}" for p in result)])
         elif json_output:
-            answer = {"path": image.path, "class": best, "probability": share, "probabilities": dict(ranked)}
+            where = {"path": row[0], "id": row[1]} if row else {"path": image.path}
+            answer = {**where, "class": best, "probability": share, "probabilities": dict(ranked)}
             print(json.dumps(answer, ensure_ascii=False))
         else:
             following = ", ".join(f"{name} {percent(p)}" for name, p in ranked[1:3])
-            table.add_row(image.path, best, percent(share), following)
+            table.add_row(name, best, percent(share), following)
     if table.row_count:
         table_console().print(table)
     if unreadable:

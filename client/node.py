@@ -15,6 +15,8 @@ from fedtransfer.client.data import SPLITS
 from fedtransfer.client.deployment.keys import SiteIdentity, identity_among
 from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
 from fedtransfer.common.config.config import RunConfig, read_config
+from fedtransfer.common.data.feature_card import FeatureCard
+from fedtransfer.common.data.feature_table import tables_of
 from fedtransfer.common.data.images import Image, Problem, split_of
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
@@ -60,6 +62,10 @@ class Node:
         """
         return None
 
+    def card(self) -> FeatureCard | None:
+        """Return what made the site's ready-made features; a simulation has compared them."""
+        return None
+
     def images(self) -> Sequence[Image]:
         """List the site's images."""
         return read_source(Path(self.data)).images
@@ -95,6 +101,15 @@ class DeployedNode(Node):
     def identity(self, name: str, public_keys: Mapping[str, str]) -> SiteIdentity:
         """Return the site's identity among those that share masks, as ``identity_among`` does."""
         return identity_among(self.site, name, public_keys)
+
+    def card(self) -> FeatureCard | None:
+        """Return what made the site's ready-made features; None if it has images.
+
+        They are in a features file, or in the rows of one that a manifest lists.
+        """
+        if (card := self.site.card) or not self.data.endswith(".csv"):
+            return card
+        return next((table.card for table in tables_of(image.path for image in self.images())), None)
 
     def images(self) -> Sequence[Image]:
         """List the images that the site gives to federations, with the federation's class names."""

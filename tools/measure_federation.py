@@ -92,7 +92,7 @@ def measure(sites: int, rounds: int) -> Iterator[dict[str, Any]]:
         root = Path(folder)
         config = RunConfig(sites=sites, rounds=rounds, out=str(root / "run"))
         with deployed(
-            write_sites(root / "run", config, sites_of(config)[0]),
+            write_sites(root / "run", config, sites_of(config)[1]),
             config,
             lambda line: print(line, file=sys.stderr),
         ) as federation:

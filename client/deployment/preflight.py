@@ -24,7 +24,8 @@ from fedtransfer.client.deployment.status import spending_line
 from fedtransfer.client.deployment.task import allowed_bundles
 from fedtransfer.client.node import site_images
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.data.images import decode
+from fedtransfer.common.data.feature_table import row_of
+from fedtransfer.common.data.images import decode, vector
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UnknownPreprocessing, UserError
 from fedtransfer.common.support.keys import fingerprint, public_line, read_roster
@@ -106,7 +107,8 @@ def _images(site: SiteFolder, *, decode_all: bool) -> tuple[str, str]:
     if decode_all:
         for image in images:
             try:
-                decode(image.read())
+                content = image.read()
+                _ = vector(content, len(content)) if row_of(image.path) else decode(content)
             except (OSError, ValueError) as error:
                 unreadable.append(f"{image.path}: {getattr(error, 'strerror', None) or error}")
     classes = ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
@@ -180,6 +182,11 @@ def _exchanges(site: SiteFolder) -> tuple[str, str]:
 def _backbone(site: SiteFolder) -> tuple[str, str]:
     from fedtransfer.common.backbone.backbone import configured_backbone
 
+    if site.card:
+        return "ok", (
+            f"ready-made features of {site.card}; a run names their network, or --backbone "
+            f"{site.card.backbone}"
+        )
     config = site.apply(RunConfig(feature_statistics=site.settings.feature_statistics))
     try:
         backbone = configured_backbone(config)

@@ -9,7 +9,10 @@ from pydantic import Field, field_validator
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, OPTIONAL_EXCHANGES, RunConfig
 from fedtransfer.common.config.toml_settings import Table, read_settings
+from fedtransfer.common.data.feature_card import FeatureCard, card_of
+from fedtransfer.common.data.feature_table import feature_table, holds_features
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.ready_made import without_network
 from fedtransfer.common.methods import METHODS
 
 SETTINGS = "site.toml"
@@ -66,7 +69,8 @@ class SiteSettings(Table):
     name: str = Field(min_length=1)  # the coordinator may enrol the site under another
     coordinator: str  # its address, host:port
     authority: str = "ca.crt"  # the coordinator's
-    data: str = Field(min_length=1)  # images: a folder of class folders, a CSV manifest or an .npz archive
+    # Images: a folder of class folders, a CSV manifest or an .npz archive; or ready-made features.
+    data: str = Field(min_length=1)
     backbone: str = ""  # files that replace those in a run's settings, as ``weights`` do; "" to use the run's
     weights: str = ""
     feature_statistics: str = ""  # the file that replaces a run's; "" to take part in no run that has one
@@ -121,15 +125,30 @@ class SiteFolder:
         return self.folder / Path(value).expanduser()
 
     def apply(self, config: RunConfig) -> RunConfig:
-        """Return a run's settings with the site's paths, threads, strictness and engine."""
+        """Return a run's settings with the site's paths, threads, strictness and engine.
+
+        Raises:
+            UserError: a site with ready-made features needs the run's network all the same.
+        """
         site = self.settings
         changes = {"threads": site.threads, "strict": site.strict, "store": str(self.path(site.store))}
         changes["compute"] = site.compute
-        if site.backbone:
+        if site.backbone and not card_of(config.backbone):
             is_name = site.backbone in (BUNDLED, *KERAS_BACKBONES)
             changes["backbone"] = site.backbone if is_name else str(self.path(site.backbone))
         if site.backbone or site.weights:
             changes["weights"] = str(self.path(site.weights)) if site.weights else ""
         if config.feature_statistics and site.feature_statistics:
             changes["feature_statistics"] = str(self.path(site.feature_statistics))
-        return config.model_copy(update=changes)
+        config = config.model_copy(update=changes)
+        return without_network(config, self.card) if self.card else config
+
+    @property
+    def card(self) -> FeatureCard | None:
+        """What made the site's ready-made features; None if it has images.
+
+        Raises:
+            UserError: its features file is damaged.
+        """
+        data = self.path(self.settings.data)
+        return feature_table(str(data)).card if holds_features(data) else None

@@ -24,7 +24,8 @@ from fedtransfer.common.backbone.public_statistics import PublicStatistics
 from fedtransfer.common.backbone.resizing import RULES, resize
 from fedtransfer.common.compute import OPENVINO, TENSORFLOW, engine_of, why_no_bfloat16
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
-from fedtransfer.common.config.settings.training import onnx_parts, ready_made_width
+from fedtransfer.common.config.settings.training import onnx_parts
+from fedtransfer.common.data.feature_card import card_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.processes import CORES
 
@@ -96,7 +97,11 @@ class Backbone:
 
 @dataclass(frozen=True, eq=False)
 class ReadyMade(Backbone):
-    """No network at all: sites hold features (features,). Its identity is the hash of its name."""
+    """No network at all: sites hold features (features,).
+
+    Its identity is the SHA-256 in its name, which is that of the network which made them; if the
+    name has none, the hash of the name.
+    """
 
 
 def backbone_of_network(
@@ -162,8 +167,8 @@ def load_backbone(
 
     Args:
         name: the bundled ``resnet18v2-tinyimagenet``, a ResNetV2 of keras.applications, a Keras
-            model file, ``FILE.onnx`` or ``FILE.onnx#OUTPUT``, or ``features-D`` for ready-made
-            features.
+            model file, ``FILE.onnx`` or ``FILE.onnx#OUTPUT``, or ``[NAME-]features-D[@HASH]`` for
+            ready-made features.
         weights: for a ResNetV2 of keras.applications, a weights file or TensorFlow checkpoint; ""
             means ImageNet weights.
         resolution: pixels a side, 0 for the backbone's default.
@@ -177,8 +182,8 @@ def load_backbone(
     Raises:
         UserError: the network or its weights are missing, cannot be read or do not fit.
     """
-    if width := ready_made_width(name):
-        return ReadyMade(name, 0, width, hashlib.sha256(name.encode()).hexdigest())
+    if card := card_of(name):
+        return ReadyMade(name, 0, card.width, card.sha256 or hashlib.sha256(name.encode()).hexdigest())
     if precision == "bfloat16" and (why := why_no_bfloat16(engine_of(compute))):
         raise UserError(f"--precision bfloat16 would only lose accuracy here: {why}; leave it at float32")
     if name == BUNDLED:

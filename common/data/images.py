@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
+from fedtransfer.common.data.feature_table import feature_table, row_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.seeds import uniform
 
@@ -27,7 +28,10 @@ Content = bytes | NDArray[Any]  # a file's bytes, an array (H, W[, 1 or 3]) uint
 
 @dataclass(frozen=True)
 class Image:
-    """One labelled image, not read yet; ``path`` is a file, or ``archive.npz#member/row``."""
+    """One labelled image, or a row of ready-made features, not read yet.
+
+    ``path`` is a file, or ``archive.npz#member/row``, or ``features.parquet#id=ID``.
+    """
 
     path: str
     label: str
@@ -35,9 +39,12 @@ class Image:
     group: str = ""
 
     def read(self) -> Content:
-        """Return a file's bytes or an archive's array. Raises OSError: it is unreadable."""
-        if row := _ARCHIVE_ROW.match(self.path):
-            return archive_arrays(row["archive"])[row["member"]][int(row["row"])]
+        """Return a file's bytes, an archive's array or a row. Raises OSError: it is unreadable."""
+        if item := row_of(self.path):
+            return feature_table(item[0]).vector(item[1])
+        if place := _place(self.path):
+            file, member, row = place
+            return archive_arrays(file)[member][row]
         status = os.stat(self.path)
         if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
             raise OSError(errno.EINVAL, "not a regular file")
@@ -47,13 +54,11 @@ class Image:
 
     def key(self) -> bytes:
         """Return the content key; an archive's row computes it once. Raises OSError as ``read``."""
-        if row := _ARCHIVE_ROW.match(self.path):
-            archive = row["archive"]
-            keys = _archive_keys(archive, os.stat(archive).st_mtime_ns)
-            index = row["member"], int(row["row"])
-            if index not in keys:
-                keys[index] = content_key(self.read())
-            return keys[index]
+        if place := row_of(self.path) or _place(self.path):
+            keys = _archive_keys(place[0], os.stat(place[0]).st_mtime_ns)
+            if place not in keys:
+                keys[place] = content_key(self.read())
+            return keys[place]
         return content_key(self.read())
 
 
@@ -133,10 +138,16 @@ def archive_arrays(path: str) -> dict[str, NDArray[Any]]:
     return _load_archive(path, os.stat(path).st_mtime_ns)
 
 
-@lru_cache(maxsize=2)
-def _archive_keys(path: str, modified: int) -> dict[tuple[str, int], bytes]:
-    """Return a dict for the content keys of an archive's rows, which ``Image.key`` fills."""
+@lru_cache(maxsize=64)
+def _archive_keys(path: str, modified: int) -> dict[tuple[str | int, ...], bytes]:
+    """Return a dict for the content keys of a file's rows, which ``Image.key`` fills."""
     return {}
+
+
+def _place(path: str) -> tuple[str, str, int] | None:
+    """Return archive, member and row of a path ``archive.npz#member/row``; None for another."""
+    match = _ARCHIVE_ROW.match(path)
+    return (match["archive"], match["member"], int(match["row"])) if match else None
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""List the labelled images of a source: class folders, a CSV manifest or an .npz archive.
+"""List the labelled images of a source: class folders, a CSV manifest, an archive, or features.
 
 The source assigns each image to a split:
 
@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedtransfer.common.data.feature_card import FeatureCard
+from fedtransfer.common.data.feature_table import absolute, feature_table, holds_features
 from fedtransfer.common.data.images import Image, Problem, archive_arrays
 from fedtransfer.common.errors import UserError
 
@@ -36,6 +38,8 @@ class Source:
     images: tuple[Image, ...]
     classes: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
+    card: FeatureCard | None = None  # of ready-made features from a features file
+    sites: tuple[str, ...] = ()  # the site of each image, if a features file says it
 
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -48,7 +52,7 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_source(path: Path) -> Source:
-    """List the images of a folder of class folders, a CSV manifest or an .npz archive.
+    """List the images of a folder of class folders, a CSV manifest, an .npz archive or features.
 
     A folder may hold ``train``, ``validation`` and ``test`` folders with the class folders inside.
 
@@ -57,12 +61,15 @@ def read_source(path: Path) -> Source:
     """
     readers = {".csv": _read_manifest, ".npz": _read_archive}
     read = _read_folder if path.is_dir() else readers.get(path.suffix.lower())
+    if holds_features(path):
+        read = _read_features
     if not read and not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if not read:
         got = f"got a {path.suffix or 'plain'} file"
         raise UserError(
-            f"{path}: expected a folder of class folders, a .csv manifest or an .npz archive, {got}"
+            f"{path}: expected a folder of class folders, a .csv manifest, an .npz archive, or features "
+            f"(.npz, .h5, .parquet, .csv), {got}"
         )
     source = read(path)
     if not source.images:
@@ -81,8 +88,7 @@ def write_manifest(path: Path, images: Iterable[Image]) -> None:
         rows.writerow(["path", "label", "split", "group"])
         # In a manifest "fit" means "train, and not to be divided further".
         rows.writerows(
-            [os.path.abspath(i.path), i.label, "fit" if i.split == "train" else i.split, i.group]
-            for i in images
+            [absolute(i.path), i.label, "fit" if i.split == "train" else i.split, i.group] for i in images
         )
 
 
@@ -158,15 +164,35 @@ def _read_manifest(path: Path) -> Source:
 
 def _manifest_row(manifest: Path, line: int, row: dict[str, str | None]) -> Image:
     file = row["path"] or ""
-    split = (row.get("split") or "").strip().lower()
-    split = SPLIT_FOLDERS.get(split, split)
     if not file or not row["label"]:
         raise UserError(f"{manifest}, line {line}: path and label must not be empty")
-    if split not in (*SPLITS, "fit"):
-        raise UserError(
-            f"{manifest}, line {line}: split {split!r}; expected train, validation, test or nothing"
-        )
+    split = _split(row.get("split") or "", f"{manifest}, line {line}")
     return Image(os.path.join(manifest.parent, file), class_name(row["label"]), split, row.get("group") or "")
+
+
+def _split(text: str, where: str) -> str:
+    """Return a split by any of its names. Raises UserError: it is another."""
+    split = text.strip().lower()
+    split = SPLIT_FOLDERS.get(split, split)
+    if split not in (*SPLITS, "fit"):
+        raise UserError(f"{where}: split {split!r}; expected train, validation, test or nothing")
+    return split
+
+
+def _read_features(path: Path) -> Source:
+    table = feature_table(str(path))
+    labels = table.column("label")
+    if missing := next((row for row, label in enumerate(labels, 1) if not label), 0):
+        why = f", row {missing}: the label is missing" if table.has("label") else ": no label in it"
+        raise UserError(f"{path}{why}; expected the class of each row")
+    rows = zip(table.ids, labels, table.column("split"), table.column("group"), strict=True)
+    images = [
+        Image(f"{path}#id={name}", class_name(label), _split(split, f"{path}, row {row}"), group)
+        for row, (name, label, split, group) in enumerate(rows, 1)
+    ]
+    classes = natural_order(image.label for image in images)
+    sites = tuple(table.column("site")) if table.has("site") else ()
+    return Source(tuple(_divide_train(images)), classes, (), table.card, sites)
 
 
 def _read_archive(path: Path) -> Source:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,11 @@ from fedtransfer.common.backbone.backbone import Backbone, ReadyMade
 from fedtransfer.common.backbone.cut import cuts
 from fedtransfer.common.compute import OPENVINO
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.feature_table import row_of, tables_of
 from fedtransfer.common.data.images import Image, Problem, content_key, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.augmentation import Views, no_views, training_views, view, view_key
+from fedtransfer.common.features.ready_made import check_tables, refuse_pixels
 from fedtransfer.common.features.store import FeatureStore, default_store
 from fedtransfer.common.head.schedule import layers
 from fedtransfer.common.support.processes import CORES
@@ -32,6 +34,7 @@ SMALL = 3 * 256 * 256  # up to this number of values, images of one size are res
 LOOKUP_BLOCK = 256  # images in a thread's task: to hand over one takes longer than to read it from an archive
 SHARD_IMAGES = 2048  # features are written after this number of images …
 SHARD_SECONDS = 20.0  # … or this time, so that little is lost in a crash
+SHARD_ROWS = 16384  # ready-made features are written after this number
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,9 @@ def extract(
 ) -> Extraction:  # fmt: skip
     """Make sure that the features of every readable image and of its views are in the store.
 
-    Only one process at a time extracts into a store; it looks again for missing features once it
-    holds the lock. Copies of one content are extracted once.
+    Ready-made features are put there as they are. Only one process at a time extracts into a store;
+    it looks again for missing features once it holds the lock. Copies of one content are extracted
+    once.
 
     Args:
         store, backbone: the store, and the network that it belongs to.
@@ -75,7 +79,11 @@ def extract(
         threads: the number of batches at a time (0: one per core).
         strict: whether to raise a UserError at the first image that cannot be read.
         progress: called with the number of missing images that are done, and of all.
+
+    Raises:
+        UserError: ready-made features are of another backbone; or ``strict``, see above.
     """
+    check_tables(tables_of(image.path for image in images), backbone)
     with ThreadPoolExecutor(threads or CORES) as pool:
         keys = _keys(images, pool)
         problems = {i: key for i, key in enumerate(keys) if isinstance(key, Problem)}
@@ -86,13 +94,14 @@ def extract(
             with store.lock:
                 store.refresh()
                 missing = _missing(store, contents)
-                if isinstance(backbone, ReadyMade):
-                    results = _copy(store, backbone, images, missing)
-                else:
-                    results = _run(
-                        store, backbone, images, missing, pool, threads or CORES,
+                ready, pixels = _divide(backbone, images, missing)
+                results = chain(
+                    _copy(store, backbone, images, ready),
+                    _run(
+                        store, backbone, images, pixels, pool, threads or CORES,
                         progress or (lambda done, total: None),
-                    )  # fmt: skip
+                    ),
+                )  # fmt: skip
                 for i, result in results:
                     if isinstance(result, Problem):
                         copies = [j for j, key in enumerate(keys) if key == keys[i]]
@@ -128,11 +137,26 @@ def _missing(store: FeatureStore, contents: dict[bytes, Piece]) -> list[Piece]:
     return [(i, v) for key, i, v in pieces if view_key(key, v) not in store]
 
 
+def _divide(
+    backbone: Backbone, images: Sequence[Image], pieces: list[Piece]
+) -> tuple[list[Piece], list[Piece]]:
+    """Return the pieces that are features already, and those that pass through the backbone."""
+    if isinstance(backbone, ReadyMade):
+        return pieces, []
+    ready: list[Piece] = []
+    pixels: list[Piece] = []
+    for piece in pieces:
+        (ready if row_of(images[piece[0]].path) else pixels).append(piece)
+    return ready, pixels
+
+
 def _run(
     store: FeatureStore, backbone: Backbone, images: Sequence[Image], pieces: list[Piece],
     pool: ThreadPoolExecutor, threads: int, progress: Progress,
 ) -> Iterator[Result]:  # fmt: skip
     """Extract in batches, write shards, and yield each image's key, or why it cannot be read."""
+    if not pieces:  # before the network is loaded
+        return
     size = 1 if backbone.alone else BATCH[backbone.resolution <= 128]
     compute = backbone.extractor(size, threads)
 
@@ -183,7 +207,7 @@ def _run(
 
 
 def _copy(
-    store: FeatureStore, backbone: ReadyMade, images: Sequence[Image], pieces: list[Piece]
+    store: FeatureStore, backbone: Backbone, images: Sequence[Image], pieces: list[Piece]
 ) -> Iterator[Result]:
     """Put ready-made features on disk as they are; yield each's content key, or why it has none."""
     keys: list[bytes] = []
@@ -196,6 +220,8 @@ def _copy(
             yield i, keys[-1]
         except (OSError, ValueError) as error:
             yield i, Problem(images[i].path, _reason(error))
+        if len(keys) == SHARD_ROWS:
+            _flush(store, keys, features)
     _flush(store, keys, features)
 
 
@@ -242,9 +268,10 @@ def extract_all(
         The result at the last cut, with the number of images extracted at all cuts; layer → store.
 
     Raises:
-        UserError: the backbone cannot be cut at these layers, or an image cannot be read and
-            ``strict`` is set.
+        UserError: the backbone cannot be cut at these layers; ready-made features are of another
+            backbone, or pixels are needed; or an image cannot be read and ``strict`` is set.
     """
+    refuse_pixels(config, tables_of(image.path for image in images))
     stores, extracted = {}, 0
     for cut in cuts(backbone, layers(config)):
         stores[cut.layer] = open_store(cut.below, config.store)

@@ -29,9 +29,11 @@ from fedtransfer.common.backbone.compiled import copies
 from fedtransfer.common.backbone.cut import HEAD
 from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.config.settings.training import onnx_parts, ready_made_width
+from fedtransfer.common.data.feature_table import FeatureTable
 from fedtransfer.common.data.images import Content, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, feature_map
+from fedtransfer.common.features.ready_made import check_tables
 from fedtransfer.common.head.head import (
     Arrays,
     HeadSpec,
@@ -54,17 +56,26 @@ class Classifier:
 
     Attributes:
         classes: the C class names.
-        width: d, if it takes ready-made features; 0 if it takes images.
+        width: d, if it takes ready-made features only; 0 if it takes images.
         compute: one decoded image (H, W, 3) uint8, or features (d,) float32 → probabilities (C,).
+        backbone: its backbone, whose features it takes too; None if Keras computes the model.
     """
 
     classes: tuple[str, ...]
     width: int
     compute: Any
+    backbone: Backbone | None = None
 
     def read(self, content: Content) -> NDArray[Any]:
         """Decode an image, or read ready-made features. Raises ValueError: it cannot."""
+        if self.backbone and not isinstance(content, bytes) and content.ndim == 1:
+            return vector(content, self.backbone.features)
         return vector(content, self.width) if self.width else decode(content)
+
+    def check(self, tables: Sequence[FeatureTable]) -> None:
+        """Check that features files are of its backbone. Raises UserError: one is not."""
+        if self.backbone:
+            check_tables(tables, self.backbone)
 
     def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Return the probabilities (C,) of an image (H, W, 3) uint8, or features (d,) float32."""
@@ -88,7 +99,9 @@ class _Parts:
         return cls(backbone, mapped, head, extract)
 
     def __call__(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        features = self.extract(self.backbone.resize(image[None])) if self.extract else image[None]
+        features = image[None]
+        if image.ndim == 3 and self.extract:
+            features = self.extract(self.backbone.resize(features))
         return predict(self.head, self.mapped(features))[0]
 
 
@@ -212,7 +225,7 @@ def classifier_of_head(file: Path, config: RunConfig) -> Classifier:
         return load_model(model_of_head(file, config))
     backbone, head, classes, mapped = _read_head(file, config)
     width = backbone.features if isinstance(backbone, ReadyMade) else 0
-    return Classifier(classes, width, _Parts.load(backbone, mapped, head))
+    return Classifier(classes, width, _Parts.load(backbone, mapped, head), backbone)
 
 
 def load_model(path: Path) -> Classifier:
@@ -263,7 +276,7 @@ def _by_parts(file: Path) -> Classifier | None:
     offset, scale, matrix = map(arrays.get, _MAP)
     mapped = FeatureMap(backbone.features, offset, scale, matrix, card["unit_length"])
     width = 0 if card["network"] else backbone.features
-    return Classifier(tuple(card["classes"]), width, _Parts.load(backbone, mapped, head))
+    return Classifier(tuple(card["classes"]), width, _Parts.load(backbone, mapped, head), backbone)
 
 
 def _by_keras(file: Path) -> Classifier:

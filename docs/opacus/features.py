@@ -23,7 +23,7 @@ arguments = parser.parse_args()
 config = make_config(
     {"data": arguments.data, "store": arguments.store, "sites": 1, "partition": "iid"}, "options"
 )
-(images,) = sites_of(config)[0].values()
+(images,) = sites_of(config)[1].values()
 site = prepare_site(images, config)
 classes = tuple(sorted({image.label for image in images}))
 arrays = {split: site.data(split, classes) for split in ("train", "validation", "test")}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.client.training.trainer import Features
-from fedtransfer.common.backbone.backbone import Backbone
+from fedtransfer.common.backbone.backbone import Backbone, ReadyMade
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import content_key
 from fedtransfer.common.errors import UserError
@@ -25,6 +25,7 @@ from fedtransfer.common.tensorflow import keras
 
 Pictures = NDArray[np.uint8]  # (n, 32, 32, 3), RGB
 
+NO_IMAGES = "no image can be rebuilt: the sites hold ready-made features, and no images"
 SIDE = 32
 WIDTHS = (96, 96, 64, 48)  # channels at 4, 8, 16 and 32 pixels
 # First byte of the SHA-256 of an image's content: below, it may be trained on; or validated on.
@@ -86,6 +87,8 @@ class Decoder:
 
     def check(self, config: RunConfig, backbone: Backbone) -> None:
         """Raise a UserError unless features are such as the decoder was trained on."""
+        if isinstance(backbone, ReadyMade):
+            raise UserError(NO_IMAGES)
         features = (
             config.standardise,
             config.project,

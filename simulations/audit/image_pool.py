@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 
 from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.feature_table import row_of
 from fedtransfer.common.data.images import Image, decode, split_of
 from fedtransfer.common.data.sources import natural_order, read_source
 from fedtransfer.common.errors import UserError
@@ -17,7 +18,7 @@ from fedtransfer.common.features.extraction import Progress, extract_all
 from fedtransfer.common.features.feature_map import Moments, feature_map
 from fedtransfer.common.head.head import load_moments
 from fedtransfer.common.seeds import generator
-from fedtransfer.simulations.audit.decoder import may_be_known
+from fedtransfer.simulations.audit.decoder import NO_IMAGES, may_be_known
 from fedtransfer.simulations.audit.federation import Split
 from fedtransfer.simulations.data.datasets import resolve_data
 from fedtransfer.simulations.data.partition import partition
@@ -38,7 +39,13 @@ class ImagePool:
         return {site: (x[self.inside[site]], y[self.inside[site]]) for site, (x, y) in self.sites.items()}
 
     def pictures(self, side: int) -> dict[str, NDArray[np.uint8]]:
-        """Return what a person sees in the images trained on: site → (m, side, side, 3)."""
+        """Return what a person sees in the images trained on: site → (m, side, side, 3).
+
+        Raises:
+            UserError: the sites hold ready-made features.
+        """
+        if any(row_of(image.path) for images in self.images.values() for image in images):
+            raise UserError(NO_IMAGES)
 
         def small(image: Image) -> NDArray[np.uint8]:
             return np.asarray(

@@ -51,15 +51,15 @@ class Extracted:
 def extract_features(config: RunConfig) -> Extracted:
     """Bring the features of a setting's images into the store, however sites divide them."""
     began = time.monotonic()
-    backbone = configured_backbone(config)
     undivided = {} if config.partition == "natural" else {"partition": "iid", "sites": 1, "min_images": 1}
-    images_of, problems = sites_of(config.model_copy(update=undivided))
+    config, images_of, problems = sites_of(config.model_copy(update=undivided))
+    backbone = configured_backbone(config)
     images = [image for images in images_of.values() for image in images]
     # The terminal is another process': lines, no bar.
     with progress_bar(Console(stderr=True, force_terminal=False), "features", "images") as progress:
         extraction, _ = extract_all(backbone, images, config, progress)
     facts = {
-        "backbone": backbone.name, "resolution": str(backbone.resolution),
+        "backbone": backbone.name, "resolution": str(backbone.resolution or "–"),
         "preprocessing": config.preprocessing, "fingerprint": backbone.fingerprint,
     }  # fmt: skip
     classes = natural_order(image.label for image in images)

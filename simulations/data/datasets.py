@@ -1,12 +1,14 @@
 """Named data sets, folders of several sites, and the declared classes of a simulation."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 
 from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.data.feature_table import holds_features
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.data.sources import Source, natural_order, read_source
 from fedtransfer.common.errors import UserError
@@ -45,18 +47,20 @@ def archive_of(name: str) -> Path | None:
 def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
     """Read each folder of ``root`` as a site with its class folders (``--partition natural``).
 
-    If there are no folders, each CSV manifest and each .npz archive is a site. Return site → its
-    images, and the problems found.
+    If there are no folders, each manifest, archive and features file is a site. In a features file,
+    the column ``site`` says so. Return site → its images, and the problems found.
 
     Raises:
-        UserError: ``root`` is not a folder, or has fewer than two sites in it.
+        UserError: ``root`` is neither, or has fewer than two sites in it.
     """
     refused = f"--partition natural: {root}"
+    if holds_features(root):
+        return _sites_by_column(read_source(root), refused), ()
     if not root.is_dir():
         raise UserError(f"{refused} is not a folder; expected a folder a site, each with its class folders")
     entries = [entry for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
     folders = [entry for entry in entries if entry.is_dir()]
-    files = [entry for entry in entries if entry.suffix in (".csv", ".npz")]
+    files = [entry for entry in entries if entry.suffix in (".csv", ".npz", ".h5", ".hdf5", ".parquet")]
     if len(folders) < 2 and (folders or len(files) < 2):
         got = f"has {len(folders)} folders in it"
         raise UserError(f"{refused} {got}; expected one for each of at least two sites")
@@ -64,6 +68,23 @@ def read_sites(root: Path) -> tuple[dict[str, Source], tuple[Problem, ...]]:
     outside = [entry for entry in entries if folders and entry.is_file()]
     problems = [Problem(str(entry), "not inside a site's folder") for entry in outside]
     return sites, (*problems, *(problem for source in sites.values() for problem in source.problems))
+
+
+def _sites_by_column(source: Source, refused: str) -> dict[str, Source]:
+    """Divide ready-made features by the site that each row names."""
+    if not source.sites:
+        raise UserError(f"{refused} has no column site; expected the site of each row")
+    images_of: dict[str, list[Image]] = {name: [] for name in natural_order(source.sites)}
+    if len(images_of) < 2:
+        raise UserError(f"{refused} has one site only, {source.sites[0]!r}; expected at least two")
+    for name, image in zip(source.sites, source.images, strict=True):
+        if not name or name.startswith(".") or "/" in name or "\\" in name:
+            raise UserError(
+                f"{refused}: {image.path}: got site {name!r}; expected a name without slashes that does "
+                "not begin with a dot, as it names a folder"
+            )
+        images_of[name].append(image)
+    return {name: replace(source, images=tuple(images)) for name, images in images_of.items()}
 
 
 def _download(name: str, path: Path) -> Path:

@@ -59,7 +59,8 @@ def announce(data: Data, display: Display) -> None:
     config, images = data.config, data.images
     backbone = configured_backbone(config)
     if isinstance(backbone, ReadyMade):
-        display.print(f"Ready-made features of width {backbone.features}; no backbone is loaded")
+        origin = f" ({backbone.name})" if "@" in backbone.name else ""
+        display.print(f"Ready-made features of width {backbone.features}{origin}; no backbone is loaded")
     else:
         display.print(f"Backbone {backbone.name} at {backbone.resolution} px on {device(backbone.engine)}")
     for note in backbone.notes:

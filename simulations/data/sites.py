@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedtransfer.common.backbone.backbone import configured_backbone
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
 from fedtransfer.common.config.settings.training import ready_made_width
+from fedtransfer.common.data.feature_card import card_of
+from fedtransfer.common.data.feature_table import absolute
 from fedtransfer.common.data.images import Image, Problem
-from fedtransfer.common.data.sources import SPLIT_FOLDERS, read_source, write_manifest
+from fedtransfer.common.data.sources import SPLIT_FOLDERS, Source, read_source, write_manifest
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.ready_made import difference
 from fedtransfer.common.support.text import some
 from fedtransfer.simulations.data.datasets import NAMES, declare_classes, read_sites, resolve_data
 from fedtransfer.simulations.data.partition import partition
@@ -44,11 +48,41 @@ def load(config: RunConfig) -> Data:
     Raises:
         UserError: the data are missing or cannot be divided; or the class names cannot be declared.
     """
-    images_of, problems = sites_of(config)
+    config, images_of, problems = sites_of(config)
     sites, unseen = set_aside(images_of, config)
     config = declare_classes(config, images_of)
     config = config.model_copy(update={"sites": len(images_of), **_absolute_paths(config)})
     return Data(config, sites, unseen, problems)
+
+
+def _choose_backbone(config: RunConfig, sources: Sequence[Source]) -> RunConfig:
+    """Return the settings with the backbone of ready-made features, if it is not given.
+
+    The bundled network is recognised by its fingerprint. Others are in the place of the network.
+
+    Raises:
+        UserError: sites have features of different networks; or the data do not say what made them.
+    """
+    cards = {source.card for source in sources if source.card}
+    if len({card.backbone for card in cards}) > 1:
+        names = "; ".join(sorted(map(str, cards)))
+        raise UserError(
+            f"{config.data}: its features are of different networks: {names}; all sites need those of one"
+        )
+    said = card_of(config.backbone)
+    if said and said.version and not all(source.card for source in sources):
+        raise UserError(
+            f"{config.data}: --backbone {config.backbone} names the version of what made ready-made features,"
+            " which these data do not say; expected features files"
+        )
+    if not cards or config.backbone != BUNDLED or "backbone" in config.model_fields_set:
+        return config
+    card = cards.pop()
+    resolution = config.resolution or card.resolution
+    bundled = configured_backbone(config.model_copy(update={"resolution": resolution}))
+    if not difference(card, bundled):
+        return config.model_copy(update={"resolution": resolution})
+    return config.model_copy(update={"backbone": card.backbone})
 
 
 def _absolute_paths(config: RunConfig) -> dict[str, str]:
@@ -66,8 +100,12 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
     return absolute
 
 
-def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, ...]]:
-    """Read the data and divide them; return site → images, and the files that cannot be used.
+def sites_of(config: RunConfig) -> tuple[RunConfig, dict[str, list[Image]], tuple[Problem, ...]]:
+    """Read the data and divide them.
+
+    Returns:
+        The settings with the backbone of ready-made features, site → images, and the files that
+        cannot be used.
 
     Raises:
         UserError: the data are missing, or cannot be divided.
@@ -75,8 +113,10 @@ def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, 
     path = resolve_data(config.data)
     if config.partition == "natural":
         sources, problems = read_sites(path)
-        return {name: list(source.images) for name, source in sources.items()}, problems
+        config = _choose_backbone(config, [*sources.values()])
+        return config, {name: list(source.images) for name, source in sources.items()}, problems
     source = read_source(path)
+    config = _choose_backbone(config, [source])
     if len(source.classes) < 2:
         raise UserError(
             f"{path}: one class only ({source.classes[0]}); there is nothing to tell apart. Expected a "
@@ -84,7 +124,7 @@ def sites_of(config: RunConfig) -> tuple[dict[str, list[Image]], tuple[Problem, 
         )
     digits = len(str(config.sites - 1))
     parts = partition(source.images, config)
-    return {f"site-{k:0{digits}}": images for k, images in enumerate(parts)}, source.problems
+    return config, {f"site-{k:0{digits}}": images for k, images in enumerate(parts)}, source.problems
 
 
 def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequence[Image]]) -> dict[str, Path]:
@@ -96,7 +136,7 @@ def write_sites(folder: Path, config: RunConfig, images_of: Mapping[str, Sequenc
     manifests = {name: folder / "sites" / name / "images.csv" for name in images_of}
     for name, path in manifests.items():
         if config.resume and path.exists():
-            now = [replace(image, path=os.path.abspath(image.path)) for image in images_of[name]]
+            now = [replace(image, path=absolute(image.path)) for image in images_of[name]]
             if list(read_source(path).images) != now:
                 raise UserError(
                     f"{config.data}: {name} would get other images than {path} says; the data have changed "

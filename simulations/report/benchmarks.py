@@ -12,7 +12,7 @@ from fedtransfer.simulations.report.benchmark_runs import Curves, curves, rising
 from fedtransfer.simulations.report.blocks import Fact, Page, Section, Table
 from fedtransfer.simulations.report.reading import Benchmark, real
 from fedtransfer.simulations.report.sentences import fact, sentence, table
-from fedtransfer.simulations.report.texts import epsilon, names, percent, power, printable, span
+from fedtransfer.simulations.report.texts import backbone, epsilon, names, percent, power, printable, span
 from fedtransfer.simulations.scoring.estimate import REACHED
 
 _ADAPTED, _COSTS = names("shares_of_adapted_heads"), names("costs")
@@ -42,7 +42,7 @@ def _lead(benchmark: Benchmark) -> str:
     about = benchmark.about
     data = [printable(str(name).rsplit("/", 1)[-1], 40) for name in about.get("data", [])][:6]
     backbones = about.get("backbones", [])
-    networks = [f"{printable(each['name'], 60)} at {each.get('resolution', '?')} px" for each in backbones]
+    networks = [backbone(each["name"], each.get("resolution", "?")) for each in backbones]
     methods = {result.method for result in results(benchmark).federated}
     facts = len(methods), len(by_setting(benchmark)), data, benchmark.seed_counts, networks
     return sentence("lead", "of_benchmark", *facts, benchmark_runs.configs(benchmark))
@@ -167,7 +167,7 @@ def _how(benchmark: Benchmark) -> list[Section]:
     about, tables = benchmark.about, []
     if backbones := about.get("backbones"):
         keys = ("name", "resolution", "preprocessing", "fingerprint")
-        rows = [[printable(backbone.get(key, "–"), 200) for key in keys] for backbone in backbones]
+        rows = [[printable(each.get(key, "–"), 200) for key in keys] for each in backbones]
         tables.append(table("backbones", rows))
     for key, caption in (("tuning", "What was tuned"), ("expected", "Numbers from elsewhere")):
         if entries := about.get(key):

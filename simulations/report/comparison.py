@@ -16,7 +16,7 @@ from fedtransfer.simulations.report.charts import DISTINCT, dot_chart, line_char
 from fedtransfer.simulations.report.reading import Run, real
 from fedtransfer.simulations.report.runs import ACCURACY, BYTES, OF_SITES, ROUNDS, in_sections, setting
 from fedtransfer.simulations.report.sentences import caption, fact, paragraphs, sentence, table
-from fedtransfer.simulations.report.texts import NONE, listed, percent, power, printable
+from fedtransfer.simulations.report.texts import NONE, listed, percent, pixels, power, printable
 
 _WITHOUT_EFFECT = {"out", "store", "prepared", "resume", "log_json", "threads"}
 _COLUMNS = 6  # most runs that are columns, or in the chart by site
@@ -140,7 +140,8 @@ def _backbones(runs: Sequence[Run]) -> Table:
     used: dict[tuple[str, str, str], list[str]] = {}
     for run in runs:
         backbone = run.summary["backbone"]
-        key = printable(backbone["name"]), f"{backbone['resolution']} px", backbone["fingerprint"]
+        resolution = pixels(backbone["name"], backbone["resolution"])
+        key = printable(backbone["name"]), resolution, backbone["fingerprint"]
         used.setdefault(key, []).append(printable(run.name, 40))
     rows = []
     for key, names in used.items():

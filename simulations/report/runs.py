@@ -16,7 +16,7 @@ from fedtransfer.simulations.report.charts import dot_chart, line_chart
 from fedtransfer.simulations.report.counts import confusion, partition
 from fedtransfer.simulations.report.reading import Run, of_training, real
 from fedtransfer.simulations.report.sentences import caption, fact, paragraphs, sentence, table
-from fedtransfer.simulations.report.texts import names, percent, power, printable
+from fedtransfer.simulations.report.texts import names, percent, pixels, power, printable
 from fedtransfer.simulations.scoring.estimate import rising
 
 ACCURACY = Axis("accuracy", kind="percent")
@@ -158,7 +158,8 @@ def _closing(run: Run) -> list[Section]:
     changes = paragraphs("run", "changed_settings", number, len(fields))
     settings = [_panel(run.config, panel, of_panel) for panel, of_panel in panels.items()]
     code = [f"fedtransfer simulate --config {run.folder}/config.toml", _command(run.config)]
-    rows = [("name", printable(backbone["name"])), ("resolution", f"{backbone['resolution']} px")]
+    name, resolution = backbone["name"], backbone["resolution"]
+    rows = [("name", printable(name)), ("resolution", pixels(name, resolution))]
     used = table("backbone", [*rows, ("fingerprint", backbone["fingerprint"])])
     return [
         Section("configuration", "Configuration", changes, tables=settings, folded=True),

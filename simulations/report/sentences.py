@@ -87,6 +87,7 @@ _NUMBERS = (counted, size, texts.percent, texts.number, texts.decimals, texts.ep
 _FILTERS: dict[str, Callable[..., Any]] = {
     **{function.__name__: function for function in _NUMBERS},
     "name": printable,
+    "backbone": texts.backbone,
     "span": _span,
     "listed": lambda names: texts.listed(list(names)),
     "ranges": texts.numbers_in_words,

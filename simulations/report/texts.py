@@ -10,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from fedtransfer.common.data.feature_card import card_of
+
 NONE = "—"
 _JOINERS = "\u200c\u200d"  # of scripts and emoji: the only invisible characters that are kept
 
@@ -24,6 +26,19 @@ def printable(text: Any, length: int = 80) -> str:
     if len(visible) <= length:
         return visible
     return f"{visible[: length // 2]}…{visible[len(visible) - (length - 1) // 2 :]}"
+
+
+def backbone(name: Any, resolution: Any) -> str:
+    """Return a backbone at its resolution; or the width and origin of ready-made features."""
+    if card := card_of(str(name)):
+        origin = f" ({printable(card.name, 60)})" if card.name else ""
+        return f"ready-made features of width {card.width}{origin}"
+    return f"{printable(name, 60)} at {resolution} px"
+
+
+def pixels(name: Any, resolution: Any) -> str:
+    """Return a backbone's resolution, or a dash for ready-made features."""
+    return NONE if card_of(str(name)) else f"{resolution} px"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -13,14 +13,14 @@ Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta", "rmsprop",
     "adafactor", "lion", "ftrl",
 ]  # fmt: skip
-_READY_MADE = re.compile(r"(?:[\w.-]+-)?features-([1-9]\d*)")
+READY_MADE = re.compile(r"(?:(?P<name>[\w.-]+)-)?features-(?P<width>[1-9]\d*)(?:@(?P<version>[\w.-]+))?")
 _ONNX = re.compile(r"(.+?\.onnx)(?:#(.+))?", re.DOTALL)
 
 
 def ready_made_width(backbone: str) -> int:
-    """Return D of ``features-D`` or ``NAME-features-D``: sites hold features, no images; else 0."""
-    match = _READY_MADE.fullmatch(backbone)
-    return int(match[1]) if match else 0
+    """Return D of ``[NAME-]features-D[@VERSION]``: sites hold features, no images; else 0."""
+    match = READY_MADE.fullmatch(backbone)
+    return int(match["width"]) if match else 0
 
 
 def onnx_parts(backbone: str) -> tuple[Path, str] | None:
@@ -35,7 +35,8 @@ class DataSettings(SettingsGroup):
     panel = "Data"
     data: str = option("cifar10-demo", min_length=1)
     """A data set by name (cifar10-demo, cifar10, cifar100, fashion-mnist, mnist), a folder with a
-    folder a class, a CSV manifest (path,label[,split][,group]) or an .npz archive."""
+    folder a class, a CSV manifest (path,label[,split][,group]), an .npz archive, or a file of
+    ready-made features (.npz, .h5, .parquet, .csv)."""
     sites: int = option(10, ge=1, le=100_000)
     """Number of sites (with --partition natural: taken from the data)."""
     unseen_sites: int = option(0, ge=0)
@@ -43,7 +44,7 @@ class DataSettings(SettingsGroup):
     with 1, 5 and 20 images per class."""
     partition: Literal["iid", "dirichlet", "pathological", "natural"] = option("dirichlet")
     """How images are spread over sites; natural: each folder of --data is a site
-    with its class folders."""
+    with its class folders, or the column site of a features file says so."""
     alpha: float = option(0.3, gt=0)
     """Dirichlet concentration: the smaller, the more the sites differ in classes."""
     classes_per_site: int = option(2, ge=1)
@@ -67,7 +68,8 @@ class BackboneSettings(SettingsGroup):
         description=f"The frozen, pretrained network that turns images into features: {BUNDLED} (bundled),"
         f" {', '.join(KERAS_BACKBONES)}, or a file of your own: a Keras model (.keras, .h5) or a network"
         " in ONNX (FILE.onnx, or FILE.onnx#OUTPUT for one of its outputs or inner tensors); or"
-        " features-D, if the data are ready-made features of width D (.npz).",
+        " features-D, if the data are ready-made features of width D. A features file says which"
+        " network made its features, so the backbone follows from it.",
     )
     weights: str = option("")
     """Weights for a ResNet50/101/152V2: a file (.weights.h5, .h5, .keras) or the prefix of a
