@@ -180,6 +180,7 @@ def _check_backbone(query: Query, config: RunConfig, node: Node) -> None:
         raise SiteError("backbone-differs", f"this site has {why}")
     expected = card_of(query.backbone)
     if expected and expected.version and not card and isinstance(node, DeployedNode):
+        node.images()  # raises if there are no data: that is the reason then
         raise SiteError(
             "backbone-differs",
             f"the run is on ready-made features of {expected}; this site's data do not say what made them, "

@@ -17,7 +17,8 @@ from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.consent.ledger import SiteLedger, refuse_beyond_budget
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.common.backbone.backbone import configured_backbone
-from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig
+from fedtransfer.common.config.config import BUNDLED, RunConfig
+from fedtransfer.common.data.feature_card import card_of
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.head import head_spec
 from fedtransfer.common.head.schedule import layers, rate
@@ -46,8 +47,8 @@ def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: st
             f"this site takes part in {', '.join(consent.methods)} only, the run uses {', '.join(others)}; "
             "agree on one of these",
         )
-    named = settings.backbone or (settings.weights and config.backbone in KERAS_BACKBONES)
-    if config.backbone != BUNDLED and not named:  # a site opens, or fetches, only what it names itself
+    opened = config.backbone != BUNDLED and not card_of(config.backbone)
+    if opened and not site.names(config):  # a site opens, or fetches, only what it names itself
         raise SiteError(
             "backbone-not-held",
             "the run wants another backbone than the bundled one, and this site names none; put the file "

@@ -141,7 +141,12 @@ class SiteFolder:
         if config.feature_statistics and site.feature_statistics:
             changes["feature_statistics"] = str(self.path(site.feature_statistics))
         config = config.model_copy(update=changes)
-        return without_network(config, self.card) if self.card else config
+        card = self.card
+        return without_network(config, card, named=self.names(config)) if card else config
+
+    def names(self, config: RunConfig) -> bool:
+        """Whether the site itself names the file of a run's network, as it must to be opened."""
+        return bool(self.settings.backbone or (self.settings.weights and config.backbone in KERAS_BACKBONES))
 
     @property
     def card(self) -> FeatureCard | None:

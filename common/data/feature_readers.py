@@ -119,7 +119,7 @@ def read_parquet(path: Path) -> Contents:
         raise UserError(
             f"{path}: a Parquet file; pip install 'fedtransfer[parquet]' to read it, or write an .h5 file"
         ) from None
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path, page_checksum_verification=True)
     schema, card = file.schema_arrow, (file.schema_arrow.metadata or {}).get(CARD.encode())
     if FEATURES in schema.names:
         names, kind = [FEATURES], schema.field(FEATURES).type
@@ -240,7 +240,8 @@ def _numbers(
 ) -> NDArray[np.float32]:
     """Convert the columns at some positions. Raises UserError: one is no number."""
     try:
-        return np.array([[row[at] for at in positions] for row in block], np.float32)
+        with np.errstate(over="ignore"):
+            return np.array([[row[at] for at in positions] for row in block], np.float32)
     except ValueError:
         for number, row in enumerate(block, before + 1):
             for i, at in enumerate(positions):

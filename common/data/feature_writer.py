@@ -63,7 +63,8 @@ def _write_h5(path: Path, card: FeatureCard, columns: Columns, blocks: Blocks) -
         file.attrs[CARD] = card.to_json()
         for name, values in columns.items():
             file.create_dataset(name, data=[*values], dtype=h5py.string_dtype())
-        features, row = file.create_dataset(FEATURES, (card.rows, card.width), "<f4"), 0
+        shape, row = (card.rows, card.width), 0
+        features = file.create_dataset(FEATURES, shape, "<f4", fletcher32=True)  # checksums
         for block in blocks:
             features[row : row + len(block)] = block
             row += len(block)
@@ -75,7 +76,7 @@ def _write_parquet(path: Path, card: FeatureCard, columns: Columns, blocks: Bloc
 
     fields = [*((name, pa.string()) for name in columns), (FEATURES, pa.list_(pa.float32(), card.width))]
     schema, row = pa.schema(fields, {CARD: card.to_json()}), 0
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for block in blocks:
             texts = [pa.array(values[row : row + len(block)], pa.string()) for values in columns.values()]
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), card.width)

@@ -60,15 +60,16 @@ def refuse_pixels(config: RunConfig, tables: Sequence[FeatureTable]) -> None:
         raise UserError(f"{tables[0].path}: ready-made features; {unusable} needs images")
 
 
-def without_network(config: RunConfig, card: FeatureCard) -> RunConfig:
+def without_network(config: RunConfig, card: FeatureCard, *, named: bool) -> RunConfig:
     """Return a run's settings for a site with features whose network need not be here.
 
-    If it is not, the card takes its place: its SHA-256 is the fingerprint that sites compare.
+    If it is not, the card takes its place: its SHA-256 is the fingerprint that sites compare. Only
+    a file that is ``named`` by the site itself is looked for.
 
     Raises:
         UserError: the run subtracts a public mean that only comes with the network.
     """
-    is_here = config.backbone == BUNDLED or origin(config.backbone, config.weights) is not None
+    is_here = config.backbone == BUNDLED or (named and origin(config.backbone, config.weights) is not None)
     if card_of(config.backbone) or is_here or not card.sha256:
         return config
     if config.standardise == "centre" and not config.feature_statistics:
