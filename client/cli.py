@@ -32,7 +32,12 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR", show_default=False)],
     name: Annotated[str, typer.Option(help="The site's name.")],
     coordinator: Annotated[str, typer.Option(help="The coordinator's address.", metavar="HOST:PORT")],
-    data: Annotated[Path, typer.Option(help="Images: class folders, a CSV manifest or an .npz archive.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Images: class folders, a CSV manifest or an .npz archive; or ready-made features."
+        ),
+    ],
     ca: Annotated[
         Path | None, typer.Option(help="The coordinator's ca.crt (or put it into DIR later).")
     ] = None,
@@ -252,7 +257,9 @@ def predict(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False
+            help="Image files, folders of them, and features files.",
+            metavar="IMAGE_OR_FOLDER…",
+            show_default=False,
         ),
     ],
     folder: Dir = HERE,

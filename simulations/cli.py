@@ -122,7 +122,8 @@ def simulate(
 def predict(
     run: RunPath,
     paths: Annotated[list[Path], typer.Argument(
-        help="Image files, and folders of them.", metavar="IMAGE_OR_FOLDER…", show_default=False)],
+        help="Image files, folders of them, and features files.", metavar="IMAGE_OR_FOLDER…",
+        show_default=False)],
     csv_output: Annotated[bool, typer.Option(
         "--csv", help="Print a CSV table: path, class, probability, then each class's.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object an image.")] = False,
@@ -144,7 +145,8 @@ def predict(
 def evaluate(
     run: RunPath,
     data: Annotated[str, typer.Argument(
-        help="Labelled images: a folder of class folders, a CSV manifest, an .npz or a named data set.",
+        help="Labelled images: class folders, a CSV manifest, an .npz, a features file or a named "
+        "data set.",
         show_default=False)],
     split: Annotated[Split | None, typer.Option(
         help="Which images (default: test if the data or the run have a test split, else all).")] = None,
