@@ -257,9 +257,7 @@ def predict(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Image files, folders of them, and features files.",
-            metavar="IMAGE_OR_FOLDER…",
-            show_default=False,
+            help="Images, folders of them, features files.", metavar="IMAGE_OR_FOLDER…", show_default=False
         ),
     ],
     folder: Dir = HERE,

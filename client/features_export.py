@@ -47,10 +47,12 @@ def export_features(
     check_kind(out)
     backbone, listed = configured_backbone(config), read_source(source)
     store = open_store(backbone, config.store)
-    found = extract(store, backbone, listed.images, threads=config.threads, progress=progress)
-    pairs = [(image, key) for image, key in zip(listed.images, found.keys, strict=True) if key]
+    extraction = extract(store, backbone, listed.images, threads=config.threads, progress=progress)
+    pairs = [(image, key) for image, key in zip(listed.images, extraction.keys, strict=True) if key]
     if not pairs:
-        raise UserError(f"{source}: none of its images can be read; the first: {found.problems[0].reason}")
+        raise UserError(
+            f"{source}: none of its images can be read; the first: {extraction.problems[0].reason}"
+        )
     columns = {
         "id": [_id(image, source) for image, _ in pairs],
         "label": [image.label for image, _ in pairs],
@@ -63,7 +65,7 @@ def export_features(
         raise UserError(f"{source}: it lists {name} {times} times; a features file has one row an image")
     card = card_for(backbone, len(pairs))
     write_features(out, card, columns, _blocks(store, [key for _, key in pairs]))
-    return card, (*listed.problems, *found.problems)
+    return card, (*listed.problems, *extraction.problems)
 
 
 def _blocks(store: FeatureStore, keys: Sequence[bytes]) -> Iterator[NDArray[np.float32]]:

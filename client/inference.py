@@ -18,6 +18,7 @@ from rich.table import Table
 from fedtransfer.common.data.feature_table import feature_table, holds_features, row_of, tables_of
 from fedtransfer.common.data.images import Image, Problem
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.ready_made import check_tables
 from fedtransfer.common.head.metrics import Counts, confusion_matrix
 from fedtransfer.common.head.model import Classifier
 from fedtransfer.common.support.pictures import save_heat_map
@@ -32,7 +33,8 @@ def classify(model: Classifier, images: Sequence[Image]) -> Iterator[NDArray[np.
     Raises:
         UserError: ready-made features are of another backbone than the model's.
     """
-    model.check(tables_of(image.path for image in images))
+    if model.backbone:
+        check_tables(tables_of(image.path for image in images), model.backbone)
 
     def predict(image: Image) -> NDArray[np.float32] | Problem:
         try:

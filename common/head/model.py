@@ -29,11 +29,9 @@ from fedtransfer.common.backbone.compiled import copies
 from fedtransfer.common.backbone.cut import HEAD
 from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.config.settings.training import onnx_parts, ready_made_width
-from fedtransfer.common.data.feature_table import FeatureTable
 from fedtransfer.common.data.images import Content, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import FeatureMap, feature_map
-from fedtransfer.common.features.ready_made import check_tables
 from fedtransfer.common.head.head import (
     Arrays,
     HeadSpec,
@@ -71,11 +69,6 @@ class Classifier:
         if self.backbone and not isinstance(content, bytes) and content.ndim == 1:
             return vector(content, self.backbone.features)
         return vector(content, self.width) if self.width else decode(content)
-
-    def check(self, tables: Sequence[FeatureTable]) -> None:
-        """Check that features files are of its backbone. Raises UserError: one is not."""
-        if self.backbone:
-            check_tables(tables, self.backbone)
 
     def predict(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Return the probabilities (C,) of an image (H, W, 3) uint8, or features (d,) float32."""
