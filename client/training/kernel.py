@@ -9,6 +9,7 @@ the user's cache.
 import ctypes
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -24,6 +25,7 @@ from fedtransfer.common.support.files import cache_folder, write_whole
 TILE = 32  # images worked with at a time, for which there is working memory
 OPTIMIZERS = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3, "adamw": 3}
 _LINE = 16  # float32 numbers in a line of a CPU's cache
+_MADV_DONTNEED = 4
 _DIGEST = 32  # bytes of SHA-256, before the machine code in its file
 
 Kernel = Callable[[Sequence[NDArray[Any]], Sequence[int], Sequence[float]], None]
@@ -56,7 +58,9 @@ _lock = threading.Lock()
 @lru_cache(maxsize=1)
 def _kernel() -> Kernel:
     machine = host_machine()
-    return loaded(machine_code(machine), machine)
+    take_steps = loaded(machine_code(machine), machine)
+    _release_translator()
+    return take_steps
 
 
 def host_machine() -> Any:
@@ -150,3 +154,16 @@ def loaded(code: bytes, machine: Any) -> Kernel:
         train(nothing, nothing, *(array.ctypes.data for array in arrays), *counts, *factors)
 
     return take_steps
+
+
+def _release_translator() -> None:
+    """On Linux, give back the memory that LLVM's own code takes: 50 of the 65 MB that this adds.
+
+    Code is never written to, so where it is needed again it is read from its file again.
+    """
+    if sys.platform != "linux":
+        return
+    for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
+        if " r-xp " in line and "libllvmlite" in line:
+            begin, end = (int(address, 16) for address in line.split()[0].split("-"))
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_DONTNEED)
