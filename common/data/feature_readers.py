@@ -22,6 +22,7 @@ TEXTS = ("id", "label", "group", "split", "site")
 Read = Callable[[int, int], NDArray[Any]]
 _NUMBERED = re.compile(r"f?(\d+)")
 _CSV_ROWS = 1024  # rows of text that are made numbers at a time
+_BUFFER = 2**20  # bytes of a Parquet column in memory; else all of a row group are
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def read_parquet(path: Path) -> Contents:
         raise UserError(
             f"{path}: a Parquet file; pip install 'fedtransfer[parquet]' to read it, or write an .h5 file"
         ) from None
-    file = pq.ParquetFile(path, page_checksum_verification=True)
+    file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER)
     schema, card = file.schema_arrow, (file.schema_arrow.metadata or {}).get(CARD.encode())
     if FEATURES in schema.names:
         names, kind = [FEATURES], schema.field(FEATURES).type
