@@ -75,8 +75,12 @@ class Node:
     ) -> None:
         """Keep the head in ``task``: the result of a run, or the ``personal`` head made from it."""
         self.state.mkdir(parents=True, exist_ok=True)
-        path = self.state / ("personal-head.npz" if personal else "head.npz")
-        save_head(path, task.head, task.classes, fingerprint, task.extra.get(MOMENTS), task.trainable)
+        path, moments = (
+            self.state / ("personal-head.npz" if personal else "head.npz"),
+            task.extra.get(MOMENTS),
+        )
+        # Flushing a head at each of many sites takes longer than their training.
+        save_head(path, task.head, task.classes, fingerprint, moments, task.trainable, durable=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,6 +138,8 @@ def trial(request: Trial, site: Site) -> protocol.Tally:
     """Score several heads on validation images, each under several factors on its scores."""
     x, y = _data("validation", request, site)
     losses = np.zeros((len(request.heads), len(request.factors)))
+    if not len(y):
+        return protocol.Tally(*_heading(request, site), 0, losses)
     with trainer(*_head_and_recipe(site, request)) as t:
         for i, head in enumerate(request.heads):
             for j, factor in enumerate(request.factors):

@@ -22,6 +22,7 @@ from fedtransfer.common.data.images import Problem
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.feature_map import Moments
 from fedtransfer.common.head.head import head_spec, load_head, load_layer, load_moments
+from fedtransfer.common.seeds import generator
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.pictures import save_heat_map
 from fedtransfer.common.support.processes import CORES
@@ -38,6 +39,8 @@ from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_proc
 from fedtransfer.simulations.scoring.baselines import Baselines, measure, run_baselines
 
 log = logging.getLogger(__name__)
+
+_MOST_SITES = 1000  # in a picture
 
 
 @dataclass(frozen=True)
@@ -198,12 +201,20 @@ def write(
 def plot_partition(
     sites: Mapping[str, SiteData], classes: Sequence[str], path: Path, *, hidden: bool
 ) -> None:
-    """Draw numbers of training and validation images; if ``hidden``, sites tell nobody of them."""
-    images = [site.images_by_class() for site in sites.values()]
+    """Draw numbers of training and validation images; if ``hidden``, sites tell nobody of them.
+
+    Of very many sites a random sample is drawn, which the title says.
+    """
+    sample = list(sites)
+    if len(sites) > _MOST_SITES:
+        sample = sorted(map(str, generator(0, "sites of a picture").permutation(sample)[:_MOST_SITES]))
+    images = [sites[name].images_by_class() for name in sample]
     counts = np.array([[sum(by_class.get(name, (0, 0))[:2]) for name in classes] for by_class in images])
     title = "Images for training and validation, by site and class"
     title += "\n(known to the simulation alone: sites tell nobody)" * hidden
-    save_heat_map(path, counts, list(sites), classes, title, ("class", "site"))
+    if len(sample) < len(sites):
+        title += f"\n(a random sample of {len(sample):,} of {len(sites):,} sites)"
+    save_heat_map(path, counts, sample, classes, title, ("class", "site"))
 
 
 def prepare(config: RunConfig, folder: Path, *, force: bool = False) -> int:

@@ -107,18 +107,19 @@ def mix(start: Arrays, end: Arrays, share: float) -> Arrays:
 
 def save_head(
     path: Path, head: Sequence[NDArray[np.float32]], classes: Sequence[str], fingerprint: str,
-    moments: Moments | None = None, layer: str = HEAD,
+    moments: Moments | None = None, layer: str = HEAD, *, durable: bool = True,
 ) -> None:  # fmt: skip
     """Write a head's arrays and class names to a ``.npz`` file; equal heads give equal bytes.
 
     Next to them are the backbone's fingerprint, the federation's moments, if features are
-    standardised by them, and the layer of the backbone at which the arrays begin.
+    standardised by them, and the layer of the backbone at which the arrays begin. ``durable`` is as
+    in ``replacement``.
     """
     named: dict[str, Any] = {f"array_{i}": array for i, array in enumerate(head)}
     named |= dict(zip(_MOMENTS, moments or (), strict=bool(moments)))
     if layer != HEAD:
         named["layer"] = np.array(layer)
-    with replacement(path) as temporary, temporary.open("wb") as file:
+    with replacement(path, durable=durable) as temporary, temporary.open("wb") as file:
         np.savez(file, classes=np.array(classes), fingerprint=np.array(fingerprint), **named)
 
 

@@ -6,8 +6,8 @@ JSON to a ledger, and ``read_lines`` reads one back. A power cut can leave half 
 the end of a ledger; the next ``append_line`` ends such a line and marks it as torn. ``write_round``
 writes the arrays of a round to a file whose name has a hash of its content.
 
-All of them flush to the disk before they return. Only a ledger that nobody would miss skips that
-(``durable=False``).
+All of them flush to the disk before they return. Only what nobody would miss skips that
+(``durable=False``): after a power cut a simulation is run again.
 """
 
 import csv
@@ -45,7 +45,9 @@ def cache_folder(name: str) -> Path:
 
 
 @contextmanager
-def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Iterator[Path]:
+def replacement(
+    path: Path, *, mode: int = 0o666, suffix: str = ".tmp", durable: bool = True
+) -> Iterator[Path]:
     """Yield an empty temporary file next to ``path``, which replaces ``path`` once it is written.
 
     If the body raises, ``path`` stays as it was. A killed writer leaves its temporary file behind;
@@ -55,6 +57,7 @@ def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Itera
         path: the file to replace; its folder must exist.
         mode: permissions of the file, less the umask; they hold from its first byte on.
         suffix: ends the temporary file's name, for writers that choose a format by it.
+        durable: whether it is on the disk on return; if not, it survives a kill and no power cut.
 
     Raises:
         OSError: the file cannot be written; ``path`` is as it was.
@@ -63,12 +66,14 @@ def replacement(path: Path, *, mode: int = 0o666, suffix: str = ".tmp") -> Itera
         >>> with replacement(Path("model.keras"), suffix=".keras") as temporary:
         ...     model.save(temporary)
     """
-    with replacements({path: mode}, suffix) as [temporary]:
+    with replacements({path: mode}, suffix, durable=durable) as [temporary]:
         yield temporary
 
 
 @contextmanager
-def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[list[Path]]:
+def replacements(
+    modes: Mapping[Path, int], suffix: str = ".tmp", *, durable: bool = True
+) -> Iterator[list[Path]]:
     """Yield a temporary file for each path; none is replaced before all are on the disk."""
     temporaries = []
     try:
@@ -78,7 +83,7 @@ def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[li
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
             temporaries.append(temporary)
         yield temporaries
-        for temporary in temporaries:
+        for temporary in temporaries if durable else ():
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
         for temporary, path in zip(temporaries, modes, strict=True):
@@ -87,7 +92,7 @@ def replacements(modes: Mapping[Path, int], suffix: str = ".tmp") -> Iterator[li
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
         raise
-    for folder in {path.parent for path in modes}:
+    for folder in {path.parent for path in modes} if durable else ():
         _sync_folder(folder)
 
 

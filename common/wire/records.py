@@ -97,7 +97,7 @@ def pack(value: Any) -> RecordDict:
         plain[_LAYOUT] = [
             [name, [[a.dtype.str, *a.shape] for a in arrays]] for name, arrays in groups.items()
         ]
-    data = b"".join(_padded(array) for arrays in groups.values() for array in arrays)
+    data = b"".join(part for arrays in groups.values() for array in arrays for part in _padded(array))
     first, *more = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)] or [b""]
     # One text for all plain fields: Flower spends more time on a key than on its value.
     text = json.dumps(plain, ensure_ascii=False, default=dict)
@@ -211,8 +211,9 @@ def _padded_size(array: NDArray[Any]) -> int:
     return -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
-def _padded(array: NDArray[Any]) -> bytes:
-    return array.tobytes().ljust(_padded_size(array), b"\0")
+def _padded(array: NDArray[Any]) -> tuple[memoryview, bytes]:
+    """Return an array's bytes without a copy, and the zeros after them."""
+    return np.ascontiguousarray(array).data, bytes(_padded_size(array) - array.nbytes)
 
 
 def _array(entry: Sequence[Any], data: bytes, start: int) -> NDArray[Any]:

@@ -23,6 +23,7 @@ depends on small differences of large numbers. Under noise these differences are
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,20 +67,26 @@ def layout(kind: str, features: int, classes: int) -> Layout:
 
 def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the upper triangle of a symmetric matrix (m, m), row by row: (m(m+1)/2,)."""
-    return matrix[_upper(len(matrix))]
+    return matrix.take(_upper(len(matrix))[0])
 
 
 def unpack_triangle(packed: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the symmetric matrix (m, m) of an upper triangle from ``pack_triangle``."""
     size = (int(np.sqrt(8 * len(packed) + 1)) - 1) // 2
-    matrix, upper = np.empty((size, size)), _upper(size)
-    matrix[upper] = packed
-    matrix.T[upper] = packed
+    matrix, (places, _) = np.empty((size, size)), _upper(size)
+    matrix.put(places, packed)
+    matrix.T.flat[places] = packed
     return matrix
 
 
-def _upper(size: int) -> NDArray[np.bool_]:
-    return ~np.tri(size, k=-1, dtype=np.bool_)
+@lru_cache(maxsize=1)
+def _upper(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the upper triangle's places in a flat matrix, row by row, and the column of each."""
+    places = np.flatnonzero(~np.tri(size, k=-1, dtype=np.bool_))
+    columns = places % size
+    for array in (places, columns):
+        array.flags.writeable = False  # all threads share it
+    return places, columns
 
 
 def check_sums(sums: Sums, kind: str, features: int, classes: int, unit: bool = False) -> None:
@@ -146,11 +153,11 @@ def _check_gram(
     if (np.abs(totals - expected) > _SLACK * _bound(examples, squares)).any():
         raise ProtocolError("sent a Gram matrix and sums by class that contradict each other")
     sizes = np.sqrt(squares)
-    at = 0
-    for row, length in enumerate(lengths.tolist()):  # |G_ij| ≤ √(G_ii G_jj)
-        entries, at = packed[at : at + length], at + length
-        if (np.abs(entries) > (1 + _SLACK) * sizes[row] * sizes[row:] + np.finfo(np.float64).tiny).any():
-            raise ProtocolError("sent a Gram matrix that no features have")
+    most = np.repeat((1 + _SLACK) * sizes, lengths)  # |G_ij| ≤ √(G_ii G_jj)
+    most *= sizes.take(_upper(len(sizes))[1])
+    most += np.finfo(np.float64).tiny
+    if (np.abs(packed) > most).any():
+        raise ProtocolError("sent a Gram matrix that no features have")
     if unit and squares[:-1].sum() > (1 + _SLACK) * examples:
         raise ProtocolError("sent a Gram matrix that its number of features of length 1 cannot have")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedtransfer.common.features.feature_map import Moments, moments_of
 from fedtransfer.common.head.head import Arrays, HeadSpec, initial_head
+from fedtransfer.common.methods import METHODS
 from fedtransfer.common.privacy.closed_form import total_deviation
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Gather, Sums, Tally, Trial
@@ -71,14 +72,12 @@ def _gather(messenger: Messenger, statistic: str, extra: protocol.Extra) -> tupl
     if messenger.config.private:
         messenger = replace(messenger, config=messenger.config.model_copy(update={"round_retries": 0}))
     sites, classes = messenger.federation.trainers, messenger.terms.classes
+    # Most heads are made of the total alone, which takes the memory of one site's sums.
+    add = statistic == "moments" or METHODS[messenger.config.one_shot].masks.allowed
     answers = messenger.ask_all(
-        protocol.GATHER,
-        Sums,
-        0,
-        sites,
-        lambda site: Gather(site, 0, classes, statistic, extra=extra),
-        len(sites),
-    )
+        protocol.GATHER, Sums, 0, sites, lambda site: Gather(site, 0, classes, statistic, extra=extra),
+        len(sites), add=add,
+    )  # fmt: skip
     messenger.report(0, "sums", sites, answers)
     return answers.summands, len(answers.admitted)
 

@@ -62,9 +62,9 @@ class Terms:
 class Answers:
     """The sites' answers to one request."""
 
-    admitted: dict[str, Any] = field(default_factory=dict)  # site → its answer; under masks without numbers
+    admitted: dict[str, Any] = field(default_factory=dict)  # site → its answer; without arrays if added up
     refused: dict[str, str] = field(default_factory=dict)  # site → why its reply was refused
-    total: Any = None  # under masks, the sum of the admitted answers
+    total: Any = None  # under masks, or where sums are added on arrival, the sum of the admitted answers
     failure: str = ""  # why there is no total under masks
     bytes_down: int = 0  # size of a message to a site
     bytes_up: int = 0  # size of a message from a site

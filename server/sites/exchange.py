@@ -1,7 +1,7 @@
 """One exchange of messages with sites, by name. Every wait is bounded."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -22,6 +22,22 @@ class Replies:
     by_site: dict[str, list[Message]]  # every site of the exchange; a correct one sends one reply
     bytes_down: int
     bytes_up: int
+
+
+def exchange_in_groups(
+    grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float
+) -> Iterator[Replies]:
+    """Do as ``exchange`` with as many sites at a time as the grid takes; yield the groups' replies.
+
+    The sites of a group have their replies, or are given up after ``timeout`` seconds, before the
+    next group is sent its content: memory holds the heads and sums of one group. A grid takes all
+    sites at once unless it has a ``group``, a number of sites.
+    """
+    sites = list(contents)
+    size = getattr(grid, "group", 0) or max(1, len(sites))
+    for start in range(0, len(sites), size):
+        group = {site: contents[site] for site in sites[start : start + size]}
+        yield exchange(grid, nodes, group, kind, timeout)
 
 
 def exchange(

@@ -25,7 +25,7 @@ from fedtransfer.common.wire.protocol import Description, Preparing, Query
 from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.sites.admission import Answers, admit, is_gone
 from fedtransfer.server.sites.cohort import cohort_size, quorum
-from fedtransfer.server.sites.exchange import exchange
+from fedtransfer.server.sites.exchange import exchange_in_groups
 
 log = logging.getLogger(__name__)
 
@@ -135,30 +135,34 @@ def _describe(
     """Query every node, and again those that are restarting or still preparing features."""
     began = time.monotonic()
     result, pending = Answers(), sorted(nodes)
-    preparing: set[str] = set()
+    preparing, silent = (
+        set[str](),
+        set[str](),
+    )  # sites that prepare, and those without an answer to the last query
     while pending and (left := began + config.round_timeout - time.monotonic()) > 0:
-        replies = exchange(grid, nodes, dict.fromkeys(pending, query), protocol.QUERY, left)
-        answers = admit(replies.by_site, Description, Preparing)
-        patience = began + config.join_timeout - time.monotonic()
-        pending = [site for site in answers.refused if patience > 0 and is_gone(replies.by_site[site])]
-        if pending:
+        queries, pending = dict.fromkeys(pending, query), []
+        gone: set[str] = set()
+        silent.clear()
+        for replies in exchange_in_groups(grid, nodes, queries, protocol.QUERY, left):
+            answers = admit(replies.by_site, Description, Preparing)
+            patience = began + config.join_timeout - time.monotonic()
+            gone.update(s for s in answers.refused if patience > 0 and is_gone(replies.by_site[s]))
+            silent.update(site for site, received in replies.by_site.items() if not received)
+            result.refused.update({site: why for site, why in answers.refused.items() if site not in gone})
+            for site, reply in answers.admitted.items():
+                if isinstance(reply, Preparing):
+                    for callback in callbacks:
+                        callback.on_preparing(site, reply.done, reply.total)
+                    preparing.add(site)
+                    pending.append(site)
+                else:
+                    result.admitted[site] = reply
+        if gone:
             time.sleep(POLL_SECONDS)
-            wait_for_return(grid, [nodes[site] for site in pending], patience)
-        result.refused.update({site: why for site, why in answers.refused.items() if site not in pending})
-        for site, reply in answers.admitted.items():
-            if isinstance(reply, Preparing):
-                for callback in callbacks:
-                    callback.on_preparing(site, reply.done, reply.total)
-                preparing.add(site)
-                pending.append(site)
-            else:
-                result.admitted[site] = reply
+            wait_for_return(grid, [nodes[site] for site in gone], patience)
+            pending += sorted(gone)
     # The time left for the last query may have been too short for an answer.
-    late = [
-        site
-        for site in preparing
-        if site in pending or (site in result.refused and not replies.by_site.get(site))
-    ]
+    late = [site for site in preparing if site in pending or (site in result.refused and site in silent)]
     why = f"was still preparing its features after {config.round_timeout:g} s (--round-timeout)"
     result.refused.update(dict.fromkeys(late, why))
     return result

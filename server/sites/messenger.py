@@ -19,9 +19,10 @@ from fedtransfer.server.masking.exchange import ask_masked
 from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.sites.admission import Answers, Terms, admit
 from fedtransfer.server.sites.cohort import quorum
-from fedtransfer.server.sites.exchange import exchange
+from fedtransfer.server.sites.exchange import exchange_in_groups
 from fedtransfer.server.sites.federation import Federation, lines_of, wait_for_return
 from fedtransfer.server.sites.public import PublicImages
+from fedtransfer.server.sites.total import RunningTotal
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +42,20 @@ class Messenger:
     spending: RunLedger | None = None  # if the run promises differential privacy
     public: PublicImages | None = None  # which heads are scored on instead of the sites' images
 
-    def ask(self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]) -> Answers:
-        """Send each site its request once, and admit the answers that fit."""
+    def ask(
+        self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request],
+        total: RunningTotal | None = None,
+    ) -> Answers:  # fmt: skip
+        """Send each site its request once, and admit the answers that fit.
+
+        With a ``total`` their arrays are added to it as they arrive, and held nowhere else.
+        """
         began = time.monotonic()
         if self.config.masks and requests:
             answers = ask_masked(self.grid, self.config, self.federation, self.terms, kind, answer, requests)
             exchanging = time.monotonic() - began
         else:
-            replies = exchange(self.grid, self.federation.nodes, requests, kind, self.config.round_timeout)
-            exchanging = time.monotonic() - began
-            request = next(iter(requests.values()), None)
-            answers = admit(replies.by_site, answer, request=request, terms=self.terms)
-            answers = replace(answers, bytes_down=replies.bytes_down, bytes_up=replies.bytes_up)
+            answers, exchanging = self._exchanged(kind, answer, requests, total)
         if not (self.config.secret_cohorts and kind == TRAIN):  # else a log of a site tells who was drawn
             for site, why in answers.refused.items():
                 log.warning("round %d: %s is left out: %s", number, site, why)
@@ -60,9 +63,26 @@ class Messenger:
                 log.warning("round %d: %s", number, answers.failure)
         return replace(answers, began=began, exchanging=exchanging)
 
+    def _exchanged(
+        self, kind: str, answer: type[Any], requests: Mapping[str, Request], total: RunningTotal | None
+    ) -> tuple[Answers, float]:
+        """Return the answers without masks, and the seconds that their exchange took."""
+        request, result, up, down = next(iter(requests.values()), None), Answers(), 0, 0
+        exchanging, began = 0.0, time.monotonic()
+        for replies in exchange_in_groups(
+            self.grid, self.federation.nodes, requests, kind, self.config.round_timeout
+        ):
+            exchanging += time.monotonic() - began
+            answers = admit(replies.by_site, answer, request=request, terms=self.terms)
+            result.admitted.update(total.added(answers.admitted) if total else answers.admitted)
+            result.refused.update(answers.refused)
+            down, up = down or replies.bytes_down, max(up, replies.bytes_up)
+            began = time.monotonic()
+        return replace(result, bytes_down=down, bytes_up=up), exchanging
+
     def ask_all(
         self, kind: str, answer: type[Any], number: int, sites: Sequence[str],
-        request: Callable[[str], Request], target: int = 0,
+        request: Callable[[str], Request], target: int = 0, *, add: bool = False,
     ) -> Answers:  # fmt: skip
         """Ask these sites. Ask those without a usable answer again while there are too few.
 
@@ -72,6 +92,7 @@ class Messenger:
             number: the round.
             request: makes a site's request.
             target: number of answers that is enough (0: the quorum).
+            add: whether only the total of the answers' arrays is wanted.
 
         Raises:
             UserError: the quorum was missed in every attempt.
@@ -80,10 +101,10 @@ class Messenger:
             return self._ask_masked(kind, answer, number, {site: request(site) for site in sites})
         needed, missing = quorum(len(sites), min(self.config.min_sites, len(sites))), sites
         admitted: dict[str, Any] = {}
-        began, up, exchanging = time.monotonic(), 0, 0.0
+        began, up, exchanging, total = time.monotonic(), 0, 0.0, RunningTotal() if add else None
         for attempt in self.attempts(number):
             requests = {site: request(site) for site in missing}
-            latest = replace(self.ask(kind, answer, number, requests), attempt=attempt)
+            latest = replace(self.ask(kind, answer, number, requests, total), attempt=attempt)
             up = latest.bytes_up if latest.admitted or not admitted else up  # not the size of late refusals
             admitted |= latest.admitted
             exchanging += latest.exchanging
@@ -92,8 +113,10 @@ class Messenger:
                 break
         if len(admitted) < needed:
             raise self.round_error(number, too_few(len(admitted), sites, needed), latest.refused)
-        admitted = dict(sorted(admitted.items()))
-        return replace(latest, admitted=admitted, bytes_up=up, began=began, exchanging=exchanging)
+        return replace(
+            latest, admitted=dict(sorted(admitted.items())), bytes_up=up, began=began, exchanging=exchanging,
+            total=total.value if total else None,
+        )  # fmt: skip
 
     def _ask_masked(
         self, kind: str, answer: type[Any], number: int, requests: Mapping[str, Request]

@@ -101,13 +101,15 @@ class InProcessGrid(Grid):
     Flower 1.41 keeps the identity of a task in a process-global, so one grid is in use at a time.
     """
 
+    group = 64  # sites that get messages at a time: more would only wait, each with a head in memory
+
     client_app: ClientApp
     sites: Sequence[SimulatedSite]
     run_config: Mapping[str, Value]
     threads: int
 
     def __post_init__(self) -> None:
-        self._contexts, self._pending = dict[int, Context](), dict[str, Future[Message]]()
+        self._states, self._pending = dict[int, RecordDict](), dict[str, Future[Message]]()
         self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(7)))
         self._numbers = count(1)  # of messages; random ids would take longer than the copies
         task = TaskIdentity
@@ -174,9 +176,11 @@ class InProcessGrid(Grid):
         """Run the ClientApp on a message; an exception becomes an error reply, as in Flower."""
         try:
             node = request.metadata.dst_node_id
-            if node not in self._contexts:  # created on first use, so that many sites cost nothing before
-                self._contexts[node] = self.context(node, self.sites[node - 1].node_config)
-            reply = self.client_app(message, self._contexts[node])
+            context = self.context(node, self.sites[node - 1].node_config)
+            context.state = self._states.get(node, context.state)
+            reply = self.client_app(message, context)
+            if context.state:  # so that many sites without a state cost nothing
+                self._states[node] = context.state
             reply.metadata.__dict__["_message_id"] = self._new_id()
             return handed_over(reply)
         except BaseException as error:  # sys.exit as well: it would end a site's process, not the federation
