@@ -21,6 +21,7 @@ from fedtransfer.common.errors import UserError
 
 PACKAGES = ("client", "common", "server")
 PUBLISHER = "fedtransfer"
+_SOURCES = (".py", ".ll")  # what is run: Python, and what is translated to machine code
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 _APP = '''"""{name} of the fedtransfer that is installed here."""
@@ -41,7 +42,7 @@ def sources_digest() -> str:
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
+        for path in sorted(path for path in (root / package).rglob("*") if path.suffix in _SOURCES):
             content = path.read_bytes()
             digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()

@@ -58,6 +58,13 @@ def test_any_change_of_the_sources_is_another_bundle(copied: Path, package: str)
     assert len(seen) == 4
 
 
+def test_native_code_is_source_too(copied: Path) -> None:
+    before = bundle.sources_digest()
+    with (copied / "client" / "training" / "kernel.ll").open("a") as file:
+        file.write("; another\n")
+    assert bundle.sources_digest() != before
+
+
 def test_a_file_cannot_pass_for_two(copied: Path) -> None:
     """Names and lengths belong to the digest: what moves from one file to the next shows."""
     one, two = copied / "common" / "zz1.py", copied / "common" / "zz2.py"
