@@ -12,11 +12,10 @@ from onnx import (
     TensorProto,
     ValueInfoProto,
     external_data_helper,
-    helper,
     inliner,
 )
 
-from fedtransfer.common.backbone.onnx_graph import keep_only, uses
+from fedtransfer.common.backbone.onnx_graph import uses
 from fedtransfer.common.errors import UserError
 
 _FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
@@ -160,14 +159,11 @@ def linear_below(graph: GraphProto, output: str) -> tuple[str, bool]:
     return (node.input[0] if node and node.op_type in ("Gemm", "MatMul") else ""), softmax
 
 
-def take_output(model: ModelProto, path: Path, name: str) -> None:
-    """Make a tensor the only output. Raises UserError: no node computes one of this name."""
+def require_tensor(model: ModelProto, path: Path, name: str) -> None:
+    """Raise UserError: no node computes a tensor of this name."""
     if name not in {output for node in model.graph.node for output in node.output}:
         outputs = ", ".join(each.name for each in model.graph.output)
         raise UserError(
             f"--backbone {path}#{name}: the network has no output and no inner tensor of this name; "
             f"its outputs are {outputs}"
         )
-    keep_only(model.graph, name)
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_empty_tensor_value_info(name))

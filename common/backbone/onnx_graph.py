@@ -5,7 +5,7 @@ they fit whatever version a network was exported in.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,22 @@ def uses(node: NodeProto) -> set[str]:
 
 def keep_only(graph: GraphProto, output: str) -> None:
     """Remove the nodes and constants that a tensor does not depend on."""
-    needed, nodes = {output}, []
-    for node in reversed(graph.node):
+    needed = {output}
+    for i, node in reversed([*enumerate(graph.node)]):
         if needed & set(node.output):
-            nodes.append(node)
             needed |= uses(node)
-    initializers = [each for each in graph.initializer if each.name in needed]
-    _replace(graph.node, reversed(nodes))
-    _replace(graph.initializer, initializers)
+        else:
+            del graph.node[i]
+    for i, constant in reversed([*enumerate(graph.initializer)]):
+        if constant.name not in needed:
+            del graph.initializer[i]  # to copy the others would take as much memory as they do
 
 
 def add_around(graph: GraphProto, before: Nodes, after: Nodes) -> None:
     """Put nodes before and after those of a graph."""
-    _replace(graph.node, [*before.nodes, *graph.node, *after.nodes])
+    nodes = [*before.nodes, *graph.node, *after.nodes]
+    del graph.node[:]
+    graph.node.extend(nodes)
     graph.initializer.extend([*before.constants, *after.constants])
 
 
@@ -75,12 +78,6 @@ def set_ends(
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.append(helper.make_tensor_value_info(image, TensorProto.FLOAT, shape))
     graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, output_shape))
-
-
-def _replace(field: Any, values: Iterable[Any]) -> None:
-    values = list(values)
-    del field[:]
-    field.extend(values)
 
 
 def digest(model: ModelProto, output: str) -> str:
@@ -158,8 +155,11 @@ def _graphs(attribute: AttributeProto) -> list[GraphProto]:
 
 def _tensor(tensor: TensorProto) -> str:
     array: NDArray[Any] = numpy_helper.to_array(tensor)
-    content = array.tobytes() if array.dtype.kind != "O" else repr(array.tolist()).encode()
-    return _sha256(f"{tensor.data_type}{array.shape}".encode() + content)
+    state = hashlib.sha256(f"{tensor.data_type}{array.shape}".encode())
+    is_text = array.dtype.kind == "O"
+    content: Any = repr(array.tolist()).encode() if is_text else array.reshape(-1).view(np.uint8)
+    state.update(content)
+    return state.hexdigest()
 
 
 def _sha256(content: bytes) -> str:
@@ -167,11 +167,10 @@ def _sha256(content: bytes) -> str:
 
 
 def save(model: ModelProto, path: Path, name: str = "") -> None:
-    """Write a model; weights of a large one go into ``NAME.data`` next to it."""
+    """Write a model; weights of a large one go into ``NAME.data`` next to it, and out of memory."""
     data = path.with_name((name or path.name) + DATA)
     data.unlink(missing_ok=True)  # ONNX would add to it
     if sum(tensor.ByteSize() for tensor in model.graph.initializer) < LARGE:
         path.write_bytes(model.SerializeToString())
     else:
         onnx.save(model, path, save_as_external_data=True, location=data.name)
-        onnx.load_external_data_for_model(model, str(path.parent))  # ``save`` has moved it out of memory

@@ -5,7 +5,6 @@ pixels, and how an output becomes one vector.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ from fedtransfer.common.backbone.onnx_file import (
     image_input,
     linear_below,
     read_onnx,
+    require_tensor,
     scaling_inside,
-    take_output,
 )
 from fedtransfer.common.backbone.onnx_graph import Nodes, add_around, digest, keep_only, save, set_ends
 from fedtransfer.common.backbone.onnx_output import Reduction, Shape, add_reduction, choose, reduction_of
@@ -73,8 +72,8 @@ def read_network(path: Path, output: str, preprocessing: str, resolution: int) -
     preprocessing, note = _preprocessing(model, image, path, preprocessing)
     notes = [f"{path.name}: its input is taken for (n, 3, height, width)"] * image.assumed + [note]
     if output:
-        take_output(model, path, output)
-    shapes, batch = _shapes(model, image, path, image.side or resolution)
+        require_tensor(model, path, output)
+    shapes, batch = _shapes(model, image, path, output, image.side or resolution)
     output, note = choose(shapes, path)
     reduction, width, remark = reduction_of(shapes[output], batch, image, f"{path}: output {output}")
     notes += [note, f"{path.name}: {remark}" if remark else ""]
@@ -123,25 +122,26 @@ def _class_scores(model: ModelProto, path: Path, output: str) -> str:
 
 
 def _shapes(
-    model: ModelProto, image: ImageInput, path: Path, side: int
+    model: ModelProto, image: ImageInput, path: Path, output: str, side: int
 ) -> tuple[dict[str, Shape | None], int]:
     """Return output → its shape, None for one that is not fixed; and the number of images: 2 or 1.
 
     A network of a fixed number of images is tried with two, since few depend on it.
     """
-    names, reason = [each.name for each in model.graph.output], ""
-    with tempfile.TemporaryDirectory() as folder:
-        save(model, file := Path(folder) / "network.onnx")
-        for batch in (2, 1):
-            try:
-                network = ov.Core().read_model(file)
-                network.reshape([batch, 3, side, side] if image.first else [batch, side, side, 3])
-                shapes = {name: _fixed(network.output(name)) for name in names}
-            except RuntimeError as error:
-                reason = reason or _reason(error)
-            else:
-                if batch == 1 or all(shape is None or shape[:1] == (batch,) for shape in shapes.values()):
-                    return shapes, batch
+    outputs, reason = [each.name for each in model.graph.output], ""
+    for batch in (2, 1):
+        try:
+            network = ov.Core().read_model(path)
+            if output and output not in outputs:
+                network.add_outputs(output)
+            network.reshape([batch, 3, side, side] if image.first else [batch, side, side, 3])
+            names = [output] if output else outputs
+            shapes = {name: _fixed(network.output(name)) for name in names}
+        except RuntimeError as error:
+            reason = reason or _reason(error)
+        else:
+            if batch == 1 or all(shape is None or shape[:1] == (batch,) for shape in shapes.values()):
+                return shapes, batch
     raise UserError(f"--backbone {path}: OpenVINO cannot compute it at {side} x {side} pixels: {reason}")
 
 
