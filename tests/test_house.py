@@ -14,6 +14,7 @@ import forked
 import pytest
 from pictures import class_folders
 from report_folders import run_folder
+from small_onnx import network, saved
 
 from fedtransfer.common.methods import METHODS
 
@@ -249,6 +250,7 @@ def test_runs_load_no_tensorflow_nor_does_what_uses_their_models(tmp_path: Path)
         "private": ["--dp", "image", "--noise-multiplier", "1", "--public-data", site, *DECLARED],
         "private-sites": ["--dp", "site", "--noise-multiplier", "1", *DECLARED],
         "sums": ["--strategy", "fed3r"],
+        "onnx": ["--backbone", saved(network(), tmp_path / "net.onnx"), "--resolution", "32"],
     }
     federation = ["simulate", "--data", site, "--sites", "3", "--partition", "iid", "--rounds", "2"]
     store = ["--store", str(tmp_path / "store")]
@@ -256,6 +258,7 @@ def test_runs_load_no_tensorflow_nor_does_what_uses_their_models(tmp_path: Path)
         [*federation, *store, "--out", str(tmp_path / name), *chosen] for name, chosen in settings.items()
     ]
     commands += [["predict", str(tmp_path / "plain"), picture], ["evaluate", str(tmp_path / "plain"), site]]
+    commands += [["predict", str(tmp_path / "onnx" / "model.onnx"), picture]]
     done = forked.run("-c", COMMANDS, *map(json.dumps, commands), modules=forked.COMMAND_LINE, check=True)
     for command, (status, loaded) in zip(commands, loaded_by(done.stdout), strict=True):
         assert (status, {"tensorflow", "keras", "numba"} & loaded) == (0, set()), command
