@@ -15,11 +15,11 @@ from fedtransfer.simulations.benchmark.speed import Line
 ROUNDS = 10
 
 
-def measure_speed(what: str, repeats: int, rivals: Sequence[str], *, json_output: bool) -> None:
+def measure_speed(subject: str, repeats: int, rivals: Sequence[str], *, json_output: bool) -> None:
     """Measure, and print a table or JSON.
 
     Args:
-        what: ``speed`` or ``extraction``.
+        subject: ``speed`` or ``extraction``.
         repeats: how often each system takes its turn.
         rivals: NAME=COMMAND, each a command that prints a line of JSON as ours do; for ``speed``.
 
@@ -28,7 +28,7 @@ def measure_speed(what: str, repeats: int, rivals: Sequence[str], *, json_output
     """
     if wrong := [pair for pair in rivals if not all(pair.partition("="))]:
         raise UserError(f"--rival: got {wrong[0]!r}; expected NAME=COMMAND")
-    if what == "speed":
+    if subject == "speed":
         named = {name: command for name, _, command in (pair.partition("=") for pair in rivals)}
         commands = speed.speed_commands(ROUNDS, named)
     elif rivals:
@@ -39,7 +39,7 @@ def measure_speed(what: str, repeats: int, rivals: Sequence[str], *, json_output
     if json_output:
         print(json.dumps(lines, indent=2))
     else:
-        table_console().print(_rounds(lines) if what == "speed" else _extraction(lines))
+        table_console().print(_rounds(lines) if subject == "speed" else _extraction(lines))
 
 
 def _rounds(lines: Mapping[str, Sequence[Line]]) -> Table:
@@ -52,12 +52,12 @@ def _rounds(lines: Mapping[str, Sequence[Line]]) -> Table:
     table.add_column("system")
     for column in ("steady round, s", "ours : this", "whole job, s", "ours : this", "peak MB"):
         table.add_column(column, justify="right")
-    for system, own in lines.items():
+    for system, these in lines.items():
         cells = []
         for key in ("steady_round_s", "total_s"):
-            ratios = [us[key] / it[key] for us, it in zip(ours, own, strict=True)]
-            cells += [_turns([line[key] for line in own], 3), _turns(ratios, 2)]
-        table.add_row(system, *cells, f"{max(line['peak_mb'] for line in own):,}")
+            ratios = [us[key] / it[key] for us, it in zip(ours, these, strict=True)]
+            cells += [_turns([line[key] for line in these], 3), _turns(ratios, 2)]
+        table.add_row(system, *cells, f"{max(line['peak_mb'] for line in these):,}")
     return table
 
 
@@ -66,11 +66,11 @@ def _extraction(lines: Mapping[str, Sequence[Line]]) -> Table:
     table.add_column("system: network")
     for column in ("images a second", "times the Keras loop"):
         table.add_column(column, justify="right")
-    for system, own in lines.items():
+    for system, these in lines.items():
         network = system.partition(": ")[2]
         loop = lines[f"compiled Keras loop: {network}"]
-        ratios = [us["images_per_s"] / it["images_per_s"] for us, it in zip(own, loop, strict=True)]
-        table.add_row(system, _turns([line["images_per_s"] for line in own], 0), _turns(ratios, 2))
+        ratios = [us["images_per_s"] / it["images_per_s"] for us, it in zip(these, loop, strict=True)]
+        table.add_row(system, _turns([line["images_per_s"] for line in these], 0), _turns(ratios, 2))
     return table
 
 
