@@ -26,7 +26,7 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire.protocol import TRAIN
 from fedtransfer.server.app import make_app
-from fedtransfer.server.sites import messenger
+from fedtransfer.server.sites import exchange as exchanges
 from fedtransfer.server.sites.exchange import exchange
 from fedtransfer.simulations.data.sites import write_sites
 from fedtransfer.simulations.engines.ray import run_on_ray
@@ -134,7 +134,7 @@ def test_sites_that_die_or_hang_are_told_in_words_and_the_run_goes_on(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))  # workers import this module
     # Only training is cut short: the first query waits until workers have loaded TensorFlow.
-    monkeypatch.setattr(messenger, "exchange", _soon_in_training)
+    monkeypatch.setattr(exchanges, "exchange", _soon_in_training)
     manifests, config = prepared("mishap", engine="ray", rounds=3, min_sites=2)
     config = config.model_copy(update={"prepared": config.out})
     run_on_ray(make_app(), Mishap(tmp_path), len(manifests), config)
