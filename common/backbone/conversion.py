@@ -10,7 +10,7 @@ import openvino as ov
 
 from fedtransfer.common.backbone import compiled
 from fedtransfer.common.backbone.networks import network_identity
-from fedtransfer.common.backbone.openvino import extractor
+from fedtransfer.common.backbone.openvino import CORE, extractor
 from fedtransfer.common.backbone.probe import probe
 from fedtransfer.common.tensorflow import tf, without_native_chatter
 
@@ -70,7 +70,7 @@ def _convert(network: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "network.pb"
         graph.write_bytes(frozen.graph.as_graph_def().SerializeToString())
-        return ov.Core().read_model(graph)
+        return CORE.read_model(graph)
 
 
 __all__ = ["network_identity", "write_network"]

@@ -26,7 +26,7 @@ from fedtransfer.common.backbone.onnx_file import (
 )
 from fedtransfer.common.backbone.onnx_graph import Nodes, add_around, digest, keep_only, save, set_ends
 from fedtransfer.common.backbone.onnx_output import Reduction, Shape, add_reduction, choose, reduction_of
-from fedtransfer.common.backbone.openvino import extractor
+from fedtransfer.common.backbone.openvino import CORE, extractor
 from fedtransfer.common.backbone.probe import check_features
 from fedtransfer.common.backbone.resizing import RULES
 from fedtransfer.common.config.settings.preprocessing import EXAMPLE, scaling
@@ -131,7 +131,7 @@ def _shapes(
     outputs, reason = [each.name for each in model.graph.output], ""
     for batch in (2, 1):
         try:
-            network = ov.Core().read_model(path)
+            network = CORE.read_model(path)
             if output and output not in outputs:
                 network.add_outputs(output)
             network.reshape([batch, 3, side, side] if image.first else [batch, side, side, 3])
@@ -196,7 +196,7 @@ def write_network(
         UserError: it fails on images, or its features are of no use.
     """
     save(network.model, file := folder / compiled.ONNX)
-    ov.save_model(ov.Core().read_model(file), folder / compiled.IR, compress_to_fp16=False)
+    ov.save_model(CORE.read_model(file), folder / compiled.IR, compress_to_fp16=False)
 
     def compute(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         one = extractor(folder / compiled.IR, 1, resolution, "float32", 1)

@@ -13,6 +13,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+# The only one, as long as the process lives: each sets up a stack for signals, and unmaps it
+# at its end. If two overlap, the next Ctrl-C would be handled on memory that is gone.
+CORE = ov.Core()
 Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 # Of one stream. Without the precision, CPUs with bfloat16 would compute in that.
 SETTINGS: dict[str, Any] = {
@@ -28,7 +31,7 @@ def _initialise() -> None:
     and wait for the other, which waits for Python's lock: for ever.
     """
     number = ov.opset13.parameter([1], np.float32)
-    model = ov.Core().compile_model(ov.Model([ov.opset13.relu(number)], [number]), "CPU")
+    model = CORE.compile_model(ov.Model([ov.opset13.relu(number)], [number]), "CPU")
     model.create_infer_request().infer([np.zeros(1, np.float32)], share_inputs=True)[0].copy()
 
 
@@ -40,13 +43,12 @@ def extractor(network: Path, batch: int, resolution: int, precision: str, stream
 
     The function may be called from ``streams`` threads at a time, each of which has one core.
     """
-    core = ov.Core()
-    model = core.read_model(network)
+    model = CORE.read_model(network)
     model.reshape([batch, resolution, resolution, 3])
     settings = {**SETTINGS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
     if precision == "bfloat16":
         settings["INFERENCE_PRECISION_HINT"] = "bf16"
-    compiled = core.compile_model(model, "CPU", settings)
+    compiled = CORE.compile_model(model, "CPU", settings)
     per_thread = threading.local()
 
     def compute(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino as ov
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.onnx_graph import Nodes, add_around, save, set_ends
 from fedtransfer.common.backbone.onnx_resizing import OPSET, add_resizing
-from fedtransfer.common.backbone.openvino import SETTINGS
+from fedtransfer.common.backbone.openvino import CORE, SETTINGS
 from fedtransfer.common.backbone.resizing import resize
 from fedtransfer.common.features.feature_map import FeatureMap
 from fedtransfer.common.head.head import Arrays
@@ -96,13 +95,12 @@ class OnnxModel:
         """Load it. Raises errors of any kind: it is damaged, or not of ``write_onnx_model``."""
         properties = onnx.load(file, load_external_data=False).metadata_props
         card = json.loads({each.key: each.value for each in properties}["fedtransfer"])
-        core = ov.Core()
-        model = core.read_model(file)
+        model = CORE.read_model(file)
         self.classes = tuple(card["classes"])
         [name] = model.input().names
         self.width = int(model.input().get_partial_shape()[1].get_length()) if name == _FEATURES else 0
         self._resize = (card["resolution"], card["fit"]) if name == _PIXELS else None
-        self._compiled = core.compile_model(model, "CPU", SETTINGS)
+        self._compiled = CORE.compile_model(model, "CPU", SETTINGS)
         self._per_thread = threading.local()
 
     def __call__(self, content: NDArray[Any]) -> NDArray[np.float32]:

@@ -138,3 +138,27 @@ def test_the_first_calls_of_several_threads_do_not_wait_for_each_other() -> None
     """One process in six hung."""
     for _ in range(4):
         forked.run("-c", FIRST_CALLS, modules=forked.COMMAND_LINE, check=True)
+
+
+SIGNAL = """
+import gc, signal
+from fedtransfer.common.backbone.backbone import load_backbone
+from fedtransfer.common.config.config import BUNDLED
+first = load_backbone(BUNDLED, resolution=32, compute="openvino").extractor(1)
+second = load_backbone(BUNDLED, resolution=32, compute="openvino").extractor(1)
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+@pytest.mark.process
+def test_ctrl_c_is_heard_after_networks_were_loaded_and_freed() -> None:
+    """It was a segmentation fault: Python handles signals on a stack that OpenVINO sets up."""
+    done = forked.run("-c", SIGNAL, modules=forked.COMMAND_LINE, check=True)
+    assert "heard" in done.stdout
