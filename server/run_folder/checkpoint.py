@@ -117,7 +117,9 @@ class Checkpoints:
             formats = f"has format {meta.get('version')!r}, this fedtransfer reads {VERSION}"
             raise UserError(f"checkpoint {path} {formats}; resume with the version that wrote it")
         current = {**self._settings(), "fingerprint": self.fingerprint, "class names": list(self.classes)}
-        former = without_retired(meta["settings"], str(path))
+        # A setting that the writing version did not have yet was at its default.
+        defaults = {key: value for key, value in RunConfig().to_flat().items() if key in current}
+        former = defaults | without_retired(meta["settings"], str(path))
         former |= {"fingerprint": meta["fingerprint"], "class names": meta["classes"]}
         differences = [
             f"{key} was {former.get(key)!r} and is {current.get(key)!r}"

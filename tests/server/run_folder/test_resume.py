@@ -215,6 +215,20 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoints: Checkpoints, change
     assert replace(checkpoints, config=RunConfig(rounds=500, threads=3)).latest() is not None
 
 
+def test_a_setting_that_an_older_version_did_not_have_was_at_its_default(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Checkpoints._settings
+    with monkeypatch.context() as older:
+        older.setattr(
+            Checkpoints, "_settings", lambda self: {k: v for k, v in whole(self).items() if k != "fit"}
+        )
+        checkpoints.save(progress())
+    assert checkpoints.latest() is not None
+    with pytest.raises(UserError, match="fit was 'crop' and is 'pad'"):
+        replace(checkpoints, config=RunConfig(fit="pad")).latest()
+
+
 def test_a_full_disk_leaves_the_checkpoints_before(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
