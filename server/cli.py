@@ -83,8 +83,12 @@ def enroll(
 ) -> None:
     """Enrol a site by its public key."""
     from fedtransfer.server.deployment.enrolment import enrol
+    from fedtransfer.server.deployment.status import wait_until_accepted
 
-    site = enrol(Coordinator.open(folder), key, name)
+    coordinator = Coordinator.open(folder)
+    site = enrol(coordinator, key, name)
+    if not wait_until_accepted(coordinator, [site.name]):
+        print("the running coordinator has not taken it up yet; see fedtransfer server status")
     print(f"enrolled {site.name}; compare this fingerprint with the site's people: {site.fingerprint}")
 
 

@@ -1,6 +1,8 @@
 """``fedtransfer server status``: SuperLink, sites and the current run, as data and as text."""
 
 import json
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,23 @@ from fedtransfer.server.deployment.enrolment import enrolled_sites
 from fedtransfer.server.deployment.superlink import connect
 
 _SCORED_ON = {"sites": "the sites' test images", "public-data": "public images"}
+
+
+def wait_until_accepted(coordinator: Coordinator, names: Collection[str], seconds: float = 60.0) -> bool:
+    """Wait until SuperLink accepts the keys of enrolled sites; return whether it does.
+
+    The coordinator's supervisor looks for new keys every second. One that does not run learns them
+    when it starts.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        status = describe(coordinator)
+        waiting = {site["name"] for site in status["sites"] if site["status"] == "unknown"} & set(names)
+        if not (status["serving"] and waiting):
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
 
 
 def describe(coordinator: Coordinator) -> dict[str, Any]:

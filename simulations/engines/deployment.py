@@ -29,7 +29,7 @@ from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, edit_current, read_current, write_current
 from fedtransfer.server.deployment.enrolment import enrol
 from fedtransfer.server.deployment.founding import found_coordinator
-from fedtransfer.server.deployment.status import describe, event_line, events
+from fedtransfer.server.deployment.status import describe, event_line, events, wait_until_accepted
 
 Report = Callable[[str], None]  # takes a line for each event
 
@@ -97,6 +97,7 @@ def deployed(manifests: Mapping[str, Path], config: RunConfig, report: Report) -
         log, number = _log(coordinator.folder), counted(len(sites), "site")
         wait_until_up("the coordinator", server, lambda: bool(describe(coordinator)["serving"]), log, report)
         report(f"coordinator: {coordinator.folder}")
+        wait_until_accepted(coordinator, list(manifests))
         federation._sites += [_spawn("client", site.folder) for site in sites]
         report(f"{number} start; each takes seconds on a core")
         seconds = config.join_timeout * len(sites)

@@ -205,6 +205,7 @@ def test_no_coordinator_at_all(coordinator: CoordinatorParty, data: Path, tmp_pa
 
 def test_revoked_key(coordinator: CoordinatorParty, data: Path, tmp_path: Path) -> None:
     site = SiteParty(tmp_path / "site", "leaver", coordinator, data)
+    assert statuses(coordinator)["leaver"] != "unknown", "a command that enrols waits until it holds"
     with stopping(site):
         site.start(wait=False)
         wait_until(lambda: "waiting for runs" in site.log(), "the site is up", site.died)
