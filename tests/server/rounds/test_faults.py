@@ -66,7 +66,8 @@ def sending(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Tamper:
         changed = change([*counts, *(array.copy() for array in sent.total)])
         told = [[array.dtype.str, *array.shape] for array in changed]
         layout = [["validation", told[:1]], ["test", told[1:2]], ["total", told[2:]]]
-        return stating(layout=layout, arrays=b"".join(map(_padded, changed)))(reply)
+        parts = (part for array in changed for part in _padded(array))
+        return stating(layout=layout, arrays=b"".join(parts))(reply)
 
     return tamper
 
