@@ -1,9 +1,11 @@
 """One exchange of messages with sites, by name. Every wait is bounded."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
+from threading import Thread
 from typing import Any
 
 from flwr.app import Message
@@ -30,14 +32,36 @@ def exchange_in_groups(
     """Do as ``exchange`` with as many sites at a time as the grid takes; yield the groups' replies.
 
     The sites of a group have their replies, or are given up after ``timeout`` seconds, before the
-    next group is sent its content: memory holds the heads and sums of one group. A grid takes all
-    sites at once unless it has a ``group``, a number of sites.
+    next group is sent its content: memory holds the heads and sums of two groups, one at its sites
+    and one that the caller works on. A grid takes all sites at once unless it has a ``group``, a
+    number of sites.
     """
     sites = list(contents)
     size = getattr(grid, "group", 0) or max(1, len(sites))
-    for start in range(0, len(sites), size):
-        group = {site: contents[site] for site in sites[start : start + size]}
-        yield exchange(grid, nodes, group, kind, timeout)
+    groups = [{s: contents[s] for s in sites[at : at + size]} for at in range(0, len(sites), size)]
+    if len(groups) < 2:
+        yield from (exchange(grid, nodes, group, kind, timeout) for group in groups)
+        return
+    exchanging = _begun(exchange, grid, nodes, groups[0], kind, timeout)
+    for group in groups[1:]:
+        replies = exchanging.result()
+        exchanging = _begun(exchange, grid, nodes, group, kind, timeout)
+        yield replies
+    yield exchanging.result()
+
+
+def _begun(work: Callable[..., Replies], *arguments: Any) -> Future[Replies]:
+    """Begin a piece of work in a daemon thread, which does not keep the program from ending."""
+    future: Future[Replies] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="exchange", daemon=True).start()
+    return future
 
 
 def exchange(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn_sites import Drawn, assert_same, draw
+from drawn_sites import Drawn, assert_same, draw, hanging
 from flwr.app import Message
 
 from fedtransfer.common.errors import SiteError
@@ -92,7 +92,7 @@ def test_no_more_sites_than_a_group_have_messages_at_a_time(
 def test_sums_of_single_sites_are_let_go_unless_the_head_is_made_of_them(
     tmp_path: Path, strategy: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So memory holds the sums of a group, not those of all sites."""
+    """So memory holds the sums of two groups, not those of all sites."""
     monkeypatch.setattr(InProcessGrid, "group", 1)
     alive: list[int] = []
     arrays: list[weakref.ref[Any]] = []
@@ -137,3 +137,36 @@ def test_a_site_that_is_asked_again_is_in_the_total_once(
     assert len(failed.requests(Gather)) == 9
     for one, other in zip(outcome.progress.state.head, expected.progress.state.head, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_an_error_of_a_later_group_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InProcessGrid, "group", 3)
+    send, calls = InProcessGrid.send_and_receive, []
+
+    def broken(grid: InProcessGrid, messages: list[Message], **how: Any) -> Any:
+        calls.append(len(messages))
+        if len(calls) == 2:
+            raise RuntimeError("the second group")
+        return send(grid, messages, **how)
+
+    monkeypatch.setattr(InProcessGrid, "send_and_receive", broken)
+    with pytest.raises(RuntimeError, match="the second group"):
+        Drawn(DATA, tmp_path).run(strategy="fed3r")
+
+
+def test_a_site_that_hangs_costs_its_group_a_timeout_and_no_other_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InProcessGrid, "group", 2)
+    with hanging() as hang:
+
+        def misbehave(site: str, request: Any, value: Any) -> Any:
+            if isinstance(request, Gather) and site == "site-3":
+                hang()
+            return value
+
+        run = Drawn(DATA, tmp_path, misbehave)
+        run.run(strategy="fed3r", round_retries=0)
+    [gathered] = [record for record in run.records if record.phase == "sums"]
+    assert gathered.refused == {"site-3": "did not answer in time"}
+    assert sorted(gathered.answers) == [name for name in sorted(DATA) if name != "site-3"]
