@@ -46,7 +46,7 @@ def test_bring_your_arrays(tmp_path: Path, capsys, monkeypatch) -> None:
 
 @pytest.mark.run
 def test_readable_fedavg_gives_the_same_head(tmp_path: Path, capsys, monkeypatch) -> None:
-    """To the last bit: the twin does the same operations in the same order."""
+    """To rounding: the twin does the same operations, and native code adds in another order."""
     assert output_of("readable_fedavg", tmp_path, capsys, monkeypatch) == "the same head: True\n"
 
 
