@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,15 +191,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
 
     from fedtransfer.server.run_folder.checkpoint import Checkpoints
 
-    save = Checkpoints.save
+    content = Checkpoints.content
 
-    def interrupt(self: Checkpoints, progress) -> None:
-        save(self, progress)
-        if progress.round == 3:
+    def interrupt(self: Checkpoints, progress) -> Any:
+        if progress.round == 4:
             raise KeyboardInterrupt
+        return content(self, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", interrupt)
+        patch.setattr(Checkpoints, "content", interrupt)
         with pytest.raises(KeyboardInterrupt, match=r"To go on: ft\.simulate\(out='.*/run', resume=True\)"):
             ft.simulate(**settings)
     assert not ft.runs(tmp_path)["finished"].all()
