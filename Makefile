@@ -66,11 +66,11 @@ clean:          ## remove the environment and everything that the tools left
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	@echo "Installing fedtransfer and what it needs into .venv (about 1.5 GB, a minute or two the first time) ..."
+	@echo "Installing fedtransfer and what it needs into .venv (about 2 GB, a minute or two the first time) ..."
 	$(INSTALL) --editable .
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
-	@echo "Installing fedtransfer with its test tools into .venv (about 1.5 GB, a minute or two the first time) ..."
+	@echo "Installing fedtransfer with its test tools into .venv (about 2.5 GB, a minute or two the first time) ..."
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ .venv/installed
