@@ -85,11 +85,10 @@ def enroll(
     from fedtransfer.server.deployment.enrolment import enrol
     from fedtransfer.server.deployment.status import wait_until_accepted
 
-    coordinator = Coordinator.open(folder)
-    site = enrol(coordinator, key, name)
+    site = enrol(coordinator := Coordinator.open(folder), key, name)
+    print(f"enrolled {site.name}; compare this fingerprint with the site's people: {site.fingerprint}")
     if not wait_until_accepted(coordinator, [site.name]):
         print("the running coordinator has not taken it up yet; see fedtransfer server status")
-    print(f"enrolled {site.name}; compare this fingerprint with the site's people: {site.fingerprint}")
 
 
 @server.command()
@@ -229,9 +228,8 @@ def status(folder: Dir = HERE, json_output: Json = False) -> None:
     from fedtransfer.server.deployment.status import describe, status_lines
 
     report = describe(Coordinator.open(folder))
-    print(
-        json.dumps(report, indent=2, ensure_ascii=False) if json_output else "\n".join(status_lines(report))
-    )
+    lines = [json.dumps(report, indent=2, ensure_ascii=False)] if json_output else status_lines(report)
+    print("\n".join(lines))
     if not report["serving"]:
         raise typer.Exit(1)
 
