@@ -210,13 +210,13 @@ def test_other_threads_run_while_it_does() -> None:
     before, steps, size, features = sys.getswitchinterval(), 20_000, 512, 2000
     head, ahead, anchor, correction, m, v, gradient = tables(7, 2, features + 1)
     x, y, numbers = (
-        np.ones((1, features), np.float32),
+        np.zeros((1, features), np.float32),
         np.zeros(1, np.int64),
         np.zeros((steps, size), np.int32),
     )
     [images], scores = tables(1, TILE, features + 1), np.empty((TILE, 2), np.float32)
     ones = np.ones(2, np.float32)
-    arrays = (x[1:], y[1:], numbers, head, ahead, anchor, correction, ones, m, v, images, scores, gradient)
+    arrays = (x, y, numbers, head, ahead, anchor, correction, ones, m, v, images, scores, gradient)
     counts = (features, 2, *head.shape, steps, 1, size, OPTIMIZERS["sgd"], 0)
     take_steps, began = kernel(), threading.Event()
 
