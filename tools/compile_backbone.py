@@ -1,4 +1,4 @@
-"""Write the compiled copy of the bundled backbone anew, after its Keras file has changed.
+"""Write the compiled copy of the bundled backbone again, after its Keras file has changed.
 
 python tools/compile_backbone.py
 """
@@ -20,9 +20,7 @@ def main() -> None:
     """Read ``network.keras``; write the other files of its folder."""
     network = saved_network(FOLDER / compiled.KERAS)
     check_network(network, BUNDLED, 64)
-    statistics = public.statistics_file(BUNDLED)
-    assert statistics
-    mean = public.read_statistics(statistics, int(network.output_shape[-1]))["mean"]
+    mean = public.public_mean(BUNDLED, int(network.output_shape[-1]))
     keras_file = (FOLDER / compiled.KERAS).read_bytes()
     for file in FOLDER.iterdir():
         file.unlink()

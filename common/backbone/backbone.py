@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.backbone import compiled as copies
 from fedtransfer.common.backbone import public_statistics as public
-from fedtransfer.common.backbone.compiled import Compiled
+from fedtransfer.common.backbone.compiled import Compiled, Extractor
 from fedtransfer.common.backbone.origin import origin
 from fedtransfer.common.backbone.public_statistics import PublicStatistics
 from fedtransfer.common.backbone.resizing import RULES, resize
@@ -28,8 +28,6 @@ from fedtransfer.common.config.settings.training import onnx_parts
 from fedtransfer.common.data.feature_card import card_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.processes import CORES
-
-Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,9 +195,7 @@ def load_backbone(
         )
     resolution = resolution or copy.fixed or _usual_resolution(name)
     backbone = backbone_of_copy(copy, label, resolution, fit, precision, compute)
-    if statistics := public.statistics_file(name):
-        return replace(backbone, mean=public.read_statistics(statistics, copy.features)["mean"])
-    return backbone
+    return replace(backbone, mean=public.public_mean(name, copy.features))
 
 
 def backbone_of_copy(
@@ -267,9 +263,8 @@ def _copy_of(name: str, weights: str, resolution: int, preprocessing: str) -> tu
     network, notes = read_network(name, weights, preprocessing)
     pixels = network.input_shape[1] or resolution or _usual_resolution(name)
     check_network(network, label, pixels)
-    mean = None
+    mean = public.public_mean(name, int(network.output_shape[-1]))
     if statistics := public.statistics_file(name):
-        mean = public.read_statistics(statistics, int(network.output_shape[-1]))["mean"]
         notes = (*notes, f"{Path(name).name}: {statistics.name} next to it holds the mean of its features")
     identity = network_identity(network, mean)
     _, key = find()  # again: Keras may have downloaded the weights now
@@ -286,8 +281,6 @@ def _onnx_copy(
 
     pixels = resolution or 224
     network = read_network(file, output, preprocessing, pixels)
-    mean, pixels = None, network.fixed or pixels
-    if statistics := public.statistics_file(str(file)):
-        mean = public.read_statistics(statistics, network.features)["mean"]
-    identity = network.identity(mean)
+    pixels = network.fixed or pixels
+    identity = network.identity(public.public_mean(str(file), network.features))
     return copies.cache(label, key, lambda folder: write_network(network, label, pixels, identity, folder))

@@ -26,11 +26,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedtransfer.common.config.config import BUNDLED
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import ABANDONED_SECONDS, cache_folder
 
 log = logging.getLogger(__name__)
+
+# Compute a batch of features, (n, R, R, 3) float32 → (n, d) float32.
+Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 FORMAT = 1
 _PREFIX = ".making-"

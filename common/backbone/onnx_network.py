@@ -162,7 +162,7 @@ def _rebuild(
     alone: bool,
 ) -> None:  # fmt: skip
     """Turn a model in place into one from ``pixels`` (n, R, R, 3) to ``features`` (n, d)."""
-    graph = compose.add_prefix_graph(model.graph, _PREFIX, inplace=True)  # lest names meet ours
+    graph = compose.add_prefix_graph(model.graph, _PREFIX, inplace=True)  # so that no name is one of ours
     before, after = Nodes("fedtransfer.before/"), Nodes("fedtransfer.after/")
     _add_preprocessing(before, image, preprocessing)
     keep_only(graph, _PREFIX + output)

@@ -5,7 +5,7 @@ of a batch. So an image's features depend on its pixels and the size of the batc
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from fedtransfer.common.backbone.compiled import Extractor
+
 # The only one, as long as the process lives: each sets up a stack for signals, and unmaps it
 # at its end. If two overlap, the next Ctrl-C would be handled on memory that is gone.
 CORE = ov.Core()
-Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 # Of one stream. Without the precision, CPUs with bfloat16 would compute in that.
 SETTINGS: dict[str, Any] = {
     "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32",
@@ -48,13 +49,17 @@ def extractor(network: Path, batch: int, resolution: int, precision: str, stream
     settings = {**SETTINGS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
     if precision == "bfloat16":
         settings["INFERENCE_PRECISION_HINT"] = "bf16"
-    compiled = CORE.compile_model(model, "CPU", settings)
-    per_thread = threading.local()
+    return function_of(model, settings)
 
-    def compute(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+
+def function_of(model: Any, settings: Mapping[str, Any] = SETTINGS) -> Extractor:
+    """Compile a model for the CPU; return a function of its input, for any number of threads."""
+    compiled, per_thread = CORE.compile_model(model, "CPU", dict(settings)), threading.local()
+
+    def compute(array: NDArray[np.float32]) -> NDArray[np.float32]:
         if not hasattr(per_thread, "request"):
             per_thread.request = compiled.create_infer_request()
-        features = per_thread.request.infer([pixels], share_inputs=True)[0]
-        return np.array(features, np.float32)  # the request's memory is used again
+        result = per_thread.request.infer([array], share_inputs=True)[0]
+        return np.array(result, np.float32)  # the request's memory is used again
 
     return compute

@@ -61,6 +61,12 @@ def statistics_file(backbone: str) -> Traversable | None:
     return file if file.is_file() else None
 
 
+def public_mean(backbone: str, width: int) -> NDArray[np.float32] | None:
+    """Return the mean (width,) that comes with a backbone, or None. Raises as the reader."""
+    file = statistics_file(backbone)
+    return read_statistics(file, width)["mean"] if file else None
+
+
 def read_statistics(file: Traversable, width: int) -> dict[str, NDArray[Any]]:
     """Read the statistics of features of a given width: the arrays by name.
 

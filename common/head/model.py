@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.backbone.backbone import (
     Backbone,
-    Extractor,
     ReadyMade,
     backbone_of_copy,
     configured_backbone,
     load_backbone,
 )
-from fedtransfer.common.backbone.compiled import copies
+from fedtransfer.common.backbone.compiled import Extractor, copies
 from fedtransfer.common.backbone.cut import HEAD
 from fedtransfer.common.config.config import RunConfig, read_config
 from fedtransfer.common.config.settings.training import onnx_parts, ready_made_width

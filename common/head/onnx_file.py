@@ -5,7 +5,6 @@ Any program that computes ONNX can use it. Class names and origin are in its met
 """
 
 import json
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper
 from fedtransfer.common.backbone.backbone import Backbone
 from fedtransfer.common.backbone.onnx_graph import Nodes, add_around, save, set_ends
 from fedtransfer.common.backbone.onnx_resizing import OPSET, add_resizing
-from fedtransfer.common.backbone.openvino import CORE, SETTINGS
+from fedtransfer.common.backbone.openvino import CORE, function_of
 from fedtransfer.common.backbone.resizing import resize
 from fedtransfer.common.features.feature_map import FeatureMap
 from fedtransfer.common.head.head import Arrays
@@ -100,13 +99,10 @@ class OnnxModel:
         [name] = model.input().names
         self.width = int(model.input().get_partial_shape()[1].get_length()) if name == _FEATURES else 0
         self._resize = (card["resolution"], card["fit"]) if name == _PIXELS else None
-        self._compiled = CORE.compile_model(model, "CPU", SETTINGS)
-        self._per_thread = threading.local()
+        self._compute = function_of(model)
 
     def __call__(self, content: NDArray[Any]) -> NDArray[np.float32]:
         """One decoded image (H, W, 3) uint8, or features (d,) float32 → probabilities (C,)."""
-        if not hasattr(self._per_thread, "request"):
-            self._per_thread.request = self._compiled.create_infer_request()
         one = content[None].astype(np.float32)
         one = resize(content[None], *self._resize) if self._resize else one
-        return np.array(self._per_thread.request.infer([one])[0][0], np.float32)
+        return self._compute(one)[0]

@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(made: ModelProto, path: Path, preprocessing: str = "torch", output: str = "") -> Backbone:
-    """Load a network anew, whatever was at ``path`` before."""
+    """Load a network again, whatever was at ``path`` before."""
     load_backbone.cache_clear()
     return load_backbone(saved(made, path) + output, "", 32, preprocessing)
 
