@@ -28,6 +28,7 @@ from fedtransfer.common.features.ready_made import difference
 from fedtransfer.common.masks import messages
 from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Gather, Preparing, Query, Request, Task, Trial
+from fedtransfer.common.wire.texts import check_settings
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def _prepared_sites(prepared: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def _config(settings: Settings) -> RunConfig:
+    check_settings(dict(settings))
     return make_config(dict(settings), "run config")
 
 

@@ -224,13 +224,14 @@ def log(
 ) -> None:
     """Show which messages left the site: the end of its append-only log."""
     from fedtransfer.client.consent.exchange_log import ExchangeLog
+    from fedtransfer.common.support.text import printable
 
     exchanges = ExchangeLog(SiteFolder.open(folder).exchange_log)
     for line in list(exchanges.entries())[-lines:]:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
         number = f"round {line['round']}" if line["round"] is not None else ""
         kind, method, size, digest = line["kind"], line["method"], line["bytes"], line["sha256"][:16]
-        print(f"{moment}  {kind:17} {number:10} {method:16} {size:>9,} bytes  {digest}")
+        print(printable(f"{moment}  {kind:17} {number:10} {method:16} {size:>9,} bytes  {digest}"))
     if position := exchanges.first_break():
         print(f"line {position} does not follow from the line before; was the file changed?", file=sys.stderr)
         raise typer.Exit(1)

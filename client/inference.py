@@ -1,6 +1,5 @@
 """Classes of images by a finished run's model, its scores on labelled images, and their display."""
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from fedtransfer.common.head.metrics import Counts, confusion_matrix
 from fedtransfer.common.head.model import Classifier
 from fedtransfer.common.support.pictures import save_heat_map
 from fedtransfer.common.support.processes import CORES
+from fedtransfer.common.support.spreadsheet import SheetWriter
 from fedtransfer.common.support.terminal import percent, progress_bar, table_console
 from fedtransfer.common.support.text import counted, plain
 
@@ -138,7 +138,7 @@ def show_predictions(model: Classifier, paths: Sequence[Path], *, csv_output: bo
     images = images_at(paths)
     if not images:
         raise UserError(f"{', '.join(map(str, paths))}: no file found there to classify")
-    writer = csv.writer(sys.stdout)
+    writer = SheetWriter(sys.stdout)
     rows = [row_of(image.path) for image in images]
     by_id = all(rows) and len({row[0] for row in rows if row}) == 1  # all of one features file
     if csv_output:

@@ -15,9 +15,11 @@ from typing import Any
 from flwr.app import Message
 
 from fedtransfer.common.support.files import append_line, read_lines
+from fedtransfer.common.support.text import printable
 from fedtransfer.common.wire.protocol import GATHER, TRAIN
 from fedtransfer.common.wire.records import content_bytes, digest, shapes
 
+KIND = 40  # characters of a message's kind
 _START = "0" * 64
 
 
@@ -36,7 +38,7 @@ class ExchangeLog:
         records = reply.content if reply.has_content() else None
         entry = {
             "time": time.time(),
-            "kind": reply.metadata.message_type,
+            "kind": printable(reply.metadata.message_type, KIND),
             **task,
             "bytes": content_bytes(reply) if records else 0,
             "shapes": shapes(records) if records else [],

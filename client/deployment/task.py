@@ -26,12 +26,14 @@ from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.masks import messages
+from fedtransfer.common.support.text import printable
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.bundle import build_bundle
 
 log = logging.getLogger(__name__)
 
+METHOD = 100  # characters of a run's methods in the log
 RETRY_SECONDS = 10.0  # SuperNode is on this machine: if it does not answer, it is gone
 _ROUNDS = (protocol.Task, protocol.Gather, protocol.Trial)  # with the next four, what belongs to a round
 _STAGES = (messages.Invitation, messages.Peers, messages.Survivors, messages.Unmasking)
@@ -125,7 +127,7 @@ def allowed_bundles(names: Sequence[str]) -> list[str]:
 def _method(settings: Mapping[str, Value]) -> str:
     """Return a run's methods for the exchange log: its one-shot head, if any, and its strategy."""
     names = (settings.get("init"), settings.get("strategy"))
-    return ", ".join(str(name) for name in names if name not in (None, "zeros"))
+    return printable(", ".join(str(name) for name in names if name not in (None, "zeros")), METHOD)
 
 
 def _round(message: Message) -> int | None:

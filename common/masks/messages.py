@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Answer, Request, Task
+from fedtransfer.common.wire.texts import Name, Token
 
 # Flower message types
 KEYS, PEERS, SURVIVORS, UNMASK = "query.keys", "query.peers", "query.survivors", "query.unmask"
@@ -80,12 +81,12 @@ class Session:
 class Stage:
     """The fields of every message from the server."""
 
-    site: str  # the site's name at the server
+    site: Name  # the site's name at the server
     # run, round, kind, nonce: the session.
-    run: str
+    run: Token
     round: int
-    kind: str
-    nonce: str
+    kind: Token
+    nonce: Token
 
     @property
     def session(self) -> Session:
@@ -102,22 +103,22 @@ class Invitation(Stage):
 class PublicKeys:
     """A site's keys in a session, each 64 hexadecimal digits."""
 
-    mask: str  # for the masks that the site shares with others
-    box: str  # for sealed boxes, which the server passes on
-    signature: str  # of both keys, by the site's enrolled key, in hexadecimal digits; "" in a simulation
+    mask: Token  # for the masks that the site shares with others
+    box: Token  # for sealed boxes, which the server passes on
+    signature: Token  # of both keys, by the site's enrolled key, in hexadecimal digits; "" in a simulation
 
 
 @dataclass(frozen=True)
 class Peers(Stage):
     """Lists all sites of a session with their keys, in name order."""
 
-    names: tuple[str, ...]  # of the sites, including the recipient
+    names: tuple[Name, ...]  # of the sites, including the recipient
     # masks, boxes, signatures: the ``PublicKeys`` of each site.
-    masks: tuple[str, ...]
-    boxes: tuple[str, ...]
-    signatures: tuple[str, ...]
+    masks: tuple[Token, ...]
+    boxes: tuple[Token, ...]
+    signatures: tuple[Token, ...]
     # The public key under which each site is enrolled, in OpenSSH's form; "" in a simulation.
-    enrolled: tuple[str, ...]
+    enrolled: tuple[Token, ...]
 
 
 @dataclass(frozen=True)
@@ -138,22 +139,22 @@ class Masked(Answer):
 class Survivors(Stage):
     """Lists the sites whose masked answers arrived."""
 
-    names: tuple[str, ...]  # of the sites, in name order
+    names: tuple[Name, ...]  # of the sites, in name order
 
 
 @dataclass(frozen=True)
 class Consent:
     """A site's promise to unmask the sum over exactly these sites, and no other sum."""
 
-    signature: str  # hexadecimal digits; "" in a simulation
+    signature: Token  # hexadecimal digits; "" in a simulation
 
 
 @dataclass(frozen=True)
 class Unmasking(Survivors):
     """Asks for the shares that unmask the sum over the survivors."""
 
-    signers: tuple[str, ...]  # survivors that consented, in name order
-    signatures: tuple[str, ...]  # of the signers
+    signers: tuple[Name, ...]  # survivors that consented, in name order
+    signatures: tuple[Token, ...]  # of the signers
 
 
 @dataclass(frozen=True)

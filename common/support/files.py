@@ -10,7 +10,6 @@ All of them flush to the disk before they return. Only what nobody would miss sk
 (``durable=False``): after a power cut a simulation is run again.
 """
 
-import csv
 import hashlib
 import io
 import json
@@ -18,7 +17,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,13 +102,6 @@ def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o
     """
     with replacement(path, mode=mode) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Replace a file by a table as ``write_whole`` does; lines end in a line feed."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_whole(path, text.getvalue())
 
 
 def is_empty(folder: Path) -> bool:

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+# A no-break space, a full-width one, and the two joiners that scripts such as Persian need.
+_HARMLESS = "\u00a0\u3000\u200c\u200d"
+
 
 def ago(moment: datetime) -> str:
     """Return how long ago a moment was: ``5 min ago``; after 100 minutes its time in UTC."""
@@ -34,6 +37,21 @@ def counted(number: int, one: str, many: str = "") -> str:
 def some(names: Sequence[str], most: int) -> str:
     """Return the first ``most`` names, separated by commas, and an ellipsis if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def is_printable(character: str) -> bool:
+    """Whether a terminal shows a character and does nothing else, such as change direction."""
+    return character.isprintable() or character in _HARMLESS
+
+
+def printable(text: str, most: int = 1000) -> str:
+    """Return a text from outside as one line for a terminal, of at most ``most`` characters.
+
+    Other characters become escapes: a line feed ``\\n``, an escape ``\\x1b``.
+    """
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    line = "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in cut)
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def plain(value: Any) -> Any:

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.support.text import printable
+from fedtransfer.common.wire.texts import Name, Text, Token
 
 VERSION = 7
 # Flower message types
@@ -36,7 +38,13 @@ MOMENTS, CONTROL, CLASS_WEIGHTS = "moments", "control", "class weights"  # names
 
 
 class ProtocolError(Exception):
-    """A message that this version of the protocol does not send; the text says how it differs."""
+    """A message that this version of the protocol does not send; the text says how it differs.
+
+    The text may quote the message, so it is cut and escaped.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,12 @@ class Query:
     """Asks a site for its description; a site with another backbone refuses."""
 
     # backbone, resolution, fingerprint: the backbone that the site must have.
-    backbone: str
+    backbone: Text
     resolution: int
-    fingerprint: str
+    fingerprint: Token
     # The class names that the run declares; a site with another class refuses. Empty: the classes
     # are those that sites have.
-    classes: tuple[str, ...] = ()
+    classes: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,26 +74,28 @@ class Preparing:
 class Description:
     """A site's answer: images by class name and split, and images that it cannot read."""
 
-    images: Mapping[str, tuple[int, int, int]]  # class name → numbers of images for (train, validation, test)
+    images: Mapping[
+        Name, tuple[int, int, int]
+    ]  # class name → numbers of images for (train, validation, test)
     unreadable: int  # the number of images that were left out
-    partition: str = ""  # in a simulation, the name of the prepared site; "" if the node has a name
+    partition: Name = ""  # in a simulation, the name of the prepared site; "" if the node has a name
 
 
 @dataclass(frozen=True)
 class Request:
     """The fields of every request after the query."""
 
-    site: str  # the site's name at the server; it keys the site's random draws
+    site: Name  # the site's name at the server; it keys the site's random draws
     round: int  # the round of the request
-    classes: tuple[str, ...]  # names of the C classes, in the order of the head's columns
+    classes: tuple[Name, ...]  # names of the C classes, in the order of the head's columns
     # ``moments``, the federation's mean and deviation of features, each (d,) float64; ``control``,
     # SCAFFOLD's server variate, shaped as the head, float32; ``class weights``, one (C,) float32.
     extra: Extra = field(default_factory=dict, kw_only=True)
     # Of the session of secure aggregation (``fedtransfer.common.masks``) for the answer; "" for an
     # answer without masks.
-    nonce: str = field(default="", kw_only=True)
+    nonce: Token = field(default="", kw_only=True)
     # In such a session, the sites whose shares arrived.
-    sharers: tuple[str, ...] = field(default=(), kw_only=True)
+    sharers: tuple[Name, ...] = field(default=(), kw_only=True)
     # One array, the boxes sealed for this site by its neighbours among the sharers, (number, bytes)
     # uint8.
     boxes: tuple[NDArray[np.uint8], ...] = field(default=(), kw_only=True)
@@ -97,13 +107,13 @@ class Task(Request):
 
     head: Arrays  # the trained arrays
     # The factor of the update: ``examples``, the number of training images, or ``uniform``, 1.
-    weighting: str = "examples"
+    weighting: Token = "examples"
     # The layer of the backbone at which the arrays begin; ``head`` for the head alone.
-    trainable: str = "head"
+    trainable: Name = "head"
     rate: float = 1.0  # this round's share of the configured learning rate
     # The run's name at the sites, the same over restarts; a site stores its state of the run under
     # it.
-    run: str = ""
+    run: Token = ""
     # The last round in which the site's update counted, 0 for none; the site's state after it is
     # valid.
     counted: int = 0
@@ -113,7 +123,7 @@ class Task(Request):
 class Gather(Request):
     """Asks for sums of the training images' features."""
 
-    what: str  # ``classes``, ``gram`` or ``moments`` (``fedtransfer.client.training.statistics``)
+    what: Token  # ``classes``, ``gram`` or ``moments`` (``fedtransfer.client.training.statistics``)
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ class Trial(Request):
 
     heads: tuple[Arrays, ...]  # H heads
     factors: tuple[float, ...]  # S numbers
-    trainable: str = "head"  # the layer of the backbone at which the heads' arrays begin, as in ``Task``
+    trainable: Name = "head"  # the layer of the backbone at which the heads' arrays begin, as in ``Task``
 
 
 @dataclass(frozen=True)
@@ -130,8 +140,8 @@ class Answer:
     """The fields of every answer after the query."""
 
     round: int  # the round of the request
-    fingerprint: str  # of the site's backbone
-    classes: str  # digest of the class names, in the order of the answer's numbers (``classes_digest``)
+    fingerprint: Token  # of the site's backbone
+    classes: Token  # digest of the class names, in the order of the answer's numbers (``classes_digest``)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.support.text import printable
+from fedtransfer.common.wire import texts
 from fedtransfer.common.wire.protocol import VERSION, Arrays, Extra, ProtocolError, Task
+from fedtransfer.common.wire.texts import Name, Text, Token
 
 _LARGEST = 2**53  # beyond it float64 cannot hold every whole number
 _LAYOUT = "layout"  # the arrays of each field, in order: [name, [[type, length, length, …], …]]
@@ -37,13 +40,16 @@ def _whole(value: Any) -> int:
 
 # Types that travel in the JSON text, with the function that reads them; of Counts, the loss.
 _READERS: dict[Any, Any] = {
-    str: str,
+    Name: texts.name,
+    Token: texts.token,
+    Text: texts.text,
     int: _whole,
     float: float,
-    tuple[str, ...]: lambda values: tuple(map(str, values)),
-    tuple[float, ...]: lambda values: tuple(map(float, values)),
-    Mapping[str, tuple[int, int, int]]: lambda values: {
-        str(k): (_whole(a), _whole(b), _whole(c)) for k, (a, b, c) in values.items()
+    tuple[Name, ...]: texts.names,
+    tuple[Token, ...]: texts.tokens,
+    tuple[float, ...]: lambda values: tuple(map(float, texts.few(values))),
+    Mapping[Name, tuple[int, int, int]]: lambda values: {
+        texts.name(k): (_whole(a), _whole(b), _whole(c)) for k, (a, b, c) in texts.few(values).items()
     },
     Counts: float,
 }  # fmt: skip
@@ -60,7 +66,7 @@ class _Field(NamedTuple):
 
 @lru_cache
 def _fields(kind: Any) -> tuple[_Field, ...]:
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return tuple(_Field(field.name, *_form(hints[field.name])) for field in fields(kind))
 
 
@@ -76,7 +82,7 @@ def pack(value: Any) -> RecordDict:
     plain: dict[str, Any] = {}
     groups: dict[str, tuple[NDArray[Any], ...]] = {}
     if isinstance(value, SiteError):
-        plain = {"code": value.code, "text": value.text}
+        plain = {"code": value.code, "text": printable(value.text, texts.LENGTHS[Text])}
     else:
         for name, form, _ in _fields(type(value)):  # type: ignore[arg-type]
             content = getattr(value, name)
@@ -124,7 +130,7 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
             )
         plain = json.loads(str(head["said"]))
         if head["kind"] == "SiteError":
-            raise SiteError(str(plain["code"]), str(plain["text"]))
+            raise SiteError(texts.code(plain["code"]), texts.text(plain["text"]))
         kind = next((kind for kind in kinds if kind.__name__ == head["kind"]), None)
         if kind is None:
             raise ProtocolError(f"sent {head['kind']!r}, expected {expected}")
@@ -169,7 +175,7 @@ def _build(kind: type[Any], plain: dict[str, Any], data: bytes) -> Any:
         for entry in entries:
             arrays.append(_array(entry, data, end))
             end += _padded_size(arrays[-1])
-        name, _, key = str(label).partition("/")
+        name, _, key = texts.name(label).partition("/")
         groups.setdefault(name, {})[key] = tuple(arrays)
     if end != len(data):
         raise ValueError(f"{len(data)} bytes, of which the layout says {end}")

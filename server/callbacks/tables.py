@@ -9,6 +9,7 @@ from typing import IO, Any
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.support.spreadsheet import SheetWriter
 from fedtransfer.common.wire.protocol import Scores
 from fedtransfer.server.callbacks import Callback, Round, Start
 
@@ -75,13 +76,13 @@ class Tables(Callback):
         for file in self._files:
             file.close()
 
-    def _open(self, path: Path, columns: tuple[str, ...], resumed_after: int | None) -> Any:
+    def _open(self, path: Path, columns: tuple[str, ...], resumed_after: int | None) -> SheetWriter:
         rows = [] if resumed_after is None else _rows_up_to(path, columns, resumed_after)
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([columns, *rows])
+        SheetWriter(text).writerows([columns, *rows])
         write_whole(path, text.getvalue())
         self._files.append(path.open("a", newline="", encoding="utf-8"))
-        return csv.writer(self._files[-1])
+        return SheetWriter(self._files[-1])
 
 
 def read_history(folder: Path) -> list[dict[str, str]]:

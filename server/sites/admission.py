@@ -15,6 +15,7 @@ from fedtransfer.common.errors import SiteError
 from fedtransfer.common.features.feature_map import feature_width
 from fedtransfer.common.head.head import HeadSpec, head_spec
 from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.support.text import printable
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
 from fedtransfer.common.wire.records import unpack
@@ -131,7 +132,7 @@ def _fault(code: int, reason: str) -> str:
         return f"its worker died, most likely because it ran out of memory; {remedy}"
     lines = [line.strip() for line in reason.strip(" '>").splitlines() if line.strip()]
     words = _FAULTS.get(code, f"failed with Flower's error {code}")
-    return f"{words} ({lines[-1][:200]})" if lines else words
+    return f"{words} ({printable(lines[-1], 200)})" if lines else words
 
 
 def _check(value: Answer, request: Request, terms: Terms) -> None:

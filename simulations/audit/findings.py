@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from fedtransfer.common.support.files import write_csv
+from fedtransfer.common.support.spreadsheet import write_csv
 from fedtransfer.simulations.report.audit_names import Value
 from fedtransfer.simulations.report.texts import epsilon
 

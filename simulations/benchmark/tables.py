@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.support.files import write_csv
 from fedtransfer.common.support.pictures import save_figure
+from fedtransfer.common.support.spreadsheet import write_csv
 from fedtransfer.common.support.text import size
 from fedtransfer.simulations.benchmark.measures import Row
 from fedtransfer.simulations.benchmark.plan_file import Expected

@@ -12,6 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.head.metrics import Counts
+from fedtransfer.common.support.files import append_line
 from fedtransfer.common.wire.protocol import Description, Personal, Sums, Tally, Update
 from fedtransfer.common.wire.records import content_bytes, pack
 
@@ -151,6 +152,21 @@ def test_a_last_line_without_its_newline_is_whole(exchanges: ExchangeLog) -> Non
     exchanges.write(reply(), {**TASK, "round": 4})
     assert [line["round"] for line in exchanges.entries()] == [None, 1, 2, 3, 4]
     assert exchanges.first_break() is None
+
+
+def test_a_line_as_long_as_a_disk_lets_it_be_breaks_no_chain(exchanges: ExchangeLog) -> None:
+    """The hash of a line is of all its bytes: once it was of the last million."""
+    append_line(
+        exchanges.path, {"method": 3 * 10**6 * "m", "before": "0" * 64, "kind": "train", "shapes": []}
+    )
+    exchanges.write(reply(), {**TASK, "round": 4})
+    lines = exchanges.path.read_bytes().splitlines(keepends=True)
+    assert json.loads(lines[-1])["before"] == hashlib.sha256(lines[-2]).hexdigest()
+
+
+def test_a_kind_of_message_that_a_coordinator_makes_up_is_cut(exchanges: ExchangeLog) -> None:
+    exchanges.write(reply(kind="train." + "x" * 10**6), TASK)
+    assert [*exchanges.entries()][-1]["kind"] == "train.".ljust(39, "x") + "…"
 
 
 def test_lines_are_json_for_other_programs(exchanges: ExchangeLog) -> None:

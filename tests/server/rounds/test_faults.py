@@ -112,6 +112,12 @@ def as_flower_would(reply: Message) -> RecordDict:
     return RecordDict({"head": ConfigRecord(head), "arrays": arrays})
 
 
+def refusal(code: str, text: str) -> RecordDict:
+    """Refuse in words that no honest site can send."""
+    head = dict(pack(SiteError("tired", "")).config_records["head"])
+    return RecordDict({"head": ConfigRecord({**head, "said": json.dumps({"code": code, "text": text})})})
+
+
 def contradict(arrays: list[np.ndarray]) -> list[np.ndarray]:
     arrays[0][0, 2] += 100  # more right answers than images
     return arrays
@@ -121,6 +127,20 @@ BAD_REPLIES: dict[str, tuple[Tamper, str]] = {
     "exception in the ClientApp": (raising(RuntimeError("boom")), "raised an exception"),
     "process exit in the ClientApp": (raising(SystemExit(3)), "its ClientApp process died"),  # type: ignore[arg-type]
     "refusal": (lambda _: pack(SiteError("tired", "no more today")), "tired: no more today"),
+    "a refusal of 3 MB, with escape codes, as a formula": (
+        lambda _: refusal(
+            '=HYPERLINK("//evil")' + 150_000 * "\x1b[2J\x1b[8m field larger\n", "no more today"
+        ),
+        "a refusal whose code is not of 1 to 40",
+    ),
+    "a refusal that explains itself in 3 MB": (
+        lambda _: refusal("tired", 3 * 10**6 * "x"),
+        "a text of 3,000,000 characters, expected at most 1,000",
+    ),
+    "a refusal that hides a line of the terminal": (
+        lambda _: refusal("tired", "ok\x1b[1A\x1b[2K"),
+        r"the text 'ok\x1b[1A\x1b[2K', expected characters that print",
+    ),
     "no message": (lambda _: None, "raised an exception"),
     "empty message": (lambda _: RecordDict(), "incomplete or malformed Update"),
     "missing count": (stating(examples=None), "sent the keys"),
