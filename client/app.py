@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from fedtransfer.client import tasks
 from fedtransfer.client.consent.ledger import charge_reply
 from fedtransfer.client.consent.refusals import refuse_beyond
-from fedtransfer.client.data import Preparation, SiteData, prepare_site
+from fedtransfer.client.data import Preparation, SiteData
 from fedtransfer.client.masking.masking import Masking
 from fedtransfer.client.masking.secrets import Safe, Steps
 from fedtransfer.client.node import DeployedNode, Node, deployed_node
@@ -79,14 +79,14 @@ def _config(settings: Settings) -> RunConfig:
 @lru_cache(maxsize=16384)
 def _prepared(node: Node, settings: Settings, run: int) -> SiteData:
     """Prepare a site once per process and run, for all messages of the run."""
-    return prepare_site(node.images(), node.settings(_config(settings)), least_images=node.least_images)
+    return node.prepare(node.settings(_config(settings)))
 
 
 @lru_cache(maxsize=2)
 def _preparation(node: Node, settings: Settings, run: int) -> Preparation:
     """Prepare a site once per process and run, in the background."""
     config = node.settings(_config(settings))
-    return Preparation(lambda report: prepare_site(node.images(), config, report, node.least_images))
+    return Preparation(lambda report: node.prepare(config, report))
 
 
 def make_app(sites: Mapping[str, SiteData] | None = None) -> ClientApp:
@@ -124,6 +124,7 @@ def _answer(
         settings, run = tuple(context.run_config.items()), message.metadata.run_id
         request = wire.unpack(message.content, kind)
         node = find_node(context.node_config, _config(settings))
+        node.pin(run, dict(settings), request)
         config = node.settings(_config(settings))
         message_type = message.metadata.message_type
         node.refuse(config, message_type)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -220,20 +219,20 @@ def status(
 
 @client.command()
 def log(
-    folder: Dir = HERE, lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20
+    folder: Dir = HERE,
+    lines: Annotated[int, typer.Option(help="How many messages.", min=1)] = 20,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare it with what the coordinator has of it, too.")
+    ] = False,
 ) -> None:
-    """Show which messages left the site: the end of its append-only log."""
-    from fedtransfer.client.consent.exchange_log import ExchangeLog
-    from fedtransfer.common.support.text import printable
+    """Show which messages left the site: the end of its log. Exit status 1 if it was changed."""
+    from fedtransfer.client.consent.countersignature import Countersignature
+    from fedtransfer.client.deployment.status import log_lines
 
-    exchanges = ExchangeLog(SiteFolder.open(folder).exchange_log)
-    for line in list(exchanges.entries())[-lines:]:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["time"]))
-        number = f"round {line['round']}" if line["round"] is not None else ""
-        kind, method, size, digest = line["kind"], line["method"], line["bytes"], line["sha256"][:16]
-        print(printable(f"{moment}  {kind:17} {number:10} {method:16} {size:>9,} bytes  {digest}"))
-    if position := exchanges.first_break():
-        print(f"line {position} does not follow from the line before; was the file changed?", file=sys.stderr)
+    site = SiteFolder.open(folder)
+    print("\n".join(log_lines(site, lines, verify=verify)))
+    if problems := Countersignature(site).problems():
+        print("\n".join(problems), file=sys.stderr)
         raise typer.Exit(1)
 
 

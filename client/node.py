@@ -10,16 +10,19 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedtransfer.client.consent.ledger import SiteLedger
+from fedtransfer.client.consent.limits import refuse_costly, watched
+from fedtransfer.client.consent.pins import Pins
 from fedtransfer.client.consent.refusals import refuse_run
-from fedtransfer.client.data import SPLITS
+from fedtransfer.client.data import SPLITS, SiteData, prepare_site
 from fedtransfer.client.deployment.keys import SiteIdentity, identity_among
 from fedtransfer.client.deployment.settings import SETTINGS, SiteFolder
-from fedtransfer.common.config.config import RunConfig, read_config
+from fedtransfer.common.config.config import RunConfig, Value, read_config
 from fedtransfer.common.data.feature_card import FeatureCard
 from fedtransfer.common.data.feature_table import tables_of
 from fedtransfer.common.data.images import Image, Problem, split_of
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.features.extraction import Progress
 from fedtransfer.common.head.head import save_head
 from fedtransfer.common.head.model import Classifier, classifier_of_head, model_of_head
 from fedtransfer.common.support.files import write_whole
@@ -54,6 +57,9 @@ class Node:
     def refuse(self, config: RunConfig, kind: str) -> None:
         """Raise a ``SiteError`` if the site does not consent; a simulated site always does."""
 
+    def pin(self, run: int, settings: Mapping[str, Value], request: object) -> None:
+        """Raise a ``SiteError`` if a run is not what it was at first; a simulated one is."""
+
     def identity(self, name: str, public_keys: Mapping[str, str]) -> Identity | None:
         """Return the site's identity among the sites that share masks, or None if it has no key.
 
@@ -69,6 +75,10 @@ class Node:
     def images(self) -> Sequence[Image]:
         """List the site's images."""
         return read_source(Path(self.data)).images
+
+    def prepare(self, config: RunConfig, progress: Progress | None = None) -> SiteData:
+        """Prepare the site's data for a run, as ``prepare_site`` does."""
+        return prepare_site(self.images(), config, progress, self.least_images)
 
     def keep(
         self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False
@@ -97,6 +107,10 @@ class DeployedNode(Node):
         """Refuse a message that ``site.toml`` does not allow."""
         refuse_run(self.site, self.ledger, config, kind)
 
+    def pin(self, run: int, settings: Mapping[str, Value], request: object) -> None:
+        """Pin a run's settings and classes, or refuse others than those that are pinned."""
+        Pins(self.site.pins).hold(run, settings, request)
+
     @property
     def ledger(self) -> SiteLedger:
         """The record of privacy spent on the site's training images, over all runs."""
@@ -118,6 +132,13 @@ class DeployedNode(Node):
     def images(self) -> Sequence[Image]:
         """List the images that the site gives to federations, with the federation's class names."""
         return site_images(self.site)
+
+    def prepare(self, config: RunConfig, progress: Progress | None = None) -> SiteData:
+        """Prepare the site's data for a run, unless the run would cost more than the site gives."""
+        images, limits = self.images(), self.site.settings.limits
+        refuse_costly(self.site, config, images)
+        progress = watched(progress or (lambda done, total: None), limits)
+        return prepare_site(images, config, progress, self.least_images)
 
     def keep(
         self, task: Task, config: RunConfig, fingerprint: str, run: int, *, personal: bool = False

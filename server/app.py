@@ -18,6 +18,7 @@ from fedtransfer.server.callbacks import Callback, load_callbacks
 from fedtransfer.server.callbacks.json_log import JsonLog
 from fedtransfer.server.callbacks.tables import Tables, read_history, read_left_out
 from fedtransfer.server.callbacks.tensorboard import TensorBoard
+from fedtransfer.server.deployment.receipts import receipts_of
 from fedtransfer.server.rounds.loop import federate
 from fedtransfer.server.run_folder.folder import open_folder, read_summary, write_summary
 from fedtransfer.server.run_folder.plots import plot_curves
@@ -43,6 +44,7 @@ def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = Non
         observers = [Tables(), TensorBoard(), *log, *load_callbacks(config.callbacks), *callbacks]
         try:
             with open_folder(Path(config.out), config):
+                grid.receipts = receipts_of(config)  # type: ignore[attr-defined]
                 _run(grid, config, observers, strategy)
         except BaseException as error:
             for callback in observers:

@@ -11,7 +11,7 @@ import typer
 from fedtransfer.common.config.options import with_config_options
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.keys import roster_text
-from fedtransfer.common.support.processes import last_lines, running_pid, start_in_background, stop_running
+from fedtransfer.common.support.processes import last_lines, start_in_background, stop_running
 from fedtransfer.common.support.terminal import print_with_time
 from fedtransfer.server.deployment import OF_SIMULATIONS
 from fedtransfer.server.deployment.coordinator import Coordinator
@@ -212,6 +212,7 @@ def run(
     fedtransfer server run --rounds 50 --strategy fedprox
     """
     from fedtransfer.server.deployment.current import request_run, resume_run
+    from fedtransfer.server.deployment.display import follow_run
 
     coordinator = Coordinator.open(folder)
     if resume and (settings or config or name):
@@ -219,7 +220,7 @@ def run(
     current = resume_run(coordinator, resume) if resume else request_run(coordinator, config, settings, name)
     print(f"run {current.name}: {current.folder}")
     if not detach:
-        raise typer.Exit(_follow(coordinator, current.folder))
+        raise typer.Exit(follow_run(coordinator, current.folder))
 
 
 @server.command()
@@ -257,6 +258,25 @@ def logs(
         print("no run yet: fedtransfer server run")
 
 
+@server.command("audit-log")
+def audit_log(
+    lines: Annotated[int, typer.Option(help="How many lines.", min=1)] = 50,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Also which lines of their logs the sites' answers named.")
+    ] = False,
+    folder: Dir = HERE,
+) -> None:
+    """Show what the coordinator did, and for whom. Exit status 1 if a line of it was changed."""
+    from fedtransfer.server.deployment.audit_log import audit_log as chain_of
+    from fedtransfer.server.deployment.audit_log import log_lines
+
+    coordinator = Coordinator.open(folder)
+    print("\n".join(log_lines(coordinator, lines, answers=answers)))
+    if position := chain_of(coordinator).first_break():
+        print(f"line {position} does not follow from the line before; was the file changed?", file=sys.stderr)
+        raise typer.Exit(1)
+
+
 @server.command()
 def stop(
     run: Annotated[bool, typer.Option("--run", help="Only the run in progress.")] = False, folder: Dir = HERE
@@ -271,30 +291,3 @@ def stop(
     if not stop_running(coordinator.state):
         raise UserError(f"{coordinator.folder}: the coordinator does not run")
     print("stopped")
-
-
-def _follow(coordinator: Coordinator, run: Path) -> int:
-    """Print a run's events as they happen; return its exit status, 0 if it is finished."""
-    from fedtransfer.server.deployment.current import read_current
-    from fedtransfer.server.deployment.status import event_line, events
-
-    printed = len(events(run))
-    if not running_pid(coordinator.state):
-        print_with_time(f"waiting for the coordinator: fedtransfer server start --dir {coordinator.folder}")
-    try:
-        while True:
-            current = read_current(coordinator)
-            for event in events(run)[printed:]:
-                print_with_time(event_line(event))
-                printed += 1
-            if current is None or current.folder != run or not current.is_open:
-                break
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        print("the run goes on; see fedtransfer server status")
-        return 0
-    if current and current.status == "finished":
-        print(f"finished: {run}")
-        return 0
-    print(f"{current.status}: {current.why}" if current else "gone: ", file=sys.stderr)
-    return 1

@@ -6,14 +6,13 @@ update. A site agreed to the run's settings only, so it refuses that.
 
 import logging
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtransfer.client.consent.exchange_log import ExchangeLog
+from fedtransfer.client.consent.day import refuse_beyond_day
 from fedtransfer.client.consent.ledger import SiteLedger, refuse_beyond_budget
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.common.backbone.backbone import configured_backbone
@@ -29,7 +28,6 @@ from fedtransfer.common.wire.sums import requested_sums
 
 log = logging.getLogger(__name__)
 
-DAY = 24 * 3600.0
 HEADS, FACTORS = RIDGES, 10  # the most in a trial
 
 
@@ -64,16 +62,7 @@ def refuse_run(site: SiteFolder, ledger: SiteLedger, config: RunConfig, kind: st
     refuse_beyond_budget(ledger, settings.privacy.epsilon, settings.privacy.delta, config, kind)
     if config.masks and kind == protocol.QUERY and not site.roster:
         log.warning(UNPINNED)
-    if consent.rounds_a_day and kind in (protocol.QUERY, protocol.GATHER, protocol.TRAIN):
-        done = ExchangeLog(site.exchange_log).rounds_since(time.time() - DAY)
-        all_rounds = kind == protocol.QUERY and not config.resume
-        more = config.gatherings + config.training_rounds if all_rounds else 1
-        if done + more > consent.rounds_a_day:
-            raise SiteError(
-                "too-many-rounds",
-                f"this site takes part in at most {consent.rounds_a_day} rounds of training or of sums "
-                f"within 24 hours and has done {done}; the run asks for {more} more; lower rounds, or wait",
-            )
+    refuse_beyond_day(site, config, kind)
 
 
 def _refuse_unprotected(site: SiteFolder, config: RunConfig) -> None:

@@ -52,6 +52,25 @@ least-images = 1          # classes with fewer training images are left out: an 
 demand = []               # privacy mechanisms that a run must use, among {mechanisms}
 bundles = ["installed"]   # hashes of the app bundles to answer; "installed": that of your own fedtransfer
 
+# What a run may cost this site. A run that needs more is refused before work begins, with the numbers.
+[limits]
+memory-gb = 0.0           # 0: half of this machine's memory; a worker that uses more is started again
+disk-gb = 0.0             # of all stored features; 0: half of the disk that they have or could have
+seconds-an-answer = 3600  # a worker that works longer at one is started again; 0: no limit
+hours-to-prepare = 24.0   # for a run's features; 0: no limit
+
+# The most messages of a kind that are answered within 24 hours, over all runs; 0: no limit. No run asks
+# for as many.
+[messages-a-day]
+query = 100000            # descriptions, and the progress of features that are being made
+train = 100000            # rounds of training
+gather = 1000             # sums of features
+evaluate = 10000          # scores of a head
+trial = 1000              # scores of several heads
+personal = 1000           # personal heads
+finish = 1000             # results
+masks = 200000            # each of the four stages of secure aggregation
+
 # Privacy that all runs together may spend on one of your images (a training image added or removed).
 # With a limit, only runs with --dp image are answered, because all others spend without limit.
 # site-privacy.jsonl records what was spent.

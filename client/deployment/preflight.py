@@ -16,6 +16,7 @@ from typing import NamedTuple
 import httpx
 from cryptography import x509
 
+from fedtransfer.client.consent.countersignature import Countersignature
 from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys
@@ -174,8 +175,8 @@ def _privacy(site: SiteFolder) -> tuple[str, str]:
 
 def _exchanges(site: SiteFolder) -> tuple[str, str]:
     exchanges, name = ExchangeLog(site.exchange_log), site.exchange_log.name
-    if line := exchanges.first_break():
-        return "warning", f"{name}: line {line} does not follow from the line before; was the file changed?"
+    if problems := Countersignature(site).problems():
+        return "warning", "; ".join(problems)
     return "ok", f"{name}: {counted(sum(1 for _ in exchanges.entries()), 'message')} so far"
 
 

@@ -14,6 +14,7 @@ from fedtransfer.common.data.feature_table import feature_table, holds_features
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.ready_made import without_network
 from fedtransfer.common.methods import METHODS
+from fedtransfer.common.support.machine import folder_bytes, free_disk_bytes, memory_bytes
 
 SETTINGS = "site.toml"
 # Privacy mechanisms by name: whether a run has it, and the settings that give it.
@@ -28,6 +29,8 @@ UNPINNED = (
     "client roster --help"
 )
 EXCHANGES = (*METHODS, *OPTIONAL_EXCHANGES)
+_SHARE = 0.5  # of the machine's memory, and of the disk that features have or could have
+_LEAST_BYTES = 2e9  # of memory: what a worker needs with the bundled network, and some room
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
@@ -63,6 +66,40 @@ class Privacy(Table):
     delta: float = Field(1e-5, gt=0, lt=0.1)
 
 
+class Limits(Table):
+    """What a run may cost the site."""
+
+    memory_gb: float = Field(0.0, ge=0)  # of the worker; 0: half of this machine's
+    disk_gb: float = Field(0.0, ge=0)  # of all features; 0: half of the disk that they have or could have
+    seconds_an_answer: int = Field(3600, ge=0)  # after which the worker is ended; 0: no limit
+    hours_to_prepare: float = Field(24.0, ge=0)  # for a run's features; 0: no limit
+
+    @property
+    def memory(self) -> float:
+        """The most bytes of memory for the worker."""
+        return self.memory_gb * 1e9 or max(_SHARE * memory_bytes(), _LEAST_BYTES)
+
+    def disk(self, store: Path) -> float:
+        """The most bytes of disk for all features, which are in the folder ``store``."""
+        return self.disk_gb * 1e9 or _SHARE * (free_disk_bytes(store) + folder_bytes(store))
+
+
+class MessagesADay(Table):
+    """The most messages of each kind that are answered within 24 hours, over all runs; 0: no limit.
+
+    The defaults are beyond what a run asks for, and short of what a site could be worn out with.
+    """
+
+    query: int = Field(100_000, ge=0)  # descriptions, and the progress of features that are being made
+    train: int = Field(100_000, ge=0)  # rounds of training
+    gather: int = Field(1000, ge=0)  # sums of features
+    evaluate: int = Field(10_000, ge=0)  # scores of a head
+    trial: int = Field(1000, ge=0)  # scores of several heads
+    personal: int = Field(1000, ge=0)  # personal heads
+    finish: int = Field(1000, ge=0)  # results
+    masks: int = Field(200_000, ge=0)  # each of the four stages of secure aggregation
+
+
 class SiteSettings(Table):
     """The whole file. Paths are relative to its folder."""
 
@@ -81,6 +118,8 @@ class SiteSettings(Table):
     roster: str = ""  # file of the sites to share masks with; "" to trust the coordinator about their keys
     classes: dict[str, str] = Field(default_factory=dict)  # site's name → federation's; "": left out
     consent: Consent = Field(default_factory=lambda: Consent.model_validate({}))
+    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}))
+    messages_a_day: MessagesADay = Field(default_factory=lambda: MessagesADay.model_validate({}))
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
 
     @field_validator("coordinator")
@@ -104,6 +143,7 @@ class SiteFolder:
         self.state = folder / "state"  # of the running site: logs, the worker's socket, Flower's node id
         self.results = folder / "results"  # one folder per run
         self.exchange_log = folder / "sent.jsonl"  # the log of messages that left the site
+        self.pins = self.state / "pins"  # what runs said of themselves at first
 
     @classmethod
     def open(cls, folder: Path) -> "SiteFolder":

@@ -1,8 +1,10 @@
 """``fedtransfer client status``: a site's processes, messages and results, as data and text."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
+from fedtransfer.client.consent.countersignature import Countersignature
 from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.consent.ledger import SiteLedger
 from fedtransfer.client.deployment.settings import SiteFolder
@@ -10,7 +12,7 @@ from fedtransfer.client.deployment.worker import worker_status
 from fedtransfer.common.privacy.accounting import epsilon
 from fedtransfer.common.support.processes import running_pid
 from fedtransfer.common.support.services import is_serving
-from fedtransfer.common.support.text import ago, counted
+from fedtransfer.common.support.text import ago, counted, printable
 
 
 def describe(site: SiteFolder) -> dict[str, Any]:
@@ -25,6 +27,7 @@ def describe(site: SiteFolder) -> dict[str, Any]:
         "worker": worker_status(site),
         "last_sent": sent[-1] if sent else None,
         "privacy": spending_line(site),
+        "problems": Countersignature(site).problems(),
         "results": sorted(path.parent.name for path in site.results.glob("*/head.npz")),
     }
 
@@ -51,9 +54,31 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         )
         moment = ago(datetime.fromtimestamp(message["time"], UTC))
         lines.append(f"Last sent: {kind}, {message['bytes']:,} bytes, {moment}.")
+    lines += [f"Warning: {problem}." for problem in status["problems"]]
     lines.append(f"Privacy: {status['privacy']}.")
     lines.append(f"Results: {', '.join(status['results']) or 'none yet'}.")
     return lines
+
+
+def log_lines(site: SiteFolder, number: int, *, verify: bool) -> list[str]:
+    """Return the last lines of the site's log as text.
+
+    ``verify``: with the hash of its last line, and that of the coordinator, to compare.
+    """
+    exchanges = ExchangeLog(site.exchange_log)
+    lines = [printable(_message_line(entry)) for entry in list(exchanges.entries())[-number:]]
+    if not verify:
+        return lines
+    named = Countersignature(site).last() or "none yet"
+    return [*lines, f"last line: {exchanges.chain.last_hash()}", f"the coordinator's: {named}"]
+
+
+def _message_line(entry: dict[str, Any]) -> str:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
+    number = f"round {entry['round']}" if entry["round"] is not None else ""
+    kind, method, digest = entry["kind"], entry["method"], entry["sha256"][:16]
+    refused = f"  refused: {entry['refused']}" if entry.get("refused") else ""
+    return f"{moment}  {kind:17} {number:10} {method:16} {entry['bytes']:>9,} bytes  {digest}{refused}"
 
 
 def spending_line(site: SiteFolder) -> str:

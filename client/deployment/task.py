@@ -21,6 +21,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from fedtransfer.client.consent.countersignature import Countersignature
 from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.config.config import Value
@@ -69,13 +70,12 @@ class Task:
     def answer(self, app: ClientApp) -> dict[str, Any]:
         """Have ``app`` answer, record the answer, and send it; return the facts of the task."""
         assert self._input
-        message, context, run, bundle = self._input
-        facts = {"run": str(run.run_id), "round": _round(message), "method": _method(context.run_config)}
+        message, context, _, bundle = self._input
+        facts = facts_of(message, context)
         status, details = SubStatus.FAILED, "the worker failed"
         try:
             try:
-                reply = _answer(self._site, app, message, context, bundle)
-                ExchangeLog(self._site.exchange_log).write(reply, facts)
+                reply = recorded_answer(self._site, app, message, context, bundle)
             except Exception:  # such as a full disk: no answer leaves unrecorded, but SuperNode needs a reply
                 log.exception("the message is answered with an error without details")
                 reply = Message(_UNANSWERED, reply_to=message)
@@ -93,6 +93,28 @@ class Task:
         """Close the connection to SuperNode."""
         self._heartbeat.stop()
         self._client.close()
+
+
+def recorded_answer(
+    site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab
+) -> Message:
+    """Have ``app`` answer a message, and record the answer in the site's log before it leaves.
+
+    The message brings what the coordinator has of that log.
+
+    Raises:
+        OSError: the answer cannot be recorded.
+    """
+    Countersignature(site).receive(wire.stamped(message.content))
+    reply = _answer(site, app, message, context, bundle)
+    ExchangeLog(site.exchange_log).write(reply, facts_of(message, context))
+    return reply
+
+
+def facts_of(message: Message, context: Context) -> dict[str, Any]:
+    """Return what the log says of a message: its run, round and methods."""
+    run, methods = str(message.metadata.run_id), _method(context.run_config)
+    return {"run": run, "round": _round(message), "method": methods}
 
 
 def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab) -> Message:

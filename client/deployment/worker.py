@@ -14,15 +14,16 @@ import socket
 import struct
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 from fedtransfer.client.deployment.launcher import ask
-from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.settings import SETTINGS, Limits, SiteFolder
+from fedtransfer.client.deployment.watch import watch
 from fedtransfer.common.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ def serve(folder: Path) -> None:
         worker = _Worker(
             lambda request: Task(site, request["address"], request["token"]), lambda task: task.answer(app)
         )
+        limits = _Limits(folder)
+        Thread(target=watch, args=(limits, worker.since), name="watch", daemon=True).start()
         log.info("the worker is ready")
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=worker.handle, args=(connection,), daemon=True).start()
+            Thread(target=worker.handle, args=(connection,), daemon=True).start()
 
 
 class _Worker:
@@ -57,8 +60,12 @@ class _Worker:
         self, make: Callable[[dict[str, Any]], Any], answer: Callable[[Any], dict[str, Any]]
     ) -> None:
         self._make, self._answer = make, answer
-        self._answering = threading.Lock()  # one after the other
+        self._answering = Lock()  # one after the other
         self._state: dict[str, Any] = {"since": time.time(), "doing_since": None, "last": None, "done": 0}
+
+    def since(self) -> float | None:
+        """Return when the present answer began, in seconds; None between answers."""
+        return self._state["doing_since"]
 
     def handle(self, connection: socket.socket) -> None:
         """Answer one request of the site's own user; close the connection of any other user."""
@@ -86,6 +93,21 @@ class _Worker:
         self._state |= {"last": last, "done": self._state["done"] + 1}
         log.info("%s", last)
         return 0
+
+
+class _Limits:
+    """The site's present limits: those in ``site.toml`` when it was last valid."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._folder = folder / SETTINGS, folder
+        self._limits, self._changed = SiteFolder.open(folder).settings.limits, 0
+
+    def __call__(self) -> Limits:
+        """Return them."""
+        with suppress(OSError, UserError):  # being edited: the next message is refused until it is mended
+            if (changed := self._path.stat().st_mtime_ns) != self._changed:
+                self._limits, self._changed = SiteFolder.open(self._folder).settings.limits, changed
+        return self._limits
 
 
 def worker_status(site: SiteFolder) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ its statistics, gamma and beta, and all layers run in inference mode.
 """
 
 import hashlib
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Above:
     names: tuple[str, ...] = field(compare=False, repr=False)
     # The values of these arrays in the backbone.
     pretrained: tuple[NDArray[np.float32], ...] = field(compare=False, repr=False)
+    activations: int = field(compare=False)  # values that its layers compute for an image
     _network: Any = field(compare=False, repr=False)
     _crossing: Any = field(compare=False, repr=False)
 
@@ -113,9 +115,13 @@ def _cut(backbone: Backbone, layer: str) -> Cut:
         name, backbone.resolution, width, identity, None, backbone.notes, backbone.precision, backbone.fit,
         alone=backbone.alone, load=lambda: lower,
     )  # fmt: skip
-    trained = surgery.upper(network, crossing).trainable_variables
+    upper = surgery.upper(network, crossing)
+    trained, activations = (
+        upper.trainable_variables,
+        sum(math.prod(layer.output.shape[1:]) for layer in upper.layers),
+    )
     names, values = tuple(v.path for v in trained), tuple(v.numpy() for v in trained)
-    above = Above(identity, width, backbone.features, names, values, network, crossing)
+    above = Above(identity, width, backbone.features, names, values, activations, network, crossing)
     return Cut(layer, below, above)
 
 

@@ -47,15 +47,20 @@ class Extraction:
     problems: tuple[Problem, ...]  # the images that cannot be read, and why
 
 
-def open_store(backbone: Backbone, root: str = "") -> FeatureStore:
-    """Open the feature store of a backbone below ``root`` ("": the user's cache)."""
+def store_folder(backbone: Backbone, root: str = "") -> Path:
+    """Return the folder of a backbone's feature store below ``root`` ("": the user's cache)."""
     base = Path(root).expanduser() if root else default_store()
     # What computes them differently, if only in their last bits, has a store of its own.
     kinds = {"openvino": backbone.engine == OPENVINO, "alone": backbone.alone,
              "bfloat16": backbone.precision == "bfloat16"}  # fmt: skip
     parts = (backbone.name, f"{backbone.resolution}px", backbone.identity[:16])
     name = "-".join([*parts, *(kind for kind, holds in kinds.items() if holds)])
-    store = _store(base / name, backbone.features)
+    return base / name
+
+
+def open_store(backbone: Backbone, root: str = "") -> FeatureStore:
+    """Open the feature store of a backbone below ``root``."""
+    store = _store(store_folder(backbone, root), backbone.features)
     store.refresh()
     return store
 

@@ -137,8 +137,10 @@ class Line:
         return _TORN if self.row is None else b"\n"
 
 
-def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool = True) -> None:
-    """Append a JSON object to a ledger, after ending a torn last line; processes take turns.
+def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool = True) -> bytes:
+    """Append a JSON object to a ledger, after ending a torn last line; return its line.
+
+    Processes take turns.
 
     Args:
         path: the ledger, which is made if it is missing; its folder must exist.
@@ -152,13 +154,14 @@ def append_line(path: Path, row: Row | Callable[[bytes], Row], *, durable: bool 
     """
     with path.open("a+b") as file, FileLock(_lock(path)):
         last = _last_line(file)
-        line = row(last.content + last.ending) if callable(row) else row
-        file.write(last.ending + json.dumps(line).encode() + b"\n")
+        line = json.dumps(row(last.content + last.ending) if callable(row) else row).encode() + b"\n"
+        file.write(last.ending + line)
         file.flush()
         if durable:
             os.fsync(file.fileno())
             if not last.content:
                 _sync_folder(path.parent)
+    return line
 
 
 def read_lines(path: Path) -> Iterator[Line]:

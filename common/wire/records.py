@@ -7,6 +7,7 @@ of four arrays would be nine objects). The type of a field decides how it travel
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
@@ -27,9 +28,11 @@ from fedtransfer.common.wire.texts import Name, Text, Token
 _LARGEST = 2**53  # beyond it float64 cannot hold every whole number
 _LAYOUT = "layout"  # the arrays of each field, in order: [name, [[type, length, length, …], …]]
 _ARRAYS = "arrays"  # the bytes of all arrays, one after the other
+_LOG = "log"  # the hash of the last line of the site's log that the sender has: of its own, or of the other's
 _ALIGNMENT = 8  # bytes; products of arrays that are not aligned take several times as long
 # More go on in the records "1", "2", …: requests do not grow with the head, a failed one is cheap.
 _PIECE = 5 * 2**20
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def _whole(value: Any) -> int:
@@ -129,7 +132,7 @@ def unpack(records: RecordDict, *kinds: type[Any]) -> Any:
                 "install the same fedtransfer on both sides"
             )
         plain = json.loads(str(head["said"]))
-        if head["kind"] == "SiteError":
+        if head["kind"] == SiteError.__name__:
             raise SiteError(texts.code(plain["code"]), texts.text(plain["text"]))
         kind = next((kind for kind in kinds if kind.__name__ == head["kind"]), None)
         if kind is None:
@@ -242,6 +245,25 @@ def digest(records: RecordDict) -> str:
     for piece in _pieces(records):
         hashed.update(piece)
     return hashed.hexdigest()
+
+
+def refusal_code(records: RecordDict) -> str:
+    """Return the code of the refusal that packed records hold; "" if they hold something else."""
+    head = _record(records, "head")
+    return str(json.loads(str(head["said"]))["code"]) if head["kind"] == SiteError.__name__ else ""
+
+
+def stamp(records: RecordDict, line: str) -> None:
+    """Put the hash of a line of the site's log next to a message; it is no part of its content."""
+    if isinstance(head := records.get("head"), ConfigRecord):
+        head[_LOG] = line
+
+
+def stamped(records: RecordDict) -> str:
+    """Return the hash of a line that came with a message; "" if none did, or it is no hash."""
+    head = records.get("head")
+    line = head.get(_LOG) if isinstance(head, ConfigRecord) else None
+    return line if isinstance(line, str) and _HASH.fullmatch(line) else ""
 
 
 def array_bytes(records: RecordDict) -> int:

@@ -16,6 +16,16 @@ from fedtransfer.common.config.privacy_rules import refuse_undeclared
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.server.deployment import OF_SIMULATIONS
+from fedtransfer.server.deployment.audit_log import (
+    ENDED,
+    RESUMED,
+    STARTED,
+    STOPPED,
+    SUBMITTED,
+    person,
+    record,
+    settings_digest,
+)
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.enrolment import enrolled_sites
 from fedtransfer.server.run_folder.folder import read_summary, settings_of
@@ -65,9 +75,21 @@ def edit_current(coordinator: Coordinator) -> Iterator[Current | None]:
     """Lock the current run while the body reads and changes it; write it at the end."""
     with FileLock(coordinator.state / "run.lock"):
         current = read_current(coordinator)
+        status, submissions = (current.status, len(current.submissions)) if current else ("", 0)
         yield current
         if current:
             write_current(coordinator, current)
+            _record_change(coordinator, status, submissions, current)
+
+
+def _record_change(coordinator: Coordinator, status: str, submissions: int, current: Current) -> None:
+    """Record what became of the run, after it is written: an event twice is worse than none."""
+    if len(current.submissions) > submissions:
+        record(coordinator, SUBMITTED, run=current.name, number=str(current.submissions[-1]))
+    if current.status == "stopping" != status:
+        record(coordinator, STOPPED, run=current.name, by=person())
+    if not current.is_open and current.status != status:
+        record(coordinator, ENDED, run=current.name, status=current.status, why=current.why)
 
 
 def write_current(coordinator: Coordinator, current: Current) -> None:
@@ -110,7 +132,7 @@ def request_run(
     fixed = {"data": "each site's own", "out": str(folder), "log-json": str(folder / "events.jsonl")}
     config = make_config({"sites": sites, **settings, **fixed}, "options")
     refuse_undeclared(config)
-    return _request(coordinator, config, name)
+    return _request(coordinator, config, name, STARTED)
 
 
 def resume_run(coordinator: Coordinator, name: str) -> Current:
@@ -129,7 +151,7 @@ def resume_run(coordinator: Coordinator, name: str) -> Current:
     planned = read_summary(folder).get("rounds_planned", 0) if (folder / "summary.json").exists() else -1
     if planned >= config.training_rounds:
         raise UserError(f"--resume {name}: this run is finished; its result is in {folder}")
-    return _request(coordinator, config, name)
+    return _request(coordinator, config, name, RESUMED)
 
 
 def end_run(coordinator: Coordinator) -> str:
@@ -150,7 +172,7 @@ def end_run(coordinator: Coordinator) -> str:
     )
 
 
-def _request(coordinator: Coordinator, config: RunConfig, name: str) -> Current:
+def _request(coordinator: Coordinator, config: RunConfig, name: str, event: str) -> Current:
     with FileLock(coordinator.state / "run.lock"):
         current = read_current(coordinator)
         if current and current.is_open:
@@ -158,5 +180,7 @@ def _request(coordinator: Coordinator, config: RunConfig, name: str) -> Current:
             raise UserError(f"run {current.name} is going on; {ways}")
         request = Current(name, config.to_flat())
         Path(config.out).mkdir(parents=True, exist_ok=True)
+        digest = settings_digest(request.settings)
+        record(coordinator, event, run=name, by=person(), settings=digest)
         write_current(coordinator, request)
     return request

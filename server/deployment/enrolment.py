@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.keys import CURVES, fingerprint
+from fedtransfer.server.deployment.audit_log import ENROLLED, REVOKED, person, record
 from fedtransfer.server.deployment.coordinator import Coordinator
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -56,6 +57,7 @@ def enrol(coordinator: Coordinator, key: Path, name: str = "") -> EnrolledSite:
         raise UserError(
             f"{key}: this key was revoked, and Flower never accepts a revoked key again; {remedy}"
         )
+    record(coordinator, ENROLLED, site=site.name, key=site.fingerprint, by=person())
     write_whole(coordinator.folder / "sites" / f"{site.name}.pub", site.line + "\n")
     return site
 
@@ -70,6 +72,7 @@ def revoke(coordinator: Coordinator, name: str) -> None:
     if not _NAME.fullmatch(name) or not path.is_file():
         names = ", ".join(site.name for site in enrolled_sites(coordinator)) or "none"
         raise UserError(f"no site named {name!r} is enrolled; enrolled sites: {names}")
+    record(coordinator, REVOKED, site=name, by=person())
     _revoked(coordinator).mkdir(exist_ok=True)
     path.rename(_revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pub")
 

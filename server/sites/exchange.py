@@ -72,7 +72,13 @@ def exchange(
     A reply from any other node is dropped. SuperLink reports a lost node on its behalf.
     """
     site_of = {nodes[site]: site for site in contents}
-    messages = [Message(wire.pack(content), nodes[site], kind) for site, content in contents.items()]
+    receipts = getattr(grid, "receipts", None)  # of a deployment: the coordinator's record of sites' logs
+    messages = []
+    for name, content in contents.items():
+        records = wire.pack(content)
+        if receipts:
+            wire.stamp(records, receipts.of(name))
+        messages.append(Message(records, nodes[name], kind))
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
     replies = list(_send_and_receive(grid, messages, timeout)) if messages else []
     site_by_message = {
@@ -84,6 +90,9 @@ def exchange(
             site = site_by_message.get(reply.metadata.reply_to_message_id)
         if site is not None:
             by_site[site].append(reply)
+    if receipts:
+        answered = {name: [r for r in received if r.has_content()] for name, received in by_site.items()}
+        receipts.add(kind, {name: wire.stamped(r[-1].content) for name, r in answered.items() if r})
     # One message stands for all, of arrays of the same shapes: measuring takes as long as sending.
     # The reply with the most array bytes is an answer if there is one: a refusal has no arrays.
     complete = [reply for reply in chain.from_iterable(by_site.values()) if reply.has_content()]

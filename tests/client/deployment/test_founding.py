@@ -38,11 +38,16 @@ def test_a_folder_that_can_be_opened_and_explains_itself(tmp_path: Path, authori
     text = (site.folder / "site.toml").read_text()
     settings = {line.split(" = ")[0].strip("# ") for line in text.splitlines() if " = " in line}
     whole = site.settings
-    tables = [type(table).model_fields for table in (whole, whole.consent, whole.privacy)]
+    tables = [
+        type(table).model_fields
+        for table in (whole, whole.consent, whole.privacy, whole.limits, whole.messages_a_day)
+    ]
     assert {str(field.alias) for table in tables for field in table.values()} - {
         "classes",
         "consent",
         "privacy",
+        "limits",
+        "messages-a-day",
     } <= settings
 
 

@@ -12,7 +12,7 @@ def told(**changes: Any) -> str:
         "name": "north", "folder": "/srv/north", "coordinator": "hub:9443", "running": 7, "serving": True,
         "worker": {"since": now, "doing_since": None, "done": 12, "last": None},
         "last_sent": {"kind": "train", "round": 3, "bytes": 11_043, "time": now},
-        "privacy": "nothing is spent", "results": ["run-7"],
+        "privacy": "nothing is spent", "problems": [], "results": ["run-7"],
     }  # fmt: skip
     return "\n".join(status_lines({**status, **changes}))
 
