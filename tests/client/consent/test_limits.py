@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 
 from fedtransfer.client.consent import limits
@@ -119,6 +120,21 @@ def test_defaults_follow_from_the_machine(tmp_path: Path) -> None:
     assert Limits().memory == max(memory_bytes() / 2, 2e9)
     assert Limits().disk(tmp_path / "not" / "yet") == pytest.approx(free_disk_bytes(tmp_path) / 2, rel=0.1)
     assert (Limits(memory_gb=3).memory, Limits(disk_gb=0.5).disk(tmp_path)) == (3e9, 5e8)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("limits", "since"), [("seconds_an_answer=1", "time.time() - 2"), ("memory_gb=0.01", "None")]
+)
+def test_a_worker_that_exceeds_its_limits_ends(limits: str, since: str) -> None:
+    code = (
+        "import time; from fedtransfer.client.deployment.watch import watch; "
+        "from fedtransfer.client.deployment.settings import Limits; "
+        f"watch(lambda: Limits({limits}), lambda: {since})"
+    )
+    done = forked.run("-c", code)
+    assert done.returncode == watch.EXCEEDED
+    assert "the worker ends: " in done.stderr
 
 
 def test_a_worker_ends_once_it_exceeds_its_time_or_its_memory() -> None:
