@@ -18,6 +18,7 @@ from fedtransfer.common.config.config import make_config
 from fedtransfer.common.tensorflow import keras
 from fedtransfer.common.wire import bundle
 from fedtransfer.common.wire.bundle import build_bundle, sources_digest
+from fedtransfer.server.deployment.audit_log import last_lines
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.superlink import RunStatus, connect
 
@@ -240,3 +241,27 @@ def test_bundle_that_is_not_the_installed_one(
         assert f"bundle {digest} is not on this site's allow-list" in world.worker_log(name)
     assert not [path for site in world.sites.values() for path in site.folder.rglob("apps")]
     assert not (tmp_path / "seen").exists()
+
+
+def test_work_without_end_ends_at_the_sites_and_no_log_loses_a_line(world: World) -> None:
+    """A worker that exceeds its time ends and comes back; the coordinator knows where logs end."""
+    world.wish("anna", "seconds-an-answer = 3")
+    world.wish("bert", "seconds-an-answer = 3", '"melanosis" = ""')
+    world.wish("carl", "seconds-an-answer = 3")
+    epochs = ("--local-epochs", "1000000000", "--rounds", "1", "--round-retries", "0")
+    ended = world.coordinator.command("run", "--name", "endless", *epochs, *DECLARED, check=False)
+    assert ended.returncode == 1
+    assert "0 of 3 sites gave a usable answer" in ended.stderr
+    for name in world.sites:
+        why = "the worker ends: an answer takes more than 3 s (seconds-an-answer in [limits])"
+        assert why in world.worker_log(name)
+    world.wish("anna")
+    world.wish("bert", '"melanosis" = ""')
+    world.wish("carl")
+    world.coordinator.run("--rounds", "1", *DECLARED, name="afterwards")
+    assert world.coordinator.rounds("afterwards")[0]["present"] == ["anna", "bert", "carl"]
+    logs = {name: ExchangeLog(site.folder / "sent.jsonl").chain for name, site in world.sites.items()}
+    named = last_lines(Coordinator.open(world.coordinator.folder))
+    assert named == {name: log.last_hash() for name, log in logs.items()}
+    for site in world.sites.values():
+        site.command("log", "--verify")
