@@ -103,7 +103,7 @@ def test_how_far_it_is_tells_how_many_images_it_has(
         def images(self):
             return ()
 
-    monkeypatch.setattr("fedtransfer.client.app.prepare_site", prepare)
+    monkeypatch.setattr("fedtransfer.client.node.prepare_site", prepare)
     monkeypatch.setattr(
         "fedtransfer.client.app.find_node", lambda node, config: There("", tmp_path, patience=0.05)
     )
