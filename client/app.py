@@ -145,7 +145,7 @@ def _answer(
             value = masking.mask(request, message_type, answer)
         else:
             value = answer()
-        if isinstance(request, Request):
+        if isinstance(request, Request) and config.private:
             charge_reply(node.ledger, config, message_type, str(run), request)
     except SiteError as error:
         value = error

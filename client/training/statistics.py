@@ -15,9 +15,10 @@ from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.privacy.closed_form import gram_vector, site_deviation
 from fedtransfer.common.privacy.gaussian import clipped_rows, noised
-from fedtransfer.common.wire.sums import KINDS, NOISY_GRAM, one_shot_sums, pack_triangle
+from fedtransfer.common.wire.sums import KINDS, NOISY_GRAM, add_square, one_shot_sums, pack_triangle
 
 BLOCK = 4096  # images at a time, cast to float64: 64 MB at d = 2048
+FEW = 16  # images up to which G is summed image by image: a square matrix costs more than they do
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -73,14 +74,26 @@ def _classes(x: Features, y: Labels, classes: int) -> Arrays:
 
 
 def _gram(x: Features, y: Labels, classes: int) -> Arrays:
+    by_class = np.vstack([_by_class(x, y, classes).T, np.bincount(y, minlength=classes)])
+    return _packed_gram(x), by_class
+
+
+def _packed_gram(x: Features) -> NDArray[np.float64]:
+    """Return G = Σ z zᵀ with z = [x; 1], its upper triangle row by row."""
     d = x.shape[1]
-    gram, z = np.zeros((d + 1, d + 1)), np.ones((min(len(x), BLOCK), d + 1))
+    z = np.ones((min(len(x), BLOCK), d + 1))
+    if len(x) <= FEW:
+        z[:, :d] = x
+        packed = np.zeros((d + 1) * (d + 2) // 2)
+        for row in z:
+            add_square(packed, row)
+        return packed
+    gram = np.zeros((d + 1, d + 1))
     for rows in _blocks(len(x)):
         block = z[: len(x[rows])]
         block[:, :d] = x[rows]
         gram += block.T @ block  # a matrix times its transpose: BLAS computes one half and mirrors it
-    by_class = np.vstack([_by_class(x, y, classes).T, np.bincount(y, minlength=classes)])
-    return pack_triangle(gram), by_class
+    return pack_triangle(gram)
 
 
 def _moments(x: Features, y: Labels, classes: int) -> Arrays:

@@ -36,6 +36,8 @@ class Counts:
     @classmethod
     def of(cls, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> "Counts":
         """Count predictions (n, C) against labels (n,) of class numbers."""
+        if not len(labels):
+            return cls.empty(probabilities.shape[1])
         confusion = confusion_matrix(probabilities, labels)
         return cls(
             confusion.sum(1),

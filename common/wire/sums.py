@@ -67,26 +67,34 @@ def layout(kind: str, features: int, classes: int) -> Layout:
 
 def pack_triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the upper triangle of a symmetric matrix (m, m), row by row: (m(m+1)/2,)."""
-    return matrix.take(_upper(len(matrix))[0])
+    return matrix.take(_upper(len(matrix)))
 
 
 def unpack_triangle(packed: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the symmetric matrix (m, m) of an upper triangle from ``pack_triangle``."""
     size = (int(np.sqrt(8 * len(packed) + 1)) - 1) // 2
-    matrix, (places, _) = np.empty((size, size)), _upper(size)
+    matrix, places = np.empty((size, size)), _upper(size)
     matrix.put(places, packed)
     matrix.T.flat[places] = packed
     return matrix
 
 
 @lru_cache(maxsize=1)
-def _upper(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the upper triangle's places in a flat matrix, row by row, and the column of each."""
+def _upper(size: int) -> NDArray[np.intp]:
+    """Return the upper triangle's places in a flat matrix, row by row."""
     places = np.flatnonzero(~np.tri(size, k=-1, dtype=np.bool_))
-    columns = places % size
-    for array in (places, columns):
-        array.flags.writeable = False  # all threads share it
-    return places, columns
+    places.flags.writeable = False  # all threads share it
+    return places
+
+
+def add_square(packed: NDArray[np.float64], z: NDArray[np.float64], factor: float = 1.0) -> None:
+    """Add factor · z zᵀ, of a vector (m,), to a packed triangle, without making the matrix.
+
+    The upper triangle by rows is the lower one by columns, as BLAS packs it.
+    """
+    from scipy.linalg.blas import dspr
+
+    dspr(len(z), factor, z, packed, lower=1, overwrite_ap=1)
 
 
 def check_sums(sums: Sums, kind: str, features: int, classes: int, unit: bool = False) -> None:
@@ -153,9 +161,8 @@ def _check_gram(
     if (np.abs(totals - expected) > _SLACK * _bound(examples, squares)).any():
         raise ProtocolError("sent a Gram matrix and sums by class that contradict each other")
     sizes = np.sqrt(squares)
-    most = np.repeat((1 + _SLACK) * sizes, lengths)  # |G_ij| ≤ √(G_ii G_jj)
-    most *= sizes.take(_upper(len(sizes))[1])
-    most += np.finfo(np.float64).tiny
+    most = np.full(len(packed), np.finfo(np.float64).tiny)
+    add_square(most, sizes, 1 + _SLACK)  # |G_ij| ≤ √(G_ii G_jj)
     if (np.abs(packed) > most).any():
         raise ProtocolError("sent a Gram matrix that no features have")
     if unit and squares[:-1].sum() > (1 + _SLACK) * examples:
