@@ -66,15 +66,26 @@ def init(
 
 
 @client.command("new-key")
-def new_key(folder: Dir = HERE) -> None:
-    """Make a new key pair after the old one was lost or revoked; the old one is renamed."""
+def new_key(
+    folder: Dir = HERE,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="The old key is good: it signs the new one, and nobody visits.")
+    ] = False,
+) -> None:
+    """Make a new key pair after the old one was lost or revoked, or to --renew it.
+
+    A renewal travels with the site's answers. The coordinator takes it up after the run, and the
+    site goes on with the new key by itself.
+    """
     from fedtransfer.client.deployment.founding import replace_key
+    from fedtransfer.client.deployment.renewal import begin_renewal
     from fedtransfer.common.support.keys import fingerprint
 
     site = SiteFolder.open(folder)
-    line = replace_key(site)
-    print(f"send to the coordinator's people: {site.key.with_suffix('.pub')}")
-    print(f"compare with them: {fingerprint(line)}")
+    line = begin_renewal(site) if renew else replace_key(site)
+    print(f"the new key: {fingerprint(line)}")
+    if not renew:
+        print(f"send to the coordinator's people, and compare the new key with them: {site.public_key}")
 
 
 @client.command()
@@ -145,25 +156,9 @@ def prepare(
     folder: Dir = HERE,
 ) -> None:
     """Compute the features of all images now, so that the first round need not wait for them."""
-    from rich.console import Console
+    from fedtransfer.client.deployment.preparing import show_preparation
 
-    from fedtransfer.common.config.config import resolve_config
-    from fedtransfer.common.support.terminal import progress_bar
-    from fedtransfer.common.support.text import counted
-
-    site = SiteFolder.open(folder)
-    settings = site.apply(resolve_config(preset="", file=config, overrides={}))
-    console = Console(stderr=True)
-    from fedtransfer.client.data import prepare_site
-    from fedtransfer.client.node import site_images
-
-    with progress_bar(console, "Features", "images") as progress:
-        data = prepare_site(site_images(site), settings, progress, site.settings.consent.least_images)
-    for name, (train, validation, test) in data.images_by_class().items():
-        print(f"{name}: {train} for training, {validation} for validation, {test} for test")
-    if data.unreadable:
-        images = counted(data.unreadable, "unreadable image")
-        print(f"left out: {images}; fedtransfer client check lists them")
+    show_preparation(SiteFolder.open(folder), config)
 
 
 @client.command()

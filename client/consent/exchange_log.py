@@ -19,7 +19,7 @@ from flwr.app import Message
 from fedtransfer.common.support.chain import START, Chain, Follower
 from fedtransfer.common.support.text import printable
 from fedtransfer.common.wire.protocol import GATHER, TRAIN
-from fedtransfer.common.wire.records import content_bytes, digest, refusal_code, shapes, stamp
+from fedtransfer.common.wire.records import LOG, content_bytes, digest, refusal_code, shapes, stamp
 
 KIND = 40  # characters of a message's kind
 DAY = 24 * 3600.0
@@ -42,7 +42,7 @@ class ExchangeLog:
         """
         records = reply.content if reply.has_content() else None
         if records:
-            stamp(records, START)  # as long as the hash of the line, which counts this byte by byte
+            stamp(records, LOG, START)  # as long as the hash of the line, which counts this byte by byte
         refused = refusal_code(records) if records else _NO_CONTENT
         entry = {
             "time": time.time(),
@@ -55,7 +55,7 @@ class ExchangeLog:
         }
         line = self.chain.append(entry)
         if records:
-            stamp(records, line)
+            stamp(records, LOG, line)
 
     @property
     def chain(self) -> Chain:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
@@ -61,14 +62,14 @@ class Fleet:
 
 
 @contextmanager
-def connect(site: SiteFolder) -> Iterator[Fleet]:
-    """Connect to the coordinator of a site's settings.
+def connect(site: SiteFolder, key: Path | None = None) -> Iterator[Fleet]:
+    """Connect to the coordinator of a site's settings, with its key, or with another ``key``.
 
     Raises:
         UserError: the site's key cannot be read.
         httpx.HTTPError: the coordinator cannot be reached, or SuperLink is down behind nginx.
     """
-    private, public = load_keys(site.key)
+    private, public = load_keys(key or site.key)
     signer = NodeAuthHttpInterceptor(private, public)
     address, authority = site.settings.coordinator, str(site.authority)
     with FleetHttpClient.from_server_address(address, False, authority, interceptors=[signer]) as client:

@@ -15,6 +15,7 @@ import tomli_w
 
 from fedtransfer.client.deployment import launcher
 from fedtransfer.client.deployment.fleet import connect
+from fedtransfer.client.deployment.renewal import end_renewal
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.worker import socket_of, worker_status
 from fedtransfer.common.errors import UserError
@@ -22,6 +23,7 @@ from fedtransfer.common.support import processes
 
 TICK_SECONDS = 0.5
 NOTICE_SECONDS = 2.0  # in which the coordinator notices that a SuperNode is gone
+RENEWAL_SECONDS = 10.0  # between two looks whether the coordinator has taken up the next key
 PAUSE_SECONDS = (1.0, 30.0)  # before the restart of a process that died: shortest and longest
 # Flower 1.41's SuperNode logs this if a run ends while it receives a message of that run. It keeps
 # the incomplete message, would take its late answer for that of the next one, and hold that one
@@ -58,6 +60,7 @@ class _Supervisor:
         self._site, self._report = site, report
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._log, self._read = site.state / "supernode.log", 0
+        self._looked = 0.0
         self._pause, self._last_death = PAUSE_SECONDS[0], 0.0
 
     def start_worker(self) -> None:
@@ -79,6 +82,8 @@ class _Supervisor:
             UserError: the site is not enrolled.
         """
         coordinator = self._site.settings.coordinator
+        if end_renewal(self._site):
+            self._report("the coordinator has taken up the new key")
         try:
             with connect(self._site) as fleet:
                 if fleet.end_last_session():
@@ -107,10 +112,13 @@ class _Supervisor:
             self._wait()
         if "worker" in dead:
             self.start_worker()
+        renewed = self._is_renewed()
         confused = self._is_confused()
         if confused:
             self._report("a run ended in the middle of a message; SuperNode is restarted")
-        if confused or {"supernode", "superexec"} & set(dead):
+        if renewed:
+            self._report("the coordinator has taken up the new key; SuperNode starts again with it")
+        if renewed or confused or {"supernode", "superexec"} & set(dead):
             self.end("supernode", "superexec")
             self.start_supernode()
 
@@ -119,6 +127,13 @@ class _Supervisor:
         for name in names:
             if name in self._processes:
                 processes.end(self._processes[name])
+
+    def _is_renewed(self) -> bool:
+        """Whether the site's next key, if there is one, is its key from now on."""
+        if time.monotonic() - self._looked < RENEWAL_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return end_renewal(self._site)
 
     def _is_confused(self) -> bool:
         if not self._log.exists():

@@ -137,7 +137,9 @@ class SiteFolder:
     def __init__(self, folder: Path, settings: SiteSettings) -> None:
         self.folder, self.settings = folder, settings
         self.authority = self.path(settings.authority)  # the certificate of what signs the coordinator's
-        self.key = folder / "site.key"  # the site's private key
+        self.key, self.public_key = folder / "site.key", folder / "site.pub"
+        # What replaces them once the coordinator has taken up the renewal.
+        self.next_key, self.next_public_key = folder / "next.key", folder / "next.pub"
         # The sites to share masks with; None to trust the coordinator about their keys.
         self.roster = self.path(settings.roster) if settings.roster else None
         self.state = folder / "state"  # of the running site: logs, the worker's socket, Flower's node id

@@ -22,7 +22,8 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from fedtransfer.client.consent.countersignature import Countersignature
-from fedtransfer.client.consent.exchange_log import ExchangeLog
+from fedtransfer.client.consent.exchange_log import KIND, ExchangeLog
+from fedtransfer.client.deployment.renewal import pending_renewal
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.config.config import Value
 from fedtransfer.common.errors import SiteError, UserError
@@ -84,7 +85,7 @@ class Task:
         finally:
             push_task_output(client=self._client, context=context, sub_status=status, details=details)
         return {
-            "kind": message.metadata.message_type,
+            "kind": printable(message.metadata.message_type, KIND),
             **facts,
             "seconds": round(time.monotonic() - self._began, 3),
         }
@@ -105,8 +106,10 @@ def recorded_answer(
     Raises:
         OSError: the answer cannot be recorded.
     """
-    Countersignature(site).receive(wire.stamped(message.content))
+    Countersignature(site).receive(wire.stamped(message.content, wire.LOG))
     reply = _answer(site, app, message, context, bundle)
+    if reply.has_content() and (renewal := pending_renewal(site)):
+        wire.stamp(reply.content, wire.RENEWAL, renewal)
     ExchangeLog(site.exchange_log).write(reply, facts_of(message, context))
     return reply
 

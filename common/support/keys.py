@@ -2,8 +2,8 @@
 
 Sites that share masks sign messages that the coordinator could forge: ECDSA with SHA-384 (FIPS
 186-5) under the key by which a site is enrolled. That key also signs the site's requests to
-Flower's SuperLink. Data signed here begins with ``DOMAIN``, so that neither signature is ever valid
-for the other.
+Flower's SuperLink. Data signed here begins with ``DOMAIN`` or ``RENEWAL``, so that no signature is
+ever valid for another purpose.
 """
 
 import base64
@@ -25,6 +25,7 @@ from fedtransfer.common.errors import UserError
 
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)  # those that Flower takes
 DOMAIN = b"fedtransfer secure aggregation, version 1\0"
+RENEWAL = b"fedtransfer key renewal, version 1\0"
 _SCHEME = ec.ECDSA(hashes.SHA384())
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
@@ -69,15 +70,15 @@ class Identity(Protocol):
         """Check that ``site`` signed ``data``. Raises SiteError: it did not, or is not known."""
 
 
-def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
-    """Sign data; the signature is DER-encoded, about 100 bytes for P-384."""
-    return key.sign(DOMAIN + data, _SCHEME)
+def sign(key: ec.EllipticCurvePrivateKey, data: bytes, domain: bytes = DOMAIN) -> bytes:
+    """Sign data for a purpose; the signature is DER-encoded, about 100 bytes for P-384."""
+    return key.sign(domain + data, _SCHEME)
 
 
-def is_signed(key: ec.EllipticCurvePublicKey, data: bytes, signature: bytes) -> bool:
-    """Return whether the owner of a public key signed ``data`` for this purpose."""
+def is_signed(key: ec.EllipticCurvePublicKey, data: bytes, signature: bytes, domain: bytes = DOMAIN) -> bool:
+    """Return whether the owner of a public key signed ``data`` for a purpose."""
     try:
-        key.verify(signature, DOMAIN + data, _SCHEME)
+        key.verify(signature, domain + data, _SCHEME)
     except InvalidSignature:
         return False
     return True

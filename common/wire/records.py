@@ -28,11 +28,13 @@ from fedtransfer.common.wire.texts import Name, Text, Token
 _LARGEST = 2**53  # beyond it float64 cannot hold every whole number
 _LAYOUT = "layout"  # the arrays of each field, in order: [name, [[type, length, length, …], …]]
 _ARRAYS = "arrays"  # the bytes of all arrays, one after the other
-_LOG = "log"  # the hash of the last line of the site's log that the sender has: of its own, or of the other's
 _ALIGNMENT = 8  # bytes; products of arrays that are not aligned take several times as long
 # More go on in the records "1", "2", …: requests do not grow with the head, a failed one is cheap.
 _PIECE = 5 * 2**20
-_HASH = re.compile(r"[0-9a-f]{64}")
+# What may come next to a message: the hash of the newest line of the site's log that the sender
+# has, and the renewal of a site's key.
+LOG, RENEWAL = "log", "renewal"
+_STAMPS = {LOG: re.compile(r"[0-9a-f]{64}"), RENEWAL: re.compile(r"[ -~]{1,2000}")}
 
 
 def _whole(value: Any) -> int:
@@ -253,17 +255,17 @@ def refusal_code(records: RecordDict) -> str:
     return str(json.loads(str(head["said"]))["code"]) if head["kind"] == SiteError.__name__ else ""
 
 
-def stamp(records: RecordDict, line: str) -> None:
-    """Put the hash of a line of the site's log next to a message; it is no part of its content."""
+def stamp(records: RecordDict, kind: str, text: str) -> None:
+    """Put a text of a kind, ``LOG`` or ``RENEWAL``, next to a message, outside its content."""
     if isinstance(head := records.get("head"), ConfigRecord):
-        head[_LOG] = line
+        head[kind] = text
 
 
-def stamped(records: RecordDict) -> str:
-    """Return the hash of a line that came with a message; "" if none did, or it is no hash."""
+def stamped(records: RecordDict, kind: str) -> str:
+    """Return the text of a kind that came with a message; "" if none did, or none of its form."""
     head = records.get("head")
-    line = head.get(_LOG) if isinstance(head, ConfigRecord) else None
-    return line if isinstance(line, str) and _HASH.fullmatch(line) else ""
+    text = head.get(kind) if isinstance(head, ConfigRecord) else None
+    return text if isinstance(text, str) and _STAMPS[kind].fullmatch(text) else ""
 
 
 def array_bytes(records: RecordDict) -> int:

@@ -18,7 +18,7 @@ from fedtransfer.common.support.chain import Chain
 from fedtransfer.common.support.text import printable
 from fedtransfer.server.deployment.coordinator import Coordinator
 
-ENROLLED, REVOKED = "enrolled", "revoked"
+ENROLLED, REVOKED, RENEWED = "enrolled", "revoked", "key renewed"
 STARTED, RESUMED, SUBMITTED = "run started", "run resumed", "run submitted"
 STOPPED, ENDED = "run stop", "run ended"
 ANSWERS = "answers"  # the lines of the sites' logs that the answers of an exchange named

@@ -27,6 +27,9 @@ class Settings(Table):
     port: int = Field(9443, ge=1, le=65535)  # of nginx, for sites
     superlink_port: int = Field(9092, ge=1, le=65535)  # on this machine only, as the next
     health_port: int = Field(9093, ge=1, le=65535)
+    key_days: int = Field(
+        default=730, ge=0
+    )  # lifetime of a site's key, whose end is warned of; 0: without end
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.keys import CURVES, fingerprint
+from fedtransfer.common.support.text import counted
 from fedtransfer.server.deployment.audit_log import ENROLLED, REVOKED, person, record
 from fedtransfer.server.deployment.coordinator import Coordinator
 
+WARN_DAYS = 30
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -73,12 +75,45 @@ def revoke(coordinator: Coordinator, name: str) -> None:
         names = ", ".join(site.name for site in enrolled_sites(coordinator)) or "none"
         raise UserError(f"no site named {name!r} is enrolled; enrolled sites: {names}")
     record(coordinator, REVOKED, site=name, by=person())
-    _revoked(coordinator).mkdir(exist_ok=True)
-    path.rename(_revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pub")
+    path.rename(_revoked_path(coordinator, name))
+
+
+def replace_key(coordinator: Coordinator, site: EnrolledSite, line: str) -> EnrolledSite:
+    """Replace a site's key by its next one, in OpenSSH's form; the old one is revoked.
+
+    Raises:
+        ValueError: the key is that of another site, or was revoked.
+    """
+    others = [*(coordinator.folder / "sites").glob("*.pub"), *_revoked(coordinator).glob("*.pub")]
+    if any(path.read_text("utf-8").split()[:2] == line.split()[:2] for path in others):
+        raise ValueError("its key is enrolled already, or was revoked")
+    path = coordinator.folder / "sites" / f"{site.name}.pub"
+    write_whole(_revoked_path(coordinator, site.name), site.line + "\n")
+    write_whole(path, f"{line} {site.name}\n")
+    return read_site(path, site.name)
+
+
+def key_warnings(coordinator: Coordinator) -> list[str]:
+    """Warn of keys that reach the end of their lifetime within ``WARN_DAYS`` days, or have."""
+    days, warnings = coordinator.settings.key_days, []
+    for path in sorted((coordinator.folder / "sites").glob("*.pub")) if days else ():
+        enrolled = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        left = days - (datetime.now(UTC) - enrolled).days
+        if left <= WARN_DAYS:
+            when = f"ends in {counted(left, 'day')}" if left > 0 else "has ended"
+            warnings.append(
+                f"the lifetime of the key of {path.stem} {when}; there: fedtransfer client new-key --renew"
+            )
+    return warnings
 
 
 def _revoked(coordinator: Coordinator) -> Path:
     return coordinator.folder / "sites" / "revoked"
+
+
+def _revoked_path(coordinator: Coordinator, name: str) -> Path:
+    _revoked(coordinator).mkdir(exist_ok=True)
+    return _revoked(coordinator) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pub"
 
 
 def read_site(path: Path, name: str) -> EnrolledSite:

@@ -10,10 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from flwr.app import RecordDict
+
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.wire.protocol import TRAIN
+from fedtransfer.common.wire.records import LOG, RENEWAL, stamped
 from fedtransfer.server.deployment.audit_log import ANSWERS, audit_log, last_lines
 from fedtransfer.server.deployment.coordinator import SETTINGS, Coordinator
+from fedtransfer.server.deployment.renewals import store_renewal
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +26,7 @@ class Receipts:
     """The newest line of each site's log that an answer named; a run asks and adds."""
 
     def __init__(self, coordinator: Coordinator, config: RunConfig) -> None:
+        self._coordinator = coordinator
         self._log, self._lines = audit_log(coordinator), last_lines(coordinator)
         self._unwritten: dict[str, str] = {}
         self._run, self._secret = Path(config.out).name, config.secret_cohorts
@@ -30,25 +35,29 @@ class Receipts:
         """Return the hash of a site's newest line; "" before its first answer."""
         return self._lines.get(site, "")
 
-    def add(self, kind: str, lines: Mapping[str, str]) -> None:
-        """Record site → hash of the line that its answer to a message of type ``kind`` named.
+    def add(self, kind: str, answers: Mapping[str, RecordDict]) -> None:
+        """Record which line each site's answer to a message of type ``kind`` named.
+
+        The renewal of its key, which may come with an answer, is stored.
 
         A secret cohort leaves no trace: its sites name their later lines in answers to all.
 
         If the disk is full, they are written with those of the next exchange: no run ends for it.
         """
-        named = {site: line for site, line in lines.items() if line}
+        named = {site: line for site, records in answers.items() if (line := stamped(records, LOG))}
         if not named or (self._secret and kind == TRAIN):
             return
         self._lines |= named
         self._unwritten |= named
         entry = {"time": time.time(), "event": ANSWERS, "run": self._run, "kind": kind}
         try:
+            for site, records in answers.items():
+                if renewal := stamped(records, RENEWAL):
+                    store_renewal(self._coordinator, site, renewal)
             self._log.append({**entry, "logs": self._unwritten})
         except OSError as error:
-            log.warning(
-                "%s: cannot be written: %s; make room, or give access", self._log.path, error.strerror
-            )
+            text = "%s: cannot be written: %s; make room, or give access"
+            log.warning(text, self._coordinator.folder, error.strerror)
         else:
             self._unwritten = {}
 

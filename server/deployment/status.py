@@ -15,7 +15,7 @@ from fedtransfer.common.support.text import ago, counted
 from fedtransfer.server.deployment.certificates import expiry_warnings, read_certificate
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import read_current
-from fedtransfer.server.deployment.enrolment import enrolled_sites
+from fedtransfer.server.deployment.enrolment import enrolled_sites, key_warnings
 from fedtransfer.server.deployment.superlink import connect
 
 _SCORED_ON = {"sites": "the sites' test images", "public-data": "public images"}
@@ -64,7 +64,7 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
         "supervisor": running_pid(coordinator.state),
         "serving": serving,
         "certificate_ends": read_certificate(coordinator.certificates / "server.crt").not_after.isoformat(),
-        "warnings": expiry_warnings(coordinator.certificates),
+        "warnings": [*expiry_warnings(coordinator.certificates), *key_warnings(coordinator)],
         "sites": sites,
         "run": run,
     }

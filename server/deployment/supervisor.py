@@ -19,7 +19,8 @@ from fedtransfer.common.support.services import is_serving
 from fedtransfer.server.deployment import certificates
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, edit_current, read_current
-from fedtransfer.server.deployment.enrolment import read_site
+from fedtransfer.server.deployment.enrolment import key_warnings, read_site
+from fedtransfer.server.deployment.renewals import take_up_renewals
 from fedtransfer.server.deployment.superlink import SuperLink, connect, start_superlink
 
 TICK_SECONDS = 1.0
@@ -94,7 +95,8 @@ class _Supervisor:
         rotate(self._coordinator.state / "superlink.log")
         if time.monotonic() - self._last_warning >= WARN_SECONDS:
             self._last_warning = time.monotonic()
-            for warning in certificates.expiry_warnings(self._coordinator.certificates):
+            expiring = certificates.expiry_warnings(self._coordinator.certificates)
+            for warning in (*expiring, *key_warnings(self._coordinator)):
                 self._report(f"warning: {warning}")
         current = read_current(self._coordinator)
         renewal = _mtime(self._coordinator.certificates / "server.crt") != self._certificate
@@ -106,6 +108,8 @@ class _Supervisor:
         try:
             with connect(self._coordinator) as link:
                 attend(self._coordinator, link, self._report)
+                if not (current and current.is_open):
+                    take_up_renewals(self._coordinator, self._report)
                 if (enrolment := _mtime(self._coordinator.folder / "sites")) != self._enrolment:
                     synchronise(self._coordinator, link)
                     self._enrolment = enrolment

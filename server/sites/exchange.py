@@ -77,7 +77,7 @@ def exchange(
     for name, content in contents.items():
         records = wire.pack(content)
         if receipts:
-            wire.stamp(records, receipts.of(name))
+            wire.stamp(records, wire.LOG, receipts.of(name))
         messages.append(Message(records, nodes[name], kind))
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
     replies = list(_send_and_receive(grid, messages, timeout)) if messages else []
@@ -92,7 +92,7 @@ def exchange(
             by_site[site].append(reply)
     if receipts:
         answered = {name: [r for r in received if r.has_content()] for name, received in by_site.items()}
-        receipts.add(kind, {name: wire.stamped(r[-1].content) for name, r in answered.items() if r})
+        receipts.add(kind, {name: r[-1].content for name, r in answered.items() if r})
     # One message stands for all, of arrays of the same shapes: measuring takes as long as sending.
     # The reply with the most array bytes is an answer if there is one: a refusal has no arrays.
     complete = [reply for reply in chain.from_iterable(by_site.values()) if reply.has_content()]

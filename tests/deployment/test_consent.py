@@ -265,3 +265,21 @@ def test_work_without_end_ends_at_the_sites_and_no_log_loses_a_line(world: World
     assert named == {name: log.last_hash() for name, log in logs.items()}
     for site in world.sites.values():
         site.command("log", "--verify")
+
+
+def test_a_key_is_renewed_while_nobody_stands_by(world: World) -> None:
+    """Signed with the old key, taken up after a run; the site goes on with it by itself."""
+    world.wish("bert", '"melanosis" = ""')
+    anna = world.sites["anna"]
+    printed = anna.command("new-key", "--renew").stdout
+    world.coordinator.run("--rounds", "1", *DECLARED, name="renewal")
+
+    def signed_on() -> bool:
+        [site] = [site for site in world.coordinator.status()["sites"] if site["name"] == "anna"]
+        return site["key"] in printed and site["status"] == "online"
+
+    wait_until(signed_on, "anna signs on with her new key", anna.died)
+    assert not (anna.folder / "next.key").exists()
+    assert "the coordinator has taken up the new key" in anna.log()
+    world.coordinator.run("--rounds", "1", *DECLARED, name="renewed")
+    assert world.coordinator.rounds("renewed")[0]["present"] == ["anna", "bert", "carl"]

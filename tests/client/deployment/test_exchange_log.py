@@ -52,7 +52,7 @@ def test_what_a_line_says(exchanges: ExchangeLog) -> None:
     last = rounds[-1]
     assert (last["kind"], last["run"], last["method"]) == ("train", "7", "fedavg")
     sent = reply()
-    stamp(sent.content, "0" * 64)
+    stamp(sent.content, "log", "0" * 64)
     assert last["bytes"] == content_bytes(sent)
     assert last["shapes"] == [["<i4", 3, 2], ["<i4", 3, 2], ["<f4", 4, 2], ["<f4", 2]]
     head = reply().content.config_records["head"]

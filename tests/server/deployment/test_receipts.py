@@ -57,10 +57,9 @@ def test_what_the_coordinator_has_comes_with_its_next_message(world: Deployment)
     brought: list[tuple[str, str]] = []
 
     def look(message: Message, context: Context) -> Message:
-        site = Path(str(context.node_config["site"])).name
-        brought.append(
-            (wire.stamped(message.content), ExchangeLog(world.sites[site].exchange_log).chain.last_hash())
-        )
+        site = world.sites[Path(str(context.node_config["site"])).name]
+        last = ExchangeLog(site.exchange_log).chain.last_hash()
+        brought.append((wire.stamped(message.content, wire.LOG), last))
         return message
 
     world.run("second", look, rounds=1)
@@ -106,7 +105,7 @@ def test_a_coordinator_that_makes_up_hashes_fills_no_disk(world: Deployment, log
 def test_what_is_no_hash_is_no_receipt(line: object) -> None:
     records = wire.pack(SiteError("tired", "no more today"))
     records["head"]["log"] = line  # type: ignore[index]
-    assert wire.stamped(records) == ""
+    assert wire.stamped(records, wire.LOG) == ""
 
 
 def test_a_site_that_is_enrolled_again_may_begin_another_log(world: Deployment) -> None:
