@@ -82,7 +82,7 @@ def test_a_renewal_travels_with_answers_and_is_taken_up_after_the_run(world: Dep
     facts = [event[key] for key in ("event", "site", "key", "old")]
     assert facts == ["key renewed", "anna", fingerprint(line), before["anna"]]
     with pytest.raises(UserError, match="this key was revoked"):
-        enrol(world.coordinator, anna.public_key)
+        enrol(world.coordinator, anna.public_key, "another")
     take_up_renewals(world.coordinator, reports.append)
     assert len(reports) == 1
 
