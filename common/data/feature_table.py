@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -53,6 +53,10 @@ class FeatureTable:
     def _rows(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.ids)}
 
+    def place(self, name: str) -> int:
+        """Return the number of the row with an id, -1 if there is none."""
+        return self._rows.get(name, -1)
+
     def vector(self, name: str) -> NDArray[np.float32]:
         """Return the features (d,) float32 of the row with an id, NaN and all.
 
@@ -85,6 +89,20 @@ def row_of(path: str) -> tuple[str, str] | None:
     """Return file and id of a path ``FILE#id=ID``; None for any other path."""
     match = _ROW.fullmatch(path)
     return (match["file"], match["id"]) if match else None
+
+
+def in_file_order(paths: Sequence[str]) -> list[int]:
+    """Return the numbers of the paths, ordered so that features files are read from front to end.
+
+    A block of rows is read at once, and classes are mixed in most files: in the order of the paths
+    the same blocks would be read again and again. Rows that are no longer there come first.
+    """
+
+    def place(number: int) -> tuple[str, int]:
+        row = row_of(paths[number]) if "#id=" in paths[number] else None
+        return (row[0], feature_table(row[0]).place(row[1])) if row else ("", 0)
+
+    return sorted(range(len(paths)), key=place)
 
 
 def tables_of(paths: Iterable[str]) -> list[FeatureTable]:

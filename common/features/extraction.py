@@ -16,7 +16,7 @@ from fedtransfer.common.backbone.backbone import Backbone, ReadyMade
 from fedtransfer.common.backbone.cut import cuts
 from fedtransfer.common.compute import OPENVINO
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.data.feature_table import row_of, tables_of
+from fedtransfer.common.data.feature_table import in_file_order, row_of, tables_of
 from fedtransfer.common.data.images import Image, Problem, content_key, decode, vector
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.features.augmentation import Views, no_views, training_views, view, view_key
@@ -217,7 +217,8 @@ def _copy(
     """Put ready-made features on disk as they are; yield each's content key, or why it has none."""
     keys: list[bytes] = []
     features: list[NDArray[np.float32]] = []
-    for i, _ in pieces:
+    for number in in_file_order([images[i].path for i, _ in pieces]):
+        i, _ = pieces[number]
         try:
             content = images[i].read()
             features.append(vector(content, backbone.features)[None])
@@ -239,9 +240,11 @@ def _flush(store: FeatureStore, keys: list[bytes], features: list[NDArray[np.flo
 
 def _keys(images: Sequence[Image], pool: ThreadPoolExecutor) -> list[bytes | Problem]:
     """Compute content keys; one block takes less time than the start of a thread."""
-    blocks = [images[at : at + LOOKUP_BLOCK] for at in range(0, len(images), LOOKUP_BLOCK)]
-    keys = (pool.map if len(blocks) > 1 else map)(lambda block: [_key(image) for image in block], blocks)
-    return [key for block in keys for key in block]
+    order = in_file_order([image.path for image in images])
+    blocks = [order[at : at + LOOKUP_BLOCK] for at in range(0, len(order), LOOKUP_BLOCK)]
+    keys = (pool.map if len(blocks) > 1 else map)(lambda block: [_key(images[i]) for i in block], blocks)
+    by_number = dict(zip(order, chain.from_iterable(keys), strict=True))
+    return [by_number[i] for i in range(len(images))]
 
 
 def _key(image: Image) -> bytes | Problem:

@@ -10,7 +10,9 @@ from pictures import class_folders
 
 from fedtransfer.common.backbone.backbone import Backbone, configured_backbone
 from fedtransfer.common.config.config import RunConfig, make_config
+from fedtransfer.common.data import feature_table
 from fedtransfer.common.data.feature_card import FeatureCard
+from fedtransfer.common.data.feature_table import FeatureTable
 from fedtransfer.common.data.images import Problem, decode, vector
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import UserError
@@ -193,3 +195,26 @@ def test_a_network_that_is_not_here_is_replaced_by_the_card(tmp_path: Path) -> N
     assert without_network(run, here, named=False) == stand_in  # a coordinator's path is not looked for
     for same in (RunConfig(), RunConfig(backbone="x-features-8@1")):
         assert without_network(same, here, named=True) == same
+
+
+def test_a_file_is_read_from_front_to_end_whatever_the_order_of_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images are listed by class or by site: as many blocks would be read as there are rows."""
+    monkeypatch.setattr(feature_table, "_BLOCK_BYTES", 10 * 4 * 4)
+    path = write(tmp_path / "features.npz", vectors(300))
+    images = list(read_source(path).images)
+    np.random.default_rng(0).shuffle(images)  # type: ignore[arg-type]
+    config = RunConfig(backbone="features-4", store=str(tmp_path / "store"))
+    backbone, reads, read = configured_backbone(config), [], FeatureTable._read
+
+    def counted(table: FeatureTable, number: int) -> np.ndarray:
+        reads.append(number)
+        return read(table, number)
+
+    monkeypatch.setattr(FeatureTable, "_read", counted)
+    store = open_store(backbone, config.store)
+    found = extract(store, backbone, images, threads=1)
+    assert len(reads) <= 2 * 30  # to compare contents, and to copy them
+    expected = np.stack([image.read() for image in images])
+    np.testing.assert_array_equal(store.read([key for key in found.keys if key]), expected)
