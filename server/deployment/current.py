@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from fedtransfer.common.config.config import BUNDLED, KERAS_BACKBONES, RunConfig, make_config, read_toml
 from fedtransfer.common.config.privacy_rules import refuse_undeclared
+from fedtransfer.common.data.feature_card import card_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
 from fedtransfer.server.deployment import OF_SIMULATIONS
@@ -127,8 +128,9 @@ def request_run(
             "no site is enrolled; enrol each with its public key: fedtransfer server enroll SITE.pub"
         )
     for key in ("backbone", "weights", "feature-statistics"):  # the ServerApp runs in another folder
-        if str(settings.get(key, "")) not in ("", BUNDLED, *KERAS_BACKBONES):
-            settings[key] = str(Path(settings[key]).expanduser().resolve())
+        value = str(settings.get(key, ""))
+        if value not in ("", BUNDLED, *KERAS_BACKBONES) and not card_of(value):
+            settings[key] = str(Path(value).expanduser().resolve())
     fixed = {"data": "each site's own", "out": str(folder), "log-json": str(folder / "events.jsonl")}
     config = make_config({"sites": sites, **settings, **fixed}, "options")
     refuse_undeclared(config)

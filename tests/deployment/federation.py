@@ -193,7 +193,7 @@ class CoordinatorParty(Party):
         """Wait until the run is finished; return its folder. Stop one that takes too long."""
         try:
             wait_until(
-                lambda: self._run()["status"] not in ("wanted", "running"),
+                lambda: self.current()["status"] not in ("wanted", "running"),
                 f"the run {name} ended", self.died, 600,
             )  # fmt: skip
         except AssertionError:
@@ -202,11 +202,12 @@ class CoordinatorParty(Party):
         assert not self._failed(name)
         return self.folder / "runs" / name
 
-    def _run(self) -> dict[str, Any]:
+    def current(self) -> dict[str, Any]:
+        """Return the current run, as the coordinator's commands write it."""
         return dict(json.loads((self.folder / "state" / "run.json").read_text()))
 
     def _failed(self, name: str) -> str:
-        run = self._run()
+        run = self.current()
         return (
             f"the run {name} {run['status']}: {run['why']}" if run["status"] in ("failed", "stopped") else ""
         )

@@ -128,3 +128,8 @@ def test_files_of_a_run_are_found_from_wherever_it_is_run(
     end(coordinator, "finished")
     config = request_run(coordinator, None, {}, "two").config
     assert (config.backbone, config.weights, config.feature_statistics) == (RunConfig().backbone, "", "")
+
+
+def test_a_backbone_that_made_ready_made_features_is_no_file(coordinator: Coordinator) -> None:
+    run = request_run(coordinator, None, {"backbone": "uni2-h-features-32@1.0"}, "ready-made")
+    assert run.config.backbone == "uni2-h-features-32@1.0"
