@@ -131,6 +131,7 @@ def check(
 ) -> None:
     """Check all that a site needs, one line each, with remedies. Exit status 1 after an error."""
     from fedtransfer.client.deployment.preflight import check_site
+    from fedtransfer.common.support.text import printable
 
     signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
     sound = True
@@ -140,7 +141,7 @@ def check(
             record = {"what": finding.subject, "level": finding.level, "text": finding.text}
             print(json.dumps(record, ensure_ascii=False), flush=True)
         else:
-            print(f"{signs[finding.level]} {finding.subject:16} {finding.text}", flush=True)
+            print(f"{signs[finding.level]} {finding.subject:16} {printable(finding.text, 5000)}", flush=True)
     if not sound:
         raise typer.Exit(1)
 

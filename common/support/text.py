@@ -39,9 +39,9 @@ def some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def is_printable(character: str) -> bool:
-    """Whether a terminal shows a character and does nothing else, such as change direction."""
-    return character.isprintable() or character in _HARMLESS
+def is_printable(text: str) -> bool:
+    """Whether a terminal shows a text and does nothing else, such as change its direction."""
+    return text.isprintable() or all(c.isprintable() or c in _HARMLESS for c in text)
 
 
 def printable(text: str, most: int = 1000) -> str:

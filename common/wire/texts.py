@@ -84,7 +84,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 def _printing(value: Any, kind: str, most: int) -> str:
     text = _short(value, kind, most)
-    if not all(map(is_printable, text)):
+    if not is_printable(text):
         raise ValueError(f"the {kind} '{printable(text, 40)}', expected characters that print, in one line")
     return text
 
