@@ -31,6 +31,8 @@ from waiting import wait_until
 from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.common.errors import SiteError
+from fedtransfer.common.support.chain import line_hash
+from fedtransfer.common.support.files import read_lines
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire
 from fedtransfer.server.deployment.certificates import issue_server_certificate
@@ -341,7 +343,9 @@ def test_the_sites_own_log_has_each_answer(captured: Captured) -> None:
     assert [line["kind"] for line in lines] == [reply.metadata.message_type for reply in replies]
     assert [line["round"] for line in lines if line["kind"] == "train"] == [*range(1, ROUNDS + 1), 1]
     assert {line["kind"] for line in lines} == set(protocol.KINDS)
-    for line, reply in zip(lines, replies, strict=True):
+    hashes = [line_hash(line.content) for line in read_lines(ledger.path)]
+    for line, digest, reply in zip(lines, hashes, replies, strict=True):
+        assert wire.stamped(reply.content, wire.LOG) == digest, "the coordinator learns which line it is"
         head = reply.content.config_records["head"]
         assert line["run"] == str(reply.metadata.run_id)
         assert line["bytes"] == wire.content_bytes(reply)
