@@ -311,7 +311,7 @@ def test_answers_are_those_of_the_protocol(captured: Captured) -> None:
     for reply in captured.replies():
         records = reply.content
         assert set(records) == {"head"}
-        assert set(records.config_records["head"]) == {"kind", "version", "said", "arrays"}
+        assert set(records.config_records["head"]) == {"kind", "version", "said", "arrays", "log"}
         kind = str(records.config_records["head"]["kind"])
         told[kind] += 1
         assert [(dtype, tuple(shape)) for dtype, *shape in wire.shapes(records)] in expected[kind]
