@@ -11,6 +11,7 @@ import typer
 from fedtransfer.client.cli import client
 from fedtransfer.client.features_cli import features
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import private_files
 from fedtransfer.common.support.processes import spare_proxies_this_machine
 from fedtransfer.server.cli import server
 from fedtransfer.simulations.audit.cli import audit
@@ -29,11 +30,17 @@ app = typer.Typer(
     "head together.",
     epilog="Start with: fedtransfer simulate",
 )
+
+
+def _keep_private(context: typer.Context) -> None:
+    context.with_resource(private_files())  # keys, logs, heads and results
+
+
 for command in (simulate, predict, evaluate, pretrain, methods, privacy, audit, report, runs):
     app.command()(command)
 app.command(no_args_is_help=True)(benchmark)
-app.add_typer(server, name="server")
-app.add_typer(client, name="client")
+app.add_typer(server, name="server", callback=_keep_private)
+app.add_typer(client, name="client", callback=_keep_private)
 app.add_typer(features, name="features")
 
 

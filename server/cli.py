@@ -44,14 +44,14 @@ def init(
     health_port: Annotated[int, _port("Port of its health service, on this machine only.")] = 9093,
     user: Annotated[str, typer.Option(help="System user of the systemd unit (default: you).")] = "",
 ) -> None:
-    """Make a coordinator's folder: authority and certificate, settings, nginx site, systemd unit.
+    """Make a coordinator's folder: authority, certificate, settings, nginx.conf, systemd units.
 
     [bold]Example[/bold]
 
     fedtransfer server init federation --host fed.example.org
     """
     from fedtransfer.server.deployment.certificates import read_certificate
-    from fedtransfer.server.deployment.founding import UNIT, found_coordinator
+    from fedtransfer.server.deployment.founding import GATEWAY_UNIT, UNIT, found_coordinator
 
     ports = {"port": port, "superlink_port": superlink_port, "health_port": health_port}
     coordinator = found_coordinator(folder, host, **ports, user=user)
@@ -61,12 +61,12 @@ def init(
         f"Made {coordinator.folder}\n"
         f"  authority: {authority.path}, until {authority.not_after:%Y-%m-%d}; every site needs this file\n"
         f"             SHA-256 {authority.sha256}\n"
+        f"  its key: {coordinator.authority_key.resolve()}; keep it offline: only server renew needs it\n"
         f"  server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}\n\n"
-        f"Sites on other machines connect to {host[0]}:{port}, where nginx has to listen:\n"
-        f"  ln -s {coordinator.folder}/nginx.conf /etc/nginx/conf.d/fedtransfer.conf "
-        "&& systemctl reload nginx\n"
+        f"Sites on other machines connect to {host[0]}:{port}, where nginx listens once you start it:\n"
+        f"  nginx -e stderr -c {coordinator.folder}/nginx.conf\n"
         f"Sites on this machine connect to localhost:{superlink_port}.\n"
-        f"A systemd unit: {coordinator.folder / UNIT}\n\n"
+        f"Units for systemd, there: {UNIT}, {GATEWAY_UNIT}\n\n"
         f"Next: fedtransfer server enroll SITE.pub --dir {folder}\n"
         f"      fedtransfer server start --dir {folder}\n"
         f"      fedtransfer server run --dir {folder}"
@@ -145,8 +145,8 @@ def renew(
         print("give every site the new ca.crt before the old one expires")
     certificate = read_certificate(coordinator.certificates / "server.crt")
     print(
-        f"server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}; the "
-        "coordinator uses it as soon as no run is going on; reload nginx yourself"
+        f"server certificate for {', '.join(certificate.hosts)}, until {certificate.not_after:%Y-%m-%d}; "
+        "nginx uses it at once if the coordinator runs, SuperLink as soon as no run is going on"
     )
 
 
@@ -166,16 +166,8 @@ def start(
 
     coordinator = Coordinator.open(folder)
     if background:
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "fedtransfer",
-            "server",
-            "start",
-            "--dir",
-            str(coordinator.folder),
-        ]
+        command = [sys.executable, "-P", "-m", "fedtransfer", "server", "start", "--dir"]
+        command.append(str(coordinator.folder))
         log, serving = coordinator.state / "supervisor.log", lambda: describe(coordinator)["serving"]
         start_in_background("the coordinator", command, log, serving, print_with_time)
         print(f"the coordinator serves; its log: {log}")

@@ -1,4 +1,4 @@
-"""Flower's SuperNode, which polls faster after each message.
+"""Flower's SuperNode, which polls faster after each message, and shows the site's certificate.
 
 Flower 1.41 waits 3 s after each poll without a message, and 0.5 s after each poll for the answer.
 Both are constants in its loop. That is most of a round, and a masked round has five exchanges. Here
@@ -8,10 +8,14 @@ site makes no more requests than before.
     python -m fedtransfer.client.deployment.eager_supernode ARGUMENTS OF flower-supernode
 """
 
+import sys
 import time
+from pathlib import Path
 
-from flwr.supernode import start_client_internal
+from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
+
+from fedtransfer.client.deployment.tls import fleet_client, site_context
 
 IDLE_SECONDS = 3  # Flower's sleep without a message
 FIRST_SECONDS, GROWTH = 0.2, 1.5
@@ -36,4 +40,7 @@ class Pace:
 
 if __name__ == "__main__":  # as SuperNode's command does
     vars(start_client_internal)["time"] = Pace()
+    options = ("--root-certificates", "--auth-supernode-private-key")
+    authority, key = (Path(sys.argv[sys.argv.index(option) + 1]) for option in options)
+    vars(fleet_http_connection)["FleetHttpClient"] = fleet_client(site_context(authority, key))
     flower_supernode()

@@ -15,6 +15,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.tls import fleet_client, site_context
 from fedtransfer.common.support.files import write_whole
 
 
@@ -66,11 +67,11 @@ def connect(site: SiteFolder, key: Path | None = None) -> Iterator[Fleet]:
     """Connect to the coordinator of a site's settings, with its key, or with another ``key``.
 
     Raises:
-        UserError: the site's key cannot be read.
+        UserError: the site's key, or the coordinator's ca.crt, cannot be read.
         httpx.HTTPError: the coordinator cannot be reached, or SuperLink is down behind nginx.
     """
     private, public = load_keys(key or site.key)
     signer = NodeAuthHttpInterceptor(private, public)
-    address, authority = site.settings.coordinator, str(site.authority)
-    with FleetHttpClient.from_server_address(address, False, authority, interceptors=[signer]) as client:
+    address, kind = site.settings.coordinator, fleet_client(site_context(site.authority, site.key))
+    with kind.from_server_address(address, False, None, interceptors=[signer]) as client:
         yield Fleet(site, client, public_key_to_bytes(public))

@@ -15,6 +15,7 @@ from fedtransfer.common.support.processes import tool
 from fedtransfer.common.support.services import service_unit
 
 UNIT = "fedtransfer-site.service"
+_GPU = ("# Devices: a GPU, if there is one.", "DevicePolicy=closed", "DeviceAllow=char-nvidia* rw")
 
 _TEMPLATE = """\
 # Settings of this site. Paths are relative to this folder. After a change: fedtransfer client check
@@ -113,9 +114,10 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise
     if not site.key.exists():
         make_keys(site.key, name)
-    title, program = f"Site {name} of a federation", Path(tool("fedtransfer"))
-    unit = service_unit("client", title, site.folder, getpass.getuser(), program, pause=60)
-    (folder / UNIT).write_text(unit, "utf-8")
+    title, command = f"Site {name} of a federation", [Path(tool("fedtransfer")), "client", "start"]
+    command += ["--dir", site.folder]
+    unit = service_unit(title, command, site.folder, getpass.getuser(), _GPU, pause=60)
+    write_whole(folder / UNIT, unit)
     return site
 
 

@@ -1,7 +1,7 @@
 """The site's ``flwr-clientapp``: passes a message's token to the warm worker, and waits.
 
 It runs as a script, without any package: ``python -I -S launcher.py SOCKET --runtime-api-address …
---token …``. It takes about 20 ms; Flower's own would import Flower and unpack the bundle.
+--token-file …``. It takes about 20 ms; Flower's own would import Flower and unpack the bundle.
 SuperExec's PATH has this script and nothing else, so that a site starts no other kind of task, and
 no code of a bundle.
 """
@@ -11,6 +11,7 @@ import json
 import socket
 import sys
 import time
+from pathlib import Path
 
 WAIT_SECONDS = 60.0  # for a worker that is starting
 
@@ -30,7 +31,8 @@ def ask(path: str, request: dict[str, str], seconds: float | None) -> str:
 def main(path: str, arguments: list[str]) -> int:
     """Have the worker answer a message; return the exit status, 1 if it could not."""
     options = dict(itertools.pairwise(arguments))
-    request = {"ask": "task", "address": options["--runtime-api-address"], "token": options["--token"]}
+    token = Path(options["--token-file"]).read_text("utf-8")
+    request = {"ask": "task", "address": options["--runtime-api-address"], "token": token}
     deadline = time.monotonic() + WAIT_SECONDS
     while not ask(path, {"ask": "status"}, 5.0):
         if time.monotonic() > deadline:

@@ -23,6 +23,7 @@ from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.client.deployment.status import spending_line
 from fedtransfer.client.deployment.task import allowed_bundles
+from fedtransfer.client.deployment.tls import site_context
 from fedtransfer.client.node import site_images
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.feature_table import row_of
@@ -213,15 +214,7 @@ def _reach(site: SiteFolder) -> tuple[str, str]:
 
 def _certificate(site: SiteFolder) -> tuple[str, str]:
     host, port = _address(site)
-    if not site.authority.is_file():
-        return "error", f"{site.authority}: no such file; ask the coordinator's people for ca.crt"
-    try:
-        context = ssl.create_default_context(cafile=str(site.authority))
-    except ssl.SSLError:
-        return (
-            "error",
-            f"{site.authority}: no certificate in PEM form; ask the coordinator's people for ca.crt",
-        )
+    context = site_context(site.authority, site.key)
     try:
         with (
             socket.create_connection((host, port), timeout=10) as plain,
@@ -261,9 +254,7 @@ def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
 def _clock(site: SiteFolder) -> tuple[str, str]:
     host, port = _address(site)
     try:
-        answer = httpx.get(
-            f"https://{host}:{port}/", verify=ssl.create_default_context(cafile=str(site.authority))
-        )
+        answer = httpx.get(f"https://{host}:{port}/", verify=site_context(site.authority, site.key))
         coordinator_time = parsedate_to_datetime(answer.headers["date"])
     except (httpx.HTTPError, KeyError, ValueError) as error:
         return "warning", f"the coordinator does not report its time ({error})"

@@ -2,8 +2,6 @@
 
 import os
 import secrets
-import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -178,7 +176,7 @@ def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
         "--health-server-address", f"127.0.0.1:{health}",
     ]  # fmt: skip
     superexec = [
-        processes.tool("flower-superexec"), "--insecure", "--runtime-api-address", runtime,
+        *processes.superexec_words(), "--insecure", "--runtime-api-address", runtime,
         "--superexec-auth-secret-file", str(secret), "--parent-pid", str(os.getpid()),
     ]  # fmt: skip
     log, home = site.state / "supernode.log", {"FLWR_HOME": str(site.state / "flower")}
@@ -193,11 +191,5 @@ def start_supernode(site: SiteFolder) -> dict[str, subprocess.Popen[bytes]]:
 
 def _only_launcher(site: SiteFolder) -> Path:
     """Make the folder that is SuperExec's whole PATH, so that it can start only our launcher."""
-    folder = site.state / "bin"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    script = folder / "flwr-clientapp"
-    command = [sys.executable, "-I", "-S", launcher.__file__, str(socket_of(site))]
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
-    script.chmod(0o755)
-    return folder
+    words = [sys.executable, "-I", "-S", launcher.__file__, str(socket_of(site))]
+    return processes.only_command(site.state / "bin", "flwr-clientapp", words)

@@ -44,6 +44,16 @@ def cache_folder(name: str) -> Path:
 
 
 @contextmanager
+def private_files() -> Iterator[None]:
+    """Keep from other users the files that the body makes, its child processes' files too."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def replacement(
     path: Path, *, mode: int = 0o666, suffix: str = ".tmp", durable: bool = True
 ) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -40,6 +41,21 @@ def spare_proxies_this_machine() -> None:
 def tool(name: str) -> str:
     """Return the path of a command that is installed next to this Python."""
     return str(Path(sys.executable).parent / name)
+
+
+def superexec_words() -> list[str]:
+    """Return the command of Flower's SuperExec that shows no token (``superexec.py``)."""
+    return [sys.executable, "-P", "-m", "fedtransfer.common.support.superexec"]
+
+
+def only_command(folder: Path, name: str, words: Sequence[str]) -> Path:
+    """Make a folder, for a PATH, with one command: ``name ARGUMENTS`` runs ``WORDS ARGUMENTS``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    script = folder / name
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', "utf-8")
+    script.chmod(0o700)
+    return folder
 
 
 def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

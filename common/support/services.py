@@ -1,7 +1,9 @@
-"""A coordinator or a site as a service: the systemd unit that runs it, and whether it serves."""
+"""A coordinator, its nginx or a site as a service: the systemd unit, and whether it serves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+NO_DEVICES = "PrivateDevices=yes"
 _UNIT = """\
 # {description} as a service, made by fedtransfer.
 
@@ -13,7 +15,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart={command} {role} start --dir {argument}
+ExecStart={command}
 User={user}
 # It is not restarted after its own stop command.
 Restart=on-failure
@@ -23,32 +25,72 @@ processes that still run after that are killed.
 KillMode=mixed
 TimeoutStopSec=30
 
-NoNewPrivileges=yes
-PrivateTmp=yes
-# All but this folder is read-only, homes included. Homes are not hidden: folder and program may be there.
+# Files: all but this folder is read-only. Homes are not hidden: folder and program may be there.
 ProtectSystem=strict
+ProtectHome=read-only
 ReadWritePaths={folder}
+PrivateTmp=yes
+UMask=0077
+# Memory, which can be less, and no keys in core dumps.
+MemoryMax=80%
+LimitCORE=0
+# Privileges: none, and no way to get one.
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+PrivateUsers=yes
+RemoveIPC=yes
+# The kernel: what servers and computation need.
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+SystemCallArchitectures=native
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictRealtime=yes
+LockPersonality=yes
+ProtectProc=invisible
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+{lines}
 
 [Install]
 WantedBy=multi-user.target
 """
 
 
-def service_unit(role: str, description: str, folder: Path, user: str, command: Path, pause: int = 5) -> str:
-    """Return the systemd unit that keeps ``fedtransfer ROLE start --dir FOLDER`` running.
+def service_unit(
+    description: str, command: Sequence[str | Path], folder: Path, user: str, lines: Sequence[str],
+    pause: int = 5,
+) -> str:  # fmt: skip
+    """Return the systemd unit that keeps a command running, with as few rights as it needs.
 
     Args:
-        role, description: ``server`` or ``client``, and the service in a few words.
-        folder: the absolute path of its folder, the only one that it may write to.
-        user, command: the account, and the absolute path of the ``fedtransfer`` program.
+        description: the service in a few words.
+        command: the absolute path of a program, and its arguments; paths are quoted.
+        folder: the absolute path of the only folder that it may write to.
+        user: the account.
+        lines: further settings of this service.
         pause: seconds before systemd restarts it.
     """
-    # A per cent sign starts a specifier of systemd; a dollar sign, in arguments only, a variable.
-    program, directory = (quoted(path).replace("%", "%%") for path in (command, folder))
+    program, *arguments = (word(part) for part in command)
+    # A dollar sign starts a variable of systemd, in arguments only.
+    words = [program, *(part.replace("$", "$$") for part in arguments)]
     return _UNIT.format(
-        description=description, command=program, role=role, argument=directory.replace("$", "$$"),
-        folder=directory, user=user, pause=pause,
+        description=description, command=" ".join(words), folder=word(folder), user=user, pause=pause,
+        lines="\n".join(lines),
     )  # fmt: skip
+
+
+def word(text: str | Path) -> str:
+    """Return a word of a unit; a path is quoted."""
+    text = quoted(text) if isinstance(text, Path) else text
+    return text.replace("%", "%%")  # it starts a specifier of systemd
 
 
 def quoted(path: Path) -> str:

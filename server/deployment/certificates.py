@@ -1,13 +1,13 @@
 """The federation's own certificate authority, and the server certificate that it signs.
 
-ca.key       the authority's key            never leaves the coordinator
+ca.key       the authority's key            in a folder of its own, which may be offline
 ca.crt       the authority's certificate    every site has a copy, which identifies the coordinator
 server.key   the coordinator's key          a new one with each server certificate
 server.crt   the coordinator's certificate
 
-Both keys are unencrypted on the disk, readable by their owner only (mode 0600), because the
-coordinator starts unattended, without a passphrase. Whoever reads ca.key can impersonate the
-coordinator.
+Both keys are unencrypted on the disk, readable by their owner only (mode 0600). server.key must be,
+because the coordinator starts unattended. Whoever reads ca.key can impersonate the coordinator; it
+signs server certificates, once a year, and nothing else reads it.
 """
 
 import re
@@ -64,22 +64,32 @@ class Validity:
         return (self.not_after - datetime.now(UTC)).days
 
 
-def make_authority(folder: Path, name: str, days: int = CA_DAYS) -> None:
-    """Make ``ca.key`` and ``ca.crt`` of an authority called ``name``, valid for ``days`` days.
+def make_authority(folder: Path, name: str, days: int = CA_DAYS, *, key_file: Path | None = None) -> None:
+    """Make ``ca.crt`` of an authority called ``name``, valid for ``days`` days, and its key.
+
+    ``key_file`` is the key's, by default ``ca.key`` in the folder, here and below.
 
     Raises:
-        UserError: the folder has an authority or cannot be written, or the name has a wrong length.
+        UserError: there is such a key file, a folder cannot be written, or the name has a wrong
+            length.
     """
-    if (folder / "ca.key").exists():
+    key_file = key_file or folder / "ca.key"
+    if key_file.exists():
         why = "already exists, and sites trust its signatures; keep it, or choose another folder"
-        raise UserError(f"{folder / 'ca.key'} {why}")
+        raise UserError(f"{key_file} {why}")
     if not 1 <= len(name.encode()) <= _LONGEST_NAME:
         raise UserError(f"authority {name!r}: expected a name of 1 to {_LONGEST_NAME} bytes; choose another")
+    try:
+        key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = f"make it, and try again: sudo install -d -m 700 -o $USER {key_file.parent}"
+        raise UserError(f"{key_file.parent}, for ca.key: {error.strerror}; {remedy}") from None
     key = ec.generate_private_key(ec.SECP384R1())
-    _write_together(folder, {"ca.key": _pem(key), "ca.crt": _self_signed(key, _subject(name), days)})
+    certificate = _self_signed(key, _subject(name), days)
+    _write_together({key_file: _pem(key), folder / "ca.crt": certificate})
 
 
-def renew_authority(folder: Path, days: int = CA_DAYS) -> None:
+def renew_authority(folder: Path, days: int = CA_DAYS, *, key_file: Path | None = None) -> None:
     """Replace ``ca.crt`` by one with the same key and name, valid for ``days`` days from now.
 
     Signatures of the authority are valid under both, so sites need the new file only before the old
@@ -88,26 +98,28 @@ def renew_authority(folder: Path, days: int = CA_DAYS) -> None:
     Raises:
         UserError: the folder has no authority or cannot be written.
     """
-    key, old = _read_authority(folder)
-    _write_together(folder, {"ca.crt": _self_signed(key, old.subject, days)})
+    key, old = _read_authority(folder, key_file)
+    _write_together({folder / "ca.crt": _self_signed(key, old.subject, days)})
 
 
 def issue_server_certificate(
-    folder: Path, hosts: Sequence[str], days: int = SERVER_DAYS, *, now: datetime | None = None
-) -> None:
-    """Write a new ``server.key`` and ``server.crt``, signed by the authority in ``folder``.
+    folder: Path, hosts: Sequence[str], days: int = SERVER_DAYS, *, now: datetime | None = None,
+    key_file: Path | None = None,
+) -> None:  # fmt: skip
+    """Write a new ``server.key`` and ``server.crt`` next to ``ca.crt``, whose authority signs them.
 
     Args:
-        folder: the authority's folder.
+        folder: the folder of the three.
         hosts: names and addresses by which sites reach the coordinator; this machine's are added.
         days: its validity in days, at most that of the authority.
         now: the time of issue, with a time zone; None for the present.
+        key_file: the authority's key.
 
     Raises:
         UserError: a host is invalid, the authority is missing or expired, or writing fails.
     """
     names = list(dict.fromkeys(_general_name(host) for host in (*hosts, *_THIS_MACHINE)))
-    authority_key, authority = _read_authority(folder)
+    authority_key, authority = _read_authority(folder, key_file)
     now, end = now or datetime.now(UTC), authority.not_valid_after_utc
     if end <= now:
         expired = f"{folder / 'ca.crt'} expired on {end:%Y-%m-%d}"
@@ -119,7 +131,7 @@ def issue_server_certificate(
         _usage("digital_signature"), x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
         x509.SubjectAlternativeName(names),
     )  # fmt: skip
-    _write_together(folder, {"server.key": _pem(key), "server.crt": certificate})
+    _write_together({folder / "server.key": _pem(key), folder / "server.crt": certificate})
 
 
 def read_certificate(path: Path) -> Validity:
@@ -202,8 +214,12 @@ def _general_name(host: str) -> x509.GeneralName:
     return x509.DNSName(host.lower())
 
 
-def _read_authority(folder: Path) -> tuple[_Key, x509.Certificate]:
-    certificate, path = _load(folder / "ca.crt"), folder / "ca.key"
+def _read_authority(folder: Path, key_file: Path | None) -> tuple[_Key, x509.Certificate]:
+    path = key_file or folder / "ca.key"
+    certificate = _load(folder / "ca.crt")
+    if not path.exists():
+        remedy = "bring it back for the renewal, or write its place as authority-key in coordinator.toml"
+        raise UserError(f"{path}: no such file; expected the authority's key; {remedy}")
     try:
         key = load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError):
@@ -211,7 +227,7 @@ def _read_authority(folder: Path) -> tuple[_Key, x509.Certificate]:
             f"{path}: expected an unencrypted private key in PEM; restore it from a backup"
         ) from None
     if not isinstance(key, _Key) or key.public_key() != certificate.public_key():
-        raise UserError(f"{path} is not the key of the ca.crt next to it; restore both from the same backup")
+        raise UserError(f"{path} is not the key of {folder / 'ca.crt'}; restore both from the same backup")
     return key, certificate
 
 
@@ -231,9 +247,10 @@ def _read(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read: {error.strerror}; {expected}; {remedy}") from None
 
 
-def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+def _write_together(files: Mapping[Path, bytes]) -> None:
     """Replace files once all new ones are written. At no moment can others read a key."""
-    modes = {folder / name: 0o600 if name.endswith(".key") else 0o644 for name in files}
+    modes = {path: 0o600 if path.suffix == ".key" else 0o644 for path in files}
+    folder = [*files][-1].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacements(modes) as temporaries:

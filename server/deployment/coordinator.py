@@ -3,7 +3,9 @@
 coordinator.toml  host names and ports      certificates/  certificates and their keys
 federation.toml   settings of the next run  sites/         public keys of the enrolled sites
 nginx.conf        nginx's settings          runs/          run folders
-*.service         a systemd unit            state/         SuperLink's database, logs, current run
+*.service         units of systemd          state/         SuperLink's database, logs, current run
+
+The authority's private key is not in it, but in the folder next to it: FOLDER-authority/ca.key.
 """
 
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ class Settings(Table):
     key_days: int = Field(
         default=730, ge=0
     )  # lifetime of a site's key, whose end is warned of; 0: without end
+    authority_key: str = "certificates/ca.key"  # relative to the folder; the default is of earlier versions
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class Coordinator:
     def certificates(self) -> Path:
         """Folder of keys and certificates."""
         return self.folder / "certificates"
+
+    @property
+    def authority_key(self) -> Path:
+        """The authority's private key, which only renewal needs."""
+        return self.folder / self.settings.authority_key
 
     @property
     def state(self) -> Path:

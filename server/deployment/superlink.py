@@ -20,7 +20,7 @@ from flwr.supercore.fab import Fab
 
 from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.processes import spawn, tool
+from fedtransfer.common.support.processes import only_command, spawn, superexec_words, tool
 from fedtransfer.common.wire.bundle import build_bundle
 from fedtransfer.server.deployment.coordinator import Coordinator
 
@@ -62,7 +62,8 @@ def start_superlink(coordinator: Coordinator) -> subprocess.Popen[bytes]:
         "--disable-runtime-dependency-installation",
         "--health-server-address", coordinator.health_address,
     ]  # fmt: skip
-    tools = {"PATH": f"{tool('')}:/usr/bin:/bin", "FLWR_HOME": str(state / "flower")}
+    superexec = only_command(state / "bin", "flower-superexec", superexec_words())
+    tools = {"PATH": f"{superexec}:{tool('')}:/usr/bin:/bin", "FLWR_HOME": str(state / "flower")}
     return spawn(command, state / "superlink.log", tools)
 
 

@@ -20,6 +20,7 @@ from fedtransfer.server.deployment import certificates
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, edit_current, read_current
 from fedtransfer.server.deployment.enrolment import key_warnings, read_site
+from fedtransfer.server.deployment.gateway import Gateway
 from fedtransfer.server.deployment.renewals import take_up_renewals
 from fedtransfer.server.deployment.superlink import SuperLink, connect, start_superlink
 
@@ -65,6 +66,7 @@ class _Supervisor:
         self._last_warning = -WARN_SECONDS
         self._certificate = self._enrolment = 0  # times of their last changes
         self._complaint = ""
+        self._gateway = Gateway(coordinator)
 
     def bring_up(self) -> None:
         """Start SuperLink, and resubmit a run that the last SuperLink left unfinished."""
@@ -93,6 +95,7 @@ class _Supervisor:
             time.sleep(TICK_SECONDS)
             self.bring_up()
         rotate(self._coordinator.state / "superlink.log")
+        self._gateway.follow()
         if time.monotonic() - self._last_warning >= WARN_SECONDS:
             self._last_warning = time.monotonic()
             expiring = certificates.expiry_warnings(self._coordinator.certificates)
@@ -101,7 +104,7 @@ class _Supervisor:
         current = read_current(self._coordinator)
         renewal = _mtime(self._coordinator.certificates / "server.crt") != self._certificate
         if renewal and not (current and current.is_open):
-            restart = "SuperLink starts again to use it. Reload nginx too"
+            restart = "SuperLink starts again to use it"
             self._report(f"the server's certificate was renewed; {restart}")
             self.end()
             self.bring_up()

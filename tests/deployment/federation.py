@@ -160,6 +160,10 @@ class CoordinatorParty(Party):
     def authority(self) -> Path:
         return self.folder / "certificates" / "ca.crt"
 
+    @property
+    def authority_key(self) -> Path:
+        return Coordinator.open(self.folder).authority_key
+
     def is_up(self) -> bool:
         return bool(self.status()["serving"])
 

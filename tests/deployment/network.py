@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -224,25 +225,19 @@ def kind_of(packet: bytes) -> str:
 
 
 @contextmanager
-def nginx(folder: Path, site: str, inside: Sequence[str] = ()) -> Iterator[None]:
-    """Run nginx with a generated site, and nothing of the machine's own."""
+def nginx(folder: Path, configuration: str, inside: Sequence[str] = ()) -> Iterator[None]:
+    """Run nginx with a coordinator's ``nginx.conf``; its errors are in ``folder/error.log``."""
     folder.mkdir()
-    lines = (
-        site.splitlines() if IPV6 else [line for line in site.splitlines() if "remove this line" not in line]
-    )
-    (folder / "site.conf").write_text("\n".join(lines))
-    temporary = "".join(
-        f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        ("user root;\n" if os.geteuid() == 0 else "")
-        + f"daemon off;\npid nginx.pid;\nworker_processes 1;\nevents {{}}\n"
-        f"http {{\naccess_log access.log;\n{temporary}include site.conf;\n}}\n"
-    )
+    lines = [line for line in configuration.splitlines() if IPV6 or "remove this line where IPv6" not in line]
+    (folder / "nginx.conf").write_text("\n".join(lines))
+    found = re.search(r'^pid "(.*)";$', configuration, re.MULTILINE)
     assert NGINX
-    process = subprocess.Popen([*inside, NGINX, "-p", folder, "-c", "nginx.conf", "-e", "error.log"])
+    assert found
+    up = Path(found[1])  # written once it listens
+    with (folder / "error.log").open("ab") as errors:
+        words = [*inside, NGINX, "-e", "stderr", "-c", str(folder / "nginx.conf")]
+        process = subprocess.Popen(words, stderr=errors)
     try:
-        up = folder / "nginx.pid"  # written once it listens
         wait_until(
             up.exists,
             "nginx is up",

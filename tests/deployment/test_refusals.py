@@ -158,7 +158,8 @@ def test_host_that_the_certificate_is_not_for(
 def test_expired_certificate(data: Path, tmp_path: Path) -> None:
     own = CoordinatorParty(tmp_path / "coordinator")
     certificates = own.folder / "certificates"
-    issue_server_certificate(certificates, ["localhost"], 1, now=datetime.now(UTC) - timedelta(days=3))
+    past = datetime.now(UTC) - timedelta(days=3)
+    issue_server_certificate(certificates, ["localhost"], 1, now=past, key_file=own.authority_key)
     started = own.command("start", check=False)
     assert started.returncode == 2
     assert (

@@ -214,7 +214,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captured]:
     coordinator = CoordinatorParty(folder / "coordinator")
     between = folder / "between"
     shutil.copytree(coordinator.folder / "certificates", between)
-    issue_server_certificate(between, ["localhost"])
+    issue_server_certificate(between, ["localhost"], key_file=coordinator.authority_key)
     with Relay(coordinator.port, certificates=between) as relay, Relay(relay.port) as wire:
         site = SiteParty(folder / "site", "heart", coordinator, pictures, f"localhost:{wire.port}")
         with stopping(site, coordinator), Watch(site, wire.port) as watch:

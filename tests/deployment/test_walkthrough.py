@@ -2,10 +2,13 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from pictures import COLOURS, picture
 from waiting import patient
 
 BIN = Path(sys.executable).parent
+TOKEN = re.compile(r"[0-9a-f]{100,}")  # Flower's, for a task
 
 
 def block(page: str, after: str) -> str:
@@ -45,6 +49,27 @@ def bash(script: str, folder: Path) -> str:
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout + done.stderr
+
+
+@contextmanager
+def command_lines() -> Iterator[set[str]]:
+    """Collect the command lines that any user of this machine sees meanwhile."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):  # it has ended
+                    seen.add(path.read_text("utf-8", "replace").replace("\0", " "))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
 
 
 @pytest.mark.full
@@ -81,12 +106,22 @@ def test_the_walk_through_on_one_machine(default_ports: None, tmp_path: Path) ->
 for name in north south; do fedtransfer client stop --dir $name; done
 fedtransfer server stop --dir coordinator"""
     assert stop.strip() in script, "the script stops what it starts"
+    before = os.umask(0o022)  # as on most machines
     try:
-        told = bash(script, tmp_path)
+        with command_lines() as lines:
+            told = bash(script, tmp_path)
     finally:
+        os.umask(before)
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
         subprocess.run(["bash", "-c", stop], cwd=tmp_path, env=environment, capture_output=True, timeout=600)
     assert "  north: " in told
     assert "round 5: 2 of 2 sites" in told
     assert "finished: " in told
     assert "Accuracy" in told
+    for app in ("flwr-serverapp", "launcher.py"):
+        assert any(app in line and "--token-file" in line for line in lines), "the watch saw such a process"
+    assert not [line for line in lines if TOKEN.search(line)]
+    private = [tmp_path / name for name in ("coordinator", "coordinator-authority", "north", "south")]
+    left = [path for folder in private for path in (folder, *folder.rglob("*"))]
+    assert {path.name for path in left} > {"sent.jsonl", "results", "runs", "superlink.db", "supervisor.log"}
+    assert not [path for path in left if path.lstat().st_mode & 0o077 and not path.is_symlink()]

@@ -75,12 +75,14 @@ def done(site: SiteFolder):
 
 def launch(site: SiteFolder, token: str) -> subprocess.CompletedProcess[str]:
     """Start what SuperExec would, as it would: by name, the launcher's folder as the whole PATH."""
+    file = site.state / f"token-{token}"
+    file.write_text(token)
     words = [
         "flwr-clientapp",
         "--runtime-api-address",
         "127.0.0.1:9",
-        "--token",
-        token,
+        "--token-file",
+        str(file),
         "--insecure",
         "--parent-pid",
         "1",
@@ -88,6 +90,11 @@ def launch(site: SiteFolder, token: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words, env={"PATH": str(_only_launcher(site))}, capture_output=True, text=True, timeout=patient(60)
     )
+
+
+def arguments(site: SiteFolder) -> list[str]:
+    (site.state / "token").write_text("secret")
+    return ["--runtime-api-address", "127.0.0.1:9", "--token-file", str(site.state / "token")]
 
 
 @pytest.mark.process
@@ -180,7 +187,7 @@ def test_the_launcher_waits_for_a_worker_that_is_just_starting(
         threading.Thread(target=work, args=(worker._listen(path),)).start()
 
     monkeypatch.setattr(launcher, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
-    assert launcher.main(str(path), ["--runtime-api-address", "127.0.0.1:9", "--token", "secret"]) == 0
+    assert launcher.main(str(path), arguments(site)) == 0
     assert heard == ["status", "task"]
 
 
@@ -194,5 +201,5 @@ def test_the_launcher_gives_up_a_worker_that_never_starts(
 
     monkeypatch.setattr(launcher, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=pause))
     path = worker.socket_of(site)
-    assert launcher.main(str(path), ["--runtime-api-address", "127.0.0.1:9", "--token", "secret"]) == 1
+    assert launcher.main(str(path), arguments(site)) == 1
     assert launcher.WAIT_SECONDS < clock[0] < launcher.WAIT_SECONDS + 5

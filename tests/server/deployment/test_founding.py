@@ -7,7 +7,7 @@ import pytest
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment.certificates import read_certificate
 from fedtransfer.server.deployment.coordinator import SETTINGS, Coordinator
-from fedtransfer.server.deployment.founding import UNIT, found_coordinator, renew
+from fedtransfer.server.deployment.founding import GATEWAY_UNIT, UNIT, found_coordinator, renew
 
 
 def made(folder: Path) -> Coordinator:
@@ -19,11 +19,46 @@ def made(folder: Path) -> Coordinator:
 def test_everything_that_a_coordinator_needs_is_there(tmp_path: Path) -> None:
     coordinator = made(tmp_path / "federation")
     assert Coordinator.open(tmp_path / "federation") == coordinator
-    assert "listen 9443 ssl;" in (coordinator.folder / "nginx.conf").read_text()
+    assert "listen 9443 ssl " in (coordinator.folder / "nginx.conf").read_text()
     assert f'server start --dir "{coordinator.folder}"' in (coordinator.folder / UNIT).read_text()
     assert "User=flower" in (coordinator.folder / UNIT).read_text()
     assert read_certificate(coordinator.certificates / "server.crt").hosts[0] == "fl.example.org"
     assert coordinator.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_authoritys_key_is_in_a_folder_that_the_service_does_not_see(tmp_path: Path) -> None:
+    coordinator = made(tmp_path / "federation")
+    key = tmp_path / "federation-authority" / "ca.key"
+    assert coordinator.authority_key.resolve() == key
+    assert [key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777] == [0o600, 0o700]
+    assert not list(coordinator.folder.rglob("ca.key"))
+    for unit in (UNIT, GATEWAY_UNIT):
+        assert f'InaccessiblePaths="-{key.parent}"' in (coordinator.folder / unit).read_text()
+
+
+def test_renewal_says_that_it_needs_the_authoritys_key(tmp_path: Path) -> None:
+    coordinator = made(tmp_path / "federation")
+    before = (coordinator.certificates / "server.crt").read_bytes()
+    (tmp_path / "federation-authority").rename(tmp_path / "stick")
+    with pytest.raises(UserError, match=r"ca.key: no such file; .* bring it back .* authority-key in coor"):
+        renew(coordinator, [], authority=False)
+    assert (coordinator.certificates / "server.crt").read_bytes() == before
+    settings = coordinator.folder / SETTINGS
+    settings.write_text(settings.read_text().replace("../federation-authority", str(tmp_path / "stick")))
+    renew(Coordinator.open(coordinator.folder), [], authority=False)
+    assert (coordinator.certificates / "server.crt").read_bytes() != before
+
+
+def test_a_place_for_the_authoritys_key_can_be_made_by_hand(tmp_path: Path) -> None:
+    """Where /srv is root's, the second try must not find the folder of the first one."""
+    blocked = tmp_path / "federation-authority"
+    blocked.write_text("not a folder")
+    with pytest.raises(
+        UserError, match=r"try again: sudo install -d -m 700 -o \$USER .*federation-authority"
+    ):
+        made(tmp_path / "federation")
+    blocked.unlink()
+    made(tmp_path / "federation")
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
@@ -52,7 +87,7 @@ def test_renewal_keeps_what_there_was_and_adds_names(tmp_path: Path) -> None:
         ('hosts = ["a"]\nport = 0', "port: got 0; input should be greater than or equal to 1"),
         (
             'hosts = ["a"]\ncolour = 1',
-            "unknown key 'colour'; expected one of: hosts, port, superlink-port, health-port",
+            "unknown key 'colour'; expected one of: hosts, port, superlink-port, health-port, authority-key",
         ),
     ],
 )

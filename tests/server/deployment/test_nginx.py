@@ -1,14 +1,16 @@
-"""The site of nginx: only what sites may ask reaches SuperLink."""
+"""nginx in front of SuperLink: it hears enrolled sites only, and passes on their requests only."""
 
 import hashlib
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,9 +18,15 @@ from pathlib import Path
 import pytest
 from deployment.federation import free_port
 from deployment.network import IPV6, NGINX, nginx
+from waiting import patient, wait_until
 
+from fedtransfer.client.deployment.keys import make_keys
+from fedtransfer.client.deployment.tls import site_context
 from fedtransfer.server.deployment.certificates import issue_server_certificate, make_authority
-from fedtransfer.server.deployment.founding import nginx_site
+from fedtransfer.server.deployment.coordinator import Coordinator, Settings
+from fedtransfer.server.deployment.enrolment import enrol, revoke
+from fedtransfer.server.deployment.founding import found_coordinator
+from fedtransfer.server.deployment.gateway import CONFIGURATION, Gateway, configuration, write_anchors
 
 MIB = 2**20
 
@@ -46,15 +54,26 @@ TRICKS = [
 class Front:
     """A running nginx, and what the server behind it has been asked for."""
 
-    port: int
-    authority: Path
+    coordinator: Coordinator
+    key: Path  # of an enrolled site
     asked: list[str] = field(default_factory=list)
 
-    def trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.authority)
+    @property
+    def port(self) -> int:
+        return self.coordinator.settings.port
 
-    def post(self, path: str, body: bytes = b"", host: str = "localhost") -> tuple[int, bytes]:
-        connection = http.client.HTTPSConnection(host, self.port, timeout=30, context=self.trust())
+    @property
+    def authority(self) -> Path:
+        return self.coordinator.certificates / "ca.crt"
+
+    def trust(self) -> ssl.SSLContext:
+        return site_context(self.authority, self.key)
+
+    def post(
+        self, path: str, body: bytes = b"", host: str = "localhost", trust: ssl.SSLContext | None = None
+    ) -> tuple[int, bytes]:
+        trust = trust or self.trust()
+        connection = http.client.HTTPSConnection(host, self.port, timeout=30, context=trust)
         try:
             connection.request("POST", path, body)
             answer = connection.getresponse()
@@ -94,34 +113,31 @@ class Echo(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def superlink(certificates: Path, asked: list[str]) -> Iterator[int]:
-    """Listen as SuperLink would; yield the port."""
+def superlink(coordinator: Coordinator, certificates: Path, asked: list[str]) -> Iterator[None]:
+    """Listen as SuperLink would."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Echo,), {"asked": asked}))
+    address = ("127.0.0.1", coordinator.settings.superlink_port)
+    server = ThreadingHTTPServer(address, type("Handler", (Echo,), {"asked": asked}))
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield server.server_address[1]
+        yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-@contextmanager
-def front_of(folder: Path, certificates: Path, superlink_port: int) -> Iterator[int]:
-    """Run nginx with the generated file; yield the port."""
-    port = free_port()
-    with nginx(folder, nginx_site(["localhost", "127.0.0.1", "::1"], port, superlink_port, certificates)):
-        yield port
-
-
-def make_certificates(folder: Path) -> Path:
-    make_authority(folder, "heart study")
-    issue_server_certificate(folder, [])
-    return folder
+def found(folder: Path) -> tuple[Coordinator, Path]:
+    """Found a coordinator with an enrolled site; return it, and the site's key."""
+    hosts, ports = ["localhost", "127.0.0.1", "::1"], {"port": free_port(), "superlink_port": free_port()}
+    coordinator = found_coordinator(folder, hosts, **ports, health_port=9093, user="")
+    make_keys(folder / "heart.key", "heart")
+    enrol(coordinator, folder / "heart.pub")
+    write_anchors(coordinator)
+    return coordinator, folder / "heart.key"
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +145,15 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     if not NGINX:
         pytest.skip("there is no nginx")
     folder = tmp_path_factory.mktemp("front")
-    certificates, asked = make_certificates(folder / "certificates of the study"), []
-    with superlink(certificates, asked) as behind, front_of(folder / "nginx", certificates, behind) as port:
-        yield Front(port, certificates / "ca.crt", asked)
+    coordinator, key = found(folder / "coordinator of the study")
+    asked: list[str] = []
+    text = (coordinator.folder / CONFIGURATION).read_text()
+    with superlink(coordinator, coordinator.certificates, asked), nginx(folder / "nginx", text):
+        yield Front(coordinator, key, asked)
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("size", [0, 6 * MIB, 30 * MIB])
+@pytest.mark.parametrize("size", [0, 6 * MIB])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_sites_get_through_with_all_they_bring(front: Front, size: int, host: str) -> None:
     body = hashlib.shake_128(b"arrays").digest(size)
@@ -185,7 +203,7 @@ def test_bodies_have_a_bound(front: Front) -> None:
     front.asked.clear()
     connection = http.client.HTTPSConnection("localhost", front.port, timeout=30, context=front.trust())
     connection.putrequest("POST", "/v1/fleet/push-object")
-    connection.putheader("Content-Length", str(65 * MIB))
+    connection.putheader("Content-Length", str(9 * MIB))
     connection.endheaders()
     assert connection.getresponse().status == 413
     connection.close()
@@ -221,15 +239,121 @@ def test_tls_is_recent(front: Front, version: str) -> None:
 def test_nothing_is_passed_to_an_impostor_of_superlink(tmp_path: Path) -> None:
     if not NGINX:
         pytest.skip("there is no nginx")
-    ours, theirs, asked = make_certificates(tmp_path / "ours"), make_certificates(tmp_path / "theirs"), []
-    with superlink(theirs, asked) as behind, front_of(tmp_path / "nginx", ours, behind) as port:
-        assert Front(port, ours / "ca.crt").post("/v1/fleet/push-object", b"secret")[0] == 502
+    coordinator, key = found(tmp_path / "ours")
+    make_authority(tmp_path / "theirs", "heart study")
+    issue_server_certificate(tmp_path / "theirs", [])
+    asked: list[str] = []
+    text = (coordinator.folder / CONFIGURATION).read_text()
+    with superlink(coordinator, tmp_path / "theirs", asked), nginx(tmp_path / "nginx", text):
+        assert Front(coordinator, key).post("/v1/fleet/push-object", b"secret")[0] == 502
     assert asked == []
 
 
-def test_addresses_are_written_as_nginx_wants_them() -> None:
-    site = nginx_site(
-        ["fl.example.org", "192.0.2.7", "2001:db8::7"], 9443, 9092, Path("/srv/fl/certificates")
-    )
-    assert "server_name fl.example.org 192.0.2.7 [2001:db8::7];" in site
-    assert 'ssl_certificate_key "/srv/fl/certificates/server.key";' in site
+OUTSIDER = (401, b"Only enrolled sites of the federation are served here.\n")
+
+
+@pytest.mark.process
+def test_an_outsider_is_refused_before_its_body_is_read(front: Front, tmp_path: Path) -> None:
+    """Without a certificate, and with one under a key that nobody enrolled."""
+    front.asked.clear()
+    make_keys(tmp_path / "mallory.key", "heart")
+    strangers = (ssl.create_default_context(cafile=front.authority),)
+    strangers += (site_context(front.authority, tmp_path / "mallory.key"),)
+    for trust in strangers:
+        connection = http.client.HTTPSConnection("localhost", front.port, timeout=30, context=trust)
+        connection.putrequest("POST", "/v1/fleet/push-object")
+        connection.putheader("Content-Length", str(6 * MIB))
+        connection.endheaders()  # and no body: the answer does not wait for it
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == OUTSIDER
+        connection.close()
+    assert front.asked == []
+
+
+@pytest.mark.process
+def test_a_certificate_of_the_authority_lets_no_site_in(front: Front) -> None:
+    """The coordinator's certificate is for a server: who has it is no site."""
+    trust = ssl.create_default_context(cafile=front.authority)
+    certificates = front.coordinator.certificates
+    trust.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+    assert front.post("/v1/fleet/pull-messages", trust=trust) == OUTSIDER
+
+
+@pytest.mark.process
+def test_enrolment_and_revocation_reach_a_running_nginx(front: Front, tmp_path: Path) -> None:
+    make_keys(tmp_path / "lung.key", "lung")
+    gateway, trust = Gateway(front.coordinator), site_context(front.authority, tmp_path / "lung.key")
+
+    def status() -> int:
+        return front.post("/v1/fleet/pull-messages", trust=trust)[0]
+
+    gateway.follow()
+    assert status() == 401
+    enrol(front.coordinator, tmp_path / "lung.pub")
+    gateway.follow()
+    wait_until(lambda: status() == 200, "the enrolled site is let in")
+    revoke(front.coordinator, "lung")
+    gateway.follow()
+    wait_until(lambda: status() == 401, "the revoked site is refused")
+    assert front.post("/v1/fleet/pull-messages")[0] == 200, "the other site notices nothing"
+
+
+@pytest.mark.process
+def test_a_number_that_is_no_nginx_gets_no_signal(tmp_path: Path) -> None:
+    """A killed nginx leaves its number, which another process may have by now."""
+    coordinator, _ = found(tmp_path / "coordinator")
+    (coordinator.state / "nginx.pid").write_text(f"{os.getpid()}\n")
+    Gateway(coordinator).follow()  # SIGHUP would end this process
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", ["silent", "in the handshake", "in the headers"])
+def test_connections_of_an_outsider_keep_no_site_out(front: Front, kind: str) -> None:
+    """400 of them, from several addresses: a stock nginx has no room for a site with 768 in all."""
+    anybody = ssl.create_default_context(cafile=front.authority)
+    hello = hello_of(anybody)
+    with ExitStack() as opened:
+        for number in range(1000):
+            plain = socket.create_connection(
+                ("127.0.0.1", front.port), 30, source_address=(f"127.0.0.{2 + number % 50}", 0)
+            )
+            opened.enter_context(plain)
+            if kind == "in the handshake":
+                plain.sendall(hello[: len(hello) // 2])
+            elif kind == "in the headers" and number < 100:
+                tls = opened.enter_context(anybody.wrap_socket(plain, server_hostname="localhost"))
+                tls.sendall(b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        began = time.monotonic()
+        assert front.post("/v1/fleet/pull-messages")[0] == 200
+        assert time.monotonic() - began < patient(2)
+
+
+@pytest.mark.process
+def test_who_stays_silent_is_cut_off(tmp_path: Path) -> None:
+    if not NGINX:
+        pytest.skip("there is no nginx")
+    coordinator, _ = found(tmp_path / "coordinator")
+    text = (coordinator.folder / CONFIGURATION).read_text()
+    assert "client_header_timeout 10s;" in text
+    brief = text.replace("client_header_timeout 10s;", "client_header_timeout 1s;")
+    with (
+        nginx(tmp_path / "nginx", brief),
+        socket.create_connection(("127.0.0.1", coordinator.settings.port), 30) as plain,
+        suppress(ConnectionResetError),
+    ):
+        assert plain.recv(1) == b""
+
+
+def hello_of(context: ssl.SSLContext) -> bytes:
+    """Return the first bytes of a TLS handshake."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
+def test_addresses_are_written_as_nginx_wants_them(tmp_path: Path) -> None:
+    hosts = ("fl.example.org", "192.0.2.7", "2001:db8::7")
+    text = configuration(Coordinator(Path("/srv/fl study"), Settings(hosts=hosts)))
+    assert "server_name fl.example.org 192.0.2.7 [2001:db8::7];" in text
+    assert 'ssl_certificate_key "/srv/fl study/certificates/server.key";' in text

@@ -186,7 +186,13 @@ def test_an_expired_certificate_is_refused_before_anything_starts(
     folder = found_coordinator(
         tmp_path / "coordinator", ["localhost"], port=9443, superlink_port=1, health_port=2, user=""
     )
-    issue_server_certificate(folder.certificates, ["localhost"], 1, now=datetime.now(UTC) - timedelta(days=3))
+    issue_server_certificate(
+        folder.certificates,
+        ["localhost"],
+        1,
+        now=datetime.now(UTC) - timedelta(days=3),
+        key_file=folder.authority_key,
+    )
     monkeypatch.setattr(supervisor, "start_superlink", lambda folder: pytest.fail("SuperLink was started"))
     with pytest.raises(UserError, match=r"expired.*fedtransfer server renew"):
         supervisor.supervise(folder, print)

@@ -1,0 +1,36 @@
+"""Flower's SuperExec, which gives a task's token to its process in a file, not on the command line.
+
+Every user of a machine may read every command line. The token of a task allows to read its messages
+and to answer in its place. The file has no name, so only the process that inherits it can read it.
+
+    python -m fedtransfer.common.support.superexec ARGUMENTS OF flower-superexec
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from flwr.supercore.cli import flower_superexec
+from flwr.supercore.superexec.executor import subprocess_executor
+
+
+class Quiet:
+    """Replaces the module ``subprocess`` in Flower's executor, which uses these two names of it."""
+
+    DEVNULL = subprocess.DEVNULL
+
+    @staticmethod
+    def Popen(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a task's process; replace ``--token TOKEN`` by ``--token-file FILE``."""
+        at = list(command).index("--token")
+        with tempfile.TemporaryFile() as file:
+            file.write(command[at + 1].encode())
+            file.flush()
+            words = [*command[:at], "--token-file", f"/dev/fd/{file.fileno()}", *command[at + 2 :]]
+            return subprocess.Popen(words, pass_fds=[file.fileno()], **options)
+
+
+if __name__ == "__main__":
+    vars(subprocess_executor)["subprocess"] = Quiet
+    flower_superexec()
