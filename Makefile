@@ -11,7 +11,7 @@ PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker
 PYTEST := $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE  # where it is set, every process would compile all sources and all tests anew
 
-.PHONY: help install simulate federation test test-fast test-all approve check lock flower-config clean
+.PHONY: help install simulate federation test test-fast test-all approve check lock audit-dependencies flower-config clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,8 +51,13 @@ check: .venv/installed-dev .types  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lock: .venv/installed-dev          ## refresh constraints.txt to the newest versions that pyproject.toml allows
+lock: .venv/installed-dev          ## refresh constraints.txt and requirements.lock to the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --no-header --no-annotate pyproject.toml --output-file constraints.txt
+	echo '# Every package that fedtransfer needs, with the hashes of its files. Written by `make lock`; used by `make install`.' > requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --constraint constraints.txt pyproject.toml >> requirements.lock
+
+audit-dependencies: .venv/installed-dev ## an inventory of the installed packages (CycloneDX) in build/, and their known flaws
+	$(BIN)/python tools/audit_dependencies.py
 
 flower-config: .venv/installed-dev ## write [tool.flwr.app.config] in pyproject.toml from common/config/config.py
 	$(BIN)/python tools/flower_config.py
@@ -65,9 +70,10 @@ clean:          ## remove the environment and everything that the tools left
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python %d.%d: fedtransfer needs 3.11, 3.12 or 3.13; try: make simulate PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+.venv/installed: .venv/bin/python pyproject.toml requirements.lock
 	@echo "Installing fedtransfer and what it needs into .venv (about 2 GB, a minute or two the first time) ..."
-	$(INSTALL) --editable .
+	$(INSTALL) --require-hashes --requirement requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
