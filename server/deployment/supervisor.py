@@ -71,6 +71,7 @@ class _Supervisor:
     def bring_up(self) -> None:
         """Start SuperLink, and resubmit a run that the last SuperLink left unfinished."""
         folder = self._coordinator
+        self._gateway.follow()  # first, so that no enrolled site is refused while SuperLink starts
         self._certificate = _mtime(folder.certificates / "server.crt")
         log = folder.state / "superlink.log"
         begin = log_size(log)
