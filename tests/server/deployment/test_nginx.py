@@ -299,6 +299,30 @@ def test_enrolment_and_revocation_reach_a_running_nginx(front: Front, tmp_path: 
 
 
 @pytest.mark.process
+def test_a_sites_requests_at_a_time_are_bounded_and_not_those_of_its_address(
+    front: Front, tmp_path: Path
+) -> None:
+    """Sites may share an address: what counts is the key."""
+    make_keys(tmp_path / "eye.key", "eye")
+    enrol(front.coordinator, tmp_path / "eye.pub")
+    Gateway(front.coordinator).follow()
+    neighbour = site_context(front.authority, tmp_path / "eye.key")
+    path = "/v1/fleet/pull-messages"
+    wait_until(lambda: front.post(path, trust=neighbour)[0] == 200, "the neighbour is let in")
+    greedy, begin = front.trust(), len(front.asked)
+    with ExitStack() as opened:
+        for _ in range(32):
+            connection = http.client.HTTPSConnection("localhost", front.port, timeout=30, context=greedy)
+            opened.callback(connection.close)
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Length", "1")
+            connection.endheaders()  # the one byte never comes
+        wait_until(lambda: len(front.asked) == begin + 32, "32 requests are under way")
+        assert front.post(path)[0] == 503
+        assert front.post(path, trust=neighbour)[0] == 200
+
+
+@pytest.mark.process
 def test_a_number_that_is_no_nginx_gets_no_signal(tmp_path: Path) -> None:
     """A killed nginx leaves its number, which another process may have by now."""
     coordinator, _ = found(tmp_path / "coordinator")
