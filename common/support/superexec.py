@@ -1,11 +1,13 @@
 """Flower's SuperExec, which gives a task's token to its process in a file, not on the command line.
 
 Every user of a machine may read every command line. The token of a task allows to read its messages
-and to answer in its place. The file has no name, so only the process that inherits it can read it.
+and to answer in its place. The file has no name, so only the process that inherits it can read it;
+on Linux it is in memory, so a full disk stops no task.
 
     python -m fedtransfer.common.support.superexec ARGUMENTS OF flower-superexec
 """
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +26,8 @@ class Quiet:
     def Popen(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start a task's process; replace ``--token TOKEN`` by ``--token-file FILE``."""
         at = list(command).index("--token")
-        with tempfile.TemporaryFile() as file:
+        in_memory = hasattr(os, "memfd_create")
+        with open(os.memfd_create("token"), "wb") if in_memory else tempfile.TemporaryFile() as file:
             file.write(command[at + 1].encode())
             file.flush()
             words = [*command[:at], "--token-file", f"/dev/fd/{file.fileno()}", *command[at + 2 :]]
