@@ -81,7 +81,7 @@ http {{
         send_timeout 30s;
         # Arrays travel in pieces of 5 MiB, so no honest request comes near this limit.
         client_max_body_size 8m;
-        limit_conn site 32;  # an honest site has four at most
+        limit_conn site 32;  # an honest site has six at most
 
         # SuperLink's /v1/control/ starts and stops runs, and /v1/runtime/ reads and answers for a run.
         # Only the part for sites, which checks keys, is open. nginx matches the location below after
