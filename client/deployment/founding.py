@@ -114,8 +114,8 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
         raise
     if not site.key.exists():
         make_keys(site.key, name)
-    title, command = f"Site {name} of a federation", [Path(tool("fedtransfer")), "client", "start"]
-    command += ["--dir", site.folder]
+    command = (Path(tool("fedtransfer")), "client", "start", "--dir", site.folder)
+    title = f"Site {name} of a federation"
     unit = service_unit(title, command, site.folder, getpass.getuser(), _GPU, pause=60)
     write_whole(folder / UNIT, unit)
     return site

@@ -52,8 +52,8 @@ def _units(coordinator: Coordinator, user: str) -> dict[str, str]:
     folder = coordinator.folder
     # The service never signs. A missing folder is no error.
     hidden = f"InaccessiblePaths={word(Path(f'-{coordinator.authority_key.parent.resolve()}'))}"
-    command = [Path(tool("fedtransfer")), "server", "start", "--dir", folder]
-    nginx = [Path(gateway.program()), "-e", "stderr", "-c", folder / gateway.CONFIGURATION]
+    command = (Path(tool("fedtransfer")), "server", "start", "--dir", folder)
+    nginx = (Path(gateway.program()), "-e", "stderr", "-c", folder / gateway.CONFIGURATION)
     here = folder, user
     return {
         UNIT: service_unit("Coordinator of a federation", command, *here, (NO_DEVICES, hidden, *_LOOPBACK)),
