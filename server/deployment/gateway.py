@@ -145,22 +145,34 @@ class Gateway:
         self._state: tuple[int, ...] = ()
 
     def follow(self) -> None:
-        """Write the trust anchors if enrolment has changed, and have nginx read changed files."""
+        """Write the trust anchors if enrolment has changed, and have nginx read changed files.
+
+        Raises:
+            UserError: a file is missing, the disk is full, or nginx runs as another user.
+        """
         folder = self._coordinator.folder / "sites"
         files = (folder, *(self._coordinator.certificates / name for name in ("ca.crt", "server.crt")))
-        state = tuple(path.stat().st_mtime_ns for path in files)
-        if state == self._state:
-            return
-        write_anchors(self._coordinator)
-        self._reload()
+        try:
+            state = tuple(path.stat().st_mtime_ns for path in files)
+            if state == self._state:
+                return
+            write_anchors(self._coordinator)
+        except OSError as error:
+            remedy = "restore the file, or make room"
+            raise UserError(f"{self._anchors}: cannot be written for nginx: {error}; {remedy}") from None
         self._state = state
+        self._reload()
 
     def _reload(self) -> None:
         with suppress(FileNotFoundError, ValueError, ProcessLookupError):
             number = int((self._coordinator.state / "nginx.pid").read_text())
             # The number in the file of a killed nginx may be another process's by now.
             if Path(f"/proc/{number}/comm").read_text() == "nginx\n":
-                os.kill(number, signal.SIGHUP)
+                try:
+                    os.kill(number, signal.SIGHUP)
+                except PermissionError:
+                    remedy = f"have it read its files again: kill -HUP {number}; start it as this user"
+                    raise UserError(f"nginx runs as another user than the coordinator; {remedy}") from None
 
 
 def write_anchors(coordinator: Coordinator) -> None:

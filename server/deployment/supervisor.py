@@ -96,7 +96,6 @@ class _Supervisor:
             time.sleep(TICK_SECONDS)
             self.bring_up()
         rotate(self._coordinator.state / "superlink.log")
-        self._gateway.follow()
         if time.monotonic() - self._last_warning >= WARN_SECONDS:
             self._last_warning = time.monotonic()
             expiring = certificates.expiry_warnings(self._coordinator.certificates)
@@ -110,6 +109,7 @@ class _Supervisor:
             self.end()
             self.bring_up()
         try:
+            self._gateway.follow()
             with connect(self._coordinator) as link:
                 attend(self._coordinator, link, self._report)
                 if not (current and current.is_open):

@@ -168,7 +168,8 @@ def test_after_any_outage_the_coordinator_comes_back(
     assert current
     current.status, current.submissions = "running", [7]
     write_current(coordinator, current)
-    (coordinator.certificates / "server.crt").touch()
+    for name in ("server.crt", "ca.crt"):
+        (coordinator.certificates / name).touch()
     monkeypatch.setattr(supervisor, "connect", lambda folder: nullcontext(link))
     monkeypatch.setattr(supervisor, "is_serving", lambda address: True)
     monkeypatch.setattr(supervisor, "start_superlink", lambda folder: None)
