@@ -87,7 +87,8 @@ def test_renewal_keeps_what_there_was_and_adds_names(tmp_path: Path) -> None:
         ('hosts = ["a"]\nport = 0', "port: got 0; input should be greater than or equal to 1"),
         (
             'hosts = ["a"]\ncolour = 1',
-            "unknown key 'colour'; expected one of: hosts, port, superlink-port, health-port, key-days, authority-key",
+            "unknown key 'colour'; expected one of: hosts, port, superlink-port, health-port, key-days, "
+            "authority-key",
         ),
     ],
 )
