@@ -50,7 +50,7 @@ class World:
     def reload_door(self) -> None:
         """Have nginx read its certificates again."""
         if self.doors:
-            pid = (self.folder / f"nginx-{self.doors}" / "nginx.pid").read_text()
+            pid = (self.coordinator.folder / "state" / "nginx.pid").read_text()
             os.kill(int(pid), signal.SIGHUP)
 
 
@@ -113,8 +113,9 @@ def restart_nginx(world: World, rng: random.Random) -> Iterator[str]:
 @contextmanager
 def expire_certificate(world: World, rng: random.Random) -> Iterator[str]:
     """Let the server's certificate expire, and renew it."""
-    folder = world.coordinator.folder / "certificates"
-    issue_server_certificate(folder, ["localhost"], days=1, now=datetime.now(UTC) - timedelta(days=2))
+    folder, key = world.coordinator.folder / "certificates", world.coordinator.authority_key
+    past = datetime.now(UTC) - timedelta(days=2)
+    issue_server_certificate(folder, ["localhost"], days=1, now=past, key_file=key)
     world.reload_door()
     try:
         yield "server.crt"
@@ -166,9 +167,9 @@ KINDS = {
     KILLED: Kind(kill, (0.0, 0.0)),
     FROZEN: Kind(freeze, (1.0, 20.0)),
     LOCKED: Kind(lock_database, (5.0, 20.0), frozenset({FULL})),
-    NGINX_RESTARTED: Kind(restart_nginx, (0.0, 3.0), frozenset({EXPIRED})),
+    NGINX_RESTARTED: Kind(restart_nginx, (0.0, 3.0), frozenset({EXPIRED, FULL})),
     EXPIRED: Kind(expire_certificate, (5.0, 20.0), frozenset({FULL, NGINX_RESTARTED})),
-    FULL: Kind(fill_disk, (10.0, 10.0), frozenset({EXPIRED, LOCKED})),
+    FULL: Kind(fill_disk, (10.0, 10.0), frozenset({EXPIRED, LOCKED, NGINX_RESTARTED})),
     CUT: Kind(cut_cable, (2.0, 20.0)),
 }
 
