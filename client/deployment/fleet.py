@@ -72,6 +72,6 @@ def connect(site: SiteFolder, key: Path | None = None) -> Iterator[Fleet]:
     """
     private, public = load_keys(key or site.key)
     signer = NodeAuthHttpInterceptor(private, public)
-    address, kind = site.settings.coordinator, fleet_client(site_context(site.authority, site.key))
+    address, kind = site.settings.coordinator, fleet_client(site_context(site.authority, key or site.key))
     with kind.from_server_address(address, False, None, interceptors=[signer]) as client:
         yield Fleet(site, client, public_key_to_bytes(public))

@@ -4,6 +4,7 @@ Each answer carries the renewal until the coordinator has taken it up. Then the 
 the next key.
 """
 
+import logging
 from datetime import UTC, datetime
 
 import httpx
@@ -13,6 +14,9 @@ from fedtransfer.client.deployment.keys import load_keys, make_keys
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire.renewal import renewal
+
+
+log = logging.getLogger(__name__)
 
 
 def begin_renewal(site: SiteFolder) -> str:
@@ -33,7 +37,11 @@ def pending_renewal(site: SiteFolder) -> str:
     """Return the renewal for the coordinator; "" if none has begun."""
     if not site.next_key.exists():
         return ""
-    return renewal(load_keys(site.key)[0], load_keys(site.next_key)[1])
+    try:
+        return renewal(load_keys(site.key)[0], load_keys(site.next_key)[1])
+    except UserError as error:  # such as half a key, after a power cut: the answer leaves without it
+        log.error("the key is not renewed: %s", error)
+        return ""
 
 
 def end_renewal(site: SiteFolder) -> bool:
@@ -44,7 +52,7 @@ def end_renewal(site: SiteFolder) -> bool:
         with connect(site, site.next_key) as fleet:
             if not fleet.is_enrolled():
                 return False
-    except httpx.HTTPError:
+    except (httpx.HTTPError, UserError):  # the next look may find the coordinator, or a mended file
         return False
     suffix = f"until-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     for path, following in ((site.key, site.next_key), (site.public_key, site.next_public_key)):
