@@ -15,7 +15,6 @@ from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire.renewal import renewal
 
-
 log = logging.getLogger(__name__)
 
 
