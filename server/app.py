@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -44,8 +45,9 @@ def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = Non
         observers = [Tables(), TensorBoard(), *log, *load_callbacks(config.callbacks), *callbacks]
         try:
             with open_folder(Path(config.out), config):
-                grid.receipts = receipts_of(config)  # type: ignore[attr-defined]
-                _run(grid, config, observers, strategy)
+                bounded = _bounded(grid)
+                bounded.receipts = receipts_of(config)  # type: ignore[attr-defined]
+                _run(bounded, config, observers, strategy)
         except BaseException as error:
             for callback in observers:
                 callback.on_error(error)
@@ -55,6 +57,17 @@ def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = Non
                 callback.close()
 
     return app
+
+
+def _bounded(grid: Grid) -> Grid:
+    """Return the grid to use: in a deployment one that waits for no site too long."""
+    if (
+        type(grid).__name__ != "HttpGrid"
+    ):  # importing it takes half a second, which a simulation need not spend
+        return grid
+    from fedtransfer.server.sites.network import NetworkGrid
+
+    return cast(Grid, NetworkGrid(grid))
 
 
 def _run(grid: Grid, config: RunConfig, callbacks: Sequence[Callback], strategy: Strategy | None) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+LEAST_PROBABILITY = 1e-12  # that counts for an image's true class, so that no loss is infinite
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -82,6 +84,6 @@ def confusion_matrix(probabilities: NDArray[np.float32], labels: NDArray[np.int6
 
 
 def cross_entropy(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the sum over images of -log p of the true class, p at least 1e-12, in float64."""
+    """Return the sum over images of -log p of the true class, with p bounded below, in float64."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(chosen, 1e-12)).sum())
+    return float(-np.log(np.maximum(chosen, LEAST_PROBABILITY)).sum())

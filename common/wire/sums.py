@@ -132,12 +132,22 @@ def check_numbers(sums: Sums, kind: str) -> None:
     Raises:
         ProtocolError: they do not add up to ``sums.examples``.
     """
-    if kind in ("classes", "gram"):
-        images = sums.arrays[1] if kind == "classes" else sums.arrays[1][-1]
-        if (images < 0).any() or (images != np.floor(images)).any() or images.sum() != sums.examples:
-            raise ProtocolError(
-                f"sent numbers of images by class that do not add up to its {sums.examples} training images"
-            )
+    images = images_by_class(sums, kind)
+    if images is None:
+        return
+    # As Python's numbers, which have no largest: the sum of 64-bit ones may wrap to any other.
+    whole = (images >= 0).all() and (images == np.floor(images)).all()
+    if not whole or sum(map(int, images)) != sums.examples:
+        raise ProtocolError(
+            f"sent numbers of images by class that do not add up to its {sums.examples} training images"
+        )
+
+
+def images_by_class(sums: Sums, kind: str) -> NDArray[Any] | None:
+    """Return the numbers of images by class, (C,), in sums of ``kind``; None if it has none."""
+    if kind == "classes":
+        return sums.arrays[1]
+    return sums.arrays[1][-1] if kind == "gram" else None
 
 
 def _check_classes(totals: NDArray[Any], images: NDArray[Any], *, unit: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Confusion, Personal, Scores, Task
+from fedtransfer.server.rounds.choice import federated_loss
 from fedtransfer.server.rounds.progress import Candidate, Progress, Requests
 from fedtransfer.server.run_folder.summary import summarise_personal
 from fedtransfer.server.sites.admission import Answers
@@ -27,7 +28,7 @@ def score(messenger: Messenger, requests: Requests, progress: Progress) -> Candi
     number, everyone = progress.round + 1, messenger.federation.everyone
     if messenger.public:
         public = messenger.public.counts(progress)
-        after = progress.scored(number, public, messenger.config)
+        after = progress.scored(number, public.mean_loss)
         nobody = Answers(began=time.monotonic())
         better = after.best.round > progress.best.round
         messenger.report(number, "score", (), nobody, best=better, public=public)
@@ -40,9 +41,9 @@ def score(messenger: Messenger, requests: Requests, progress: Progress) -> Candi
         # Losses of different cohorts do not compare, so all sites score the best head too.
         tasks = requests.tasks(progress, best.round, best)
         rescored = messenger.ask_all(protocol.EVALUATE, Scores, best.round, everyone, tasks)
-        loss = messenger.total(rescored.summands, "validation").mean_loss
+        loss = federated_loss(rescored.summands)
         progress = replace(progress, best=replace(best, loss=math.inf if math.isnan(loss) else loss))
-    after = progress.scored(number, messenger.total(answers.summands, "validation"), messenger.config)
+    after = progress.scored(number, federated_loss(answers.summands))
     if math.isinf(after.best.loss):  # no site has validation images: keep the last head
         after = replace(after, best=progress.last(math.inf, number))
     messenger.report(number, "score", everyone, answers, best=after.best.round > progress.best.round)

@@ -15,6 +15,7 @@ from fedtransfer.common.privacy.closed_form import total_deviation
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Gather, Sums, Tally, Trial
 from fedtransfer.common.wire.sums import one_shot_sums
+from fedtransfer.server.rounds.choice import bounded
 from fedtransfer.server.sites.messenger import Messenger
 from fedtransfer.server.strategies import ONE_SHOT_HEADS
 from fedtransfer.server.strategies.one_shot import NEVER
@@ -97,6 +98,9 @@ def _choose(
     messenger.report(0, "trial", sites, answers)
     if not any(tally.images for tally in answers.summands):
         return min(ridges, key=lambda ridge: abs(np.log10(ridge or 1.0))), 1.0
-    losses = np.sum([tally.losses for tally in answers.summands], axis=0)
-    best, factor = np.unravel_index(losses.argmin(), losses.shape)
+    tallies = answers.summands
+    images = np.array([tally.images for tally in tallies])
+    losses, _ = bounded(np.array([tally.losses for tally in tallies]), images, len(classes))
+    total = losses.sum(0)
+    best, factor = np.unravel_index(total.argmin(), total.shape)
     return ridges[int(best)], FACTORS[int(factor)]

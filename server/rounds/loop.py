@@ -13,7 +13,7 @@ with the sites that answer.
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.privacy.mechanism import SiteLevel, anonymous
 from fedtransfer.server.rounds.after import deliver, make_personal, score
 from fedtransfer.server.rounds.before import prepare_run
+from fedtransfer.server.rounds.choice import federated_loss
 from fedtransfer.server.rounds.progress import MOMENTS, Progress, Requests
 from fedtransfer.server.run_folder.checkpoint import Checkpoints, Writer
 from fedtransfer.server.run_folder.summary import Outcome
@@ -41,6 +42,7 @@ from fedtransfer.server.sites.admission import Answers, Terms
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly, quorum
 from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.server.sites.messenger import Messenger, too_few
+from fedtransfer.server.sites.outliers import without_outliers
 from fedtransfer.server.sites.public import public_images
 from fedtransfer.server.strategies import strategy_of
 from fedtransfer.server.strategies.strategy import Contribution, State, Strategy, next_head
@@ -66,7 +68,7 @@ def federate(
     spending = RunLedger.from_config(folder, config)
     federation = join(grid, config, backbone, callbacks)
     checkpoints = Checkpoints(folder / "checkpoints", config, backbone.fingerprint, federation.classes)
-    terms = Terms.from_config(config, backbone, federation.classes)
+    terms = Terms.from_config(config, backbone, federation.classes, federation.images)
     cuts(backbone, layers(config))  # refuses what cannot be cut, before any round
     public = public_images(config, federation.classes)
     messenger = Messenger(grid, config, federation, terms, folder, callbacks, spending, public)
@@ -141,11 +143,14 @@ class Rounds:
         public = messenger.public.counts(progress) if messenger.public else None
         if messenger.spending:
             messenger.spending.charge(number)
+        failed = set[str]()  # sites without a usable answer in an attempt at this round
         for attempt in (1,) if messenger.spending else messenger.attempts(number):
-            planned = self._cohort(progress, number, attempt)
+            planned = self._cohort(progress, number, attempt, failed)
             task = self.requests.training(progress, number, self._strategy.extra(progress.state))
             answers = messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
+            answers, norm = without_outliers(answers, self._config, progress.update_norm)
             answers = replace(answers, attempt=attempt)
+            failed |= set(answers.refused)
             failure, state = self._step(progress.state, number, answers, planned)
             after = progress
             if not secret:
@@ -153,9 +158,9 @@ class Rounds:
                 after = replace(progress, failure_record=record)
             if state:
                 if public or not messenger.spending:
-                    scores = public or messenger.total(answers.summands, "validation")
-                    after = after.scored(number, scores, self._config)
-                after = replace(after, round=number, state=state)
+                    loss = public.mean_loss if public else federated_loss(answers.summands)
+                    after = after.scored(number, loss)
+                after = replace(after, round=number, state=state, update_norm=norm)
                 if self._config.method.control_variates:
                     counted = dict.fromkeys(answers.admitted, number)
                     after = replace(after, counted={**after.counted, **counted})
@@ -183,14 +188,21 @@ class Rounds:
     def _start(self, head: Arrays) -> State:
         return self._strategy.start(head, self._strategy_config)
 
-    def _cohort(self, progress: Progress, number: int, attempt: int) -> tuple[str, ...]:
-        """Draw from the sites that are not set aside, or from all where too few would be left."""
+    def _cohort(
+        self, progress: Progress, number: int, attempt: int, failed: Collection[str]
+    ) -> tuple[str, ...]:
+        """Draw from the sites that are not set aside, or from all if too few would be left.
+
+        A further attempt draws from all that have not failed in this round, sites set aside too:
+        one of these may be the only one that works.
+        """
         trainers = self._federation.trainers
         if self._site_level:
             return draw_secretly(trainers, self._config.fraction, self._rng)
-        free = [site for site in trainers if site not in progress.failure_record.set_aside(number)]
-        enough = len(free) >= max(1, self._config.min_sites)
-        size = cohort_size(len(trainers), self._config)
+        size, least = cohort_size(len(trainers), self._config), max(1, self._config.min_sites)
+        absent = progress.failure_record.set_aside(number) if attempt == 1 else failed
+        free = [site for site in trainers if site not in absent]
+        enough = len(free) >= (least if attempt == 1 else size)
         return draw_cohort(free if enough else trainers, size, self._config, number, attempt)
 
     def _step(

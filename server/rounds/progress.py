@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.head import Arrays
-from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.head.schedule import layer_at, rate
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Extra, Task
@@ -44,6 +43,7 @@ class Progress:
         arrays: further arrays by name.
         one_shot: ``ridge`` and ``factor`` of a one-shot head.
         counted: site → the last round in which its update counted, if sites have state from it.
+        update_norm: the largest median norm of a round's updates so far.
     """
 
     round: int  # rounds of training that are done
@@ -57,6 +57,7 @@ class Progress:
     arrays: Mapping[str, ArrayGroup] = field(default_factory=dict)
     one_shot: Mapping[str, float] = field(default_factory=dict)
     counted: Mapping[str, int] = field(default_factory=dict)
+    update_norm: float = 0.0
 
     @classmethod
     def begin(cls, state: State, run: str = "", trainable: str = "head") -> "Progress":
@@ -68,11 +69,10 @@ class Progress:
         """Return the current head as a candidate."""
         return Candidate(loss, round, self.state.head, self.trainable)
 
-    def scored(self, round: int, validation: Counts, config: RunConfig) -> "Progress":
-        """Return the progress once the head entering a round is scored; the same without images."""
-        if not validation.total:
+    def scored(self, round: int, loss: float) -> "Progress":
+        """Return the progress once the head entering a round has a loss; the same if it is NaN."""
+        if math.isnan(loss):
             return self
-        loss = validation.mean_loss
         best = self.last(loss, round) if loss < self.best.loss else self.best
         if loss < self.reference:
             return replace(self, best=best, reference=loss, waited=0)

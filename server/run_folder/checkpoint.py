@@ -102,7 +102,7 @@ class Checkpoints:
             "classes": self.classes, "round": progress.round, "best": [best.loss, best.round, best.trainable],
             "trainable": progress.trainable, "run": progress.run, "chosen": dict(progress.one_shot),
             "counted": dict(progress.counted), "early stopping": [progress.reference, progress.waited],
-            "failures": dict(record.failures), "back": dict(record.back),
+            "failures": dict(record.failures), "back": dict(record.back), "update norm": progress.update_norm,
         }  # fmt: skip
 
     def _settings(self) -> dict[str, Value]:
@@ -208,4 +208,5 @@ def _progress(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Progress:
         round=meta["round"], state=state, best=best, reference=reference, waited=waited,
         failure_record=FailureRecord(meta["failures"], meta["back"]), trainable=meta["trainable"],
         run=meta["run"], arrays=groups("kept"), one_shot=meta["chosen"], counted=meta["counted"],
+        update_norm=meta.get("update norm", 0.0),  # older versions bounded no norm
     )  # fmt: skip

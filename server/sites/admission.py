@@ -20,8 +20,13 @@ from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
 from fedtransfer.common.wire.records import unpack
 from fedtransfer.common.wire.sums import check_numbers, check_sums
+from fedtransfer.server.sites.bounds import Images, check_counts, check_loss, check_matrix
 
+# Codes of errors that stand for a reply (``fedtransfer.server.sites.network``), beyond Flower's.
+INCOMPLETE, UNREADABLE = 1001, 1002
 _FAULTS = {
+    INCOMPLETE: "announced a reply, of which only a part arrived in time",
+    UNREADABLE: "sent a reply that is no message",
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "could not load its ClientApp; install the same fedtransfer there",
     ErrorCode.CLIENT_APP_RAISED_EXCEPTION: "its ClientApp raised an exception; the site's own log has it",
     ErrorCode.CLIENT_APP_CRASHED: "its ClientApp process died, perhaps because it ran out of memory",
@@ -46,16 +51,18 @@ class Terms:
     unit: bool = False  # the feature vectors that heads see have length 1
     views: int = 1  # rows of features for one training image, including its augmented views
     max_update_norm: float = 0.0  # largest Euclidean norm of an update, 0 for no limit
-    max_examples: int = 0  # largest number of training images that a site may report, 0 for no limit
+    images: Mapping[str, Images] = field(default_factory=dict)  # site → its images at joining, if it says
 
     @classmethod
-    def from_config(cls, config: RunConfig, backbone: Backbone, classes: tuple[str, ...]) -> "Terms":
+    def from_config(
+        cls, config: RunConfig, backbone: Backbone, classes: tuple[str, ...], images: Mapping[str, Images]
+    ) -> "Terms":
         """Return the terms of a run."""
         widths = (backbone.features, feature_width(config, backbone))
         return cls(
             classes=classes, fingerprint=backbone.fingerprint, widths=widths, unit=config.normalise,
             spec=lambda layer: head_spec(config, backbone, len(classes), layer), views=config.augment + 1,
-            max_update_norm=config.max_update_norm, max_examples=config.max_examples,
+            max_update_norm=config.max_update_norm, images=images,
         )  # fmt: skip
 
 
@@ -92,6 +99,8 @@ def admit(
             value = _value(replies[site], kinds)
             if request is not None and terms is not None:
                 _check(value, request, terms)
+                if site in terms.images:
+                    check_counts(value, request, terms.images[site], terms.views)
             result.admitted[site] = value
         except SiteError as error:
             result.refused[site] = f"{error.code}: {error.text}"
@@ -105,8 +114,8 @@ def check_total(total: Answer, request: Request, terms: Terms) -> None:
     _check_scores(total, request, terms)
     if isinstance(total, protocol.Sums) and isinstance(request, protocol.Gather):
         check_numbers(total, request.what)
-    if isinstance(total, protocol.Update | protocol.Sums) and total.examples < 1:
-        raise ProtocolError(f"reported {total.examples} training images, expected at least one")
+    if isinstance(total, protocol.Update | protocol.Sums):
+        _check_examples(total.examples)
 
 
 def is_gone(replies: Sequence[Message]) -> bool:
@@ -146,7 +155,7 @@ def _check(value: Answer, request: Request, terms: Terms) -> None:
     if isinstance(value, protocol.Update) and isinstance(request, protocol.Task):
         _check_update(value, request, terms)
     if isinstance(value, protocol.Sums) and isinstance(request, protocol.Gather):
-        _check_examples(-(-value.examples // terms.views), terms)
+        _check_examples(value.examples)
         raw = request.what == "moments"
         width = terms.widths[0 if raw else 1]
         check_sums(value, request.what, width, len(terms.classes), terms.unit and not raw)
@@ -163,11 +172,12 @@ def _check_scores(value: Answer, request: Request, terms: Terms) -> None:
         for counts in (value.validation, value.test):
             _check_counts(counts, len(terms.classes))
     if isinstance(value, protocol.Confusion):
-        _check_matrix(value.matrix, len(terms.classes))
+        check_matrix(value.matrix, value.test)
     if isinstance(value, protocol.Tally) and isinstance(request, protocol.Trial):
         _check_arrays((value.losses,), [("float64", (len(request.heads), len(request.factors)))])
-        if value.images < 0 or (value.losses < 0).any():
+        if value.images < 0:
             raise ProtocolError(_CONTRADICTION)
+        check_loss(value.losses, value.images)
 
 
 def _check_counts(counts: Counts, classes: int) -> None:
@@ -178,12 +188,11 @@ def _check_counts(counts: Counts, classes: int) -> None:
     ).all()
     if not sound or counts.images.sum() != counts.predicted.sum():
         raise ProtocolError(_CONTRADICTION)
-    if not (np.isfinite(counts.loss) and counts.loss >= 0):
-        raise ProtocolError(f"sent a loss of {counts.loss}, expected a number of 0 or more")
+    check_loss(counts.loss, counts.total)
 
 
 def _check_update(update: protocol.Update, task: protocol.Task, terms: Terms) -> None:
-    _check_examples(update.examples, terms)
+    _check_examples(update.examples)
     spec = terms.spec(task.trainable)
     _check_arrays(update.total, [("float32", shape) for shape in spec.shapes])
     if set(update.extra) != (expected := set(task.extra) & {protocol.CONTROL}):
@@ -198,11 +207,9 @@ def _check_update(update: protocol.Update, task: protocol.Task, terms: Terms) ->
             raise ProtocolError(f"sent an update of norm {norm:.4g}, above --max-update-norm {limit:g}")
 
 
-def _check_examples(examples: int, terms: Terms) -> None:
+def _check_examples(examples: int) -> None:
     if examples < 1:
         raise ProtocolError(f"reported {examples} training images, expected at least one")
-    if terms.max_examples and examples > terms.max_examples:
-        raise ProtocolError(f"reported {examples} training images, above --max-examples {terms.max_examples}")
 
 
 def _check_arrays(arrays: Sequence[NDArray[Any]], expected: Sequence[tuple[str, tuple[int, ...]]]) -> None:
@@ -211,10 +218,3 @@ def _check_arrays(arrays: Sequence[NDArray[Any]], expected: Sequence[tuple[str, 
         raise ProtocolError(f"sent arrays {received}, expected {list(expected)}")
     if not all(np.isfinite(array).all() for array in arrays):
         raise ProtocolError("sent an update with NaN or infinite values")
-
-
-def _check_matrix(matrix: Any, classes: int) -> None:
-    shape = (classes, classes)
-    if matrix.shape != shape or not np.issubdtype(matrix.dtype, np.integer) or (matrix < 0).any():
-        sent = f"sent a confusion matrix of shape {matrix.shape} and type {matrix.dtype}"
-        raise ProtocolError(f"{sent}, expected {shape} of counts")

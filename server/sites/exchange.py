@@ -1,7 +1,6 @@
 """One exchange of messages with sites, by name. Every wait is bounded."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
@@ -13,8 +12,6 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
 
 from fedtransfer.common.wire import records as wire
-
-POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def exchange(
             wire.stamp(records, wire.LOG, receipts.of(name))
         messages.append(Message(records, nodes[name], kind))
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
-    replies = list(_send_and_receive(grid, messages, timeout)) if messages else []
+    replies = list(grid.send_and_receive(messages, timeout=timeout)) if messages else []
     site_by_message = {
         message.metadata.message_id: site for site, message in zip(contents, messages, strict=True)
     }
@@ -104,19 +101,3 @@ def exchange(
 def carried(content: Any, kind: str) -> int:
     """Return the size of a message with this content, in bytes."""
     return wire.content_bytes(Message(wire.pack(content), SUPERLINK_NODE_ID, kind))
-
-
-def _send_and_receive(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterable[Message]:
-    """Send messages and wait for the replies; poll SuperLink more often than Flower's 3 s."""
-    if (
-        type(grid).__name__ != "HttpGrid"
-    ):  # importing the class takes half a second, which a simulation need not spend
-        return grid.send_and_receive(messages, timeout=timeout)
-    deadline, replies = time.monotonic() + timeout, []
-    waiting = set(grid.push_messages(messages))
-    while waiting and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-        arrivals = list(grid.pull_messages(waiting))
-        replies += arrivals
-        waiting -= {reply.metadata.reply_to_message_id for reply in arrivals}
-    return replies

@@ -21,9 +21,10 @@ from fedtransfer.common.masks.graph import graph
 from fedtransfer.common.support.keys import line_of_pem
 from fedtransfer.common.support.text import counted, some
 from fedtransfer.common.wire import protocol
-from fedtransfer.common.wire.protocol import Description, Preparing, Query
+from fedtransfer.common.wire.protocol import Description, Preparing, ProtocolError, Query
 from fedtransfer.server.callbacks import Callback
 from fedtransfer.server.sites.admission import Answers, admit, is_gone
+from fedtransfer.server.sites.bounds import Images, check_description
 from fedtransfer.server.sites.cohort import cohort_size, quorum
 from fedtransfer.server.sites.exchange import exchange_in_groups
 
@@ -51,12 +52,19 @@ class Federation:
         return tuple(sorted(self.nodes))
 
     @cached_property
+    def images(self) -> dict[str, Images]:
+        """Site → its numbers of images at joining; of none if sites do not reveal them."""
+        sites = {} if self.hidden else self.descriptions
+        return {
+            site: np.array([sites[site].images.get(name, (0, 0, 0)) for name in self.classes], np.int64)
+            for site in sites
+        }
+
+    @cached_property
     def training_images(self) -> NDArray[np.int64]:
         """Training images of each class over all sites, (C,)."""
-        sites = self.descriptions.values()
-        return np.array(
-            [sum(site.images.get(name, (0,))[0] for site in sites) for name in self.classes], np.int64
-        )
+        zeros = np.zeros((len(self.classes), 3), np.int64)
+        return sum(self.images.values(), zeros)[:, 0]
 
     @property
     def held_by_one(self) -> dict[str, str]:
@@ -155,8 +163,12 @@ def _describe(
                         callback.on_preparing(site, reply.done, reply.total)
                     preparing.add(site)
                     pending.append(site)
-                else:
+                    continue
+                try:
+                    check_description(reply, config.max_examples)
                     result.admitted[site] = reply
+                except ProtocolError as error:
+                    result.refused[site] = str(error)
         if gone:
             time.sleep(POLL_SECONDS)
             wait_for_return(grid, [nodes[site] for site in gone], patience)

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.features.extraction import extract, open_store
-from fedtransfer.common.wire.protocol import Update, classes_digest
+from fedtransfer.common.wire.protocol import Description, Sums, Update, classes_digest
 from fedtransfer.common.wire.records import _padded, array_bytes, pack, unpack
 from fedtransfer.server.app import make_app
 from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite, run_in_process
@@ -123,6 +124,10 @@ def contradict(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return arrays
 
 
+def invent(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    return [arrays[0] + 500_000_000, *arrays[1:]]  # 1.5e9 in three classes
+
+
 BAD_REPLIES: dict[str, tuple[Tamper, str]] = {
     "exception in the ClientApp": (raising(RuntimeError("boom")), "raised an exception"),
     "process exit in the ClientApp": (raising(SystemExit(3)), "its ClientApp process died"),  # type: ignore[arg-type]
@@ -159,10 +164,13 @@ BAD_REPLIES: dict[str, tuple[Tamper, str]] = {
     ),
     "count of zero": (stating(examples=0), "reported 0 training images"),
     "negative count": (stating(examples=-5), "reported -5 training images"),
-    "count above the bound": (stating(examples=10**6), "above --max-examples 1000"),
+    "count above that at joining": (stating(examples=100), "reported 100 training images, and "),
+    "count that would own the mean": (stating(examples=2**53 - 1), "training images, and "),
     "count that is no number": (stating(examples="many"), "incomplete or malformed"),
     "loss that is no number": (stating(validation=float("nan")), "sent a loss of nan"),
     "negative loss": (stating(test=-1.0), "sent a loss of -1.0"),
+    "loss that no image has": (stating(validation=1e9), "expected at most 27.6 an image"),
+    "invented right answers": (sending(invent), "validation images of a class, and "),
     "counts that contradict": (sending(contradict), "counts that contradict each other"),
     "NaN": (filled(np.nan), "NaN or infinite"),
     "infinity": (filled(-np.inf), "NaN or infinite"),
@@ -190,10 +198,10 @@ class World:
 
     def run(
         self, out: str, tamper: Tamper | None = None, *,
-        who: Iterable[str] = ("mallory",), sites: Iterable[str] = (*HONEST, "mallory"),
+        who: Iterable[str] = ("mallory",), sites: Iterable[str] = (*HONEST, "mallory"), kind: str = "train",
         grid_fault: Callable[[list[Message]], list[Message]] | None = None, **settings: object,
     ) -> Path:  # fmt: skip
-        """Run it; ``tamper`` changes the training replies of ``who``, whose other answers fail."""
+        """Run it; ``tamper`` changes the replies of ``who`` of a kind; after these, others fail."""
         names, bad = sorted(sites), set(who)
         config = RunConfig(
             **{
@@ -213,10 +221,10 @@ class World:
             if (
                 tamper is None
                 or context.node_config["name"] not in bad
-                or message.metadata.message_type == "query"
+                or message.metadata.message_type == "query" != kind
             ):
                 return reply
-            if message.metadata.message_type != "train":
+            if message.metadata.message_type != kind:
                 if len(bad) > 1:
                     return reply
                 raise RuntimeError("mallory does nothing useful")
@@ -291,6 +299,59 @@ def test_a_bad_reply_leaves_the_head_of_a_run_without_that_site(
     } == {}
     assert heads(folder) == heads(world.run("no-faults", sites=HONEST, rounds=rounds))
     assert json.loads((folder / "summary.json").read_text())["sites_left_out"]["mallory"]["times"] >= rounds
+
+
+def test_counts_of_classes_whose_sum_wraps_do_not_reach_a_one_shot_head(world: World) -> None:
+    """In 64 bits 2^63 - 1 twice and n + 2 add up to n."""
+
+    def wrap(reply: Message) -> RecordDict:
+        sums = unpack(reply.content, Sums)
+        largest = np.iinfo(np.int64).max
+        images = np.array([largest, largest, sums.examples + 2])
+        assert images.sum() == sums.examples
+        return pack(replace(sums, arrays=(sums.arrays[0], images)))
+
+    folder = world.run("wrapped", wrap, kind="train.gather", strategy="fedncm")
+    assert "do not add up" in told(folder)[0]
+    assert heads(folder) == heads(world.run("unwrapped", sites=HONEST, strategy="fedncm"))
+
+
+def test_a_site_that_reports_too_many_images_at_joining_takes_no_part(
+    world: World, without_mallory, caplog: pytest.LogCaptureFixture
+) -> None:
+    def boast(reply: Message) -> RecordDict:
+        description = unpack(reply.content, Description)
+        return pack(replace(description, images={**description.images, "red": (1001, 0, 0)}))
+
+    assert heads(world.run("boast", boast, kind="query")) == without_mallory
+    assert "mallory takes no part in the run: reported 1" in caplog.text
+
+
+def test_without_a_setting_too_the_norm_of_an_update_is_bounded(world: World, without_mallory) -> None:
+    """By the others' norms; the honest ones are let in, so the head is that of a run without it."""
+    folder = world.run("outlier", filled(1e5), max_update_norm=0.0)
+    assert heads(folder) == without_mallory
+    assert all(
+        "above" in status and "which is 10 times the median of a round" in status
+        for status in told(folder)[:3]
+    )
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(3.0, False), (1e9, True)])
+def test_a_liar_does_not_choose_the_head(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: float, chosen: bool
+) -> None:
+    """She praises the first head alone, which has learnt nothing: without a bound it wins."""
+    monkeypatch.setattr("fedtransfer.server.rounds.choice.MOST", most)
+
+    def praise_the_first(reply: Message) -> RecordDict:
+        update = unpack(reply.content, Update)
+        loss = 0.0 if update.round == 1 else 27.0 * update.validation.total
+        return stating(validation=loss)(reply)
+
+    folder = world.run(f"liar-{most}", praise_the_first)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["best_round"] == 1) == chosen
 
 
 def test_any_mix_of_bad_replies_is_as_good_as_none(world: World) -> None:

@@ -72,7 +72,7 @@ def total_of(run: Drawn, method: str, **settings: Any) -> Answers:
 
     def main(grid: Any) -> None:
         federation = join(grid, config, backbone)
-        terms = Terms.from_config(config, backbone, federation.classes)
+        terms = Terms.from_config(config, backbone, federation.classes, {})
         messenger = Messenger(grid, config, federation, terms, run.folder, [])
         if method == "fedavg":
             head = initial_head(terms.spec("head"), 0)

@@ -63,7 +63,7 @@ def stub(misbehave: Callable[[str, str, object], object] = lambda site, kind, va
     )
     app.evaluate("finish")(
         lambda message, context: answer(
-            message, context, "finish", lambda task: Confusion(*scores(task), np.eye(2, dtype=np.int64))
+            message, context, "finish", lambda task: Confusion(*scores(task), np.ones((2, 2), np.int64))
         )
     )
     return app
@@ -207,6 +207,35 @@ def test_a_round_without_any_usable_reply_stops_the_run_with_the_reasons() -> No
         run(stub(refuse))
 
 
+def test_who_is_set_aside_is_asked_again_before_a_round_is_given_up() -> None:
+    """Anna fails three times and is set aside; then only bert is drawn, and he fails for good."""
+
+    def in_turn(site: str, kind: str, value):
+        stopped = kind == "train" and site == ("anna" if value.round <= 3 else "bert")
+        if stopped or (kind == "query" and site == "carl"):
+            raise SiteError("stopped", "for now")
+        return value
+
+    outcome, rounds = run(stub(in_turn))
+    attempts = [(each.round, each.attempt, each.planned, sorted(each.answers)) for each in rounds]
+    assert attempts[3] == (4, 1, ("bert",), [])
+    assert attempts[4] == (4, 2, ("anna", "bert"), ["anna"])
+    assert outcome.progress.round == 5
+
+
+def test_a_further_attempt_asks_those_first_that_have_not_failed_in_this_round() -> None:
+    """Of cohorts of one site, the second and third attempts ask the two others."""
+
+    def only_carl(site: str, kind: str, value):
+        if kind == "train" and site != "carl":
+            raise SiteError("stopped", "for now")
+        return value
+
+    _, rounds = run(stub(only_carl), cohort_size=1, rounds=12)
+    for number in range(1, 13):
+        assert "carl" in {site for each in rounds if each.round == number for site in each.planned}
+
+
 def test_sites_that_cannot_take_part_are_named_and_too_few_others_stop_the_run_before_it_starts() -> None:
     def refuse(site: str, kind: str, value):
         if site == "carl" and kind == "query":
@@ -224,7 +253,11 @@ def test_sites_that_cannot_take_part_are_named_and_too_few_others_stop_the_run_b
 def test_a_site_without_training_images_is_scored_but_never_drawn(caplog: pytest.LogCaptureFixture) -> None:
     def bare(*names: str):
         def change(site: str, kind: str, value):
-            return Description({"a": (0, 2, 2)}, 0) if kind == "query" and site in names else value
+            return (
+                Description({"a": (0, 2, 2), "b": (0, 2, 2)}, 0)
+                if kind == "query" and site in names
+                else value
+            )
 
         return change
 

@@ -24,7 +24,7 @@ from fedtransfer.server.sites.admission import Terms, admit
 SPEC = HeadSpec(4, 3)
 CLASSES = ("a", "b", "c")
 TASK = Task("site", 2, CLASSES, ())
-TERMS = Terms(CLASSES, "f" * 64, lambda layer: SPEC, (4, 4), max_update_norm=100.0, max_examples=50)
+TERMS = Terms(CLASSES, "f" * 64, lambda layer: SPEC, (4, 4), max_update_norm=100.0)
 
 
 def counts(classes: int = 3) -> Counts:
@@ -84,12 +84,12 @@ def test_a_sound_update_is_let_in() -> None:
         (update(round=1), "answered round 1, expected round 2"),
         (update(fingerprint="0" * 64), r"used backbone 0000000000000000…, expected ffff"),
         (update(classes=classes_digest(("b", "a", "c"))), "another list of class names"),
-        (update(examples=51), "51 .*--max-examples 50"),
         (
             update(total=(np.full((4, 3), 1e3, np.float32), np.ones(3, np.float32))),
             "norm 692.8, above --max-update",
         ),
         (update(validation=replace(counts(), loss=-1.0)), "loss of -1.0"),
+        (update(validation=replace(counts(), loss=83.0)), "83 over 3 images, expected at most 27.6 an image"),
         (update(examples=0), "0 training images"),
         (update(examples=-3), "-3 training images"),
         (update(total=(np.full((4, 3), np.nan, np.float32), np.ones(3, np.float32))), "NaN"),
@@ -178,3 +178,16 @@ def test_other_matrices_are_left_out(matrix: np.ndarray) -> None:
     assert "sent a confusion matrix of shape" in why_left_out(
         Confusion(*STATED, counts(), counts(), matrix), TASK
     )
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        2 * np.eye(3, dtype=np.int64),
+        np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]]),
+    ],
+)
+def test_a_matrix_has_the_counts_of_its_images(matrix: np.ndarray) -> None:
+    assert "contradict each other" in why_left_out(Confusion(*STATED, counts(), counts(), matrix), TASK)
+    sound = np.eye(3, dtype=np.int64)
+    assert why_left_out(Confusion(*STATED, counts(), counts(), sound), TASK) == ""

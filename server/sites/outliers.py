@@ -1,0 +1,62 @@
+"""Updates far larger than the others of their round: refused, so that no site owns the mean.
+
+An update is as long as the steps that make it: a site with more images makes more of them, and the
+first rounds of a run make longer ones. So the bound follows the largest median of a round so far,
+and grows with a site's images.
+"""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fedtransfer.common.config.config import RunConfig
+from fedtransfer.common.wire.protocol import Update, weight_of
+from fedtransfer.server.sites.admission import Answers
+
+log = logging.getLogger(__name__)
+
+TIMES = 10.0  # the median: the largest update that is let in, of a site with as many images as others
+LEAST_SITES = 3  # of which one cannot move the median beyond the others' updates
+
+
+def norm_of(update: Update, weighting: str) -> float:
+    """Return the Euclidean norm of a site's change of the head."""
+    squares = sum(np.square(array, dtype=np.float64).sum() for array in update.total)
+    return float(np.sqrt(squares)) / weight_of(weighting, update.examples)
+
+
+def without_outliers(answers: Answers, config: RunConfig, largest: float) -> tuple[Answers, float]:
+    """Refuse updates beyond ``TIMES`` the median norm, or for more images, as many times more.
+
+    With ``--max-update-norm`` that is the bound. Under masks nobody sees a single update; under
+    differential privacy of sites the server clips them, under that of images it does not know
+    whose noisy steps were more.
+
+    Args:
+        answers: the updates of a round.
+        config: the run's settings.
+        largest: the largest median norm of the rounds before, 0 for none.
+
+    Returns:
+        The answers, and the largest median norm so far.
+    """
+    updates: dict[str, Any] = answers.admitted
+    if config.hides_counts or config.max_update_norm or not updates:
+        return answers, largest
+    norms = {site: norm_of(update, config.weights_of_sites) for site, update in updates.items()}
+    if len(norms) >= LEAST_SITES:
+        largest = max(largest, float(np.median(list(norms.values()))))
+    images = float(np.median([update.examples for update in updates.values()]))
+    bounds = {site: TIMES * largest * max(1.0, update.examples / images) for site, update in updates.items()}
+    refused = {
+        site: f"sent an update of norm {norms[site]:.4g}, above {bounds[site]:.4g}, which is {TIMES:g} times "
+        "the median of a round, and more for more images (--max-update-norm sets another bound)"
+        for site in updates
+        if largest and norms[site] > bounds[site]
+    }
+    for site, why in refused.items():
+        log.warning("round %d: %s is left out: %s", updates[site].round, site, why)
+    admitted = {site: update for site, update in updates.items() if site not in refused}
+    return replace(answers, admitted=admitted, refused={**answers.refused, **refused}), largest
