@@ -42,7 +42,7 @@ from fedtransfer.server.sites.admission import Answers, Terms
 from fedtransfer.server.sites.cohort import cohort_size, draw_cohort, draw_secretly, quorum
 from fedtransfer.server.sites.federation import Federation, join
 from fedtransfer.server.sites.messenger import Messenger, too_few
-from fedtransfer.server.sites.outliers import without_outliers
+from fedtransfer.server.sites.outliers import reaches, without_outliers
 from fedtransfer.server.sites.public import public_images
 from fedtransfer.server.strategies import strategy_of
 from fedtransfer.server.strategies.strategy import Contribution, State, Strategy, next_head
@@ -118,6 +118,7 @@ class Rounds:
         self._strategy = strategy
         # Strategies read from their config how many sites train: not those without training images.
         self._strategy_config = self._config.model_copy(update={"sites": len(self._federation.trainers)})
+        self._reaches = reaches(messenger.federation, messenger.config)
         self.requests = Requests(messenger.config, messenger.federation)
         self._site_level: SiteLevel | None = None
         if messenger.spending and messenger.config.dp == "site":
@@ -148,7 +149,7 @@ class Rounds:
             planned = self._cohort(progress, number, attempt, failed)
             task = self.requests.training(progress, number, self._strategy.extra(progress.state))
             answers = messenger.ask(protocol.TRAIN, Update, number, {site: task(site) for site in planned})
-            answers, norm = without_outliers(answers, self._config, progress.update_norm)
+            answers, norm = without_outliers(answers, self._config, self._reaches, progress.update_norm)
             answers = replace(answers, attempt=attempt)
             failed |= set(answers.refused)
             failure, state = self._step(progress.state, number, answers, planned)

@@ -98,7 +98,7 @@ class TrustSettings(SettingsGroup):
     """Times that a round with too few usable answers is tried again before the run stops."""
     max_update_norm: float = option(0.0, ge=0)
     """Refuse an update whose Euclidean norm is above this (0: above ten times the median of a
-    round, and more for a site with more images than the median)."""
+    round, and more for a site that makes more steps than the median)."""
     max_examples: int = option(0, ge=0)
     """Refuse a site that reports more training, validation or test images than this
     (0: no bound)."""

@@ -7,9 +7,11 @@ import pytest
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.head.metrics import Counts
-from fedtransfer.common.wire.protocol import Update
+from fedtransfer.common.wire.protocol import Description, Update
+from fedtransfer.server.rounds.progress import class_weights
 from fedtransfer.server.sites.admission import Answers
-from fedtransfer.server.sites.outliers import norm_of, without_outliers
+from fedtransfer.server.sites.federation import Federation
+from fedtransfer.server.sites.outliers import norm_of, reaches, without_outliers
 
 EMPTY = Counts.empty(2)
 
@@ -20,10 +22,16 @@ def update(norm: float, examples: int = 10) -> Update:
     return Update(3, "f" * 64, "c" * 16, EMPTY, EMPTY, examples, (change,))
 
 
-def left(*updates: Update, largest: float = 0.0, **settings: object) -> tuple[list[str], float]:
-    """Return the sites a, b, … that are left out, and the largest median so far."""
+def left(
+    *updates: Update, largest: float = 0.0, reach: float = 1.0, **settings: object
+) -> tuple[list[str], float]:
+    """Return the sites a, b, … that are left out, and the largest median so far.
+
+    Site c has this reach, the others have 1.
+    """
     answers = Answers(dict(zip("abcde", updates, strict=False)))
-    result, largest = without_outliers(answers, RunConfig(**settings), largest)
+    reaches = dict.fromkeys("abcde", 1.0) | {"c": reach}
+    result, largest = without_outliers(answers, RunConfig(**settings), reaches, largest)
     assert set(result.admitted) | set(result.refused) == set(answers.admitted)
     return sorted(result.refused), largest
 
@@ -41,10 +49,21 @@ def test_an_update_above_ten_medians_is_left_out_and_named(caplog: pytest.LogCap
     assert left(update(1.0), update(1.0), update(30.0), update(40.0), update(1.0))[0] == ["c", "d"]
 
 
-def test_more_images_than_the_median_may_go_further_and_fewer_as_far() -> None:
-    assert left(update(1.0), update(1.0), update(90.0, examples=100))[0] == []
-    assert left(update(1.0), update(1.0), update(110.0, examples=100))[0] == ["c"]
-    assert left(update(1.0), update(1.0), update(9.0, examples=1))[0] == []
+def test_a_site_of_longer_reach_may_go_further_and_one_of_shorter_as_far() -> None:
+    assert left(update(1.0), update(1.0), update(90.0), reach=10.0)[0] == []
+    assert left(update(1.0), update(1.0), update(110.0), reach=10.0)[0] == ["c"]
+    assert left(update(1.0), update(1.0), update(9.0), reach=0.1)[0] == []
+
+
+def test_the_reach_of_a_site_is_its_steps_and_the_weight_of_its_images() -> None:
+    images = {"a": {"x": (65, 9, 9)}, "b": {"x": (30, 0, 0)}, "c": {"y": (5, 0, 0)}, "d": {"y": (0, 3, 3)}}
+    descriptions = {site: Description(counts, 0) for site, counts in images.items()}
+    federation = Federation(dict.fromkeys(images, 1), descriptions, ("x", "y"), {})
+    assert reaches(federation, RunConfig(batch_size=32)) == {"a": 3.0, "b": 1.0, "c": 1.0}
+    balanced = reaches(federation, RunConfig(batch_size=32, class_balance=0.9))
+    x, y = class_weights(federation.training_images, 0.9)
+    assert balanced == pytest.approx({"a": 3 * x, "b": x, "c": y})
+    assert y > 2 * x
 
 
 def test_the_bound_follows_the_largest_median_of_the_rounds() -> None:
