@@ -27,7 +27,7 @@ from fedtransfer.common.config.config import BUNDLED, RunConfig
 from fedtransfer.common.data.sources import read_source
 from fedtransfer.common.errors import SiteError, UserError
 from fedtransfer.common.features.extraction import extract, open_store
-from fedtransfer.common.wire.protocol import Description, Sums, Update, classes_digest
+from fedtransfer.common.wire.protocol import Description, Scores, Sums, Update, classes_digest
 from fedtransfer.common.wire.records import _padded, array_bytes, pack, unpack
 from fedtransfer.server.app import make_app
 from fedtransfer.simulations.engines.inprocess import InProcessGrid, SimulatedSite, run_in_process
@@ -198,10 +198,11 @@ class World:
 
     def run(
         self, out: str, tamper: Tamper | None = None, *,
-        who: Iterable[str] = ("mallory",), sites: Iterable[str] = (*HONEST, "mallory"), kind: str = "train",
+        who: Iterable[str] = ("mallory",), sites: Iterable[str] = (*HONEST, "mallory"),
+        kinds: Iterable[str] = ("train",),
         grid_fault: Callable[[list[Message]], list[Message]] | None = None, **settings: object,
     ) -> Path:  # fmt: skip
-        """Run it; ``tamper`` changes the replies of ``who`` of a kind; after these, others fail."""
+        """Run it; ``tamper`` changes the replies of ``who`` of these kinds; others fail."""
         names, bad = sorted(sites), set(who)
         config = RunConfig(
             **{
@@ -221,10 +222,10 @@ class World:
             if (
                 tamper is None
                 or context.node_config["name"] not in bad
-                or message.metadata.message_type == "query" != kind
+                or message.metadata.message_type == "query" not in kinds
             ):
                 return reply
-            if message.metadata.message_type != kind:
+            if message.metadata.message_type not in kinds:
                 if len(bad) > 1:
                     return reply
                 raise RuntimeError("mallory does nothing useful")
@@ -312,7 +313,7 @@ def test_counts_of_classes_whose_sum_wraps_do_not_reach_a_one_shot_head(world: W
         return pack(replace(sums, arrays=(sums.arrays[0], images)))
 
     settings = {"strategy": "fedncm", "max_update_norm": 0.0}
-    folder = world.run("wrapped", wrap, kind="train.gather", **settings)
+    folder = world.run("wrapped", wrap, kinds=["train.gather"], **settings)
     assert "do not add up" in told(folder)[0]
     assert heads(folder) == heads(world.run("unwrapped", sites=HONEST, **settings))
 
@@ -324,7 +325,7 @@ def test_a_site_that_reports_too_many_images_at_joining_takes_no_part(
         description = unpack(reply.content, Description)
         return pack(replace(description, images={**description.images, "red": (1001, 0, 0)}))
 
-    assert heads(world.run("boast", boast, kind="query")) == without_mallory
+    assert heads(world.run("boast", boast, kinds=["query"])) == without_mallory
     assert "mallory takes no part in the run: reported 1" in caplog.text
 
 
@@ -346,11 +347,11 @@ def test_a_liar_does_not_choose_the_head(
     monkeypatch.setattr("fedtransfer.server.rounds.choice.MOST", most)
 
     def praise_the_first(reply: Message) -> RecordDict:
-        update = unpack(reply.content, Update)
-        loss = 0.0 if update.round == 1 else 27.0 * update.validation.total
+        scores = unpack(reply.content, Update, Scores)
+        loss = 0.0 if scores.round == 1 else 27.0 * scores.validation.total
         return stating(validation=loss)(reply)
 
-    folder = world.run(f"liar-{most}", praise_the_first)
+    folder = world.run(f"liar-{most}", praise_the_first, kinds=["train", "evaluate"])
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["best_round"] == 1) == chosen
 

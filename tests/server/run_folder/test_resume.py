@@ -37,7 +37,7 @@ def progress(round: int = 1, seed: int = 0) -> Progress:
     return Progress(
         round, state, best, 1 / 3, 2, FailureRecord({"anna": 3, "Łódź 2": 1}, {"anna": 9}),
         "conv5_block2", "0123456789abcdef", kept,
-        {"ridge": 0.1 + 0.2, "factor": 0.25}, {"anna": 7, "Łódź 2": 1},
+        {"ridge": 0.1 + 0.2, "factor": 0.25}, {"anna": 7, "Łódź 2": 1}, 0.7,
     )  # fmt: skip
 
 
