@@ -27,7 +27,7 @@ from fedtransfer.common.support.processes import end, free_port, spawn, tool
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.enrolment import enrol
 from fedtransfer.server.deployment.superlink import connect
-from fedtransfer.server.sites.exchange import POLL_SECONDS
+from fedtransfer.server.sites.network import POLL_SECONDS
 from fedtransfer.simulations.data.datasets import resolve_data
 from fedtransfer.simulations.data.sites import sites_of, write_sites
 from fedtransfer.simulations.engines.deployment import deployed

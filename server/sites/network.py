@@ -48,7 +48,7 @@ class NetworkGrid:
     @property
     def run(self) -> Run:
         """The run that messages belong to."""
-        return self._grid.run  # type: ignore[no-any-return]
+        return self._grid.run
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Return the nodes that are connected."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.wire.protocol import Update, weight_of
@@ -33,7 +34,7 @@ def norm_of(update: Update, weighting: str) -> float:
 def reaches(federation: Federation, config: RunConfig) -> dict[str, float]:
     """Return site → its steps in an epoch, each by the mean weight of the site's images."""
     images = {site: counts[:, 0] for site, counts in federation.images.items() if counts[:, 0].any()}
-    weights = np.ones(len(federation.classes))
+    weights: NDArray[np.float32] = np.ones(len(federation.classes), np.float32)
     if config.class_balance:
         weights = class_weights(federation.training_images, config.class_balance)
     return {

@@ -90,18 +90,21 @@ def test_the_head_is_the_one_with_the_lowest_loss_on_all_validation_images(
     assert chosen["factor"] not in (1.0, FACTORS[0], FACTORS[-1])
 
 
-def test_sites_that_disagree_are_outvoted_by_their_sum_of_losses(tmp_path: Path) -> None:
-    """Two sites prefer the smallest λ; the third's loss there is so large that the largest wins."""
+@pytest.mark.parametrize(("loss", "other", "best"), [(5.5, 2.4, -1), (100.0, 3.0, 0)])
+def test_sites_that_disagree_are_outvoted_by_their_sum_of_losses(
+    tmp_path: Path, loss: float, other: float, best: int
+) -> None:
+    """Two sites prefer the smallest λ; the third outvotes them, up to three times their loss."""
 
     def opinion(site: str, request, value):
         if isinstance(request, Trial) and request.round == 0:
             value.losses[:] = 50.0
-            value.losses[0, 3] = 1000.0 if site == "carl" else 1.0
-            value.losses[-1, 7] = 40.0
+            value.losses[0, 7] = loss if site == "carl" else 1.0
+            value.losses[-1, 7] = other
         return value
 
     chosen = Drawn(DATA, tmp_path, opinion).run(strategy="fed3r").progress.one_shot
-    assert (chosen["ridge"], chosen["factor"]) == (GRID[-1], FACTORS[7])
+    assert (chosen["ridge"], chosen["factor"]) == (GRID[best], FACTORS[7])
 
 
 def test_a_trial_needs_a_quorum_and_is_tried_again_without_one(tmp_path: Path) -> None:
