@@ -1,7 +1,6 @@
 """``fedtransfer client``: a site of a real federation."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -129,21 +128,23 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Check all that a site needs, one line each, with remedies. Exit status 1 after an error."""
-    from fedtransfer.client.deployment.preflight import check_site
+    """Check all that a site needs, one line each, with remedies.
+
+    Exit status 1 after an error of the site, 3 if only the coordinator does not let it in: a site
+    that is started then goes on trying.
+    """
+    from fedtransfer.client.deployment.preflight import check_site, exit_status
     from fedtransfer.common.support.text import printable
 
-    signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
-    sound = True
+    signs, findings = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}, []
     for finding in check_site(SiteFolder.open(folder), images=not quick):
-        sound = sound and finding.level != "error"
+        findings.append(finding)
         if json_output:
             record = {"what": finding.subject, "level": finding.level, "text": finding.text}
             print(json.dumps(record, ensure_ascii=False), flush=True)
         else:
             print(f"{signs[finding.level]} {finding.subject:16} {printable(finding.text, 5000)}", flush=True)
-    if not sound:
-        raise typer.Exit(1)
+    raise typer.Exit(exit_status(findings))
 
 
 @client.command()
@@ -168,24 +169,10 @@ def start(
     background: Annotated[bool, typer.Option("--background", help="Return once it is up.")] = False,
 ) -> None:
     """Check the site, then take part in federations until stopped."""
-    from fedtransfer.common.support.processes import start_in_background
-    from fedtransfer.common.support.terminal import print_with_time
+    from fedtransfer.client.deployment import start
 
-    site, program = SiteFolder.open(folder), [sys.executable, "-P", "-m", "fedtransfer", "client"]
-    if background:
-        from fedtransfer.client.deployment.status import is_up
-
-        command = [*program, "start", "--dir", str(site.folder)]
-        log = site.state / "site.log"
-        start_in_background(f"site {site.settings.name}", command, log, lambda: is_up(site), print_with_time)
-        print(f"{site.settings.name} is up; its log: {log}")
-        return
-    # In a process of its own: loading the backbone takes 0.7 GB, which are not needed here later.
-    if subprocess.run([*program, "check", "--quick", "--dir", str(site.folder)]).returncode:
-        raise UserError("not started: resolve the errors of the check, then start again")
-    from fedtransfer.client.deployment.running import run_site
-
-    run_site(site, print_with_time)
+    site = SiteFolder.open(folder)
+    (start.start_in_background if background else start.check_and_run)(site)
 
 
 @client.command()
@@ -203,13 +190,13 @@ def stop(folder: Dir = HERE) -> None:
 def status(
     folder: Dir = HERE, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Show whether the site is up, since when, its work, and its results."""
+    """Show whether the site is connected, since when or why not, its work, and its results."""
     from fedtransfer.client.deployment.status import describe, status_lines
 
     report = describe(SiteFolder.open(folder))
     lines = [json.dumps(report, indent=2, ensure_ascii=False)] if json_output else status_lines(report)
     print("\n".join(lines))
-    if not report["serving"]:
+    if not (report["connection"] and report["connection"]["up"]):
         raise typer.Exit(1)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
-from fedtransfer.client.deployment.keys import make_keys
+from fedtransfer.client.deployment.keys import make_keys, write_public
 from fedtransfer.client.deployment.settings import EXCHANGES, MECHANISMS, SETTINGS, SiteFolder
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
@@ -112,8 +112,7 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
     except UserError:
         (folder / SETTINGS).unlink()
         raise
-    if not site.key.exists():
-        make_keys(site.key, name)
+    (write_public if site.key.exists() else make_keys)(site.key, name)
     command = (Path(tool("fedtransfer")), "client", "start", "--dir", site.folder)
     title = f"Site {name} of a federation"
     unit = service_unit(title, command, site.folder, getpass.getuser(), _GPU, pause=60)

@@ -7,6 +7,7 @@ from the other sites' people, refuses all keys that are not on it.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import SiteError, UserError
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.support.keys import (
     Roster,
     fingerprint,
@@ -43,9 +45,24 @@ def make_keys(private: Path, name: str) -> str:
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
-    line = f"{public_line(key.public_key())} {name}"
-    private.with_suffix(".pub").write_text(line + "\n", "utf-8")
-    return line
+    return write_public(private, name)
+
+
+def write_public(private: Path, name: str) -> str:
+    """Write ``.pub`` of a private key, with ``name`` as comment, unless it is there and whole.
+
+    Return the public key in OpenSSH's one-line form.
+
+    Raises:
+        UserError: the private key cannot be read.
+    """
+    path, line = private.with_suffix(".pub"), public_line(load_keys(private)[1])
+    with suppress(OSError, UnicodeDecodeError):
+        text = path.read_text("utf-8").strip()
+        if text == line or text.startswith(f"{line} "):
+            return text
+    write_whole(path, f"{line} {name}\n")
+    return f"{line} {name}"
 
 
 def load_keys(private: Path) -> tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]:

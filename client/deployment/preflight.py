@@ -6,9 +6,8 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +17,15 @@ from cryptography import x509
 
 from fedtransfer.client.consent.countersignature import Countersignature
 from fedtransfer.client.consent.exchange_log import ExchangeLog
+from fedtransfer.client.deployment.causes import (
+    CLOCK_SECONDS,
+    cause,
+    certificate_cause,
+    clock_cause,
+    clock_offset,
+)
 from fedtransfer.client.deployment.fleet import connect
-from fedtransfer.client.deployment.keys import load_keys
+from fedtransfer.client.deployment.keys import load_keys, write_public
 from fedtransfer.client.deployment.settings import MECHANISMS, UNPINNED, SiteFolder
 from fedtransfer.client.deployment.status import spending_line
 from fedtransfer.client.deployment.task import allowed_bundles
@@ -36,8 +42,9 @@ from fedtransfer.common.support.text import counted
 DISK_BYTES = 2e9
 MEMORY_BYTES = 2e9
 WARN_DAYS = 30
-CLOCK_SECONDS = 5.0  # Flower refuses signatures that are some seconds off
-_ONE_BY_ONE = ("network", "certificate", "clock", "enrolment")  # each needs those before it
+NOT_CONNECTED = 3  # exit status if all is well up to the coordinator
+# Of the coordinator: each needs those before it, and may pass without anybody's doing at the site.
+_ONE_BY_ONE = ("network", "certificate", "clock", "enrolment")
 
 
 class Finding(NamedTuple):
@@ -64,6 +71,12 @@ def check_site(site: SiteFolder, *, images: bool = True) -> Iterator[Finding]:
         yield Finding(subject, level, text)
         if level == "error" and subject in _ONE_BY_ONE:
             return
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """Return the exit status of a check: 1 after an error of the site, NOT_CONNECTED, or 0."""
+    errors = {finding.subject for finding in findings if finding.level == "error"}
+    return 1 if errors - set(_ONE_BY_ONE) else NOT_CONNECTED if errors else 0
 
 
 def _versions(site: SiteFolder) -> tuple[str, str]:
@@ -96,7 +109,7 @@ def _resources(site: SiteFolder) -> tuple[str, str]:
 
 
 def _key(site: SiteFolder) -> tuple[str, str]:
-    load_keys(site.key)
+    write_public(site.key, site.settings.name)
     return "ok", f"{site.key.name}, readable only by you"
 
 
@@ -222,7 +235,7 @@ def _certificate(site: SiteFolder) -> tuple[str, str]:
         ):
             certificate = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
     except ssl.SSLCertVerificationError as error:
-        return "error", _tls_remedy(error, host)
+        return "error", certificate_cause(error, host)
     except (ssl.SSLError, OSError) as error:
         return "error", f"{host}:{port} does not speak TLS ({error}); is this the coordinator's port?"
     left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
@@ -235,33 +248,16 @@ def _certificate(site: SiteFolder) -> tuple[str, str]:
     )
 
 
-def _tls_remedy(error: ssl.SSLCertVerificationError, host: str) -> str:
-    reason = error.verify_message
-    if "expired" in reason:
-        return "the coordinator's certificate has expired; its people renew it with: fedtransfer server renew"
-    if "Hostname" in reason or "IP address" in reason:
-        return (
-            f"the coordinator's certificate is not for {host!r}; use the name that it is for, or have it "
-            f"renewed for this name too: fedtransfer server renew --host {host}"
-        )
-    return (
-        f"the coordinator's certificate is not signed by your ca.crt ({reason}); you have another "
-        "federation's ca.crt, or somebody intercepts the connection. Compare its SHA-256 with the "
-        "coordinator's people"
-    )
-
-
 def _clock(site: SiteFolder) -> tuple[str, str]:
-    host, port = _address(site)
+    context = site_context(site.authority, site.key)
     try:
-        answer = httpx.get(f"https://{host}:{port}/", verify=site_context(site.authority, site.key))
-        coordinator_time = parsedate_to_datetime(answer.headers["date"])
-    except (httpx.HTTPError, KeyError, ValueError) as error:
+        offset = clock_offset(httpx.get(f"https://{site.settings.coordinator}/", verify=context))
+    except httpx.HTTPError as error:
         return "warning", f"the coordinator does not report its time ({error})"
-    offset = (datetime.now(UTC) - coordinator_time).total_seconds()
+    if offset is None:
+        return "warning", "the coordinator does not report its time"
     if abs(offset) > CLOCK_SECONDS:
-        difference = f"this machine's clock is {offset:+.0f} s off the coordinator's"
-        return "error", f"{difference}, so signatures would be refused; use NTP"
+        return "error", clock_cause(offset)
     return "ok", "equal to the coordinator's within a few seconds"
 
 
@@ -270,8 +266,7 @@ def _enrolment(site: SiteFolder) -> tuple[str, str]:
         with connect(site) as fleet:
             enrolled = fleet.is_enrolled()
     except httpx.HTTPError as error:
-        address = site.settings.coordinator
-        return "error", f"{address} does not answer like a coordinator ({error}); is this its address?"
+        return "error", cause(error, site.settings.coordinator)
     if not enrolled:
         problem = "the coordinator does not know this site's key, or has revoked it"
         return "error", f"{problem}; send its people {site.key.with_suffix('.pub')}"

@@ -55,6 +55,6 @@ def end_renewal(site: SiteFolder) -> bool:
         return False
     suffix = f"until-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     for path, following in ((site.key, site.next_key), (site.public_key, site.next_public_key)):
-        path.rename(path.with_name(f"{path.name}.{suffix}"))
-        following.rename(path)
+        path.with_name(f"{path.name}.{suffix}").hardlink_to(path)
+        following.replace(path)  # there is a key at every moment, after a power cut too
     return True

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal
 
@@ -128,6 +129,17 @@ class SiteSettings(Table):
         match = _ADDRESS.fullmatch(address)
         if not match or not 1 <= int(match[2]) <= 65535:
             raise ValueError("expected host:port, as in fed.example.org:9443")
+        host = match[1]
+        if host.startswith("["):
+            try:
+                IPv6Address(host.strip("[]"))
+            except ValueError as error:
+                raise ValueError(f"expected [IPv6 address]:port, as in [2001:db8::7]:9443: {error}") from None
+        elif not host.isascii() or not all(1 <= len(label) <= 63 for label in host.split(".")):
+            raise ValueError(
+                "expected a host name with parts of 1 to 63 characters between its dots, and letters beyond "
+                "ASCII in their xn-- form"
+            )
         return address
 
 
@@ -143,6 +155,7 @@ class SiteFolder:
         # The sites to share masks with; None to trust the coordinator about their keys.
         self.roster = self.path(settings.roster) if settings.roster else None
         self.state = folder / "state"  # of the running site: logs, the worker's socket, Flower's node id
+        self.connection = self.state / "connection.json"  # is it connected to the coordinator, and why not
         self.results = folder / "results"  # one folder per run
         self.exchange_log = folder / "sent.jsonl"  # the log of messages that left the site
         self.pins = self.state / "pins"  # what runs said of themselves at first

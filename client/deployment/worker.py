@@ -112,7 +112,8 @@ class _Limits:
 
 def worker_status(site: SiteFolder) -> dict[str, Any] | None:
     """Return the worker's status: its start, its last task; None if no worker runs."""
-    answer = ask(str(socket_of(site)), {"ask": "status"}, 5.0)
+    path = socket_of(site)
+    answer = ask(str(path), {"ask": "status"}, 5.0) if _is_ours(path.parent) else ""
     return json.loads(answer) if answer else None
 
 
@@ -126,10 +127,12 @@ def socket_of(site: SiteFolder) -> Path:
 
 
 def _listen(path: Path) -> socket.socket:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.stat().st_uid != os.getuid():
+    with suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700, parents=True)
+    if not _is_ours(path.parent):
         raise UserError(
-            f"{path.parent} belongs to somebody else; remove it, or set TMPDIR to a folder of your own"
+            f"{path.parent}: expected a folder of this user, got one of somebody else, or somebody else's "
+            "link; remove it, or set TMPDIR to a folder of this user"
         )
     path.parent.chmod(0o700)
     path.unlink(missing_ok=True)
@@ -138,6 +141,14 @@ def _listen(path: Path) -> socket.socket:
     path.chmod(0o600)
     listener.listen()
     return listener
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is this user's, and a link to it is: in /tmp anybody may take the name."""
+    try:
+        return folder.is_dir() and folder.stat().st_uid == folder.lstat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def _user_of(connection: socket.socket) -> int:

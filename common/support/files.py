@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,10 +30,12 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.text import size
 
 Row = Mapping[str, Any]
 _TORN = b" torn\n"  # ends a line that a power cut tore
 _PREFIX = ".writing-"
+LEAST_FREE_BYTES = 50_000_000  # a disk with less is as good as full: a checkpoint may need as much
 ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to a writer that was killed
 _BLOCK = 4096
 _ROUND = re.compile(r"round-(\d{6,})\.([0-9a-f]{16})\.npz")  # … and the start of the SHA-256 of the file
@@ -112,6 +115,13 @@ def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o
     """
     with replacement(path, mode=mode) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def full_disk(folder: Path) -> Iterator[str]:
+    """Yield a sentence if a folder's disk is nearly full."""
+    if (free := shutil.disk_usage(folder).free) < LEAST_FREE_BYTES:
+        left = f"{size(free)} are left, expected {size(LEAST_FREE_BYTES)} or more"
+        yield f"the disk of {folder} is full: {left}; make room"
 
 
 def is_empty(folder: Path) -> bool:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 
 # That this process may use.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -53,8 +54,7 @@ def only_command(folder: Path, name: str, words: Sequence[str]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     script = folder / name
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', "utf-8")
-    script.chmod(0o700)
+    write_whole(script, f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', mode=0o700)
     return folder
 
 
@@ -62,19 +62,25 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> 
     """Start a process whose output goes to ``log``; call this from the main thread.
 
     On Linux the process gets SIGTERM when this one dies, however it dies.
+
+    Raises:
+        UserError: the log cannot be written, or the system starts no process.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    rotate(log)
     parent = os.getpid()
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **QUIET, **environment},
-            preexec_fn=(lambda: _end_with(parent)) if sys.platform == "linux" else None,
-        )
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        rotate(log)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **QUIET, **environment},
+                preexec_fn=(lambda: _end_with(parent)) if sys.platform == "linux" else None,
+            )
+    except OSError as error:
+        raise UserError(f"{command[0]} cannot be started with the log {log}: {error.strerror}") from None
 
 
 def free_port() -> int:
@@ -103,13 +109,24 @@ def running_pid(state: Path) -> int | None:
 
 @contextmanager
 def only_process(state: Path, refusal: str) -> Iterator[None]:
-    """Hold ``state/running.lock``, with ``state/pid``; UserError(refusal) if others do."""
+    """Hold ``state/running.lock``, with ``state/pid``; the folder is made if it is missing.
+
+    Raises:
+        UserError: with the text ``refusal``, another process holds it; or the folder cannot be
+            written.
+    """
     lock = FileLock(state / "running.lock")
     try:
+        state.mkdir(mode=0o700, exist_ok=True)
         lock.acquire(timeout=1)  # running_pid holds it for a moment
+        write_whole(state / "pid", str(os.getpid()))
     except Timeout:
         raise UserError(refusal) from None
-    (state / "pid").write_text(str(os.getpid()))
+    except OSError as error:
+        lock.release()
+        raise UserError(
+            f"{state}: cannot be written: {error.strerror}; make room, or give this user access"
+        ) from None
     try:
         yield
     finally:
@@ -131,7 +148,8 @@ def stop_running(state: Path) -> bool:
 def rotate(log: Path) -> None:
     """Rotate a log that is too large; processes appending to it go on in the emptied file."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
-        shutil.copy(log, log.with_name(log.name + ".1"))
+        with suppress(OSError):  # on a full disk the old lines are lost: the new ones need the room
+            shutil.copy(log, log.with_name(log.name + ".1"))
         os.truncate(log, 0)
 
 

@@ -21,6 +21,7 @@ from fedtransfer.common.errors import UserError
 
 PACKAGES = ("client", "common", "server")
 PUBLISHER = "fedtransfer"
+SOURCES_HEADER = "fedtransfer-sources"  # both sides name their version in HTTP: ``sources_digest``
 _SOURCES = (".py", ".ll")  # what is run: Python, and what is translated to machine code
 _DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -11,6 +11,7 @@ signs server certificates, once a year, and nothing else reads it.
 """
 
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -165,6 +166,41 @@ def expiry_warnings(folder: Path) -> list[str]:
     return warnings
 
 
+def refuse_expired(folder: Path) -> None:
+    """Raise a UserError if the server's certificate has expired."""
+    if read_certificate(folder / "server.crt").not_after < datetime.now(UTC):
+        why = "the server's certificate has expired, so no site would connect"
+        raise UserError(f"{why}; run: fedtransfer server renew")
+
+
+def close_keys(*paths: Path) -> list[str]:
+    """Take keys that others on this machine may read from them; return a sentence for each.
+
+    A key that is offline, or hidden from this process, is passed over.
+
+    Raises:
+        UserError: this user may not change a key's mode.
+    """
+    sentences = []
+    for path in paths:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            continue
+        if mode & 0o077:
+            try:
+                path.chmod(0o600)
+            except OSError:
+                raise UserError(
+                    f"{path}: others on this machine may read it (mode {mode:04o}); run: chmod 600 {path}"
+                ) from None
+            sentences.append(
+                f"{path}: others on this machine might read it (mode {mode:04o}), from now on only its owner "
+                "may; if somebody may have copied it, see docs/security.md, If something is lost"
+            )
+    return sentences
+
+
 def _self_signed(key: _Key, subject: x509.Name, days: int) -> bytes:
     now = datetime.now(UTC)
     constraints, usage = x509.BasicConstraints(ca=True, path_length=0), _usage("key_cert_sign", "crl_sign")
@@ -226,6 +262,8 @@ def _read_authority(folder: Path, key_file: Path | None) -> tuple[_Key, x509.Cer
         raise UserError(
             f"{path}: expected an unencrypted private key in PEM; restore it from a backup"
         ) from None
+    if path.stat().st_mode & 0o077:
+        raise UserError(f"{path}: others on this machine may read it; run: chmod 600 {path}")
     if not isinstance(key, _Key) or key.public_key() != certificate.public_key():
         raise UserError(f"{path} is not the key of {folder / 'ca.crt'}; restore both from the same backup")
     return key, certificate

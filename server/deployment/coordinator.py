@@ -102,6 +102,11 @@ class Coordinator:
         return self.folder / "state"
 
     @property
+    def condition(self) -> Path:
+        """File of SuperLink's condition: does it serve, since when, and why not."""
+        return self.state / "superlink.json"
+
+    @property
     def superlink_address(self) -> str:
         """Address of SuperLink: host:port."""
         return f"127.0.0.1:{self.settings.superlink_port}"

@@ -48,6 +48,7 @@ class Current:
     submissions: list[int] = field(default_factory=list)  # Flower's run ids, the newest last
     idle: int = 0  # submissions in a row that ended without a new checkpoint
     checkpoint: str = ""  # name of the newest checkpoint at its last submission
+    not_before: float = 0.0  # Unix time of its next submission, after a pause
 
     @property
     def config(self) -> RunConfig:
@@ -66,9 +67,19 @@ class Current:
 
 
 def read_current(coordinator: Coordinator) -> Current | None:
-    """Return the current run, None before the first one."""
+    """Return the current run, None before the first one.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = coordinator.state / "run.json"
-    return Current(**json.loads(path.read_text("utf-8"))) if path.exists() else None
+    try:
+        return Current(**json.loads(path.read_text("utf-8"))) if path.exists() else None
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: damaged ({error}); remove it, then go on with the run: fedtransfer server run --resume "
+            "NAME"
+        ) from None
 
 
 @contextmanager

@@ -35,8 +35,22 @@ class EnrolledSite:
 
 
 def enrolled_sites(coordinator: Coordinator) -> list[EnrolledSite]:
-    """Return the enrolled sites, in name order."""
-    return [read_site(path, path.stem) for path in sorted((coordinator.folder / "sites").glob("*.pub"))]
+    """Return the enrolled sites, in name order. Raises UserError: a key file is damaged."""
+    sites, damaged = readable_sites(coordinator)
+    if damaged:
+        raise UserError("\n".join(damaged))
+    return sites
+
+
+def readable_sites(coordinator: Coordinator) -> tuple[list[EnrolledSite], list[str]]:
+    """Return the enrolled sites, in name order, and a sentence for each damaged key file."""
+    sites, damaged = [], []
+    for path in sorted((coordinator.folder / "sites").glob("*.pub")):
+        try:
+            sites.append(read_site(path, path.stem))
+        except UserError as error:
+            damaged.append(str(error))
+    return sites, damaged
 
 
 def enrol(coordinator: Coordinator, key: Path, name: str = "") -> EnrolledSite:

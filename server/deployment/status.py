@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.condition import read_condition
+from fedtransfer.common.support.files import full_disk
 from fedtransfer.common.support.processes import running_pid
 from fedtransfer.common.support.services import is_serving
 from fedtransfer.common.support.text import ago, counted
+from fedtransfer.server.deployment.attendance import remarks
 from fedtransfer.server.deployment.certificates import expiry_warnings, read_certificate
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import read_current
-from fedtransfer.server.deployment.enrolment import enrolled_sites, key_warnings
+from fedtransfer.server.deployment.enrolment import key_warnings, readable_sites
 from fedtransfer.server.deployment.superlink import connect
 
 _SCORED_ON = {"sites": "the sites' test images", "public-data": "public images"}
@@ -40,20 +43,27 @@ def wait_until_accepted(coordinator: Coordinator, names: Collection[str], second
 
 def describe(coordinator: Coordinator) -> dict[str, Any]:
     """Return the status of the coordinator, its sites and its run."""
-    serving = is_serving(coordinator.health_address)
-    nodes = {}
+    serving, why, nodes = is_serving(coordinator.health_address), "", {}
     if serving:
         try:
             with connect(coordinator) as link:
                 nodes = {node.name: node for node in link.nodes()}
-        except UserError:  # SuperLink is shutting down
-            serving = False
-    sites = []
-    for site in enrolled_sites(coordinator):
+        except UserError as error:  # it is shutting down, or in trouble
+            serving, why = False, str(error)
+    supervisor, condition = running_pid(coordinator.state), read_condition(coordinator.condition)
+    down = condition if supervisor and condition and not condition.up else None
+    enrolled, damaged = readable_sites(coordinator)
+    sites, attending = [], remarks(coordinator.state)
+    for site in enrolled:
         node = nodes.get(site.name)
         since = node.since.isoformat() if node and node.since else None
         status = node.status if node else "unknown"
-        sites.append({"name": site.name, "key": site.fingerprint, "status": status, "since": since})
+        sites.append(
+            {
+                "name": site.name, "key": site.fingerprint, "status": status, "since": since,
+                "remarks": attending.get(site.name, []),
+            }
+        )  # fmt: skip
     current = read_current(coordinator)
     run = current and {
         "name": current.name, "status": current.status, "why": current.why, "rounds": current.config.rounds,
@@ -61,10 +71,17 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "folder": str(coordinator.folder),
-        "supervisor": running_pid(coordinator.state),
+        "supervisor": supervisor,
         "serving": serving,
+        "why": down.why if down else why,
+        "down_since": down.since if down else None,
         "certificate_ends": read_certificate(coordinator.certificates / "server.crt").not_after.isoformat(),
-        "warnings": [*expiry_warnings(coordinator.certificates), *key_warnings(coordinator)],
+        "warnings": [
+            *expiry_warnings(coordinator.certificates),
+            *key_warnings(coordinator),
+            *full_disk(coordinator.folder),
+            *damaged,
+        ],
         "sites": sites,
         "run": run,
     }
@@ -75,6 +92,10 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     runs = "runs" if status["supervisor"] else "does not run: fedtransfer server start"
     lines = [f"The coordinator in {status['folder']} {runs}."]
     lines.append("SuperLink is serving." if status["serving"] else "SuperLink does not answer.")
+    if why := status["why"]:
+        since = status["down_since"]
+        when = f", since {ago(datetime.fromtimestamp(since, UTC))}" if since else ""
+        lines.append(f"Trouble{when}: {why}")
     lines += [f"Warning: {warning}" for warning in status["warnings"]]
     if not status["sites"]:
         lines.append("No site is enrolled: fedtransfer server enroll SITE.pub")
@@ -87,6 +108,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     for site in status["sites"]:
         since = f", since {ago(datetime.fromisoformat(site['since']))}" if site["since"] else ""
         lines.append(f"  {site['name']}: {words[site['status']]}{since}")
+        lines += [f"    Warning: {remark}." for remark in site["remarks"]]
     run = status["run"]
     if run is None:
         return [*lines, "No run yet: fedtransfer server run"]

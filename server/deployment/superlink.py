@@ -27,6 +27,14 @@ from fedtransfer.server.deployment.coordinator import Coordinator
 _SEE_LOG = "see fedtransfer server logs --superlink"
 
 
+class Unavailable(UserError):
+    """SuperLink does not answer, or has an error that may pass."""
+
+
+class NoAnswer(Unavailable):
+    """SuperLink does not answer at all."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A site as SuperLink knows it."""
@@ -128,7 +136,9 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
     """Connect to the coordinator's SuperLink.
 
     Raises:
-        UserError: SuperLink does not run, or refuses a request.
+        NoAnswer: SuperLink does not answer.
+        Unavailable: it has an error that may pass.
+        UserError: it refuses a request.
     """
     authority = (coordinator.certificates / "ca.crt").read_bytes()
     client = ControlHttpClient.from_server_address(coordinator.superlink_address, False, authority, [])
@@ -138,7 +148,7 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
     except httpx.TransportError as error:
         remedy = f"start it: fedtransfer server start --dir {coordinator.folder}"
         silent = f"SuperLink does not answer at {coordinator.superlink_address} ({error})"
-        raise UserError(f"{silent}; {remedy}") from None
+        raise NoAnswer(f"{silent}; {remedy}") from None
     finally:
         client.close()
 
@@ -151,7 +161,8 @@ def _readable_refusals() -> Iterator[None]:
         cause = FlowerError.from_json(error.response.text)
         code = f"HTTP {error.response.status_code}"
         reason = f"{cause.message} {cause.public_details or ''}".strip() if cause else code
-        raise UserError(f"SuperLink refused: {reason}; {_SEE_LOG}") from None
+        kind = Unavailable if error.response.is_server_error else UserError
+        raise kind(f"SuperLink refused: {reason}; {_SEE_LOG}") from None
 
 
 def _since(node: object) -> datetime | None:

@@ -283,7 +283,7 @@ class Relay:
         """
         self.connections: list[Connection] = []
         self._target, self._latency, self._certificates = target, latency, certificates
-        self._cuts, self._is_cut, self.port = 0, False, 0
+        self._cuts, self._is_cut, self._hangs_up, self.port = 0, False, False, 0
         self._tasks: set[Any] = set()  # asyncio forgets those that wait for what never comes
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -310,6 +310,28 @@ class Relay:
     def heal(self) -> None:
         """Take connections again."""
         self._do(self._listen())
+
+    @contextmanager
+    def hanging_up(self) -> Iterator[None]:
+        """Break the connections; take new ones, and hang up after their first bytes."""
+        self._hangs_up = True
+        self._do(self._break())
+        yield
+        self._hangs_up = False
+
+    @contextmanager
+    def leading_to(self, port: int) -> Iterator[None]:
+        """Break the connections, and lead new ones to another port for a while."""
+        before, self._target = self._target, port
+        self._do(self._break())
+        yield
+        self._target = before
+        self._do(self._break())
+
+    async def _break(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _do(self, what: Any) -> None:
         asyncio.run_coroutine_threadsafe(what, self._loop).result(30)
@@ -340,6 +362,9 @@ class Relay:
         self._tasks.add(asyncio.current_task())
         tls = ssl.create_default_context(cafile=self._certificates / "ca.crt") if self._certificates else None
         try:
+            if self._hangs_up:
+                await here.read(2**16)
+                return
             await asyncio.sleep(self._latency)
             there, on = await asyncio.open_connection(
                 "127.0.0.1", self._target, ssl=tls, server_hostname="localhost" if tls else None

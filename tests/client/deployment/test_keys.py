@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fedtransfer.client.deployment.keys import load_keys, make_keys
+from fedtransfer.client.deployment.keys import load_keys, make_keys, write_public
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.keys import fingerprint
 
@@ -97,3 +97,23 @@ def test_a_damaged_key_is_refused(key: Path, damage: object) -> None:
     key.write_bytes(damage(key.read_bytes()))  # type: ignore[operator]
     with pytest.raises(UserError, match=r"site\.key: .*OpenSSH.* passphrase"):
         load_keys(key)
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"torn", b"\xff\0"])
+def test_a_damaged_public_key_is_written_again(key: Path, damage: bytes | None) -> None:
+    public = key.with_suffix(".pub")
+    before = public.read_text()
+    if damage is None:
+        public.unlink()
+    else:
+        public.write_bytes(damage)
+    assert write_public(key, "anna") + "\n" == before
+    assert public.read_text() == before
+
+
+def test_a_whole_public_key_stays_as_it_is(key: Path) -> None:
+    public = key.with_suffix(".pub")
+    public.write_text(public.read_text().replace(" anna", " another comment"))
+    before = public.stat().st_mtime_ns
+    assert write_public(key, "anna").endswith(" another comment")
+    assert public.stat().st_mtime_ns == before

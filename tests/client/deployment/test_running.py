@@ -1,14 +1,20 @@
-"""What watches over a site's processes: what dies is started again, and so is what is confused."""
+"""What watches over a site's processes: what dies, is confused or silent is started again."""
 
+import errno
+import os
 import subprocess
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from waiting import wait_until
 
 from fedtransfer.client.deployment import running
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.condition import ConditionFile, read_condition
 
 
 class Coordinator:
@@ -16,8 +22,11 @@ class Coordinator:
 
     enrolled = True
     died = False
+    error: Exception | None = None  # of the way to it
 
     def is_enrolled(self) -> bool:
+        if self.error:
+            raise self.error
         return self.enrolled
 
     def end_last_session(self) -> bool:
@@ -43,6 +52,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def start_supernode(site: SiteFolder) -> dict[str, "subprocess.Popen[bytes]"]:
         (site.state / "supernode.log").open("ab").write(b"SuperNode ID: 1\n")
+        ConditionFile(site.connection).up({})
         return {"supernode": idle(), "superexec": idle()}
 
     for name, value in {
@@ -55,6 +65,25 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     watcher.start_supernode()
     yield watcher, told, coordinator
     watcher.end("supernode", "superexec", "worker")
+
+
+def supervise(watcher: running._Supervisor, until: Callable[[], object], event: str) -> None:
+    """Supervise, as the loop does, until an event."""
+
+    def once() -> object:
+        watcher.supervise_once()
+        return until()
+
+    wait_until(once, event, seconds=20)
+
+
+def is_whole(watcher: running._Supervisor) -> bool:
+    return len(watcher._processes) == 3 and all(p.poll() is None for p in watcher._processes.values())
+
+
+def why(tmp_path: Path) -> str:
+    condition = read_condition(tmp_path / "state" / "connection.json")
+    return "" if condition is None or condition.up else condition.why
 
 
 def pids(watcher: running._Supervisor) -> dict[str, int]:
@@ -79,6 +108,7 @@ def test_what_dies_is_started_again(watched, dies: str, anew: set[str]) -> None:
     watcher._processes[dies].kill()
     watcher._processes[dies].wait()
     watcher.supervise_once()
+    supervise(watcher, lambda: is_whole(watcher), "all run again")
     assert {name for name, pid in pids(watcher).items() if pid != before[name]} == anew
     assert any(dies in line and "-9" in line for line in told)
 
@@ -88,15 +118,14 @@ def test_a_supernode_that_a_runs_end_has_confused_is_started_anew(watched, tmp_p
     log, before, said = tmp_path / "state" / "supernode.log", pids(watcher), len(told)
     line = "Run ID 1 is not in `RUNNING` status. Ignoring message abc.\n"
     log.open("a").write(line)
-    watcher.supervise_once()
+    supervise(watcher, lambda: is_whole(watcher) and pids(watcher) != before, "SuperNode is another")
     after = pids(watcher)
     assert (after["worker"], after["supernode"] != before["supernode"]) == (before["worker"], True)
     assert len(told) == said + 2, "the site's user reads that, and that it connects again"
     watcher.supervise_once()
     assert pids(watcher) == after, "the line is old now"
     log.write_text(line)  # the log was emptied because it had grown too large
-    watcher.supervise_once()
-    assert pids(watcher) != after
+    supervise(watcher, lambda: is_whole(watcher) and pids(watcher) != after, "SuperNode is another")
 
 
 def test_a_reply_that_came_too_late_is_no_confusion(watched, tmp_path: Path) -> None:
@@ -108,13 +137,67 @@ def test_a_reply_that_came_too_late_is_no_confusion(watched, tmp_path: Path) -> 
     assert pids(watcher) == before
 
 
-def test_a_site_that_is_let_in_no_more_stops_with_the_reason(watched) -> None:
-    watcher, _, coordinator = watched
-    coordinator.enrolled = False
+def end_supernode(watcher: running._Supervisor) -> None:
     watcher._processes["supernode"].kill()
     watcher._processes["supernode"].wait()
-    with pytest.raises(UserError, match=r"localhost:1 .* not enrolled"):
+
+
+def test_a_site_that_is_let_in_no_more_says_so_and_goes_on_trying(watched, tmp_path: Path) -> None:
+    watcher, told, coordinator = watched
+    coordinator.enrolled = False
+    end_supernode(watcher)
+    supervise(watcher, lambda: "not enrolled" in why(tmp_path), "the status says why")
+    assert "localhost:1 refuses this site" in why(tmp_path)
+    lines = len(told)
+    supervise(watcher, lambda: watcher._pause == running.PAUSE_SECONDS[1], "the pauses have grown")
+    assert len(told) == lines, "it is reported once"
+    coordinator.enrolled = True
+    supervise(watcher, lambda: is_whole(watcher), "it is connected")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ConnectError("refused"), "localhost:1 cannot be reached"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+        (UserError("this machine's clock is wrong"), "this machine's clock is wrong"),
+    ],
+)
+def test_a_trouble_is_said_once_and_passes(watched, tmp_path: Path, error: Exception, words: str) -> None:
+    watcher, told, coordinator = watched
+    coordinator.error = error
+    end_supernode(watcher)
+    supervise(watcher, lambda: words in why(tmp_path), "the status says why")
+    for _ in range(5):
         watcher.supervise_once()
+    assert len([line for line in told if words in line]) == 1
+    coordinator.error = None
+    supervise(watcher, lambda: is_whole(watcher), "all run again")
+
+
+def test_a_report_that_finds_no_room_ends_nothing(watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(line: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    watcher, _, _ = watched
+    monkeypatch.setattr(watcher, "_report", refuse)
+    end_supernode(watcher)
+    watcher.supervise_once()
+    supervise(watcher, lambda: is_whole(watcher), "all run again")
+
+
+def test_a_supernode_that_lives_and_does_nothing_is_started_again(
+    watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, told, _ = watched
+    before = pids(watcher)
+    monkeypatch.setattr(running, "SILENT_SECONDS", 0.3)
+    supervise(watcher, lambda: any("no sign of life" in line for line in told), "it is missed")
+    monkeypatch.setattr(running, "SILENT_SECONDS", 60.0)
+    supervise(watcher, lambda: is_whole(watcher), "all run again")
+    after = pids(watcher)
+    assert after["supernode"] != before["supernode"]
+    assert after["worker"] == before["worker"]
 
 
 def test_the_last_life_is_ended_before_the_next_begins(watched) -> None:

@@ -94,7 +94,31 @@ def test_an_address_that_is_none(folder: Path, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["192.0.2.7:9443", "[2001:db8::7]:9443", "localhost:1", "xn--bcher-kva.example:65535"]
+    "address", ["fed..example.org:1", "b\u00fccher.example:1", f"{'a' * 64}.org:1", ".:1"]
+)
+def test_host_names_that_no_resolver_takes(folder: Path, address: str) -> None:
+    told = refusal(folder, SETTINGS.replace("fed.example.org:9443", address))
+    assert "expected a host name with parts of 1 to 63 characters" in told
+
+
+@pytest.mark.parametrize(
+    "address", ["[:::]:9443", "[::1::2]:9443", "[2001:db8]:9443", "[....]:9443", "[12345::]:9443"]
+)
+def test_brackets_without_an_ipv6_address(folder: Path, address: str) -> None:
+    told = refusal(folder, SETTINGS.replace("fed.example.org:9443", address))
+    assert f"coordinator: got '{address}'; expected [IPv6 address]:port, as in [2001:db8::7]:9443: " in told
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "192.0.2.7:9443",
+        "[2001:db8::7]:9443",
+        "[::1]:9443",
+        "[::ffff:192.0.2.7]:1",
+        "localhost:1",
+        "xn--bcher-kva.example:65535",
+    ],
 )
 def test_addresses(folder: Path, address: str) -> None:
     (folder / "site.toml").write_text(SETTINGS.replace("fed.example.org:9443", address))

@@ -5,8 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +19,9 @@ from waiting import patient
 
 from fedtransfer.client.deployment import launcher, worker
 from fedtransfer.client.deployment.launcher import ask
-from fedtransfer.client.deployment.running import _only_launcher
 from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.client.deployment.supernode import _only_launcher
+from fedtransfer.common.errors import UserError
 
 
 @pytest.fixture
@@ -203,3 +206,47 @@ def test_the_launcher_gives_up_a_worker_that_never_starts(
     path = worker.socket_of(site)
     assert launcher.main(str(path), arguments(site)) == 1
     assert launcher.WAIT_SECONDS < clock[0] < launcher.WAIT_SECONDS + 5
+
+
+@pytest.fixture
+def elsewhere(site: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in the temporary directory for the socket of a site whose path is too long."""
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setattr(worker.tempfile, "gettempdir", lambda: short)
+        monkeypatch.setattr(worker, "_LONGEST_SOCKET", 1)
+        yield worker.socket_of(site).parent
+
+
+def test_another_users_link_is_not_taken_for_the_sockets_folder(
+    site: SiteFolder, elsewhere: Path, tmp_path: Path
+) -> None:
+    """Who may write to the temporary directory could lead the socket to any folder of this user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a link of another user")
+    (tmp_path / "victim").mkdir(mode=0o755)
+    elsewhere.symlink_to(tmp_path / "victim")
+    os.lchown(elsewhere, 12_345, 12_345)
+    with pytest.raises(UserError, match=r"expected a folder of this user, got .*; remove it, or set TMPDIR"):
+        worker._listen(worker.socket_of(site))
+    assert list((tmp_path / "victim").iterdir()) == []
+    assert (tmp_path / "victim").stat().st_mode & 0o777 == 0o755
+    assert worker.worker_status(site) is None
+
+
+def test_another_users_folder_is_not_taken_and_not_asked(site: SiteFolder, elsewhere: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a folder of another user")
+    elsewhere.mkdir()
+    os.chown(elsewhere, 12_345, 12_345)
+    with pytest.raises(UserError, match="remove it, or set TMPDIR"):
+        worker._listen(worker.socket_of(site))
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(str(elsewhere / "worker.sock"))
+        stranger.listen()
+        assert worker.worker_status(site) is None
+
+
+def test_the_sockets_folder_is_this_users_alone(site: SiteFolder, elsewhere: Path) -> None:
+    worker._listen(worker.socket_of(site)).close()
+    worker._listen(worker.socket_of(site)).close()
+    assert elsewhere.stat().st_mode & 0o777 == 0o700

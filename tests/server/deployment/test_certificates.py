@@ -3,6 +3,7 @@ import hashlib
 import os
 import socket
 import ssl
+import stat
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.server.deployment.certificates import (
     CA_DAYS,
     SERVER_DAYS,
+    close_keys,
     expiry_warnings,
     issue_server_certificate,
     make_authority,
@@ -246,3 +248,19 @@ def test_expiry_is_told_in_time(folder: Path) -> None:
     (folder / "server.crt").unlink()
     with pytest.raises(UserError, match=r"server\.crt: cannot be read"):
         expiry_warnings(folder)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_keys_that_others_may_read_are_closed_in_words(tmp_path: Path, mode: int) -> None:
+    make_authority(tmp_path, "a federation")
+    issue_server_certificate(tmp_path, ["localhost"])
+    keys = [tmp_path / "ca.key", tmp_path / "server.key"]
+    assert close_keys(*keys, tmp_path / "offline.key") == []
+    for key in keys:
+        key.chmod(mode)
+    with pytest.raises(UserError, match=r"ca\.key: others on this machine may read it; run: chmod 600"):
+        issue_server_certificate(tmp_path, ["localhost"])
+    for key, sentence in zip(keys, close_keys(*keys), strict=True):
+        assert f"{key}: others on this machine might read it (mode {mode:04o})" in sentence
+    assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
+    assert close_keys(*keys) == []

@@ -11,10 +11,16 @@ from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.keys import fingerprint, read_roster
 from fedtransfer.server.cli import server
 from fedtransfer.server.deployment.coordinator import Coordinator
-from fedtransfer.server.deployment.enrolment import EnrolledSite, enrol, enrolled_sites, revoke
+from fedtransfer.server.deployment.enrolment import (
+    EnrolledSite,
+    enrol,
+    enrolled_sites,
+    readable_sites,
+    revoke,
+)
 from fedtransfer.server.deployment.founding import found_coordinator
 from fedtransfer.server.deployment.superlink import Node
-from fedtransfer.server.deployment.supervisor import synchronise
+from fedtransfer.server.deployment.synchronisation import synchronise
 
 
 @pytest.fixture
@@ -198,13 +204,32 @@ def test_public_keys_only_lie_in_the_folder(coordinator: Coordinator, tmp_path: 
 
 
 def test_a_damaged_key_file_holds_up_nobody_else(coordinator: Coordinator, tmp_path: Path) -> None:
-    anna, bert, _ = (enrol(coordinator, key_file(tmp_path / f"{n}.pub", n)) for n in ("anna", "bert", "carl"))
+    anna, _, _ = (enrol(coordinator, key_file(tmp_path / f"{n}.pub", n)) for n in ("anna", "bert", "carl"))
     revoke(coordinator, "anna")
     (coordinator.folder / "sites" / "bert.pub").write_text("torn")
-    known = Known(anna, bert)
+    known = Known(anna)
     with pytest.raises(UserError, match=r"bert\.pub: expected a public key"):
         synchronise(coordinator, known)  # type: ignore[arg-type]
-    assert known.done == [("unregister", 1), ("register", "carl")], "bert stays as he was"
+    assert known.done == [("unregister", 1), ("register", "carl")]
+    with pytest.raises(UserError, match=r"bert\.pub: expected a public key"):
+        enrolled_sites(coordinator)
+    sites, [damage] = readable_sites(coordinator)
+    assert [site.name for site in sites] == ["carl"]
+    assert "bert.pub: expected a public key" in damage
+
+
+@pytest.mark.parametrize("damage", ["", "torn", "ecdsa-sha2-nistp384 AAAA"])
+def test_a_damaged_key_file_is_written_again_from_superlinks_database(
+    coordinator: Coordinator, tmp_path: Path, damage: str
+) -> None:
+    anna = enrol(coordinator, key_file(tmp_path / "anna.pub", "anna"))
+    (coordinator.folder / "sites" / "anna.pub").write_text(damage)
+    known = Known(anna)
+    with pytest.raises(UserError, match=r"anna\.pub: .* It was written again from SuperLink's database"):
+        synchronise(coordinator, known)  # type: ignore[arg-type]
+    assert known.done == [], "anna stays as she was"
+    assert enrolled_sites(coordinator) == [anna]
+    synchronise(coordinator, known)  # type: ignore[arg-type]
 
 
 def test_the_roster_that_sites_compare(coordinator: Coordinator, tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fedtransfer.common.support import files
+from fedtransfer.common.support.condition import ConditionFile
+from fedtransfer.common.support.processes import only_process
 from fedtransfer.common.support.text import ago
+from fedtransfer.server.deployment import status
+from fedtransfer.server.deployment.founding import found_coordinator
 from fedtransfer.server.deployment.status import event_line, events, status_lines
 
 SITE = {
@@ -15,10 +20,11 @@ SITE = {
     "key": "SHA256:x",
     "status": "online",
     "since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
+    "remarks": [],
 }
 STATUS = {
-    "folder": "/srv/federation", "supervisor": 1, "serving": True, "warnings": [],
-    "sites": [SITE], "run": None,
+    "folder": "/srv/federation", "supervisor": 1, "serving": True, "warnings": [], "why": "",
+    "down_since": None, "sites": [SITE], "run": None,
 }  # fmt: skip
 
 
@@ -38,6 +44,32 @@ def test_what_does_not_run_is_said_with_the_remedy() -> None:
     assert "/srv/federation" in told[0]
     assert "fedtransfer server start" in told[0]
     assert told[1:3] == ["SuperLink does not answer.", "Warning: the end is near"]
+
+
+def test_a_trouble_is_said_with_its_beginning() -> None:
+    told = status_lines({**STATUS, "why": "the disk is full", "down_since": time.time() - 12})
+    assert "Trouble, since 12 s ago: the disk is full" in told
+    told = status_lines({**STATUS, "why": "SuperLink refused: HTTP 500"})
+    assert "Trouble: SuperLink refused: HTTP 500" in told
+    clock = status_lines({**STATUS, "sites": [{**SITE, "remarks": ["its clock is +70 s off"]}]})
+    assert "    Warning: its clock is +70 s off." in clock
+
+
+def test_the_status_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged key file, a full disk, and why SuperLink is down, as its supervisor knows."""
+    ports = {"port": 9443, "superlink_port": 1, "health_port": 2}
+    coordinator = found_coordinator(tmp_path / "hub", ["localhost"], **ports, user="")
+    (coordinator.folder / "sites" / "north.pub").write_text("torn")
+    monkeypatch.setattr(status, "is_serving", lambda address: False)
+    [damage] = status.describe(coordinator)["warnings"]
+    assert "north.pub: expected a public key" in damage
+    monkeypatch.setattr(files, "LEAST_FREE_BYTES", 10**18)
+    full, _ = status.describe(coordinator)["warnings"]
+    assert f"the disk of {coordinator.folder} is full" in full
+    ConditionFile(coordinator.condition).down("are the ports 1 and 2 free?")
+    assert status.describe(coordinator)["why"] == "", "of a supervisor that runs no more"
+    with only_process(coordinator.state, "it runs"):
+        assert status.describe(coordinator)["why"] == "are the ports 1 and 2 free?"
 
 
 def test_what_runs() -> None:

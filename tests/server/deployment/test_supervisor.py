@@ -1,6 +1,10 @@
 """What the supervisor does for a run, step by step, with a SuperLink that the test answers for."""
 
-from contextlib import nullcontext
+import errno
+import os
+import sqlite3
+import time
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,13 +14,16 @@ from filelock import FileLock
 
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.errors import UserError
-from fedtransfer.server.deployment import supervisor
-from fedtransfer.server.deployment.certificates import issue_server_certificate
+from fedtransfer.common.support import files
+from fedtransfer.common.support.condition import read_condition
+from fedtransfer.server.deployment import submission, supervisor
+from fedtransfer.server.deployment.certificates import issue_server_certificate, make_authority
 from fedtransfer.server.deployment.coordinator import Coordinator, Settings
 from fedtransfer.server.deployment.current import Current, read_current, write_current
+from fedtransfer.server.deployment.database import set_aside_damaged
 from fedtransfer.server.deployment.founding import found_coordinator
-from fedtransfer.server.deployment.superlink import RunStatus
-from fedtransfer.server.deployment.supervisor import IDLE_SUBMISSIONS, attend
+from fedtransfer.server.deployment.submission import IDLE_SUBMISSIONS, attend
+from fedtransfer.server.deployment.superlink import NoAnswer, RunStatus, Unavailable
 
 RUNNING, DONE = RunStatus("running", "", ""), RunStatus("finished", "completed", "")
 DIED = RunStatus("finished", "failed", "No heartbeat received from the task")
@@ -43,9 +50,13 @@ class Link:
     def stop(self, run_id: int) -> None:
         self.stopped.append(run_id)
 
+    def nodes(self) -> list[object]:
+        return []
+
 
 @pytest.fixture
-def coordinator(tmp_path: Path) -> Coordinator:
+def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Coordinator:
+    monkeypatch.setattr(submission, "PAUSE_SECONDS", 0.0)
     made = Coordinator.create(tmp_path / "coordinator", Settings.model_validate({"hosts": ["localhost"]}))
     write_current(made, Current("one", RunConfig(out=str(made.folder / "runs" / "one")).to_flat()))
     return made
@@ -109,6 +120,63 @@ def test_what_the_serverapp_says_is_final(coordinator: Coordinator) -> None:
     assert len(link.submitted) == 1
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "checkpoint round-000004: No space left on device; the last whole one is round-000003",
+        "Server error '500 Internal Server Error' for url 'https://127.0.0.1:9092/v1/runtime/pull-messages'",
+    ],
+)
+def test_a_reason_that_may_pass_is_not_final(coordinator: Coordinator, reason: str) -> None:
+    link = Link()
+    step(coordinator, link)
+    said = RunStatus("finished", "failed", f"ServerApp failed with exception: {reason}")
+    assert step(coordinator, link, said).status == "wanted"
+    assert step(coordinator, link).status == "running"
+
+
+def test_submissions_without_a_new_checkpoint_are_made_after_growing_pauses(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "PAUSE_SECONDS", 60.0)
+    link = Link()
+    step(coordinator, link)
+    before = step(coordinator, link, DIED)
+    assert before.not_before > time.time() + 50
+    assert step(coordinator, link).status == "wanted"
+    assert len(link.submitted) == 1
+
+
+def test_a_run_waits_for_room_on_the_disk(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "LEAST_FREE_BYTES", 10**18)
+        with pytest.raises(Unavailable, match=r"run one waits: the disk of .* is full: .*; make room"):
+            step(coordinator, link)
+    assert link.submitted == []
+    assert step(coordinator, link).status == "running"
+
+
+def test_a_run_waits_for_a_superlink_in_trouble(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(config: RunConfig) -> int:
+        raise Unavailable("SuperLink refused: HTTP 500")
+
+    link = Link()
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "submit", refuse)
+        with pytest.raises(Unavailable):
+            step(coordinator, link)
+    assert step(coordinator, link).status == "running"
+
+
+def test_a_damaged_record_of_the_run_is_refused_in_words(coordinator: Coordinator) -> None:
+    (coordinator.state / "run.json").write_text('{"name": "on')
+    with pytest.raises(UserError, match=r"run\.json: damaged .* server run --resume NAME"):
+        read_current(coordinator)
+
+
 def test_it_waits_until_the_process_before_has_let_go_of_the_folder(coordinator: Coordinator) -> None:
     link = Link()
     checkpoint(coordinator, 1)
@@ -160,16 +228,13 @@ def test_after_any_outage_the_coordinator_comes_back(
                 raise UserError("SuperLink refused: the run has finished")
             super().stop(run_id)
 
-        def nodes(self) -> list[object]:
-            return []
-
     link = Strict(answer)
     current = read_current(coordinator)
     assert current
     current.status, current.submissions = "running", [7]
     write_current(coordinator, current)
-    for name in ("server.crt", "ca.crt"):
-        (coordinator.certificates / name).touch()
+    make_authority(coordinator.certificates, "a federation")
+    issue_server_certificate(coordinator.certificates, ["localhost"])
     monkeypatch.setattr(supervisor, "connect", lambda folder: nullcontext(link))
     monkeypatch.setattr(supervisor, "is_serving", lambda address: True)
     monkeypatch.setattr(supervisor, "start_superlink", lambda folder: None)
@@ -179,6 +244,150 @@ def test_after_any_outage_the_coordinator_comes_back(
     current = read_current(coordinator)
     assert current
     assert (current.status, link.stopped) == (status, stopped)
+
+
+class Process:
+    """A SuperLink that runs until it is ended."""
+
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def terminate(self) -> None:
+        self.returncode = -15
+
+    def wait(self, seconds: float = 0) -> None:
+        pass
+
+
+@pytest.fixture
+def supervised(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch):
+    """Supervise a SuperLink that the test answers for; return supervisor, link, reports."""
+    (coordinator.state / "run.json").unlink()
+    make_authority(coordinator.certificates, "a federation")
+    issue_server_certificate(coordinator.certificates, ["localhost"])
+    link, reports, starts = Link(), [], []
+
+    def start(folder: Coordinator) -> Process:
+        starts.append(Process())
+        return starts[-1]
+
+    monkeypatch.setattr(supervisor, "connect", lambda folder: nullcontext(link))
+    monkeypatch.setattr(supervisor, "is_serving", lambda address: True)
+    monkeypatch.setattr(supervisor, "start_superlink", start)
+    monkeypatch.setattr(supervisor, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (0.0, 0.0))
+    watcher = supervisor._Supervisor(coordinator, reports.append)
+    watcher.bring_up()
+    return watcher, link, reports, starts
+
+
+def condition(coordinator: Coordinator) -> tuple[bool, str]:
+    record = read_condition(coordinator.condition)
+    assert record
+    return record.up, record.why
+
+
+def test_a_superlink_that_does_not_answer_is_started_again(
+    supervised, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, link, reports, starts = supervised
+
+    def silent() -> list[object]:
+        raise NoAnswer("SuperLink does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "nodes", silent)
+        for _ in range(5):
+            watcher.supervise_once()
+        assert len(starts) == 1, "it has a minute"
+        assert condition(coordinator) == (False, "SuperLink does not answer")
+        assert reports.count("warning: SuperLink does not answer") == 1
+        patch.setattr(supervisor, "SILENT_SECONDS", 0.0)
+        watcher.supervise_once()
+    watcher.supervise_once()
+    watcher.supervise_once()
+    assert len(starts) == 2
+    assert starts[0].returncode == -15
+    assert condition(coordinator) == (True, "")
+
+
+def test_a_superlink_with_errors_lives(supervised, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, link, _, starts = supervised
+
+    def in_trouble() -> list[object]:
+        raise Unavailable("SuperLink refused: HTTP 500")
+
+    monkeypatch.setattr(link, "nodes", in_trouble)
+    monkeypatch.setattr(supervisor, "SILENT_SECONDS", 0.0)
+    for _ in range(5):
+        watcher.supervise_once()
+    assert len(starts) == 1
+
+
+def test_a_superlink_that_died_is_started_until_it_comes_up(
+    supervised, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, _, reports, starts = supervised
+    starts[0].returncode = 1
+
+    def full(folder: Coordinator) -> Process:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor, "start_superlink", full)
+        for _ in range(5):
+            watcher.supervise_once()
+    assert len([line for line in reports if "No space left" in line]) == 1
+    assert not condition(coordinator)[0]
+    watcher.supervise_once()
+    watcher.supervise_once()
+    assert len(starts) == 2
+    assert condition(coordinator) == (True, "")
+
+
+def test_a_report_that_finds_no_room_ends_nothing(supervised, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(line: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    watcher, _, _, starts = supervised
+    monkeypatch.setattr(watcher, "_report", refuse)
+    starts[0].returncode = 1
+    for _ in range(3):
+        watcher.supervise_once()
+    assert len(starts) == 2
+
+
+def test_a_run_waits_for_no_renewal_when_the_certificate_ends(supervised, coordinator: Coordinator) -> None:
+    """Else no site would connect, and the run would never end."""
+    watcher, link, _, starts = supervised
+    run = Current("one", RunConfig(out=str(coordinator.folder / "runs" / "one")).to_flat(), "running")
+    run.submissions = [1]
+    write_current(coordinator, run)
+    issue_server_certificate(coordinator.certificates, ["localhost"])
+    for _ in range(3):
+        watcher.supervise_once()
+    assert len(starts) == 1, "the one in use is valid for a year"
+    watcher._expiry = datetime.now(UTC) - timedelta(minutes=1)
+    for _ in range(3):
+        watcher.supervise_once()
+    assert len(starts) == 2
+    assert link.stopped == [1]
+    assert len(link.submitted) == 1
+
+
+def test_a_damaged_database_is_set_aside(coordinator: Coordinator) -> None:
+    path = coordinator.state / "superlink.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE node (id)")
+    assert list(set_aside_damaged(path)) == []
+    path.write_bytes(b"no database" * 1000)
+    [sentence] = set_aside_damaged(path)
+    assert "superlink.db: damaged (file is not a database)" in sentence
+    assert not path.exists()
+    assert len(list(coordinator.state.glob("superlink.db.damaged-*"))) == 1
+    assert list(set_aside_damaged(path)) == []
 
 
 def test_an_expired_certificate_is_refused_before_anything_starts(
