@@ -9,6 +9,7 @@ ever valid for another purpose.
 import base64
 import hashlib
 import re
+import stat
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,34 @@ def _elliptic(key: object) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVES):
         raise ValueError("expected an elliptic-curve key (NIST P-256, P-384 or P-521)")
     return key
+
+
+def close_keys(*paths: Path) -> list[str]:
+    """Take keys that others on this machine may read from them; return a sentence for each.
+
+    A key that is offline, or hidden from this process, is passed over.
+
+    Raises:
+        UserError: this user may not change a key's mode.
+    """
+    sentences = []
+    for path in paths:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            continue
+        if mode & 0o077:
+            try:
+                path.chmod(0o600)
+            except OSError:
+                raise UserError(
+                    f"{path}: others on this machine may read it (mode {mode:04o}); run: chmod 600 {path}"
+                ) from None
+            sentences.append(
+                f"{path}: others on this machine might read it (mode {mode:04o}), from now on only its owner "
+                "may; if somebody may have copied it, see docs/security.md, If something is lost"
+            )
+    return sentences
 
 
 class Identity(Protocol):

@@ -11,7 +11,6 @@ signs server certificates, once a year, and nothing else reads it.
 """
 
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -171,34 +170,6 @@ def refuse_expired(folder: Path) -> None:
     if read_certificate(folder / "server.crt").not_after < datetime.now(UTC):
         why = "the server's certificate has expired, so no site would connect"
         raise UserError(f"{why}; run: fedtransfer server renew")
-
-
-def close_keys(*paths: Path) -> list[str]:
-    """Take keys that others on this machine may read from them; return a sentence for each.
-
-    A key that is offline, or hidden from this process, is passed over.
-
-    Raises:
-        UserError: this user may not change a key's mode.
-    """
-    sentences = []
-    for path in paths:
-        try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-        except OSError:
-            continue
-        if mode & 0o077:
-            try:
-                path.chmod(0o600)
-            except OSError:
-                raise UserError(
-                    f"{path}: others on this machine may read it (mode {mode:04o}); run: chmod 600 {path}"
-                ) from None
-            sentences.append(
-                f"{path}: others on this machine might read it (mode {mode:04o}), from now on only its owner "
-                "may; if somebody may have copied it, see docs/security.md, If something is lost"
-            )
-    return sentences
 
 
 def _self_signed(key: _Key, subject: x509.Name, days: int) -> bytes:

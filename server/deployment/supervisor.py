@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.condition import ConditionFile
+from fedtransfer.common.support.keys import close_keys
 from fedtransfer.common.support.processes import end, log_size, only_process, rotate, wait_until_up
 from fedtransfer.common.support.services import is_serving
 from fedtransfer.server.deployment import certificates
@@ -50,7 +51,7 @@ def supervise(coordinator: Coordinator, report: Callable[[str], None]) -> None:
         supervisor = _Supervisor(coordinator, report)
         try:
             server_key = coordinator.certificates / "server.key"
-            for sentence in certificates.close_keys(coordinator.authority_key, server_key):
+            for sentence in close_keys(coordinator.authority_key, server_key):
                 supervisor.report(f"warning: {sentence}")
             supervisor.bring_up()
             while True:

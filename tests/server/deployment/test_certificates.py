@@ -14,10 +14,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.keys import close_keys
 from fedtransfer.server.deployment.certificates import (
     CA_DAYS,
     SERVER_DAYS,
-    close_keys,
     expiry_warnings,
     issue_server_certificate,
     make_authority,
