@@ -14,21 +14,23 @@ from deployment.federation import CoordinatorParty, SiteParty, arrays, start_all
 from deployment.hostile_site import HostileSite, Parcel, hostile, part
 from flwr.app import Message, RecordDict
 from flwr.proto.message_pb2 import ObjectTree
-from pictures import class_folders
+from pictures import COLOURS, class_folders
 from waiting import patient
 
+from fedtransfer.common.wire.protocol import Description
+from fedtransfer.common.wire.records import pack
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.superlink import connect
 
 pytestmark = pytest.mark.full
 
-LIMIT = patient(12)  # seconds that a round may take
+LIMIT = patient(20)  # seconds that a round may take
 HONEST = ("anna", "bert")
 
 
 @dataclass
 class Attack:
-    """Mallory's answers: honest before the first round, then of another kind in each."""
+    """Mallory's answers: she joins, and then attacks in another way in each round."""
 
     attacker: HostileSite
     anna: int = 0  # her node's number
@@ -36,7 +38,9 @@ class Attack:
 
     def __call__(self, message: Message) -> bool:
         if message.metadata.message_type == "query":
-            return False
+            description = Description(dict.fromkeys(COLOURS, (5, 2, 2)), 0)
+            self.attacker.push(Parcel.of(Message(pack(description), reply_to=message)))
+            return True
         attacks = {"train": [self.no_message, self.stalled, self.in_the_name_of_anna]}
         after = attacks.get(message.metadata.message_type, [])[len(self.rounds) :]
         attack = after[0] if after else self.no_message
@@ -63,23 +67,23 @@ class Attack:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """Run with mallory, and without; return both run folders."""
+    """Run without mallory, and with her; return the folders of the attacked run and the other."""
     root = tmp_path_factory.mktemp("hostile")
     coordinator = CoordinatorParty(root / "coordinator")
     images = {name: class_folders(root / "images" / name, k) for k, name in enumerate((*HONEST, "mallory"))}
     sites = {name: SiteParty(root / name, name, coordinator, images[name]) for name in images}
     honest = [sites[name] for name in HONEST]
+    options = ("--rounds", "4", "--no-models")
     with stopping(*honest, coordinator):
         start_all(coordinator, *honest)
+        undisturbed = coordinator.run(*options, "--sites", "2", name="undisturbed")  # features are made here
         with hostile(sites["mallory"]) as attacker:
             attack = Attack(attacker)
             with connect(Coordinator.open(coordinator.folder)) as superlink:
                 attack.anna = next(node.node_id for node in superlink.nodes() if node.name == "anna")
             attacker.answer_all(attack)
-            options = ("--rounds", "4", "--round-timeout", str(LIMIT), "--no-models")
-            attacked = coordinator.run(*options, name="attacked")
-        coordinator.command("revoke", "mallory")
-        yield attacked, coordinator.run(*options, name="undisturbed")
+            attacked = coordinator.run(*options, "--round-timeout", str(LIMIT), name="attacked")
+            yield attacked, undisturbed
 
 
 def rows(folder: Path, table: str) -> list[dict[str, str]]:
