@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping
 from pictures import class_folders
-from waiting import wait_until
+from waiting import patient, wait_until
 
 from fedtransfer.client.consent.exchange_log import ExchangeLog
 from fedtransfer.common.config.config import make_config
@@ -245,15 +245,17 @@ def test_bundle_that_is_not_the_installed_one(
 
 def test_work_without_end_ends_at_the_sites_and_no_log_loses_a_line(world: World) -> None:
     """A worker that exceeds its time ends and comes back; the coordinator knows where logs end."""
-    world.wish("anna", "seconds-an-answer = 3")
-    world.wish("bert", "seconds-an-answer = 3", '"melanosis" = ""')
-    world.wish("carl", "seconds-an-answer = 3")
+    seconds = round(patient(8))  # enough for all else
+    limit = f"seconds-an-answer = {seconds}"
+    world.wish("anna", limit)
+    world.wish("bert", limit, '"melanosis" = ""')
+    world.wish("carl", limit)
     epochs = ("--local-epochs", "1000000000", "--rounds", "1", "--round-retries", "0")
     ended = world.coordinator.command("run", "--name", "endless", *epochs, *DECLARED, check=False)
     assert ended.returncode == 1
     assert "0 of 3 sites gave a usable answer" in ended.stderr
     for name in world.sites:
-        why = "the worker ends: an answer takes more than 3 s (seconds-an-answer in [limits])"
+        why = f"the worker ends: an answer takes more than {seconds} s (seconds-an-answer in [limits])"
         assert why in world.worker_log(name)
     world.wish("anna")
     world.wish("bert", '"melanosis" = ""')
