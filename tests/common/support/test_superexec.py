@@ -8,14 +8,16 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
+import httpx
 import pytest
 from flwr.common.args import add_args_flwr_app_common, try_obtain_flwr_app_token
 from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import ExecutionSpec, subprocess_executor
 from waiting import wait_until
 
 from fedtransfer.common.support.processes import only_command
-from fedtransfer.common.support.superexec import Quiet
+from fedtransfer.common.support.superexec import Quiet, is_refused, persistent_invoker
 
 TOKEN = "c0ffee" * 40
 APP = """\
@@ -33,6 +35,43 @@ def test_flowers_executor_uses_subprocess_as_we_take_it_to() -> None:
     tree = ast.parse(inspect.getsource(subprocess_executor))
     uses = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     assert {use.attr for use in uses if ast.unparse(use.value) == "subprocess"} == {"Popen", "DEVNULL"}
+
+
+def test_flowers_loop_uses_what_we_replace() -> None:
+    tree = ast.parse(inspect.getsource(run_superexec))
+    assert "make_simple_http_retry_invoker()" in {
+        ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call)
+    }
+
+
+def failure(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "https://127.0.0.1:9092/v1/runtime/acquire-task")
+    return httpx.HTTPStatusError("", request=request, response=httpx.Response(status, request=request))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        failure(500),
+        failure(503),
+        failure(403),
+        httpx.ConnectError("[SSL] certificate has expired"),
+        ValueError(""),
+    ],
+    ids=repr,
+)
+def test_an_error_does_not_end_it(error: Exception) -> None:
+    errors = [error] * 3
+
+    def acquire() -> str:
+        if errors:
+            raise errors.pop()
+        return "a task"
+
+    invoker = persistent_invoker()
+    invoker.wait_function = lambda _: None
+    assert invoker.invoke(acquire) == "a task"
+    assert is_refused(failure(401))
 
 
 @pytest.mark.process
