@@ -32,6 +32,7 @@ PAUSE_SECONDS = (1.0, 30.0)  # before SuperLink is started again after a failed 
 WARN_SECONDS = 24 * 3600.0
 SILENT_SECONDS = 60.0  # without an answer, after which SuperLink is started again
 SILENT_TRIES = 2
+QUIET_SECONDS = 5.0  # between two questions whether it answers, while no run is open
 EXPIRY = timedelta(hours=1)  # before the end of a certificate, when a run waits no longer for a renewal
 
 
@@ -156,16 +157,18 @@ class _Supervisor:
             return
         self._gateway.follow()
         with connect(self._coordinator) as link:
-            link.nodes()  # does it answer, whatever else there is to do?
-            self._answered, self._tries = time.monotonic(), 0
             attend(self._coordinator, link, self.report)
-            current = read_current(self._coordinator)
-            if not (current and current.is_open):
-                take_up_renewals(self._coordinator, self.report)
             paths = sorted((self._coordinator.folder / "sites").glob("*.pub"))
             if (enrolment := [(path, _mtime(path)) for path in paths]) != self._enrolment:
                 synchronise(self._coordinator, link)
                 self._enrolment = enrolment
+            current = read_current(self._coordinator)
+            if not (current and current.is_open):
+                take_up_renewals(self._coordinator, self.report)
+                if time.monotonic() - self._answered < QUIET_SECONDS:
+                    return
+                link.nodes()  # does it answer, though nothing else is asked of it?
+            self._answered, self._tries = time.monotonic(), 0
 
     def _bring_up_again(self) -> None:
         if time.monotonic() < self._due:

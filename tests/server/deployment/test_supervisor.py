@@ -277,6 +277,7 @@ def supervised(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(supervisor, "is_serving", lambda address: True)
     monkeypatch.setattr(supervisor, "start_superlink", start)
     monkeypatch.setattr(supervisor, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (0.0, 0.0))
     watcher = supervisor._Supervisor(coordinator, reports.append)
     watcher.bring_up()
