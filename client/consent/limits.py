@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedtransfer.client.deployment.settings import Limits, SiteFolder
 from fedtransfer.common.backbone.backbone import Backbone, ReadyMade, configured_backbone
-from fedtransfer.common.backbone.cut import Cut, cuts
+from fedtransfer.common.backbone.cut import HEAD, Cut, cuts
 from fedtransfer.common.config.config import RunConfig
 from fedtransfer.common.data.images import Image
 from fedtransfer.common.errors import SiteError
@@ -30,6 +30,8 @@ from fedtransfer.common.wire.sums import requested_sums
 FLOAT = 4  # bytes
 COPIES = 3  # of features in memory: as they are read, joined, and as heads see them
 HEAD_COPIES = 8  # of a head: before and after training, gradients, an optimizer's moments, the answer
+# Of programs: without TensorFlow, and with it, which what is deeper than the head needs.
+PLAIN_BYTES, DEEP_BYTES = 400_000_000, 900_000_000
 PIXEL_BYTES = 200  # of activations in a network for a pixel of its input: ResNets need 192
 SCORED = 64  # images whose activations take as much as those of a batch that is scored, layer by layer
 WARM_UP_SECONDS = 60.0  # of making features, after which their whole time is predicted
@@ -40,7 +42,7 @@ class Cost:
     """What a run costs a site, in bytes."""
 
     disk: int  # of all features, those of other runs included
-    memory: int  # of features and of the largest batch, without what the worker needs anyway
+    memory: int  # of the worker: its programs, features, and the largest batch
 
 
 def refuse_costly(site: SiteFolder, config: RunConfig, images: Sequence[Image]) -> None:
@@ -82,7 +84,8 @@ def cost_of(config: RunConfig, images: Sequence[Image], store: Path) -> Cost:
         batch = max(batch, _batch(config, cut, width), _pass(config, cut.below))
         shapes = head_spec(config, backbone, classes, cut.layer).shapes
         features += HEAD_COPIES * FLOAT * sum(math.prod(shape) for shape in shapes)
-    return Cost(rest + disk, features + batch + _matrices(config, backbone))
+    programs = DEEP_BYTES if layers(config) != (HEAD,) else PLAIN_BYTES
+    return Cost(rest + disk, programs + features + batch + _matrices(config, backbone))
 
 
 def watched(progress: Progress, limits: Limits) -> Progress:

@@ -38,7 +38,7 @@ def refusal(site: SiteFolder, **settings: object) -> str:
 
 
 def test_an_honest_run_is_far_below_the_limits_of_any_machine(site: SiteFolder) -> None:
-    refuse_costly(limited(site, memory_gb=0.5, disk_gb=0.001), site.apply(RunConfig()), site_images(site))
+    refuse_costly(limited(site, memory_gb=1, disk_gb=0.001), site.apply(RunConfig()), site_images(site))
 
 
 def test_views_without_end_are_refused_at_once(site: SiteFolder) -> None:
