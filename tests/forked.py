@@ -42,7 +42,8 @@ COMMAND_LINE = ("fedtransfer.cli",)  # what every command imports: half a second
 EVERYTHING = (  # TensorFlow, and Flower's commands: seven seconds
     *COMMAND_LINE, "fedtransfer.client.app", "fedtransfer.server.app", "fedtransfer.simulations.federation",
     "fedtransfer.client.deployment.eager_supernode", "fedtransfer.client.deployment.task",
-    "flwr.superlink.cli", "flwr.supercore.cli",
+    "fedtransfer.server.deployment.gate.gate",
+    "flwr.superlink.cli", "flwr.superlink.main", "flwr.supercore.cli",
 )  # fmt: skip
 _NEWNET = 0x40000000  # of Linux's setns
 TOOLS = ("python", "fedtransfer", "flower-superlink", "flower-superexec", "flwr-serverapp")

@@ -12,7 +12,7 @@ from typing import Any
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SubStatus
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
@@ -123,6 +123,8 @@ def facts_of(message: Message, context: Context) -> dict[str, Any]:
 def _answer(site: SiteFolder, app: ClientApp, message: Message, context: Context, bundle: Fab) -> Message:
     """Have the installed app answer, if the site's present settings allow the bundle."""
     try:
+        if message.metadata.src_node_id != SUPERLINK_NODE_ID:
+            raise SiteError("other-source", "this site answers only its coordinator, not another node")
         # Flower accepts other spellings of the same message type.
         if message.metadata.message_type not in (*protocol.KINDS, *messages.KINDS):
             raise SiteError("other-message", "this site answers only messages of fedtransfer's protocol")

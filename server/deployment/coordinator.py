@@ -8,6 +8,7 @@ nginx.conf        nginx's settings          runs/          run folders
 The authority's private key is not in it, but in the folder next to it: FOLDER-authority/ca.key.
 """
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,6 +106,22 @@ class Coordinator:
     def condition(self) -> Path:
         """File of SuperLink's condition: does it serve, since when, and why not."""
         return self.state / "superlink.json"
+
+    @property
+    def token(self) -> str:
+        """The token for SuperLink's Control API, since its last start; "" before the first."""
+        path = self._token
+        return path.read_text("ascii") if path.exists() else ""
+
+    def renew_token(self) -> str:
+        """Make and return a new token, whose file only this user can read."""
+        token = secrets.token_hex(32)
+        write_whole(self._token, token, mode=0o600)
+        return token
+
+    @property
+    def _token(self) -> Path:
+        return self.state / "control.token"
 
     @property
     def superlink_address(self) -> str:

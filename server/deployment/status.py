@@ -19,6 +19,7 @@ from fedtransfer.server.deployment.certificates import expiry_warnings, read_cer
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import read_current
 from fedtransfer.server.deployment.enrolment import key_warnings, readable_sites
+from fedtransfer.server.deployment.gate.refusals import recent_refusals
 from fedtransfer.server.deployment.superlink import connect
 
 _SCORED_ON = {"sites": "the sites' test images", "public-data": "public images"}
@@ -83,6 +84,7 @@ def describe(coordinator: Coordinator) -> dict[str, Any]:
             *damaged,
         ],
         "sites": sites,
+        "refusals": recent_refusals(coordinator.state),
         "run": run,
     }
 
@@ -109,6 +111,11 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         since = f", since {ago(datetime.fromisoformat(site['since']))}" if site["since"] else ""
         lines.append(f"  {site['name']}: {words[site['status']]}{since}")
         lines += [f"    Warning: {remark}." for remark in site["remarks"]]
+    for refusal in status["refusals"]:
+        times = "once" if refusal["times"] == 1 else f"{refusal['times']} times"
+        last = ago(datetime.fromtimestamp(refusal["last"], UTC))
+        who = refusal["site"] or "nobody who is enrolled"
+        lines.append(f"  refused: {who}: {refusal['why']} ({times}, last {last})")
     run = status["run"]
     if run is None:
         return [*lines, "No run yet: fedtransfer server run"]

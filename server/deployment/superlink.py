@@ -1,11 +1,13 @@
 """Flower's SuperLink: how to start it, and requests to its Control API. No other file makes these.
 
-SuperLink asks for no credential on that API, so it listens on this machine only. From outside,
-nginx passes only requests of sites on to it.
+SuperLink asks for no credential on that API. So it listens on this machine only, behind a gate
+(``gate/``) that asks for a token, which only the coordinator's user can read. From outside, nginx
+passes only requests of sites on to it.
 """
 
 import hashlib
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +19,11 @@ from flwr.proto import control_pb2 as control
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.fab import Fab
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
 from fedtransfer.common.config.config import RunConfig, Value
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.processes import only_command, spawn, superexec_words, tool
+from fedtransfer.common.support.processes import spawn, tool
 from fedtransfer.common.wire.bundle import build_bundle
 from fedtransfer.server.deployment.coordinator import Coordinator
 
@@ -56,23 +59,23 @@ class RunStatus:
 
 
 def start_superlink(coordinator: Coordinator) -> subprocess.Popen[bytes]:
-    """Start SuperLink with TLS, keys for sites and a database; call it from the main thread."""
-    certificates, state = coordinator.certificates, coordinator.state
-    command = [
-        tool("flower-superlink"),
-        "--host", "127.0.0.1", "--port", str(coordinator.settings.superlink_port),
-        "--ssl-ca-certfile", str(certificates / "ca.crt"),
-        "--ssl-certfile", str(certificates / "server.crt"),
-        "--ssl-keyfile", str(certificates / "server.key"),
-        "--enable-supernode-auth",
-        "--database", str(state / "superlink.db"),
-        "--isolation", "subprocess",
-        "--disable-runtime-dependency-installation",
-        "--health-server-address", coordinator.health_address,
-    ]  # fmt: skip
-    superexec = only_command(state / "bin", "flower-superexec", superexec_words())
-    tools = {"PATH": f"{superexec}:{tool('')}:/usr/bin:/bin", "FLWR_HOME": str(state / "flower")}
+    """Start SuperLink behind its gate; call it from the main thread."""
+    state = coordinator.state
+    command = [sys.executable, "-P", "-m", "fedtransfer.server.deployment.gate", str(coordinator.folder)]
+    tools = {"PATH": f"{tool('')}:/usr/bin:/bin", "FLWR_HOME": str(state / "flower")}
     return spawn(command, state / "superlink.log", tools)
+
+
+class _Token:
+    """Adds the coordinator's token to requests."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Add the token before the request is sent."""
+        context.request.headers["authorization"] = f"Bearer {self._token}"
+        return call_next(context)
 
 
 class SuperLink:
@@ -141,7 +144,8 @@ def connect(coordinator: Coordinator) -> Iterator[SuperLink]:
         UserError: it refuses a request.
     """
     authority = (coordinator.certificates / "ca.crt").read_bytes()
-    client = ControlHttpClient.from_server_address(coordinator.superlink_address, False, authority, [])
+    token = _Token(coordinator.token)
+    client = ControlHttpClient.from_server_address(coordinator.superlink_address, False, authority, [token])
     try:
         with _readable_refusals():
             yield SuperLink(client)

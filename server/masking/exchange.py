@@ -89,7 +89,7 @@ class _Attempt:
         request = next(iter(requests.values()))
         cohort = replace(cohort, sharers=frozenset(boxes), request_digest=common_part(request, self.config))
         zeros = template(answer, request, self.terms)
-        vectors = self._vectors(cohort, least, boxes, requests, length(zeros))
+        vectors = self._vectors(cohort, least, boxes, requests, zeros)
         survivors = tuple(sorted(vectors))
         total = np.zeros(length(zeros), np.uint64)
         for vector in vectors.values():
@@ -139,7 +139,7 @@ class _Attempt:
         }
 
     def _vectors(
-        self, cohort: Cohort, least: int, boxes: _Boxes, requests: Mapping[str, Request], size: int
+        self, cohort: Cohort, least: int, boxes: _Boxes, requests: Mapping[str, Request], zeros: Answer
     ) -> dict[str, Any]:
         sharers = tuple(sorted(boxes))
         masked = {}
@@ -148,7 +148,8 @@ class _Attempt:
             packed = (np.stack(sealed),) if sealed else ()
             masked[site] = replace(requests[site], nonce=self.session.nonce, sharers=sharers, boxes=packed)
         request = next(iter(masked.values()))
-        answers = self._exchange(masked, self.session.kind, Masked, self.config.round_timeout, request)
+        seconds, size = self.config.round_timeout, length(zeros)
+        answers = self._exchange(masked, self.session.kind, Masked, seconds, request, zeros)
         answers = self._well_formed(answers, lambda site, reply: _is(reply.vector, np.uint64, (size,)))
         self._need(least, answers, "answered under masks")
         return {site: reply.vector for site, reply in answers.items()}
@@ -177,11 +178,11 @@ class _Attempt:
 
     def _exchange(
         self, contents: Mapping[str, Stage | Request], kind: str, answer: type[Any],
-        seconds: float = STAGE_SECONDS, request: Request | None = None,
+        seconds: float = STAGE_SECONDS, request: Request | None = None, zeros: Answer | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Send each site its part of a stage; return admitted answers, record refusals."""
         seconds = min(seconds, self.config.round_timeout)
-        replies = exchange(self.grid, self.federation.nodes, contents, kind, seconds)
+        replies = exchange(self.grid, self.federation.nodes, contents, kind, seconds, zeros)
         answers = admit(replies.by_site, answer, request=request, terms=self.terms if request else None)
         self.down, self.up = self.down + replies.bytes_down, self.up + replies.bytes_up
         self.refused |= answers.refused

@@ -20,6 +20,7 @@ from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
 from fedtransfer.common.wire.records import unpack
 from fedtransfer.common.wire.sums import check_numbers, check_sums
+from fedtransfer.server.sites.answer_size import REFUSED_AT_THE_GATE
 from fedtransfer.server.sites.bounds import Images, check_counts, check_loss, check_matrix
 
 # Codes of errors that stand for a reply (``fedtransfer.server.sites.network``), beyond Flower's.
@@ -34,6 +35,7 @@ _FAULTS = {
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "did not answer before its message expired",
     ErrorCode.NODE_UNAVAILABLE: "is no longer connected; start it again and it joins the next round",
     ErrorCode.INVALID_FAB: "refused the app's bundle",
+    REFUSED_AT_THE_GATE: "was refused by the coordinator",
 }
 
 _CONTRADICTION = "sent counts that contradict each other"

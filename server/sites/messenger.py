@@ -16,6 +16,7 @@ from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.wire.protocol import TRAIN, Request, Scores
 from fedtransfer.server.callbacks import Callback, Round
 from fedtransfer.server.masking.exchange import ask_masked
+from fedtransfer.server.masking.unmasking import template
 from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.sites.admission import Answers, Terms, admit
 from fedtransfer.server.sites.cohort import quorum
@@ -69,8 +70,9 @@ class Messenger:
         """Return the answers without masks, and the seconds that their exchange took."""
         request, result, up, down = next(iter(requests.values()), None), Answers(), 0, 0
         exchanging, began = 0.0, time.monotonic()
+        zeros = template(answer, request, self.terms) if request else None
         for replies in exchange_in_groups(
-            self.grid, self.federation.nodes, requests, kind, self.config.round_timeout
+            self.grid, self.federation.nodes, requests, kind, self.config.round_timeout, zeros
         ):
             exchanging += time.monotonic() - began
             answers = admit(replies.by_site, answer, request=request, terms=self.terms)

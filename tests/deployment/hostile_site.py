@@ -7,29 +7,22 @@ with hostile(site) as attacker:  # a SiteParty that is enrolled and not started
     attacker.push(parcel)
 """
 
-import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from deployment.federation import SiteParty
+from deployment.parcel import Parcel, part
 from flwr.app import Context, Message, RecordDict
-from flwr.app.message import remove_content_from_message
-from flwr.common.serde import message_to_proto, run_from_proto
+from flwr.common.serde import run_from_proto
 from flwr.proto import fleet_pb2 as fleet
 from flwr.proto import message_pb2 as objects
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
@@ -39,38 +32,10 @@ from waiting import wait_until
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.settings import SiteFolder
 
+__all__ = ["HostileSite", "Parcel", "hostile", "part"]
+
 HEARTBEAT_SECONDS = 30.0
 PAUSE_SECONDS = 0.2  # between two polls, as SuperNode's first
-
-
-@dataclass
-class Parcel:
-    """A message as it travels: envelope, tree of object ids, and the objects by id."""
-
-    envelope: Any
-    tree: Any
-    objects: dict[str, bytes]
-
-    @classmethod
-    def of(cls, message: Message) -> "Parcel":
-        """Wrap a message as SuperNode does; change what you like before it is pushed."""
-        with no_object_id_recompute():
-            message.metadata.__dict__["_message_id"] = message.object_id
-            contents = {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
-            tree = get_object_tree(message)
-            return cls(message_to_proto(remove_content_from_message(message)), tree, contents)
-
-    def replace(self, parts: dict[str, bytes], tree: Any) -> "Parcel":
-        """Put other objects in the same envelope, under the id of the tree's root."""
-        self.envelope.metadata.message_id = tree.object_id
-        self.tree, self.objects = tree, parts
-        return self
-
-
-def part(kind: str, children: list[str], body: bytes) -> tuple[str, bytes]:
-    """Return the id and the bytes of an object of a kind: Message, ConfigRecord, ArrayChunk …"""
-    content = f"{kind} {','.join(children)} {len(body)}".encode() + b"\x00" + body
-    return hashlib.sha256(content).hexdigest(), content
 
 
 class HostileSite:

@@ -156,7 +156,7 @@ def test_superlink_alone_killed(everyone: Everyone) -> None:
     coordinator.wait_for_round(1, "superlink")
     listing = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True).stdout
     [pid] = [int(line.split()[0]) for line in listing.splitlines()
-             if "flower-superlink" in line and str(coordinator.folder) in line]  # fmt: skip
+             if "deployment.gate " in line and str(coordinator.folder) in line]  # fmt: skip
     os.kill(pid, 9)
     everyone.check("superlink")
     assert "SuperLink ended" in coordinator.log()

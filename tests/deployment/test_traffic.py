@@ -79,7 +79,7 @@ SIGNED = HEADERS | {
 OF_SUPERNODE = SIGNED | {"flwr-package-name", "flwr-package-version", "flwr-component-name"}
 METADATA = {
     "run_id", "message_id", "src_node_id", "dst_node_id", "reply_to_message_id", "ttl", "message_type",
-    "created_at", "dst_task_id",
+    "created_at", "dst_task_id", "group_id",
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ SITE = {
 }
 STATUS = {
     "folder": "/srv/federation", "supervisor": 1, "serving": True, "warnings": [], "why": "",
-    "down_since": None, "sites": [SITE], "run": None,
+    "down_since": None, "sites": [SITE], "refusals": [], "run": None,
 }  # fmt: skip
 
 
@@ -70,6 +70,14 @@ def test_the_status_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monke
     assert status.describe(coordinator)["why"] == "", "of a supervisor that runs no more"
     with only_process(coordinator.state, "it runs"):
         assert status.describe(coordinator)["why"] == "are the ports 1 and 2 free?"
+
+
+def test_who_was_refused_and_why() -> None:
+    eve = {"site": "eve", "why": "sent too much", "times": 3, "last": time.time() - 120}
+    nobody = {"site": "", "why": "no key", "times": 1, "last": time.time()}
+    *_, first, second, _ = status_lines({**STATUS, "refusals": [eve, nobody]})
+    assert first == "  refused: eve: sent too much (3 times, last 2 min ago)"
+    assert second == "  refused: nobody who is enrolled: no key (once, last 0 s ago)"
 
 
 def test_what_runs() -> None:
