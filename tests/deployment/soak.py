@@ -38,7 +38,7 @@ from fedtransfer.server.deployment.coordinator import Coordinator
 
 HONEST = ("north", "south", "east", "west")
 WIDTH, IMAGES = 32, 60
-PAUSE_SECONDS = (2.0, 6.0)  # between two faults: shortest and longest
+PAUSE_SECONDS = (3.0, 9.0)  # between two faults: shortest and longest
 RESTART_SECONDS = 5.0  # as RestartSec= of the coordinator's unit
 SAMPLE_SECONDS = 5.0
 ROUNDS_AN_HOUR = 200  # at least
