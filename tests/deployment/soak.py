@@ -44,8 +44,9 @@ SAMPLE_SECONDS = 5.0
 ROUNDS_AN_HOUR = 200  # at least
 PEACE_SECONDS = 300.0  # within which a run ends once there are no more faults
 SETTINGS = {
-    "backbone": f"soak-features-{WIDTH}@1", "rounds": "40", "round-timeout": "10", "round-retries": "8",
-    "join-timeout": "60", "min-sites": "2", "classes": "declared", "class-names": "a,b,c",
+    "backbone": f"soak-features-{WIDTH}@1", "classes": "declared", "class-names": "a,b,c",
+    "rounds": "40", "min-sites": "2", "round-retries": "8", "round-timeout": f"{patient(10):g}",
+    "join-timeout": f"{patient(60):g}",
 }  # fmt: skip
 
 
