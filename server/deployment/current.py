@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -48,6 +49,7 @@ class Current:
     submissions: list[int] = field(default_factory=list)  # Flower's run ids, the newest last
     idle: int = 0  # submissions in a row that ended without a new checkpoint
     checkpoint: str = ""  # name of the newest checkpoint at its last submission
+    progress: float = field(default_factory=time.time)  # Unix time of its request, or last new checkpoint
     not_before: float = 0.0  # Unix time of its next submission, after a pause
 
     @property

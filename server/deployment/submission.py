@@ -1,8 +1,10 @@
 """Bring the current run to its end: submit it, stop it, finish it, submit it again or fail it.
 
 Flower ends a run whose ServerApp or SuperLink dies. It is submitted again, to go on from its last
-checkpoint, until several submissions in a row have made no new checkpoint. A reason that the
-ServerApp gives is final, unless it may pass, as a full disk may.
+checkpoint. What ended a run that had come so far may pass, as too few sites or a full disk may: it
+is tried for a day without a new checkpoint, after pauses that grow. A run without any checkpoint
+has failed after several submissions, or once its ServerApp gives a reason that will not pass. So
+has one that promises differential privacy, since each further try is charged.
 """
 
 import time
@@ -17,8 +19,10 @@ from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import Current, edit_current, read_current, write_current
 from fedtransfer.server.deployment.superlink import SuperLink, Unavailable
 
-IDLE_SUBMISSIONS = 5  # submissions in a row without a new checkpoint, after which a run has failed
-PAUSE_SECONDS = 5.0  # before the second of these; before each further one twice as long
+IDLE_SUBMISSIONS = 5  # in a row without a new checkpoint, after which a run without any has failed
+IDLE_SECONDS = 24 * 3600.0  # without a new checkpoint, after which a run that had one has failed
+PAUSE_SECONDS = 5.0  # before the second submission without one; before each further one twice as long …
+LONGEST_PAUSE = 300.0  # … up to this
 # Flower's prefix after an exception, missing if the process died.
 EXCEPTION = "ServerApp failed with exception: "
 # Parts of the texts of exceptions that may pass: of the disk, SuperLink's HTTP, TLS and database.
@@ -83,14 +87,25 @@ def _submit(
 
 
 def resubmit_or_fail(current: Current, details: str, report: Callable[[str], None]) -> None:
-    """Resubmit a run that ended early, or declare it failed."""
-    current.idle = current.idle + 1 if _newest_checkpoint(current) == current.checkpoint else 0
+    """Resubmit a run that ended early, or declare it failed.
+
+    ``details``: why it ended, in the words of Flower or of the exception that ended it.
+    """
+    now, newest = time.time(), _newest_checkpoint(current)
+    if newest != current.checkpoint:
+        current.idle, current.progress = 0, now
+    else:
+        current.idle += 1
     current.why = details.removeprefix(EXCEPTION).strip()
-    may_pass = not details.startswith(EXCEPTION) or any(part in details for part in _PASSING)
-    if may_pass and current.idle < IDLE_SUBMISSIONS:
+    if newest and not current.config.private:
+        goes_on = now - current.progress < IDLE_SECONDS
+    else:
+        may_pass = not details.startswith(EXCEPTION) or any(part in details for part in _PASSING)
+        goes_on = may_pass and current.idle < IDLE_SUBMISSIONS
+    if goes_on:
         report(f"run {current.name}: interrupted ({current.why or 'its process died'}); submitting it again")
-        pause = PAUSE_SECONDS * 2 ** (current.idle - 1) if current.idle else 0.0
-        current.status, current.not_before = "wanted", time.time() + pause
+        pause = min(PAUSE_SECONDS * 2.0 ** (current.idle - 1), LONGEST_PAUSE) if current.idle else 0.0
+        current.status, current.not_before = "wanted", now + pause
     else:
         current.status = "failed"
         report(f"run {current.name}: failed: {current.why}")

@@ -7,6 +7,7 @@ import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,12 @@ from fedtransfer.server.deployment.coordinator import Coordinator, Settings
 from fedtransfer.server.deployment.current import Current, read_current, write_current
 from fedtransfer.server.deployment.database import set_aside_damaged
 from fedtransfer.server.deployment.founding import found_coordinator
-from fedtransfer.server.deployment.submission import IDLE_SUBMISSIONS, attend
+from fedtransfer.server.deployment.submission import (
+    IDLE_SECONDS,
+    IDLE_SUBMISSIONS,
+    LONGEST_PAUSE,
+    attend,
+)
 from fedtransfer.server.deployment.superlink import NoAnswer, RunStatus, Unavailable
 
 RUNNING, DONE = RunStatus("running", "", ""), RunStatus("finished", "completed", "")
@@ -97,27 +103,66 @@ def test_a_run_whose_process_died_goes_on_from_its_checkpoint(coordinator: Coord
 
 
 @pytest.mark.parametrize("answer", [DIED, None])
-def test_it_is_given_up_after_some_tries_without_a_new_checkpoint(
+def test_a_run_without_any_checkpoint_is_given_up_after_some_tries(
     coordinator: Coordinator, answer: RunStatus | None
 ) -> None:
     link = Link()
-    for number in range(20):
-        if number == 5:
-            checkpoint(coordinator, 1)  # progress: the count begins anew
-        if step(coordinator, link, answer).status == "failed":
-            break
-    assert len(link.submitted) == 3 + IDLE_SUBMISSIONS
+    while step(coordinator, link, answer).status != "failed":
+        assert len(link.submitted) <= IDLE_SUBMISSIONS
+    assert len(link.submitted) == IDLE_SUBMISSIONS
     current = read_current(coordinator)
     assert current
     assert current.why in ("No heartbeat received from the task", "SuperLink no longer knows it")
 
 
-def test_what_the_serverapp_says_is_final(coordinator: Coordinator) -> None:
+def test_what_the_serverapp_says_before_the_first_checkpoint_is_final(coordinator: Coordinator) -> None:
     link = Link()
     step(coordinator, link)
     current = step(coordinator, link, SAID)
     assert (current.status, current.why) == ("failed", "round 3: 1 of 4 sites gave a usable answer")
     assert len(link.submitted) == 1
+
+
+@dataclass
+class Clock:
+    """The time of day, for a test that has no hour to wait."""
+
+    now: float = field(default_factory=time.time)
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("answer", [DIED, SAID])
+def test_a_run_that_had_come_so_far_is_tried_for_long_after_pauses_that_grow(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, answer: RunStatus
+) -> None:
+    clock, hour = Clock(), 3600.0
+    assert 24 * hour == IDLE_SECONDS
+    monkeypatch.setattr(submission, "time", clock)
+    monkeypatch.setattr(submission, "IDLE_SECONDS", hour)
+    monkeypatch.setattr(submission, "PAUSE_SECONDS", 5.0)
+    link, began, times = Link(), clock.now, list[float]()
+    step(coordinator, link)
+    checkpoint(coordinator, 3)
+    while (current := step(coordinator, link, answer)).status != "failed":
+        if len(link.submitted) > len(times):
+            times.append(clock.now - began)
+        clock.now = max(clock.now + 1, current.not_before)
+    pauses = [after - before for before, after in pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert pauses[3] < pauses[5] < pauses[7] < LONGEST_PAUSE + 5
+    assert hour - LONGEST_PAUSE < times[-1] < hour + LONGEST_PAUSE
+
+
+def test_a_private_run_is_not_tried_for_long_because_each_try_is_charged(coordinator: Coordinator) -> None:
+    settings = {"dp": "site", "noise_multiplier": 1.0, "classes": "declared", "class_names": "a,b"}
+    config = RunConfig(out=str(coordinator.folder / "runs" / "one"), weighting="uniform", **settings)
+    write_current(coordinator, Current("one", config.to_flat()))
+    link = Link()
+    step(coordinator, link)
+    checkpoint(coordinator, 3)
+    assert step(coordinator, link, SAID).status == "failed"
 
 
 @pytest.mark.parametrize(
