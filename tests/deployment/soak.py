@@ -5,7 +5,7 @@
 Four honest sites, two hostile ones, a coordinator behind nginx, all as processes. Every few seconds
 one is killed or stopped, or a disk, a cable, a certificate, nginx or the database fails. A process
 of ``server start`` or ``client start`` is started again, as systemd would; nothing else is. Runs
-follow each other until the time is over, and the last one ends in peace.
+follow each other until the time is over. Each begins and the last one ends in peace.
 
 Afterwards the heads are computed from what was admitted, in process, and must be the same bits.
 """
@@ -81,9 +81,9 @@ class Soak:
                 return
             if self.now < seconds and not self.is_open():
                 self._begin_run()
-            self.end_faults(at_once=self.now >= seconds)
+            self.end_faults(at_once=self.now >= seconds or not self._is_under_way())
             self._restart()
-            if self._next_fault <= self.now < seconds:
+            if self._next_fault <= self.now < seconds and self._is_under_way():
                 self._begin_fault()
                 self._next_fault = self.now + patient(self._rng.uniform(*PAUSE_SECONDS))
             if self.now >= self._next_sample:
@@ -103,6 +103,11 @@ class Soak:
     def is_open(self) -> bool:
         """Whether the current run goes on."""
         return bool(self.outcome.runs) and self._current()["status"] in ("wanted", "running")
+
+    def _is_under_way(self) -> bool:
+        """Whether a round is done: until then whoever asked for the run sees to it."""
+        name = self.outcome.runs[-1] if self.outcome.runs else ""
+        return any((self.world.coordinator.folder / "runs" / name / "checkpoints").glob("round-*.npz"))
 
     def _begin_run(self) -> None:
         self._end_run()
