@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
-from fedtransfer.common.wire.bundle import SOURCES_HEADER, build_bundle, sources_digest
+from fedtransfer.common.wire.bundle import SOURCES_HEADER, sources_digest
 from fedtransfer.server.deployment.attendance import FILE as ATTENDANCE
 from fedtransfer.server.deployment.attendance import Attendance
 from fedtransfer.server.deployment.gate.bodies import Event, Receive, Send
@@ -26,6 +27,7 @@ from fedtransfer.server.deployment.gate.refusals import Register, recent_refusal
 
 KEY = ec.generate_private_key(ec.SECP384R1())
 PEM = public_key_to_bytes(KEY.public_key())
+BUNDLE = b"the installed bundle"
 PULL = "/v1/fleet/pull-messages"
 
 
@@ -72,7 +74,7 @@ def locks() -> SimpleNamespace:
 @pytest.fixture
 def gate(tmp_path: Path, locks: SimpleNamespace) -> Gate:
     register, attendance = Register(tmp_path), Attendance(tmp_path)
-    return Gate(SuperLink(), Tables, "token", build_bundle()[1], register, attendance, locks)  # type: ignore[arg-type]
+    return Gate(SuperLink(), Tables, "token", sha256(BUNDLE).hexdigest(), register, attendance, locks)  # type: ignore[arg-type]
 
 
 def client(gate: Gate) -> httpx.AsyncClient:
@@ -136,8 +138,8 @@ def test_what_nobody_needs_is_not_served(gate: Gate, tmp_path: Path) -> None:
 
 
 def test_the_coordinator_shows_its_token_and_starts_its_bundle(gate: Gate) -> None:
-    bundle, digest = build_bundle()
-    start = StartRunRequest(fab=Fab(hash_str=digest, content=bundle)).SerializeToString()
+    digest = sha256(BUNDLE).hexdigest()
+    start = StartRunRequest(fab=Fab(hash_str=digest, content=BUNDLE)).SerializeToString()
     evil = StartRunRequest(fab=Fab(hash_str=digest, content=b"evil")).SerializeToString()
     path = "/v1/control/start-run"
     assert post(gate, path, start).status_code == 401
