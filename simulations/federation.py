@@ -36,6 +36,7 @@ from fedtransfer.simulations.data.sites import Data, load, write_sites
 from fedtransfer.simulations.data.unseen import adapt_unseen
 from fedtransfer.simulations.display import Display
 from fedtransfer.simulations.engines.inprocess import SimulatedSite, run_in_process
+from fedtransfer.simulations.hostility.attackers import Attackers
 from fedtransfer.simulations.scoring.baselines import Baselines, measure, run_baselines
 
 log = logging.getLogger(__name__)
@@ -120,12 +121,19 @@ def train(
         with deployed(manifests, config, display.print) as federation:
             federation.run()
         return
+    attackers = attackers_of(data, features)
     try:
         with display.rounds(config) as callback:
-            run_on_engine(make_app([callback], strategy), manifests, config, features.sites)
+            run_on_engine(make_app([callback], strategy), manifests, config, features.sites, attackers)
     except KeyboardInterrupt:
         display.print(f"Stopped. To go on: fedtransfer simulate --resume {shlex.quote(str(folder))}")
         raise
+
+
+def attackers_of(data: Data, features: Features) -> Attackers | None:
+    """Return the hostile sites of a simulation; None if all are honest."""
+    sites = {name: features.sites[name] for name in data.sites}
+    return Attackers.draw(data.config, sites) if data.config.hostile_sites else None
 
 
 def score(
@@ -140,6 +148,8 @@ def score(
     moments, layer = load_moments(file), load_layer(file)
     sites = {name: features.sites[name] for name in data.sites}
     baselines, summary = None, dict[str, Any]()
+    if attackers := attackers_of(data, features):
+        summary["attack"] = attackers.achieved(sites, classes, head, moments, layer)
     if config.hides_counts or config.public_data:  # a simulation can score what sites do not report
         measured = measure(config, sites, classes, moments, head, layer)
         summary["measured_outside_the_federation"] = measured.summary
@@ -251,7 +261,7 @@ def resumed_config(run: Path, settings: Mapping[str, Any]) -> RunConfig:
 
 def run_on_engine(
     server_app: ServerApp, manifests: Mapping[str, Path], config: RunConfig,
-    prepared: Mapping[str, SiteData] | None = None,
+    prepared: Mapping[str, SiteData] | None = None, attackers: Attackers | None = None,
 ) -> None:  # fmt: skip
     """Run the apps on the engine that the config names, in process or on Ray.
 
@@ -259,6 +269,7 @@ def run_on_engine(
         server_app, config: what to run.
         manifests: site → its manifest, for the sites that take part.
         prepared: site → its data, if this process has prepared it already.
+        attackers: hostile ones among them, whose data are prepared; in process only.
     """
     if config.engine == "ray":
         from fedtransfer.simulations.engines.ray import run_on_ray
@@ -266,12 +277,15 @@ def run_on_engine(
         with_sites = config.model_copy(update={"prepared": config.out})
         run_on_ray(server_app, make_client_app(), len(manifests), with_sites)
         return
+    if attackers and prepared:
+        prepared = attackers.poisoned(prepared)
     here = {str(path): prepared[name] for name, path in manifests.items()} if prepared else {}
     sites = [
         SimulatedSite(name, {"data": str(path), "state": str(path.parent)})
         for name, path in manifests.items()
     ]
-    run_in_process(server_app, make_client_app(here), sites, config.to_flat(), config.threads or CORES)
+    alter = attackers.alter if attackers else dict
+    run_in_process(server_app, make_client_app(here), sites, config.to_flat(), config.threads or CORES, alter)
 
 
 def default_folder(config: RunConfig) -> Path:

@@ -23,6 +23,7 @@ def refuse_contradictions(config: Settings) -> None:
     _check_strategy(config)
     _check_one_shot(config)
     _check_depth(config)
+    _check_attack(config)
     refuse_unprotected(config)
     if config.engine != "ray" and (unused := changed_of(config, _RAY)):
         raise ValueError(f"{unused}: goes with --engine ray; the in-process engine knows --threads")
@@ -128,3 +129,20 @@ def _check_depth(config: Settings) -> None:
             "standardise federated: its statistics are of pooled features, "
             "which change once the backbone is trained; give --standardise public or centre"
         )
+
+
+def _check_attack(config: Settings) -> None:
+    if not config.hostile_sites:
+        if unused := changed_of(config, ("attack", "attack_scale")):
+            raise ValueError(f"{unused}: goes with --hostile-sites, the number of sites that attack")
+        return
+    reasons = {
+        f"engine {config.engine}": config.engine != "inprocess" and "attackers are simulated in process",
+        "prepare": config.prepared and "attackers are simulated in process",
+        "masks": config.masks and "attackers answer what honest updates call for, which masks hide",
+        f"dp {config.dp}": config.private and "attacks are on updates and sums without noise",
+        "trainable": (config.trainable != "head" or config.unfreeze_at) and "attacks are on the head alone",
+    }
+    for setting, why in reasons.items():
+        if why:
+            raise ValueError(f"hostile-sites {config.hostile_sites} with {setting}: {why}")

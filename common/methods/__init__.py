@@ -23,6 +23,7 @@ from fedtransfer.common.methods.median import MEDIAN
 from fedtransfer.common.methods.method import Method, Verdict
 from fedtransfer.common.methods.perfedavg import PERFEDAVG
 from fedtransfer.common.methods.reptile import REPTILE
+from fedtransfer.common.methods.robust_lda import ROBUST_LDA
 from fedtransfer.common.methods.scaffold import SCAFFOLD
 from fedtransfer.common.methods.trimmed_mean import TRIMMED_MEAN
 
@@ -30,7 +31,7 @@ METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         FEDAVG, FEDPROX, SCAFFOLD, FEDADAM, FEDYOGI, FEDADAGRAD, FEDOPT, FEDEXP, REPTILE, PERFEDAVG, MEDIAN,
-        TRIMMED_MEAN, FEDNCM, FED3R, FEDCOF,
+        TRIMMED_MEAN, FEDNCM, FED3R, FEDCOF, ROBUST_LDA,
     )
 }  # fmt: skip
 ONE_SHOT = tuple(name for name, method in METHODS.items() if method.sums)

@@ -4,5 +4,5 @@
 OF_SIMULATIONS = {
     "data", "partition", "alpha", "classes_per_site", "min_images", "engine", "ray_address", "client_cpus",
     "client_gpus", "prepared", "resume", "out", "store", "threads", "strict",
-    "unseen_sites", "baselines",
+    "unseen_sites", "baselines", "hostile_sites", "attack", "attack_scale",
 }  # fmt: skip

@@ -24,6 +24,7 @@ from fedtransfer.server.strategies.fedyogi import FEDYOGI
 from fedtransfer.server.strategies.median import MEDIAN
 from fedtransfer.server.strategies.perfedavg import PERFEDAVG
 from fedtransfer.server.strategies.reptile import REPTILE
+from fedtransfer.server.strategies.robust_lda import ROBUST_LDA
 from fedtransfer.server.strategies.scaffold import SCAFFOLD
 from fedtransfer.server.strategies.strategy import OneShotHead, Strategy
 from fedtransfer.server.strategies.trimmed_mean import TRIMMED_MEAN
@@ -42,7 +43,12 @@ STRATEGIES: Mapping[str, Strategy] = {
     "median": MEDIAN,
     "trimmed-mean": TRIMMED_MEAN,
 }
-ONE_SHOT_HEADS: Mapping[str, OneShotHead] = {"fedncm": FEDNCM, "fed3r": FED3R, "fedcof": FEDCOF}
+ONE_SHOT_HEADS: Mapping[str, OneShotHead] = {
+    "fedncm": FEDNCM,
+    "fed3r": FED3R,
+    "fedcof": FEDCOF,
+    "robust-lda": ROBUST_LDA,
+}
 _OBJECT = "object:"
 
 

@@ -51,6 +51,7 @@ _UNREPEATABLE = {
     **dict.fromkeys(("trainable", "unfreeze_at", "hidden_units", "dropout", "l2", "optimizer"), _SLOW),
     **dict.fromkeys(("early_stopping", "patience"), _CHOSEN),
     **dict.fromkeys(("max_update_norm", "max_examples"), _ADMITTED),
+    "hostile_sites": "an audit asks what honest sites give away",
     "augment": "an audit asks of images whether they were trained on, not of their views",
     "init": "validation images would choose the scale of the first head, and an audit has none",
 }  # fmt: skip

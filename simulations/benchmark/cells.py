@@ -150,5 +150,13 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
     }
     privacy = {name: summary.get("privacy", {}).get(name) for name in ("epsilon", "delta")}
     claimed = {name: "" if value is None else f"{value:.6g}" for name, value in privacy.items()}
+    method = {"strategy": config.strategy, "attack": _attack(config)}
     seconds = 0.0 if finished else time.monotonic() - began
-    return Row(cell.setting, cell.method, cell.seed, measures, {**facts, **claimed}, round(seconds, 2))
+    return Row(
+        cell.setting, cell.method, cell.seed, measures, {**facts, **method, **claimed}, round(seconds, 2)
+    )
+
+
+def _attack(config: RunConfig) -> str:
+    """Return what hostile sites do, and at what scale; "" if there are none."""
+    return f"{config.attack} x{config.attack_scale:g}" if config.hostile_sites else ""

@@ -82,7 +82,7 @@ def run_measures(
         "seconds_features": summary["seconds"].get("features", math.nan),
         "seconds_training": seconds - aggregating,
         "seconds_aggregation": aggregating,
-        **_adaptation(summary),
+        **_added_scores(summary),
     }
 
 
@@ -93,8 +93,8 @@ def _share(row: Mapping[str, str], config: RunConfig) -> float:
     return int(row["sites_planned"]) / config.participants if row["sites_planned"] else config.fraction
 
 
-def _adaptation(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean accuracy on own test images of personal heads and of unseen sites."""
+def _added_scores(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return mean accuracies of personal heads and at unseen sites, and what attackers achieved."""
     personal, unseen = summary.get("personal"), summary.get("unseen_sites")
     scores = {}
     if personal:
@@ -102,4 +102,5 @@ def _adaptation(summary: Mapping[str, Any]) -> dict[str, float]:
         scores["personal_mixed"] = personal["mixed"]["mean"]
     if unseen:
         scores |= {"unseen": unseen["global"], "unseen_adapted": unseen["adapted"]["20"]["accuracy"]}
+    scores |= {name: summary["attack"][name] for name in ("backdoor", "mistaken") if "attack" in summary}
     return {name: math.nan if value is None else value for name, value in scores.items()}

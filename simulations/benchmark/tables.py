@@ -23,9 +23,9 @@ MEASURES = (
     "accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "auroc_off", "nll", "ece",
     "own_mean", "worst_site", "bottom_decile", "worse_than_local", "difference", "rounds", "bytes",
     "bytes_up", "bytes_down", "seconds_features", "seconds_training", "seconds_aggregation", "peak_mb",
-    "personal", "personal_mixed", "personal_worse", "unseen", "unseen_adapted",
+    "personal", "personal_mixed", "personal_worse", "unseen", "unseen_adapted", "backdoor", "mistaken",
 )  # fmt: skip
-FACTS = ("epsilon", "delta", "backbone", "resolution", "preprocessing", "fingerprint")
+FACTS = ("strategy", "attack", "epsilon", "delta", "backbone", "resolution", "preprocessing", "fingerprint")
 REFERENCE = "fedavg"  # the method that differences are to
 _COLUMNS = "method", "accuracy", "- fedavg", "balanced", "worst", "ECE", "bytes up", "rounds", "ε", "expected"
 _MARKERS = "osD^vP*X"  # so that lines differ without colour too

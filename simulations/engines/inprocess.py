@@ -53,6 +53,9 @@ def _is_plain(name: str, record: object) -> bool:
     )
 
 
+Alter = Callable[[Mapping[str, Message]], Mapping[str, Message]]  # site → reply, and the same altered
+
+
 class SimulatedSite(NamedTuple):
     """A site's name and its node config, as ``flower-supernode --node-config`` would give it."""
 
@@ -107,6 +110,7 @@ class InProcessGrid(Grid):
     sites: Sequence[SimulatedSite]
     run_config: Mapping[str, Value]
     threads: int
+    alter: Alter = dict  # what becomes of the replies to one exchange on their way
 
     def __post_init__(self) -> None:
         self._states, self._pending = dict[int, RecordDict](), dict[str, Future[Message]]()
@@ -170,7 +174,8 @@ class InProcessGrid(Grid):
         if [future for future in late if not future.cancel()]:  # it runs: give up its reply and its thread
             self._work.close()
             self._work = Workers(self.threads)
-        return replies
+        named = {self.sites[reply.metadata.src_node_id - 1].name: reply for reply in replies}
+        return [*self.alter(named).values()]
 
     def _deliver(self, message: Message, request: Message) -> Message:
         """Run the ClientApp on a message; an exception becomes an error reply, as in Flower."""
@@ -198,13 +203,14 @@ class InProcessGrid(Grid):
 
 def run_in_process(
     server_app: ServerApp, client_app: ClientApp, sites: Sequence[SimulatedSite],
-    run_config: Mapping[str, Value], threads: int,
+    run_config: Mapping[str, Value], threads: int, alter: Alter = dict,
 ) -> None:  # fmt: skip
     """Run a federation to its end in this process; exceptions of the server's app are raised here.
 
     Both apps get the run config as from ``flwr run --run-config``; ``threads`` sites work at once.
+    The server gets the replies to an exchange as ``alter`` makes them, in the same order.
     """
-    grid = InProcessGrid(client_app, sites, run_config, threads)
+    grid = InProcessGrid(client_app, sites, run_config, threads, alter)
     try:
         server_app(grid, grid.context(SUPERLINK_NODE_ID, {}))
     finally:

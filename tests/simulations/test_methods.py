@@ -91,7 +91,7 @@ def test_bytes_of_a_whole_run() -> None:
         "scored and delivered in the end"
     )
     assert row(method("--strategy fed3r"), size)["bytes_up"] == 8 * (2049 * 2050 // 2 + 2049 * 10)
-    begun = row(method("--init fedncm|fed3r|fedcof"), size)
+    begun = row(method("--init fedncm|fed3r|fedcof|robust-lda"), size)
     both = (
         row(method("--strategy fedavg"), size)["bytes_up"] + row(method("--strategy fed3r"), size)["bytes_up"]
     )

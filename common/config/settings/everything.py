@@ -17,9 +17,9 @@ OPTIONAL_EXCHANGES = ("federated-statistics", "deeper-layers")  # a run may ask 
 
 
 class Settings(  # pydantic lists the fields of the last base first
-    federation.RunSettings, federation.PrivacySettings, federation.TrustSettings, federation.StrategySettings,
-    federation.FederationSettings, training.TrainingSettings, training.HeadSettings, training.FeatureSettings,
-    training.BackboneSettings, training.DataSettings,
+    federation.RunSettings, federation.AttackSettings, federation.PrivacySettings, federation.TrustSettings,
+    federation.StrategySettings, federation.FederationSettings, training.TrainingSettings,
+    training.HeadSettings, training.FeatureSettings, training.BackboneSettings, training.DataSettings,
 ):  # fmt: skip
     """All that determines a run."""
 

@@ -9,6 +9,7 @@ from fedtransfer.common.methods import METHODS, ONE_SHOT, OUTSIDE_NAME
 from fedtransfer.common.support.text import nearest
 
 FIRST_HEADS = ("zeros", *ONE_SHOT)
+Attack = Literal["none", "sign-flip", "label-flip", "backdoor", "small-shift", "inner-product"]
 
 
 class FederationSettings(SettingsGroup):
@@ -60,7 +61,7 @@ class StrategySettings(SettingsGroup):
     inner_rate: float = option(1.0, gt=0)
     """Alpha of perfedavg: rate of the step after which its gradient is taken."""
     ridge: float = option(0.0, ge=0)
-    """Lambda of fed3r and fedcof, on the scale of the summed Gram matrix
+    """Lambda of fed3r, fedcof and robust-lda, on the scale of the summed Gram matrix
     (0: chosen by the sites' validation loss)."""
     lda: bool = option(False)
     """fed3r: linear discriminant analysis, by the scatter within classes, in place of ridge."""
@@ -144,6 +145,19 @@ class PrivacySettings(SettingsGroup):
     public_data: str = option("")
     """Public labelled images at the server (folder, manifest, archive or data set): heads are
     scored on them in each round, in place of the sites' own."""
+
+
+class AttackSettings(SettingsGroup):
+    """Hostile sites of a simulation."""
+
+    panel = "Attack"
+    hostile_sites: int = option(0, ge=0)
+    """Number of simulated sites that attack the head, drawn by the seed."""
+    attack: Attack = option("none")
+    """What hostile sites do: send the opposite of what they learnt, take one class for another,
+    plant a pattern that stands for a class, or send a small shift that hides among updates."""
+    attack_scale: float = option(1.0, gt=0)
+    """Factor on the updates of hostile sites, which are no longer than admission lets in."""
 
 
 class RunSettings(SettingsGroup):

@@ -93,6 +93,15 @@ REFUSED: list[tuple[dict, str]] = [
     ({"client-cpus": 2.0}, "client-cpus: … --engine ray … --threads"),
     ({"client-gpus": 1.0}, "client-gpus: … --engine ray"),
     ({"ray-address": "auto"}, "ray-address: … --engine ray"),
+    ({"attack": "backdoor", "attack-scale": 2.0}, "attack, attack-scale: … --hostile-sites"),
+    ({"hostile-sites": 2, "engine": "ray"}, "hostile-sites 2 with engine ray: … in process"),
+    ({"hostile-sites": 2, "prepared": "p"}, "hostile-sites 2 with prepare: … in process"),
+    (
+        {"hostile-sites": 2, "dp": "image", "strategy": "fed3r", "epsilon": 1.0},
+        "hostile-sites 2 with dp image: … noise",
+    ),
+    ({"hostile-sites": 2, "trainable": "conv5"}, "hostile-sites 2 with trainable: … head"),
+    ({"hostile-sites": 2, "masks": True, "min-sites": 3}, "hostile-sites 2 with masks: … hide"),
 ]  # fmt: skip
 
 
@@ -170,6 +179,7 @@ def test_a_closed_form_head_refuses_what_only_rounds_would_use(setting: str, val
         {"strategy": "fedopt", "optimizer": "adam", "weight-decay": 0.1},
         {"feature-statistics": "x.npz", "standardise": "none", "project": "pca", "dimensions": 8},
         {"sampling": "poisson", "fraction": 0.5, "strategy": "scaffold"},
+        {"hostile-sites": 2, "attack": "backdoor", "attack-scale": 10.0, "strategy": "median"},
     ],
 )
 def test_what_goes_together_is_let_in(settings: dict) -> None:

@@ -23,7 +23,8 @@ RIDGE = RunConfig(strategy="fed3r", ridge=LAMBDA)
 LDA = RunConfig(strategy="fed3r", ridge=LAMBDA, lda=True)
 COF = RunConfig(strategy="fedcof", ridge=LAMBDA)
 NCM = RunConfig(strategy="fedncm")
-HEADS = [("fedncm", NCM), ("fed3r", RIDGE), ("fed3r", LDA), ("fedcof", COF)]
+ROBUST = RunConfig(strategy="robust-lda", ridge=LAMBDA)
+HEADS = [("fedncm", NCM), ("fed3r", RIDGE), ("fed3r", LDA), ("fedcof", COF), ("robust-lda", ROBUST)]
 
 Data = tuple[np.ndarray, np.ndarray]
 

@@ -1,0 +1,1 @@
+"""Hostile sites of a simulation: their attacks, and what becomes of the head."""
