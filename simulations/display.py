@@ -104,6 +104,8 @@ class Display:
             self.console.print(_personal_table(summary["personal"]))
         if "unseen_sites" in summary:
             self.console.print(_unseen_table(summary["unseen_sites"]))
+        if "attack" in summary:
+            self.print(_attack_in_words(summary["attack"]))
         for site, refusals in [*summary["sites_left_out"].items()][:10]:
             self.warn(f"{site} was left out {refusals['times']} times, the last time: {refusals['reason']}")
         for site, reason in [*summary["sites_absent"].items(), *summary["sites_without_result"].items()][:10]:
@@ -234,6 +236,15 @@ def _personal_table(personal: dict[str, Any]) -> Table:
         ]
         table.add_row(kind.replace("_", "-"), *accuracy, *harm)
     return table
+
+
+def _attack_in_words(attack: dict[str, Any]) -> str:
+    """Say who attacked, and what the head takes for the attackers' target."""
+    return (
+        f"Hostile sites: {', '.join(attack['sites'])}. The head takes for {attack['target']}: "
+        f"{percent(attack['backdoor'])} of the other images with the pattern of a backdoor in them, "
+        f"{percent(attack['mistaken'])} of {attack['source']}."
+    )
 
 
 def _unseen_table(unseen: dict[str, Any]) -> Table:

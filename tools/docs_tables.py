@@ -100,7 +100,7 @@ def _lines(layout: Layout, rows: Sequence[Row]) -> list[str]:
         key: [row for row in rows if tuple(row[column] for column in layout.down) == key] for key in keys
     }
     if layout.across:
-        columns = list(dict.fromkeys(row[layout.across] for row in rows))
+        columns = list(dict.fromkeys(row[layout.across] for group in of_key.values() for row in group))
         headers = [layout.names.get(column, column) for column in columns]
         cells = {
             key: [

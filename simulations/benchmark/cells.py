@@ -150,11 +150,16 @@ def run_cell(cell: Cell, baselines: Mapping[str, Score], facts: Mapping[str, str
     }
     privacy = {name: summary.get("privacy", {}).get(name) for name in ("epsilon", "delta")}
     claimed = {name: "" if value is None else f"{value:.6g}" for name, value in privacy.items()}
-    method = {"strategy": config.strategy, "attack": _attack(config)}
+    method = {"strategy": _strategy(config), "attack": _attack(config)}
     seconds = 0.0 if finished else time.monotonic() - began
     return Row(
         cell.setting, cell.method, cell.seed, measures, {**facts, **method, **claimed}, round(seconds, 2)
     )
+
+
+def _strategy(config: RunConfig) -> str:
+    """Return the strategy, after the one-shot head that it begins at."""
+    return config.strategy if config.init == "zeros" else f"{config.init}, then {config.strategy}"
 
 
 def _attack(config: RunConfig) -> str:
