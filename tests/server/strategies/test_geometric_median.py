@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedtransfer.server.strategies.geometric_median import geometric_median
@@ -21,6 +21,7 @@ def distances(place: np.ndarray, x: np.ndarray) -> float:
     return float(sum(np.sqrt((each - place) @ (each - place)) for each in x))
 
 
+@settings(max_examples=10)
 @given(SEEDS, st.integers(1, 12))
 def test_no_other_place_is_nearer_to_the_points(seed: int, number: int) -> None:
     """As scipy's minimiser finds, which knows nothing of Weiszfeld, begun at three places."""
@@ -28,7 +29,7 @@ def test_no_other_place_is_nearer_to_the_points(seed: int, number: int) -> None:
     sum_there = distances(geometric_median(x), x)
     for start in (x.mean(0), x[0], np.zeros(4)):
         best = scipy.optimize.minimize(distances, start, args=(x,), method="Nelder-Mead")
-        assert sum_there <= best.fun * (1 + 1e-6)
+        assert sum_there <= best.fun * (1 + 1e-6) + 1e-9
 
 
 @given(SEEDS, st.integers(1, 12))
