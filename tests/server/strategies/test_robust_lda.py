@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drawn_features import drawn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedtransfer.client.training.statistics import site_sums
@@ -58,6 +58,7 @@ def test_of_equal_sites_it_is_the_discriminant_of_one_with_equal_classes(seed: i
     assert_same(solve([(x, y)] * copies), (w, -0.5 * (means * w.T).sum(1)))
 
 
+@settings(max_examples=5)
 @given(st.integers(0, 10**6))
 def test_the_order_of_the_sites_does_not_matter(seed: int) -> None:
     splits = [site(seed + k) for k in range(6)]

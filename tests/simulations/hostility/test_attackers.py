@@ -1,6 +1,6 @@
 """Hostile sites in simulations: who they are, what the server gets of them, what they achieve."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from drawn_features import drawn
 from drawn_sites import draw, site_of
 from feature_files import write
 from flwr.app import Message
+from flwr.clientapp import ClientApp
 
 from fedtransfer.client.data import SiteData
 from fedtransfer.common.config.config import RunConfig, make_config
@@ -18,6 +19,7 @@ from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.wire import records as wire
 from fedtransfer.common.wire.protocol import Scores, Update
 from fedtransfer.simulations.display import QuietDisplay
+from fedtransfer.simulations.engines.inprocess import InProcessGrid
 from fedtransfer.simulations.federation import Result, simulate
 from fedtransfer.simulations.hostility.attackers import Attackers
 
@@ -77,6 +79,14 @@ def test_a_hostile_site_trains_on_poisoned_images_and_counts_and_scores_its_othe
         assert poisoned[name].images_by_class() == honest[name].images_by_class()
 
 
+@pytest.fixture
+def in_a_run() -> Iterator[None]:
+    """Messages need a run, which a grid begins."""
+    grid = InProcessGrid(ClientApp(), [], {}, 1)
+    yield
+    grid.close()
+
+
 def message(value: Any) -> Message:
     return Message(wire.pack(value), dst_node_id=1, message_type="train")
 
@@ -87,6 +97,7 @@ def update(seed: int, examples: int) -> Update:
     return Update(1, "f", "c", nothing, nothing, examples, total)
 
 
+@pytest.mark.usefixtures("in_a_run")
 @pytest.mark.parametrize("weighting", ["examples", "uniform"])
 def test_only_updates_of_hostile_sites_are_altered(weighting: str) -> None:
     """And what they send has the weight that it had."""
@@ -105,6 +116,7 @@ def test_only_updates_of_hostile_sites_are_altered(weighting: str) -> None:
             np.testing.assert_allclose(one, -2 * other, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("in_a_run")
 def test_scores_and_refusals_pass_as_they_are() -> None:
     hostile, nothing = attackers(), Counts.empty(3)
     replies = {name: message(Scores(1, "f", "c", nothing, nothing)) for name in NAMES}
@@ -112,6 +124,7 @@ def test_scores_and_refusals_pass_as_they_are() -> None:
     assert hostile.alter(replies) == replies
 
 
+@pytest.mark.usefixtures("in_a_run")
 def test_without_an_honest_update_there_is_none_to_be_hostile_to() -> None:
     hostile = attackers()
     replies = {name: message(update(0, 3)) for name in hostile.names}
@@ -123,7 +136,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
     """Run a federation of ten unequal sites on drawn features of ten classes."""
     folder = tmp_path_factory.mktemp("attacked")
     x, y = drawn(np.full(10, 60), np.random.default_rng(0))
-    data = write(folder / "f.npz", x, {"name": "drawn", "width": 32}, label=[f"class {k}" for k in y])
+    data = write(
+        folder / "f.npz", x, {"name": "drawn", "width": 32, "version": "1"}, label=[f"class {k}" for k in y]
+    )
 
     def run(name: str, **settings: Any) -> Result:
         options = {"rounds": 8, "baselines": False, "models": False, "min_images": 5, **settings}

@@ -23,7 +23,9 @@ def accuracy(tmp_path_factory: pytest.TempPathFactory) -> Accuracy:
     """Mean balanced accuracy over seeds, each of which divides 2,000 images among ten sites."""
     folder = tmp_path_factory.mktemp("bound")
     x, y = drawn(np.full(10, 200), np.random.default_rng(0))
-    data = write(folder / "f.npz", x, {"name": "drawn", "width": 32}, label=[f"class {k}" for k in y])
+    data = write(
+        folder / "f.npz", x, {"name": "drawn", "width": 32, "version": "1"}, label=[f"class {k}" for k in y]
+    )
 
     def one(seed: int, strategy: str, attack: str, scale: float) -> float:
         settings = {
