@@ -95,7 +95,7 @@ def _scatter(sums: Sequence[Sums], site_means: Matrix, images: Matrix) -> Matrix
     free = images.sum(1) - np.count_nonzero(images, axis=1)  # a class takes one image to place
     sides = pack_triangle(np.sqrt(2 - np.eye(d)))  # so that triangles are as far apart as matrices
     rows = []
-    for k in np.flatnonzero(free):
+    for k in np.flatnonzero(free).tolist():
         gram = unpack_triangle(sums[k].arrays[0])[:-1, :-1]
         within = gram - site_means[k].T @ (images[k][:, None] * site_means[k])
         rows.append(sides * pack_triangle(within) / free[k])

@@ -100,7 +100,9 @@ class Attackers:
             return dict(replies)
         altered = self._updates({name: each for name, each in answers.items() if isinstance(each, Update)})
         sums = {name: each for name, each in answers.items() if isinstance(each, Sums)}
-        altered |= altered_sums(sums, {*self.names}, ATTACKS[self.config.attack], self.config.attack_scale)
+        if sums:
+            attack, scale = ATTACKS[self.config.attack], self.config.attack_scale
+            altered |= altered_sums(sums, {*self.names}, attack, scale)
         return {
             name: make_message(copy(reply.metadata), wire.pack(altered[name])) if name in altered else reply
             for name, reply in replies.items()

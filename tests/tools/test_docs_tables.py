@@ -26,6 +26,7 @@ whatever stood here
 More.
 """
 PIVOT = 'across = "setting"\ncell = "{cell}"\nnames = {{iid = "equal"}}'
+LEFT_OUT = 'leave-out = ["a"]\nacross = "accuracy_interval"\ncell = "{seeds}"\nnames = {"" = "unknown"}'
 EQUAL = ("| method | equal |", "|---|---|")
 
 
@@ -51,6 +52,7 @@ def page_of(folder: Path, layout: str, csv: str = CSV) -> Path:
     ("layout", "rows"),
     [
         (PIVOT.format(cell="accuracy"), [*EQUAL, "| a | 50.0 ± 1.2 |", "| b | 62.5 |"]),
+        (LEFT_OUT, ["| method | unknown |", "|---|---|", "| b | 5 |"]),
         (PIVOT.format(cell="rounds"), [*EQUAL, "| a | 7, 1,235 |", "| b | 8, 1 (2 of 5) |"]),
         (PIVOT.format(cell="{accuracy_interval:2p}"), [*EQUAL, "| a | 1.23 |", "| b | – |"]),
         (

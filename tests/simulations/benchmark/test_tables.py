@@ -136,6 +136,14 @@ def test_adaptation_is_told_where_a_run_has_it() -> None:
     assert math.isnan(told["unseen_adapted"])
 
 
+def test_what_hostile_sites_achieved_is_told_where_there_are_some() -> None:
+    attack = {"sites": ["a"], "source": "cat", "target": "dog", "backdoor": 0.9, "mistaken": None}
+    told = run_measures([], {"seconds": {}, "attack": attack}, 0.8, RunConfig())
+    assert told["backdoor"] == 0.9
+    assert math.isnan(told["mistaken"])
+    assert "backdoor" not in run_measures([], {"seconds": {}}, 0.8, RunConfig())
+
+
 def cell(method: str, seed: int, **tried: float) -> Cell:
     return Cell(
         "s", method, seed, RunConfig(), {name.replace("_", "-"): value for name, value in tried.items()}
