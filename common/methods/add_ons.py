@@ -13,7 +13,7 @@ _EXACT = refused(
 )
 
 INIT = AddOn(
-    ask="--init fedncm|fed3r|fedcof",
+    ask="--init fedncm|fed3r|fedcof|robust-lda",
     settings=("init",),
     paper="arXiv 2306.03937, 2406.01116, 2412.14326",
     sends="the one-shot head's sums, once (counted here: fed3r), then as the strategy",
