@@ -22,7 +22,7 @@ from fedtransfer.server.sites.answer_size import read_limit
 _MOST_OBJECTS = 8  # and one for each piece of arrays
 _OBJECT_BYTES = 4 * 2**20
 _DEPTH = 4  # message, records, record, piece
-_MOST_ANSWERS = 100_000  # that are remembered
+_MOST_ANSWERS = 20_000  # that are remembered
 _LIFE_SECONDS = 3600.0  # of an upload that its site never completes
 
 _INSTRUCTION = "SELECT run_id, dst_node_id, group_id FROM message_ins WHERE message_id = :id"
