@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def free_port() -> int:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind(("", 0))  # nginx listens at every address
         return int(free.getsockname()[1])
 
 

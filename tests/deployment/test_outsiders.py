@@ -1,7 +1,9 @@
 """An outsider without a key, at the port that everybody reaches, does nothing that sites notice."""
 
 import asyncio
+import socket
 import ssl
+import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -72,6 +74,10 @@ class Outsider:
     async def _hang(self, address: str, number: int) -> None:
         there, on = await asyncio.open_connection("127.0.0.1", self._port, local_addr=(address, 0))
         self.held += 1
+        plain = on.get_extra_info("socket")
+        plain.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # frees its port at once
         try:
             if number % 2:
                 on.write(b"\x16\x03\x01\x02\x00\x01")  # the first bytes of a ClientHello of 512

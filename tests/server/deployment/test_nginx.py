@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -330,6 +331,9 @@ def test_a_number_that_is_no_nginx_gets_no_signal(tmp_path: Path) -> None:
     Gateway(coordinator).follow()  # SIGHUP would end this process
 
 
+ABRUPT = struct.pack("ii", 1, 0)  # closed without a state that would hold the port for a minute
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("kind", ["silent", "in the handshake", "in the headers"])
 def test_connections_of_an_outsider_keep_no_site_out(front: Front, kind: str) -> None:
@@ -342,6 +346,7 @@ def test_connections_of_an_outsider_keep_no_site_out(front: Front, kind: str) ->
                 ("127.0.0.1", front.port), 30, source_address=(f"127.0.0.{2 + number % 50}", 0)
             )
             opened.enter_context(plain)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPT)
             if kind == "in the handshake":
                 plain.sendall(hello[: len(hello) // 2])
             elif kind == "in the headers" and number < 100:
