@@ -30,6 +30,7 @@ from fedtransfer.server.deployment.certificates import issue_server_certificate
 pytestmark = pytest.mark.full
 
 SUPERLINK = r"flower-superlink|deployment\.gate "
+SUPEREXEC = r"support\.superexec "
 MINUTE = 65.0  # seconds within which a status says why, and a second or two for looking
 
 
@@ -195,6 +196,15 @@ def test_superlink_is_frozen(pair: Pair) -> None:
     pair.comes_back(200)
     assert "SuperLink has not answered for" in pair.coordinator.log()
     assert not set(superlink) & set(pids(SUPERLINK, pair.coordinator.folder))
+
+
+def test_superexec_is_killed(pair: Pair) -> None:
+    """It is SuperLink's child, which its supervisor does not see; without it no run would start."""
+    before = set(pids(SUPEREXEC, pair.coordinator.folder))
+    assert before
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: set(pids(SUPEREXEC, pair.coordinator.folder)) - before, "SuperExec runs again")
 
 
 def test_supernode_is_frozen_for_a_while(pair: Pair) -> None:

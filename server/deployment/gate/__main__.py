@@ -8,7 +8,10 @@ import os
 import secrets
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 
 import uvicorn
 from flwr.supercore.http_logging import get_uvicorn_log_config
@@ -25,6 +28,8 @@ from fedtransfer.server.deployment.gate import database
 from fedtransfer.server.deployment.gate.gate import Gate
 from fedtransfer.server.deployment.gate.refusals import Register
 
+PAUSE_SECONDS = 2.0  # before SuperExec starts again; an ending SuperLink waits 1 s for its end
+
 
 class Lifespan(SuperLinkLifespan):
     """SuperLink's life with a SuperExec that has a secret, which Flower's own start lacks."""
@@ -40,6 +45,15 @@ class Lifespan(SuperLinkLifespan):
             "--parent-pid", str(os.getpid()),
         ]  # fmt: skip
         self.superexec_process = subprocess.Popen(command)
+        Thread(target=self._keep_superexec, args=(command,), daemon=True).start()
+
+    def _keep_superexec(self, command: Sequence[str]) -> None:
+        """Start SuperExec again whenever it has died: without it no run starts any more."""
+        while (process := self.superexec_process) is not None:
+            process.wait()
+            time.sleep(PAUSE_SECONDS)
+            if self.superexec_process is process:  # else SuperLink is ending
+                self.superexec_process = subprocess.Popen(command)
 
 
 def serve(coordinator: Coordinator) -> None:
