@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deployment.federation import CoordinatorParty, SiteParty, start_all, stopping
 from pictures import class_folders
-from waiting import wait_until
+from waiting import patient, wait_until
 
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import describe
@@ -63,8 +63,9 @@ def test_disks_are_full_for_a_while(tmp_path: Path) -> None:
         site = SiteParty(place / "north", "north", coordinator, data)
         stack.enter_context(stopping(site, coordinator))
         start_all(coordinator, site)
-        options = ("--rounds", "60", "--sites", "1", "--min-sites", "1", "--round-timeout", "30")
-        coordinator.command("run", "--detach", "--name", "run", *options)
+        options = ("--rounds", "1000", "--sites", "1", "--min-sites", "1")
+        timeout = ("--round-timeout", str(patient(30)))  # of an answer that found no room
+        coordinator.command("run", "--detach", "--name", "run", *options, *timeout)
         coordinator.wait_for_round(3)
         with full(hub, place):
             since = time.monotonic()
