@@ -54,11 +54,22 @@ def certificate_cause(error: ssl.SSLCertVerificationError, host: str) -> str:
 
 
 def clock_offset(response: httpx.Response) -> float | None:
-    """Return how many seconds this machine's clock is ahead of the coordinator's, if it says."""
+    """Return how many seconds this machine's clock is ahead of the coordinator's, if it says.
+
+    The response was dated between the request and now: a slow one says little, so it counts as 0.
+    """
     try:
-        return (datetime.now(UTC) - parsedate_to_datetime(response.headers["date"])).total_seconds()
+        date = parsedate_to_datetime(response.headers["date"])
     except (KeyError, ValueError):
         return None
+    received = datetime.now(UTC)
+    try:
+        sent = received - response.elapsed
+    except RuntimeError:  # it was not timed
+        sent = received
+    if received < date:
+        return (received - date).total_seconds()
+    return max(0.0, (sent - date).total_seconds())
 
 
 def clock_cause(offset: float) -> str:

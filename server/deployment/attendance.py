@@ -15,7 +15,8 @@ from fedtransfer.common.support.files import replacement
 from fedtransfer.common.wire.bundle import SOURCES_HEADER, sources_digest
 
 FILE = "attendance.json"
-CLOCK_SECONDS = 5.0  # SuperLink refuses signatures that are further ahead
+AHEAD_SECONDS = 5.0  # SuperLink refuses signatures that are further ahead
+BEHIND_SECONDS = 60.0  # less may be the time that a request takes on its way
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,7 +32,7 @@ class Attendance:
         offset = (datetime.fromisoformat(headers[TIMESTAMP_HEADER]) - datetime.now(UTC)).total_seconds()
         sources = headers.get(SOURCES_HEADER, "")
         entry = {
-            "clock": round(offset) if abs(offset) > CLOCK_SECONDS else 0,
+            "clock": 0 if -BEHIND_SECONDS <= offset <= AHEAD_SECONDS else round(offset),
             "sources": sources if _DIGEST.fullmatch(sources) else "",
         }
         with self._turn:

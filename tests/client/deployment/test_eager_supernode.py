@@ -176,6 +176,15 @@ def test_what_a_response_tells_of_the_coordinator() -> None:
     assert facts_of(httpx.Response(200)) == {}
 
 
+@pytest.mark.parametrize(("ahead", "clock"), [(-20, 0), (-35, 5), (10, -10)])
+def test_a_slow_response_is_no_wrong_clock(ahead: float, clock: float) -> None:
+    """It took 30 s, so its date was right at some time between the request and its end."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+    response = httpx.Response(200, headers={"date": date})
+    response.elapsed = timedelta(seconds=30)
+    assert facts_of(response)["clock"] == pytest.approx(clock, abs=2)
+
+
 def test_a_full_disk_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = ConditionFile(tmp_path / "gone" / "connection.json")  # where nothing can be written
     file.up({})
