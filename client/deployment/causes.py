@@ -59,7 +59,7 @@ def clock_offset(response: httpx.Response) -> float | None:
     The response was dated between the request and now: a slow one says little, so it counts as 0.
     """
     try:
-        date = parsedate_to_datetime(response.headers["date"])
+        date = parsedate_to_datetime(response.headers["date"]).replace(tzinfo=UTC)  # HTTP has GMT only
     except (KeyError, ValueError):
         return None
     received = datetime.now(UTC)
