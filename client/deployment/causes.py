@@ -60,7 +60,7 @@ def clock_offset(response: httpx.Response) -> float | None:
     """
     try:
         date = parsedate_to_datetime(response.headers["date"]).replace(tzinfo=UTC)  # HTTP has GMT only
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None
     received = datetime.now(UTC)
     try:

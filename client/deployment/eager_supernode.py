@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,5 +179,9 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
-    os._exit(1)  # Flower's other threads would keep the process, though its loop has ended
+    try:
+        main(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(1)  # Flower's other threads would keep the process, though its loop has ended

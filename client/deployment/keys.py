@@ -41,10 +41,12 @@ def make_keys(private: Path, name: str) -> str:
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     # Not by files.write_whole, which would replace a key that is there. Half a key, after a power
-    # cut, is no key that load_keys takes, and nobody has enrolled it yet.
+    # cut, is no key that load_keys takes, and nobody has enrolled it: it is whole on return.
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
+        file.flush()
+        os.fsync(descriptor)
     return write_public(private, name)
 
 

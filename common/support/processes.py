@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.support.text import printable
 
 # That this process may use.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -233,7 +234,8 @@ def last_lines(log: Path, number: int = 5, begin: int = 0) -> str:
     # It may have been rotated since.
     text = content[begin if begin <= len(content) else 0 :].decode("utf-8", "replace")
     lines = [line for line in text.splitlines() if line.strip()]
-    return "\n".join(f"  {line}" for line in lines[-number:])
+    # A log has words from outside, with which a terminal would do what they say.
+    return "\n".join(f"  {printable(line.expandtabs())}" for line in lines[-number:])
 
 
 def _end_with(parent: int) -> None:

@@ -160,8 +160,8 @@ class Gateway:
         except OSError as error:
             remedy = "restore the file, or make room"
             raise UserError(f"{self._anchors}: cannot be written for nginx: {error}; {remedy}") from None
-        self._state = state
         self._reload()
+        self._state = state
 
     def _reload(self) -> None:
         with suppress(FileNotFoundError, ValueError, ProcessLookupError):

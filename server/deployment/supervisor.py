@@ -32,6 +32,7 @@ PAUSE_SECONDS = (1.0, 30.0)  # before SuperLink is started again after a failed 
 WARN_SECONDS = 24 * 3600.0
 SILENT_SECONDS = 60.0  # without an answer, after which SuperLink is started again
 SILENT_TRIES = 2
+FAILING_SECONDS = 300.0  # with errors for answers only, after which SuperLink is started again
 QUIET_SECONDS = 5.0  # between two questions whether it answers, while no run is open
 EXPIRY = timedelta(hours=1)  # before the end of a certificate, when a run waits no longer for a renewal
 
@@ -76,6 +77,7 @@ class _Supervisor:
         self._enrolment: list[tuple[Path, int]] = []  # key files with the times of their last changes
         self._expiry = datetime.max.replace(tzinfo=UTC)  # of the certificate that SuperLink shows
         self._answered, self._tries = time.monotonic(), 0  # its last answer, tries without one since
+        self._sound = time.monotonic()  # when all was well, or SuperLink was started, last
         self._gateway = Gateway(coordinator)
         self._complaint, self._condition = "", ConditionFile(coordinator.condition)
 
@@ -99,13 +101,14 @@ class _Supervisor:
         log = folder.state / "superlink.log"
         begin = log_size(log)
         self._superlink = start_superlink(folder)
+        self._enrolment = []  # its database may be another one
         try:
             wait_until_up("SuperLink", self._superlink, lambda: _answers(folder), log, self.report, begin)
         except UserError as error:
             self.end()
             ports = f"{folder.settings.superlink_port} and {folder.settings.health_port}"
             raise UserError(f"are the ports {ports} free? {error}") from None
-        self._answered, self._tries = time.monotonic(), 0
+        self._answered, self._tries, self._sound = time.monotonic(), 0, time.monotonic()
         self.report(f"SuperLink serves at {folder.superlink_address}")
         with connect(folder) as link, edit_current(folder) as current:
             if current and current.status == "running":
@@ -124,14 +127,15 @@ class _Supervisor:
             if isinstance(error, NoAnswer):
                 self._tries += 1
                 self._end_if_silent()
-            elif isinstance(error, Unavailable):  # an error is an answer too
+            elif isinstance(error, Unavailable):  # an error is an answer too, for a while
                 self._answered, self._tries = time.monotonic(), 0
+                self._end_if_failing()
             if trouble != self._complaint:  # once, not every second
                 self.report(f"warning: {trouble}")
             self._complaint = trouble
             self._condition.down(trouble)
         else:
-            self._complaint = ""
+            self._complaint, self._sound = "", time.monotonic()
             self._condition.up({})
 
     def end(self) -> None:
@@ -196,6 +200,13 @@ class _Supervisor:
         silence = time.monotonic() - self._answered
         if self._superlink and silence > SILENT_SECONDS and self._tries >= SILENT_TRIES:
             self.report(f"SuperLink has not answered for {silence:.0f} s; starting it again")
+            self.end()
+
+    def _end_if_failing(self) -> None:
+        """End a SuperLink that answers with nothing but errors; its database is checked then."""
+        failing = time.monotonic() - self._sound
+        if self._superlink and failing > FAILING_SECONDS:
+            self.report(f"SuperLink has answered with errors for {failing:.0f} s; starting it again")
             self.end()
 
 

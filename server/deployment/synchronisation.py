@@ -24,6 +24,10 @@ def synchronise(coordinator: Coordinator, superlink: SuperLink) -> None:
         try:
             site = read_site(path, name)
         except UserError as error:
+            if not path.exists():  # revoked since the files were listed
+                if name in nodes:
+                    superlink.unregister(nodes[name].node_id)
+                continue
             if name in nodes:
                 write_whole(path, f"{line_of_pem(nodes[name].public_key)} {name}\n")
                 damaged.append(f"{error}. It was written again from SuperLink's database")

@@ -27,7 +27,9 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import Run
 
+from fedtransfer.common.wire.records import array_bytes
 from fedtransfer.server.sites.admission import INCOMPLETE, UNREADABLE
+from fedtransfer.server.sites.answer_size import read_limit
 
 T = TypeVar("T")
 
@@ -35,6 +37,7 @@ POLL_SECONDS = 0.2
 BUSY_SECONDS = 60.0  # that SuperLink may answer with errors of its own, as while its database is locked
 OBJECTS = 10_000  # the most in a reply: 50 GB in pieces of 5 MB
 THREADS = 4  # that fetch objects
+SLICE_SECONDS = 2.0  # for a reply before the others have their turn
 # Flower's arrays are not among them: a small one can claim to be a million times one of its pieces.
 KINDS = ("Message", "RecordDict", "ConfigRecord")
 
@@ -65,7 +68,8 @@ class NetworkGrid:
         """
         sent, deadline = list(messages), time.monotonic() + timeout
         ids = steadily(lambda: list(self._grid.push_messages(sent)), deadline)
-        inbox = Inbox(self._grid, [identity for identity in ids if identity])
+        most = read_limit(sent[0].metadata.group_id) if sent else 0
+        inbox = Inbox(self._grid, [identity for identity in ids if identity], most)
         while inbox.waits and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(POLL_SECONDS, left))
             yield from inbox.fetch(deadline)
@@ -78,6 +82,7 @@ class Parcel:
 
     metadata: Metadata
     missing: list[str]  # ids of objects that have not been fetched
+    most: int  # bytes of its arrays
     contents: dict[str, bytes] = field(default_factory=dict)
 
     def error(self, code: int, reason: str) -> Message:
@@ -97,17 +102,20 @@ class Parcel:
                 return make_message(self.metadata, error=message.error)
             if not isinstance(message.content, RecordDict):
                 return self.error(UNREADABLE, f"content of type {type(message.content).__name__}")
+            size = array_bytes(message.content)  # an object may stand in it under thousands of names
+            if size > self.most:
+                return self.error(UNREADABLE, f"{size} bytes, expected at most {self.most}")
             return make_message(self.metadata, content=message.content)
         except Exception as error:  # Flower raises many kinds for bytes that somebody made up
             return self.error(UNREADABLE, type(error).__name__)
 
 
 class Inbox:
-    """The replies to some messages of a grid's run, by the messages' ids."""
+    """The replies, each of ``most`` bytes, to messages of a grid's run, by the messages' ids."""
 
-    def __init__(self, grid: Any, message_ids: Collection[str]) -> None:
+    def __init__(self, grid: Any, message_ids: Collection[str], most: int) -> None:
         self._client, self._node, self._run_id = grid._runtime_client, grid.node, grid.run.run_id
-        self._unanswered = set(message_ids)
+        self._unanswered, self._most = set(message_ids), most
         self._parcels: list[Parcel] = []
 
     @property
@@ -144,14 +152,17 @@ class Inbox:
             metadata = metadata_from_proto(envelope.metadata)
             if metadata.reply_to_message_id in self._unanswered:  # else it answers none of the messages
                 objects = (each.object_id for each in iterate_object_tree(tree))
-                self._parcels.append(Parcel(metadata, list(dict.fromkeys(islice(objects, OBJECTS + 1)))))
+                self._parcels.append(
+                    Parcel(metadata, list(dict.fromkeys(islice(objects, OBJECTS + 1))), self._most)
+                )
         self._unanswered -= {parcel.metadata.reply_to_message_id for parcel in self._parcels}
 
     def _completed(self, parcel: Parcel, deadline: float) -> Message | None:
         """Fetch the objects of a reply, up to the first that has not arrived."""
         if len(parcel.missing) > OBJECTS:
             return parcel.error(UNREADABLE, f"more than {OBJECTS} objects")
-        while parcel.missing and time.monotonic() < deadline:
+        until = min(deadline, time.monotonic() + SLICE_SECONDS)
+        while parcel.missing and time.monotonic() < until:
             request = PullObjectRequest(node=self._node, run_id=self._run_id, object_id=parcel.missing[0])
             answer = unless_busy(lambda request=request: self._client.PullObject(request))  # type: ignore[misc]
             if answer and not answer.object_found:

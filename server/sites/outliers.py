@@ -68,7 +68,7 @@ def without_outliers(
     if len(norms) >= LEAST_SITES:
         largest = max(largest, float(np.median(list(norms.values()))))
     middle = float(np.median([reach[site] for site in updates]))
-    bounds = {site: TIMES * largest * max(1.0, reach[site] / middle) for site in updates}
+    bounds = {site: TIMES * largest * min(max(1.0, reach[site] / middle), TIMES) for site in updates}
     refused = {
         site: f"sent an update of norm {norms[site]:.4g}, above {bounds[site]:.4g}, which is {TIMES:g} times "
         "the median of a round, and more for more steps (--max-update-norm sets another bound)"

@@ -13,6 +13,7 @@ from flwr.supercore.run import RunNotRunningException
 from flwr.supernode import fleet_http_connection, start_client_internal
 
 from fedtransfer.client.deployment import eager_supernode
+from fedtransfer.client.deployment.causes import clock_offset
 from fedtransfer.client.deployment.eager_supernode import (
     IDLE_SECONDS,
     Pace,
@@ -196,3 +197,12 @@ def test_a_full_disk_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert condition
     assert condition.why == "refused", "it is written once there is room"
     assert eager_supernode.PULSE_SECONDS < 60
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [("Tue, 01 Dec 2020 10:00:00 -0000", True), ("Tue, 01 Dec 2020 10:00:00", True), ("yesterday", False)],
+)
+def test_a_date_of_any_form_is_a_time_or_none(date: str, ahead: bool) -> None:
+    offset = clock_offset(httpx.Response(500, headers={"date": date}))
+    assert (offset is not None and offset > 0) == ahead

@@ -138,3 +138,9 @@ def test_this_machine_is_spared_by_proxies(monkeypatch: pytest.MonkeyPatch) -> N
         for url in ("http://127.0.0.1:1234/", "http://localhost:1/"):
             assert client._transport_for_url(httpx.URL(url)) is client._transport
         assert client._transport_for_url(httpx.URL("http://fl.example.org/")) is not client._transport
+
+
+def test_a_log_is_printed_and_does_nothing_else(tmp_path: Path) -> None:
+    """SuperLink's log has words of sites."""
+    (tmp_path / "log").write_bytes(b"refused: \x1b]0;mine\x07\n")
+    assert last_lines(tmp_path / "log") == r"  refused: \x1b]0;mine\x07"

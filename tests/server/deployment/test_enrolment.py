@@ -237,3 +237,22 @@ def test_the_roster_that_sites_compare(coordinator: Coordinator, tmp_path: Path)
     shown = CliRunner().invoke(server, ["roster", "--dir", str(coordinator.folder)])
     (tmp_path / "roster.toml").write_text(shown.output)
     assert read_roster(tmp_path / "roster.toml").sites == {site.name: site.fingerprint for site in sites}
+
+
+def test_a_site_that_is_revoked_meanwhile_stays_out(
+    coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key file is listed, and gone when it is read: it is not damaged."""
+    anna = enrol(coordinator, key_file(tmp_path / "anna.pub", "anna"))
+    known = Known(anna)
+    nodes = known.nodes
+
+    def revoked_meanwhile() -> list[object]:
+        listed = nodes()
+        revoke(coordinator, "anna")
+        return listed
+
+    monkeypatch.setattr(known, "nodes", revoked_meanwhile)
+    synchronise(coordinator, known)  # type: ignore[arg-type]
+    assert known.done == [("unregister", 1)]
+    assert enrolled_sites(coordinator) == []

@@ -370,6 +370,27 @@ def test_a_superlink_with_errors_lives(supervised, monkeypatch: pytest.MonkeyPat
     for _ in range(5):
         watcher.supervise_once()
     assert len(starts) == 1
+    monkeypatch.setattr(supervisor, "FAILING_SECONDS", 0.0)
+    watcher.supervise_once()
+    assert starts[0].returncode == -15, "nothing but errors for minutes: its database may be damaged"
+
+
+def test_sites_are_enrolled_in_each_superlink_that_comes_up(
+    supervised, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database may be a new one, in place of one that was damaged."""
+    watcher, _, _, starts = supervised
+    times = []
+    monkeypatch.setattr(supervisor, "synchronise", lambda coordinator, link: times.append(len(starts)))
+    (coordinator.folder / "sites").mkdir(exist_ok=True)
+    (coordinator.folder / "sites" / "anna.pub").write_text("a key")
+    for _ in range(3):
+        watcher.supervise_once()
+    assert times == [1]
+    starts[0].returncode = 1
+    for _ in range(3):
+        watcher.supervise_once()
+    assert times == [1, 2]
 
 
 def test_a_superlink_that_died_is_started_until_it_comes_up(

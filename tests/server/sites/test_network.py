@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.common.serde import message_to_proto
@@ -101,6 +101,14 @@ def many(request: Message, node: int) -> Sent:
     sent = honest(request, node)
     more = [ObjectTree(object_id=f"{number:064x}") for number in range(10_001)]
     return Sent(sent.message, sent.objects, ObjectTree(object_id=sent.tree.object_id, children=more))
+
+
+def one_record_under_many_names(request: Message, node: int) -> Sent:
+    """Two objects of 100 KB, and gigabytes for whoever copies what they say."""
+    record = ConfigRecord({"arrays": bytes(100_000)})
+    return Sent.whole(
+        Message(RecordDict({str(number): record for number in range(1000)}), reply_to=request), node
+    )
 
 
 @dataclass
@@ -202,6 +210,7 @@ NO_MESSAGES = {
     "an unknown kind": lambda request, node: honest(request, node).replaced("Program", [], b"abc"),
     "Flower's arrays": arrays,
     "10,001 objects": many,
+    "a record under many names": one_record_under_many_names,
 }
 
 

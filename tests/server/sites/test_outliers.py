@@ -53,6 +53,9 @@ def test_a_site_of_longer_reach_may_go_further_and_one_of_shorter_as_far() -> No
     assert left(update(1.0), update(1.0), update(90.0), reach=10.0)[0] == []
     assert left(update(1.0), update(1.0), update(110.0), reach=10.0)[0] == ["c"]
     assert left(update(1.0), update(1.0), update(9.0), reach=0.1)[0] == []
+    assert left(update(1.0), update(1.0), update(110.0), reach=1e6)[0] == ["c"], (
+        "it reports its images itself"
+    )
 
 
 def test_the_reach_of_a_site_is_its_steps_and_the_weight_of_its_images() -> None:
