@@ -73,7 +73,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]
     images = {name: class_folders(root / "images" / name, k) for k, name in enumerate((*HONEST, "mallory"))}
     sites = {name: SiteParty(root / name, name, coordinator, images[name]) for name in images}
     honest = [sites[name] for name in HONEST]
-    options = ("--rounds", "4", "--no-models")
+    options = ("--rounds", "3", "--no-models")
     with stopping(*honest, coordinator):
         start_all(coordinator, *honest)
         undisturbed = coordinator.run(*options, "--sites", "2", name="undisturbed")  # features are made here
@@ -100,10 +100,10 @@ def test_the_heads_are_those_of_a_run_without_the_attacker(runs: tuple[Path, Pat
 def test_the_attacker_is_named_in_each_round_and_nobody_else(runs: tuple[Path, Path]) -> None:
     reasons = {row["site"]: [] for row in rows(runs[0], "sites")}
     for row in rows(runs[0], "sites"):
-        if row["round"] in "1234":
+        if row["round"] in "123":
             reasons[row["site"]].append(row["status"])
     assert {site: set(reasons[site]) for site in HONEST} == {site: {"ok"} for site in HONEST}
-    no_message, stalled, foreign, _ = reasons["mallory"]
+    no_message, stalled, foreign = reasons["mallory"]
     assert no_message == "sent a reply that is no message (of type ConfigRecord)"
     assert stalled.startswith("announced a reply, of which only a part arrived in time (0 of ")
     assert foreign != "ok"
@@ -111,6 +111,6 @@ def test_the_attacker_is_named_in_each_round_and_nobody_else(runs: tuple[Path, P
 
 def test_a_stalled_answer_holds_its_round_for_the_timeout_and_no_longer(runs: tuple[Path, Path]) -> None:
     seconds = [float(row["seconds"]) for row in rows(runs[0], "history") if row["phase"] == "train"]
-    assert len(seconds) == 4
-    assert LIMIT <= seconds[1] < LIMIT + 5
+    assert len(seconds) == 3
+    assert LIMIT <= seconds[1] < LIMIT + patient(5)
     assert max(seconds[0], seconds[2]) < LIMIT, "what is no message is not waited for"
