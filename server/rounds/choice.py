@@ -1,10 +1,11 @@
-"""What one site can do to the choice of the head: three quarters of the say, and no more.
+"""What one site can do to the choice of the head: no more than its share of the images.
 
 The best head has the lowest loss on the sites' validation images. A site may report any loss for
-its images: of a good head a large one, of a bad head none. Of three or more sites, one counts for
-at most three times the images, and three times the loss, of all the others together. So one that
-lies makes the choice no worse, to the others, than four times the best loss, or a tenth of what
-guessing costs above it. Where no site is that much larger, the choice is by the plain mean.
+its images: of a good head a large one, of a bad head none. Of three or more sites, an image of one
+counts at most as four times the others' mean loss, or as guessing if that is more; and its images
+count at most as three times all the others'. So a liar with a share s of the images has no head
+chosen whose loss is, to the others, more than s/(1 - s) · max(4 · best loss, ln C) above the best.
+Where no site is beyond these bounds, the choice is by the plain mean, to the bit.
 """
 
 from collections.abc import Iterable
@@ -17,9 +18,9 @@ from fedtransfer.common.wire.protocol import Scores
 
 Numbers = NDArray[np.floating[Any]]
 
-MOST = 3.0  # times all the others together
+MOST = 3.0  # times all the others' images together
+WORST = 4.0  # times the others' mean loss of an image
 LEAST_SITES = 3
-FLOOR = 0.1  # of the loss of guessing: below it a site's loss may be any number of times the others'
 
 
 def bounded(losses: Numbers, images: Numbers, classes: int) -> tuple[Numbers, Numbers]:
@@ -33,10 +34,11 @@ def bounded(losses: Numbers, images: Numbers, classes: int) -> tuple[Numbers, Nu
     if np.count_nonzero(images) < LEAST_SITES:
         return losses, images
     share = np.minimum(1.0, MOST * (images.sum() - images) / np.maximum(images, 1))
-    images, losses = images * share, losses * share.reshape(-1, *[1] * (losses.ndim - 1))
-    others = (images.sum() - images).reshape(-1, *[1] * (losses.ndim - 1))
-    floor = FLOOR * np.log(classes) * others
-    return np.minimum(losses, np.maximum(MOST * (losses.sum(0) - losses), floor)), images
+    by_site = (-1, *[1] * (losses.ndim - 1))
+    images, losses = images * share, losses * share.reshape(by_site)
+    others = (images.sum() - images).reshape(by_site)
+    worst = np.maximum(WORST * (losses.sum(0) - losses) / others, np.log(classes))
+    return np.minimum(losses, images.reshape(by_site) * worst), images
 
 
 def federated_loss(answers: Iterable[Any]) -> float:

@@ -339,19 +339,19 @@ def test_without_a_setting_too_the_norm_of_an_update_is_bounded(world: World, wi
     )
 
 
-@pytest.mark.parametrize(("most", "chosen"), [(3.0, False), (1e9, True)])
+@pytest.mark.parametrize(("worst", "chosen"), [(4.0, False), (1e9, True)])
 def test_a_liar_does_not_choose_the_head(
-    world: World, monkeypatch: pytest.MonkeyPatch, most: float, chosen: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, worst: float, chosen: bool
 ) -> None:
     """She praises the first head alone, which has learnt nothing: without a bound it wins."""
-    monkeypatch.setattr("fedtransfer.server.rounds.choice.MOST", most)
+    monkeypatch.setattr("fedtransfer.server.rounds.choice.WORST", worst)
 
     def praise_the_first(reply: Message) -> RecordDict:
         scores = unpack(reply.content, Update, Scores)
         loss = 0.0 if scores.round == 1 else 27.0 * scores.validation.total
         return stating(validation=loss)(reply)
 
-    folder = world.run(f"liar-{most}", praise_the_first, kinds=["train", "evaluate"])
+    folder = world.run(f"liar-{worst}", praise_the_first, kinds=["train", "evaluate"])
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["best_round"] == 1) == chosen
 
