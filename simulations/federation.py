@@ -284,7 +284,7 @@ def run_on_engine(
         SimulatedSite(name, {"data": str(path), "state": str(path.parent)})
         for name, path in manifests.items()
     ]
-    alter = attackers.alter if attackers else dict
+    alter = attackers.alter if attackers else None
     run_in_process(server_app, make_client_app(here), sites, config.to_flat(), config.threads or CORES, alter)
 
 

@@ -13,6 +13,7 @@ from fedtransfer.client.deployment.fleet import connect
 from fedtransfer.client.deployment.keys import load_keys, make_keys
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.support.files import write_whole
 from fedtransfer.common.wire.renewal import renewal
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,13 @@ def begin_renewal(site: SiteFolder) -> str:
     """
     load_keys(site.key)
     if site.next_key.exists():
-        raise UserError(
-            f"{site.next_key}: a renewal has begun already; it ends after the run in progress, or the next"
-        )
+        try:
+            load_keys(site.next_key)
+        except UserError:  # half a key, after a power cut: no answer has carried it
+            site.next_key.unlink()
+        else:
+            begun = "a renewal has begun already; it ends after the run in progress, or the next"
+            raise UserError(f"{site.next_key}: {begun}")
     return make_keys(site.next_key, site.settings.name)
 
 
@@ -55,6 +60,8 @@ def end_renewal(site: SiteFolder) -> bool:
         return False
     suffix = f"until-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     for path, following in ((site.key, site.next_key), (site.public_key, site.next_public_key)):
-        path.with_name(f"{path.name}.{suffix}").hardlink_to(path)
+        if path.exists():
+            former = path.with_name(f"{path.name}.{suffix}")
+            write_whole(former, path.read_bytes(), mode=path.stat().st_mode & 0o777)
         following.replace(path)  # there is a key at every moment, after a power cut too
     return True

@@ -82,11 +82,14 @@ def log_lines(site: SiteFolder, number: int, *, verify: bool) -> list[str]:
 
 
 def _message_line(entry: dict[str, Any]) -> str:
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
-    number = f"round {entry['round']}" if entry["round"] is not None else ""
-    kind, method, digest = entry["kind"], entry["method"], entry["sha256"][:16]
-    refused = f"  refused: {entry['refused']}" if entry.get("refused") else ""
-    return f"{moment}  {kind:17} {number:10} {method:16} {entry['bytes']:>9,} bytes  {digest}{refused}"
+    try:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
+        number = f"round {entry['round']}" if entry["round"] is not None else ""
+        kind, method, digest = entry["kind"], entry["method"], entry["sha256"][:16]
+        refused = f"  refused: {entry['refused']}" if entry.get("refused") else ""
+        return f"{moment}  {kind:17} {number:10} {method:16} {entry['bytes']:>9,} bytes  {digest}{refused}"
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return f"a line that records no message: {entry}"
 
 
 def spending_line(site: SiteFolder) -> str:

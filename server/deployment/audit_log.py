@@ -62,10 +62,10 @@ def last_lines(coordinator: Coordinator) -> dict[str, str]:
     """
     lines: dict[str, str] = {}
     for entry in audit_log(coordinator).entries():
-        if entry.get("event") == ANSWERS:
-            lines |= entry["logs"]
+        if entry.get("event") == ANSWERS and isinstance(logs := entry.get("logs"), dict):
+            lines |= logs
         elif entry.get("event") == ENROLLED:
-            lines.pop(entry["site"], None)
+            lines.pop(str(entry.get("site")), None)
     return lines
 
 
@@ -75,15 +75,18 @@ def log_lines(coordinator: Coordinator, number: int, *, answers: bool) -> list[s
     ``answers``: with the lines that say which lines of their logs the sites' answers named.
     """
     log = audit_log(coordinator)
-    entries = [entry for entry in log.entries() if answers or entry["event"] != ANSWERS]
+    entries = [entry for entry in log.entries() if answers or entry.get("event") != ANSWERS]
     sites = (f"last line of {site}'s log: {line}" for site, line in sorted(last_lines(coordinator).items()))
     return [*map(_event_line, entries[-number:]), *sites, f"last line of this log: {log.last_hash()}"]
 
 
 def _event_line(entry: Mapping[str, Any]) -> str:
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
     facts = {key: value for key, value in entry.items() if key not in ("time", "event", "before")}
-    if entry["event"] == ANSWERS:
-        facts["logs"] = ", ".join(f"{site} {line[:16]}" for site, line in entry["logs"].items())
+    try:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
+        if (event := entry["event"]) == ANSWERS:
+            facts["logs"] = ", ".join(f"{site} {line[:16]}" for site, line in entry["logs"].items())
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return f"a line that records no event: {printable(str(dict(entry)), _LONGEST)}"
     words = ", ".join(f"{key} {printable(str(value), _LONGEST)}" for key, value in facts.items() if value)
-    return f"{moment}  {entry['event']}: {words}"
+    return f"{moment}  {event}: {words}"

@@ -18,21 +18,27 @@ from fedtransfer.common.wire.sums import images_by_class
 Images = NDArray[np.int64]  # (C, 3): numbers of images by class, for training, validation and test
 
 SPLITS = ("training", "validation", "test")
+UNDECLARED_CLASSES = 1000  # of a site
 _LARGEST = np.iinfo(np.int32).max  # of a class: counts travel in this type
 _LARGEST_LOSS = -np.log(LEAST_PROBABILITY)  # of an image, in nats
 _ROUNDING = 1e-6  # of a sum of losses, relative and absolute
 
 
-def check_description(description: Description, most: int) -> None:
-    """Check a site's numbers of images at joining.
+def check_description(description: Description, most: int, *, declared: bool = False) -> None:
+    """Check a site's classes and numbers of images at joining.
 
     Args:
         description: its answer to the query.
         most: the largest number of images in a split, 0 for no limit.
+        declared: whether the run declares its classes, and the site has no others.
 
     Raises:
         ProtocolError: they are impossible, or above the limit.
     """
+    classes = len(description.images)
+    if not declared and classes > UNDECLARED_CLASSES:  # each widens the head that every site gets
+        most_classes = f"expected at most {UNDECLARED_CLASSES} unless the run declares them (--class-names)"
+        raise ProtocolError(f"reported {classes} classes, {most_classes}")
     counts = [*description.images.values(), (description.unreadable,)]
     if wrong := [number for numbers in counts for number in numbers if not 0 <= number <= _LARGEST]:
         raise ProtocolError(f"reported {wrong[0]} images of a class, expected 0 to {_LARGEST}")

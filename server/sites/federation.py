@@ -165,7 +165,7 @@ def _describe(
                     pending.append(site)
                     continue
                 try:
-                    check_description(reply, config.max_examples)
+                    check_description(reply, config.max_examples, declared=bool(config.declared_classes))
                     result.admitted[site] = reply
                 except ProtocolError as error:
                     result.refused[site] = str(error)

@@ -110,7 +110,7 @@ class InProcessGrid(Grid):
     sites: Sequence[SimulatedSite]
     run_config: Mapping[str, Value]
     threads: int
-    alter: Alter = dict  # what becomes of the replies to one exchange on their way
+    alter: Alter | None = None  # what becomes of the replies to one exchange on their way
 
     def __post_init__(self) -> None:
         self._states, self._pending = dict[int, RecordDict](), dict[str, Future[Message]]()
@@ -174,6 +174,8 @@ class InProcessGrid(Grid):
         if [future for future in late if not future.cancel()]:  # it runs: give up its reply and its thread
             self._work.close()
             self._work = Workers(self.threads)
+        if self.alter is None:
+            return replies
         named = {self.sites[reply.metadata.src_node_id - 1].name: reply for reply in replies}
         return [*self.alter(named).values()]
 
@@ -203,7 +205,7 @@ class InProcessGrid(Grid):
 
 def run_in_process(
     server_app: ServerApp, client_app: ClientApp, sites: Sequence[SimulatedSite],
-    run_config: Mapping[str, Value], threads: int, alter: Alter = dict,
+    run_config: Mapping[str, Value], threads: int, alter: Alter | None = None,
 ) -> None:  # fmt: skip
     """Run a federation to its end in this process; exceptions of the server's app are raised here.
 

@@ -10,6 +10,7 @@ from fedtransfer.client.deployment.founding import found_site
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.client.deployment.renewal import begin_renewal, end_renewal, pending_renewal
 from fedtransfer.client.deployment.settings import SiteFolder
+from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.keys import public_line
 from fedtransfer.common.wire.renewal import renewed_line
 
@@ -72,3 +73,20 @@ def test_half_a_key_after_a_power_cut_stops_no_answer(site: SiteFolder) -> None:
     site.next_key.write_bytes(site.next_key.read_bytes()[:100])
     assert pending_renewal(site) == ""
     assert not end_renewal(site)
+
+
+def test_half_a_next_key_is_replaced(site: SiteFolder) -> None:
+    with pytest.raises(UserError, match="a renewal has begun already"):
+        begin_renewal(site)
+    site.next_key.write_bytes(site.next_key.read_bytes()[:50])
+    begin_renewal(site)
+    assert pending_renewal(site)
+
+
+def test_a_public_key_that_is_missing_ends_no_renewal(
+    site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Coordinator(monkeypatch, enrolled=True)
+    site.public_key.unlink()
+    assert end_renewal(site)
+    assert site.public_key.exists()

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fedtransfer.common.errors import UserError
 from fedtransfer.server.cli import server
-from fedtransfer.server.deployment.audit_log import audit_log, record, settings_digest
+from fedtransfer.server.deployment.audit_log import audit_log, last_lines, log_lines, record, settings_digest
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import edit_current, read_current
 from fedtransfer.server.deployment.enrolment import enrolled_sites
@@ -125,3 +125,14 @@ def test_what_cannot_be_recorded_does_not_happen(
             server, ["revoke", "anna", "--dir", str(coordinator.folder)], catch_exceptions=False
         )
     assert [site.name for site in enrolled_sites(coordinator)] == ["anna"]
+
+
+def test_a_line_that_somebody_wrote_is_shown_as_it_is(coordinator: Coordinator) -> None:
+    """That the chain is broken there is what ``server audit-log`` is to say."""
+    record(coordinator, "a run")
+    with audit_log(coordinator).path.open("a") as file:
+        file.write('{"event": "answers", "time": 1}\n{"event": 3}\n')
+    assert last_lines(coordinator) == {}
+    lines = log_lines(coordinator, 10, answers=True)
+    assert len([line for line in lines if line.startswith("a line that records no event: ")]) == 2
+    assert audit_log(coordinator).first_break() == 2

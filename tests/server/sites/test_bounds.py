@@ -118,3 +118,11 @@ def test_a_matrix_whose_sums_wrap_has_not_the_counts_that_these_give() -> None:
     with pytest.raises(ProtocolError, match="contradict each other"):
         check_matrix(matrix, counts(1, 1, 1, 1))
     check_matrix(np.eye(4, dtype=np.int64), counts(1, 1, 1, 1))
+
+
+def test_a_site_invents_no_classes_without_end() -> None:
+    """Each would widen the head, which every site gets in every round."""
+    description = Description({f"class {number}": (1, 0, 0) for number in range(1001)}, 0)
+    with pytest.raises(ProtocolError, match=r"reported 1001 classes, expected at most 1000 .*--class-names"):
+        check_description(description, 0)
+    check_description(description, 0, declared=True)
