@@ -81,8 +81,8 @@ class Gate:
 
     async def _serve(self, scope: Event, receive: Receive, send: Send) -> None:
         headers, name, send = Headers(scope=scope), "", self._responding(send)
+        door = DOORS.get(scope["path"])
         try:
-            door = DOORS.get(scope["path"])
             if door is None or scope["method"] != "POST":
                 raise Refusal(NOT_OPEN, "asked for what is not served here")
             if door.users == doors.SITES:
@@ -107,7 +107,8 @@ class Gate:
         except Refusal as refusal:
             name = refusal.site.name if isinstance(refusal, ForeignClock) else name
             log.warning("refused: %s: %s", name or "nobody who is enrolled", refusal.text)
-            if refusal.status != NOT_OPEN:  # as a site's check for the way to the coordinator
+            # A site's check asks for "/", and a ServerApp that SuperLink gave up for its task.
+            if door and door.users != doors.TASKS:
                 await run_in_threadpool(self.register.note, name, refusal.text)
             length = headers.get("content-length", "")
             close = not (length.isdigit() and int(length) <= _SMALL)
