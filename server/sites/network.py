@@ -181,9 +181,14 @@ class Inbox:
 
 
 def unless_busy(request: Callable[[], T]) -> T | None:
-    """Make a request to SuperLink; return None if it fails there, as with a locked database."""
+    """Make a request to SuperLink; return None if it fails there or on the way.
+
+    It fails there while the database is locked, and on the way while SuperLink is restarted.
+    """
     try:
         return request()
+    except httpx.TransportError:
+        return None
     except httpx.HTTPStatusError as error:
         if not error.response.is_server_error:
             raise

@@ -247,6 +247,21 @@ def test_superlink_may_fail_for_a_while() -> None:
     assert sorted(NetworkGrid(grid).get_node_ids()) == sorted(NODES.values())
 
 
+def test_a_connection_may_be_cut() -> None:
+    class Cut(SuperLink):
+        cuts = 0
+
+        def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:
+            self.cuts += 1
+            if self.cuts <= 3:
+                raise httpx.ConnectError("UNEXPECTED_EOF_WHILE_READING in a TLS handshake")
+            return super().PullObject(request)
+
+    superlink = Cut(honest)
+    assert exchanged(superlink, 20.0)[0] == {}
+    assert superlink.cuts > 3
+
+
 def test_a_request_that_superlink_refuses_is_not_made_again() -> None:
     class Refusing(SuperLink):
         def PushMessages(self, request: PushAppMessagesRequest) -> PushAppMessagesResponse:
