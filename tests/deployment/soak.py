@@ -41,11 +41,12 @@ WIDTH, IMAGES = 32, 60
 PAUSE_SECONDS = (3.0, 9.0)  # between two faults: shortest and longest
 RESTART_SECONDS = 5.0  # as RestartSec= of the coordinator's unit
 SAMPLE_SECONDS = 5.0
+ROUNDS = 40  # of each run
 ROUNDS_AN_HOUR = 200  # at least
 PEACE_SECONDS = 300.0  # within which a run ends once there are no more faults
 SETTINGS = {
     "backbone": f"soak-features-{WIDTH}@1", "classes": "declared", "class-names": "a,b,c",
-    "rounds": "40", "min-sites": "2", "round-retries": "8", "round-timeout": f"{patient(10):g}",
+    "min-sites": "2", "round-timeout": f"{patient(10):g}",
     "join-timeout": f"{patient(60):g}",
 }  # fmt: skip
 
@@ -53,9 +54,9 @@ SETTINGS = {
 class Soak:
     """Runs, faults and measurements of a federation."""
 
-    def __init__(self, world: World, outcome: Outcome, log: Path) -> None:
+    def __init__(self, world: World, outcome: Outcome, rounds: int, log: Path) -> None:
         self.world, self.outcome, self._log = world, outcome, log.open("a", encoding="utf-8")
-        self._rng = random.Random(outcome.seed)
+        self._rng, self._settings = random.Random(outcome.seed), {**SETTINGS, "rounds": str(rounds)}
         self._began = time.monotonic()
         self._active: dict[str, tuple[float, ExitStack]] = {}  # kind → its end, in seconds of the soak
         self._ended: dict[str, float] = {}  # party → when its supervisor ended
@@ -113,7 +114,7 @@ class Soak:
         self._end_run()
         self._requests += 1
         name = f"run-{self._requests}"
-        options = [word for key, value in SETTINGS.items() for word in (f"--{key}", value)]
+        options = [word for key, value in self._settings.items() for word in (f"--{key}", value)]
         done = self.world.coordinator.command(
             "run", "--detach", "--name", name, "--no-models", *options, check=False
         )
@@ -213,12 +214,12 @@ def federation(root: Path, data: Mapping[str, Path], seed: int) -> Iterator[Worl
         yield world
 
 
-def soak(minutes: float, seed: int, root: Path) -> Outcome:
+def soak(minutes: float, seed: int, root: Path, rounds: int = ROUNDS) -> Outcome:
     """Soak a federation for some minutes, and compare every head with its replay."""
     outcome, data = Outcome(seed), features(root / "data")
     with federation(root, data, seed) as world:
         outcome.measures = Measures()
-        this = Soak(world, outcome, root / "faults.log")
+        this = Soak(world, outcome, rounds, root / "faults.log")
         this.say(f"seed {seed}; no {why_not() or 'kind of fault is left out'}")
         try:
             this.last(60 * minutes)
@@ -231,7 +232,7 @@ def soak(minutes: float, seed: int, root: Path) -> Outcome:
                     party.folder / "state", logs, ignore=shutil.ignore_patterns("*.sock", "*.db*")
                 )
     for name in outcome.runs:
-        check(root / "runs" / name, int(SETTINGS["rounds"]), data, root / "replays" / name, outcome)
+        check(root / "runs" / name, rounds, data, root / "replays" / name, outcome)
     if outcome.rounds < ROUNDS_AN_HOUR * minutes / 60:
         outcome.failures.append(f"{outcome.rounds} rounds in {outcome.seconds / 60:.1f} minutes")
     outcome.failures += growth(outcome.measures)
@@ -243,6 +244,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A federation under faults drawn at random.")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each run")
     parser.add_argument("--folder", type=Path, help="a new folder for logs and runs; temporary without")
     parser.add_argument("--tables", type=Path, help="the folder of the tables' CSV files, docs/results")
     options = parser.parse_args()
@@ -250,7 +252,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         root = options.folder or Path(temporary) / "soak"
         root.mkdir()
-        outcome = soak(options.minutes, options.seed, root.absolute())
+        outcome = soak(options.minutes, options.seed, root.absolute(), options.rounds)
     for name, rows in tables(outcome).items():
         print(f"\n{name}")
         for row in rows:

@@ -15,10 +15,10 @@ from deployment.federation import Party
 
 ROLES = {  # what a command line holds → what the process is
     "flwr-serverapp": "ServerApp",
-    "flower-superexec": "SuperExec",
+    "support.superexec": "SuperExec",
     "eager_supernode": "SuperNode",
     "deployment.worker": "worker",
-    "superlink": "SuperLink",
+    "deployment.gate ": "SuperLink",
 }
 WARM_SECONDS = 30.0  # until then a process grows as it should
 
