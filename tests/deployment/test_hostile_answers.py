@@ -104,7 +104,7 @@ def test_the_attacker_is_named_in_each_round_and_nobody_else(runs: tuple[Path, P
             reasons[row["site"]].append(row["status"])
     assert {site: set(reasons[site]) for site in HONEST} == {site: {"ok"} for site in HONEST}
     no_message, stalled, foreign = reasons["mallory"]
-    assert no_message == "sent a reply that is no message (of type ConfigRecord)"
+    assert no_message.startswith("sent a reply that is no message (")
     assert stalled.startswith("announced a reply, of which only a part arrived in time (0 of ")
     assert foreign != "ok"
 

@@ -12,7 +12,7 @@ import pytest
 
 import fedtransfer as ft
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.process]
 
 SKEWED: dict[str, dict[str, Any]] = {
     "three sites": {"sites": 3, "alpha": 0.1},
