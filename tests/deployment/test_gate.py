@@ -163,11 +163,14 @@ def test_an_enrolled_attacker_changes_nothing(world: World) -> None:
     why = [event["refused"]["eve"] for event in rounds[:3]]
     assert why[0] == "was refused by the coordinator (sent a message in the name of another)"
     assert why[1].startswith("was refused by the coordinator (sent an answer of more than 9 objects")
-    assert why[2].startswith("was refused by the coordinator (sent an answer of more than 4")
+    # The ServerApp may have fetched the envelope before the answer was dropped.
+    assert why[2].startswith(
+        ("was refused by the coordinator (sent an answer of more", "sent a reply that is no")
+    )
     assert {("eve", text) for text in (
         "sent a message that answers none, as only the coordinator may",
         "sent a message in the name of another", "sent an object that it had not announced",
-        "sent a request of more than 262144 bytes",
+        "sent a request of more than 262144 bytes", "sent an answer of more than 4200640 bytes",
     )} <= world.refusals()  # fmt: skip
     status = world.coordinator.command("status").stdout
     assert "refused: eve: sent a message in the name of another (" in status
