@@ -83,6 +83,18 @@ class Uploads:
             if upload.missing:
                 self._uploads[session] = upload
 
+    def resume(self, site: Site, answer: str) -> tuple[str, list[str]]:
+        """Return session and missing objects of an answer that a site announces again.
+
+        SuperLink forgets the message that it answers once the ServerApp has its envelope. A site
+        that missed SuperLink's first reply would never send the objects, and the round would wait.
+        """
+        with self._lock:
+            for session, upload in self._uploads.items():
+                if (upload.site, upload.root) == (site, answer):
+                    return session, sorted(upload.missing - upload.sizes.keys())
+            return "", []
+
     def largest(self, site: Site) -> int:
         """Return the bytes of the largest answer that is on its way from a site; 0 for none."""
         with self._lock:

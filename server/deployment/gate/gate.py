@@ -189,7 +189,9 @@ class Gate:
                 self.uploads.check_first(site, message.metadata)
             upload = await run_in_threadpool(check_answer, site, request, self.state())
         except TooLate:
-            done = PushMessagesResponse(results={request.messages_list[0].metadata.message_id: 0})
+            answer_id = request.messages_list[0].metadata.message_id
+            session, missing = self.uploads.resume(site, answer_id)
+            done = PushMessagesResponse(results={answer_id: 0}, objects_to_push=missing, session_id=session)
             await answer(send, 200, _PROTOBUF, done.SerializeToString())
             return
         except Refusal as refusal:

@@ -239,3 +239,12 @@ def test_an_answer_is_forgotten_once_it_is_complete_or_tried_again() -> None:
     uploads.take(eve, PushObjectRequest(session_id="second", object_id="a"))
     uploads.complete("second")
     assert uploads.largest(eve) == 0
+
+
+def test_an_answer_that_is_announced_again_goes_on() -> None:
+    """Its first announcement was heard, but the reply was lost."""
+    anna, eve, uploads = Site(7, "anna"), Site(8, "eve"), Uploads()
+    uploads.add("session", Upload(eve, 1, "message", "root", 100, frozenset({"a", "b"})))
+    uploads.take(eve, PushObjectRequest(session_id="session", object_id="a"))
+    assert uploads.resume(eve, "root") == ("session", ["b"])
+    assert uploads.resume(anna, "root") == uploads.resume(eve, "other") == ("", [])
