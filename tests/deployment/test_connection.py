@@ -26,6 +26,7 @@ from waiting import wait_until
 from fedtransfer.client.deployment.settings import SiteFolder
 from fedtransfer.client.deployment.status import condition_of, describe, status_lines
 from fedtransfer.server.deployment.certificates import issue_server_certificate
+from fedtransfer.server.deployment.coordinator import Coordinator
 
 pytestmark = pytest.mark.full
 
@@ -122,7 +123,8 @@ def test_tcp_is_cut_in_the_middle_of_tls_handshakes(pair: Pair) -> None:
 def test_a_certificate_expires_and_is_renewed(pair: Pair, tmp_path: Path) -> None:
     copytree(pair.coordinator.folder / "certificates", tmp_path / "certificates")
     long_ago = datetime.now(UTC) - timedelta(days=3)
-    issue_server_certificate(tmp_path / "certificates", ["localhost"], 1, now=long_ago)
+    key = Coordinator.open(pair.coordinator.folder).authority_key
+    issue_server_certificate(tmp_path / "certificates", ["localhost"], 1, now=long_ago, key_file=key)
     relay = Relay(pair.coordinator.port, 0.0, tmp_path / "certificates")
     with unbroken(pair), relay as expired, pair.path.leading_to(expired.port):
         pair.says("certificate has expired; its people renew it with: fedtransfer server renew")
