@@ -129,9 +129,9 @@ def test_nobody_outside_can_start_or_list_runs(hosts: Hosts) -> None:
     # On the coordinator's machine the question is heard, but it takes the token of its user.
     unknown = hosts.stranger(coordinator, "127.0.0.1", coordinator.port, "list", "start")
     assert [answer[0] for answer in unknown.values()] == [401, 401]  # type: ignore[index]
-    assert all("lacks the coordinator's token" in str(answer) for answer in unknown.values())
+    assert all("lacks the coordinator's token" in answer[1] for answer in unknown.values())  # type: ignore[index]
     before = coordinator.status()
-    refused = [403, "Only sites of the federation are served here.\n"]
+    refused = [401, "Only enrolled sites of the federation are served here.\n"]
     told = hosts.stranger(outside, address, hosts.port, "list", "start")
     assert told == {"list": refused, "start": refused}
     # Past nginx, to SuperLink itself.
