@@ -233,7 +233,7 @@ def soak(minutes: float, seed: int, root: Path, rounds: int = ROUNDS) -> Outcome
                 )
     for name in outcome.runs:
         check(root / "runs" / name, rounds, data, root / "replays" / name, outcome)
-    if outcome.rounds < ROUNDS_AN_HOUR * minutes / 60:
+    if outcome.rounds < ROUNDS_AN_HOUR * minutes / 60 / patient(1):
         outcome.failures.append(f"{outcome.rounds} rounds in {outcome.seconds / 60:.1f} minutes")
     outcome.failures += growth(outcome.measures)
     return outcome
