@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -187,12 +187,13 @@ class Gate:
         try:
             for message in request.messages_list:
                 self.uploads.check_first(site, message.metadata)
+                session, missing = self.uploads.resume(site, message.metadata.message_id)
+                if session:
+                    await answer(send, 200, _PROTOBUF, _announced(request, session, missing))
+                    return
             upload = await run_in_threadpool(check_answer, site, request, self.state())
         except TooLate:
-            answer_id = request.messages_list[0].metadata.message_id
-            session, missing = self.uploads.resume(site, answer_id)
-            done = PushMessagesResponse(results={answer_id: 0}, objects_to_push=missing, session_id=session)
-            await answer(send, 200, _PROTOBUF, done.SerializeToString())
+            await answer(send, 200, _PROTOBUF, _announced(request))
             return
         except Refusal as refusal:
             if refusal.instruction:
@@ -234,6 +235,14 @@ class Gate:
     def _check_bundle(self, request: Any) -> None:
         if request.app_spec or sha256(request.fab.content).hexdigest() != self.bundle:
             raise Refusal(FORBIDDEN, "asked to start another bundle than that of the installed fedtransfer")
+
+
+def _announced(request: Any, session: str = "", missing: Sequence[str] = ()) -> bytes:
+    """Return SuperLink's reply to an announcement, with the objects that are still to come."""
+    results = {message.metadata.message_id: 0 for message in request.messages_list}
+    return PushMessagesResponse(
+        results=results, objects_to_push=missing, session_id=session
+    ).SerializeToString()
 
 
 def _parse(door: Door, body: bytes) -> Any:
