@@ -160,7 +160,9 @@ def test_a_run_says_who_attacked_and_what_they_achieved(run: Callable[..., Resul
     attack = control.summary["attack"]
     assert len(attack["sites"]) == 2
     assert {attack["source"], attack["target"]} < {f"class {k}" for k in range(10)}
-    planted = run("planted", hostile_sites=2, attack="backdoor", attack_scale=10.0).summary["attack"]
+    summary = run("planted", hostile_sites=2, attack="backdoor", attack_scale=10.0).summary
+    assert summary["sites_left_out"] == {}, "they send the longest update that is let in"
+    planted = summary["attack"]
     assert [planted[name] for name in ("sites", "source", "target")] == [
         attack[name] for name in ("sites", "source", "target")
     ]
