@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from fedtransfer.common.support.chain import line_hash
 from fedtransfer.common.support.files import read_lines
 from fedtransfer.common.wire import protocol
 from fedtransfer.common.wire import records as wire
+from fedtransfer.common.wire.bundle import SOURCES_HEADER
 from fedtransfer.server.deployment.certificates import issue_server_certificate
 
 pytestmark = pytest.mark.full
@@ -76,7 +78,9 @@ SIGNED = HEADERS | {
     "content-type", "content-length", TIMESTAMP_HEADER, FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
 }  # fmt: skip
-OF_SUPERNODE = SIGNED | {"flwr-package-name", "flwr-package-version", "flwr-component-name"}
+OF_SUPERNODE = SIGNED | {
+    "flwr-package-name", "flwr-package-version", "flwr-component-name", SOURCES_HEADER,
+}  # fmt: skip
 METADATA = {
     "run_id", "message_id", "src_node_id", "dst_node_id", "reply_to_message_id", "ttl", "message_type",
     "created_at", "dst_task_id", "group_id",
@@ -179,12 +183,11 @@ class Captured:
     pictures: Path
 
     def __post_init__(self) -> None:
-        self.requests = [
-            part for connection in self.relay.connections for part in parts(bytes(connection.sent))
-        ]
-        self.answers = [
-            part for connection in self.relay.connections for part in parts(bytes(connection.answered))
-        ]
+        lives = [(parts(bytes(c.sent)), parts(bytes(c.answered))) for c in self.relay.connections]
+        pairs = [pair for requests, answers in lives for pair in zip_longest(requests, answers)]
+        self.requests = [request for request, _ in pairs]
+        # A request that is under way when the site stops has none.
+        self.answers = {id(request): answer for request, answer in pairs if answer}
 
     def of(self, kind: str) -> list[Any]:
         """Return the requests of one kind, read."""
@@ -388,7 +391,6 @@ def test_processes_of_the_site_hold_no_other_connection(captured: Captured) -> N
 
 def table(captured: Captured) -> str:
     """What the site sent and was sent back, by kind: in all, and in a round in the middle."""
-    answers = dict(zip(map(id, captured.requests), captured.answers, strict=True))
     in_order = sorted(
         (r for r in captured.requests if r.kind != CLOCK), key=lambda r: r.headers[TIMESTAMP_HEADER]
     )
@@ -405,7 +407,8 @@ def table(captured: Captured) -> str:
         rows = []
         for kind in (*KINDS, CLOCK):
             asked = [request for request in requests if request.kind == kind]
-            back = sum(answers[id(request)].head + len(answers[id(request)].body) for request in asked)
+            answers = [a for request in asked if (a := captured.answers.get(id(request)))]
+            back = sum(answer.head + len(answer.body) for answer in answers)
             rows.append((kind, len(asked), sum(r.head for r in asked), sum(len(r.body) for r in asked), back))
         rows.append(("together", *(sum(row[i] for row in rows) for i in range(1, 5))))
         lines += [f"{row[0]:26}" + "".join(f"{n / rounds:9,.0f}" for n in row[1:]) for row in rows if row[1]]
