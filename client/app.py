@@ -124,7 +124,6 @@ def _answer(
         settings, run = tuple(context.run_config.items()), message.metadata.run_id
         request = wire.unpack(message.content, kind)
         node = find_node(context.node_config, _config(settings))
-        node.pin(run, dict(settings), request)
         config = node.settings(_config(settings))
         message_type = message.metadata.message_type
         node.refuse(config, message_type)
@@ -133,6 +132,7 @@ def _answer(
             _check_backbone(request, config, node)  # before any image passes through the wrong backbone
         elif isinstance(request, Request):
             refuse_beyond(request, message_type, config)
+        node.pin(run, dict(settings), request)  # last, so that a refused message pins nothing
 
         def answer() -> Any:
             assert handle

@@ -123,9 +123,9 @@ class Mishap:
 
 
 def _soon_in_training(
-    grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float
+    grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float, zeros: Any
 ) -> Any:
-    return exchange(grid, nodes, contents, kind, patient(120.0) if kind == TRAIN else timeout)
+    return exchange(grid, nodes, contents, kind, patient(120.0) if kind == TRAIN else timeout, zeros)
 
 
 @pytest.mark.full
