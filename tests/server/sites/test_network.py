@@ -104,10 +104,10 @@ def many(request: Message, node: int) -> Sent:
 
 
 def one_record_under_many_names(request: Message, node: int) -> Sent:
-    """Two objects of 100 KB, and gigabytes for whoever copies what they say."""
+    """One object of 100 KB, and 5 MB for whoever copies what it says."""
     record = ConfigRecord({"arrays": bytes(100_000)})
     return Sent.whole(
-        Message(RecordDict({str(number): record for number in range(1000)}), reply_to=request), node
+        Message(RecordDict({str(number): record for number in range(50)}), reply_to=request), node
     )
 
 
