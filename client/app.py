@@ -132,7 +132,7 @@ def _answer(
             _check_backbone(request, config, node)  # before any image passes through the wrong backbone
         elif isinstance(request, Request):
             refuse_beyond(request, message_type, config)
-        node.pin(run, dict(settings), request)  # last, so that a refused message pins nothing
+        node.pin(run, context.run_config, request)  # last, so that a refused message pins nothing
 
         def answer() -> Any:
             assert handle

@@ -51,7 +51,7 @@ def init(
     from fedtransfer.common.support.keys import fingerprint
 
     site = found_site(folder, name, coordinator, ca, data)
-    public = site.key.with_suffix(".pub")
+    public = site.public_key
     print(
         f"Made {site.folder}\n"
         f"  send to the coordinator's people: {public}\n"

@@ -61,9 +61,7 @@ def make_app(callbacks: Iterable[Callback] = (), strategy: Strategy | None = Non
 
 def _bounded(grid: Grid) -> Grid:
     """Return the grid to use: in a deployment one that waits for no site too long."""
-    if (
-        type(grid).__name__ != "HttpGrid"
-    ):  # importing it takes half a second, which a simulation need not spend
+    if type(grid).__name__ != "HttpGrid":  # to import the class takes half a second
         return grid
     from fedtransfer.server.sites.network import NetworkGrid
 

@@ -2,7 +2,7 @@
 
 Each message from the coordinator brings the hash of the last line of the site's log that an answer
 named (``server/deployment/receipts.py``). If the log has no such line, its end was cut off, or it
-was replaced. The site goes on, and its people are told until they remove the record.
+was replaced. The site goes on, and its commands warn until somebody removes the record.
 """
 
 import logging
@@ -22,7 +22,7 @@ MOST = 100  # losses that are recorded: a coordinator could make up others witho
 
 @dataclass(frozen=True)
 class Countersignature:
-    """What the coordinator has said of a site's log."""
+    """The coordinator's record of a site's log."""
 
     site: SiteFolder
 

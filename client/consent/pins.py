@@ -1,10 +1,9 @@
-"""What a run said of itself in its first messages, which later ones may not change.
+"""A run's settings and classes in its first messages, which later ones may not change.
 
 A site agrees to a run by its settings. A coordinator that changed them under way, or the list of
 classes, could isolate a class or an image in the difference of two answers.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from fedtransfer.common.config.settings.option import Value
 from fedtransfer.common.errors import SiteError
 from fedtransfer.common.support.files import write_whole
-from fedtransfer.common.wire.protocol import Request, classes_digest
+from fedtransfer.common.wire.protocol import Request, classes_digest, settings_digest
 
 RUNS = 1000  # whose pins a site stores; the oldest go first
 
@@ -31,7 +30,7 @@ class Pins:
         Raises:
             SiteError: they are not what they were in the run's earlier messages.
         """
-        pins = {"settings": hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()}
+        pins = {"settings": settings_digest(settings)}
         if isinstance(request, Request):
             pins["classes"] = classes_digest(request.classes)
         path = self.folder / f"{run}.json"

@@ -81,7 +81,7 @@ def is_final(error: Exception) -> bool:
 
 
 def persistent_invoker(condition: ConditionFile, address: str, facts: dict[str, Any]) -> RetryInvoker:
-    """Return Flower's means of retries, which here tries whatever may pass, and keeps record."""
+    """Return Flower's retries, which here try again whatever may pass, and record the condition."""
     invoker = make_simple_http_retry_invoker()
     wait = invoker.wait_function
 

@@ -122,7 +122,7 @@ def found_site(folder: Path, name: str, coordinator: str, authority: Path | None
 
 def replace_key(site: SiteFolder) -> str:
     """Make a new key pair and rename the old one; return the public key."""
-    for path in (site.key, site.key.with_suffix(".pub")):
+    for path in (site.key, site.public_key):
         if path.exists():
             path.rename(path.with_name(f"{path.name}.until-{datetime.now(UTC):%Y%m%dT%H%M%S}"))
     (site.state / "node-id").unlink(missing_ok=True)

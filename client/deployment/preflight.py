@@ -269,7 +269,7 @@ def _enrolment(site: SiteFolder) -> tuple[str, str]:
         return "error", cause(error, site.settings.coordinator)
     if not enrolled:
         problem = "the coordinator does not know this site's key, or has revoked it"
-        return "error", f"{problem}; send its people {site.key.with_suffix('.pub')}"
+        return "error", f"{problem}; send its people {site.public_key}"
     return "ok", "the coordinator knows this site's key"
 
 

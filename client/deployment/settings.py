@@ -158,7 +158,7 @@ class SiteFolder:
         self.connection = self.state / "connection.json"  # is it connected to the coordinator, and why not
         self.results = folder / "results"  # one folder per run
         self.exchange_log = folder / "sent.jsonl"  # the log of messages that left the site
-        self.pins = self.state / "pins"  # what runs said of themselves at first
+        self.pins = self.state / "pins"  # settings and classes of runs in their first messages
 
     @classmethod
     def open(cls, folder: Path) -> "SiteFolder":

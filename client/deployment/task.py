@@ -115,7 +115,7 @@ def recorded_answer(
 
 
 def facts_of(message: Message, context: Context) -> dict[str, Any]:
-    """Return what the log says of a message: its run, round and methods."""
+    """Return the facts about a message for the log: its run, round and methods."""
     run, methods = str(message.metadata.run_id), _method(context.run_config)
     return {"run": run, "round": _round(message), "method": methods}
 

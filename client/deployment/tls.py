@@ -13,7 +13,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedtransfer.client.deployment.keys import load_keys
 from fedtransfer.common.errors import UserError
-from fedtransfer.common.support.site_certificates import short_lived_identity
+from fedtransfer.common.support.site_certificates import session_identity
 
 
 def site_context(authority: Path, key: Path) -> ssl.SSLContext:
@@ -29,7 +29,7 @@ def site_context(authority: Path, key: Path) -> ssl.SSLContext:
         raise UserError(f"{authority}: {problem}; ask the coordinator's people for ca.crt") from None
     except OSError as error:
         raise UserError(f"{authority}: {error.strerror}; ask the coordinator's people for ca.crt") from None
-    identity = short_lived_identity(load_keys(key)[0])
+    identity = session_identity(load_keys(key)[0])
     with TemporaryDirectory() as folder:  # mode 0700; OpenSSL reads an identity from a file only
         file = Path(folder) / "identity.pem"
         file.write_bytes(identity)

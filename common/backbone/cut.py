@@ -116,10 +116,8 @@ def _cut(backbone: Backbone, layer: str) -> Cut:
         alone=backbone.alone, load=lambda: lower,
     )  # fmt: skip
     upper = surgery.upper(network, crossing)
-    trained, activations = (
-        upper.trainable_variables,
-        sum(math.prod(layer.output.shape[1:]) for layer in upper.layers),
-    )
+    trained = upper.trainable_variables
+    activations = sum(math.prod(layer.output.shape[1:]) for layer in upper.layers)
     names, values = tuple(v.path for v in trained), tuple(v.numpy() for v in trained)
     above = Above(identity, width, backbone.features, names, values, activations, network, crossing)
     return Cut(layer, below, above)

@@ -54,7 +54,7 @@ class FeatureTable:
         return {name: row for row, name in enumerate(self.ids)}
 
     def place(self, name: str) -> int:
-        """Return the number of the row with an id, -1 if there is none."""
+        """Return the number of the row with an id, -1 if it is missing."""
         return self._rows.get(name, -1)
 
     def vector(self, name: str) -> NDArray[np.float32]:
@@ -97,10 +97,11 @@ def in_file_order(paths: Sequence[str]) -> list[int]:
     A block of rows is read at once, and classes are mixed in most files: in the order of the paths
     the same blocks would be read again and again. Rows that are no longer there come first.
     """
+    tables = {table.path: table for table in tables_of(paths)}
 
     def place(number: int) -> tuple[str, int]:
-        row = row_of(paths[number]) if "#id=" in paths[number] else None
-        return (row[0], feature_table(row[0]).place(row[1])) if row else ("", 0)
+        file, _, row = paths[number].partition("#id=")
+        return (file, tables[file].place(row)) if file in tables else ("", 0)
 
     return sorted(range(len(paths)), key=place)
 

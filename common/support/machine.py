@@ -12,12 +12,12 @@ def memory_bytes() -> int:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(memory, int(_LIMIT.read_text()))
-    except (OSError, ValueError):  # there is none, or it says "max"
+    except (OSError, ValueError):  # the file is missing, or says "max"
         return memory
 
 
 def used_memory_bytes() -> int:
-    """Return the memory that this process uses now; 0 on systems that do not tell."""
+    """Return the memory that this process uses now; 0 on systems without /proc."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

@@ -30,7 +30,7 @@ def trust_anchor(key: ec.EllipticCurvePublicKey) -> bytes:
     return builder.sign(ec.generate_private_key(ec.SECP384R1()), SHA384()).public_bytes(Encoding.PEM)
 
 
-def short_lived_identity(key: ec.EllipticCurvePrivateKey) -> bytes:
+def session_identity(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Return a new private key and its certificate, which ``key`` signs, in one PEM text."""
     session = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedtransfer site")])

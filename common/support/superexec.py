@@ -41,7 +41,7 @@ class Quiet:
 
 
 def persistent_invoker() -> RetryInvoker:
-    """Return Flower's means of retries, which here gives up only if the secret is refused."""
+    """Return Flower's retries, which here give up only if the secret is refused."""
     invoker = make_simple_http_retry_invoker()
     invoker.recoverable_exceptions = (httpx.HTTPError, ValueError)
     invoker.should_giveup = is_refused

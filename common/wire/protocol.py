@@ -74,9 +74,8 @@ class Preparing:
 class Description:
     """A site's answer: images by class name and split, and images that it cannot read."""
 
-    images: Mapping[
-        Name, tuple[int, int, int]
-    ]  # class name → numbers of images for (train, validation, test)
+    # Class name → numbers of images for (train, validation, test).
+    images: Mapping[Name, tuple[int, int, int]]
     unreadable: int  # the number of images that were left out
     partition: Name = ""  # in a simulation, the name of the prepared site; "" if the node has a name
 
@@ -199,6 +198,11 @@ class Personal(Answer):
 def weight_of(weighting: str, examples: int, sites: int = 1) -> int:
     """Return the weight of ``sites`` sites that have ``examples`` training images together."""
     return examples if weighting == "examples" else sites
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a run's settings, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()
 
 
 @lru_cache(maxsize=16)

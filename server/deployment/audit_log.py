@@ -6,8 +6,6 @@ whom, and with which settings; and which line of its log each site's answers nam
 """
 
 import getpass
-import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -48,11 +46,6 @@ def record(coordinator: Coordinator, event: str, **facts: Any) -> None:
 def person() -> str:
     """Return the account that gave a command; behind ``sudo``, the one that used it."""
     return os.environ.get("SUDO_USER") or getpass.getuser()
-
-
-def settings_digest(settings: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a run's settings, in hexadecimal digits."""
-    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()
 
 
 def last_lines(coordinator: Coordinator) -> dict[str, str]:

@@ -30,9 +30,8 @@ class Settings(Table):
     port: int = Field(9443, ge=1, le=65535)  # of nginx, for sites
     superlink_port: int = Field(9092, ge=1, le=65535)  # on this machine only, as the next
     health_port: int = Field(9093, ge=1, le=65535)
-    key_days: int = Field(
-        default=730, ge=0
-    )  # lifetime of a site's key, whose end is warned of; 0: without end
+    # Lifetime of a site's key, whose end is warned of; 0: without end.
+    key_days: int = Field(default=730, ge=0)
     authority_key: str = "certificates/ca.key"  # relative to the folder; the default is of earlier versions
 
 
@@ -91,6 +90,11 @@ class Coordinator:
     def certificates(self) -> Path:
         """Folder of keys and certificates."""
         return self.folder / "certificates"
+
+    @property
+    def key_files(self) -> list[Path]:
+        """Files of the enrolled sites' public keys, in name order."""
+        return sorted((self.folder / "sites").glob("*.pub"))
 
     @property
     def authority_key(self) -> Path:

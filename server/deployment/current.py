@@ -17,6 +17,7 @@ from fedtransfer.common.config.privacy_rules import refuse_undeclared
 from fedtransfer.common.data.feature_card import card_of
 from fedtransfer.common.errors import UserError
 from fedtransfer.common.support.files import write_whole
+from fedtransfer.common.wire.protocol import settings_digest
 from fedtransfer.server.deployment import OF_SIMULATIONS
 from fedtransfer.server.deployment.audit_log import (
     ENDED,
@@ -26,7 +27,6 @@ from fedtransfer.server.deployment.audit_log import (
     SUBMITTED,
     person,
     record,
-    settings_digest,
 )
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.enrolment import enrolled_sites

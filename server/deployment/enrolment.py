@@ -45,7 +45,7 @@ def enrolled_sites(coordinator: Coordinator) -> list[EnrolledSite]:
 def readable_sites(coordinator: Coordinator) -> tuple[list[EnrolledSite], list[str]]:
     """Return the enrolled sites, in name order, and a sentence for each damaged key file."""
     sites, damaged = [], []
-    for path in sorted((coordinator.folder / "sites").glob("*.pub")):
+    for path in coordinator.key_files:
         try:
             sites.append(read_site(path, path.stem))
         except UserError as error:
@@ -98,7 +98,7 @@ def replace_key(coordinator: Coordinator, site: EnrolledSite, line: str) -> Enro
     Raises:
         ValueError: the key is that of another site, or was revoked.
     """
-    others = [*(coordinator.folder / "sites").glob("*.pub"), *_revoked(coordinator).glob("*.pub")]
+    others = [*coordinator.key_files, *_revoked(coordinator).glob("*.pub")]
     if any(path.read_text("utf-8").split()[:2] == line.split()[:2] for path in others):
         raise ValueError("its key is enrolled already, or was revoked")
     path = coordinator.folder / "sites" / f"{site.name}.pub"
@@ -110,7 +110,7 @@ def replace_key(coordinator: Coordinator, site: EnrolledSite, line: str) -> Enro
 def key_warnings(coordinator: Coordinator) -> list[str]:
     """Warn of keys that reach the end of their lifetime within ``WARN_DAYS`` days, or have."""
     days, warnings = coordinator.settings.key_days, []
-    for path in sorted((coordinator.folder / "sites").glob("*.pub")) if days else ():
+    for path in coordinator.key_files if days else ():
         enrolled = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         left = days - (datetime.now(UTC) - enrolled).days
         if left <= WARN_DAYS:

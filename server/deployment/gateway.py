@@ -178,7 +178,7 @@ class Gateway:
 def write_anchors(coordinator: Coordinator) -> None:
     """Write ``sites.crt``: the authority, which nginx expects, and an anchor an enrolled site."""
     content = (coordinator.certificates / "ca.crt").read_bytes()
-    for path in sorted((coordinator.folder / "sites").glob("*.pub")):
+    for path in coordinator.key_files:
         with suppress(UserError):  # a damaged file, which the supervisor reports
             content += trust_anchor(read_line(read_site(path, path.stem).line))
     write_whole(coordinator.certificates / "sites.crt", content)

@@ -26,8 +26,9 @@ def take_up_renewals(coordinator: Coordinator, report: Callable[[str], None]) ->
 
     ``report`` is called with a line for each.
     """
-    sites = {site.name: site for site in enrolled_sites(coordinator)}
-    for path in sorted((coordinator.folder / "sites" / "renewals").glob("*.json")):
+    renewals = sorted((coordinator.folder / "sites" / "renewals").glob("*.json"))
+    sites = {site.name: site for site in enrolled_sites(coordinator)} if renewals else {}
+    for path in renewals:
         try:
             site = sites[path.stem]
             renewed = replace_key(coordinator, site, renewed_line(path.read_text("utf-8"), site.line))

@@ -162,8 +162,8 @@ class _Supervisor:
         self._gateway.follow()
         with connect(self._coordinator) as link:
             attend(self._coordinator, link, self.report)
-            paths = sorted((self._coordinator.folder / "sites").glob("*.pub"))
-            if (enrolment := [(path, _mtime(path)) for path in paths]) != self._enrolment:
+            enrolment = [(path, _mtime(path)) for path in self._coordinator.key_files]
+            if enrolment != self._enrolment:
                 synchronise(self._coordinator, link)
                 self._enrolment = enrolment
             current = read_current(self._coordinator)

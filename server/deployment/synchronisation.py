@@ -16,7 +16,7 @@ def synchronise(coordinator: Coordinator, superlink: SuperLink) -> None:
     Raises:
         UserError: a key file was damaged. Its site stays as it was, all others are synchronised.
     """
-    paths = {path.stem: path for path in sorted((coordinator.folder / "sites").glob("*.pub"))}
+    paths = {path.stem: path for path in coordinator.key_files}
     nodes, damaged = {node.name: node for node in superlink.nodes()}, []
     for name in nodes.keys() - paths.keys():
         superlink.unregister(nodes[name].node_id)

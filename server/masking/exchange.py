@@ -25,6 +25,7 @@ from fedtransfer.common.masks.vector import decode, length, places
 from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
 from fedtransfer.server.masking.unmasking import Cohort, StillMasked, template
 from fedtransfer.server.sites.admission import Answers, Terms, admit, check_total
+from fedtransfer.server.sites.answer_size import group_of
 from fedtransfer.server.sites.exchange import exchange
 from fedtransfer.server.sites.federation import Federation
 
@@ -149,7 +150,7 @@ class _Attempt:
             masked[site] = replace(requests[site], nonce=self.session.nonce, sharers=sharers, boxes=packed)
         request = next(iter(masked.values()))
         seconds, size = self.config.round_timeout, length(zeros)
-        answers = self._exchange(masked, self.session.kind, Masked, seconds, request, zeros)
+        answers = self._exchange(masked, self.session.kind, Masked, seconds, request, group_of(zeros))
         answers = self._well_formed(answers, lambda site, reply: _is(reply.vector, np.uint64, (size,)))
         self._need(least, answers, "answered under masks")
         return {site: reply.vector for site, reply in answers.items()}
@@ -178,11 +179,11 @@ class _Attempt:
 
     def _exchange(
         self, contents: Mapping[str, Stage | Request], kind: str, answer: type[Any],
-        seconds: float = STAGE_SECONDS, request: Request | None = None, zeros: Answer | None = None,
+        seconds: float = STAGE_SECONDS, request: Request | None = None, group_id: str = "",
     ) -> dict[str, Any]:  # fmt: skip
         """Send each site its part of a stage; return admitted answers, record refusals."""
         seconds = min(seconds, self.config.round_timeout)
-        replies = exchange(self.grid, self.federation.nodes, contents, kind, seconds, zeros)
+        replies = exchange(self.grid, self.federation.nodes, contents, kind, seconds, group_id)
         answers = admit(replies.by_site, answer, request=request, terms=self.terms if request else None)
         self.down, self.up = self.down + replies.bytes_down, self.up + replies.bytes_up
         self.refused |= answers.refused

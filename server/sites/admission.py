@@ -21,7 +21,7 @@ from fedtransfer.common.wire.protocol import Answer, ProtocolError, Request
 from fedtransfer.common.wire.records import unpack
 from fedtransfer.common.wire.sums import check_numbers, check_sums
 from fedtransfer.server.sites.answer_size import REFUSED_AT_THE_GATE
-from fedtransfer.server.sites.bounds import Images, check_counts, check_loss, check_matrix
+from fedtransfer.server.sites.bounds import Images, check_counts, check_loss, check_matrix, norm_of
 
 # Codes of errors that stand for a reply (``fedtransfer.server.sites.network``), beyond Flower's.
 INCOMPLETE, UNREADABLE = 1001, 1002
@@ -202,11 +202,9 @@ def _check_update(update: protocol.Update, task: protocol.Task, terms: Terms) ->
         raise ProtocolError(f"{sent}, expected {sorted(expected) or 'none'}")
     for extra in update.extra.values():
         _check_arrays(extra, [("float32", shape) for shape in spec.shapes])
-    if terms.max_update_norm:
-        norm = float(np.sqrt(sum(np.square(a, dtype=np.float64).sum() for a in update.total)))
-        norm /= protocol.weight_of(task.weighting, update.examples)
-        if norm > (limit := terms.max_update_norm):
-            raise ProtocolError(f"sent an update of norm {norm:.4g}, above --max-update-norm {limit:g}")
+    limit = terms.max_update_norm
+    if limit and (norm := norm_of(update, task.weighting)) > limit:
+        raise ProtocolError(f"sent an update of norm {norm:.4g}, above --max-update-norm {limit:g}")
 
 
 def _check_examples(examples: int) -> None:

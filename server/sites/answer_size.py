@@ -25,6 +25,6 @@ def group_of(zeros: Any = None) -> str:
 
 
 def read_limit(group: str) -> int:
-    """Return the limit in a message's group, in bytes; the least where there is none."""
+    """Return the limit in a message's group, in bytes; the least if it has none."""
     match = re.fullmatch(_FORM.format("([0-9]{1,12})"), group)
     return int(match[1]) if match else LEAST_BYTES

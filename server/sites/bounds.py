@@ -111,6 +111,12 @@ def check_matrix(matrix: Any, counts: Counts) -> None:
         raise ProtocolError("sent a confusion matrix and counts that contradict each other")
 
 
+def norm_of(update: protocol.Update, weighting: str) -> float:
+    """Return the Euclidean norm of a site's change of the head."""
+    squares = sum(np.square(array, dtype=np.float64).sum() for array in update.total)
+    return float(np.sqrt(squares)) / protocol.weight_of(weighting, update.examples)
+
+
 def _check(reported: Any, joined: Any, split: str) -> None:
     pairs = zip(np.ravel(reported).tolist(), np.ravel(joined).tolist(), strict=True)
     of_class = " of a class" if np.ndim(reported) else ""

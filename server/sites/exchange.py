@@ -12,7 +12,6 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
 
 from fedtransfer.common.wire import records as wire
-from fedtransfer.server.sites.answer_size import group_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Replies:
 
 def exchange_in_groups(
     grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float,
-    zeros: Any = None,
+    group_id: str = "",
 ) -> Iterator[Replies]:  # fmt: skip
     """Do as ``exchange`` with as many sites at a time as the grid takes; yield the groups' replies.
 
@@ -39,12 +38,12 @@ def exchange_in_groups(
     size = getattr(grid, "group", 0) or max(1, len(sites))
     groups = [{s: contents[s] for s in sites[at : at + size]} for at in range(0, len(sites), size)]
     if len(groups) < 2:
-        yield from (exchange(grid, nodes, group, kind, timeout, zeros) for group in groups)
+        yield from (exchange(grid, nodes, group, kind, timeout, group_id) for group in groups)
         return
-    exchanging = _begun(exchange, grid, nodes, groups[0], kind, timeout, zeros)
+    exchanging = _begun(exchange, grid, nodes, groups[0], kind, timeout, group_id)
     for group in groups[1:]:
         replies = exchanging.result()
-        exchanging = _begun(exchange, grid, nodes, group, kind, timeout, zeros)
+        exchanging = _begun(exchange, grid, nodes, group, kind, timeout, group_id)
         yield replies
     yield exchanging.result()
 
@@ -65,21 +64,21 @@ def _begun(work: Callable[..., Replies], *arguments: Any) -> Future[Replies]:
 
 def exchange(
     grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float,
-    zeros: Any = None,
+    group_id: str = "",
 ) -> Replies:  # fmt: skip
     """Send each site its content; return the replies that arrive within ``timeout`` seconds.
 
-    A reply from any other node is dropped. SuperLink reports a lost node on its behalf. ``zeros``
-    is an answer of the expected shapes, as ``group_of`` takes it.
+    A reply from any other node is dropped. SuperLink reports a lost node on its behalf.
+    ``group_id`` says how large an answer may be (``answer_size.py``).
     """
     site_of = {nodes[site]: site for site in contents}
     receipts = getattr(grid, "receipts", None)  # of a deployment: the coordinator's record of sites' logs
-    messages, group = [], group_of(zeros)
+    messages = []
     for name, content in contents.items():
         records = wire.pack(content)
         if receipts:
             wire.stamp(records, wire.LOG, receipts.of(name))
-        messages.append(Message(records, nodes[name], kind, group_id=group))
+        messages.append(Message(records, nodes[name], kind, group_id=group_id))
     by_site: dict[str, list[Message]] = {site: [] for site in contents}
     replies = list(grid.send_and_receive(messages, timeout=timeout)) if messages else []
     site_by_message = {

@@ -143,10 +143,8 @@ def _describe(
     """Query every node, and again those that are restarting or still preparing features."""
     began = time.monotonic()
     result, pending = Answers(), sorted(nodes)
-    preparing, silent = (
-        set[str](),
-        set[str](),
-    )  # sites that prepare, and those without an answer to the last query
+    # Sites that prepare, and those without an answer to the last query.
+    preparing, silent = set[str](), set[str]()
     while pending and (left := began + config.round_timeout - time.monotonic()) > 0:
         queries, pending = dict.fromkeys(pending, query), []
         gone: set[str] = set()

@@ -19,6 +19,7 @@ from fedtransfer.server.masking.exchange import ask_masked
 from fedtransfer.server.masking.unmasking import template
 from fedtransfer.server.privacy.ledger import RunLedger
 from fedtransfer.server.sites.admission import Answers, Terms, admit
+from fedtransfer.server.sites.answer_size import group_of
 from fedtransfer.server.sites.cohort import quorum
 from fedtransfer.server.sites.exchange import exchange_in_groups
 from fedtransfer.server.sites.federation import Federation, lines_of, wait_for_return
@@ -70,9 +71,9 @@ class Messenger:
         """Return the answers without masks, and the seconds that their exchange took."""
         request, result, up, down = next(iter(requests.values()), None), Answers(), 0, 0
         exchanging, began = 0.0, time.monotonic()
-        zeros = template(answer, request, self.terms) if request else None
+        group = group_of(template(answer, request, self.terms)) if request else ""
         for replies in exchange_in_groups(
-            self.grid, self.federation.nodes, requests, kind, self.config.round_timeout, zeros
+            self.grid, self.federation.nodes, requests, kind, self.config.round_timeout, group
         ):
             exchanging += time.monotonic() - began
             answers = admit(replies.by_site, answer, request=request, terms=self.terms)

@@ -14,21 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtransfer.common.config.config import RunConfig
-from fedtransfer.common.wire.protocol import Update, weight_of
 from fedtransfer.server.rounds.progress import class_weights
 from fedtransfer.server.sites.admission import Answers
+from fedtransfer.server.sites.bounds import norm_of
 from fedtransfer.server.sites.federation import Federation
 
 log = logging.getLogger(__name__)
 
 TIMES = 10.0  # the median: the largest update that is let in, of a site with as many steps as others
 LEAST_SITES = 3  # of which one cannot move the median beyond the others' updates
-
-
-def norm_of(update: Update, weighting: str) -> float:
-    """Return the Euclidean norm of a site's change of the head."""
-    squares = sum(np.square(array, dtype=np.float64).sum() for array in update.total)
-    return float(np.sqrt(squares)) / weight_of(weighting, update.examples)
 
 
 def reaches(federation: Federation, config: RunConfig) -> dict[str, float]:

@@ -109,7 +109,7 @@ def _scatter(sums: Sequence[Sums], site_means: Matrix, images: Matrix) -> Matrix
 
 
 def _mean(points: Matrix, weights: Matrix, median: Matrix) -> Matrix:
-    """Return the weighted mean of points, or their median where none has a weight."""
+    """Return the weighted mean of points, or their median if none has a weight."""
     return np.asarray(weights @ points / weights.sum()) if weights.any() else median
 
 

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
 
 from fedtransfer.common.errors import UserError
+from fedtransfer.common.wire.protocol import settings_digest
 from fedtransfer.server.cli import server
-from fedtransfer.server.deployment.audit_log import audit_log, last_lines, log_lines, record, settings_digest
+from fedtransfer.server.deployment.audit_log import audit_log, last_lines, log_lines, record
 from fedtransfer.server.deployment.coordinator import Coordinator
 from fedtransfer.server.deployment.current import edit_current, read_current
 from fedtransfer.server.deployment.enrolment import enrolled_sites

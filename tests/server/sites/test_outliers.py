@@ -10,8 +10,9 @@ from fedtransfer.common.head.metrics import Counts
 from fedtransfer.common.wire.protocol import Description, Update
 from fedtransfer.server.rounds.progress import class_weights
 from fedtransfer.server.sites.admission import Answers
+from fedtransfer.server.sites.bounds import norm_of
 from fedtransfer.server.sites.federation import Federation
-from fedtransfer.server.sites.outliers import norm_of, reaches, without_outliers
+from fedtransfer.server.sites.outliers import reaches, without_outliers
 
 EMPTY = Counts.empty(2)
 

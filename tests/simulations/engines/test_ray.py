@@ -123,9 +123,10 @@ class Mishap:
 
 
 def _soon_in_training(
-    grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float, zeros: Any
-) -> Any:
-    return exchange(grid, nodes, contents, kind, patient(120.0) if kind == TRAIN else timeout, zeros)
+    grid: Grid, nodes: Mapping[str, int], contents: Mapping[str, Any], kind: str, timeout: float,
+    group_id: str,
+) -> Any:  # fmt: skip
+    return exchange(grid, nodes, contents, kind, patient(120.0) if kind == TRAIN else timeout, group_id)
 
 
 @pytest.mark.full
